@@ -1,0 +1,50 @@
+# Everything a newcomer needs is `make demo` and `make test`; both set up the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+.PHONY: help demo serve test lint lock bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed ## place a real call, routed mid-call, without any vendor's key
+	@$(BIN)/voicebot demo
+
+serve: $(VENV)/.installed ## run the server with the settings of .env
+	@$(BIN)/voicebot serve
+
+test: $(VENV)/.installed-dev ## run every test, in random order and in parallel
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev ## style, strict types and import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev ## measure routes at the carrier (JSON)
+	@$(BIN)/python -m bench.route
+
+lock: $(UV) ## pin and hash the requirements anew
+	$(UV) pip compile -q --universal --generate-hashes --no-annotate --python-version 3.11 --custom-compile-command 'make lock' --extra sandbox pyproject.toml -o requirements.txt
+	$(UV) pip compile -q --universal --generate-hashes --no-annotate --python-version 3.11 --custom-compile-command 'make lock' --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+clean: ## remove the environment and the local data
+	rm -rf $(VENV) .voicebot
+
+$(UV): requirements-uv.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $(UV)
+
+$(VENV)/.installed: $(UV) requirements.txt requirements-build.txt pyproject.toml
+	@$(UV) pip install --quiet --require-hashes -r requirements.txt
+	@$(UV) pip install --quiet --no-deps --build-constraints requirements-build.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	@$(UV) pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
