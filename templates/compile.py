@@ -1,0 +1,254 @@
+"""Template and functions → a flow that pipecat can run.
+
+The author's document names functions; the call brings what they do (``Resolver``). Functions of the template
+are put into every node, because pipecat's global functions cannot be changed while a call is on. pipecat
+publishes a function's parameters from a Python signature, and ours are data: each schema it builds is given
+the declared description and parameters, and its handler is wrapped so that the function runs first and
+pipecat's own transition follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from pipecat.flows import (
+    NO_RESPONSE,
+    TRANSITION_IN_YAML,
+    ContextStrategy,
+    ContextStrategyConfig,
+    Flow,
+    FlowConfig,
+    FlowManager,
+    FlowsFunctionSchema,
+    NodeConfig,
+)
+
+from templates.model import TemplateContent
+
+PROMPT_NODE = "prompt"
+"""Name of the only node of a template that has a ``prompt``."""
+
+END_CALL = "end_call"
+"""The function that the ``end_conversation`` action of a node calls."""
+
+FLOW_FINISHED = "flow_finished"
+"""The reason that ``end_call`` is given by a node's ``end_conversation``."""
+
+_END_ACTION = "end_call_action"
+
+
+class UnknownFunction(LookupError):
+    """The template names a function that this call does not have.
+
+    Saving the template again runs the check on it.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionResult:
+    """What a function tells the model.
+
+    Attributes:
+        result: JSON for the model.
+        respond: whether the model speaks next. False also leaves the node as it is: the function took over.
+        failed: the work was not done: a plain ``transition_to`` is not taken, a branch still looks at its
+            field.
+    """
+
+    result: Mapping[str, Any]
+    respond: bool = True
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """One function as the model sees it, and what runs when it calls it.
+
+    Attributes:
+        name: what the model calls.
+        description: what the model is told about it.
+        properties: JSON Schema of each argument.
+        required: names of the arguments that must be given.
+        run: gets the model's arguments (not validated) and answers; what it raises is told to the model as an
+            error.
+        cancel_on_interruption: True stops it when the caller speaks. False lets it run on, at a price:
+            pipecat then tells the model about asynchronous tools (694 characters of system prompt for every
+            function of the node) and lets it talk before the result is there. A function that must not be cut
+            in half is better off True with the part that matters in a task of its own.
+        timeout_secs: after this pipecat gives up on it; None: pipecat's general limit.
+    """
+
+    name: str
+    description: str
+    properties: Mapping[str, Any]
+    required: Sequence[str]
+    run: Callable[[Mapping[str, Any]], Awaitable[FunctionResult]]
+    cancel_on_interruption: bool = True
+    timeout_secs: float | None = None
+
+
+Resolver = Callable[[str], Function]
+"""Function by name; raises ``UnknownFunction``."""
+
+
+def compile_template(content: TemplateContent, resolve: Resolver, *, extra: Sequence[str] = ()) -> Flow:
+    """Make a template's flow.
+
+    Args:
+        content: a template without errors (``templates.check``).
+        resolve: gives each named function; asked once a name.
+        extra: functions offered at every node besides the template's, e.g. ``route_to_agent``.
+
+    Returns:
+        A flow without global functions: everything is in its nodes.
+
+    Raises:
+        UnknownFunction: from ``resolve``.
+        ValueError: the content has neither prompt nor flow, or a flow that pipecat refuses.
+    """
+    document = _everywhere(
+        flow_document(content), [function.name for function in content.functions] + list(extra)
+    )
+    config = FlowConfig.model_validate(document)
+    functions = {name: resolve(name) for name in _functions_to_run(config)}
+    handlers: dict[str, Callable[..., Any]] = dict.fromkeys(functions, _hand_on)
+    if any(action.handler == _END_ACTION for node in config.nodes.values() for action in node.post_actions):
+        handlers[_END_ACTION] = _ending(functions.get(END_CALL) or resolve(END_CALL))
+    flow = Flow(config, handlers=handlers)
+    for name, node in config.nodes.items():
+        compiled = flow.node(name)
+        if "functions" in compiled:
+            schemas = cast("list[FlowsFunctionSchema]", compiled["functions"])
+            compiled["functions"] = [
+                schema
+                if reference.transition_only
+                else _bring(functions[reference.name], reference, schema, flow)
+                for reference, schema in zip(node.functions, schemas, strict=True)
+            ]
+    return flow
+
+
+def entry_node(
+    flow: Flow, *, messages: Sequence[Mapping[str, Any]] = (), respond_immediately: bool = True
+) -> NodeConfig:
+    """The node to enter an agent by: its first node with the model's memory set anew.
+
+    Args:
+        flow: a compiled template.
+        messages: the conversation so far as ``{"role", "content"}``, contents escaped with
+            ``values.literal``.
+        respond_immediately: False when a greeting is spoken in place of the model's first words.
+
+    Returns:
+        A copy; the flow's own node, to which its transitions may lead back, is unchanged.
+    """
+    node = cast(NodeConfig, dict(flow.initial_node))
+    node["context_strategy"] = ContextStrategyConfig(strategy=ContextStrategy.RESET)
+    node["task_messages"] = [*(dict(message) for message in messages), *node["task_messages"]]
+    node["respond_immediately"] = respond_immediately and node.get("respond_immediately", True)
+    return node
+
+
+def flow_document(content: TemplateContent) -> dict[str, Any]:
+    """The template's conversation as a document of pipecat's ``FlowConfig``: its flow,
+
+    Or its prompt as one node.
+    """
+    if content.flow is not None:
+        return content.flow.to_config_document()
+    if content.prompt is not None:
+        node = {"role_message": content.prompt, "task_messages": []}
+        return {"initial_node": PROMPT_NODE, "nodes": {PROMPT_NODE: node}}
+    raise ValueError("a template needs a prompt or a flow before it can run")
+
+
+def _everywhere(document: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Move functions that every node offers into each node,
+
+    And make ``end_conversation`` our end of the call.
+    """
+    shared: list[dict[str, Any]] = document.pop("global_functions", [])
+    shared_names = {function["name"] for function in shared}
+    shared = shared + [{"name": name} for name in dict.fromkeys(names) if name not in shared_names]
+    for node in document["nodes"].values():
+        own = {function["name"] for function in node.get("functions", [])}
+        node["functions"] = [
+            *node.get("functions", []),
+            *(each for each in shared if each["name"] not in own),
+        ]
+        node["post_actions"] = [
+            {"type": END_CALL, "handler": _END_ACTION} if action["type"] == "end_conversation" else action
+            for action in node.get("post_actions", [])
+        ]
+    return document
+
+
+def _functions_to_run(config: FlowConfig) -> list[str]:
+    """Names of the functions that need code, each once, in order of mention."""
+    mentioned = (function for node in config.nodes.values() for function in node.functions)
+    return list(dict.fromkeys(function.name for function in mentioned if not function.transition_only))
+
+
+async def _hand_on(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
+    """Stand in for every function when pipecat joins names to code: the result is there,
+
+    The document decides.
+    """
+    return result, TRANSITION_IN_YAML
+
+
+def _bring(
+    function: Function, reference: FlowConfig.Function, schema: FlowsFunctionSchema, flow: Flow
+) -> FlowsFunctionSchema:
+    """Give pipecat's schema what the model should see,
+
+    And a handler that runs the function before the transition.
+    """
+    transition = cast("Callable[[dict[str, Any], FlowManager], Awaitable[Any]]", schema.handler)
+    branch = reference.transition_to if isinstance(reference.transition_to, FlowConfig.Branch) else None
+
+    async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
+        outcome = await function.run(args)
+        result = dict(outcome.result)
+        if not outcome.respond:
+            return result, NO_RESPONSE
+        if branch is not None and branch.field not in result:
+            # pipecat would turn this into an error and lose the result of work already done.
+            leads = branch.default is not None and not outcome.failed
+            return result, flow.node(cast(str, branch.default)) if leads else None
+        if branch is None and outcome.failed:
+            return result, None
+        return await transition({"result": result}, flow_manager)
+
+    return replace(
+        schema,
+        description=function.description,
+        properties=dict(function.properties),
+        required=list(function.required),
+        handler=handler,
+        cancel_on_interruption=function.cancel_on_interruption,
+        timeout_secs=function.timeout_secs,
+    )
+
+
+def _ending(end_call: Function) -> Callable[[dict[str, Any], FlowManager], Awaitable[None]]:
+    """The action that ends the call once the node's answer has left the pipeline.
+
+    It runs while the node is being entered, inside the pipeline, so it must not wait there: pipecat's own
+    ``function`` action does, and hangs for good when the caller interrupts (pipecat issue 5263).
+    """
+    running: set[asyncio.Task[None]] = set()
+
+    async def when_said(flow_manager: FlowManager) -> None:
+        await flow_manager.worker.flush_pipeline()
+        await end_call.run({"reason": FLOW_FINISHED})
+
+    async def action(config: dict[str, Any], flow_manager: FlowManager) -> None:
+        task = asyncio.create_task(when_said(flow_manager), name="end_call after the flow's last node")
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    return action

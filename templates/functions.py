@@ -1,0 +1,140 @@
+"""Functions that a template offers to the model at every node: built-in ones,
+
+And HTTP requests declared as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+Count = Annotated[int, Strict()]
+"""A JSON integer: neither "5" nor true."""
+
+
+class BuiltinFunction(BaseModel):
+    """A function that voicebot brings along."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["builtin"] = Field(description="`builtin`: a function that voicebot brings along.")
+    name: str = Field(
+        description=(
+            "`end_call`, `transfer_to_number`, `send_dtmf`, `record_outcome`, `current_time`, "
+            "`escalate_to_person` "
+            "or `park_call`. (`route_to_agent` is offered by itself where there are routes.)"
+        ),
+        examples=["end_call"],
+    )
+
+
+class HttpFunction(BaseModel):
+    """A request to a server of yours that the model may make during the call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["http"] = Field(description="`http`: a request to a server of yours.")
+    name: str = Field(
+        description="The name the model calls: 1 to 64 letters, digits, `_` or `-`.", examples=["find_order"]
+    )
+    description: str = Field(
+        default="",
+        description="For the model: what it does and when to call it.",
+        examples=["Looks up an order by its number. Call it as soon as the caller has told the number."],
+    )
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = Field(
+        default="POST", description="HTTP method. Only GET and HEAD are tried again after a failure."
+    )
+    url: str = Field(
+        default="",
+        description=(
+            "https address. `{{ name }}` in path or query inserts a parameter or a variable; the host is "
+            "fixed."
+        ),
+        examples=["https://api.example.com/orders/{{ order_number }}"],
+    )
+    query: dict[str, str] = Field(
+        default_factory=dict,
+        description="Query parameters; values may contain `{{ name }}`.",
+        examples=[{"expand": "items", "customer": "{{ customer_id }}"}],
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Headers; values may contain `{{ name }}`. Anyone who may read the template reads them.",
+        examples=[{"Accept-Language": "en"}],
+    )
+    secret_headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Headers that are stored encrypted and answered as `***`: keys and tokens belong here.",
+        examples=[{"Authorization": "Bearer …"}],
+    )
+    body: Any = Field(
+        default=None,
+        description=(
+            "JSON body; strings in it may contain `{{ name }}`. Left out: POST, PUT and PATCH send the "
+            "arguments as a "
+            "JSON object, other methods send them as query parameters."
+        ),
+        examples=[{"order": "{{ order_number }}"}],
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="JSON Schema of the arguments (an object) that the model fills in.",
+        examples=[
+            {
+                "type": "object",
+                "properties": {"order_number": {"type": "string", "description": "As the caller says it."}},
+                "required": ["order_number"],
+            }
+        ],
+    )
+    timeout_ms: Count = Field(
+        default=5000,
+        description="How long to wait for the whole answer, in ms (100 to 30000).",
+        json_schema_extra={"minimum": 100, "maximum": 30_000},
+    )
+    retries: Count = Field(
+        default=1,
+        description=(
+            "How often GET and HEAD are tried again within `timeout_ms` (0 to 3). Other methods never are."
+        ),
+        json_schema_extra={"minimum": 0, "maximum": 3},
+    )
+    wait_text: str | None = Field(
+        default=None,
+        description="Spoken while the request runs. May contain `{{ name }}`.",
+        examples=["One moment, I am looking that up."],
+    )
+    keep: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "Variable (declared with source `call`) → JSON pointer into the answer: what to remember."
+        ),
+        examples=[{"order_status": "/order/status"}],
+    )
+    max_result_bytes: Count = Field(
+        default=8192,
+        description="How much of the answer the model is given, in bytes of JSON (256 to 65536).",
+        json_schema_extra={"minimum": 256, "maximum": 65_536},
+    )
+
+
+TemplateFunction = Annotated[BuiltinFunction | HttpFunction, Field(discriminator="type")]
+
+
+def declared_parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The (properties, required) that a model is shown for a function's ``parameters``.
+
+    Args:
+        schema: a JSON Schema of type object; an empty one is a function without arguments.
+    """
+    properties = schema.get("properties", {})
+    required = schema.get("required", [])
+    return (
+        dict(properties) if isinstance(properties, Mapping) else {},
+        [str(name) for name in required]
+        if isinstance(required, Sequence) and not isinstance(required, str)
+        else [],
+    )
