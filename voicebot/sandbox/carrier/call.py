@@ -1,0 +1,249 @@
+"""One call of the simulated carrier: its state, its line, its log."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from voicebot.sandbox.carrier.line import Line
+from voicebot.sandbox.carrier.model import (
+    TERMINAL,
+    CallStatus,
+    CarrierEvent,
+    CarrierSettings,
+    Direction,
+    Ender,
+    Misbehaviour,
+    Person,
+    Recording,
+    WebhookFailed,
+    new_sid,
+)
+from voicebot.sandbox.carrier.stream import MediaStream
+from voicebot.sandbox.carrier.twiml import Verb
+from voicebot.sandbox.carrier.webhooks import Webhooks, call_params
+from voicebot.sandbox.mulaw import Samples, through_the_line
+
+_STATUS_EVENTS: Mapping[CallStatus, str] = {
+    "queued": "initiated",
+    "ringing": "ringing",
+    "in-progress": "answered",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """Go on with the document at an address."""
+
+    url: str
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """Go on with these verbs; relative addresses in them are relative to `base`."""
+
+    verbs: tuple[Verb, ...]
+    base: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Over:
+    """The call ends."""
+
+    status: CallStatus
+    by: Ender
+
+
+Step = Fetch | Document | Over
+"""What a call does next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """Who calls whom, and where the call reports to."""
+
+    from_: str
+    to: str
+    direction: Direction
+    status_url: str | None
+    status_events: frozenset[str]
+    person: Person | None
+    wrong: Misbehaviour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """A callback to be sent."""
+
+    url: str
+    params: Mapping[str, str]
+    method: str
+
+
+class Call:
+    """A call, live or over; the person's telephone is attached to it, and REST requests act on it."""
+
+    def __init__(self, leg: Leg, settings: CarrierSettings, webhooks: Webhooks) -> None:
+        self.sid = new_sid("CA")
+        self.leg = leg
+        self.settings = settings
+        self.webhooks = webhooks
+        self.line = Line()
+        self.stream: MediaStream | None = None
+        self.streams: list[MediaStream] = []
+        self.status: CallStatus = "queued" if leg.direction == "outbound-api" else "ringing"
+        self.ended_by: Ender | None = None
+        self.created_at = self.updated_at = datetime.now(UTC)
+        self.answered_at: datetime | None = None
+        self.ended_at: datetime | None = None
+        self.orders: asyncio.Queue[Step] = asyncio.Queue()
+        self.answered = asyncio.Event()
+        self._over = asyncio.Event()
+        self._sequence = 0
+        self._reports: asyncio.Queue[_Report | None] = asyncio.Queue()
+        self._clock = asyncio.get_running_loop().time
+        self._answer_s: float | None = None
+        self._log: list[tuple[float, str, Mapping[str, object]]] = []
+
+    # what is known
+
+    @property
+    def live(self) -> bool:
+        """Whether the call has not ended."""
+        return self.status not in TERMINAL
+
+    @property
+    def events(self) -> tuple[CarrierEvent, ...]:
+        """Everything that happened, in order."""
+        zero = self._answer_s if self._answer_s is not None else self._log[0][0] if self._log else 0.0
+        return tuple(
+            CarrierEvent(at_ms=(at - zero) * 1000, name=name, data=data) for at, name, data in self._log
+        )
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What the server did that Twilio would call an error, in words."""
+        return tuple(str(data["why"]) for _, name, data in self._log if name == "complaint")
+
+    def recording(self) -> Recording:
+        """Copy what has sounded so far."""
+        return Recording.of(self.line)
+
+    async def ended(self) -> CallStatus:
+        """Wait for the end of the call (its last callback delivered) and return its final status."""
+        await self._over.wait()
+        return self.status
+
+    # the person's telephone
+
+    def say(self, samples: Samples) -> int:
+        """Speak, behind what is being said already; returns where it begins, in samples since the answer."""
+        start = self.line.said.append(through_the_line(samples), self.line.now())
+        self.log("caller.says", start_ms=start / 8, duration_ms=len(samples) / 8)
+        return start
+
+    async def press(self, digits: str) -> None:
+        """Press keys; without a stream nobody hears them."""
+        for digit in digits:
+            self.log("dtmf", digit=digit)
+            if self.stream is not None:
+                await self.stream.press(digit)
+
+    def hang_up(self) -> None:
+        """Put the telephone down; again it does nothing."""
+        self.order(Over(status="completed" if self.status == "in-progress" else "no-answer", by="caller"))
+
+    # the carrier's side
+
+    def order(self, step: Step) -> None:
+        """Interrupt whatever the call is doing and do this next."""
+        self.log("order", step=type(step).__name__)
+        self.orders.put_nowait(step)
+
+    def log(self, name: str, **data: object) -> None:
+        """Note an event at this moment."""
+        self._log.append((self._clock(), name, data))
+
+    def answer(self) -> None:
+        """Start the line's clock; the second time it does nothing."""
+        if self._answer_s is None and self.live:
+            self._answer_s = self._clock()
+            self.answered_at = datetime.now(UTC)
+            self.line.open()
+            self.log("answered")
+            self.move("in-progress")
+            self.answered.set()
+
+    def finish(self, over: Over) -> None:
+        """Take the final state; the second time it does nothing."""
+        if self.live:
+            self.ended_at = datetime.now(UTC)
+            self.ended_by = over.by
+            self.line.close()
+            self.log("ended", by=over.by, status=over.status)
+            self.move(over.status)
+
+    def move(self, status: CallStatus) -> None:
+        """Change the status and queue its callback, if one was asked for."""
+        self.status, self.updated_at = status, datetime.now(UTC)
+        event = _STATUS_EVENTS.get(status, "completed")
+        if self.leg.status_url and event in self.leg.status_events:
+            self._sequence += 1
+            self.report(self.leg.status_url, self._status_params())
+
+    def report(self, url: str, params: Mapping[str, str], method: str = "POST") -> None:
+        """Queue a callback; callbacks of one call are sent in order."""
+        self._reports.put_nowait(_Report(url=url, params=params, method=method))
+
+    def params(self) -> dict[str, str]:
+        """Build what every request about this call carries."""
+        return call_params(
+            sid=self.sid,
+            account_sid=self.settings.account_sid,
+            from_=self.leg.from_,
+            to=self.leg.to,
+            status=self.status,
+            direction=self.leg.direction,
+        )
+
+    @property
+    def duration_s(self) -> int:
+        """Seconds between answer and end (or now), rounded as Twilio does; 0 when never answered."""
+        if self.answered_at is None:
+            return 0
+        return round(((self.ended_at or datetime.now(UTC)) - self.answered_at).total_seconds())
+
+    async def deliver(self) -> None:
+        """Send the queued callbacks, one after the other, until `no_more_reports`."""
+        while (report := await self._reports.get()) is not None:
+            try:
+                answer = await self.webhooks.send(
+                    report.url, report.params, method=report.method, sign_with=self.leg.wrong.sign_with
+                )
+            except WebhookFailed as error:
+                self.log("complaint", code=11200, why=f"callback: {error}")
+                continue
+            self.log("callback", url=report.url, status=answer.status, params=report.params)
+
+    def no_more_reports(self) -> None:
+        """Let `deliver` end after what is queued."""
+        self._reports.put_nowait(None)
+
+    def close(self) -> None:
+        """Wake those who wait for the end."""
+        self._over.set()
+
+    def _status_params(self) -> dict[str, str]:
+        params = self.params() | {
+            "CallbackSource": "call-progress-events",
+            "SequenceNumber": str(self._sequence - 1),
+            "Timestamp": format_datetime(self.updated_at),
+        }
+        if self.status in TERMINAL:
+            params |= {"CallDuration": str(self.duration_s), "Duration": str(math.ceil(self.duration_s / 60))}
+        return params

@@ -1,0 +1,120 @@
+"""Signed webhooks, as Twilio sends them.
+
+Sources: twilio.com/docs/usage/security#validating-requests (signature over address and sorted parameters),
+/docs/voice/twiml (the parameters of a request), /docs/voice/api/call-resource#statuscallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import httpx
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+
+from voicebot.sandbox.carrier.model import CarrierSettings, WebhookFailed
+
+API_VERSION = "2010-04-01"
+_GEOGRAPHY = ("City", "State", "Zip", "Country")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a webhook was answered."""
+
+    status: int
+    content_type: str
+    body: str
+
+
+class Webhooks:
+    """The way from the carrier to one server: signs, maps the public address to the real one, posts."""
+
+    def __init__(self, settings: CarrierSettings) -> None:
+        self._settings = settings
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        self._client = httpx.AsyncClient(timeout=settings.webhook_timeout_s, limits=limits, trust_env=False)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def signature(self, url: str, params: Mapping[str, str], auth_token: str | None = None) -> str:
+        """Compute X-Twilio-Signature over a public address; `auth_token` replaces the account's."""
+        validator = RequestValidator(auth_token or self._settings.auth_token)
+        return str(validator.compute_signature(url, dict(params)))
+
+    def reach(self, url: str) -> tuple[str, dict[str, str]]:
+        """Return where to connect for a public address, and the headers that a proxy in between would add."""
+        public, server = self._settings.public_url, self._settings.server_url
+        if server is None or urlsplit(url).netloc != urlsplit(public).netloc:
+            return url, {}
+        there = urlsplit(server)
+        secure = there.scheme == "https"
+        socket = urlsplit(url).scheme.startswith("ws")
+        scheme = ("wss" if secure else "ws") if socket else there.scheme
+        forwarded = {
+            "X-Forwarded-Proto": urlsplit(public).scheme,
+            "X-Forwarded-Host": urlsplit(public).netloc,
+        }
+        return urlunsplit(urlsplit(url)._replace(scheme=scheme, netloc=there.netloc)), forwarded
+
+    async def send(
+        self, url: str, params: Mapping[str, str], *, method: str = "POST", sign_with: str | None = None
+    ) -> Answer:
+        """Send one signed request; with GET the parameters are part of the address that is signed.
+
+        Raises:
+            WebhookFailed: no answer in time, or none at all. Any status is an answer.
+        """
+        if method == "GET":
+            url = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}"
+            signature, body = self.signature(url, {}, sign_with), None
+        else:
+            signature, body = self.signature(url, params, sign_with), dict(params)
+        address, forwarded = self.reach(url)
+        headers = {"X-Twilio-Signature": signature, "User-Agent": "TwilioProxy/1.1", **forwarded}
+        try:
+            response = await self._client.request(method, address, data=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise WebhookFailed(f"{method} {urlsplit(url).path}: {type(error).__name__}") from error
+        return Answer(
+            status=response.status_code,
+            content_type=response.headers.get("content-type", ""),
+            body=response.text,
+        )
+
+    async def download(self, url: str) -> bytes:
+        """Get a file, unsigned.
+
+        Raises:
+            WebhookFailed: no answer in time, or one that is not 2xx.
+        """
+        address, forwarded = self.reach(url)
+        try:
+            response = (await self._client.get(address, headers=forwarded)).raise_for_status()
+        except httpx.HTTPError as error:
+            raise WebhookFailed(f"GET {urlsplit(url).path}: {type(error).__name__}") from error
+        return response.content
+
+
+def call_params(
+    *, sid: str, account_sid: str, from_: str, to: str, status: str, direction: str
+) -> dict[str, str]:
+    """Build the parameters that every voice request carries; unknown places are empty, as from Twilio."""
+    params = {
+        "AccountSid": account_sid,
+        "ApiVersion": API_VERSION,
+        "CallSid": sid,
+        "CallStatus": status,
+        "Called": to,
+        "Caller": from_,
+        "Direction": direction,
+        "From": from_,
+        "To": to,
+    }
+    for who in ("Called", "Caller", "From", "To"):
+        for place in _GEOGRAPHY:
+            params[f"{who}{place}"] = "US" if place == "Country" else ""
+    return params
