@@ -1,0 +1,250 @@
+"""The audio of one Twilio call: the socket is accepted, guarded, and given to pipecat's own transport.
+
+pipecat's `FastAPIWebsocketTransport` and `TwilioFrameSerializer` are used as they are. Both directions run at
+Twilio's 8000 Hz, at which pipecat's resampler hands the audio through untouched. The call is never hung up by
+the serializer: that is the carrier's `hang_up`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from itertools import count
+
+from loguru import logger
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    OutputAudioRawFrame,
+    OutputTransportMessageFrame,
+)
+from pipecat.serializers.twilio import TwilioFrameSerializer
+from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
+from starlette.websockets import WebSocket
+
+from telephony.carrier import MarkEcho, MediaClosed, MediaGone, MediaRefused, MediaStart
+from telephony.playout import Playout, PlayoutWatch
+from telephony.twilio.messages import SAMPLE_RATE, Dtmf, Event, Mark, Start, Stop, mark_message, mark_name
+from telephony.twilio.socket import POLICY, GuardedSocket
+
+AUDIO_OUT_10MS_CHUNKS = 4
+"""40 ms a message. pipecat keeps one to two chunks ahead of the carrier's playing, so this is how long the
+event loop may be held up before the caller hears a gap; 20 ms would halve that and double the messages. The
+price is an utterance padded by 20 ms on average; barge-in is not slowed, since `clear` drops what is
+buffered."""
+
+WRITE_TIMEOUT_S = 3.0
+"""A socket that takes no audio for three seconds is no telephone call any more."""
+
+OWN_MARK = "heard:"
+"""Begins the names of the marks that `wait_all_heard` sends itself; observers are not told of them."""
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1000.0
+
+
+class ObservedSerializer(TwilioFrameSerializer):
+    """pipecat's serializer, which also tells the playout model what goes out.
+
+    `serialize` is the last public place that every outgoing frame passes, in the order of the wire and at the
+    moment of writing: audio is paced and queued before it, and nothing waits between it and the socket.
+    """
+
+    def __init__(self, start: MediaStart, playout: Playout, now_ms: Callable[[], float]) -> None:
+        """Serialize for the stream of `start`, telling `playout`."""
+        super().__init__(
+            stream_sid=start.stream_id,
+            call_sid=start.carrier_call_id,
+            params=TwilioFrameSerializer.InputParams(auto_hang_up=False),
+        )
+        self._playout = playout
+        self._now_ms = now_ms
+        self.on_clear: Callable[[], None] = lambda: None
+
+    async def serialize(self, frame: Frame) -> str | bytes | None:
+        """Twilio's message for a frame, or None if there is none."""
+        payload = await super().serialize(frame)
+        if payload is None:
+            return None
+        if isinstance(frame, OutputAudioRawFrame):
+            self._playout.audio_sent(frame.num_frames * 1000.0 / frame.sample_rate, self._now_ms())
+        elif isinstance(frame, InterruptionFrame):
+            self._playout.cleared(self._now_ms())
+            self.on_clear()
+        elif isinstance(frame, OutputTransportMessageFrame):
+            name = mark_name(frame.message)
+            if name is not None:
+                self._playout.mark_sent(name, self._now_ms())
+        return payload
+
+
+class TwilioMedia:
+    """One call's media stream: `telephony.carrier.MediaStream` over Twilio's socket."""
+
+    def __init__(
+        self, socket: GuardedSocket, start: MediaStart, now_ms: Callable[[], float] = _monotonic_ms
+    ) -> None:
+        """Take over an accepted socket whose `start` message was read; see `accept_media`."""
+        self._socket = socket
+        self._start = start
+        self._now_ms = now_ms
+        self._playout = Playout()
+        self._watch = PlayoutWatch(self._playout, now_ms)
+        self._own_marks = count(1)
+        self._mark_observers: list[Callable[[MarkEcho], None]] = []
+        self._dtmf_observers: list[Callable[[str], None]] = []
+        self._stop_observers: list[Callable[[], None]] = []
+        self._closed_observers: list[Callable[[MediaClosed], None]] = []
+        serializer = ObservedSerializer(start, self._playout, now_ms)
+        serializer.on_clear = self._watch.changed
+        socket.on_event = self._event
+        socket.on_closed = self._closed
+        self._transport = FastAPIWebsocketTransport(
+            websocket=socket,
+            params=FastAPIWebsocketParams(
+                serializer=serializer,
+                audio_in_enabled=True,
+                audio_in_sample_rate=SAMPLE_RATE,
+                audio_out_enabled=True,
+                audio_out_sample_rate=SAMPLE_RATE,
+                audio_out_10ms_chunks=AUDIO_OUT_10MS_CHUNKS,
+                audio_out_end_silence_secs=0,
+                audio_out_write_timeout_secs=WRITE_TIMEOUT_S,
+                allowed_origins=[],  # a carrier is no browser: the token is what admits it
+            ),
+        )
+
+    @property
+    def start(self) -> MediaStart:
+        """The facts of the stream's start."""
+        return self._start
+
+    @property
+    def transport(self) -> FastAPIWebsocketTransport:
+        """pipecat's transport on this socket: 16-bit mono PCM at 8000 Hz both ways."""
+        return self._transport
+
+    @property
+    def playout(self) -> Playout:
+        """The model of what was heard of what we sent."""
+        return self._playout
+
+    def now_ms(self) -> float:
+        """The clock of `playout`: milliseconds, monotonic."""
+        return self._now_ms()
+
+    def mark_frame(self, name: str) -> Frame:
+        """A frame that travels behind the audio queued before it and goes out as Twilio's `mark`."""
+        return OutputTransportMessageFrame(message=mark_message(self._start.stream_id, name))
+
+    async def wait_all_heard(self, timeout_s: float) -> bool:
+        """Wait until what was sent until now was heard or cleared, by a mark sent for the purpose if need
+        be."""
+        if not self._playout.all_heard(self._now_ms()) and not self._playout.is_marked():
+            name = f"{OWN_MARK}{next(self._own_marks)}"
+            self._playout.mark_sent(name, self._now_ms())
+            await self._send(json.dumps(mark_message(self._start.stream_id, name)))
+        return await self._watch.wait_all_heard(timeout_s)
+
+    def on_mark(self, observer: Callable[[MarkEcho], None]) -> None:
+        """Tell `observer` of every returned mark made by `mark_frame`."""
+        self._mark_observers.append(observer)
+
+    def on_dtmf(self, observer: Callable[[str], None]) -> None:
+        """Tell `observer` of each key pressed."""
+        self._dtmf_observers.append(observer)
+
+    def on_stop(self, observer: Callable[[], None]) -> None:
+        """Tell `observer` of Twilio's `stop`."""
+        self._stop_observers.append(observer)
+
+    def on_closed(self, observer: Callable[[MediaClosed], None]) -> None:
+        """Tell `observer` once when the socket is gone."""
+        self._closed_observers.append(observer)
+
+    async def refuse(self, close_code: int, reason: str) -> None:
+        """Close the socket with a code; harmless if it is already closed."""
+        await self._socket.close(close_code, reason)
+
+    async def close(self) -> None:
+        """Close the socket normally; harmless if it is already closed."""
+        await self._socket.close()
+
+    async def _send(self, text: str) -> None:
+        if self._socket.is_open:
+            await self._socket.send_text(text)
+
+    def _event(self, event: Event) -> None:
+        match event:
+            case Mark(name):
+                fate = self._playout.mark_echoed(name, self._now_ms())
+                self._watch.changed()
+                if fate is not None and not name.startswith(OWN_MARK):
+                    self._tell(self._mark_observers, MarkEcho(name=name, fate=fate))
+            case Dtmf(digit):
+                self._tell(self._dtmf_observers, digit)
+            case Stop():
+                self._tell(self._stop_observers)
+            case _:
+                return
+
+    def _closed(self, closed: MediaClosed) -> None:
+        self._tell(self._closed_observers, closed)
+
+    def _tell(self, observers: list[Callable[..., None]], *news: object) -> None:
+        for observer in observers:
+            try:
+                observer(*news)
+            except Exception:
+                # An edge: an observer's bug must not end the call's audio.
+                logger.exception("media observer failed, call {}", self._start.carrier_call_id)
+
+
+async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) -> TwilioMedia:
+    """Accept Twilio's media socket (not accepted yet) and read it up to its `start`.
+
+    The token in `start` is not judged here: the caller checks it, then goes on or `refuse`s with 1008.
+
+    Raises:
+        MediaRefused: no valid start in `start_timeout_s` (1008), audio that is not mono µ-law at 8000 Hz
+            (1008), a message over 64 KiB (1009) or ten malformed ones (1007); the socket is closed.
+        MediaGone: Twilio closed the socket before the stream began.
+    """
+    socket = GuardedSocket(websocket)
+    closed: list[MediaClosed] = []
+    socket.on_closed = closed.append
+    await socket.accept()
+    try:
+        async with asyncio.timeout(start_timeout_s):
+            start = await _read_start(socket)
+    except TimeoutError:
+        start = None
+        await socket.close(POLICY, "no valid start")
+    if start is not None and not start.is_mulaw_8k:
+        await socket.close(POLICY, "audio must be audio/x-mulaw, 8000 Hz, 1 channel")
+    if closed and closed[0].by == "us":
+        raise MediaRefused(closed[0].code, closed[0].reason)
+    if closed or start is None:
+        raise MediaGone("the carrier closed the media socket before the stream began")
+    return TwilioMedia(socket, _facts(start))
+
+
+async def _read_start(socket: GuardedSocket) -> Start | None:
+    """The `start` message, or None if the socket was closed before it came."""
+    while True:
+        _, event = await socket.next_event()
+        if event is None or isinstance(event, Start):
+            return event
+
+
+def _facts(start: Start) -> MediaStart:
+    return MediaStart(
+        stream_id=start.stream_sid,
+        carrier_call_id=start.call_sid,
+        account_ref=start.account_sid,
+        token=start.parameters.get("token", ""),
+        parameters=start.parameters,
+    )

@@ -1,0 +1,164 @@
+"""Twilio's media socket, message by message: text in, records out, and the other way for what we add.
+
+Source: Twilio, "Media Streams - WebSocket Messages",
+https://www.twilio.com/docs/voice/media-streams/websocket-messages
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SAMPLE_RATE = 8000
+ENCODING = "audio/x-mulaw"
+
+
+class Malformed(ValueError):
+    """A message that Twilio would not send: it is counted and otherwise ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The first message; it says nothing that we need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The stream's metadata. `sample_rate` is in Hz."""
+
+    stream_sid: str
+    call_sid: str
+    account_sid: str
+    parameters: Mapping[str, str]
+    encoding: str
+    sample_rate: int
+    channels: int
+
+    @property
+    def is_mulaw_8k(self) -> bool:
+        """Whether the audio is what Twilio documents: mono µ-law at 8000 Hz."""
+        return (self.encoding, self.sample_rate, self.channels) == (ENCODING, SAMPLE_RATE, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A piece of the caller's audio; its payload (base64 of µ-law) was checked and is left to the
+    serializer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A mark of ours that came back."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """A key that the caller pressed."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The stream stopped, or the call ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An event that this version does not know; ignored, so that Twilio may add some."""
+
+    event: str
+
+
+Event = Connected | Start | Media | Mark | Dtmf | Stop | Unknown
+
+
+def parse(text: str) -> Event:
+    """Read one text message.
+
+    Raises:
+        Malformed: not a JSON object with an `event`, or a known event without what it must carry.
+    """
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("not JSON") from error
+    if not isinstance(message, dict):
+        raise Malformed("not an object")
+    event = _text(message, "event")
+    reader = _READERS.get(event)
+    return reader(message) if reader else Unknown(event)
+
+
+def mark_message(stream_sid: str, name: str) -> dict[str, Any]:
+    """The message that asks Twilio to return `name` once the audio sent before it has been played."""
+    return {"event": "mark", "streamSid": stream_sid, "mark": {"name": name}}
+
+
+def mark_name(message: object) -> str | None:
+    """The name, if `message` is one made by `mark_message`."""
+    if isinstance(message, dict) and message.get("event") == "mark":
+        return _text(_object(message, "mark"), "name")
+    return None
+
+
+def _start(message: dict[str, Any]) -> Start:
+    start = _object(message, "start")
+    media_format = _object(start, "mediaFormat")
+    parameters = start.get("customParameters") or {}
+    if not isinstance(parameters, dict):
+        raise Malformed("customParameters is no object")
+    return Start(
+        stream_sid=_text(start, "streamSid"),
+        call_sid=_text(start, "callSid"),
+        account_sid=_text(start, "accountSid"),
+        parameters={str(name): str(value) for name, value in parameters.items()},
+        encoding=_text(media_format, "encoding"),
+        sample_rate=_whole(media_format, "sampleRate"),
+        channels=_whole(media_format, "channels"),
+    )
+
+
+def _media(message: dict[str, Any]) -> Media:
+    try:
+        base64.b64decode(_text(_object(message, "media"), "payload"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("the payload is not base64") from error
+    return Media()
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str) or not value:
+        raise Malformed(f"{name} is no text")
+    return value
+
+
+def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
+    value = values.get(name)
+    if not isinstance(value, dict):
+        raise Malformed(f"{name} is no object")
+    return value
+
+
+def _whole(values: dict[str, Any], name: str) -> int:
+    try:
+        return int(values[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed(f"{name} is no number") from error
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
+    "connected": lambda _: Connected(),
+    "start": _start,
+    "media": _media,
+    "mark": lambda message: Mark(_text(_object(message, "mark"), "name")),
+    "dtmf": lambda message: Dtmf(_text(_object(message, "dtmf"), "digit")),
+    "stop": lambda _: Stop(),
+}
