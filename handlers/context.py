@@ -1,0 +1,84 @@
+"""The protocol through which a handler touches the call: small on purpose.
+
+A handler sees no session, no pipeline and no connection; whoever writes one needs to know this page only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+RefusalCode = Literal["unknown_agent", "not_ready", "hop_limit", "ping_pong", "already_routing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """An agent the current agent may route to now: its ``name`` and ``when`` to choose it."""
+
+    name: str
+    when: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """The call will change agent; the current agent says nothing more."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The call stays where it is; ``message`` tells the model how to go on."""
+
+    code: RefusalCode
+    message: str
+
+
+class CallContext(Protocol):
+    """One live call as its handlers see it."""
+
+    @property
+    def call_id(self) -> UUID:
+        """The call's id."""
+        ...
+
+    @property
+    def time_zone(self) -> ZoneInfo:
+        """The time zone of the number that was called."""
+        ...
+
+    def now(self) -> datetime:
+        """The current moment, in UTC."""
+        ...
+
+    def destinations(self) -> tuple[Destination, ...]:
+        """The agents that can take the call now; ``back`` is among them where the author allows it."""
+        ...
+
+    async def route(self, agent: str, *, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
+        """Hand the call to another agent, or say why not."""
+        ...
+
+    async def end(self, *, reason: str, outcome: str | None = None) -> None:
+        """End the call once everything said so far has been heard."""
+        ...
+
+    async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
+        """Write what came of the call on the lead."""
+        ...
+
+    async def say(self, text: str) -> None:
+        """Speak ``text`` in the current agent's voice, as a filler while something takes time."""
+        ...
+
+    def keep(self, values: Mapping[str, Any]) -> None:
+        """Set variables of the current agent; prompts see them from the next node on."""
+        ...
+
+    def variables(self) -> Mapping[str, Any]:
+        """The current agent's variables."""
+        ...

@@ -1,0 +1,35 @@
+"""``end_call``: the agent ends the call."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from handlers.context import CallContext
+from handlers.handler import Arguments, Handler
+from templates.compile import FunctionResult
+
+
+class EndArguments(Arguments):
+    """Why the call ends, and what came of it."""
+
+    reason: str = Field(
+        "completed", description="Why the call ends, in a few words.", min_length=1, max_length=200
+    )
+    outcome: str | None = Field(None, description="What came of the call, as one word.", max_length=64)
+
+
+class EndCall(Handler[EndArguments]):
+    """Hangs up after the last word has been heard."""
+
+    name: ClassVar[str] = "end_call"
+    description: ClassVar[str] = (
+        "End the call. Say goodbye in the same answer; the line is closed once the caller has heard it."
+    )
+    arguments = EndArguments
+
+    async def run(self, call: CallContext, arguments: EndArguments) -> FunctionResult:
+        """End the call; the model is not asked for another word."""
+        await call.end(reason=arguments.reason, outcome=arguments.outcome)
+        return FunctionResult(result={"status": "ending"}, respond=False)

@@ -1,0 +1,185 @@
+"""STT, LLM and TTS services made from a template's settings, as parts of the call's switches.
+
+A part's key is its settings: agents with equal settings share one service. Audio is 8 kHz mono end to end, so
+nothing is resampled between carrier and vendors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from deepgram import DeepgramClientEnvironment
+from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.audio.vad.vad_analyzer import VADParams
+from pipecat.processors.audio.vad_processor import VADProcessor
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.deepgram.stt import DeepgramSTTService
+from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
+from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.turns.user_start import (
+    BaseUserTurnStartStrategy,
+    MinWordsUserTurnStartStrategy,
+    TranscriptionUserTurnStartStrategy,
+    VADUserTurnStartStrategy,
+)
+from pipecat.turns.user_stop import (
+    BaseUserTurnStopStrategy,
+    SpeechTimeoutUserTurnStopStrategy,
+    TurnAnalyzerUserTurnStopStrategy,
+)
+from pipecat.turns.user_turn_processor import UserTurnProcessor
+from pipecat.turns.user_turn_strategies import UserTurnStrategies
+
+from templates.model import TemplateContent, Turns
+from voicebot.call.switch import Part, PartFailed
+from voicebot.config import Settings, websocket_url
+
+SAMPLE_RATE = 8000  # Hz, mono: what telephones carry
+CONNECTED_GRACE_S = 1.0
+
+
+class Speech:
+    """Makes the parts of one call; needs the vendors' keys and addresses."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Check the vendors' addresses once, because a bad one would silently become the public one."""
+        self._settings = settings
+        if settings.deepgram_url:
+            url = settings.deepgram_url
+            socket = websocket_url(url)
+            DeepgramClientEnvironment(base=url, production=socket, agent=socket, agent_rest=url)
+
+    def ear(self, content: TemplateContent) -> Part:
+        """The caller's speech to text and the end of the caller's turns: STT, with a VAD where asked for."""
+        stt = DeepgramSTTService(
+            api_key=_secret(self._settings.deepgram_api_key),
+            base_url=websocket_url(self._settings.deepgram_url) if self._settings.deepgram_url else "",
+            sample_rate=SAMPLE_RATE,
+            settings=DeepgramSTTService.Settings.from_mapping(_stt_settings(content)),
+        )
+        turns = UserTurnProcessor(user_turn_strategies=turn_strategies(content.turns))
+        processors: list[FrameProcessor] = [stt, turns]
+        if content.turns.strategy != "stt":
+            stop_s = 0.2 if content.turns.strategy == "smart_turn" else content.turns.end_silence_ms / 1000
+            analyzer = SileroVADAnalyzer(sample_rate=SAMPLE_RATE, params=VADParams(stop_secs=stop_s))
+            processors.insert(0, VADProcessor(vad_analyzer=analyzer))
+        key = _key("ear", _stt_settings(content), content.turns.model_dump(mode="json"))
+
+        async def connected() -> None:
+            if not stt.is_usable:
+                raise PartFailed(key, "the STT vendor refused the connection")
+
+        return Part(key=key, processors=processors, connected=connected)
+
+    def mind(self, content: TemplateContent) -> tuple[Part, OpenAILLMService]:
+        """The language model; it has no socket to wait for."""
+        llm = OpenAILLMService(
+            api_key=_secret(self._settings.openai_api_key),
+            base_url=self._settings.openai_base_url,
+            settings=OpenAILLMService.Settings.from_mapping(self._llm_settings(content)),
+            retry_on_timeout=True,
+        )
+
+        async def connected() -> None:
+            return None
+
+        key = _key("mind", self._llm_settings(content))
+        return Part(key=key, processors=[llm], connected=connected), llm
+
+    def voice(self, content: TemplateContent, on_request: OnRequest) -> Part:
+        """The agent's voice; ``on_request`` hears every text sent to be spoken, with its TTS context id."""
+        url = self._settings.elevenlabs_url
+        tts = ElevenLabsTTSService(
+            api_key=_secret(self._settings.elevenlabs_api_key),
+            sample_rate=SAMPLE_RATE,
+            settings=ElevenLabsTTSService.Settings.from_mapping(_tts_settings(content)),
+            **({"url": websocket_url(url)} if url else {}),
+        )
+        open_ = asyncio.Event()
+        key = _key("voice", _tts_settings(content))
+
+        async def on_connected(_: FrameProcessor) -> None:
+            open_.set()
+
+        async def on_tts_request(_: FrameProcessor, context_id: str, text: str) -> None:
+            await on_request(context_id, text)
+
+        tts.add_event_handler("on_connected", on_connected)
+        tts.add_event_handler("on_tts_request", on_tts_request)
+
+        async def connected() -> None:
+            try:
+                await asyncio.wait_for(open_.wait(), CONNECTED_GRACE_S)
+            except TimeoutError as error:
+                raise PartFailed(key, "the TTS vendor refused the connection") from error
+
+        return Part(key=key, processors=[tts], connected=connected)
+
+    def _llm_settings(self, content: TemplateContent) -> dict[str, Any]:
+        return {**content.llm.settings, "model": content.llm.model or self._settings.openai_model}
+
+
+OnRequest = Callable[[str, str], Awaitable[None]]
+
+
+def voice_key(content: TemplateContent) -> str:
+    """What makes two voices the same: equal vendor, voice, model, language and settings."""
+    return _key("voice", _tts_settings(content))
+
+
+def turn_strategies(turns: Turns) -> UserTurnStrategies:
+    """When the caller's turn begins (and interrupts) and when it ends, as the template has it."""
+    start: list[BaseUserTurnStartStrategy]
+    if turns.min_words > 1:
+        start = [MinWordsUserTurnStartStrategy(min_words=turns.min_words, enable_interruptions=turns.barge_in)]
+    else:
+        start = [TranscriptionUserTurnStartStrategy(enable_interruptions=turns.barge_in)]
+        if turns.strategy != "stt":
+            start.insert(0, VADUserTurnStartStrategy(enable_interruptions=turns.barge_in))
+    stop: BaseUserTurnStopStrategy
+    if turns.strategy == "smart_turn":
+        stop = TurnAnalyzerUserTurnStopStrategy(turn_analyzer=LocalSmartTurnAnalyzerV3())
+    elif turns.strategy == "silero":
+        # The VAD has waited for the silence already; what is left is the transcript.
+        stop = SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=0.0)
+    else:
+        stop = SpeechTimeoutUserTurnStopStrategy(
+            user_speech_timeout=(turns.end_silence_ms - _endpointing_ms(turns)) / 1000
+        )
+    return UserTurnStrategies(start=start, stop=[stop])
+
+
+def _endpointing_ms(turns: Turns) -> int:
+    """The share of the closing silence that the STT vendor waits before it finalises; we wait the rest.
+
+    A vendor that finalises late adds its own delay to ours; one that finalises at once cuts words apart.
+    """
+    return max(10, turns.end_silence_ms // 2)
+
+
+def _stt_settings(content: TemplateContent) -> dict[str, Any]:
+    settings: dict[str, Any] = {"endpointing": _endpointing_ms(content.turns), **content.stt.settings}
+    settings["language"] = content.language
+    if content.stt.model:
+        settings["model"] = content.stt.model
+    return settings
+
+
+def _tts_settings(content: TemplateContent) -> dict[str, Any]:
+    settings: dict[str, Any] = {**content.tts.settings, "voice": content.tts.voice_id, "language": content.language}
+    if content.tts.model:
+        settings["model"] = content.tts.model
+    return settings
+
+
+def _key(kind: str, *settings: dict[str, Any]) -> str:
+    return kind + json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def _secret(value: Any) -> str:
+    """The key, or a word that a vendor will refuse, so that the refusal is the vendor's and is reported."""
+    return value.get_secret_value() if value else "missing"

@@ -1,0 +1,225 @@
+"""One place in a call's pipeline where one of several prepared services does the work.
+
+pipecat's own ``ServiceSwitcher`` sets all its members up before the call starts, so the first word waits for the
+slowest of them, copies every frame to every member, and cannot take a member in later. This one connects its
+members in the background, at any time of the call, and gives frames to the active one alone
+(docs/decisions/0003-service-switch.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from loguru import logger
+from pipecat.frames.frames import (
+    CancelFrame,
+    EndFrame,
+    ErrorFrame,
+    Frame,
+    FunctionCallCancelFrame,
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
+    InputAudioRawFrame,
+    InterruptionFrame,
+    StartFrame,
+    SystemFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline, PipelineSink, PipelineSource
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+
+PREPARE_TIMEOUT_S = 10.0
+BACKLOG_FRAMES = 500  # 10 s of 20 ms carrier audio, kept while the active part still connects
+
+# A function that outlives its agent still owes the conversation its result.
+_ALWAYS_PASSED = (FunctionCallInProgressFrame, FunctionCallResultFrame, FunctionCallCancelFrame)
+
+OnError = Callable[[str, ErrorFrame], Awaitable[None]]
+
+
+class PartFailed(Exception):
+    """A service could not be made ready; ``reason`` says why, without secrets."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One interchangeable service, with the processors that belong to it.
+
+    ``key`` identifies equal settings; ``connected`` returns once the vendor's socket is open and raises
+    :class:`PartFailed` when it is not.
+    """
+
+    key: str
+    processors: Sequence[FrameProcessor]
+    connected: Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Branch:
+    part: Part
+    pipeline: Pipeline
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: bool = False
+    failed: bool = False
+    backlog: deque[tuple[Frame, FrameDirection]] = field(
+        default_factory=lambda: deque(maxlen=BACKLOG_FRAMES)
+    )
+
+
+class ServiceSwitch(FrameProcessor):
+    """Routes frames to the active part; the others wait with their sockets open.
+
+    Frames that come while the active part still connects are kept and given to it in order, so that a call
+    starts (and its first greeting sounds) before any vendor has answered.
+    """
+
+    def __init__(self, initial: Part, *, on_error: OnError, name: str) -> None:
+        """``on_error`` is told of every error of every part, by the part's key."""
+        super().__init__(name=name)
+        self._on_error = on_error
+        self._branches: dict[str, _Branch] = {}
+        self._preparations: dict[str, asyncio.Task[None]] = {}
+        self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
+        self._active = self._add(initial)
+
+    @property
+    def active(self) -> str:
+        """The key of the part that does the work."""
+        return self._active.part.key
+
+    def is_ready(self, key: str) -> bool:
+        """Whether a part with this key is connected and started."""
+        branch = self._branches.get(key)
+        return branch is not None and branch.ready
+
+    async def prepare(self, part: Part, *, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
+        """Connect and start ``part``; equal parts (by key) are prepared once and shared.
+
+        Raises:
+            PartFailed: it did not connect within ``timeout_s`` seconds, or the vendor refused.
+        """
+        branch = self._branches.get(part.key)
+        if branch is None or branch.failed:
+            branch = self._replace(branch, self._add(part))
+        if branch.ready:
+            return
+        task = self._preparations.get(part.key)
+        if task is None or task.done():
+            task = self.create_task(self._prepare(branch, timeout_s))
+            self._preparations[part.key] = task
+        await asyncio.shield(task)
+
+    def switch(self, key: str) -> None:
+        """Give all further frames to the part with this key.
+
+        Raises:
+            PartFailed: it is not ready; the active part stays.
+        """
+        if not self.is_ready(key):
+            raise PartFailed(key, "is not ready")
+        self._active = self._branches[key]
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Pass lifecycle frames to every part and all others to the active one."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, StartFrame):
+            self._start.set_result(frame)
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, EndFrame | CancelFrame):
+            await self._end(frame, direction)
+        elif self._active.ready:
+            await self._active.pipeline.queue_frame(frame, direction)
+        else:
+            await self._keep(frame, direction)
+
+    async def cleanup(self) -> None:
+        """Release every part, connected or not."""
+        await super().cleanup()
+        for task in self._preparations.values():
+            if not task.done():
+                await self.cancel_task(task)
+        await asyncio.gather(*(b.pipeline.cleanup() for b in self._branches.values()), return_exceptions=True)
+
+    def _add(self, part: Part) -> _Branch:
+        async def downstream(frame: Frame, direction: FrameDirection) -> None:
+            await self._leave(branch, frame, direction)
+
+        async def upstream(frame: Frame, direction: FrameDirection) -> None:
+            if isinstance(frame, ErrorFrame):
+                await self._on_error(part.key, frame)
+            await self._leave(branch, frame, direction)
+
+        pipeline = Pipeline(
+            list(part.processors), source=PipelineSource(upstream), sink=PipelineSink(downstream)
+        )
+        branch = _Branch(part=part, pipeline=pipeline)
+        self._branches[part.key] = branch
+        return branch
+
+    def _replace(self, failed: _Branch | None, branch: _Branch) -> _Branch:
+        if failed is self._active:
+            branch.backlog = failed.backlog
+            self._active = branch
+        return branch
+
+    async def _prepare(self, branch: _Branch, timeout_s: float) -> None:
+        key = branch.part.key
+        try:
+            async with asyncio.timeout(timeout_s):
+                await branch.pipeline.setup(self.processor_setup)
+                await branch.part.connected()
+                start = await asyncio.shield(self._start)
+                await branch.pipeline.queue_frame(replace(start))
+                await branch.started.wait()
+        except TimeoutError as error:
+            await self._drop(branch)
+            raise PartFailed(key, f"did not connect within {timeout_s:g} s") from error
+        except PartFailed:
+            await self._drop(branch)
+            raise
+        while branch.backlog:
+            frame, direction = branch.backlog.popleft()
+            await branch.pipeline.queue_frame(frame, direction)
+        branch.ready = True
+
+    async def _drop(self, branch: _Branch) -> None:
+        """Release a part that failed; it can be tried again with fresh processors."""
+        branch.failed = True
+        try:
+            await branch.pipeline.cleanup()
+        except Exception as error:  # an edge: a vendor's half-open socket must not take the call down
+            logger.debug("{}: cleaning up {} failed: {}", self, branch.part.key, type(error).__name__)
+
+    async def _keep(self, frame: Frame, direction: FrameDirection) -> None:
+        branch = self._active
+        if isinstance(frame, InterruptionFrame):
+            kept = [item for item in branch.backlog if not item[0].interruptible]
+            branch.backlog.clear()
+            branch.backlog.extend(kept)
+        urgent = isinstance(frame, SystemFrame) and not isinstance(frame, InputAudioRawFrame)
+        if urgent or direction is FrameDirection.UPSTREAM:
+            await self.push_frame(frame, direction)
+        else:
+            branch.backlog.append((frame, direction))
+
+    async def _leave(self, branch: _Branch, frame: Frame, direction: FrameDirection) -> None:
+        if isinstance(frame, StartFrame):
+            branch.started.set()
+        elif isinstance(frame, CancelFrame):
+            return  # passed on already: nobody waits for a cancelled part
+        elif branch is self._active or isinstance(frame, _ALWAYS_PASSED):
+            await self.push_frame(frame, direction)
+
+    async def _end(self, frame: EndFrame | CancelFrame, direction: FrameDirection) -> None:
+        for branch in list(self._branches.values()):
+            if branch.ready:
+                await branch.pipeline.queue_frame(frame, direction)
+        if isinstance(frame, CancelFrame) or not self._active.ready:
+            await self.push_frame(frame, direction)
