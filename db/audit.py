@@ -1,0 +1,91 @@
+"""Who did what, when, to which resource. Written in the transaction of the change itself, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from db.ids import new_id
+from db.pool import Executor
+from db.rows import Page, after_id, columns, page, read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """One change."""
+
+    id: UUID
+    account_id: UUID
+    at: datetime
+    key_id: UUID | None
+    """The API key that made the change; None for the command line."""
+    action: str
+    """A verb: ``create``, ``update``, ``activate``, ``delete``, ``revoke``…"""
+    resource: str
+    """``template``, ``number``, ``key``…"""
+    resource_id: UUID
+    revision_before: int | None
+    revision_after: int | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change to record."""
+
+    key_id: UUID | None
+    action: str
+    resource: str
+    resource_id: UUID
+    revision_before: int | None = None
+    revision_after: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What else helps a reader, as JSON values; no secrets."""
+
+
+_AUDIT = columns(AuditRecord)
+
+
+async def record(db: Executor, account_id: UUID, change: Change) -> None:
+    """Write a change down; pass the transaction that makes it."""
+    await db.execute(
+        """
+        INSERT INTO audit (id, account_id, key_id, action, resource, resource_id, revision_before, revision_after,
+            data)
+        VALUES ($2, $1, $3, $4, $5, $6, $7, $8, $9)
+        """,
+        account_id,
+        new_id(),
+        change.key_id,
+        change.action,
+        change.resource,
+        change.resource_id,
+        change.revision_before,
+        change.revision_after,
+        change.data,
+    )
+
+
+async def list_changes(
+    db: Executor, account_id: UUID, *, resource_id: UUID | None = None, limit: int, cursor: str | None = None
+) -> Page[AuditRecord]:
+    """The account's changes, or those of one resource, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_AUDIT} FROM audit
+        WHERE account_id = $1 AND ($2::uuid IS NULL OR resource_id = $2) AND ($3::uuid IS NULL OR id < $3)
+        ORDER BY id DESC LIMIT $4
+        """,  # noqa: S608 - only column names
+        account_id,
+        resource_id,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(AuditRecord, row) for row in rows], limit, lambda change: change.id)

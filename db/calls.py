@@ -1,0 +1,408 @@
+"""Calls: how one begins, what is known of it while it lasts, how it ends once.
+
+Every function may be repeated with the same arguments, since a lost connection leaves the caller not knowing
+whether a statement was done. Nothing changes a call that has ended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from db.errors import NoOrchestrator, NotFound, UnknownNumber
+from db.ids import new_id
+from db.pool import Executor, Row
+from db.rows import Page, after_id, columns, page, read
+
+Carrier = Literal["twilio", "exotel"]
+Direction = Literal["inbound", "outbound"]
+CallStatus = Literal["ringing", "in_progress", "transferring", "ended"]
+LiveStatus = Literal["ringing", "in_progress", "transferring"]
+EndedBy = Literal["caller", "agent", "operator", "carrier", "system"]
+CarrierStatus = Literal[
+    "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "canceled"
+]
+"""What a carrier says of its leg of the call; the last five are terminal. Queued, ringing, in_progress are in order."""
+
+_E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One call, from the carrier's first word of it."""
+
+    id: UUID
+    account_id: UUID
+    lead_id: UUID
+    number_id: UUID
+    carrier: Carrier
+    carrier_call_id: str | None
+    carrier_status: CarrierStatus | None
+    direction: Direction
+    from_number: str | None
+    """As the carrier gave it: E.164, or a word such as ``anonymous``."""
+    to_number: str
+    initial_template_id: UUID
+    template_id: UUID
+    """The agent the caller is with."""
+    revisions: Mapping[str, int]
+    """Template id → the revision this call began with and keeps."""
+    node: str | None
+    status: CallStatus
+    ended_by: EndedBy | None
+    end_reason: str | None
+    outcome: str | None
+    resumes: int
+    started_at: datetime
+    answered_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Milliseconds from the answer to the end; None while it lasts or when nobody answered."""
+        if self.answered_at is None or self.ended_at is None:
+            return None
+        return max(0, round((self.ended_at - self.answered_at) / timedelta(milliseconds=1)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundCall:
+    """What a carrier's voice webhook says."""
+
+    carrier: Carrier
+    carrier_call_id: str
+    to_number: str
+    """The number that was dialled, E.164."""
+    from_number: str | None
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeganCall:
+    """The call a webhook speaks of."""
+
+    call: CallRecord
+    created: bool
+    """False when an earlier webhook (perhaps on another replica) made it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedCall:
+    """The end of a call, whoever brought it about."""
+
+    call: CallRecord
+    first: bool
+    """Whether the facts in ``call`` are those just given: the first end is the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnd:
+    """How a call ended."""
+
+    ended_by: EndedBy
+    end_reason: str
+    outcome: str | None
+    """None keeps what was recorded during the call."""
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Which calls to list; None does not narrow."""
+
+    status: CallStatus | None = None
+    number_id: UUID | None = None
+    lead_id: UUID | None = None
+    template_id: UUID | None = None
+
+
+_CALL = columns(CallRecord)
+
+
+async def begin_inbound(db: Executor, inbound: InboundCall) -> BeganCall:
+    """The call of a voice webhook: made with its lead, or found when the webhook has come before.
+
+    The number names the account and the active orchestrator, whose revision the call keeps.
+
+    Raises:
+        UnknownNumber: nobody has the number active with this carrier.
+        NoOrchestrator: the number is known, but nothing answers it.
+    """
+    phone = inbound.from_number if _E164.fullmatch(inbound.from_number or "") else None
+    row = await db.fetchrow(
+        f"""
+        WITH answering AS (
+            SELECT number.account_id, number.id AS number_id, template.id AS template_id, template.revision
+            FROM numbers number
+            JOIN templates template ON template.account_id = number.account_id AND template.number_id = number.id
+                AND template.kind = 'orchestrator' AND template.status = 'active'
+            WHERE number.carrier = $1 AND number.e164 = $3 AND number.active
+        ), made AS (
+            INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction, from_number,
+                to_number, initial_template_id, template_id, revisions, status, started_at)
+            SELECT $6, account_id, $7, number_id, $1, $2, 'inbound', $4, $3, template_id, template_id,
+                jsonb_build_object(template_id, revision), 'ringing', $5 FROM answering
+            ON CONFLICT (carrier, carrier_call_id) DO NOTHING
+            RETURNING {_CALL}
+        ), lead AS (
+            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id, status,
+                created_at)
+            SELECT lead_id, account_id, 'inbound', $8, number_id, template_id, template_id, 'new', $5 FROM made
+        )
+        SELECT {_CALL} FROM made
+        """,  # noqa: S608 - only column names
+        inbound.carrier,
+        inbound.carrier_call_id,
+        inbound.to_number,
+        inbound.from_number,
+        inbound.started_at,
+        new_id(),
+        new_id(),
+        phone,
+    )
+    if row is not None:
+        return BeganCall(call=read(CallRecord, row), created=True)
+    try:
+        return BeganCall(
+            call=await by_carrier_id(db, inbound.carrier, inbound.carrier_call_id), created=False
+        )
+    except NotFound:
+        raise await _nobody_answers(db, inbound) from None
+
+
+async def _nobody_answers(db: Executor, inbound: InboundCall) -> UnknownNumber | NoOrchestrator:
+    row = await db.fetchrow(
+        "SELECT id, fallback_number FROM numbers WHERE carrier = $1 AND e164 = $2 AND active",
+        inbound.carrier,
+        inbound.to_number,
+    )
+    if row is None:
+        return UnknownNumber(inbound.carrier, inbound.to_number)
+    return NoOrchestrator(row["id"], row["fallback_number"])
+
+
+async def by_carrier_id(db: Executor, carrier: Carrier, carrier_call_id: str) -> CallRecord:
+    """The call a carrier's callback speaks of. Not scoped by account: the callback's signature vouches for it.
+
+    Raises:
+        NotFound: no such call.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_CALL} FROM calls WHERE carrier = $1 AND carrier_call_id = $2",  # noqa: S608
+        carrier,
+        carrier_call_id,
+    )
+    if row is None:
+        raise NotFound("call", carrier_call_id)
+    return read(CallRecord, row)
+
+
+async def get(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord:
+    """One call.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_CALL} FROM calls WHERE account_id = $1 AND id = $2",  # noqa: S608
+        account_id,
+        call_id,
+    )
+    return _found(row, call_id)
+
+
+async def list_calls(
+    db: Executor, account_id: UUID, where: CallFilter, *, limit: int, cursor: str | None = None
+) -> Page[CallRecord]:
+    """The account's calls, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_CALL} FROM calls
+        WHERE account_id = $1
+            AND ($2::text IS NULL OR status = $2) AND ($3::uuid IS NULL OR number_id = $3)
+            AND ($4::uuid IS NULL OR lead_id = $4) AND ($5::uuid IS NULL OR template_id = $5)
+            AND ($6::uuid IS NULL OR id < $6)
+        ORDER BY id DESC LIMIT $7
+        """,  # noqa: S608
+        account_id,
+        where.status,
+        where.number_id,
+        where.lead_id,
+        where.template_id,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(CallRecord, row) for row in rows], limit, lambda call: call.id)
+
+
+async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) -> CallRecord:
+    """The media stream has begun: the call, and its lead, are in progress. The first answer's time stays.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    row = await db.fetchrow(
+        f"""
+        WITH call AS (
+            UPDATE calls SET answered_at = coalesce(answered_at, $3),
+                status = CASE status WHEN 'ringing' THEN 'in_progress' ELSE status END
+            WHERE account_id = $1 AND id = $2 AND status <> 'ended'
+            RETURNING {_CALL}
+        ), lead AS (
+            UPDATE leads SET status = 'in_progress' FROM call
+            WHERE leads.account_id = $1 AND leads.id = call.lead_id AND leads.status = 'new'
+        )
+        SELECT {_CALL} FROM call
+        """,  # noqa: S608
+        account_id,
+        call_id,
+        at,
+    )
+    return await _changed_or_ended(db, row, account_id, call_id)
+
+
+async def resumed(db: Executor, account_id: UUID, call_id: UUID, resumes: int) -> CallRecord:
+    """The call's media stream is back for the ``resumes``-th time (1 for the first); never counts down.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    return await _change(db, "resumes = greatest(resumes, $3)", account_id, call_id, resumes)
+
+
+async def set_status(db: Executor, account_id: UUID, call_id: UUID, status: LiveStatus) -> CallRecord:
+    """Move a live call to another live status. An ended call stays ended: look at the record.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    return await _change(db, "status = $3", account_id, call_id, status)
+
+
+async def set_node(db: Executor, account_id: UUID, call_id: UUID, node: str) -> CallRecord:
+    """The flow has entered a node.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    return await _change(db, "node = $3", account_id, call_id, node)
+
+
+async def keep_revisions(
+    db: Executor, account_id: UUID, call_id: UUID, revisions: Mapping[UUID, int]
+) -> CallRecord:
+    """Remember which revisions the call uses; one that is kept already stays.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    named = {str(template_id): revision for template_id, revision in revisions.items()}
+    return await _change(db, "revisions = $3::jsonb || revisions", account_id, call_id, named)
+
+
+async def record_outcome(db: Executor, account_id: UUID, call_id: UUID, outcome: str) -> CallRecord:
+    """Keep what came of the call, on it and on its lead; a later outcome replaces it until the end.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    row = await db.fetchrow(
+        f"""
+        WITH call AS (
+            UPDATE calls SET outcome = $3 WHERE account_id = $1 AND id = $2 AND status <> 'ended' RETURNING {_CALL}
+        ), lead AS (
+            UPDATE leads SET outcome = $3 FROM call WHERE leads.account_id = $1 AND leads.id = call.lead_id
+        )
+        SELECT {_CALL} FROM call
+        """,  # noqa: S608
+        account_id,
+        call_id,
+        outcome,
+    )
+    return await _changed_or_ended(db, row, account_id, call_id)
+
+
+async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) -> FinishedCall:
+    """End the call and its lead, once: one conditional statement, and the first to come wins.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    row = await db.fetchrow(
+        f"""
+        WITH call AS (
+            UPDATE calls SET status = 'ended', ended_by = $3, end_reason = $4, outcome = coalesce($5, outcome),
+                ended_at = $6
+            WHERE account_id = $1 AND id = $2 AND status <> 'ended'
+            RETURNING {_CALL}
+        ), lead AS (
+            UPDATE leads SET status = 'finished', outcome = coalesce(call.outcome, leads.outcome), finished_at = $6
+            FROM call WHERE leads.account_id = $1 AND leads.id = call.lead_id AND leads.status <> 'finished'
+        )
+        SELECT {_CALL} FROM call
+        """,  # noqa: S608
+        account_id,
+        call_id,
+        end.ended_by,
+        end.end_reason,
+        end.outcome,
+        end.ended_at,
+    )
+    call = await _changed_or_ended(db, row, account_id, call_id)
+    # A repetition whose first attempt was done, though the answer was lost, has won as well.
+    ours = (call.ended_by, call.end_reason, call.ended_at) == (end.ended_by, end.end_reason, end.ended_at)
+    return FinishedCall(call=call, first=row is not None or ours)
+
+
+async def carrier_status(
+    db: Executor, carrier: Carrier, carrier_call_id: str, status: CarrierStatus
+) -> CallRecord:
+    """Keep what the carrier says of its leg. It only moves forward, and the first terminal status stays.
+
+    Raises:
+        NotFound: no such call.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE calls SET carrier_status = $3
+        WHERE carrier = $1 AND carrier_call_id = $2 AND coalesce(array_position($4::text[], carrier_status), 0)
+            < coalesce(array_position($4::text[], $3), 99)
+            AND (carrier_status IS NULL OR carrier_status = ANY($4::text[]))
+        RETURNING {_CALL}
+        """,  # noqa: S608
+        carrier,
+        carrier_call_id,
+        status,
+        ["queued", "ringing", "in_progress"],
+    )
+    return await by_carrier_id(db, carrier, carrier_call_id) if row is None else read(CallRecord, row)
+
+
+async def _change(
+    db: Executor, assignment: str, account_id: UUID, call_id: UUID, value: object
+) -> CallRecord:
+    row = await db.fetchrow(
+        f"UPDATE calls SET {assignment} WHERE account_id = $1 AND id = $2 AND status <> 'ended' RETURNING {_CALL}",  # noqa: S608
+        account_id,
+        call_id,
+        value,
+    )
+    return await _changed_or_ended(db, row, account_id, call_id)
+
+
+async def _changed_or_ended(db: Executor, row: Row | None, account_id: UUID, call_id: UUID) -> CallRecord:
+    return await get(db, account_id, call_id) if row is None else read(CallRecord, row)
+
+
+def _found(row: Row | None, call_id: UUID) -> CallRecord:
+    if row is None:
+        raise NotFound("call", call_id)
+    return read(CallRecord, row)

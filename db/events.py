@@ -1,0 +1,72 @@
+"""What happened on a call, in order. Written once, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from db.errors import ConstraintViolated, SequenceTaken
+from db.pool import Executor
+from db.rows import columns, read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """One event of a call."""
+
+    id: UUID
+    account_id: UUID
+    call_id: UUID
+    seq: int
+    """The place among the call's events, counted by the call."""
+    type: str
+    """Lower case, at most one dot: ``route.done``, ``barge_in``."""
+    at: datetime
+    template_id: UUID | None
+    node: str | None
+    data: Mapping[str, Any]
+    """JSON values."""
+
+
+_EVENT = columns(EventRecord)
+
+
+async def record(db: Executor, event: EventRecord) -> None:
+    """Write an event; writing it again changes nothing.
+
+    Raises:
+        SequenceTaken: another event of the call has this ``seq``.
+        ConstraintViolated: the account has no such call or template, or the type is malformed.
+    """
+    try:
+        await db.execute(
+            f"""
+            INSERT INTO events ({_EVENT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING
+            """,  # noqa: S608 - only column names
+            event.id,
+            event.account_id,
+            event.call_id,
+            event.seq,
+            event.type,
+            event.at,
+            event.template_id,
+            event.node,
+            event.data,
+        )
+    except ConstraintViolated as error:
+        if error.constraint == "events_seq_unique":
+            raise SequenceTaken("event", event.call_id, event.seq) from None
+        raise
+
+
+async def of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[EventRecord]:
+    """The call's events in order; empty when the account has no such call."""
+    rows = await db.fetch(
+        f"SELECT {_EVENT} FROM events WHERE account_id = $1 AND call_id = $2 ORDER BY seq",  # noqa: S608
+        account_id,
+        call_id,
+    )
+    return [read(EventRecord, row) for row in rows]

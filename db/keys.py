@@ -1,0 +1,156 @@
+"""API keys. Of a key only its hash is stored; it is shown once, when it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from db.errors import ConstraintViolated, KeyRefused, NotFound
+from db.ids import new_id
+from db.pool import Executor
+from db.rows import Page, after_id, columns, page, read
+
+Role = Literal["owner", "admin", "author", "operator", "viewer"]
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """One key, without what it opens doors with."""
+
+    id: UUID
+    account_id: UUID
+    role: Role
+    label: str
+    prefix: str
+    """The first characters of the key, so that its holder can tell which it is."""
+    created_at: datetime
+    last_used_at: datetime | None
+    """Right to a minute."""
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedKey:
+    """A new key and the only sight of it."""
+
+    record: KeyRecord
+    key: str
+
+
+_KEY = columns(KeyRecord)
+
+
+async def create(db: Executor, account_id: UUID, role: Role, *, label: str = "") -> CreatedKey:
+    """Make a key for an account.
+
+    Raises:
+        NotFound: there is no such account.
+    """
+    key = f"vb_{secrets.token_urlsafe(32)}"
+    try:
+        row = await db.fetchrow(
+            f"""
+            INSERT INTO api_keys (id, account_id, role, label, prefix, key_hash) VALUES ($2, $1, $3, $4, $5, $6)
+            RETURNING {_KEY}
+            """,  # noqa: S608 - only column names
+            account_id,
+            new_id(),
+            role,
+            label,
+            key[:_SHOWN],
+            _hash(key),
+        )
+    except ConstraintViolated as error:
+        if error.constraint == "api_keys_account_id_fkey":
+            raise NotFound("account", account_id) from None
+        raise
+    if row is None:
+        raise NotFound("account", account_id)
+    return CreatedKey(record=read(KeyRecord, row), key=key)
+
+
+async def authenticate(db: Executor, key: str) -> KeyRecord:
+    """Whose key this is. The key itself names the account.
+
+    Raises:
+        KeyRefused: it is unknown or revoked.
+    """
+    row = await db.fetchrow(
+        f"""
+        WITH touched AS (
+            UPDATE api_keys SET last_used_at = now()
+            WHERE key_hash = $1 AND revoked_at IS NULL
+                AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+        )
+        SELECT {_KEY} FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL
+        """,  # noqa: S608
+        _hash(key),
+    )
+    if row is None:
+        raise KeyRefused
+    return read(KeyRecord, row)
+
+
+async def get(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
+    """One key, revoked or not.
+
+    Raises:
+        NotFound: the account has no such key.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_KEY} FROM api_keys WHERE account_id = $1 AND id = $2",  # noqa: S608
+        account_id,
+        key_id,
+    )
+    if row is None:
+        raise NotFound("key", key_id)
+    return read(KeyRecord, row)
+
+
+async def list_keys(
+    db: Executor, account_id: UUID, *, limit: int, cursor: str | None = None
+) -> Page[KeyRecord]:
+    """The account's keys, revoked ones included, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_KEY} FROM api_keys WHERE account_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+        """,  # noqa: S608
+        account_id,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(KeyRecord, row) for row in rows], limit, lambda key: key.id)
+
+
+async def revoke(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
+    """Close a key for good; revoking it again keeps the first time.
+
+    Raises:
+        NotFound: the account has no such key.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE account_id = $1 AND id = $2
+        RETURNING {_KEY}
+        """,  # noqa: S608
+        account_id,
+        key_id,
+    )
+    if row is None:
+        raise NotFound("key", key_id)
+    return read(KeyRecord, row)
+
+
+def _hash(key: str) -> bytes:
+    """Plain SHA-256: a key of 256 random bits needs no slow hash."""
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,217 @@
+"""Telephone numbers: which account a dialled number belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from db.calls import Carrier
+from db.errors import (
+    ConstraintViolated,
+    DatabaseError,
+    InvalidValue,
+    NotFound,
+    NumberInUse,
+    NumberTaken,
+    RevisionConflict,
+)
+from db.ids import new_id
+from db.pool import Executor, Row, Transaction
+from db.rows import Page, after_id, columns, page, read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberRecord:
+    """One number."""
+
+    id: UUID
+    account_id: UUID
+    e164: str
+    carrier: Carrier
+    label: str
+    time_zone: str
+    """IANA name."""
+    fallback_number: str | None
+    """E.164; where calls go that nothing can answer."""
+    active: bool
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberDraft:
+    """What a save writes."""
+
+    e164: str
+    carrier: Carrier
+    label: str = ""
+    time_zone: str = "UTC"
+    fallback_number: str | None = None
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberFilter:
+    """Which numbers to list; None does not narrow."""
+
+    carrier: Carrier | None = None
+    e164: str | None = None
+    active: bool | None = None
+
+
+_NUMBER = columns(NumberRecord)
+
+
+async def create(db: Executor, account_id: UUID, draft: NumberDraft) -> NumberRecord:
+    """Add a number at revision 1.
+
+    Raises:
+        NumberTaken: it is active already with this carrier, in any account.
+        InvalidValue: a number is not E.164.
+    """
+    try:
+        row = await db.fetchrow(
+            f"""
+            INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, fallback_number, active)
+            VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_NUMBER}
+            """,  # noqa: S608 - only column names
+            account_id,
+            new_id(),
+            draft.e164,
+            draft.carrier,
+            draft.label,
+            draft.time_zone,
+            draft.fallback_number,
+            draft.active,
+        )
+    except ConstraintViolated as error:
+        raise _named(error, draft) from None
+    return _found(row, draft.e164)
+
+
+async def get(db: Executor, account_id: UUID, number_id: UUID) -> NumberRecord:
+    """One number.
+
+    Raises:
+        NotFound: the account has no such number.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_NUMBER} FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL",  # noqa: S608
+        account_id,
+        number_id,
+    )
+    return _found(row, number_id)
+
+
+async def list_numbers(
+    db: Executor, account_id: UUID, where: NumberFilter, *, limit: int, cursor: str | None = None
+) -> Page[NumberRecord]:
+    """The account's numbers, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_NUMBER} FROM numbers
+        WHERE account_id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR carrier = $2)
+            AND ($3::text IS NULL OR e164 = $3) AND ($4::boolean IS NULL OR active = $4)
+            AND ($5::uuid IS NULL OR id < $5)
+        ORDER BY id DESC LIMIT $6
+        """,  # noqa: S608
+        account_id,
+        where.carrier,
+        where.e164,
+        where.active,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(NumberRecord, row) for row in rows], limit, lambda number: number.id)
+
+
+async def update(
+    db: Executor, account_id: UUID, number_id: UUID, draft: NumberDraft, *, expected_revision: int
+) -> NumberRecord:
+    """Replace a number's record.
+
+    Raises:
+        NotFound: the account has no such number.
+        RevisionConflict: it is not at ``expected_revision``.
+        NumberTaken, InvalidValue: as for ``create``.
+    """
+    try:
+        async with db.transaction() as transaction:
+            await _lock(transaction, account_id, number_id, expected_revision)
+            row = await transaction.fetchrow(
+                f"""
+                UPDATE numbers SET e164 = $3, carrier = $4, label = $5, time_zone = $6, fallback_number = $7,
+                    active = $8, revision = revision + 1, updated_at = now()
+                WHERE account_id = $1 AND id = $2 RETURNING {_NUMBER}
+                """,  # noqa: S608
+                account_id,
+                number_id,
+                draft.e164,
+                draft.carrier,
+                draft.label,
+                draft.time_zone,
+                draft.fallback_number,
+                draft.active,
+            )
+    except ConstraintViolated as error:
+        raise _named(error, draft) from None
+    return _found(row, number_id)
+
+
+async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_revision: int) -> None:
+    """Give a number up. Records of its calls keep naming it.
+
+    Raises:
+        NotFound: the account has no such number.
+        RevisionConflict: it is not at ``expected_revision``.
+        NumberInUse: templates, drafts included, are attached to it.
+    """
+    async with db.transaction() as transaction:
+        await _lock(transaction, account_id, number_id, expected_revision)
+        attached = await transaction.fetch(
+            "SELECT id FROM templates WHERE account_id = $1 AND number_id = $2 AND deleted_at IS NULL ORDER BY id",
+            account_id,
+            number_id,
+        )
+        if attached:
+            raise NumberInUse([row["id"] for row in attached])
+        await transaction.execute(
+            """
+            UPDATE numbers SET active = false, deleted_at = now(), updated_at = now(), revision = revision + 1
+            WHERE account_id = $1 AND id = $2
+            """,
+            account_id,
+            number_id,
+        )
+
+
+async def _lock(transaction: Transaction, account_id: UUID, number_id: UUID, expected_revision: int) -> None:
+    row = await transaction.fetchrow(
+        "SELECT revision FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE",
+        account_id,
+        number_id,
+    )
+    if row is None:
+        raise NotFound("number", number_id)
+    if row["revision"] != expected_revision:
+        raise RevisionConflict("number", number_id, row["revision"])
+
+
+def _named(error: ConstraintViolated, draft: NumberDraft) -> DatabaseError:
+    if error.constraint == "numbers_active_unique":
+        return NumberTaken(draft.carrier, draft.e164)
+    if error.constraint in ("numbers_e164_form", "numbers_fallback_number_form"):
+        return InvalidValue("A telephone number is not E.164.")
+    return error
+
+
+def _found(row: Row | None, number: UUID | str) -> NumberRecord:
+    if row is None:
+        raise NotFound("number", number)
+    return read(NumberRecord, row)

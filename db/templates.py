@@ -1,0 +1,389 @@
+"""Templates as rows: their content is the author's document, which this package stores and does not read.
+
+Every save writes a revision, in the same transaction, so a call can go on with the revision it
+began with. What must hold while several people save at once is held by the schema or by row locks here: one active
+orchestrator a number, unique names, active orchestrators route to active agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from db.errors import (
+    ConstraintViolated,
+    DatabaseBusy,
+    NameTaken,
+    NotFound,
+    OrchestratorExists,
+    RevisionConflict,
+    TargetsUnavailable,
+    TemplateInUse,
+)
+from db.ids import new_id
+from db.pool import Executor, Row, Transaction
+from db.rows import Page, after_id, columns, page, read
+
+Kind = Literal["agent", "orchestrator"]
+Status = Literal["draft", "active"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateRecord:
+    """A template as it is now."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    kind: Kind
+    status: Status
+    number_id: UUID | None
+    revision: int
+    content: Mapping[str, Any]
+    problems: Sequence[Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateDraft:
+    """What a save writes."""
+
+    name: str
+    kind: Kind
+    status: Status
+    number_id: UUID | None
+    content: Mapping[str, Any]
+    """The whole document, as JSON values."""
+    problems: Sequence[Any] = ()
+    """What the check found, as JSON values."""
+    references: Sequence[UUID] = ()
+    """The templates it routes to. A draft may name ones that do not exist; they are left out."""
+    changed: Sequence[str] = ()
+    """What this save changes, for the list of revisions: field names or pointers."""
+    saved_by: UUID | None = None
+    """The API key that saves; None for the program itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateFilter:
+    """Which templates to list; None does not narrow."""
+
+    kind: Kind | None = None
+    status: Status | None = None
+    number_id: UUID | None = None
+    name_contains: str | None = None
+    """Case does not matter."""
+
+
+_TEMPLATE = columns(TemplateRecord)
+_ATTEMPTS = 3
+
+
+async def get(db: Executor, account_id: UUID, template_id: UUID) -> TemplateRecord:
+    """One template.
+
+    Raises:
+        NotFound: the account has no such template.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_TEMPLATE} FROM templates WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL",  # noqa: S608
+        account_id,
+        template_id,
+    )
+    if row is None:
+        raise NotFound("template", template_id)
+    return read(TemplateRecord, row)
+
+
+async def by_name(db: Executor, account_id: UUID, name: str) -> TemplateRecord:
+    """The template of that exact name.
+
+    Raises:
+        NotFound: the account has no such template.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_TEMPLATE} FROM templates WHERE account_id = $1 AND name = $2 AND deleted_at IS NULL",  # noqa: S608
+        account_id,
+        name,
+    )
+    if row is None:
+        raise NotFound("template", name)
+    return read(TemplateRecord, row)
+
+
+async def list_templates(
+    db: Executor, account_id: UUID, where: TemplateFilter, *, limit: int, cursor: str | None = None
+) -> Page[TemplateRecord]:
+    """The account's templates, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_TEMPLATE} FROM templates
+        WHERE account_id = $1 AND deleted_at IS NULL
+            AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)
+            AND ($4::uuid IS NULL OR number_id = $4)
+            AND ($5::text IS NULL OR strpos(lower(name), lower($5)) > 0)
+            AND ($6::uuid IS NULL OR id < $6)
+        ORDER BY id DESC LIMIT $7
+        """,  # noqa: S608
+        account_id,
+        where.kind,
+        where.status,
+        where.number_id,
+        where.name_contains,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(TemplateRecord, row) for row in rows], limit, lambda template: template.id)
+
+
+async def create(db: Executor, account_id: UUID, draft: TemplateDraft) -> TemplateRecord:
+    """Make a template at revision 1.
+
+    Raises:
+        NameTaken, OrchestratorExists, TargetsUnavailable: see there.
+        NotFound: the account has no such number.
+    """
+    template_id = new_id()
+
+    async def insert(transaction: Transaction) -> Row | None:
+        return await transaction.fetchrow(
+            f"""
+            INSERT INTO templates (id, account_id, name, kind, status, number_id, content, problems)
+            VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_TEMPLATE}
+            """,  # noqa: S608
+            account_id,
+            template_id,
+            draft.name,
+            draft.kind,
+            draft.status,
+            draft.number_id,
+            draft.content,
+            draft.problems,
+        )
+
+    return await _save(db, account_id, draft, insert)
+
+
+async def update(
+    db: Executor, account_id: UUID, template_id: UUID, draft: TemplateDraft, *, expected_revision: int
+) -> TemplateRecord:
+    """Replace a template; activation and deactivation are updates like any other.
+
+    Raises:
+        NotFound: the account has no such template or number.
+        RevisionConflict: it is not at ``expected_revision``.
+        TemplateInUse: it would no longer be an active agent, and active templates route to it.
+        NameTaken, OrchestratorExists, TargetsUnavailable: see there.
+    """
+
+    async def replace(transaction: Transaction) -> Row | None:
+        await _lock(transaction, account_id, template_id, expected_revision)
+        if (draft.kind, draft.status) != ("agent", "active"):
+            await _refuse_if_used(transaction, account_id, template_id)
+        return await transaction.fetchrow(
+            f"""
+            UPDATE templates SET name = $3, kind = $4, status = $5, number_id = $6, content = $7, problems = $8,
+                revision = revision + 1, updated_at = now()
+            WHERE account_id = $1 AND id = $2 RETURNING {_TEMPLATE}
+            """,  # noqa: S608
+            account_id,
+            template_id,
+            draft.name,
+            draft.kind,
+            draft.status,
+            draft.number_id,
+            draft.content,
+            draft.problems,
+        )
+
+    return await _save(db, account_id, draft, replace)
+
+
+async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_revision: int) -> None:
+    """Take a template out of use. Calls in progress go on with it, and records keep naming it.
+
+    Raises:
+        NotFound: the account has no such template.
+        RevisionConflict: it is not at ``expected_revision``.
+        TemplateInUse: active templates route to it.
+    """
+    async with db.transaction() as transaction:
+        await _lock(transaction, account_id, template_id, expected_revision)
+        await _refuse_if_used(transaction, account_id, template_id)
+        await transaction.execute(
+            """
+            UPDATE templates SET status = 'draft', number_id = NULL, deleted_at = now(), updated_at = now(),
+                revision = revision + 1
+            WHERE account_id = $1 AND id = $2
+            """,
+            account_id,
+            template_id,
+        )
+        await _refer(transaction, account_id, template_id, ())
+
+
+async def used_by(db: Executor, account_id: UUID, template_id: UUID) -> Sequence[UUID]:
+    """The templates, drafts included, that route to this one."""
+    rows = await db.fetch(
+        """
+        SELECT from_template_id FROM template_references
+        WHERE account_id = $1 AND to_template_id = $2 ORDER BY from_template_id
+        """,
+        account_id,
+        template_id,
+    )
+    return [row["from_template_id"] for row in rows]
+
+
+async def _save(
+    db: Executor,
+    account_id: UUID,
+    draft: TemplateDraft,
+    write: Callable[[Transaction], Awaitable[Row | None]],
+) -> TemplateRecord:
+    """Write the template, what it refers to and its revision together; name what the schema refuses."""
+    for _ in range(_ATTEMPTS):
+        try:
+            async with db.transaction() as transaction:
+                if draft.number_id is not None:
+                    await _hold_number(transaction, account_id, draft.number_id)
+                row = await write(transaction)
+                if row is None:
+                    raise DatabaseBusy("The template was not written; try again.")
+                saved = read(TemplateRecord, row)
+                await _refer(transaction, account_id, saved.id, draft.references)
+                if draft.status == "active":
+                    await _hold_targets(transaction, account_id, draft.references)
+                await _keep_revision(transaction, saved, draft)
+                return saved
+        except ConstraintViolated as error:
+            await _raise_named(db, account_id, draft, error)
+    raise DatabaseBusy("Others keep changing this number's orchestrator; try again.")
+
+
+async def _raise_named(
+    db: Executor, account_id: UUID, draft: TemplateDraft, error: ConstraintViolated
+) -> None:
+    """Raise what the violation means; return when its cause is gone meanwhile, so that a new attempt may succeed."""
+    if error.constraint == "templates_name_unique":
+        raise NameTaken(draft.name) from None
+    if error.constraint != "templates_one_active_orchestrator":
+        raise error
+    winner = await db.fetchrow(
+        """
+        SELECT id, name FROM templates
+        WHERE account_id = $1 AND number_id = $2 AND kind = 'orchestrator' AND status = 'active'
+        """,
+        account_id,
+        draft.number_id,
+    )
+    if winner is not None:
+        raise OrchestratorExists(winner["id"], winner["name"]) from None
+
+
+async def _lock(
+    transaction: Transaction, account_id: UUID, template_id: UUID, expected_revision: int
+) -> None:
+    row = await transaction.fetchrow(
+        """
+        SELECT revision FROM templates WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
+        """,
+        account_id,
+        template_id,
+    )
+    if row is None:
+        raise NotFound("template", template_id)
+    if row["revision"] != expected_revision:
+        raise RevisionConflict("template", template_id, row["revision"])
+
+
+async def _hold_number(transaction: Transaction, account_id: UUID, number_id: UUID) -> None:
+    """Make sure that the number is there and stays until we commit."""
+    row = await transaction.fetchrow(
+        "SELECT id FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR SHARE",
+        account_id,
+        number_id,
+    )
+    if row is None:
+        raise NotFound("number", number_id)
+
+
+async def _hold_targets(transaction: Transaction, account_id: UUID, references: Sequence[UUID]) -> None:
+    """Make sure that every target is an active agent and stays one until we commit."""
+    rows = await transaction.fetch(
+        """
+        SELECT id FROM templates
+        WHERE account_id = $1 AND id = ANY($2::uuid[]) AND kind = 'agent' AND status = 'active'
+        ORDER BY id FOR SHARE
+        """,
+        account_id,
+        references,
+    )
+    available = {row["id"] for row in rows}
+    missing = [target for target in dict.fromkeys(references) if target not in available]
+    if missing:
+        raise TargetsUnavailable(missing)
+
+
+async def _refuse_if_used(transaction: Transaction, account_id: UUID, template_id: UUID) -> None:
+    rows = await transaction.fetch(
+        """
+        SELECT source.id FROM template_references reference
+        JOIN templates source ON source.account_id = reference.account_id AND source.id = reference.from_template_id
+        WHERE reference.account_id = $1 AND reference.to_template_id = $2 AND source.status = 'active'
+            AND source.id <> $2
+        ORDER BY source.id
+        """,
+        account_id,
+        template_id,
+    )
+    if rows:
+        raise TemplateInUse([row["id"] for row in rows])
+
+
+async def _refer(
+    transaction: Transaction, account_id: UUID, template_id: UUID, references: Sequence[UUID]
+) -> None:
+    await transaction.execute(
+        """
+        DELETE FROM template_references
+        WHERE account_id = $1 AND from_template_id = $2 AND to_template_id <> ALL($3::uuid[])
+        """,
+        account_id,
+        template_id,
+        references,
+    )
+    await transaction.execute(
+        """
+        INSERT INTO template_references (account_id, from_template_id, to_template_id)
+        SELECT account_id, $2, id FROM templates
+        WHERE account_id = $1 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
+        ON CONFLICT DO NOTHING
+        """,
+        account_id,
+        template_id,
+        references,
+    )
+
+
+async def _keep_revision(transaction: Transaction, saved: TemplateRecord, draft: TemplateDraft) -> None:
+    await transaction.execute(
+        """
+        INSERT INTO template_revisions (account_id, template_id, revision, name, kind, status, number_id, content,
+            changed, saved_by)
+        SELECT account_id, id, revision, name, kind, status, number_id, content, $3, $4
+        FROM templates WHERE account_id = $1 AND id = $2
+        """,
+        saved.account_id,
+        saved.id,
+        draft.changed,
+        draft.saved_by,
+    )
