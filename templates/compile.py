@@ -2,16 +2,15 @@
 
 The author's document names functions; the call brings what they do (``Resolver``). Functions of the template
 are put into every node, because pipecat's global functions cannot be changed while a call is on. pipecat
-publishes a function's parameters from a Python signature, and ours are data: each schema it builds is given
-the declared description and parameters, and its handler is wrapped so that the function runs first and
-pipecat's own transition follows.
+publishes a function's parameters from a Python signature, and ours are data: so the schemas are ours, and only
+the transition that the document decides is left to the ``Flow``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pipecat.flows import (
@@ -21,6 +20,7 @@ from pipecat.flows import (
     ContextStrategyConfig,
     Flow,
     FlowConfig,
+    FlowFunctionHandler,
     FlowManager,
     FlowsFunctionSchema,
     NodeConfig,
@@ -109,25 +109,25 @@ def compile_template(content: TemplateContent, resolve: Resolver, *, extra: Sequ
         UnknownFunction: from ``resolve``.
         ValueError: the content has neither prompt nor flow, or a flow that pipecat refuses.
     """
-    document = _everywhere(
-        flow_document(content), [function.name for function in content.functions] + list(extra)
-    )
-    config = FlowConfig.model_validate(document)
-    functions = {name: resolve(name) for name in _functions_to_run(config)}
+    config = FlowConfig.model_validate(_own_end(_everywhere(flow_document(content))))
+    shared = {name: resolve(name) for name in [*(function.name for function in content.functions), *extra]}
+    functions = shared | {name: resolve(name) for name in _named_in(config) if name not in shared}
     handlers: dict[str, Callable[..., Any]] = dict.fromkeys(functions, _hand_on)
     if any(action.handler == _END_ACTION for node in config.nodes.values() for action in node.post_actions):
         handlers[_END_ACTION] = _ending(functions.get(END_CALL) or resolve(END_CALL))
     flow = Flow(config, handlers=handlers)
+    offered = [_offer(function) for function in shared.values()]
     for name, node in config.nodes.items():
         compiled = flow.node(name)
-        if "functions" in compiled:
-            schemas = cast("list[FlowsFunctionSchema]", compiled["functions"])
-            compiled["functions"] = [
-                schema
-                if reference.transition_only
-                else _bring(functions[reference.name], reference, schema, flow)
-                for reference, schema in zip(node.functions, schemas, strict=True)
-            ]
+        schemas = cast("list[FlowsFunctionSchema]", compiled.get("functions", []))
+        own = [
+            schema
+            if reference.transition_only
+            else _bring(functions[reference.name], reference, schema, flow)
+            for reference, schema in zip(node.functions, schemas, strict=True)
+        ]
+        taken = {schema.name for schema in own}
+        compiled["functions"] = [*own, *(schema for schema in offered if schema.name not in taken)]
     return flow
 
 
@@ -153,10 +153,7 @@ def entry_node(
 
 
 def flow_document(content: TemplateContent) -> dict[str, Any]:
-    """The template's conversation as a document of pipecat's ``FlowConfig``: its flow,
-
-    Or its prompt as one node.
-    """
+    """The template's conversation as a document of pipecat's ``FlowConfig``: its flow, or its prompt as a node."""
     if content.flow is not None:
         return content.flow.to_config_document()
     if content.prompt is not None:
@@ -165,20 +162,17 @@ def flow_document(content: TemplateContent) -> dict[str, Any]:
     raise ValueError("a template needs a prompt or a flow before it can run")
 
 
-def _everywhere(document: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Move functions that every node offers into each node,
-
-    And make ``end_conversation`` our end of the call.
-    """
-    shared: list[dict[str, Any]] = document.pop("global_functions", [])
-    shared_names = {function["name"] for function in shared}
-    shared = shared + [{"name": name} for name in dict.fromkeys(names) if name not in shared_names]
+def _everywhere(document: dict[str, Any]) -> dict[str, Any]:
+    """Move the flow's global functions into each node."""
+    shared = document.pop("global_functions", [])
     for node in document["nodes"].values():
-        own = {function["name"] for function in node.get("functions", [])}
-        node["functions"] = [
-            *node.get("functions", []),
-            *(each for each in shared if each["name"] not in own),
-        ]
+        node["functions"] = [*node.get("functions", []), *shared]
+    return document
+
+
+def _own_end(document: dict[str, Any]) -> dict[str, Any]:
+    """Make every ``end_conversation`` our end of the call."""
+    for node in document["nodes"].values():
         node["post_actions"] = [
             {"type": END_CALL, "handler": _END_ACTION} if action["type"] == "end_conversation" else action
             for action in node.get("post_actions", [])
@@ -186,10 +180,32 @@ def _everywhere(document: dict[str, Any], names: Sequence[str]) -> dict[str, Any
     return document
 
 
-def _functions_to_run(config: FlowConfig) -> list[str]:
-    """Names of the functions that need code, each once, in order of mention."""
+def _named_in(config: FlowConfig) -> list[str]:
+    """Names of the functions that nodes name and that need code, each once, in order."""
     mentioned = (function for node in config.nodes.values() for function in node.functions)
     return list(dict.fromkeys(function.name for function in mentioned if not function.transition_only))
+
+
+def _offer(function: Function) -> FlowsFunctionSchema:
+    """A function that stays at the node it is called from."""
+
+    async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
+        outcome = await function.run(args)
+        return dict(outcome.result), None if outcome.respond else NO_RESPONSE
+
+    return _schema(function, handler)
+
+
+def _schema(function: Function, handler: FlowFunctionHandler) -> FlowsFunctionSchema:
+    return FlowsFunctionSchema(
+        name=function.name,
+        description=function.description,
+        properties=dict(function.properties),
+        required=list(function.required),
+        handler=handler,
+        cancel_on_interruption=function.cancel_on_interruption,
+        timeout_secs=function.timeout_secs,
+    )
 
 
 async def _hand_on(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
@@ -203,10 +219,7 @@ async def _hand_on(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
 def _bring(
     function: Function, reference: FlowConfig.Function, schema: FlowsFunctionSchema, flow: Flow
 ) -> FlowsFunctionSchema:
-    """Give pipecat's schema what the model should see,
-
-    And a handler that runs the function before the transition.
-    """
+    """A function with a transition: ours runs first, then pipecat's handler looks where the document leads."""
     transition = cast("Callable[[dict[str, Any], FlowManager], Awaitable[Any]]", schema.handler)
     branch = reference.transition_to if isinstance(reference.transition_to, FlowConfig.Branch) else None
 
@@ -223,15 +236,7 @@ def _bring(
             return result, None
         return await transition({"result": result}, flow_manager)
 
-    return replace(
-        schema,
-        description=function.description,
-        properties=dict(function.properties),
-        required=list(function.required),
-        handler=handler,
-        cancel_on_interruption=function.cancel_on_interruption,
-        timeout_secs=function.timeout_secs,
-    )
+    return _schema(function, handler)
 
 
 def _ending(end_call: Function) -> Callable[[dict[str, Any], FlowManager], Awaitable[None]]:

@@ -9,9 +9,10 @@ to the same fields.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
 Flag = Annotated[bool, Strict()]
 """A JSON boolean: "yes" or 1 is refused rather than guessed at."""
@@ -54,9 +55,22 @@ class Branch(FlowPart):
     )
 
     def targets(self) -> list[Mention]:
-        """Every node named, each with the path of its mention inside the branch."""
+        """Every node named, each with the path of its mention."""
         found: list[Mention] = [(("cases", value), node) for value, node in self.cases.items()]
         return [*found, (("default",), self.default)] if self.default is not None else found
+
+
+def _branches(value: Any) -> str:
+    return "branch" if isinstance(value, Mapping | Branch) else "node"
+
+
+Destination = Annotated[
+    Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")], Discriminator(_branches)
+]
+"""A node's name, or a branch. Told apart first,
+
+So that a fault in a branch is not also a fault of its being no text.
+"""
 
 
 class FlowFunction(FlowPart):
@@ -78,7 +92,7 @@ class FlowFunction(FlowPart):
         ),
         examples=["The caller wants to change the delivery address."],
     )
-    transition_to: str | Branch | None = Field(
+    transition_to: Destination | None = Field(
         default=None, description="The node to go to afterwards, or a branch on a field of the result."
     )
 
@@ -101,6 +115,10 @@ class Action(BaseModel):
         examples=["end_conversation"],
     )
     handler: str | None = Field(default=None, description="Not available to templates; leave it out.")
+
+    def options(self) -> list[str]:
+        """What was written besides the type."""
+        return [*(["handler"] if self.handler is not None else []), *(self.model_extra or {})]
 
 
 class Node(FlowPart):

@@ -1,0 +1,138 @@
+"""Texts that insert variables: every one of them, what each may insert, and the rules about `{{ }}`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from templates.check.rules import broken
+from templates.check.surroundings import Surroundings
+from templates.functions import HttpFunction, declared_parameters
+from templates.model import TemplateContent
+from templates.problem import Problem
+from templates.values import PLACEHOLDER, placeholders
+
+_BRACES = re.compile(r"\{\{[^{}\n]{0,80}\}\}")
+_SINGLE = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}(?!\})")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of the template.
+
+    Attributes:
+        path: where it stands.
+        text: itself.
+        extra: names it may insert besides the variables (an HTTP function's parameters).
+    """
+
+    path: tuple[str | int, ...]
+    text: str
+    extra: frozenset[str] = frozenset()
+
+
+def inserting_texts(content: TemplateContent) -> Iterator[Text]:
+    """Every text in which `{{ name }}` becomes a value."""
+    if content.prompt is not None:
+        yield Text(("prompt",), content.prompt)
+    yield from _flow_texts(content)
+    if content.greeting is not None:
+        yield Text(("greeting", "text"), content.greeting.text)
+    for index, prompt in enumerate(content.idle.prompts):
+        yield Text(("idle", "prompts", index), prompt)
+    yield Text(("idle", "goodbye"), content.idle.goodbye)
+    for index, route in enumerate(content.routes):
+        if route.announce is not None:
+            yield Text(("routes", index, "announce"), route.announce)
+    for index, function in enumerate(content.functions):
+        if isinstance(function, HttpFunction):
+            yield from _http_texts(("functions", index), function)
+
+
+def _flow_texts(content: TemplateContent) -> Iterator[Text]:
+    for name, node in content.flow.nodes.items() if content.flow is not None else ():
+        where = ("flow", "nodes", name)
+        if node.role_message is not None:
+            yield Text((*where, "role_message"), node.role_message)
+        for index, message in enumerate(node.task_messages):
+            yield Text((*where, "task_messages", index, "content"), message.content)
+
+
+def _http_texts(where: tuple[str | int, ...], function: HttpFunction) -> Iterator[Text]:
+    extra = frozenset(declared_parameters(function.parameters)[0])
+    yield Text((*where, "url"), function.url, extra)
+    if function.wait_text is not None:
+        yield Text((*where, "wait_text"), function.wait_text, extra)
+    for part in ("query", "headers", "secret_headers"):
+        for key, value in getattr(function, part).items():
+            yield Text((*where, part, key), value, extra)
+    for path, text in _strings(function.body):
+        yield Text((*where, "body", *path), text, extra)
+
+
+def _strings(value: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, str):
+        yield (), value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            for path, text in _strings(inner):
+                yield (str(key), *path), text
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            for path, text in _strings(inner):
+                yield (index, *path), text
+
+
+def _plain_texts(content: TemplateContent) -> Iterator[Text]:
+    """Texts that an author might think insert variables, and that do not."""
+    yield Text(("description",), content.description)
+    for index, variable in enumerate(content.variables):
+        yield Text(("variables", index, "description"), variable.description)
+    for index, route in enumerate(content.routes):
+        yield Text(("routes", index, "when"), route.when)
+    for index, function in enumerate(content.functions):
+        if isinstance(function, HttpFunction):
+            yield Text(("functions", index, "description"), function.description)
+    for name, node in content.flow.nodes.items() if content.flow is not None else ():
+        for index, reference in enumerate(node.functions):
+            yield Text(
+                ("flow", "nodes", name, "functions", index, "description"), reference.description or ""
+            )
+
+
+def check_texts(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+    """Undeclared names, parts of what has none, and braces that insert nothing."""
+    kinds = {variable.name: variable.type for variable in content.variables}
+    for text in inserting_texts(content):
+        if "{" in text.text:
+            yield from _insertions(text, kinds)
+            yield from _braces(text, kinds)
+    for text in _plain_texts(content):
+        if placeholders(text.text):
+            message = f"'{{{{ {placeholders(text.text)[0]} }}}}' stays as it is in this text."
+            yield broken("placeholder_not_rendered", text.path, message)
+
+
+def _insertions(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:
+    for path in dict.fromkeys(placeholders(text.text)):
+        name, _, part = path.partition(".")
+        if name not in kinds and name not in text.extra:
+            yield broken(
+                "placeholder_undeclared", text.path, f"'{{{{ {path} }}}}' is not a declared variable."
+            )
+        elif part and name not in text.extra and kinds[name] != "object":
+            message = f"'{{{{ {path} }}}}' asks for a part of '{name}', which is of type {kinds[name]}."
+            yield broken("placeholder_path", text.path, message)
+
+
+def _braces(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:
+    rest = PLACEHOLDER.sub("", text.text)
+    odd = _BRACES.findall(rest) + [
+        f"{{{name}}}" for name in _SINGLE.findall(rest) if name in kinds or name in text.extra
+    ]
+    for found in dict.fromkeys(odd):
+        yield broken(
+            "placeholder_malformed", text.path, f"'{found}' inserts nothing and is read as it stands."
+        )
