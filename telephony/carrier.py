@@ -202,7 +202,8 @@ class CarrierError(TelephonyError):
     """The carrier's REST API refused a request, or could not be reached (`status` 0).
 
     `code` is the carrier's own error code, `retryable` whether the same request may succeed later, and
-    `retry_after_s` when the carrier said how much later.
+    `retry_after_s` when the carrier said how much later. `uncertain` means that the request may have taken
+    effect all the same: to repeat it could place a second call.
     """
 
     def __init__(
@@ -213,6 +214,7 @@ class CarrierError(TelephonyError):
         code: str | None = None,
         retryable: bool = False,
         retry_after_s: float | None = None,
+        uncertain: bool = False,
     ) -> None:
         """Keep the facts that a caller decides by, so that nobody parses the message."""
         super().__init__(message)
@@ -220,6 +222,7 @@ class CarrierError(TelephonyError):
         self.code = code
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.uncertain = uncertain
 
 
 # ------------------------------------------------------------------------------------------------- media

@@ -1,0 +1,209 @@
+"""Twilio's REST API: hang up, transfer, dial, with timeouts and retries that cannot place a call twice.
+
+The twilio package does the talking through its asynchronous HTTP client. Sources: calls,
+https://www.twilio.com/docs/voice/api/call-resource; 429 answers were never processed and are always safe to
+retry, https://www.twilio.com/docs/errors/20429; a call that is gone, https://www.twilio.com/docs/errors/20404
+and https://www.twilio.com/docs/errors/21220.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from random import SystemRandom
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+from aiohttp import ClientConnectorError, ClientError
+from loguru import logger
+from twilio.base.exceptions import TwilioException  # type: ignore[import-untyped]
+from twilio.http.async_http_client import AsyncTwilioHttpClient  # type: ignore[import-untyped]
+from twilio.http.response import Response  # type: ignore[import-untyped]
+from twilio.rest import Client  # type: ignore[import-untyped]
+from twilio.rest.api import Api  # type: ignore[import-untyped]
+
+from telephony.carrier import CarrierError, DialRequest, TransferRequest
+from telephony.twilio.webhooks import transfer_twiml
+
+ATTEMPTS = 4
+TIMEOUT_S = 5.0
+BACKOFF_S = 0.25
+LONGEST_WAIT_S = 10.0
+"""Who is told to wait longer than this hears of it, instead of a call's end hanging in a loop."""
+
+GONE = frozenset({"20404", "21220"})
+"""Codes of a call that does not exist (any more), or is not in progress."""
+
+PROGRESS_EVENTS = ["initiated", "ringing", "answered", "completed"]
+
+T = TypeVar("T")
+
+_quiet = logging.getLogger("telephony.twilio.rest")
+_quiet.setLevel(logging.WARNING)  # the package would log every request with its fields
+
+
+class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]
+    """The package's client, with an address of our choosing, a timeout, and errors that keep Retry-After."""
+
+    def __init__(self, api_url: str | None, timeout_s: float) -> None:
+        super().__init__(logger=_quiet)
+        self._api_url = api_url
+        self._timeout_s = timeout_s
+
+    async def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Response:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await super().request(method, self._rebased(url), *args, **kwargs)
+        except ClientConnectorError as error:
+            raise CarrierError("Twilio cannot be reached", status=0, retryable=True) from error
+        except (TimeoutError, ClientError, OSError) as error:
+            raise CarrierError(
+                f"Twilio did not answer ({type(error).__name__})", status=0, retryable=True, uncertain=True
+            ) from error
+        if response.status_code >= 400:
+            raise _refusal(response)
+        return response
+
+    def _rebased(self, url: str) -> str:
+        if self._api_url is None:
+            return url
+        parts = urlsplit(url)
+        return self._api_url.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+class TwilioRest:
+    """The calls of one Twilio account. Connections are opened on first use and kept until `aclose`."""
+
+    def __init__(
+        self,
+        account_sid: str,
+        auth_token: str,
+        *,
+        api_url: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Speak for `account_sid`; `api_url` (`http(s)://host:port`) stands in for Twilio's own address."""
+        self._account_sid = account_sid
+        self._auth_token = auth_token
+        self._api_url = api_url
+        self._timeout_s = timeout_s
+        self._sleep = sleep
+        self._http: _HttpClient | None = None
+
+    async def hang_up(self, call_sid: str) -> None:
+        """End a call; one that is gone already is no error.
+
+        Raises:
+            CarrierError: Twilio refused, or could not be reached in a few attempts.
+        """
+        try:
+            await self._try("hang up", lambda: self._call(call_sid).update_async(status="completed"))
+        except CarrierError as error:
+            if error.status != 404 and error.code not in GONE:
+                raise
+            logger.debug("call {} was already gone", call_sid)
+
+    async def transfer(self, call_sid: str, transfer: TransferRequest) -> None:
+        """Give a live call new TwiML: dial another number. Not repeated if it may have begun to ring.
+
+        Raises:
+            CarrierError: Twilio refused (the call is gone, the number is bad), or could not be reached.
+        """
+        twiml = transfer_twiml(transfer)
+        await self._try("transfer", lambda: self._call(call_sid).update_async(twiml=twiml), repeatable=False)
+
+    async def dial(self, request: DialRequest) -> str:
+        """Place a call and return its CallSid. Not repeated if the telephone may already ring.
+
+        Raises:
+            CarrierError: Twilio refused, or could not be reached; `uncertain` if the call may exist all the
+            same.
+        """
+        call = await self._try("dial", lambda: self._create(request), repeatable=False)
+        return str(call.sid)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    def _calls(self) -> Any:
+        if self._http is None:  # needs the running loop, so not in __init__
+            self._http = _HttpClient(self._api_url, self._timeout_s)
+        client = Client(self._account_sid, self._auth_token, http_client=self._http)
+        # `client.calls` would import `Api` on first use: 0.7 s, in the middle of someone's call.
+        return Api(client).account.calls
+
+    def _call(self, call_sid: str) -> Any:
+        return self._calls()(quote(call_sid, safe=""))
+
+    def _create(self, request: DialRequest) -> Awaitable[Any]:
+        created: Awaitable[Any] = self._calls().create_async(
+            to=request.to,
+            from_=request.from_,
+            url=request.answer_url,
+            method="POST",
+            status_callback=request.status_url,
+            status_callback_method="POST",
+            status_callback_event=PROGRESS_EVENTS,
+            timeout=request.ring_timeout_s,
+        )
+        return created
+
+    async def _try(self, what: str, request: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+        """Make a request, again after a wait where that is safe and may help."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await request()
+            except CarrierError as error:
+                wait = _wait_before_next(error, attempt)
+                hopeless = not error.retryable or (error.uncertain and not repeatable)
+                if hopeless or attempt == ATTEMPTS or wait > LONGEST_WAIT_S:
+                    raise
+                logger.warning("Twilio: {} failed ({}), again in {:.2f} s", what, error, wait)
+                await self._sleep(wait)
+            except (TwilioException, ValueError, KeyError) as error:
+                raise CarrierError(
+                    f"Twilio's answer to {what} cannot be understood", status=200, uncertain=True
+                ) from error
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _wait_before_next(error: CarrierError, attempt: int) -> float:
+    """Seconds: what Twilio asked for, else doubling from a quarter of a second, with 10 % of jitter."""
+    if error.retry_after_s is not None:
+        return error.retry_after_s
+    doubled: float = BACKOFF_S * 2.0 ** (attempt - 1)
+    return doubled * SystemRandom().uniform(0.9, 1.1)
+
+
+def _refusal(response: Response) -> CarrierError:
+    """The error of an answer of 400 or more; Twilio's body is `{"code": 21211, "message": "…", …}`."""
+    status = int(response.status_code)
+    try:
+        body = json.loads(response.text)
+    except ValueError:
+        body = None
+    body = body if isinstance(body, dict) else {}
+    code = body.get("code")
+    detail = str(body.get("message") or "no message")[:200]
+    return CarrierError(
+        f"Twilio refused with HTTP {status}, code {code}: {detail}",
+        status=status,
+        code=None if code is None else str(code),
+        retryable=status in (408, 429) or status >= 500,
+        retry_after_s=_seconds(response.headers.get("Retry-After")) if response.headers else None,
+        uncertain=status == 408 or status >= 500,
+    )
+
+
+def _seconds(header: str | None) -> float | None:
+    """Retry-After in seconds; its other form, a date, is not used by Twilio and counts as absent."""
+    try:
+        return max(0.0, float(header)) if header is not None else None
+    except ValueError:
+        return None

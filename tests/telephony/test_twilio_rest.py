@@ -1,0 +1,202 @@
+"""Twilio's REST API against a local server that answers as told."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from telephony.carrier import CarrierError, DialRequest, TransferRequest
+from telephony.twilio.rest import TwilioRest
+from tests.telephony.rig import serving
+
+DIAL = DialRequest(
+    to="+14155550100",
+    from_="+14155550199",
+    answer_url="https://x/voice",
+    status_url="https://x/status",
+    ring_timeout_s=25,
+)
+OK = JSONResponse({"sid": "CA77", "status": "queued"}, status_code=201)
+
+
+def refusal(status: int, code: int, **headers: str) -> Response:
+    return JSONResponse(
+        {"code": code, "message": "no", "status": status}, status_code=status, headers=headers
+    )
+
+
+@dataclass
+class Twilio:
+    """Answers each request with the next of `answers`, the last again and again; a number is a delay in s."""
+
+    answers: list[Response | float] = field(default_factory=lambda: [OK])
+    seen: list[tuple[str, dict[str, list[str]], str]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    rest: TwilioRest = field(init=False)
+
+    async def answer(self, request: Request) -> Response:
+        fields = parse_qs((await request.body()).decode())
+        path: bytes = request.scope["raw_path"]
+        self.seen.append(
+            (f"{request.method} {path.decode()}", fields, request.headers.get("authorization", ""))
+        )
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+            return OK
+        return answer
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+@pytest.fixture
+async def twilio() -> AsyncIterator[Twilio]:
+    fake = Twilio()
+    app = Starlette(routes=[Route("/{path:path}", fake.answer, methods=["GET", "POST", "DELETE"])])
+    async with serving(app) as address:
+        fake.rest = TwilioRest("AC1", "secret", api_url=f"http://{address}/", timeout_s=0.5, sleep=fake.sleep)
+        yield fake
+        await fake.rest.aclose()
+
+
+async def test_hang_up_completes_the_call(twilio: Twilio) -> None:
+    """One POST with Status=completed, as the account."""
+    await twilio.rest.hang_up("CA1")
+    auth = "Basic " + base64.b64encode(b"AC1:secret").decode()
+    assert twilio.seen == [("POST /2010-04-01/Accounts/AC1/Calls/CA1.json", {"Status": ["completed"]}, auth)]
+
+
+@pytest.mark.parametrize("answer", [(404, 20404), (404, 0), (400, 21220)])
+async def test_a_call_that_is_gone_counts_as_hung_up(twilio: Twilio, answer: tuple[int, int]) -> None:
+    """Hanging up what is no longer there succeeds at once."""
+    twilio.answers = [refusal(*answer)]
+    await twilio.rest.hang_up("CA1")
+    assert len(twilio.seen) == 1
+
+
+async def test_dial_sends_what_twilio_needs_and_returns_the_call_sid(twilio: Twilio) -> None:
+    """The webhooks are named with their methods and every progress event is asked for."""
+    assert await twilio.rest.dial(DIAL) == "CA77"
+    (path, fields, _), *others = twilio.seen
+    assert not others
+    assert path == "POST /2010-04-01/Accounts/AC1/Calls.json"
+    assert fields == {
+        "To": ["+14155550100"],
+        "From": ["+14155550199"],
+        "Url": ["https://x/voice"],
+        "Method": ["POST"],
+        "StatusCallback": ["https://x/status"],
+        "StatusCallbackMethod": ["POST"],
+        "StatusCallbackEvent": ["initiated", "ringing", "answered", "completed"],
+        "Timeout": ["25"],
+    }
+
+
+async def test_transfer_gives_the_call_new_twiml(twilio: Twilio) -> None:
+    """A live call is updated with a Dial of the destination."""
+    await twilio.rest.transfer("CA1", TransferRequest(to="+14155550111"))
+    assert "<Number>+14155550111</Number>" in twilio.seen[0][1]["Twiml"][0]
+
+
+async def test_a_transfer_of_a_call_that_is_gone_is_an_error(twilio: Twilio) -> None:
+    """Unlike a hang-up, a transfer that cannot happen is told."""
+    twilio.answers = [refusal(404, 20404)]
+    with pytest.raises(CarrierError) as caught:
+        await twilio.rest.transfer("CA1", TransferRequest(to="+14155550111"))
+    assert (caught.value.status, caught.value.code, caught.value.retryable) == (404, "20404", False)
+
+
+async def test_429_is_repeated_after_the_time_asked_for(twilio: Twilio) -> None:
+    """Even a dial is repeated after 429, which Twilio never processed, and Retry-After is honoured."""
+    twilio.answers = [refusal(429, 20429, **{"Retry-After": "3"}), refusal(429, 20429), OK]
+    assert await twilio.rest.dial(DIAL) == "CA77"
+    assert len(twilio.seen) == 3
+    assert twilio.waits[0] == 3.0
+    assert 0.4 < twilio.waits[1] < 0.6
+
+
+async def test_too_long_a_wait_is_handed_to_the_caller(twilio: Twilio) -> None:
+    """A Retry-After beyond our patience raises at once and says how long."""
+    twilio.answers = [refusal(429, 20429, **{"Retry-After": "60"})]
+    with pytest.raises(CarrierError) as caught:
+        await twilio.rest.hang_up("CA1")
+    assert (caught.value.retryable, caught.value.retry_after_s, twilio.waits) == (True, 60.0, [])
+
+
+async def test_a_hang_up_survives_a_sick_server(twilio: Twilio) -> None:
+    """5xx answers and answers that never come are repeated with growing waits."""
+    twilio.answers = [refusal(503, 0), 2.0, refusal(500, 20500), OK]
+    await twilio.rest.hang_up("CA1")
+    assert len(twilio.seen) == 4
+    assert twilio.waits == sorted(twilio.waits)
+
+
+async def test_attempts_are_bounded(twilio: Twilio) -> None:
+    """After four attempts the last error is raised, still marked as worth another try later."""
+    twilio.answers = [refusal(503, 20503)]
+    with pytest.raises(CarrierError) as caught:
+        await twilio.rest.hang_up("CA1")
+    assert len(twilio.seen) == 4
+    assert (caught.value.status, caught.value.retryable) == (503, True)
+
+
+@pytest.mark.parametrize("answer", [refusal(500, 20500), 2.0])
+async def test_a_dial_that_may_have_worked_is_not_repeated(twilio: Twilio, answer: Response | float) -> None:
+    """After a 5xx or a timeout the telephone may ring already, so the error says that it is uncertain."""
+    twilio.answers = [answer, OK]
+    with pytest.raises(CarrierError) as caught:
+        await twilio.rest.dial(DIAL)
+    assert len(twilio.seen) == 1
+    assert caught.value.uncertain
+
+
+async def test_a_refusal_is_final_and_keeps_twilios_code(twilio: Twilio) -> None:
+    """A bad number is told once, with the code, and is no matter of trying again."""
+    twilio.answers = [refusal(400, 21211)]
+    with pytest.raises(CarrierError, match="21211") as caught:
+        await twilio.rest.dial(DIAL)
+    assert (len(twilio.seen), caught.value.code, caught.value.retryable) == (1, "21211", False)
+    assert not caught.value.uncertain
+
+
+async def test_an_answer_that_is_no_json_is_told(twilio: Twilio) -> None:
+    """A proxy's page with status 200 is an error, not a call."""
+    twilio.answers = [Response("<html>", status_code=201)]
+    with pytest.raises(CarrierError) as caught:
+        await twilio.rest.dial(DIAL)
+    assert caught.value.uncertain
+
+
+async def test_a_refused_connection_is_tried_again_even_for_a_dial() -> None:
+    """Nothing can have happened at a server that was never reached; the error says so in the end."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    with contextlib.closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        rest = TwilioRest("AC1", "secret", api_url=f"http://127.0.0.1:{unused.getsockname()[1]}", sleep=sleep)
+        with pytest.raises(CarrierError) as caught:
+            await rest.dial(DIAL)
+        await rest.aclose()
+    assert (caught.value.status, caught.value.uncertain, len(waits)) == (0, False, 3)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_call_id_cannot_lead_elsewhere(twilio: Twilio) -> None:
+    """An id with path characters stays one path segment."""
+    await twilio.rest.hang_up("../AC2/x")
+    assert twilio.seen[0][0] == "POST /2010-04-01/Accounts/AC1/Calls/..%2FAC2%2Fx.json"
