@@ -53,8 +53,8 @@ async def record(db: Executor, account_id: UUID, change: Change) -> None:
     """Write a change down; pass the transaction that makes it."""
     await db.execute(
         """
-        INSERT INTO audit (id, account_id, key_id, action, resource, resource_id, revision_before, revision_after,
-            data)
+        INSERT INTO audit (id, account_id, key_id, action, resource, resource_id, revision_before,
+            revision_after, data)
         VALUES ($2, $1, $3, $4, $5, $6, $7, $8, $9)
         """,
         account_id,

@@ -26,7 +26,7 @@ EndedBy = Literal["caller", "agent", "operator", "carrier", "system"]
 CarrierStatus = Literal[
     "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "canceled"
 ]
-"""What a carrier says of its leg of the call; the last five are terminal. Queued, ringing, in_progress are in order."""
+"""What a carrier says of its leg of the call: the first three come in this order, the others are final."""
 
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
@@ -137,21 +137,22 @@ async def begin_inbound(db: Executor, inbound: InboundCall) -> BeganCall:
         f"""
         WITH answering AS (
             SELECT number.account_id, number.id AS number_id, template.id AS template_id, template.revision
-            FROM numbers number
-            JOIN templates template ON template.account_id = number.account_id AND template.number_id = number.id
+            FROM numbers number JOIN templates template
+                ON template.account_id = number.account_id AND template.number_id = number.id
                 AND template.kind = 'orchestrator' AND template.status = 'active'
             WHERE number.carrier = $1 AND number.e164 = $3 AND number.active
         ), made AS (
-            INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction, from_number,
-                to_number, initial_template_id, template_id, revisions, status, started_at)
+            INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction,
+                from_number, to_number, initial_template_id, template_id, revisions, status, started_at)
             SELECT $6, account_id, $7, number_id, $1, $2, 'inbound', $4, $3, template_id, template_id,
                 jsonb_build_object(template_id, revision), 'ringing', $5 FROM answering
             ON CONFLICT (carrier, carrier_call_id) DO NOTHING
             RETURNING {_CALL}
         ), lead AS (
-            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id, status,
-                created_at)
-            SELECT lead_id, account_id, 'inbound', $8, number_id, template_id, template_id, 'new', $5 FROM made
+            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+                status, created_at)
+            SELECT lead_id, account_id, 'inbound', $8, number_id, template_id, template_id, 'new', $5
+            FROM made
         )
         SELECT {_CALL} FROM made
         """,  # noqa: S608 - only column names
@@ -186,7 +187,7 @@ async def _nobody_answers(db: Executor, inbound: InboundCall) -> UnknownNumber |
 
 
 async def by_carrier_id(db: Executor, carrier: Carrier, carrier_call_id: str) -> CallRecord:
-    """The call a carrier's callback speaks of. Not scoped by account: the callback's signature vouches for it.
+    """The call a carrier's callback speaks of. Not scoped by account: the carrier's signature vouches for it.
 
     Raises:
         NotFound: no such call.
@@ -317,7 +318,9 @@ async def record_outcome(db: Executor, account_id: UUID, call_id: UUID, outcome:
     row = await db.fetchrow(
         f"""
         WITH call AS (
-            UPDATE calls SET outcome = $3 WHERE account_id = $1 AND id = $2 AND status <> 'ended' RETURNING {_CALL}
+            UPDATE calls SET outcome = $3
+            WHERE account_id = $1 AND id = $2 AND status <> 'ended'
+            RETURNING {_CALL}
         ), lead AS (
             UPDATE leads SET outcome = $3 FROM call WHERE leads.account_id = $1 AND leads.id = call.lead_id
         )
@@ -339,13 +342,15 @@ async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) ->
     row = await db.fetchrow(
         f"""
         WITH call AS (
-            UPDATE calls SET status = 'ended', ended_by = $3, end_reason = $4, outcome = coalesce($5, outcome),
-                ended_at = $6
+            UPDATE calls SET status = 'ended', ended_by = $3, end_reason = $4,
+                outcome = coalesce($5, outcome), ended_at = $6
             WHERE account_id = $1 AND id = $2 AND status <> 'ended'
             RETURNING {_CALL}
         ), lead AS (
-            UPDATE leads SET status = 'finished', outcome = coalesce(call.outcome, leads.outcome), finished_at = $6
-            FROM call WHERE leads.account_id = $1 AND leads.id = call.lead_id AND leads.status <> 'finished'
+            UPDATE leads SET status = 'finished', outcome = coalesce(call.outcome, leads.outcome),
+                finished_at = $6
+            FROM call
+            WHERE leads.account_id = $1 AND leads.id = call.lead_id AND leads.status <> 'finished'
         )
         SELECT {_CALL} FROM call
         """,  # noqa: S608
@@ -373,9 +378,10 @@ async def carrier_status(
     row = await db.fetchrow(
         f"""
         UPDATE calls SET carrier_status = $3
-        WHERE carrier = $1 AND carrier_call_id = $2 AND coalesce(array_position($4::text[], carrier_status), 0)
-            < coalesce(array_position($4::text[], $3), 99)
+        WHERE carrier = $1 AND carrier_call_id = $2
             AND (carrier_status IS NULL OR carrier_status = ANY($4::text[]))
+            AND coalesce(array_position($4::text[], carrier_status), 0)
+                < coalesce(array_position($4::text[], $3), 99)
         RETURNING {_CALL}
         """,  # noqa: S608
         carrier,
@@ -390,7 +396,10 @@ async def _change(
     db: Executor, assignment: str, account_id: UUID, call_id: UUID, value: object
 ) -> CallRecord:
     row = await db.fetchrow(
-        f"UPDATE calls SET {assignment} WHERE account_id = $1 AND id = $2 AND status <> 'ended' RETURNING {_CALL}",  # noqa: S608
+        f"""
+        UPDATE calls SET {assignment} WHERE account_id = $1 AND id = $2 AND status <> 'ended'
+        RETURNING {_CALL}
+        """,  # noqa: S608 - the assignments are written above
         account_id,
         call_id,
         value,

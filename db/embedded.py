@@ -1,9 +1,9 @@
 """The embedded server: PostgreSQL without an installation, for a laptop, the demo and the tests.
 
-Several processes may use one data directory at once. Who uses it holds a shared lock on a file beside it; the one
-that finds nobody else holding it stops the server. The kernel drops the lock of a process that dies, however it
-dies, so nothing stale is left to believe in: a server orphaned by ``kill -9`` is taken over by the next process.
-Linux and macOS.
+Several processes may use one data directory at once. Who uses it holds a shared lock on a file beside it;
+the one that finds nobody else holding it stops the server. The kernel drops the lock of a process that
+dies, however it dies, so nothing stale is left to believe in: a server orphaned by ``kill -9`` is taken
+over by the next process. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EmbeddedServer:
     def __init__(self, data_dir: Path | str, *, settings: Mapping[str, str] | None = None) -> None:
         """Args:
         data_dir: the program's data directory (``VOICEBOT_DATA_DIR``); made if missing.
-        settings: server settings (``{"max_connections": "200"}``), effective if this process starts the server.
+        settings: server settings (``{"max_connections": "200"}``), if this process starts the server.
         """
         self._dir = Path(data_dir).expanduser().resolve()
         self._cluster = Cluster(self._dir / "postgres", settings or {})

@@ -1,7 +1,7 @@
 """What the database can answer besides a result; each class says what happened and whether a retry helps.
 
-No message or argument here carries a row's contents: PostgreSQL puts whole rows into its error details, and a row
-may hold what a caller said.
+No message or argument here carries a row's contents: PostgreSQL puts whole rows into its error details, and a
+row may hold what a caller said.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class DatabaseBusy(DatabaseError):
-    """The statement lost to concurrent work (deadlock, lock or statement timeout) and did nothing; try again."""
+    """The statement lost to concurrent work (deadlock, lock or statement timeout), did nothing; try again."""
 
     retryable = True
 
@@ -37,7 +37,7 @@ class InvalidValue(DatabaseError):
 
 
 class ConstraintViolated(DatabaseError):
-    """A constraint of the schema refused the row; the functions of this package translate the ones they know."""
+    """A constraint of the schema refused the row; this package's functions translate the ones they know."""
 
     def __init__(self, constraint: str) -> None:
         self.constraint = constraint

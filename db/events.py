@@ -44,7 +44,8 @@ async def record(db: Executor, event: EventRecord) -> None:
     try:
         await db.execute(
             f"""
-            INSERT INTO events ({_EVENT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING
+            INSERT INTO events ({_EVENT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            ON CONFLICT (id) DO NOTHING
             """,  # noqa: S608 - only column names
             event.id,
             event.account_id,

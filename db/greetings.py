@@ -1,7 +1,7 @@
 """Greetings synthesised ahead of time, kept across calls and restarts, bounded per account.
 
-The key is a digest of everything the audio depends on (words, voice, model, settings, rate, encoding), so an entry
-never goes stale; it is only pushed out by ones used later.
+The key is a digest of everything the audio depends on (words, voice, model, settings, rate, encoding), so
+an entry never goes stale; it is only pushed out by ones used later.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ async def put(db: Executor, account_id: UUID, key: str, audio: bytes, *, bound: 
     async with db.transaction() as transaction:
         await transaction.execute(
             """
-            INSERT INTO greetings (account_id, key, audio, last_used_at) VALUES ($1, $2, $3, clock_timestamp())
+            INSERT INTO greetings (account_id, key, audio, last_used_at)
+            VALUES ($1, $2, $3, clock_timestamp())
             ON CONFLICT (account_id, key) DO UPDATE SET last_used_at = EXCLUDED.last_used_at
             """,
             account_id,

@@ -1,4 +1,4 @@
-"""Ids: UUID version 7, made by the program, so that a row can be named before it is written (and written again)."""
+"""Ids: UUID version 7, made by the program, so that a row has its name before it is first written."""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ async def create(db: Executor, account_id: UUID, role: Role, *, label: str = "")
     try:
         row = await db.fetchrow(
             f"""
-            INSERT INTO api_keys (id, account_id, role, label, prefix, key_hash) VALUES ($2, $1, $3, $4, $5, $6)
+            INSERT INTO api_keys (id, account_id, role, label, prefix, key_hash)
+            VALUES ($2, $1, $3, $4, $5, $6)
             RETURNING {_KEY}
             """,  # noqa: S608 - only column names
             account_id,
@@ -123,7 +124,8 @@ async def list_keys(
     """
     rows = await db.fetch(
         f"""
-        SELECT {_KEY} FROM api_keys WHERE account_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+        SELECT {_KEY} FROM api_keys WHERE account_id = $1 AND ($2::uuid IS NULL OR id < $2)
+        ORDER BY id DESC LIMIT $3
         """,  # noqa: S608
         account_id,
         after_id(cursor),

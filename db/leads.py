@@ -77,8 +77,8 @@ class LeadFilter:
 
 
 _LEAD = """
-    lead.id, lead.account_id, lead.direction, lead.phone, lead.number_id, lead.initial_template_id, lead.template_id,
-    lead.payload, lead.variables, lead.status, lead.outcome, lead.created_at, lead.finished_at,
+    lead.id, lead.account_id, lead.direction, lead.phone, lead.number_id, lead.initial_template_id,
+    lead.template_id, lead.payload, lead.variables, lead.status, lead.outcome, lead.created_at, lead.finished_at,
     ARRAY(SELECT call.id FROM calls call WHERE call.account_id = lead.account_id AND call.lead_id = lead.id
         ORDER BY call.id) AS call_ids
 """
@@ -97,8 +97,8 @@ async def create(
     try:
         made = await db.execute(
             """
-            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id, payload,
-                variables, status, idempotency_key)
+            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+                payload, variables, status, idempotency_key)
             VALUES ($2, $1, $3, $4, $5, $6, $6, $7, $8, 'new', $9)
             ON CONFLICT (account_id, idempotency_key) DO NOTHING
             """,

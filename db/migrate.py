@@ -1,8 +1,8 @@
 """The schema, brought up to date: numbered files of SQL, applied once each, in order, never backwards.
 
 A file that has been applied is history: it is never edited, its checksum is kept and compared. What a release
-adds, the release before it must be able to live with, since replicas are replaced one after another: so a schema
-newer than this program is left alone.
+adds, the release before it must be able to live with, since replicas are replaced one after another: so a
+schema newer than this program is left alone.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _missing(known: Sequence[Migration], applied: Mapping[int, str]) -> list[Mig
         checksum = applied.get(migration.version)
         if checksum is None and migration.version < newest:
             raise MigrationError(
-                f"Migration {migration.version:04} ({migration.name}) is missing below {newest:04}: give it a new number."
+                f"Migration {migration.version:04} ({migration.name}) was skipped, {newest:04} was applied: "
+                "give it a new number."
             )
         if checksum is None:
             missing.append(migration)

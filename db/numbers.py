@@ -175,7 +175,9 @@ async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_re
     async with db.transaction() as transaction:
         await _lock(transaction, account_id, number_id, expected_revision)
         attached = await transaction.fetch(
-            "SELECT id FROM templates WHERE account_id = $1 AND number_id = $2 AND deleted_at IS NULL ORDER BY id",
+            """
+            SELECT id FROM templates WHERE account_id = $1 AND number_id = $2 AND deleted_at IS NULL ORDER BY id
+            """,
             account_id,
             number_id,
         )
@@ -193,7 +195,9 @@ async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_re
 
 async def _lock(transaction: Transaction, account_id: UUID, number_id: UUID, expected_revision: int) -> None:
     row = await transaction.fetchrow(
-        "SELECT revision FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE",
+        """
+        SELECT revision FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
+        """,
         account_id,
         number_id,
     )

@@ -22,7 +22,7 @@ from db.errors import (
 __all__ = ["Database", "Executor", "Row", "Transaction"]
 
 Row = Mapping[str, Any]
-"""A result row by column name. Values are Python's own types: UUID, datetime, str, bytes, and plain JSON values."""
+"""A result row by column name. Values are Python's own: UUID, datetime, str, bytes, and plain JSON values."""
 
 OLDEST_SERVER = 15
 """The oldest major version of PostgreSQL this schema runs on."""
@@ -56,7 +56,7 @@ class Executor(Protocol):
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction: committed when the block ends, undone when it raises. Inside another: a savepoint."""
+        """A transaction: committed when the block ends, undone if it raises. Inside another: a savepoint."""
         ...
 
 
@@ -118,7 +118,7 @@ class Database:
 
         Raises:
             DatabaseUnavailable: no server answers, or it takes no connections now; try again.
-            DatabaseError: the server refuses us (password, database name, version), which a retry does not help.
+            DatabaseError: the server refuses us (password, database name, version); a retry does not help.
         """
         with _named_errors(lambda: False):
             pool = await asyncpg.create_pool(

@@ -76,10 +76,12 @@ async def targets(
     kept = revisions or {}
     rows = await db.fetch(
         """
-        SELECT template.id, template.account_id, kept.name, kept.kind, template.status, kept.revision, kept.content
+        SELECT template.id, template.account_id, kept.name, kept.kind, template.status, kept.revision,
+            kept.content
         FROM unnest($2::uuid[], $3::int[]) AS wanted (id, revision)
         JOIN templates template ON template.id = wanted.id
-        JOIN template_revisions kept ON kept.account_id = template.account_id AND kept.template_id = template.id
+        JOIN template_revisions kept
+            ON kept.account_id = template.account_id AND kept.template_id = template.id
             AND kept.revision = coalesce(wanted.revision, template.revision)
         WHERE template.account_id = $1 AND (template.deleted_at IS NULL OR wanted.revision IS NOT NULL)
         """,
@@ -98,7 +100,8 @@ async def get(db: Executor, account_id: UUID, template_id: UUID, revision: int) 
     """
     row = await db.fetchrow(
         f"""
-        SELECT {_REVISION} FROM template_revisions WHERE account_id = $1 AND template_id = $2 AND revision = $3
+        SELECT {_REVISION} FROM template_revisions
+        WHERE account_id = $1 AND template_id = $2 AND revision = $3
         """,  # noqa: S608 - only column names
         account_id,
         template_id,

@@ -112,7 +112,8 @@ async def complete(db: Executor, route: RouteRecord) -> None:
                 WHERE account_id = $1 AND call_id = $2 AND status = 'done' ORDER BY seq DESC LIMIT 1
             ), call AS (
                 UPDATE calls SET template_id = newest.to_template_id,
-                    node = CASE WHEN calls.template_id = newest.to_template_id THEN calls.node ELSE newest.to_node END
+                    node = CASE WHEN calls.template_id = newest.to_template_id THEN calls.node
+                        ELSE newest.to_node END
                 FROM newest WHERE calls.account_id = newest.account_id AND calls.id = newest.call_id
                 RETURNING calls.account_id, calls.lead_id, calls.template_id
             )

@@ -1,7 +1,7 @@
 """Templates as rows: their content is the author's document, which this package stores and does not read.
 
-Every save writes a revision, in the same transaction, so a call can go on with the revision it
-began with. What must hold while several people save at once is held by the schema or by row locks here: one active
+Every save writes a revision, in the same transaction, so a call can go on with the revision it began with.
+What must hold while several people save at once is held by the schema or by row locks here: one active
 orchestrator a number, unique names, active orchestrators route to active agents.
 """
 
@@ -13,15 +13,13 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from db import template_rules
 from db.errors import (
     ConstraintViolated,
     DatabaseBusy,
     NameTaken,
     NotFound,
     OrchestratorExists,
-    RevisionConflict,
-    TargetsUnavailable,
-    TemplateInUse,
 )
 from db.ids import new_id
 from db.pool import Executor, Row, Transaction
@@ -185,13 +183,13 @@ async def update(
     """
 
     async def replace(transaction: Transaction) -> Row | None:
-        await _lock(transaction, account_id, template_id, expected_revision)
+        await template_rules.lock(transaction, account_id, template_id, expected_revision)
         if (draft.kind, draft.status) != ("agent", "active"):
-            await _refuse_if_used(transaction, account_id, template_id)
+            await template_rules.refuse_if_used(transaction, account_id, template_id)
         return await transaction.fetchrow(
             f"""
-            UPDATE templates SET name = $3, kind = $4, status = $5, number_id = $6, content = $7, problems = $8,
-                revision = revision + 1, updated_at = now()
+            UPDATE templates SET name = $3, kind = $4, status = $5, number_id = $6, content = $7,
+                problems = $8, revision = revision + 1, updated_at = now()
             WHERE account_id = $1 AND id = $2 RETURNING {_TEMPLATE}
             """,  # noqa: S608
             account_id,
@@ -216,8 +214,8 @@ async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_
         TemplateInUse: active templates route to it.
     """
     async with db.transaction() as transaction:
-        await _lock(transaction, account_id, template_id, expected_revision)
-        await _refuse_if_used(transaction, account_id, template_id)
+        await template_rules.lock(transaction, account_id, template_id, expected_revision)
+        await template_rules.refuse_if_used(transaction, account_id, template_id)
         await transaction.execute(
             """
             UPDATE templates SET status = 'draft', number_id = NULL, deleted_at = now(), updated_at = now(),
@@ -227,7 +225,7 @@ async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_
             account_id,
             template_id,
         )
-        await _refer(transaction, account_id, template_id, ())
+        await template_rules.refer(transaction, account_id, template_id, ())
 
 
 async def used_by(db: Executor, account_id: UUID, template_id: UUID) -> Sequence[UUID]:
@@ -254,14 +252,14 @@ async def _save(
         try:
             async with db.transaction() as transaction:
                 if draft.number_id is not None:
-                    await _hold_number(transaction, account_id, draft.number_id)
+                    await template_rules.hold_number(transaction, account_id, draft.number_id)
                 row = await write(transaction)
                 if row is None:
                     raise DatabaseBusy("The template was not written; try again.")
                 saved = read(TemplateRecord, row)
-                await _refer(transaction, account_id, saved.id, draft.references)
+                await template_rules.refer(transaction, account_id, saved.id, draft.references)
                 if draft.status == "active":
-                    await _hold_targets(transaction, account_id, draft.references)
+                    await template_rules.hold_targets(transaction, account_id, draft.references)
                 await _keep_revision(transaction, saved, draft)
                 return saved
         except ConstraintViolated as error:
@@ -272,7 +270,7 @@ async def _save(
 async def _raise_named(
     db: Executor, account_id: UUID, draft: TemplateDraft, error: ConstraintViolated
 ) -> None:
-    """Raise what the violation means; return when its cause is gone meanwhile, so that a new attempt may succeed."""
+    """Raise what the violation means; return when its cause is gone meanwhile and a new attempt may succeed."""
     if error.constraint == "templates_name_unique":
         raise NameTaken(draft.name) from None
     if error.constraint != "templates_one_active_orchestrator":
@@ -289,96 +287,11 @@ async def _raise_named(
         raise OrchestratorExists(winner["id"], winner["name"]) from None
 
 
-async def _lock(
-    transaction: Transaction, account_id: UUID, template_id: UUID, expected_revision: int
-) -> None:
-    row = await transaction.fetchrow(
-        """
-        SELECT revision FROM templates WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
-        """,
-        account_id,
-        template_id,
-    )
-    if row is None:
-        raise NotFound("template", template_id)
-    if row["revision"] != expected_revision:
-        raise RevisionConflict("template", template_id, row["revision"])
-
-
-async def _hold_number(transaction: Transaction, account_id: UUID, number_id: UUID) -> None:
-    """Make sure that the number is there and stays until we commit."""
-    row = await transaction.fetchrow(
-        "SELECT id FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR SHARE",
-        account_id,
-        number_id,
-    )
-    if row is None:
-        raise NotFound("number", number_id)
-
-
-async def _hold_targets(transaction: Transaction, account_id: UUID, references: Sequence[UUID]) -> None:
-    """Make sure that every target is an active agent and stays one until we commit."""
-    rows = await transaction.fetch(
-        """
-        SELECT id FROM templates
-        WHERE account_id = $1 AND id = ANY($2::uuid[]) AND kind = 'agent' AND status = 'active'
-        ORDER BY id FOR SHARE
-        """,
-        account_id,
-        references,
-    )
-    available = {row["id"] for row in rows}
-    missing = [target for target in dict.fromkeys(references) if target not in available]
-    if missing:
-        raise TargetsUnavailable(missing)
-
-
-async def _refuse_if_used(transaction: Transaction, account_id: UUID, template_id: UUID) -> None:
-    rows = await transaction.fetch(
-        """
-        SELECT source.id FROM template_references reference
-        JOIN templates source ON source.account_id = reference.account_id AND source.id = reference.from_template_id
-        WHERE reference.account_id = $1 AND reference.to_template_id = $2 AND source.status = 'active'
-            AND source.id <> $2
-        ORDER BY source.id
-        """,
-        account_id,
-        template_id,
-    )
-    if rows:
-        raise TemplateInUse([row["id"] for row in rows])
-
-
-async def _refer(
-    transaction: Transaction, account_id: UUID, template_id: UUID, references: Sequence[UUID]
-) -> None:
-    await transaction.execute(
-        """
-        DELETE FROM template_references
-        WHERE account_id = $1 AND from_template_id = $2 AND to_template_id <> ALL($3::uuid[])
-        """,
-        account_id,
-        template_id,
-        references,
-    )
-    await transaction.execute(
-        """
-        INSERT INTO template_references (account_id, from_template_id, to_template_id)
-        SELECT account_id, $2, id FROM templates
-        WHERE account_id = $1 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
-        ON CONFLICT DO NOTHING
-        """,
-        account_id,
-        template_id,
-        references,
-    )
-
-
 async def _keep_revision(transaction: Transaction, saved: TemplateRecord, draft: TemplateDraft) -> None:
     await transaction.execute(
         """
-        INSERT INTO template_revisions (account_id, template_id, revision, name, kind, status, number_id, content,
-            changed, saved_by)
+        INSERT INTO template_revisions (account_id, template_id, revision, name, kind, status, number_id,
+            content, changed, saved_by)
         SELECT account_id, id, revision, name, kind, status, number_id, content, $3, $4
         FROM templates WHERE account_id = $1 AND id = $2
         """,

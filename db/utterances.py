@@ -17,7 +17,7 @@ Source = Literal["stt", "llm", "greeting", "filler"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceRecord:
-    """One utterance. It may be written several times while it grows; times are milliseconds since the answer."""
+    """One utterance, written again while it grows. Its times are milliseconds since the answer."""
 
     id: UUID
     account_id: UUID
