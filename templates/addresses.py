@@ -55,10 +55,7 @@ def literal_address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_internal_name(host: str) -> bool:
-    """Whether a host name can only mean something inside a network: ``localhost``, ``*.internal``,
-
-    ``intranet``.
-    """
+    """Whether a host name can only mean something inside a network, as ``localhost`` or ``db.internal``."""
     name = host.rstrip(".").lower()
     return name == "localhost" or "." not in name or name.endswith(INTERNAL_SUFFIXES)
 

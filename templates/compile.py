@@ -2,8 +2,8 @@
 
 The author's document names functions; the call brings what they do (``Resolver``). Functions of the template
 are put into every node, because pipecat's global functions cannot be changed while a call is on. pipecat
-publishes a function's parameters from a Python signature, and ours are data: so the schemas are ours, and only
-the transition that the document decides is left to the ``Flow``.
+publishes a function's parameters from a Python signature, and ours are data: so the schemas are ours, and
+only the transition that the document decides is left to the ``Flow``.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def entry_node(
 
 
 def flow_document(content: TemplateContent) -> dict[str, Any]:
-    """The template's conversation as a document of pipecat's ``FlowConfig``: its flow, or its prompt as a node."""
+    """The conversation as pipecat's ``FlowConfig`` reads it: the flow, or the prompt as one node."""
     if content.flow is not None:
         return content.flow.to_config_document()
     if content.prompt is not None:
@@ -191,9 +191,14 @@ def _offer(function: Function) -> FlowsFunctionSchema:
 
     async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
         outcome = await function.run(args)
-        return dict(outcome.result), None if outcome.respond else NO_RESPONSE
+        return _told(outcome), None if outcome.respond else NO_RESPONSE
 
     return _schema(function, handler)
+
+
+def _told(outcome: FunctionResult) -> dict[str, Any]:
+    """The result for the model, never empty: pipecat does not let the model go on after an empty one."""
+    return dict(outcome.result) or {"status": "done"}
 
 
 def _schema(function: Function, handler: FlowFunctionHandler) -> FlowsFunctionSchema:
@@ -209,23 +214,20 @@ def _schema(function: Function, handler: FlowFunctionHandler) -> FlowsFunctionSc
 
 
 async def _hand_on(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
-    """Stand in for every function when pipecat joins names to code: the result is there,
-
-    The document decides.
-    """
+    """Stands for every function where pipecat joins names to code: the result is there already."""
     return result, TRANSITION_IN_YAML
 
 
 def _bring(
     function: Function, reference: FlowConfig.Function, schema: FlowsFunctionSchema, flow: Flow
 ) -> FlowsFunctionSchema:
-    """A function with a transition: ours runs first, then pipecat's handler looks where the document leads."""
+    """A function with a transition: ours runs first, then pipecat looks where the document leads."""
     transition = cast("Callable[[dict[str, Any], FlowManager], Awaitable[Any]]", schema.handler)
     branch = reference.transition_to if isinstance(reference.transition_to, FlowConfig.Branch) else None
 
     async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
         outcome = await function.run(args)
-        result = dict(outcome.result)
+        result = _told(outcome)
         if not outcome.respond:
             return result, NO_RESPONSE
         if branch is not None and branch.field not in result:

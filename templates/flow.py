@@ -64,7 +64,7 @@ def _branches(value: Any) -> str:
     return "branch" if isinstance(value, Mapping | Branch) else "node"
 
 
-Destination = Annotated[
+Transition = Annotated[
     Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")], Discriminator(_branches)
 ]
 """A node's name, or a branch. Told apart first,
@@ -92,7 +92,7 @@ class FlowFunction(FlowPart):
         ),
         examples=["The caller wants to change the delivery address."],
     )
-    transition_to: Destination | None = Field(
+    transition_to: Transition | None = Field(
         default=None, description="The node to go to afterwards, or a branch on a field of the result."
     )
 

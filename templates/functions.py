@@ -1,7 +1,4 @@
-"""Functions that a template offers to the model at every node: built-in ones,
-
-And HTTP requests declared as data.
-"""
+"""What a template lets the model do at every node: built-in functions, and HTTP requests declared as data."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Rules about a flow: its nodes, the functions they name, where these lead,
-
-And what happens on entering a node.
-"""
+"""Rules about a flow: nodes, the functions they name, where these lead, what is done on entering."""
 
 from __future__ import annotations
 

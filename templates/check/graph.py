@@ -1,7 +1,4 @@
-"""Rules about routes, and about the graph that templates form: ways in, ways back, ways out,
-
-And what is handed over.
-"""
+"""Rules about routes and the graph that templates form: ways in, back and out, and what is handed over."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ THRESHOLD = 0.75
 
 _WORD = re.compile(r"\w+")
 _COMMON = """
-a an the of to in on for or and any is are was be been has have had with about their its his her this that when if
-caller callers customer user wants want would like asks ask needs need wishes calls call
+a an the of to in on for or and any is are was be been has have had with about their its his her this that
+when if caller callers customer user wants want would like asks ask needs need wishes calls call
 """
 _EMPTY_WORDS = frozenset(_COMMON.split())
 """Words that nearly every description has, and that tell two of them apart by nothing."""

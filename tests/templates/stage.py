@@ -1,0 +1,137 @@
+"""A real pipecat pipeline without sound: a scripted model, real aggregators, a real FlowManager."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipecat.flows import FlowManager
+from pipecat.frames.frames import (
+    Frame,
+    FunctionCallFromLLM,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    LLMUpdateSettingsFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.llm_service import LLMService
+from pipecat.services.settings import LLMSettings
+from pipecat.workers.runner import WorkerRunner
+
+from templates.compile import Function, FunctionResult
+
+Say = str
+Call = tuple[str, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the model was given for one answer."""
+
+    messages: list[dict[str, Any]]
+    tools: dict[str, dict[str, Any]]
+    role: str | None
+
+
+class ScriptedModel(LLMService):
+    """A model that answers from a list: a text, or a function to call."""
+
+    def __init__(self, script: list[Say | Call]) -> None:
+        super().__init__(settings=LLMSettings(model="scripted"))
+        self.script = list(script)
+        self.heard: list[Heard] = []
+        self._role: str | None = None
+        self.spoken = asyncio.Event()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Answer a context; remember the role that a node sets."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, LLMUpdateSettingsFrame) and isinstance(frame.delta, LLMSettings):
+            if isinstance(frame.delta.system_instruction, str):
+                self._role = frame.delta.system_instruction
+        elif isinstance(frame, LLMContextFrame):
+            await self._answer(frame.context)
+        else:
+            await self.push_frame(frame, direction)
+
+    async def _answer(self, context: LLMContext) -> None:
+        tools = {tool.name: tool.to_default_dict() for tool in getattr(context.tools, "standard_tools", [])}
+        self.heard.append(Heard([dict(message) for message in context.messages], tools, self._role))
+        await self.push_frame(LLMFullResponseStartFrame())
+        turn = self.script.pop(0) if self.script else "…"
+        if isinstance(turn, str):
+            await self.push_frame(LLMTextFrame(turn))
+        await self.push_frame(LLMFullResponseEndFrame())
+        if isinstance(turn, tuple):
+            name, arguments = turn
+            call = FunctionCallFromLLM(name, f"call_{len(self.heard)}", arguments, context)
+            await self.run_function_calls([call])
+        self.spoken.set()
+
+
+@dataclass(slots=True)
+class Stage:
+    """A running pipeline and its flow manager."""
+
+    manager: FlowManager
+    model: ScriptedModel
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something to become true, at most five seconds."""
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - the conditions are pipecat's, which has no event for them
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def on_stage(*script: Say | Call) -> AsyncIterator[Stage]:
+    """Run a pipeline of user aggregator, model and assistant aggregator."""
+    model = ScriptedModel(list(script))
+    pair = LLMContextAggregatorPair(LLMContext())
+    worker = PipelineWorker(Pipeline([pair.user(), model, pair.assistant()]), cancel_on_idle_timeout=False)
+    started = asyncio.Event()
+
+    @worker.event_handler("on_pipeline_started")
+    async def _(_: PipelineWorker, __: Frame) -> None:
+        started.set()
+
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    running = asyncio.create_task(runner.run())
+    try:
+        await asyncio.wait_for(started.wait(), 5)
+        manager = FlowManager(llm=model, context_aggregator=pair, worker=worker)
+        yield Stage(manager, model)
+    finally:
+        await worker.cancel()
+        await running
+
+
+@dataclass(slots=True)
+class Toolbox:
+    """A resolver: functions that record their calls and answer what they were told to."""
+
+    answers: Mapping[str, FunctionResult] = field(default_factory=dict)
+    calls: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+    def __call__(self, name: str) -> Function:
+        async def run(arguments: Mapping[str, Any]) -> FunctionResult:
+            self.calls.append((name, arguments))
+            return self.answers.get(name, FunctionResult(result={"status": "ok"}))
+
+        return Function(
+            name=name,
+            description=f"Does {name}.",
+            properties={"reason": {"type": "string", "description": "Why."}},
+            required=["reason"],
+            run=run,
+        )
