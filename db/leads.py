@@ -1,4 +1,4 @@
-"""Leads: whom we speak with and what for. An inbound call brings its own (``calls.begin_inbound``)."""
+"""Leads: whom we speak with and what for. An inbound call brings its own (``db.inbound``)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ class LeadFilter:
 
 _LEAD = """
     lead.id, lead.account_id, lead.direction, lead.phone, lead.number_id, lead.initial_template_id,
-    lead.template_id, lead.payload, lead.variables, lead.status, lead.outcome, lead.created_at, lead.finished_at,
+    lead.template_id, lead.payload, lead.variables, lead.status, lead.outcome, lead.created_at,
+    lead.finished_at,
     ARRAY(SELECT call.id FROM calls call WHERE call.account_id = lead.account_id AND call.lead_id = lead.id
         ORDER BY call.id) AS call_ids
 """

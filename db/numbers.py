@@ -176,7 +176,8 @@ async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_re
         await _lock(transaction, account_id, number_id, expected_revision)
         attached = await transaction.fetch(
             """
-            SELECT id FROM templates WHERE account_id = $1 AND number_id = $2 AND deleted_at IS NULL ORDER BY id
+            SELECT id FROM templates WHERE account_id = $1 AND number_id = $2 AND deleted_at IS NULL
+            ORDER BY id
             """,
             account_id,
             number_id,
@@ -196,7 +197,8 @@ async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_re
 async def _lock(transaction: Transaction, account_id: UUID, number_id: UUID, expected_revision: int) -> None:
     row = await transaction.fetchrow(
         """
-        SELECT revision FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
+        SELECT revision FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL
+        FOR NO KEY UPDATE
         """,
         account_id,
         number_id,

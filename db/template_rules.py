@@ -1,7 +1,7 @@
-"""What must hold between templates while several people save at once, kept by row locks of the saving transaction.
+"""What must hold between templates while several people save at once, by row locks of the saving transaction.
 
-Who activates an orchestrator holds its targets; who deactivates an agent holds it, then looks who routes to it. So
-one of the two waits for the other and sees what it did.
+Who activates an orchestrator holds its targets; who deactivates an agent holds it, then looks who routes to
+it. So one of the two waits for the other and sees what it did.
 """
 
 from __future__ import annotations

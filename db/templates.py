@@ -270,7 +270,7 @@ async def _save(
 async def _raise_named(
     db: Executor, account_id: UUID, draft: TemplateDraft, error: ConstraintViolated
 ) -> None:
-    """Raise what the violation means; return when its cause is gone meanwhile and a new attempt may succeed."""
+    """Raise what the violation means; return when its cause is gone by now and a new attempt may succeed."""
     if error.constraint == "templates_name_unique":
         raise NameTaken(draft.name) from None
     if error.constraint != "templates_one_active_orchestrator":
