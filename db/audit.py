@@ -10,7 +10,7 @@ from uuid import UUID
 
 from db.ids import new_id
 from db.pool import Executor
-from db.rows import Page, after_id, columns, page, read
+from db.rows import Page, after_id, columns, narrow, page, read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +77,14 @@ async def list_changes(
     Raises:
         BadCursor: the cursor is not one of this list.
     """
+    narrowing, values = narrow({"resource_id": resource_id}, first=4)
     rows = await db.fetch(
         f"""
-        SELECT {_AUDIT} FROM audit
-        WHERE account_id = $1 AND ($2::uuid IS NULL OR resource_id = $2) AND ($3::uuid IS NULL OR id < $3)
-        ORDER BY id DESC LIMIT $4
+        SELECT {_AUDIT} FROM audit WHERE account_id = $1 AND id < $2{narrowing} ORDER BY id DESC LIMIT $3
         """,  # noqa: S608 - only column names
         account_id,
-        resource_id,
         after_id(cursor),
         limit + 1,
+        *values,
     )
     return page([read(AuditRecord, row) for row in rows], limit, lambda change: change.id)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from db.errors import NotFound
 from db.pool import Executor, Row
-from db.rows import Page, after_id, columns, page, read
+from db.rows import Page, after_id, columns, narrow, page, read
 
 Carrier = Literal["twilio", "exotel"]
 Direction = Literal["inbound", "outbound"]
@@ -136,22 +136,23 @@ async def list_calls(
     Raises:
         BadCursor: the cursor is not one of this list.
     """
+    narrowing, values = narrow(
+        {
+            "status": where.status,
+            "number_id": where.number_id,
+            "lead_id": where.lead_id,
+            "template_id": where.template_id,
+        },
+        first=4,
+    )
     rows = await db.fetch(
         f"""
-        SELECT {_CALL} FROM calls
-        WHERE account_id = $1
-            AND ($2::text IS NULL OR status = $2) AND ($3::uuid IS NULL OR number_id = $3)
-            AND ($4::uuid IS NULL OR lead_id = $4) AND ($5::uuid IS NULL OR template_id = $5)
-            AND ($6::uuid IS NULL OR id < $6)
-        ORDER BY id DESC LIMIT $7
+        SELECT {_CALL} FROM calls WHERE account_id = $1 AND id < $2{narrowing} ORDER BY id DESC LIMIT $3
         """,  # noqa: S608
         account_id,
-        where.status,
-        where.number_id,
-        where.lead_id,
-        where.template_id,
         after_id(cursor),
         limit + 1,
+        *values,
     )
     return page([read(CallRecord, row) for row in rows], limit, lambda call: call.id)
 

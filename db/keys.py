@@ -124,7 +124,7 @@ async def list_keys(
     """
     rows = await db.fetch(
         f"""
-        SELECT {_KEY} FROM api_keys WHERE account_id = $1 AND ($2::uuid IS NULL OR id < $2)
+        SELECT {_KEY} FROM api_keys WHERE account_id = $1 AND id < $2
         ORDER BY id DESC LIMIT $3
         """,  # noqa: S608
         account_id,

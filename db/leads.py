@@ -15,7 +15,7 @@ from db.errors import ConstraintViolated, IdempotencyKeyReused, NotFound
 from db.ids import new_id
 from db.pool import Executor, Row
 from db.routes import RouteRecord
-from db.rows import Page, after_id, page
+from db.rows import Page, after_id, narrow, page
 
 LeadStatus = Literal["new", "in_progress", "finished"]
 
@@ -171,23 +171,25 @@ async def list_leads(
     Raises:
         BadCursor: the cursor is not one of this list.
     """
+    narrowing, values = narrow(
+        {
+            "status": where.status,
+            "direction": where.direction,
+            "phone": where.phone,
+            "number_id": where.number_id,
+            "template_id": where.template_id,
+        },
+        first=4,
+    )
     rows = await db.fetch(
         f"""
         SELECT {_LEAD} FROM leads lead
-        WHERE lead.account_id = $1
-            AND ($2::text IS NULL OR lead.status = $2) AND ($3::text IS NULL OR lead.direction = $3)
-            AND ($4::text IS NULL OR lead.phone = $4) AND ($5::uuid IS NULL OR lead.number_id = $5)
-            AND ($6::uuid IS NULL OR lead.template_id = $6) AND ($7::uuid IS NULL OR lead.id < $7)
-        ORDER BY lead.id DESC LIMIT $8
+        WHERE account_id = $1 AND id < $2{narrowing} ORDER BY id DESC LIMIT $3
         """,  # noqa: S608
         account_id,
-        where.status,
-        where.direction,
-        where.phone,
-        where.number_id,
-        where.template_id,
         after_id(cursor),
         limit + 1,
+        *values,
     )
     return page(await _with_routes(db, account_id, rows), limit, lambda lead: lead.id)
 

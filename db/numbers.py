@@ -18,7 +18,7 @@ from db.errors import (
 )
 from db.ids import new_id
 from db.pool import Executor, Row, Transaction
-from db.rows import Page, after_id, columns, page, read
+from db.rows import Page, after_id, columns, narrow, page, read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,20 +113,18 @@ async def list_numbers(
     Raises:
         BadCursor: the cursor is not one of this list.
     """
+    narrowing, values = narrow(
+        {"carrier": where.carrier, "e164": where.e164, "active": where.active}, first=4
+    )
     rows = await db.fetch(
         f"""
         SELECT {_NUMBER} FROM numbers
-        WHERE account_id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR carrier = $2)
-            AND ($3::text IS NULL OR e164 = $3) AND ($4::boolean IS NULL OR active = $4)
-            AND ($5::uuid IS NULL OR id < $5)
-        ORDER BY id DESC LIMIT $6
+        WHERE account_id = $1 AND deleted_at IS NULL AND id < $2{narrowing} ORDER BY id DESC LIMIT $3
         """,  # noqa: S608
         account_id,
-        where.carrier,
-        where.e164,
-        where.active,
         after_id(cursor),
         limit + 1,
+        *values,
     )
     return page([read(NumberRecord, row) for row in rows], limit, lambda number: number.id)
 

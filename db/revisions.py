@@ -123,7 +123,7 @@ async def list_revisions(
     rows = await db.fetch(
         f"""
         SELECT {_REVISION} FROM template_revisions
-        WHERE account_id = $1 AND template_id = $2 AND ($3::int IS NULL OR revision < $3)
+        WHERE account_id = $1 AND template_id = $2 AND revision < $3
         ORDER BY revision DESC LIMIT $4
         """,  # noqa: S608
         account_id,

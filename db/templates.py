@@ -23,7 +23,7 @@ from db.errors import (
 )
 from db.ids import new_id
 from db.pool import Executor, Row, Transaction
-from db.rows import Page, after_id, columns, page, read
+from db.rows import Page, after_id, columns, narrow, page, read
 
 Kind = Literal["agent", "orchestrator"]
 Status = Literal["draft", "active"]
@@ -73,8 +73,8 @@ class TemplateFilter:
     kind: Kind | None = None
     status: Status | None = None
     number_id: UUID | None = None
-    name_contains: str | None = None
-    """Case does not matter."""
+    name_contains: str = ""
+    """Case does not matter; empty does not narrow."""
 
 
 _TEMPLATE = columns(TemplateRecord)
@@ -121,23 +121,20 @@ async def list_templates(
     Raises:
         BadCursor: the cursor is not one of this list.
     """
+    narrowing, values = narrow(
+        {"kind": where.kind, "status": where.status, "number_id": where.number_id}, first=5
+    )
     rows = await db.fetch(
         f"""
         SELECT {_TEMPLATE} FROM templates
-        WHERE account_id = $1 AND deleted_at IS NULL
-            AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)
-            AND ($4::uuid IS NULL OR number_id = $4)
-            AND ($5::text IS NULL OR strpos(lower(name), lower($5)) > 0)
-            AND ($6::uuid IS NULL OR id < $6)
-        ORDER BY id DESC LIMIT $7
+        WHERE account_id = $1 AND deleted_at IS NULL AND id < $2 AND strpos(lower(name), lower($4)) > 0{narrowing}
+        ORDER BY id DESC LIMIT $3
         """,  # noqa: S608
         account_id,
-        where.kind,
-        where.status,
-        where.number_id,
-        where.name_contains,
         after_id(cursor),
         limit + 1,
+        where.name_contains,
+        *values,
     )
     return page([read(TemplateRecord, row) for row in rows], limit, lambda template: template.id)
 
