@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicebot.sandbox.speech import SAMPLE_RATE, synthesize, voice_of
+from voicebot.sandbox.speech import SAMPLE_RATE, pronounce, synthesize, voice_of
 
 SENTENCE = "Hello, I would like to talk about my last bill, please."
 
@@ -83,4 +83,16 @@ def test_every_id_is_a_voice(voice_id: str) -> None:
     voice = voice_of(voice_id)
     assert 0 <= voice.pitch <= 100
     assert 0 <= voice.range <= 100
-    assert 0.9 < voice.tract < 1.15
+    assert 0.85 < voice.tract < 1.15
+
+
+def test_pronunciation_spells_numbers_out() -> None:
+    """A figure is pronounced as the words it is said in."""
+    assert pronounce("42") == pronounce("forty two")
+    assert pronounce("cat") == "kˈæt"
+
+
+@given(st.text(max_size=40))
+def test_any_text_has_a_pronunciation(text: str) -> None:
+    """No text keeps the pronouncer from coming to an end."""
+    assert pronounce(text) == pronounce(text).strip()

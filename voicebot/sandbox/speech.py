@@ -22,8 +22,14 @@ _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _POS_CHARACTER = 1
 _CHARS_UTF8 = 1
+_IPA = 0x02
 
-_VARIANTS = ("m1", "m2", "m3", "m4", "m7", "ed", "f1", "f2", "f3", "f4", "f5", "steph")
+_LOW, _HIGH = (0.96, 1.10), (0.90, 1.01)
+_VARIANTS = {
+    **dict.fromkeys(("m1", "m2", "m3", "m4", "m7", "ed", "adam"), _LOW),
+    **dict.fromkeys(("f1", "f2", "f3", "f4", "f5"), _HIGH),
+}
+"""espeak-ng's variants and how far their tract may be scaled before a recogniser no longer follows."""
 _PEAK = 0.6
 _FRAME = SAMPLE_RATE // 100
 _SILENCE = 0.01
@@ -56,12 +62,14 @@ class Voice:
 def voice_of(voice_id: str) -> Voice:
     """Choose a voice from nothing but its id: it is the same on every machine."""
     digest = hashlib.sha256(voice_id.encode()).digest()
+    variant = sorted(_VARIANTS)[digest[0] % len(_VARIANTS)]
+    shortest, longest = _VARIANTS[variant]
     return Voice(
-        variant=_VARIANTS[digest[0] % len(_VARIANTS)],
-        pitch=15 + digest[1] * 70 // 255,
-        range=25 + digest[2] % 30,
+        variant=variant,
+        pitch=5 + digest[1] * 90 // 255,
+        range=20 + digest[2] % 20,
         words_per_minute=150 + digest[3] % 40,
-        tract=0.92 + 0.20 * digest[4] / 255,
+        tract=shortest + (longest - shortest) * digest[4] / 255,
     )
 
 
@@ -137,6 +145,7 @@ class _Espeak:
         if self._rate <= 0:
             raise SpeechEngineMissing(f"espeak-ng refused to start (code {self._rate})")
         library.espeak_SetSynthCallback(self._callback)
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
 
     def _take(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int | None) -> int:
         if count > 0 and samples:
@@ -145,7 +154,7 @@ class _Espeak:
 
     def speak(self, text: str, voice: Voice) -> tuple[NDArray[np.float32], int]:
         """Return samples between -1 and 1 and their rate in Hz, before `voice.tract` is applied."""
-        encoded = text.encode("utf-8", errors="ignore").replace(b"\0", b" ") + b"\0"
+        encoded = _encode(text)
         library = self._library
         self._pieces = []
         library.espeak_SetVoiceByName(f"en-us+{voice.variant}".encode())
@@ -156,6 +165,30 @@ class _Espeak:
         library.espeak_Synth(encoded, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
         pcm = b"".join(self._pieces)
         return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / 32768.0, self._rate
+
+    def phonemes(self, text: str) -> str:
+        """Return IPA, a clause at a time as the library gives it."""
+        self._library.espeak_SetVoiceByName(b"en-us")
+        rest = ctypes.c_char_p(_encode(text))
+        spoken = []
+        while rest.value:
+            clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _IPA)
+            spoken.append((clause or b"").decode("utf-8"))
+        return " ".join(spoken).strip()
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", errors="ignore").replace(b"\0", b" ") + b"\0"
+
+
+def pronounce(text: str) -> str:
+    """Return how `text` is pronounced, in IPA: "4 cats" gives "fˈɔːɹ kˈæts". Safe to call from any thread.
+
+    Raises:
+        SpeechEngineMissing: espeak-ng could not be loaded.
+    """
+    with _speaking:
+        return _engine().phonemes(text)
 
 
 @lru_cache(maxsize=1)
