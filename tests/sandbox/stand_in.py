@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from twilio.request_validator import RequestValidator
 
+from voicebot.sandbox.carrier import CarrierSettings
 from voicebot.sandbox.mulaw import Samples, decode, encode
 
 ACCOUNT_SID = "AC" + "1" * 32
@@ -115,6 +116,11 @@ class StandIn:
 
     def sent(self, path: str) -> list[dict[str, str]]:
         return [params for where, params, _ in self.requests if where.endswith(path)]
+
+
+def settings(server: StandIn) -> CarrierSettings:
+    """The carrier's account whose numbers point to a server."""
+    return CarrierSettings(public_url=server.url, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN)
 
 
 def _app(server: StandIn) -> FastAPI:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from tests.sandbox.stand_in import ACCOUNT_SID, AUTH_TOKEN, Peer, StandIn, stand_in, tone
-from voicebot.sandbox.carrier import Carrier, CarrierSettings
+from tests.sandbox.stand_in import Peer, StandIn, settings, stand_in, tone
+from voicebot.sandbox.carrier import Carrier
 from voicebot.sandbox.mulaw import through_the_line
 
 
@@ -17,10 +17,6 @@ from voicebot.sandbox.mulaw import through_the_line
 async def server() -> AsyncIterator[StandIn]:
     async with stand_in() as running:
         yield running
-
-
-def settings(server: StandIn) -> CarrierSettings:
-    return CarrierSettings(public_url=server.url, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN)
 
 
 async def test_call_is_answered_streamed_and_hung_up_by_the_server(server: StandIn) -> None:

@@ -23,6 +23,7 @@ from voicebot.sandbox.carrier.webhooks import Answer, Webhooks
 from voicebot.sandbox.mulaw import Samples
 
 _MAX_STEPS = 50
+_FAREWELL_S = 0.5  # what a person gets to notice that the line is dead
 
 
 class Carrier:
@@ -93,8 +94,9 @@ class Carrier:
         else:
             call.log("complaint", code=11000, why=f"more than {_MAX_STEPS} documents in one call")
         call.finish(step if isinstance(step, Over) else Over(status="failed", by="carrier"))
-        for task in (sound, life):
-            task.cancel()
+        sound.cancel()
+        await asyncio.wait({life}, timeout=_FAREWELL_S)
+        life.cancel()
         await asyncio.gather(sound, life, return_exceptions=True)
         call.no_more_reports()
         await reports

@@ -1,0 +1,283 @@
+"""A scripted person on the line, who knows the agents only by what is heard.
+
+A script is a sequence of steps; every step that waits has a bound, and one that is not met ends the call with
+`CallerGaveUp`:
+
+    script = (
+        Listen(),                                  # the greeting, until it has been quiet for 700 ms
+        Say(text="I have a question about my bill."),
+        ExpectAnotherVoice(),                      # billing answers, and is heard out
+        Say(text="What do I owe?"),
+        Interrupt(text="Stop, that is enough.", after_ms=500),
+        HangUp(),
+    )
+    caller = Caller(script=script, voice_id="caller-1")
+    call = carrier.call(from_="+15550100", to="+15550199", person=caller)
+    await call.ended()
+    caller.outcome  # what each step heard, or why the caller gave up
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from voicebot.sandbox.carrier.line import LineDead
+from voicebot.sandbox.carrier.model import PhoneCall
+from voicebot.sandbox.ear import Ear
+from voicebot.sandbox.mulaw import samples_of
+from voicebot.sandbox.speech import synthesize
+
+DEFAULT_QUIET_MS = 700.0
+DEFAULT_PATIENCE_MS = 15_000.0
+
+
+class CallerGaveUp(Exception):
+    """What the script expects was not heard in time, or the line died first; the report names the step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Wait until the agent has spoken since the last step and has then been quiet for `quiet_ms`."""
+
+    quiet_ms: float = DEFAULT_QUIET_MS
+    timeout_ms: float = DEFAULT_PATIENCE_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Say:
+    """Say something, to its end."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt:
+    """Wait until the agent has been speaking for `after_ms`, then talk over it."""
+
+    text: str
+    after_ms: float = 500.0
+    timeout_ms: float = DEFAULT_PATIENCE_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Keep still for a while, whatever the agent does."""
+
+    ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectAnotherVoice:
+    """Wait until somebody else has spoken than before the caller's last words, and has then been quiet."""
+
+    quiet_ms: float = DEFAULT_QUIET_MS
+    timeout_ms: float = DEFAULT_PATIENCE_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectSameVoice:
+    """Check that the last voice heard is the one from before the caller's last words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dtmf:
+    """Press keys."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitForHangUp:
+    """Wait until the other side ends the call."""
+
+    timeout_ms: float = DEFAULT_PATIENCE_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HangUp:
+    """End the call."""
+
+
+Step = Listen | Say | Interrupt | Wait | ExpectAnotherVoice | ExpectSameVoice | Dtmf | WaitForHangUp | HangUp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """How a step went; times are ms since the answer."""
+
+    step: Step
+    started_ms: float
+    ended_ms: float
+    voice: str | None
+    """The voice heard last, as a label in the order of hearing (A, B, C); None when none has spoken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the whole script went."""
+
+    steps: tuple[StepReport, ...]
+    failure: str | None
+    """Why the caller gave up; None when every step was done."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the script was done to its end."""
+        return self.failure is None
+
+
+@dataclass(slots=True, kw_only=True)
+class Caller:
+    """One person for one call: pass it as `person` to the carrier.
+
+    Giving up ends the call and is told in `outcome`; it is not raised into the carrier.
+    """
+
+    script: Sequence[Step]
+    voice_id: str = "caller"
+    on_step: Callable[[Step], None] | None = None
+    """Called as each step begins."""
+    _reports: list[StepReport] = field(default_factory=list)
+    _failure: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How far the script has come."""
+        undone = self.script[len(self._reports) :]
+        failure = self._failure
+        if failure is None and undone:
+            failure = f"the call ended before step {len(self._reports) + 1}, {undone[0]}, was done"
+        return Outcome(steps=tuple(self._reports), failure=failure)
+
+    async def __call__(self, call: PhoneCall) -> None:
+        """Live the script on a telephone."""
+        spoken = await asyncio.gather(*(self._prepare(step) for step in self.script))
+        person = _OnTheLine(call, dict(zip(map(id, self.script), spoken, strict=True)))
+        for number, step in enumerate(self.script, start=1):
+            if self.on_step is not None:
+                self.on_step(step)
+            started_ms = call.line.now() / 8
+            try:
+                await person.do(step)
+            except (CallerGaveUp, LineDead) as error:
+                self._failure = f"step {number}, {step}: {error}"
+                call.hang_up()
+                return
+            self._reports.append(
+                StepReport(step=step, started_ms=started_ms, ended_ms=call.line.now() / 8, voice=person.voice)
+            )
+
+    async def _prepare(self, step: Step) -> bytes:
+        """Synthesise what the step will say: nobody computes while speaking."""
+        if not isinstance(step, Say | Interrupt):
+            return b""
+        return await asyncio.to_thread(synthesize, step.text, self.voice_id)
+
+
+class _OnTheLine:
+    """The person, once the telephone is answered."""
+
+    def __init__(self, call: PhoneCall, spoken: dict[int, bytes]) -> None:
+        self._call = call
+        self._spoken = spoken
+        self._ear = Ear(call.line)
+        self._since = 0
+        self.voice: str | None = None
+        self._voice_before: str | None = None
+
+    async def do(self, step: Step) -> None:
+        """Do one step; what the agent says from its end on counts for the next."""
+        await self._doings[type(step)](self, step)
+        self._since = max(self._since, self._call.line.said.cursor)
+
+    async def _listen(self, step: Listen) -> None:
+        async def heard_out() -> bool:
+            return self._ear.spoke_since(self._since) and self._ear.quiet_ms >= step.quiet_ms
+
+        await self._until(heard_out, step.timeout_ms, "the agent did not finish speaking")
+        await self._recognise()
+
+    async def _say(self, step: Say) -> None:
+        self._voice_before = self.voice
+        await self._speak(step)
+
+    async def _interrupt(self, step: Interrupt) -> None:
+        async def long_enough() -> bool:
+            return self._ear.speaking_ms >= step.after_ms
+
+        await self._until(long_enough, step.timeout_ms, "the agent did not speak long enough")
+        await self._recognise()
+        self._voice_before = self.voice
+        await self._speak(step)
+
+    async def _speak(self, step: Say | Interrupt) -> None:
+        samples = samples_of(self._spoken[id(step)])
+        end = self._call.say(samples) + len(samples)
+        while await self._call.line.next_frame() < end:
+            self._ear.catch_up()
+
+    async def _wait(self, step: Wait) -> None:
+        end = self._call.line.now() + step.ms * 8
+        while await self._call.line.next_frame() < end:
+            self._ear.catch_up()
+
+    async def _another_voice(self, step: ExpectAnotherVoice) -> None:
+        checked = -1
+
+        async def another() -> bool:
+            nonlocal checked
+            # Recognising costs time, so it is done once for each pause.
+            if self._ear.quiet_ms < step.quiet_ms or self._ear.last_sound == checked:
+                return False
+            checked = self._ear.last_sound
+            await self._recognise()
+            return self.voice not in (None, self._voice_before)
+
+        await self._until(another, step.timeout_ms, f"no other voice was heard than {self._voice_before}")
+
+    async def _same_voice(self, _: ExpectSameVoice) -> None:
+        await self._recognise()
+        if self.voice != self._voice_before:
+            raise CallerGaveUp(f"voice {self.voice} was heard, not {self._voice_before} as before")
+
+    async def _dtmf(self, step: Dtmf) -> None:
+        await self._call.press(step.digits)
+
+    async def _wait_for_hang_up(self, step: WaitForHangUp) -> None:
+        async def never() -> bool:
+            return False
+
+        try:
+            await self._until(never, step.timeout_ms, "the other side did not hang up")
+        except LineDead:
+            return
+
+    async def _hang_up(self, _: HangUp) -> None:
+        self._call.hang_up()
+
+    async def _until(self, met: Callable[[], Awaitable[bool]], timeout_ms: float, otherwise: str) -> None:
+        deadline = self._call.line.now() + timeout_ms * 8
+        self._ear.catch_up()
+        while not await met():
+            if await self._call.line.next_frame() >= deadline:
+                raise CallerGaveUp(f"{otherwise} within {timeout_ms:.0f} ms")
+            self._ear.catch_up()
+
+    async def _recognise(self) -> None:
+        voice = await self._ear.last_voice()
+        self.voice = voice or self.voice
+
+    _doings: ClassVar[dict[type[Step], Callable[..., Awaitable[None]]]] = {
+        Listen: _listen,
+        Say: _say,
+        Interrupt: _interrupt,
+        Wait: _wait,
+        ExpectAnotherVoice: _another_voice,
+        ExpectSameVoice: _same_voice,
+        Dtmf: _dtmf,
+        WaitForHangUp: _wait_for_hang_up,
+        HangUp: _hang_up,
+    }

@@ -1,0 +1,64 @@
+"""An ear on a live line: speech by energy, 20 ms at a time, and the voices by fingerprint."""
+
+from __future__ import annotations
+
+import asyncio
+
+from voicebot.sandbox.carrier.line import Line
+from voicebot.sandbox.carrier.timeline import TICK
+from voicebot.sandbox.hearing import LOUD, loudness
+from voicebot.sandbox.voices import UNKNOWN, Voices, segments
+
+_BREATH = 12 * TICK
+"""A pause up to this long (240 ms) belongs to the utterance."""
+
+
+class Ear:
+    """Follows what a line's person hears; call `catch_up` after each frame."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._heard = 0
+        self._first_sound = 0
+        self.last_sound = -1
+        """Where the last loud tick ended, in samples; -1 before any."""
+        self._voices = Voices()
+        self._recognised = 0
+        self._voice: str | None = None
+
+    def catch_up(self) -> None:
+        """Take in what has sounded since the last time."""
+        start = self._heard
+        fresh = self._line.heard.sounded(start)
+        for index, level in enumerate(loudness(fresh)):
+            if level >= LOUD:
+                at = start + index * TICK
+                if self.last_sound < 0 or at - self.last_sound > _BREATH:
+                    self._first_sound = at
+                self.last_sound = at + TICK
+        self._heard = start + len(fresh) // TICK * TICK
+
+    def spoke_since(self, sample: int) -> bool:
+        """Whether there was sound after a moment, given in samples."""
+        return self.last_sound > sample
+
+    @property
+    def quiet_ms(self) -> float:
+        """How long it has been quiet; since the answer when nothing has sounded."""
+        return (self._heard - max(0, self.last_sound)) / 8
+
+    @property
+    def speaking_ms(self) -> float:
+        """How long the utterance that sounds right now has been going on; 0 when it is quiet."""
+        if self.last_sound < 0 or self._heard - self.last_sound > _BREATH:
+            return 0.0
+        return (self.last_sound - self._first_sound) / 8
+
+    async def last_voice(self) -> str | None:
+        """Recognise what has sounded since the last time; return whose voice came last (None: nobody's)."""
+        fresh = self._line.heard.sounded(self._recognised)
+        self._recognised += len(fresh)
+        parts = await asyncio.to_thread(segments, fresh, self._voices)
+        known = [part.voice for part in parts if part.voice != UNKNOWN]
+        self._voice = known[-1] if known else self._voice
+        return self._voice
