@@ -12,7 +12,9 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-RefusalCode = Literal["unknown_agent", "not_ready", "hop_limit", "ping_pong", "already_routing"]
+RefusalCode = Literal[
+    "unknown_agent", "not_ready", "hop_limit", "ping_pong", "already_routing", "invalid_variables"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

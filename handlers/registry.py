@@ -13,10 +13,7 @@ from handlers.record_outcome import RecordOutcome
 from handlers.route_to_agent import RouteToAgent
 
 HANDLERS: Mapping[str, Handler[Any]] = MappingProxyType(
-    {
-        handler.name: handler
-        for handler in (RouteToAgent(), EndCall(), RecordOutcome(), CurrentTime())
-    }
+    {handler.name: handler for handler in (RouteToAgent(), EndCall(), RecordOutcome(), CurrentTime())}
 )
 
 # What an author may list under a template's functions; routing is offered where routes are, unasked.

@@ -10,6 +10,8 @@ from handlers.context import CallContext, Refused
 from handlers.handler import Arguments, Handler
 from templates.compile import FunctionResult
 
+NOBODY = "No agent can be reached now: if the caller needs one, say so, and offer what you can do yourself."
+
 
 class RouteArguments(Arguments):
     """Where to, and why."""
@@ -35,13 +37,17 @@ class RouteToAgent(Handler[RouteArguments]):
 
     def describe(self, call: CallContext) -> str:
         """The instruction followed by the routing table, one ``name: when`` a line."""
-        table = "\n".join(f"{agent.name}: {agent.when}" for agent in call.destinations())
+        agents = call.destinations()
+        if not agents:
+            return f"{self.description}\n{NOBODY}"
+        table = "\n".join(f"{agent.name}: {agent.when}" for agent in agents)
         return f"{self.description}\nAgents:\n{table}"
 
     def properties(self, call: CallContext) -> dict[str, Any]:
         """The arguments, ``agent`` restricted to those who can take the call now."""
         properties = super().properties(call)
-        properties["agent"]["enum"] = [agent.name for agent in call.destinations()]
+        if names := [agent.name for agent in call.destinations()]:
+            properties["agent"]["enum"] = names
         return properties
 
     async def run(self, call: CallContext, arguments: RouteArguments) -> FunctionResult:

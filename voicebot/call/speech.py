@@ -39,6 +39,7 @@ from voicebot.call.switch import Part, PartFailed
 from voicebot.config import Settings, websocket_url
 
 SAMPLE_RATE = 8000  # Hz, mono: what telephones carry
+ELEVENLABS_URL = "https://api.elevenlabs.io"
 CONNECTED_GRACE_S = 1.0
 
 
@@ -92,12 +93,11 @@ class Speech:
 
     def voice(self, content: TemplateContent, on_request: OnRequest) -> Part:
         """The agent's voice; ``on_request`` hears every text sent to be spoken, with its TTS context id."""
-        url = self._settings.elevenlabs_url
         tts = ElevenLabsTTSService(
             api_key=_secret(self._settings.elevenlabs_api_key),
+            url=websocket_url(self._settings.elevenlabs_url or ELEVENLABS_URL),
             sample_rate=SAMPLE_RATE,
             settings=ElevenLabsTTSService.Settings.from_mapping(_tts_settings(content)),
-            **({"url": websocket_url(url)} if url else {}),
         )
         open_ = asyncio.Event()
         key = _key("voice", _tts_settings(content))
@@ -135,7 +135,9 @@ def turn_strategies(turns: Turns) -> UserTurnStrategies:
     """When the caller's turn begins (and interrupts) and when it ends, as the template has it."""
     start: list[BaseUserTurnStartStrategy]
     if turns.min_words > 1:
-        start = [MinWordsUserTurnStartStrategy(min_words=turns.min_words, enable_interruptions=turns.barge_in)]
+        start = [
+            MinWordsUserTurnStartStrategy(min_words=turns.min_words, enable_interruptions=turns.barge_in)
+        ]
     else:
         start = [TranscriptionUserTurnStartStrategy(enable_interruptions=turns.barge_in)]
         if turns.strategy != "stt":
@@ -170,7 +172,11 @@ def _stt_settings(content: TemplateContent) -> dict[str, Any]:
 
 
 def _tts_settings(content: TemplateContent) -> dict[str, Any]:
-    settings: dict[str, Any] = {**content.tts.settings, "voice": content.tts.voice_id, "language": content.language}
+    settings: dict[str, Any] = {
+        **content.tts.settings,
+        "voice": content.tts.voice_id,
+        "language": content.language,
+    }
     if content.tts.model:
         settings["model"] = content.tts.model
     return settings

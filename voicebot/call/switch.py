@@ -1,8 +1,8 @@
 """One place in a call's pipeline where one of several prepared services does the work.
 
-pipecat's own ``ServiceSwitcher`` sets all its members up before the call starts, so the first word waits for the
-slowest of them, copies every frame to every member, and cannot take a member in later. This one connects its
-members in the background, at any time of the call, and gives frames to the active one alone
+pipecat's own ``ServiceSwitcher`` sets all its members up before the call starts, so the first word waits for
+the slowest of them, copies every frame to every member, and cannot take a member in later. This one connects
+its members in the background, at any time of the call, and gives frames to the active one alone
 (docs/decisions/0003-service-switch.md).
 """
 
@@ -68,9 +68,7 @@ class _Branch:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     failed: bool = False
-    backlog: deque[tuple[Frame, FrameDirection]] = field(
-        default_factory=lambda: deque(maxlen=BACKLOG_FRAMES)
-    )
+    backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
 
 
 class ServiceSwitch(FrameProcessor):
@@ -93,6 +91,11 @@ class ServiceSwitch(FrameProcessor):
     def active(self) -> str:
         """The key of the part that does the work."""
         return self._active.part.key
+
+    @property
+    def active_processors(self) -> Sequence[FrameProcessor]:
+        """The processors of the part that does the work."""
+        return self._active.part.processors
 
     def is_ready(self, key: str) -> bool:
         """Whether a part with this key is connected and started."""
@@ -153,6 +156,8 @@ class ServiceSwitch(FrameProcessor):
 
         async def upstream(frame: Frame, direction: FrameDirection) -> None:
             if isinstance(frame, ErrorFrame):
+                if frame.processor is not None and not frame.processor.is_usable:
+                    branch.failed, branch.ready = True, False
                 await self._on_error(part.key, frame)
             await self._leave(branch, frame, direction)
 

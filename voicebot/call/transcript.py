@@ -45,7 +45,7 @@ class Utterance:
 
 @dataclass(slots=True)
 class _Speaking:
-    """An utterance of ours while it sounds."""
+    """An utterance of ours while it sounds; it is over when its text is complete and its audio is out."""
 
     role: Role
     started_ms: int
@@ -53,41 +53,30 @@ class _Speaking:
     source: Source
     contexts: list[str] = field(default_factory=list)
     words: list[tuple[TextPartForConcatenation, float]] = field(default_factory=list)
+    heard: str | None = None
+    silent_ms: int | None = None
 
 
 class Transcript:
     """The one list of a call's utterances; ``record`` is called once for each, in order."""
 
-    def __init__(self, record: Callable[[Utterance], None]) -> None:
+    def __init__(self, record: Callable[[Utterance], None], *, first_seq: int = 1) -> None:
+        """``first_seq`` is above 1 when the call goes on after its stream was lost."""
         self._record = record
-        self._said: list[Utterance] = []
+        self._next_seq = first_seq
         self._requested: dict[str, str] = {}
         self._sources: dict[str, Source] = {}
         self._speaking: _Speaking | None = None
 
     @property
-    def utterances(self) -> tuple[Utterance, ...]:
-        """Everything said so far, in order."""
-        return tuple(self._said)
+    def speaking_since(self) -> float | None:
+        """Where our utterance began, in ms of all audio sent; None while we are silent."""
+        return self._speaking.begins_at if self._speaking else None
 
     def caller_said(self, text: str, role: Role, *, started_ms: int, ended_ms: int) -> None:
         """The caller finished a turn while ``role`` had the call."""
         if text.strip():
-            self._add(
-                Utterance(
-                    id=new_id(),
-                    seq=len(self._said) + 1,
-                    speaker="caller",
-                    template_id=role.template_id,
-                    node=role.node,
-                    text=text,
-                    heard_text=text,
-                    interrupted=False,
-                    source="stt",
-                    started_ms=started_ms,
-                    ended_ms=max(started_ms, ended_ms),
-                )
-            )
+            self._add("caller", role, text, text, source="stt", span=(started_ms, ended_ms))
 
     def requested(self, context_id: str, text: str, source: Source | None = None) -> None:
         """``text`` was sent to be spoken under a TTS context id."""
@@ -98,10 +87,12 @@ class Transcript:
 
     def sounding(self, context_id: str, role: Role, *, at_ms: int, position: float) -> None:
         """The first audio of a TTS context went out, at ``position`` ms of all audio sent."""
+        if self._speaking is not None and self._speaking.heard is not None:
+            self._close(at_ms)
         if self._speaking is None:
-            source = self._sources.get(context_id, "llm")
-            self._speaking = _Speaking(role, at_ms, position, source)
+            self._speaking = _Speaking(role, at_ms, position, self._sources.get(context_id, "llm"))
         self._speaking.contexts.append(context_id)
+        self._speaking.silent_ms = None
 
     def word(self, text: str, *, spaced: bool, position: float) -> None:
         """A word was reached by the audio sent; ``spaced`` says that it brings its own spaces."""
@@ -109,9 +100,19 @@ class Transcript:
             part = TextPartForConcatenation(text, includes_inter_part_spaces=spaced)
             self._speaking.words.append((part, position))
 
+    def silent(self, *, at_ms: int) -> None:
+        """The audio of a TTS context is out."""
+        if self._speaking is not None:
+            self._speaking.silent_ms = at_ms
+            if self._speaking.heard is not None:
+                self._close(at_ms)
+
     def agent_finished(self, heard: str, *, at_ms: int) -> None:
-        """Our utterance came to its end."""
-        self._close(heard, interrupted=False, at_ms=at_ms)
+        """The text of our utterance is complete."""
+        if self._speaking is not None:
+            self._speaking.heard = heard
+            if self._speaking.silent_ms is not None:
+                self._close(at_ms)
 
     def agent_interrupted(self, *, heard_until: float, at_ms: int) -> str | None:
         """Our utterance was cut off; ``heard_until`` is the position up to which its audio was played.
@@ -122,31 +123,50 @@ class Transcript:
         if speaking is None:
             return None
         heard = concatenate_aggregated_text([part for part, at in speaking.words if at <= heard_until])
-        self._close(heard, interrupted=True, at_ms=at_ms)
+        speaking.heard = heard
+        self._close(at_ms, interrupted=True)
         return heard
 
-    def _close(self, heard: str, *, interrupted: bool, at_ms: int) -> None:
+    def finish(self, *, at_ms: int, heard_until: float) -> None:
+        """The call is over: what was being said is what was heard of it."""
+        self.agent_interrupted(heard_until=heard_until, at_ms=at_ms)
+
+    def _close(self, at_ms: int, *, interrupted: bool = False) -> None:
         speaking = self._speaking
         if speaking is None:
             return
         self._speaking = None
-        meant = " ".join(filter(None, (self._requested.pop(c, "") for c in speaking.contexts)))
+        heard = speaking.heard or ""
+        meant = " ".join(filter(None, (self._requested.pop(c, "") for c in speaking.contexts))) or heard
+        ended_ms = at_ms if speaking.silent_ms is None else speaking.silent_ms
         self._add(
-            Utterance(
-                id=new_id(),
-                seq=len(self._said) + 1,
-                speaker="agent",
-                template_id=speaking.role.template_id,
-                node=speaking.role.node,
-                text=meant or heard,
-                heard_text=heard,
-                interrupted=interrupted,
-                source=speaking.source,
-                started_ms=speaking.started_ms,
-                ended_ms=max(speaking.started_ms, at_ms),
-            )
-        )
+            "agent", speaking.role, meant, heard,
+            source=speaking.source, span=(speaking.started_ms, ended_ms), interrupted=interrupted,
+        )  # fmt: skip
 
-    def _add(self, utterance: Utterance) -> None:
-        self._said.append(utterance)
+    def _add(
+        self,
+        speaker: Speaker,
+        role: Role,
+        text: str,
+        heard: str,
+        *,
+        source: Source,
+        span: tuple[int, int],
+        interrupted: bool = False,
+    ) -> None:
+        utterance = Utterance(
+            id=new_id(),
+            seq=self._next_seq,
+            speaker=speaker,
+            template_id=role.template_id,
+            node=role.node,
+            text=text,
+            heard_text=heard,
+            interrupted=interrupted,
+            source=source,
+            started_ms=span[0],
+            ended_ms=max(span),
+        )
+        self._next_seq += 1
         self._record(utterance)

@@ -1,0 +1,167 @@
+"""All live calls of this process: each is answered here and runs until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from loguru import logger
+
+from db import calls, leads, numbers, revisions
+from db import events as event_rows
+from db.calls import CallRecord
+from db.errors import DatabaseError
+from db.pool import Database
+from db.revisions import TemplateSnapshot
+from telephony.carrier import Carrier, CarrierError, MediaStream
+from templates.compile import UnknownFunction
+from templates.model import TemplateContent
+from templates.values import InvalidValues, placeholders
+from voicebot.call.agent import Agent
+from voicebot.call.greeting import Greetings, SynthesisFailed
+from voicebot.call.ledger import Ledger
+from voicebot.call.record import Record
+from voicebot.call.session import End, Line, Session
+from voicebot.call.speech import Speech
+from voicebot.call.switchboard import template_ids
+from voicebot.clock import Clock
+from voicebot.config import Settings
+
+RESUME_GRACE_S = 10.0
+
+
+class Reception:
+    """Answers calls, and knows those that are on."""
+
+    def __init__(
+        self, database: Database, settings: Settings, carriers: Mapping[str, Carrier], clock: Clock
+    ) -> None:
+        self._database = database
+        self._carriers = carriers
+        self._clock = clock
+        self._speech = Speech(settings)
+        self._greetings = Greetings(database, settings)
+        self._sessions: dict[UUID, Session] = {}
+        self._aftermath: set[asyncio.Task[None]] = set()
+
+    @property
+    def live(self) -> int:
+        """How many calls are on."""
+        return len(self._sessions)
+
+    async def answer(self, media: MediaStream, call: CallRecord) -> None:
+        """Run one call to its end."""
+        ledger = Ledger(self._database, call.id)
+        try:
+            end = await self._converse(media, call, ledger)
+        except (InvalidValues, UnknownFunction, DatabaseError) as error:
+            logger.error("call {} cannot begin: {}", call.id, type(error).__name__)
+            end = End(ended_by="system", reason="cannot_begin")
+            await self._hang_up(media, call)
+        finally:
+            self._sessions.pop(call.id, None)
+        if end.resumable:
+            self._after(self._unless_resumed(call, end))
+        else:
+            Record(call, ledger, self._clock).ended(end.ended_by, end.reason, end.outcome)
+        self._after(ledger.close())
+
+    async def end(
+        self, call_id: UUID, *, ended_by: Literal["caller", "operator", "carrier", "system"], reason: str
+    ) -> bool:
+        """End a live call of this process; False: there is none with this id."""
+        session = self._sessions.get(call_id)
+        if session is None:
+            return False
+        await session.end_by(ended_by, reason)
+        return True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Shutdown: wait for the calls to end, then end them, and have everything written."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self._sessions and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*(s.end_by("system", "shutdown") for s in list(self._sessions.values())))
+        while self._sessions:
+            await asyncio.sleep(0.05)
+        if self._aftermath:
+            await asyncio.wait(self._aftermath, timeout=timeout_s)
+
+    async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
+        """Have a template's greeting made, if it is the same for every caller."""
+        snapshot = await revisions.for_call(self._database, account_id, template_id)
+        content = TemplateContent.model_validate(snapshot.content)
+        if content.greeting is None or placeholders(content.greeting.text):
+            return
+        try:
+            await self._greetings.prepare(account_id, content, content.greeting.text)
+        except SynthesisFailed as error:
+            logger.warning("greeting of template {} not made: {}", template_id, error)
+
+    async def _converse(self, media: MediaStream, call: CallRecord, ledger: Ledger) -> End:
+        account = call.account_id
+        kept = {UUID(template): revision for template, revision in call.revisions.items()}
+        snapshot, number, lead = await asyncio.gather(
+            revisions.for_call(
+                self._database, account, call.initial_template_id, kept.get(call.initial_template_id)
+            ),
+            numbers.get(self._database, account, call.number_id),
+            leads.get(self._database, account, call.lead_id),
+        )
+        answering = _agent(snapshot)
+        line = Line(
+            call=call,
+            media=media,
+            carrier=self._carriers[call.carrier],
+            time_zone=ZoneInfo(number.time_zone),
+            payload={**lead.payload, **lead.variables},
+            ledger=ledger,
+            speech=self._speech,
+            greetings=self._greetings,
+            clock=self._clock,
+        )
+        first_seq = 1
+        if call.resumes:
+            first_seq = len(await event_rows.of_call(self._database, account, call.id)) + 1
+        session = Session(line, answering, first_seq=first_seq)
+        self._sessions[call.id] = session
+
+        async def targets() -> Mapping[UUID, TemplateSnapshot]:
+            ids = template_ids(answering.content.routes)
+            return await revisions.targets(self._database, account, ids, kept)
+
+        return await session.run(targets)
+
+    async def _hang_up(self, media: MediaStream, call: CallRecord) -> None:
+        try:
+            await self._carriers[call.carrier].hang_up(media.start.carrier_call_id)
+        except CarrierError as error:
+            logger.warning("call {}: hang-up failed: {}", call.id, error)
+        await media.close()
+
+    async def _unless_resumed(self, call: CallRecord, end: End) -> None:
+        """The stream was lost: the call is over unless the carrier brings another stream in time."""
+        await asyncio.sleep(RESUME_GRACE_S)
+        now = await calls.get(self._database, call.account_id, call.id)
+        if now.status != "ended" and now.resumes == call.resumes:
+            ledger = Ledger(self._database, call.id)
+            Record(call, ledger, self._clock).ended(end.ended_by, end.reason, end.outcome)
+            await ledger.close()
+
+    def _after(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+        self._aftermath.add(task)
+        task.add_done_callback(self._aftermath.discard)
+
+
+def _agent(snapshot: TemplateSnapshot) -> Agent:
+    return Agent(
+        name="orchestrator",
+        route=None,
+        template_id=snapshot.id,
+        revision=snapshot.revision,
+        content=TemplateContent.model_validate(snapshot.content),
+    )

@@ -1,0 +1,382 @@
+"""The second in which a live call changes agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol, cast
+from uuid import UUID
+
+from loguru import logger
+from pipecat.flows import NodeConfig
+from pipecat.frames.frames import LLMMessagesAppendFrame, LLMMessagesTransformFrame, LLMRunFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
+
+from db.ids import new_id
+from db.routes import RouteRecord
+from handlers.context import Refused, Routed
+from templates.compile import entry_node
+from templates.values import InvalidValues, render, resolve, state
+from voicebot.call import context as modes
+from voicebot.call.agent import BACK, Agent, Keys
+from voicebot.call.gate import OpenGateFrame
+from voicebot.call.pipeline import CallPipeline
+from voicebot.call.record import Record
+from voicebot.call.speaking import Mouth
+from voicebot.call.switchboard import Switchboard
+from voicebot.call.transcript import Role
+
+FLUSH_TIMEOUT_S = 5.0
+RESULTS_TIMEOUT_S = 1.0
+CALLER_FINISHES_S = 2.0
+FAILED_MESSAGE = (
+    "The call could not be handed over to the agent {name}. Tell the caller briefly that this did not work, "
+    "and go on helping yourself."
+)
+
+
+class Stage(Protocol):
+    """What a route needs of the session."""
+
+    def role(self) -> Role:
+        """Who has the call now."""
+        ...
+
+    def now(self) -> datetime:
+        """The current moment, in UTC."""
+        ...
+
+    def caller_is_speaking(self) -> bool:
+        """Whether the caller's turn is open."""
+        ...
+
+    def ready_greeting(self, agent: Agent, text: str) -> bytes | None:
+        """The greeting's audio, if it is at hand."""
+        ...
+
+    def took_over(self, agent: Agent) -> None:
+        """``agent`` has the call from now on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A route that was accepted."""
+
+    target: Agent
+    name: str
+    values: Mapping[str, Any]
+    mode: str
+    announce: str | None
+    record: RouteRecord
+
+
+class Router:
+    """Decides about routes and performs them, one at a time."""
+
+    def __init__(
+        self, switchboard: Switchboard, pipeline: CallPipeline, stage: Stage, mouth: Mouth, record: Record
+    ) -> None:
+        self.current = switchboard.answering
+        self._switchboard = switchboard
+        self._pipeline = pipeline
+        self._stage = stage
+        self._mouth = mouth
+        self._record = record
+        self._hops = 0
+        self._came_from: Agent | None = None
+        self._heard_since_route = True
+        self._task: asyncio.Task[None] | None = None
+        self._unheard: tuple[UUID, str] | None = None
+
+    # ------------------------------------------------------------------------------------- the decision
+
+    async def request(self, name: str, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
+        """The model asks for a route: refuse with words it can correct itself by, or begin."""
+        role = self._stage.role()
+        self._record.event("route.requested", role, agent=name, reason=reason)
+        answer = self._decide(name, variables)
+        if isinstance(answer, Refused):
+            self._record.event("route.refused", role, agent=name, code=answer.code)
+            self._write_refusal(name, reason, answer)
+            return answer
+        target, values = answer
+        plan = self._plan(name, target, values, reason)
+        self._pipeline.gate.shut()
+        self._task = asyncio.create_task(self._perform(plan), name=f"route to {target.name}")
+        return Routed(agent=name)
+
+    def caller_said_something(self) -> None:
+        """The caller finished a turn: going back is no ping-pong any more."""
+        self._heard_since_route = True
+
+    def sounding(self, gap_ms: Callable[[], int]) -> None:
+        """First audio goes out; after a route it is the new agent's first word."""
+        if self._unheard is not None:
+            (route_id, name), self._unheard = self._unheard, None
+            gap, at = gap_ms(), self._stage.now()
+            self._record.route_heard(route_id, at, gap)
+            self._record.event("route.done", self._stage.role(), agent=name, gap_ms=gap)
+
+    @property
+    def is_routing(self) -> bool:
+        """Whether a change of agent is under way."""
+        return self._task is not None and not self._task.done()
+
+    async def close(self) -> None:
+        """Stop a change that is under way: the call is over."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _decide(self, name: str, variables: Mapping[str, Any]) -> tuple[Agent, dict[str, Any]] | Refused:
+        offered = [d.name for d in self._switchboard.destinations(self.current)]
+        if self.is_routing:
+            return Refused(
+                code="already_routing", message="The call is being handed over already. Say nothing."
+            )
+        target = self._target(name)
+        if target is None:
+            return Refused(code="unknown_agent", message=f"There is no agent {name!r}. {_choose(offered)}")
+        if name not in offered:
+            return Refused(code="not_ready", message=f"{name!r} cannot take the call now. {_choose(offered)}")
+        limit = self._switchboard.answering.content.limits.max_hops
+        if self._hops >= limit:
+            message = (
+                f"The call has been handed over {limit} times, which is the limit. Help the caller yourself."
+            )
+            return Refused(code="hop_limit", message=message)
+        if target is self._came_from and not self._heard_since_route:
+            message = "The caller just came from there and has said nothing since. Ask what they need first."
+            return Refused(code="ping_pong", message=message)
+        if name == BACK:
+            return target, target.values
+        try:
+            return target, resolve(target.content.variables, variables, source="call", known=target.values)
+        except InvalidValues as error:
+            return Refused(code="invalid_variables", message=f"Not routed. variables: {error}. Call again.")
+
+    def _target(self, name: str) -> Agent | None:
+        if name == BACK:
+            return self._switchboard.answering if self.current is not self._switchboard.answering else None
+        return self._switchboard.targets.get(name) if self.current is self._switchboard.answering else None
+
+    def _plan(self, name: str, target: Agent, values: Mapping[str, Any], reason: str) -> _Plan:
+        role, route = self._stage.role(), target.route if name != BACK else None
+        mode = route.context if route else "full"
+        announce = render(route.announce, self.current.values) if route and route.announce else None
+        record = RouteRecord(
+            id=new_id(),
+            account_id=self._record.account_id,
+            call_id=self._record.call_id,
+            seq=self._record.next_route_seq(),
+            name=name,
+            hop=self._hops + 1,
+            from_template_id=role.template_id,
+            from_node=role.node,
+            to_template_id=target.template_id,
+            to_node=None,
+            reason=reason,
+            context=mode,
+            announced=announce is not None,
+            status="done",
+            error_code=None,
+            requested_at=self._stage.now(),
+            switched_at=None,
+            first_audio_at=None,
+            gap_ms=None,
+        )
+        return _Plan(target=target, name=name, values=values, mode=mode, announce=announce, record=record)
+
+    def _write_refusal(self, name: str, reason: str, refusal: Refused) -> None:
+        target = self._target(name)
+        plan = self._plan(name, target or self.current, {}, reason).record
+        to = target.template_id if target else None
+        self._record.route(
+            replace(plan, to_template_id=to, announced=False, status="refused", error_code=refusal.code)
+        )
+
+    # ----------------------------------------------------------------------------------- the performance
+
+    async def _perform(self, plan: _Plan) -> None:
+        source = self.current
+        try:
+            known = len(self._pipeline.context.get_messages())
+            summary = self._begin_summary(plan)
+            await self._let_finish(plan)
+            transform = await self._transform(plan, known, summary)
+            await self._switch_services(plan.target)
+        except Exception as error:  # a task's top: whatever happens, the caller is not left in silence
+            logger.opt(exception=error).error("route to {} failed", plan.target.name)
+            await self._stay(source, plan)
+            return
+        self._take_over(plan)
+        try:
+            await self.enter(plan.target, plan.values, transform)
+        except Exception as error:
+            logger.opt(exception=error).error("entering {} failed", plan.target.name)
+            await self._return(source, plan)
+
+    async def _let_finish(self, plan: _Plan) -> None:
+        """The old voice's words are heard to their end, and its functions' results are in the context."""
+        if plan.announce:
+            await self._mouth.text(plan.announce)
+        await self._pipeline.worker.flush_pipeline(FLUSH_TIMEOUT_S)
+        assistant = self._pipeline.aggregators.assistant()
+        with contextlib.suppress(TimeoutError):  # a function that takes longer must not hold the caller
+            async with asyncio.timeout(RESULTS_TIMEOUT_S):
+                while assistant.has_function_calls_in_progress:
+                    await asyncio.sleep(0.005)
+
+    async def _switch_services(self, target: Agent) -> None:
+        keys = target.keys
+        if keys is None:
+            raise RuntimeError(f"{target.name} is not ready")
+        if keys.ear != self._pipeline.ear.active:
+            # Half a sentence to one listener and half to another would be understood by neither.
+            waited = 0.0
+            while self._stage.caller_is_speaking() and waited < CALLER_FINISHES_S:
+                await asyncio.sleep(0.02)
+                waited += 0.02
+        self._use(keys)
+
+    def _use(self, keys: Keys) -> None:
+        self._pipeline.ear.switch(keys.ear)
+        self._pipeline.mind.switch(keys.mind)
+        self._pipeline.voice.switch(keys.voice)
+
+    def _take_over(self, plan: _Plan) -> None:
+        self._hops += 1
+        self._came_from, self.current = self.current, plan.target
+        self._heard_since_route = False
+        plan.target.values = dict(plan.values)
+        self._stage.took_over(plan.target)
+        flow = plan.target.flow
+        record = replace(
+            plan.record,
+            switched_at=self._stage.now(),
+            to_node=flow.config.initial_node if flow else None,
+        )
+        self._record.route(record)
+        self._unheard = (record.id, plan.name)
+        self._record.event("voice.switched", self._stage.role(), agent=plan.name)
+
+    async def enter(self, agent: Agent, values: Mapping[str, Any], transform: modes.Transform | None) -> None:
+        """Enter an agent's flow: its state, the conversation as it may know it, its node, its first words."""
+        if agent.flow is None:
+            raise RuntimeError(f"{agent.name} is not ready")
+        manager, worker = self._pipeline.flow_manager, self._pipeline.worker
+        manager.state.clear()
+        manager.state.update(state(values))
+        if transform is not None:
+            await worker.queue_frame(_firm(LLMMessagesTransformFrame(transform=transform)))
+        await manager.set_node_from_config(_entry(agent))
+        came_back = transform is not None and agent.route is None
+        greeting = None if came_back else agent.content.greeting
+        if greeting is None:
+            await worker.queue_frames([OpenGateFrame(), _firm(LLMRunFrame())])
+            return
+        text = render(greeting.text, values)
+        audio = self._stage.ready_greeting(agent, text)
+        if audio is not None:
+            await self._mouth.audio(text, audio, interruptible=greeting.interruptible)
+        else:
+            await self._mouth.text(text, "greeting", interruptible=greeting.interruptible)
+        unanswered = self._pipeline.gate.missed
+        await worker.queue_frames([OpenGateFrame()] + ([_firm(LLMRunFrame())] if unanswered else []))
+
+    async def _stay(self, source: Agent, plan: _Plan) -> None:
+        """The change failed before anything changed: the agent who has the call says so and goes on."""
+        self._record.route(replace(plan.record, status="failed", error_code="switch_failed"))
+        await self._resume(source, plan)
+        await self._pipeline.worker.queue_frames([OpenGateFrame(), _firm(LLMRunFrame())])
+
+    async def _resume(self, source: Agent, plan: _Plan) -> None:
+        """Give the services back to ``source``, and tell its model what happened."""
+        self._record.event("route.failed", self._stage.role(), agent=plan.name)
+        keys = source.keys
+        if keys is not None:
+            self._use(keys)
+        message = {"role": "developer", "content": FAILED_MESSAGE.format(name=plan.target.name)}
+        append = LLMMessagesAppendFrame(messages=[cast(Any, message)])
+        await self._pipeline.worker.queue_frame(_firm(append))
+
+    async def _return(self, source: Agent, plan: _Plan) -> None:
+        """The target's flow could not be entered: the call goes back, on the record too."""
+        now = self._stage.now()
+        back = replace(
+            plan.record,
+            id=new_id(),
+            seq=self._record.next_route_seq(),
+            name=BACK,
+            hop=self._hops + 1,
+            from_template_id=plan.target.template_id,
+            to_template_id=source.template_id,
+            reason=f"{plan.target.name} could not begin",
+            context="full",
+            announced=False,
+            requested_at=now,
+            switched_at=now,
+        )
+        self._record.route(back)
+        self._hops += 1
+        self._unheard = None
+        self.current = source
+        self._stage.took_over(source)
+        await self._resume(source, plan)
+        await self.enter(source, source.values, modes.full())
+
+    # ------------------------------------------------------------------------------------ the context
+
+    def _begin_summary(self, plan: _Plan) -> asyncio.Task[str | None] | None:
+        if plan.mode != "summary":
+            return None
+        said = modes.spoken(self._pipeline.context.get_messages())
+        request = LLMContext(messages=modes.summary_request(said))
+        return asyncio.create_task(self._pipeline.infer(request, modes.SUMMARY_INSTRUCTION))
+
+    async def _transform(
+        self, plan: _Plan, known: int, summary: asyncio.Task[str | None] | None
+    ) -> modes.Transform:
+        if summary is not None:
+            return modes.summarised(await _in_time(summary), self._said(), known)
+        if plan.mode == "variables":
+            return modes.only_later(known, {"variables": dict(plan.values)})
+        if plan.mode == "none":
+            return modes.only_later(known)
+        return modes.full()
+
+    def _said(self) -> modes.Messages:
+        return modes.spoken(self._pipeline.context.get_messages())
+
+
+async def _in_time(summary: asyncio.Task[str | None]) -> str | None:
+    try:
+        return await asyncio.wait_for(summary, modes.SUMMARY_TIMEOUT_S)
+    except Exception as error:  # an edge: a model that fails or hangs must not hold the call
+        logger.info("no summary in time: {}", type(error).__name__)
+        return None
+
+
+def _entry(agent: Agent) -> NodeConfig:
+    """The agent's first node, which keeps the conversation it is given and leaves the first word to us."""
+    if agent.flow is None:
+        raise RuntimeError(f"{agent.name} is not ready")
+    node = entry_node(agent.flow, respond_immediately=False)
+    node.pop("context_strategy", None)  # the transform has set the memory anew already
+    return node
+
+
+def _firm(frame: Any) -> Any:
+    """The frame, so that a barge-in does not drop it."""
+    frame.interruptible = False
+    return frame
+
+
+def _choose(offered: list[str]) -> str:
+    return (
+        f"Choose one of: {', '.join(offered)}." if offered else "No agent can take the call; help yourself."
+    )

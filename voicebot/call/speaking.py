@@ -1,0 +1,77 @@
+"""How a call speaks other than by the model: greetings made ahead, and fixed texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipecat.frames.frames import (
+    Frame,
+    LLMAssistantPushAggregationFrame,
+    TTSAudioRawFrame,
+    TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from db.ids import new_id
+from voicebot.call.pipeline import CallPipeline
+from voicebot.call.scribe import BYTES_PER_MS
+from voicebot.call.speech import SAMPLE_RATE
+from voicebot.call.transcript import Source, Transcript
+
+CHUNK_MS = 200
+_NS_PER_MS = 1_000_000
+
+
+class Mouth:
+    """Speaks on one call in whatever voice is active."""
+
+    def __init__(self, pipeline: CallPipeline, transcript: Transcript) -> None:
+        self._pipeline = pipeline
+        self._transcript = transcript
+        self._sources: dict[str, Source] = {}
+
+    async def text(self, text: str, source: Source = "filler", *, interruptible: bool = True) -> None:
+        """Have ``text`` synthesised and spoken behind what is being said already; returns at once."""
+        self._sources[text] = source
+        frame = TTSSpeakFrame(text)
+        frame.interruptible = interruptible
+        await self._pipeline.worker.queue_frame(frame)
+
+    async def requested(self, context_id: str, text: str) -> None:
+        """The TTS service was asked for ``text``: remember what it is for the transcript."""
+        self._transcript.requested(context_id, text, self._sources.pop(text, None))
+
+    async def audio(self, text: str, audio: bytes, *, interruptible: bool) -> None:
+        """Speak a greeting that is there already: raw PCM, 16 bit, mono, 8,000 Hz.
+
+        Its words are timed evenly over the audio, so that an interruption leaves what was heard.
+        """
+        context_id = f"greeting-{new_id()}"
+        self._transcript.requested(context_id, text, "greeting")
+        voice = self._pipeline.voice
+        for frame in _frames(text, audio, context_id, voice.get_clock().get_time()):
+            frame.interruptible = interruptible
+            await voice.push_frame(frame)
+
+
+def _frames(text: str, audio: bytes, context_id: str, now_ns: int) -> Sequence[Frame]:
+    """A greeting as a TTS service would push it: start, audio, timed words, stop, and into the context."""
+    step = CHUNK_MS * BYTES_PER_MS
+    chunks = [
+        TTSAudioRawFrame(audio[at : at + step], SAMPLE_RATE, 1, context_id=context_id)
+        for at in range(0, len(audio), step)
+    ]
+    words: list[Frame] = []
+    duration_ns, spoken = len(audio) * _NS_PER_MS // BYTES_PER_MS, 0
+    for word in text.split():
+        frame = TTSTextFrame(word, TextType.WORD, context_id=context_id)
+        frame.pts = now_ns + duration_ns * spoken // max(len(text), 1)
+        spoken += len(word) + 1
+        words.append(frame)
+    commit = LLMAssistantPushAggregationFrame()
+    commit.pts = now_ns + duration_ns
+    started, stopped = TTSStartedFrame(context_id=context_id), TTSStoppedFrame(context_id=context_id)
+    return [started, *chunks, *words, stopped, commit]

@@ -1,0 +1,185 @@
+"""The agents prepared for one call: who can be routed to, and what makes them ready.
+
+The agent who answers is prepared first; all others in the background, each with its revision, values, flow,
+functions and connected services. An agent is offered when it is ready. One that cannot be made ready is not
+offered, and the events say why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pipecat.flows import Flow
+
+from db.revisions import TemplateSnapshot
+from handlers.context import Destination
+from templates.compile import UnknownFunction
+from templates.model import Route, TemplateContent
+from templates.values import InvalidValues, render, resolve
+from voicebot.call.agent import BACK, Agent, Keys
+from voicebot.call.greeting import Greetings, SynthesisFailed
+from voicebot.call.pipeline import CallPipeline, FirstParts
+from voicebot.call.speech import OnRequest, Speech
+from voicebot.call.switch import PartFailed
+
+Compile = Callable[[Agent], Flow]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What preparing an agent takes."""
+
+    account_id: UUID
+    speech: Speech
+    greetings: Greetings
+    payload: Mapping[str, Any]
+    compile: Compile
+    on_request: OnRequest
+
+
+class Switchboard:
+    """The agents of one call."""
+
+    def __init__(self, answering: Agent, workshop: Workshop, changed: Callable[[Agent], None]) -> None:
+        """``changed`` is told of every agent that became ready or turned out never to be."""
+        self.answering = answering
+        self.targets: dict[str, Agent] = {}
+        self._workshop = workshop
+        self._changed = changed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsettled = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every target is ready or known never to be."""
+        return self._unsettled == 0
+
+    @property
+    def none_can_be_reached(self) -> bool:
+        """Whether there are targets and not one of them can be routed to, now or later."""
+        return bool(self.targets) and self.is_settled and not any(a.is_ready for a in self.targets.values())
+
+    def first_parts(self) -> FirstParts:
+        """The services of the agent who answers, not yet connected."""
+        content = self.answering.content
+        mind, llm = self._workshop.speech.mind(content)
+        ear = self._workshop.speech.ear(content)
+        voice = self._workshop.speech.voice(content, self._workshop.on_request)
+        return FirstParts(ear=ear, mind=mind, voice=voice, llm=llm)
+
+    def answer_with(self, first: FirstParts) -> None:
+        """Make the answering agent ready: its flow and values; its services connect while it begins.
+
+        Raises:
+            InvalidValues: the lead's payload does not fit its variables.
+            UnknownFunction: it names a function that this server does not have.
+        """
+        agent = self.answering
+        agent.values = resolve(agent.content.variables, self._workshop.payload, source="payload")
+        agent.flow = self._workshop.compile(agent)
+        agent.keys = Keys(ear=first.ear.key, mind=first.mind.key, voice=first.voice.key)
+
+    def add_targets(self, snapshots: Mapping[UUID, TemplateSnapshot]) -> None:
+        """Learn the agents that the answering one routes to."""
+        for route in self.answering.content.routes:
+            snapshot = snapshots.get(UUID(route.template_id))
+            self.targets[route.name] = _target(route, snapshot)
+
+    def prepare_targets(self, pipeline: CallPipeline) -> None:
+        """Begin to prepare every target, in the background."""
+        self._unsettled = len(self.targets)
+        for agent in self.targets.values():
+            task = asyncio.create_task(self._settle(agent, pipeline), name=f"prepare {agent.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def destinations(self, current: Agent) -> tuple[Destination, ...]:
+        """Where ``current`` may route to now."""
+        if current is self.answering:
+            return tuple(
+                Destination(name=name, when=agent.route.when if agent.route else "")
+                for name, agent in self.targets.items()
+                if agent.is_ready
+            )
+        if current.may_return:
+            when = "The caller wants something else, or wants to go back."
+            return (Destination(name=BACK, when=when),)
+        return ()
+
+    async def close(self) -> None:
+        """Stop preparing."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _settle(self, agent: Agent, pipeline: CallPipeline) -> None:
+        try:
+            if agent.problem is None:
+                await self._prepare(agent, pipeline)
+        except InvalidValues as error:
+            agent.problem = f"values: {error}"
+        except UnknownFunction as error:
+            agent.problem = f"unknown function: {error}"
+        except PartFailed as error:
+            agent.problem = error.reason
+        except Exception as error:  # a task's top: one target must not take the call down
+            agent.problem = type(error).__name__
+        self._unsettled -= 1
+        self._changed(agent)
+
+    async def _prepare(self, agent: Agent, pipeline: CallPipeline) -> None:
+        shop = self._workshop
+        agent.values = resolve(agent.content.variables, shop.payload, source="payload")
+        agent.flow = shop.compile(agent)
+        greeting = asyncio.create_task(self._greeting(agent))
+        ear = shop.speech.ear(agent.content)
+        mind, _ = shop.speech.mind(agent.content)
+        voice = shop.speech.voice(agent.content, shop.on_request)
+        await _all(pipeline.ear.prepare(ear), pipeline.mind.prepare(mind), pipeline.voice.prepare(voice))
+        await asyncio.wait({greeting}, timeout=0)
+        agent.keys = Keys(ear=ear.key, mind=mind.key, voice=voice.key)
+
+    async def _greeting(self, agent: Agent) -> None:
+        """Have the greeting made; without it the agent begins by itself."""
+        if agent.content.greeting is None:
+            return
+        text = render(agent.content.greeting.text, agent.values)
+        try:
+            await self._workshop.greetings.prepare(self._workshop.account_id, agent.content, text)
+        except SynthesisFailed:
+            return
+
+
+async def _all(*preparations: Awaitable[None]) -> None:
+    """Wait for all, so that a late failure of one is not lost behind an early one of another."""
+    failures = [r for r in await asyncio.gather(*preparations, return_exceptions=True) if r is not None]
+    if failures:
+        raise failures[0]
+
+
+def _target(route: Route, snapshot: TemplateSnapshot | None) -> Agent:
+    if snapshot is None:
+        missing = TemplateContent(name=route.name)
+        problem = "the template is gone"
+        return Agent(
+            name=route.name, route=route, template_id=UUID(route.template_id), revision=0, content=missing,
+            problem=problem,
+        )  # fmt: skip
+    active = snapshot.status == "active" and snapshot.kind == "agent"
+    return Agent(
+        name=route.name,
+        route=route,
+        template_id=snapshot.id,
+        revision=snapshot.revision,
+        content=TemplateContent.model_validate(snapshot.content),
+        problem=None if active else "the template is not an active agent",
+    )
+
+
+def template_ids(routes: Iterable[Route]) -> list[UUID]:
+    """The templates that routes lead to."""
+    return [UUID(route.template_id) for route in routes]
