@@ -294,8 +294,8 @@ class MediaStream(Protocol):
         ...
 
     async def wait_all_heard(self, timeout_s: float) -> bool:
-        """Wait until what was sent until now has been heard or cleared; False if that took longer than
-        `timeout_s`.
+        """Wait until what was sent until now was heard, cleared or cut off by the stream's end; False if that
+        took longer than `timeout_s`.
 
         Audio still queued inside the pipeline is not yet sent: flush the pipeline first.
         """

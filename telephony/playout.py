@@ -49,10 +49,11 @@ class _Mark:
 
 
 class Playout:
-    """What of our audio the caller has heard, by elapsed time and corrected by every mark that comes back.
+    """What of our audio the caller has heard: by elapsed time, corrected by every mark that comes back.
 
-    `lag` is learned from the marks: how long after sending a sound is known to have been played. The estimate
-    is thus late by the network's way back rather than early: it never claims more than was played.
+    `lag_ms` is learned from the marks: how long after sending a sound is known to have been played. Once one
+    mark is back the estimate is thus late by the network's way back rather than early, and the newest echo is
+    believed even if it is late: at worst too little is claimed, until the next.
     """
 
     def __init__(self) -> None:
@@ -91,11 +92,11 @@ class Playout:
         if mark is None:
             return None
         self._marks.remove(mark)
-        self._echoes = True
+        self._echoes, self._ignored_marks = True, False
         if mark.heard_at_clear is not None:
             # Sent before a clear: played only if its audio was out before the clear arrived there.
             return "played" if mark.position <= mark.heard_at_clear + _EPSILON else "cleared"
-        if mark.position >= self._anchor:
+        if mark.position > self._anchor:
             self._learn(mark.position, at)
             self._move_anchor(mark.position, at)
         return "played"
@@ -103,13 +104,11 @@ class Playout:
     def cleared(self, at: float) -> None:
         """Note that the carrier was told to throw away what it has not played yet."""
         # While the clear travels the carrier plays on for about as long as our knowledge lags behind.
-        heard = self.position(at + self.lag_ms)
-        for mark in self._marks:
-            if mark.heard_at_clear is None:
-                mark.heard_at_clear = heard
-        if heard < self._sent:
-            self._dropped.append((heard, self._sent))
-        self._move_anchor(self._sent, at)
+        self._drop_after(self.position(at + self.lag_ms), at)
+
+    def ended(self, at: float) -> None:
+        """Note that the stream is gone: what was not heard by now never will be."""
+        self._drop_after(self.position(at), at)
 
     # ----------------------------------------------------------------------------------------- answers
 
@@ -194,6 +193,13 @@ class Playout:
         error = at - expected
         lag = error if self._lag is None else self._lag + (error if error < 0 else error * LAG_GAIN)
         self._lag = min(max(lag, 0.0), MAX_LAG_MS)
+
+    def _drop_after(self, heard: float, at: float) -> None:
+        for mark in self._expected():
+            mark.heard_at_clear = heard
+        if heard < self._sent:
+            self._dropped.append((heard, self._sent))
+        self._move_anchor(self._sent, at)
 
     def _move_anchor(self, position: float, at: float) -> None:
         while self._runs and self._runs[0].end <= position:

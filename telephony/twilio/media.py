@@ -19,6 +19,7 @@ from pipecat.frames.frames import (
     InterruptionFrame,
     OutputAudioRawFrame,
     OutputTransportMessageFrame,
+    OutputTransportMessageUrgentFrame,
 )
 from pipecat.serializers.twilio import TwilioFrameSerializer
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
@@ -58,7 +59,7 @@ class ObservedSerializer(TwilioFrameSerializer):
         super().__init__(
             stream_sid=start.stream_id,
             call_sid=start.carrier_call_id,
-            params=TwilioFrameSerializer.InputParams(auto_hang_up=False),
+            params=TwilioFrameSerializer.InputParams(auto_hang_up=False, sample_rate=SAMPLE_RATE),
         )
         self._playout = playout
         self._now_ms = now_ms
@@ -74,7 +75,7 @@ class ObservedSerializer(TwilioFrameSerializer):
         elif isinstance(frame, InterruptionFrame):
             self._playout.cleared(self._now_ms())
             self.on_clear()
-        elif isinstance(frame, OutputTransportMessageFrame):
+        elif isinstance(frame, OutputTransportMessageFrame | OutputTransportMessageUrgentFrame):
             name = mark_name(frame.message)
             if name is not None:
                 self._playout.mark_sent(name, self._now_ms())
@@ -192,6 +193,8 @@ class TwilioMedia:
                 return
 
     def _closed(self, closed: MediaClosed) -> None:
+        self._playout.ended(self._now_ms())
+        self._watch.changed()
         self._tell(self._closed_observers, closed)
 
     def _tell(self, observers: list[Callable[..., None]], *news: object) -> None:

@@ -7,7 +7,6 @@ https://www.twilio.com/docs/voice/media-streams/websocket-messages
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,9 +125,12 @@ def _start(message: dict[str, Any]) -> Start:
 
 
 def _media(message: dict[str, Any]) -> Media:
+    payload = _object(message, "media").get("payload")
+    if not isinstance(payload, str):
+        raise Malformed("the payload is no text")
     try:
-        base64.b64decode(_text(_object(message, "media"), "payload"), validate=True)
-    except (binascii.Error, ValueError) as error:
+        base64.b64decode(payload, validate=True)
+    except ValueError as error:
         raise Malformed("the payload is not base64") from error
     return Media()
 
