@@ -68,35 +68,41 @@ class Transaction:
 
     async def execute(self, query: str, *arguments: object) -> int:
         """See ``Executor.execute``."""
-        with _named_errors(self._connection.is_closed):
+        with _named_errors(self._is_lost):
             return _touched(await self._connection.execute(query, *arguments))
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[Row]:
         """See ``Executor.fetch``."""
-        with _named_errors(self._connection.is_closed):
+        with _named_errors(self._is_lost):
             return cast("Sequence[Row]", await self._connection.fetch(query, *arguments))
 
     async def fetchrow(self, query: str, *arguments: object) -> Row | None:
         """See ``Executor.fetchrow``."""
-        with _named_errors(self._connection.is_closed):
+        with _named_errors(self._is_lost):
             return cast("Row | None", await self._connection.fetchrow(query, *arguments))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A savepoint: an error inside undoes only the block."""
-        connection = self._connection
-        block = connection.transaction()
-        with _named_errors(connection.is_closed):
+        with _named_errors(self._is_lost):
+            block = self._connection.transaction()
             await block.start()
         try:
             yield self
         except BaseException:
             # A lost connection has rolled back by itself.
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(*_BROKEN):
                 await block.rollback()
             raise
-        with _named_errors(connection.is_closed):
+        with _named_errors(self._is_lost):
             await block.commit()
+
+    def _is_lost(self) -> bool:
+        try:
+            return self._connection.is_closed()
+        except asyncpg.InterfaceError:
+            # The pool takes a connection away when it breaks.
+            return True
 
 
 class Database:
@@ -192,7 +198,9 @@ class Database:
         try:
             yield Transaction(connection)
         finally:
-            await self._pool.release(connection)
+            # A connection that cannot be reset is closed by the pool; what the block raised matters more.
+            with contextlib.suppress(*_BROKEN):
+                await self._pool.release(connection)
 
     async def _check_version(self) -> None:
         async with self._connection() as connection:
@@ -237,6 +245,7 @@ def _touched(status: str) -> int:
     return int(count) if count.isdigit() else 0
 
 
+_BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
@@ -245,6 +254,8 @@ _UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
+    # What a connection says that the server ended in the middle of something.
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )

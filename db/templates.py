@@ -127,7 +127,8 @@ async def list_templates(
     rows = await db.fetch(
         f"""
         SELECT {_TEMPLATE} FROM templates
-        WHERE account_id = $1 AND deleted_at IS NULL AND id < $2 AND strpos(lower(name), lower($4)) > 0{narrowing}
+        WHERE account_id = $1 AND deleted_at IS NULL AND id < $2
+            AND strpos(lower(name), lower($4)) > 0{narrowing}
         ORDER BY id DESC LIMIT $3
         """,  # noqa: S608
         account_id,

@@ -77,7 +77,7 @@ CREATE TABLE template_revisions (
     status text NOT NULL CONSTRAINT template_revisions_status_known CHECK (status IN ('draft', 'active')),
     number_id uuid,
     content jsonb NOT NULL,
-    changed text[] NOT NULL,
+    changed jsonb NOT NULL,
     saved_by uuid,
     saved_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (template_id, revision),

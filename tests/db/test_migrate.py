@@ -1,0 +1,113 @@
+import asyncio
+import sys
+
+import asyncpg
+import pytest
+
+from db.errors import DatabaseUnavailable, MigrationError
+from db.migrate import Migration, migrate, migrations
+from db.pool import Database
+
+FIRST = Migration(version=1, name="first", sql="CREATE TABLE first (id int)")
+SECOND = Migration(
+    version=2, name="second", sql="CREATE TABLE second (id int); INSERT INTO second VALUES (1)"
+)
+BROKEN = Migration(version=2, name="broken", sql="CREATE TABLE half (id int); SELECT * FROM nowhere")
+
+
+@pytest.fixture
+async def empty(dsn: str) -> str:
+    """The DSN of a database without a schema."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    return dsn
+
+
+async def tables(dsn: str) -> set[str]:
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    await connection.close()
+    return {row["tablename"] for row in rows}
+
+
+async def test_each_migration_is_applied_once(empty: str) -> None:
+    """A second run applies only what is new, in order."""
+    assert await migrate(empty, [FIRST]) == [FIRST]
+    assert await migrate(empty, [FIRST, SECOND]) == [SECOND]
+    assert await migrate(empty, [FIRST, SECOND]) == []
+    assert await tables(empty) == {"schema_migrations", "first", "second"}
+
+
+async def test_an_edited_migration_is_an_error(empty: str) -> None:
+    """What was applied may not change afterwards, and nothing else is applied then."""
+    await migrate(empty, [FIRST])
+    edited = Migration(version=1, name="first", sql=FIRST.sql + " ")
+
+    with pytest.raises(MigrationError, match=r"0001.*edited"):
+        await migrate(empty, [edited, SECOND])
+    assert "second" not in await tables(empty)
+
+
+async def test_a_migration_below_an_applied_one_is_an_error(empty: str) -> None:
+    """A number that comes too late is refused rather than applied out of order."""
+    await migrate(empty, [SECOND])
+
+    with pytest.raises(MigrationError, match="0001"):
+        await migrate(empty, [FIRST, SECOND])
+
+
+async def test_a_migration_that_fails_leaves_nothing(empty: str) -> None:
+    """A failed file is undone as a whole, the ones before it stay."""
+    with pytest.raises(MigrationError, match="0002"):
+        await migrate(empty, [FIRST, BROKEN])
+
+    assert await tables(empty) == {"schema_migrations", "first"}
+
+
+async def test_a_newer_schema_is_left_alone(empty: str) -> None:
+    """An older replica that starts beside a newer one changes nothing and does not fail."""
+    await migrate(empty, [FIRST, SECOND])
+
+    assert await migrate(empty, [FIRST]) == []
+
+
+async def test_processes_that_migrate_at_once_apply_each_file_once(empty: str) -> None:
+    """Of six processes on an empty database, exactly one applies the schema and none fails."""
+    program = (
+        "import asyncio, sys; from db.migrate import migrate; print(len(asyncio.run(migrate(sys.argv[1]))))"
+    )
+    racers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program,
+            empty,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        for _ in range(6)
+    ]
+    said = [await racer.communicate() for racer in racers]
+
+    assert [racer.returncode for racer in racers] == [0] * 6, said
+    assert sorted(int(out) for out, _ in said) == [0] * 5 + [len(migrations())]
+
+
+async def test_no_server_is_unavailable(tmp_path: object) -> None:
+    """Migrating where no server listens can be tried again."""
+    with pytest.raises(DatabaseUnavailable):
+        await migrate(f"postgresql://postgres@/postgres?host={tmp_path}")
+
+
+def test_the_migrations_are_numbered_without_gaps() -> None:
+    """The files of this release count from 0001."""
+    assert [migration.version for migration in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+async def test_the_tests_run_on_the_migrated_schema(database: Database, dsn: str) -> None:
+    """The database that tests are given has every migration of this release."""
+    assert await migrate(dsn) == []
+    row = await database.fetchrow("SELECT max(version) AS version FROM schema_migrations")
+    assert row is not None
+    assert row["version"] == migrations()[-1].version
