@@ -192,7 +192,7 @@ def _text(value: Any) -> str:
 
 
 def _string(value: Any) -> str:
-    if isinstance(value, str):
+    if isinstance(value, str) and "\0" not in value:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _text(value)
@@ -245,9 +245,17 @@ def _object(value: Any) -> dict[str, Any]:
             value = json.loads(value)
         except ValueError:
             raise ValueError("a JSON object") from None
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value) and _is_storable(value):
         return dict(value)
     raise ValueError("a JSON object")
+
+
+def _is_storable(value: Mapping[str, Any]) -> bool:
+    """Whether it is JSON that PostgreSQL keeps as well: no NaN, no infinity, no NUL in a text."""
+    try:
+        return "\\u0000" not in json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError):
+        return False
 
 
 _COERCIONS: Mapping[VariableType, Callable[[Any], Any]] = {

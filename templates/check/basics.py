@@ -32,13 +32,18 @@ def check_basics(content: TemplateContent, around: Surroundings) -> Iterator[Pro
         message = "The agent has no description for the orchestrator's model to choose it by."
         yield broken("description_missing", ("description",), message)
     yield from _conversation(content)
-    if not _LANGUAGE.fullmatch(content.language):
+    if not is_language(content.language):
         yield broken("language_invalid", ("language",), f"'{content.language}' is not a language tag.")
     elif content.idle == Idle() and primary_language(content.language) != "en":
         message = (
             f"The agent speaks {content.language}, but its words to a silent caller are the English default."
         )
         yield broken("idle_language", ("idle",), message)
+
+
+def is_language(tag: str) -> bool:
+    """Whether a tag names a language: ``de``, ``de-AT``, ``zh-Hant-TW``; not ``german``."""
+    return _LANGUAGE.fullmatch(tag) is not None
 
 
 def primary_language(tag: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from templates.check.basics import primary_language
+from templates.check.basics import is_language, primary_language
 from templates.check.flow import leading_to
 from templates.check.functions import NAME
 from templates.check.likeness import alike
@@ -81,7 +81,8 @@ def check_targets(content: TemplateContent, around: Surroundings) -> Iterator[Pr
 def _handing_over(
     where: Path, route: Route, target: TemplateContent, content: TemplateContent
 ) -> Iterator[Problem]:
-    if primary_language(target.language) != primary_language(content.language):
+    theirs, ours = primary_language(target.language), primary_language(content.language)
+    if theirs != ours and is_language(content.language):
         message = f"This template speaks {content.language}, '{target.name}' speaks {target.language}."
         yield broken("language_mismatch", (*where, "template_id"), message)
     if route.context == "variables" and not target.variables:

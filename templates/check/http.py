@@ -99,7 +99,8 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
         return
     faults = list(_METASCHEMA.iter_errors(schema))
     for fault in faults:
-        message = f"{'.'.join(map(str, fault.absolute_path)) or 'The schema'} is not valid JSON Schema."
+        part = ".".join(map(str, fault.absolute_path))
+        message = f"'{part}' is not valid JSON Schema." if part else "This is not valid JSON Schema."
         yield broken("parameters_invalid", (*where, *fault.absolute_path), message)
     if schema.get("type") != "object" and not any(list(fault.absolute_path) == ["type"] for fault in faults):
         yield broken(

@@ -21,10 +21,15 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import LLMService
 from pipecat.services.settings import LLMSettings
+from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
+from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from templates.compile import Function, FunctionResult
@@ -96,7 +101,11 @@ class Stage:
 async def on_stage(*script: Say | Call) -> AsyncIterator[Stage]:
     """Run a pipeline of user aggregator, model and assistant aggregator."""
     model = ScriptedModel(list(script))
-    pair = LLMContextAggregatorPair(LLMContext())
+    # The default stop strategy loads a turn model, which a text conversation has no use for.
+    turns = UserTurnStrategies(stop=[SpeechTimeoutUserTurnStopStrategy()])
+    pair = LLMContextAggregatorPair(
+        LLMContext(), user_params=LLMUserAggregatorParams(user_turn_strategies=turns)
+    )
     worker = PipelineWorker(Pipeline([pair.user(), model, pair.assistant()]), cancel_on_idle_timeout=False)
     started = asyncio.Event()
 

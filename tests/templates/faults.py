@@ -1,0 +1,694 @@
+"""One way to break each rule: what is done to a faultless scene, and the pointer that must be named then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from templates.problem import pointer
+from tests.templates.scenes import FRONT, OLD_NUMBER, Document, Scene
+
+Break = Callable[[Scene], str]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way to break a rule.
+
+    Attributes:
+        code: of the rule.
+        inflict: breaks the scene and gives the pointer to be named.
+        also: other rules that this cannot help breaking.
+    """
+
+    code: str
+    inflict: Break
+    also: frozenset[str]
+
+
+FAULTS: list[Fault] = []
+
+
+def breaks(code: str, *also: str) -> Callable[[Break], Break]:
+    """Add a way to break a rule."""
+
+    def add(inflict: Break) -> Break:
+        FAULTS.append(Fault(code, inflict, frozenset(also)))
+        return inflict
+
+    return add
+
+
+def put(
+    code: str, *path: str | int, value: Any, at: tuple[str | int, ...] | None = None, also: str = ""
+) -> None:
+    """A rule of the orchestrator that is broken by one value."""
+
+    def inflict(scene: Scene) -> str:
+        place = scene.document
+        for part in path[:-1]:
+            place = place[part]  # type: ignore[index]
+        place[path[-1]] = value  # type: ignore[index]
+        return pointer(*(path if at is None else at))
+
+    breaks(code, *also.split())(inflict)
+
+
+def http(scene: Scene) -> tuple[Document, tuple[str | int, ...]]:
+    """An HTTP function of the orchestrator, and where it stands."""
+    found = [
+        (index, each) for index, each in enumerate(scene.document["functions"]) if each["type"] == "http"
+    ]
+    index, function = scene.pick.choose(found)
+    return function, ("functions", index)
+
+
+def put_http(
+    code: str, *path: str | int, value: Any, at: tuple[str | int, ...] | None = None, also: str = ""
+) -> None:
+    """A rule of HTTP functions that is broken by one value."""
+
+    def inflict(scene: Scene) -> str:
+        place, where = http(scene)
+        for part in path[:-1]:
+            place = place[part]  # type: ignore[index]
+        place[path[-1]] = value  # type: ignore[index]
+        return pointer(*where, *(path if at is None else at))
+
+    breaks(code, *also.split())(inflict)
+
+
+def route(scene: Scene) -> tuple[Document, tuple[str | int, ...]]:
+    """A route of the orchestrator, and where it stands."""
+    index, found = scene.pick.choose(list(enumerate(scene.document["routes"])))
+    return found, ("routes", index)
+
+
+def node(scene: Scene) -> tuple[Document, tuple[str | int, ...]]:
+    """A node of the flow, and where it stands."""
+    name = scene.pick.choose(list(scene.document["flow"]["nodes"]))
+    return scene.document["flow"]["nodes"][name], ("flow", "nodes", name)
+
+
+def function_at_node(scene: Scene, function: Document) -> tuple[str | int, ...]:
+    """Add a function to a node, and say where it stands."""
+    found, where = node(scene)
+    found["functions"].append(function)
+    return (*where, "functions", len(found["functions"]) - 1)
+
+
+# The shape of the document
+
+put("unknown_field", "lanugage", value="en")
+put("unknown_field", "greeting", "txt", value="Hello")
+put("wrong_type", "language", value=5)
+put("wrong_type", "limits", "max_hops", value="6")
+put("wrong_type", "variables", 1, value="order", also="placeholder_undeclared")
+put("wrong_type", "greeting", "interruptible", value=1)
+put("invalid_value", "status", value="live")
+put("invalid_value", "turns", "strategy", value="vad")
+
+
+@breaks("missing_field")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    del found["name"]
+    return pointer(*where, "name")
+
+
+@breaks("missing_field")
+def _(scene: Scene) -> str:
+    del scene.document["name"]
+    return "/name"
+
+
+@breaks("unknown_field")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["tasks"] = []
+    return pointer(*where, "tasks")
+
+
+# What the template is
+
+put("name_missing", "name", value="  ")
+put("name_too_long", "name", value="n" * 121)
+put("conversation_missing", "flow", value=None, at=("prompt",))
+put("conversation_ambiguous", "prompt", value="You are an agent.", at=("flow",))
+put("language_invalid", "language", value="english")
+put("number_unknown", "number_id", value="0190a000-0000-7000-8000-00000000dead")
+put("number_inactive", "number_id", value=OLD_NUMBER)
+put("number_missing", "number_id", value=None)
+
+
+@breaks("description_missing")
+def _(scene: Scene) -> str:
+    scene.agent()["description"] = " "
+    return "/description"
+
+
+@breaks("prompt_empty", "variable_unused")
+def _(scene: Scene) -> str:
+    scene.document.update(flow=None, prompt="\n")
+    return "/prompt"
+
+
+@breaks("prompt_long", "variable_unused")
+def _(scene: Scene) -> str:
+    scene.document.update(flow=None, prompt="Be kind. " * 4000)
+    return "/prompt"
+
+
+@breaks("number_on_agent")
+def _(scene: Scene) -> str:
+    scene.agent()["number_id"] = next(iter(scene.numbers))
+    return "/number_id"
+
+
+@breaks("language_mismatch")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    scene.documents[found["template_id"]]["language"] = "fr-FR"
+    return pointer(*where, "template_id")
+
+
+@breaks("idle_language")
+def _(scene: Scene) -> str:
+    scene.agent()["language"] = "de-DE"
+    return "/idle"
+
+
+# Variables
+
+put("variable_name_invalid", "variables", 0, "name", value="customer name", also="placeholder_undeclared")
+put(
+    "variable_duplicate",
+    "variables",
+    1,
+    "name",
+    value="customer",
+    also="placeholder_undeclared placeholder_path",
+)
+
+
+@breaks("variable_required_default", "payload_on_inbound")
+def _(scene: Scene) -> str:
+    scene.document["variables"][-1]["required"] = True
+    return pointer("variables", len(scene.document["variables"]) - 1, "required")
+
+
+@breaks("variable_default_type")
+def _(scene: Scene) -> str:
+    scene.document["variables"][-1]["default"] = "many"
+    return pointer("variables", len(scene.document["variables"]) - 1, "default")
+
+
+@breaks("variable_unused")
+def _(scene: Scene) -> str:
+    scene.document["variables"].append({"name": "spare", "source": "call"})
+    return pointer("variables", len(scene.document["variables"]) - 1, "name")
+
+
+@breaks("variable_unprovided", "variable_unused")
+def _(scene: Scene) -> str:
+    scene.document["variables"].append({"name": "spare", "source": "call", "required": True})
+    return pointer("variables", len(scene.document["variables"]) - 1, "required")
+
+
+@breaks("payload_on_inbound")
+def _(scene: Scene) -> str:
+    scene.document["variables"].append({"name": "spare", "required": True})
+    return pointer("variables", len(scene.document["variables"]) - 1, "required")
+
+
+put("placeholder_undeclared", "greeting", "text", value="Hello {{ nobody }}.")
+put("placeholder_undeclared", "idle", "prompts", 1, value="Hello {{ nobody }}.")
+put("placeholder_undeclared", "idle", "goodbye", value="Bye {{ nobody }}.")
+put("placeholder_path", "greeting", "text", value="Hello {{ customer.name }}.")
+put("placeholder_malformed", "greeting", "text", value="Hello {{ customer-name }}.")
+put("placeholder_malformed", "greeting", "text", value="Hello {customer}.")
+put_http("placeholder_undeclared", "query", "q", value="{{ nobody }}")
+put_http("placeholder_undeclared", "headers", "X-Who", value="{{ nobody }}")
+put_http("placeholder_undeclared", "secret_headers", "X-Key", value="{{ nobody }}")
+put_http("placeholder_undeclared", "body", "list", 0, value="{{ nobody }}", also="variable_unused")
+put_http("placeholder_undeclared", "wait_text", value="{{ nobody }}")
+
+
+@breaks("placeholder_undeclared")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["announce"] = "Wait, {{ nobody }}."
+    return pointer(*where, "announce")
+
+
+@breaks("placeholder_undeclared")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["task_messages"].append({"role": "developer", "content": "Ask {{ nobody }}."})
+    return pointer(*where, "task_messages", len(found["task_messages"]) - 1, "content")
+
+
+@breaks("placeholder_undeclared")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["role_message"] = "You are {{ nobody }}."
+    return pointer(*where, "role_message")
+
+
+@breaks("placeholder_not_rendered")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["when"] += " {{ customer }}"
+    return pointer(*where, "when")
+
+
+# What is spoken
+
+put("greeting_empty", "greeting", "text", value=" ")
+put("greeting_too_long", "greeting", "text", value="w" * 1001)
+put("greeting_long", "greeting", "text", value="w" * 301)
+put("idle_prompt_empty", "idle", "prompts", 1, value="")
+put("idle_prompts_many", "idle", "prompts", value=["Hello?"] * 6)
+put("idle_goodbye_empty", "idle", "goodbye", value="")
+put("out_of_range", "idle", "after_ms", value=10)
+put("out_of_range", "limits", "max_duration_ms", value=1)
+put("out_of_range", "limits", "max_hops", value=51)
+put("out_of_range", "turns", "end_silence_ms", value=99)
+put_http("out_of_range", "timeout_ms", value=600_000)
+put("min_words_unused", "turns", value={"barge_in": False, "min_words": 2}, at=("turns", "min_words"))
+put("voice_missing", "tts", "voice_id", value="")
+put("voice_default", "tts", value={}, at=("tts", "voice_id"))
+put("provider_unknown", "tts", "provider", value="cartesia")
+put("provider_unknown", "llm", "provider", value="nobody")
+
+# Functions
+
+put("function_unknown", "functions", 1, "name", value="send_fax", also="destinations_unused")
+put("function_duplicate", "functions", 1, "name", value="end_call", also="destinations_unused")
+put("destinations_missing", "destinations", value=[])
+put("destination_name_invalid", "destinations", 0, "name", value="the office")
+put("destination_number_invalid", "destinations", 0, "number", value="0415 555 0123")
+put_http("function_undescribed", "description", value="")
+
+
+@breaks("function_name_invalid")
+def _(scene: Scene) -> str:
+    scene.document["functions"].append(
+        {"type": "http", "name": "fünf", "description": "Unlike the others", "url": "https://example.com"}
+    )
+    return pointer("functions", len(scene.document["functions"]) - 1, "name")
+
+
+@breaks("function_name_reserved")
+def _(scene: Scene) -> str:
+    scene.document["functions"].append(
+        {
+            "type": "http",
+            "name": "park_call",
+            "description": "Unlike the others",
+            "url": "https://example.com",
+        }
+    )
+    return pointer("functions", len(scene.document["functions"]) - 1, "name")
+
+
+@breaks("functions_alike")
+def _(scene: Scene) -> str:
+    twin = {**http(scene)[0], "name": "twin"}
+    scene.document["functions"].append(twin)
+    return pointer("functions", len(scene.document["functions"]) - 1, "description")
+
+
+@breaks("route_function_automatic")
+def _(scene: Scene) -> str:
+    scene.document["functions"].append({"type": "builtin", "name": "route_to_agent"})
+    return pointer("functions", len(scene.document["functions"]) - 1, "name")
+
+
+@breaks("destinations_unused")
+def _(scene: Scene) -> str:
+    del scene.document["functions"][1]
+    return "/destinations"
+
+
+@breaks("destination_duplicate")
+def _(scene: Scene) -> str:
+    scene.document["destinations"].append({"name": "office", "number": "+14155550199"})
+    return "/destinations/1/name"
+
+
+# HTTP functions
+
+put_http("url_missing", "url", value="")
+put_http("url_invalid", "url", value="api.example.com/orders")
+put_http("url_invalid", "url", value="ftp://example.com/x")
+put_http("url_invalid", "url", value="https://example.com:port/")
+put_http("url_insecure", "url", value="http://example.com/")
+put_http("url_credentials", "url", value="https://me:pass@example.com/")
+put_http("url_host_templated", "url", value="https://{{ customer }}.example.com/")
+put_http("url_private_address", "url", value="https://10.1.2.3/")
+put_http("url_private_address", "url", value="http://169.254.169.254/latest/meta-data")
+put_http("url_private_address", "url", value="https://[::ffff:127.0.0.1]/")
+put_http("url_private_address", "url", value="https://2130706433/")
+put_http("url_private_address", "url", value="https://localhost:8000/")
+put_http("url_private_address", "url", value="https://metadata.google.internal/")
+put_http("parameters_invalid", "parameters", "properties", "number", "type", value="txt")
+put_http("parameters_not_object", "parameters", "type", value="array")
+put_http("parameter_name_invalid", "parameters", "properties", "the number", value={"description": "x"})
+put_http("parameter_undescribed", "parameters", "properties", "size", value={"type": "string"})
+put_http("parameter_shadows_variable", "parameters", "properties", "customer", value={"description": "x"})
+put_http(
+    "parameter_undefined",
+    "parameters",
+    "required",
+    value=["number", "size"],
+    at=("parameters", "required", 1),
+)
+put_http("keep_variable_undeclared", "keep", "nobody", value="/x")
+put_http("keep_variable_source", "keep", "customer", value="/x")
+put_http("header_invalid", "headers", "X Y", value="1")
+put_http("header_invalid", "headers", "X-Y", value="1\r\nHost: evil")
+put_http("header_reserved", "headers", "Host", value="example.com")
+put_http("header_duplicate", "headers", "authorization", value="x")
+put_http("header_secret", "headers", "X-Api-Key", value="x")
+put_http("header_secret", "headers", "X-Any", value="Bearer abcdef")
+put_http("body_unsent", "method", value="GET", at=("body",))
+put_http("wait_text_empty", "wait_text", value=" ")
+
+
+@breaks("keep_pointer_invalid")
+def _(scene: Scene) -> str:
+    function, where = http(scene)
+    name = next(iter(function["keep"]))
+    function["keep"][name] = "status"
+    return pointer(*where, "keep", name)
+
+
+# The flow
+
+put("flow_empty", "flow", "nodes", value={}, also="variable_unused initial_node_unknown")
+put("initial_node_unknown", "flow", "initial_node", value="nowhere")
+
+
+@breaks("node_name_empty", "node_unreachable")
+def _(scene: Scene) -> str:
+    scene.document["flow"]["nodes"][" "] = {"task_messages": [{"role": "developer", "content": "x"}]}
+    return pointer("flow", "nodes", " ")
+
+
+@breaks("node_unreachable")
+def _(scene: Scene) -> str:
+    scene.document["flow"]["nodes"]["island"] = {
+        "task_messages": [{"role": "developer", "content": "x"}],
+        "post_actions": [{"type": "end_conversation"}],
+    }
+    return pointer("flow", "nodes", "island")
+
+
+@breaks("node_silent", "role_message_missing")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["task_messages"] = []
+    found["role_message"] = None
+    return pointer(*where, "task_messages")
+
+
+@breaks("role_message_missing")
+def _(scene: Scene) -> str:
+    flow = scene.document["flow"]
+    del flow["nodes"][flow["initial_node"]]["role_message"]
+    return pointer("flow", "nodes", flow["initial_node"], "role_message")
+
+
+@breaks("message_role_invalid")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["task_messages"][0]["role"] = "tool"
+    return pointer(*where, "task_messages", 0, "role")
+
+
+@breaks("transition_unknown_node")
+def _(scene: Scene) -> str:
+    way = {"name": "leave", "transition_only": True, "description": "x", "transition_to": "nowhere"}
+    return pointer(*function_at_node(scene, way), "transition_to")
+
+
+@breaks("transition_unknown_node")
+def _(scene: Scene) -> str:
+    branch = {"field": "status", "cases": {"a/b": "nowhere"}}
+    where = function_at_node(scene, {"name": "current_time", "transition_to": branch})
+    return pointer(*where, "transition_to", "cases", "a/b")
+
+
+@breaks("transition_never_taken")
+def _(scene: Scene) -> str:
+    target = scene.document["flow"]["initial_node"]
+    where = function_at_node(scene, {"name": "end_call", "transition_to": target})
+    return pointer(*where, "transition_to")
+
+
+@breaks("transition_only_undescribed")
+def _(scene: Scene) -> str:
+    target = scene.document["flow"]["initial_node"]
+    where = function_at_node(scene, {"name": "leave", "transition_only": True, "transition_to": target})
+    return pointer(*where, "description")
+
+
+@breaks("transition_only_target")
+def _(scene: Scene) -> str:
+    where = function_at_node(scene, {"name": "leave", "transition_only": True, "description": "x"})
+    return pointer(*where, "transition_to")
+
+
+@breaks("function_description_refused")
+def _(scene: Scene) -> str:
+    where = function_at_node(scene, {"name": "current_time", "description": "x"})
+    return pointer(*where, "description")
+
+
+@breaks("function_unknown")
+def _(scene: Scene) -> str:
+    return pointer(*function_at_node(scene, {"name": "find_nothing"}), "name")
+
+
+@breaks("function_duplicate")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["functions"] += [{"name": "current_time"}, {"name": "current_time"}]
+    return pointer(*where, "functions", len(found["functions"]) - 1, "name")
+
+
+@breaks("function_duplicate")
+def _(scene: Scene) -> str:
+    scene.document["flow"]["global_functions"].append({"name": "current_time"})
+    return pointer(*function_at_node(scene, {"name": "current_time"}), "name")
+
+
+@breaks("function_shadowed")
+def _(scene: Scene) -> str:
+    target = scene.document["flow"]["initial_node"]
+    way = {"name": "park_call", "transition_only": True, "description": "x", "transition_to": target}
+    return pointer(*function_at_node(scene, way), "name")
+
+
+@breaks("branch_empty")
+def _(scene: Scene) -> str:
+    way = {"name": "current_time", "transition_to": {"field": "x", "cases": {}}}
+    return pointer(*function_at_node(scene, way), "transition_to", "cases")
+
+
+for _type in ("tts_say", "function", "notify"):
+
+    @breaks("action_refused")
+    def _(scene: Scene, kind: str = _type) -> str:
+        found, where = node(scene)
+        found["pre_actions"] = [{"type": kind, "text": "Hello", "handler": "x"}]
+        return pointer(*where, "pre_actions", 0, "type")
+
+
+@breaks("action_refused")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["post_actions"] = [{"type": "end_conversation"}, {"type": "tts_say", "text": "Bye"}]
+    return pointer(*where, "post_actions", 1, "type")
+
+
+@breaks("action_end_early")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["pre_actions"] = [{"type": "end_conversation"}]
+    return pointer(*where, "pre_actions", 0, "type")
+
+
+@breaks("action_option_refused")
+def _(scene: Scene) -> str:
+    found, where = node(scene)
+    found["post_actions"] = [{"type": "end_conversation", "text": "Bye"}]
+    return pointer(*where, "post_actions", 0, "text")
+
+
+@breaks("no_exit")
+def _(scene: Scene) -> str:
+    agent = scene.agent(with_flow=True)
+    for each in scene.documents[FRONT]["routes"]:
+        each["can_return"] = False
+    agent["functions"] = []
+    flow = agent["flow"]
+    loop = {"name": "loop", "transition_only": True, "description": "x", "transition_to": "trap"}
+    flow["nodes"][flow["initial_node"]]["functions"].append(loop)
+    flow["nodes"]["trap"] = {
+        "task_messages": [{"role": "developer", "content": "x"}],
+        "functions": [dict(loop)],
+    }
+    return pointer("flow", "nodes", "trap")
+
+
+@breaks("no_exit")
+def _(scene: Scene) -> str:
+    agent = scene.agent()
+    for each in scene.documents[FRONT]["routes"]:
+        each["can_return"] = False
+    agent.update(functions=[], flow=None, prompt="You talk with {{ customer }}.")
+    return "/functions"
+
+
+# Routes
+
+put("routes_missing", "routes", value=[])
+
+
+@breaks("routes_on_agent")
+def _(scene: Scene) -> str:
+    routes = scene.document["routes"]
+    agent = scene.agent()
+    agent["routes"] = [{**each, "announce": None} for each in routes if each["template_id"] != scene.checked]
+    return "/routes"
+
+
+@breaks("route_name_invalid")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["name"] = "our billing"
+    return pointer(*where, "name")
+
+
+@breaks("route_name_reserved")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["name"] = "back"
+    return pointer(*where, "name")
+
+
+@breaks("route_duplicate")
+def _(scene: Scene) -> str:
+    routes = scene.document["routes"]
+    routes[-1]["name"] = routes[0]["name"]
+    return pointer("routes", len(routes) - 1, "name")
+
+
+@breaks("route_to_itself")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["template_id"] = FRONT
+    return pointer(*where, "template_id")
+
+
+@breaks("target_missing")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["template_id"] = scene.pick.choose(["", "0190a000-0000-7000-8000-00000000dead", "billing"])
+    return pointer(*where, "template_id")
+
+
+@breaks("target_inactive")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    scene.documents[found["template_id"]]["status"] = "draft"
+    return pointer(*where, "template_id")
+
+
+@breaks("target_not_agent")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    scene.documents[found["template_id"]]["kind"] = "orchestrator"
+    return pointer(*where, "template_id")
+
+
+@breaks("target_duplicate")
+def _(scene: Scene) -> str:
+    routes = scene.document["routes"]
+    routes[-1]["template_id"] = routes[0]["template_id"]
+    return pointer("routes", len(routes) - 1, "template_id")
+
+
+@breaks("route_when_missing")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["when"] = ""
+    return pointer(*where, "when")
+
+
+@breaks("routes_alike")
+def _(scene: Scene) -> str:
+    routes = scene.document["routes"]
+    routes[-1]["when"] = routes[0]["when"].replace("asks about", "needs").upper()
+    return pointer("routes", len(routes) - 1, "when")
+
+
+@breaks("context_without_variables")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["context"] = "variables"
+    target = scene.documents[found["template_id"]]
+    target.update(variables=[], greeting=None, prompt="You are an agent.", flow=None)
+    return pointer(*where, "context")
+
+
+@breaks("announce_empty")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["announce"] = " "
+    return pointer(*where, "announce")
+
+
+@breaks("target_variable_unprovided")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    scene.documents[found["template_id"]]["variables"].append({"name": "account", "required": True})
+    return pointer(*where, "template_id")
+
+
+@breaks("target_variable_unprovided")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["context"] = "none"
+    target = scene.documents[found["template_id"]]
+    target["variables"].append({"name": "account", "required": True, "source": "call"})
+    return pointer(*where, "context")
+
+
+put("hop_limit_zero", "limits", "max_hops", value=0)
+
+
+@breaks("hop_limit_low")
+def _(scene: Scene) -> str:
+    scene.document["limits"]["max_hops"] = 1
+    route(scene)[0]["can_return"] = True
+    return "/limits/max_hops"
+
+
+@breaks("no_way_out")
+def _(scene: Scene) -> str:
+    found, where = route(scene)
+    found["can_return"] = False
+    scene.documents[found["template_id"]].update(functions=[], flow=None, prompt="Talk.")
+    return pointer(*where, "can_return")
+
+
+@breaks("agent_unreached")
+def _(scene: Scene) -> str:
+    scene.agent()
+    front = scene.documents[FRONT]
+    front["routes"] = [each for each in front["routes"] if each["template_id"] != scene.checked]
+    return "/status"
