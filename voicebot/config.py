@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(None, alias="VOICEBOT_SECRET_KEY")
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
     public_url: Url | None = Field(None, alias="PUBLIC_URL")
+    drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)
     log_level: str = Field("INFO", alias="LOG_LEVEL")
     otlp_endpoint: Url | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
 

@@ -1,0 +1,78 @@
+"""Who asks, and what their role allows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from db import keys
+from db.errors import KeyRefused
+from db.keys import Role
+from voicebot.api.problems import ApiProblem
+from voicebot.api.wiring import Wired
+from voicebot.authoring import Editor
+
+EVERYBODY: tuple[Role, ...] = ("owner", "admin", "author", "operator", "viewer")
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    bearerFormat="vb_…",
+    scheme_name="key",
+    description="An API key: `voicebot keys create` shows it once.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The holder of the key that a request came with."""
+
+    account_id: UUID
+    key_id: UUID
+    role: Role
+
+    @property
+    def editor(self) -> Editor:
+        """The caller as the author of a change."""
+        return Editor(account_id=self.account_id, key_id=self.key_id)
+
+
+async def caller(
+    wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+) -> Caller:
+    """Whose key the request carries; 401 without a good one."""
+    if credentials is None:
+        raise _unauthorized("Send `Authorization: Bearer vb_…`.", "")
+    try:
+        key = await keys.authenticate(wired.database, credentials.credentials)
+    except KeyRefused as error:
+        raise _unauthorized(str(error), ' error="invalid_token"') from None
+    return Caller(account_id=key.account_id, key_id=key.id, role=key.role)
+
+
+def allowed(*roles: Role) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, if they have one of the roles; else 403."""
+
+    async def permitted(asking: Annotated[Caller, Depends(caller)]) -> Caller:
+        if asking.role not in roles:
+            raise ApiProblem(
+                "forbidden", f"The role {asking.role} does not allow this; it needs {' or '.join(roles)}."
+            )
+        return asking
+
+    return permitted
+
+
+def _unauthorized(detail: str, parameters: str) -> ApiProblem:
+    return ApiProblem("unauthorized", detail, headers={"WWW-Authenticate": f"Bearer{parameters}"})
+
+
+Reader = Annotated[Caller, Depends(allowed(*EVERYBODY))]
+Author = Annotated[Caller, Depends(allowed("owner", "admin", "author"))]
+Admin = Annotated[Caller, Depends(allowed("owner", "admin"))]
+Dialler = Annotated[Caller, Depends(allowed("owner", "admin", "author", "operator"))]
+Operator = Annotated[Caller, Depends(allowed("owner", "admin", "operator"))]

@@ -1,0 +1,200 @@
+"""/calls: what happened on the telephone, and the way to end it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from db import audit, calls, events, routes, utterances
+from db.audit import Change
+from db.calls import CallEnd, CallFilter, CallRecord, CallStatus, Carrier, Direction, EndedBy
+from db.routes import RouteContext, RouteStatus
+from db.utterances import Source, Speaker
+from telephony.carrier import CarrierError
+from voicebot.api.access import Operator, Reader
+from voicebot.api.documentation import refuses
+from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.problems import ApiProblem
+from voicebot.api.wiring import Wired, Wiring
+
+router = APIRouter(prefix="/calls", tags=["calls"])
+
+ENDED_BY_OPERATOR = "ended_by_operator"
+
+
+class Shown(BaseModel):
+    """What the records answered here have in common: they are made from rows."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Call(Shown):
+    """One call."""
+
+    id: UUID
+    lead_id: UUID
+    number_id: UUID
+    carrier: Carrier
+    carrier_call_id: str | None
+    direction: Direction
+    from_: Annotated[str | None, Field(validation_alias="from_number", serialization_alias="from")]
+    to: Annotated[str, Field(validation_alias="to_number")]
+    template_id: UUID
+    node: str | None
+    status: CallStatus
+    ended_by: EndedBy | None
+    end_reason: str | None
+    outcome: str | None
+    resumes: int
+    started_at: datetime
+    answered_at: datetime | None
+    ended_at: datetime | None
+    duration_ms: int | None
+
+
+class Route(Shown):
+    """One use of `route_to_agent`."""
+
+    id: UUID
+    call_id: UUID
+    seq: int
+    name: str
+    hop: int
+    from_template_id: UUID
+    from_node: str | None
+    to_template_id: UUID | None
+    to_node: str | None
+    reason: str
+    context: RouteContext
+    announced: bool
+    status: RouteStatus
+    error_code: str | None
+    requested_at: datetime
+    switched_at: datetime | None
+    first_audio_at: datetime | None
+    gap_ms: int | None
+
+
+class Utterance(Shown):
+    """What somebody said; times are milliseconds since the answer."""
+
+    id: UUID
+    call_id: UUID
+    seq: int
+    speaker: Speaker
+    template_id: UUID | None
+    node: str | None
+    text: str
+    heard_text: str | None
+    interrupted: bool
+    source: Source
+    started_ms: int
+    ended_ms: int | None
+
+
+class Event(Shown):
+    """Something that happened on a call."""
+
+    id: UUID
+    call_id: UUID
+    seq: int
+    type: str
+    at: datetime
+    template_id: UUID | None
+    node: str | None
+    data: dict[str, Any]
+
+
+class CallQuery(PageQuery):
+    """Which calls to list."""
+
+    status: CallStatus | None = None
+    number_id: UUID | None = None
+    lead_id: UUID | None = None
+    template_id: UUID | None = None
+
+
+@router.get("", responses=refuses(401, 403, 422))
+async def list_calls(wired: Wired, reader: Reader, query: Annotated[CallQuery, Query()]) -> PageOf[Call]:
+    """The account's calls, newest first."""
+    where = CallFilter(
+        status=query.status,
+        number_id=query.number_id,
+        lead_id=query.lead_id,
+        template_id=query.template_id,
+    )
+    found = await calls.list_calls(
+        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+    )
+    return PageOf[Call](
+        items=[Call.model_validate(each) for each in found.items], next_cursor=found.next_cursor
+    )
+
+
+@router.get("/{call_id}", responses=refuses(401, 403, 404))
+async def get_call(wired: Wired, reader: Reader, call_id: UUID) -> Call:
+    """One call."""
+    return Call.model_validate(await calls.get(wired.database, reader.account_id, call_id))
+
+
+@router.get("/{call_id}/transcript", responses=refuses(401, 403, 404))
+async def get_transcript(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Utterance]:
+    """What was said, in order, by whom and under which template; all of it on one page."""
+    call = await calls.get(wired.database, reader.account_id, call_id)
+    found = await utterances.of_call(wired.database, call.account_id, call.id)
+    return PageOf[Utterance](items=[Utterance.model_validate(each) for each in found], next_cursor=None)
+
+
+@router.get("/{call_id}/events", responses=refuses(401, 403, 404))
+async def get_events(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Event]:
+    """What happened, in order; all of it on one page."""
+    call = await calls.get(wired.database, reader.account_id, call_id)
+    found = await events.of_call(wired.database, call.account_id, call.id)
+    return PageOf[Event](items=[Event.model_validate(each) for each in found], next_cursor=None)
+
+
+@router.get("/{call_id}/routes", responses=refuses(401, 403, 404))
+async def get_routes(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Route]:
+    """The call's changes of agent, refused and failed ones included; all of them on one page."""
+    call = await calls.get(wired.database, reader.account_id, call_id)
+    found = await routes.of_call(wired.database, call.account_id, call.id)
+    return PageOf[Route](items=[Route.model_validate(each) for each in found], next_cursor=None)
+
+
+@router.get("/{call_id}/recording", response_model=None, responses=refuses(401, 403, 404))
+async def get_recording(wired: Wired, reader: Reader, call_id: UUID) -> None:
+    """The call's recording; 404 where none was made."""
+    await calls.get(wired.database, reader.account_id, call_id)
+    raise ApiProblem("not_found", "No recording of this call was made.")
+
+
+@router.post("/{call_id}/end", responses=refuses(401, 403, 404, 502))
+async def end_call(wired: Wired, operator: Operator, call_id: UUID) -> Call:
+    """Hang up. A call that has ended stays as it ended."""
+    call = await calls.get(wired.database, operator.account_id, call_id)
+    if call.status == "ended":
+        return Call.model_validate(call)
+    if not await wired.reception.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
+        await _end_elsewhere(wired, call)
+    change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
+    await audit.record(wired.database, operator.account_id, change)
+    return Call.model_validate(await calls.get(wired.database, operator.account_id, call.id))
+
+
+async def _end_elsewhere(wired: Wiring, call: CallRecord) -> None:
+    """End a call that another process holds, or none yet: through the carrier, which closes its stream."""
+    end = CallEnd(ended_by="operator", end_reason=ENDED_BY_OPERATOR, outcome=None, ended_at=wired.clock.now())
+    await calls.finish(wired.database, call.account_id, call.id, end)
+    carrier = wired.carriers.get(call.carrier)
+    if carrier is None or call.carrier_call_id is None:
+        return
+    try:
+        await carrier.hang_up(call.carrier_call_id)
+    except CarrierError as error:
+        raise ApiProblem(
+            "carrier_failed", "The call was closed here, but the carrier did not hang up."
+        ) from error

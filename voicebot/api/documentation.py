@@ -1,0 +1,124 @@
+"""What OpenAPI says beyond the routes: every refusal, and an example of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from templates.model import TemplateContent
+from voicebot.api.problems import KINDS, MEDIA_TYPE, ApiProblem, FieldError, ProblemDocument
+
+_REF = "#/components/schemas/{model}"
+
+_DETAILS: dict[str, str] = {
+    "orchestrator_exists": "The number is answered by the orchestrator 'Front desk'.",
+    "template_in_use": "1 active template(s) route to this one.",
+    "precondition_required": 'Send If-Match with the ETag that you read, e.g. "1".',
+    "forbidden": "The role viewer does not allow this; it needs owner or admin or author.",
+    "invalid_template": "The template has 1 fault.",
+}
+_ERRORS: dict[str, FieldError] = {
+    "invalid_template": FieldError(
+        pointer="/routes/0/template_id",
+        code="target_inactive",
+        message="The template that route 'billing' leads to is not active.",
+        remedy="Activate that template first.",
+    ),
+    "invalid_request": FieldError(
+        pointer="/e164", code="missing_field", message="Field required", remedy="Give a value."
+    ),
+    "invalid_payload": FieldError(
+        pointer="/payload/customer",
+        code="variable_required",
+        message="'customer' is required and was not given.",
+        remedy="Give a value of type string.",
+    ),
+}
+_MORE: dict[str, dict[str, Any]] = {
+    "orchestrator_exists": {"conflicting_template_id": "019aa2c4-7c1e-7a52-9d5b-0f8d7a4b1c2d"},
+    "template_in_use": {"template_ids": ["019aa2c4-7c1e-7a52-9d5b-0f8d7a4b1c2d"]},
+    "number_in_use": {"template_ids": ["019aa2c4-7c1e-7a52-9d5b-0f8d7a4b1c2d"]},
+}
+
+TEMPLATE_EXAMPLES: dict[str, Any] = {
+    "draft": {"summary": "The least: a draft", "value": {"name": "Acme billing"}},
+    "agent": {
+        "summary": "An agent in one step",
+        "value": {
+            "name": "Acme billing",
+            "status": "active",
+            "description": "Answers questions about invoices.",
+            "prompt": "You are the billing agent of Acme. Help the caller with their invoice.",
+            "greeting": {"text": "Billing, how can I help?"},
+        },
+    },
+    "orchestrator": {
+        "summary": "An orchestrator that answers a number",
+        "value": {
+            "name": "Acme front desk",
+            "kind": "orchestrator",
+            "number_id": "019aa2c4-7c1e-7a52-9d5b-0f8d7a4b1c2d",
+            "prompt": "You answer Acme's telephone. Find out what the caller wants and route them.",
+            "greeting": {"text": "Hello, this is Acme. How can I help you?"},
+            "routes": [
+                {
+                    "name": "billing",
+                    "template_id": "019aa2c4-9b30-7c0e-8d6c-52b1f0e6a9d4",
+                    "when": "The caller asks about an invoice, a payment or a refund.",
+                }
+            ],
+        },
+    },
+}
+
+
+def refuses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problem documents that an operation may answer with, by status, each with its examples."""
+    # 405 and 500 need no word at every operation; 503 is the database being away, which any of them can meet.
+    return {status: _refusal(status) for status in (*statuses, 503)}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    codes = [code for code, kind in KINDS.items() if kind.status == status]
+    return {
+        "description": "; ".join(KINDS[code].title for code in codes),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": _REF.format(model="Problem")},
+                "examples": {code: {"value": _example(code)} for code in codes},
+            }
+        },
+    }
+
+
+def _example(code: str) -> dict[str, Any]:
+    detail = _DETAILS.get(code, KINDS[code].title + ".")
+    errors = [_ERRORS[code]] if code in _ERRORS else []
+    return ApiProblem(code, detail, errors=errors, more=_MORE.get(code, {})).document()
+
+
+def describe(app: FastAPI) -> None:
+    """Complete the app's OpenAPI document with the schemas that no route mentions by a model."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+                separate_input_output_schemas=False,
+            )
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for name, model in (("Problem", ProblemDocument), ("TemplateContent", TemplateContent)):
+                schema = model.model_json_schema(ref_template=_REF)
+                for inner, definition in schema.pop("$defs", {}).items():
+                    schemas.setdefault(inner, definition)
+                schemas[name] = schema
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending OpenAPI

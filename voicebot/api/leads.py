@@ -1,0 +1,170 @@
+"""/leads: whom we speak with, and what for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from db import audit, leads, numbers, templates
+from db.audit import Change
+from db.calls import Direction
+from db.errors import NotFound
+from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
+from templates.problem import Problem
+from templates.values import InvalidValues, resolve
+from voicebot.api.access import Dialler, Reader
+from voicebot.api.calls import Route
+from voicebot.api.documentation import refuses
+from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.numbers import E164
+from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.wiring import Wired, Wiring
+from voicebot.authoring import content_of
+
+router = APIRouter(prefix="/leads", tags=["leads"])
+
+
+class LeadBody(BaseModel):
+    """A person to call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phone: E164
+    number_id: Annotated[UUID, Field(description="The account's number to call from.")]
+    template_id: Annotated[UUID, Field(description="The active template that begins the conversation.")]
+    payload: Annotated[
+        dict[str, Any],
+        Field(
+            description="Values for the template's variables of source `payload`.", examples=[{"name": "Ada"}]
+        ),
+    ] = Field(default_factory=dict)
+
+
+class Lead(BaseModel):
+    """A lead, with its calls and the routes they took."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    direction: Direction
+    phone: str | None
+    number_id: UUID
+    initial_template_id: UUID
+    template_id: UUID
+    payload: dict[str, Any]
+    variables: dict[str, Any]
+    status: LeadStatus
+    outcome: str | None
+    routes: list[Route]
+    call_ids: list[UUID]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class LeadQuery(PageQuery):
+    """Which leads to list."""
+
+    status: LeadStatus | None = None
+    direction: Direction | None = None
+    phone: Annotated[str | None, Field(max_length=20)] = None
+    number_id: UUID | None = None
+    template_id: UUID | None = None
+
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="The same key with the same body gives the lead that was made first.",
+    ),
+]
+
+
+@router.get("", responses=refuses(401, 403, 422))
+async def list_leads(wired: Wired, reader: Reader, query: Annotated[LeadQuery, Query()]) -> PageOf[Lead]:
+    """The account's leads, newest first."""
+    where = LeadFilter(
+        status=query.status,
+        direction=query.direction,
+        phone=query.phone,
+        number_id=query.number_id,
+        template_id=query.template_id,
+    )
+    found = await leads.list_leads(
+        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+    )
+    return PageOf[Lead](
+        items=[Lead.model_validate(each) for each in found.items], next_cursor=found.next_cursor
+    )
+
+
+@router.post("", status_code=201, responses=refuses(400, 401, 403, 413, 422))
+async def create_lead(
+    wired: Wired, dialler: Dialler, body: LeadBody, response: Response, idempotency_key: Key = None
+) -> Lead:
+    """Record a person to call. The payload must fit the template's variables."""
+    draft = LeadDraft(
+        direction="outbound",
+        phone=body.phone,
+        number_id=body.number_id,
+        template_id=body.template_id,
+        payload=body.payload,
+        variables=await _values(wired, dialler.account_id, body),
+    )
+    async with wired.database.transaction() as transaction:
+        made = await leads.create(transaction, dialler.account_id, draft, idempotency_key=idempotency_key)
+        if made.created:
+            change = Change(key_id=dialler.key_id, action="create", resource="lead", resource_id=made.lead.id)
+            await audit.record(transaction, dialler.account_id, change)
+    response.headers["Location"] = f"/api/v1/leads/{made.lead.id}"
+    if not made.created:
+        response.headers["Idempotency-Replayed"] = "true"
+    return _answer(made.lead)
+
+
+@router.get("/{lead_id}", responses=refuses(401, 403, 404))
+async def get_lead(wired: Wired, reader: Reader, lead_id: UUID) -> Lead:
+    """One lead."""
+    return _answer(await leads.get(wired.database, reader.account_id, lead_id))
+
+
+def _answer(record: LeadRecord) -> Lead:
+    return Lead.model_validate(record)
+
+
+async def _values(wired: Wiring, account_id: UUID, body: LeadBody) -> dict[str, Any]:
+    """The payload as values of the template's variables; 422 where something does not fit or is not there."""
+    try:
+        await numbers.get(wired.database, account_id, body.number_id)
+    except NotFound:
+        raise _unusable("number_id", "number_missing", "The account has no such number.") from None
+    try:
+        template = await templates.get(wired.database, account_id, body.template_id)
+    except NotFound:
+        raise _unusable("template_id", "template_missing", "The account has no such template.") from None
+    if template.status != "active":
+        raise _unusable("template_id", "template_inactive", "The template is a draft: activate it first.")
+    try:
+        return resolve(content_of(template.content).variables, body.payload, source="payload")
+    except InvalidValues as error:
+        raise ApiProblem(
+            "invalid_payload",
+            "The payload does not fit the template's variables.",
+            errors=[_in_payload(problem) for problem in error.problems],
+        ) from None
+
+
+def _unusable(field: str, code: str, message: str) -> ApiProblem:
+    remedy = "Use an id of this account that can take calls."
+    fault = FieldError(pointer=f"/{field}", code=code, message=message, remedy=remedy)
+    return ApiProblem("invalid_request", message, errors=[fault])
+
+
+def _in_payload(problem: Problem) -> FieldError:
+    return FieldError(**{**problem.to_json(), "pointer": f"/payload{problem.pointer}"})

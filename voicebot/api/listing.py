@@ -1,0 +1,38 @@
+"""Lists: pages with a cursor, the same way for every resource."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from db.rows import MAX_LIMIT
+
+ItemT = TypeVar("ItemT")
+
+DEFAULT_LIMIT = 50
+
+
+class PageQuery(BaseModel):
+    """What every list takes; a list's own filters are added in a subclass. Unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most items to answer with.")] = (
+        DEFAULT_LIMIT
+    )
+    cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before.")] = (
+        None
+    )
+
+
+class PageOf(BaseModel, Generic[ItemT]):
+    """One page, newest first."""
+
+    items: list[ItemT]
+    next_cursor: str | None = Field(description="Ask for the next page with it; null on the last page.")
+
+
+def answer(items: list[Any], next_cursor: str | None) -> dict[str, Any]:
+    """A page as JSON values."""
+    return {"items": items, "next_cursor": next_cursor}

@@ -1,0 +1,179 @@
+"""/numbers: which telephone numbers are the account's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from fastapi import APIRouter, Body, Query, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from db import audit, numbers
+from db.audit import Change
+from db.calls import Carrier
+from db.numbers import NumberDraft, NumberFilter, NumberRecord
+from voicebot.api.access import Admin, Caller, Reader
+from voicebot.api.documentation import refuses
+from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
+from voicebot.api.merging import merged
+from voicebot.api.preconditions import IfMatch, etag
+from voicebot.api.problems import ApiProblem
+from voicebot.api.validation import invalid_body
+from voicebot.api.wiring import Wired
+
+router = APIRouter(prefix="/numbers", tags=["numbers"])
+
+E164_PATTERN = r"^\+[1-9][0-9]{1,14}$"
+E164 = Annotated[str, Field(pattern=E164_PATTERN, description="E.164.", examples=["+14155550100"])]
+
+_ZONES = available_timezones()
+
+
+def _known_zone(name: str) -> str:
+    if name not in _ZONES:
+        raise ValueError("not a time zone of the IANA database, such as Europe/Berlin")
+    return name
+
+
+class NumberBody(BaseModel):
+    """A number, as its account writes it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    e164: E164
+    carrier: Annotated[Carrier, Field(description="Who brings its calls.")] = "twilio"
+    label: Annotated[str, Field(max_length=200, description="For people.")] = ""
+    time_zone: Annotated[
+        str,
+        AfterValidator(_known_zone),
+        Field(description="IANA name.", examples=["Europe/Berlin"]),
+    ] = "UTC"
+    fallback_number: Annotated[E164 | None, Field(description="Where calls go that nothing can answer.")] = (
+        None
+    )
+    active: Annotated[bool, Field(strict=True, description="Whether its calls are taken.")] = True
+
+    def draft(self) -> NumberDraft:
+        """What is to be saved."""
+        return NumberDraft(**self.model_dump())
+
+
+class Number(NumberBody):
+    """A number, as the API answers it."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    id: UUID
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class NumberQuery(PageQuery):
+    """Which numbers to list."""
+
+    carrier: Carrier | None = None
+    e164: Annotated[str | None, Field(max_length=20)] = None
+    active: bool | None = None
+
+
+Patch = Annotated[
+    Any,
+    Body(media_type=MERGE_PATCH, examples=[{"label": "Main line"}]),
+    WithJsonSchema({"type": "object", "additionalProperties": True}),
+]
+
+
+@router.get("", responses=refuses(401, 403, 422))
+async def list_numbers(
+    wired: Wired, reader: Reader, query: Annotated[NumberQuery, Query()]
+) -> PageOf[Number]:
+    """The account's numbers, newest first."""
+    where = NumberFilter(carrier=query.carrier, e164=query.e164, active=query.active)
+    found = await numbers.list_numbers(
+        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+    )
+    return PageOf[Number](
+        items=[Number.model_validate(each) for each in found.items], next_cursor=found.next_cursor
+    )
+
+
+@router.post("", status_code=201, responses=refuses(400, 401, 403, 409, 413, 422))
+async def create_number(wired: Wired, admin: Admin, body: NumberBody, response: Response) -> Number:
+    """Add a number that the carrier brings to this server."""
+    async with wired.database.transaction() as transaction:
+        saved = await numbers.create(transaction, admin.account_id, body.draft())
+        await audit.record(transaction, admin.account_id, _change(admin, "create", saved, None))
+    response.headers["Location"] = f"/api/v1/numbers/{saved.id}"
+    return _answer(saved, response)
+
+
+@router.get("/{number_id}", responses=refuses(401, 403, 404))
+async def get_number(wired: Wired, reader: Reader, number_id: UUID, response: Response) -> Number:
+    """One number."""
+    return _answer(await numbers.get(wired.database, reader.account_id, number_id), response)
+
+
+@router.patch("/{number_id}", responses=refuses(400, 401, 403, 404, 409, 412, 413, 422, 428))
+async def patch_number(
+    wired: Wired, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
+) -> Number:
+    """Change parts of a number (RFC 7396)."""
+    before = await numbers.get(wired.database, admin.account_id, number_id)
+    if_match.expect(before.revision)
+    known = Number.model_validate(before).model_dump(mode="json", include=set(NumberBody.model_fields))
+    draft = _read(merged(known, _own_part(patch)))
+    async with wired.database.transaction() as transaction:
+        saved = await numbers.update(
+            transaction, admin.account_id, number_id, draft, expected_revision=before.revision
+        )
+        await audit.record(transaction, admin.account_id, _change(admin, "update", saved, before))
+    return _answer(saved, response)
+
+
+@router.delete("/{number_id}", status_code=204, responses=refuses(401, 403, 404, 409, 412, 428))
+async def delete_number(wired: Wired, admin: Admin, number_id: UUID, if_match: IfMatch) -> Response:
+    """Give a number up; templates must have been detached from it."""
+    before = await numbers.get(wired.database, admin.account_id, number_id)
+    if_match.expect(before.revision)
+    async with wired.database.transaction() as transaction:
+        await numbers.delete(transaction, admin.account_id, number_id, expected_revision=before.revision)
+        await audit.record(transaction, admin.account_id, _change(admin, "delete", None, before))
+    return Response(status_code=204)
+
+
+def _read(document: Any) -> NumberDraft:
+    try:
+        return NumberBody.model_validate(document).draft()
+    except ValidationError as error:
+        raise invalid_body(error) from None
+
+
+def _own_part(patch: Any) -> Any:
+    """A patch without what only the server says, which a client may send back as it was."""
+    if not isinstance(patch, dict):
+        raise ApiProblem("invalid_request", "A merge patch of a number is an object.")
+    own_to_server = Number.model_fields.keys() - NumberBody.model_fields.keys()
+    return {name: value for name, value in patch.items() if name not in own_to_server}
+
+
+def _answer(record: NumberRecord, response: Response) -> Number:
+    response.headers["ETag"] = etag(record.revision)
+    return Number.model_validate(record)
+
+
+def _change(admin: Caller, action: str, saved: NumberRecord | None, before: NumberRecord | None) -> Change:
+    subject = saved or before
+    assert subject is not None  # noqa: S101 - one of the two is what happened
+    return Change(
+        key_id=admin.key_id,
+        action=action,
+        resource="number",
+        resource_id=subject.id,
+        revision_before=before.revision if before else None,
+        revision_after=saved.revision if saved else None,
+        data={"e164": subject.e164},
+    )

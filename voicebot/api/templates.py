@@ -1,0 +1,181 @@
+"""/templates: what authors write."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, WithJsonSchema
+
+from db import templates
+from db.templates import Kind, Status, TemplateFilter, TemplateRecord
+from templates.model import Template, TemplateContent, TemplateProblem
+from voicebot.api.access import Author, Reader
+from voicebot.api.documentation import TEMPLATE_EXAMPLES, refuses
+from voicebot.api.listing import PageOf, PageQuery, answer
+from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
+from voicebot.api.merging import merged
+from voicebot.api.preconditions import IfMatch, MaybeIfMatch, etag
+from voicebot.api.wiring import Wired, Wiring
+from voicebot.authoring import shown
+
+router = APIRouter(prefix="/templates", tags=["templates"])
+
+# The check itself reads the document: it finds all faults, where a model would tell of those of shape alone.
+_SCHEMA = WithJsonSchema({"$ref": "#/components/schemas/TemplateContent"})
+Document = Annotated[Any, Body(openapi_examples=TEMPLATE_EXAMPLES), _SCHEMA]
+Patch = Annotated[
+    Any,
+    Body(media_type=MERGE_PATCH, examples=[{"description": "Answers questions about invoices."}]),
+    WithJsonSchema({"type": "object", "additionalProperties": True}),
+]
+
+
+class TemplateQuery(PageQuery):
+    """Which templates to list."""
+
+    kind: Kind | None = None
+    status: Status | None = None
+    number_id: UUID | None = None
+    name: Annotated[str | None, Field(max_length=200, description="Part of the name, in any case.")] = None
+
+
+class CheckReport(BaseModel):
+    """What the check found: errors refuse activation, warnings do not."""
+
+    ok: bool
+    errors: list[TemplateProblem]
+    warnings: list[TemplateProblem]
+
+
+@router.get("", response_model=PageOf[Template], responses=refuses(401, 403, 422))
+async def list_templates(wired: Wired, reader: Reader, query: Annotated[TemplateQuery, Query()]) -> Response:
+    """The account's templates, newest first."""
+    where = TemplateFilter(
+        kind=query.kind, status=query.status, number_id=query.number_id, name_contains=query.name or ""
+    )
+    found = await templates.list_templates(
+        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+    )
+    return JSONResponse(answer([shown(record) for record in found.items], found.next_cursor))
+
+
+@router.post("", status_code=201, response_model=Template, responses=refuses(400, 401, 403, 409, 413, 422))
+async def create_template(
+    wired: Wired, author: Author, document: Document, background: BackgroundTasks
+) -> Response:
+    """Save a new template. A draft may have any fault but one of shape, and its `problems` are answered."""
+    saved = await wired.authoring.create(author.editor, document)
+    _prepare(wired, saved, background)
+    return _answer(saved, 201)
+
+
+@router.post("/check", response_model=CheckReport, responses=refuses(400, 401, 403, 413))
+async def check_template(wired: Wired, reader: Reader, document: Document) -> Response:
+    """What is wrong with a template, all at once; nothing is saved."""
+    report = await wired.authoring.check(reader.account_id, document)
+    return JSONResponse(report.to_json())
+
+
+@router.get("/schema", response_model=dict[str, Any], responses=refuses(401, 403))
+async def template_schema(_: Reader) -> Response:
+    """The JSON Schema of a template, for an editor's completion."""
+    return JSONResponse(_schema(), media_type="application/schema+json")
+
+
+@router.get("/{template_id}", response_model=Template, responses=refuses(401, 403, 404))
+async def get_template(wired: Wired, reader: Reader, template_id: UUID) -> Response:
+    """One template."""
+    return _answer(await templates.get(wired.database, reader.account_id, template_id))
+
+
+@router.put(
+    "/{template_id}", response_model=Template, responses=refuses(400, 401, 403, 404, 409, 412, 413, 422, 428)
+)
+async def replace_template(
+    wired: Wired,
+    author: Author,
+    template_id: UUID,
+    if_match: IfMatch,
+    document: Document,
+    background: BackgroundTasks,
+) -> Response:
+    """Replace a template by another document. Secrets that are `***` stay as they are."""
+    before = await templates.get(wired.database, author.account_id, template_id)
+    if_match.expect(before.revision)
+    saved = await wired.authoring.replace(author.editor, before, document)
+    _prepare(wired, saved, background)
+    return _answer(saved)
+
+
+@router.patch(
+    "/{template_id}", response_model=Template, responses=refuses(400, 401, 403, 404, 409, 412, 413, 422, 428)
+)
+async def patch_template(
+    wired: Wired,
+    author: Author,
+    template_id: UUID,
+    if_match: IfMatch,
+    patch: Patch,
+    background: BackgroundTasks,
+) -> Response:
+    """Change parts of a template (RFC 7396): what is given replaces, null removes, lists go as a whole."""
+    before = await templates.get(wired.database, author.account_id, template_id)
+    if_match.expect(before.revision)
+    saved = await wired.authoring.replace(author.editor, before, merged(shown(before), patch))
+    _prepare(wired, saved, background)
+    return _answer(saved)
+
+
+@router.delete("/{template_id}", status_code=204, responses=refuses(401, 403, 404, 409, 412, 428))
+async def delete_template(wired: Wired, author: Author, template_id: UUID, if_match: IfMatch) -> Response:
+    """Take a template out of use; calls in progress go on with it."""
+    before = await templates.get(wired.database, author.account_id, template_id)
+    if_match.expect(before.revision)
+    await wired.authoring.delete(author.editor, before)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{template_id}/activate", response_model=Template, responses=refuses(401, 403, 404, 409, 412, 422)
+)
+async def activate_template(
+    wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch, background: BackgroundTasks
+) -> Response:
+    """Have a template take calls; it must pass the check. One that is active stays as it is."""
+    saved = await wired.authoring.set_status(author.editor, template_id, "active", if_match.expect)
+    _prepare(wired, saved, background)
+    return _answer(saved)
+
+
+@router.post("/{template_id}/deactivate", response_model=Template, responses=refuses(401, 403, 404, 409, 412))
+async def deactivate_template(
+    wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch
+) -> Response:
+    """Take a template out of service, as a draft; refused while active templates route to it."""
+    saved = await wired.authoring.set_status(author.editor, template_id, "draft", if_match.expect)
+    return _answer(saved)
+
+
+def _answer(record: TemplateRecord, status: int = 200) -> Response:
+    headers = {"ETag": etag(record.revision)}
+    if status == 201:
+        headers["Location"] = f"/api/v1/templates/{record.id}"
+    return JSONResponse(shown(record), status, headers=headers)
+
+
+def _prepare(wired: Wiring, saved: TemplateRecord, background: BackgroundTasks) -> None:
+    """After the answer, have the greeting of what is now active ready before somebody calls."""
+    if saved.status == "active":
+        background.add_task(wired.reception.prepare_greetings, saved.account_id, saved.id)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **TemplateContent.model_json_schema(),
+    }

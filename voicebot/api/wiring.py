@@ -1,0 +1,83 @@
+"""What the composition root hands to the routers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol
+from uuid import UUID
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from db.calls import CallRecord
+from db.pool import Database
+from telephony.carrier import Carrier, MediaStream
+from voicebot.authoring import Authoring
+from voicebot.clock import Clock
+from voicebot.config import Settings
+from voicebot.errands import Errands
+from voicebot.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long those who know better than a carrier's status how a call ended are given to say so, in s."""
+
+    own_s: float = 2.0
+    """The media socket of a call in this process: it tells of a hang-up first, and by whom."""
+    others_s: float = 15.0
+    """Another process that may hold the call and be about to write how it ended."""
+
+
+class LiveCalls(Protocol):
+    """What the routers know of the calls this process holds; `voicebot.call.reception.Reception` is it."""
+
+    async def answer(self, media: MediaStream, call: CallRecord) -> None:
+        """Run one call to its end."""
+        ...
+
+    async def end(
+        self, call_id: UUID, *, ended_by: Literal["caller", "operator", "carrier", "system"], reason: str
+    ) -> bool:
+        """End a call; False if it is not a live call of this process."""
+        ...
+
+    @property
+    def live(self) -> int:
+        """How many calls this process holds."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for calls, then end those that last longer."""
+        ...
+
+    async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
+        """Synthesise an active template's greetings ahead of time."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Wiring:
+    """The parts of one running server."""
+
+    settings: Settings
+    database: Database
+    carriers: Mapping[str, Carrier]
+    reception: LiveCalls
+    authoring: Authoring
+    clock: Clock
+    metrics: Metrics
+    errands: Errands
+    patience: Patience = field(default_factory=Patience)
+    draining: bool = False
+    """Set when the server is told to stop: it finishes its calls and takes no new ones."""
+
+
+def wiring(connection: HTTPConnection) -> Wiring:
+    """The parts of the server that this request came to."""
+    parts: Wiring = connection.app.state.wiring
+    return parts
+
+
+Wired = Annotated[Wiring, Depends(wiring)]

@@ -1,0 +1,133 @@
+"""The composition root: the only place that builds things and hands them to each other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from db.embedded import EmbeddedServer
+from db.migrate import migrate
+from db.pool import Database
+from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
+from voicebot.api import calls, failures, leads, media, numbers, operations, templates, webhooks
+from voicebot.api.body_limit import BodyLimit
+from voicebot.api.documentation import describe
+from voicebot.api.wiring import Patience, Wiring
+from voicebot.authoring import PRECHECKS, Authoring, Precheck
+from voicebot.call.reception import Reception
+from voicebot.clock import SystemClock
+from voicebot.config import Settings
+from voicebot.errands import Errands
+from voicebot.metrics import Metrics
+from voicebot.vault import Vault
+
+API_PREFIX = "/api/v1"
+MAX_CONNECTIONS = 20
+"""To the database, per process: with three replicas still below PostgreSQL's usual 100."""
+
+_LAST_WORDS_S = 5.0
+
+
+def create_app(
+    settings: Settings, *, prechecks: Sequence[Precheck] = PRECHECKS, patience: Patience | None = None
+) -> FastAPI:
+    """The server as an ASGI application; it opens what it needs when it is started.
+
+    Args:
+        settings: everything the environment decides.
+        prechecks: friendly looks before a template is saved; the database decides without them as well.
+        patience: how long to wait for better knowledge of how a call ended.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(settings, prechecks, patience or Patience()) as wiring:
+            app.state.wiring = wiring
+            yield
+
+    app = FastAPI(
+        title="voicebot",
+        version=version("voicebot"),
+        summary="Voice agents for phone calls that are routed mid-call between authored agents.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.add_middleware(BodyLimit)
+    failures.install(app)
+    resources = APIRouter(prefix=API_PREFIX)
+    for resource in (templates, numbers, leads, calls):
+        resources.include_router(resource.router)
+    for router in (resources, operations.router, webhooks.router, media.router):
+        app.include_router(router)
+    describe(app)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, prechecks: Sequence[Precheck], patience: Patience
+) -> AsyncIterator[Wiring]:
+    """All parts of a server, opened in their order and closed in the opposite one."""
+    async with contextlib.AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        carriers = carriers_of(settings)
+        for carrier in carriers.values():
+            stack.push_async_callback(carrier.aclose)
+        clock = SystemClock()
+        reception = Reception(database, settings, carriers, clock)
+        errands = Errands()
+        stack.push_async_callback(errands.finish, _LAST_WORDS_S)
+        stack.push_async_callback(reception.drain, _LAST_WORDS_S)
+        metrics = Metrics()
+        metrics.watch_live(lambda: reception.live)
+        yield Wiring(
+            settings=settings,
+            database=database,
+            carriers=carriers,
+            reception=reception,
+            authoring=Authoring(
+                database,
+                Vault(settings.fernet_key()),
+                http_allow=settings.http_allow,
+                prechecks=prechecks,
+            ),
+            clock=clock,
+            metrics=metrics,
+            errands=errands,
+            patience=patience,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database with its schema up to date: the embedded server where `DATABASE_URL` names no other.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached; try again.
+        DatabaseError: it refuses us, or its schema cannot be brought up to date.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        dsn = settings.database_url
+        if dsn is None:
+            dsn = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
+        await migrate(dsn)
+        database = await Database.connect(dsn, max_size=MAX_CONNECTIONS)
+        stack.push_async_callback(database.close)
+        yield database
+
+
+def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:
+    """The carriers whose credentials are set; the webhooks of others do not exist."""
+    carriers: dict[str, TwilioCarrier] = {}
+    if settings.twilio_account_sid and settings.twilio_auth_token:
+        account = TwilioAccount(
+            account_sid=settings.twilio_account_sid,
+            auth_token=settings.twilio_auth_token.get_secret_value(),
+            public_url=settings.public_url,
+            api_url=settings.twilio_api_url,
+        )
+        carriers[TwilioCarrier.name] = TwilioCarrier(account)
+    return carriers

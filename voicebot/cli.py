@@ -1,0 +1,139 @@
+"""The commands that people type. Each opens what it needs, does one thing, and says what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import typer
+from pydantic import ValidationError
+
+from db import accounts as account_rows
+from db import audit
+from db import keys as key_rows
+from db.audit import Change
+from db.errors import DatabaseError
+from db.pool import Database
+from voicebot import logs, serving
+from voicebot.app import create_app, open_database
+from voicebot.config import Settings
+
+ResultT = TypeVar("ResultT")
+
+app = typer.Typer(
+    name="voicebot",
+    help="Voice agents for phone calls that are routed mid-call between authored agents.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+accounts = typer.Typer(help="Accounts: everything belongs to one.", no_args_is_help=True)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(accounts, name="accounts")
+app.add_typer(keys, name="keys")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in one line of JSON.")]
+
+
+class RoleName(StrEnum):
+    """What a key allows."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    AUTHOR = "author"
+    OPERATOR = "operator"
+    VIEWER = "viewer"
+
+
+@app.command()
+def serve() -> None:
+    """Take calls until told to stop."""
+    settings = _settings()
+    serving.run(create_app(settings), settings)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's schema up to date (`serve` does so by itself)."""
+
+    async def nothing_more(_: Database) -> None:
+        return None
+
+    _with_database(nothing_more)
+    typer.echo("The schema is up to date.")
+
+
+@accounts.command("create")
+def create_account(
+    name: Annotated[str, typer.Option(help="For people; need not be unique.")], as_json: AsJson = False
+) -> None:
+    """Make an account."""
+
+    async def work(database: Database) -> UUID:
+        return (await account_rows.create(database, name)).id
+
+    account_id = _with_database(work)
+    _say({"account_id": str(account_id)}, as_json, f"Made account {account_id}.")
+
+
+@keys.command("create")
+def create_key(
+    account: Annotated[UUID, typer.Option(help="The account's id.")],
+    role: Annotated[RoleName, typer.Option(help="What the key allows.")],
+    label: Annotated[str, typer.Option(help="For people.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key. It is shown once."""
+
+    async def work(database: Database) -> key_rows.CreatedKey:
+        async with database.transaction() as transaction:
+            made = await key_rows.create(transaction, account, role.value, label=label)
+            data = {"role": role.value}
+            change = Change(
+                key_id=None, action="create", resource="key", resource_id=made.record.id, data=data
+            )
+            await audit.record(transaction, account, change)
+        return made
+
+    made = _with_database(work)
+    _say({"key_id": str(made.record.id), "key": made.key}, as_json, f"Made key {made.record.id}: {made.key}")
+
+
+def _settings() -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False):
+            typer.echo(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", err=True)
+        raise typer.Exit(2) from None
+    logs.configure(settings.log_level)
+    return settings
+
+
+def _with_database(work: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
+    settings = _settings()
+
+    async def opened() -> ResultT:
+        async with open_database(settings) as database:
+            return await work(database)
+
+    with _plainly():
+        return asyncio.run(opened())
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """What the database refuses is said in a line, without a traceback."""
+    try:
+        yield
+    except DatabaseError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def _say(facts: Mapping[str, str], as_json: bool, words: str) -> None:
+    typer.echo(json.dumps(facts, separators=(",", ":")) if as_json else words)

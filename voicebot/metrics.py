@@ -1,0 +1,80 @@
+"""Figures for Prometheus. One registry a server, so that two in one process do not add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format, https://prometheus.io/docs/instrumenting/exposition_formats/."""
+
+_WEBHOOK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+END_REASONS = frozenset(
+    [
+        "hangup",
+        "idle",
+        "max_duration",
+        "operator",
+        "shutdown",
+        "cannot_begin",
+        "internal_error",
+        "pipeline_ended",
+        "stream_lost",
+        "ended_by_operator",
+        "busy",
+        "no_answer",
+        "canceled",
+        "failed",
+    ]
+)
+"""Reasons that the program itself gives; any other would make a series of its own for ever."""
+
+
+class Metrics:
+    """Everything this process counts."""
+
+    def __init__(self) -> None:
+        """Begin at nought."""
+        self.registry = CollectorRegistry()
+        self._live = Gauge("voicebot_calls_live", "Calls this process holds.", registry=self.registry)
+        self._ended = Counter(
+            "voicebot_calls_ended_total",
+            "Calls this process has held that are over.",
+            ["ended_by", "end_reason"],
+            registry=self.registry,
+        )
+        self.media_refused = Counter(
+            "voicebot_media_refused_total",
+            "Media sockets that were closed before a call.",
+            ["carrier"],
+            registry=self.registry,
+        )
+        self.stream_errors = Counter(
+            "voicebot_stream_errors_total",
+            "Media streams that the carrier reported as failed.",
+            ["carrier"],
+            registry=self.registry,
+        )
+        self.webhook_seconds = Histogram(
+            "voicebot_webhook_seconds",
+            "Time to answer a carrier's webhook.",
+            ["carrier", "webhook", "status"],
+            buckets=_WEBHOOK_BUCKETS,
+            registry=self.registry,
+        )
+
+    def watch_live(self, live: Callable[[], int]) -> None:
+        """Ask ``live`` for the number of calls whenever figures are read."""
+        self._live.set_function(live)
+
+    def count_end(self, ended_by: str | None, end_reason: str | None) -> None:
+        """A call of this process is over. A reason that a model gave in its own words counts as ``other``."""
+        reason = end_reason if end_reason in END_REASONS else "other"
+        self._ended.labels(ended_by or "unknown", reason).inc()
+
+    def text(self) -> bytes:
+        """All figures in Prometheus' text format."""
+        return generate_latest(self.registry)

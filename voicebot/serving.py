@@ -1,0 +1,99 @@
+"""The server process: uvicorn, told how telephone calls want to be served, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from typing import TextIO
+
+import uvicorn
+from fastapi import FastAPI
+from loguru import logger
+
+from voicebot.api.wiring import Wiring
+from voicebot.config import Settings
+
+WS_MAX_BYTES = 256 * 1024
+"""Above the 64 KiB that a carrier's message may have, which the media socket itself answers with 1009."""
+
+_LOOK_S = 0.1
+
+
+class CallServer(uvicorn.Server):
+    """A server that says when it takes calls, and lets them end before it goes."""
+
+    def __init__(self, app: FastAPI, settings: Settings, out: TextIO = sys.stdout) -> None:
+        """Serve ``app``; the ready line goes to ``out``."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                loop="uvloop" if sys.platform != "win32" else "auto",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                ws_max_size=WS_MAX_BYTES,
+                # A carrier's socket is never idle, and one that is slow to pong has a caller on the line.
+                ws_ping_interval=None,
+                ws_per_message_deflate=False,
+                # Who may say X-Forwarded-Proto: a proxy on this machine, or those in FORWARDED_ALLOW_IPS.
+                proxy_headers=True,
+                server_header=False,
+                timeout_graceful_shutdown=10,
+            )
+        )
+        self._app = app
+        self._settings = settings
+        self._out = out
+
+    @property
+    def url(self) -> str:
+        """Where the server is, once it is started."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
+            host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so in one JSON line."""
+        await super().startup(sockets)
+        if self.started:
+            print(
+                json.dumps({"event": "ready", "url": self.url}, separators=(",", ":")),
+                file=self._out,
+                flush=True,
+            )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new calls, let those under way end, then stop. A second interrupt cuts them off.
+
+        Webhooks are answered meanwhile: calls of other processes come through here too.
+        """
+        wiring: Wiring = self._app.state.wiring
+        wiring.draining = True
+        if wiring.reception.live:
+            logger.info("waiting for {} calls", wiring.reception.live)
+        await self._drain(wiring)
+        await super().shutdown(sockets)
+
+    async def _drain(self, wiring: Wiring) -> None:
+        draining = asyncio.create_task(wiring.reception.drain(self._settings.drain_timeout_ms / 1000))
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=_LOOK_S)
+        if not draining.done():
+            draining.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await draining
+
+
+def run(app: FastAPI, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    # uvicorn raises the signal again when it is done; we are done as well then, and without a fault.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    CallServer(app, settings).run()
