@@ -29,6 +29,7 @@ SUPERUSER = "postgres"
 _MAJOR = 18
 _SYSTEM_USER = "pgserver"
 _START_SECONDS = 60
+_ORPHAN_SECONDS = 10
 _SOCKET_NAME = ".s.PGSQL.5432"
 # sun_path holds 104 bytes on macOS and 108 on Linux, with the closing zero.
 _SOCKET_PATH_BYTES = 103
@@ -130,15 +131,15 @@ class Cluster:
         for name, value in self._settings.items():
             options += ["-c", f"{name}={value}"]
         arguments = ["-D", str(self.path), "-l", str(self._log), "-w", "-t", str(_START_SECONDS)]
-        attempts = 3
-        for attempt in range(1, attempts + 1):
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while True:
             try:
                 self._run("pg_ctl", "start", *arguments, "-o", shlex.join(options))
-            except EmbeddedServerError:
-                # Backends of a server killed a moment ago hold its shared memory until they notice.
-                if attempt == attempts:
+            except EmbeddedServerError as error:
+                # Processes of a server killed a moment ago hold its memory until they notice.
+                if "shared memory block" not in str(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(1)
+                time.sleep(0.2)
             else:
                 return
 
@@ -165,16 +166,20 @@ class Cluster:
         if not lines:
             return None
         pid = abs(int(lines[0]))
+        socket_dir = lines[4].strip() if len(lines) > 4 else ""
         command = _command_of(pid)
-        if not command:
+        if command is None:
             # PostgreSQL replaces the file itself, after making sure that no orphan uses the directory.
             return None
         if str(self.path) not in command:
-            # The id was given to somebody else since, as happens in restarted containers.
+            # The id was given to somebody else since, as happens in restarted containers, or its process is a
+            # corpse that no init buries. PostgreSQL would take either for a live server. Orphans of a killed
+            # server still stop a start: PostgreSQL finds their shared memory without this file.
             pid_file.unlink(missing_ok=True)
+            (Path(socket_dir or self.path) / f"{_SOCKET_NAME}.lock").unlink(missing_ok=True)
             return None
         ready = len(lines) > 7 and lines[7].strip() == "ready"
-        return Postmaster(pid=pid, socket_dir=lines[4].strip() if len(lines) > 4 else "", ready=ready)
+        return Postmaster(pid=pid, socket_dir=socket_dir, ready=ready)
 
     def _socket_dir(self) -> str:
         """The data directory itself, or a private short one when the path is too long for a socket."""
@@ -237,21 +242,21 @@ def _programs() -> Path:
     )
 
 
-def _command_of(pid: int) -> str:
-    """The command line of a live process; empty when there is none (or only its corpse)."""
+def _command_of(pid: int) -> str | None:
+    """The command line of a process, empty for a dead one not buried yet; None when there is no such id."""
     proc = Path("/proc")
     if (proc / "self").exists():
         try:
             return (proc / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
-            return ""
+            return None
     asked = subprocess.run(  # noqa: S603
         ["ps", "-o", "command=", "-p", str(pid)],  # noqa: S607
         capture_output=True,
         text=True,
         check=False,
     )
-    return asked.stdout.strip()
+    return asked.stdout.strip() if asked.returncode == 0 else None
 
 
 def _server_user() -> pwd.struct_passwd | None:
