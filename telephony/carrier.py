@@ -88,8 +88,9 @@ class Reply:
 class IncomingCall:
     """A call that asks to be answered.
 
-    `from_` and `to` are E.164 where the carrier gave a telephone number, else exactly what it gave (a SIP
-    address, a client name, "anonymous"). `caller_known` is false when the caller's number is withheld.
+    `from_` and `to` are what the carrier gave: E.164 for telephone numbers, else a SIP address, a client's
+    name, "anonymous". `caller_known` is false when the number is withheld, also where digits stand for that
+    word.
     """
 
     carrier_call_id: str
@@ -169,8 +170,7 @@ class TelephonyError(Exception):
 
 
 class BadSignature(TelephonyError):
-    """The webhook is not the carrier's, or was not sent to the URL we believe is ours: answer 403, empty
-    body."""
+    """The webhook is not the carrier's, or came to another URL than ours: answer with `Carrier.forbid`."""
 
 
 class BadWebhook(TelephonyError):
@@ -372,6 +372,10 @@ class Carrier(Protocol):
 
     def answer(self, token: str, urls: AnswerUrls) -> Reply:
         """Connect the call to our media socket, which will be told `token`."""
+        ...
+
+    def forbid(self) -> Reply:
+        """Answer a webhook that failed `verify`."""
         ...
 
     def reject(self) -> Reply:

@@ -66,6 +66,10 @@ class TwilioCarrier:
         """`<Connect><Stream>` with the token, then a `<Redirect>`."""
         return webhooks.answer(token, urls)
 
+    def forbid(self) -> Reply:
+        """403 with an empty body."""
+        return webhooks.forbid()
+
     def reject(self) -> Reply:
         """`<Reject/>`."""
         return webhooks.reject()

@@ -23,7 +23,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.serializers.twilio import TwilioFrameSerializer
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from telephony.carrier import MarkEcho, MediaClosed, MediaGone, MediaRefused, MediaStart
 from telephony.playout import Playout, PlayoutWatch
@@ -175,8 +175,12 @@ class TwilioMedia:
         await self._socket.close()
 
     async def _send(self, text: str) -> None:
-        if self._socket.is_open:
+        if not self._socket.is_open:
+            return
+        try:
             await self._socket.send_text(text)
+        except WebSocketDisconnect:
+            return  # the receiving side notices too, and ends all waits
 
     def _event(self, event: Event) -> None:
         match event:
@@ -219,7 +223,10 @@ async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) ->
     socket = GuardedSocket(websocket)
     closed: list[MediaClosed] = []
     socket.on_closed = closed.append
-    await socket.accept()
+    try:
+        await socket.accept()
+    except OSError as error:
+        raise MediaGone("the carrier left during the handshake") from error
     try:
         async with asyncio.timeout(start_timeout_s):
             start = await _read_start(socket)

@@ -72,6 +72,18 @@ class GuardedSocket(WebSocket):
             self.on_event(event)
             return message, event
 
+    async def send(self, message: Message) -> None:
+        """Send, and know from a failure that nothing more can be sent.
+
+        Raises:
+            WebSocketDisconnect: the other side is gone.
+        """
+        try:
+            await super().send(message)
+        except WebSocketDisconnect:
+            self.application_state = WebSocketState.DISCONNECTED
+            raise
+
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close from our side; harmless if the socket is already closed."""
         if not self.is_open:

@@ -9,7 +9,6 @@ https://www.twilio.com/en-us/changelog/upcoming-changes-to-withheld-caller-ids-b
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
@@ -35,8 +34,6 @@ from telephony.carrier import (
     TransferRequest,
     WebhookRequest,
 )
-
-_E164 = re.compile(r"\+[1-9]\d{1,14}")
 
 _STATUSES: dict[str, tuple[CallProgress, EndReason | None]] = {
     "queued": ("ringing", None),
@@ -191,11 +188,6 @@ def stream_status(request: WebhookRequest) -> StreamStatus:
     )
 
 
-def is_e164(number: str) -> bool:
-    """Whether `number` is a telephone number as `+` and 2 to 15 digits."""
-    return _E164.fullmatch(number) is not None
-
-
 def _is_known(caller: str) -> bool:
     return bool(caller) and caller.upper() not in _WITHHELD
 
@@ -229,6 +221,11 @@ def answer(token: str, urls: AnswerUrls) -> Reply:
     stream.parameter(name="token", value=token)
     response.redirect(urls.resume_url, method="POST")
     return _twiml(response)
+
+
+def forbid() -> Reply:
+    """Whoever cannot sign gets 403 and nothing to learn from."""
+    return Reply(status=403, content_type=_XML, body="")
 
 
 def reject() -> Reply:

@@ -503,6 +503,29 @@ async def test_an_abrupt_loss_of_the_connection_is_noticed_at_once() -> None:
     assert [(closed.by, closed.announced) for closed in app.closed] == [("carrier", False)]
 
 
+async def test_waiting_on_a_connection_that_is_gone_does_not_fail() -> None:
+    """A mark that cannot be sent any more leaves the wait to the clock, without an error."""
+    gone, results = asyncio.Event(), []
+
+    async def answer(websocket: WebSocket) -> None:
+        media = await accept_media(websocket)
+        await gone.wait()
+        for _ in range(2):
+            media.playout.audio_sent(20.0, media.now_ms())
+            results.append(await media.wait_all_heard(3.0))
+
+    async with serving(Starlette(routes=[WebSocketRoute("/media", answer)])) as address:
+        async with connect(f"ws://{address}/media") as ws:
+            await ws.send(START)
+            await ws.ping()
+            await asyncio.sleep(0.05)
+            ws.transport.abort()
+        await asyncio.sleep(0.05)
+        gone.set()
+        await until(lambda: len(results) == 2)
+    assert results == [True, True]
+
+
 async def test_our_own_end_closes_normally_and_is_told_once() -> None:
     """When the pipeline ends the socket closes with 1000, and observers hear that it was us."""
     app = App()

@@ -313,6 +313,12 @@ def test_what_goes_into_twiml_is_escaped() -> None:
     assert (parameter.get("value"), redirect.text) == (token, resume)
 
 
+def test_a_forged_webhook_is_answered_with_403_and_nothing_else() -> None:
+    """The answer to a bad signature has an empty body."""
+    reply = carrier().forbid()
+    assert (reply.status, reply.body) == (403, "")
+
+
 def test_the_other_answers() -> None:
     """Reject, hang up and transfer are one verb each."""
     bodies = [
