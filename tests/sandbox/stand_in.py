@@ -39,6 +39,8 @@ class Peer:
         self.messages: list[dict[str, Any]] = []
         self.marks: list[tuple[str, float]] = []
         self.heard: list[Samples] = []
+        self.arrived: list[float] = []
+        self.nonsense: list[str] = []
         self.close_code: int | None = None
         self.over = asyncio.Event()
         self._news = asyncio.Condition()
@@ -51,11 +53,17 @@ class Peer:
         self.over.set()
 
     async def _take(self, raw: str) -> None:
-        message = json.loads(raw)
+        try:
+            message = json.loads(raw)
+            message["event"]
+        except (ValueError, KeyError):
+            self.nonsense.append(raw)
+            return
         self.messages.append(message)
         if message["event"] == "start":
             self.start, self.stream_sid = message["start"], message["streamSid"]
         elif message["event"] == "media":
+            self.arrived.append(asyncio.get_running_loop().time())
             self.heard.append(decode(base64.b64decode(message["media"]["payload"])))
         elif message["event"] == "mark":
             self.marks.append((message["mark"]["name"], asyncio.get_running_loop().time()))
@@ -152,7 +160,7 @@ def _app(server: StandIn) -> FastAPI:
         with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
             await peer.until(lambda: bool(peer.start), 2.0)
             await server.talk(peer)
-        with suppress(RuntimeError):
+        with suppress(WebSocketDisconnect, RuntimeError):
             await websocket.close()
         await reading
 
@@ -160,19 +168,26 @@ def _app(server: StandIn) -> FastAPI:
 
 
 @asynccontextmanager
-async def stand_in(talk: Talk = silent) -> AsyncIterator[StandIn]:
-    """Run the server on a free port of this machine."""
+async def running_app(app: Any) -> AsyncIterator[str]:
+    """Run an application on a free port of this machine, and yield its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = StandIn(url=f"http://127.0.0.1:{listener.getsockname()[1]}", talk=talk)
-    config = uvicorn.Config(_app(server), log_level="error", ws_max_size=65536, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="error", ws_max_size=65536, timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve(sockets=[listener]))
     while not running.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
         await asyncio.sleep(0.005)
     try:
-        yield server
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         running.should_exit = True
         await task
         listener.close()
+
+
+@asynccontextmanager
+async def stand_in(talk: Talk = silent) -> AsyncIterator[StandIn]:
+    """Run the server."""
+    server = StandIn(talk=talk)
+    async with running_app(_app(server)) as server.url:
+        yield server

@@ -94,6 +94,7 @@ class Call:
         self.settings = settings
         self.webhooks = webhooks
         self.line = Line()
+        self.person = leg.person
         self.stream: MediaStream | None = None
         self.streams: list[MediaStream] = []
         self.status: CallStatus = "queued" if leg.direction == "outbound-api" else "ringing"

@@ -95,7 +95,8 @@ class Carrier:
             call.log("complaint", code=11000, why=f"more than {_MAX_STEPS} documents in one call")
         call.finish(step if isinstance(step, Over) else Over(status="failed", by="carrier"))
         sound.cancel()
-        await asyncio.wait({life}, timeout=_FAREWELL_S)
+        if call.answered_at is not None:
+            await asyncio.wait({life}, timeout=_FAREWELL_S)
         life.cancel()
         await asyncio.gather(sound, life, return_exceptions=True)
         call.no_more_reports()
@@ -108,6 +109,7 @@ class Carrier:
         call.move("ringing")
         await asyncio.sleep(min(phone.after_ms / 1000, ring_s))
         if phone.outcome == "answers" and phone.after_ms <= ring_s * 1000:
+            call.person = phone.person
             call.answer()
             return first
         outcome = "no-answer" if phone.outcome == "answers" else phone.outcome
@@ -174,6 +176,6 @@ async def _sound(call: Call) -> None:
 async def _live(call: Call) -> None:
     """Let the person live from the answer on; one who is done stays silently on the line."""
     await call.answered.wait()
-    if call.leg.person is not None:
+    if call.person is not None:
         with suppress(LineDead):
-            await call.leg.person(call)
+            await call.person(call)

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from voicebot.sandbox.carrier.line import Line
 from voicebot.sandbox.carrier.model import Arrival, CarrierError, Misbehaviour
-from voicebot.sandbox.carrier.timeline import SAMPLE_RATE
+from voicebot.sandbox.carrier.timeline import SAMPLE_RATE, TICK_MS
 from voicebot.sandbox.mulaw import Samples, decode, encode
 
 _MEDIA_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": SAMPLE_RATE, "channels": 1}
@@ -118,9 +118,8 @@ class MediaStream:
 
     async def frame(self, samples: Samples) -> None:
         """Send 20 ms of the person's side, then the marks whose audio has been played."""
-        since_ms = round((self._line.said.cursor - len(samples) - self._opened_at) / 8)
-        self._chunk += 1
-        media = {"track": "inbound", "chunk": str(self._chunk), "timestamp": str(max(0, since_ms))}
+        timestamp_ms, self._chunk = self._chunk * TICK_MS, self._chunk + 1
+        media = {"track": "inbound", "chunk": str(self._chunk), "timestamp": str(timestamp_ms)}
         await self._send("media", {**media, "payload": base64.b64encode(encode(samples)).decode()})
         await self._return_marks(self._line.heard.cursor)
         await self._misbehave((self._line.now() - self._opened_at) / 8)
