@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Strict()]
-"""A JSON integer: neither "5" nor true."""
+from templates.bounds import Bounds, Count, ToolName
 
 
 class BuiltinFunction(BaseModel):
@@ -33,7 +32,7 @@ class HttpFunction(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["http"] = Field(description="`http`: a request to a server of yours.")
-    name: str = Field(
+    name: ToolName = Field(
         description="The name the model calls: 1 to 64 letters, digits, `_` or `-`.", examples=["find_order"]
     )
     description: str = Field(
@@ -87,17 +86,15 @@ class HttpFunction(BaseModel):
             }
         ],
     )
-    timeout_ms: Count = Field(
+    timeout_ms: Annotated[Count, Bounds(100, 30_000)] = Field(
         default=5000,
         description="How long to wait for the whole answer, in ms (100 to 30000).",
-        json_schema_extra={"minimum": 100, "maximum": 30_000},
     )
-    retries: Count = Field(
+    retries: Annotated[Count, Bounds(0, 3)] = Field(
         default=1,
         description=(
             "How often GET and HEAD are tried again within `timeout_ms` (0 to 3). Other methods never are."
         ),
-        json_schema_extra={"minimum": 0, "maximum": 3},
     )
     wait_text: str | None = Field(
         default=None,
@@ -111,10 +108,9 @@ class HttpFunction(BaseModel):
         ),
         examples=[{"order_status": "/order/status"}],
     )
-    max_result_bytes: Count = Field(
+    max_result_bytes: Annotated[Count, Bounds(256, 65_536)] = Field(
         default=8192,
         description="How much of the answer the model is given, in bytes of JSON (256 to 65536).",
-        json_schema_extra={"minimum": 256, "maximum": 65_536},
     )
 
 

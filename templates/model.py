@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from templates.bounds import E164, LANGUAGE, Bounds, Count, ToolName, VariableName
 from templates.flow import Flag, FlowDocument
-from templates.functions import BuiltinFunction, Count, HttpFunction, TemplateFunction, declared_parameters
+from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction, declared_parameters
 
 __all__ = [
     "BuiltinFunction",
@@ -57,7 +58,7 @@ class Part(BaseModel):
 class Variable(Part):
     """A value that prompts insert with `{{ name }}`."""
 
-    name: str = Field(
+    name: VariableName = Field(
         description="Letters, digits and `_`, not beginning with a digit. Write `{{ name }}` to insert it.",
         examples=["customer_name"],
     )
@@ -153,30 +154,27 @@ class Turns(Part):
             "hears whether a sentence is finished (costs most)."
         ),
     )
-    end_silence_ms: Count = Field(
+    end_silence_ms: Annotated[Count, Bounds(100, 5000)] = Field(
         default=600,
         description="Silence after which the caller has finished, in ms (100 to 5000).",
-        json_schema_extra={"minimum": 100, "maximum": 5000},
     )
     barge_in: Flag = Field(default=True, description="Whether the caller may interrupt the agent.")
-    min_words: Count = Field(
+    min_words: Annotated[Count, Bounds(0, 10)] = Field(
         default=0,
         description=(
             "Words the caller must say before it counts as an interruption (0 to 10); 0: any sound of speech."
         ),
-        json_schema_extra={"minimum": 0, "maximum": 10},
     )
 
 
 class Idle(Part):
     """What happens when the caller says nothing."""
 
-    after_ms: Count = Field(
+    after_ms: Annotated[Count, Bounds(2000, 120_000)] = Field(
         default=8000,
         description=(
             "Silence, counted from what the caller last heard, before each prompt, in ms (2000 to 120000)."
         ),
-        json_schema_extra={"minimum": 2000, "maximum": 120_000},
     )
     prompts: tuple[str, ...] = Field(
         default=("Are you still there?", "I can't hear you. Are you still on the line?"),
@@ -196,7 +194,7 @@ class Idle(Part):
 class Route(Part):
     """A way from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
 
-    name: str = Field(
+    name: ToolName = Field(
         description="What the model calls the agent: 1 to 64 letters, digits, `_` or `-`. `back` is taken.",
         examples=["billing"],
     )
@@ -229,10 +227,10 @@ class Route(Part):
 class Destination(Part):
     """A telephone number that `transfer_to_number` may connect the caller to."""
 
-    name: str = Field(
+    name: ToolName = Field(
         description="What the model calls it: 1 to 64 letters, digits, `_` or `-`.", examples=["front_desk"]
     )
-    number: str = Field(
+    number: Annotated[str, E164] = Field(
         default="", description="E.164: `+`, country code, number.", examples=["+14155550123"]
     )
 
@@ -240,15 +238,13 @@ class Destination(Part):
 class Limits(Part):
     """What a call may not exceed."""
 
-    max_hops: Count = Field(
+    max_hops: Annotated[Count, Bounds(0, 50)] = Field(
         default=6,
         description="How often a call may change agent, ways back included (0 to 50).",
-        json_schema_extra={"minimum": 0, "maximum": 50},
     )
-    max_duration_ms: Count = Field(
+    max_duration_ms: Annotated[Count, Bounds(10_000, 14_400_000)] = Field(
         default=3_600_000,
         description="After this the agent says goodbye and the call ends, in ms (10000 to 14400000).",
-        json_schema_extra={"minimum": 10_000, "maximum": 14_400_000},
     )
 
 
@@ -275,7 +271,7 @@ class TemplateContent(Part):
         default=None,
         description="The number whose calls an orchestrator answers. One active orchestrator a number.",
     )
-    language: str = Field(
+    language: Annotated[str, LANGUAGE] = Field(
         default="en-US",
         description="BCP 47 tag of the language spoken.",
         examples=["en-US", "de-DE", "es-MX"],

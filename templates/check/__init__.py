@@ -41,6 +41,7 @@ __all__ = [
     "Surroundings",
     "check",
     "check_document",
+    "check_reading",
     "concerned",
     "read",
     "referrers",
@@ -103,14 +104,25 @@ def check_document(
         and the report, in which all other rules have looked at what could still be read.
     """
     reading = read(document)
-    if reading.content is None:
-        return None, _report(reading.problems)
+    return (reading.content if not reading.problems else None), check_reading(reading, around)
+
+
+def check_reading(reading: Reading, around: Surroundings | None = None) -> Report:
+    """The same in two steps, for whoever must see what was read (``reading.content``) to know the account.
+
+    ::
+
+        reading = read(document)
+        around = await surroundings_of(reading.content)
+        report = check_reading(reading, around)
+    """
     problems = list(reading.problems)
-    for found in _problems(reading.content, around or Surroundings()):
-        problem = reading.relocate(found)
-        if not reading.spoilt(problem.pointer):
-            problems.append(problem)
-    return (reading.content if not reading.problems else None), _report(problems)
+    if reading.content is not None:
+        relocated = (
+            reading.relocate(found) for found in _problems(reading.content, around or Surroundings())
+        )
+        problems += [problem for problem in relocated if not reading.spoilt(problem.pointer)]
+    return _report(problems)
 
 
 def _problems(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from templates.bounds import LANGUAGE, Bounds
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction
-from templates.model import Idle, TemplateContent
+from templates.model import DEFAULT_VOICE_ID, Idle, TemplateContent
 from templates.problem import Problem
-
-_LANGUAGE = re.compile(
-    r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*"
-)
-"""language-script-region-variant of BCP 47 (RFC 5646);
-
-Extensions and private subtags mean nothing to a voice.
-"""
 
 _LONG_PROMPT = 30_000
 
@@ -32,18 +24,13 @@ def check_basics(content: TemplateContent, around: Surroundings) -> Iterator[Pro
         message = "The agent has no description for the orchestrator's model to choose it by."
         yield broken("description_missing", ("description",), message)
     yield from _conversation(content)
-    if not is_language(content.language):
+    if not LANGUAGE.fits(content.language):
         yield broken("language_invalid", ("language",), f"'{content.language}' is not a language tag.")
     elif content.idle == Idle() and primary_language(content.language) != "en":
         message = (
             f"The agent speaks {content.language}, but its words to a silent caller are the English default."
         )
         yield broken("idle_language", ("idle",), message)
-
-
-def is_language(tag: str) -> bool:
-    """Whether a tag names a language: ``de``, ``de-AT``, ``zh-Hant-TW``; not ``german``."""
-    return _LANGUAGE.fullmatch(tag) is not None
 
 
 def primary_language(tag: str) -> str:
@@ -88,7 +75,7 @@ def check_services(content: TemplateContent, around: Surroundings) -> Iterator[P
             yield broken("provider_unknown", (part, "provider"), message)
     if not content.tts.voice_id.strip():
         yield broken("voice_missing", ("tts", "voice_id"), "No voice is named.")
-    elif "voice_id" not in content.tts.model_fields_set:
+    elif content.tts.voice_id == DEFAULT_VOICE_ID:
         yield broken("voice_default", ("tts", "voice_id"), "No voice is chosen; the default one is used.")
 
 
@@ -102,11 +89,11 @@ def check_bounds(content: TemplateContent, around: Surroundings) -> Iterator[Pro
     ]
     for path, part in [*parts, *http]:
         for name, field in type(part).model_fields.items():
-            bounds = field.json_schema_extra
-            if isinstance(bounds, dict) and "minimum" in bounds:
-                low, high, value = bounds["minimum"], bounds["maximum"], getattr(part, name)
-                if not low <= value <= high:
-                    yield broken("out_of_range", (*path, name), f"{value} is not between {low} and {high}.")
+            for bounds in field.metadata:
+                value = getattr(part, name)
+                if isinstance(bounds, Bounds) and not bounds.least <= value <= bounds.most:
+                    message = f"{value} is not between {bounds.least} and {bounds.most}."
+                    yield broken("out_of_range", (*path, name), message)
 
 
 def check_speech(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:

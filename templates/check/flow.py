@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from templates.check.functions import NAME
+from templates.bounds import TOOL_NAME
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
 from templates.flow import Action, FlowDocument, FlowFunction, Node
@@ -94,7 +94,7 @@ def _functions(
 def _transition_only(
     where: Path, function: FlowFunction, known: frozenset[str] | set[str]
 ) -> Iterator[Problem]:
-    if not NAME.fullmatch(function.name):
+    if not TOOL_NAME.fits(function.name):
         yield broken(
             "function_name_invalid", (*where, "name"), f"'{function.name}' is not a name a model can call."
         )

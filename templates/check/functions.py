@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from templates.bounds import E164, TOOL_NAME
 from templates.check.likeness import alike
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
-
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What OpenAI accepts as a function's name, and what we accept wherever a model has to repeat a name."""
-
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 def check_functions(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
@@ -27,7 +22,7 @@ def check_functions(content: TemplateContent, around: Surroundings) -> Iterator[
         if isinstance(function, HttpFunction):
             if name in around.builtins:
                 yield broken("function_name_reserved", where, f"'{name}' is a built-in function.")
-            elif not NAME.fullmatch(name):
+            elif not TOOL_NAME.fits(name):
                 yield broken("function_name_invalid", where, f"'{name}' is not a name a model can call.")
             if not function.description.strip():
                 message = f"The model is not told what '{name}' is for."
@@ -68,13 +63,13 @@ def check_destinations(content: TemplateContent, around: Surroundings) -> Iterat
     seen: set[str] = set()
     for index, destination in enumerate(content.destinations):
         where = ("destinations", index)
-        if not NAME.fullmatch(destination.name):
+        if not TOOL_NAME.fits(destination.name):
             message = f"'{destination.name}' is not a name a model can repeat."
             yield broken("destination_name_invalid", (*where, "name"), message)
         elif destination.name in seen:
             yield broken("destination_duplicate", (*where, "name"), f"There are two '{destination.name}'.")
         seen.add(destination.name)
-        if not _E164.fullmatch(destination.number):
+        if not E164.fits(destination.number):
             message = f"'{destination.number}' is not an E.164 number."
             yield broken("destination_number_invalid", (*where, "number"), message)
 

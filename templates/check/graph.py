@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from templates.check.basics import is_language, primary_language
+from templates.bounds import LANGUAGE, TOOL_NAME
+from templates.check.basics import primary_language
 from templates.check.flow import leading_to
-from templates.check.functions import NAME
 from templates.check.likeness import alike
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings, ways_in
@@ -46,7 +46,7 @@ def check_routes(content: TemplateContent, around: Surroundings) -> Iterator[Pro
 def _route(where: Path, route: Route) -> Iterator[Problem]:
     if route.name == "back":
         yield broken("route_name_reserved", (*where, "name"), "A route cannot be called 'back'.")
-    elif not NAME.fullmatch(route.name):
+    elif not TOOL_NAME.fits(route.name):
         yield broken(
             "route_name_invalid", (*where, "name"), f"'{route.name}' is not a name a model can repeat."
         )
@@ -82,7 +82,7 @@ def _handing_over(
     where: Path, route: Route, target: TemplateContent, content: TemplateContent
 ) -> Iterator[Problem]:
     theirs, ours = primary_language(target.language), primary_language(content.language)
-    if theirs != ours and is_language(content.language):
+    if theirs != ours and LANGUAGE.fits(content.language):
         message = f"This template speaks {content.language}, '{target.name}' speaks {target.language}."
         yield broken("language_mismatch", (*where, "template_id"), message)
     if route.context == "variables" and not target.variables:

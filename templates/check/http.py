@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from jsonschema import Draft202012Validator
 
 from templates.addresses import is_internal_name, is_public, literal_address
-from templates.check.functions import NAME
+from templates.bounds import TOOL_NAME
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction, declared_parameters
@@ -118,7 +118,7 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
 
 
 def _parameter(where: Path, name: str, schema: Any, variables: Mapping[str, Variable]) -> Iterator[Problem]:
-    if not NAME.fullmatch(name):
+    if not TOOL_NAME.fits(name):
         yield broken("parameter_name_invalid", where, f"'{name}' is not a name a model can fill in.")
     if not isinstance(schema, Mapping) or not str(schema.get("description", "")).strip():
         yield broken("parameter_undescribed", where, f"The model is not told what '{name}' is.")

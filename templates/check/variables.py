@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from templates.bounds import VARIABLE_NAME
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
 from templates.check.texts import inserting_texts
@@ -12,8 +12,6 @@ from templates.functions import HttpFunction
 from templates.model import TemplateContent, Variable
 from templates.problem import Problem
 from templates.values import coerce, placeholders
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_variables(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
@@ -23,7 +21,7 @@ def check_variables(content: TemplateContent, around: Surroundings) -> Iterator[
     seen: set[str] = set()
     for index, variable in enumerate(content.variables):
         where = ("variables", index)
-        if not _NAME.fullmatch(variable.name):
+        if not VARIABLE_NAME.fits(variable.name):
             message = f"'{variable.name}' cannot be inserted with {{{{ }}}}."
             yield broken("variable_name_invalid", (*where, "name"), message)
         elif variable.name in seen:
