@@ -31,7 +31,7 @@ class IdleWatch:
         prompt: Callable[[int, str], Awaitable[None]],
         give_up: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``heard`` returns once all was heard; ``prompt`` speaks; ``give_up`` ends the call with a goodbye."""
+        """``heard`` returns once all was heard; ``prompt`` speaks; ``give_up`` says goodbye and ends it."""
         self._rules = rules
         self._heard = heard
         self._prompt = prompt

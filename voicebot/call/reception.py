@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -45,6 +46,8 @@ class Reception:
         self._speech = Speech(settings)
         self._greetings = Greetings(database, settings)
         self._sessions: dict[UUID, Session] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._aftermath: set[asyncio.Task[None]] = set()
 
     @property
@@ -63,6 +66,8 @@ class Reception:
             await self._hang_up(media, call)
         finally:
             self._sessions.pop(call.id, None)
+            if not self._sessions:
+                self._idle.set()
         if end.resumable:
             self._after(self._unless_resumed(call, end))
         else:
@@ -81,12 +86,11 @@ class Reception:
 
     async def drain(self, timeout_s: float) -> None:
         """Shutdown: wait for the calls to end, then end them, and have everything written."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._sessions and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
         await asyncio.gather(*(s.end_by("system", "shutdown") for s in list(self._sessions.values())))
-        while self._sessions:
-            await asyncio.sleep(0.05)
+        await self._idle.wait()
         if self._aftermath:
             await asyncio.wait(self._aftermath, timeout=timeout_s)
 
@@ -128,6 +132,7 @@ class Reception:
             first_seq = len(await event_rows.of_call(self._database, account, call.id)) + 1
         session = Session(line, answering, first_seq=first_seq)
         self._sessions[call.id] = session
+        self._idle.clear()
 
         async def targets() -> Mapping[UUID, TemplateSnapshot]:
             ids = template_ids(answering.content.routes)

@@ -228,7 +228,7 @@ class Router:
         assistant = self._pipeline.aggregators.assistant()
         with contextlib.suppress(TimeoutError):  # a function that takes longer must not hold the caller
             async with asyncio.timeout(RESULTS_TIMEOUT_S):
-                while assistant.has_function_calls_in_progress:
+                while assistant.has_function_calls_in_progress:  # noqa: ASYNC110 - pipecat has no event for it
                     await asyncio.sleep(0.005)
 
     async def _switch_services(self, target: Agent) -> None:

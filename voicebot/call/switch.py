@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 
 from loguru import logger
 from pipecat.frames.frames import (
@@ -115,7 +116,9 @@ class ServiceSwitch(FrameProcessor):
             return
         task = self._preparations.get(part.key)
         if task is None or task.done():
-            task = self.create_task(self._prepare(branch, timeout_s))
+            # pipecat's own tasks swallow what they raise
+            task = asyncio.create_task(self._prepare(branch, timeout_s), name=f"prepare {self.name}")
+            task.add_done_callback(_retrieve)
             self._preparations[part.key] = task
         await asyncio.shield(task)
 
@@ -144,10 +147,10 @@ class ServiceSwitch(FrameProcessor):
 
     async def cleanup(self) -> None:
         """Release every part, connected or not."""
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
         for task in self._preparations.values():
-            if not task.done():
-                await self.cancel_task(task)
+            task.cancel()
+        await asyncio.gather(*self._preparations.values(), return_exceptions=True)
         await asyncio.gather(*(b.pipeline.cleanup() for b in self._branches.values()), return_exceptions=True)
 
     def _add(self, part: Part) -> _Branch:
@@ -181,7 +184,7 @@ class ServiceSwitch(FrameProcessor):
                 await branch.pipeline.setup(self.processor_setup)
                 await branch.part.connected()
                 start = await asyncio.shield(self._start)
-                await branch.pipeline.queue_frame(replace(start))
+                await branch.pipeline.queue_frame(copy(start))
                 await branch.started.wait()
         except TimeoutError as error:
             await self._drop(branch)
@@ -228,3 +231,9 @@ class ServiceSwitch(FrameProcessor):
                 await branch.pipeline.queue_frame(frame, direction)
         if isinstance(frame, CancelFrame) or not self._active.ready:
             await self.push_frame(frame, direction)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Whoever waited for a preparation has its error; if nobody did, it is no news."""
+    if not task.cancelled():
+        task.exception()
