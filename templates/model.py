@@ -290,9 +290,13 @@ class TemplateContent(Part):
     greeting: Greeting | None = Field(
         default=None, description="Null: the model finds the first words itself."
     )
-    tts: Tts = Field(default_factory=Tts, description="The agent's voice.")
+    tts: Tts = Field(
+        default_factory=Tts, description="The agent's voice: provider, voice, model and settings."
+    )
     stt: Stt = Field(default_factory=Stt, description="Who turns speech into text.")
-    llm: Llm = Field(default_factory=Llm, description="The language model.")
+    llm: Llm = Field(
+        default_factory=Llm, description="The language model that decides what is said and done."
+    )
     turns: Turns = Field(default_factory=Turns, description="Turn taking and interruptions.")
     idle: Idle = Field(default_factory=Idle, description="What happens when the caller is silent.")
     functions: tuple[TemplateFunction, ...] = Field(
@@ -303,7 +307,9 @@ class TemplateContent(Part):
     destinations: tuple[Destination, ...] = Field(
         default=(), description="Numbers for `transfer_to_number`; nothing else can be dialled."
     )
-    limits: Limits = Field(default_factory=Limits, description="What a call may not exceed.")
+    limits: Limits = Field(
+        default_factory=Limits, description="What a call may not exceed: changes of agent, and time."
+    )
 
 
 class TemplateProblem(BaseModel):

@@ -1,0 +1,141 @@
+"""The JSON Schema of a template for editors: good enough to write one from completion alone.
+
+It says more than the shape that the API insists on: bounds, forms of names, the functions and providers there
+are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from templates import flow, functions, model
+from templates.bounds import Bounds, Form
+from templates.check.surroundings import BUILTIN_FUNCTIONS, PROVIDERS
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+EXAMPLES: tuple[dict[str, Any], ...] = (
+    {
+        "name": "Acme billing",
+        "description": "Answers questions about invoices and takes payments.",
+        "status": "active",
+        "prompt": "You are the billing agent of Acme. The caller is {{ customer_name }}. Be brief.",
+        "variables": [{"name": "customer_name", "description": "First and last name"}],
+        "greeting": {"text": "Billing, how can I help?"},
+        "tts": {"provider": "elevenlabs", "voice_id": "EXAVITQu4vr4xnSDxMaL"},
+    },
+    {
+        "name": "Acme front desk",
+        "kind": "orchestrator",
+        "flow": {
+            "initial_node": "greet",
+            "nodes": {
+                "greet": {
+                    "role_message": "You are the receptionist of Acme. You are friendly and brief.",
+                    "task_messages": [
+                        {
+                            "role": "developer",
+                            "content": "Find out what the caller needs, then route the call.",
+                        }
+                    ],
+                    "functions": [
+                        {
+                            "name": "find_order",
+                            "transition_to": {
+                                "field": "status",
+                                "cases": {"ok": "order"},
+                                "default": "greet",
+                            },
+                        }
+                    ],
+                },
+                "order": {
+                    "task_messages": [
+                        {
+                            "role": "developer",
+                            "content": "Tell the caller that the order is {{ order_status }}.",
+                        }
+                    ]
+                },
+            },
+        },
+        "variables": [{"name": "order_status", "source": "call"}],
+        "tts": {"provider": "elevenlabs", "voice_id": "JBFqnCBsd6RMkjVDRZzb"},
+        "functions": [
+            {"type": "builtin", "name": "end_call"},
+            {
+                "type": "http",
+                "name": "find_order",
+                "description": "Looks an order up. Call it as soon as the caller has told the order number.",
+                "method": "GET",
+                "url": "https://api.example.com/orders/{{ order_number }}",
+                "secret_headers": {"Authorization": "Bearer …"},
+                "parameters": {
+                    "type": "object",
+                    "properties": {
+                        "order_number": {"type": "string", "description": "As the caller says it."}
+                    },
+                    "required": ["order_number"],
+                },
+                "wait_text": "One moment, please.",
+                "keep": {"order_status": "/order/status"},
+            },
+        ],
+        "routes": [
+            {
+                "name": "billing",
+                "template_id": "01a5a3c2-7c1e-7a52-9d5b-0f8d7a4b1c2d",
+                "when": "The caller asks about an invoice, a payment or a refund.",
+                "announce": "I'll put you through to billing.",
+            }
+        ],
+    },
+)
+"""Whole templates: an agent in one step, and an orchestrator that looks orders up and routes."""
+
+
+def template_schema(
+    *,
+    builtins: frozenset[str] = BUILTIN_FUNCTIONS,
+    providers: Mapping[str, frozenset[str]] = PROVIDERS,
+) -> dict[str, Any]:
+    """The schema of what an author writes.
+
+    Args:
+        builtins: names offered for built-in functions (``route_to_agent`` is left out: it needs no
+            declaration).
+        providers: names offered as provider, for tts, stt and llm.
+    """
+    schema = model.TemplateContent.model_json_schema()
+    definitions: dict[str, dict[str, Any]] = schema["$defs"]
+    described = {**definitions, "TemplateContent": schema}
+    for part in _models():
+        for name, field in part.model_fields.items() if part.__name__ in described else ():
+            described[part.__name__]["properties"][name].update(_stricter(field))
+    definitions["BuiltinFunction"]["properties"]["name"]["enum"] = sorted(builtins - {"route_to_agent"})
+    for kind, names in providers.items():
+        definitions[kind.capitalize()]["properties"]["provider"]["enum"] = sorted(names)
+    return {"$schema": DIALECT, **schema, "title": "Conversation template", "examples": list(EXAMPLES)}
+
+
+def _models() -> Iterator[type[BaseModel]]:
+    seen: set[type[BaseModel]] = set()
+    for module in (flow, functions, model):
+        for part in vars(module).values():
+            if isinstance(part, type) and issubclass(part, BaseModel) and part not in seen:
+                seen.add(part)
+                yield part
+
+
+def _stricter(field: FieldInfo) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for note in field.metadata:
+        if isinstance(note, Bounds):
+            found |= {"minimum": note.least, "maximum": note.most}
+        elif isinstance(note, Form):
+            found["pattern"] = f"^{note.pattern}$"
+    return found

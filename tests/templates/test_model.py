@@ -1,0 +1,137 @@
+"""The shape of a template, its schema for editors, and its likeness to pipecat's flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from jsonschema import Draft202012Validator
+from pipecat.flows import FlowConfig
+from pydantic import ValidationError
+
+from templates.check import check_document
+from templates.functions import declared_parameters
+from templates.model import Template, TemplateContent
+from templates.schema import EXAMPLES, template_schema
+from tests.templates.scenes import Scene, scenes
+
+SCHEMA = template_schema()
+
+
+def properties(schema: dict[str, Any]) -> dict[str, set[str]]:
+    parts = {schema["title"]: schema, **schema.get("$defs", {})}
+    return {name: set(part["properties"]) for name, part in parts.items()}
+
+
+def test_flow_has_the_fields_of_pipecats() -> None:
+    """A flow here has the parts and fields of pipecat's FlowConfig, no more and no fewer."""
+    ours = properties(TemplateContent.model_json_schema())
+    theirs = properties(FlowConfig.model_json_schema())
+    names = {"FlowDocument": "FlowConfig", "FlowFunction": "Function"}
+    parts = ("FlowDocument", "Node", "FlowFunction", "Branch", "Action", "Message")
+    assert {names.get(part, part): ours[part] for part in parts} == theirs
+
+
+@given(scene=scenes())
+def test_flow_is_read_by_pipecat(scene: Scene) -> None:
+    """A flow without faults is a FlowConfig, and both say the same."""
+    flow = TemplateContent.model_validate(scene.document).flow
+    assert flow is not None
+    theirs = FlowConfig.model_validate(flow.to_config_document())
+    assert theirs == FlowConfig.model_validate(scene.document["flow"])
+
+
+@given(scene=scenes())
+def test_document_survives_reading_and_writing(scene: Scene) -> None:
+    """What is read and written as JSON is read as the same template."""
+    for document in scene.documents.values():
+        content = TemplateContent.model_validate(document)
+        assert TemplateContent.model_validate(content.model_dump(mode="json")) == content
+
+
+def test_template_is_immutable() -> None:
+    """Nobody changes a template that was read."""
+    content = TemplateContent(name="Billing")
+    with pytest.raises(ValidationError):
+        content.name = "Sales"  # type: ignore[misc]
+
+
+def test_server_fields_are_not_the_authors() -> None:
+    """Id, revision, problems and times belong to the answer; an author's document has no such fields."""
+    added = set(Template.model_fields) - set(TemplateContent.model_fields)
+    assert added == {"id", "revision", "problems", "created_at", "updated_at"}
+    for name in added:
+        _, report = check_document({"name": "Billing", name: 1})
+        assert (f"/{name}", "unknown_field") in {(each.pointer, each.code) for each in report.errors}
+
+
+def described(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, part in schema.get("$defs", {}).items():
+        yield from described(part, name)
+    for name, field in schema.get("properties", {}).items():
+        yield f"{path}.{name}", field
+
+
+def test_every_field_is_described_for_editors() -> None:
+    """Every field of the schema has a description of its own."""
+    fields = dict(described(SCHEMA))
+    assert len(fields) > 80
+    assert [path for path, field in fields.items() if len(field.get("description", "")) < 15] == []
+
+
+def test_schema_is_valid_and_its_examples_fit() -> None:
+    """The schema is JSON Schema, and the examples of the whole and of each field are valid under it."""
+    Draft202012Validator.check_schema(SCHEMA)
+    for example in EXAMPLES:
+        assert list(Draft202012Validator(SCHEMA).iter_errors(example)) == []
+    for path, field in described(SCHEMA):
+        validator = Draft202012Validator({**field, "$defs": SCHEMA["$defs"]})
+        for example in field.get("examples", ()):
+            assert list(validator.iter_errors(example)) == [], path
+
+
+def test_examples_pass_the_check() -> None:
+    """The examples that authors copy have no errors."""
+    for example in EXAMPLES:
+        assert check_document(example)[1].errors == ()
+
+
+@given(scene=scenes())
+def test_faultless_templates_fit_the_schema(scene: Scene) -> None:
+    """What the check accepts, an editor does not underline."""
+    validator = Draft202012Validator(SCHEMA)
+    for document in scene.documents.values():
+        assert list(validator.iter_errors(document)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("routes", 0, "name"), "our billing"),
+        (("variables", 0, "name"), "9lives"),
+        (("destinations",), [{"name": "office", "number": "911"}]),
+        (("language",), "english"),
+        (("limits",), {"max_hops": 99}),
+        (("tts", "provider"), "nobody"),
+        (("functions", 0, "name"), "send_fax"),
+        (("kind",), "queue"),
+    ],
+)
+def test_editors_underline_what_the_check_refuses(path: tuple[Any, ...], value: Any) -> None:
+    """Bounds, forms and names that an active template keeps are in the schema too."""
+    document = TemplateContent.model_validate(EXAMPLES[1]).model_dump(mode="json", exclude_unset=True)
+    assert list(Draft202012Validator(SCHEMA).iter_errors(document)) == []
+    place: Any = document
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    assert list(Draft202012Validator(SCHEMA).iter_errors(document)) != []
+
+
+def test_declared_parameters() -> None:
+    """Parameters are given as a model is shown them; none at all is a function without arguments."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    assert declared_parameters(schema) == ({"a": {"type": "string"}}, ["a"])
+    assert declared_parameters({}) == ({}, [])
