@@ -294,9 +294,7 @@ class TemplateContent(Part):
         default_factory=Tts, description="The agent's voice: provider, voice, model and settings."
     )
     stt: Stt = Field(default_factory=Stt, description="Who turns speech into text.")
-    llm: Llm = Field(
-        default_factory=Llm, description="The language model that decides what is said and done."
-    )
+    llm: Llm = Field(default_factory=Llm, description="The language model: provider, model and settings.")
     turns: Turns = Field(default_factory=Turns, description="Turn taking and interruptions.")
     idle: Idle = Field(default_factory=Idle, description="What happens when the caller is silent.")
     functions: tuple[TemplateFunction, ...] = Field(
