@@ -82,6 +82,7 @@ CREATE TABLE template_revisions (
     saved_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (template_id, revision),
     FOREIGN KEY (account_id, template_id) REFERENCES templates (account_id, id),
+    FOREIGN KEY (account_id, number_id) REFERENCES numbers (account_id, id),
     FOREIGN KEY (account_id, saved_by) REFERENCES api_keys (account_id, id)
 );
 
