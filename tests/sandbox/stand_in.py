@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import uvicorn
+from aiohttp import web
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from twilio.request_validator import RequestValidator
 
@@ -183,6 +184,19 @@ async def running_app(app: Any) -> AsyncIterator[str]:
         running.should_exit = True
         await task
         listener.close()
+
+
+@asynccontextmanager
+async def running_vendor(application: web.Application) -> AsyncIterator[str]:
+    """Run an aiohttp application on a free port of this machine, and yield its address."""
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -13,9 +13,10 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
-from tests.sandbox.stand_in import ACCOUNT_SID, AUTH_TOKEN, StandIn, running_app, settings, stand_in, tone
+from tests.sandbox.stand_in import ACCOUNT_SID, AUTH_TOKEN, StandIn, running_vendor, settings, stand_in, tone
 from voicebot.sandbox.carrier import Call, Carrier, Phone, PhoneCall
-from voicebot.sandbox.twilio_rest import app
+from voicebot.sandbox.twilio_rest import TwilioRest
+from voicebot.sandbox.vendors.faults import Fault, Faults
 
 
 class _Redirected(AsyncTwilioHttpClient):  # type: ignore[misc]
@@ -36,7 +37,7 @@ class World:
     server: StandIn
     carrier: Carrier
     rest_url: str
-
+    faults: Faults
     http: list[_Redirected] = field(default_factory=list)
 
     def client(self, token: str = AUTH_TOKEN) -> Client:
@@ -54,12 +55,13 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
+    faults = Faults()
     async with (
         stand_in() as server,
         Carrier(settings(server)) as carrier,
-        running_app(app(carrier)) as rest_url,
+        running_vendor(TwilioRest(carrier, faults).application()) as rest_url,
     ):
-        world = World(server=server, carrier=carrier, rest_url=rest_url)
+        world = World(server=server, carrier=carrier, rest_url=rest_url, faults=faults)
         yield world
         for client in world.http:
             await client.close()
@@ -211,3 +213,39 @@ async def test_wrong_parameters_are_refused_with_twilios_codes(
         await world.client().calls.create_async(**(wanted | change))
     assert (error.value.status, error.value.code) == (400, code)
     assert world.carrier.calls == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [("unauthorized", 401, 20003), ("rate_limited", 429, 20429), ("broken", 500, 20500)],
+)
+async def test_ordered_refusals_come_in_twilios_shape(
+    world: World, kind: Any, status: int, code: int
+) -> None:
+    """A fault that is an answer comes as often as ordered, worded as Twilio's error; then all is well again."""
+    call = await world.live_call()
+    world.faults.add(Fault(server="twilio", kind=kind, count=1, retry_after_s=7))
+    async with httpx.AsyncClient(auth=(ACCOUNT_SID, AUTH_TOKEN)) as client:
+        address = f"{world.rest_url}/2010-04-01/Accounts/{ACCOUNT_SID}/Calls/{call.sid}.json"
+        refused = await client.get(address)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+        assert refused.headers.get("Retry-After") == ("7" if kind == "rate_limited" else None)
+        assert (await client.get(address)).status_code == 200
+    call.hang_up()
+
+
+async def test_hanging_and_dropped_requests_change_nothing(world: World) -> None:
+    """A request that hangs or is cut is never answered, and the call goes on."""
+    call = await world.live_call()
+    address = f"{world.rest_url}/2010-04-01/Accounts/{ACCOUNT_SID}/Calls/{call.sid}.json"
+    faults: list[tuple[Any, type[Exception]]] = [
+        ("hang", httpx.ReadTimeout),
+        ("drop", httpx.RemoteProtocolError),
+    ]
+    async with httpx.AsyncClient(auth=(ACCOUNT_SID, AUTH_TOKEN), timeout=0.5) as client:
+        for kind, error in faults:
+            world.faults.add(Fault(server="twilio", kind=kind, count=1))
+            with pytest.raises(error):
+                await client.post(address, data={"Status": "completed"})
+    assert call.live
+    call.hang_up()

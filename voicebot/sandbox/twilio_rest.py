@@ -7,23 +7,20 @@ Sources: twilio.com/docs/voice/api/call-resource (paths, parameters, resource), 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
-import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from aiohttp import web
 
 from voicebot.sandbox.carrier import Call, Carrier, Document, Fetch, Leg, Misbehaviour, TwimlError
 from voicebot.sandbox.carrier.call import Over
 from voicebot.sandbox.carrier.twiml import parse
 from voicebot.sandbox.carrier.webhooks import API_VERSION
+from voicebot.sandbox.vendors.faults import Faults
+from voicebot.sandbox.vendors.vendor import Handler, Vendor
 
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
@@ -41,43 +38,53 @@ class RestError(Exception):
         self.code = code
 
 
-def app(carrier: Carrier) -> Starlette:
-    """Build the server; run it with uvicorn and point the `twilio` package (or TWILIO_API_URL) at it."""
-    api = _Calls(carrier)
-    base = f"/{API_VERSION}/Accounts/{{account}}/Calls"
-    return Starlette(
-        routes=[
-            Route(f"{base}.json", api.create, methods=["POST"]),
-            Route(f"{base}/{{sid}}.json", api.update, methods=["POST"]),
-            Route(f"{base}/{{sid}}.json", api.fetch, methods=["GET"]),
-        ],
-        exception_handlers={RestError: _refuse, 404: _no_such_path},
-    )
+class TwilioRest:
+    """The Calls resource of a carrier's account, with faults to order.
 
+    Run `application()` with aiohttp, and point voicebot (TWILIO_API_URL) or the `twilio` package at it.
+    """
 
-class _Calls:
-    """The Calls resource of one account."""
-
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Carrier, faults: Faults | None = None) -> None:
         self._carrier = carrier
+        settings = carrier.settings
+        self.vendor = Vendor(
+            server="twilio",
+            key=f"{settings.account_sid}:{settings.auth_token}",
+            presented=_credentials,
+            error=_error,
+            faults=faults or Faults(),
+        )
 
-    async def create(self, request: Request) -> Response:
+    def application(self) -> web.Application:
+        """Build the server."""
+        base = f"/{API_VERSION}/Accounts/{self._carrier.settings.account_sid}/Calls"
+        application = self.vendor.application()
+        application.middlewares.append(_refusals)
+        application.add_routes(
+            [
+                web.post(f"{base}.json", self._create),
+                web.post(base + "/{sid}.json", self._update),
+                web.get(base + "/{sid}.json", self._fetch),
+            ]
+        )
+        return application
+
+    async def _create(self, request: web.Request) -> web.Response:
         """Place a call; it is queued when the answer leaves."""
-        self._authenticate(request)
         form = await _form(request)
         leg = Leg(
             from_=_number(form, "From", 21212),
             to=_number(form, "To", 21211),
             direction="outbound-api",
-            status_url=_url(form, "StatusCallback", None),
+            status_url=_url(form, "StatusCallback"),
             status_events=_events(form),
             person=None,
             wrong=Misbehaviour(),
         )
         call = self._carrier.dial(leg, _next(form), _seconds(form))
-        return JSONResponse(_resource(call), status_code=201)
+        return web.json_response(_resource(call), status=201)
 
-    async def update(self, request: Request) -> Response:
+    async def _update(self, request: web.Request) -> web.Response:
         """End a live call, or lead it to other TwiML."""
         call = self._call(request)
         form = await _form(request)
@@ -86,43 +93,50 @@ class _Calls:
             raise RestError(400, 20001, f"Invalid Status: {status}")
         if not call.live:
             raise RestError(400, 21220, "Unable to update record. Call is not in-progress. Cannot redirect.")
-        if status == "completed" or (status == "canceled" and call.answered_at is None):
-            final = "completed" if call.answered_at else "canceled"
-            call.order(Over(status="completed" if final == "completed" else "canceled", by="rest"))
-        elif status is None:
+        if status is None:
             call.order(_next(form))
-        return JSONResponse(_resource(call))
+        elif call.answered_at is None:
+            call.order(Over(status="canceled", by="rest"))
+        elif status == "completed":
+            call.order(Over(status="completed", by="rest"))
+        return web.json_response(_resource(call))
 
-    async def fetch(self, request: Request) -> Response:
+    async def _fetch(self, request: web.Request) -> web.Response:
         """Show a call, live or over."""
-        return JSONResponse(_resource(self._call(request)))
+        return web.json_response(_resource(self._call(request)))
 
-    def _call(self, request: Request) -> Call:
-        self._authenticate(request)
-        call = self._carrier.calls.get(request.path_params["sid"])
+    def _call(self, request: web.Request) -> Call:
+        call = self._carrier.calls.get(request.match_info["sid"])
         if call is None:
-            raise RestError(404, 20404, f"The requested resource {request.url.path} was not found")
+            raise RestError(404, 20404, f"The requested resource {request.path} was not found")
         return call
 
-    def _authenticate(self, request: Request) -> None:
-        settings = self._carrier.settings
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        try:
-            given = base64.b64decode(credentials, validate=True)
-        except binascii.Error:
-            given = b""
-        expected = f"{settings.account_sid}:{settings.auth_token}".encode()
-        if scheme.lower() != "basic" or not secrets.compare_digest(given, expected):
-            raise RestError(401, 20003, "Authenticate")
-        if request.path_params["account"] != settings.account_sid:
-            raise RestError(404, 20404, f"The requested resource {request.url.path} was not found")
+
+@web.middleware
+async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Word what is refused as Twilio does."""
+    try:
+        return await handler(request)
+    except RestError as error:
+        return web.json_response(_body(error.status, error.code, str(error)), status=error.status)
+    except web.HTTPNotFound:
+        message = f"The requested resource {request.path} was not found"
+        return web.json_response(_body(404, 20404, message), status=404)
 
 
-async def _form(request: Request) -> Form:
-    kind = request.headers.get("content-type", "").partition(";")[0]
-    if kind != "application/x-www-form-urlencoded":
-        raise RestError(415, 20415, f"Unsupported media type: {kind}")
-    return parse_qs((await request.body()).decode(), keep_blank_values=True)
+def _credentials(headers: Mapping[str, str]) -> str:
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    try:
+        given = base64.b64decode(credentials, validate=True).decode()
+    except ValueError:
+        return ""
+    return given if scheme.lower() == "basic" else ""
+
+
+async def _form(request: web.Request) -> Form:
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise RestError(415, 20415, f"Unsupported media type: {request.content_type}")
+    return parse_qs(await request.text(), keep_blank_values=True)
 
 
 def _one(form: Form, name: str) -> str | None:
@@ -139,11 +153,11 @@ def _number(form: Form, name: str, code: int) -> str:
     return number
 
 
-def _url(form: Form, name: str, default: str | None) -> str | None:
-    url = _one(form, name) or default
-    if url is not None and not (urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname):
+def _url(form: Form, name: str) -> str | None:
+    url = _one(form, name)
+    if url and not (urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname):
         raise RestError(400, 21609 if name == "StatusCallback" else 21205, f"{name} is not a valid URL")
-    return url
+    return url or None
 
 
 def _events(form: Form) -> frozenset[str]:
@@ -170,7 +184,7 @@ def _next(form: Form) -> Fetch | Document:
             return Document(verbs=parse(twiml), base="")
         except TwimlError as error:
             raise RestError(400, 12100, f"Invalid TwiML: {error}") from error
-    url = _url(form, "Url", None)
+    url = _url(form, "Url")
     if url is None:
         raise RestError(400, 21205, "Url parameter is required.")
     method = _one(form, "Method") or "POST"
@@ -220,22 +234,23 @@ def _date(moment: datetime | None) -> str | None:
     return None if moment is None else format_datetime(moment)
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
-    if not isinstance(error, RestError):
-        raise error
-    return _error(error.status, error.code, str(error))
+_GENERAL = {
+    401: (20003, "Authenticate"),
+    429: (20429, "Too Many Requests"),
+    500: (20500, "Internal Server Error"),
+}
 
 
-async def _no_such_path(request: Request, _: Exception) -> Response:
-    return _error(404, 20404, f"The requested resource {request.url.path} was not found")
+def _error(status: int) -> dict[str, object]:
+    """Word an error that says nothing but its status (twilio.com/docs/api/errors/20003, /20429, /20500)."""
+    code, message = _GENERAL[status]
+    return _body(status, code, message)
 
 
-def _error(status: int, code: int, message: str) -> Response:
-    body = {
+def _body(status: int, code: int, message: str) -> dict[str, object]:
+    return {
         "code": code,
         "message": message,
         "more_info": f"https://www.twilio.com/docs/errors/{code}",
         "status": status,
     }
-    headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if status == 401 else {}
-    return JSONResponse(body, status_code=status, headers=headers)
