@@ -1,23 +1,48 @@
-"""What the rest of the program may know about a carrier: plain records, errors and two protocols.
+"""What the rest of the program may know about a carrier: plain records and one protocol.
 
-`Carrier` is the telephone company: its webhooks are verified and parsed, answered, and calls are dialled,
-transferred and hung up through it. `MediaStream` is the audio of one answered call. Nothing here names a
-vendor; each vendor has a package beside this file that implements both.
+`Carrier` is the telephone company: its webhooks are verified, parsed and answered, and calls are dialled,
+transferred and hung up through it. Nothing here names a vendor; each has a package beside this file. The
+names of `errors` and `media` that belong to the protocol are offered here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-if TYPE_CHECKING:  # the records are used where pipecat, slow to import, is not needed
-    from pipecat.frames.frames import Frame
-    from pipecat.transports.base_transport import BaseTransport
+from telephony.errors import BadSignature, BadWebhook, CarrierError, MediaGone, MediaRefused, TelephonyError
+from telephony.media import MarkEcho, MediaClosed, MediaStart, MediaStream
+
+if TYPE_CHECKING:  # only named here
     from starlette.websockets import WebSocket
 
-    from telephony.playout import Playout
+__all__ = [
+    "AnswerUrls",
+    "BadSignature",
+    "BadWebhook",
+    "CallDirection",
+    "CallProgress",
+    "CallStatus",
+    "Carrier",
+    "CarrierError",
+    "DialRequest",
+    "EndReason",
+    "IncomingCall",
+    "MarkEcho",
+    "MediaClosed",
+    "MediaGone",
+    "MediaRefused",
+    "MediaStart",
+    "MediaStream",
+    "Reply",
+    "StreamEvent",
+    "StreamStatus",
+    "TelephonyError",
+    "TransferRequest",
+    "WebhookRequest",
+]
 
 CallDirection = Literal["inbound", "outbound"]
 """Seen from us: `inbound` is a caller who dialled our number."""
@@ -29,9 +54,6 @@ EndReason = Literal["completed", "busy", "no_answer", "canceled", "failed"]
 """Why a call ended, in words common to carriers."""
 
 StreamEvent = Literal["started", "stopped", "failed"]
-
-MarkFate = Literal["played", "cleared"]
-"""What became of a mark: the audio before it was played out, or was thrown away by a clear."""
 
 
 # ---------------------------------------------------------------------------------------------- webhooks
@@ -160,171 +182,6 @@ class TransferRequest:
     caller_id: str | None = None
     ring_timeout_s: int = 30
     then_url: str | None = None
-
-
-# ------------------------------------------------------------------------------------------------ errors
-
-
-class TelephonyError(Exception):
-    """Something between us and a carrier went wrong."""
-
-
-class BadSignature(TelephonyError):
-    """The webhook is not the carrier's, or came to another URL than ours: answer with `Carrier.forbid`."""
-
-
-class BadWebhook(TelephonyError):
-    """The webhook is the carrier's but lacks something we cannot do without: answer 400; a retry does not
-    help."""
-
-    def __init__(self, field: str, remedy: str) -> None:
-        """Name the missing or wrong form field, and what would put it right."""
-        super().__init__(f"webhook field {field!r}: {remedy}")
-        self.field = field
-        self.remedy = remedy
-
-
-class MediaRefused(TelephonyError):
-    """The media socket was closed by us before or during the stream, with this WebSocket close code."""
-
-    def __init__(self, close_code: int, reason: str) -> None:
-        """Keep the close code (RFC 6455 section 7.4.1) and the reason that was sent with it."""
-        super().__init__(f"media socket closed with {close_code}: {reason}")
-        self.close_code = close_code
-        self.reason = reason
-
-
-class MediaGone(TelephonyError):
-    """The carrier's side of the media socket went away before the stream had begun."""
-
-
-class CarrierError(TelephonyError):
-    """The carrier's REST API refused a request, or could not be reached (`status` 0).
-
-    `code` is the carrier's own error code, `retryable` whether the same request may succeed later, and
-    `retry_after_s` when the carrier said how much later. `uncertain` means that the request may have taken
-    effect all the same: to repeat it could place a second call.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int,
-        code: str | None = None,
-        retryable: bool = False,
-        retry_after_s: float | None = None,
-        uncertain: bool = False,
-    ) -> None:
-        """Keep the facts that a caller decides by, so that nobody parses the message."""
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.retryable = retryable
-        self.retry_after_s = retry_after_s
-        self.uncertain = uncertain
-
-
-# ------------------------------------------------------------------------------------------------- media
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MediaStart:
-    """What the carrier said when it opened the stream. `token` is what `answer` gave it ("" if it brought
-    none)."""
-
-    stream_id: str
-    carrier_call_id: str
-    account_ref: str
-    token: str
-    parameters: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarkEcho:
-    """A mark that came back: `played` to its end, or `cleared` together with the audio before it."""
-
-    name: str
-    fate: MarkFate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MediaClosed:
-    """How the media socket ended. `announced` is true if the carrier had said that the stream stops."""
-
-    by: Literal["carrier", "us"]
-    code: int
-    reason: str
-    announced: bool
-
-
-class MediaStream(Protocol):
-    """The audio of one answered call: 8 kHz both ways, and the knowledge of what of ours was heard.
-
-    The observers are plain functions called on the event loop; they must return at once (set an event,
-    start a task). Register them before the pipeline starts.
-    """
-
-    @property
-    def start(self) -> MediaStart:
-        """The facts of the stream's start."""
-        ...
-
-    @property
-    def transport(self) -> BaseTransport:
-        """What the pipeline begins and ends with; its frames are 16-bit mono PCM at 8000 Hz."""
-        ...
-
-    @property
-    def playout(self) -> Playout:
-        """The model of what was heard of what we sent; times are those of `now_ms`."""
-        ...
-
-    def now_ms(self) -> float:
-        """The clock of `playout`: milliseconds, monotonic."""
-        ...
-
-    def mark_frame(self, name: str) -> Frame:
-        """A frame that, pushed through `transport.output()`, marks the end of the audio queued before it.
-
-        Push it after the speech's `TTSStoppedFrame` (which flushes the last part of a chunk). An
-        interruption drops it together with the audio that it follows, unless its `interruptible` is set
-        False.
-        """
-        ...
-
-    async def wait_all_heard(self, timeout_s: float) -> bool:
-        """Wait until what was sent until now was heard, cleared or cut off by the stream's end; False if that
-        took longer than `timeout_s`.
-
-        Audio still queued inside the pipeline is not yet sent: flush the pipeline first.
-        """
-        ...
-
-    def on_mark(self, observer: Callable[[MarkEcho], None]) -> None:
-        """Tell `observer` of every returned mark made by `mark_frame`, in order."""
-        ...
-
-    def on_dtmf(self, observer: Callable[[str], None]) -> None:
-        """Tell `observer` of each key that the caller pressed: one of `0123456789*#ABCD`."""
-        ...
-
-    def on_stop(self, observer: Callable[[], None]) -> None:
-        """Tell `observer` when the carrier announces the stream's end (the call ended or was led
-        elsewhere)."""
-        ...
-
-    def on_closed(self, observer: Callable[[MediaClosed], None]) -> None:
-        """Tell `observer` once when the socket is gone, whoever closed it."""
-        ...
-
-    async def refuse(self, close_code: int, reason: str) -> None:
-        """Close the socket before (or during) the stream; harmless if it is already closed."""
-        ...
-
-    async def close(self) -> None:
-        """Close the socket normally (1000); harmless if it is already closed."""
-        ...
 
 
 # ----------------------------------------------------------------------------------------------- carrier

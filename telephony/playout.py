@@ -17,6 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+MarkFate = Literal["played", "cleared"]
+"""What became of a mark: the audio before it was played out, or was thrown away by a clear."""
+
 ECHO_GRACE_MS = 1500.0
 """How long an expected echo may be overdue before the audio counts as heard without it. A lost echo costs
 this once as dead air; a shorter grace would call a stalled carrier's audio heard before it was."""
@@ -86,7 +89,7 @@ class Playout:
             self._ignored_marks = True
         self._marks.append(_Mark(name, self._sent))
 
-    def mark_echoed(self, name: str, at: float) -> Literal["played", "cleared"] | None:
+    def mark_echoed(self, name: str, at: float) -> MarkFate | None:
         """Take in a returned mark and tell its fate; None for a mark that is not outstanding."""
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:
@@ -173,8 +176,7 @@ class Playout:
         return any(self._when(mark.position)[0] + ECHO_GRACE_MS < now for mark in self._expected())
 
     def _when(self, position: float) -> tuple[float, bool]:
-        """When `position` is played by the estimate, and whether its run began anew after the last
-        evidence."""
+        """When `position` is played by the estimate, and whether its run began after the last evidence."""
         cursor, reached, fresh = self._anchor_at, self._anchor, False
         for run in self._runs:
             if reached >= position:

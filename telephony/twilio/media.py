@@ -25,7 +25,8 @@ from pipecat.serializers.twilio import TwilioFrameSerializer
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from telephony.carrier import MarkEcho, MediaClosed, MediaGone, MediaRefused, MediaStart
+from telephony.errors import MediaGone, MediaRefused
+from telephony.media import MarkEcho, MediaClosed, MediaStart
 from telephony.playout import Playout, PlayoutWatch
 from telephony.twilio.messages import SAMPLE_RATE, Dtmf, Event, Mark, Start, Stop, mark_message, mark_name
 from telephony.twilio.socket import POLICY, GuardedSocket
@@ -142,8 +143,7 @@ class TwilioMedia:
         return OutputTransportMessageFrame(message=mark_message(self._start.stream_id, name))
 
     async def wait_all_heard(self, timeout_s: float) -> bool:
-        """Wait until what was sent until now was heard or cleared, by a mark sent for the purpose if need
-        be."""
+        """Wait until what was sent until now was heard or cleared; sends a mark of its own if none is due."""
         if not self._playout.all_heard(self._now_ms()) and not self._playout.is_marked():
             name = f"{OWN_MARK}{next(self._own_marks)}"
             self._playout.mark_sent(name, self._now_ms())

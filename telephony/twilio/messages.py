@@ -45,8 +45,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A piece of the caller's audio; its payload (base64 of µ-law) was checked and is left to the
-    serializer."""
+    """A piece of the caller's audio; its payload was checked (base64) and is left to the serializer."""
 
 
 @dataclass(frozen=True, slots=True)

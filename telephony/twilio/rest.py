@@ -24,7 +24,8 @@ from twilio.http.response import Response  # type: ignore[import-untyped]
 from twilio.rest import Client  # type: ignore[import-untyped]
 from twilio.rest.api import Api  # type: ignore[import-untyped]
 
-from telephony.carrier import CarrierError, DialRequest, TransferRequest
+from telephony.carrier import DialRequest, TransferRequest
+from telephony.errors import CarrierError
 from telephony.twilio.webhooks import transfer_twiml
 
 ATTEMPTS = 4

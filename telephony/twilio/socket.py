@@ -13,7 +13,7 @@ from typing import Literal
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from telephony.carrier import MediaClosed
+from telephony.media import MediaClosed
 from telephony.twilio.messages import Dtmf, Event, Malformed, Media, Stop, parse
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -43,8 +43,7 @@ class GuardedSocket(WebSocket):
         return self.application_state is WebSocketState.CONNECTED and not self._closed
 
     async def receive(self) -> Message:
-        """The next message that pipecat has a use for (audio, a key, or the end); others are told to
-        `on_event`."""
+        """The next message of use to pipecat (audio, a key, or the end); others go to `on_event` alone."""
         if self.client_state is WebSocketState.CONNECTING:
             return await super().receive()
         while True:

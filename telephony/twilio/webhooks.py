@@ -22,8 +22,6 @@ from twilio.twiml.voice_response import VoiceResponse  # type: ignore[import-unt
 from telephony.carrier import (
     FORM_TYPE,
     AnswerUrls,
-    BadSignature,
-    BadWebhook,
     CallProgress,
     CallStatus,
     EndReason,
@@ -34,6 +32,7 @@ from telephony.carrier import (
     TransferRequest,
     WebhookRequest,
 )
+from telephony.errors import BadSignature, BadWebhook
 
 _STATUSES: dict[str, tuple[CallProgress, EndReason | None]] = {
     "queued": ("ringing", None),
@@ -80,11 +79,11 @@ class _Form:
 
 
 def signed_url(seen_url: str, public_url: str | None) -> str:
-    """The URL that Twilio must have signed: `public_url` (origin, and a prefix if the proxy strips one) +
-    path + query.
+    """The URL that Twilio must have signed: `public_url`, then the path and query as they arrived.
 
-    Without `public_url` it is the URL as this server saw it. `X-Forwarded-*` headers are not consulted:
-    whoever reaches the server can send them; a deployment behind a proxy says who it is with `PUBLIC_URL`.
+    `public_url` is an origin, with a path prefix if the proxy strips one. Without it, it is the URL as this
+    server saw it. `X-Forwarded-*` headers are not consulted: whoever reaches the server can send them; a
+    deployment behind a proxy says who it is with `PUBLIC_URL`.
     """
     if not public_url:
         return seen_url
@@ -248,8 +247,7 @@ def transfer_reply(transfer: TransferRequest) -> Reply:
 
 
 def transfer_twiml(transfer: TransferRequest) -> str:
-    """The TwiML of `transfer_reply`; Twilio asks the `action` URL with what became of it
-    (`DialCallStatus`)."""
+    """The TwiML of `transfer_reply`; its `action` URL is told what became of the call (`DialCallStatus`)."""
     response = VoiceResponse()
     method = None if transfer.then_url is None else "POST"
     dial = response.dial(
