@@ -8,7 +8,7 @@ gains nothing).
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 INTERNAL_SUFFIXES = (
     ".internal",
@@ -23,18 +23,30 @@ INTERNAL_SUFFIXES = (
 """Names that only ever mean something inside a network (RFC 6761, 6762, 8375, and common practice)."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_NEVER_IPV4 = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890); Oracle's metadata is among them
+    IPv4Network("192.88.99.0/24"),  # 6to4 relays, withdrawn (RFC 7526)
+    IPv4Network("168.63.129.16/32"),  # Azure's platform, inside every virtual network of Azure
+)
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that is assigned to the open internet (RFC 4291, 2.4)
+_DOCUMENTATION = IPv6Network("3fff::/20")  # RFC 9637
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address is on the open internet, IPv4 addresses carried inside IPv6 ones looked at as such.
 
     False for loopback, private, link-local (with 169.254.169.254, where clouds keep metadata and keys),
-    shared (100.64.0.0/10), multicast, reserved and unspecified addresses.
+    shared (100.64.0.0/10), multicast, reserved and unspecified addresses, and the public addresses under
+    which clouds serve their own platform.
     """
     if isinstance(address, IPv6Address):
         inner = _carried(address)
         if inner is not None:
             return is_public(inner)
+        if address not in _GLOBAL_UNICAST or address in _DOCUMENTATION:
+            return False
+    elif any(address in network for network in _NEVER_IPV4):
+        return False
     return address.is_global and not address.is_multicast
 
 

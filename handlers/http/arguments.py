@@ -1,0 +1,52 @@
+"""What a model fills in, held against the parameters that the author declared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import UnknownType, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from handlers.http.failures import InvalidArguments, Misdeclared
+
+MAX_PROBLEMS = 5
+MAX_PROBLEM_CHARS = 200
+
+
+class Parameters:
+    """A function's declared parameters."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        """``schema``: a JSON Schema of type object, or empty for a function without arguments.
+
+        An argument that is not declared is refused unless the schema says otherwise, so that nothing which
+        the author did not name reaches the server. References to other documents are never fetched.
+        """
+        closed = {"type": "object", "additionalProperties": "patternProperties" in schema, **schema}
+        self._validator = Draft202012Validator(closed, registry=Registry())
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Let fitting arguments pass.
+
+        Raises:
+            InvalidArguments: naming what does not fit, so that the model can correct it.
+            Misdeclared: the schema itself is broken.
+        """
+        try:
+            errors = list(islice(self._validator.iter_errors(dict(arguments)), MAX_PROBLEMS))
+        except (Unresolvable, UnknownType):
+            raise Misdeclared("Not done: the function's parameters are not declared properly.") from None
+        if errors:
+            raise InvalidArguments([_described(error) for error in errors])
+
+
+def _described(error: ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path) or "arguments"
+    message = error.message
+    if len(message) > MAX_PROBLEM_CHARS:
+        message = f"does not fit '{error.validator}' of its schema"
+    return f"{where}: {message}"
