@@ -44,7 +44,7 @@ async def test_a_call_ends_with_its_lead_and_its_facts(database: Database, world
 
 
 async def test_the_first_end_is_the_end(database: Database, world: World) -> None:
-    """A later end changes nothing and is told the facts that hold; the winner's repetition has won as well."""
+    """A later end changes nothing and is told the facts that hold; the winner may repeat itself."""
     await calls.finish(database, world.id, world.call.id, HANGUP)
     late = replace(HANGUP, ended_by="system", end_reason="max_duration", outcome="late")
 

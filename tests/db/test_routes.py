@@ -1,0 +1,118 @@
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from db import calls, leads, routes, templates
+from db.errors import ConstraintViolated, NotFound, SequenceTaken
+from db.ids import new_id
+from db.pool import Database
+from tests.db.world import NOON, World, a_route, draft
+
+
+async def where(database: Database, world: World) -> tuple[object, object, object]:
+    call = await calls.get(database, world.id, world.call.id)
+    lead = await leads.get(database, world.id, call.lead_id)
+    return call.template_id, call.node, lead.template_id
+
+
+async def test_a_route_moves_call_and_lead_with_its_row(database: Database, world: World) -> None:
+    """After a done route both are with the target, the call at its first node; the lead shows the route."""
+    route = a_route(world)
+    await routes.complete(database, route)
+
+    assert await where(database, world) == (world.billing.id, "greet", world.billing.id)
+    lead = await leads.get(database, world.id, world.call.lead_id)
+    assert lead.routes == (route,)
+    assert lead.initial_template_id == world.front.id
+
+
+async def test_a_route_that_cannot_be_written_moves_nobody(database: Database, world: World) -> None:
+    """Row and move are one: without the one the other does not happen."""
+    with pytest.raises(ConstraintViolated):
+        await routes.complete(database, replace(a_route(world), from_template_id=uuid4()))
+
+    assert await where(database, world) == (world.front.id, None, world.front.id)
+
+
+async def test_a_repeated_route_is_one_route(database: Database, world: World) -> None:
+    """Writing it again changes neither the row nor the node that the flow has reached since."""
+    route = a_route(world)
+    await routes.complete(database, route)
+    await calls.set_node(database, world.id, world.call.id, "verify")
+    await routes.complete(database, route)
+
+    assert await routes.of_call(database, world.id, world.call.id) == [route]
+    assert await where(database, world) == (world.billing.id, "verify", world.billing.id)
+
+
+async def test_a_late_repetition_does_not_undo_a_later_route(database: Database, world: World) -> None:
+    """Call and lead follow the last route of the call, whatever order the writes arrive in."""
+    shipping = await templates.create(database, world.id, draft("shipping"))
+    first = a_route(world)
+    second = replace(
+        a_route(world, seq=2), from_template_id=world.billing.id, to_template_id=shipping.id, to_node="hello"
+    )
+    await routes.complete(database, first)
+    await routes.complete(database, second)
+    await routes.complete(database, first)
+
+    assert await where(database, world) == (shipping.id, "hello", shipping.id)
+
+
+async def test_a_route_after_the_end_still_tells_where_the_lead_was(database: Database, world: World) -> None:
+    """A route written late, after the carrier's word ended the call, is not lost to the lead."""
+    end = calls.CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
+    await calls.finish(database, world.id, world.call.id, end)
+    await routes.complete(database, a_route(world))
+
+    assert await where(database, world) == (world.billing.id, "greet", world.billing.id)
+
+
+async def test_a_refused_route_moves_nobody(database: Database, world: World) -> None:
+    """It is a row with its error code and, when the name leads nowhere, no target."""
+    refused = replace(
+        a_route(world),
+        status="refused",
+        error_code="unknown_agent",
+        to_template_id=None,
+        to_node=None,
+        switched_at=None,
+    )
+    await routes.record(database, refused)
+    await routes.record(database, refused)
+
+    assert await routes.of_call(database, world.id, world.call.id) == [refused]
+    assert await where(database, world) == (world.front.id, None, world.front.id)
+
+
+async def test_a_done_route_has_a_target(database: Database, world: World) -> None:
+    """The schema refuses a move to nowhere."""
+    with pytest.raises(ConstraintViolated) as caught:
+        await routes.complete(database, replace(a_route(world), to_template_id=None))
+
+    assert caught.value.constraint == "routes_done_has_target"
+
+
+async def test_the_gap_is_added_when_it_is_known_and_stays(database: Database, world: World) -> None:
+    """First audio and gap come later, and a repetition of the route without them does not erase them."""
+    route = a_route(world)
+    heard = NOON + timedelta(milliseconds=40)
+    await routes.complete(database, route)
+    await routes.measured(database, world.id, route.id, first_audio_at=heard, gap_ms=40)
+    await routes.complete(database, route)
+
+    assert await routes.of_call(database, world.id, world.call.id) == [
+        replace(route, first_audio_at=heard, gap_ms=40)
+    ]
+    with pytest.raises(NotFound):
+        await routes.measured(database, world.id, uuid4(), first_audio_at=heard, gap_ms=40)
+
+
+async def test_two_routes_of_one_number_are_refused(database: Database, world: World) -> None:
+    """Two writers that count for one call are found out."""
+    await routes.complete(database, a_route(world))
+
+    with pytest.raises(SequenceTaken):
+        await routes.complete(database, replace(a_route(world), id=new_id()))

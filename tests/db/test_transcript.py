@@ -1,0 +1,76 @@
+"""Utterances and events: what a call's ordered writer writes, again and again if need be."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from db import events, utterances
+from db.errors import ConstraintViolated, SequenceTaken
+from db.ids import new_id
+from db.pool import Database
+from tests.db.world import World, an_event, an_utterance
+
+
+async def test_an_utterance_grows_under_its_id(database: Database, world: World) -> None:
+    """Writing it again replaces text, what was heard, the interruption and the end."""
+    first = an_utterance(world)
+    grown = replace(
+        first, text="I have a question about", heard_text="I have", interrupted=True, ended_ms=900
+    )
+    await utterances.record(database, first)
+    await utterances.record(database, grown)
+    await utterances.record(database, grown)
+
+    assert await utterances.of_call(database, world.id, world.call.id) == [grown]
+
+
+async def test_a_transcript_is_in_the_order_of_its_call(database: Database, world: World) -> None:
+    """Utterances and events come back by their seq, whatever order they were written in."""
+    said = [an_utterance(world, seq=n) for n in range(10)]
+    happened = [an_event(world, seq=n) for n in range(10)]
+    for utterance in random.sample(said, 10):
+        await utterances.record(database, utterance)
+    for event in random.sample(happened, 10):
+        await events.record(database, event)
+
+    assert await utterances.of_call(database, world.id, world.call.id) == said
+    assert await events.of_call(database, world.id, world.call.id) == happened
+
+
+async def test_an_event_is_written_once_and_never_changed(database: Database, world: World) -> None:
+    """A repetition changes nothing, not even with other data."""
+    event = an_event(world)
+    await events.record(database, event)
+    await events.record(database, event)
+    await events.record(database, replace(event, data={"route": "forged"}))
+
+    assert await events.of_call(database, world.id, world.call.id) == [event]
+
+
+async def test_two_writers_of_one_seq_are_found_out(database: Database, world: World) -> None:
+    """Another event or utterance with a taken seq is refused by name."""
+    await utterances.record(database, an_utterance(world))
+    await events.record(database, an_event(world))
+
+    with pytest.raises(SequenceTaken, match="utterance numbered 1"):
+        await utterances.record(database, replace(an_utterance(world), id=new_id()))
+    with pytest.raises(SequenceTaken, match="event numbered 1"):
+        await events.record(database, replace(an_event(world), id=new_id()))
+
+
+@pytest.mark.parametrize("type", ["call.started", "barge_in", "provider.failed"])
+async def test_a_type_of_the_interface_is_taken(database: Database, world: World, type: str) -> None:
+    """One word or two with a dot, in lower case."""
+    await events.record(database, replace(an_event(world), type=type))
+
+    assert [event.type for event in await events.of_call(database, world.id, world.call.id)] == [type]
+
+
+@pytest.mark.parametrize("type", ["", "Call.Started", "a.b.c", "spoken words", "call.\n"])
+async def test_a_malformed_type_is_refused(database: Database, world: World, type: str) -> None:
+    """Nothing that a caller says ends up as an event's type."""
+    with pytest.raises(ConstraintViolated) as caught:
+        await events.record(database, replace(an_event(world), type=type))
+
+    assert caught.value.constraint == "events_type_form"
