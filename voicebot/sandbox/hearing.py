@@ -17,8 +17,10 @@ TICK = 160
 """Samples in 20 ms."""
 LOUD = 120.0
 """The root mean square (of 32,768) from which 20 ms count as sound; about -49 dB of full scale."""
-AUDIBLE = 60
-"""The magnitude (of 32,768) from which one sample counts as sound."""
+FAINT = 8.0
+"""The root mean square from which 20 ms next to sound belong to it: the breath of an F or a TH."""
+AUDIBLE = 16
+"""The magnitude (of 32,768) from which one sample counts as sound: two steps of µ-law above silence."""
 STRANGE = 10.0
 """The distance between two fingerprints from which they are two voices.
 
@@ -83,16 +85,30 @@ def loudness(samples: Samples) -> _Floats:
 def spans(samples: Samples, *, pause_ms: float, least_ms: float = 40.0) -> tuple[Span, ...]:
     """Find where there is sound; bridge pauses up to `pause_ms`, ignore sounds under `least_ms`.
 
-    The ends are exact to the sample: the first and the last audible one.
+    The ends are exact to the sample: the first and the last audible one, however faint.
     """
-    loud = np.flatnonzero(loudness(samples) >= LOUD)
+    levels = loudness(samples)
+    loud = np.flatnonzero(levels >= LOUD)
     if not len(loud):
         return ()
     breaks = np.flatnonzero(np.diff(loud) * 20 > pause_ms)
     firsts = loud[np.concatenate([[0], breaks + 1])]
     lasts = loud[np.concatenate([breaks, [len(loud) - 1]])]
-    found = [_exact(samples, int(a) * TICK, (int(b) + 1) * TICK) for a, b in zip(firsts, lasts, strict=True)]
+    faint = levels >= FAINT
+    found = [
+        _exact(samples, _reach(faint, int(first), -1) * TICK, (_reach(faint, int(last), 1) + 1) * TICK)
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
     return tuple(span for span in found if span.end - span.start >= least_ms * 8)
+
+
+def _reach(faint: NDArray[np.bool_], tick: int, step: int) -> int:
+    """Go on over faint ticks, up to 200 ms, and return the last one."""
+    for _ in range(10):
+        if not (0 <= tick + step < len(faint) and faint[tick + step]):
+            break
+        tick += step
+    return tick
 
 
 def _exact(samples: Samples, start: int, end: int) -> Span:
