@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from db.embedded import EmbeddedServer
 from db.migrate import migrate
@@ -15,6 +15,7 @@ from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import calls, failures, leads, media, numbers, operations, templates, webhooks
 from voicebot.api.body_limit import BodyLimit
 from voicebot.api.documentation import describe
+from voicebot.api.media_types import json_only
 from voicebot.api.wiring import Patience, Wiring
 from voicebot.authoring import PRECHECKS, Authoring, Precheck
 from voicebot.call.reception import Reception
@@ -57,7 +58,7 @@ def create_app(
     )
     app.add_middleware(BodyLimit)
     failures.install(app)
-    resources = APIRouter(prefix=API_PREFIX)
+    resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
     for resource in (templates, numbers, leads, calls):
         resources.include_router(resource.router)
     for router in (resources, operations.router, webhooks.router, media.router):

@@ -74,6 +74,9 @@ TEMPLATE_EXAMPLES: dict[str, Any] = {
 }
 
 
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what the client has already."}}
+
+
 def refuses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problem documents that an operation may answer with, by status, each with its examples."""
     # 405 and 500 need no word at every operation; 503 is the database being away, which any of them can meet.

@@ -15,11 +15,11 @@ from db.audit import Change
 from db.calls import Carrier
 from db.numbers import NumberDraft, NumberFilter, NumberRecord
 from voicebot.api.access import Admin, Caller, Reader
-from voicebot.api.documentation import refuses
+from voicebot.api.documentation import NOT_MODIFIED, refuses
 from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
 from voicebot.api.merging import merged
-from voicebot.api.preconditions import IfMatch, etag
+from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem
 from voicebot.api.validation import invalid_body
 from voicebot.api.wiring import Wired
@@ -111,10 +111,13 @@ async def create_number(wired: Wired, admin: Admin, body: NumberBody, response: 
     return _answer(saved, response)
 
 
-@router.get("/{number_id}", responses=refuses(401, 403, 404))
-async def get_number(wired: Wired, reader: Reader, number_id: UUID, response: Response) -> Number:
+@router.get("/{number_id}", response_model=Number, responses=NOT_MODIFIED | refuses(401, 403, 404))
+async def get_number(
+    wired: Wired, reader: Reader, number_id: UUID, if_none_match: IfNoneMatch, response: Response
+) -> Number | Response:
     """One number."""
-    return _answer(await numbers.get(wired.database, reader.account_id, number_id), response)
+    record = await numbers.get(wired.database, reader.account_id, number_id)
+    return unchanged(record.revision) if if_none_match.has(record.revision) else _answer(record, response)
 
 
 @router.patch("/{number_id}", responses=refuses(400, 401, 403, 404, 409, 412, 413, 422, 428))

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, WithJsonSchema
 
@@ -14,11 +14,11 @@ from db import templates
 from db.templates import Kind, Status, TemplateFilter, TemplateRecord
 from templates.model import Template, TemplateContent, TemplateProblem
 from voicebot.api.access import Author, Reader
-from voicebot.api.documentation import TEMPLATE_EXAMPLES, refuses
+from voicebot.api.documentation import NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
 from voicebot.api.listing import PageOf, PageQuery, answer
 from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
 from voicebot.api.merging import merged
-from voicebot.api.preconditions import IfMatch, MaybeIfMatch, etag
+from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
 from voicebot.api.wiring import Wired, Wiring
 from voicebot.authoring import shown
 
@@ -64,12 +64,10 @@ async def list_templates(wired: Wired, reader: Reader, query: Annotated[Template
 
 
 @router.post("", status_code=201, response_model=Template, responses=refuses(400, 401, 403, 409, 413, 422))
-async def create_template(
-    wired: Wired, author: Author, document: Document, background: BackgroundTasks
-) -> Response:
+async def create_template(wired: Wired, author: Author, document: Document) -> Response:
     """Save a new template. A draft may have any fault but one of shape, and its `problems` are answered."""
     saved = await wired.authoring.create(author.editor, document)
-    _prepare(wired, saved, background)
+    _prepare(wired, saved)
     return _answer(saved, 201)
 
 
@@ -86,10 +84,13 @@ async def template_schema(_: Reader) -> Response:
     return JSONResponse(_schema(), media_type="application/schema+json")
 
 
-@router.get("/{template_id}", response_model=Template, responses=refuses(401, 403, 404))
-async def get_template(wired: Wired, reader: Reader, template_id: UUID) -> Response:
+@router.get("/{template_id}", response_model=Template, responses=NOT_MODIFIED | refuses(401, 403, 404))
+async def get_template(
+    wired: Wired, reader: Reader, template_id: UUID, if_none_match: IfNoneMatch
+) -> Response:
     """One template."""
-    return _answer(await templates.get(wired.database, reader.account_id, template_id))
+    record = await templates.get(wired.database, reader.account_id, template_id)
+    return unchanged(record.revision) if if_none_match.has(record.revision) else _answer(record)
 
 
 @router.put(
@@ -101,13 +102,12 @@ async def replace_template(
     template_id: UUID,
     if_match: IfMatch,
     document: Document,
-    background: BackgroundTasks,
 ) -> Response:
     """Replace a template by another document. Secrets that are `***` stay as they are."""
     before = await templates.get(wired.database, author.account_id, template_id)
     if_match.expect(before.revision)
     saved = await wired.authoring.replace(author.editor, before, document)
-    _prepare(wired, saved, background)
+    _prepare(wired, saved)
     return _answer(saved)
 
 
@@ -120,13 +120,12 @@ async def patch_template(
     template_id: UUID,
     if_match: IfMatch,
     patch: Patch,
-    background: BackgroundTasks,
 ) -> Response:
     """Change parts of a template (RFC 7396): what is given replaces, null removes, lists go as a whole."""
     before = await templates.get(wired.database, author.account_id, template_id)
     if_match.expect(before.revision)
     saved = await wired.authoring.replace(author.editor, before, merged(shown(before), patch))
-    _prepare(wired, saved, background)
+    _prepare(wired, saved)
     return _answer(saved)
 
 
@@ -143,11 +142,11 @@ async def delete_template(wired: Wired, author: Author, template_id: UUID, if_ma
     "/{template_id}/activate", response_model=Template, responses=refuses(401, 403, 404, 409, 412, 422)
 )
 async def activate_template(
-    wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch, background: BackgroundTasks
+    wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch
 ) -> Response:
     """Have a template take calls; it must pass the check. One that is active stays as it is."""
     saved = await wired.authoring.set_status(author.editor, template_id, "active", if_match.expect)
-    _prepare(wired, saved, background)
+    _prepare(wired, saved)
     return _answer(saved)
 
 
@@ -167,10 +166,11 @@ def _answer(record: TemplateRecord, status: int = 200) -> Response:
     return JSONResponse(shown(record), status, headers=headers)
 
 
-def _prepare(wired: Wiring, saved: TemplateRecord, background: BackgroundTasks) -> None:
-    """After the answer, have the greeting of what is now active ready before somebody calls."""
+def _prepare(wired: Wiring, saved: TemplateRecord) -> None:
+    """Have the greeting of what is active now made before somebody calls; nobody waits for it."""
     if saved.status == "active":
-        background.add_task(wired.reception.prepare_greetings, saved.account_id, saved.id)
+        preparing = wired.reception.prepare_greetings(saved.account_id, saved.id)
+        wired.errands.start(preparing, name=f"preparing greetings of template {saved.id}")
 
 
 @cache

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from db import audit, revisions, templates
+from db.pool import Database
+from tests.api.conftest import NewTenant
+from tests.api.house import House, Tenant, agent_document, desk_document, made
+from voicebot.vault import HIDDEN, Vault
+
+HTTP_FUNCTION: dict[str, Any] = {
+    "type": "http",
+    "name": "find_order",
+    "description": "Looks an order up.",
+    "method": "GET",
+    "url": "https://orders.example.com/find",
+    "secret_headers": {"Authorization": "Bearer deep secret"},
+}
+
+
+async def test_a_draft_needs_nothing_but_a_name(tenant: Tenant) -> None:
+    """A name alone is saved as a draft, answered whole, with what it still lacks in `problems`."""
+    draft = await made(tenant.owner, "/templates", {"name": "Later"})
+    assert (draft["status"], draft["kind"], draft["revision"]) == ("draft", "agent", 1)
+    assert "conversation_missing" in {problem["code"] for problem in draft["problems"]}
+    assert (await tenant.owner.get(f"/templates/{draft['id']}")).json() == draft
+
+
+async def test_an_active_template_must_pass_the_check(tenant: Tenant) -> None:
+    """All faults of a template that is to be active are answered at once, each with its pointer."""
+    response = await tenant.owner.post(
+        "/templates", json={"name": "Desk", "kind": "orchestrator", "status": "active"}
+    )
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_template")
+    assert {"/prompt", "/routes"} == {error["pointer"] for error in problem["errors"]}
+
+
+async def test_a_fault_of_shape_is_refused_even_in_a_draft(tenant: Tenant) -> None:
+    """Unknown fields and wrong types cannot be saved, and every one of them is named."""
+    document = {"name": "Draft", "promt": "x", "turns": {"barge_in": "yes"}, "routes": [{"when": 1}]}
+    response = await tenant.owner.post("/templates", json=document)
+    assert response.status_code == 422
+    pointers = {error["pointer"] for error in response.json()["errors"]}
+    assert {"/promt", "/turns/barge_in", "/routes/0/when", "/routes/0/name"} <= pointers
+
+
+async def test_the_check_saves_nothing(tenant: Tenant) -> None:
+    """POST /templates/check tells errors and warnings, and leaves no template behind."""
+    report = (await tenant.owner.post("/templates/check", json={"nme": "x"})).json()
+    assert report["ok"] is False
+    assert {"/name", "/nme"} <= {error["pointer"] for error in report["errors"]}
+    fine = (await tenant.owner.post("/templates/check", json=agent_document("Fine"))).json()
+    assert (fine["ok"], fine["errors"]) == (True, [])
+    assert (await tenant.owner.get("/templates")).json()["items"] == []
+
+
+async def test_what_was_read_can_be_put_back(tenant: Tenant) -> None:
+    """The document of a GET is a valid PUT, and changes nothing but the revision."""
+    desk = await tenant.desk()
+    response = await tenant.owner.put(f"/templates/{desk['id']}", json=desk, headers={"If-Match": '"1"'})
+    assert response.status_code == 200, response.text
+    server_side = ("revision", "updated_at")
+    assert {k: v for k, v in response.json().items() if k not in server_side} == {
+        k: v for k, v in desk.items() if k not in server_side
+    }
+    assert response.headers["ETag"] == '"2"'
+
+
+async def test_a_merge_patch_merges(tenant: Tenant) -> None:
+    """PATCH replaces what it names, removes what is null, and keeps the rest (RFC 7396)."""
+    agent = await tenant.agent(greeting={"text": "Hello."}, tts={"voice_id": "ada", "model": "m"})
+    response = await tenant.owner.patch(
+        f"/templates/{agent['id']}",
+        json={"tts": {"voice_id": "bob"}, "greeting": None},
+        headers={"If-Match": '"1"', "Content-Type": "application/merge-patch+json"},
+    )
+    patched = response.json()
+    assert patched["tts"] == {**agent["tts"], "voice_id": "bob"}
+    assert patched["greeting"] is None
+    assert patched["prompt"] == agent["prompt"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_a_change_names_the_revision_it_knows(tenant: Tenant, method: str) -> None:
+    """Without If-Match 428, with a stale one 412 and the current ETag, with the right one it is done."""
+    agent = await tenant.agent()
+    path = f"/templates/{agent['id']}"
+    body = None if method == "DELETE" else {**agent_document("Billing"), "description": "New."}
+
+    async def attempt(**headers: str) -> tuple[int, str | None]:
+        response = await tenant.owner.request(method, path, json=body, headers=headers)
+        code = response.json()["code"] if response.status_code >= 400 else None
+        return response.status_code, code
+
+    assert await attempt() == (428, "precondition_required")
+    assert await attempt(**{"If-Match": '"7"'}) == (412, "precondition_failed")
+    assert await attempt(**{"If-Match": 'W/"1"'}) == (412, "precondition_failed")
+    assert (await attempt(**{"If-Match": '"9", "1"'}))[0] in (200, 204)
+
+
+async def test_an_unchanged_template_is_not_sent_again(tenant: Tenant) -> None:
+    """GET with the ETag in If-None-Match is answered 304 until the template changes."""
+    agent = await tenant.agent()
+    path = f"/templates/{agent['id']}"
+    assert (await tenant.owner.get(path, headers={"If-None-Match": '"1"'})).status_code == 304
+    assert (await tenant.owner.get(path, headers={"If-None-Match": '"2"'})).status_code == 200
+
+
+async def test_activation_and_deactivation(tenant: Tenant) -> None:
+    """A draft is activated once, a second time changes nothing, and it can be taken out of service again."""
+    draft = await made(tenant.owner, "/templates", {**agent_document("Billing"), "status": "draft"})
+    path = f"/templates/{draft['id']}"
+    for _ in range(2):
+        active = (await tenant.owner.post(f"{path}/activate")).json()
+        assert (active["status"], active["revision"]) == ("active", 2)
+    stale = await tenant.owner.post(f"{path}/deactivate", headers={"If-Match": '"1"'})
+    assert stale.status_code == 412
+    assert (await tenant.owner.post(f"{path}/deactivate")).json()["status"] == "draft"
+
+
+async def test_a_faulty_draft_is_not_activated(tenant: Tenant) -> None:
+    """Activation runs the check and names the faults."""
+    draft = await made(tenant.owner, "/templates", {"name": "Later"})
+    response = await tenant.owner.post(f"/templates/{draft['id']}/activate")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_template")
+
+
+async def test_a_target_in_use_stays(tenant: Tenant) -> None:
+    """A template that an active orchestrator routes to is neither deactivated nor deleted."""
+    desk = await tenant.desk()
+    target = desk["routes"][0]["template_id"]
+    headers = {"If-Match": "*"}
+    attempts = [
+        await tenant.owner.post(f"/templates/{target}/deactivate"),
+        await tenant.owner.delete(f"/templates/{target}", headers=headers),
+        await tenant.owner.patch(f"/templates/{target}", json={"status": "draft"}, headers=headers),
+    ]
+    for response in attempts:
+        problem = response.json()
+        assert (response.status_code, problem["code"]) == (409, "template_in_use")
+        assert problem["template_ids"] == [desk["id"]]
+
+
+async def test_a_number_has_one_active_orchestrator(tenant: Tenant) -> None:
+    """A second active orchestrator of a number is refused with the first one's id."""
+    desk = await tenant.desk()
+    target, number = desk["routes"][0]["template_id"], desk["number_id"]
+    response = await tenant.owner.post("/templates", json=desk_document("Rival", target, number))
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (409, "orchestrator_exists")
+    assert problem["conflicting_template_id"] == desk["id"]
+    draft = {**desk_document("Rival", target, number), "status": "draft"}
+    assert (await tenant.owner.post("/templates", json=draft)).status_code == 201
+
+
+async def test_a_name_is_taken_once(tenant: Tenant) -> None:
+    """Two templates of an account do not share a name."""
+    await tenant.agent("Billing")
+    response = await tenant.owner.post("/templates", json={"name": "Billing"})
+    assert (response.status_code, response.json()["code"]) == (409, "name_taken")
+    assert response.json()["errors"][0]["pointer"] == "/name"
+
+
+async def test_secrets_are_sealed_and_never_answered(
+    tenant: Tenant, database: Database, house: House
+) -> None:
+    """A secret header is stored encrypted and answered as `***`, wherever the template is answered."""
+    agent = await tenant.agent(functions=[HTTP_FUNCTION])
+    assert agent["functions"][0]["secret_headers"] == {"Authorization": HIDDEN}
+    listed = await tenant.owner.get("/templates")
+    assert "deep secret" not in listed.text
+    stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))
+    sealed = stored.content["functions"][0]["secret_headers"]["Authorization"]
+    assert "deep secret" not in str(stored.content)
+    assert Vault(house.wiring.settings.fernet_key()).open(sealed) == "Bearer deep secret"
+
+
+async def test_three_stars_keep_a_secret(tenant: Tenant, database: Database, house: House) -> None:
+    """A PUT or PATCH with `***` keeps the stored secret; a new value replaces it."""
+    agent = await tenant.agent(functions=[HTTP_FUNCTION])
+    path, vault = f"/templates/{agent['id']}", Vault(house.wiring.settings.fernet_key())
+
+    async def secret() -> str:
+        stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))
+        return vault.open(stored.content["functions"][0]["secret_headers"]["Authorization"])
+
+    await tenant.owner.put(path, json=agent, headers={"If-Match": "*"})
+    await tenant.owner.patch(path, json={"description": "Other."}, headers={"If-Match": "*"})
+    assert await secret() == "Bearer deep secret"
+    function = {**HTTP_FUNCTION, "secret_headers": {"Authorization": "Bearer new"}}
+    await tenant.owner.patch(path, json={"functions": [function]}, headers={"If-Match": "*"})
+    assert await secret() == "Bearer new"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "https://thief.example.net/find"},
+        {"secret_headers": {"X-Other": HIDDEN}},
+    ],
+)
+async def test_a_kept_secret_goes_nowhere_else(tenant: Tenant, change: dict[str, Any]) -> None:
+    """`***` keeps nothing for another host or another header: the secret must be written again."""
+    agent = await tenant.agent(functions=[HTTP_FUNCTION])
+    function = {**agent["functions"][0], **change}
+    response = await tenant.owner.patch(
+        f"/templates/{agent['id']}", json={"functions": [function]}, headers={"If-Match": "*"}
+    )
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["code"] == "secret_missing"
+    assert response.json()["errors"][0]["pointer"].startswith("/functions/0/secret_headers/")
+
+
+async def test_templates_are_listed_filtered_and_paged(tenant: Tenant) -> None:
+    """Filters narrow the list, and pages end to end give every template once, newest first."""
+    desk = await tenant.desk()
+    for index in range(5):
+        await tenant.agent(f"Agent {index}")
+    names: list[str] = []
+    cursor: str | None = None
+    while True:
+        query = {"limit": "3"} | ({"cursor": cursor} if cursor else {})
+        page = (await tenant.owner.get("/templates", params=query)).json()
+        names += [item["name"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert names == [*(f"Agent {index}" for index in range(4, -1, -1)), "Front desk", "Front desk's billing"]
+    for query, expected in (
+        ({"kind": "orchestrator"}, [desk["id"]]),
+        ({"number_id": desk["number_id"]}, [desk["id"]]),
+        ({"name": "FRONT", "kind": "orchestrator"}, [desk["id"]]),
+        ({"status": "draft"}, []),
+    ):
+        found = (await tenant.owner.get("/templates", params=query)).json()["items"]
+        assert [item["id"] for item in found] == expected
+
+
+async def test_every_change_is_in_the_audit_list(tenant: Tenant, database: Database) -> None:
+    """Who changed a template, how, and from which revision to which, is kept, and its revisions as well."""
+    agent = await tenant.agent()
+    path = f"/templates/{agent['id']}"
+    await tenant.owner.patch(path, json={"description": "Other."}, headers={"If-Match": "*"})
+    await tenant.owner.post(f"{path}/deactivate")
+    await tenant.owner.delete(path, headers={"If-Match": "*"})
+    changes = await audit.list_changes(database, tenant.account_id, resource_id=UUID(agent["id"]), limit=10)
+    assert [(each.action, each.revision_before, each.revision_after) for each in changes.items] == [
+        ("delete", 3, None),
+        ("deactivate", 2, 3),
+        ("update", 1, 2),
+        ("create", None, 1),
+    ]
+    assert all(each.key_id is not None for each in changes.items)
+    kept = await revisions.list_revisions(database, tenant.account_id, UUID(agent["id"]), limit=10)
+    assert [list(each.changed) for each in kept.items][:2] == [["status"], ["description"]]
+
+
+async def test_a_foreign_target_looks_like_a_missing_one(new_tenant: NewTenant) -> None:
+    """A route to another account's template is refused in the same words as one to nothing."""
+    mine, theirs = await new_tenant(), await new_tenant()
+    foreign, number = await theirs.agent(), await mine.number()
+    missing = "01a1fb64-16ef-7341-baef-1bff17f7b0e5"
+    answers = []
+    for target in (foreign["id"], missing):
+        response = await mine.owner.post("/templates", json=desk_document("Desk", target, number["id"]))
+        assert response.status_code == 422
+        answers.append(response.text.replace(target, "…"))
+    assert answers[0] == answers[1]
+
+
+async def test_a_draft_may_name_what_does_not_exist(tenant: Tenant) -> None:
+    """A draft with a number and a target that are not there is saved as it was written, with its problems."""
+    missing = "01a1fb64-16ef-7341-baef-1bff17f7b0e5"
+    document = {**desk_document("Desk", missing, missing), "status": "draft"}
+    draft = await made(tenant.owner, "/templates", document)
+    assert (draft["number_id"], draft["routes"][0]["template_id"]) == (missing, missing)
+    assert {"/number_id", "/routes/0/template_id"} <= {problem["pointer"] for problem in draft["problems"]}
+
+
+async def test_the_schema_describes_what_an_author_writes(tenant: Tenant) -> None:
+    """GET /templates/schema is a JSON Schema with the fields of a template and their descriptions."""
+    schema = (await tenant.owner.get("/templates/schema")).json()
+    assert schema["required"] == ["name"]
+    assert schema["properties"]["routes"]["description"]
