@@ -39,6 +39,14 @@ class Ledger:
         """Have ``entry`` written after all earlier ones; returns at once."""
         self._entries.put_nowait(entry)
 
+    async def flushed(self, timeout_s: float) -> bool:
+        """Whether everything was written within ``timeout_s`` seconds; it will be later if not."""
+        try:
+            await asyncio.wait_for(self._entries.join(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
     async def close(self) -> None:
         """Return when everything has been written; no entry may follow."""
         self._entries.put_nowait(None)
@@ -47,6 +55,7 @@ class Ledger:
     async def _write(self) -> None:
         while (entry := await self._entries.get()) is not None:
             await self._until_written(entry)
+            self._entries.task_done()
 
     async def _until_written(self, entry: Entry) -> None:
         pause = FIRST_RETRY_S

@@ -63,6 +63,7 @@ class Reception:
         except (InvalidValues, UnknownFunction, DatabaseError) as error:
             logger.error("call {} cannot begin: {}", call.id, type(error).__name__)
             end = End(ended_by="system", reason="cannot_begin")
+            Record(call, ledger, self._clock).ended(end.ended_by, end.reason, end.outcome)
             await self._hang_up(media, call)
         finally:
             self._sessions.pop(call.id, None)
@@ -70,8 +71,6 @@ class Reception:
                 self._idle.set()
         if end.resumable:
             self._after(self._unless_resumed(call, end))
-        else:
-            Record(call, ledger, self._clock).ended(end.ended_by, end.reason, end.outcome)
         self._after(ledger.close())
 
     async def end(

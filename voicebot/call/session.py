@@ -40,6 +40,7 @@ from voicebot.clock import Clock
 
 LAST_WORDS_S = 20.0
 HANG_UP_S = 5.0
+WRITTEN_S = 1.0
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -96,7 +97,6 @@ class Session:
         self._node: str | None = None
         self._caller_since: int | None = None
         self._last_sound_ms = 0
-        self._outcome: str | None = None
         self._over: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -119,14 +119,16 @@ class Session:
         self._spawn(self._limit_duration())
         running.add_done_callback(lambda _: self._finish(End(ended_by="system", reason="pipeline_ended")))
         end = await self._over
-        await self._close(runner, running)
-        self._record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
-        return End(
-            ended_by=end.ended_by,
-            reason=end.reason,
-            outcome=end.outcome or self._outcome,
-            resumable=end.resumable,
-        )
+        await self._stop()
+        if not end.resumable:
+            # Before the socket closes: the carrier then asks /resume, which must find an ended call.
+            self._record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
+            self._record.ended(end.ended_by, end.reason, end.outcome)
+            await self._line.ledger.flushed(WRITTEN_S)
+        await runner.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await self._line.media.close()
+        return end
 
     async def end_by(self, ended_by: EndedBy, reason: str) -> None:
         """End the call from outside once what is being said has been heard."""
@@ -154,6 +156,7 @@ class Session:
         self._spawn(
             self._connect(pipeline.voice, self._first.voice, lambda: speech.voice(content, self._requested))
         )
+        await pipeline.flow_manager.initialize()
         await self._router.enter(agent, agent.values, None)
         snapshots = await targets()
         self._switchboard.add_targets(snapshots)
@@ -206,7 +209,7 @@ class Session:
         if not self._over.done():
             self._over.set_result(end)
 
-    async def _close(self, runner: WorkerRunner, running: asyncio.Task[None]) -> None:
+    async def _stop(self) -> None:
         self._idle.stir()
         await self._router.close()
         await self._switchboard.close()
@@ -215,9 +218,7 @@ class Session:
         await asyncio.gather(*hanging_up, return_exceptions=True)
         for task in self._tasks:
             task.cancel()
-        await runner.cancel()
-        await asyncio.gather(running, *self._tasks, return_exceptions=True)
-        await self._line.media.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ---------------------------------------------------------------------- handlers.CallContext
 
@@ -251,7 +252,6 @@ class Session:
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Write what came of the call on the lead."""
-        self._outcome = outcome
         self._record.outcome(outcome)
         self._record.event("outcome.recorded", self.role(), outcome=outcome, fields=dict(fields))
         self._keep_on_lead(fields)
