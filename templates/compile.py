@@ -75,9 +75,9 @@ class Function:
         run: gets the model's arguments (not validated) and answers; what it raises is told to the model as an
             error.
         cancel_on_interruption: True stops it when the caller speaks. False lets it run on, at a price:
-            pipecat then tells the model about asynchronous tools (694 characters of system prompt for every
-            function of the node) and lets it talk before the result is there. A function that must not be cut
-            in half is better off True with the part that matters in a task of its own.
+            pipecat then tells the model about asynchronous tools (694 characters of system prompt while one
+            is offered) and lets it talk before the result is there. A function that must not be cut in half
+            is better off True with the part that matters in a task of its own.
         timeout_secs: after this pipecat gives up on it; None: pipecat's general limit.
     """
 

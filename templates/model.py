@@ -12,11 +12,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
 
 from templates.bounds import E164, LANGUAGE, Bounds, Count, ToolName, VariableName
 from templates.flow import Flag, FlowDocument
 from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction, declared_parameters
+from templates.problem import pointer
+from templates.storable import unstorable
 
 __all__ = [
     "BuiltinFunction",
@@ -253,6 +256,15 @@ class TemplateContent(Part):
 
     `name` and `prompt` make a whole agent.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, data: Any) -> Any:
+        for path, fault in unstorable(data):
+            raise PydanticCustomError(
+                "unstorable", "'{place}' {fault}", {"place": pointer(*path), "fault": fault}
+            )
+        return data
 
     name: str = Field(description="Unique in the account.", examples=["Acme billing"])
     description: str = Field(

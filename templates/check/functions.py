@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from templates.bounds import E164, TOOL_NAME
 from templates.check.likeness import alike
 from templates.check.rules import broken
-from templates.check.surroundings import Surroundings
+from templates.check.surroundings import BUILTIN_FUNCTIONS, Surroundings
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
@@ -20,7 +20,7 @@ def check_functions(content: TemplateContent, around: Surroundings) -> Iterator[
         where = ("functions", index, "name")
         name = function.name
         if isinstance(function, HttpFunction):
-            if name in around.builtins:
+            if name in around.builtins | BUILTIN_FUNCTIONS:
                 yield broken("function_name_reserved", where, f"'{name}' is a built-in function.")
             elif not TOOL_NAME.fits(name):
                 yield broken("function_name_invalid", where, f"'{name}' is not a name a model can call.")

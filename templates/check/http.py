@@ -106,6 +106,9 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
         yield broken(
             "parameters_not_object", (*where, "type"), "Arguments are an object, so 'type' is 'object'."
         )
+    for path in _remote_references(schema):
+        message = "The schema refers to something outside of itself."
+        yield broken("parameters_remote", (*where, *path), message)
     if faults:
         return
     properties, required = declared_parameters(schema)
@@ -115,6 +118,18 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
         if name not in properties:
             message = f"'{name}' is required, but not among the properties."
             yield broken("parameter_undefined", (*where, "required", index), message)
+
+
+def _remote_references(schema: Any, path: Path = ()) -> Iterator[Path]:
+    """A reference to another document would be fetched by whoever validates with the schema."""
+    if isinstance(schema, Mapping):
+        for key, inner in schema.items():
+            if key in ("$ref", "$dynamicRef") and not str(inner).startswith("#"):
+                yield (*path, key)
+            yield from _remote_references(inner, (*path, key))
+    elif isinstance(schema, list):
+        for index, inner in enumerate(schema):
+            yield from _remote_references(inner, (*path, index))
 
 
 def _parameter(where: Path, name: str, schema: Any, variables: Mapping[str, Variable]) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ _TABLE = (
     Rule("missing_field", ERROR, "Add it."),
     Rule("wrong_type", ERROR, "Write a value of the kind named."),
     Rule("invalid_value", ERROR, "Use one of the values named."),
+    Rule("unstorable", ERROR, "Remove or correct it; such a value cannot be kept."),
     # What the template is
     Rule("name_missing", ERROR, "Give the template a name that you will recognise in lists and records."),
     Rule("name_too_long", ERROR, "Shorten the name to 120 characters."),
@@ -148,6 +149,7 @@ _TABLE = (
     Rule(
         "parameters_not_object", ERROR, 'Write a schema of an object: {"type": "object", "properties": {…}}.'
     ),
+    Rule("parameters_remote", ERROR, "Write the schema out, or refer to a part of it with `#/$defs/…`."),
     Rule("parameter_name_invalid", ERROR, "Use 1 to 64 letters, digits, `_` or `-`."),
     Rule("parameter_undefined", ERROR, "Add it to `properties`, or take it out of `required`."),
     Rule("parameter_undescribed", WARNING, "Give it a `description`: the model fills it in by this text."),

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from templates import flow, functions, model
 from templates.check.rules import broken
 from templates.problem import Problem, pointer
+from templates.storable import unstorable
 
 _PASSES = 12
 """More rounds than a template has levels: each round repairs at least one level."""
@@ -50,7 +51,7 @@ class Reading:
     """What could be read of a document.
 
     Attributes:
-        content: the template that is left; None when the document is no object at all.
+        content: the template that is left; None when the document is no object at all, or cannot be kept.
         problems: faults of shape.
         document: the repaired document, which ``content`` was read from.
     """
@@ -105,10 +106,15 @@ class Reading:
 
 def read(document: Any) -> Reading:
     """Read a document as leniently as possible, noting every fault of shape."""
-    reading = Reading(document=copy.deepcopy(document))
+    reading = Reading()
     if not isinstance(document, dict):
         reading.note(broken("wrong_type", (), "A template should be an object."))
         return reading
+    for path, fault in unstorable(document):
+        reading.note(broken("unstorable", path, f"{_called(path)} {fault}."))
+    if reading.problems:
+        return reading
+    reading.document = copy.deepcopy(document)
     for _ in range(_PASSES):
         try:
             reading.content = model.TemplateContent.model_validate(reading.document)

@@ -130,6 +130,21 @@ def _(scene: Scene) -> str:
     return pointer(*where, "tasks")
 
 
+put("unstorable", "greeting", "text", value="Hello\0")
+put("unstorable", "llm", "settings", "temperature", value=float("nan"))
+put("unstorable", "tts", "settings", "note", value="\ud800")
+put("unstorable", "tts", "settings", "a\0b", value=1)
+
+
+@breaks("unstorable")
+def _(scene: Scene) -> str:
+    deep: Document = {}
+    scene.document["tts"]["settings"]["deep"] = deep
+    for _ in range(3000):
+        deep["in"] = deep = {}
+    return pointer("tts", "settings", "deep", *["in"] * 61)
+
+
 # What the template is
 
 put("name_missing", "name", value="  ")
@@ -355,6 +370,7 @@ put_http("url_private_address", "url", value="https://localhost:8000/")
 put_http("url_private_address", "url", value="https://metadata.google.internal/")
 put_http("parameters_invalid", "parameters", "properties", "number", "type", value="txt")
 put_http("parameters_not_object", "parameters", "type", value="array")
+put_http("parameters_remote", "parameters", "$ref", value="https://example.com/schema.json")
 put_http("parameter_name_invalid", "parameters", "properties", "the number", value={"description": "x"})
 put_http("parameter_undescribed", "parameters", "properties", "size", value={"type": "string"})
 put_http("parameter_shadows_variable", "parameters", "properties", "customer", value={"description": "x"})

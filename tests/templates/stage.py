@@ -54,6 +54,7 @@ class ScriptedModel(LLMService):
         super().__init__(settings=LLMSettings(model="scripted"))
         self.script = list(script)
         self.heard: list[Heard] = []
+        self.thinks_secs = 0.0
         self._role: str | None = None
         self.spoken = asyncio.Event()
 
@@ -73,6 +74,7 @@ class ScriptedModel(LLMService):
         self.heard.append(Heard([dict(message) for message in context.messages], tools, self._role))
         await self.push_frame(LLMFullResponseStartFrame())
         turn = self.script.pop(0) if self.script else "…"
+        await asyncio.sleep(self.thinks_secs)
         if isinstance(turn, str):
             await self.push_frame(LLMTextFrame(turn))
         await self.push_frame(LLMFullResponseEndFrame())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pipecat.flows import ContextStrategy, Flow
+from pipecat.frames.frames import InterruptionFrame
 
 from templates import values
 from templates.compile import (
@@ -289,23 +290,14 @@ async def test_missing_values_render_as_nothing() -> None:
             assert stage.model.heard[0].role == expected
 
 
-async def test_last_node_ends_the_call_after_its_words() -> None:
-    """`end_conversation` calls `end_call` once, after the node's answer has gone through the pipeline."""
-    content = template(
+def ending() -> TemplateContent:
+    """Two nodes, the second of which ends the call."""
+    way = {"name": "finish", "transition_only": True, "description": "Done.", "transition_to": "bye"}
+    return template(
         flow={
             "initial_node": "start",
             "nodes": {
-                "start": {
-                    "role_message": "r",
-                    "functions": [
-                        {
-                            "name": "finish",
-                            "transition_only": True,
-                            "description": "Done.",
-                            "transition_to": "bye",
-                        }
-                    ],
-                },
+                "start": {"role_message": "r", "functions": [way]},
                 "bye": {
                     "task_messages": [{"role": "developer", "content": "Say goodbye."}],
                     "post_actions": [{"type": "end_conversation"}],
@@ -313,22 +305,32 @@ async def test_last_node_ends_the_call_after_its_words() -> None:
             },
         }
     )
-    heard_by_end: list[int] = []
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_last_node_ends_the_call_after_its_words(interrupted: bool) -> None:
+    """`end_conversation` calls `end_call` once, after the node's answer, even if the caller interrupts that."""
+    answers_before_end: list[int] = []
 
     async with on_stage(("finish", {}), "Goodbye.") as stage:
 
         def resolve(name: str) -> Function:
             async def run(arguments: Any) -> FunctionResult:
                 assert arguments == {"reason": "flow_finished"}
-                heard_by_end.append(len(stage.model.heard))
+                answers_before_end.append(len(stage.model.heard))
                 return FunctionResult(result={}, respond=False)
 
             return Function(name=name, description="", properties={}, required=[], run=run)
 
-        await stage.manager.initialize(entry_node(compile_template(content, resolve)))
-        await stage.until(lambda: bool(heard_by_end))
+        await stage.manager.initialize(entry_node(compile_template(ending(), resolve)))
+        stage.model.thinks_secs = 0.2
+        await stage.until(lambda: len(stage.model.heard) == 2)
+        assert answers_before_end == []
+        if interrupted:
+            await stage.manager.worker.queue_frame(InterruptionFrame())
+        await stage.until(lambda: bool(answers_before_end))
         await stage.manager.worker.flush_pipeline()
-    assert heard_by_end == [2]
+    assert answers_before_end == [2]
 
 
 async def test_node_with_reset_can_be_entered_again() -> None:

@@ -1,0 +1,44 @@
+"""What cannot be kept: values that JSON readers let through and that PostgreSQL or a reply would choke on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+MAX_DEPTH = 64
+"""Levels of nesting that a document may have; none of ours needs a dozen."""
+
+Path = tuple[str | int, ...]
+
+
+def unstorable(document: Any) -> Iterator[tuple[Path, str]]:
+    """Every part of a document that cannot be kept, with what is wrong with it.
+
+    These are: NaN and infinity (Python's ``json`` reads them, RFC 8259 has none), NUL in a text (``jsonb``
+    refuses it), half a surrogate pair (it has no UTF-8), nesting beyond ``MAX_DEPTH``.
+    """
+    waiting: list[tuple[Path, Any]] = [((), document)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict | list):
+            if len(path) >= MAX_DEPTH:
+                yield path, f"is nested deeper than {MAX_DEPTH} levels"
+                continue
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(key, str) and (fault := _fault(key)):
+                    yield (*path, key), f"has a name that {fault}"
+                waiting.append(((*path, key if isinstance(key, str | int) else str(key)), inner))
+        elif fault := _fault(value):
+            yield path, fault
+
+
+def _fault(value: Any) -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is no number that JSON has"
+    if isinstance(value, str):
+        if "\0" in value:
+            return "contains a NUL character"
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            return "contains half a character"
+    return None
