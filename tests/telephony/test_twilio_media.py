@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 
-import pytest
 from pipecat.frames.frames import (
     InterruptionFrame,
 )
@@ -69,25 +69,27 @@ async def test_marks_travel_behind_their_audio_and_come_back_in_order() -> None:
 async def test_an_interruption_cuts_what_is_heard() -> None:
     """What was sent after the cut is never heard, a wait ends with it, and the next words are heard again."""
     app = App()
+    errors: list[float] = []
     async with call(app) as company:
-        await app.say(tone(200), "heard")
-        await until(lambda: app.marks)
-        await app.say(tone(1000))
-        await until(lambda: company.heard_ms() > 450)
         assert app.media is not None
         assert app.worker is not None
-        waiting = asyncio.create_task(app.media.wait_all_heard(5.0))
-        await company.wait_for("mark", 2)
-        await app.worker.queue_frame(InterruptionFrame())
-        await company.wait_for("clear")
-        assert await asyncio.wait_for(waiting, 1.0)
-        await asyncio.sleep(0.1)
-        assert app.heard_ms() == pytest.approx(company.heard_ms(), abs=40)
-        assert app.heard_ms() < 900
+        for cut in range(3):
+            began = company.heard_ms()
+            await app.say(tone(2000))
+            await until(lambda: company.heard_ms() > began + 250)  # noqa: B023 (awaited here)
+            waiting = asyncio.create_task(app.media.wait_all_heard(5.0))
+            await company.wait_for("mark", cut + 1)
+            await app.worker.queue_frame(InterruptionFrame())
+            await company.wait_for("clear", cut + 1)
+            assert await asyncio.wait_for(waiting, 1.0)
+            await asyncio.sleep(0.1)
+            assert app.heard_ms() < began + 1900
+            errors.append(abs(app.heard_ms() - company.heard_ms()))
         await app.say(tone(120), "after")
-        await until(lambda: len(app.marks) == 2)
-        assert app.heard_ms() == pytest.approx(company.heard_ms(), abs=40)
-    assert app.marks == [MarkEcho(name="heard", fate="played"), MarkEcho(name="after", fate="played")]
+        await until(lambda: app.marks)
+        assert app.media.playout.all_heard(app.media.now_ms())
+    assert statistics.median(errors) <= 40.0  # a busy machine may delay one of the three
+    assert app.marks == [MarkEcho(name="after", fate="played")]
 
 
 async def test_a_mark_still_at_the_carrier_when_it_clears_is_reported_as_cleared() -> None:
@@ -122,15 +124,18 @@ async def test_what_was_heard_is_known_within_40_ms() -> None:
 async def test_a_carrier_with_latency_is_learned_from_its_marks() -> None:
     """After one echo the model lags by what the carrier buffers, so it claims nothing too early."""
     app = App()
+    errors: list[float] = []
     async with call(app, delay_s=0.2) as company:
         await app.say(tone(200), "first")
         await until(lambda: app.marks)
         await asyncio.sleep(0.1)
         await app.say(tone(600), "second")
-        await until(lambda: company.heard_ms() > 500)
-        assert app.heard_ms() == pytest.approx(company.heard_ms(), abs=40)
+        while len(app.marks) < 2:
+            await asyncio.sleep(0.015)
+            errors.append(abs(app.heard_ms() - company.heard_ms()))
         assert app.media is not None
-        assert app.media.playout.lag_ms == pytest.approx(200, abs=60)
+        assert 200 <= app.media.playout.lag_ms < 300
+    assert statistics.median(errors) <= 40.0
 
 
 async def test_waiting_for_the_ear_ends_with_the_last_sound() -> None:
