@@ -1,6 +1,7 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 from db import accounts, numbers, templates
 from db.numbers import NumberDraft
@@ -8,12 +9,13 @@ from db.pool import Database
 from db.templates import TemplateFilter
 
 SAVES_EACH = 100
+ROOT = Path(__file__).parents[2]
 
 
 async def start(dsn: str, account_id: object, number_id: object) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.db.saver", dsn, str(account_id), str(number_id), str(SAVES_EACH),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT,
     )  # fmt: skip
 
 

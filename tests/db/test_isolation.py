@@ -1,0 +1,210 @@
+"""A second account sees nothing of the first: every query function is tried with the first one's ids."""
+
+import asyncio
+import contextlib
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import db
+from db import (
+    accounts,
+    audit,
+    call_tokens,
+    calls,
+    events,
+    greetings,
+    keys,
+    leads,
+    numbers,
+    revisions,
+    routes,
+    templates,
+    utterances,
+)
+from db.audit import Change
+from db.calls import CallEnd, CallFilter
+from db.errors import ConstraintViolated, NotFound, TargetsUnavailable
+from db.leads import LeadDraft, LeadFilter
+from db.numbers import NumberDraft, NumberFilter
+from db.pool import Database, Executor
+from db.rows import Page
+from db.templates import TemplateFilter
+from tests.db.world import NOON, World, a_route, an_event, an_utterance, draft
+
+Attempt = Callable[[Database, UUID, World], Awaitable[object]]
+
+END = CallEnd(ended_by="system", end_reason="stolen", outcome="stolen", ended_at=NOON)
+STOLEN = NumberDraft(e164="+14155550999", carrier="twilio")
+
+READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
+    audit.list_changes: lambda d, me, w: audit.list_changes(d, me, resource_id=w.front.id, limit=9),
+    call_tokens.issue: lambda d, me, w: call_tokens.issue(d, me, w.call.id, timedelta(minutes=1)),
+    calls.answered: lambda d, me, w: calls.answered(d, me, w.call.id, NOON),
+    calls.finish: lambda d, me, w: calls.finish(d, me, w.call.id, END),
+    calls.get: lambda d, me, w: calls.get(d, me, w.call.id),
+    calls.keep_revisions: lambda d, me, w: calls.keep_revisions(d, me, w.call.id, {w.front.id: 9}),
+    calls.list_calls: lambda d, me, w: calls.list_calls(d, me, CallFilter(lead_id=w.call.lead_id), limit=9),
+    calls.record_outcome: lambda d, me, w: calls.record_outcome(d, me, w.call.id, "stolen"),
+    calls.resumed: lambda d, me, w: calls.resumed(d, me, w.call.id, 9),
+    calls.set_node: lambda d, me, w: calls.set_node(d, me, w.call.id, "stolen"),
+    calls.set_status: lambda d, me, w: calls.set_status(d, me, w.call.id, "transferring"),
+    events.of_call: lambda d, me, w: events.of_call(d, me, w.call.id),
+    events.record: lambda d, me, w: events.record(
+        d, replace(an_event(w, seq=9), account_id=me, template_id=None)
+    ),
+    greetings.get: lambda d, me, w: greetings.get(d, me, "greeting"),
+    keys.get: lambda d, me, w: keys.get(d, me, w.key.record.id),
+    keys.list_keys: lambda d, me, w: keys.list_keys(d, me, limit=9),
+    keys.revoke: lambda d, me, w: keys.revoke(d, me, w.key.record.id),
+    leads.create: lambda d, me, w: leads.create(d, me, stolen_lead(w), idempotency_key="k"),
+    leads.get: lambda d, me, w: leads.get(d, me, w.call.lead_id),
+    leads.keep_variables: lambda d, me, w: leads.keep_variables(d, me, w.call.lead_id, {"stolen": 1}),
+    leads.list_leads: lambda d, me, w: leads.list_leads(d, me, LeadFilter(), limit=9),
+    numbers.delete: lambda d, me, w: numbers.delete(d, me, w.number.id, expected_revision=1),
+    numbers.get: lambda d, me, w: numbers.get(d, me, w.number.id),
+    numbers.list_numbers: lambda d, me, w: numbers.list_numbers(d, me, NumberFilter(), limit=9),
+    numbers.update: lambda d, me, w: numbers.update(d, me, w.number.id, STOLEN, expected_revision=1),
+    revisions.for_call: lambda d, me, w: revisions.for_call(d, me, w.front.id, 1),
+    revisions.get: lambda d, me, w: revisions.get(d, me, w.front.id, 1),
+    revisions.list_revisions: lambda d, me, w: revisions.list_revisions(d, me, w.front.id, limit=9),
+    revisions.targets: lambda d, me, w: revisions.targets(d, me, [w.front.id, w.billing.id]),
+    routes.complete: lambda d, me, w: routes.complete(d, replace(a_route(w, seq=9), account_id=me)),
+    routes.measured: lambda d, me, w: routes.measured(d, me, route_id(w), first_audio_at=NOON, gap_ms=9),
+    routes.of_call: lambda d, me, w: routes.of_call(d, me, w.call.id),
+    routes.of_leads: lambda d, me, w: routes.of_leads(d, me, [w.call.lead_id]),
+    routes.record: lambda d, me, w: routes.record(d, replace(a_route(w, seq=9), account_id=me)),
+    templates.by_name: lambda d, me, w: templates.by_name(d, me, w.front.name),
+    templates.create: lambda d, me, w: templates.create(
+        d, me, draft("thief", kind="orchestrator", references=[w.billing.id])
+    ),
+    templates.delete: lambda d, me, w: templates.delete(d, me, w.billing.id, expected_revision=1),
+    templates.get: lambda d, me, w: templates.get(d, me, w.front.id),
+    templates.list_templates: lambda d, me, w: templates.list_templates(d, me, TemplateFilter(), limit=9),
+    templates.update: lambda d, me, w: templates.update(
+        d, me, w.front.id, draft("stolen"), expected_revision=1
+    ),
+    templates.used_by: lambda d, me, w: templates.used_by(d, me, w.billing.id),
+    utterances.of_call: lambda d, me, w: utterances.of_call(d, me, w.call.id),
+    utterances.record: lambda d, me, w: utterances.record(
+        d, replace(an_utterance(w, seq=9), account_id=me, template_id=None)
+    ),
+}
+"""Each query function, tried by the account ``me`` on what is in the world ``w`` of another one."""
+
+NO_OTHER_ACCOUNT_TO_REACH = {
+    accounts.create: "makes an account",
+    accounts.get: "answers for the account it is asked for",
+    audit.record: "writes into the account it is given",
+    call_tokens.consume: "the token names the account; test_call_tokens",
+    calls.by_carrier_id: "the carrier's signature vouches for it",
+    calls.carrier_status: "the carrier's signature vouches for it",
+    greetings.put: "writes into the account it is given; test_greetings",
+    keys.authenticate: "the key names the account; test_keys",
+    keys.create: "makes a key of the account it is given",
+    numbers.create: "makes a number of the account it is given; test_numbers",
+    import_module("db.inbound").begin: "the dialled number names the account; test_inbound",
+}
+
+
+def stolen_lead(world: World) -> LeadDraft:
+    return LeadDraft(
+        direction="outbound",
+        phone=None,
+        number_id=world.number.id,
+        template_id=world.front.id,
+        payload={},
+        variables={},
+    )
+
+
+def route_id(world: World) -> UUID:
+    return UUID(int=world.call.id.int ^ 1)
+
+
+def query_functions() -> set[Callable[..., Any]]:
+    """Every public coroutine function of the package whose first parameter is an Executor."""
+    found: set[Callable[..., Any]] = set()
+    for module in pkgutil.iter_modules(db.__path__):
+        for name, function in inspect.getmembers(
+            import_module(f"db.{module.name}"), inspect.iscoroutinefunction
+        ):
+            first = next(iter(inspect.signature(function).parameters.values()), None)
+            if not name.startswith("_") and first is not None and first.annotation == Executor.__name__:
+                found.add(function)
+    return found
+
+
+async def everything(database: Database) -> dict[str, list[str]]:
+    """All rows of all tables, as text."""
+    tables = await database.fetch("SELECT tablename::text AS name FROM pg_tables WHERE schemaname = 'public'")
+    return {
+        table["name"]: sorted(
+            row["row"]
+            for row in await database.fetch(f"SELECT t::text AS row FROM {table['name']} t")  # noqa: S608
+        )
+        for table in tables
+    }
+
+
+def shows_nothing(result: object) -> bool:
+    items = result.items if isinstance(result, Page) else result
+    return isinstance(items, (Sequence, Mapping)) and not items
+
+
+def test_every_query_function_is_tried() -> None:
+    """A new query function has its place in this file, or a reason why it needs none."""
+    assert query_functions() == READS_AND_CHANGES.keys() | NO_OTHER_ACCOUNT_TO_REACH.keys()
+
+
+@pytest.mark.parametrize("function", READS_AND_CHANGES, ids=lambda f: f"{f.__module__}.{f.__name__}")
+async def test_another_accounts_rows_are_not_there(
+    database: Database, world: World, function: Callable[..., Any]
+) -> None:
+    """The function finds nothing, refuses by a name that tells nothing, and changes nothing."""
+    await routes.complete(database, replace(a_route(world), id=route_id(world)))
+    await utterances.record(database, an_utterance(world))
+    await events.record(database, an_event(world))
+    await greetings.put(database, world.id, "greeting", b"audio")
+    await leads.create(database, world.id, stolen_lead(world), idempotency_key="k")
+    change = Change(key_id=world.key.record.id, action="x", resource="template", resource_id=world.front.id)
+    await audit.record(database, world.id, change)
+    me = (await accounts.create(database, "Second")).id
+    before = await everything(database)
+
+    [result] = await asyncio.gather(READS_AND_CHANGES[function](database, me, world), return_exceptions=True)
+
+    if isinstance(result, Exception):
+        assert isinstance(result, (NotFound, ConstraintViolated, TargetsUnavailable))
+        assert "Acme" not in str(result)
+    else:
+        assert shows_nothing(result), result
+    assert await everything(database) == before
+
+
+async def test_another_accounts_rows_cannot_be_overwritten_by_their_ids(
+    database: Database, world: World
+) -> None:
+    """Writing a row under an id that another account has leaves that account's row as it is."""
+    route, said, event = a_route(world), an_utterance(world), an_event(world)
+    await routes.record(database, route)
+    await utterances.record(database, said)
+    await events.record(database, event)
+    me = (await accounts.create(database, "Second")).id
+    before = await everything(database)
+
+    for attempt in (
+        routes.record(database, replace(route, account_id=me, status="failed")),
+        utterances.record(database, replace(said, account_id=me, text="forged")),
+        events.record(database, replace(event, account_id=me, data={"forged": True})),
+    ):
+        with contextlib.suppress(ConstraintViolated):
+            await attempt
+    assert await everything(database) == before
