@@ -100,9 +100,7 @@ async def _suffer(fault: Fault | None, request: web.Request) -> None:
         cut(request)
         raise Cut
     else:
-        raise Refusal(
-            STATUS[fault.kind], fault.retry_after_s if fault.kind == "rate_limited" else None
-        )
+        raise Refusal(STATUS[fault.kind], fault.retry_after_s if fault.kind == "rate_limited" else None)
 
 
 def cut(request: web.Request) -> None:

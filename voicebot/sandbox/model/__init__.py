@@ -1,0 +1,211 @@
+"""A small, obedient language model: it knows English word forms and its request, and no agent or phrase.
+
+Everything it does follows from `messages` and `tools`: it says what it is told to say, asks what it is told
+to ask, calls the tool that is most like the caller's words, tells its result, and makes small talk otherwise.
+The same request always gets the same answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from voicebot.sandbox.model import talk
+from voicebot.sandbox.model.choice import Choice, Tool, choose, force, says_goodbye, tool_of
+from voicebot.sandbox.model.instructions import Rule, rules
+from voicebot.sandbox.model.scene import Scene, read
+from voicebot.sandbox.model.words import echoes, likeness, rarity, stem, stems, tokens
+
+__all__ = ["Call", "Reply", "reply"]
+
+_FAREWELL = "Thank you for calling. Goodbye!"
+_ENOUGH_FOR_A_RULE = 1.0
+_ENOUGH_FOR_A_FACT = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A tool to be called."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the model answers: words, tools to be called, or both."""
+
+    text: str = ""
+    calls: tuple[Call, ...] = field(default=())
+
+
+def reply(
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_choice: str | Mapping[str, Any] | None = None,
+) -> Reply:
+    """Answer a chat request, given as its `messages`, `tools` and `tool_choice` stand in the protocol."""
+    scene = read(messages)
+    offered = _offered(tools, tool_choice)
+    told = rules(scene.instructions)
+    if offered and (tool_choice == "required" or isinstance(tool_choice, Mapping)):
+        return _calling(force(scene, offered, told), scene)
+    if not offered and any("summar" in text.lower() for text in scene.instructions):
+        return Reply(text=talk.summary(scene))
+    if scene.waiting:
+        return _answer(scene, offered, told)
+    if scene.done:
+        return _continue(scene, offered, told)
+    return Reply(text=_next(scene, rules(scene.fresh) or told) or _opening(scene))
+
+
+def _answer(scene: Scene, offered: Sequence[Tool], told: Sequence[Rule]) -> Reply:
+    """Answer the caller's last words."""
+    rule, likely = _fitting(scene, told)
+    if says_goodbye(scene):
+        return _farewell(scene, offered, rule)
+    choice = choose(scene, offered, told)
+    if choice is not None and choice.score >= likely:
+        if choice.rivals:
+            return Reply(text=talk.which(choice.rivals))
+        if choice.filled.missing:
+            return Reply(text=talk.question(choice.filled.missing))
+        return _calling(choice, scene)
+    if rule is not None:
+        return Reply(text=rule.text)
+    return Reply(text=_fact(scene, told) or _next(scene, told) or talk.small_talk(scene))
+
+
+def _continue(scene: Scene, offered: Sequence[Tool], told: Sequence[Rule]) -> Reply:
+    """Go on after a tool has answered."""
+    if scene.fresh:
+        choice = choose(scene, offered, told)
+        if choice is not None and choice.filled.explicit and not choice.filled.missing and not choice.rivals:
+            return _calling(choice, scene)
+    results = " ".join(talk.outcome(done) for done in scene.done[-2:])
+    step = _next(scene, rules(scene.fresh)) if scene.fresh else ""
+    failed = any(talk.refused(done.result) for done in scene.done)
+    if not step and not failed:
+        step = _after(scene, told) or _next(scene, told) or "Is there anything else I can do for you?"
+    return Reply(text=f"{results} {step}".strip())
+
+
+def _opening(scene: Scene) -> str:
+    """Speak first, or again, when nothing is left to be said by instruction."""
+    return talk.introduction(scene) if not scene.said else talk.small_talk(scene)
+
+
+def _farewell(scene: Scene, offered: Sequence[Tool], rule: Rule | None) -> Reply:
+    text = rule.text if rule is not None and rule.kind == "say" else _FAREWELL
+    closing = next((tool for tool in offered if tool.closes), None)
+    if closing is None or closing.name in {done.name for done in scene.done}:
+        return Reply(text=text)
+    choice = force(scene, [closing], ())
+    arguments = dict(choice.filled.arguments)
+    properties = closing.parameters.get("properties") or {}
+    if "reason" in properties and not properties["reason"].get("enum"):
+        arguments["reason"] = "the caller said goodbye"
+    return Reply(text=text, calls=(_call(scene, closing.name, arguments),))
+
+
+def _next(scene: Scene, told: Sequence[Rule]) -> str:
+    """The first thing that is always to be said or asked and has not been yet."""
+    for rule in told:
+        if rule.kind in ("say", "ask") and not rule.condition and not _was_said(scene, rule.text):
+            return rule.text
+    return ""
+
+
+def _after(scene: Scene, told: Sequence[Rule]) -> str:
+    """What is to be said after the tools that were just called: a condition that names or describes one."""
+    for rule in told:
+        about = stems(rule.condition)
+        names = [talk.spaced(done.name) for done in scene.done]
+        named = any(done.name in rule.condition for done in scene.done)
+        described = about and any(echoes(" ".join(about), name) for name in names)
+        if rule.kind in ("say", "ask") and (named or described) and not _was_said(scene, rule.text):
+            return rule.text
+    return ""
+
+
+def _fitting(scene: Scene, told: Sequence[Rule]) -> tuple[Rule | None, float]:
+    """The rule whose condition is most like the caller's words, and how like it is."""
+    conditional = [rule for rule in told if rule.condition and rule.kind in ("say", "ask")]
+    documents = [dict.fromkeys(stems(rule.condition), 1.0) for rule in conditional]
+    weights = rarity(documents)
+    words = stems(scene.words)
+    if says_goodbye(scene):
+        words = (*words, stem("goodbye"), stem("bye"), stem("leave"))
+    scores = [likeness(words, document, weights) for document in documents]
+    best = max(range(len(scores)), key=lambda index: scores[index], default=None)
+    if best is None or scores[best] < _ENOUGH_FOR_A_RULE:
+        return None, 0.0
+    return conditional[best], scores[best]
+
+
+def _fact(scene: Scene, told: Sequence[Rule]) -> str:
+    """A statement of the instructions that answers the caller's question."""
+    facts = [rule for rule in told if rule.kind == "fact"]
+    documents = [dict.fromkeys(stems(rule.text), 1.0) for rule in facts]
+    weights = rarity(documents)
+    words = stems(scene.words)
+    scores = [likeness(words, document, weights) for document in documents]
+    best = max(range(len(scores)), key=lambda index: scores[index], default=None)
+    wanted = 1.0 if _asks(scene.words) else _ENOUGH_FOR_A_FACT
+    return "" if best is None or scores[best] < wanted else facts[best].text
+
+
+def _asks(words: str) -> bool:
+    first = (tokens(words) or [""])[0]
+    question = {
+        "what",
+        "when",
+        "where",
+        "who",
+        "how",
+        "which",
+        "why",
+        "is",
+        "are",
+        "do",
+        "does",
+        "can",
+        "could",
+    }
+    return "?" in words or first in question
+
+
+def _was_said(scene: Scene, text: str) -> bool:
+    return any(echoes(text, said) for said in scene.said)
+
+
+def _calling(choice: Choice, scene: Scene) -> Reply:
+    return Reply(calls=(_call(scene, choice.tool.name, choice.filled.arguments),))
+
+
+def _call(scene: Scene, name: str, arguments: Mapping[str, Any]) -> Call:
+    """A call whose id depends on nothing but the request, and is new in every turn."""
+    turn = [
+        [turn.words for turn in scene.turns],
+        scene.said,
+        len(scene.past),
+        len(scene.done),
+        name,
+        arguments,
+    ]
+    digest = hashlib.sha256(json.dumps(turn, sort_keys=True, default=str).encode()).hexdigest()
+    return Call(id=f"call_{digest[:24]}", name=name, arguments=arguments)
+
+
+def _offered(tools: Sequence[Mapping[str, Any]], tool_choice: str | Mapping[str, Any] | None) -> list[Tool]:
+    read_tools = [tool_of(tool) for tool in tools if tool.get("type", "function") == "function"]
+    if tool_choice == "none":
+        return []
+    if isinstance(tool_choice, Mapping):
+        named = (tool_choice.get("function") or {}).get("name")
+        return [tool for tool in read_tools if tool.name == named]
+    return read_tools

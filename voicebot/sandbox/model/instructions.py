@@ -1,0 +1,189 @@
+"""Reading instructions: sentences that say what to say, what to ask, what to tell, and when."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from voicebot.sandbox.model.words import tokens
+
+Kind = Literal["say", "ask", "fact", "other"]
+
+_QUOTE = re.compile(r"[\"“«]([^\"”»]+)[\"”»]|(?<!\w)['‘]([^'’\n]{2,}?[.!?,]?)['’](?!\w)")
+_END = re.compile(r"(?<=[.!?:;])\s+(?=[\"“A-Z0-9-])|\n+")
+_BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d+[.)]|step \d+[.:])\s*", re.IGNORECASE)
+_WHEN = r"(?:if|when|whenever|once|after|as soon as|in case|unless)"
+_LEADING = re.compile(
+    rf"^(?:and |then |but )?{_WHEN}\b\s+(.+?)(?:,|\bthen\b)\s*(.+)$", re.IGNORECASE | re.DOTALL
+)
+_TRAILING = re.compile(rf"^(.+?)\s+{_WHEN}\s+(.+)$", re.IGNORECASE | re.DOTALL)
+_NEVER = re.compile(r"\b(?:never|not|don't|avoid|without)\b", re.IGNORECASE)
+_SAY = re.compile(
+    r"\b(?:say|saying|says|greet|answer|reply|respond|tell|ask|introduce|begin|start|open|announce|explain|"
+    r"mention|finish|end|close|add|repeat|words|with)\b",
+    re.IGNORECASE,
+)
+_WHO = r"(?:the (?:caller|customer|user|guest|patient|client)|callers|them|him|her|people)"
+_ASK_FOR = re.compile(
+    rf"\b(?:ask|request)\b(?:\s+{_WHO})?\s+(?:for|about)\s+(.+)"
+    rf"|\b(?:ask|find out|collect|get|take)\s+((?:{_WHO}'s|their|his|her)\s+.+)",
+    re.IGNORECASE,
+)
+_ASK_WHAT = re.compile(
+    rf"\b(?:ask|find out|check)\b(?:\s+{_WHO})?\s+((?:what|which|when|where|who|how|whether|if|why)\b.+)",
+    re.IGNORECASE,
+)
+_TELL = re.compile(rf"\b(?:tell|inform|remind|let)\s+{_WHO}(?:\s+know)?\s+(?:that\s+)?(.+)", re.IGNORECASE)
+_ROLE = re.compile(
+    r"\b(?:you are|you're|you act as)\s+(.+?)(?:[.;:!?]|\s+(?:who|that|which)\s|$)", re.IGNORECASE
+)
+_FINITE = re.compile(
+    r"\b(?:is|are|was|were|costs?|opens?|closes?|has|have|takes?|starts?|ends?|lasts?|offers?)\b"
+)
+_IMPERATIVE = (
+    "after", "always", "answer", "ask", "avoid", "be", "begin", "book", "call", "check", "close",
+    "collect", "confirm", "do", "don't", "end", "explain", "find", "finish", "get", "give", "greet",
+    "hand", "help", "if", "keep", "let", "look", "make", "mention", "never", "note", "offer", "once",
+    "only", "pass", "put", "read", "record", "remember", "repeat", "reply", "respond", "route", "say",
+    "send", "speak", "start", "stay", "take", "talk", "tell", "thank", "then", "transfer", "try",
+    "unless", "use", "wait", "when", "write", "you", "your",
+)  # fmt: skip
+_NEXT_STEP = re.compile(
+    rf"(?:,|;)?\s+(?:and|then|and then)\s+(?=(?:{'|'.join(_IMPERATIVE)})\b)", re.IGNORECASE
+)
+_TURNED = {
+    "they're": "you are", "they've": "you have", "they": "you", "them": "you", "their": "your",
+    "theirs": "yours", "his": "your", "he": "you", "she": "you", "him": "you", "her": "your",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One sentence of the instructions.
+
+    Attributes:
+        kind: `say` gives words, `ask` a question, `fact` a statement that may answer one.
+        text: what is to be spoken.
+        condition: when; empty for always.
+        sentence: the sentence itself.
+    """
+
+    kind: Kind
+    text: str
+    condition: str
+    sentence: str
+
+
+def rules(instructions: Iterable[str]) -> list[Rule]:
+    """Read every sentence, in order."""
+    return [_rule(sentence) for text in instructions for sentence in sentences(text)]
+
+
+def sentences(text: str) -> list[str]:
+    """Split instructions into sentences; what is quoted is never split."""
+    kept: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        kept.append(match[0])
+        return f"\x00{len(kept) - 1}\x00{'. ' if match[0][-2] in '.!?' else ''}"
+
+    hidden = _QUOTE.sub(hide, text)
+    parts = (_BULLET.sub("", part).strip() for part in _END.split(hidden))
+    whole = (re.sub(r"\x00(\d+)\x00(?:\. ?)?", lambda m: kept[int(m[1])], part) for part in parts)
+    return [part for part in whole if part]
+
+
+def role(instructions: Iterable[str]) -> str:
+    """Return who the model is told it is, such as "Ada of the library"; empty when it is not told."""
+    for text in instructions:
+        match = _ROLE.search(text)
+        if match:
+            return match[1].strip(" ,")
+    return ""
+
+
+def _rule(sentence: str) -> Rule:
+    condition, action = _split(sentence)
+    for kind, text in _readings(action):
+        if text:
+            return Rule(kind=kind, text=text, condition=condition, sentence=sentence)
+    return Rule(kind="other", text="", condition=condition, sentence=sentence)
+
+
+def _readings(action: str) -> Iterable[tuple[Kind, str]]:
+    yield "say", _quoted(action)
+    if not _NEVER.search(action):
+        yield "ask", _question(action)
+        yield "say", _told(action)
+        yield "fact", _fact(action)
+
+
+def _split(sentence: str) -> tuple[str, str]:
+    """Part a sentence into its condition and what is to be done."""
+    leading = _LEADING.match(sentence)
+    if leading:
+        return leading[1], leading[2]
+    bare = _QUOTE.sub(lambda match: "\x00" * len(match[0]), sentence)
+    trailing = _TRAILING.match(bare)
+    if trailing and not _ASK_WHAT.search(bare):
+        return sentence[trailing.start(2) : trailing.end(2)].rstrip(".!"), sentence[: trailing.end(1)]
+    return "", sentence
+
+
+def _quoted(action: str) -> str:
+    match = _QUOTE.search(action)
+    if match is None:
+        return ""
+    before = action[: match.start()]
+    if _NEVER.search(before) or not _SAY.search(before):
+        return ""
+    return (match[1] or match[2]).strip()
+
+
+def _question(action: str) -> str:
+    what = _ASK_WHAT.search(action)
+    if what:
+        return f"May I ask {_turned(what[1])}?"
+    wanted = _ASK_FOR.search(action)
+    if wanted is None:
+        return ""
+    topic = _turned(next(group for group in wanted.groups() if group))
+    first = topic.split(" ", 1)[0].lower()
+    return f"Could you tell me {topic if first in ('your', 'the', 'a', 'an') else f'your {topic}'}, please?"
+
+
+def _told(action: str) -> str:
+    match = _TELL.search(action)
+    return _sentence(_turned(match[1])) if match else ""
+
+
+def _fact(action: str) -> str:
+    words = tokens(action)
+    if len(words) < 3 or words[0] in _IMPERATIVE or not _FINITE.search(action) or '"' in action:
+        return ""
+    return _sentence(action)
+
+
+def _clipped(text: str) -> str:
+    """Stop where the sentence goes on to another thing to do."""
+    return _NEXT_STEP.split(text.strip(), maxsplit=1)[0].strip().rstrip(".!?;:,")
+
+
+def _turned(text: str) -> str:
+    """Speak to the caller instead of about them: "their order" becomes "your order"."""
+    text = re.sub(rf"\b{_WHO}'s\b", "your", _clipped(text), flags=re.IGNORECASE)
+    text = re.sub(rf"\b{_WHO}\b", "they", text, flags=re.IGNORECASE)
+    text = re.sub(r"\bthey (is|was|has|does|wants|needs|likes)\b", _agreed, text, flags=re.IGNORECASE)
+    return re.sub(r"[\w']+", lambda match: _TURNED.get(match[0].lower(), match[0]), text)
+
+
+def _agreed(match: re.Match[str]) -> str:
+    irregular = {"is": "are", "was": "were", "has": "have", "does": "do"}
+    return f"you {irregular.get(match[1].lower(), match[1].removesuffix('s'))}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip().rstrip(".!;:,")
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

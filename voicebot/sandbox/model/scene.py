@@ -1,0 +1,168 @@
+"""What the messages of a request say about the moment: who spoke last, what was asked, what was done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A tool that was called, with its arguments and (once it is there) its result."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What the caller said, what the assistant had said just before, and whether a tool was called on it."""
+
+    words: str
+    asked: str = ""
+    acted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """The conversation, read.
+
+    Attributes:
+        instructions: texts of the system and of developers, in order.
+        fresh: those that came after everything that was said and done.
+        material: user messages that nobody spoke, such as quoted summaries.
+        turns: what the caller said, in order.
+        said: what the assistant said, in order.
+        waiting: the caller's last words have had no answer yet, neither words nor a tool.
+        done: tools called since the caller's last words, in order.
+        past: tools called before that.
+    """
+
+    instructions: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    material: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    said: tuple[str, ...] = ()
+    waiting: bool = False
+    done: tuple[Done, ...] = ()
+    past: tuple[Done, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The caller's last words; empty before they spoke."""
+        return self.turns[-1].words if self.turns else ""
+
+    @property
+    def asked(self) -> str:
+        """What the assistant said just before the caller's last words."""
+        return self.turns[-1].asked if self.turns else ""
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Collects a scene, message by message."""
+
+    instructions: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    material: list[str] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    waiting: bool = False
+    calls: dict[str, Done] = field(default_factory=dict)
+    past: list[Done] = field(default_factory=list)
+
+    def instructed(self, text: str) -> None:
+        """Take a system or developer message."""
+        self.instructions.append(text)
+        self.fresh.append(text)
+
+    def spoken_to(self, text: str) -> None:
+        """Take a user message: words of the caller, or material."""
+        if not _is_speech(text):
+            self.material.append(text)
+            return
+        if self.waiting and self.turns:  # one turn that arrived in pieces
+            self.turns[-1] = replace(self.turns[-1], words=f"{self.turns[-1].words} {text}")
+        else:
+            self.turns.append(Turn(words=text, asked=self.said[-1] if self.said else ""))
+        self.past.extend(self.calls.values())
+        self.calls.clear()
+        self.fresh.clear()
+        self.waiting = True
+
+    def answered(self, text: str, calls: Sequence[Mapping[str, Any]]) -> None:
+        """Take an assistant message."""
+        if text:
+            self.said.append(text)
+        if calls and self.turns:
+            self.turns[-1] = replace(self.turns[-1], acted=True)
+        for call in calls:
+            function = call["function"]
+            self.calls[str(call["id"])] = Done(
+                name=str(function["name"]), arguments=_json_object(function.get("arguments") or "{}")
+            )
+        self.waiting = False
+        self.fresh.clear()
+
+    def returned(self, call_id: str, content: str) -> None:
+        """Take a tool's result."""
+        call = self.calls.get(call_id)
+        if call is not None:
+            self.calls[call_id] = Done(name=call.name, arguments=call.arguments, result=_json(content))
+        self.fresh.clear()
+
+
+def read(messages: Sequence[Mapping[str, Any]]) -> Scene:
+    """Read the messages of a request."""
+    reader = _Reader()
+    for message in messages:
+        text = text_of(message)
+        match message.get("role"):
+            case "system" | "developer" if text:
+                reader.instructed(text)
+            case "user" if text:
+                reader.spoken_to(text)
+            case "assistant":
+                reader.answered(text, message.get("tool_calls") or ())
+            case "tool":
+                reader.returned(str(message.get("tool_call_id")), text)
+    return Scene(
+        instructions=tuple(reader.instructions),
+        fresh=tuple(reader.fresh),
+        material=tuple(reader.material),
+        turns=tuple(reader.turns),
+        said=tuple(reader.said),
+        waiting=reader.waiting,
+        done=tuple(reader.calls.values()),
+        past=tuple(reader.past),
+    )
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Return a message's text: its content is a string or a list of parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content.strip()
+    parts = content if isinstance(content, Sequence) else ()
+    texts = (part.get("text", "") for part in parts if isinstance(part, Mapping))
+    return " ".join(text for text in texts if isinstance(text, str)).strip()
+
+
+def _is_speech(text: str) -> bool:
+    """Nobody speaks braces or lines: such a user message is material put there by a program."""
+    return "{" not in text and "\n" not in text
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    value = _json(text)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,170 @@
+"""Finding words: results told, arguments asked for, summaries, and small talk that keeps to the topic."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from voicebot.sandbox.model.instructions import role
+from voicebot.sandbox.model.scene import Done, Scene
+from voicebot.sandbox.model.words import EMPTY, tokens
+
+_TOLD_AT_MOST = 4
+_TOPIC_WORDS = 5
+_SUMMARY_SENTENCES = 5
+_STATUS = frozenset({"status", "ok", "success", "code", "retryable", "type", "id"})
+_ELSE = "Is there anything else I can do for you?"
+_ANSWERS = (
+    "I see, {topic}. Tell me a little more, please.",
+    "All right, {topic}. What can I do about it?",
+    "Thank you for telling me about {topic}. How would you like to go on?",
+)
+_SPEAKERS = {"user": "caller", "assistant": "agent", "customer": "caller", "bot": "agent"}
+_DONE = frozenset({"acknowledged", "done", "ok", "success", "recorded", "in_progress"})
+
+
+def introduction(scene: Scene) -> str:
+    """Say who is speaking, as far as the instructions tell."""
+    who = role(scene.instructions)
+    return f"Hello, this is {who}. How can I help you?" if who else "Hello! How can I help you?"
+
+
+def small_talk(scene: Scene) -> str:
+    """Answer with something short about what the caller spoke of."""
+    words = topic(scene.words)
+    if not words:
+        return "How can I help you?" if len(scene.turns) < 2 else _ELSE
+    return _ANSWERS[len(scene.turns) % len(_ANSWERS)].format(topic=words)
+
+
+def topic(words: str) -> str:
+    """Return what an utterance is about, in its own words."""
+    bare = [word.strip(".,!?;:\"'") for word in words.split()]
+    about = [index for index, word in enumerate(bare) if set(tokens(word)) - EMPTY]
+    if not about:
+        return ""
+    first = next(index for index in about if about[-1] - index < _TOPIC_WORDS)
+    phrase = " ".join(bare[first : about[-1] + 1])
+    return re.sub(r"\b(my|mine)\b", "your", re.sub(r"\bI\b", "you", phrase))
+
+
+def question(missing: Sequence[str]) -> str:
+    """Ask for the first argument that is missing."""
+    return f"Could you tell me the {spaced(missing[0])}, please?"
+
+
+def which(names: Sequence[str]) -> str:
+    """Ask which of several is meant."""
+    spoken = [spaced(name) for name in names]
+    return f"Would you like {', '.join(spoken[:-1])} or {spoken[-1]}?"
+
+
+def outcome(done: Done) -> str:
+    """Tell the caller what a tool answered."""
+    result = done.result
+    if isinstance(result, Mapping):
+        if refused(result):
+            return _refusal(done, result)
+        facts = [f"the {spaced(key)} is {value}" for key, value in _facts(result)]
+        return _sentences(facts[:_TOLD_AT_MOST]) or "That is done."
+    if isinstance(result, str) and result.strip().lower() not in _DONE and result.strip():
+        return _sentences([result.strip()])
+    if isinstance(result, list) and result:
+        return f"I found {len(result)}: {_enumerate(result)}."
+    return "That is done."
+
+
+def refused(result: Any) -> bool:
+    """Tell whether a tool's result says that it was not done."""
+    if not isinstance(result, Mapping):
+        return False
+    status = str(result.get("status", "")).lower()
+    return status in ("refused", "error", "failed") or bool(result.get("error"))
+
+
+def summary(scene: Scene) -> str:
+    """Sum a quoted conversation up: what the caller said and what was last answered, in their words."""
+    lines = [
+        line for text in (*scene.material, *(turn.words for turn in scene.turns)) for line in _quoted(text)
+    ]
+    caller = [said for speaker, said in lines if speaker == "caller"]
+    agent = [said for speaker, said in lines if speaker != "caller"]
+    told = [f"The caller said: {said.rstrip('.!? ')}." for said in caller[-(_SUMMARY_SENTENCES - 1) :]]
+    if agent:
+        told.append(f"The agent last said: {agent[-1].rstrip('.!? ')}.")
+    return " ".join(told) or "Nothing was said yet."
+
+
+def spaced(name: str) -> str:
+    """Speak a name as words: "invoice_number" is "invoice number"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ").lower()
+
+
+def _refusal(done: Done, result: Mapping[str, Any]) -> str:
+    target = done.arguments.get("agent")
+    if isinstance(target, str):
+        return f"I am sorry, I cannot put you through to {spaced(target)} right now. How else can I help you?"
+    reason = result.get("message") or result.get("error")
+    told = f" {reason.rstrip('. ')}." if isinstance(reason, str) and len(reason) < 200 else ""
+    return f"I am sorry, that did not work.{told}"
+
+
+def _facts(result: Mapping[str, Any], within: str = "") -> list[tuple[str, str]]:
+    """Flatten a result into names and values worth saying; what only programs read is left out."""
+    facts: list[tuple[str, str]] = []
+    for key, value in result.items():
+        name = f"{within} {key}".strip()
+        if isinstance(value, Mapping):
+            facts.extend(_facts(value, name))
+        elif isinstance(value, bool):
+            facts.append((name, "yes" if value else "no"))
+        elif isinstance(value, list) and value:
+            facts.append((name, _enumerate(value)))
+        elif isinstance(value, str | int | float) and value != "":
+            facts.append((name, str(value)))
+    telling = [fact for fact in facts if fact[0] not in _STATUS]
+    return telling or [fact for fact in facts if fact[1].lower() not in _DONE and fact[0] == "status"]
+
+
+def _enumerate(values: Sequence[Any]) -> str:
+    spoken = [
+        " ".join(str(part) for part in value.values() if isinstance(part, str | int | float))
+        if isinstance(value, Mapping)
+        else str(value)
+        for value in values[:3]
+    ]
+    return " and ".join([", ".join(spoken[:-1]), spoken[-1]] if len(spoken) > 1 else spoken)
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    return " ".join(f"{part[:1].upper()}{part[1:].rstrip('. ')}." for part in parts)
+
+
+def _quoted(text: str) -> list[tuple[str, str]]:
+    """Read "speaker: words" lines and JSON lines with a speaker and what they said."""
+    found: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        line = line.strip()
+        speaker, said = "", ""
+        if line.startswith("{"):
+            speaker, said = _json_line(line)
+        else:
+            named = re.match(
+                r"[-*]?\s*(caller|user|customer|agent|assistant|bot)\s*:\s*(.+)", line, re.IGNORECASE
+            )
+            speaker, said = (named[1], named[2]) if named else ("", "")
+        if said:
+            found.append((_SPEAKERS.get(speaker.lower(), speaker.lower()), said))
+    return found
+
+
+def _json_line(line: str) -> tuple[str, str]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return "", ""
+    speaker = value.get("speaker") or value.get("role") or ""
+    said = value.get("said") or value.get("text") or value.get("content") or ""
+    return str(speaker), str(said)
