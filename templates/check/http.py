@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -97,14 +99,14 @@ def _is_private(host: str) -> bool:
 def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Variable]) -> Iterator[Problem]:
     if not schema:
         return
-    faults = list(_METASCHEMA.iter_errors(schema))
-    for fault in faults:
-        part = ".".join(map(str, fault.absolute_path))
+    faults = _schema_faults(json.dumps(schema, sort_keys=True))
+    for path in faults:
+        part = ".".join(map(str, path))
         message = f"'{part}' is not valid JSON Schema." if part else "This is not valid JSON Schema."
-        yield broken("parameters_invalid", (*where, *fault.absolute_path), message)
-    if schema.get("type") != "object" and not any(list(fault.absolute_path) == ["type"] for fault in faults):
+        yield broken("parameters_invalid", (*where, *path), message)
+    if schema.get("type") != "object" and ("type",) not in faults:
         yield broken(
-            "parameters_not_object", (*where, "type"), "Arguments are an object, so 'type' is 'object'."
+            "parameters_not_object", (*where, "type"), "Arguments are an object: 'type' is 'object'."
         )
     for path in _remote_references(schema):
         message = "The schema refers to something outside of itself."
@@ -118,6 +120,12 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
         if name not in properties:
             message = f"'{name}' is required, but not among the properties."
             yield broken("parameter_undefined", (*where, "required", index), message)
+
+
+@lru_cache(maxsize=1024)
+def _schema_faults(schema: str) -> tuple[Path, ...]:
+    """Places where a schema (as JSON) is none. Kept: it takes 1.6 ms, and most saves change no schema."""
+    return tuple(tuple(fault.absolute_path) for fault in _METASCHEMA.iter_errors(json.loads(schema)))
 
 
 def _remote_references(schema: Any, path: Path = ()) -> Iterator[Path]:

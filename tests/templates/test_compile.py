@@ -309,7 +309,7 @@ def ending() -> TemplateContent:
 
 @pytest.mark.parametrize("interrupted", [False, True])
 async def test_last_node_ends_the_call_after_its_words(interrupted: bool) -> None:
-    """`end_conversation` calls `end_call` once, after the node's answer, even if the caller interrupts that."""
+    """`end_conversation` calls `end_call` once, after the answer, even if the caller interrupts that."""
     answers_before_end: list[int] = []
 
     async with on_stage(("finish", {}), "Goodbye.") as stage:
