@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from deepgram import DeepgramClientEnvironment
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams
@@ -33,6 +34,7 @@ from pipecat.turns.user_stop import (
 )
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
+from pipecat.utils.http import connection_limits
 
 from templates.model import TemplateContent, Turns
 from voicebot.call.switch import Part, PartFailed
@@ -43,12 +45,34 @@ ELEVENLABS_URL = "https://api.elevenlabs.io"
 CONNECTED_GRACE_S = 1.0
 
 
+class _PooledLLMService(OpenAILLMService):
+    """pipecat's service on connections that all calls share.
+
+    One of its own would cost each agent of each call 20 ms of TLS set-up in the event loop, and its first
+    answer a handshake with the vendor.
+    """
+
+    def __init__(self, client: AsyncOpenAI, **kwargs: Any) -> None:
+        self._pooled = client
+        super().__init__(**kwargs)
+
+    def create_client(self, *_: Any, **__: Any) -> AsyncOpenAI:
+        return self._pooled
+
+
 class Speech:
     """Makes the parts of one call; needs the vendors' keys and addresses."""
 
     def __init__(self, settings: Settings) -> None:
         """Check the vendors' addresses once, because a bad one would silently become the public one."""
         self._settings = settings
+        self._openai = AsyncOpenAI(
+            api_key=_secret(settings.openai_api_key),
+            base_url=settings.openai_base_url,
+            http_client=DefaultAsyncHttpxClient(
+                limits=connection_limits(max_connections=1000, keepalive_expiry=None)
+            ),
+        )
         if settings.deepgram_url:
             url = settings.deepgram_url
             socket = websocket_url(url)
@@ -78,9 +102,8 @@ class Speech:
 
     def mind(self, content: TemplateContent) -> tuple[Part, OpenAILLMService]:
         """The language model; it has no socket to wait for."""
-        llm = OpenAILLMService(
-            api_key=_secret(self._settings.openai_api_key),
-            base_url=self._settings.openai_base_url,
+        llm = _PooledLLMService(
+            self._openai,
             settings=OpenAILLMService.Settings.from_mapping(self._llm_settings(content)),
             retry_on_timeout=True,
         )
