@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from voicebot.sandbox.carrier.line import Line
+from voicebot.sandbox.carrier.log import CallLog
 from voicebot.sandbox.carrier.model import (
     TERMINAL,
     CallStatus,
@@ -20,12 +21,11 @@ from voicebot.sandbox.carrier.model import (
     Misbehaviour,
     Person,
     Recording,
-    WebhookFailed,
     new_sid,
 )
 from voicebot.sandbox.carrier.stream import MediaStream
 from voicebot.sandbox.carrier.twiml import Verb
-from voicebot.sandbox.carrier.webhooks import Webhooks, call_params
+from voicebot.sandbox.carrier.webhooks import Callback, Callbacks, Webhooks, call_params
 from voicebot.sandbox.mulaw import Samples, through_the_line
 
 _STATUS_EVENTS: Mapping[CallStatus, str] = {
@@ -76,15 +76,6 @@ class Leg:
     wrong: Misbehaviour
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
-    """A callback to be sent."""
-
-    url: str
-    params: Mapping[str, str]
-    method: str
-
-
 class Call:
     """A call, live or over; the person's telephone is attached to it, and REST requests act on it."""
 
@@ -106,10 +97,9 @@ class Call:
         self.answered = asyncio.Event()
         self._over = asyncio.Event()
         self._sequence = 0
-        self._reports: asyncio.Queue[_Report | None] = asyncio.Queue()
-        self._clock = asyncio.get_running_loop().time
-        self._answer_s: float | None = None
-        self._log: list[tuple[float, str, Mapping[str, object]]] = []
+        self._log = CallLog()
+        self.log = self._log.note
+        self.callbacks = Callbacks(webhooks, self._log, leg.wrong.sign_with)
 
     # what is known
 
@@ -121,15 +111,12 @@ class Call:
     @property
     def events(self) -> tuple[CarrierEvent, ...]:
         """Everything that happened, in order."""
-        zero = self._answer_s if self._answer_s is not None else self._log[0][0] if self._log else 0.0
-        return tuple(
-            CarrierEvent(at_ms=(at - zero) * 1000, name=name, data=data) for at, name, data in self._log
-        )
+        return self._log.events
 
     @property
     def complaints(self) -> tuple[str, ...]:
         """What the server did that Twilio would call an error, in words."""
-        return tuple(str(data["why"]) for _, name, data in self._log if name == "complaint")
+        return self._log.complaints
 
     def recording(self) -> Recording:
         """Copy what has sounded so far."""
@@ -166,14 +153,9 @@ class Call:
         self.log("order", step=type(step).__name__)
         self.orders.put_nowait(step)
 
-    def log(self, name: str, **data: object) -> None:
-        """Note an event at this moment."""
-        self._log.append((self._clock(), name, data))
-
     def answer(self) -> None:
         """Start the line's clock; the second time it does nothing."""
-        if self._answer_s is None and self.live:
-            self._answer_s = self._clock()
+        if self.answered_at is None and self.live:
             self.answered_at = datetime.now(UTC)
             self.line.open()
             self.log("answered")
@@ -188,18 +170,15 @@ class Call:
             self.line.close()
             self.log("ended", by=over.by, status=over.status)
             self.move(over.status)
+            for stray in self.leg.wrong.stray_statuses:
+                self._report(stray)
 
     def move(self, status: CallStatus) -> None:
         """Change the status and queue its callback, if one was asked for."""
         self.status, self.updated_at = status, datetime.now(UTC)
         event = _STATUS_EVENTS.get(status, "completed")
-        if self.leg.status_url and event in self.leg.status_events:
-            self._sequence += 1
-            self.report(self.leg.status_url, self._status_params())
-
-    def report(self, url: str, params: Mapping[str, str], method: str = "POST") -> None:
-        """Queue a callback; callbacks of one call are sent in order."""
-        self._reports.put_nowait(_Report(url=url, params=params, method=method))
+        if event in self.leg.status_events:
+            self._report(status)
 
     def params(self) -> dict[str, str]:
         """Build what every request about this call carries."""
@@ -219,32 +198,20 @@ class Call:
             return 0
         return round(((self.ended_at or datetime.now(UTC)) - self.answered_at).total_seconds())
 
-    async def deliver(self) -> None:
-        """Send the queued callbacks, one after the other, until `no_more_reports`."""
-        while (report := await self._reports.get()) is not None:
-            try:
-                answer = await self.webhooks.send(
-                    report.url, report.params, method=report.method, sign_with=self.leg.wrong.sign_with
-                )
-            except WebhookFailed as error:
-                self.log("complaint", code=11200, why=f"callback: {error}")
-                continue
-            self.log("callback", url=report.url, status=answer.status, params=report.params)
-
-    def no_more_reports(self) -> None:
-        """Let `deliver` end after what is queued."""
-        self._reports.put_nowait(None)
-
     def close(self) -> None:
         """Wake those who wait for the end."""
         self._over.set()
 
-    def _status_params(self) -> dict[str, str]:
+    def _report(self, status: CallStatus) -> None:
+        if self.leg.status_url is None:
+            return
         params = self.params() | {
+            "CallStatus": status,
             "CallbackSource": "call-progress-events",
-            "SequenceNumber": str(self._sequence - 1),
+            "SequenceNumber": str(self._sequence),
             "Timestamp": format_datetime(self.updated_at),
         }
-        if self.status in TERMINAL:
+        if status in TERMINAL:
             params |= {"CallDuration": str(self.duration_s), "Duration": str(math.ceil(self.duration_s / 60))}
-        return params
+        self._sequence += 1
+        self.callbacks.add(Callback(url=self.leg.status_url, params=params))

@@ -83,7 +83,7 @@ class Carrier:
         return call
 
     async def _run(self, call: Call, first: Step, ring_s: float | None) -> None:
-        reports = asyncio.create_task(call.deliver())
+        reports = asyncio.create_task(call.callbacks.deliver())
         sound = asyncio.create_task(_sound(call))
         life = asyncio.create_task(_live(call))
         step = first if ring_s is None else await _or_order(call, self._ring(call, first, ring_s))
@@ -99,7 +99,7 @@ class Carrier:
             await asyncio.wait({life}, timeout=_FAREWELL_S)
         life.cancel()
         await asyncio.gather(sound, life, return_exceptions=True)
-        call.no_more_reports()
+        call.callbacks.finish()
         await reports
         call.close()
 

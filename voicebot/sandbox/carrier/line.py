@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class Line:
 
     def open(self) -> None:
         """Start the clock: this moment is sample 0 of both timelines."""
-        self._origin = asyncio.get_running_loop().time()
+        self._origin = time.monotonic()
         self.alive = True
 
     def close(self) -> None:
@@ -51,18 +52,17 @@ class Line:
 
     def now(self) -> int:
         """The present moment, in samples since the line was opened."""
-        return int((asyncio.get_running_loop().time() - self._origin) * SAMPLE_RATE)
+        return int((time.monotonic() - self._origin) * SAMPLE_RATE)
 
     async def run(self, on_frame: Callable[[Samples], Awaitable[None]]) -> None:
         """Every 20 ms, let both timelines sound and hand over the frame that was said; runs until cancelled.
 
         Frame k is due at (k + 1) × 20 ms after `open`, however late the frames before it were.
         """
-        loop = asyncio.get_running_loop()
         while True:
             due = self._origin + (self.said.cursor + TICK) / SAMPLE_RATE
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            self._late_s.append(max(0.0, loop.time() - due))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            self._late_s.append(max(0.0, time.monotonic() - due))
             self.heard.advance(TICK)
             await on_frame(self.said.advance(TICK))
             tick, self._tick = self._tick, asyncio.Event()

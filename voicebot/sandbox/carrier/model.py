@@ -64,6 +64,8 @@ class Misbehaviour:
 
     voice_webhooks: int = 1
     """How often the voice webhook is sent, one after the other; the last answer is followed."""
+    stray_statuses: tuple[CallStatus, ...] = ()
+    """Statuses reported once more after the final one, as callbacks that overtook each other."""
     sign_with: str | None = field(default=None, repr=False)
     """Another auth token, so that every signature is wrong."""
     parameters: Mapping[str, str] | None = None

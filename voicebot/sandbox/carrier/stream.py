@@ -50,7 +50,7 @@ class MediaStream:
     def __init__(
         self, identity: StreamIdentity, line: Line, wrong: Misbehaviour, log: Log, *, breaks: bool = True
     ) -> None:
-        self._identity = identity
+        self.identity = identity
         self._line = line
         self._wrong = wrong
         self._log = log
@@ -58,7 +58,8 @@ class MediaStream:
         self._marks: deque[tuple[int, str]] = deque()
         self._injections = deque(sorted(wrong.inject, key=lambda item: item[0]))
         self._sequence = 0
-        self._chunk = 0
+        self.frames = 0
+        """How many frames of 20 ms were sent."""
         self._opened_at = 0
         self._socket: ClientConnection | None = None
         self.arrivals: list[Arrival] = []
@@ -87,7 +88,7 @@ class MediaStream:
         except (OSError, InvalidHandshake) as error:
             raise StreamRefused(f"31901: {type(error).__name__}") from error
         self._opened_at = self._line.now()
-        self._log("stream.connected", stream_sid=self._identity.stream_sid)
+        self._log("stream.connected", stream_sid=self.identity.stream_sid)
         await self._put({"event": "connected", "protocol": "Call", "version": "1.0.0"})
         if self._wrong.start:
             await self._send("start", self._start())
@@ -112,14 +113,14 @@ class MediaStream:
 
     async def stop(self) -> None:
         """Tell the server that the stream is over, and close."""
-        identity = self._identity
+        identity = self.identity
         await self._send("stop", {"accountSid": identity.account_sid, "callSid": identity.call_sid})
         await self._connected().close()
 
     async def frame(self, samples: Samples) -> None:
         """Send 20 ms of the person's side, then the marks whose audio has been played."""
-        timestamp_ms, self._chunk = self._chunk * TICK_MS, self._chunk + 1
-        media = {"track": "inbound", "chunk": str(self._chunk), "timestamp": str(timestamp_ms)}
+        timestamp_ms, self.frames = self.frames * TICK_MS, self.frames + 1
+        media = {"track": "inbound", "chunk": str(self.frames), "timestamp": str(timestamp_ms)}
         await self._send("media", {**media, "payload": base64.b64encode(encode(samples)).decode()})
         await self._return_marks(self._line.heard.cursor)
         await self._misbehave((self._line.now() - self._opened_at) / 8)
@@ -129,7 +130,7 @@ class MediaStream:
         await self._send("dtmf", {"track": "inbound_track", "digit": digit})
 
     def _start(self) -> dict[str, object]:
-        identity = self._identity
+        identity = self.identity
         return {
             "streamSid": identity.stream_sid,
             "accountSid": identity.account_sid,
@@ -149,7 +150,7 @@ class MediaStream:
             content = json.loads(message)
             event, stream_sid = content["event"], content["streamSid"]
             follow = self._followers[event]
-            if stream_sid == self._identity.stream_sid:
+            if stream_sid == self.identity.stream_sid:
                 await follow(content, now)
             else:
                 self._log("complaint", code=31924, why="the streamSid is another's")
@@ -201,7 +202,7 @@ class MediaStream:
             {
                 "event": event,
                 "sequenceNumber": str(self._sequence),
-                "streamSid": self._identity.stream_sid,
+                "streamSid": self.identity.stream_sid,
                 event: content,
             }
         )

@@ -13,6 +13,7 @@ from voicebot.sandbox.carrier.model import Phone, WebhookFailed, new_sid
 from voicebot.sandbox.carrier.stream import MediaStream, StreamIdentity, StreamRefused
 from voicebot.sandbox.carrier.timeline import SAMPLE_RATE
 from voicebot.sandbox.carrier.twiml import Dial, Hangup, Pause, Play, Redirect, Reject, Say, Stream, Verb
+from voicebot.sandbox.carrier.webhooks import Callback
 from voicebot.sandbox.mulaw import Samples, samples_of, through_the_line
 from voicebot.sandbox.speech import synthesize
 
@@ -100,7 +101,8 @@ def _report(
     }
     if error is not None:
         params["StreamError"] = error
-    call.report(urljoin(base, noun.status_callback), params, noun.status_callback_method)
+    url = urljoin(base, noun.status_callback)
+    call.callbacks.add(Callback(url=url, params=params, method=noun.status_callback_method))
 
 
 async def _dial(call: Call, verb: Dial, base: str, phones: dict[str, Phone]) -> Step | None:

@@ -6,6 +6,7 @@ Sources: twilio.com/docs/usage/security#validating-requests (signature over addr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import httpx
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
+from voicebot.sandbox.carrier.log import CallLog
 from voicebot.sandbox.carrier.model import CarrierSettings, WebhookFailed
 
 API_VERSION = "2010-04-01"
@@ -97,6 +99,45 @@ class Webhooks:
         except httpx.HTTPError as error:
             raise WebhookFailed(f"GET {urlsplit(url).path}: {type(error).__name__}") from error
         return response.content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """A report of the carrier, to be posted."""
+
+    url: str
+    params: Mapping[str, str]
+    method: str = "POST"
+
+
+class Callbacks:
+    """The reports of one call, sent one after the other."""
+
+    def __init__(self, webhooks: Webhooks, log: CallLog, sign_with: str | None) -> None:
+        self._webhooks = webhooks
+        self._log = log
+        self._sign_with = sign_with
+        self._queue: asyncio.Queue[Callback | None] = asyncio.Queue()
+
+    def add(self, callback: Callback) -> None:
+        """Queue a report."""
+        self._queue.put_nowait(callback)
+
+    def finish(self) -> None:
+        """Let `deliver` end after what is queued."""
+        self._queue.put_nowait(None)
+
+    async def deliver(self) -> None:
+        """Send what is queued until `finish`; one that fails is noted and not repeated, as with Twilio."""
+        while (callback := await self._queue.get()) is not None:
+            try:
+                answer = await self._webhooks.send(
+                    callback.url, callback.params, method=callback.method, sign_with=self._sign_with
+                )
+            except WebhookFailed as error:
+                self._log.note("complaint", code=11200, why=f"callback: {error}")
+                continue
+            self._log.note("callback", url=callback.url, status=answer.status, params=callback.params)
 
 
 def call_params(
