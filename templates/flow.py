@@ -67,10 +67,7 @@ def _branches(value: Any) -> str:
 Transition = Annotated[
     Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")], Discriminator(_branches)
 ]
-"""A node's name, or a branch. Told apart first,
-
-So that a fault in a branch is not also a fault of its being no text.
-"""
+"""A node's name, or a branch, told apart first: a fault in a branch is not also that it is no text."""
 
 
 class FlowFunction(FlowPart):

@@ -252,10 +252,7 @@ class Limits(Part):
 
 
 class TemplateContent(Part):
-    """An agent, as its author writes it. Only `name` is needed for a draft;
-
-    `name` and `prompt` make a whole agent.
-    """
+    """An agent, as its author writes it: `name` makes a draft, `name` and `prompt` a whole agent."""
 
     @model_validator(mode="before")
     @classmethod

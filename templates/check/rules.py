@@ -1,6 +1,6 @@
-"""Every rule a template is held to, with the remedy its author reads. Codes are stable;
+"""Every rule a template is held to, with the remedy that its author reads.
 
-Clients may depend on them.
+Codes are stable: clients may depend on them.
 """
 
 from __future__ import annotations
