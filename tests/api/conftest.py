@@ -26,7 +26,9 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         public_url=PUBLIC_URL,
         twilio_account_sid="AC00000000000000000000000000000001",
         twilio_auth_token=AUTH_TOKEN,
-        elevenlabs_url="http://127.0.0.1:9",  # nobody listens there: a test reaches no vendor
+        # Nobody listens there: a test reaches no vendor.
+        twilio_api_url="http://127.0.0.1:9",
+        elevenlabs_url="http://127.0.0.1:9",
         drain_timeout_ms=500,
     )
 

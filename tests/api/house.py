@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, get_args
@@ -104,13 +104,21 @@ async def made(client: httpx.AsyncClient, path: str, document: Mapping[str, Any]
     return answer
 
 
+class _QuietServer(CallServer):
+    """The server without its signal handlers, which belong to pytest here."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 @contextlib.asynccontextmanager
 async def serving(
     settings: Settings, *, prechecks: Sequence[Precheck] = PRECHECKS, patience: Patience | None = None
 ) -> AsyncIterator[House]:
     """A server in this process, on a free port, stopped at the end as SIGTERM would."""
     app = create_app(settings, prechecks=prechecks, patience=patience)
-    server = CallServer(app, settings, out=io.StringIO())
+    server = _QuietServer(app, settings, out=io.StringIO())
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:

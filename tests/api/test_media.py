@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from db.pool import Database
+from tests.api.house import House, Tenant, serving
+from tests.api.twilio import StandIn, Twilio
+from voicebot.api.wiring import Patience
+from voicebot.config import Settings
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    """A server whose calls are taken by a stand-in."""
+    async with serving(settings, patience=Patience(own_s=0.01, others_s=0.05)) as running:
+        running.wiring.reception = StandIn()
+        running.wiring.metrics.watch_live(lambda: running.wiring.reception.live)
+        yield running
+
+
+@pytest.fixture
+async def twilio(house: House, tenant: Tenant) -> Twilio:
+    """A call to a number that an orchestrator answers."""
+    desk = await tenant.desk()
+    number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
+    return Twilio(house, number["e164"])
+
+
+@pytest.fixture
+def reception(house: House) -> StandIn:
+    """Who takes the calls."""
+    stand_in = house.wiring.reception
+    assert isinstance(stand_in, StandIn)
+    return stand_in
+
+
+async def close_code(socket: ClientConnection) -> int:
+    """The code that the server closes the socket with."""
+    async with asyncio.timeout(10):
+        await socket.wait_closed()
+    code = socket.close_code
+    assert code is not None
+    return code
+
+
+async def test_a_token_leads_to_the_reception(twilio: Twilio, reception: StandIn) -> None:
+    """The socket that brings the webhook's token is that call, and is over when the call is."""
+    reply = await twilio.post("voice")
+    async with twilio.media(reply.token) as socket:
+        async with asyncio.timeout(5):
+            await reception.arrived.wait()
+        (call,) = reception.answered.values()
+        assert (call.carrier_call_id, reception.live) == (twilio.call_sid, 1)
+        assert (
+            "voicebot_calls_live 1.0"
+            in (await asyncio.to_thread(httpx.get, f"{twilio.house.url}/metrics")).text
+        )
+        await reception.end(call.id, ended_by="system", reason="test")
+        assert await close_code(socket) == 1000
+
+
+async def test_a_token_opens_one_stream(twilio: Twilio, reception: StandIn) -> None:
+    """The second socket with the same token, even at the same moment, is closed with 1008."""
+    token = (await twilio.post("voice")).token
+    async with twilio.media(token) as first, twilio.media(token) as second:
+        codes = [asyncio.create_task(close_code(each)) for each in (first, second)]
+        done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        assert [each.result() for each in done] == [1008]
+        assert reception.live == 1
+        await reception.drain(0)
+        await asyncio.gather(*codes)
+
+
+@pytest.mark.parametrize("token", ["", "guessed", "x" * 4000])
+async def test_a_wrong_token_is_refused(twilio: Twilio, reception: StandIn, token: str) -> None:
+    """No token, a guessed one, a long one: 1008, and no call."""
+    await twilio.post("voice")
+    async with twilio.media(token) as socket:
+        assert await close_code(socket) == 1008
+    assert reception.answered == {}
+
+
+async def test_a_token_belongs_to_its_call(twilio: Twilio, reception: StandIn) -> None:
+    """Another call's socket is not opened by it."""
+    token = (await twilio.post("voice")).token
+    other = Twilio(twilio.house, twilio.form["To"])
+    await other.post("voice")
+    async with other.media(token) as socket:
+        assert await close_code(socket) == 1008
+    assert reception.answered == {}
+
+
+async def test_a_fresh_token_of_a_repeated_webhook_is_good(twilio: Twilio, reception: StandIn) -> None:
+    """Whichever answer Twilio follows, its token opens the stream."""
+    tokens = [(await twilio.post("voice")).token for _ in range(3)]
+    for token in tokens:
+        async with twilio.media(token) as socket:
+            async with asyncio.timeout(5):
+                await reception.arrived.wait()
+            await reception.drain(0)
+            assert await close_code(socket) == 1000
+        reception.arrived.clear()
+
+
+async def test_a_socket_of_an_unknown_carrier_is_refused(house: House) -> None:
+    """There is no media socket for a carrier without credentials."""
+    with pytest.raises(Exception, match="403"):
+        async with connect(house.url.replace("http", "ws", 1) + "/media/exotel"):
+            pass
+
+
+async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, house: House) -> None:
+    """While draining /readyz says 503 and media sockets are refused; webhooks are still answered."""
+    token = (await twilio.post("voice")).token
+    house.wiring.draining = True
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{house.url}/readyz")).status_code == 503
+        assert (await client.get(f"{house.url}/healthz")).status_code == 200
+    with pytest.raises(Exception, match="403"):
+        async with twilio.media(token):
+            pass
+    assert (await twilio.post("resume")).token
+
+
+async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, reception: StandIn) -> None:
+    """When the carrier says that a call is over whose socket still stands, the reception ends it."""
+    reply = await twilio.post("voice")
+    async with twilio.media(reply.token) as socket:
+        async with asyncio.timeout(5):
+            await reception.arrived.wait()
+        (call_id,) = reception.answered
+        await twilio.post("status", CallStatus="completed")
+        assert await close_code(socket) == 1000
+    assert reception.ended == [(call_id, "caller", "hangup")]
+
+
+async def test_an_operator_ends_a_live_call(twilio: Twilio, tenant: Tenant, reception: StandIn) -> None:
+    """POST /calls/{id}/end tells the reception who ended it, and is in the audit list."""
+    reply = await twilio.post("voice")
+    async with twilio.media(reply.token) as socket:
+        async with asyncio.timeout(5):
+            await reception.arrived.wait()
+        (call_id,) = reception.answered
+        response = await tenant.clients["operator"].post(f"/calls/{call_id}/end")
+        assert response.status_code == 200
+        assert await close_code(socket) == 1000
+    assert reception.ended == [(call_id, "operator", "ended_by_operator")]
+
+
+async def test_greetings_of_what_is_active_are_prepared(
+    tenant: Tenant, reception: StandIn, database: Database
+) -> None:
+    """A template that becomes active has its greeting made; a draft does not."""
+    agent = await tenant.agent(status="draft")
+    assert reception.prepared == []
+    await tenant.owner.post(f"/templates/{agent['id']}/activate")
+    await tenant.owner.patch(
+        f"/templates/{agent['id']}", json={"greeting": {"text": "Hi."}}, headers={"If-Match": "*"}
+    )
+    assert [str(each) for each in reception.prepared] == [agent["id"]] * 2

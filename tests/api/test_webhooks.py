@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import httpx
+import pytest
+
+from db import calls
+from db.calls import CallRecord
+from db.pool import Database
+from tests.api.house import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, new_e164, serving, signed
+from tests.api.twilio import Twilio
+from voicebot.api.webhooks import MAX_RESUMES
+from voicebot.api.wiring import Patience
+from voicebot.config import Settings
+
+IMPATIENT = Patience(own_s=0.01, others_s=0.05)
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    """A server that does not wait long for others' word of how a call ended."""
+    async with serving(settings, patience=IMPATIENT) as running:
+        yield running
+
+
+@pytest.fixture
+async def twilio(house: House, tenant: Tenant) -> Twilio:
+    """A call to a number that an orchestrator answers."""
+    desk = await tenant.desk()
+    number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
+    return Twilio(house, number["e164"])
+
+
+async def call_of(twilio: Twilio, database: Database) -> CallRecord:
+    """The call's record."""
+    return await calls.by_carrier_id(database, "twilio", twilio.call_sid)
+
+
+async def ended(twilio: Twilio, database: Database) -> CallRecord:
+    """The call's record as soon as it has ended."""
+    async with asyncio.timeout(5):
+        while (call := await call_of(twilio, database)).status != "ended":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return call
+
+
+async def test_a_call_is_led_to_the_media_socket(twilio: Twilio, tenant: Tenant) -> None:
+    """The voice webhook makes a call and its lead, and answers with stream, token and the way back."""
+    reply = await twilio.post("voice")
+    stream = reply.twiml.find("./Connect/Stream")
+    redirect = reply.twiml.find("./Redirect")
+    assert stream is not None
+    assert redirect is not None
+    assert stream.get("url") == "wss://bot.example.com/media/twilio"
+    assert stream.get("statusCallback") == f"{PUBLIC_URL}/webhooks/twilio/stream"
+    assert (redirect.text, redirect.get("method")) == (f"{PUBLIC_URL}/webhooks/twilio/resume", "POST")
+    call = (await tenant.owner.get("/calls")).json()["items"][0]
+    assert (call["carrier_call_id"], call["from"], call["to"], call["status"]) == (
+        twilio.call_sid,
+        twilio.form["From"],
+        twilio.form["To"],
+        "ringing",
+    )
+    lead = (await tenant.owner.get("/leads")).json()["items"][0]
+    assert (lead["id"], lead["call_ids"], lead["phone"]) == (call["lead_id"], [call["id"]], call["from"])
+
+
+async def test_the_same_webhook_again_is_the_same_call(twilio: Twilio, tenant: Tenant) -> None:
+    """Repeated, even at once, the webhook makes one call, and every answer has a fresh token."""
+    replies = await asyncio.gather(*(twilio.post("voice") for _ in range(8)))
+    assert len({reply.token for reply in replies}) == 8
+    assert len((await tenant.owner.get("/calls")).json()["items"]) == 1
+    assert len((await tenant.owner.get("/leads")).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("webhook", ["voice", "status", "stream", "resume"])
+async def test_a_forged_webhook_is_refused_without_a_word(
+    twilio: Twilio, tenant: Tenant, webhook: str
+) -> None:
+    """Unsigned, signed with another token or for another URL: 403, an empty body, and nothing is kept."""
+    url = f"{twilio.house.url}/webhooks/twilio/{webhook}"
+    forgeries = [
+        {},
+        signed(f"{PUBLIC_URL}/webhooks/twilio/{webhook}", twilio.form, "another token"),
+        signed(f"https://elsewhere.example.com/webhooks/twilio/{webhook}", twilio.form, AUTH_TOKEN),
+        signed(f"{PUBLIC_URL}/webhooks/twilio/{webhook}", {**twilio.form, "To": "+1"}, AUTH_TOKEN),
+    ]
+    async with httpx.AsyncClient() as client:
+        for headers in forgeries:
+            response = await client.post(url, data=twilio.form, headers=headers)
+            assert (response.status_code, response.content) == (403, b"")
+    assert (await tenant.owner.get("/calls")).json()["items"] == []
+
+
+async def test_a_number_that_nobody_answers_is_rejected(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """An unknown number, one without an orchestrator and one that is off: 200 with Reject."""
+    off = await tenant.desk()
+    number = (await tenant.owner.get(f"/numbers/{off['number_id']}")).json()
+    await tenant.owner.patch(f"/numbers/{number['id']}", json={"active": False}, headers={"If-Match": "*"})
+    for to in (new_e164(), (await tenant.number())["e164"], number["e164"]):
+        reply = await Twilio(house, to).post("voice")
+        assert (reply.response.status_code, reply.verbs) == (200, ["Reject"])
+
+
+async def test_calls_that_nothing_answers_go_to_the_fallback(house: House, tenant: Tenant) -> None:
+    """A number without an orchestrator, but with a fallback number, is connected to that."""
+    number = await tenant.number()
+    body = {"fallback_number": "+14155559999"}
+    await tenant.owner.patch(f"/numbers/{number['id']}", json=body, headers={"If-Match": "*"})
+    reply = await Twilio(house, number["e164"]).post("voice")
+    assert reply.twiml.findtext("./Dial/Number") == "+14155559999"
+
+
+async def test_a_webhook_without_its_fields_is_told_so(house: House) -> None:
+    """A signed webhook that lacks the called number is a 400 that names the field."""
+    twilio = Twilio(house, "")
+    reply = await twilio.post("voice")
+    assert (reply.response.status_code, reply.response.json()["code"]) == (400, "invalid_webhook")
+    assert "To" in reply.response.json()["detail"]
+
+
+async def test_a_call_whose_stream_was_lost_is_connected_again(twilio: Twilio, database: Database) -> None:
+    """Each resume counts and gives a fresh token, up to a bound; then the call is hung up."""
+    tokens = {(await twilio.post("voice")).token}
+    for resumes in range(1, MAX_RESUMES + 1):
+        tokens.add((await twilio.post("resume")).token)
+        assert (await call_of(twilio, database)).resumes == resumes
+    assert len(tokens) == MAX_RESUMES + 1
+    assert (await twilio.post("resume")).verbs == ["Hangup"]
+
+
+async def test_a_call_that_is_over_is_hung_up(twilio: Twilio, database: Database) -> None:
+    """Resume and voice of an ended call, and resume of an unknown one, answer Hangup."""
+    assert (await twilio.post("resume")).verbs == ["Hangup"]
+    await twilio.post("voice")
+    await twilio.post("status", CallStatus="completed")
+    await ended(twilio, database)
+    assert (await twilio.post("resume")).verbs == ["Hangup"]
+    assert (await twilio.post("voice")).verbs == ["Hangup"]
+
+
+@pytest.mark.parametrize(
+    ("word", "ended_by", "reason"),
+    [
+        ("completed", "caller", "hangup"),
+        ("canceled", "caller", "canceled"),
+        ("no-answer", "caller", "no_answer"),
+        ("busy", "carrier", "busy"),
+        ("failed", "carrier", "failed"),
+    ],
+)
+async def test_a_terminal_status_ends_the_call(
+    twilio: Twilio, database: Database, word: str, ended_by: str, reason: str
+) -> None:
+    """A call that no process holds is ended by the carrier's word, and its lead with it."""
+    await twilio.post("voice")
+    await twilio.post("status", CallStatus=word)
+    call = await ended(twilio, database)
+    assert (call.ended_by, call.end_reason) == (ended_by, reason)
+
+
+async def test_a_terminal_status_wins(twilio: Twilio, database: Database) -> None:
+    """Callbacks after a terminal one, late or repeated, change nothing."""
+    await twilio.post("voice")
+    await twilio.post("status", CallStatus="busy")
+    call = await ended(twilio, database)
+    for late in ("in-progress", "ringing", "completed", "failed"):
+        assert (await twilio.post("status", CallStatus=late)).response.status_code == 204
+    await asyncio.sleep(3 * IMPATIENT.others_s)
+    assert await call_of(twilio, database) == call
+
+
+async def test_news_of_unknown_calls_is_ignored(house: House) -> None:
+    """A status or stream callback of a call that was never here is taken note of."""
+    twilio = Twilio(house, new_e164())
+    assert (await twilio.post("status", CallStatus="completed")).response.status_code == 204
+    assert (
+        await twilio.post("stream", StreamSid="MZ1", StreamEvent="stream-stopped")
+    ).response.status_code == 204
+
+
+async def test_a_failed_stream_is_counted(twilio: Twilio) -> None:
+    """A stream error that Twilio reports shows in the metrics."""
+    await twilio.post("voice")
+    await twilio.post("stream", StreamSid="MZ1", StreamEvent="stream-error", StreamError="Socket gone")
+    async with httpx.AsyncClient() as client:
+        figures = (await client.get(f"{twilio.house.url}/metrics")).text
+    assert 'voicebot_stream_errors_total{carrier="twilio"} 1.0' in figures
+    assert 'voicebot_webhook_seconds_count{carrier="twilio",status="200",webhook="voice"} 1.0' in figures
+
+
+@contextlib.asynccontextmanager
+async def without_public_url(settings: Settings, database: Database) -> AsyncIterator[Twilio]:
+    """A call to a server that was not told who it is."""
+    async with (
+        serving(settings.model_copy(update={"public_url": None})) as house,
+        move_in(house.url, database) as tenant,
+    ):
+        desk = await tenant.desk()
+        number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
+        yield Twilio(house, number["e164"])
+
+
+async def test_without_a_public_url_the_seen_url_is_signed(settings: Settings, database: Database) -> None:
+    """A server that was not told its public URL checks signatures against the URL as it saw it."""
+    async with without_public_url(settings, database) as twilio:
+        reply = await twilio.post("voice", origin=twilio.house.url)
+        stream = reply.twiml.find("./Connect/Stream")
+        assert stream is not None
+        assert stream.get("url") == twilio.house.url.replace("http:", "ws:") + "/media/twilio"
+        assert (await twilio.post("voice", origin=PUBLIC_URL)).response.status_code == 403
+
+
+async def test_a_proxy_on_this_machine_is_believed(settings: Settings, database: Database) -> None:
+    """Behind a local proxy that says it was https, signatures and the stream's URL are those of https."""
+    async with without_public_url(settings, database) as twilio:
+        headers = {"Host": "calls.example.com", "X-Forwarded-Proto": "https"}
+        reply = await twilio.post("voice", origin="https://calls.example.com", headers=headers)
+        stream = reply.twiml.find("./Connect/Stream")
+        assert stream is not None
+        assert stream.get("url") == "wss://calls.example.com/media/twilio"
+
+
+async def test_a_proxy_that_strips_a_prefix(settings: Settings, database: Database) -> None:
+    """With a prefix in PUBLIC_URL, signatures and the URLs of the answer have it."""
+    prefixed = f"{PUBLIC_URL}/voice/v2"
+    async with (
+        serving(settings.model_copy(update={"public_url": prefixed})) as house,
+        move_in(house.url, database) as tenant,
+    ):
+        desk = await tenant.desk()
+        number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
+        reply = await Twilio(house, number["e164"]).post("voice", origin=prefixed)
+        assert reply.twiml.findtext("./Redirect") == f"{prefixed}/webhooks/twilio/resume"
+        stream = reply.twiml.find("./Connect/Stream")
+        assert stream is not None
+        assert stream.get("url") == "wss://bot.example.com/voice/v2/media/twilio"
+
+
+async def test_an_operator_ends_a_call_that_nobody_holds(
+    twilio: Twilio, tenant: Tenant, database: Database
+) -> None:
+    """POST /calls/{id}/end closes the call by the operator's word, even if the carrier cannot be told."""
+    await twilio.post("voice")
+    call = await call_of(twilio, database)
+    first = await tenant.clients["operator"].post(f"/calls/{call.id}/end")
+    assert (first.status_code, first.json()["code"]) == (502, "carrier_failed")  # no Twilio here to tell
+    again = await tenant.clients["operator"].post(f"/calls/{call.id}/end")
+    assert (again.status_code, again.json()["ended_by"]) == (200, "operator")
+    assert UUID(again.json()["id"]) == call.id

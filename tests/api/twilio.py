@@ -1,0 +1,147 @@
+"""Twilio, as far as the HTTP face sees it: signed webhooks, a media socket; and who takes calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+from xml.etree import ElementTree
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+
+from db.calls import CallRecord
+from db.ids import new_id
+from telephony.carrier import MediaStream
+from tests.api.house import AUTH_TOKEN, PUBLIC_URL, House, new_e164, signed
+
+Form = dict[str, str]
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a webhook was answered."""
+
+    response: httpx.Response
+
+    @property
+    def twiml(self) -> ElementTree.Element:
+        """The document."""
+        assert self.response.headers["Content-Type"].startswith("text/xml")
+        return ElementTree.fromstring(self.response.text)  # noqa: S314 - our own
+
+    @property
+    def verbs(self) -> list[str]:
+        """What Twilio is told to do."""
+        return [verb.tag for verb in self.twiml]
+
+    @property
+    def token(self) -> str:
+        """What opens the media socket."""
+        parameter = self.twiml.find("./Connect/Stream/Parameter")
+        assert parameter is not None
+        assert parameter.get("name") == "token"
+        return parameter.get("value", "")
+
+
+class Twilio:
+    """One call to a number, from Twilio's side."""
+
+    def __init__(self, house: House, to: str) -> None:
+        self.house = house
+        self.form: Form = {
+            "CallSid": f"CA{new_id().hex}",
+            "AccountSid": "AC00000000000000000000000000000001",
+            "From": new_e164(),
+            "To": to,
+            "CallStatus": "ringing",
+            "Direction": "inbound",
+        }
+
+    @property
+    def call_sid(self) -> str:
+        """Twilio's id of the call."""
+        return self.form["CallSid"]
+
+    async def post(
+        self, webhook: str, *, origin: str = PUBLIC_URL, headers: Mapping[str, str] | None = None, **more: str
+    ) -> Reply:
+        """Call a webhook; ``origin`` is the server as Twilio knows it."""
+        form = {**self.form, **more}
+        signature = signed(f"{origin}/webhooks/twilio/{webhook}", form, AUTH_TOKEN)
+        async with httpx.AsyncClient() as client:
+            url = f"{self.house.url}/webhooks/twilio/{webhook}"
+            return Reply(await client.post(url, data=form, headers={**signature, **(headers or {})}))
+
+    @contextlib.asynccontextmanager
+    async def media(self, token: str) -> AsyncIterator[ClientConnection]:
+        """The media socket, opened as the TwiML said."""
+        url = self.house.url.replace("http", "ws", 1) + "/media/twilio"
+        async with connect(url, close_timeout=1) as socket:
+            await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+            await socket.send(json.dumps(start_message(self.call_sid, token)))
+            yield socket
+
+
+def start_message(call_sid: str, token: str) -> dict[str, Any]:
+    """Twilio's `start`."""
+    stream_sid = f"MZ{new_id().hex}"
+    start = {
+        "streamSid": stream_sid,
+        "accountSid": "AC00000000000000000000000000000001",
+        "callSid": call_sid,
+        "tracks": ["inbound"],
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        "customParameters": {"token": token},
+    }
+    return {"event": "start", "sequenceNumber": "1", "start": start, "streamSid": stream_sid}
+
+
+@dataclass(slots=True)
+class StandIn:
+    """Takes calls instead of the reception: holds each until it is ended, and says nothing."""
+
+    answered: dict[UUID, CallRecord] = field(default_factory=dict)
+    ended: list[tuple[UUID, str, str]] = field(default_factory=list)
+    prepared: list[UUID] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _over: dict[UUID, asyncio.Event] = field(default_factory=dict)
+
+    async def answer(self, media: MediaStream, call: CallRecord) -> None:
+        """Hold the call."""
+        self._over[call.id] = asyncio.Event()
+        self.answered[call.id] = call
+        self.arrived.set()
+        try:
+            await self._over[call.id].wait()
+        finally:
+            del self._over[call.id]
+            await media.close()
+
+    async def end(
+        self, call_id: UUID, *, ended_by: Literal["caller", "operator", "carrier", "system"], reason: str
+    ) -> bool:
+        """Let go of the call."""
+        if call_id not in self._over:
+            return False
+        self.ended.append((call_id, ended_by, reason))
+        self._over[call_id].set()
+        return True
+
+    @property
+    def live(self) -> int:
+        """How many calls are held."""
+        return len(self._over)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let go of all calls."""
+        for over in self._over.values():
+            over.set()
+
+    async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
+        """Remember what was to be prepared."""
+        self.prepared.append(template_id)
