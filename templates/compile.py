@@ -37,7 +37,7 @@ END_CALL = "end_call"
 FLOW_FINISHED = "flow_finished"
 """The reason that ``end_call`` is given by a node's ``end_conversation``."""
 
-_END_ACTION = "end_call_action"
+_END_ACTION = "end_call (action)"  # no function can have this name
 
 
 class UnknownFunction(LookupError):
@@ -110,7 +110,8 @@ def compile_template(content: TemplateContent, resolve: Resolver, *, extra: Sequ
         ValueError: the content has neither prompt nor flow, or a flow that pipecat refuses.
     """
     config = FlowConfig.model_validate(_own_end(_everywhere(flow_document(content))))
-    shared = {name: resolve(name) for name in [*(function.name for function in content.functions), *extra]}
+    everywhere = dict.fromkeys([*(function.name for function in content.functions), *extra])
+    shared = {name: resolve(name) for name in everywhere}
     functions = shared | {name: resolve(name) for name in _named_in(config) if name not in shared}
     handlers: dict[str, Callable[..., Any]] = dict.fromkeys(functions, _hand_on)
     if any(action.handler == _END_ACTION for node in config.nodes.values() for action in node.post_actions):
