@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from email.message import Message
 from typing import Any
 
@@ -22,6 +24,7 @@ _SHORTER = ((2000, 50), (500, 20), (200, 10), (80, 5), (40, 3))
 """Longest text and most entries, tried one after the other until the answer fits."""
 
 _MAX_DEPTH = 64
+_CHARSET = re.compile(r"(utf|iso-?8859|windows|cp\d|us-ascii|ascii|latin|koi8|gb|big5|shift_jis|euc)")
 
 
 def read(reply: Reply) -> Any:
@@ -42,7 +45,7 @@ def read(reply: Reply) -> Any:
     kind, charset = _content(reply.content_type)
     if kind == "application/json" or kind.endswith("+json"):
         return _json(reply)
-    text = reply.body.decode(charset, "replace")
+    text = _text(reply.body, charset)
     if kind.startswith("text/") or kind in ("", "application/xml") or kind.endswith("+xml"):
         return _guessed(text) if reply.complete else _clean(text + "…")
     return f"({kind}, not shown)"
@@ -55,7 +58,7 @@ def shown(answer: Any, limit: int) -> dict[str, Any]:
         limit: bytes of JSON in UTF-8. What is longer loses long texts and later entries first, and says so.
     """
     limit = max(RESULT_BYTES[0], min(limit, RESULT_BYTES[1]))
-    if answer is None:
+    if answer is None or answer == {}:
         return {"status": "done"}
     whole = answer if isinstance(answer, dict) else {"answer": answer}
     if _size(whole) <= limit:
@@ -111,15 +114,19 @@ def _guessed(text: str) -> Any:
 
 
 def _content(content_type: str) -> tuple[str, str]:
-    """Media type in lower case, and a charset that Python knows."""
+    """Media type in lower case, and charset."""
     message = Message()
     message["Content-Type"] = content_type
     charset = message.get_content_charset("utf-8")
-    try:
-        b"".decode(charset)
-    except (LookupError, ValueError):
-        charset = "utf-8"
     return (message.get_content_type() if content_type.strip() else ""), charset
+
+
+def _text(body: bytes, charset: str) -> str:
+    """The body as text; Python's codecs that are no charsets (punycode, zlib, …) are not run on it."""
+    if _CHARSET.match(charset):
+        with suppress(LookupError, ValueError):
+            return body.decode(charset, "replace")
+    return body.decode("utf-8", "replace")
 
 
 def _no_number(name: str) -> Any:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 import httpcore
 
 from handlers.http.failures import SAFE_METHODS, NoAnswer, RedirectRefused, Unreachable
-from handlers.http.network import CheckedNetwork, Resolve, system_resolve
+from handlers.http.network import CheckedNetwork
 from handlers.http.redirect import REDIRECTS, redirected
 from handlers.http.request import Reply, Request
 
@@ -40,24 +40,17 @@ class _Answer:
 class Courier:
     """One a process; its connections are shared by all calls, nothing else is (no cookies, no cache)."""
 
-    def __init__(
-        self,
-        allow: frozenset[str] = frozenset(),
-        *,
-        resolve: Resolve = system_resolve,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        """Reach the open internet, and the ``host:port`` of ``allow`` wherever they are.
+    def __init__(self, network: CheckedNetwork, *, tls: ssl.SSLContext | None = None) -> None:
+        """Make connections by ``network``.
 
         Args:
-            resolve: names to addresses.
             tls: which certificates to trust; None: those of the public authorities.
         """
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls or httpcore.default_ssl_context(),
             max_connections=MAX_CONNECTIONS,
             keepalive_expiry=KEEP_ALIVE_S,
-            network_backend=CheckedNetwork(allow, resolve),
+            network_backend=network,
         )
 
     async def send(self, request: Request) -> Reply:

@@ -34,11 +34,22 @@ async def system_resolve(host: str, port: int) -> list[str]:
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """Opens connections for an httpcore pool, after a look at where they lead."""
 
-    def __init__(self, allow: frozenset[str], resolve: Resolve) -> None:
-        """``allow``: ``host:port`` as URLs spell them, which are reached wherever they are."""
+    def __init__(
+        self,
+        allow: frozenset[str] = frozenset(),
+        resolve: Resolve = system_resolve,
+        tcp: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        """Check what ``resolve`` says, then connect by ``tcp``, which is given checked addresses only.
+
+        Args:
+            allow: ``host:port`` as URLs spell them, which are reached wherever they are.
+            resolve: names to addresses; addresses are asked for too, in whatever way they are spelt.
+            tcp: None: sockets of this machine.
+        """
         self._allow = frozenset(entry.lower() for entry in allow)
         self._resolve = resolve
-        self._tcp = httpcore.AnyIOBackend()
+        self._tcp = tcp or httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,

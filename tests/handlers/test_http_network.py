@@ -1,0 +1,205 @@
+"""Where a request may go: looked at on the address that is connected to."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpcore
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from handlers.http import CheckedNetwork, Courier, Request
+from handlers.http.failures import AddressRefused, RedirectRefused, Unreachable
+from handlers.http.request import build
+from tests.handlers.world import Answer, Dialled, Names, a_server, declared
+
+PUBLIC = "93.184.216.34"
+
+
+def get(url: str, **fields: object) -> Request:
+    return build(declared(url=url, retries=0, **fields), {}, {}, str)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+        "0.0.0.0",  # noqa: S104
+    ],
+)
+async def test_loopback_however_it_is_spelt(host: str) -> None:
+    """A loopback server that is not allowed by name sees no connection, however its address is written."""
+    async with a_server() as server:
+        courier = Courier(CheckedNetwork())
+        with pytest.raises(AddressRefused):
+            await courier.send(get(f"http://{host}:{server.port}/"))
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["10.1.2.3"],
+        ["169.254.169.254"],
+        ["192.0.0.192"],
+        ["168.63.129.16"],
+        ["100.100.100.200"],
+        ["224.0.0.1"],
+        ["::ffff:10.0.0.1"],
+        ["64:ff9b::a9fe:a9fe"],
+        ["fd00:ec2::254"],
+        ["fe80::1%1"],
+        [PUBLIC, "10.1.2.3"],
+        ["10.1.2.3", PUBLIC],
+    ],
+)
+async def test_names_of_private_addresses(addresses: Sequence[str]) -> None:
+    """A public name is refused if any of its addresses is private, and nothing is connected to."""
+    dialled = Dialled()
+    courier = Courier(CheckedNetwork(resolve=Names(addresses), tcp=dialled))
+    with pytest.raises(AddressRefused):
+        await courier.send(get("https://api.example.com/"))
+    assert dialled.addresses == []
+
+
+async def test_rebinding() -> None:
+    """What was checked is connected to, and an address that changes later is looked at again."""
+    names, dialled = Names([PUBLIC], ["127.0.0.1"]), Dialled()
+    async with a_server(Answer(headers={"Connection": "close"})) as server:
+        courier = Courier(CheckedNetwork(resolve=names, tcp=dialled))
+        url = f"http://api.example.com:{server.port}/"
+        assert (await courier.send(get(url))).status == 200
+        assert names.asked == [("api.example.com", server.port)]
+        assert dialled.addresses == [PUBLIC]
+        assert server.seen[0].headers["host"] == f"api.example.com:{server.port}"
+        await courier.close()
+        with pytest.raises(AddressRefused):
+            await Courier(CheckedNetwork(resolve=names, tcp=dialled)).send(get(url))
+        assert dialled.addresses == [PUBLIC]
+
+
+async def test_allowed_by_host_and_port_alone() -> None:
+    """What is allowed is one host and port as URLs spell them, not its neighbours."""
+    async with a_server() as server, a_server() as other:
+        courier = Courier(CheckedNetwork(frozenset({f"LocalHost:{server.port}"})))
+        assert (await courier.send(get(f"http://localhost:{server.port}/"))).status == 200
+        for url in (f"http://127.0.0.1:{server.port}/", f"http://localhost:{other.port}/"):
+            with pytest.raises(AddressRefused):
+                await courier.send(get(url))
+        await courier.close()
+
+
+async def test_redirect_into_the_network() -> None:
+    """A redirect to a private address is refused at connect like any other request."""
+    async with a_server() as secret:
+        async with a_server(Answer(status=302, headers={"Location": f"{secret.url}/keys"})) as server:
+            courier = Courier(CheckedNetwork(frozenset({server.address})))
+            with pytest.raises(AddressRefused):
+                await courier.send(get(server.url))
+            await courier.close()
+        assert secret.connections == 0
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "ftp://x.test/",
+        "file:///etc/passwd",
+        "http://user:pw@x.test/",
+        "//:0",
+        "http://[",
+        "http://x.test:99999/",
+    ],
+)
+async def test_redirects_to_something_else(location: str) -> None:
+    """A redirect that is no plain http address is refused."""
+    async with a_server(Answer(status=301, headers={"Location": location})) as server:
+        courier = Courier(CheckedNetwork(frozenset({server.address}), resolve=Names(["127.0.0.1"])))
+        with pytest.raises((RedirectRefused, AddressRefused)):
+            await courier.send(get(server.url))
+        await courier.close()
+
+
+async def test_next_address_when_one_does_not_answer() -> None:
+    """Of several public addresses, one that refuses costs no more than a try."""
+
+    class FirstIsDead(Dialled):
+        async def connect_tcp(self, host: str, port: int, *rest: object, **named: object) -> object:  # type: ignore[override]
+            if host == "2606:4700::1111":
+                self.addresses.append(host)
+                raise httpcore.ConnectError("unreachable")
+            return await super().connect_tcp(host, port, *rest, **named)
+
+    dialled = FirstIsDead()
+    async with a_server() as server:
+        courier = Courier(CheckedNetwork(resolve=Names(["2606:4700::1111", PUBLIC]), tcp=dialled))
+        assert (await courier.send(get(f"http://api.example.com:{server.port}/"))).status == 200
+        await courier.close()
+    assert dialled.addresses == ["2606:4700::1111", PUBLIC]
+
+
+async def test_a_name_without_address() -> None:
+    """A name that does not resolve is a server that cannot be reached."""
+
+    async def unknown(host: str, port: int) -> Sequence[str]:
+        raise socket.gaierror("unknown")
+
+    for resolve in (unknown, Names([])):
+        with pytest.raises(Unreachable):
+            await Courier(CheckedNetwork(resolve=resolve)).send(get("https://nobody.example.com/"))
+
+
+async def test_no_sockets_of_this_machine() -> None:
+    """A unix socket is never connected to."""
+    with pytest.raises(AddressRefused):
+        await CheckedNetwork().connect_unix_socket("/var/run/docker.sock")
+
+
+def certified(name: str, directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """TLS for a server called ``name``, and for a client that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(issuer_name=subject, subject_name=subject, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pem = directory / "server.pem"
+    pem.write_bytes(certificate + key.private_bytes(serialization.Encoding.PEM, *plain))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cadata=certificate.decode())
+
+
+async def test_tls_is_verified_by_name(tmp_path: Path) -> None:
+    """The connection goes to a checked address, the certificate is still held against the URL's name."""
+    server_tls, tls = certified("api.example.com", tmp_path)
+    asked_for: list[str | None] = []
+    server_tls.sni_callback = lambda _socket, name, _context: asked_for.append(name)
+    async with a_server(ssl=server_tls) as server:
+        courier = Courier(CheckedNetwork(resolve=Names([PUBLIC]), tcp=Dialled()), tls=tls)
+        assert (await courier.send(get(f"https://api.example.com:{server.port}/"))).status == 200
+        with pytest.raises(Unreachable):
+            await courier.send(get(f"https://other.example.com:{server.port}/"))
+        await courier.close()
+        assert len(server.seen) == 1
+    assert asked_for == ["api.example.com", "other.example.com"]
