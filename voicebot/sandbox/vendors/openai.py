@@ -1,8 +1,8 @@
 """OpenAI: chat completions, whole and streamed, answered by the sandbox's model.
 
-Wire formats are those of https://platform.openai.com/docs/api-reference/chat: a streamed answer is server-sent
-events of ``chat.completion.chunk``, a tool call's name before fragments of its arguments, usage in a last chunk
-without choices when ``stream_options.include_usage`` asks for it, then ``[DONE]``.
+Wire formats are those of https://platform.openai.com/docs/api-reference/chat: a streamed answer is
+server-sent events of ``chat.completion.chunk``, a tool call's name before fragments of its arguments, usage
+in a last chunk without choices when ``stream_options.include_usage`` asks for it, then ``[DONE]``.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Usage:
             characters=sum(request.characters for request in requests),
         )
 
-    def keys(self, server: Server) -> list[str]:
+    def keys(self, server: Server | None = None) -> list[str]:
         """Return the voices or models that were used, sorted."""
         return sorted({c.key for c in self.connections(server)} | {r.key for r in self.requests(server)})
 

@@ -15,6 +15,10 @@ from voicebot.sandbox.vendors.faults import STATUS, Fault, Faults, Server
 from voicebot.sandbox.vendors.usage import Usage
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Presented = Callable[[Mapping[str, str]], str]
+"""Reads the key from a request's headers."""
+Wording = Callable[[int], dict[str, Any]]
+"""Makes the body of an error from its status."""
 
 
 class Refusal(Exception):
@@ -44,8 +48,8 @@ class Vendor:
 
     server: Server
     key: str
-    presented: Callable[[Mapping[str, str]], str]
-    error: Callable[[int], dict[str, Any]]
+    presented: Presented
+    error: Wording
     faults: Faults = field(default_factory=Faults)
     usage: Usage = field(default_factory=Usage)
 

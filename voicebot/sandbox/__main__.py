@@ -1,0 +1,50 @@
+"""``python -m voicebot.sandbox``: the vendors' servers in a process of their own, until it is told to end.
+
+One line of JSON on standard output tells where they are and the environment that points a voicebot server at
+them: {"event": "ready", "openai_url": …, "deepgram_url": …, "elevenlabs_url": …, "twilio_url": …,
+"control_url": …, "env": {…}}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+from dataclasses import asdict
+from pathlib import Path
+
+from voicebot.sandbox.carrier import Carrier, CarrierSettings
+from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, Sandbox
+
+
+def main() -> None:
+    """Start the servers and wait for SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m voicebot.sandbox", description=__doc__)
+    parser.add_argument("--phrases", type=Path, help="a file with what callers will say, a phrase a line")
+    parser.add_argument(
+        "--public-url",
+        help="PUBLIC_URL of the voicebot server: runs a carrier here, which it can dial by REST",
+    )
+    options = parser.parse_args()
+    phrases = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else []
+    asyncio.run(_run(phrases, options.public_url))
+
+
+async def _run(phrases: list[str], public_url: str | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Sandbox(phrases=phrases) as sandbox:
+        if public_url:
+            settings = CarrierSettings(
+                public_url=public_url, account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN
+            )
+            await sandbox.attach(Carrier(settings))
+        urls = {f"{name}_url": url for name, url in asdict(sandbox.urls).items()}
+        print(json.dumps({"event": "ready", **urls, "env": sandbox.env}), flush=True)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Listening for real: pocketsphinx with a grammar of what callers may say, and endpointing by energy."""

@@ -1,0 +1,226 @@
+"""Listening to a line: where speech begins and ends, by energy, and what was said, by recognition."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from voicebot.sandbox.listening.recogniser import RATE, Recogniser, Recognisers, Samples, Word
+
+_FRAME = RATE // 100
+_FRAME_MS = 10
+_LOUD, _ABOVE_FLOOR = 150.0, 3.0
+_FLOOR_RISE, _FLOOR_MOST = 1.01, 500.0
+_ONSET = 3
+_PREROLL = 20
+_WITHIN_WORDS_MS = 150
+_WITHOUT_ENDPOINTING_MS = 1000
+_INTERIM_MS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechStarted:
+    """Somebody began to speak, `at_s` after the stream began."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What was said from `start_s` on, for `duration_s`; times of `words` count from the start of the stream.
+
+    `final` words will not change; `ended` says that a pause closed them; `asked` that `finalize` did.
+    """
+
+    words: tuple[Word, ...]
+    start_s: float
+    duration_s: float
+    final: bool
+    ended: bool = False
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtteranceEnd:
+    """Nothing was said for as long as was asked for; the last word ended at `last_word_end_s`."""
+
+    last_word_end_s: float
+
+
+Event = SpeechStarted | Heard | UtteranceEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """How a listener reports.
+
+    `endpointing_ms`: how long a pause ends an utterance (None: pauses do not). Pauses under 150 ms lie within
+    words and never do. `utterance_end_ms`: how long a gap between words is worth a report of its own.
+    """
+
+    endpointing_ms: int | None = 10
+    interim: bool = False
+    utterance_end_ms: int | None = None
+
+    @property
+    def pause_ms(self) -> int:
+        """How long it must be quiet until words are final."""
+        return (
+            _WITHOUT_ENDPOINTING_MS
+            if self.endpointing_ms is None
+            else max(self.endpointing_ms, _WITHIN_WORDS_MS)
+        )
+
+
+class Listener:
+    """One stream of mono samples at 8,000 Hz, heard in order. Not for two threads at once."""
+
+    def __init__(self, recognisers: Recognisers, manners: Manners) -> None:
+        self._recognisers = recognisers
+        self._manners = manners
+        self._rest = np.zeros(0, np.int16)
+        self._frames = 0
+        self._floor = _LOUD
+        self._before: deque[Samples] = deque(maxlen=_PREROLL)
+        self._loud = 0
+        self._quiet = 0
+        self._utterance: _Utterance | None = None
+        self._last_word_end: float | None = None
+
+    @property
+    def now_s(self) -> float:
+        """How much has been heard."""
+        return self._frames * _FRAME_MS / 1000
+
+    def hear(self, samples: Samples) -> list[Event]:
+        """Take in samples and report what they bring."""
+        together = np.concatenate([self._rest, samples])
+        whole = len(together) // _FRAME * _FRAME
+        self._rest = together[whole:]
+        events: list[Event] = []
+        for frame in together[:whole].reshape(-1, _FRAME):
+            events.extend(self._frame(frame))
+        return events
+
+    def finalize(self) -> Heard:
+        """Close what is being said right now; without words when it is quiet."""
+        if self._utterance is not None:
+            return self._close(asked=True)
+        return Heard(words=(), start_s=self.now_s, duration_s=0.0, final=True, asked=True)
+
+    def close(self) -> Heard | None:
+        """End the stream; return what was being said, if anything was."""
+        return self._close() if self._utterance is not None else None
+
+    def _frame(self, frame: Samples) -> list[Event]:
+        self._frames += 1
+        loud = self._is_loud(frame)
+        self._loud = self._loud + 1 if loud else 0
+        self._quiet = 0 if loud else self._quiet + 1
+        if self._utterance is not None:
+            return self._go_on(self._utterance, frame)
+        self._before.append(frame)
+        if self._loud >= _ONSET:
+            return self._begin()
+        return self._silence()
+
+    def _is_loud(self, frame: Samples) -> bool:
+        level = float(np.sqrt((frame.astype(np.float64) ** 2).mean()))
+        if level < self._floor:
+            self._floor = max(level, 1.0)
+        elif self._utterance is None:
+            self._floor = min(self._floor * _FLOOR_RISE, _FLOOR_MOST)
+        return level > max(_LOUD, _ABOVE_FLOOR * self._floor)
+
+    def _begin(self) -> list[Event]:
+        frames = list(self._before)
+        self._before.clear()
+        start_s = self.now_s - len(frames) * _FRAME_MS / 1000
+        self._utterance = _Utterance(self._recognisers.take(), start_s)
+        self._utterance.hear(np.concatenate(frames))
+        self._last_word_end = None
+        return [SpeechStarted(at_s=self.now_s - _ONSET * _FRAME_MS / 1000)]
+
+    def _go_on(self, utterance: _Utterance, frame: Samples) -> list[Event]:
+        utterance.hear(frame)
+        if self._quiet * _FRAME_MS >= self._manners.pause_ms:
+            return [self._close(ended=self._manners.endpointing_ms is not None)]
+        if self._manners.interim and utterance.frames % (_INTERIM_MS // _FRAME_MS) == 0:
+            words = utterance.so_far()
+            if words:
+                duration_s = self.now_s - utterance.start_s
+                return [Heard(words=words, start_s=utterance.start_s, duration_s=duration_s, final=False)]
+        return []
+
+    def _silence(self) -> list[Event]:
+        wait = self._manners.utterance_end_ms
+        if wait is None or self._last_word_end is None or (self.now_s - self._last_word_end) * 1000 < wait:
+            return []
+        ended = UtteranceEnd(last_word_end_s=self._last_word_end)
+        self._last_word_end = None
+        return [ended]
+
+    def _close(self, *, ended: bool = False, asked: bool = False) -> Heard:
+        utterance = self._utterance
+        if utterance is None:
+            raise RuntimeError("nobody is speaking")
+        self._utterance = None
+        self._loud = 0
+        words, recogniser = utterance.finish()
+        if recogniser is not None:
+            self._recognisers.give_back(recogniser)
+        self._last_word_end = words[-1].end_s if words else None
+        duration_s = self.now_s - utterance.start_s
+        return Heard(
+            words=words,
+            start_s=utterance.start_s,
+            duration_s=duration_s,
+            final=True,
+            ended=ended,
+            asked=asked,
+        )
+
+
+class _Utterance:
+    """What is being said, fed to a recogniser in parts of 40 ms."""
+
+    def __init__(self, recogniser: Recogniser | None, start_s: float) -> None:
+        self._recogniser = recogniser
+        self.start_s = start_s
+        self.frames = 0
+        self._waiting: list[Samples] = []
+        if recogniser is not None:
+            recogniser.begin()
+
+    def hear(self, samples: Samples) -> None:
+        self.frames += len(samples) // _FRAME
+        self._waiting.append(samples)
+        if len(self._waiting) >= 4:
+            self._pass_on()
+
+    def so_far(self) -> tuple[Word, ...]:
+        self._pass_on()
+        return self._placed(self._recogniser.so_far()) if self._recogniser is not None else ()
+
+    def finish(self) -> tuple[tuple[Word, ...], Recogniser | None]:
+        self._pass_on()
+        words = self._placed(self._recogniser.finish()) if self._recogniser is not None else ()
+        return words, self._recogniser
+
+    def _pass_on(self) -> None:
+        if self._recogniser is not None and self._waiting:
+            self._recogniser.hear(np.concatenate(self._waiting))
+        self._waiting = []
+
+    def _placed(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        return tuple(
+            Word(
+                written=word.written,
+                bare=word.bare,
+                start_s=round(self.start_s + word.start_s, 3),
+                end_s=round(self.start_s + word.end_s, 3),
+            )
+            for word in words
+        )

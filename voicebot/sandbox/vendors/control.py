@@ -1,0 +1,138 @@
+"""Telling the servers what to do, and asking what they were used for, from another process.
+
+PUT    /phrases      {"phrases": ["…"]}                what callers will say
+GET    /phrases
+POST   /faults       a `Fault` as an object             misbehave
+DELETE /faults       ?server=…                          behave again
+PATCH  /latency      fields of `Latency`
+GET    /usage        ?server=…&key=…                    a `Tally`, and one for each voice or model
+GET    /connections  ?server=…&key=…                    websockets with their times
+GET    /requests     ?server=…&key=…                    what was asked
+DELETE /usage
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args
+
+from aiohttp import web
+
+from voicebot.sandbox.listening.phrases import Phrasebook
+from voicebot.sandbox.listening.recogniser import Recognisers
+from voicebot.sandbox.vendors.faults import Fault, Faults, Kind, Server, Stage
+from voicebot.sandbox.vendors.latency import Latency
+from voicebot.sandbox.vendors.usage import Usage
+from voicebot.sandbox.vendors.vendor import parse_object
+
+SERVERS: tuple[Server, ...] = get_args(Server)
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "server": SERVERS,
+    "kind": get_args(Kind),
+    "stage": get_args(Stage),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """The control server."""
+
+    faults: Faults
+    usage: Usage
+    latency: Latency
+    recognisers: Recognisers
+
+    def application(self) -> web.Application:
+        """Return the server as an application."""
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/phrases", self._get_phrases),
+                web.put("/phrases", self._put_phrases),
+                web.post("/faults", self._post_fault),
+                web.delete("/faults", self._delete_faults),
+                web.patch("/latency", self._patch_latency),
+                web.get("/usage", self._get_usage),
+                web.delete("/usage", self._delete_usage),
+                web.get("/connections", self._records(self.usage.connections)),
+                web.get("/requests", self._records(self.usage.requests)),
+            ]
+        )
+        return application
+
+    async def _get_phrases(self, _request: web.Request) -> web.Response:
+        return web.json_response({"phrases": list(self.recognisers.phrases)})
+
+    async def _put_phrases(self, request: web.Request) -> web.Response:
+        phrases = (await _body(request)).get("phrases")
+        if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
+            raise web.HTTPUnprocessableEntity(text="phrases must be a list of strings")
+        await teach(self.recognisers, phrases)
+        return await self._get_phrases(request)
+
+    async def _post_fault(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        for name, choices in _CHOICES.items():
+            if name in body and body[name] not in choices:
+                raise web.HTTPUnprocessableEntity(text=f"{name} must be one of {', '.join(choices)}")
+        try:
+            self.faults.add(Fault(**body))
+        except TypeError as error:
+            raise web.HTTPUnprocessableEntity(text=str(error)) from None
+        return web.json_response(body, status=201)
+
+    async def _delete_faults(self, request: web.Request) -> web.Response:
+        self.faults.clear(_server(request))
+        return web.Response(status=204)
+
+    async def _patch_latency(self, request: web.Request) -> web.Response:
+        known = {field.name for field in fields(Latency)}
+        for name, value in (await _body(request)).items():
+            if name not in known or not isinstance(value, int | float) or value < 0:
+                raise web.HTTPUnprocessableEntity(text=f"{name}: a number of ms for one of {sorted(known)}")
+            setattr(self.latency, name, float(value))
+        return web.json_response(asdict(self.latency))
+
+    async def _get_usage(self, request: web.Request) -> web.Response:
+        server, key = _server(request), request.query.get("key")
+        by_key = {name: asdict(self.usage.tally(server, name)) for name in self.usage.keys(server)}
+        return web.json_response({**asdict(self.usage.tally(server, key)), "by_key": by_key})
+
+    async def _delete_usage(self, _request: web.Request) -> web.Response:
+        self.usage.clear()
+        return web.Response(status=204)
+
+    def _records(
+        self, read: Callable[[Server | None, str | None], list[Any]]
+    ) -> Callable[[web.Request], Any]:
+        async def answer(request: web.Request) -> web.Response:
+            records = read(_server(request), request.query.get("key"))
+            return web.json_response({"items": [asdict(record) for record in records]})
+
+        return answer
+
+
+async def teach(recognisers: Recognisers, phrases: list[str]) -> None:
+    """Let the listeners expect these phrases, and no others, from the next utterance on."""
+
+    def learn() -> None:
+        recognisers.teach(Phrasebook.of(phrases))
+
+    await asyncio.to_thread(learn)
+
+
+def _server(request: web.Request) -> Server | None:
+    wanted = request.query.get("server")
+    server = next((server for server in SERVERS if server == wanted), None)
+    if wanted is not None and server is None:
+        raise web.HTTPUnprocessableEntity(text=f"server must be one of {', '.join(SERVERS)}")
+    return server
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        return parse_object(await request.text())
+    except ValueError:
+        raise web.HTTPUnprocessableEntity(text="a JSON object is expected") from None

@@ -1,0 +1,182 @@
+"""The world without keys: every vendor's server, started together and told what to do from one place.
+
+async with Sandbox(phrases=["I have a question about my bill."]) as sandbox:
+    ...  # start a voicebot server with sandbox.env in its environment
+    sandbox.faults.add(Fault(server="elevenlabs", kind="slow", match="a-voice-id", delay_ms=4000))
+    assert sandbox.usage.tally("elevenlabs", "a-voice-id").opened == 1
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from aiohttp import web
+
+from voicebot.sandbox.carrier import Carrier
+from voicebot.sandbox.listening.phrases import Phrasebook
+from voicebot.sandbox.listening.recogniser import Recognisers
+from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.twilio_rest import TwilioRest
+from voicebot.sandbox.vendors import deepgram, elevenlabs, openai
+from voicebot.sandbox.vendors.control import Control, teach
+from voicebot.sandbox.vendors.faults import Faults, Server
+from voicebot.sandbox.vendors.latency import Latency
+from voicebot.sandbox.vendors.usage import Usage
+from voicebot.sandbox.vendors.vendor import Presented, Vendor, Wording
+
+HOST = "127.0.0.1"
+MODEL = "sandbox"
+KEYS: Mapping[Server, str] = {
+    "openai": "sandbox-openai-key",
+    "deepgram": "sandbox-deepgram-key",
+    "elevenlabs": "sandbox-elevenlabs-key",
+}
+TWILIO_ACCOUNT_SID = "AC" + "5a" * 16
+TWILIO_AUTH_TOKEN = "sandbox-twilio-token"  # noqa: S105
+_SHUTDOWN_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Urls:
+    """Where the servers are. OpenAI's ends in `/v1`, as its clients want it; `control` takes orders."""
+
+    openai: str
+    deepgram: str
+    elevenlabs: str
+    twilio: str
+    control: str
+
+
+class Sandbox:
+    """The vendors' servers on loopback ports of their own, for as long as the context lasts.
+
+    Attributes:
+        faults: misbehaviour that is on.
+        usage: everything that was asked of the servers.
+        latency: how quick they are; may be changed at any time.
+    """
+
+    def __init__(
+        self,
+        *,
+        phrases: Iterable[str] = (),
+        latency: Latency | None = None,
+        voices: Collection[str] | None = None,
+    ) -> None:
+        """`phrases` are what callers will say; `voices` are the ids that ElevenLabs has (None: any)."""
+        self.faults = Faults()
+        self.usage = Usage()
+        self.latency = latency or Latency()
+        self._phrases = tuple(phrases)
+        self._voices = None if voices is None else frozenset(voices)
+        self._recognisers: Recognisers | None = None
+        self._runners: list[web.AppRunner] = []
+        self._urls: Urls | None = None
+        self._twilio = socket.socket()
+
+    async def __aenter__(self) -> Self:
+        self._recognisers = await asyncio.to_thread(self._prepare)
+        self._twilio.bind((HOST, 0))
+        control = Control(
+            faults=self.faults, usage=self.usage, latency=self.latency, recognisers=self._recognisers
+        )
+        self._urls = Urls(
+            openai=await self._serve(self._openai()) + "/v1",
+            deepgram=await self._serve(self._deepgram(self._recognisers)),
+            elevenlabs=await self._serve(self._elevenlabs()),
+            twilio=_url(self._twilio),
+            control=await self._serve(control.application()),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for runner in reversed(self._runners):
+            await runner.cleanup()
+        self._twilio.close()
+
+    @property
+    def urls(self) -> Urls:
+        """Where the servers are.
+
+        Raises:
+            RuntimeError: outside of the context.
+        """
+        if self._urls is None:
+            raise RuntimeError("the sandbox has not been started")
+        return self._urls
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that points a voicebot server at the sandbox; its keys are worth nothing."""
+        urls = self.urls
+        return {
+            "OPENAI_API_KEY": KEYS["openai"],
+            "OPENAI_BASE_URL": urls.openai,
+            "OPENAI_MODEL": MODEL,
+            "DEEPGRAM_API_KEY": KEYS["deepgram"],
+            "DEEPGRAM_URL": urls.deepgram,
+            "ELEVENLABS_API_KEY": KEYS["elevenlabs"],
+            "ELEVENLABS_URL": urls.elevenlabs,
+            "TWILIO_ACCOUNT_SID": TWILIO_ACCOUNT_SID,
+            "TWILIO_AUTH_TOKEN": TWILIO_AUTH_TOKEN,
+            "TWILIO_API_URL": urls.twilio,
+        }
+
+    async def expect(self, phrases: Iterable[str]) -> None:
+        """Let Deepgram expect these phrases, and no others, from the next utterance on."""
+        self._phrases = tuple(phrases)
+        if self._recognisers is not None:
+            await teach(self._recognisers, list(self._phrases))
+
+    async def attach(self, carrier: Carrier) -> None:
+        """Serve a carrier's REST API at the address that `env` gave away; until then nobody answers there."""
+        await self._serve(TwilioRest(carrier, self.faults).application(), self._twilio)
+
+    def _prepare(self) -> Recognisers:
+        synthesize("Ready.", "warm-up")
+        return Recognisers(Phrasebook.of(self._phrases))
+
+    def _openai(self) -> web.Application:
+        vendor = self._vendor("openai", openai.presented, openai.error)
+        return openai.OpenAI(vendor=vendor, latency=self.latency, model=MODEL).application()
+
+    def _deepgram(self, recognisers: Recognisers) -> web.Application:
+        vendor = self._vendor("deepgram", deepgram.presented, deepgram.error)
+        server = deepgram.Deepgram(vendor=vendor, latency=self.latency, recognisers=recognisers)
+        return server.application()
+
+    def _elevenlabs(self) -> web.Application:
+        vendor = self._vendor("elevenlabs", elevenlabs.presented, elevenlabs.error)
+        server = elevenlabs.ElevenLabs(vendor=vendor, latency=self.latency, voices=self._voices)
+        return server.application()
+
+    def _vendor(self, server: Server, presented: Presented, error: Wording) -> Vendor:
+        return Vendor(
+            server=server,
+            key=KEYS[server],
+            presented=presented,
+            error=error,
+            faults=self.faults,
+            usage=self.usage,
+        )
+
+    async def _serve(self, application: web.Application, bound: socket.socket | None = None) -> str:
+        """Run an application on a socket, or on a free port; return its URL."""
+        if bound is None:
+            bound = socket.socket()
+            bound.bind((HOST, 0))
+        runner = web.AppRunner(
+            application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S
+        )
+        await runner.setup()
+        self._runners.append(runner)
+        await web.SockSite(runner, bound).start()
+        return _url(bound)
+
+
+def _url(bound: socket.socket) -> str:
+    return f"http://{HOST}:{bound.getsockname()[1]}"
