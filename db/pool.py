@@ -281,10 +281,10 @@ def _named_errors(closed: Callable[[], bool]) -> Iterator[None]:
             f"The database cannot be used now ({_summary(error)}); try again."
         ) from None
     except asyncpg.DataError as error:
-        raise InvalidValue(f"A value does not fit its column ({type(error).__name__}).") from None
+        raise _misfit(error) from None
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):
-            raise InvalidValue("A value does not fit its column (refused before it was sent).") from None
+            raise _misfit(error) from None
         if closed():
             raise DatabaseUnavailable("The connection was closed; try again.") from None
         raise
@@ -294,3 +294,9 @@ def _named_errors(closed: Callable[[], bool]) -> Iterator[None]:
 
 def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
+
+
+def _misfit(error: Exception) -> InvalidValue:
+    # A TypeError names types only ("UUID is not JSON serializable"); the others quote the value.
+    reason = error.__cause__ if isinstance(error.__cause__, TypeError) else type(error).__name__
+    return InvalidValue(f"A value does not fit its column ({reason}).")

@@ -34,13 +34,15 @@ _SETTINGS = {
     "max_wal_senders": "0",
     "autovacuum": "off",
     "max_wal_size": "128MB",
+    "dynamic_shared_memory_type": "mmap",
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name one directory for the server of all workers, which inherit the environment."""
     if not hasattr(config, "workerinput"):
-        os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="voicebot-tests-", dir=_in_memory())
+        # Made by the first test that needs it: many runs do without.
+        os.environ[_DIRECTORY] = str(Path(in_memory() or tempfile.gettempdir(), f"voicebot-tests-{new_id()}"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -93,7 +95,7 @@ async def database(dsn: str) -> AsyncIterator[Database]:
         await opened.close()
 
 
-def _in_memory() -> str | None:
+def in_memory() -> str | None:
     """A directory in memory when there is room: a clone is 300 files, ten times slower on a disk."""
     shared = Path("/dev/shm")  # noqa: S108
     if os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2**30:

@@ -12,8 +12,11 @@ import asyncpg
 import pytest
 
 from db.embedded import EmbeddedServer, EmbeddedServerError
+from db.errors import DatabaseUnavailable
+from db.pool import Database
+from tests.conftest import in_memory
 
-FAST = {"fsync": "off"}
+FAST = {"fsync": "off", "dynamic_shared_memory_type": "mmap"}
 HOLD = """
 import asyncio, concurrent.futures.thread, os, sys
 from db.embedded import EmbeddedServer
@@ -21,7 +24,7 @@ if len(sys.argv) > 2:
     # Only now: the interpreter may be where that user cannot read it.
     os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
 async def hold():
-    async with EmbeddedServer(sys.argv[1], settings={"fsync": "off"}) as dsn:
+    async with EmbeddedServer(sys.argv[1], settings={"fsync": "off", "dynamic_shared_memory_type": "mmap"}) as dsn:
         print(dsn, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 asyncio.run(hold())
@@ -34,7 +37,7 @@ USERS = [None, NOBODY] if ROOT else [None]
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A directory that any user may pass through, unlike pytest's own."""
-    directory = Path(tempfile.mkdtemp(prefix="voicebot-embedded-"))
+    directory = Path(tempfile.mkdtemp(prefix="voicebot-embedded-", dir=in_memory()))
     directory.chmod(0o755)
     yield directory / "data"
     shutil.rmtree(directory)
@@ -64,6 +67,13 @@ async def asked(dsn: str, query: str) -> object:
         return await connection.fetchval(query)
     finally:
         await connection.close()
+
+
+async def until_silent(dsn: str) -> None:
+    """Wait until a server that was killed is gone."""
+    with contextlib.suppress(OSError, asyncpg.PostgresConnectionError):
+        while True:
+            await asked(dsn, "SELECT 1")
 
 
 def postmaster_pid(data_dir: Path) -> int | None:
@@ -127,6 +137,7 @@ async def test_a_killed_server_recovers(data_dir: Path) -> None:
         pid = postmaster_pid(data_dir)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+        await until_silent(dsn)
 
     async with EmbeddedServer(data_dir, settings=FAST) as dsn:
         assert await asked(dsn, "SELECT answer FROM kept") == 42
@@ -141,6 +152,21 @@ async def test_a_pid_file_that_names_a_stranger_is_not_believed(data_dir: Path) 
 
     async with EmbeddedServer(data_dir, settings=FAST) as dsn:
         assert await asked(dsn, "SELECT 1") == 1
+
+
+async def test_a_pool_outlives_a_restart_of_its_server(data_dir: Path) -> None:
+    """While the server is away a statement fails at once and says so; when it is back the same pool works."""
+    async with EmbeddedServer(data_dir, settings=FAST) as dsn:
+        database = await Database.connect(dsn)
+    async with asyncio.timeout(3):
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+
+    async with EmbeddedServer(data_dir, settings=FAST):
+        await database.ping()
+        await database.close()
 
 
 @pytest.mark.parametrize("uid", USERS)

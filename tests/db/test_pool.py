@@ -100,6 +100,14 @@ async def test_a_value_that_does_not_fit_is_refused_without_quoting_it(
     assert "4111" not in str(caught.value)
 
 
+async def test_what_is_not_json_is_named_by_its_type(database: Database) -> None:
+    """A value that JSON cannot hold is refused before it is sent, and the error says of what type it is."""
+    with pytest.raises(InvalidValue, match="UUID is not JSON serializable"):
+        await database.fetchrow("SELECT $1::jsonb", {"id": uuid4()})
+    with pytest.raises(InvalidValue):
+        await database.fetchrow("SELECT $1::jsonb", float("nan"))
+
+
 async def test_a_lost_connection_is_retryable_and_the_pool_mends_itself(database: Database, dsn: str) -> None:
     """A connection that the server drops gives DatabaseUnavailable; the next statement gets a new one."""
     other = await Database.connect(dsn)
