@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from tests.sandbox.far_apart import two_voices
 from tests.sandbox.stand_in import Peer, StandIn, settings, stand_in
 from voicebot.sandbox.analysis import analyse
 from voicebot.sandbox.caller import (
@@ -27,7 +28,7 @@ from voicebot.sandbox.hearing import LOUD, loudness
 from voicebot.sandbox.mulaw import Samples, samples_of
 from voicebot.sandbox.speech import synthesize
 
-LOW, HIGH = "voice-2", "voice-8"  # espeak-ng voices at about 95 Hz and 210 Hz
+LOW, HIGH = two_voices()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.sandbox.far_apart import two_voices
 from voicebot.sandbox.analysis import analyse, locate
 from voicebot.sandbox.carrier import Recording
 from voicebot.sandbox.hearing import TooShort, distance, fingerprint, spans
@@ -15,7 +16,8 @@ from voicebot.sandbox.mulaw import Samples, samples_of, through_the_line
 from voicebot.sandbox.speech import synthesize
 from voicebot.sandbox.wav import NotACall, read, write
 
-LOW, HIGH, CALLER = "voice-2", "voice-8", "somebody"  # at about 95 Hz and 210 Hz
+LOW, HIGH = two_voices()
+CALLER = "somebody"
 GREETING = "Thanks for calling Harbor Clinic. How can I help you today?"
 FAREWELL = "One moment, I will put you through to billing."
 BILLING = "You are talking to billing now. Your last invoice was forty two dollars."

@@ -1,0 +1,21 @@
+"""Two voices of the sandbox that nobody takes for one, chosen by ear: the synthesiser may change."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from voicebot.sandbox.hearing import fingerprint
+from voicebot.sandbox.mulaw import samples_of
+from voicebot.sandbox.speech import synthesize
+
+_SENTENCE = "Thanks for calling, how can I help you today?"
+
+
+@lru_cache(maxsize=1)
+def two_voices() -> tuple[str, str]:
+    """Return the ids of a low voice and of one about an octave above it."""
+    ids = [f"voice-{number}" for number in range(16)]
+    pitches = {voice: fingerprint(samples_of(synthesize(_SENTENCE, voice))).pitch_hz for voice in ids}
+    low = min(ids, key=lambda voice: abs(pitches[voice] - 95))
+    high = min(ids, key=lambda voice: abs(pitches[voice] - 2.1 * pitches[low]))
+    return low, high
