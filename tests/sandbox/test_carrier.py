@@ -14,7 +14,7 @@ import pytest
 
 from tests.sandbox.stand_in import Peer, StandIn, settings, stand_in, tone
 from voicebot.sandbox.analysis import locate
-from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings, Misbehaviour, Person, PhoneCall
+from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings, Misbehaviour, Person, Phone, PhoneCall
 from voicebot.sandbox.mulaw import through_the_line
 
 
@@ -325,6 +325,28 @@ async def test_signature_is_made_over_the_public_address_behind_a_proxy(server: 
     assert all(signed for _, _, signed in server.requests)
     assert server.headers[0]["x-forwarded-proto"] == "https"
     assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize(
+    ("phone", "status"),
+    [
+        (Phone(after_ms=20, talk_ms=50), "completed"),
+        (Phone(outcome="busy"), "busy"),
+        (None, "no-answer"),
+    ],
+)
+async def test_dialled_telephone_reports_to_the_action(
+    server: StandIn, phone: Phone | None, status: str
+) -> None:
+    """<Dial> rings another telephone and then asks its action, telling what became of it."""
+    dial = '<Dial timeout="0.1" action="/webhooks/twilio/resume"><Number>+15550177</Number></Dial>'
+    server.voice = f"<Response>{dial}</Response>"
+    async with Carrier(settings(server), {"+15550177": phone} if phone else {}) as carrier:
+        call = carrier.call(from_="+15550100", to="+15550199")
+        await asyncio.wait_for(call.ended(), 5)
+    (resumed,) = server.sent("resume")
+    assert resumed["DialCallStatus"] == status
+    assert call.complaints == ()
 
 
 # --- a carrier that misbehaves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -37,10 +37,11 @@ _STATUS_EVENTS: Mapping[CallStatus, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Go on with the document at an address."""
+    """Go on with the document at an address; `more` is told there besides the usual parameters."""
 
     url: str
     method: str = "POST"
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,10 @@ class Carrier:
         repeats = call.leg.wrong.voice_webhooks if call.answered_at is None else 1
         for _ in range(repeats):
             answer = await self._webhooks.send(
-                fetch.url, call.params(), method=fetch.method, sign_with=call.leg.wrong.sign_with
+                fetch.url,
+                call.params() | dict(fetch.more),
+                method=fetch.method,
+                sign_with=call.leg.wrong.sign_with,
             )
             call.log("webhook", url=fetch.url, status=answer.status, body=answer.body)
         return Document(verbs=_read(answer), base=fetch.url)

@@ -106,15 +106,21 @@ def _report(
 
 
 async def _dial(call: Call, verb: Dial, base: str, phones: dict[str, Phone]) -> Step | None:
-    """Ring another telephone; once it answers, the two talk (unheard) until the caller hangs up."""
+    """Ring another telephone; once it answers, the two talk, unheard, until one of them hangs up.
+
+    Source: twilio.com/docs/voice/twiml/dial (`action` is told DialCallStatus; else the next verb follows).
+    """
     phone = phones.get(verb.number, Phone(outcome="no-answer", after_ms=verb.timeout_s * 1000))
     call.log("dial", number=verb.number)
     await asyncio.sleep(min(phone.after_ms / 1000, verb.timeout_s))
     outcome = phone.outcome if phone.after_ms / 1000 <= verb.timeout_s else "no-answer"
     call.log("dial.ended" if outcome != "answers" else "dial.bridged", number=verb.number, outcome=outcome)
     if outcome == "answers":
-        await asyncio.Event().wait()
-    return Fetch(url=urljoin(base, verb.action), method=verb.method) if verb.action else None
+        await (asyncio.sleep(phone.talk_ms / 1000) if phone.talk_ms is not None else asyncio.Event().wait())
+    if verb.action is None:
+        return None
+    more = {"DialCallStatus": "completed" if outcome == "answers" else outcome, "DialCallSid": new_sid("CA")}
+    return Fetch(url=urljoin(base, verb.action), method=verb.method, more=more)
 
 
 async def _voice(call: Call, verb: Say | Play, base: str) -> Samples:
