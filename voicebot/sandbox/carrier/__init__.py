@@ -11,7 +11,7 @@
     call.line.lateness()            # how well this machine kept the pace
     wav.write("call.wav", call.recording()); analysis.analyse(call.recording())
 
-Calls go wrong to order by `Misbehaviour`; telephones that can be dialled are `carrier.phones`; Twilio's REST over
+Calls go wrong to order by `Misbehaviour`; telephones to be dialled are `carrier.phones`; Twilio's REST over
 the live calls is `voicebot.sandbox.twilio_rest.TwilioRest(carrier).application()`.
 """
 
