@@ -8,9 +8,6 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from db.embedded import EmbeddedServer
-from db.migrate import migrate
-from db.pool import Database
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import calls, failures, leads, media, numbers, operations, templates, webhooks
 from voicebot.api.body_limit import BodyLimit
@@ -21,14 +18,12 @@ from voicebot.authoring import PRECHECKS, Authoring, Precheck
 from voicebot.call.reception import Reception
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
+from voicebot.database import open_database
 from voicebot.errands import Errands
 from voicebot.metrics import Metrics
 from voicebot.vault import Vault
 
 API_PREFIX = "/api/v1"
-MAX_CONNECTIONS = 20
-"""To the database, per process: with three replicas still below PostgreSQL's usual 100."""
-
 _LAST_WORDS_S = 5.0
 
 
@@ -100,24 +95,6 @@ async def running(
             errands=errands,
             patience=patience,
         )
-
-
-@contextlib.asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database with its schema up to date: the embedded server where `DATABASE_URL` names no other.
-
-    Raises:
-        DatabaseUnavailable: it cannot be reached; try again.
-        DatabaseError: it refuses us, or its schema cannot be brought up to date.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        dsn = settings.database_url
-        if dsn is None:
-            dsn = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
-        await migrate(dsn)
-        database = await Database.connect(dsn, max_size=MAX_CONNECTIONS)
-        stack.push_async_callback(database.close)
-        yield database
 
 
 def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:

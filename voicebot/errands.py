@@ -15,18 +15,29 @@ class Errands:
     def __init__(self) -> None:
         """Begin with none."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._droppable: set[asyncio.Task[None]] = set()
 
-    def start(self, errand: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Run ``errand`` beside everything else; what it raises is logged under ``name``."""
+    def start(self, errand: Coroutine[Any, Any, None], *, name: str, droppable: bool = False) -> None:
+        """Run ``errand`` beside everything else; what it raises is logged under ``name``.
+
+        Args:
+            errand: what is to be done.
+            name: what to call it in the log.
+            droppable: whether nobody misses it when the process goes.
+        """
         task = asyncio.create_task(_guarded(errand, name), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for held in (self._tasks, self._droppable) if droppable else (self._tasks,):
+            held.add(task)
+            task.add_done_callback(held.discard)
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait for what is under way, then give up the rest."""
+        """Drop what can be dropped, wait for the rest, then give up what takes longer."""
+        for task in self._droppable:
+            task.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
             for task in late:
+                logger.warning("{} was given up", task.get_name())
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 

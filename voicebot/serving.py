@@ -1,4 +1,7 @@
-"""The server process: uvicorn, told how telephone calls want to be served, started and stopped."""
+"""The server process: uvicorn, told how telephone calls want to be served, started and stopped.
+
+`voicebot serve` becomes `python -m voicebot.serving`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ import uvicorn
 from fastapi import FastAPI
 from loguru import logger
 
+from voicebot import startup
 from voicebot.api.wiring import Wiring
+from voicebot.app import create_app
 from voicebot.config import Settings
 
 WS_MAX_BYTES = 256 * 1024
@@ -97,3 +102,13 @@ def run(app: FastAPI, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     CallServer(app, settings).run()
+
+
+def main() -> None:
+    """Serve with the settings of the environment."""
+    settings = startup.settings()
+    run(create_app(settings), settings)
+
+
+if __name__ == "__main__":
+    main()

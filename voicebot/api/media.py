@@ -69,7 +69,7 @@ async def _run(wired: Wiring, media: MediaStream, call: CallRecord) -> None:
             logger.exception("the call broke down: {}", type(error).__name__)
             await media.refuse(INTERNAL_ERROR, "internal error")
         finally:
-            wired.errands.start(_count_end(wired, call), name=f"counting call {call.id}")
+            wired.errands.start(_count_end(wired, call), name=f"counting call {call.id}", droppable=True)
 
 
 async def _count_end(wired: Wiring, call: CallRecord) -> None:
