@@ -53,7 +53,7 @@ class Handler(ABC, Generic[A]):
             try:
                 arguments = self.arguments.model_validate(dict(raw))
             except ValidationError as error:
-                return FunctionResult(result=_refusal(error))
+                return FunctionResult(result=_refusal(error), failed=True)
             return await self.run(call, arguments)
 
         return Function(

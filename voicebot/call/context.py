@@ -70,6 +70,22 @@ def only_later(known: int, first: Mapping[str, Any] | None = None) -> Transform:
     return transform
 
 
+def as_heard(sent: str, heard: str) -> Transform:
+    """The last utterance of ours that reads ``sent``, cut to what was ``heard`` of it (or left out)."""
+
+    def transform(messages: Messages) -> Messages:
+        for index in range(len(messages) - 1, -1, -1):
+            message = messages[index]
+            if isinstance(message, dict) and message.get("role") == "assistant":
+                if message.get("content") == sent:
+                    cut: Messages = [{"role": "assistant", "content": heard}] if heard else []
+                    return [*messages[:index], *cut, *messages[index + 1 :]]
+                break
+        return messages
+
+    return transform
+
+
 def summarised(summary: str | None, said: Sequence[LLMContextMessage], known: int) -> Transform:
     """The summary, or (when there is none in time) the last ten utterances, as quoted material."""
     if summary:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
-from pipecat.frames.frames import ControlFrame, Frame, LLMContextFrame
+from pipecat.frames.frames import (
+    ControlFrame,
+    Frame,
+    FunctionCallResultFrame,
+    LLMContextFrame,
+)
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 
@@ -28,6 +34,12 @@ class Gate:
         self.after = _GateProcessor(self, name="gate-after-model")
         self._shut = False
         self._missed = False
+        self._function = ""
+        self._result_passed = asyncio.Event()
+
+    async def result_passed(self) -> None:
+        """Wait for the result of the function that shut the gate to be on its way to the context."""
+        await self._result_passed.wait()
 
     @property
     def is_shut(self) -> bool:
@@ -39,14 +51,24 @@ class Gate:
         """Whether the caller's turn came while the gate was shut and is still unanswered."""
         return self._missed
 
-    def shut(self) -> None:
-        """From now on nothing reaches the model, until an :class:`OpenGateFrame` passes."""
+    def shut(self, function: str = "") -> None:
+        """From now on nothing reaches the model, until an :class:`OpenGateFrame` passes.
+
+        ``function`` is the one that is being called now and shuts the gate.
+        """
         self._shut = True
         self._missed = False
+        self._function = function
+        self._result_passed.clear()
 
     def open(self) -> None:
         """Let the model be asked again."""
         self._shut = False
+
+    def note_result(self, function: str) -> None:
+        """A function's result leaves the model for the context."""
+        if function == self._function:
+            self._result_passed.set()
 
     def stop(self, direction: FrameDirection) -> bool:
         """Whether a request to the model stops here."""
@@ -66,3 +88,5 @@ class _GateProcessor(FrameProcessor):
             self._gate.open()
         elif not (isinstance(frame, LLMContextFrame) and self._gate.stop(direction)):
             await self.push_frame(frame, direction)
+        if isinstance(frame, FunctionCallResultFrame):
+            self._gate.note_result(frame.function_name)

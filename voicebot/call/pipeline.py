@@ -21,6 +21,7 @@ from pipecat.services.llm_service import LLMService
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
 from telephony.carrier import MediaStream
+from voicebot.call.drain import DrainFrame, Tail
 from voicebot.call.gate import Gate
 from voicebot.call.scribe import Listener, Marker, Scribe
 from voicebot.call.speech import SAMPLE_RATE
@@ -49,6 +50,12 @@ class CallPipeline:
     mind: ServiceSwitch
     voice: ServiceSwitch
     gate: Gate
+
+    async def drain(self) -> None:
+        """Wait until all that the model and we had spoken so far was handed to the carrier."""
+        frame = DrainFrame()
+        await self.gate.after.push_frame(frame)
+        await frame.arrived.wait()
 
     async def infer(self, context: LLMContext, instruction: str) -> str | None:
         """One answer of the active model outside the conversation; None when it has nothing to say."""
@@ -84,6 +91,7 @@ def assemble(media: MediaStream, first: FirstParts, *, listener: Listener, on_er
         media.transport.output(),
         Scribe(listener),
         aggregators.assistant(),
+        Tail(),
     ]
     worker = PipelineWorker(
         Pipeline(processors),

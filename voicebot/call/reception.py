@@ -17,6 +17,7 @@ from db.calls import CallRecord
 from db.errors import DatabaseError
 from db.pool import Database
 from db.revisions import TemplateSnapshot
+from handlers.http import CheckedNetwork, Courier, HttpFunctions
 from telephony.carrier import Carrier, CarrierError, MediaStream
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
@@ -30,6 +31,7 @@ from voicebot.call.speech import Speech
 from voicebot.call.switchboard import template_ids
 from voicebot.clock import Clock
 from voicebot.config import Settings
+from voicebot.vault import Vault
 
 RESUME_GRACE_S = 10.0
 
@@ -45,6 +47,8 @@ class Reception:
         self._clock = clock
         self._speech = Speech(settings)
         self._greetings = Greetings(database, settings)
+        self._courier = Courier(CheckedNetwork(settings.http_allow))
+        self._http = HttpFunctions(self._courier.send, Vault(settings.fernet_key()).open)
         self._sessions: dict[UUID, Session] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -92,6 +96,8 @@ class Reception:
         await self._idle.wait()
         if self._aftermath:
             await asyncio.wait(self._aftermath, timeout=timeout_s)
+        await self._http.close()
+        await self._courier.close()
 
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
         """Have a template's greeting made, if it is the same for every caller."""
@@ -124,6 +130,7 @@ class Reception:
             ledger=ledger,
             speech=self._speech,
             greetings=self._greetings,
+            http=self._http,
             clock=self._clock,
         )
         first_seq = 1

@@ -18,6 +18,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from db.ids import new_id
 from db.routes import RouteRecord
 from handlers.context import Refused, Routed
+from handlers.route_to_agent import RouteToAgent
 from templates.compile import entry_node
 from templates.values import InvalidValues, render, resolve, state
 from voicebot.call import context as modes
@@ -29,7 +30,6 @@ from voicebot.call.speaking import Mouth
 from voicebot.call.switchboard import Switchboard
 from voicebot.call.transcript import Role
 
-FLUSH_TIMEOUT_S = 5.0
 RESULTS_TIMEOUT_S = 1.0
 CALLER_FINISHES_S = 2.0
 FAILED_MESSAGE = (
@@ -105,7 +105,7 @@ class Router:
             return answer
         target, values = answer
         plan = self._plan(name, target, values, reason)
-        self._pipeline.gate.shut()
+        self._pipeline.gate.shut(RouteToAgent.name)
         self._task = asyncio.create_task(self._perform(plan), name=f"route to {target.name}")
         return Routed(agent=name)
 
@@ -221,10 +221,13 @@ class Router:
             await self._return(source, plan)
 
     async def _let_finish(self, plan: _Plan) -> None:
-        """The old voice's words are heard to their end, and its functions' results are in the context."""
+        """The old voice's words go out to their end, and its functions' results are in the context."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESULTS_TIMEOUT_S):
+                await self._pipeline.gate.result_passed()
         if plan.announce:
             await self._mouth.text(plan.announce)
-        await self._pipeline.worker.flush_pipeline(FLUSH_TIMEOUT_S)
+        await self._pipeline.drain()
         assistant = self._pipeline.aggregators.assistant()
         with contextlib.suppress(TimeoutError):  # a function that takes longer must not hold the caller
             async with asyncio.timeout(RESULTS_TIMEOUT_S):

@@ -12,18 +12,21 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from loguru import logger
-from pipecat.frames.frames import ErrorFrame, LLMSetToolsFrame
+from pipecat.flows import Flow
+from pipecat.frames.frames import ErrorFrame, LLMMessagesTransformFrame, LLMSetToolsFrame
 from pipecat.workers.runner import WorkerRunner
 
 from db import leads
 from db.calls import CallRecord, EndedBy
 from db.revisions import TemplateSnapshot
 from handlers.context import Destination, Refused, Routed
+from handlers.http import HttpFunctions
 from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import Carrier, CarrierError, MediaClosed, MediaStream
 from templates.values import render, state
+from voicebot.call import context as modes
 from voicebot.call.agent import Agent
-from voicebot.call.functions import compile_agent
+from voicebot.call.functions import Functions, compile_agent
 from voicebot.call.greeting import Greetings
 from voicebot.call.idle import IdleRules, IdleWatch
 from voicebot.call.ledger import Ledger
@@ -39,6 +42,7 @@ from voicebot.call.transcript import Role, Transcript
 from voicebot.clock import Clock
 
 LAST_WORDS_S = 20.0
+HANG_UP = "hang-up"
 HANG_UP_S = 5.0
 WRITTEN_S = 1.0
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -56,6 +60,7 @@ class Line:
     ledger: Ledger
     speech: Speech
     greetings: Greetings
+    http: HttpFunctions
     clock: Clock
 
 
@@ -83,7 +88,7 @@ class Session:
             speech=line.speech,
             greetings=line.greetings,
             payload=line.payload,
-            compile=lambda agent: compile_agent(agent, self, self._record, self.role, self._entered),
+            compile=self._compile,
             on_request=self._requested,
         )
         self._switchboard = Switchboard(answering, workshop, self._settled)
@@ -97,6 +102,7 @@ class Session:
         self._node: str | None = None
         self._caller_since: int | None = None
         self._last_sound_ms = 0
+        self._cut_at: str | None = None
         self._over: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -125,6 +131,9 @@ class Session:
             self._record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
             self._record.ended(end.ended_by, end.reason, end.outcome)
             await self._line.ledger.flushed(WRITTEN_S)
+        await asyncio.gather(
+            *self._tasks, return_exceptions=True
+        )  # a hang-up that is still asking the carrier
         await runner.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await self._line.media.close()
@@ -183,7 +192,7 @@ class Session:
         content = self._switchboard.answering.content
         await asyncio.sleep(content.limits.max_duration_ms / 1000)
         goodbye = render(self._router.current.content.idle.goodbye, self._router.current.values)
-        await self._hang_up(End(ended_by="system", reason="max_duration"), goodbye)
+        self._spawn(self._hang_up(End(ended_by="system", reason="max_duration"), goodbye), name=HANG_UP)
 
     async def _hang_up(self, end: End, last_words: str | None = None) -> None:
         """End the call by ourselves; nothing said is cut off by it."""
@@ -195,7 +204,7 @@ class Session:
             await self._mouth.text(last_words)
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                await self._pipeline.worker.flush_pipeline()
+                await self._pipeline.drain()
                 await self._all_heard()
         self._finish(end)
         try:
@@ -214,11 +223,10 @@ class Session:
         await self._router.close()
         await self._switchboard.close()
         self._transcript.finish(at_ms=self._now_ms(), heard_until=self._heard_until())
-        hanging_up = [t for t in self._tasks if t.get_name() == "hang-up"]
-        await asyncio.gather(*hanging_up, return_exceptions=True)
-        for task in self._tasks:
+        others = [task for task in self._tasks if task.get_name() != HANG_UP]
+        for task in others:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
 
     # ---------------------------------------------------------------------- handlers.CallContext
 
@@ -248,7 +256,7 @@ class Session:
     async def end(self, *, reason: str, outcome: str | None = None) -> None:
         """End the call once everything said so far has been heard."""
         end = End(ended_by="agent", reason=reason, outcome=outcome)
-        self._spawn(self._hang_up(end), name="hang-up")
+        self._spawn(self._hang_up(end), name=HANG_UP)
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Write what came of the call on the lead."""
@@ -312,7 +320,9 @@ class Session:
         """An interruption stopped the output: keep what was heard, by the marks, and nothing else."""
         was_speaking = self._transcript.speaking_since is not None
         self._last_sound_ms = self._now_ms()
-        self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=self._now_ms())
+        self._cut_at = self._transcript.agent_interrupted(
+            heard_until=self._heard_until(), at_ms=self._now_ms()
+        )
         if was_speaking:
             self._record.event("barge_in", self.role())
 
@@ -340,10 +350,19 @@ class Session:
 
     async def _agent_stopped(self, _aggregator: Any, message: Any) -> None:
         if message.interrupted:
+            heard, self._cut_at = self._cut_at, None
+            if heard is not None and heard != message.content:
+                await self._correct(message.content, heard)
             return
         self._transcript.agent_finished(message.content, at_ms=self._now_ms())
         if message.content and not self._router.is_routing:
             self._idle.quiet()
+
+    async def _correct(self, sent: str, heard: str) -> None:
+        """The model remembers what was sent until the interruption; make that what was heard."""
+        frame = LLMMessagesTransformFrame(transform=modes.as_heard(sent, heard))
+        frame.interruptible = False
+        await self._pipeline.worker.queue_frame(frame)
 
     def _media_closed(self, closed: MediaClosed) -> None:
         lost = closed.by == "carrier" and not closed.announced
@@ -380,6 +399,10 @@ class Session:
             frame.interruptible = False
             self._spawn(self._pipeline.worker.queue_frame(frame))
 
+    def _compile(self, agent: Agent) -> Flow:
+        functions = Functions(call=self, record=self._record, role=self.role, http=self._line.http)
+        return compile_agent(agent, functions, self._entered)
+
     async def _requested(self, context_id: str, text: str) -> None:
         await self._mouth.requested(context_id, text)
 
@@ -403,7 +426,7 @@ class Session:
 
     async def _give_up(self, goodbye: str) -> None:
         end = End(ended_by="system", reason="idle")
-        self._spawn(self._hang_up(end, goodbye), name="hang-up")
+        self._spawn(self._hang_up(end, goodbye), name=HANG_UP)
 
     # ------------------------------------------------------------------------------------ small
 

@@ -38,7 +38,7 @@ class Mouth:
         self._sources[text] = source
         frame = TTSSpeakFrame(text)
         frame.interruptible = interruptible
-        await self._pipeline.worker.queue_frame(frame)
+        await self._pipeline.gate.after.push_frame(frame)
 
     async def requested(self, context_id: str, text: str) -> None:
         """The TTS service was asked for ``text``: remember what it is for the transcript."""
