@@ -24,7 +24,7 @@ if len(sys.argv) > 2:
     # Only now: the interpreter may be where that user cannot read it.
     os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
 async def hold():
-    async with EmbeddedServer(sys.argv[1], settings={"fsync": "off", "dynamic_shared_memory_type": "mmap"}) as dsn:
+    async with EmbeddedServer(sys.argv[1], settings={"dynamic_shared_memory_type": "mmap"}) as dsn:
         print(dsn, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 asyncio.run(hold())

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -145,7 +146,7 @@ async def fill(database: Database, world: World, count: int) -> None:
 
 
 def percentile_95(milliseconds: Sequence[float]) -> float:
-    return sorted(milliseconds)[int(len(milliseconds) * 0.95)]
+    return sorted(milliseconds)[math.ceil(len(milliseconds) * 0.95) - 1]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ async def test_a_template_of_200_nodes_is_saved_within_100_ms(database: Database
     }
     large = {"flow": {"initial_node": "n0", "nodes": {f"n{n}": node for n in range(200)}}}
     took, revision = [], 1
-    for _ in range(20):
+    for _ in range(40):
         began = time.perf_counter()
         document = templates.TemplateDraft(
             name="billing", kind="agent", status="active", number_id=None, content=large
