@@ -52,8 +52,10 @@ async def hear_out(peer: Peer, quiet_ticks: int = 15) -> None:
     await peer.until(finished, 10)
 
 
-async def call_with(server: StandIn, script: Sequence[Step]) -> tuple[Caller, Call]:
-    caller = Caller(script=tuple(script), voice_id="somebody")
+async def call_with(
+    server: StandIn, script: Sequence[Step], *, attentive: bool = True
+) -> tuple[Caller, Call]:
+    caller = Caller(script=tuple(script), voice_id="somebody", attentive=attentive)
     async with Carrier(settings(server)) as carrier:
         call = carrier.call(from_="+15550100", to="+15550199", person=caller)
         await asyncio.wait_for(call.ended(), 30)
@@ -100,7 +102,8 @@ async def test_same_agent_answering_is_not_taken_for_another(server: StandIn) ->
     assert call.ended_by == "caller"
 
 
-async def test_caller_recognises_the_voice_from_before(server: StandIn) -> None:
+@pytest.mark.parametrize("attentive", [True, False])
+async def test_caller_recognises_the_voice_from_before(server: StandIn, attentive: bool) -> None:
     """The agent that goes on after the caller's question is the same voice."""
 
     async def talk(peer: Peer) -> None:
@@ -110,10 +113,27 @@ async def test_caller_recognises_the_voice_from_before(server: StandIn) -> None:
         await peer.over.wait()
 
     server.talk = talk
-    caller, _ = await call_with(
-        server, [Listen(), Say(text="When do you open?"), Listen(), ExpectSameVoice(), HangUp()]
-    )
+    script = [Listen(), Say(text="When do you open?"), Listen(), ExpectSameVoice(), HangUp()]
+    caller, _ = await call_with(server, script, attentive=attentive)
     assert caller.outcome.failure is None
+
+
+async def test_inattentive_caller_still_knows_another_voice(server: StandIn) -> None:
+    """A caller who does not recognise at every turn tells the voices apart when a step asks for it."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.play(speech("Thanks for calling Harbor Clinic.", HIGH))
+        await hear_out(peer)
+        await peer.play(speech("This is billing, how can I help?", LOW))
+        await peer.over.wait()
+
+    server.talk = talk
+    script = [Listen(), Say(text="My bill is wrong."), Listen(), ExpectAnotherVoice(), HangUp()]
+    caller, _ = await call_with(server, script, attentive=False)
+    assert caller.outcome.failure is None
+    assert [report.voice is None for report in caller.outcome.steps] == [True, True, True, False, False]
+    wrong, _ = await call_with(server, [*script[:3], ExpectSameVoice(), HangUp()], attentive=False)
+    assert "was heard, not" in (wrong.outcome.failure or "")
 
 
 async def test_interrupting_caller_talks_over_the_agent(server: StandIn) -> None:

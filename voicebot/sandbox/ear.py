@@ -23,7 +23,8 @@ class Ear:
         self.last_sound = -1
         """Where the last loud tick ended, in samples; -1 before any."""
         self._voices = Voices()
-        self._recognised = 0
+        self.recognised = 0
+        """How far voices have been recognised, in samples."""
         self._voice: str | None = None
 
     def catch_up(self) -> None:
@@ -54,10 +55,15 @@ class Ear:
             return 0.0
         return (self.last_sound - self._first_sound) / 8
 
-    async def last_voice(self) -> str | None:
-        """Recognise what has sounded since the last time; return whose voice came last (None: nobody's)."""
-        fresh = self._line.heard.sounded(self._recognised)
-        self._recognised += len(fresh)
+    async def last_voice(self, until: int | None = None) -> str | None:
+        """Recognise what has sounded since the last time, and return whose voice came last (None: nobody's).
+
+        `until` is a moment in samples; None means now.
+        """
+        fresh = self._line.heard.sounded(self.recognised)[
+            : None if until is None else until - self.recognised
+        ]
+        self.recognised += len(fresh)
         parts = await asyncio.to_thread(segments, fresh, self._voices)
         known = [part.voice for part in parts if part.voice != UNKNOWN]
         self._voice = known[-1] if known else self._voice
