@@ -32,7 +32,7 @@ def _encoding_table() -> NDArray[np.uint8]:
     exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 7
     mantissa = (magnitude >> (exponent + 3)) & 0x0F
     code = np.where(samples < 0, 0x80, 0) | (exponent << 4) | mantissa
-    return (~code & 0xFF).astype(np.uint8)
+    return np.asarray(~code & 0xFF, dtype=np.uint8)
 
 
 _DECODED = _decoding_table()
