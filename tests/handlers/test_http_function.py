@@ -216,14 +216,15 @@ async def interrupted(running: asyncio.Task[Any], after_s: float) -> None:
     assert running.cancelled()
 
 
-@pytest.mark.parametrize("again_after_s", [0.0, 0.6])
-async def test_an_interruption_cuts_nothing_in_half(again_after_s: float) -> None:
+@pytest.mark.parametrize("interrupted_after_s", [0.2, 0.8])
+@pytest.mark.parametrize("again_after_s", [0.0, 1.2])
+async def test_an_interruption_cuts_nothing_in_half(interrupted_after_s: float, again_after_s: float) -> None:
     """An interrupted POST arrives once and completes; called again, the model gets its answer."""
     call = Call()
-    async with a_server(Answer(after_s=0.4, body=b'{"id": "A1"}')) as server, functions(server) as http:
+    async with a_server(Answer(after_s=1.2, body=b'{"id": "A1"}')) as server, functions(server) as http:
         declaration = declared(url=server.url, method="POST", parameters=ORDER, keep={"id": "/id"})
         bound = http.bind(declaration, [variable("id")], call)
-        await interrupted(asyncio.create_task(bound.run({"order": 7})), 0.2)
+        await interrupted(asyncio.create_task(bound.run({"order": 7})), interrupted_after_s)
         await asyncio.sleep(again_after_s)
         assert call.kept == ({"id": "A1"} if again_after_s else {})
         assert (await bound.run({"order": 7})).result == {"id": "A1"}
