@@ -61,6 +61,10 @@ class CallContext(Protocol):
         """The agents that can take the call now; ``back`` is among them where the author allows it."""
         ...
 
+    def agents_are_coming(self) -> bool:
+        """Whether agents are still being made ready, so that more may be offered in a moment."""
+        ...
+
     async def route(self, agent: str, *, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
         """Hand the call to another agent, or say why not."""
         ...

@@ -12,6 +12,8 @@ from templates.compile import FunctionResult
 
 NOBODY = "No agent can be reached now: if the caller needs one, say so, and offer what you can do yourself."
 
+COMING = "The agents are being called and can be named in a moment: first find out what the caller needs."
+
 
 class RouteArguments(Arguments):
     """Where to, and why."""
@@ -39,7 +41,7 @@ class RouteToAgent(Handler[RouteArguments]):
         """The instruction followed by the routing table, one ``name: when`` a line."""
         agents = call.destinations()
         if not agents:
-            return f"{self.description}\n{NOBODY}"
+            return f"{self.description}\n{COMING if call.agents_are_coming() else NOBODY}"
         table = "\n".join(f"{agent.name}: {agent.when}" for agent in agents)
         return f"{self.description}\nAgents:\n{table}"
 

@@ -22,6 +22,9 @@ class Keys:
     mind: str
     voice: str
 
+    def __contains__(self, key: str) -> bool:
+        return key in (self.ear, self.mind, self.voice)
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Agent:

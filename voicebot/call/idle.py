@@ -28,12 +28,22 @@ class IdleWatch:
         rules: Callable[[], IdleRules],
         *,
         heard: Callable[[], Awaitable[object]],
+        busy: Callable[[], bool],
         prompt: Callable[[int, str], Awaitable[None]],
         give_up: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``heard`` returns once all was heard; ``prompt`` speaks; ``give_up`` says goodbye and ends it."""
+        """Watch with these.
+
+        Args:
+            rules: the current agent's.
+            heard: returns once all that was sent has been heard.
+            busy: whether a function still works, which is no silence of the caller's.
+            prompt: speaks the n-th prompt.
+            give_up: says goodbye and ends the call.
+        """
         self._rules = rules
         self._heard = heard
+        self._busy = busy
         self._prompt = prompt
         self._give_up = give_up
         self._prompted = 0
@@ -59,6 +69,8 @@ class IdleWatch:
         await self._heard()
         rules = self._rules()
         await asyncio.sleep(rules.after_ms / 1000)
+        while self._busy():  # noqa: ASYNC110 - a pause, not a wait for an event
+            await asyncio.sleep(rules.after_ms / 1000)
         self._timer = None
         if self._prompted < len(rules.prompts):
             self._prompted += 1

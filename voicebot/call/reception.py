@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import calls, leads, numbers, revisions
-from db import events as event_rows
+from db import calls, events, leads, numbers, revisions, routes, utterances
 from db.calls import CallRecord
 from db.errors import DatabaseError
 from db.pool import Database
@@ -25,8 +24,8 @@ from templates.values import InvalidValues, placeholders
 from voicebot.call.agent import Agent
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.ledger import Ledger
-from voicebot.call.record import Record
-from voicebot.call.session import End, Line, Session
+from voicebot.call.record import Record, Seqs
+from voicebot.call.session import End, Line, Past, Session
 from voicebot.call.speech import Speech
 from voicebot.call.switchboard import template_ids
 from voicebot.clock import Clock
@@ -133,10 +132,7 @@ class Reception:
             http=self._http,
             clock=self._clock,
         )
-        first_seq = 1
-        if call.resumes:
-            first_seq = len(await event_rows.of_call(self._database, account, call.id)) + 1
-        session = Session(line, answering, first_seq=first_seq)
+        session = Session(line, answering, await self._past(call) if call.resumes else None)
         self._sessions[call.id] = session
         self._idle.clear()
 
@@ -145,6 +141,27 @@ class Reception:
             return await revisions.targets(self._database, account, ids, kept)
 
         return await session.run(targets)
+
+    async def _past(self, call: CallRecord) -> Past:
+        """What was said before the stream was lost, and how far everything was numbered."""
+        happened, said, routed = await asyncio.gather(
+            events.of_call(self._database, call.account_id, call.id),
+            utterances.of_call(self._database, call.account_id, call.id),
+            routes.of_call(self._database, call.account_id, call.id),
+        )
+        roles = {"caller": "user", "agent": "assistant"}
+        return Past(
+            said=[
+                {"role": roles[u.speaker], "content": u.heard_text or u.text}
+                for u in said
+                if u.speaker in roles
+            ],
+            seqs=Seqs(
+                events=max((e.seq for e in happened), default=0),
+                utterances=max((u.seq for u in said), default=0),
+                routes=max((r.seq for r in routed), default=0),
+            ),
+        )
 
     async def _hang_up(self, media: MediaStream, call: CallRecord) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -25,16 +26,25 @@ EventType = Literal[
 ]  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seqs:
+    """The last numbers that were given on a call."""
+
+    events: int = 0
+    utterances: int = 0
+    routes: int = 0
+
+
 class Record:
     """Numbers and stamps what happens on one call; nothing here waits."""
 
-    def __init__(self, call: CallRecord, ledger: Ledger, clock: Clock, *, first_seq: int = 1) -> None:
-        """``first_seq`` is above 1 when the call goes on after its stream was lost."""
+    def __init__(self, call: CallRecord, ledger: Ledger, clock: Clock, seqs: Seqs | None = None) -> None:
+        """``seqs`` are given when the call goes on after its stream was lost."""
         self._call = call
         self._ledger = ledger
         self._clock = clock
-        self._events = first_seq - 1
-        self._routes = first_seq - 1
+        self._events = seqs.events if seqs else 0
+        self._routes = seqs.routes if seqs else 0
 
     @property
     def account_id(self) -> UUID:

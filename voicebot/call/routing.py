@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, cast
@@ -20,10 +20,11 @@ from db.routes import RouteRecord
 from handlers.context import Refused, Routed
 from handlers.route_to_agent import RouteToAgent
 from templates.compile import entry_node
-from templates.values import InvalidValues, render, resolve, state
+from templates.values import render, state
 from voicebot.call import context as modes
 from voicebot.call.agent import BACK, Agent, Keys
 from voicebot.call.gate import OpenGateFrame
+from voicebot.call.itinerary import Itinerary, Way
 from voicebot.call.pipeline import CallPipeline
 from voicebot.call.record import Record
 from voicebot.call.speaking import Mouth
@@ -66,65 +67,69 @@ class Stage(Protocol):
 class _Plan:
     """A route that was accepted."""
 
-    target: Agent
-    name: str
-    values: Mapping[str, Any]
+    way: Way
     mode: str
     announce: str | None
     record: RouteRecord
 
 
 class Router:
-    """Decides about routes and performs them, one at a time."""
+    """Performs routes, one at a time."""
 
     def __init__(
         self, switchboard: Switchboard, pipeline: CallPipeline, stage: Stage, mouth: Mouth, record: Record
     ) -> None:
-        self.current = switchboard.answering
-        self._switchboard = switchboard
+        self._itinerary = Itinerary(switchboard)
         self._pipeline = pipeline
         self._stage = stage
         self._mouth = mouth
         self._record = record
-        self._hops = 0
-        self._came_from: Agent | None = None
-        self._heard_since_route = True
         self._task: asyncio.Task[None] | None = None
         self._unheard: tuple[UUID, str] | None = None
 
-    # ------------------------------------------------------------------------------------- the decision
-
-    async def request(self, name: str, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
-        """The model asks for a route: refuse with words it can correct itself by, or begin."""
-        role = self._stage.role()
-        self._record.event("route.requested", role, agent=name, reason=reason)
-        answer = self._decide(name, variables)
-        if isinstance(answer, Refused):
-            self._record.event("route.refused", role, agent=name, code=answer.code)
-            self._write_refusal(name, reason, answer)
-            return answer
-        target, values = answer
-        plan = self._plan(name, target, values, reason)
-        self._pipeline.gate.shut(RouteToAgent.name)
-        self._task = asyncio.create_task(self._perform(plan), name=f"route to {target.name}")
-        return Routed(agent=name)
-
-    def caller_said_something(self) -> None:
-        """The caller finished a turn: going back is no ping-pong any more."""
-        self._heard_since_route = True
-
-    def sounding(self, gap_ms: Callable[[], int]) -> None:
-        """First audio goes out; after a route it is the new agent's first word."""
-        if self._unheard is not None:
-            (route_id, name), self._unheard = self._unheard, None
-            gap, at = gap_ms(), self._stage.now()
-            self._record.route_heard(route_id, at, gap)
-            self._record.event("route.done", self._stage.role(), agent=name, gap_ms=gap)
+    @property
+    def current(self) -> Agent:
+        """Who has the call."""
+        return self._itinerary.current
 
     @property
     def is_routing(self) -> bool:
         """Whether a change of agent is under way."""
         return self._task is not None and not self._task.done()
+
+    async def request(self, name: str, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
+        """The model asks for a route: refuse with words it can correct itself by, or begin."""
+        role = self._stage.role()
+        self._record.event("route.requested", role, agent=name, reason=reason)
+        answer = self._itinerary.decide(name, variables, is_routing=self.is_routing)
+        if isinstance(answer, Refused):
+            self._record.event("route.refused", role, agent=name, code=answer.code)
+            self._record.route(self._refused(name, reason, answer))
+            return answer
+        plan = self._plan(answer, reason)
+        self._pipeline.gate.shut(RouteToAgent.name)
+        self._task = asyncio.create_task(self._perform(plan), name=f"route to {name}")
+        return Routed(agent=name)
+
+    def caller_said_something(self) -> None:
+        """The caller finished a turn."""
+        self._itinerary.caller_spoke()
+
+    def sounding(self, gap_ms: int) -> None:
+        """First audio goes out after ``gap_ms`` of silence; after a route it is the new agent's first word."""
+        if self._unheard is not None:
+            (route_id, name), self._unheard = self._unheard, None
+            self._record.route_heard(route_id, self._stage.now(), gap_ms)
+            self._record.event("route.done", self._stage.role(), agent=name, gap_ms=gap_ms)
+
+    async def resume(self, agent: Agent, transform: modes.Transform) -> None:
+        """Go on with a call whose stream was lost: the same agent, the conversation so far, no greeting."""
+        if agent is not self.current:
+            if agent.keys is not None:
+                self._use(agent.keys)
+            self._itinerary.current = agent
+            self._stage.took_over(agent)
+        await self.enter(agent, agent.values, transform, greet=False)
 
     async def close(self) -> None:
         """Stop a change that is under way: the call is over."""
@@ -132,71 +137,44 @@ class Router:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def _decide(self, name: str, variables: Mapping[str, Any]) -> tuple[Agent, dict[str, Any]] | Refused:
-        offered = [d.name for d in self._switchboard.destinations(self.current)]
-        if self.is_routing:
-            return Refused(
-                code="already_routing", message="The call is being handed over already. Say nothing."
-            )
-        target = self._target(name)
-        if target is None:
-            return Refused(code="unknown_agent", message=f"There is no agent {name!r}. {_choose(offered)}")
-        if name not in offered:
-            return Refused(code="not_ready", message=f"{name!r} cannot take the call now. {_choose(offered)}")
-        limit = self._switchboard.answering.content.limits.max_hops
-        if self._hops >= limit:
-            message = (
-                f"The call has been handed over {limit} times, which is the limit. Help the caller yourself."
-            )
-            return Refused(code="hop_limit", message=message)
-        if target is self._came_from and not self._heard_since_route:
-            message = "The caller just came from there and has said nothing since. Ask what they need first."
-            return Refused(code="ping_pong", message=message)
-        if name == BACK:
-            return target, target.values
-        try:
-            return target, resolve(target.content.variables, variables, source="call", known=target.values)
-        except InvalidValues as error:
-            return Refused(code="invalid_variables", message=f"Not routed. variables: {error}. Call again.")
-
-    def _target(self, name: str) -> Agent | None:
-        if name == BACK:
-            return self._switchboard.answering if self.current is not self._switchboard.answering else None
-        return self._switchboard.targets.get(name) if self.current is self._switchboard.answering else None
-
-    def _plan(self, name: str, target: Agent, values: Mapping[str, Any], reason: str) -> _Plan:
-        role, route = self._stage.role(), target.route if name != BACK else None
-        mode = route.context if route else "full"
+    def _plan(self, way: Way, reason: str) -> _Plan:
+        route = way.target.route if way.name != BACK else None
         announce = render(route.announce, self.current.values) if route and route.announce else None
-        record = RouteRecord(
+        mode = route.context if route else "full"
+        record = self._row(way.name, way.target, reason)
+        return _Plan(
+            way=way,
+            mode=mode,
+            announce=announce,
+            record=replace(record, context=mode, announced=announce is not None),
+        )
+
+    def _refused(self, name: str, reason: str, refusal: Refused) -> RouteRecord:
+        row = self._row(name, self._itinerary.known(name), reason)
+        return replace(row, status="refused", error_code=refusal.code)
+
+    def _row(self, name: str, target: Agent | None, reason: str) -> RouteRecord:
+        role = self._stage.role()
+        return RouteRecord(
             id=new_id(),
             account_id=self._record.account_id,
             call_id=self._record.call_id,
             seq=self._record.next_route_seq(),
             name=name,
-            hop=self._hops + 1,
+            hop=self._itinerary.hops + 1,
             from_template_id=role.template_id,
             from_node=role.node,
-            to_template_id=target.template_id,
+            to_template_id=target.template_id if target else None,
             to_node=None,
             reason=reason,
-            context=mode,
-            announced=announce is not None,
+            context="full",
+            announced=False,
             status="done",
             error_code=None,
             requested_at=self._stage.now(),
             switched_at=None,
             first_audio_at=None,
             gap_ms=None,
-        )
-        return _Plan(target=target, name=name, values=values, mode=mode, announce=announce, record=record)
-
-    def _write_refusal(self, name: str, reason: str, refusal: Refused) -> None:
-        target = self._target(name)
-        plan = self._plan(name, target or self.current, {}, reason).record
-        to = target.template_id if target else None
-        self._record.route(
-            replace(plan, to_template_id=to, announced=False, status="refused", error_code=refusal.code)
         )
 
     # ----------------------------------------------------------------------------------- the performance
@@ -208,16 +186,16 @@ class Router:
             summary = self._begin_summary(plan)
             await self._let_finish(plan)
             transform = await self._transform(plan, known, summary)
-            await self._switch_services(plan.target)
+            await self._switch_services(plan.way.target)
         except Exception as error:  # a task's top: whatever happens, the caller is not left in silence
-            logger.opt(exception=error).error("route to {} failed", plan.target.name)
+            logger.opt(exception=error).error("route to {} failed", plan.way.name)
             await self._stay(source, plan)
             return
         self._take_over(plan)
         try:
-            await self.enter(plan.target, plan.values, transform)
+            await self.enter(plan.way.target, plan.way.values, transform, greet=plan.way.name != BACK)
         except Exception as error:
-            logger.opt(exception=error).error("entering {} failed", plan.target.name)
+            logger.opt(exception=error).error("entering {} failed", plan.way.name)
             await self._return(source, plan)
 
     async def _let_finish(self, plan: _Plan) -> None:
@@ -252,22 +230,24 @@ class Router:
         self._pipeline.voice.switch(keys.voice)
 
     def _take_over(self, plan: _Plan) -> None:
-        self._hops += 1
-        self._came_from, self.current = self.current, plan.target
-        self._heard_since_route = False
-        plan.target.values = dict(plan.values)
-        self._stage.took_over(plan.target)
-        flow = plan.target.flow
-        record = replace(
-            plan.record,
-            switched_at=self._stage.now(),
-            to_node=flow.config.initial_node if flow else None,
-        )
+        target = plan.way.target
+        self._itinerary.moved(target)
+        target.values = dict(plan.way.values)
+        self._stage.took_over(target)
+        to_node = target.flow.config.initial_node if target.flow else None
+        record = replace(plan.record, switched_at=self._stage.now(), to_node=to_node)
         self._record.route(record)
-        self._unheard = (record.id, plan.name)
-        self._record.event("voice.switched", self._stage.role(), agent=plan.name)
+        self._unheard = (record.id, plan.way.name)
+        self._record.event("voice.switched", self._stage.role(), agent=plan.way.name)
 
-    async def enter(self, agent: Agent, values: Mapping[str, Any], transform: modes.Transform | None) -> None:
+    async def enter(
+        self,
+        agent: Agent,
+        values: Mapping[str, Any],
+        transform: modes.Transform | None = None,
+        *,
+        greet: bool = True,
+    ) -> None:
         """Enter an agent's flow: its state, the conversation as it may know it, its node, its first words."""
         if agent.flow is None:
             raise RuntimeError(f"{agent.name} is not ready")
@@ -277,8 +257,7 @@ class Router:
         if transform is not None:
             await worker.queue_frame(_firm(LLMMessagesTransformFrame(transform=transform)))
         await manager.set_node_from_config(_entry(agent))
-        came_back = transform is not None and agent.route is None
-        greeting = None if came_back else agent.content.greeting
+        greeting = agent.content.greeting if greet else None
         if greeting is None:
             await worker.queue_frames([OpenGateFrame(), _firm(LLMRunFrame())])
             return
@@ -299,11 +278,11 @@ class Router:
 
     async def _resume(self, source: Agent, plan: _Plan) -> None:
         """Give the services back to ``source``, and tell its model what happened."""
-        self._record.event("route.failed", self._stage.role(), agent=plan.name)
+        self._record.event("route.failed", self._stage.role(), agent=plan.way.name)
         keys = source.keys
         if keys is not None:
             self._use(keys)
-        message = {"role": "developer", "content": FAILED_MESSAGE.format(name=plan.target.name)}
+        message = {"role": "developer", "content": FAILED_MESSAGE.format(name=plan.way.name)}
         append = LLMMessagesAppendFrame(messages=[cast(Any, message)])
         await self._pipeline.worker.queue_frame(_firm(append))
 
@@ -315,22 +294,21 @@ class Router:
             id=new_id(),
             seq=self._record.next_route_seq(),
             name=BACK,
-            hop=self._hops + 1,
-            from_template_id=plan.target.template_id,
+            hop=self._itinerary.hops + 1,
+            from_template_id=plan.way.target.template_id,
             to_template_id=source.template_id,
-            reason=f"{plan.target.name} could not begin",
+            reason=f"{plan.way.name} could not begin",
             context="full",
             announced=False,
             requested_at=now,
             switched_at=now,
         )
         self._record.route(back)
-        self._hops += 1
         self._unheard = None
-        self.current = source
+        self._itinerary.moved(source)
         self._stage.took_over(source)
         await self._resume(source, plan)
-        await self.enter(source, source.values, modes.full())
+        await self.enter(source, source.values, modes.full(), greet=False)
 
     # ------------------------------------------------------------------------------------ the context
 
@@ -347,7 +325,7 @@ class Router:
         if summary is not None:
             return modes.summarised(await _in_time(summary), self._said(), known)
         if plan.mode == "variables":
-            return modes.only_later(known, {"variables": dict(plan.values)})
+            return modes.only_later(known, {"variables": dict(plan.way.values)})
         if plan.mode == "none":
             return modes.only_later(known)
         return modes.full()
@@ -377,9 +355,3 @@ def _firm(frame: Any) -> Any:
     """The frame, so that a barge-in does not drop it."""
     frame.interruptible = False
     return frame
-
-
-def _choose(offered: list[str]) -> str:
-    return (
-        f"Choose one of: {', '.join(offered)}." if offered else "No agent can take the call; help yourself."
-    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 from pipecat.flows import Flow
-from pipecat.frames.frames import ErrorFrame, LLMMessagesTransformFrame, LLMSetToolsFrame
+from pipecat.frames.frames import ErrorFrame, LLMRunFrame, LLMSetToolsFrame
 from pipecat.workers.runner import WorkerRunner
 
 from db import leads
@@ -24,28 +24,30 @@ from handlers.http import HttpFunctions
 from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import Carrier, CarrierError, MediaClosed, MediaStream
 from templates.values import render, state
-from voicebot.call import context as modes
 from voicebot.call.agent import Agent
+from voicebot.call.connections import Connections, ServiceLost
+from voicebot.call.conversation import Conversation
 from voicebot.call.functions import Functions, compile_agent
-from voicebot.call.greeting import Greetings
+from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.idle import IdleRules, IdleWatch
 from voicebot.call.ledger import Ledger
 from voicebot.call.pipeline import assemble
-from voicebot.call.record import Record
+from voicebot.call.record import Record, Seqs
 from voicebot.call.routing import Router
 from voicebot.call.speaking import Mouth
 from voicebot.call.speech import Speech
-from voicebot.call.switch import Part, PartFailed, ServiceSwitch
 from voicebot.call.switchboard import Switchboard, Workshop
 from voicebot.call.tools import offer_routes, tools_with
-from voicebot.call.transcript import Role, Transcript
+from voicebot.call.transcript import Role
 from voicebot.clock import Clock
 
-LAST_WORDS_S = 20.0
 HANG_UP = "hang-up"
+LAST_WORDS_S = 20.0
 HANG_UP_S = 5.0
 WRITTEN_S = 1.0
-RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+TARGETS_SETTLE_S = 5.0
+
+LoadTargets = Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,14 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What happened on a call before its stream was lost."""
+
+    said: Sequence[Any] = ()
+    seqs: Seqs = field(default_factory=Seqs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """How a call ended. ``resumable``: only the stream is lost, and the carrier may bring another."""
 
@@ -75,14 +85,18 @@ class End:
 
 
 class Session:
-    """One live call. Implements ``handlers.CallContext``, and listens to what goes out and comes in."""
+    """One live call. Implements ``handlers.CallContext`` and ``routing.Stage``."""
 
-    def __init__(self, line: Line, answering: Agent, *, first_seq: int = 1) -> None:
-        """``first_seq`` is above 1 when the call goes on after its stream was lost."""
+    def __init__(self, line: Line, answering: Agent, past: Past | None = None) -> None:
+        """``past`` is given when the call goes on after its stream was lost."""
         self._line = line
-        self._began_ms = line.clock.monotonic_ms()
-        self._record = Record(line.call, line.ledger, line.clock, first_seq=first_seq)
-        self._transcript = Transcript(self._record.utterance, first_seq=first_seq)
+        self._past = past
+        seqs = past.seqs if past else Seqs()
+        self._node: str | None = None
+        self._record = Record(line.call, line.ledger, line.clock, seqs)
+        self._conversation = Conversation(
+            line.media, line.clock, self._record, self.role, first_seq=seqs.utterances + 1
+        )
         workshop = Workshop(
             account_id=line.call.account_id,
             speech=line.speech,
@@ -93,47 +107,50 @@ class Session:
         )
         self._switchboard = Switchboard(answering, workshop, self._settled)
         self._first = self._switchboard.first_parts()
-        self._pipeline = assemble(line.media, self._first, listener=self, on_error=self._provider_failed)
-        self._mouth = Mouth(self._pipeline, self._transcript)
-        self._router = Router(self._switchboard, self._pipeline, self, self._mouth, self._record)
-        self._idle = IdleWatch(
-            self._idle_rules, heard=self._all_heard, prompt=self._prompt_idle, give_up=self._give_up
+        self._pipeline = assemble(
+            line.media, self._first, listener=self._conversation, on_error=self._provider_failed
         )
-        self._node: str | None = None
-        self._caller_since: int | None = None
-        self._last_sound_ms = 0
-        self._cut_at: str | None = None
+        self._mouth = Mouth(self._pipeline, self._conversation.transcript)
+        self._router = Router(self._switchboard, self._pipeline, self, self._mouth, self._record)
+        self._connections = Connections(self._pipeline, line.speech, self._requested, self._report_failure)
+        self._idle = IdleWatch(
+            self._idle_rules,
+            heard=self._all_heard,
+            busy=self._is_busy,
+            prompt=self._prompt_idle,
+            give_up=self._give_up,
+        )
         self._over: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._farewell: asyncio.Task[Any] | None = None
 
     # -------------------------------------------------------------------------------------- life
 
-    async def run(self, targets: Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]) -> End:
-        """Converse until the call is over; ``targets`` loads the agents that can be routed to.
+    async def run(self, load_targets: LoadTargets) -> End:
+        """Converse until the call is over; ``load_targets`` loads the agents that can be routed to.
 
         Raises:
             InvalidValues, UnknownFunction: the agent who answers cannot begin.
         """
         self._switchboard.answer_with(self._first)
-        self._listen()
+        self._line.media.on_closed(self._media_closed)
+        self._conversation.attend(
+            self._pipeline.aggregators,
+            self._pipeline.worker,
+            self._idle,
+            on_first_audio=self._router.sounding,
+            on_caller=self._caller_spoke,
+        )
         self._record.answered()
-        self._record.event("call.started", self.role(), carrier=self._line.call.carrier)
+        self._record.event("call.resumed" if self._past else "call.started", self.role())
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(self._pipeline.worker)
         running = asyncio.create_task(runner.run(), name=f"call {self._line.call.id}")
-        self._spawn(self._begin(targets))
-        self._spawn(self._limit_duration())
         running.add_done_callback(lambda _: self._finish(End(ended_by="system", reason="pipeline_ended")))
+        self._spawn(self._begin(load_targets))
+        self._spawn(self._limit_duration())
         end = await self._over
-        await self._stop()
-        if not end.resumable:
-            # Before the socket closes: the carrier then asks /resume, which must find an ended call.
-            self._record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
-            self._record.ended(end.ended_by, end.reason, end.outcome)
-            await self._line.ledger.flushed(WRITTEN_S)
-        await asyncio.gather(
-            *self._tasks, return_exceptions=True
-        )  # a hang-up that is still asking the carrier
+        await self._close(end)
         await runner.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await self._line.media.close()
@@ -143,55 +160,44 @@ class Session:
         """End the call from outside once what is being said has been heard."""
         await self._hang_up(End(ended_by=ended_by, reason=reason))
 
-    def _listen(self) -> None:
-        media, worker = self._line.media, self._pipeline.worker
-        user, assistant = self._pipeline.aggregators
-        media.on_closed(self._media_closed)
-        worker.add_event_handler("on_pipeline_error", _ignore)
-        user.add_event_handler("on_user_turn_started", self._caller_started)
-        user.add_event_handler("on_user_turn_stopped", self._caller_stopped)
-        assistant.add_event_handler("on_assistant_turn_stopped", self._agent_stopped)
-
-    async def _begin(self, targets: Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]) -> None:
+    async def _begin(self, load_targets: LoadTargets) -> None:
         pipeline, agent = self._pipeline, self._switchboard.answering
         started = asyncio.Event()
         pipeline.worker.add_event_handler("on_pipeline_started", lambda *_: started.set())
         await started.wait()
         self._record.event("stream.started", self.role(), stream_id=self._line.media.start.stream_id)
-        content = agent.content
-        speech = self._line.speech
-        self._spawn(self._connect(pipeline.ear, self._first.ear, lambda: speech.ear(content)))
-        self._spawn(self._connect(pipeline.mind, self._first.mind, lambda: speech.mind(content)[0]))
-        self._spawn(
-            self._connect(pipeline.voice, self._first.voice, lambda: speech.voice(content, self._requested))
-        )
+        self._spawn(self._connections.begin(self._first, agent.content))
         await pipeline.flow_manager.initialize()
-        await self._router.enter(agent, agent.values, None)
-        snapshots = await targets()
+        if self._past is None:
+            await self._router.enter(agent, agent.values)
+        # Only now: the first word waits for no target, nor for the database to name them.
+        snapshots = await load_targets()
         self._switchboard.add_targets(snapshots)
-        kept = {snapshot.id: snapshot.revision for snapshot in snapshots.values()}
-        self._record.revisions(kept)
+        self._record.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
         self._switchboard.prepare_targets(pipeline)
+        if self._past is not None:
+            await self._go_on(self._past)
+        await self._keep_greeting(agent)
 
-    async def _connect(self, switch: ServiceSwitch, part: Part, again: Callable[[], Part]) -> None:
-        """Connect a part of the agent who has the call, trying again with fresh ones."""
-        for pause in (*RECONNECT_PAUSES_S, None):
-            try:
-                await switch.prepare(part)
-            except PartFailed as error:
-                self._record.event("provider.failed", self.role(), part=switch.name, reason=error.reason)
-                if pause is None:
-                    self._finish(End(ended_by="system", reason=f"{switch.name}_unavailable"))
-                    return
-                await asyncio.sleep(pause)
-                part = again()
-            else:
-                return
+    async def _go_on(self, past: Past) -> None:
+        """Go on with the agent who had the call when its stream was lost."""
+        await self._switchboard.settled(TARGETS_SETTLE_S)
+        targets = self._switchboard.targets.values()
+        had_it = (t for t in targets if t.is_ready and t.template_id == self._line.call.template_id)
+        agent = next(had_it, self._switchboard.answering)
+        await self._router.resume(agent, lambda _: list(past.said))
+
+    async def _keep_greeting(self, agent: Agent) -> None:
+        """Have the answering agent's greeting at hand for the next call."""
+        if agent.content.greeting is not None:
+            text = render(agent.content.greeting.text, agent.values)
+            with suppress(SynthesisFailed):
+                await self._line.greetings.prepare(self._line.call.account_id, agent.content, text)
 
     async def _limit_duration(self) -> None:
-        content = self._switchboard.answering.content
-        await asyncio.sleep(content.limits.max_duration_ms / 1000)
-        goodbye = render(self._router.current.content.idle.goodbye, self._router.current.values)
+        await asyncio.sleep(self._switchboard.answering.content.limits.max_duration_ms / 1000)
+        current = self._router.current
+        goodbye = render(current.content.idle.goodbye, current.values)
         self._spawn(self._hang_up(End(ended_by="system", reason="max_duration"), goodbye), name=HANG_UP)
 
     async def _hang_up(self, end: End, last_words: str | None = None) -> None:
@@ -212,21 +218,28 @@ class Session:
                 await self._line.carrier.hang_up(self._line.media.start.carrier_call_id)
         except (CarrierError, TimeoutError) as error:
             # The socket's end leads the carrier to /resume, which hangs up too.
-            logger.warning("call {}: hang-up failed: {}", self._line.call.id, type(error).__name__)
+            logger.warning("call {}: hang-up failed: {}", self.call_id, type(error).__name__)
 
     def _finish(self, end: End) -> None:
         if not self._over.done():
             self._over.set_result(end)
 
-    async def _stop(self) -> None:
+    async def _close(self, end: End) -> None:
         self._idle.stir()
         await self._router.close()
         await self._switchboard.close()
-        self._transcript.finish(at_ms=self._now_ms(), heard_until=self._heard_until())
+        self._conversation.finish()
         others = [task for task in self._tasks if task.get_name() != HANG_UP]
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        if not end.resumable:
+            # Before the socket closes: the carrier then asks /resume, which must find an ended call.
+            self._record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
+            self._record.ended(end.ended_by, end.reason, end.outcome)
+            await self._line.ledger.flushed(WRITTEN_S)
+        # What is left is a hang-up that still asks the carrier.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ---------------------------------------------------------------------- handlers.CallContext
 
@@ -248,15 +261,19 @@ class Session:
         """The agents that can take the call now."""
         return self._switchboard.destinations(self._router.current)
 
+    def agents_are_coming(self) -> bool:
+        """Whether agents are still being made ready."""
+        return not self._switchboard.is_settled
+
     async def route(self, agent: str, *, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
         """Hand the call to another agent, or say why not."""
         self._idle.stir()
         return await self._router.request(agent, reason, variables)
 
     async def end(self, *, reason: str, outcome: str | None = None) -> None:
-        """End the call once everything said so far has been heard."""
+        """End the call once everything said so far has been heard; a caller who goes on keeps it up."""
         end = End(ended_by="agent", reason=reason, outcome=outcome)
-        self._spawn(self._hang_up(end), name=HANG_UP)
+        self._farewell = self._spawn(self._hang_up(end), name=HANG_UP)
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Write what came of the call on the lead."""
@@ -286,7 +303,7 @@ class Session:
 
     def caller_is_speaking(self) -> bool:
         """Whether the caller's turn is open."""
-        return self._caller_since is not None
+        return self._conversation.caller_is_speaking
 
     def ready_greeting(self, agent: Agent, text: str) -> bytes | None:
         """The greeting's audio, if it is at hand."""
@@ -298,71 +315,15 @@ class Session:
         if agent.flow is not None:
             offer_routes(agent.flow, RouteToAgent().bind(self))
 
-    # ---------------------------------------------------------------------------- scribe.Listener
-
-    def on_sounding(self, context_id: str) -> None:
-        """The first audio of a TTS context was handed to the carrier."""
-        self._idle.stir()
-        playout = self._line.media.playout
-        self._transcript.sounding(context_id, self.role(), at_ms=self._now_ms(), position=playout.sent_ms)
-        self._router.sounding(lambda: max(0, self._now_ms() - self._last_sound_ms))
-
-    def on_word(self, text: str, *, spaced: bool) -> None:
-        """A word was reached by the audio that was handed over."""
-        self._transcript.word(text, spaced=spaced, position=self._line.media.playout.sent_ms)
-
-    def on_silent(self) -> None:
-        """The last audio of a TTS context was handed to the carrier."""
-        self._last_sound_ms = self._now_ms()
-        self._transcript.silent(at_ms=self._now_ms())
-
-    def on_cut(self) -> None:
-        """An interruption stopped the output: keep what was heard, by the marks, and nothing else."""
-        was_speaking = self._transcript.speaking_since is not None
-        self._last_sound_ms = self._now_ms()
-        self._cut_at = self._transcript.agent_interrupted(
-            heard_until=self._heard_until(), at_ms=self._now_ms()
-        )
-        if was_speaking:
-            self._record.event("barge_in", self.role())
-
-    def _heard_until(self) -> float:
-        playout, begin = self._line.media.playout, self._transcript.speaking_since
-        if begin is None:
-            return 0.0
-        return begin + playout.heard_between(begin, playout.sent_ms, self._line.media.now_ms())
-
     # ------------------------------------------------------------------------------ what happens
 
-    async def _caller_started(self, *_: Any) -> None:
-        self._idle.spoke()
-        self._caller_since = self._now_ms()
-
-    async def _caller_stopped(self, _aggregator: Any, _strategy: Any, message: Any) -> None:
-        now = self._now_ms()
-        started, self._caller_since = self._caller_since or now, None
-        self._last_sound_ms = now
-        if not message.content:
-            self._idle.quiet()
-            return
-        self._transcript.caller_said(message.content, self.role(), started_ms=started, ended_ms=now)
+    def _caller_spoke(self) -> None:
         self._router.caller_said_something()
-
-    async def _agent_stopped(self, _aggregator: Any, message: Any) -> None:
-        if message.interrupted:
-            heard, self._cut_at = self._cut_at, None
-            if heard is not None and heard != message.content:
-                await self._correct(message.content, heard)
-            return
-        self._transcript.agent_finished(message.content, at_ms=self._now_ms())
-        if message.content and not self._router.is_routing:
-            self._idle.quiet()
-
-    async def _correct(self, sent: str, heard: str) -> None:
-        """The model remembers what was sent until the interruption; make that what was heard."""
-        frame = LLMMessagesTransformFrame(transform=modes.as_heard(sent, heard))
-        frame.interruptible = False
-        await self._pipeline.worker.queue_frame(frame)
+        if self._farewell is not None and not self._farewell.done() and not self._over.done():
+            # They are not done: answer, and end another time.
+            self._farewell.cancel()
+            self._pipeline.gate.open()
+            self._spawn(self._pipeline.worker.queue_frame(LLMRunFrame()))
 
     def _media_closed(self, closed: MediaClosed) -> None:
         lost = closed.by == "carrier" and not closed.announced
@@ -371,10 +332,20 @@ class Session:
 
     async def _provider_failed(self, key: str, frame: ErrorFrame) -> None:
         reason = type(frame.exception).__name__ if frame.exception else "error"
-        self._record.event("provider.failed", self.role(), part=key.partition("[")[0], reason=reason)
-        logger.warning("call {}: {} failed: {}", self.call_id, key.partition("[")[0], reason)
-        if not self._router.is_routing:
+        self._report_failure(key.partition("[")[0], reason)
+        broken = frame.processor is not None and not frame.processor.is_usable
+        switch = self._connections.switch_of(key)
+        if broken and switch is not None:
+            self._spawn(self._connections.mend(switch, self._router.current.content))
+        elif broken:
+            self._switchboard.lost(key, self._router.current, self._pipeline)
+        elif switch is not None and not self._router.is_routing:
+            # Nobody may be speaking any more: then the prompts break the silence.
             self._idle.quiet()
+
+    def _report_failure(self, kind: str, reason: str) -> None:
+        self._record.event("provider.failed", self.role(), part=kind, reason=reason)
+        logger.warning("call {}: {} failed: {}", self.call_id, kind, reason)
 
     def _entered(self, node: str) -> None:
         self._node = node
@@ -382,7 +353,7 @@ class Session:
         self._record.event("node.entered", self.role())
 
     def _settled(self, agent: Agent) -> None:
-        """A target became ready, or never will be: the routing table changes at once."""
+        """A target became ready, or cannot be: the routing table changes at once."""
         role = Role(template_id=agent.template_id, node=None)
         if agent.problem is None:
             self._record.event("agent.ready", role, agent=agent.name)
@@ -420,35 +391,37 @@ class Session:
     async def _all_heard(self) -> None:
         await self._line.media.wait_all_heard(LAST_WORDS_S)
 
+    def _is_busy(self) -> bool:
+        return (
+            self._router.is_routing or self._pipeline.aggregators.assistant().has_function_calls_in_progress
+        )
+
     async def _prompt_idle(self, number: int, prompt: str) -> None:
         self._record.event("idle.prompted", self.role(), number=number)
         await self._mouth.text(prompt)
 
     async def _give_up(self, goodbye: str) -> None:
         end = End(ended_by="system", reason="idle")
-        self._spawn(self._hang_up(end, goodbye), name=HANG_UP)
+        self._farewell = self._spawn(self._hang_up(end, goodbye), name=HANG_UP)
 
     # ------------------------------------------------------------------------------------ small
-
-    def _now_ms(self) -> int:
-        return round(self._line.clock.monotonic_ms() - self._began_ms)
 
     def _keep_on_lead(self, values: Mapping[str, Any]) -> None:
         call = self._line.call
         kept = dict(values)
         self._line.ledger.write(lambda db: leads.keep_variables(db, call.account_id, call.lead_id, kept))
 
-    def _spawn(self, work: Any, *, name: str | None = None) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, Any], *, name: str | None = None) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, ServiceLost):
+            self._finish(End(ended_by="system", reason=f"{error.kind}_unavailable"))
+        elif error is not None:
             logger.opt(exception=error).error("call {}: {} failed", self.call_id, task.get_name())
             self._finish(End(ended_by="system", reason="internal_error"))
-
-
-def _ignore(*_: Any) -> None:
-    """Errors reach us by the switches; the worker's own report would only repeat them."""

@@ -158,8 +158,8 @@ class ServiceSwitch(FrameProcessor):
             await self._leave(branch, frame, direction)
 
         async def upstream(frame: Frame, direction: FrameDirection) -> None:
-            if isinstance(frame, ErrorFrame):
-                if frame.processor is not None and not frame.processor.is_usable:
+            if isinstance(frame, ErrorFrame) and frame.processor in part.processors:
+                if not frame.processor.is_usable:
                     branch.failed, branch.ready = True, False
                 await self._on_error(part.key, frame)
             await self._leave(branch, frame, direction)

@@ -8,7 +8,8 @@ offered, and the events say why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,8 @@ from voicebot.call.speech import OnRequest, Speech
 from voicebot.call.switch import PartFailed
 
 Compile = Callable[[Agent], Flow]
+
+RECONNECT_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +54,19 @@ class Switchboard:
         self._workshop = workshop
         self._changed = changed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unsettled = 0
+        self._unsettled = len(answering.content.routes)
+        self._all_settled = asyncio.Event()
 
     @property
     def is_settled(self) -> bool:
         """Whether every target is ready or known never to be."""
         return self._unsettled == 0
 
-    @property
-    def none_can_be_reached(self) -> bool:
-        """Whether there are targets and not one of them can be routed to, now or later."""
-        return bool(self.targets) and self.is_settled and not any(a.is_ready for a in self.targets.values())
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until every target is settled, for ``timeout_s`` at most."""
+        if not self.is_settled:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_settled.wait(), timeout_s)
 
     def first_parts(self) -> FirstParts:
         """The services of the agent who answers, not yet connected."""
@@ -91,11 +96,17 @@ class Switchboard:
 
     def prepare_targets(self, pipeline: CallPipeline) -> None:
         """Begin to prepare every target, in the background."""
-        self._unsettled = len(self.targets)
         for agent in self.targets.values():
-            task = asyncio.create_task(self._settle(agent, pipeline), name=f"prepare {agent.name}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._settle(agent, pipeline), agent)
+
+    def lost(self, key: str, current: Agent, pipeline: CallPipeline) -> None:
+        """A service broke down: whoever needs it is not offered until it is connected again."""
+        for agent in self.targets.values():
+            if agent is not current and agent.keys is not None and key in agent.keys:
+                agent.keys, agent.problem = None, "its service was lost"
+                self._unsettled += 1
+                self._changed(agent)
+                self._start(self._again(agent, pipeline), agent)
 
     def destinations(self, current: Agent) -> tuple[Destination, ...]:
         """Where ``current`` may route to now."""
@@ -116,6 +127,16 @@ class Switchboard:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _start(self, work: Coroutine[Any, Any, None], agent: Agent) -> None:
+        task = asyncio.create_task(work, name=f"prepare {agent.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _again(self, agent: Agent, pipeline: CallPipeline) -> None:
+        await asyncio.sleep(RECONNECT_PAUSE_S)
+        agent.problem = None
+        await self._settle(agent, pipeline)
+
     async def _settle(self, agent: Agent, pipeline: CallPipeline) -> None:
         try:
             if agent.problem is None:
@@ -130,6 +151,8 @@ class Switchboard:
             agent.problem = type(error).__name__
         self._unsettled -= 1
         self._changed(agent)
+        if self.is_settled:
+            self._all_settled.set()
 
     async def _prepare(self, agent: Agent, pipeline: CallPipeline) -> None:
         shop = self._workshop

@@ -127,10 +127,6 @@ class Transcript:
         self._close(at_ms, interrupted=True)
         return heard
 
-    def finish(self, *, at_ms: int, heard_until: float) -> None:
-        """The call is over: what was being said is what was heard of it."""
-        self.agent_interrupted(heard_until=heard_until, at_ms=at_ms)
-
     def _close(self, at_ms: int, *, interrupted: bool = False) -> None:
         speaking = self._speaking
         if speaking is None:
