@@ -50,6 +50,7 @@ def create_app(
         summary="Voice agents for phone calls that are routed mid-call between authored agents.",
         lifespan=lifespan,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(BodyLimit)
     failures.install(app)

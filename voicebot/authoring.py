@@ -187,8 +187,10 @@ class Authoring:
         stored, lost = sealed(
             content.model_dump(mode="json"), self._vault, before.content if before else None
         )
-        if lost or (content.status == "active" and not report.ok):
-            raise InvalidTemplate([*report.errors, *lost] if content.status == "active" else lost)
+        nameless = [problem for problem in report.errors if problem.pointer == "/name"]
+        refused = [*(report.errors if content.status == "active" else nameless), *lost]
+        if refused:
+            raise InvalidTemplate(refused)
         for precheck in self._prechecks:
             await precheck(self._database, editor.account_id, template_id, content)
         return TemplateDraft(

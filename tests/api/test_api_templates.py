@@ -48,6 +48,14 @@ async def test_a_fault_of_shape_is_refused_even_in_a_draft(tenant: Tenant) -> No
     assert {"/promt", "/turns/barge_in", "/routes/0/when", "/routes/0/name"} <= pointers
 
 
+@pytest.mark.parametrize("name", ["", "   ", "x" * 10_000])
+async def test_a_draft_needs_a_name_that_can_be_told(tenant: Tenant, name: str) -> None:
+    """Even a draft is refused with an empty or an endless name."""
+    response = await tenant.owner.post("/templates", json={"name": name})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_template")
+    assert [error["pointer"] for error in response.json()["errors"]] == ["/name"]
+
+
 async def test_the_check_saves_nothing(tenant: Tenant) -> None:
     """POST /templates/check tells errors and warnings, and leaves no template behind."""
     report = (await tenant.owner.post("/templates/check", json={"nme": "x"})).json()

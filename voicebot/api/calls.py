@@ -56,7 +56,7 @@ class Call(Shown):
     duration_ms: int | None
 
 
-class Route(Shown):
+class RouteTaken(Shown):
     """One use of `route_to_agent`."""
 
     id: UUID
@@ -118,7 +118,7 @@ class CallQuery(PageQuery):
     template_id: UUID | None = None
 
 
-@router.get("", responses=refuses(401, 403, 422))
+@router.get("", responses=refuses("invalid_request"))
 async def list_calls(wired: Wired, reader: Reader, query: Annotated[CallQuery, Query()]) -> PageOf[Call]:
     """The account's calls, newest first."""
     where = CallFilter(
@@ -135,13 +135,13 @@ async def list_calls(wired: Wired, reader: Reader, query: Annotated[CallQuery, Q
     )
 
 
-@router.get("/{call_id}", responses=refuses(401, 403, 404))
+@router.get("/{call_id:uuid}", responses=refuses("not_found"))
 async def get_call(wired: Wired, reader: Reader, call_id: UUID) -> Call:
     """One call."""
     return Call.model_validate(await calls.get(wired.database, reader.account_id, call_id))
 
 
-@router.get("/{call_id}/transcript", responses=refuses(401, 403, 404))
+@router.get("/{call_id:uuid}/transcript", responses=refuses("not_found"))
 async def get_transcript(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Utterance]:
     """What was said, in order, by whom and under which template; all of it on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
@@ -149,7 +149,7 @@ async def get_transcript(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[
     return PageOf[Utterance](items=[Utterance.model_validate(each) for each in found], next_cursor=None)
 
 
-@router.get("/{call_id}/events", responses=refuses(401, 403, 404))
+@router.get("/{call_id:uuid}/events", responses=refuses("not_found"))
 async def get_events(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Event]:
     """What happened, in order; all of it on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
@@ -157,22 +157,22 @@ async def get_events(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Even
     return PageOf[Event](items=[Event.model_validate(each) for each in found], next_cursor=None)
 
 
-@router.get("/{call_id}/routes", responses=refuses(401, 403, 404))
-async def get_routes(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Route]:
+@router.get("/{call_id:uuid}/routes", responses=refuses("not_found"))
+async def get_routes(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[RouteTaken]:
     """The call's changes of agent, refused and failed ones included; all of them on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
     found = await routes.of_call(wired.database, call.account_id, call.id)
-    return PageOf[Route](items=[Route.model_validate(each) for each in found], next_cursor=None)
+    return PageOf[RouteTaken](items=[RouteTaken.model_validate(each) for each in found], next_cursor=None)
 
 
-@router.get("/{call_id}/recording", response_model=None, responses=refuses(401, 403, 404))
+@router.get("/{call_id:uuid}/recording", response_model=None, responses=refuses("not_found"))
 async def get_recording(wired: Wired, reader: Reader, call_id: UUID) -> None:
     """The call's recording; 404 where none was made."""
     await calls.get(wired.database, reader.account_id, call_id)
     raise ApiProblem("not_found", "No recording of this call was made.")
 
 
-@router.post("/{call_id}/end", responses=refuses(401, 403, 404, 502))
+@router.post("/{call_id:uuid}/end", responses=refuses("not_found", "carrier_failed"))
 async def end_call(wired: Wired, operator: Operator, call_id: UUID) -> Call:
     """Hang up. A call that has ended stays as it ended."""
     call = await calls.get(wired.database, operator.account_id, call_id)

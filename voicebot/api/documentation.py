@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -76,15 +78,27 @@ TEMPLATE_EXAMPLES: dict[str, Any] = {
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what the client has already."}}
 
+BODY = ("invalid_json", "payload_too_large", "unsupported_media_type")
+"""What any operation with a body may be refused for."""
 
-def refuses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problem documents that an operation may answer with, by status, each with its examples."""
-    # 405 and 500 need no word at every operation; 503 is the database being away, which any of them can meet.
-    return {status: _refusal(status) for status in (*statuses, 503)}
+CHANGE = ("not_found", "precondition_required", "precondition_failed")
+"""What any change of something that is there may be refused for."""
+
+_ALWAYS = ("unauthorized", "forbidden", "database_busy", "database_unavailable")
 
 
-def _refusal(status: int) -> dict[str, Any]:
-    codes = [code for code, kind in KINDS.items() if kind.status == status]
+def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The problem documents that an operation may answer with, by status, each code with an example.
+
+    405 and 500 go without saying.
+    """
+    by_status: defaultdict[int, list[str]] = defaultdict(list)
+    for code in (*codes, *_ALWAYS):
+        by_status[KINDS[code].status].append(code)
+    return {status: _refusal(by_status[status]) for status in sorted(by_status)}
+
+
+def _refusal(codes: Sequence[str]) -> dict[str, Any]:
     return {
         "description": "; ".join(KINDS[code].title for code in codes),
         "content": {
@@ -103,25 +117,40 @@ def _example(code: str) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> None:
-    """Complete the app's OpenAPI document with the schemas that no route mentions by a model."""
+    """Complete the app's OpenAPI document with what FastAPI cannot know."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(
                 title=app.title,
                 version=app.version,
-                description=app.description,
+                summary=app.summary,
                 routes=app.routes,
                 tags=app.openapi_tags,
                 separate_input_output_schemas=False,
             )
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for name, model in (("Problem", ProblemDocument), ("TemplateContent", TemplateContent)):
-                schema = model.model_json_schema(ref_template=_REF)
-                for inner, definition in schema.pop("$defs", {}).items():
-                    schemas.setdefault(inner, definition)
-                schemas[name] = schema
+            _add_schemas(document["components"]["schemas"])
+            _take_out_defaults(document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending OpenAPI
+
+
+def _add_schemas(schemas: dict[str, Any]) -> None:
+    """The schemas that are referred to by name, not by a route's model."""
+    for name, model in (("Problem", ProblemDocument), ("TemplateContent", TemplateContent)):
+        schema = model.model_json_schema(ref_template=_REF)
+        for inner, definition in schema.pop("$defs", {}).items():
+            schemas.setdefault(inner, definition)
+        schemas[name] = schema
+
+
+def _take_out_defaults(document: dict[str, Any]) -> None:
+    """FastAPI's own 422, which this API never answers: an id that is none is a 404."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

@@ -17,8 +17,8 @@ from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
 from templates.problem import Problem
 from templates.values import InvalidValues, resolve
 from voicebot.api.access import Dialler, Reader
-from voicebot.api.calls import Route
-from voicebot.api.documentation import refuses
+from voicebot.api.calls import RouteTaken
+from voicebot.api.documentation import BODY, refuses
 from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.numbers import E164
 from voicebot.api.problems import ApiProblem, FieldError
@@ -59,7 +59,7 @@ class Lead(BaseModel):
     variables: dict[str, Any]
     status: LeadStatus
     outcome: str | None
-    routes: list[Route]
+    routes: list[RouteTaken]
     call_ids: list[UUID]
     created_at: datetime
     finished_at: datetime | None
@@ -86,7 +86,7 @@ Key = Annotated[
 ]
 
 
-@router.get("", responses=refuses(401, 403, 422))
+@router.get("", responses=refuses("invalid_request"))
 async def list_leads(wired: Wired, reader: Reader, query: Annotated[LeadQuery, Query()]) -> PageOf[Lead]:
     """The account's leads, newest first."""
     where = LeadFilter(
@@ -104,7 +104,11 @@ async def list_leads(wired: Wired, reader: Reader, query: Annotated[LeadQuery, Q
     )
 
 
-@router.post("", status_code=201, responses=refuses(400, 401, 403, 413, 422))
+@router.post(
+    "",
+    status_code=201,
+    responses=refuses(*BODY, "invalid_request", "invalid_payload", "idempotency_key_reused"),
+)
 async def create_lead(
     wired: Wired, dialler: Dialler, body: LeadBody, response: Response, idempotency_key: Key = None
 ) -> Lead:
@@ -128,7 +132,7 @@ async def create_lead(
     return _answer(made.lead)
 
 
-@router.get("/{lead_id}", responses=refuses(401, 403, 404))
+@router.get("/{lead_id:uuid}", responses=refuses("not_found"))
 async def get_lead(wired: Wired, reader: Reader, lead_id: UUID) -> Lead:
     """One lead."""
     return _answer(await leads.get(wired.database, reader.account_id, lead_id))

@@ -15,7 +15,7 @@ from db.audit import Change
 from db.calls import Carrier
 from db.numbers import NumberDraft, NumberFilter, NumberRecord
 from voicebot.api.access import Admin, Caller, Reader
-from voicebot.api.documentation import NOT_MODIFIED, refuses
+from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, refuses
 from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
 from voicebot.api.merging import merged
@@ -41,7 +41,10 @@ def _known_zone(name: str) -> str:
 class NumberBody(BaseModel):
     """A number, as its account writes it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"e164": "+14155550100", "time_zone": "America/Los_Angeles"}]},
+    )
 
     e164: E164
     carrier: Annotated[Carrier, Field(description="Who brings its calls.")] = "twilio"
@@ -64,7 +67,7 @@ class NumberBody(BaseModel):
 class Number(NumberBody):
     """A number, as the API answers it."""
 
-    model_config = ConfigDict(extra="forbid", from_attributes=True)
+    model_config = ConfigDict(extra="forbid", from_attributes=True, json_schema_extra=None)
 
     id: UUID
     revision: int
@@ -87,7 +90,7 @@ Patch = Annotated[
 ]
 
 
-@router.get("", responses=refuses(401, 403, 422))
+@router.get("", responses=refuses("invalid_request"))
 async def list_numbers(
     wired: Wired, reader: Reader, query: Annotated[NumberQuery, Query()]
 ) -> PageOf[Number]:
@@ -101,7 +104,7 @@ async def list_numbers(
     )
 
 
-@router.post("", status_code=201, responses=refuses(400, 401, 403, 409, 413, 422))
+@router.post("", status_code=201, responses=refuses(*BODY, "invalid_request", "number_taken"))
 async def create_number(wired: Wired, admin: Admin, body: NumberBody, response: Response) -> Number:
     """Add a number that the carrier brings to this server."""
     async with wired.database.transaction() as transaction:
@@ -111,7 +114,7 @@ async def create_number(wired: Wired, admin: Admin, body: NumberBody, response: 
     return _answer(saved, response)
 
 
-@router.get("/{number_id}", response_model=Number, responses=NOT_MODIFIED | refuses(401, 403, 404))
+@router.get("/{number_id:uuid}", response_model=Number, responses=NOT_MODIFIED | refuses("not_found"))
 async def get_number(
     wired: Wired, reader: Reader, number_id: UUID, if_none_match: IfNoneMatch, response: Response
 ) -> Number | Response:
@@ -120,7 +123,7 @@ async def get_number(
     return unchanged(record.revision) if if_none_match.has(record.revision) else _answer(record, response)
 
 
-@router.patch("/{number_id}", responses=refuses(400, 401, 403, 404, 409, 412, 413, 422, 428))
+@router.patch("/{number_id:uuid}", responses=refuses(*BODY, *CHANGE, "invalid_request", "number_taken"))
 async def patch_number(
     wired: Wired, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
 ) -> Number:
@@ -137,7 +140,7 @@ async def patch_number(
     return _answer(saved, response)
 
 
-@router.delete("/{number_id}", status_code=204, responses=refuses(401, 403, 404, 409, 412, 428))
+@router.delete("/{number_id:uuid}", status_code=204, responses=refuses(*CHANGE, "number_in_use"))
 async def delete_number(wired: Wired, admin: Admin, number_id: UUID, if_match: IfMatch) -> Response:
     """Give a number up; templates must have been detached from it."""
     before = await numbers.get(wired.database, admin.account_id, number_id)

@@ -14,7 +14,7 @@ from db import templates
 from db.templates import Kind, Status, TemplateFilter, TemplateRecord
 from templates.model import Template, TemplateContent, TemplateProblem
 from voicebot.api.access import Author, Reader
-from voicebot.api.documentation import NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
+from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
 from voicebot.api.listing import PageOf, PageQuery, answer
 from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
 from voicebot.api.merging import merged
@@ -22,11 +22,20 @@ from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag,
 from voicebot.api.wiring import Wired, Wiring
 from voicebot.authoring import shown
 
+SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request")
+"""What a template that is to be saved may be refused for."""
+
+STATUS = ("not_found", "precondition_failed", "template_in_use")
+"""What a change of status may be refused for besides."""
+
 router = APIRouter(prefix="/templates", tags=["templates"])
 
 # The check itself reads the document: it finds all faults, where a model would tell of those of shape alone.
 _SCHEMA = WithJsonSchema({"$ref": "#/components/schemas/TemplateContent"})
 Document = Annotated[Any, Body(openapi_examples=TEMPLATE_EXAMPLES), _SCHEMA]
+AnyJson = Annotated[
+    Any, Body(openapi_examples=TEMPLATE_EXAMPLES), WithJsonSchema({"title": "A template, or any JSON"})
+]
 Patch = Annotated[
     Any,
     Body(media_type=MERGE_PATCH, examples=[{"description": "Answers questions about invoices."}]),
@@ -43,6 +52,12 @@ class TemplateQuery(PageQuery):
     name: Annotated[str | None, Field(max_length=200, description="Part of the name, in any case.")] = None
 
 
+class SchemaResponse(JSONResponse):
+    """A JSON Schema."""
+
+    media_type = "application/schema+json"
+
+
 class CheckReport(BaseModel):
     """What the check found: errors refuse activation, warnings do not."""
 
@@ -51,7 +66,7 @@ class CheckReport(BaseModel):
     warnings: list[TemplateProblem]
 
 
-@router.get("", response_model=PageOf[Template], responses=refuses(401, 403, 422))
+@router.get("", response_model=PageOf[Template], responses=refuses("invalid_request"))
 async def list_templates(wired: Wired, reader: Reader, query: Annotated[TemplateQuery, Query()]) -> Response:
     """The account's templates, newest first."""
     where = TemplateFilter(
@@ -63,7 +78,7 @@ async def list_templates(wired: Wired, reader: Reader, query: Annotated[Template
     return JSONResponse(answer([shown(record) for record in found.items], found.next_cursor))
 
 
-@router.post("", status_code=201, response_model=Template, responses=refuses(400, 401, 403, 409, 413, 422))
+@router.post("", status_code=201, response_model=Template, responses=refuses(*BODY, *SAVE))
 async def create_template(wired: Wired, author: Author, document: Document) -> Response:
     """Save a new template. A draft may have any fault but one of shape, and its `problems` are answered."""
     saved = await wired.authoring.create(author.editor, document)
@@ -71,20 +86,20 @@ async def create_template(wired: Wired, author: Author, document: Document) -> R
     return _answer(saved, 201)
 
 
-@router.post("/check", response_model=CheckReport, responses=refuses(400, 401, 403, 413))
-async def check_template(wired: Wired, reader: Reader, document: Document) -> Response:
+@router.post("/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request"))
+async def check_template(wired: Wired, reader: Reader, document: AnyJson) -> Response:
     """What is wrong with a template, all at once; nothing is saved."""
     report = await wired.authoring.check(reader.account_id, document)
     return JSONResponse(report.to_json())
 
 
-@router.get("/schema", response_model=dict[str, Any], responses=refuses(401, 403))
+@router.get("/schema", response_class=SchemaResponse, responses=refuses())
 async def template_schema(_: Reader) -> Response:
     """The JSON Schema of a template, for an editor's completion."""
-    return JSONResponse(_schema(), media_type="application/schema+json")
+    return SchemaResponse(_schema())
 
 
-@router.get("/{template_id}", response_model=Template, responses=NOT_MODIFIED | refuses(401, 403, 404))
+@router.get("/{template_id:uuid}", response_model=Template, responses=NOT_MODIFIED | refuses("not_found"))
 async def get_template(
     wired: Wired, reader: Reader, template_id: UUID, if_none_match: IfNoneMatch
 ) -> Response:
@@ -94,7 +109,9 @@ async def get_template(
 
 
 @router.put(
-    "/{template_id}", response_model=Template, responses=refuses(400, 401, 403, 404, 409, 412, 413, 422, 428)
+    "/{template_id:uuid}",
+    response_model=Template,
+    responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
 )
 async def replace_template(
     wired: Wired,
@@ -112,7 +129,9 @@ async def replace_template(
 
 
 @router.patch(
-    "/{template_id}", response_model=Template, responses=refuses(400, 401, 403, 404, 409, 412, 413, 422, 428)
+    "/{template_id:uuid}",
+    response_model=Template,
+    responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
 )
 async def patch_template(
     wired: Wired,
@@ -129,7 +148,7 @@ async def patch_template(
     return _answer(saved)
 
 
-@router.delete("/{template_id}", status_code=204, responses=refuses(401, 403, 404, 409, 412, 428))
+@router.delete("/{template_id:uuid}", status_code=204, responses=refuses(*CHANGE, "template_in_use"))
 async def delete_template(wired: Wired, author: Author, template_id: UUID, if_match: IfMatch) -> Response:
     """Take a template out of use; calls in progress go on with it."""
     before = await templates.get(wired.database, author.account_id, template_id)
@@ -138,9 +157,7 @@ async def delete_template(wired: Wired, author: Author, template_id: UUID, if_ma
     return Response(status_code=204)
 
 
-@router.post(
-    "/{template_id}/activate", response_model=Template, responses=refuses(401, 403, 404, 409, 412, 422)
-)
+@router.post("/{template_id:uuid}/activate", response_model=Template, responses=refuses(*STATUS, *SAVE))
 async def activate_template(
     wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch
 ) -> Response:
@@ -150,7 +167,7 @@ async def activate_template(
     return _answer(saved)
 
 
-@router.post("/{template_id}/deactivate", response_model=Template, responses=refuses(401, 403, 404, 409, 412))
+@router.post("/{template_id:uuid}/deactivate", response_model=Template, responses=refuses(*STATUS, *SAVE))
 async def deactivate_template(
     wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch
 ) -> Response:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.api.house import House, Tenant
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "response_headers_conformance,negative_data_rejection,unsupported_method,ignored_auth,use_after_free,"
+    "ensure_resource_availability"
+)
+EXAMPLES = 8
+CONFIG = """
+[checks.negative_data_rejection]
+# A request may be stale as well as malformed; which of the two is said first is no matter.
+expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428]
+"""
+
+
+@pytest.mark.timeout(400)
+async def test_what_is_documented_is_what_happens(house: House, tenant: Tenant, tmp_path: Path) -> None:
+    """Fuzzed over its whole OpenAPI document, the server answers no 500 and nothing undocumented."""
+    await tenant.desk()
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG)
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("schemathesis"),
+        *(
+            "--config-file",
+            str(config),
+            "run",
+            f"{house.url}/openapi.json",
+            "--header",
+            f"Authorization: Bearer {tenant.keys['owner']}",
+        ),
+        *("--checks", CHECKS, "--max-examples", str(EXAMPLES), "--no-shrink", "--continue-on-failure"),
+        *("--suppress-health-check", "all", "--no-color"),
+        cwd=tmp_path,
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+
+
+async def test_every_operation_says_what_it_does(house: House) -> None:
+    """Each operation of the document has a name, a sentence, and an example of every refusal."""
+    paths = house.app.openapi()["paths"]
+    assert len(paths) > 15
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            assert operation["summary"], (method, path)
+            assert operation["description"], (method, path)
+            for status, answer in operation["responses"].items():
+                refusal = answer.get("content", {}).get("application/problem+json")
+                if status >= "400" and path.startswith("/api"):
+                    assert refusal["examples"], (method, path, status)
+
+
+async def test_the_examples_are_what_they_are_examples_of(house: House) -> None:
+    """Every example in the document fits the schema that it stands beside."""
+    document = house.app.openapi()
+    checked = 0
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+            for media in (media for body in bodies for media in body.get("content", {}).values()):
+                for example in media.get("examples", {}).values():
+                    schema = {**media["schema"], "components": document["components"]}
+                    Draft202012Validator(schema).validate(example["value"])
+                    checked += 1
+    assert checked > 100
+
+
+async def test_the_documentation_is_served(house: House, tenant: Tenant) -> None:
+    """/docs and /openapi.json need no key."""
+    answer = await tenant.owner.get(f"{house.url}/docs", headers={"Authorization": ""})
+    assert (answer.status_code, "openapi.json" in answer.text) == (200, True)
