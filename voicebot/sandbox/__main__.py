@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,13 +27,18 @@ def main() -> None:
         "--public-url",
         help="PUBLIC_URL of the voicebot server: runs a carrier here, which it can dial by REST",
     )
+    parser.add_argument(
+        "--end-with-stdin", action="store_true", help="end when standard input does, as when a parent dies"
+    )
     options = parser.parse_args()
     phrases = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else []
-    asyncio.run(_run(phrases, options.public_url))
+    asyncio.run(_run(phrases, options.public_url, end_with_stdin=options.end_with_stdin))
 
 
-async def _run(phrases: list[str], public_url: str | None) -> None:
+async def _run(phrases: list[str], public_url: str | None, *, end_with_stdin: bool) -> None:
     stop = asyncio.Event()
+    if end_with_stdin:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: _UntilEnd(stop), sys.stdin)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Sandbox(phrases=phrases) as sandbox:
@@ -44,6 +50,17 @@ async def _run(phrases: list[str], public_url: str | None) -> None:
         urls = {f"{name}_url": url for name, url in asdict(sandbox.urls).items()}
         print(json.dumps({"event": "ready", **urls, "env": sandbox.env}), flush=True)
         await stop.wait()
+
+
+class _UntilEnd(asyncio.Protocol):
+    """Sets an event when a pipe ends."""
+
+    def __init__(self, ended: asyncio.Event) -> None:
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The other end is gone."""
+        self._ended.set()
 
 
 if __name__ == "__main__":

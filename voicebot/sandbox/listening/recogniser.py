@@ -26,6 +26,8 @@ _MODEL_RATE = 16000
 _FRAME_RATE = 100
 _BEAMS = {"beam": 1e-80, "pbeam": 1e-80, "wbeam": 1e-60}
 _NOISE, _FURTHER_NOISES = 200.0, (300.0, 100.0)
+_LOUD, _QUIETEST = 20000.0, 0.1
+"""The peak of speech to which those levels of noise belong; quieter speech is made louder, up to tenfold."""
 _PART = RATE // 25
 # The cepstral mean of espeak-ng's voices through µ-law with that noise: where an unknown voice begins.
 _MEAN = "63.2,-7.6,-3.7,15.5,-6.1,0.36,-13.5,-2.9,-10.3,1.4,-3.6,-3.5,-4.2"
@@ -64,15 +66,17 @@ class Recogniser:
         self._decoder.activate_search("phrases")
         self._said: list[Samples] = []
         self._last = 0.0
+        self._loudness = 0.0
 
     def begin(self) -> None:
         """Start an utterance."""
-        self._said = []
+        self._said, self._loudness = [], 0.0
         self._start(_MEAN)
 
     def hear(self, samples: Samples) -> None:
         """Take in mono samples at 8,000 Hz."""
         self._said.append(samples)
+        self._loudness = max(self._loudness, float(np.abs(samples.astype(np.int32)).max(initial=0)) / _LOUD)
         self._process(samples, _NOISE)
 
     def so_far(self) -> tuple[Word, ...]:
@@ -80,26 +84,18 @@ class Recogniser:
         return self._words()
 
     def finish(self) -> tuple[Word, ...]:
-        """End the utterance and return it; empty when it fits no phrase at all."""
+        """End the utterance and return it: whole clauses or, when it was cut off, as far as it went."""
+        so_far = self._words()
         self._decoder.end_utt()
-        words = self._words()
-        if self.book.whole(self._names()):
-            return words
         said = np.concatenate(self._said) if self._said else np.zeros(0, np.int16)
-        return self._again(said) or words
-
-    def _again(self, said: Samples) -> tuple[Word, ...]:
-        """Hear it once more, and with less noise once again, until it is a whole phrase."""
-        heard: tuple[Word, ...] = ()
         for noise in _FURTHER_NOISES:
+            if self.book.whole(self._names()):
+                return self._words()
             self._start(self._decoder.get_cmn(True))
             for start in range(0, len(said), _PART):  # in parts: the interpreter is not released meanwhile
                 self._process(said[start : start + _PART], noise)
             self._decoder.end_utt()
-            heard = self._words() or heard
-            if self.book.whole(self._names()):
-                break
-        return heard
+        return self._words() if self.book.whole(self._names()) else so_far
 
     def _start(self, mean: str) -> None:
         self._decoder.set_cmn(mean)
@@ -109,7 +105,8 @@ class Recogniser:
     def _process(self, samples: Samples, noise: float) -> None:
         if not len(samples):
             return
-        loud = samples + self._random.normal(0.0, noise, len(samples))
+        gain = 1 / min(1.0, max(_QUIETEST, self._loudness))
+        loud = gain * samples + self._random.normal(0.0, noise, len(samples))
         between = (loud + np.concatenate([[self._last], loud[:-1]])) / 2
         self._last = float(loud[-1])
         doubled = np.stack([between, loud], axis=1).ravel()
@@ -161,7 +158,7 @@ class Recognisers:
 
     def teach(self, book: Phrasebook, warm: int = 2) -> None:
         """Listen for other phrases from the next utterance on."""
-        fresh = [Recogniser(book) for _ in range(warm)] if book.phrases else []
+        fresh = [Recogniser(book) for _ in range(warm)] if book.alternatives else []
         with self._lock:
             self._book, self._idle = book, fresh
 
@@ -171,7 +168,7 @@ class Recognisers:
             if self._idle:
                 return self._idle.pop()
             book = self._book
-        return Recogniser(book) if book.phrases else None
+        return Recogniser(book) if book.alternatives else None
 
     def give_back(self, recogniser: Recogniser) -> None:
         """Return one; what listens for yesterday's phrases is thrown away."""

@@ -93,9 +93,9 @@ class ElevenLabs:
         voice_id = self._voice_id(request)
         output = _output(request, "pcm_16000")
         socket = web.WebSocketResponse(max_msg_size=1 << 20)
+        conversation = _Conversation(self, request, socket, voice_id, output)
         await socket.prepare(request)
         with self.vendor.usage.connection("elevenlabs", voice_id, request.path_qs):
-            conversation = _Conversation(self, request, socket, voice_id, output)
             await conversation.run()
         return socket
 
@@ -120,14 +120,14 @@ class _Conversation:
         self.server, self.request, self.socket = server, request, socket
         self.voice_id, self.output = voice_id, output
         self._auto = request.query.get("auto_mode") == "true"
+        self._patience_s = _patience_s(request)
         self._contexts: dict[str, _Context] = {}
 
     async def run(self) -> None:
         """Serve until either side closes."""
-        asked = float(self.request.query.get("inactivity_timeout", _INACTIVE_S))
         try:
             while True:
-                message = await self.socket.receive(timeout=min(asked, _MOST_INACTIVE_S))
+                message = await self.socket.receive(timeout=self._patience_s)
                 if message.type is not WSMsgType.TEXT or not await self._take(parse_object(message.data)):
                     break
         except TimeoutError:
@@ -247,6 +247,13 @@ def _output(request: web.Request, default: str) -> str:
     if output not in FORMATS:
         raise Refusal(400)
     return output
+
+
+def _patience_s(request: web.Request) -> float:
+    try:
+        return min(float(request.query.get("inactivity_timeout", _INACTIVE_S)), _MOST_INACTIVE_S)
+    except ValueError:
+        raise Refusal(422) from None
 
 
 def _content_type(output: str) -> str:

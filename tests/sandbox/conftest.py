@@ -1,0 +1,23 @@
+"""The vendors' servers for a test, each on a port of its own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from voicebot.sandbox.vendors.latency import Latency
+from voicebot.sandbox.world import Sandbox
+
+PHRASES = (
+    "I have a question about my bill.",
+    "Take me back, please.",
+    "My order number is four two seven one.",
+    "Yes, that is right.",
+)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(
+        phrases=PHRASES, latency=Latency(first_token_ms=5, token_ms=0, first_audio_ms=5)
+    ) as it:
+        yield it
