@@ -130,7 +130,7 @@ async def test_a_part_that_is_not_ready_cannot_be_switched_to() -> None:
 
 
 async def test_a_part_that_does_not_connect_in_time_fails() -> None:
-    """A vendor that never accepts the connection gives PartFailed after the timeout, and may be tried again."""
+    """A vendor that never accepts the connection gives PartFailed in time, and may be tried again."""
     first, dead = Vendor("first"), Vendor("other", connects=False)
     switch = ServiceSwitch(part(first), on_error=no_error, name="voice")
     async with running(switch) as (worker, sink):

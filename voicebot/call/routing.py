@@ -116,7 +116,7 @@ class Router:
         self._itinerary.caller_spoke()
 
     def sounding(self, gap_ms: int) -> None:
-        """First audio goes out after ``gap_ms`` of silence; after a route it is the new agent's first word."""
+        """First audio goes out, ``gap_ms`` after the last; after a route it is the new agent's first word."""
         if self._unheard is not None:
             (route_id, name), self._unheard = self._unheard, None
             self._record.route_heard(route_id, self._stage.now(), gap_ms)

@@ -159,7 +159,7 @@ class ServiceSwitch(FrameProcessor):
 
         async def upstream(frame: Frame, direction: FrameDirection) -> None:
             if isinstance(frame, ErrorFrame) and frame.processor in part.processors:
-                if not frame.processor.is_usable:
+                if not all(processor.is_usable for processor in part.processors):
                     branch.failed, branch.ready = True, False
                 await self._on_error(part.key, frame)
             await self._leave(branch, frame, direction)
