@@ -77,6 +77,13 @@ class NameTaken(DatabaseError):
         super().__init__(f"The name {name!r} is taken.")
 
 
+class EmailTaken(DatabaseError):
+    """Another user of the account has this address already."""
+
+    def __init__(self) -> None:
+        super().__init__("Another user of the account has this address.")
+
+
 class NumberTaken(DatabaseError):
     """The number is active already with this carrier, in this account or in another one."""
 

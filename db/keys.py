@@ -33,6 +33,8 @@ class KeyRecord:
     last_used_at: datetime | None
     """Right to a minute."""
     revoked_at: datetime | None
+    user_id: UUID | None
+    """Whom it speaks for; see ``db.users.of_key``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +46,24 @@ class CreatedKey:
 
 
 _KEY = columns(KeyRecord)
+_SPEAKS = """(user_id IS NULL OR EXISTS (SELECT FROM users person
+    WHERE person.account_id = api_keys.account_id AND person.id = api_keys.user_id AND person.active))"""
 
 
-async def create(db: Executor, account_id: UUID, role: Role, *, label: str = "") -> CreatedKey:
-    """Make a key for an account.
+async def create(
+    db: Executor, account_id: UUID, role: Role, *, label: str = "", user_id: UUID | None = None
+) -> CreatedKey:
+    """Make a key for an account, to speak for one of its users if given.
 
     Raises:
-        NotFound: there is no such account.
+        NotFound: there is no such account, or it has no such user.
     """
     key = f"vb_{secrets.token_urlsafe(32)}"
     try:
         row = await db.fetchrow(
             f"""
-            INSERT INTO api_keys (id, account_id, role, label, prefix, key_hash)
-            VALUES ($2, $1, $3, $4, $5, $6)
+            INSERT INTO api_keys (id, account_id, role, label, prefix, key_hash, user_id)
+            VALUES ($2, $1, $3, $4, $5, $6, $7)
             RETURNING {_KEY}
             """,  # noqa: S608 - only column names
             account_id,
@@ -66,10 +72,13 @@ async def create(db: Executor, account_id: UUID, role: Role, *, label: str = "")
             label,
             key[:_SHOWN],
             _hash(key),
+            user_id,
         )
     except ConstraintViolated as error:
         if error.constraint == "api_keys_account_id_fkey":
             raise NotFound("account", account_id) from None
+        if error.constraint == "api_keys_account_id_user_id_fkey":
+            raise NotFound("user", str(user_id)) from None
         raise
     if row is None:
         raise NotFound("account", account_id)
@@ -80,7 +89,7 @@ async def authenticate(db: Executor, key: str) -> KeyRecord:
     """Whose key this is. The key itself names the account.
 
     Raises:
-        KeyRefused: it is unknown or revoked.
+        KeyRefused: it is unknown or revoked, or whom it speaks for is deactivated.
     """
     row = await db.fetchrow(
         f"""
@@ -89,9 +98,28 @@ async def authenticate(db: Executor, key: str) -> KeyRecord:
             WHERE key_hash = $1 AND revoked_at IS NULL
                 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
         )
-        SELECT {_KEY} FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL
+        SELECT {_KEY} FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL AND {_SPEAKS}
         """,  # noqa: S608
         _hash(key),
+    )
+    if row is None:
+        raise KeyRefused
+    return read(KeyRecord, row)
+
+
+async def still_good(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
+    """The key again, for whoever was let in by it a while ago.
+
+    Raises:
+        KeyRefused: it is revoked by now, or whom it speaks for is deactivated.
+    """
+    row = await db.fetchrow(
+        f"""
+        SELECT {_KEY} FROM api_keys
+        WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL AND {_SPEAKS}
+        """,  # noqa: S608
+        account_id,
+        key_id,
     )
     if row is None:
         raise KeyRefused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -12,12 +13,24 @@ from uuid import UUID
 from db.errors import BadCursor
 from db.pool import Row
 
-__all__ = ["MAX_LIMIT", "Page", "after_id", "after_number", "columns", "narrow", "page", "read"]
+__all__ = [
+    "MAX_LIMIT",
+    "Page",
+    "after_id",
+    "after_number",
+    "columns",
+    "narrow",
+    "page",
+    "read",
+    "split_cursor",
+    "whole_cursor",
+]
 
 RecordT = TypeVar("RecordT")
 
 _HIGHEST_ID = UUID(int=2**128 - 1)
 _HIGHEST_NUMBER = 2**31 - 1
+_EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 
 MAX_LIMIT = 200
 """The most items a page may hold."""
@@ -66,6 +79,29 @@ def after_number(cursor: str | None) -> int:
         return _HIGHEST_NUMBER if cursor is None else int(_decode(cursor))
     except ValueError:
         raise BadCursor from None
+
+
+def split_cursor(cursor: str | None) -> tuple[datetime, UUID]:
+    """The time and id above which a page begins, in a list sorted by both; the lowest for the first page.
+
+    Raises:
+        BadCursor: the text is not a cursor of such a list.
+    """
+    if cursor is None:
+        return _EARLIEST, UUID(int=0)
+    try:
+        at, _, id = _decode(cursor).partition("/")
+        moment = datetime.fromisoformat(at)
+        if moment.tzinfo is None:
+            raise BadCursor
+        return moment, UUID(id)
+    except ValueError:
+        raise BadCursor from None
+
+
+def whole_cursor(at: datetime, id: UUID) -> str:
+    """The cursor of a page that ends with this time and id."""
+    return _encode(f"{at.isoformat()}/{id}")
 
 
 def narrow(filters: Mapping[str, object], first: int) -> tuple[str, list[object]]:

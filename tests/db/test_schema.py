@@ -8,19 +8,38 @@ from uuid import UUID
 
 import pytest
 
-from db import calls, keys, leads, routes, templates, utterances
+from db import (
+    calls,
+    channels,
+    desk_events,
+    handoffs,
+    journal,
+    keys,
+    leads,
+    operators,
+    outbox,
+    routes,
+    templates,
+    utterances,
+)
 from db.accounts import AccountRecord
 from db.audit import AuditRecord
 from db.calls import CallRecord
+from db.channels import ChannelRecord
+from db.desk_events import DeskEventRecord
 from db.events import EventRecord
+from db.handoffs import HandoffRecord
 from db.ids import new_id
 from db.keys import KeyRecord
 from db.leads import LeadRecord
 from db.numbers import NumberRecord
+from db.operators import OperatorRecord
+from db.outbox import AttemptRecord, NoticeRecord
 from db.pool import Database, Row
 from db.revisions import RevisionRecord
 from db.routes import RouteRecord
 from db.templates import TemplateRecord
+from db.users import UserRecord
 from db.utterances import UtteranceRecord
 
 SETS = {
@@ -41,6 +60,19 @@ SETS = {
     "routes_status_known": routes.RouteStatus,
     "utterances_speaker_known": utterances.Speaker,
     "utterances_source_known": utterances.Source,
+    "users_role_known": keys.Role,
+    "operators_activity_known": operators.Activity,
+    "operators_quota_known": operators.Quota,
+    "handoffs_intent_known": handoffs.Intent,
+    "handoffs_origin_known": handoffs.Origin,
+    "handoffs_state_known": handoffs.State,
+    "handoffs_priority_known": handoffs.Priority,
+    "desk_events_kind_known": desk_events.JournalKind,
+    "journal_remarks_kind_known": journal.RemarkKind,
+    "channels_kind_known": channels.ChannelKind,
+    "outbox_medium_known": outbox.Medium,
+    "outbox_state_known": outbox.NoticeState,
+    "outbox_attempts_outcome_known": outbox.Outcome,
 }
 
 RECORDS = {
@@ -55,11 +87,18 @@ RECORDS = {
     "utterances": (UtteranceRecord, set()),
     "events": (EventRecord, set()),
     "audit": (AuditRecord, set()),
+    "users": (UserRecord, set()),
+    "operators": (OperatorRecord, set()),
+    "handoffs": (HandoffRecord, {"snapshot", "idempotency_key"}),
+    "desk_events": (DeskEventRecord, set()),
+    "channels": (ChannelRecord, set()),
+    "outbox": (NoticeRecord, set()),
+    "outbox_attempts": (AttemptRecord, set()),
 }
 GATHERED = {"call_ids", "routes"}
 """Fields of a record that come from other tables."""
 
-WITHOUT_ACCOUNT = {"accounts", "schema_migrations"}
+WITHOUT_ACCOUNT = {"accounts", "schema_migrations", "journal_remarks"}
 
 
 async def constraints(database: Database, kind: str) -> Sequence[Row]:

@@ -1,0 +1,152 @@
+"""The journal's order: which committed event is which line. The file is written from here, never from memory.
+
+A line's number is given in a transaction of its own, by whoever holds the journal's lock. So the order is
+settled before the first byte is written, and a writer that dies is continued by the next one exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+
+from db.errors import DatabaseUnavailable
+from db.pool import Database, Executor
+from db.rows import columns, read
+
+RemarkKind = Literal["gap", "lag"]
+
+# Any constant that no other advisory lock of this database has (see db.migrate).
+_LOCK = 0x766F696A
+_CONNECT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineRecord:
+    """One line to write: an event of the escalation story, or a remark of the journal about itself."""
+
+    line: int
+    at: datetime
+    kind: str
+    call_id: UUID | None
+    handoff_id: UUID | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What has no line yet."""
+
+    count: int
+    oldest_at: datetime | None
+
+
+_LINE = columns(LineRecord)
+
+
+@contextlib.asynccontextmanager
+async def lock(database: Database) -> AsyncIterator[asyncpg.Connection[asyncpg.Record] | None]:
+    """Be the only writer while the block runs; None: another process is. Lost with the connection.
+
+    The lock belongs to the connection, which serves nothing else: ask ``still_locked`` before each batch.
+    """
+    try:
+        connection = await asyncpg.connect(database.dsn, timeout=_CONNECT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise DatabaseUnavailable(f"The journal's lock cannot be had ({type(error).__name__}).") from None
+    try:
+        held = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)
+        yield connection if held else None
+    finally:
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with asyncio.timeout(1):
+                await connection.close()
+        connection.terminate()
+
+
+async def still_locked(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    """Whether the lock's connection lives."""
+    try:
+        await connection.fetchval("SELECT 1", timeout=5)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    return True
+
+
+async def number(db: Executor, *, limit: int, before: datetime) -> int:
+    """Give the oldest events without a line the next lines; returns how many got one.
+
+    Args:
+        before: later events wait, so that what is committed in another order than it happened still comes in
+            the order of its time, within reason.
+    """
+    return await db.execute(
+        """
+        WITH next AS (
+            SELECT greatest((SELECT coalesce(max(line), 0) FROM desk_events),
+                (SELECT coalesce(max(line), 0) FROM journal_remarks)) AS last
+        ), waiting AS (
+            SELECT account_id, seq, row_number() OVER (ORDER BY at, account_id, seq) AS place
+            FROM (SELECT account_id, seq, at FROM desk_events
+                WHERE kind IS NOT NULL AND line IS NULL AND at <= $2 ORDER BY at LIMIT $1) oldest
+        )
+        UPDATE desk_events event SET line = next.last + waiting.place
+        FROM next, waiting WHERE event.account_id = waiting.account_id AND event.seq = waiting.seq
+        """,
+        limit,
+        before,
+    )
+
+
+async def remark(db: Executor, kind: RemarkKind, summary: str, at: datetime) -> None:
+    """Have the journal say something about itself, as its next line."""
+    await db.execute(
+        """
+        INSERT INTO journal_remarks (line, at, kind, summary)
+        SELECT 1 + greatest((SELECT coalesce(max(line), 0) FROM desk_events),
+            (SELECT coalesce(max(line), 0) FROM journal_remarks)), $1, $2, $3
+        """,
+        at,
+        kind,
+        summary,
+    )
+
+
+async def lines_after(db: Executor, line: int, *, limit: int) -> Sequence[LineRecord]:
+    """The lines that follow ``line``, in order."""
+    rows = await db.fetch(
+        f"""
+        SELECT {_LINE} FROM (
+            (SELECT line, at, kind, call_id, handoff_id, data FROM desk_events
+                WHERE line > $1 ORDER BY line LIMIT $2)
+            UNION ALL
+            (SELECT line, at, kind, NULL, NULL, jsonb_build_object('summary', summary) FROM journal_remarks
+                WHERE line > $1 ORDER BY line LIMIT $2)
+        ) told ORDER BY line LIMIT $2
+        """,  # noqa: S608 - only column names
+        line,
+        limit,
+    )
+    return [read(LineRecord, row) for row in rows]
+
+
+async def backlog(db: Executor) -> Backlog:
+    """How far the journal is behind."""
+    row = await db.fetchrow(
+        """
+        SELECT count(*) AS count, min(at) AS oldest_at FROM desk_events
+        WHERE kind IS NOT NULL AND line IS NULL
+        """
+    )
+    return Backlog(count=0, oldest_at=None) if row is None else read(Backlog, row)
+
+
+def lag(backlog: Backlog, now: datetime) -> timedelta:
+    """The age of the oldest event without a line."""
+    return timedelta(0) if backlog.oldest_at is None else now - backlog.oldest_at

@@ -1,0 +1,291 @@
+"""The outbox: what is to leave the building, committed with what it tells of; every attempt is a row.
+
+A notice is claimed by a conditional statement that also writes the attempt's row, so that a process killed in
+the middle of sending leaves both. Its id is the same at every attempt: receivers can tell repetitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from db.errors import NotFound
+from db.ids import new_id
+from db.pool import Executor
+from db.rows import Page, after_id, columns, narrow, page, read
+
+Medium = Literal["email", "slack", "webhook", "ticket", "assessment"]
+NoticeState = Literal["waiting", "sending", "sent", "dead", "cancelled"]
+Outcome = Literal["sent", "failed", "refused", "lost"]
+"""``failed``: to be tried again; ``refused``: trying again would not help; ``lost``: its process died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRecord:
+    """One message to one recipient."""
+
+    id: UUID
+    account_id: UUID
+    handoff_id: UUID | None
+    channel_id: UUID | None
+    user_id: UUID | None
+    medium: Medium
+    message: Mapping[str, Any]
+    """What to send; its form is the medium's."""
+    state: NoticeState
+    attempts: int
+    next_at: datetime
+    lease_until: datetime | None
+    cancelled_at: datetime | None
+    remote_id: str | None
+    """What the recipient calls it."""
+    created_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeDraft:
+    """A message to send."""
+
+    medium: Medium
+    message: Mapping[str, Any]
+    at: datetime
+    handoff_id: UUID | None = None
+    channel_id: UUID | None = None
+    user_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt to send a notice."""
+
+    account_id: UUID
+    notice_id: UUID
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Outcome | None
+    """None: under way, or its process has just died."""
+    status_code: int | None
+    error: str | None
+    retry_after_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How an attempt ended."""
+
+    outcome: Literal["sent", "failed", "refused"]
+    at: datetime
+    next_at: datetime | None = None
+    """When to try again; None: not at all."""
+    status_code: int | None = None
+    error: str | None = None
+    retry_after_ms: int | None = None
+    remote_id: str | None = None
+
+
+_NOTICE = columns(NoticeRecord)
+_ATTEMPT = columns(AttemptRecord)
+
+
+async def put(db: Executor, account_id: UUID, drafts: Sequence[NoticeDraft]) -> Sequence[UUID]:
+    """Add notices, in the transaction of what they tell of; returns their ids."""
+    if not drafts:
+        return []
+    ids = [new_id() for _ in drafts]
+    await db.execute(
+        """
+        INSERT INTO outbox
+            (account_id, id, handoff_id, channel_id, user_id, medium, message, next_at, created_at)
+        SELECT $1, given.*, given.at
+        FROM unnest(
+            $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[], $8::timestamptz[]
+        ) AS given (id, handoff_id, channel_id, user_id, medium, message, at)
+        """,
+        account_id,
+        ids,
+        [draft.handoff_id for draft in drafts],
+        [draft.channel_id for draft in drafts],
+        [draft.user_id for draft in drafts],
+        [draft.medium for draft in drafts],
+        [draft.message for draft in drafts],
+        [draft.at for draft in drafts],
+    )
+    return ids
+
+
+async def claim(
+    db: Executor, medium: Medium, *, now: datetime, lease_until: datetime, limit: int
+) -> Sequence[NoticeRecord]:
+    """Take notices of all accounts that are to be sent now, also those whose sender has died."""
+    rows = await db.fetch(
+        f"""
+        WITH fresh AS (
+            SELECT id FROM outbox WHERE medium = $1 AND state = 'waiting' AND next_at <= $2
+            ORDER BY next_at FOR UPDATE SKIP LOCKED LIMIT $4
+        ), stale AS (
+            SELECT id FROM outbox
+            WHERE medium = $1 AND state = 'sending' AND lease_until <= $2 AND cancelled_at IS NULL
+            ORDER BY lease_until FOR UPDATE SKIP LOCKED LIMIT $4
+        ), due AS (
+            SELECT id FROM fresh UNION ALL SELECT id FROM stale
+        ), lost AS (
+            UPDATE outbox_attempts attempt SET ended_at = $2, outcome = 'lost'
+            FROM due WHERE attempt.notice_id = due.id AND attempt.ended_at IS NULL
+        ), taken AS (
+            UPDATE outbox SET state = 'sending', attempts = attempts + 1, lease_until = $3
+            FROM due WHERE outbox.id = due.id RETURNING {columns(NoticeRecord, "outbox")}
+        ), begun AS (
+            INSERT INTO outbox_attempts (account_id, notice_id, number, started_at)
+            SELECT account_id, id, attempts, $2 FROM taken
+        )
+        SELECT {_NOTICE} FROM taken ORDER BY id
+        """,  # noqa: S608 - only column names
+        medium,
+        now,
+        lease_until,
+        limit,
+    )
+    return [read(NoticeRecord, row) for row in rows]
+
+
+async def finish(db: Executor, sent: NoticeRecord, ended: Ended) -> NoticeRecord | None:
+    """Record how an attempt ended; None: its lease was over and another process tries again by now."""
+    row = await db.fetchrow(
+        f"""
+        WITH attempt AS (
+            UPDATE outbox_attempts SET ended_at = $4, outcome = $5, status_code = $6, error = $7,
+                retry_after_ms = $8
+            WHERE notice_id = $2 AND number = $3 AND outcome IS NULL
+        )
+        UPDATE outbox SET lease_until = NULL, remote_id = coalesce($10, remote_id),
+            sent_at = CASE WHEN $5 = 'sent' THEN $4::timestamptz END, next_at = coalesce($9, next_at),
+            state = CASE WHEN $5 = 'sent' THEN 'sent' WHEN cancelled_at IS NOT NULL THEN 'cancelled'
+                WHEN $9::timestamptz IS NULL THEN 'dead' ELSE 'waiting' END
+        WHERE account_id = $1 AND id = $2 AND attempts = $3 AND state = 'sending' RETURNING {_NOTICE}
+        """,  # noqa: S608
+        sent.account_id,
+        sent.id,
+        sent.attempts,
+        ended.at,
+        ended.outcome,
+        ended.status_code,
+        ended.error,
+        ended.retry_after_ms,
+        ended.next_at,
+        ended.remote_id,
+    )
+    return None if row is None else read(NoticeRecord, row)
+
+
+async def cancel(
+    db: Executor, account_id: UUID, handoff_id: UUID, media: Sequence[Medium], at: datetime
+) -> int:
+    """Take back what has not been sent yet; what is just being sent is not tried again. Returns how many."""
+    return await db.execute(
+        """
+        UPDATE outbox SET cancelled_at = $4, state = CASE state WHEN 'waiting' THEN 'cancelled' ELSE state END
+        WHERE account_id = $1 AND handoff_id = $2 AND medium = ANY($3::text[])
+            AND (state = 'waiting' OR state = 'sending') AND cancelled_at IS NULL
+        """,
+        account_id,
+        handoff_id,
+        list(media),
+        at,
+    )
+
+
+async def bury_cancelled(db: Executor, now: datetime) -> int:
+    """Close notices that were cancelled while a process that has died since was sending them."""
+    return await db.execute(
+        """
+        WITH lost AS (
+            UPDATE outbox_attempts attempt SET ended_at = $1, outcome = 'lost'
+            FROM outbox notice WHERE attempt.notice_id = notice.id AND attempt.ended_at IS NULL
+                AND notice.state = 'sending' AND notice.lease_until <= $1 AND notice.cancelled_at IS NOT NULL
+        )
+        UPDATE outbox SET state = 'cancelled', lease_until = NULL
+        WHERE state = 'sending' AND lease_until <= $1 AND cancelled_at IS NOT NULL
+        """,
+        now,
+    )
+
+
+async def retry(db: Executor, account_id: UUID, notice_id: UUID, at: datetime) -> NoticeRecord:
+    """Try a dead letter again; one in another state stays as it is: look at the record.
+
+    Raises:
+        NotFound: the account has no such notice.
+    """
+    await db.execute(
+        """
+        UPDATE outbox SET state = 'waiting', next_at = $3
+        WHERE account_id = $1 AND id = $2 AND state = 'dead'
+        """,
+        account_id,
+        notice_id,
+        at,
+    )
+    return await get(db, account_id, notice_id)
+
+
+async def get(db: Executor, account_id: UUID, notice_id: UUID) -> NoticeRecord:
+    """One notice.
+
+    Raises:
+        NotFound: the account has no such notice.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_NOTICE} FROM outbox WHERE account_id = $1 AND id = $2",  # noqa: S608
+        account_id,
+        notice_id,
+    )
+    if row is None:
+        raise NotFound("notice", notice_id)
+    return read(NoticeRecord, row)
+
+
+async def list_notices(
+    db: Executor, account_id: UUID, *, state: NoticeState | None = None, limit: int, cursor: str | None = None
+) -> Page[NoticeRecord]:
+    """The account's notices, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    narrowing, values = narrow({"state": state}, first=4)
+    rows = await db.fetch(
+        f"""
+        SELECT {_NOTICE} FROM outbox
+        WHERE account_id = $1 AND id < $2{narrowing} ORDER BY id DESC LIMIT $3
+        """,  # noqa: S608
+        account_id,
+        after_id(cursor),
+        limit + 1,
+        *values,
+    )
+    return page([read(NoticeRecord, row) for row in rows], limit, lambda notice: notice.id)
+
+
+async def of_handoff(db: Executor, account_id: UUID, handoff_id: UUID) -> Sequence[NoticeRecord]:
+    """What a handoff has sent, or will, oldest first."""
+    rows = await db.fetch(
+        f"SELECT {_NOTICE} FROM outbox WHERE account_id = $1 AND handoff_id = $2 ORDER BY id",  # noqa: S608
+        account_id,
+        handoff_id,
+    )
+    return [read(NoticeRecord, row) for row in rows]
+
+
+async def attempts(db: Executor, account_id: UUID, notice_id: UUID) -> Sequence[AttemptRecord]:
+    """The attempts to send a notice, in order."""
+    rows = await db.fetch(
+        f"SELECT {_ATTEMPT} FROM outbox_attempts WHERE account_id = $1 AND notice_id = $2 ORDER BY number",  # noqa: S608
+        account_id,
+        notice_id,
+    )
+    return [read(AttemptRecord, row) for row in rows]

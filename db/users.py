@@ -1,0 +1,214 @@
+"""Users: the people of an account. A key speaks for one; who is deactivated or deleted speaks no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from db.errors import ConstraintViolated, EmailTaken, NotFound
+from db.ids import new_id
+from db.keys import Role
+from db.pool import Executor
+from db.rows import Page, after_id, columns, page, read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRecord:
+    """One person."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    email: str | None
+    role: Role
+    active: bool
+    created_at: datetime
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserDraft:
+    """A person as somebody writes them down."""
+
+    name: str
+    role: Role
+    email: str | None = None
+    active: bool = True
+
+
+_USER = columns(UserRecord)
+
+
+async def create(db: Executor, account_id: UUID, draft: UserDraft) -> UserRecord:
+    """Add a person to the account.
+
+    Raises:
+        EmailTaken: another user of the account has the address.
+        NotFound: there is no such account.
+    """
+    try:
+        row = await db.fetchrow(
+            f"""
+            INSERT INTO users (id, account_id, name, email, role, active) VALUES ($2, $1, $3, $4, $5, $6)
+            RETURNING {_USER}
+            """,  # noqa: S608 - only column names
+            account_id,
+            new_id(),
+            draft.name,
+            draft.email,
+            draft.role,
+            draft.active,
+        )
+    except ConstraintViolated as error:
+        if error.constraint == "users_account_id_fkey":
+            raise NotFound("account", account_id) from None
+        raise _named(error) from None
+    if row is None:
+        raise NotFound("account", account_id)
+    return read(UserRecord, row)
+
+
+async def get(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:
+    """One person, deleted ones included.
+
+    Raises:
+        NotFound: the account has no such user.
+    """
+    row = await db.fetchrow(
+        f"SELECT {_USER} FROM users WHERE account_id = $1 AND id = $2",  # noqa: S608
+        account_id,
+        user_id,
+    )
+    if row is None:
+        raise NotFound("user", user_id)
+    return read(UserRecord, row)
+
+
+async def list_users(
+    db: Executor, account_id: UUID, *, limit: int, cursor: str | None = None
+) -> Page[UserRecord]:
+    """The account's people who are not deleted, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_USER} FROM users WHERE account_id = $1 AND id < $2 AND deleted_at IS NULL
+        ORDER BY id DESC LIMIT $3
+        """,  # noqa: S608
+        account_id,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(UserRecord, row) for row in rows], limit, lambda user: user.id)
+
+
+async def update(db: Executor, account_id: UUID, user_id: UUID, draft: UserDraft) -> UserRecord:
+    """Write a person down anew; deactivating closes the way in for all of their keys.
+
+    Raises:
+        EmailTaken: another user of the account has the address.
+        NotFound: the account has no such user, or none any more.
+    """
+    try:
+        row = await db.fetchrow(
+            f"""
+            UPDATE users SET name = $3, email = $4, role = $5, active = $6
+            WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING {_USER}
+            """,  # noqa: S608
+            account_id,
+            user_id,
+            draft.name,
+            draft.email,
+            draft.role,
+            draft.active,
+        )
+    except ConstraintViolated as error:
+        raise _named(error) from None
+    if row is None:
+        raise NotFound("user", user_id)
+    return read(UserRecord, row)
+
+
+async def delete(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:
+    """Take a person off the list; what they did keeps their name. Repeating it changes nothing.
+
+    Raises:
+        NotFound: the account has no such user.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE users SET active = false, deleted_at = coalesce(deleted_at, now())
+        WHERE account_id = $1 AND id = $2 RETURNING {_USER}
+        """,  # noqa: S608
+        account_id,
+        user_id,
+    )
+    if row is None:
+        raise NotFound("user", user_id)
+    return read(UserRecord, row)
+
+
+async def to_notify(db: Executor, account_id: UUID, *, but_not: UUID | None = None) -> Sequence[UserRecord]:
+    """Who is to hear of a caller who needs a person: owners, admins and operators who can be written to.
+
+    Args:
+        but_not: who asked for help knows of it already.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_USER} FROM users
+        WHERE account_id = $1 AND deleted_at IS NULL AND active AND email IS NOT NULL
+            AND role = ANY($3::text[]) AND id IS DISTINCT FROM $2
+        ORDER BY id
+        """,  # noqa: S608
+        account_id,
+        but_not,
+        ["owner", "admin", "operator"],
+    )
+    return [read(UserRecord, row) for row in rows]
+
+
+async def of_key(db: Executor, account_id: UUID, key_id: UUID) -> UserRecord:
+    """Whom a key speaks for. A key that was made for nobody gets a user of its own, once.
+
+    Raises:
+        NotFound: the account has no such key.
+    """
+    row = await db.fetchrow(
+        f"""
+        SELECT {columns(UserRecord, "person")} FROM api_keys key
+        JOIN users person ON person.account_id = key.account_id AND person.id = key.user_id
+        WHERE key.account_id = $1 AND key.id = $2
+        """,  # noqa: S608
+        account_id,
+        key_id,
+    )
+    if row is not None:
+        return read(UserRecord, row)
+    async with db.transaction() as transaction:
+        key = await transaction.fetchrow(
+            "SELECT role, label, prefix, user_id FROM api_keys WHERE account_id = $1 AND id = $2 FOR UPDATE",
+            account_id,
+            key_id,
+        )
+        if key is None:
+            raise NotFound("key", key_id)
+        if key["user_id"] is not None:
+            return await get(transaction, account_id, key["user_id"])
+        name = key["label"] or f"key {key['prefix']}…"
+        person = await create(transaction, account_id, UserDraft(name=name, role=key["role"]))
+        await transaction.execute(
+            "UPDATE api_keys SET user_id = $3 WHERE account_id = $1 AND id = $2",
+            account_id,
+            key_id,
+            person.id,
+        )
+    return person
+
+
+def _named(error: ConstraintViolated) -> ConstraintViolated | EmailTaken:
+    return EmailTaken() if error.constraint == "users_email_unique" else error

@@ -1,0 +1,168 @@
+"""The keeper: nobody is forgotten. Every replica has one; conditional statements keep them apart.
+
+Leases that ran out, callers who hung up, parked calls whose time has come, operators who fell silent,
+handoffs that nobody has been asked about: each is found in the database, so a process that dies forgets
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from loguru import logger
+
+from db import desk_events, handoffs, operators, outbox
+from db.errors import DatabaseError
+from db.handoffs import HandoffRecord, Move
+from db.operators import OperatorRecord
+from db.pool import Database
+from voicebot import availability
+from voicebot.clock import Clock
+from voicebot.escalation import moves, story
+from voicebot.escalation.desk import Desk, presence_of
+from voicebot.escalation.presence import PresenceBook
+
+EVERY_S = 1.0
+OFFER_LEASE = timedelta(seconds=30)
+"""How long somebody is asked before the next one is."""
+
+KEPT = timedelta(days=30)
+"""How long events stay for the stream to resume from."""
+
+_BATCH = 200
+_ASKABLE = ("idle", "on_call", "busy")
+
+
+class Keeper:
+    """Looks after all handoffs, again and again."""
+
+    def __init__(self, database: Database, clock: Clock, desk: Desk, presence: PresenceBook) -> None:
+        """Look after what is in ``database``."""
+        self._db = database
+        self._clock = clock
+        self._desk = desk
+        self._presence = presence
+        self._stirred = asyncio.Event()
+
+    def stir(self) -> None:
+        """Look now: something was queued, or somebody came."""
+        self._stirred.set()
+
+    async def run(self) -> None:
+        """Look every second, and when stirred, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except DatabaseError as error:
+                logger.warning("the desk's keeper could not look: {}", type(error).__name__)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await self._stirred.wait()
+            self._stirred.clear()
+
+    async def look(self) -> None:
+        """Look once at everything."""
+        now = self._clock.now()
+        for operator in await operators.silent_since(self._db, now - availability.SILENCE, limit=_BATCH):
+            await self._guarded(self._presence.lost(operator.account_id, operator.user_id))
+        for handoff in await handoffs.to_look_after(self._db, now, limit=_BATCH):
+            await self._guarded(self._look_after(handoff))
+        for handoff in await handoffs.queued(self._db, limit=_BATCH):
+            await self._guarded(self._offer(handoff))
+        await outbox.bury_cancelled(self._db, now)
+        await desk_events.forget(self._db, now - KEPT)
+
+    async def _guarded(self, work: object) -> None:
+        """One handoff's trouble is no other's."""
+        try:
+            await work  # type: ignore[misc]
+        except (DatabaseError, moves.IllegalTransition) as error:
+            logger.warning("the desk's keeper left something for later: {}", type(error).__name__)
+
+    async def _look_after(self, found: HandoffRecord) -> None:
+        event = ""
+
+        def decide(seen: HandoffRecord) -> Move | None:
+            nonlocal event
+            if (seen.state, seen.epoch) != (found.state, found.epoch):
+                return None
+            event, move = self._verdict(seen)
+            return move
+
+        # The event's name is known when the move is: asked for what it would be now, then made.
+        decide(found)
+        if event:
+            await self._desk.move(found.account_id, found.id, decide, event)
+
+    def _verdict(self, seen: HandoffRecord) -> tuple[str, Move | None]:
+        now = self._clock.now()
+        if seen.expires_at <= now:
+            return self._expired(seen)
+        if seen.state == "scheduled":
+            if seen.due_at is not None and seen.due_at <= now:
+                return "handoff.due", Move(to="due", at=now)
+            return "", None
+        if seen.lease_until is not None and seen.lease_until <= now:
+            cause = f"{seen.state}_lapsed"
+            return "handoff.lapsed", Move(to=moves.WAITING[seen.intent], at=now, cause=cause)
+        if seen.intent == "escalate" and "abandoned" in moves.allowed(seen.intent, seen.state):
+            return "handoff.abandoned", Move(to="abandoned", at=now, ends=True, cause="caller_hung_up")
+        return "", None
+
+    def _expired(self, seen: HandoffRecord) -> tuple[str, Move | None]:
+        now = self._clock.now()
+        possible = moves.allowed(seen.intent, seen.state)
+        if "expired" in possible:
+            return "handoff.expired", Move(to="expired", at=now, ends=True, cause="nobody_answered")
+        if "resolved" in possible:
+            # The caller was helped; whoever did it never said so.
+            end = Move(to="resolved", at=now, ends=True, cause="never_closed", resolution="never closed")
+            return "handoff.resolved", end
+        return "", None
+
+    async def _offer(self, handoff: HandoffRecord) -> None:
+        now = self._clock.now()
+        asked = self._whom_to_ask(
+            handoff, await operators.with_room(self._db, handoff.account_id, handoff.id)
+        )
+        if asked is None:
+            return
+        async with self._db.transaction() as transaction:
+            await operators.offered(transaction, handoff.account_id, asked.user_id, now)
+            offered = await handoffs.offer(
+                transaction,
+                handoff.account_id,
+                handoff.id,
+                asked.user_id,
+                at=now,
+                lease_until=now + OFFER_LEASE,
+            )
+            if offered is not None:
+                event = story.changed("handoff.offered", offered, now)
+                await desk_events.append(transaction, handoff.account_id, event)
+
+    def _whom_to_ask(
+        self, handoff: HandoffRecord, candidates: Sequence[OperatorRecord]
+    ) -> OperatorRecord | None:
+        """The first who fits, those whose hands are free before those who hold something."""
+        now = self._clock.now()
+        fitting = [
+            (_ASKABLE.index(state), place, one)
+            for place, one in enumerate(candidates)
+            if (state := availability.state(presence_of(one), now)) in _ASKABLE
+            and not one.bridged
+            and speaks(one, handoff.language)
+            and (not one.teams or handoff.team is None or handoff.team in one.teams)
+        ]
+        return min(fitting)[2] if fitting else None
+
+
+def speaks(operator: OperatorRecord, language: str | None) -> bool:
+    """Whether an operator can be asked to speak a language: `en` speaks `en-US`; who names none, any."""
+    if not operator.languages or language is None:
+        return True
+    primary = language.partition("-")[0].lower()
+    return any(one.lower() in (language.lower(), primary) for one in operator.languages)
