@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ from pipecat.workers.runner import WorkerRunner
 from db import leads
 from db.calls import CallRecord, EndedBy
 from db.revisions import TemplateSnapshot
-from handlers.context import Destination, Refused, Routed
+from handlers.context import CallContext, Destination, Refused, Routed
 from handlers.http import HttpFunctions
 from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import Carrier, CarrierError, MediaClosed, MediaStream
@@ -27,7 +27,7 @@ from templates.values import render, state
 from voicebot.call.agent import Agent
 from voicebot.call.connections import Connections, ServiceLost
 from voicebot.call.conversation import Conversation
-from voicebot.call.functions import Functions, compile_agent
+from voicebot.call.functions import CallOfAgent, Functions, compile_agent
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.idle import IdleRules, IdleWatch
 from voicebot.call.ledger import Ledger
@@ -287,9 +287,7 @@ class Session:
 
     def keep(self, values: Mapping[str, Any]) -> None:
         """Set variables of the current agent; prompts see them from the next node on."""
-        self._router.current.with_values(values)
-        self._pipeline.flow_manager.state.update(state(values))
-        self._keep_on_lead(values)
+        self._keep(self._router.current, values)
 
     def variables(self) -> Mapping[str, Any]:
         """The current agent's variables."""
@@ -371,7 +369,8 @@ class Session:
             self._spawn(self._pipeline.worker.queue_frame(frame))
 
     def _compile(self, agent: Agent) -> Flow:
-        functions = Functions(call=self, record=self._record, role=self.role, http=self._line.http)
+        call = cast(CallContext, CallOfAgent(self, lambda values: self._keep(agent, values)))
+        functions = Functions(call=call, record=self._record, role=self.role, http=self._line.http)
         return compile_agent(agent, functions, self._entered)
 
     async def _requested(self, context_id: str, text: str) -> None:
@@ -405,6 +404,12 @@ class Session:
         self._farewell = self._spawn(self._hang_up(end, goodbye), name=HANG_UP)
 
     # ------------------------------------------------------------------------------------ small
+
+    def _keep(self, agent: Agent, values: Mapping[str, Any]) -> None:
+        agent.with_values(values)
+        if agent is self._router.current:
+            self._pipeline.flow_manager.state.update(state(values))
+        self._keep_on_lead(values)
 
     def _keep_on_lead(self, values: Mapping[str, Any]) -> None:
         call = self._line.call
