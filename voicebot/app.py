@@ -23,13 +23,16 @@ from voicebot.errands import Errands
 from voicebot.metrics import Metrics
 from voicebot.vault import Vault
 
+Application = FastAPI
+"""The server as uvicorn runs it."""
+
 API_PREFIX = "/api/v1"
 _LAST_WORDS_S = 5.0
 
 
 def create_app(
     settings: Settings, *, prechecks: Sequence[Precheck] = PRECHECKS, patience: Patience | None = None
-) -> FastAPI:
+) -> Application:
     """The server as an ASGI application; it opens what it needs when it is started.
 
     Args:
@@ -61,6 +64,12 @@ def create_app(
         app.include_router(router)
     describe(app)
     return app
+
+
+def wiring_of(app: Application) -> Wiring:
+    """The parts of an application that has been started."""
+    wiring: Wiring = app.state.wiring
+    return wiring
 
 
 @contextlib.asynccontextmanager

@@ -14,12 +14,11 @@ import sys
 from typing import TextIO
 
 import uvicorn
-from fastapi import FastAPI
 from loguru import logger
 
 from voicebot import startup
 from voicebot.api.wiring import Wiring
-from voicebot.app import create_app
+from voicebot.app import Application, create_app, wiring_of
 from voicebot.config import Settings
 
 WS_MAX_BYTES = 256 * 1024
@@ -31,7 +30,7 @@ _LOOK_S = 0.1
 class CallServer(uvicorn.Server):
     """A server that says when it takes calls, and lets them end before it goes."""
 
-    def __init__(self, app: FastAPI, settings: Settings, out: TextIO = sys.stdout) -> None:
+    def __init__(self, app: Application, settings: Settings, out: TextIO = sys.stdout) -> None:
         """Serve ``app``; the ready line goes to ``out``."""
         super().__init__(
             uvicorn.Config(
@@ -79,7 +78,7 @@ class CallServer(uvicorn.Server):
 
         Webhooks are answered meanwhile: calls of other processes come through here too.
         """
-        wiring: Wiring = self._app.state.wiring
+        wiring = wiring_of(self._app)
         wiring.draining = True
         if wiring.reception.live:
             logger.info("waiting for {} calls", wiring.reception.live)
@@ -96,7 +95,7 @@ class CallServer(uvicorn.Server):
             await draining
 
 
-def run(app: FastAPI, settings: Settings) -> None:
+def run(app: Application, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     # uvicorn raises the signal again when it is done; we are done as well then, and without a fault.
     for number in (signal.SIGTERM, signal.SIGINT):
