@@ -28,7 +28,7 @@ def test_rooms_are_entered_by_their_doors() -> None:
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    """No module but voicebot.config asks the environment for anything (the sandbox hands it on to children)."""
+    """No module but voicebot.config asks the environment for anything (the sandbox hands it on)."""
     readers = {
         path.relative_to(ROOT).as_posix()
         for path in modules()

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import NewTenant
+from tests.api.house import Tenant, new_e164
+
+NOBODY = "01a1fb64-16ef-7341-baef-1bff17f7b0e5"
+VARIABLES = [
+    {"name": "customer", "required": True},
+    {"name": "visits", "type": "integer", "default": 0},
+]
+
+
+@pytest.fixture
+async def lead(tenant: Tenant) -> dict[str, Any]:
+    """A person whom an agent with variables is to call."""
+    agent = await tenant.agent(variables=VARIABLES, prompt="You greet {{ customer }}.")
+    number = await tenant.number()
+    return {
+        "phone": new_e164(),
+        "number_id": number["id"],
+        "template_id": agent["id"],
+        "payload": {"customer": "Ada", "visits": "3", "shoe_size": 39},
+    }
+
+
+async def test_a_lead_is_recorded_with_its_values(tenant: Tenant, lead: dict[str, Any]) -> None:
+    """A lead keeps its payload as it came, and the template's variables as values of their types."""
+    response = await tenant.owner.post("/leads", json=lead)
+    made = response.json()
+    assert (response.status_code, made["status"], made["direction"]) == (201, "new", "outbound")
+    assert made["payload"] == lead["payload"]
+    assert made["variables"] == {"customer": "Ada", "visits": 3}
+    assert (made["call_ids"], made["routes"]) == ([], [])
+    assert (await tenant.owner.get(response.headers["Location"].removeprefix("/api/v1"))).json() == made
+
+
+async def test_a_request_sent_twice_makes_one_lead(tenant: Tenant, lead: dict[str, Any]) -> None:
+    """With an Idempotency-Key the same request, even at once, is answered with the same lead."""
+    headers = {"Idempotency-Key": "order 7"}
+    answers = await asyncio.gather(
+        *(tenant.owner.post("/leads", json=lead, headers=headers) for _ in range(6))
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers].count("true") == 5
+    assert len((await tenant.owner.get("/leads")).json()["items"]) == 1
+
+
+async def test_a_key_serves_one_request(tenant: Tenant, lead: dict[str, Any]) -> None:
+    """The same Idempotency-Key with another body is refused; without a key every request makes a lead."""
+    headers = {"Idempotency-Key": "order 7"}
+    await tenant.owner.post("/leads", json=lead, headers=headers)
+    other = await tenant.owner.post("/leads", json={**lead, "phone": new_e164()}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    for _ in range(2):
+        assert (await tenant.owner.post("/leads", json=lead)).status_code == 201
+    assert len((await tenant.owner.get("/leads")).json()["items"]) == 3
+
+
+async def test_keys_of_two_accounts_do_not_meet(new_tenant: NewTenant) -> None:
+    """An Idempotency-Key is the account's own."""
+    ids = set()
+    for tenant in (await new_tenant(), await new_tenant()):
+        agent, number = await tenant.agent(), await tenant.number()
+        body = {"phone": "+14155550199", "number_id": number["id"], "template_id": agent["id"]}
+        answer = await tenant.owner.post("/leads", json=body, headers={"Idempotency-Key": "1"})
+        ids.add(answer.json()["id"])
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "code"),
+    [
+        ({"payload": {}}, "/payload/customer", "invalid_payload"),
+        ({"payload": {"customer": "Ada", "visits": "many"}}, "/payload/visits", "invalid_payload"),
+        ({"phone": "0800"}, "/phone", "invalid_request"),
+        ({"number_id": NOBODY}, "/number_id", "invalid_request"),
+        ({"template_id": NOBODY}, "/template_id", "invalid_request"),
+        ({"due": "now"}, "/due", "invalid_request"),
+    ],
+)
+async def test_a_lead_that_could_not_be_called_is_refused(
+    tenant: Tenant, lead: dict[str, Any], change: dict[str, Any], pointer: str, code: str
+) -> None:
+    """What would fail on the call is refused when the lead is made, at its place."""
+    response = await tenant.owner.post("/leads", json={**lead, **change})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, code)
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+
+
+async def test_a_draft_calls_nobody(tenant: Tenant, lead: dict[str, Any]) -> None:
+    """A lead needs an active template."""
+    await tenant.owner.post(f"/templates/{lead['template_id']}/deactivate")
+    response = await tenant.owner.post("/leads", json=lead)
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (422, "template_inactive")
+
+
+async def test_leads_are_filtered(tenant: Tenant, lead: dict[str, Any]) -> None:
+    """Leads are found by phone, status, direction, number and template."""
+    made = (await tenant.owner.post("/leads", json=lead)).json()
+    for query in (
+        {"phone": lead["phone"]},
+        {"status": "new"},
+        {"direction": "outbound"},
+        {"number_id": lead["number_id"]},
+        {"template_id": lead["template_id"]},
+    ):
+        found = (await tenant.owner.get("/leads", params=query)).json()["items"]
+        assert [each["id"] for each in found] == [made["id"]]
+    for query in ({"phone": "+1"}, {"status": "finished"}, {"direction": "inbound"}, {"number_id": NOBODY}):
+        assert (await tenant.owner.get("/leads", params=query)).json()["items"] == []

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from db import audit
+from db.pool import Database
+from tests.api.conftest import NewTenant
+from tests.api.house import Tenant, made, new_e164
+
+
+async def test_a_number_has_sensible_defaults(tenant: Tenant) -> None:
+    """A number alone is an active Twilio number in UTC, at revision 1."""
+    e164 = new_e164()
+    number = await made(tenant.owner, "/numbers", {"e164": e164})
+    expected = {
+        "e164": e164,
+        "carrier": "twilio",
+        "label": "",
+        "time_zone": "UTC",
+        "fallback_number": None,
+        "active": True,
+        "revision": 1,
+    }
+    assert {name: number[name] for name in expected} == expected
+    response = await tenant.owner.get(f"/numbers/{number['id']}")
+    assert (response.json(), response.headers["ETag"]) == (number, '"1"')
+    cached = await tenant.owner.get(f"/numbers/{number['id']}", headers={"If-None-Match": 'W/"1"'})
+    assert cached.status_code == 304
+
+
+async def test_what_was_read_can_be_sent_as_a_patch(tenant: Tenant) -> None:
+    """A number as it was answered, with a change in it, is a valid merge patch."""
+    number = await tenant.number()
+    response = await tenant.owner.patch(
+        f"/numbers/{number['id']}",
+        json={**number, "time_zone": "Europe/Berlin"},
+        headers={"If-Match": '"1"'},
+    )
+    assert (response.status_code, response.headers["ETag"]) == (200, '"2"')
+    assert response.json()["time_zone"] == "Europe/Berlin"
+
+
+async def test_null_takes_a_number_back_to_the_default(tenant: Tenant) -> None:
+    """A merge patch with null removes what was set."""
+    number = await tenant.number()
+    path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
+    await tenant.owner.patch(path, json={"fallback_number": new_e164(), "label": "Main"}, headers=headers)
+    patched = (
+        await tenant.owner.patch(path, json={"fallback_number": None, "label": None}, headers=headers)
+    ).json()
+    assert (patched["fallback_number"], patched["label"]) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("patch", "pointer"),
+    [
+        ({"e164": "12"}, "/e164"),
+        ({"colour": "blue"}, "/colour"),
+        ({"active": "yes"}, "/active"),
+        ({"carrier": "acme"}, "/carrier"),
+        ({"e164": None}, "/e164"),
+        ([], ""),
+    ],
+)
+async def test_a_patch_that_leaves_no_valid_number_is_refused(
+    tenant: Tenant, patch: object, pointer: str
+) -> None:
+    """What would not be a valid number is refused at its place, and nothing is changed."""
+    number = await tenant.number()
+    response = await tenant.owner.patch(f"/numbers/{number['id']}", json=patch, headers={"If-Match": "*"})
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == ([pointer] if pointer else [])
+    assert (await tenant.owner.get(f"/numbers/{number['id']}")).json() == number
+
+
+async def test_a_number_of_another_account_is_taken(new_tenant: NewTenant) -> None:
+    """Two accounts cannot have one number; the second is not told whose it is."""
+    mine, theirs = await new_tenant(), await new_tenant()
+    number = await theirs.number()
+    response = await mine.owner.post("/numbers", json={"e164": number["e164"]})
+    assert (response.status_code, response.json()["code"]) == (409, "number_taken")
+    assert str(theirs.account_id) not in response.text
+    assert number["id"] not in response.text
+
+
+async def test_a_number_in_use_stays(tenant: Tenant) -> None:
+    """A number with templates attached is not given up; afterwards it is, and can be had again."""
+    desk = await tenant.desk()
+    path, headers = f"/numbers/{desk['number_id']}", {"If-Match": "*"}
+    number = (await tenant.owner.get(path)).json()
+    refused = await tenant.owner.delete(path, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (409, "number_in_use")
+    assert refused.json()["template_ids"] == [desk["id"]]
+    await tenant.owner.delete(f"/templates/{desk['id']}", headers=headers)
+    assert (await tenant.owner.delete(path, headers=headers)).status_code == 204
+    assert (await tenant.owner.get(path)).status_code == 404
+    await made(tenant.owner, "/numbers", {"e164": number["e164"]})
+
+
+async def test_numbers_are_listed_filtered_and_paged(tenant: Tenant) -> None:
+    """Filters narrow the list, and a cursor goes on where a page ended."""
+    numbers = [await tenant.number() for _ in range(3)]
+    first = (await tenant.owner.get("/numbers", params={"limit": "2"})).json()
+    rest = (await tenant.owner.get("/numbers", params={"cursor": first["next_cursor"]})).json()
+    assert [each["id"] for each in first["items"] + rest["items"]] == [each["id"] for each in numbers[::-1]]
+    assert rest["next_cursor"] is None
+    found = (await tenant.owner.get("/numbers", params={"e164": numbers[0]["e164"]})).json()["items"]
+    assert found == [numbers[0]]
+    assert (await tenant.owner.get("/numbers", params={"active": "false"})).json()["items"] == []
+
+
+async def test_changes_of_numbers_are_in_the_audit_list(tenant: Tenant, database: Database) -> None:
+    """Who made, changed and gave up a number is kept."""
+    number = await tenant.number()
+    path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
+    await tenant.owner.patch(path, json={"label": "Main"}, headers=headers)
+    await tenant.clients["admin"].delete(path, headers=headers)
+    found = await audit.list_changes(database, tenant.account_id, resource_id=UUID(number["id"]), limit=9)
+    assert [(each.action, each.revision_before, each.revision_after) for each in found.items] == [
+        ("delete", 2, None),
+        ("update", 1, 2),
+        ("create", None, 1),
+    ]
