@@ -1,0 +1,1 @@
+"""Measurements of a running server, from the carrier's side; each prints JSON."""
