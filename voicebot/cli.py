@@ -56,6 +56,14 @@ def serve() -> None:
     os.execv(sys.executable, [sys.executable, "-m", "voicebot.serving"])  # noqa: S606 - no shell is wanted
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def demo(context: typer.Context) -> None:
+    """Place a real call, routed mid-call, without any vendor's key (needs the extra `sandbox`)."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sandbox.demo", *context.args])  # noqa: S606
+
+
 @app.command()
 def migrate() -> None:
     """Bring the database's schema up to date (`serve` does so by itself)."""

@@ -1,0 +1,70 @@
+"""`voicebot demo` becomes `python -m voicebot.sandbox.demo`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from voicebot.sandbox.demo.account import Refused
+from voicebot.sandbox.demo.play import CallTooLong, Result, play
+from voicebot.sandbox.demo.server import ServerFailed
+from voicebot.sandbox.demo.watch import CallMissing
+from voicebot.sandbox.espeak import SpeechEngineMissing
+from voicebot.sandbox.process import SandboxFailed
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Play the demo; return 0 when all was as it should be."""
+    parser = argparse.ArgumentParser(prog="voicebot demo", description="Place a real call, without any key.")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the story")
+    parser.add_argument("--out", type=Path, default=Path(".voicebot"), help="where the recording goes")
+    options = parser.parse_args()
+    console = Console(quiet=options.json, highlight=False)
+    try:
+        result = asyncio.run(_interruptible(console, options.out))
+    except (ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong, SpeechEngineMissing) as error:
+        print(f"The demo did not work: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("Stopped.", file=sys.stderr)
+        return INTERRUPTED
+    if options.json:
+        print(json.dumps(_as_json(result), ensure_ascii=False))
+    return 1 if result.faults else 0
+
+
+async def _interruptible(console: Console, directory: Path) -> Result:
+    """Play, and put everything away when told to stop by a signal."""
+    playing = asyncio.create_task(play(console, directory))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+    return await playing
+
+
+def _as_json(result: Result) -> dict[str, object]:
+    told = result.told
+    return {
+        "ok": not result.faults,
+        "faults": result.faults,
+        "recording": str(result.recording),
+        "templates": told.ids,
+        "call": told.call,
+        "lead": told.lead,
+        "routes": told.routes,
+        "transcript": told.transcript,
+        "events": told.events,
+        "shown": [{"at_ms": line.at_ms, "kind": line.kind, "id": line.record["id"]} for line in result.lines],
+        "heard": told.heard.as_json(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

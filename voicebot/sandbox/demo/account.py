@@ -1,0 +1,85 @@
+"""What the author of the three agents does: a number and templates by the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import httpx
+import yaml
+
+from voicebot.sandbox.demo.office import Office
+
+ORCHESTRATOR = "front_desk"
+_AGENTS = ("billing", "technicians")
+
+
+class Refused(RuntimeError):
+    """The API did not do what was asked; the message holds its problems with their pointers."""
+
+
+class Api:
+    """The HTTP API with an account's key."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=f"{url}/api/v1",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=20.0,
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Read a resource.
+
+        Raises:
+            Refused: any status but success, or no answer.
+        """
+        return await self._ask("GET", path, None)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a resource.
+
+        Raises:
+            Refused: any status but success, or no answer.
+        """
+        return await self._ask("POST", path, body)
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        try:
+            response = await self._client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise Refused(f"{method} {path}: {type(error).__name__}") from error
+        if response.is_error:
+            raise Refused(f"{method} {path}: {response.status_code} {response.text[:2000]}")
+        return dict(response.json())
+
+
+async def furnish(api: Api, number: str, office: Office) -> dict[str, str]:
+    """Make the number, the agents, and the orchestrator that answers; return file name → template id."""
+    made = await api.post("/numbers", {"e164": number, "carrier": "twilio", "label": "Acme Heating"})
+    ids: dict[str, str] = {}
+    for name in _AGENTS:
+        ids[name] = (await api.post("/templates", document(name, office)))["id"]
+    front = document(ORCHESTRATOR, office)
+    front["number_id"] = made["id"]
+    for route in front["routes"]:
+        route["template_id"] = ids[route["template_id"]]
+    ids[ORCHESTRATOR] = (await api.post("/templates", front))["id"]
+    return ids
+
+
+def document(name: str, office: Office) -> dict[str, Any]:
+    """Read a template's file; its functions are pointed at the office, wherever that is this time."""
+    text = files(__package__).joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8")
+    template: dict[str, Any] = yaml.safe_load(text)
+    for function in template.get("functions", ()):
+        if function["type"] == "http":
+            function["url"] = function["url"].replace("https://office.example", f"http://{office.address}")
+            function["secret_headers"] = {"Authorization": f"Bearer {office.token}"}
+    return template

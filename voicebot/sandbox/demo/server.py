@@ -1,0 +1,130 @@
+"""The server and its commands as processes, told everything by their environment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+_COMMAND = (sys.executable, "-m", "voicebot")
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "SYSTEMROOT",
+)
+_START_S = 60.0
+_COMMAND_S = 60.0
+_STOP_S = 15.0
+_TAIL_LINES = 12
+
+
+class ServerFailed(RuntimeError):
+    """The server or one of its commands did not do what was asked; the message ends with its last lines."""
+
+
+class ServerProcess:
+    """`voicebot serve` in a directory of its own, for as long as the context lasts.
+
+    It sees no `.env` and no variable of ours but those it is given, so nothing of the user's is touched.
+    """
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        """`directory` exists and is empty; `environment` points the server at vendors."""
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        own = {
+            "VOICEBOT_DATA_DIR": str(directory / "data"),
+            "VOICEBOT_PORT": "0",
+            "VOICEBOT_HOST": "127.0.0.1",
+        }
+        self._directory = directory
+        self._environment = inherited | own | {"PYTHONUNBUFFERED": "1"} | dict(environment)
+        self._log = directory / "server.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._process = await self._start("serve")
+        try:
+            line = await asyncio.wait_for(_first_line(self._process), _START_S)
+            self.url = str(json.loads(line)["url"])
+        except (TimeoutError, ValueError, KeyError) as error:
+            await self.__aexit__()
+            raise ServerFailed(f"The server did not start.\n{self.last_words()}") from error
+        except asyncio.CancelledError:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    @property
+    def exit_status(self) -> int | None:
+        """How the process ended; None while it runs."""
+        return None if self._process is None else self._process.returncode
+
+    async def ask(self, *arguments: str) -> dict[str, Any]:
+        """Run a command that answers in one line of JSON.
+
+        Raises:
+            ServerFailed: it did not.
+        """
+        process = await self._start(*arguments)
+        try:
+            out = await asyncio.wait_for(_first_line(process), _COMMAND_S)
+            status = await asyncio.wait_for(process.wait(), _COMMAND_S)
+            if status == 0:
+                return dict(json.loads(out))
+        except (TimeoutError, ValueError) as error:
+            raise ServerFailed(
+                f"`voicebot {' '.join(arguments)}` said nothing.\n{self.last_words()}"
+            ) from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        raise ServerFailed(f"`voicebot {' '.join(arguments)}` failed ({status}).\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last lines that the processes wrote on standard error."""
+        if not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
+
+    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *_COMMAND,
+                *arguments,
+                cwd=self._directory,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; we stop the server when the call is put away
+            )
+
+
+async def _first_line(process: asyncio.subprocess.Process) -> bytes:
+    if process.stdout is None:
+        raise ValueError("no standard output")
+    return await process.stdout.readline()
