@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voicebot.sandbox.model import talk
-from voicebot.sandbox.model.choice import Choice, Tool, choose, force, says_goodbye, tool_of
+from voicebot.sandbox.model.choice import Choice, Tool, choose, force, ordered, says_goodbye, tool_of
 from voicebot.sandbox.model.instructions import Rule, rules
 from voicebot.sandbox.model.scene import Scene, read
 from voicebot.sandbox.model.words import echoes, likeness, rarity, stem, stems, tokens
@@ -51,24 +51,45 @@ def reply(
     """Answer a chat request, given as its `messages`, `tools` and `tool_choice` stand in the protocol."""
     scene = read(messages)
     offered = _offered(tools, tool_choice)
-    told = rules(scene.instructions)
+    plan = _Plan.of(scene, offered)
     if offered and (tool_choice == "required" or isinstance(tool_choice, Mapping)):
-        return _calling(force(scene, offered, told), scene)
-    if not offered and any("summar" in text.lower() for text in scene.instructions):
+        return _calling(force(scene, offered, plan.rules), scene)
+    if not offered and any("summar" in text.lower() for text in (*scene.role, *scene.step)):
         return Reply(text=talk.summary(scene))
+    if scene.fresh:
+        choice = ordered(scene, offered, plan.step)
+        if choice is not None and not choice.tool.closes:
+            return _calling(choice, scene)
     if scene.waiting:
-        return _answer(scene, offered, told)
+        return _answer(scene, offered, plan)
     if scene.done:
-        return _continue(scene, offered, told)
-    return Reply(text=_next(scene, rules(scene.fresh) or told) or _opening(scene))
+        return _continue(scene, offered, plan)
+    return _closing(scene, offered, plan, _next(scene, plan) or _opening(scene))
 
 
-def _answer(scene: Scene, offered: Sequence[Tool], told: Sequence[Rule]) -> Reply:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What the instructions want: of the step that is on, and of the role that is always on."""
+
+    step: tuple[Rule, ...]
+    role: tuple[Rule, ...]
+
+    @staticmethod
+    def of(scene: Scene, offered: Sequence[Tool]) -> _Plan:
+        names = [tool.name for tool in offered]
+        return _Plan(step=tuple(rules(scene.step, names)), role=tuple(rules(scene.role, names)))
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self.step + self.role
+
+
+def _answer(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
     """Answer the caller's last words."""
-    rule, likely = _fitting(scene, told)
+    rule, likely = _fitting(scene, plan.rules)
     if says_goodbye(scene):
         return _farewell(scene, offered, rule)
-    choice = choose(scene, offered, told)
+    choice = choose(scene, offered, plan.rules)
     if choice is not None and choice.score >= likely:
         if choice.rivals:
             return Reply(text=talk.which(choice.rivals))
@@ -77,21 +98,32 @@ def _answer(scene: Scene, offered: Sequence[Tool], told: Sequence[Rule]) -> Repl
         return _calling(choice, scene)
     if rule is not None:
         return Reply(text=rule.text)
-    return Reply(text=_fact(scene, told) or _next(scene, told) or talk.small_talk(scene))
+    told = _fact(scene, plan.rules) or _next(scene, plan)
+    return _closing(scene, offered, plan, told) if told else Reply(text=talk.small_talk(scene))
 
 
-def _continue(scene: Scene, offered: Sequence[Tool], told: Sequence[Rule]) -> Reply:
+def _continue(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
     """Go on after a tool has answered."""
     if scene.fresh:
-        choice = choose(scene, offered, told)
+        choice = choose(scene, offered, plan.rules)
         if choice is not None and choice.filled.explicit and not choice.filled.missing and not choice.rivals:
             return _calling(choice, scene)
-    results = " ".join(talk.outcome(done) for done in scene.done[-2:])
-    step = _next(scene, rules(scene.fresh)) if scene.fresh else ""
-    failed = any(talk.refused(done.result) for done in scene.done)
-    if not step and not failed:
-        step = _after(scene, told) or _next(scene, told) or "Is there anything else I can do for you?"
-    return Reply(text=f"{results} {step}".strip())
+    results = talk.outcomes(scene.done)
+    if any(talk.refused(done.result) for done in scene.done):
+        return Reply(text=results)
+    step = _after(scene, plan.rules) or _next(scene, plan)
+    if step and (results == talk.NOTHING_TO_TELL or (scene.fresh and plan.step)):
+        return _closing(scene, offered, plan, step)
+    return Reply(text=f"{results} {step or talk.ELSE}")
+
+
+def _closing(scene: Scene, offered: Sequence[Tool], plan: _Plan, text: str) -> Reply:
+    """Say something, and end the call with it where the step says so and nothing is left to be asked."""
+    choice = ordered(scene, [tool for tool in offered if tool.closes], plan.step)
+    asks = text.rstrip().endswith("?") or any(rule.kind == "ask" and rule.text == text for rule in plan.step)
+    if choice is None or asks:
+        return Reply(text=text)
+    return Reply(text=text, calls=_calling(choice, scene).calls)
 
 
 def _opening(scene: Scene) -> str:
@@ -112,12 +144,15 @@ def _farewell(scene: Scene, offered: Sequence[Tool], rule: Rule | None) -> Reply
     return Reply(text=text, calls=(_call(scene, closing.name, arguments),))
 
 
-def _next(scene: Scene, told: Sequence[Rule]) -> str:
-    """The first thing that is always to be said or asked and has not been yet."""
-    for rule in told:
-        if rule.kind in ("say", "ask") and not rule.condition and not _was_said(scene, rule.text):
-            return rule.text
-    return ""
+def _next(scene: Scene, plan: _Plan) -> str:
+    """What is always to be said and has not been yet, up to a question; the step's before the role's."""
+    parts: list[str] = []
+    for rule in plan.rules:
+        if rule.spoken and not rule.condition and not _was_said(scene, rule.text):
+            parts.append(rule.text)
+            if rule.kind == "ask" or rule.text.endswith("?"):
+                break
+    return " ".join(parts)
 
 
 def _after(scene: Scene, told: Sequence[Rule]) -> str:
@@ -127,14 +162,14 @@ def _after(scene: Scene, told: Sequence[Rule]) -> str:
         names = [talk.spaced(done.name) for done in scene.done]
         named = any(done.name in rule.condition for done in scene.done)
         described = about and any(echoes(" ".join(about), name) for name in names)
-        if rule.kind in ("say", "ask") and (named or described) and not _was_said(scene, rule.text):
+        if rule.spoken and (named or described) and not _was_said(scene, rule.text):
             return rule.text
     return ""
 
 
 def _fitting(scene: Scene, told: Sequence[Rule]) -> tuple[Rule | None, float]:
     """The rule whose condition is most like the caller's words, and how like it is."""
-    conditional = [rule for rule in told if rule.condition and rule.kind in ("say", "ask")]
+    conditional = [rule for rule in told if rule.condition and rule.spoken]
     documents = [dict.fromkeys(stems(rule.condition), 1.0) for rule in conditional]
     weights = rarity(documents)
     words = stems(scene.words)

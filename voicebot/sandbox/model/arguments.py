@@ -119,10 +119,9 @@ def fill(parameters: Schema, heard: Heard, about: str = "") -> Filled:
     return filled
 
 
-def asks_for(asked: str, parameters: Schema) -> bool:
-    """Tell whether something that was said asks for any of a tool's arguments."""
-    search = _Search("", asked)
-    return any(search.asks(name) for name in parameters.get("properties") or {})
+def asks_for(asked: str, name: str) -> bool:
+    """Tell whether something that was said asks for an argument of this name."""
+    return _Search("", asked).asks(name)
 
 
 def kind_of(name: str, schema: Schema) -> str:

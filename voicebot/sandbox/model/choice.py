@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voicebot.sandbox.model.arguments import Filled, Heard, asks_for, fill
-from voicebot.sandbox.model.instructions import Rule
+from voicebot.sandbox.model.instructions import Rule, quotes
 from voicebot.sandbox.model.scene import Scene, Turn
 from voicebot.sandbox.model.words import likeness, rarity, stem, stems, tokens
 
@@ -106,7 +106,7 @@ def force(scene: Scene, tools: Sequence[Tool], rules: Sequence[Rule]) -> Choice:
         return max(likeness(words, document, weights) for document in _documents(tool, rules).values())
 
     tool = max(tools, key=score)
-    filled = _filled(scene, tool)
+    filled = _filled(scene, tool, rules)
     if tool.table:
         target = max(tool.table, key=lambda value: likeness(words, _documents(tool, rules)[value], weights))
         filled.arguments.setdefault(tool.chooser, target)
@@ -121,14 +121,15 @@ def _judge(scene: Scene, tool: Tool, rules: Sequence[Rule], weights: Mapping[str
         return _judge_table(scene, tool, rules, weights)
     document = _documents(tool, rules)[""]
     thread = _thread(scene, tool)
-    direct = max(likeness(_words(turn.words), document, weights) for turn in thread)
-    filled = _filled(scene, tool)
-    asked = [name for name in filled.explicit if name in (tool.parameters.get("required") or ())]
-    indirect = 0.6 * likeness(stems(scene.asked), document, weights) if asked else 0.0
-    enough = direct >= _ENOUGH or (asked and direct + indirect >= _ENOUGH_WITH_EVIDENCE)
-    if not enough:
+    direct = max(likeness(_words(turn.words, turn.asked), document, weights) for turn in thread)
+    filled = _filled(scene, tool, rules)
+    required = tool.parameters.get("required") or ()
+    told = [name for name in filled.explicit if name in required]
+    indirect = 0.6 * likeness(stems(scene.asked), document, weights) if told else 0.0
+    answers = any(asks_for(scene.asked, name) for name in told)
+    if not (answers or direct >= _ENOUGH or (told and direct + indirect >= _ENOUGH_WITH_EVIDENCE)):
         return None
-    return Choice(tool=tool, score=direct + indirect + len(asked), filled=filled)
+    return Choice(tool=tool, score=direct + indirect + len(told) + answers, filled=filled)
 
 
 def _judge_table(
@@ -144,7 +145,7 @@ def _judge_table(
     if scores[target] < _ENOUGH_TO_ROUTE:
         return None
     rivals = tuple(value for value, score in scores.items() if scores[target] - score < _TIE)
-    filled = _filled(scene, tool)
+    filled = _filled(scene, tool, rules)
     filled.arguments[tool.chooser] = target
     if tool.chooser in filled.missing:
         filled.missing.remove(tool.chooser)
@@ -162,7 +163,7 @@ def _documents(tool: Tool, rules: Sequence[Rule]) -> dict[str, dict[str, float]]
         parts.append((_TEXT, _spaced(name)))
         parts.append((_SMALL, str(schema.get("description") or "")))
         parts.extend((_NAME, _spaced(str(value))) for value in schema.get("enum") or ())
-    parts.extend((_NAME, rule.condition) for rule in rules if tool.name in rule.sentence)
+    parts.extend((_NAME, rule.condition) for rule in rules if _wants(rule, tool))
     return {"": _document(*parts)}
 
 
@@ -181,25 +182,62 @@ def _thread(scene: Scene, tool: Tool) -> list[Turn]:
         if thread and turn.acted:
             break
         thread.append(turn)
-        if not asks_for(turn.asked, tool.parameters):
+        if not any(asks_for(turn.asked, name) for name in tool.parameters.get("properties") or ()):
             break
     return thread or [Turn(words="")]
 
 
-def _words(said: str) -> tuple[str, ...]:
-    """The stems of what was said; a bare yes or no stands for what it does."""
+def _words(said: str, asked: str = "") -> tuple[str, ...]:
+    """The stems of what was said; a yes or no stands for what it does, and a yes for what was asked, too."""
     there = set(tokens(said))
+    offer = re.split(r"(?<=[.!?])\s+", asked)[-1]
+    offered = stems(offer) if there & _AGREES and "?" in offer else ()
     agrees = (stem("confirms"), stem("agrees"), stem("accepts")) if there & _AGREES else ()
     refuses = (stem("declines"), stem("refuses")) if there & _REFUSES else ()
-    return (*stems(said), *agrees, *refuses)
+    return tuple(dict.fromkeys((*stems(said), *agrees, *refuses, *offered)))
 
 
-def _filled(scene: Scene, tool: Tool) -> Filled:
+def ordered(scene: Scene, tools: Sequence[Tool], rules: Sequence[Rule]) -> Choice | None:
+    """Choose the first tool that is to be called whatever the caller says, if all it needs is known."""
+    for rule in rules:
+        tool = next((tool for tool in tools if _wants(rule, tool) and not rule.condition), None)
+        if tool is not None and tool.name not in {done.name for done in (*scene.done, *scene.past)}:
+            filled = _filled(scene, tool, rules)
+            if not filled.missing and not tool.table:
+                return Choice(tool=tool, score=_NAME, filled=filled)
+    return None
+
+
+def _wants(rule: Rule, tool: Tool) -> bool:
+    return rule.kind == "call" and rule.text == tool.name
+
+
+def _dictated(tool: Tool, rules: Sequence[Rule]) -> dict[str, Any]:
+    """Arguments that the instructions give in quotation marks, after their name or as the only one."""
+    properties: Mapping[str, Mapping[str, Any]] = tool.parameters.get("properties") or {}
+    texts = [name for name, schema in properties.items() if schema.get("type") == "string"]
+    found: dict[str, Any] = {}
+    for step in (rule.step for rule in rules if _wants(rule, tool)):
+        for name in texts:
+            named = re.search(rf"\b{re.escape(_spaced(name))}\b\W*(?:is|of|to|as|=)?\s*[\"“]([^\"”]+)", step)
+            if named:
+                found.setdefault(name, named[1])
+        required = [name for name in tool.parameters.get("required") or () if name in texts]
+        if len(required) == 1 and len(quotes(step)) == 1:
+            found.setdefault(required[0], quotes(step)[0])
+    return found
+
+
+def _filled(scene: Scene, tool: Tool, rules: Sequence[Rule]) -> Filled:
     thread = _thread(scene, tool)
     earlier = tuple(reversed(scene.turns[: max(0, len(scene.turns) - len(thread))]))
     heard = Heard(turns=tuple(thread), earlier=earlier)
     about = f"{_spaced(tool.name)} {tool.description}"
-    return fill(tool.parameters, heard, about)
+    filled = fill(tool.parameters, heard, about)
+    dictated = _dictated(tool, rules)
+    filled.arguments.update(dictated)
+    filled.missing = [name for name in filled.missing if name not in dictated]
+    return filled
 
 
 def _repeats(choice: Choice, scene: Scene) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from voicebot.sandbox.model.words import tokens
 
-Kind = Literal["say", "ask", "fact", "other"]
+Kind = Literal["say", "ask", "call", "fact", "other"]
 
 _QUOTE = re.compile(r"[\"“«]([^\"”»]+)[\"”»]|(?<!\w)['‘]([^'’\n]{2,}?[.!?,]?)['’](?!\w)")
 _END = re.compile(r"(?<=[.!?:;])\s+(?=[\"“A-Z0-9-])|\n+")
@@ -22,7 +22,7 @@ _TRAILING = re.compile(rf"^(.+?)\s+{_WHEN}\s+(.+)$", re.IGNORECASE | re.DOTALL)
 _NEVER = re.compile(r"\b(?:never|not|don't|avoid|without)\b", re.IGNORECASE)
 _SAY = re.compile(
     r"\b(?:say|saying|says|greet|answer|reply|respond|tell|ask|introduce|begin|start|open|announce|explain|"
-    r"mention|finish|end|close|add|repeat|words|with)\b",
+    r"mention|finish|end|close|add|repeat|words)\b",
     re.IGNORECASE,
 )
 _WHO = r"(?:the (?:caller|customer|user|guest|patient|client)|callers|them|him|her|people)"
@@ -61,24 +61,30 @@ _TURNED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One sentence of the instructions.
+    """One thing that the instructions want, or a fact they tell.
 
     Attributes:
-        kind: `say` gives words, `ask` a question, `fact` a statement that may answer one.
-        text: what is to be spoken.
+        kind: `say` gives words, `ask` a question, `call` a tool, `fact` a statement of some use.
+        text: what is to be spoken; for `call` the tool's name.
         condition: when; empty for always.
-        sentence: the sentence itself.
+        step: the words it was read from.
     """
 
     kind: Kind
     text: str
     condition: str
-    sentence: str
+    step: str
+
+    @property
+    def spoken(self) -> bool:
+        """Whether its text is to be said."""
+        return self.kind in ("say", "ask")
 
 
-def rules(instructions: Iterable[str]) -> list[Rule]:
-    """Read every sentence, in order."""
-    return [_rule(sentence) for text in instructions for sentence in sentences(text)]
+def rules(instructions: Iterable[str], names: Iterable[str] = ()) -> list[Rule]:
+    """Read every sentence, step by step; `names` are the tools that may be spoken of."""
+    known = tuple(names)
+    return [rule for text in instructions for one in sentences(text) for rule in _rules(one, known)]
 
 
 def sentences(text: str) -> list[str]:
@@ -104,32 +110,68 @@ def role(instructions: Iterable[str]) -> str:
     return ""
 
 
-def _rule(sentence: str) -> Rule:
-    condition, action = _split(sentence)
-    for kind, text in _readings(action):
+def quotes(step: str) -> list[str]:
+    """Return what a step has in quotation marks."""
+    return [(match[1] or match[2]).strip() for match in _QUOTE.finditer(step)]
+
+
+def _rules(sentence: str, names: Sequence[str]) -> Iterator[Rule]:
+    """Read the steps of a sentence; a condition at its beginning holds for all of them."""
+    leading = _LEADING.match(_masked(sentence))
+    always, rest = ("", 0) if leading is None else (sentence[slice(*leading.span(1))], leading.start(2))
+    for step in _steps(sentence[rest:]):
+        condition, action = (always, step) if always else _trailing(step)
+        yield _rule(condition, action, names)
+
+
+def _rule(condition: str, action: str, names: Sequence[str]) -> Rule:
+    for kind, text in _readings(action, names):
         if text:
-            return Rule(kind=kind, text=text, condition=condition, sentence=sentence)
-    return Rule(kind="other", text="", condition=condition, sentence=sentence)
+            return Rule(kind=kind, text=text, condition=condition, step=action)
+    return Rule(kind="other", text="", condition=condition, step=action)
 
 
-def _readings(action: str) -> Iterable[tuple[Kind, str]]:
+def _readings(action: str, names: Sequence[str]) -> Iterator[tuple[Kind, str]]:
+    forbidden = bool(_NEVER.search(_masked(action)))
+    if not forbidden:
+        yield "call", _named(action, names)
     yield "say", _quoted(action)
-    if not _NEVER.search(action):
+    if not forbidden:
         yield "ask", _question(action)
         yield "say", _told(action)
         yield "fact", _fact(action)
 
 
-def _split(sentence: str) -> tuple[str, str]:
-    """Part a sentence into its condition and what is to be done."""
-    leading = _LEADING.match(sentence)
-    if leading:
-        return leading[1], leading[2]
-    bare = _QUOTE.sub(lambda match: "\x00" * len(match[0]), sentence)
-    trailing = _TRAILING.match(bare)
-    if trailing and not _ASK_WHAT.search(bare):
-        return sentence[trailing.start(2) : trailing.end(2)].rstrip(".!"), sentence[: trailing.end(1)]
-    return "", sentence
+def _masked(text: str) -> str:
+    """Blank out what is quoted, keeping every other character where it is."""
+    return _QUOTE.sub(lambda match: "\x00" * len(match[0]), text)
+
+
+def _steps(action: str) -> Iterator[str]:
+    start = 0
+    for joint in _NEXT_STEP.finditer(_masked(action)):
+        yield action[start : joint.start()]
+        start = joint.end()
+    yield action[start:]
+
+
+def _trailing(step: str) -> tuple[str, str]:
+    """Part a step from a condition at its end."""
+    masked = _masked(step)
+    trailing = _TRAILING.match(masked)
+    if trailing is None or _ASK_WHAT.search(masked):
+        return "", step
+    return step[slice(*trailing.span(2))].rstrip(".!"), step[: trailing.end(1)]
+
+
+def _named(action: str, names: Sequence[str]) -> str:
+    """The tool that a step speaks of by name; a name of one plain word needs a verb or quotes before it."""
+    for name in names:
+        plain = name.isalpha() and name.islower()
+        before = r"(?:\b(?:call|use|run|invoke)\s+(?:the\s+)?|`)" if plain else r"(?<!\w)"
+        if re.search(rf"{before}[`'\"]?{re.escape(name)}(?!\w)", action, re.IGNORECASE):
+            return name
+    return ""
 
 
 def _quoted(action: str) -> str:
@@ -166,14 +208,9 @@ def _fact(action: str) -> str:
     return _sentence(action)
 
 
-def _clipped(text: str) -> str:
-    """Stop where the sentence goes on to another thing to do."""
-    return _NEXT_STEP.split(text.strip(), maxsplit=1)[0].strip().rstrip(".!?;:,")
-
-
 def _turned(text: str) -> str:
     """Speak to the caller instead of about them: "their order" becomes "your order"."""
-    text = re.sub(rf"\b{_WHO}'s\b", "your", _clipped(text), flags=re.IGNORECASE)
+    text = re.sub(rf"\b{_WHO}'s\b", "your", text.strip().rstrip(".!?;:,"), flags=re.IGNORECASE)
     text = re.sub(rf"\b{_WHO}\b", "they", text, flags=re.IGNORECASE)
     text = re.sub(r"\bthey (is|was|has|does|wants|needs|likes)\b", _agreed, text, flags=re.IGNORECASE)
     return re.sub(r"[\w']+", lambda match: _TURNED.get(match[0].lower(), match[0]), text)

@@ -31,8 +31,9 @@ class Scene:
     """The conversation, read.
 
     Attributes:
-        instructions: texts of the system and of developers, in order.
-        fresh: those that came after everything that was said and done.
+        role: texts of the system before anything was said.
+        step: the latest texts of developers (or of the system, later on): what is to be done now.
+        fresh: nothing has been said or done since `step`.
         material: user messages that nobody spoke, such as quoted summaries.
         turns: what the caller said, in order.
         said: what the assistant said, in order.
@@ -41,8 +42,9 @@ class Scene:
         past: tools called before that.
     """
 
-    instructions: tuple[str, ...] = ()
-    fresh: tuple[str, ...] = ()
+    role: tuple[str, ...] = ()
+    step: tuple[str, ...] = ()
+    fresh: bool = False
     material: tuple[str, ...] = ()
     turns: tuple[Turn, ...] = ()
     said: tuple[str, ...] = ()
@@ -65,8 +67,10 @@ class Scene:
 class _Reader:
     """Collects a scene, message by message."""
 
-    instructions: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
+    role: list[str] = field(default_factory=list)
+    step: list[str] = field(default_factory=list)
+    begun: bool = False
+    fresh: bool = False
     material: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -74,10 +78,13 @@ class _Reader:
     calls: dict[str, Done] = field(default_factory=dict)
     past: list[Done] = field(default_factory=list)
 
-    def instructed(self, text: str) -> None:
+    def instructed(self, text: str, *, by_system: bool) -> None:
         """Take a system or developer message."""
-        self.instructions.append(text)
-        self.fresh.append(text)
+        if by_system and not self.begun:
+            self.role.append(text)
+            return
+        self.step = [*self.step, text] if self.fresh else [text]
+        self.fresh = True
 
     def spoken_to(self, text: str) -> None:
         """Take a user message: words of the caller, or material."""
@@ -90,7 +97,7 @@ class _Reader:
             self.turns.append(Turn(words=text, asked=self.said[-1] if self.said else ""))
         self.past.extend(self.calls.values())
         self.calls.clear()
-        self.fresh.clear()
+        self.begun, self.fresh = True, False
         self.waiting = True
 
     def answered(self, text: str, calls: Sequence[Mapping[str, Any]]) -> None:
@@ -105,14 +112,14 @@ class _Reader:
                 name=str(function["name"]), arguments=_json_object(function.get("arguments") or "{}")
             )
         self.waiting = False
-        self.fresh.clear()
+        self.begun, self.fresh = True, False
 
     def returned(self, call_id: str, content: str) -> None:
         """Take a tool's result."""
         call = self.calls.get(call_id)
         if call is not None:
             self.calls[call_id] = Done(name=call.name, arguments=call.arguments, result=_json(content))
-        self.fresh.clear()
+        self.fresh = False
 
 
 def read(messages: Sequence[Mapping[str, Any]]) -> Scene:
@@ -122,7 +129,7 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Scene:
         text = text_of(message)
         match message.get("role"):
             case "system" | "developer" if text:
-                reader.instructed(text)
+                reader.instructed(text, by_system=message["role"] == "system")
             case "user" if text:
                 reader.spoken_to(text)
             case "assistant":
@@ -130,8 +137,9 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Scene:
             case "tool":
                 reader.returned(str(message.get("tool_call_id")), text)
     return Scene(
-        instructions=tuple(reader.instructions),
-        fresh=tuple(reader.fresh),
+        role=tuple(reader.role),
+        step=tuple(reader.step),
+        fresh=reader.fresh,
         material=tuple(reader.material),
         turns=tuple(reader.turns),
         said=tuple(reader.said),

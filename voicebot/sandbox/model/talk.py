@@ -15,7 +15,8 @@ _TOLD_AT_MOST = 4
 _TOPIC_WORDS = 5
 _SUMMARY_SENTENCES = 5
 _STATUS = frozenset({"status", "ok", "success", "code", "retryable", "type", "id"})
-_ELSE = "Is there anything else I can do for you?"
+NOTHING_TO_TELL = "That is done."
+ELSE = "Is there anything else I can do for you?"
 _ANSWERS = (
     "I see, {topic}. Tell me a little more, please.",
     "All right, {topic}. What can I do about it?",
@@ -27,7 +28,7 @@ _DONE = frozenset({"acknowledged", "done", "ok", "success", "recorded", "in_prog
 
 def introduction(scene: Scene) -> str:
     """Say who is speaking, as far as the instructions tell."""
-    who = role(scene.instructions)
+    who = role((*scene.role, *scene.step))
     return f"Hello, this is {who}. How can I help you?" if who else "Hello! How can I help you?"
 
 
@@ -35,7 +36,7 @@ def small_talk(scene: Scene) -> str:
     """Answer with something short about what the caller spoke of."""
     words = topic(scene.words)
     if not words:
-        return "How can I help you?" if len(scene.turns) < 2 else _ELSE
+        return "How can I help you?" if len(scene.turns) < 2 else ELSE
     return _ANSWERS[len(scene.turns) % len(_ANSWERS)].format(topic=words)
 
 
@@ -45,8 +46,8 @@ def topic(words: str) -> str:
     about = [index for index, word in enumerate(bare) if set(tokens(word)) - EMPTY]
     if not about:
         return ""
-    first = next(index for index in about if about[-1] - index < _TOPIC_WORDS)
-    phrase = " ".join(bare[first : about[-1] + 1])
+    last = max(index for index in about if index - about[0] < _TOPIC_WORDS)
+    phrase = " ".join(bare[about[0] : last + 1])
     return re.sub(r"\b(my|mine)\b", "your", re.sub(r"\bI\b", "you", phrase))
 
 
@@ -61,19 +62,26 @@ def which(names: Sequence[str]) -> str:
     return f"Would you like {', '.join(spoken[:-1])} or {spoken[-1]}?"
 
 
+def outcomes(done: Sequence[Done]) -> str:
+    """Tell the caller what the last tools answered."""
+    told = list(dict.fromkeys(outcome(one) for one in done[-2:]))
+    return " ".join(text for text in told if text != NOTHING_TO_TELL) or NOTHING_TO_TELL
+
+
 def outcome(done: Done) -> str:
-    """Tell the caller what a tool answered."""
+    """Tell the caller what a tool answered, without what it was told."""
     result = done.result
     if isinstance(result, Mapping):
         if refused(result):
             return _refusal(done, result)
-        facts = [f"the {spaced(key)} is {value}" for key, value in _facts(result)]
-        return _sentences(facts[:_TOLD_AT_MOST]) or "That is done."
+        known = {str(value) for value in done.arguments.values()}
+        facts = [f"the {spaced(key)} is {value}" for key, value in _facts(result) if value not in known]
+        return _sentences(facts[:_TOLD_AT_MOST]) or NOTHING_TO_TELL
     if isinstance(result, str) and result.strip().lower() not in _DONE and result.strip():
         return _sentences([result.strip()])
     if isinstance(result, list) and result:
         return f"I found {len(result)}: {_enumerate(result)}."
-    return "That is done."
+    return NOTHING_TO_TELL
 
 
 def refused(result: Any) -> bool:

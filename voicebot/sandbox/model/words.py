@@ -16,7 +16,7 @@ EMPTY = frozenset(
         could customer customers did do does doing done for from get give given go going good got had
         has have having he hello help her here hey hi him his how i if in into is it its just kindly
         know let like line look me more most my need no not now of off ok okay on once one only or our
-        out over own people person phone please put question questions really say see send she should so
+        out over own people person phone please put question questions really say see she should so
         some somebody someone something speak such sure take talk telephone tell than thank thanks that
         the their them then there these they thing this those through to too under until up us use user
         users very want was we well were what when where which while who whom whose why will wish with
