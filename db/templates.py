@@ -239,6 +239,16 @@ async def used_by(db: Executor, account_id: UUID, template_id: UUID) -> Sequence
     return [row["from_template_id"] for row in rows]
 
 
+async def keep_problems(db: Executor, account_id: UUID, template_id: UUID, problems: Sequence[Any]) -> None:
+    """Replace what the check finds in a template because another one has changed; no revision of its own."""
+    await db.execute(
+        "UPDATE templates SET problems = $3 WHERE account_id = $1 AND id = $2",
+        account_id,
+        template_id,
+        problems,
+    )
+
+
 async def _save(
     db: Executor,
     account_id: UUID,

@@ -267,6 +267,38 @@ async def test_every_change_is_in_the_audit_list(tenant: Tenant, database: Datab
     assert [list(each.changed) for each in kept.items][:2] == [["status"], ["description"]]
 
 
+async def test_a_change_that_would_break_an_active_user_is_refused(tenant: Tenant) -> None:
+    """An agent cannot come to require what an active orchestrator does not give; the refusal names it."""
+    desk = await tenant.desk()
+    response = await tenant.owner.patch(
+        f"/templates/{desk['routes'][0]['template_id']}",
+        json={"variables": [{"name": "account_number", "required": True}]},
+        headers={"If-Match": "*"},
+    )
+    (error,) = response.json()["errors"]
+    assert (response.status_code, error["code"]) == (422, "breaks_active_template")
+    assert desk["id"] in error["message"]
+    assert "account_number" in error["message"]
+
+
+async def test_drafts_learn_what_becomes_of_their_targets(tenant: Tenant) -> None:
+    """The problems of a draft follow the templates it routes to: gone, back, and gone for good."""
+    desk = await tenant.desk(status="draft")
+    target = f"/templates/{desk['routes'][0]['template_id']}"
+
+    async def problems() -> set[str]:
+        found = (await tenant.owner.get(f"/templates/{desk['id']}")).json()["problems"]
+        return {problem["code"] for problem in found}
+
+    assert await problems() == set()
+    await tenant.owner.post(f"{target}/deactivate")
+    assert await problems() == {"target_inactive"}
+    await tenant.owner.post(f"{target}/activate")
+    assert await problems() == set()
+    await tenant.owner.delete(target, headers={"If-Match": "*"})
+    assert await problems() == {"target_missing"}
+
+
 async def test_a_foreign_target_looks_like_a_missing_one(new_tenant: NewTenant) -> None:
     """A route to another account's template is refused in the same words as one to nothing."""
     mine, theirs = await new_tenant(), await new_tenant()

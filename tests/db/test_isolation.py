@@ -139,6 +139,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     ),
     templates.delete: lambda d, me, w: templates.delete(d, me, w.billing.id, expected_revision=1),
     templates.get: lambda d, me, w: templates.get(d, me, w.front.id),
+    templates.keep_problems: lambda d, me, w: templates.keep_problems(d, me, w.front.id, ["stolen"]),
     templates.list_templates: lambda d, me, w: templates.list_templates(d, me, TemplateFilter(), limit=9),
     templates.update: lambda d, me, w: templates.update(
         d, me, w.front.id, draft("stolen"), expected_revision=1

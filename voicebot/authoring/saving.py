@@ -1,47 +1,35 @@
-"""Saving templates: what an author's document goes through before it is a row.
-
-Shape first, then the whole check against the account's other templates and numbers, then secrets are
-sealed, then one transaction writes template, revision and audit. A draft may have any fault of the check; it
-is stored with them as its `problems`. What must hold when several people save at once is held by the database
-alone: the prechecks only make the refusal friendlier, and deleting them changes nothing else.
-"""
+"""Saving: from a document to a row, its revision and its line in the audit list, in one transaction."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from pydantic import ValidationError
-
-from db import audit, numbers, revisions, templates
+from db import audit, templates
 from db.audit import Change
-from db.errors import NotFound, OrchestratorExists, RevisionConflict, TargetsUnavailable
-from db.pool import Database, Executor, Transaction
-from db.templates import Status, TemplateDraft, TemplateFilter, TemplateRecord
-from handlers.registry import HANDLERS
+from db.errors import RevisionConflict, TargetsUnavailable
+from db.pool import Database, Transaction
+from db.templates import Status, TemplateDraft, TemplateRecord
 from templates.check import Report, Surroundings, check, check_document, targets
 from templates.check.rules import broken
 from templates.model import TemplateContent
-from templates.problem import Problem
-from voicebot.vault import Vault, masked, sealed
-
-KNOWN_BY_SERVER = frozenset({"id", "revision", "problems", "created_at", "updated_at"})
-"""Members that the server answers and an author may send back unchanged; they are left aside."""
+from voicebot.authoring.documents import (
+    InvalidTemplate,
+    changed,
+    own_part,
+    read_document,
+    shown,
+    uuid_of,
+)
+from voicebot.authoring.neighbourhood import Neighbourhood
+from voicebot.authoring.prechecks import PRECHECKS, Precheck
+from voicebot.vault import Vault, sealed
 
 _ATTEMPTS = 5
 _GONE = "The template that this route leads to has just ceased to be an active agent."
-
-
-class InvalidTemplate(ValueError):
-    """The template cannot be saved as it is; the same document will be refused again."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        count = len(self.problems)
-        super().__init__(f"The template has {count} {'fault' if count == 1 else 'faults'}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,31 +38,6 @@ class Editor:
 
     account_id: UUID
     key_id: UUID | None
-
-
-Precheck = Callable[[Executor, UUID, UUID | None, TemplateContent], Awaitable[None]]
-"""Looks at (database, account, the template if it exists, what it shall become) before a save."""
-
-
-async def no_other_orchestrator(
-    db: Executor, account_id: UUID, template_id: UUID | None, content: TemplateContent
-) -> None:
-    """Name the orchestrator that has the number, before the database has to refuse this one.
-
-    Raises:
-        OrchestratorExists: the number is answered by another one.
-    """
-    number_id = _uuid(content.number_id)
-    if number_id is None or (content.kind, content.status) != ("orchestrator", "active"):
-        return
-    where = TemplateFilter(kind="orchestrator", status="active", number_id=number_id)
-    found = await templates.list_templates(db, account_id, where, limit=1)
-    for other in found.items:
-        if other.id != template_id:
-            raise OrchestratorExists(other.id, other.name)
-
-
-PRECHECKS: tuple[Precheck, ...] = (no_other_orchestrator,)
 
 
 class Authoring:
@@ -99,8 +62,9 @@ class Authoring:
         content, report = check_document(own_part(document))
         if content is None:
             return report
-        template_id = _uuid(document.get("id"))
-        return check(content, await self._surroundings(account_id, template_id, content))
+        template_id = uuid_of(document.get("id"))
+        around = await self._neighbourhood(account_id).around(self._database, template_id, content)
+        return check(content, around)
 
     async def create(self, editor: Editor, document: Any) -> TemplateRecord:
         """Save a new template.
@@ -130,6 +94,7 @@ class Authoring:
             saved = await templates.update(
                 transaction, editor.account_id, before.id, draft, expected_revision=before.revision
             )
+            await self._neighbourhood(editor.account_id).recheck_users(transaction, saved.id)
             await audit.record(transaction, editor.account_id, _change(editor, action, saved, before))
         return saved
 
@@ -169,6 +134,7 @@ class Authoring:
             await templates.delete(
                 transaction, editor.account_id, before.id, expected_revision=before.revision
             )
+            await self._neighbourhood(editor.account_id).recheck_users(transaction, before.id)
             change = Change(
                 key_id=editor.key_id,
                 action="delete",
@@ -179,10 +145,13 @@ class Authoring:
             )
             await audit.record(transaction, editor.account_id, change)
 
+    def _neighbourhood(self, account_id: UUID) -> Neighbourhood:
+        return Neighbourhood(account_id, self._http_allow)
+
     async def _draft(self, editor: Editor, document: Any, before: TemplateRecord | None) -> TemplateDraft:
         content = read_document(document)
         template_id = before.id if before else None
-        around = await self._surroundings(editor.account_id, template_id, content)
+        around = await self._neighbourhood(editor.account_id).around(self._database, template_id, content)
         report = check(content, around)
         stored, lost = sealed(
             content.model_dump(mode="json"), self._vault, before.content if before else None
@@ -200,72 +169,10 @@ class Authoring:
             number_id=_known_number(content, around),
             content=stored,
             problems=[problem.to_json() for problem in report.errors],
-            references=[found for found in map(_uuid, sorted(targets(content))) if found],
-            changed=_changed(before.content if before else {}, stored),
+            references=[found for found in map(uuid_of, sorted(targets(content))) if found],
+            changed=changed(before.content if before else {}, stored),
             saved_by=editor.key_id,
         )
-
-    async def _surroundings(
-        self, account_id: UUID, template_id: UUID | None, content: TemplateContent
-    ) -> Surroundings:
-        near = {found for found in map(_uuid, targets(content)) if found}
-        if template_id is not None:
-            near |= set(await templates.used_by(self._database, account_id, template_id))
-        found = await revisions.targets(self._database, account_id, sorted(near)) if near else {}
-        return Surroundings(
-            template_id=str(template_id) if template_id else None,
-            templates={str(each.id): content_of(each.content, status=each.status) for each in found.values()},
-            numbers=await self._number_states(account_id, _uuid(content.number_id)),
-            builtins=frozenset(HANDLERS),
-            http_allow=self._http_allow,
-        )
-
-    async def _number_states(self, account_id: UUID, number_id: UUID | None) -> Mapping[str, bool]:
-        if number_id is None:
-            return {}
-        try:
-            number = await numbers.get(self._database, account_id, number_id)
-        except NotFound:
-            return {}
-        return {str(number.id): number.active}
-
-
-def own_part(document: Any) -> Any:
-    """A document without what only the server says of it."""
-    if not isinstance(document, dict):
-        return document
-    return {name: value for name, value in document.items() if name not in KNOWN_BY_SERVER}
-
-
-def read_document(document: Any) -> TemplateContent:
-    """The template in a document.
-
-    Raises:
-        InvalidTemplate: its shape is at fault; every fault that can be found in it is told.
-    """
-    try:
-        return TemplateContent.model_validate(own_part(document))
-    except ValidationError:
-        _, report = check_document(own_part(document))
-        raise InvalidTemplate(report.errors) from None
-
-
-def content_of(document: Mapping[str, Any], **changes: Any) -> TemplateContent:
-    """The template in a stored document, secrets still sealed."""
-    return TemplateContent.model_validate({**document, **changes})
-
-
-def shown(record: TemplateRecord) -> dict[str, Any]:
-    """A template as the API answers it, JSON values only."""
-    content = masked(record.content)
-    return {
-        "id": str(record.id),
-        **{name: content[name] for name in TemplateContent.model_fields if name in content},
-        "revision": record.revision,
-        "problems": list(record.problems),
-        "created_at": record.created_at.isoformat().replace("+00:00", "Z"),
-        "updated_at": record.updated_at.isoformat().replace("+00:00", "Z"),
-    }
 
 
 @contextlib.asynccontextmanager
@@ -288,11 +195,7 @@ async def _saving(database: Database, draft: TemplateDraft) -> AsyncIterator[Tra
 def _known_number(content: TemplateContent, around: Surroundings) -> UUID | None:
     """A draft may name a number that does not exist; it stays in the document alone."""
     known = content.number_id is not None and content.number_id in (around.numbers or {})
-    return _uuid(content.number_id) if known else None
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return uuid_of(content.number_id) if known else None
 
 
 def _change(editor: Editor, action: str, saved: TemplateRecord, before: TemplateRecord | None) -> Change:
@@ -305,26 +208,6 @@ def _change(editor: Editor, action: str, saved: TemplateRecord, before: Template
         revision_after=saved.revision,
         data={
             "name": saved.name,
-            "changed": _changed(before.content if before else {}, saved.content) if before else [],
+            "changed": changed(before.content if before else {}, saved.content) if before else [],
         },
     )
-
-
-def _uuid(text: object) -> UUID | None:
-    try:
-        return UUID(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-
-
-__all__ = [
-    "PRECHECKS",
-    "Authoring",
-    "Editor",
-    "InvalidTemplate",
-    "Precheck",
-    "content_of",
-    "no_other_orchestrator",
-    "read_document",
-    "shown",
-]
