@@ -1,4 +1,4 @@
-"""`voicebot demo`: a server and the sandbox's vendors in processes of their own, one caller, and what came of it.
+"""`voicebot demo`: a server, the sandbox's vendors and one caller, and what came of the call.
 
 `play.py` conducts; `story.py` says who calls and what they want; `templates/` holds the three agents as their
 author would write them; `office.py` is the author's own system, which their functions reach. The rest is

@@ -8,7 +8,7 @@ from typing import Self
 from aiohttp import web
 
 _HOST = "127.0.0.1"
-_ACCOUNTS = {"4471": {"balance": "forty two dollars", "due": "the third of December"}}
+_ACCOUNTS = {"4471": {"balance": "forty two dollars", "due": "Friday"}}
 
 
 class Office:
@@ -52,7 +52,7 @@ class Office:
         self._admit(request)
         day = str((await request.json())["day"])
         self.visits.append(day)
-        return web.json_response({"appointment": f"{day}, between eight and ten"}, status=201)
+        return web.json_response({"appointment": f"{day} at nine"}, status=201)
 
     def _admit(self, request: web.Request) -> None:
         if request.headers.get("Authorization") != f"Bearer {self.token}":
