@@ -108,10 +108,10 @@ def _continue(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
         choice = choose(scene, offered, plan.rules)
         if choice is not None and choice.filled.explicit and not choice.filled.missing and not choice.rivals:
             return _calling(choice, scene)
-    results = talk.outcomes(scene.done)
     if any(talk.refused(done.result) for done in scene.done):
-        return Reply(text=results)
+        return Reply(text=talk.outcomes(scene.done))
     step = _after(scene, plan.rules) or _next(scene, plan)
+    results = talk.outcomes(scene.done, step)
     if step and (results == talk.NOTHING_TO_TELL or (scene.fresh and plan.step)):
         return _closing(scene, offered, plan, step)
     return Reply(text=f"{results} {step or talk.ELSE}")

@@ -62,26 +62,33 @@ def which(names: Sequence[str]) -> str:
     return f"Would you like {', '.join(spoken[:-1])} or {spoken[-1]}?"
 
 
-def outcomes(done: Sequence[Done]) -> str:
-    """Tell the caller what the last tools answered."""
-    told = list(dict.fromkeys(outcome(one) for one in done[-2:]))
+def outcomes(done: Sequence[Done], step: str = "") -> str:
+    """Tell the caller what the last tools answered, without what the next `step` says anyway."""
+    told = list(dict.fromkeys(outcome(one, step) for one in done[-2:]))
     return " ".join(text for text in told if text != NOTHING_TO_TELL) or NOTHING_TO_TELL
 
 
-def outcome(done: Done) -> str:
-    """Tell the caller what a tool answered, without what it was told."""
+def outcome(done: Done, step: str = "") -> str:
+    """Tell the caller what a tool answered, without what it was told and what `step` says."""
     result = done.result
     if isinstance(result, Mapping):
         if refused(result):
             return _refusal(done, result)
         known = {str(value) for value in done.arguments.values()}
-        facts = [f"the {spaced(key)} is {value}" for key, value in _facts(result) if value not in known]
+        news = [
+            (key, value) for key, value in _facts(result) if value not in known and not _says(step, value)
+        ]
+        facts = [f"the {spaced(key)} is {value}" for key, value in news]
         return _sentences(facts[:_TOLD_AT_MOST]) or NOTHING_TO_TELL
     if isinstance(result, str) and result.strip().lower() not in _DONE and result.strip():
         return _sentences([result.strip()])
     if isinstance(result, list) and result:
         return f"I found {len(result)}: {_enumerate(result)}."
     return NOTHING_TO_TELL
+
+
+def _says(text: str, value: str) -> bool:
+    return bool(re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE))
 
 
 def refused(result: Any) -> bool:
