@@ -41,7 +41,9 @@ def test_an_interruption_keeps_only_the_words_that_were_played(
     transcript.sounding("a", ROLE, at_ms=0, position=1000.0)
     for index, word in enumerate(["One", "two", "three", "four."]):
         transcript.word(word, spaced=False, position=1000.0 + 300 * index)
-    assert transcript.agent_interrupted(heard_until=1400.0, at_ms=500) == "One two"
+    cut = transcript.agent_interrupted(heard_until=1400.0, at_ms=500)
+    assert cut is not None
+    assert (cut.meant, cut.heard) == ("One two three four.", "One two")
     (only,) = said
     assert (only.text, only.heard_text, only.interrupted) == ("One two three four.", "One two", True)
 
@@ -74,3 +76,14 @@ def test_caller_and_agents_are_one_list(transcript: Transcript, said: list[Utter
     transcript.silent(at_ms=900)
     transcript.agent_finished("Of course.", at_ms=910)
     assert [(u.seq, u.speaker, u.node) for u in said] == [(1, "caller", "start"), (2, "agent", "start")]
+
+
+def test_what_the_model_does_not_take_in_is_complete_with_its_audio(
+    transcript: Transcript, said: list[Utterance]
+) -> None:
+    """An announcement that the model already remembers is complete with its last audio."""
+    transcript.requested("a", "One moment please.", "filler", remembered=False)
+    transcript.sounding("a", ROLE, at_ms=0, position=0.0)
+    transcript.silent(at_ms=900)
+    (only,) = said
+    assert (only.text, only.heard_text, only.source) == ("One moment please.",) * 2 + ("filler",)

@@ -57,6 +57,11 @@ def full() -> Transform:
     return spoken
 
 
+def followed_by(transform: Transform, announcement: str) -> Transform:
+    """``transform``, and behind it what the old voice is saying meanwhile."""
+    return lambda messages: [*transform(messages), {"role": "assistant", "content": announcement}]
+
+
 def only_later(known: int, first: Mapping[str, Any] | None = None) -> Transform:
     """Nothing of the first ``known`` messages, but what the caller has said since (it is for the new agent).
 

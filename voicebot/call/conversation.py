@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from telephony.carrier import MediaStream
 from voicebot.call import context as modes
 from voicebot.call.idle import IdleWatch
 from voicebot.call.record import Record
-from voicebot.call.transcript import Role, Transcript
+from voicebot.call.transcript import Cut, Role, Transcript
 from voicebot.clock import Clock
 
 
@@ -35,7 +36,8 @@ class Conversation:
         self._began_ms = clock.monotonic_ms()
         self._caller_since: int | None = None
         self._last_sound_ms = 0
-        self._cut_at: str | None = None
+        self._cut: Cut | None = None
+        self._corrections: set[asyncio.Task[None]] = set()
         self._idle: IdleWatch | None = None
         self._worker: PipelineWorker | None = None
         self._on_first_audio: Callable[[int], None] = lambda _gap_ms: None
@@ -94,28 +96,30 @@ class Conversation:
         """An interruption stopped the output: keep what was heard, by the marks, and nothing else."""
         was_speaking = self.transcript.speaking_since is not None
         self._last_sound_ms = self._now_ms()
-        self._cut_at = self.transcript.agent_interrupted(
-            heard_until=self._heard_until(), at_ms=self._now_ms()
-        )
+        self._cut = self.transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=self._now_ms())
+        if self._cut is not None and not self._cut.remembered:
+            self._correct(self._cut.meant, self._cut.heard)
         if was_speaking:
             self._record.event("barge_in", self._role())
 
     async def _agent_stopped(self, _aggregator: Any, message: Any) -> None:
         if message.interrupted:
-            heard, self._cut_at = self._cut_at, None
-            if heard is not None and heard != message.content:
-                await self._correct(message.content, heard)
+            cut, self._cut = self._cut, None
+            if cut is not None and cut.heard != message.content:
+                self._correct(message.content, cut.heard)
             return
         self.transcript.agent_finished(message.content, at_ms=self._now_ms())
         if message.content and self._idle is not None:
             self._idle.quiet()
 
-    async def _correct(self, sent: str, heard: str) -> None:
+    def _correct(self, sent: str, heard: str) -> None:
         """The model remembers what was sent until the interruption; make that what was heard."""
         frame = LLMMessagesTransformFrame(transform=modes.as_heard(sent, heard))
         frame.interruptible = False
         if self._worker is not None:
-            await self._worker.queue_frame(frame)
+            task = asyncio.create_task(self._worker.queue_frame(frame))
+            self._corrections.add(task)
+            task.add_done_callback(self._corrections.discard)
 
     def _heard_until(self) -> float:
         playout, begin = self._media.playout, self.transcript.speaking_since

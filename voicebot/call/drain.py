@@ -11,13 +11,17 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 @dataclass
 class DrainFrame(ControlFrame):
-    """Travels behind all speech, and is back when the last of it has been handed to the carrier.
+    """Travels behind all speech.
+
+    ``synthesised`` is set when the voice has made the last of it, ``arrived`` when that has been handed to
+    the carrier.
 
     pipecat's ``flush_pipeline`` does the same by three passes through the whole pipeline; this is one pass
     through the half behind the model.
     """
 
     interruptible: bool = field(default=False, init=False)
+    synthesised: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -51,10 +51,15 @@ class CallPipeline:
     voice: ServiceSwitch
     gate: Gate
 
-    async def drain(self) -> None:
-        """Wait until all that the model and we had spoken so far was handed to the carrier."""
+    async def begin_drain(self) -> DrainFrame:
+        """Send a drain behind all that the model and we had spoken so far."""
         frame = DrainFrame()
         await self.gate.after.push_frame(frame)
+        return frame
+
+    async def drain(self) -> None:
+        """Wait until all that the model and we had spoken so far was handed to the carrier."""
+        frame = await self.begin_drain()
         await frame.arrived.wait()
 
     async def infer(self, context: LLMContext, instruction: str) -> str | None:

@@ -11,24 +11,22 @@ from typing import Any, Protocol, cast
 from uuid import UUID
 
 from loguru import logger
-from pipecat.flows import NodeConfig
-from pipecat.frames.frames import LLMMessagesAppendFrame, LLMMessagesTransformFrame, LLMRunFrame
-from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.frames.frames import LLMMessagesAppendFrame, LLMRunFrame
 
 from db.ids import new_id
 from db.routes import RouteRecord
 from handlers.context import Refused, Routed
 from handlers.route_to_agent import RouteToAgent
-from templates.compile import entry_node
-from templates.values import render, state
+from templates.values import render
 from voicebot.call import context as modes
 from voicebot.call.agent import BACK, Agent, Keys
+from voicebot.call.drain import DrainFrame
+from voicebot.call.entrance import Entrance, Memory, firm
 from voicebot.call.gate import OpenGateFrame
 from voicebot.call.itinerary import Itinerary, Way
 from voicebot.call.pipeline import CallPipeline
 from voicebot.call.record import Record
 from voicebot.call.speaking import Mouth
-from voicebot.call.switchboard import Switchboard
 from voicebot.call.transcript import Role
 
 RESULTS_TIMEOUT_S = 1.0
@@ -42,6 +40,11 @@ FAILED_MESSAGE = (
 class Stage(Protocol):
     """What a route needs of the session."""
 
+    @property
+    def record(self) -> Record:
+        """Where the call is written down."""
+        ...
+
     def role(self) -> Role:
         """Who has the call now."""
         ...
@@ -52,10 +55,6 @@ class Stage(Protocol):
 
     def caller_is_speaking(self) -> bool:
         """Whether the caller's turn is open."""
-        ...
-
-    def ready_greeting(self, agent: Agent, text: str) -> bytes | None:
-        """The greeting's audio, if it is at hand."""
         ...
 
     def took_over(self, agent: Agent) -> None:
@@ -77,13 +76,14 @@ class Router:
     """Performs routes, one at a time."""
 
     def __init__(
-        self, switchboard: Switchboard, pipeline: CallPipeline, stage: Stage, mouth: Mouth, record: Record
+        self, itinerary: Itinerary, pipeline: CallPipeline, stage: Stage, mouth: Mouth, entrance: Entrance
     ) -> None:
-        self._itinerary = Itinerary(switchboard)
+        self._itinerary = itinerary
         self._pipeline = pipeline
         self._stage = stage
         self._mouth = mouth
-        self._record = record
+        self._entrance = entrance
+        self._record = stage.record
         self._task: asyncio.Task[None] | None = None
         self._unheard: tuple[UUID, str] | None = None
 
@@ -129,7 +129,7 @@ class Router:
                 self._use(agent.keys)
             self._itinerary.current = agent
             self._stage.took_over(agent)
-        await self.enter(agent, agent.values, transform, greet=False)
+        await self._entrance.enter(agent, agent.values, transform, greet=False)
 
     async def close(self) -> None:
         """Stop a change that is under way: the call is over."""
@@ -180,37 +180,51 @@ class Router:
     # ----------------------------------------------------------------------------------- the performance
 
     async def _perform(self, plan: _Plan) -> None:
-        source = self.current
+        source, ahead = self.current, None
         try:
-            known = len(self._pipeline.context.get_messages())
-            summary = self._begin_summary(plan)
-            await self._let_finish(plan)
-            transform = await self._transform(plan, known, summary)
+            memory = Memory(self._pipeline, plan.mode, plan.way.values)
+            ahead = await self._let_finish(plan)
+            transform = await memory.transform()
             await self._switch_services(plan.way.target)
         except Exception as error:  # a task's top: whatever happens, the caller is not left in silence
             logger.opt(exception=error).error("route to {} failed", plan.way.name)
             await self._stay(source, plan)
             return
+        if ahead is not None and plan.announce:
+            self._pipeline.voice.hold()
+            transform = modes.followed_by(transform, plan.announce)
         self._take_over(plan)
         try:
-            await self.enter(plan.way.target, plan.way.values, transform, greet=plan.way.name != BACK)
+            target, values = plan.way.target, plan.way.values
+            await self._entrance.enter(target, values, transform, greet=plan.way.name != BACK)
         except Exception as error:
             logger.opt(exception=error).error("entering {} failed", plan.way.name)
             await self._return(source, plan)
+        if ahead is not None:
+            await ahead.arrived.wait()
+            await self._pipeline.voice.release()
 
-    async def _let_finish(self, plan: _Plan) -> None:
-        """The old voice's words go out to their end, and its functions' results are in the context."""
+    async def _let_finish(self, plan: _Plan) -> DrainFrame | None:
+        """Let the old voice finish, and its functions' results come into the context.
+
+        An announcement takes seconds to be heard but is synthesised at once. When the target's first words
+        have yet to be found, that time is used for it: then this returns as soon as the announcement is
+        queued, with the frame that arrives when it has been handed to the carrier.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESULTS_TIMEOUT_S):
                 await self._pipeline.gate.result_passed()
-        if plan.announce:
-            await self._mouth.text(plan.announce)
-        await self._pipeline.drain()
+        ahead = plan.announce is not None and not self._entrance.has_words(plan.way.target, plan.way.values)
+        if plan.announce is not None:
+            await self._mouth.text(plan.announce, remembered=not ahead)
+        drain = await self._pipeline.begin_drain()
+        await (drain.synthesised if ahead else drain.arrived).wait()
         assistant = self._pipeline.aggregators.assistant()
         with contextlib.suppress(TimeoutError):  # a function that takes longer must not hold the caller
             async with asyncio.timeout(RESULTS_TIMEOUT_S):
                 while assistant.has_function_calls_in_progress:  # noqa: ASYNC110 - pipecat has no event for it
                     await asyncio.sleep(0.005)
+        return drain if ahead else None
 
     async def _switch_services(self, target: Agent) -> None:
         keys = target.keys
@@ -240,118 +254,27 @@ class Router:
         self._unheard = (record.id, plan.way.name)
         self._record.event("voice.switched", self._stage.role(), agent=plan.way.name)
 
-    async def enter(
-        self,
-        agent: Agent,
-        values: Mapping[str, Any],
-        transform: modes.Transform | None = None,
-        *,
-        greet: bool = True,
-    ) -> None:
-        """Enter an agent's flow: its state, the conversation as it may know it, its node, its first words."""
-        if agent.flow is None:
-            raise RuntimeError(f"{agent.name} is not ready")
-        manager, worker = self._pipeline.flow_manager, self._pipeline.worker
-        manager.state.clear()
-        manager.state.update(state(values))
-        if transform is not None:
-            await worker.queue_frame(_firm(LLMMessagesTransformFrame(transform=transform)))
-        await manager.set_node_from_config(_entry(agent))
-        greeting = agent.content.greeting if greet else None
-        if greeting is None:
-            await worker.queue_frames([OpenGateFrame(), _firm(LLMRunFrame())])
-            return
-        text = render(greeting.text, values)
-        audio = self._stage.ready_greeting(agent, text)
-        if audio is not None:
-            await self._mouth.audio(text, audio, interruptible=greeting.interruptible)
-        else:
-            await self._mouth.text(text, "greeting", interruptible=greeting.interruptible)
-        unanswered = self._pipeline.gate.missed
-        await worker.queue_frames([OpenGateFrame()] + ([_firm(LLMRunFrame())] if unanswered else []))
-
     async def _stay(self, source: Agent, plan: _Plan) -> None:
         """The change failed before anything changed: the agent who has the call says so and goes on."""
         self._record.route(replace(plan.record, status="failed", error_code="switch_failed"))
-        await self._resume(source, plan)
-        await self._pipeline.worker.queue_frames([OpenGateFrame(), _firm(LLMRunFrame())])
-
-    async def _resume(self, source: Agent, plan: _Plan) -> None:
-        """Give the services back to ``source``, and tell its model what happened."""
-        self._record.event("route.failed", self._stage.role(), agent=plan.way.name)
-        keys = source.keys
-        if keys is not None:
-            self._use(keys)
-        message = {"role": "developer", "content": FAILED_MESSAGE.format(name=plan.way.name)}
-        append = LLMMessagesAppendFrame(messages=[cast(Any, message)])
-        await self._pipeline.worker.queue_frame(_firm(append))
+        await self._give_back(source, plan)
+        await self._pipeline.worker.queue_frames([OpenGateFrame(), firm(LLMRunFrame())])
 
     async def _return(self, source: Agent, plan: _Plan) -> None:
         """The target's flow could not be entered: the call goes back, on the record too."""
-        now = self._stage.now()
-        back = replace(
-            plan.record,
-            id=new_id(),
-            seq=self._record.next_route_seq(),
-            name=BACK,
-            hop=self._itinerary.hops + 1,
-            from_template_id=plan.way.target.template_id,
-            to_template_id=source.template_id,
-            reason=f"{plan.way.name} could not begin",
-            context="full",
-            announced=False,
-            requested_at=now,
-            switched_at=now,
-        )
-        self._record.route(back)
+        row = self._row(BACK, source, f"{plan.way.name} could not begin")
+        self._record.route(replace(row, switched_at=self._stage.now()))
         self._unheard = None
         self._itinerary.moved(source)
         self._stage.took_over(source)
-        await self._resume(source, plan)
-        await self.enter(source, source.values, modes.full(), greet=False)
+        await self._give_back(source, plan)
+        await self._entrance.enter(source, source.values, modes.full(), greet=False)
 
-    # ------------------------------------------------------------------------------------ the context
-
-    def _begin_summary(self, plan: _Plan) -> asyncio.Task[str | None] | None:
-        if plan.mode != "summary":
-            return None
-        said = modes.spoken(self._pipeline.context.get_messages())
-        request = LLMContext(messages=modes.summary_request(said))
-        return asyncio.create_task(self._pipeline.infer(request, modes.SUMMARY_INSTRUCTION))
-
-    async def _transform(
-        self, plan: _Plan, known: int, summary: asyncio.Task[str | None] | None
-    ) -> modes.Transform:
-        if summary is not None:
-            return modes.summarised(await _in_time(summary), self._said(), known)
-        if plan.mode == "variables":
-            return modes.only_later(known, {"variables": dict(plan.way.values)})
-        if plan.mode == "none":
-            return modes.only_later(known)
-        return modes.full()
-
-    def _said(self) -> modes.Messages:
-        return modes.spoken(self._pipeline.context.get_messages())
-
-
-async def _in_time(summary: asyncio.Task[str | None]) -> str | None:
-    try:
-        return await asyncio.wait_for(summary, modes.SUMMARY_TIMEOUT_S)
-    except Exception as error:  # an edge: a model that fails or hangs must not hold the call
-        logger.info("no summary in time: {}", type(error).__name__)
-        return None
-
-
-def _entry(agent: Agent) -> NodeConfig:
-    """The agent's first node, which keeps the conversation it is given and leaves the first word to us."""
-    if agent.flow is None:
-        raise RuntimeError(f"{agent.name} is not ready")
-    node = entry_node(agent.flow, respond_immediately=False)
-    node.pop("context_strategy", None)  # the transform has set the memory anew already
-    return node
-
-
-def _firm(frame: Any) -> Any:
-    """The frame, so that a barge-in does not drop it."""
-    frame.interruptible = False
-    return frame
+    async def _give_back(self, source: Agent, plan: _Plan) -> None:
+        """Give the services back to ``source``, and tell its model what happened."""
+        self._record.event("route.failed", self._stage.role(), agent=plan.way.name)
+        if source.keys is not None:
+            self._use(source.keys)
+        message = {"role": "developer", "content": FAILED_MESSAGE.format(name=plan.way.name)}
+        append = LLMMessagesAppendFrame(messages=[cast(Any, message)])
+        await self._pipeline.worker.queue_frame(firm(append))

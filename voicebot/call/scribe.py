@@ -15,6 +15,8 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
+from voicebot.call.drain import DrainFrame
+
 MARK_EVERY_MS = 500.0
 BYTES_PER_MS = 16  # 8,000 Hz, 16 bit, mono
 
@@ -50,7 +52,7 @@ class Marker(FrameProcessor):
         self._unmarked_ms = 0.0
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Pass every frame on; put a mark behind those that complete something."""
+        """Pass every frame on; put a mark behind those that complete something; note drains."""
         await super().process_frame(frame, direction)
         await self.push_frame(frame, direction)
         if isinstance(frame, TTSAudioRawFrame):
@@ -61,6 +63,8 @@ class Marker(FrameProcessor):
             await self._set()
         elif isinstance(frame, InterruptionFrame):
             self._unmarked_ms = 0.0
+        elif isinstance(frame, DrainFrame):
+            frame.synthesised.set()
 
     async def _set(self) -> None:
         self._unmarked_ms = 0.0

@@ -27,9 +27,11 @@ from templates.values import render, state
 from voicebot.call.agent import Agent
 from voicebot.call.connections import Connections, ServiceLost
 from voicebot.call.conversation import Conversation
+from voicebot.call.entrance import Entrance
 from voicebot.call.functions import CallOfAgent, Functions, compile_agent
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.idle import IdleRules, IdleWatch
+from voicebot.call.itinerary import Itinerary
 from voicebot.call.ledger import Ledger
 from voicebot.call.pipeline import assemble
 from voicebot.call.record import Record, Seqs
@@ -93,9 +95,9 @@ class Session:
         self._past = past
         seqs = past.seqs if past else Seqs()
         self._node: str | None = None
-        self._record = Record(line.call, line.ledger, line.clock, seqs)
+        self.record = Record(line.call, line.ledger, line.clock, seqs)
         self._conversation = Conversation(
-            line.media, line.clock, self._record, self.role, first_seq=seqs.utterances + 1
+            line.media, line.clock, self.record, self.role, first_seq=seqs.utterances + 1
         )
         workshop = Workshop(
             account_id=line.call.account_id,
@@ -111,7 +113,8 @@ class Session:
             line.media, self._first, listener=self._conversation, on_error=self._provider_failed
         )
         self._mouth = Mouth(self._pipeline, self._conversation.transcript)
-        self._router = Router(self._switchboard, self._pipeline, self, self._mouth, self._record)
+        self._entrance = Entrance(self._pipeline, self._mouth, self._ready_greeting)
+        self._router = Router(Itinerary(self._switchboard), self._pipeline, self, self._mouth, self._entrance)
         self._connections = Connections(self._pipeline, line.speech, self._requested, self._report_failure)
         self._idle = IdleWatch(
             self._idle_rules,
@@ -141,8 +144,8 @@ class Session:
             on_first_audio=self._router.sounding,
             on_caller=self._caller_spoke,
         )
-        self._record.answered()
-        self._record.event("call.resumed" if self._past else "call.started", self.role())
+        self.record.answered()
+        self.record.event("call.resumed" if self._past else "call.started", self.role())
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(self._pipeline.worker)
         running = asyncio.create_task(runner.run(), name=f"call {self._line.call.id}")
@@ -165,15 +168,15 @@ class Session:
         started = asyncio.Event()
         pipeline.worker.add_event_handler("on_pipeline_started", lambda *_: started.set())
         await started.wait()
-        self._record.event("stream.started", self.role(), stream_id=self._line.media.start.stream_id)
+        self.record.event("stream.started", self.role(), stream_id=self._line.media.start.stream_id)
         self._spawn(self._connections.begin(self._first, agent.content))
         await pipeline.flow_manager.initialize()
         if self._past is None:
-            await self._router.enter(agent, agent.values)
+            await self._entrance.enter(agent, agent.values)
         # Only now: the first word waits for no target, nor for the database to name them.
         snapshots = await load_targets()
         self._switchboard.add_targets(snapshots)
-        self._record.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
+        self.record.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
         self._switchboard.prepare_targets(pipeline)
         if self._past is not None:
             await self._go_on(self._past)
@@ -235,8 +238,8 @@ class Session:
         await asyncio.gather(*others, return_exceptions=True)
         if not end.resumable:
             # Before the socket closes: the carrier then asks /resume, which must find an ended call.
-            self._record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
-            self._record.ended(end.ended_by, end.reason, end.outcome)
+            self.record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
+            self.record.ended(end.ended_by, end.reason, end.outcome)
             await self._line.ledger.flushed(WRITTEN_S)
         # What is left is a hang-up that still asks the carrier.
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -277,8 +280,8 @@ class Session:
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Write what came of the call on the lead."""
-        self._record.outcome(outcome)
-        self._record.event("outcome.recorded", self.role(), outcome=outcome, fields=dict(fields))
+        self.record.outcome(outcome)
+        self.record.event("outcome.recorded", self.role(), outcome=outcome, fields=dict(fields))
         self._keep_on_lead(fields)
 
     async def say(self, text: str) -> None:
@@ -303,8 +306,7 @@ class Session:
         """Whether the caller's turn is open."""
         return self._conversation.caller_is_speaking
 
-    def ready_greeting(self, agent: Agent, text: str) -> bytes | None:
-        """The greeting's audio, if it is at hand."""
+    def _ready_greeting(self, agent: Agent, text: str) -> bytes | None:
         return self._line.greetings.ready(self._line.call.account_id, agent.content, text)
 
     def took_over(self, agent: Agent) -> None:
@@ -342,21 +344,21 @@ class Session:
             self._idle.quiet()
 
     def _report_failure(self, kind: str, reason: str) -> None:
-        self._record.event("provider.failed", self.role(), part=kind, reason=reason)
+        self.record.event("provider.failed", self.role(), part=kind, reason=reason)
         logger.warning("call {}: {} failed: {}", self.call_id, kind, reason)
 
     def _entered(self, node: str) -> None:
         self._node = node
-        self._record.node(node)
-        self._record.event("node.entered", self.role())
+        self.record.node(node)
+        self.record.event("node.entered", self.role())
 
     def _settled(self, agent: Agent) -> None:
         """A target became ready, or cannot be: the routing table changes at once."""
         role = Role(template_id=agent.template_id, node=None)
         if agent.problem is None:
-            self._record.event("agent.ready", role, agent=agent.name)
+            self.record.event("agent.ready", role, agent=agent.name)
         else:
-            self._record.event("agent.unavailable", role, agent=agent.name, reason=agent.problem)
+            self.record.event("agent.unavailable", role, agent=agent.name, reason=agent.problem)
         answering = self._switchboard.answering
         if answering.flow is None or self._router.current is not answering:
             return
@@ -370,7 +372,7 @@ class Session:
 
     def _compile(self, agent: Agent) -> Flow:
         call = cast(CallContext, CallOfAgent(self, lambda values: self._keep(agent, values)))
-        functions = Functions(call=call, record=self._record, role=self.role, http=self._line.http)
+        functions = Functions(call=call, record=self.record, role=self.role, http=self._line.http)
         return compile_agent(agent, functions, self._entered)
 
     async def _requested(self, context_id: str, text: str) -> None:
@@ -396,7 +398,7 @@ class Session:
         )
 
     async def _prompt_idle(self, number: int, prompt: str) -> None:
-        self._record.event("idle.prompted", self.role(), number=number)
+        self.record.event("idle.prompted", self.role(), number=number)
         await self._mouth.text(prompt)
 
     async def _give_up(self, goodbye: str) -> None:

@@ -31,18 +31,24 @@ class Mouth:
     def __init__(self, pipeline: CallPipeline, transcript: Transcript) -> None:
         self._pipeline = pipeline
         self._transcript = transcript
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, tuple[Source | None, bool]] = {}
 
-    async def text(self, text: str, source: Source = "filler", *, interruptible: bool = True) -> None:
-        """Have ``text`` synthesised and spoken behind what is being said already; returns at once."""
-        self._sources[text] = source
-        frame = TTSSpeakFrame(text)
+    async def text(
+        self, text: str, source: Source = "filler", *, interruptible: bool = True, remembered: bool = True
+    ) -> None:
+        """Have ``text`` synthesised and spoken behind what is being said already; returns at once.
+
+        ``remembered`` says that it enters the model's memory when it has been spoken.
+        """
+        self._sources[text] = (source, remembered)
+        frame = TTSSpeakFrame(text, append_to_context=remembered)
         frame.interruptible = interruptible
         await self._pipeline.gate.after.push_frame(frame)
 
     async def requested(self, context_id: str, text: str) -> None:
         """The TTS service was asked for ``text``: remember what it is for the transcript."""
-        self._transcript.requested(context_id, text, self._sources.pop(text, None))
+        source, remembered = self._sources.pop(text, (None, True))
+        self._transcript.requested(context_id, text, source, remembered=remembered)
 
     async def audio(self, text: str, audio: bytes, *, interruptible: bool) -> None:
         """Speak a greeting that is there already: raw PCM, 16 bit, mono, 8,000 Hz.

@@ -87,6 +87,8 @@ class ServiceSwitch(FrameProcessor):
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
+        self._held: list[Frame] | None = None
+        self._held_since_ns = 0
 
     @property
     def active(self) -> str:
@@ -131,6 +133,21 @@ class ServiceSwitch(FrameProcessor):
         if not self.is_ready(key):
             raise PartFailed(key, "is not ready")
         self._active = self._branches[key]
+
+    def hold(self) -> None:
+        """Keep what the active part brings, until it is released: another's words are still being heard."""
+        self._held = []
+        self._held_since_ns = self.get_clock().get_time()
+
+    async def release(self) -> None:
+        """Let out what was held, in order; what was timed comes as much later as it was held."""
+        late_ns = self.get_clock().get_time() - self._held_since_ns
+        while self._held:
+            frame = self._held.pop(0)
+            if frame.pts:
+                frame.pts += late_ns
+            await self.push_frame(frame)
+        self._held = None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Pass lifecycle frames to every part and all others to the active one."""
@@ -218,12 +235,18 @@ class ServiceSwitch(FrameProcessor):
             branch.backlog.append((frame, direction))
 
     async def _leave(self, branch: _Branch, frame: Frame, direction: FrameDirection) -> None:
+        if isinstance(frame, InterruptionFrame) and self._held is not None:
+            self._held = [held for held in self._held if not held.interruptible]
         if isinstance(frame, StartFrame):
             branch.started.set()
         elif isinstance(frame, CancelFrame):
             return  # passed on already: nobody waits for a cancelled part
         elif branch is self._active or isinstance(frame, _ALWAYS_PASSED):
-            await self.push_frame(frame, direction)
+            urgent = isinstance(frame, SystemFrame | EndFrame) or direction is FrameDirection.UPSTREAM
+            if self._held is None or urgent:
+                await self.push_frame(frame, direction)
+            else:
+                self._held.append(frame)
 
     async def _end(self, frame: EndFrame | CancelFrame, direction: FrameDirection) -> None:
         for branch in list(self._branches.values()):

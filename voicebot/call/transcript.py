@@ -57,6 +57,18 @@ class _Speaking:
     silent_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What was meant to be said, and what was heard of it before an interruption.
+
+    ``remembered``: pipecat's own memory takes it in; else it is there already, as it was meant.
+    """
+
+    meant: str
+    heard: str
+    remembered: bool
+
+
 class Transcript:
     """The one list of a call's utterances; ``record`` is called once for each, in order."""
 
@@ -66,6 +78,7 @@ class Transcript:
         self._next_seq = first_seq
         self._requested: dict[str, str] = {}
         self._sources: dict[str, Source] = {}
+        self._unremembered: set[str] = set()
         self._speaking: _Speaking | None = None
 
     @property
@@ -78,8 +91,15 @@ class Transcript:
         if text.strip():
             self._add("caller", role, text, text, source="stt", span=(started_ms, ended_ms))
 
-    def requested(self, context_id: str, text: str, source: Source | None = None) -> None:
-        """``text`` was sent to be spoken under a TTS context id."""
+    def requested(
+        self, context_id: str, text: str, source: Source | None = None, *, remembered: bool = True
+    ) -> None:
+        """``text`` was sent to be spoken under a TTS context id.
+
+        What is not ``remembered`` by the model is complete with its audio: no turn of the model ends with it.
+        """
+        if not remembered:
+            self._unremembered.add(context_id)
         before = self._requested.get(context_id)
         self._requested[context_id] = f"{before} {text}" if before else text
         if source is not None:
@@ -104,6 +124,8 @@ class Transcript:
         """The audio of a TTS context is out."""
         if self._speaking is not None:
             self._speaking.silent_ms = at_ms
+            if self._unremembered.issuperset(self._speaking.contexts):
+                self._speaking.heard = self._meant(self._speaking)
             if self._speaking.heard is not None:
                 self._close(at_ms)
 
@@ -114,18 +136,20 @@ class Transcript:
             if self._speaking.silent_ms is not None:
                 self._close(at_ms)
 
-    def agent_interrupted(self, *, heard_until: float, at_ms: int) -> str | None:
+    def agent_interrupted(self, *, heard_until: float, at_ms: int) -> Cut | None:
         """Our utterance was cut off; ``heard_until`` is the position up to which its audio was played.
 
-        Returns what was heard of it; None when we were not speaking.
+        Returns what was lost of it; None when we were not speaking.
         """
         speaking = self._speaking
         if speaking is None:
             return None
         heard = concatenate_aggregated_text([part for part, at in speaking.words if at <= heard_until])
         speaking.heard = heard
+        remembered = not self._unremembered.issuperset(speaking.contexts)
+        cut = Cut(meant=self._meant(speaking), heard=heard, remembered=remembered)
         self._close(at_ms, interrupted=True)
-        return heard
+        return cut
 
     def _close(self, at_ms: int, *, interrupted: bool = False) -> None:
         speaking = self._speaking
@@ -133,12 +157,17 @@ class Transcript:
             return
         self._speaking = None
         heard = speaking.heard or ""
-        meant = " ".join(filter(None, (self._requested.pop(c, "") for c in speaking.contexts))) or heard
+        meant = self._meant(speaking) or heard
+        for context_id in speaking.contexts:
+            self._requested.pop(context_id, None)
         ended_ms = at_ms if speaking.silent_ms is None else speaking.silent_ms
         self._add(
             "agent", speaking.role, meant, heard,
             source=speaking.source, span=(speaking.started_ms, ended_ms), interrupted=interrupted,
         )  # fmt: skip
+
+    def _meant(self, speaking: _Speaking) -> str:
+        return " ".join(filter(None, (self._requested.get(c) for c in speaking.contexts)))
 
     def _add(
         self,
