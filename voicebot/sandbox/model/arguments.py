@@ -323,8 +323,16 @@ def _array(name: str, schema: Schema, search: _Search) -> Any:
     return None if value is None else [value]
 
 
-def _object(_name: str, _schema: Schema, _search: _Search) -> Any:
-    return {}
+def _object(_name: str, schema: Schema, search: _Search) -> Any:
+    """Fill what is definite of an object's own properties."""
+    properties: Mapping[str, Schema] = schema.get("properties") or {}
+    kinds = {name: kind_of(name, inner) for name, inner in properties.items()}
+    found = {
+        name: _READERS[kind](name, properties[name], search)
+        for name, kind in kinds.items()
+        if kind in _DEFINITE
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 _READERS: Mapping[str, Callable[[str, Schema, _Search], Any]] = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from voicebot.sandbox.model.arguments import Filled, Heard, asks_for, fill
+from voicebot.sandbox.model.arguments import Filled, Heard, asks_for, fill, kind_of
 from voicebot.sandbox.model.instructions import Rule, quotes
 from voicebot.sandbox.model.scene import Scene, Turn
 from voicebot.sandbox.model.words import likeness, rarity, stem, stems, tokens
@@ -147,6 +147,9 @@ def _judge_table(
     rivals = tuple(value for value, score in scores.items() if scores[target] - score < _TIE)
     filled = _filled(scene, tool, rules)
     filled.arguments[tool.chooser] = target
+    for name, schema in (tool.parameters.get("properties") or {}).items():
+        if kind_of(name, schema) == "free":  # whoever takes over is told why, even where it is optional
+            filled.arguments.setdefault(name, scene.words[: int(schema.get("maxLength", 500))])
     if tool.chooser in filled.missing:
         filled.missing.remove(tool.chooser)
     return Choice(tool=tool, score=scores[target], filled=filled, rivals=rivals if len(rivals) > 1 else ())
