@@ -38,6 +38,7 @@ class House:
     url: str
     app: FastAPI
     wiring: Wiring
+    server: CallServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ async def serving(
             await asyncio.sleep(0.01)
             if task.done():
                 task.result()
-        yield House(server.url, app, app.state.wiring)
+        yield House(server.url, app, app.state.wiring, server)
     finally:
         server.should_exit = True
         await task

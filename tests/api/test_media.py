@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import httpx
@@ -163,3 +164,27 @@ async def test_greetings_of_what_is_active_are_prepared(
         f"/templates/{agent['id']}", json={"greeting": {"text": "Hi."}}, headers={"If-Match": "*"}
     )
     assert [str(each) for each in reception.prepared] == [agent["id"]] * 2
+
+
+async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, reception: StandIn) -> None:
+    """After SIGTERM the call goes on and webhooks are answered; when the call is over the server is gone."""
+    reply = await twilio.post("voice")
+    reception.hurries = False
+    async with twilio.media(reply.token) as socket:
+        async with asyncio.timeout(5):
+            await reception.arrived.wait()
+        (call_id,) = reception.answered
+        server = twilio.house.server
+        server.handle_exit(signal.SIGTERM, None)
+        async with asyncio.timeout(5):
+            while not twilio.house.wiring.draining:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await twilio.post("resume")).token
+        assert socket.close_code is None
+        await reception.end(call_id, ended_by="caller", reason="hangup")
+        assert await close_code(socket) == 1000
+        async with asyncio.timeout(10):
+            while server.servers[0].is_serving():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    with pytest.raises(httpx.ConnectError):
+        await twilio.post("resume")

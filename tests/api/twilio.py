@@ -109,6 +109,8 @@ class StandIn:
     ended: list[tuple[UUID, str, str]] = field(default_factory=list)
     prepared: list[UUID] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    hurries: bool = True
+    """Whether it ends its calls when the server wants to leave, or waits for them."""
     _over: dict[UUID, asyncio.Event] = field(default_factory=dict)
 
     async def answer(self, media: MediaStream, call: CallRecord) -> None:
@@ -138,7 +140,9 @@ class StandIn:
         return len(self._over)
 
     async def drain(self, timeout_s: float) -> None:
-        """Let go of all calls."""
+        """Let go of all calls, or wait until they are over."""
+        while self._over and not self.hurries:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         for over in self._over.values():
             over.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Authoring:
             return report
         template_id = uuid_of(document.get("id"))
         around = await self._neighbourhood(account_id).around(self._database, template_id, content)
-        return check(content, around)
+        return await _checked(content, around)
 
     async def create(self, editor: Editor, document: Any) -> TemplateRecord:
         """Save a new template.
@@ -152,7 +153,7 @@ class Authoring:
         content = read_document(document)
         template_id = before.id if before else None
         around = await self._neighbourhood(editor.account_id).around(self._database, template_id, content)
-        report = check(content, around)
+        report = await _checked(content, around)
         stored, lost = sealed(
             content.model_dump(mode="json"), self._vault, before.content if before else None
         )
@@ -173,6 +174,11 @@ class Authoring:
             changed=changed(before.content if before else {}, stored),
             saved_by=editor.key_id,
         )
+
+
+async def _checked(content: TemplateContent, around: Surroundings) -> Report:
+    """The check, beside the event loop: a big template takes longer than a caller's audio may wait."""
+    return await asyncio.to_thread(check, content, around)
 
 
 @contextlib.asynccontextmanager

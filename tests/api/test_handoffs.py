@@ -1,0 +1,170 @@
+"""The desk over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+from tests.api.conftest import NewTenant
+from tests.api.house import Tenant, made
+
+REASON = {"reason": "wants a person"}
+
+
+async def test_a_handoff_is_claimed_briefed_and_resolved(tenant: Tenant) -> None:
+    """An operator sees it in the queue, claims it with a briefing of four parts, and resolves it."""
+    handoff = await made(tenant.owner, "/handoffs", {**REASON, "priority": "high"})
+    operator = tenant.clients["operator"]
+
+    queue = (await operator.get("/handoffs")).json()
+    claim = await operator.post(f"/handoffs/{handoff['id']}/claim")
+    resolved = await operator.post(
+        f"/handoffs/{handoff['id']}/resolve", json={"epoch": 1, "resolution": "done"}
+    )
+
+    assert [one["id"] for one in queue["items"]] == [handoff["id"]]
+    assert queue["as_of_seq"] >= 1
+    assert claim.status_code == 200, claim.text
+    assert set(claim.json()["briefing"]) == {"problem", "tried", "assessment", "start_here"}
+    assert resolved.json()["state"] == "resolved"
+    assert (await operator.get("/handoffs")).json()["items"] == []
+    detail = (await operator.get(f"/handoffs/{handoff['id']}")).json()
+    assert (detail["resolution"], detail["call_state"]) == ("done", "active")
+
+
+async def test_a_loser_is_told_who_has_it_and_the_winner_may_ask_again(tenant: Tenant) -> None:
+    """The second claim is 409 already_claimed with the holder; the first one's repetition is 200."""
+    handoff = await made(tenant.owner, "/handoffs", REASON)
+    path = f"/handoffs/{handoff['id']}/claim"
+    won = await tenant.clients["operator"].post(path)
+    lost = await tenant.clients["admin"].post(path)
+    again = await tenant.clients["operator"].post(path)
+
+    assert (won.status_code, again.status_code, lost.status_code) == (200, 200, 409)
+    assert lost.json()["code"] == "already_claimed"
+    assert lost.json()["claimed_by"] == won.json()["handoff"]["claimed_by"]
+    assert again.json()["handoff"]["epoch"] == 1
+
+
+async def test_a_stale_epoch_is_refused(tenant: Tenant) -> None:
+    """What an earlier claim writes is 409 stale_claim."""
+    handoff = await made(tenant.owner, "/handoffs", REASON)
+    operator, path = tenant.clients["operator"], f"/handoffs/{handoff['id']}"
+    await operator.post(f"{path}/claim")
+    await operator.post(f"{path}/release", json={"epoch": 1})
+    await operator.post(f"{path}/claim")
+
+    stale = await operator.post(f"{path}/resolve", json={"epoch": 1})
+
+    assert (stale.status_code, stale.json()["code"], stale.json()["epoch"]) == (409, "stale_claim", 2)
+
+
+async def test_an_escalation_is_rescheduled_into_a_park(tenant: Tenant) -> None:
+    """The escalation is converted, the park that continues it waits for its time."""
+    handoff = await made(tenant.owner, "/handoffs", REASON)
+    body = {"due_at": "2026-12-24T10:00:00+01:00", "time_zone": "Europe/Berlin"}
+
+    parked = (await tenant.owner.post(f"/handoffs/{handoff['id']}/reschedule", json=body)).json()
+
+    assert (parked["intent"], parked["state"], parked["continues_id"]) == ("park", "scheduled", handoff["id"])
+    assert parked["due_at"] == "2026-12-24T09:00:00Z"
+    assert (await tenant.owner.get(f"/handoffs/{handoff['id']}")).json()["state"] == "converted_to_park"
+    claim = await tenant.owner.post(f"/handoffs/{parked['id']}/claim")
+    assert (claim.status_code, claim.json()["code"]) == (409, "illegal_move")
+    assert "due" in claim.json()["allowed"]
+
+
+async def test_the_same_idempotency_key_makes_one_handoff(tenant: Tenant) -> None:
+    """A repetition is answered with the first one; another body under the key is refused."""
+    headers = {"Idempotency-Key": "k1"}
+    first, second = [await tenant.owner.post("/handoffs", json=REASON, headers=headers) for _ in range(2)]
+    other = await tenant.owner.post("/handoffs", json={"reason": "else"}, headers=headers)
+
+    assert first.json()["id"] == second.json()["id"]
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_roles_at_the_desk(tenant: Tenant) -> None:
+    """A viewer reads; an author asks for help but does not claim."""
+    handoff = await made(tenant.clients["author"], "/handoffs", REASON)
+    path = f"/handoffs/{handoff['id']}"
+
+    assert (await tenant.clients["viewer"].get(path)).status_code == 200
+    assert (await tenant.clients["viewer"].post("/handoffs", json=REASON)).status_code == 403
+    for role in ("viewer", "author"):
+        assert (await tenant.clients[role].post(f"{path}/claim")).status_code == 403  # type: ignore[index]
+
+
+async def test_another_account_sees_nothing_of_the_desk(new_tenant: NewTenant) -> None:
+    """Handoffs, users and operators of another account are not there."""
+    mine, theirs = await new_tenant(), await new_tenant()
+    handoff = await made(mine.owner, "/handoffs", REASON)
+    user = await made(mine.owner, "/users", {"name": "Ada"})
+
+    for method, path in (
+        ("GET", f"/handoffs/{handoff['id']}"),
+        ("POST", f"/handoffs/{handoff['id']}/claim"),
+        ("POST", f"/handoffs/{handoff['id']}/resolve"),
+        ("GET", f"/users/{user['id']}"),
+        ("DELETE", f"/users/{user['id']}"),
+        ("POST", f"/operators/{user['id']}/relieve"),
+    ):
+        assert (await theirs.owner.request(method, path)).status_code == 404, path
+    assert (await theirs.owner.get("/handoffs")).json()["items"] == []
+
+
+async def test_presence_is_put_and_kept_by_heartbeats(tenant: Tenant) -> None:
+    """An operator says what they are; an illegal move names the state and what it allows."""
+    operator = tenant.clients["operator"]
+    assert (await operator.get("/operators/me")).json()["state"] == "offline"
+    put = await operator.put("/operators/me/presence", json={"status": "idle", "capacity": 1, "teams": ["a"]})
+    assert (put.json()["state"], put.json()["capacity"]) == ("idle", 1)
+    handoff = await made(tenant.owner, "/handoffs", REASON)
+    await operator.post(f"/handoffs/{handoff['id']}/claim")
+    beat = await operator.post("/operators/me/heartbeat")
+    assert (beat.json()["state"], beat.json()["teams"]) == ("busy", ["a"])
+
+    away = await operator.put("/operators/me/presence", json={"status": "away"})
+
+    assert (away.status_code, away.json()["state"]) == (409, "busy")
+    assert away.json()["allowed"] == ["exhausted", "offline"]
+
+
+async def test_a_deactivated_users_keys_open_nothing(tenant: Tenant) -> None:
+    """Deactivating the person behind a key closes its way in; deleting takes them off the list."""
+    operator = tenant.clients["operator"]
+    me = (await operator.get("/operators/me")).json()["user_id"]
+    user = (await tenant.owner.get(f"/users/{me}")).json()
+
+    gone = await tenant.owner.put(f"/users/{me}", json={"name": user["name"], "active": False})
+    assert gone.status_code == 200
+    assert (await operator.get("/operators/me")).status_code == 401
+    assert (await tenant.owner.delete(f"/users/{me}")).status_code == 204
+    assert me not in [one["id"] for one in (await tenant.owner.get("/users")).json()["items"]]
+    assert (await tenant.owner.get(f"/users/{me}")).status_code == 404
+
+
+async def test_a_queued_handoff_is_offered_within_a_moment(tenant: Tenant) -> None:
+    """Somebody idle is asked by the server itself."""
+    await tenant.clients["operator"].put("/operators/me/presence", json={"status": "idle"})
+    handoff = await made(tenant.owner, "/handoffs", REASON)
+    for _ in range(100):
+        now = (await tenant.owner.get(f"/handoffs/{handoff['id']}")).json()
+        if now["state"] == "offered":
+            break
+        await asyncio.sleep(0.05)
+
+    assert now["state"] == "offered"
+    declined = await tenant.clients["operator"].post(f"/handoffs/{handoff['id']}/decline")
+    assert declined.json()["state"] == "queued"
+
+
+async def test_what_does_not_exist_cannot_be_handed_off(tenant: Tenant) -> None:
+    """An unknown call is 404, an unknown time zone and an absurd time are 422."""
+    owner = tenant.owner
+    assert (await owner.post("/handoffs", json={**REASON, "call_id": str(uuid4())})).status_code == 404
+    bad = await owner.post("/handoffs", json={**REASON, "intent": "park", "time_zone": "Mars/Olympus"})
+    assert (bad.status_code, bad.json()["errors"][0]["pointer"]) == (422, "/time_zone")
+    late = {**REASON, "intent": "park", "due_at": "9999-01-01T00:00:00Z"}
+    assert (await owner.post("/handoffs", json=late)).status_code == 422
