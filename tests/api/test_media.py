@@ -177,14 +177,14 @@ async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, rece
         server = twilio.house.server
         server.handle_exit(signal.SIGTERM, None)
         async with asyncio.timeout(5):
-            while not twilio.house.wiring.draining:  # noqa: ASYNC110
+            while not twilio.house.wiring.draining:
                 await asyncio.sleep(0.01)
         assert (await twilio.post("resume")).token
         assert socket.close_code is None
         await reception.end(call_id, ended_by="caller", reason="hangup")
         assert await close_code(socket) == 1000
         async with asyncio.timeout(10):
-            while server.servers[0].is_serving():  # noqa: ASYNC110
+            while server.servers[0].is_serving():
                 await asyncio.sleep(0.01)
     with pytest.raises(httpx.ConnectError):
         await twilio.post("resume")

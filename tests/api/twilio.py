@@ -141,7 +141,7 @@ class StandIn:
 
     async def drain(self, timeout_s: float) -> None:
         """Let go of all calls, or wait until they are over."""
-        while self._over and not self.hurries:  # noqa: ASYNC110
+        while self._over and not self.hurries:
             await asyncio.sleep(0.01)
         for over in self._over.values():
             over.set()
