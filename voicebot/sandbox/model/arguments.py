@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +107,7 @@ def fill(parameters: Schema, heard: Heard, about: str = "") -> Filled:
     for name in [*required, *(name for name in properties if name not in required)]:
         kind = kind_of(name, properties[name])
         wanted = name in required or kind in _DEFINITE
-        value = _first(kind, name, properties[name], now) if wanted else None
+        value = _first(kind, name, properties[name], _likeliest(now, name, properties)) if wanted else None
         if value is None and name in required and kind in _DEFINITE:
             value = _from_before(kind, name, properties[name], before)
         elif value is not None and (kind in _DEFINITE or any(s.asks(name) for s in now)):
@@ -153,6 +153,12 @@ _BY_NAME: tuple[tuple[str, frozenset[str]], ...] = (
     ("name", _stemmed(["name", "surname"])),
     ("free", _stemmed(_FREE)),
 )
+
+
+def _likeliest(searches: Sequence[_Search], name: str, others: Iterable[str]) -> list[_Search]:
+    """Look first where the argument was asked for, and last where another one was."""
+    asked = {id(search): any(search.asks(other) for other in others) for search in searches}
+    return sorted(searches, key=lambda search: 0 if search.asks(name) else 1 + asked[id(search)])
 
 
 def _first(kind: str, name: str, schema: Schema, searches: Sequence[_Search]) -> Any:
