@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from templates.model import TemplateContent
+from voicebot.call.line import Services
 from voicebot.call.pipeline import CallPipeline, FirstParts
-from voicebot.call.speech import OnRequest, Speech
+from voicebot.call.speech import OnRequest
 from voicebot.call.switch import Part, PartFailed, ServiceSwitch
 
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -26,7 +27,9 @@ class ServiceLost(Exception):
 class Connections:
     """Connects and reconnects, each time with fresh processors, since broken ones do not mend."""
 
-    def __init__(self, pipeline: CallPipeline, speech: Speech, on_request: OnRequest, report: Report) -> None:
+    def __init__(
+        self, pipeline: CallPipeline, speech: Services, on_request: OnRequest, report: Report
+    ) -> None:
         """``report`` is told of every failure: the kind of service and the reason."""
         self._pipeline = pipeline
         self._speech = speech

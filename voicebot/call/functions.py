@@ -10,12 +10,12 @@ from typing import Any
 from pipecat.flows import Flow
 
 from handlers.context import CallContext
-from handlers.http import HttpFunctions
 from handlers.registry import HANDLERS
 from handlers.route_to_agent import RouteToAgent
 from templates.compile import Function, FunctionResult, UnknownFunction, compile_template
 from templates.model import HttpFunction, TemplateContent
 from voicebot.call.agent import Agent
+from voicebot.call.line import BindsHttp
 from voicebot.call.record import Record
 from voicebot.call.tools import tell_nodes
 from voicebot.call.transcript import Role
@@ -43,7 +43,7 @@ class Functions:
     call: CallContext
     record: Record
     role: Callable[[], Role]
-    http: HttpFunctions
+    http: BindsHttp
 
     def resolve(self, content: TemplateContent, name: str) -> Function:
         """A function by the name that the template gives it.

@@ -24,8 +24,9 @@ from templates.values import InvalidValues, placeholders
 from voicebot.call.agent import Agent
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.ledger import Ledger
+from voicebot.call.line import Line
 from voicebot.call.record import Record, Seqs
-from voicebot.call.session import End, Line, Past, Session
+from voicebot.call.session import End, Past, Session
 from voicebot.call.speech import Speech
 from voicebot.call.switchboard import template_ids
 from voicebot.clock import Clock

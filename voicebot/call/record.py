@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from db import calls, events, routes, utterances
-from db.calls import CallEnd, CallRecord, EndedBy
+from db.calls import CallEnd, EndedBy
 from db.events import EventRecord
 from db.ids import new_id
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
-from voicebot.call.ledger import Ledger
+from voicebot.call.line import CallFacts, Happening, Writer
 from voicebot.call.transcript import Role, Utterance
 from voicebot.clock import Clock
 
@@ -38,13 +38,21 @@ class Seqs:
 class Record:
     """Numbers and stamps what happens on one call; nothing here waits."""
 
-    def __init__(self, call: CallRecord, ledger: Ledger, clock: Clock, seqs: Seqs | None = None) -> None:
-        """``seqs`` are given when the call goes on after its stream was lost."""
+    def __init__(
+        self,
+        call: CallFacts,
+        ledger: Writer,
+        clock: Clock,
+        seqs: Seqs | None = None,
+        tell: Callable[[Happening], None] | None = None,
+    ) -> None:
+        """``seqs`` are given when the call goes on after its stream was lost; ``tell`` hears of all."""
         self._call = call
         self._ledger = ledger
         self._clock = clock
         self._events = seqs.events if seqs else 0
         self._routes = seqs.routes if seqs else 0
+        self._tell = tell or (lambda _: None)
 
     @property
     def account_id(self) -> UUID:
@@ -70,6 +78,7 @@ class Record:
             node=role.node if role else None,
             data=data,
         )
+        self._tell(event)
         self._ledger.write(lambda db: events.record(db, event))
 
     def utterance(self, said: Utterance) -> None:
@@ -89,6 +98,7 @@ class Record:
             started_ms=said.started_ms,
             ended_ms=said.ended_ms,
         )
+        self._tell(row)
         self._ledger.write(lambda db: utterances.record(db, row))
 
     def next_route_seq(self) -> int:
@@ -98,6 +108,7 @@ class Record:
 
     def route(self, route: RouteRecord) -> None:
         """A route was refused or failed, or is done: then lead and call change with it."""
+        self._tell(route)
         if route.status == "done":
             self._ledger.write(lambda db: routes.complete(db, route))
         else:

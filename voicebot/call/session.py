@@ -14,34 +14,32 @@ from zoneinfo import ZoneInfo
 from loguru import logger
 from pipecat.flows import Flow
 from pipecat.frames.frames import ErrorFrame, LLMRunFrame, LLMSetToolsFrame
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.workers.runner import WorkerRunner
 
 from db import leads
-from db.calls import CallRecord, EndedBy
+from db.calls import EndedBy
 from db.revisions import TemplateSnapshot
 from handlers.context import CallContext, Destination, Refused, Routed
-from handlers.http import HttpFunctions
 from handlers.route_to_agent import RouteToAgent
-from telephony.carrier import Carrier, CarrierError, MediaClosed, MediaStream
+from telephony.carrier import CarrierError, MediaClosed
 from templates.values import render, state
 from voicebot.call.agent import Agent
 from voicebot.call.connections import Connections, ServiceLost
 from voicebot.call.conversation import Conversation
 from voicebot.call.entrance import Entrance
 from voicebot.call.functions import CallOfAgent, Functions, compile_agent
-from voicebot.call.greeting import Greetings, SynthesisFailed
+from voicebot.call.greeting import SynthesisFailed
 from voicebot.call.idle import IdleRules, IdleWatch
 from voicebot.call.itinerary import Itinerary
-from voicebot.call.ledger import Ledger
+from voicebot.call.line import Line
 from voicebot.call.pipeline import assemble
 from voicebot.call.record import Record, Seqs
 from voicebot.call.routing import Router
 from voicebot.call.speaking import Mouth
-from voicebot.call.speech import Speech
 from voicebot.call.switchboard import Switchboard, Workshop
 from voicebot.call.tools import offer_routes, tools_with
 from voicebot.call.transcript import Role
-from voicebot.clock import Clock
 
 HANG_UP = "hang-up"
 LAST_WORDS_S = 20.0
@@ -50,22 +48,6 @@ WRITTEN_S = 1.0
 TARGETS_SETTLE_S = 5.0
 
 LoadTargets = Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """What a session stands on: one answered call and the shared works of the process."""
-
-    call: CallRecord
-    media: MediaStream
-    carrier: Carrier
-    time_zone: ZoneInfo
-    payload: Mapping[str, Any]
-    ledger: Ledger
-    speech: Speech
-    greetings: Greetings
-    http: HttpFunctions
-    clock: Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +77,7 @@ class Session:
         self._past = past
         seqs = past.seqs if past else Seqs()
         self._node: str | None = None
-        self.record = Record(line.call, line.ledger, line.clock, seqs)
+        self.record = Record(line.call, line.ledger, line.clock, seqs, line.tell)
         self._conversation = Conversation(
             line.media, line.clock, self.record, self.role, first_seq=seqs.utterances + 1
         )
@@ -158,6 +140,17 @@ class Session:
         await asyncio.gather(running, return_exceptions=True)
         await self._line.media.close()
         return end
+
+    @property
+    def worker(self) -> PipelineWorker:
+        """What runs the pipeline."""
+        return self._pipeline.worker
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no function, no change of agent, no preparing and no goodbye is under way."""
+        ending = self._farewell is not None and not self._farewell.done()
+        return self._switchboard.is_settled and not ending and not self._is_busy()
 
     async def end_by(self, ended_by: EndedBy, reason: str) -> None:
         """End the call from outside once what is being said has been heard."""

@@ -22,9 +22,10 @@ from templates.compile import UnknownFunction
 from templates.model import Route, TemplateContent
 from templates.values import InvalidValues, render, resolve
 from voicebot.call.agent import BACK, Agent, Keys
-from voicebot.call.greeting import Greetings, SynthesisFailed
+from voicebot.call.greeting import SynthesisFailed
+from voicebot.call.line import ReadyGreetings, Services
 from voicebot.call.pipeline import CallPipeline, FirstParts
-from voicebot.call.speech import OnRequest, Speech
+from voicebot.call.speech import OnRequest
 from voicebot.call.switch import PartFailed
 
 Compile = Callable[[Agent], Flow]
@@ -37,8 +38,8 @@ class Workshop:
     """What preparing an agent takes."""
 
     account_id: UUID
-    speech: Speech
-    greetings: Greetings
+    speech: Services
+    greetings: ReadyGreetings
     payload: Mapping[str, Any]
     compile: Compile
     on_request: OnRequest

@@ -1,0 +1,141 @@
+"""What a session stands on: one answered call, its line, and the works of the process.
+
+Stated as protocols, because a call by telephone and one in text (``voicebot.call.text``) bring different ones
+to the same session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pipecat.services.llm_service import LLMService
+
+from db.events import EventRecord
+from db.routes import RouteRecord
+from db.utterances import UtteranceRecord
+from handlers.context import CallContext
+from telephony.carrier import MediaStream
+from templates.compile import Function
+from templates.model import HttpFunction, TemplateContent, Variable
+from voicebot.call.ledger import Entry
+from voicebot.call.speech import OnRequest
+from voicebot.call.switch import Part
+from voicebot.clock import Clock
+
+Happening = EventRecord | UtteranceRecord | RouteRecord
+"""Something that is written down because it happened on the call."""
+
+
+class CallFacts(Protocol):
+    """Which call it is; ``db.calls.CallRecord`` of a telephone call."""
+
+    @property
+    def id(self) -> UUID:
+        """The call."""
+        ...
+
+    @property
+    def account_id(self) -> UUID:
+        """Whose call it is."""
+        ...
+
+    @property
+    def lead_id(self) -> UUID:
+        """The lead it belongs to."""
+        ...
+
+    @property
+    def template_id(self) -> UUID:
+        """The agent the caller is with as the session begins."""
+        ...
+
+
+class HangsUp(Protocol):
+    """Ends the call at the other side of the line: the carrier."""
+
+    async def hang_up(self, carrier_call_id: str) -> None:
+        """End a call; a call that is already gone is no error.
+
+        Raises:
+            CarrierError: it could not be ended.
+        """
+        ...
+
+
+class Writer(Protocol):
+    """Takes what is to be written, in order; ``ledger.Ledger`` writes it to the database."""
+
+    def write(self, entry: Entry) -> None:
+        """Have ``entry`` written after all earlier ones; returns at once."""
+        ...
+
+    async def flushed(self, timeout_s: float) -> bool:
+        """Whether everything was written within ``timeout_s`` seconds; it will be later if not."""
+        ...
+
+
+class Services(Protocol):
+    """Makes an agent's services; ``speech.Speech`` makes those of the vendors."""
+
+    def ear(self, content: TemplateContent) -> Part:
+        """What turns the caller's side into text, and decides where their turns end."""
+        ...
+
+    def mind(self, content: TemplateContent) -> tuple[Part, LLMService[Any]]:
+        """The language model."""
+        ...
+
+    def voice(self, content: TemplateContent, on_request: OnRequest) -> Part:
+        """The agent's voice; ``on_request`` hears every text to be spoken, with its TTS context id."""
+        ...
+
+
+class ReadyGreetings(Protocol):
+    """Greetings made ahead; ``greeting.Greetings`` has them synthesised."""
+
+    def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
+        """The audio of ``text`` in the template's voice if it is at hand, without waiting."""
+        ...
+
+    async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
+        """Have the audio of ``text`` at hand.
+
+        Raises:
+            SynthesisFailed: it could not be made.
+        """
+        ...
+
+
+class BindsHttp(Protocol):
+    """Makes HTTP functions callable; ``handlers.http.HttpFunctions`` really makes their requests."""
+
+    def bind(self, declaration: HttpFunction, variables: Sequence[Variable], call: CallContext) -> Function:
+        """A declared function as a function of one call."""
+        ...
+
+
+def _to_nobody(_: Happening) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a session stands on. ``tell`` is told of everything that happens, at once and before it is
+    written; it must return at once.
+    """
+
+    call: CallFacts
+    media: MediaStream
+    carrier: HangsUp
+    time_zone: ZoneInfo
+    payload: Mapping[str, Any]
+    ledger: Writer
+    speech: Services
+    greetings: ReadyGreetings
+    http: BindsHttp
+    clock: Clock
+    tell: Callable[[Happening], None] = _to_nobody
