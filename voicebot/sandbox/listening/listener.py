@@ -94,6 +94,11 @@ class Listener:
         """How much has been heard."""
         return self._frames * _FRAME_MS / 1000
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has been quiet, so that the next 20 ms cost next to nothing to hear."""
+        return self._utterance is None and self._loud == 0
+
     def hear(self, samples: Samples) -> list[Event]:
         """Take in samples and report what they bring."""
         together = np.concatenate([self._rest, samples])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
@@ -37,6 +38,7 @@ def tokens(text: str) -> list[str]:
     return [token.replace("’", "'") for token in _TOKEN.findall(text.lower())]
 
 
+@lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """Cut a word to what its forms share: "billing", "bills" and "billed" are all "bill"."""
     word = word.removesuffix("'s")
