@@ -8,6 +8,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from db import calls
+from db.calls import CallEnd
 from db.pool import Database
 from tests.api.house import House, Tenant, serving
 from tests.api.twilio import StandIn, Twilio
@@ -117,14 +119,14 @@ async def test_a_socket_of_an_unknown_carrier_is_refused(house: House) -> None:
 
 async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, house: House) -> None:
     """While draining /readyz says 503 and media sockets are refused; webhooks are still answered."""
-    token = (await twilio.post("voice")).token
+    await twilio.post("voice")
     house.wiring.draining = True
     async with httpx.AsyncClient() as client:
         assert (await client.get(f"{house.url}/readyz")).status_code == 503
         assert (await client.get(f"{house.url}/healthz")).status_code == 200
-    with pytest.raises(Exception, match="403"):
-        async with twilio.media(token):
-            pass
+    url = house.url.replace("http", "ws", 1) + "/media/twilio"
+    async with connect(url) as socket:
+        assert await close_code(socket) == 1012
     assert (await twilio.post("resume")).token
 
 
@@ -138,6 +140,28 @@ async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, recepti
         await twilio.post("status", CallStatus="completed")
         assert await close_code(socket) == 1000
     assert reception.ended == [(call_id, "caller", "hangup")]
+
+
+@pytest.mark.parametrize(("reason", "told"), [("hangup", "hangup"), ("he was very kind", "other")])
+async def test_ended_calls_are_counted_by_reason(
+    twilio: Twilio, reception: StandIn, database: Database, reason: str, told: str
+) -> None:
+    """A call that is over is counted by who ended it and why; a reason in a model's own words is no label."""
+    reply = await twilio.post("voice")
+    async with twilio.media(reply.token) as socket:
+        async with asyncio.timeout(5):
+            await reception.arrived.wait()
+        (call,) = reception.answered.values()
+        end = CallEnd(
+            ended_by="caller", end_reason=reason, outcome=None, ended_at=twilio.house.wiring.clock.now()
+        )
+        await calls.finish(database, call.account_id, call.id, end)
+        await reception.drain(0)
+        await close_code(socket)
+    expected = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="caller"}} 1.0'
+    async with asyncio.timeout(5), httpx.AsyncClient() as client:
+        while expected not in (await client.get(f"{twilio.house.url}/metrics")).text:
+            await asyncio.sleep(0.05)
 
 
 async def test_an_operator_ends_a_live_call(twilio: Twilio, tenant: Tenant, reception: StandIn) -> None:
