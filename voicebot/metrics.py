@@ -9,28 +9,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, https://prometheus.io/docs/instrumenting/exposition_formats/."""
 
+AGENTS_WORDS = "agent"
+"""The reason that is counted for every call that an agent ended."""
+
 _WEBHOOK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-
-
-END_REASONS = frozenset(
-    [
-        "hangup",
-        "idle",
-        "max_duration",
-        "operator",
-        "shutdown",
-        "cannot_begin",
-        "internal_error",
-        "pipeline_ended",
-        "stream_lost",
-        "ended_by_operator",
-        "busy",
-        "no_answer",
-        "canceled",
-        "failed",
-    ]
-)
-"""Reasons that the program itself gives; any other would make a series of its own for ever."""
 
 
 class Metrics:
@@ -71,9 +53,9 @@ class Metrics:
         self._live.set_function(live)
 
     def count_end(self, ended_by: str | None, end_reason: str | None) -> None:
-        """A call of this process is over. A reason that a model gave in its own words counts as ``other``."""
-        reason = end_reason if end_reason in END_REASONS else "other"
-        self._ended.labels(ended_by or "unknown", reason).inc()
+        """A call is over. An agent's reason is in a model's own words: each would be a series of its own."""
+        reason = AGENTS_WORDS if ended_by == "agent" else end_reason
+        self._ended.labels(ended_by or "unknown", reason or "unknown").inc()
 
     def text(self) -> bytes:
         """All figures in Prometheus' text format."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import httpx
 import pytest
@@ -142,9 +143,16 @@ async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, recepti
     assert reception.ended == [(call_id, "caller", "hangup")]
 
 
-@pytest.mark.parametrize(("reason", "told"), [("hangup", "hangup"), ("he was very kind", "other")])
+@pytest.mark.parametrize(
+    ("ended_by", "reason", "told"), [("caller", "hangup", "hangup"), ("agent", "he was very kind", "agent")]
+)
 async def test_ended_calls_are_counted_by_reason(
-    twilio: Twilio, reception: StandIn, database: Database, reason: str, told: str
+    twilio: Twilio,
+    reception: StandIn,
+    database: Database,
+    ended_by: Literal["caller", "agent"],
+    reason: str,
+    told: str,
 ) -> None:
     """A call that is over is counted by who ended it and why; a reason in a model's own words is no label."""
     reply = await twilio.post("voice")
@@ -153,12 +161,12 @@ async def test_ended_calls_are_counted_by_reason(
             await reception.arrived.wait()
         (call,) = reception.answered.values()
         end = CallEnd(
-            ended_by="caller", end_reason=reason, outcome=None, ended_at=twilio.house.wiring.clock.now()
+            ended_by=ended_by, end_reason=reason, outcome=None, ended_at=twilio.house.wiring.clock.now()
         )
         await calls.finish(database, call.account_id, call.id, end)
         await reception.drain(0)
         await close_code(socket)
-    expected = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="caller"}} 1.0'
+    expected = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="{ended_by}"}} 1.0'
     async with asyncio.timeout(5), httpx.AsyncClient() as client:
         while expected not in (await client.get(f"{twilio.house.url}/metrics")).text:
             await asyncio.sleep(0.05)

@@ -33,8 +33,8 @@ async def media_socket(websocket: WebSocket, wired: Wired, name: CarrierName) ->
         await websocket.close(POLICY)
         return
     if wired.draining:
-        # Accepted first: a stream that its server closes leads Twilio to the next verb, our redirect to /resume,
-        # and whoever is there by then goes on with the call.
+        # Accepted first: a stream that its server closes leads Twilio to the next verb, the redirect to
+        # /resume, and whoever is there by then goes on with the call.
         await websocket.accept()
         await websocket.close(SERVICE_RESTART)
         return
