@@ -9,10 +9,24 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI
 
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
-from voicebot.api import calls, failures, leads, media, numbers, operations, templates, webhooks
+from voicebot.api import (
+    calls,
+    failures,
+    handoff_stream,
+    handoffs,
+    leads,
+    media,
+    numbers,
+    operations,
+    operators,
+    templates,
+    users,
+    webhooks,
+)
 from voicebot.api.body_limit import BodyLimit
 from voicebot.api.documentation import describe
 from voicebot.api.media_types import json_only
+from voicebot.api.stream_token import StreamTokens
 from voicebot.api.wiring import Patience, Wiring
 from voicebot.authoring import PRECHECKS, Authoring, Precheck
 from voicebot.call.reception import Reception
@@ -20,6 +34,7 @@ from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
 from voicebot.errands import Errands
+from voicebot.escalation import office as desk_office
 from voicebot.metrics import Metrics
 from voicebot.vault import Vault
 
@@ -58,7 +73,7 @@ def create_app(
     app.add_middleware(BodyLimit)
     failures.install(app)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
-    for resource in (templates, numbers, leads, calls):
+    for resource in (templates, numbers, leads, calls, handoff_stream, handoffs, operators, users):
         resources.include_router(resource.router)
     for router in (resources, operations.router, webhooks.router, media.router):
         app.include_router(router)
@@ -89,22 +104,31 @@ async def running(
         stack.push_async_callback(reception.drain, _LAST_WORDS_S)
         metrics = Metrics()
         metrics.watch_live(lambda: reception.live)
-        yield Wiring(
+        vault = Vault(settings.fernet_key())
+        office = desk_office.furnish(database, clock, assess=settings.openai_api_key is not None)
+        wiring = Wiring(
             settings=settings,
             database=database,
             carriers=carriers,
             reception=reception,
             authoring=Authoring(
                 database,
-                Vault(settings.fernet_key()),
+                vault,
                 http_allow=settings.http_allow,
                 prechecks=prechecks,
             ),
             clock=clock,
             metrics=metrics,
             errands=errands,
+            office=office,
+            vault=vault,
+            stream_tokens=StreamTokens(settings.fernet_key()),
             patience=patience,
         )
+        await stack.enter_async_context(
+            desk_office.staffed(office, database, lambda: wiring.draining, more=())
+        )
+        yield wiring
 
 
 def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:

@@ -19,7 +19,7 @@ from voicebot.authoring import Editor
 
 EVERYBODY: tuple[Role, ...] = ("owner", "admin", "author", "operator", "viewer")
 
-_BEARER = HTTPBearer(
+BEARER = HTTPBearer(
     auto_error=False,
     bearerFormat="vb_…",
     scheme_name="key",
@@ -42,15 +42,15 @@ class Caller:
 
 
 async def caller(
-    wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+    wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 ) -> Caller:
     """Whose key the request carries; 401 without a good one."""
     if credentials is None:
-        raise _unauthorized("Send `Authorization: Bearer vb_…`.", "")
+        raise unauthorized("Send `Authorization: Bearer vb_…`.", "")
     try:
         key = await keys.authenticate(wired.database, credentials.credentials)
     except KeyRefused as error:
-        raise _unauthorized(str(error), ' error="invalid_token"') from None
+        raise unauthorized(str(error), ' error="invalid_token"') from None
     return Caller(account_id=key.account_id, key_id=key.id, role=key.role)
 
 
@@ -67,7 +67,8 @@ def allowed(*roles: Role) -> Callable[..., Awaitable[Caller]]:
     return permitted
 
 
-def _unauthorized(detail: str, parameters: str) -> ApiProblem:
+def unauthorized(detail: str, parameters: str) -> ApiProblem:
+    """401, with what RFC 6750 wants said in `WWW-Authenticate`."""
     return ApiProblem("unauthorized", detail, headers={"WWW-Authenticate": f"Bearer{parameters}"})
 
 

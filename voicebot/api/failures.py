@@ -16,6 +16,7 @@ from db.errors import (
     DatabaseBusy,
     DatabaseError,
     DatabaseUnavailable,
+    EmailTaken,
     IdempotencyKeyReused,
     InvalidValue,
     NameTaken,
@@ -26,6 +27,7 @@ from db.errors import (
     RevisionConflict,
     TemplateInUse,
 )
+from voicebot.api import desk_failures
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_request
 from voicebot.authoring import InvalidTemplate
@@ -47,6 +49,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiProblem, _handler(lambda problem: problem, ApiProblem))
     app.add_exception_handler(InvalidTemplate, _handler(of_template, InvalidTemplate))
     app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
+    desk_failures.install(app)
     app.add_exception_handler(RequestValidationError, _handler(invalid_request, RequestValidationError))
     app.add_exception_handler(HTTPException, _handler(of_http, HTTPException))
     app.add_exception_handler(Exception, _unforeseen)
@@ -110,6 +113,9 @@ def _of_refusal(error: DatabaseError) -> ApiProblem:
         case NumberTaken():
             fault = _fault("/e164", "number_taken", str(error), "Free it there, or add another number.")
             return ApiProblem("number_taken", str(error), errors=[fault])
+        case EmailTaken():
+            fault = _fault("/email", "email_taken", str(error), "Use another address.")
+            return ApiProblem("email_taken", str(error), errors=[fault])
         case NumberInUse():
             attached = [str(template_id) for template_id in error.template_ids]
             return ApiProblem("number_in_use", str(error), more={"template_ids": attached})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
@@ -13,11 +14,14 @@ from starlette.requests import HTTPConnection
 from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import Carrier, MediaStream
+from voicebot.api.stream_token import StreamTokens
 from voicebot.authoring import Authoring
 from voicebot.clock import Clock
 from voicebot.config import Settings
 from voicebot.errands import Errands
+from voicebot.escalation.office import Office
 from voicebot.metrics import Metrics
+from voicebot.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,18 @@ class Patience:
     """The media socket of a call in this process: it tells of a hang-up first, and by whom."""
     others_s: float = 15.0
     """Another process that may hold the call and be about to write how it ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRules:
+    """How whoever follows the desk's stream is treated."""
+
+    recheck: timedelta = timedelta(minutes=5)
+    """How often it is looked whether they still may."""
+    trusted: timedelta = timedelta(minutes=15)
+    """How long they are believed when that cannot be looked up."""
+    patience_s: float = 10.0
+    """How long they may leave what was sent to them in the buffers before they are cut off."""
 
 
 class LiveCalls(Protocol):
@@ -69,7 +85,12 @@ class Wiring:
     clock: Clock
     metrics: Metrics
     errands: Errands
+    office: Office
+    """The desk: where people take over."""
+    vault: Vault
+    stream_tokens: StreamTokens
     patience: Patience = field(default_factory=Patience)
+    stream_rules: StreamRules = field(default_factory=StreamRules)
     draining: bool = False
     """Set when the server is told to stop: it finishes its calls and takes no new ones."""
 

@@ -74,6 +74,14 @@ class Claim:
     briefing: Briefing
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """Another time to call; None keeps the caller's time zone."""
+
+    due_at: datetime
+    time_zone: str | None = None
+
+
 class _Undone(Exception):
     """Leaves a transaction that turned out to be too late."""
 
@@ -256,6 +264,38 @@ class Desk:
         self._stir()
         return resolved
 
+    async def reschedule(
+        self, account_id: UUID, handoff_id: UUID, user_id: UUID, later: Later, *, epoch: int | None = None
+    ) -> HandoffRecord:
+        """Have the caller called at another time; of an escalation, the park that continues it.
+
+        Raises:
+            StaleClaim: somebody else holds it, or another claim than this one.
+            IllegalTransition: it is over, or the caller is on the line.
+        """
+        now = self._clock.now()
+
+        def decide(seen: HandoffRecord) -> Move:
+            if seen.holder_id is not None or epoch is not None:
+                _must_hold(seen, user_id, epoch)
+            if seen.intent == "escalate":
+                return Move(to="converted_to_park", at=now, ends=True, cause="rescheduled")
+            return Move(
+                to="scheduled",
+                at=now,
+                cause="rescheduled",
+                due_at=later.due_at,
+                time_zone=later.time_zone,
+                expires_at=later.due_at + PARK_LIFE,
+            )
+
+        def event(wanted: Move) -> str:
+            return "handoff.rescheduled" if wanted.to == "scheduled" else f"handoff.{wanted.to}"
+
+        moved = await self._move(account_id, handoff_id, decide, event, user_id, later)
+        self._stir()
+        return moved
+
     async def move(
         self,
         account_id: UUID,
@@ -272,6 +312,17 @@ class Desk:
             DatabaseBusy: it kept changing; try again.
             Whatever ``decide`` raises.
         """
+        return await self._move(account_id, handoff_id, decide, lambda _: event, actor_id)
+
+    async def _move(
+        self,
+        account_id: UUID,
+        handoff_id: UUID,
+        decide: Decide,
+        event: Callable[[Move], str],
+        actor_id: UUID | None,
+        later: Later | None = None,
+    ) -> HandoffRecord:
         for _ in range(_TRIES):
             seen = await handoffs.get(self._db, account_id, handoff_id)
             wanted = decide(seen)
@@ -280,7 +331,10 @@ class Desk:
             moves.check(seen, wanted.to)
             try:
                 async with self._db.transaction() as transaction:
-                    return await apply(transaction, seen, wanted, event, actor_id)
+                    moved = await apply(transaction, seen, wanted, event(wanted), actor_id)
+                    if wanted.to == "converted_to_park" and later is not None:
+                        moved = await _continue(transaction, moved, later, wanted.at, actor_id)
+                    return moved
             except _Undone:
                 continue
         raise DatabaseBusy(f"The handoff {handoff_id} kept changing; try again.")
@@ -316,6 +370,28 @@ async def apply(
         transaction, seen.account_id, story.changed(event, moved, wanted.at, actor_id=actor_id)
     )
     return moved
+
+
+async def _continue(
+    transaction: Transaction, ended: HandoffRecord, later: Later, now: datetime, actor_id: UUID | None
+) -> HandoffRecord:
+    """The park that an escalation has become, in the same transaction."""
+    wish = Wish(
+        intent="park",
+        origin="person",
+        reason=ended.reason,
+        call_id=ended.call_id,
+        lead_id=ended.lead_id,
+        notes=ended.notes,
+        priority=ended.priority,
+        language=ended.language,
+        team=ended.team,
+        due_at=later.due_at,
+        time_zone=later.time_zone or ended.time_zone,
+        created_by=actor_id,
+        continues_id=ended.id,
+    )
+    return (await make(transaction, ended.account_id, wish, now, assess=False)).handoff
 
 
 async def _take(

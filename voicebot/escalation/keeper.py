@@ -39,21 +39,25 @@ _ASKABLE = ("idle", "on_call", "busy")
 class Keeper:
     """Looks after all handoffs, again and again."""
 
-    def __init__(self, database: Database, clock: Clock, desk: Desk, presence: PresenceBook) -> None:
-        """Look after what is in ``database``."""
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        desk: Desk,
+        presence: PresenceBook,
+        stirred: asyncio.Event | None = None,
+    ) -> None:
+        """Look after ``database``; at once when ``stirred``: something was queued, somebody came."""
         self._db = database
         self._clock = clock
         self._desk = desk
         self._presence = presence
-        self._stirred = asyncio.Event()
-
-    def stir(self) -> None:
-        """Look now: something was queued, or somebody came."""
-        self._stirred.set()
+        self._stirred = stirred or asyncio.Event()
 
     async def run(self) -> None:
         """Look every second, and when stirred, until cancelled."""
         while True:
+            self._stirred.clear()
             try:
                 await self.look()
             except DatabaseError as error:
@@ -61,7 +65,6 @@ class Keeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._stirred.wait()
-            self._stirred.clear()
 
     async def look(self) -> None:
         """Look once at everything."""

@@ -1,0 +1,84 @@
+"""A client of the stream that does what a browser's EventSource does: it reads, is cut off, and resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+
+@dataclass(slots=True)
+class Told:
+    """One server-sent event."""
+
+    event: str
+    id: int | None
+    data: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Follower:
+    """Follows an account's stream over real sockets."""
+
+    urls: list[str]
+    """Of the replicas; each connection goes to the next."""
+    key: str
+    last: int | None = None
+    told: list[Told] = field(default_factory=list)
+    connections: int = 0
+    chance: random.Random | None = None
+    """If given, the line is cut after one event in twenty."""
+
+    @property
+    def seqs(self) -> list[int]:
+        """The numbers of the events, in the order they came."""
+        return [one.data["seq"] for one in self.told if one.event != "reset"]
+
+    async def follow(self, until: int) -> None:
+        """Read until the event ``until`` was seen, reconnecting when cut off."""
+        while (self.last or 0) < until:
+            with contextlib.suppress(httpx.HTTPError):
+                async for one in self.connection():
+                    if one.id is not None and one.id >= until:
+                        return
+                    if self.chance and self.chance.random() < 0.05:
+                        break
+            await asyncio.sleep(0.02)
+
+    async def connection(self) -> AsyncIterator[Told]:
+        """The events of one connection."""
+        url = self.urls[self.connections % len(self.urls)]
+        self.connections += 1
+        headers = {"Authorization": f"Bearer {self.key}"}
+        if self.last is not None:
+            headers["Last-Event-ID"] = str(self.last)
+        async with (
+            httpx.AsyncClient(timeout=httpx.Timeout(5, read=60)) as client,
+            client.stream("GET", f"{url}/api/v1/handoffs/stream", headers=headers) as response,
+        ):
+            response.raise_for_status()
+            async for one in events(response):
+                self.told.append(one)
+                self.last = one.id if one.id is not None else self.last
+                yield one
+
+
+async def events(response: httpx.Response) -> AsyncIterator[Told]:
+    """What a response tells; comments are left out."""
+    fields: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        if line.startswith((":", "retry")):
+            continue
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields:
+            number = fields.get("id")
+            yield Told(fields["event"], None if number is None else int(number), json.loads(fields["data"]))
+            fields = {}

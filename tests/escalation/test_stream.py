@@ -1,0 +1,253 @@
+"""The stream over real sockets, from servers of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from db import desk_events, keys
+from db.desk_events import DeskEvent
+from db.pool import Database
+from db.wakes import APPLICATION
+from tests.api.house import House, Tenant, move_in, serving
+from tests.escalation.listening import Follower, events
+from voicebot.api.wiring import StreamRules
+from voicebot.config import Settings
+from voicebot.escalation.stream import Heartbeat, Hub, Reset
+
+EVENTS = 600
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of a server that calls nobody."""
+    return Settings(
+        _env_file=None, database_url=database_url, data_dir=tmp_path, port=0, drain_timeout_ms=500
+    )
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    """A running server."""
+    async with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def tenant(house: House, database: Database) -> AsyncIterator[Tenant]:
+    """An account."""
+    async with move_in(house.url, database) as moved:
+        yield moved
+
+
+async def tell(database: Database, account: UUID, count: int = 1, **data: str) -> None:
+    for _ in range(count):
+        event = DeskEvent(type="handoff.offered", at=datetime.now(UTC), data=data)
+        async with database.transaction() as transaction:
+            await desk_events.append(transaction, account, event)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def first(follower: Follower) -> None:
+    async for _ in follower.connection():
+        return
+
+
+async def test_events_come_in_order_and_resume_where_they_were_left(house: House, tenant: Tenant) -> None:
+    """What was committed while nobody listened comes first, once; then what happens."""
+    for _ in range(3):
+        await tenant.owner.post("/handoffs", json={"reason": "help"})
+    follower = Follower([house.url], tenant.keys["viewer"], last=0)
+    await asyncio.wait_for(follower.follow(2), 10)
+    seen = follower.last
+    await tenant.owner.post("/handoffs", json={"reason": "help"})
+    await asyncio.wait_for(follower.follow(4), 10)
+
+    assert seen in (2, 3)
+    assert follower.seqs == [1, 2, 3, 4]
+    assert follower.told[0].event == "handoff.created"
+
+
+async def test_without_a_last_id_only_what_is_new_is_told(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """A fresh follower begins now."""
+    await tell(database, tenant.account_id, 5)
+    follower = Follower([house.url], tenant.keys["viewer"])
+    listening = asyncio.create_task(first(follower))
+    await until(lambda: house.wiring.office.hub.followers == 1)
+    await tell(database, tenant.account_id)
+    await asyncio.wait_for(listening, 5)
+
+    assert follower.seqs == [6]
+
+
+async def test_who_has_been_away_too_long_is_reset(house: House, tenant: Tenant, database: Database) -> None:
+    """When what follows their last event was forgotten, they are told to begin anew, and as of when."""
+    await tell(database, tenant.account_id, 5)
+    await desk_events.forget(database, datetime.now(UTC) + timedelta(days=1))
+    await tell(database, tenant.account_id)
+    follower = Follower([house.url], tenant.keys["viewer"], last=2)
+    await asyncio.wait_for(first(follower), 5)
+    from_the_future = Follower([house.url], tenant.keys["viewer"], last=99)
+    await asyncio.wait_for(first(from_the_future), 5)
+
+    for one in (follower, from_the_future):
+        assert [(told.event, told.id, told.data) for told in one.told] == [("reset", 6, {"as_of_seq": 6})]
+
+
+async def test_a_token_opens_the_stream_for_a_minute(house: House, tenant: Tenant) -> None:
+    """Who cannot send a header uses a token; a forged or old one, or none, is 401."""
+    token = (await tenant.clients["viewer"].post("/handoffs/stream-token")).json()["token"]
+    url = f"{house.url}/api/v1/handoffs/stream"
+    old = house.wiring.stream_tokens.issue(
+        tenant.account_id, tenant.account_id, house.wiring.clock.now() - timedelta(seconds=70)
+    )
+    async with httpx.AsyncClient() as client:
+        async with client.stream("GET", url, params={"token": token, "after": 0}) as opened:
+            assert opened.status_code == 200
+            assert opened.headers["content-type"].startswith("text/event-stream")
+        for bad in ({}, {"token": "forged"}, {"token": old}):
+            assert (await client.get(url, params=bad)).status_code == 401
+
+
+async def test_who_loses_their_key_is_let_go(house: House, tenant: Tenant, database: Database) -> None:
+    """Authorisation is looked up again while the stream is open; nothing more is told after that."""
+    house.wiring.stream_rules = StreamRules(recheck=timedelta(0))
+    follower = Follower([house.url], tenant.keys["operator"], last=0)
+    await tell(database, tenant.account_id)
+    await asyncio.wait_for(follower.follow(1), 5)
+    await until(lambda: not house.wiring.office.hub.followers)
+    listening = asyncio.create_task(first(follower))
+    await until(lambda: house.wiring.office.hub.followers == 1)
+    page = await keys.list_keys(database, tenant.account_id, limit=10)
+    [key] = [key for key in page.items if key.role == "operator"]
+    await keys.revoke(database, tenant.account_id, key.id)
+    await tell(database, tenant.account_id)
+    await asyncio.wait_for(listening, 5)
+
+    assert follower.seqs == [1]
+
+
+async def test_without_its_listener_a_process_is_two_seconds_late_at_most(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """NOTIFY only wakes: with the listening connection killed again and again, events still come in time."""
+    follower = Follower([house.url], tenant.keys["viewer"], last=0)
+    listening = asyncio.create_task(first(follower))
+    await until(lambda: house.wiring.office.hub.followers == 1)
+
+    async def kill() -> None:
+        while True:
+            await database.execute(
+                """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = $1 AND datname = current_database()
+                """,
+                APPLICATION,
+            )
+            await asyncio.sleep(0.01)
+
+    killing = asyncio.create_task(kill())
+    await asyncio.sleep(0.1)
+    await tell(database, tenant.account_id)
+    try:
+        await asyncio.wait_for(listening, 2)
+    finally:
+        killing.cancel()
+        await asyncio.gather(killing, return_exceptions=True)
+    assert follower.seqs == [1]
+
+
+async def test_nothing_is_missed_doubled_or_foreign(settings: Settings, database: Database) -> None:
+    """Two replicas, dying listeners, connections cut at random: every event of the account once, in order."""
+    async with contextlib.AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(serving(settings)) for _ in range(2)]
+        mine = await stack.enter_async_context(move_in(replicas[0].url, database))
+        theirs = await stack.enter_async_context(move_in(replicas[1].url, database))
+        follower = Follower(
+            [replica.url for replica in replicas], mine.keys["viewer"], last=0, chance=random.Random(4)
+        )
+        following = asyncio.create_task(follower.follow(EVENTS))
+        telling = [
+            asyncio.create_task(tell(database, account, EVENTS // 2))
+            for account in (mine.account_id, theirs.account_id, mine.account_id)
+        ]
+        await asyncio.gather(*telling, kill_the_listeners(database))
+        await asyncio.wait_for(following, 20)
+
+    assert follower.seqs == list(range(1, EVENTS + 1))
+    assert follower.connections > 10
+    assert {one.event for one in follower.told} == {"handoff.offered"}
+
+
+async def kill_the_listeners(database: Database) -> None:
+    for _ in range(5):
+        await asyncio.sleep(0.1)
+        await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", APPLICATION
+        )
+
+
+async def test_a_follower_gets_a_heartbeat_when_nothing_happens(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """Silence is told from a dead line."""
+    hub = Hub(database, heartbeat_s=0.05)
+    items = hub.follow(str(tenant.account_id))
+    async with contextlib.aclosing(items):
+        assert isinstance(await anext(items), Heartbeat)
+
+
+async def test_a_string_and_a_uuid_of_one_account_are_one(tenant: Tenant, database: Database) -> None:
+    """However the account is spelt, its followers are woken by its events."""
+    hub = Hub(database)
+    spellings = (tenant.account_id, str(tenant.account_id), str(tenant.account_id).upper())
+    following = [hub.follow(spelling, 0) for spelling in spellings]
+    waiting = [asyncio.ensure_future(anext(one)) for one in following]
+    await until(lambda: hub.followers == 3)
+    await tell(database, tenant.account_id)
+    hub.wake(tenant.account_id, 1)
+    told = await asyncio.wait_for(asyncio.gather(*waiting), 2)
+    for one in following:
+        await one.aclose()
+
+    assert all(not isinstance(item, (Reset, Heartbeat)) and item[0].seq == 1 for item in told)
+    assert hub.followers == 0
+
+
+async def test_a_client_too_slow_is_cut_off_and_resumes(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """Who does not read is disconnected; nothing is skipped when they come back."""
+    house.wiring.stream_rules = StreamRules(patience_s=0.3)
+    await tell(database, tenant.account_id, 60, text="x" * 200_000)
+    url = f"{house.url}/api/v1/handoffs/stream"
+    headers = {"Authorization": f"Bearer {tenant.keys['viewer']}", "Last-Event-ID": "0"}
+    async with httpx.AsyncClient() as client, client.stream("GET", url, headers=headers) as response:
+        last = 0
+        told = events(response)
+        last = (await anext(told)).id or 0
+        await until(lambda: not house.wiring.office.hub.followers)
+        with contextlib.suppress(httpx.HTTPError):
+            async for one in told:
+                assert one.id == last + 1
+                last = one.id
+    assert 0 < last < 60
+    follower = Follower([house.url], tenant.keys["viewer"], last=last)
+    await asyncio.wait_for(follower.follow(60), 20)
+
+    assert follower.seqs == list(range(last + 1, 61))
