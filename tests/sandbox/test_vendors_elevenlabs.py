@@ -242,6 +242,16 @@ async def test_an_open_socket_can_be_dropped(sandbox: Sandbox) -> None:
     assert socket.close_code == 1006
 
 
+async def test_idle_sockets_can_be_severed(sandbox: Sandbox) -> None:
+    """The open sockets of one voice are aborted at once, and only those."""
+    async with _socket(sandbox, "anna") as lost, _socket(sandbox, "bert") as kept:
+        assert sandbox.usage.sever("elevenlabs", "anna") == 1
+        await asyncio.wait_for(lost.wait_closed(), 2)
+        await _send(kept, text=TEXT, context_id="a")
+        assert json.loads(await asyncio.wait_for(kept.recv(), 2))["audio"]
+    assert lost.close_code == 1006
+
+
 async def test_a_limit_reached_while_speaking_is_told_over_the_socket(sandbox: Sandbox) -> None:
     """A fault of the kind `rate_limited` at stage `message` sends ElevenLabs' error and closes with 1008."""
     sandbox.faults.add(Fault(server="elevenlabs", kind="rate_limited", stage="message"))

@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from voicebot.sandbox.carrier import Carrier, CarrierSettings
 from voicebot.sandbox.process import SandboxProcess
 from voicebot.sandbox.vendors.faults import Fault, Faults
 from voicebot.sandbox.world import Sandbox
@@ -72,10 +73,26 @@ async def test_a_process_of_its_own_does_what_it_is_told() -> None:
         [request] = await sandbox.requests("openai")
         assert request.body["messages"] == ask["messages"]
         assert await sandbox.connections() == []
+        assert await sandbox.sever("elevenlabs") == 0
         control = sandbox.urls.control
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(control)
+
+
+async def test_twilios_rest_answers_once_a_carrier_is_there(sandbox: Sandbox) -> None:
+    """The address that env gives away is refused before a carrier is attached and served after."""
+    sid = sandbox.env["TWILIO_ACCOUNT_SID"]
+    url = f"{sandbox.env['TWILIO_API_URL']}/2010-04-01/Accounts/{sid}/Calls/CAnobody.json"
+    token = sandbox.env["TWILIO_AUTH_TOKEN"]
+    settings = CarrierSettings(public_url="http://127.0.0.1:1", account_sid=sid, auth_token=token)
+    async with httpx.AsyncClient(auth=(sid, token)) as client, Carrier(settings) as carrier:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(url)
+        await sandbox.attach(carrier)
+        response = await client.get(url)
+    assert response.status_code == 404
+    assert response.json()["code"] == 20404
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "stdin"])
@@ -109,6 +126,7 @@ async def test_the_process_ends_when_it_is_told_to_or_its_parent_is_gone(how: st
         ("PATCH", "/latency", {"first_token_ms": -1}),
         ("PATCH", "/latency", {"no_such_thing_ms": 1}),
         ("DELETE", "/faults?server=nobody", None),
+        ("DELETE", "/connections?server=nobody", None),
         ("GET", "/usage?server=nobody", None),
     ],
 )

@@ -95,6 +95,10 @@ class SandboxProcess:
         answer = await self._ask("GET", "/connections", None, server=server, key=key)
         return [Connection(**item) for item in answer["items"]]
 
+    async def sever(self, server: Server, key: str | None = None) -> int:
+        """Abort the open websockets of a server, or of one voice or model; return how many there were."""
+        return int((await self._ask("DELETE", "/connections", None, server=server, key=key))["severed"])
+
     async def requests(self, server: Server | None = None, key: str | None = None) -> list[Request]:
         """Return what was asked, in order."""
         answer = await self._ask("GET", "/requests", None, server=server, key=key)

@@ -1,63 +1,14 @@
-"""Filling a tool's arguments from what the caller said: figures, dates, names, choices, their own words."""
+"""Filling a tool's arguments from what the caller said, now and before."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from voicebot.sandbox.model.figures import Figure, figures, spoken_words
+from voicebot.sandbox.model.readers import DEFINITE, READERS, Schema, Search, kind_of
 from voicebot.sandbox.model.scene import Turn
-from voicebot.sandbox.model.words import EMPTY, alike, stem, stems, tokens, touches
-
-Schema = Mapping[str, Any]
-
-_DAY = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
-_MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
-_NUMBER = r"[\w-]+"
-_DATE = re.compile(
-    rf"\d{{4}}-\d{{2}}-\d{{2}}|(?:(?:next|this|coming)\s+)?\b(?:{_DAY})\b|\b(?:today|tomorrow|tonight)\b"
-    rf"|\b(?:{_MONTH})\s+(?:the\s+)?{_NUMBER}|(?:the\s+)?\b{_NUMBER}\s+(?:of\s+)?(?:{_MONTH})\b",
-    re.IGNORECASE,
-)
-_HOUR = r"(?:\d{1,2}(?::\d{2})?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
-_MINUTES = r"(?:\s+(?:fifteen|thirty|forty[ -]five))?"
-_HALF = r"\s?(?:[ap]\.?m\b\.?|o'?\s?clock)"
-_TIME = re.compile(
-    rf"\b(?:half past|quarter (?:past|to))\s+{_HOUR}(?:{_HALF})?|\b{_HOUR}{_MINUTES}{_HALF}"
-    rf"|\b(?:noon|midnight)\b|(?<=\bat )(?:about |around )?{_HOUR}{_MINUTES}\b|\b\d{{1,2}}:\d{{2}}\b",
-    re.IGNORECASE,
-)
-_NAME = re.compile(
-    r"\b(?:my name is|my name's|the name is|the name's|name is|name of|this is|i am|i'm|call me)\s+"
-    r"((?:[^\W\d_][\w'’-]*\s*){1,3})",
-    re.IGNORECASE,
-)
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_YES = frozenset({"yes", "yeah", "yep", "correct", "right", "sure", "exactly", "absolutely"})
-_NO = frozenset({"no", "nope", "not", "never"})
-_FREE = frozenset(
-    {"reason", "message", "note", "summary", "description", "detail", "comment", "question", "query", "text",
-     "request", "problem", "issue", "complaint", "feedback", "topic", "subject", "wish", "word"}
-)  # fmt: skip
-_DIGITS = frozenset(
-    {
-        "number",
-        "no",
-        "id",
-        "code",
-        "digits",
-        "digit",
-        "pin",
-        "phone",
-        "reference",
-        "zip",
-        "postcode",
-        "account",
-    }
-)
-_FILLERS = EMPTY | {"uh", "um", "er", "well", "yes", "no", "name", "under", "speaking", "here", "calling"}
+from voicebot.sandbox.model.words import stems, touches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,40 +28,20 @@ class Filled:
     missing: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Search:
-    """One utterance, of which each figure may be used once."""
-
-    text: str
-    asked: str
-    about: tuple[str, ...] = ()
-    used: set[int] = field(default_factory=set)
-
-    def asks(self, name: str) -> bool:
-        """Tell whether the assistant had just asked for this argument."""
-        wanted = stems(name.replace("_", " ")) or tuple(map(stem, tokens(name.replace("_", " "))))
-        there = [stem(token) for token in tokens(self.asked)]
-        return "?" in self.asked and all(touches(word, there) for word in wanted)
-
-    def free(self) -> list[Figure]:
-        """The figures that no other argument has taken."""
-        return [figure for figure in figures(self.text) if figure.start not in self.used]
-
-
 def fill(parameters: Schema, heard: Heard, about: str = "") -> Filled:
     """Fill what can be filled of a tool's parameters (JSON Schema); `about` is the tool's own text."""
     filled = Filled()
     properties: Mapping[str, Schema] = parameters.get("properties") or {}
     required = [name for name in parameters.get("required") or () if name in properties]
-    now = [_Search(turn.words, turn.asked, stems(about)) for turn in heard.turns]
-    before = [_Search(turn.words, "") for turn in heard.earlier]
+    now = [Search(turn.words, turn.asked, stems(about)) for turn in heard.turns]
+    before = [Search(turn.words, "") for turn in heard.earlier]
     for name in [*required, *(name for name in properties if name not in required)]:
         kind = kind_of(name, properties[name])
-        wanted = name in required or kind in _DEFINITE
+        wanted = name in required or kind in DEFINITE
         value = _first(kind, name, properties[name], _likeliest(now, name, properties)) if wanted else None
-        if value is None and name in required and kind in _DEFINITE:
+        if value is None and name in required and kind in DEFINITE:
             value = _from_before(kind, name, properties[name], before)
-        elif value is not None and (kind in _DEFINITE or any(s.asks(name) for s in now)):
+        elif value is not None and (kind in DEFINITE or any(s.asks(name) for s in now)):
             filled.explicit.append(name)
         if value is not None:
             filled.arguments[name] = value
@@ -121,238 +52,26 @@ def fill(parameters: Schema, heard: Heard, about: str = "") -> Filled:
 
 def asks_for(asked: str, name: str) -> bool:
     """Tell whether something that was said asks for an argument of this name."""
-    return _Search("", asked).asks(name)
+    return Search("", asked).asks(name)
 
 
-def kind_of(name: str, schema: Schema) -> str:
-    """Tell what an argument is, by its schema first and its name next."""
-    if schema.get("enum"):
-        return "choice"
-    kind = schema.get("type")
-    if kind in ("integer", "number"):
-        return "number"
-    if kind in ("boolean", "array", "object"):
-        return str(kind)
-    own = [stem(token) for token in tokens(name.replace("_", " "))]
-    for name_of_kind, stems_of_kind in _BY_NAME:
-        if schema.get("format") == name_of_kind or any(word in stems_of_kind for word in own):
-            return name_of_kind
-    told = {stem(token) for token in tokens(str(schema.get("description", "")))}
-    return "digits" if told & {stem("digit"), stem("digits")} else "phrase"
-
-
-def _stemmed(words: Sequence[str] | frozenset[str]) -> frozenset[str]:
-    return frozenset(stem(word) for word in words)
-
-
-_BY_NAME: tuple[tuple[str, frozenset[str]], ...] = (
-    ("email", _stemmed(["email"])),
-    ("date", _stemmed(["date", "day", "weekday"])),
-    ("time", _stemmed(["time", "hour"])),
-    ("digits", _stemmed(_DIGITS)),
-    ("name", _stemmed(["name", "surname"])),
-    ("free", _stemmed(_FREE)),
-)
-
-
-def _likeliest(searches: Sequence[_Search], name: str, others: Iterable[str]) -> list[_Search]:
+def _likeliest(searches: Sequence[Search], name: str, others: Iterable[str]) -> list[Search]:
     """Look first where the argument was asked for, and last where another one was."""
     asked = {id(search): any(search.asks(other) for other in others) for search in searches}
     return sorted(searches, key=lambda search: 0 if search.asks(name) else 1 + asked[id(search)])
 
 
-def _first(kind: str, name: str, schema: Schema, searches: Sequence[_Search]) -> Any:
-    values = (_READERS[kind](name, schema, search) for search in searches)
+def _first(kind: str, name: str, schema: Schema, searches: Sequence[Search]) -> Any:
+    values = (READERS[kind](name, schema, search) for search in searches)
     return next((value for value in values if value is not None), None)
 
 
-def _from_before(kind: str, name: str, schema: Schema, before: Sequence[_Search]) -> Any:
+def _from_before(kind: str, name: str, schema: Schema, before: Sequence[Search]) -> Any:
     """Look further back, but only where the caller named what the argument is about."""
     wanted = stems(name.replace("_", " "))
     for search in before:
         if any(touches(word, stems(search.text)) for word in wanted):
-            value = _READERS[kind](name, schema, search)
+            value = READERS[kind](name, schema, search)
             if value is not None:
                 return value
     return None
-
-
-def _choice(_name: str, schema: Schema, search: _Search) -> Any:
-    there = [stem(token) for token in tokens(search.text)]
-    complete: list[tuple[int, Any]] = []
-    for value in schema["enum"]:
-        words = [stem(token) for token in tokens(str(value).replace("_", " ")) if token]
-        if words and all(touches(word, there) for word in words):
-            complete.append((len(words), value))
-    return max(complete, key=lambda pair: pair[0])[1] if complete else None
-
-
-def _number(name: str, schema: Schema, search: _Search) -> Any:
-    low, high = schema.get("minimum", float("-inf")), schema.get("maximum", float("inf"))
-    fitting = [figure for figure in search.free() if low <= figure.value <= high]
-    if schema.get("type") == "integer":
-        fitting = [figure for figure in fitting if float(figure.value).is_integer()]
-    figure = _nearest(fitting, name, schema, search)
-    if figure is None:
-        return None
-    search.used.add(figure.start)
-    return int(figure.value) if float(figure.value).is_integer() else figure.value
-
-
-def _digits(name: str, schema: Schema, search: _Search) -> Any:
-    codes = [
-        word.upper() for word in spoken_words(search.text) if re.fullmatch(r"(?=.*\d)(?=.*[a-z])\w+", word)
-    ]
-    figure = _nearest([f for f in search.free() if _fits(f.digits, schema)], name, schema, search)
-    if figure is not None:
-        search.used.add(figure.start)
-        return figure.digits
-    return next((code for code in codes if _fits(code, schema) and not code[:-2].isdigit()), None)
-
-
-def _fits(text: str, schema: Schema) -> bool:
-    pattern = schema.get("pattern")
-    if pattern and not re.search(pattern, text):
-        return False
-    return int(schema.get("minLength", 0)) <= len(text) <= int(schema.get("maxLength", 1000))
-
-
-def _nearest(found: Sequence[Figure], name: str, schema: Schema, search: _Search) -> Figure | None:
-    """Choose the figure whose neighbours speak of the argument; else the longest, as said first."""
-    if not found:
-        return None
-    own = stems(f"{name.replace('_', ' ')} {schema.get('description', '')}")
-    words = spoken_words(search.text)
-
-    def closeness(figure: Figure) -> tuple[int, int, int]:
-        around = words[max(0, figure.start - 3) : figure.start] + words[figure.end : figure.end + 2]
-        near = sum(touches(stem(word), own) for word in around if word not in EMPTY)
-        return near, len(figure.digits), -figure.start
-
-    return max(found, key=closeness)
-
-
-def _date(_name: str, _schema: Schema, search: _Search) -> Any:
-    found = [match[0].strip() for match in _DATE.finditer(search.text)]
-    return next((text for text in found if _dated(text)), None)
-
-
-def _dated(text: str) -> bool:
-    """A month must come with a figure: "may I" is no date."""
-    named = [token for token in tokens(text) if re.fullmatch(_MONTH, token)]
-    return not named or bool(figures(text))
-
-
-def _time(name: str, schema: Schema, search: _Search) -> Any:
-    match = _TIME.search(search.text)
-    if match is not None:
-        return re.sub(r"^(?:about|around)\s+", "", match[0].strip(), flags=re.IGNORECASE)
-    return _answer(name, schema, search) if figures(search.text) else None
-
-
-def _name(name: str, schema: Schema, search: _Search) -> Any:
-    for match in _NAME.finditer(search.text):
-        person = _person(match[1])
-        if person:
-            return person
-    answer = _answer(name, schema, search)
-    return _person(answer) or None if answer else None
-
-
-def _person(text: str) -> str:
-    """Keep the words that may be a name, up to the first that cannot."""
-    kept: list[str] = []
-    for word in text.replace("’", "'").split():
-        bare = word.strip(".,!?;:")
-        if bare.lower() in _FILLERS or bare.lower().endswith("ing") or bare.isdigit():
-            break
-        kept.append(bare[:1].upper() + bare[1:])
-        if bare != word:
-            break
-    return " ".join(kept)
-
-
-def _email(_name: str, _schema: Schema, search: _Search) -> Any:
-    match = _EMAIL.search(re.sub(r"\s+at\s+", "@", re.sub(r"\s+dot\s+", ".", search.text)))
-    return match[0] if match else None
-
-
-def _truth(name: str, schema: Schema, search: _Search) -> Any:
-    there = set(tokens(search.text))
-    if not (search.asks(name) or any(touches(w, stems(search.text)) for w in stems(name.replace("_", " ")))):
-        return None
-    return False if there & _NO else True if there & _YES else None
-
-
-def _words(_name: str, _schema: Schema, search: _Search) -> Any:
-    return search.text.strip() or None
-
-
-def _phrase(name: str, schema: Schema, search: _Search) -> Any:
-    """What was answered, what follows the argument's own name, or what the tool's own words leave over."""
-    answer = _answer(name, schema, search)
-    if answer:
-        return answer
-    own = r"\s+".join(map(re.escape, name.replace("_", " ").split()))
-    named = re.search(rf"\b{own}\s+(?:is|of|to|for|called|named|in)\s+([^,.!?]+)", search.text, re.IGNORECASE)
-    if named:
-        return named[1].strip()
-    return _left_over(name, schema, search)
-
-
-def _answer(name: str, schema: Schema, search: _Search) -> str | None:
-    """The whole answer to a question about this argument, without the words around it."""
-    if not search.asks(name):
-        return None
-    kept = [word.strip(".,!?;:") for word in search.text.split()]
-    while kept and kept[0].lower() in _FILLERS:
-        kept.pop(0)
-    while kept and kept[-1].lower() in _FILLERS:
-        kept.pop()
-    return " ".join(kept) or None
-
-
-def _left_over(name: str, schema: Schema, search: _Search) -> str | None:
-    known = {*search.about, *stems(f"{name.replace('_', ' ')} {schema.get('description', '')}")}
-    words = [word.strip(".,!?;:") for word in search.text.split()]
-    new = [
-        index
-        for index, word in enumerate(words)
-        if stems(word) and not any(alike(s, other) for s in stems(word) for other in known)
-    ]
-    return " ".join(words[new[0] : new[-1] + 1]) if new else None
-
-
-def _array(name: str, schema: Schema, search: _Search) -> Any:
-    items = schema.get("items") or {}
-    value = _READERS[kind_of(name, items)](name, items, search)
-    return None if value is None else [value]
-
-
-def _object(_name: str, schema: Schema, search: _Search) -> Any:
-    """Fill what is definite of an object's own properties."""
-    properties: Mapping[str, Schema] = schema.get("properties") or {}
-    kinds = {name: kind_of(name, inner) for name, inner in properties.items()}
-    found = {
-        name: _READERS[kind](name, properties[name], search)
-        for name, kind in kinds.items()
-        if kind in _DEFINITE
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-_READERS: Mapping[str, Callable[[str, Schema, _Search], Any]] = {
-    "choice": _choice,
-    "number": _number,
-    "boolean": _truth,
-    "array": _array,
-    "object": _object,
-    "email": _email,
-    "date": _date,
-    "time": _time,
-    "digits": _digits,
-    "name": _name,
-    "free": _words,
-    "phrase": _phrase,
-}
-_DEFINITE = frozenset({"choice", "number", "boolean", "email", "date", "time", "digits", "name"})

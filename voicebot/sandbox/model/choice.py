@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from voicebot.sandbox.model.arguments import Filled, Heard, asks_for, fill, kind_of
+from voicebot.sandbox.model.arguments import Filled, Heard, asks_for, fill
 from voicebot.sandbox.model.instructions import Rule, quotes
+from voicebot.sandbox.model.readers import kind_of
 from voicebot.sandbox.model.scene import Scene, Turn
 from voicebot.sandbox.model.words import likeness, rarity, stem, stems, tokens
 

@@ -1,14 +1,11 @@
 """Telling the servers what to do, and asking what they were used for, from another process.
 
-PUT    /phrases      {"phrases": ["…"]}                what callers will say
-GET    /phrases
-POST   /faults       a `Fault` as an object             misbehave
-DELETE /faults       ?server=…                          behave again
-PATCH  /latency      fields of `Latency`
-GET    /usage        ?server=…&key=…                    a `Tally`, and one for each voice or model
-GET    /connections  ?server=…&key=…                    websockets with their times
-GET    /requests     ?server=…&key=…                    what was asked
-DELETE /usage
+- `PUT /phrases` `{"phrases": ["…"]}`: what callers will say; `GET /phrases`
+- `POST /faults` with the fields of `Fault`: misbehave; `DELETE /faults?server=…`: behave again
+- `PATCH /latency` with fields of `Latency`
+- `GET /usage?server=…&key=…`: a `Tally`, and one `by_key` for each voice or model; `DELETE /usage`
+- `GET /connections?server=…&key=…`: websockets with their times; `DELETE`: cut the open ones
+- `GET /requests?server=…&key=…`: what was asked
 """
 
 from __future__ import annotations
@@ -57,6 +54,7 @@ class Control:
                 web.get("/usage", self._get_usage),
                 web.delete("/usage", self._delete_usage),
                 web.get("/connections", self._records(self.usage.connections)),
+                web.delete("/connections", self._delete_connections),
                 web.get("/requests", self._records(self.usage.requests)),
             ]
         )
@@ -103,6 +101,11 @@ class Control:
     async def _delete_usage(self, _request: web.Request) -> web.Response:
         self.usage.clear()
         return web.Response(status=204)
+
+    async def _delete_connections(self, request: web.Request) -> web.Response:
+        server, key = _server(request), request.query.get("key")
+        severed = sum(self.usage.sever(each, key) for each in SERVERS if server in (None, each))
+        return web.json_response({"severed": severed})
 
     def _records(
         self, read: Callable[[Server | None, str | None], list[Any]]

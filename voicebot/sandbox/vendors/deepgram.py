@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from voicebot.sandbox.listening.listener import Event, Heard, Listener, Manners,
 from voicebot.sandbox.listening.recogniser import RATE, Recognisers, Samples, Word
 from voicebot.sandbox.mulaw import decode
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, parse_object
+from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, cut, parse_object
 
 _PATH = "/v1/listen"
 _PATIENCE_S = 10.0
@@ -69,7 +70,7 @@ class Deepgram:
         socket = web.WebSocketResponse(max_msg_size=1 << 20)
         socket.headers["dg-request-id"] = options.request_id
         await socket.prepare(request)
-        with self.vendor.usage.connection("deepgram", options.model, request.path_qs):
+        with self.vendor.usage.connection("deepgram", options.model, request.path_qs, partial(cut, request)):
             stream = _Stream(self, request, socket, options)
             try:
                 await stream.run()

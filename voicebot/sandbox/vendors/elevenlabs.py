@@ -12,6 +12,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -19,7 +20,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from voicebot.sandbox.speech import Utterance, utter
 from voicebot.sandbox.vendors.audio import FORMATS, encoded, pieces
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, parse_object
+from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, cut, parse_object
 
 _PAUSE_MS = 120
 _CONTEXTS = 5
@@ -95,7 +96,7 @@ class ElevenLabs:
         socket = web.WebSocketResponse(max_msg_size=1 << 20)
         conversation = _Conversation(self, request, socket, voice_id, output)
         await socket.prepare(request)
-        with self.vendor.usage.connection("elevenlabs", voice_id, request.path_qs):
+        with self.vendor.usage.connection("elevenlabs", voice_id, request.path_qs, partial(cut, request)):
             await conversation.run()
         return socket
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,16 +53,28 @@ class Usage:
     def __init__(self) -> None:
         self._connections: deque[Connection] = deque(maxlen=_KEPT)
         self._requests: deque[Request] = deque(maxlen=_KEPT)
+        self._cuts: dict[int, tuple[Connection, Callable[[], None]]] = {}
 
     @contextmanager
-    def connection(self, server: Server, key: str, path: str) -> Iterator[Connection]:
-        """Count a websocket for as long as the block runs."""
+    def connection(
+        self, server: Server, key: str, path: str, cut: Callable[[], None]
+    ) -> Iterator[Connection]:
+        """Count a websocket for as long as the block runs; `cut` aborts it."""
         connection = Connection(server=server, key=key, path=path, opened_at=time.time())
         self._connections.append(connection)
+        self._cuts[id(connection)] = connection, cut
         try:
             yield connection
         finally:
             connection.closed_at = time.time()
+            del self._cuts[id(connection)]
+
+    def sever(self, server: Server, key: str | None = None) -> int:
+        """Abort the open websockets of a server, or of one voice or model; return how many there were."""
+        struck = [cut for connection, cut in self._cuts.values() if _of(connection, server, key)]
+        for cut in struck:
+            cut()
+        return len(struck)
 
     def request(self, server: Server, key: str, path: str, body: Any, characters: int = 0) -> None:
         """Count something asked."""

@@ -1,0 +1,239 @@
+"""Answering a request: what is to be said, asked or called next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from voicebot.sandbox.model import talk
+from voicebot.sandbox.model.choice import Choice, Tool, choose, force, ordered, says_goodbye, tool_of
+from voicebot.sandbox.model.instructions import Rule, rules
+from voicebot.sandbox.model.scene import Scene, read
+from voicebot.sandbox.model.words import echoes, likeness, rarity, stem, stems, tokens
+
+_FAREWELL = "Thank you for calling. Goodbye!"
+_ENOUGH_FOR_A_RULE = 1.0
+_ENOUGH_FOR_A_FACT = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A tool to be called."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the model answers: words, tools to be called, or both."""
+
+    text: str = ""
+    calls: tuple[Call, ...] = field(default=())
+
+
+def reply(
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_choice: str | Mapping[str, Any] | None = None,
+) -> Reply:
+    """Answer a chat request, given as its `messages`, `tools` and `tool_choice` stand in the protocol."""
+    scene = read(messages)
+    offered = _offered(tools, tool_choice)
+    plan = _Plan.of(scene, offered)
+    if offered and (tool_choice == "required" or isinstance(tool_choice, Mapping)):
+        return _calling(force(scene, offered, plan.rules), scene)
+    if not offered and any("summar" in text.lower() for text in (*scene.role, *scene.step)):
+        return Reply(text=talk.summary(scene))
+    if scene.fresh:
+        choice = ordered(scene, offered, plan.step)
+        if choice is not None and not choice.tool.closes:
+            return _calling(choice, scene)
+    if scene.waiting:
+        return _answer(scene, offered, plan)
+    if scene.done:
+        return _continue(scene, offered, plan)
+    return _closing(scene, offered, plan, _next(scene, plan) or _opening(scene))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What the instructions want: of the step that is on, and of the role that is always on."""
+
+    step: tuple[Rule, ...]
+    role: tuple[Rule, ...]
+
+    @staticmethod
+    def of(scene: Scene, offered: Sequence[Tool]) -> _Plan:
+        names = [tool.name for tool in offered]
+        return _Plan(step=tuple(rules(scene.step, names)), role=tuple(rules(scene.role, names)))
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self.step + self.role
+
+
+def _answer(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
+    """Answer the caller's last words."""
+    rule, likely = _fitting(scene, plan.rules)
+    if says_goodbye(scene):
+        return _farewell(scene, offered, rule)
+    choice = choose(scene, offered, plan.rules)
+    if choice is not None and choice.score >= likely:
+        if choice.rivals:
+            return Reply(text=talk.which(choice.rivals))
+        if choice.filled.missing:
+            return Reply(text=talk.question(choice.filled.missing))
+        return _calling(choice, scene)
+    if rule is not None:
+        return Reply(text=rule.text)
+    told = _fact(scene, plan.rules) or _next(scene, plan)
+    return _closing(scene, offered, plan, told) if told else Reply(text=talk.small_talk(scene))
+
+
+def _continue(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
+    """Go on after a tool has answered."""
+    if scene.fresh:
+        choice = choose(scene, offered, plan.rules)
+        if choice is not None and choice.filled.explicit and not choice.filled.missing and not choice.rivals:
+            return _calling(choice, scene)
+    if any(talk.refused(done.result) for done in scene.done):
+        return Reply(text=talk.outcomes(scene.done))
+    step = _after(scene, plan.rules) or _next(scene, plan)
+    results = talk.outcomes(scene.done, step)
+    if step and (results == talk.NOTHING_TO_TELL or (scene.fresh and plan.step)):
+        return _closing(scene, offered, plan, step)
+    return Reply(text=f"{results} {step or talk.ELSE}")
+
+
+def _closing(scene: Scene, offered: Sequence[Tool], plan: _Plan, text: str) -> Reply:
+    """Say something, and end the call with it where the step says so and nothing is left to be asked."""
+    choice = ordered(scene, [tool for tool in offered if tool.closes], plan.step)
+    asks = text.rstrip().endswith("?") or any(rule.kind == "ask" and rule.text == text for rule in plan.step)
+    if choice is None or asks:
+        return Reply(text=text)
+    return Reply(text=text, calls=_calling(choice, scene).calls)
+
+
+def _opening(scene: Scene) -> str:
+    """Speak first, or again, when nothing is left to be said by instruction."""
+    return talk.introduction(scene) if not scene.said else talk.small_talk(scene)
+
+
+def _farewell(scene: Scene, offered: Sequence[Tool], rule: Rule | None) -> Reply:
+    text = rule.text if rule is not None and rule.kind == "say" else _FAREWELL
+    closing = next((tool for tool in offered if tool.closes), None)
+    if closing is None or closing.name in {done.name for done in scene.done}:
+        return Reply(text=text)
+    choice = force(scene, [closing], ())
+    arguments = dict(choice.filled.arguments)
+    properties = closing.parameters.get("properties") or {}
+    if "reason" in properties and not properties["reason"].get("enum"):
+        arguments["reason"] = "the caller said goodbye"
+    return Reply(text=text, calls=(_call(scene, closing.name, arguments),))
+
+
+def _next(scene: Scene, plan: _Plan) -> str:
+    """What is always to be said and has not been yet, up to a question; the step's before the role's."""
+    parts: list[str] = []
+    for rule in plan.rules:
+        if rule.spoken and not rule.condition and not _was_said(scene, rule.text):
+            parts.append(rule.text)
+            if rule.kind == "ask" or rule.text.endswith("?"):
+                break
+    return " ".join(parts)
+
+
+def _after(scene: Scene, told: Sequence[Rule]) -> str:
+    """What is to be said after the tools that were just called: a condition that names or describes one."""
+    for rule in told:
+        about = stems(rule.condition)
+        names = [talk.spaced(done.name) for done in scene.done]
+        named = any(done.name in rule.condition for done in scene.done)
+        described = about and any(echoes(" ".join(about), name) for name in names)
+        if rule.spoken and (named or described) and not _was_said(scene, rule.text):
+            return rule.text
+    return ""
+
+
+def _fitting(scene: Scene, told: Sequence[Rule]) -> tuple[Rule | None, float]:
+    """The rule whose condition is most like the caller's words, and how like it is."""
+    conditional = [rule for rule in told if rule.condition and rule.spoken]
+    documents = [dict.fromkeys(stems(rule.condition), 1.0) for rule in conditional]
+    weights = rarity(documents)
+    words = stems(scene.words)
+    if says_goodbye(scene):
+        words = (*words, stem("goodbye"), stem("bye"), stem("leave"))
+    scores = [likeness(words, document, weights) for document in documents]
+    best = max(range(len(scores)), key=lambda index: scores[index], default=None)
+    if best is None or scores[best] < _ENOUGH_FOR_A_RULE:
+        return None, 0.0
+    return conditional[best], scores[best]
+
+
+def _fact(scene: Scene, told: Sequence[Rule]) -> str:
+    """A statement of the instructions that answers the caller's question."""
+    facts = [rule for rule in told if rule.kind == "fact"]
+    documents = [dict.fromkeys(stems(rule.text), 1.0) for rule in facts]
+    weights = rarity(documents)
+    words = stems(scene.words)
+    scores = [likeness(words, document, weights) for document in documents]
+    best = max(range(len(scores)), key=lambda index: scores[index], default=None)
+    wanted = 1.0 if _asks(scene.words) else _ENOUGH_FOR_A_FACT
+    return "" if best is None or scores[best] < wanted else facts[best].text
+
+
+def _asks(words: str) -> bool:
+    first = (tokens(words) or [""])[0]
+    question = {
+        "what",
+        "when",
+        "where",
+        "who",
+        "how",
+        "which",
+        "why",
+        "is",
+        "are",
+        "do",
+        "does",
+        "can",
+        "could",
+    }
+    return "?" in words or first in question
+
+
+def _was_said(scene: Scene, text: str) -> bool:
+    return any(echoes(text, said) for said in scene.said)
+
+
+def _calling(choice: Choice, scene: Scene) -> Reply:
+    return Reply(calls=(_call(scene, choice.tool.name, choice.filled.arguments),))
+
+
+def _call(scene: Scene, name: str, arguments: Mapping[str, Any]) -> Call:
+    """A call whose id depends on nothing but the request, and is new in every turn."""
+    turn = [
+        [turn.words for turn in scene.turns],
+        scene.said,
+        len(scene.past),
+        len(scene.done),
+        name,
+        arguments,
+    ]
+    digest = hashlib.sha256(json.dumps(turn, sort_keys=True, default=str).encode()).hexdigest()
+    return Call(id=f"call_{digest[:24]}", name=name, arguments=arguments)
+
+
+def _offered(tools: Sequence[Mapping[str, Any]], tool_choice: str | Mapping[str, Any] | None) -> list[Tool]:
+    read_tools = [tool_of(tool) for tool in tools if tool.get("type", "function") == "function"]
+    if tool_choice == "none":
+        return []
+    if isinstance(tool_choice, Mapping):
+        named = (tool_choice.get("function") or {}).get("name")
+        return [tool for tool in read_tools if tool.name == named]
+    return read_tools
