@@ -1,0 +1,230 @@
+"""What came of one turn of a text call, for people and programs to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+from db.events import EventRecord
+from db.routes import RouteRecord
+from db.utterances import UtteranceRecord
+from voicebot.call.line import Happening
+
+RouteStatus = Literal["done", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the call was: which agent had it, at which node of the agent's flow."""
+
+    template_id: UUID
+    agent: str
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Something that was said to the caller. ``source``: by the model, a greeting, or a fixed text."""
+
+    at: Place
+    text: str
+    source: str
+
+
+@dataclass(slots=True, kw_only=True)
+class FunctionCall:
+    """A function that the model called; ``status`` is the result's, None until it returned."""
+
+    at: Place
+    name: str
+    arguments: Mapping[str, Any]
+    status: str | None = None
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEntered:
+    """The flow moved on."""
+
+    at: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTaken:
+    """A change of agent: done, refused or failed. ``to`` is None where the name leads nowhere."""
+
+    at: Place
+    name: str
+    reason: str
+    status: RouteStatus
+    code: str | None
+    to: Place | None
+    context: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRecorded:
+    """The model wrote down what came of the call."""
+
+    at: Place
+    outcome: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Something did not work: ``part`` is ``mind`` (the model), ``http`` or ``agent``."""
+
+    at: Place
+    part: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The call is over."""
+
+    at: Place
+    ended_by: str
+    reason: str
+
+
+Step = Reply | FunctionCall | NodeEntered | RouteTaken | OutcomeRecorded | Trouble | Ended
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """What the caller said (None: the agent begins), and what happened until it was their turn again."""
+
+    said: str | None
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def replies(self) -> list[Reply]:
+        """What was said to the caller, in order."""
+        return [step for step in self.steps if isinstance(step, Reply)]
+
+    @property
+    def functions(self) -> list[FunctionCall]:
+        """The functions that were called, in order; routes are apart."""
+        return [step for step in self.steps if isinstance(step, FunctionCall)]
+
+    @property
+    def routes(self) -> list[RouteTaken]:
+        """The changes of agent, in order, refused ones included."""
+        return [step for step in self.steps if isinstance(step, RouteTaken)]
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that were entered, in order."""
+        return [step.at.node or "" for step in self.steps if isinstance(step, NodeEntered)]
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        """What did not work."""
+        return [step for step in self.steps if isinstance(step, Trouble)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentState:
+    """An agent that can be routed to, or why it cannot."""
+
+    name: str
+    ready: bool
+    reason: str | None
+
+
+class Diary:
+    """Turns what a session tells into exchanges."""
+
+    def __init__(self, name_of: Callable[[UUID], str]) -> None:
+        """``name_of`` tells a template's name."""
+        self._name_of = name_of
+        self._exchange = Exchange(said=None)
+        self._at: Place | None = None
+        self.agents: dict[str, AgentState] = {}
+
+    @property
+    def at(self) -> Place | None:
+        """Where the call is; None before it began."""
+        return self._at
+
+    def open(self, said: str | None) -> Exchange:
+        """Begin a new exchange; what happens from now on belongs to it."""
+        self._exchange = Exchange(said=said)
+        return self._exchange
+
+    def tell(self, happening: Happening) -> None:
+        """Something happened (``line.Line.tell``)."""
+        match happening:
+            case EventRecord():
+                self._event(happening)
+            case UtteranceRecord():
+                if happening.speaker == "agent" and (text := happening.heard_text or happening.text):
+                    at = self._place(happening.template_id, happening.node)
+                    self._add(Reply(at=at, text=text, source=happening.source))
+            case RouteRecord():
+                self._route(happening)
+
+    def trouble(self, part: str, reason: str) -> None:
+        """Something did not work that no event tells of."""
+        if self._at is not None:
+            self._add(Trouble(at=self._at, part=part, reason=reason))
+
+    def _event(self, event: EventRecord) -> None:
+        data = event.data
+        at = self._place(event.template_id, event.node)
+        match event.type:
+            case "agent.ready":
+                self.agents[data["agent"]] = AgentState(name=data["agent"], ready=True, reason=None)
+                return
+            case "agent.unavailable":
+                self._unavailable(at, data["agent"], data["reason"])
+                return
+            case "node.entered":
+                self._add(NodeEntered(at=at))
+            case "function.called":
+                self._add(FunctionCall(at=at, name=data["name"], arguments=data["arguments"]))
+            case "function.returned":
+                self._returned(data)
+            case "outcome.recorded":
+                self._add(OutcomeRecorded(at=at, outcome=data["outcome"], fields=data["fields"]))
+            case "provider.failed":
+                self._add(Trouble(at=at, part=data["part"], reason=data["reason"]))
+            case "call.ended":
+                self._add(Ended(at=at, ended_by=data["ended_by"], reason=data["reason"]))
+        self._at = at
+
+    def _unavailable(self, at: Place, agent: str, reason: str) -> None:
+        self.agents[agent] = AgentState(name=agent, ready=False, reason=reason)
+        self._add(Trouble(at=self._at or at, part="agent", reason=f"{agent} cannot be routed to: {reason}"))
+
+    def _returned(self, data: Mapping[str, Any]) -> None:
+        for call in reversed(self._exchange.functions):
+            if call.name == data["name"] and call.status is None:
+                call.status, call.duration_ms = data["status"], data["duration_ms"]
+                return
+
+    def _route(self, route: RouteRecord) -> None:
+        to = None if route.to_template_id is None else self._place(route.to_template_id, route.to_node)
+        self._add(
+            RouteTaken(
+                at=self._place(route.from_template_id, route.from_node),
+                name=route.name,
+                reason=route.reason,
+                status=route.status,
+                code=route.error_code,
+                to=to,
+                context=route.context,
+            )
+        )
+
+    def _add(self, step: Step) -> None:
+        self._exchange.steps.append(step)
+
+    def _place(self, template_id: UUID | None, node: str | None) -> Place:
+        if template_id is None:
+            raise ValueError("what happens on a call happens with an agent")
+        return Place(template_id=template_id, agent=self._name_of(template_id), node=node)

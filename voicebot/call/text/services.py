@@ -1,0 +1,76 @@
+"""The services of a text call: the real model between an ear that reads and a voice that makes no sound."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+from uuid import UUID
+
+from pipecat.frames.frames import Frame, TTSAudioRawFrame
+from pipecat.processors.filters.identity_filter import IdentityFilter
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.llm_service import LLMService
+from pipecat.services.settings import TTSSettings
+from pipecat.services.tts_service import TTSService
+
+from templates.model import TemplateContent
+from voicebot.call.scribe import BYTES_PER_MS
+from voicebot.call.speech import SAMPLE_RATE, OnRequest, voice_key
+from voicebot.call.switch import Part
+
+SILENCE = bytes(20 * BYTES_PER_MS)
+"""20 ms: enough for a text to have sounded."""
+
+Mind = Callable[[TemplateContent], tuple[Part, LLMService[Any]]]
+"""Makes an agent's language model; ``speech.Speech.mind`` makes the vendor's."""
+
+
+class TextServices:
+    """Implements ``line.Services``. Agents with different voices have different ones here too."""
+
+    def __init__(self, mind: Mind) -> None:
+        """``mind`` makes the language models."""
+        self.mind = mind
+
+    def ear(self, content: TemplateContent) -> Part:
+        """Nothing to listen to: the line brings whole turns."""
+        return Part(key="ear of text", processors=[IdentityFilter()], connected=_at_once)
+
+    def voice(self, content: TemplateContent, on_request: OnRequest) -> Part:
+        """Speaks as a vendor's service does, in as many sentences, but in no time and without a sound."""
+        voice = _SilentVoice(content.language)
+
+        async def on_tts_request(_: FrameProcessor, context_id: str, text: str) -> None:
+            await on_request(context_id, text)
+
+        voice.add_event_handler("on_tts_request", on_tts_request)
+        return Part(key=voice_key(content), processors=[voice], connected=_at_once)
+
+
+class _SilentVoice(TTSService):
+    def __init__(self, language: str) -> None:
+        super().__init__(
+            push_start_frame=True,
+            push_stop_frames=True,
+            sample_rate=SAMPLE_RATE,
+            settings=TTSSettings(model=None, voice=None, language=language),
+        )
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
+        yield TTSAudioRawFrame(SILENCE, SAMPLE_RATE, 1, context_id=context_id)
+
+
+class SilentGreetings:
+    """Implements ``line.ReadyGreetings``: every greeting is at hand."""
+
+    def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
+        """Its (absent) sound."""
+        return SILENCE
+
+    async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
+        """The same."""
+        return SILENCE
+
+
+async def _at_once() -> None:
+    return None
