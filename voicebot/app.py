@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import (
@@ -62,12 +63,14 @@ def create_app(
             app.state.wiring = wiring
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="voicebot",
         version=version("voicebot"),
         summary="Voice agents for phone calls that are routed mid-call between authored agents.",
         lifespan=lifespan,
         redirect_slashes=False,
+        redoc_url=None,
+        static_url="/docs-assets",
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(BodyLimit)
