@@ -409,6 +409,48 @@ def test_facts_answer_questions() -> None:
     assert reply([told, user("How much is parking?")]).text == "Parking costs two euros."
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("What are your opening hours?", "Office hours: Monday to Friday, 8am to 5pm."),
+        ("Where are you located?", "We are located at 12 Main Street."),
+        ("I am in pain", "I am so sorry to hear that."),
+        ("What do I do?", "Could you tell me your full name, please?"),
+    ],
+)
+def test_a_prompt_with_headings_and_lists_is_read_like_any_other(said: str, answer: str) -> None:
+    """Headings, bullets, labels and steps in one long prompt each keep their meaning."""
+    told = system(
+        """# Role
+You are Mia, a scheduling assistant for BrightSmile Dental.
+
+## Rules
+- Keep answers under two sentences.
+- Never give medical advice.
+- If the caller is in pain, offer the earliest appointment and say "I am so sorry to hear that."
+- Collect the patient's full name, then their date of birth, and then the reason for the visit.
+- Once you have all the details, call `book_appointment`.
+
+Office hours: Monday to Friday, 8am to 5pm. We are located at 12 Main Street.
+"""
+    )
+    assert reply([told, user(said)]).text == answer
+
+
+@pytest.mark.parametrize("words", ["Sorry, what was that?", "Could you repeat that?", "Pardon?"])
+def test_it_says_again_what_was_not_heard(words: str) -> None:
+    """Asked to repeat, it repeats its last words."""
+    assert reply([user("Hm"), assistant("It is ten o'clock."), user(words)]).text == "It is ten o'clock."
+
+
+@pytest.mark.parametrize("words", ["Let me talk to a human", "I want a real person", "Operator!"])
+def test_whoever_wants_a_person_gets_the_tool_for_it(words: str) -> None:
+    """A human, an operator and a person are one thing to a tool that is named after a person."""
+    ask = tool("ask_a_person", "Ask somebody to take over.", ["reason"], reason=TEXT)
+    later = tool("note_a_call", "A person calls later.")
+    assert only_call(reply([user(words)], [later, ask, END])) == ("ask_a_person", {"reason": words})
+
+
 def test_it_says_who_it_is() -> None:
     """With nothing else to say, it introduces itself as it was told to be."""
     assert "Ada of the library" in reply([system("You are Ada of the library. You are kind.")]).text

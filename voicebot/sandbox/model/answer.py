@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,11 @@ from voicebot.sandbox.model.instructions import Rule, rules
 from voicebot.sandbox.model.scene import Scene, read
 from voicebot.sandbox.model.words import echoes, likeness, rarity, stem, stems, tokens
 
+_ONCE_MORE = re.compile(
+    r"\b(?:pardon|say that again|repeat that|what was that|what did you say"
+    r"|did(?: not|n't) (?:hear|catch))\b",
+    re.IGNORECASE,
+)
 _FAREWELL = "Thank you for calling. Goodbye!"
 _ENOUGH_FOR_A_RULE = 1.0
 _ENOUGH_FOR_A_FACT = 1.5
@@ -79,6 +85,8 @@ class _Plan:
 
 def _answer(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
     """Answer the caller's last words."""
+    if scene.said and _ONCE_MORE.search(scene.words):
+        return Reply(text=scene.said[-1])
     rule, likely = _fitting(scene, plan.rules)
     if says_goodbye(scene):
         return _farewell(scene, offered, rule)

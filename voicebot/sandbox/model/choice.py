@@ -14,7 +14,7 @@ from voicebot.sandbox.model.scene import Scene, Turn
 from voicebot.sandbox.model.words import likeness, rarity, stem, stems, tokens
 
 _NAME, _WHEN, _TEXT, _SMALL = 2.0, 1.0, 0.7, 0.5
-_ENOUGH, _ENOUGH_WITH_EVIDENCE, _ENOUGH_TO_ROUTE = 2.0, 0.4, 0.45
+_ENOUGH, _ENOUGH_WITH_EVIDENCE, _ENOUGH_TO_ROUTE = 2.0, 0.65, 0.45
 _TIE = 0.05
 _BACK = re.compile(
     r"\b(?:take|send|bring|put|transfer|connect|switch|pass|get|hand|route) me back\b"
@@ -164,7 +164,7 @@ def _documents(tool: Tool, rules: Sequence[Rule]) -> dict[str, dict[str, float]]
         }
     parts = [(_NAME, _spaced(tool.name)), (_TEXT, _positive(tool.description))]
     for name, schema in (tool.parameters.get("properties") or {}).items():
-        parts.append((_TEXT, _spaced(name)))
+        parts.append((_WHEN, _spaced(name)))
         parts.append((_SMALL, str(schema.get("description") or "")))
         parts.extend((_NAME, _spaced(str(value))) for value in schema.get("enum") or ())
     parts.extend((_NAME, rule.condition) for rule in rules if _wants(rule, tool))

@@ -12,7 +12,7 @@ from voicebot.sandbox.model.words import tokens
 Kind = Literal["say", "ask", "call", "fact", "other"]
 
 _QUOTE = re.compile(r"[\"“«]([^\"”»]+)[\"”»]|(?<!\w)['‘]([^'’\n]{2,}?[.!?,]?)['’](?!\w)")
-_END = re.compile(r"(?<=[.!?:;])\s+(?=[\"“A-Z0-9-])|\n+")
+_END = re.compile(r"(?<=[.!?;])\s+(?=[\"“A-Z0-9-])|\n+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d+[.)]|step \d+[.:])\s*", re.IGNORECASE)
 _WHEN = r"(?:if|when|whenever|once|after|as soon as|in case|unless)"
 _LEADING = re.compile(
@@ -39,6 +39,8 @@ _TELL = re.compile(rf"\b(?:tell|inform|remind|let)\s+{_WHO}(?:\s+know)?\s+(?:tha
 _ROLE = re.compile(
     r"\b(?:you are|you're|you act as)\s+(.+?)(?:[.;:!?]|\s+(?:who|that|which)\s|$)", re.IGNORECASE
 )
+_THEN = re.compile(r",?\s+(?:and\s+)?then\s", re.IGNORECASE)
+_LABELLED = re.compile(r"^[\w' ]{2,40}: \S")
 _FINITE = re.compile(
     r"\b(?:is|are|was|were|costs?|opens?|closes?|has|have|takes?|starts?|ends?|lasts?|offers?)\b"
 )
@@ -191,7 +193,7 @@ def _question(action: str) -> str:
     wanted = _ASK_FOR.search(action)
     if wanted is None:
         return ""
-    topic = _turned(next(group for group in wanted.groups() if group))
+    topic = _turned(_THEN.split(next(group for group in wanted.groups() if group), maxsplit=1)[0])
     first = topic.split(" ", 1)[0].lower()
     return f"Could you tell me {topic if first in ('your', 'the', 'a', 'an') else f'your {topic}'}, please?"
 
@@ -203,7 +205,8 @@ def _told(action: str) -> str:
 
 def _fact(action: str) -> str:
     words = tokens(action)
-    if len(words) < 3 or words[0] in _IMPERATIVE or not _FINITE.search(action) or '"' in action:
+    telling = _FINITE.search(action) or _LABELLED.match(action)
+    if len(words) < 3 or words[0] in _IMPERATIVE or not telling or _QUOTE.search(action):
         return ""
     return _sentence(action)
 

@@ -17,9 +17,11 @@ _MONTH = "january|february|march|april|may|june|july|august|september|october|no
 _NUMBER = r"[\w-]+"
 _DATE = re.compile(
     rf"\d{{4}}-\d{{2}}-\d{{2}}|(?:(?:next|this|coming)\s+)?\b(?:{_DAY})\b|\b(?:today|tomorrow|tonight)\b"
-    rf"|\b(?:{_MONTH})\s+(?:the\s+)?{_NUMBER}|(?:the\s+)?\b{_NUMBER}\s+(?:of\s+)?(?:{_MONTH})\b",
+    rf"|\b(?:{_MONTH})\s+(?:the\s+)?{_NUMBER}(?:,?\s+\d{{4}})?"
+    rf"|(?:the\s+)?\b{_NUMBER}\s+(?:of\s+)?(?:{_MONTH})\b(?:,?\s+\d{{4}})?",
     re.IGNORECASE,
 )
+_WHICH_DAY = re.compile(r"\s*(?:what|which) (?:day|date)\b", re.IGNORECASE)
 _HOUR = r"(?:\d{1,2}(?::\d{2})?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
 _MINUTES = r"(?:\s+(?:fifteen|thirty|forty[ -]five))?"
 _HALF = r"\s?(?:[ap]\.?m\b\.?|o'?\s?clock)"
@@ -49,12 +51,13 @@ _FILLERS = EMPTY | {"uh", "um", "er", "well", "yes", "no", "name", "under", "spe
 
 @dataclass(slots=True)
 class Search:
-    """One utterance, of which each figure may be used once."""
+    """One utterance, of which each figure and each date may be used once."""
 
     text: str
     asked: str
     about: tuple[str, ...] = ()
     used: set[int] = field(default_factory=set)
+    dates: set[str] = field(default_factory=set)
 
     def asks(self, name: str) -> bool:
         """Tell whether the assistant had just asked for this argument."""
@@ -154,8 +157,13 @@ def _nearest(found: Sequence[Figure], name: str, schema: Schema, search: Search)
 
 
 def _date(_name: str, _schema: Schema, search: Search) -> Any:
-    found = [match[0].strip() for match in _DATE.finditer(search.text)]
-    return next((text for text in found if _dated(text)), None)
+    if _WHICH_DAY.match(search.text):
+        return None
+    found = (match[0].strip() for match in _DATE.finditer(search.text))
+    date = next((text for text in found if _dated(text) and text not in search.dates), None)
+    if date is not None:
+        search.dates.add(date)
+    return date
 
 
 def _dated(text: str) -> bool:

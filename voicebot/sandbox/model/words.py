@@ -17,7 +17,7 @@ EMPTY = frozenset(
         could customer customers did do does doing done for from get give given go going good got had
         has have having he hello help her here hey hi him his how i if in into is it its just kindly
         know let like line look me more most my need no not now of off ok okay on once one only or our
-        out over own people person phone please put question questions really say see she should so
+        out over own people phone please put question questions really say see she should so
         some somebody someone something speak such sure take talk telephone tell than thank thanks that
         the their them then there these they thing this those through to too under until up us use user
         users very want was we well were what when where which while who whom whose why will wish with
@@ -26,6 +26,8 @@ EMPTY = frozenset(
     )
 )
 """Words that tell two requests on a telephone apart no better than silence."""
+
+_PEOPLE = frozenset({"human", "humans", "operator", "representative", "supervisor", "persons"})
 
 _ENDINGS = _TOKEN.findall(
     "ational fulness ization ations ation ments ment ities ity ness ances ance ings ing edly ies ied ers er "
@@ -41,7 +43,7 @@ def tokens(text: str) -> list[str]:
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """Cut a word to what its forms share: "billing", "bills" and "billed" are all "bill"."""
-    word = word.removesuffix("'s")
+    word = "person" if word in _PEOPLE else word.removesuffix("'s")
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return stem(_undouble(word.removesuffix(ending)))
@@ -70,11 +72,17 @@ def touches(word: str, among: Iterable[str]) -> bool:
 
 
 def rarity(documents: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Weigh each stem by how few of the documents (stem → weight) have it: 1.0 in one, less in more."""
-    counts: dict[str, int] = {}
+    """Weigh each stem by how few of the documents (stem → weight) have it: 1.0 in one, less in more.
+
+    Only documents count in which it weighs most: a name is not worth less because descriptions mention it.
+    """
+    heaviest: dict[str, float] = {}
     for document in documents:
-        for word in document:
-            counts[word] = counts.get(word, 0) + 1
+        for word, weight in document.items():
+            heaviest[word] = max(weight, heaviest.get(word, 0.0))
+    counts = {
+        word: sum(document.get(word) == most for document in documents) for word, most in heaviest.items()
+    }
     return {word: 1 / (1 + math.log(count)) for word, count in counts.items()}
 
 
