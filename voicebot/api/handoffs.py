@@ -8,7 +8,7 @@ from uuid import UUID
 from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, computed_field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Strict, computed_field
 
 from db import audit, handoffs, users
 from db.audit import Change
@@ -63,7 +63,9 @@ class HandoffBody(BaseModel):
     team: Team | None = None
     due_at: Annotated[AwareDatetime | None, Field(description="Of a park: when to call. Null: soon.")] = None
     time_zone: Annotated[TimeZone | None, Field(description="The caller's; without it: the number's.")] = None
-    consent: Annotated[bool, Field(description="Of a park: whether the caller agreed to be called.")] = False
+    consent: Annotated[
+        bool, Strict(), Field(description="Of a park: whether the caller agreed to be called.")
+    ] = False
 
 
 class Handoff(BaseModel):
@@ -175,7 +177,7 @@ class RescheduleBody(BaseModel):
 
     due_at: AwareDatetime
     time_zone: TimeZone | None = None
-    epoch: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
+    epoch: Annotated[int | None, Strict(), Field(ge=0, le=2**31 - 1)] = None
 
 
 class QueueQuery(PageQuery):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Strict
 
 from db import operators, users
 from db.operators import Activity, OperatorRecord, Quota
@@ -40,8 +40,12 @@ class PresenceBody(BaseModel):
         AwareDatetime | None,
         Field(description="When it ends by itself; an exhaustion without a known end lasts five hours."),
     ] = None
-    billing: Annotated[bool, Field(description="Of `exhausted`: until an admin says otherwise.")] = False
-    capacity: Annotated[int | None, Field(ge=0, le=100, description="The most claims at once.")] = None
+    billing: Annotated[
+        bool, Strict(), Field(description="Of `exhausted`: until an admin says otherwise.")
+    ] = False
+    capacity: Annotated[int | None, Strict(), Field(ge=0, le=100, description="The most claims at once.")] = (
+        None
+    )
     languages: Annotated[
         list[Language] | None, Field(max_length=50, description="`en` is any English; none: asked for all.")
     ] = None

@@ -7,7 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from db import audit, users
 from db.audit import Change
@@ -39,7 +39,9 @@ class UserBody(BaseModel):
         ),
     ] = None
     role: Role = "operator"
-    active: Annotated[bool, Field(description="False closes the way in for all of their keys.")] = True
+    active: Annotated[bool, Strict(), Field(description="False closes the way in for all of their keys.")] = (
+        True
+    )
 
 
 class User(BaseModel):
