@@ -8,10 +8,12 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from openai import AsyncOpenAI
 
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import (
     calls,
+    channels,
     failures,
     handoff_stream,
     handoffs,
@@ -36,6 +38,8 @@ from voicebot.config import Settings
 from voicebot.database import open_database
 from voicebot.errands import Errands
 from voicebot.escalation import office as desk_office
+from voicebot.escalation.mail import MailServer
+from voicebot.escalation.office import Supplies
 from voicebot.metrics import Metrics
 from voicebot.vault import Vault
 
@@ -76,7 +80,17 @@ def create_app(
     app.add_middleware(BodyLimit)
     failures.install(app)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
-    for resource in (templates, numbers, leads, calls, handoff_stream, handoffs, operators, users):
+    for resource in (
+        templates,
+        numbers,
+        leads,
+        calls,
+        handoff_stream,
+        handoffs,
+        operators,
+        users,
+        channels,
+    ):
         resources.include_router(resource.router)
     for router in (resources, operations.router, webhooks.router, media.router):
         app.include_router(router)
@@ -108,7 +122,7 @@ async def running(
         metrics = Metrics()
         metrics.watch_live(lambda: reception.live)
         vault = Vault(settings.fernet_key())
-        office = desk_office.furnish(database, clock, assess=settings.openai_api_key is not None)
+        office = desk_office.furnish(database, clock, desk_supplies(settings, vault))
         wiring = Wiring(
             settings=settings,
             database=database,
@@ -132,6 +146,24 @@ async def running(
             desk_office.staffed(office, database, lambda: wiring.draining, more=())
         )
         yield wiring
+
+
+def desk_supplies(settings: Settings, vault: Vault) -> Supplies:
+    """What the desk may use: a mail server and a model where they are set."""
+    model = None
+    if settings.openai_api_key is not None:
+        model = AsyncOpenAI(
+            api_key=settings.openai_api_key.get_secret_value(),
+            base_url=settings.openai_base_url,
+            max_retries=0,
+        )
+    return Supplies(
+        vault=vault,
+        mail=MailServer.of(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
+        model=model,
+        model_name=settings.openai_model,
+        http_allow=settings.http_allow,
+    )
 
 
 def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     elevenlabs_api_key: SecretStr | None = Field(None, alias="ELEVENLABS_API_KEY")
     elevenlabs_url: Url | None = Field(None, alias="ELEVENLABS_URL")
 
+    smtp_url: Annotated[str | None, Field(pattern=r"^smtps?://[^/\s]+")] = Field(
+        None, alias="VOICEBOT_SMTP_URL", repr=False
+    )
+    mail_from: str = Field("voicebot <voicebot@localhost>", alias="VOICEBOT_MAIL_FROM")
+
     openai_api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY")
     openai_base_url: Url | None = Field(None, alias="OPENAI_BASE_URL")
     openai_model: str = Field("gpt-4.1-mini", alias="OPENAI_MODEL")

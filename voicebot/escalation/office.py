@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from loguru import logger
+from openai import AsyncOpenAI
 
 from db import wakes
+from db.outbox import Medium
 from db.pool import Database
 from voicebot.clock import Clock
+from voicebot.escalation.assessment import Assessor
 from voicebot.escalation.desk import Desk
 from voicebot.escalation.keeper import Keeper
+from voicebot.escalation.mail import MailSender, MailServer
+from voicebot.escalation.posting import PostSender
 from voicebot.escalation.presence import PresenceBook
 from voicebot.escalation.stream import Hub
+from voicebot.outbox import Outbox, Rules, Sender
+from voicebot.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +35,51 @@ class Office:
     presence: PresenceBook
     keeper: Keeper
     hub: Hub
+    outbox: Outbox
+    posting: PostSender
+
+    def wake(self, account_id: UUID, seq: int) -> None:
+        """Something was committed at the desk of an account."""
+        self.hub.wake(account_id, seq)
+        self.outbox.stir()
 
 
-def furnish(database: Database, clock: Clock, *, assess: bool) -> Office:
-    """The desk's parts on a database.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supplies:
+    """What the desk needs of the outside."""
 
-    Args:
-        assess: whether a model is at hand to look at handoffs.
-    """
+    vault: Vault
+    mail: MailServer | None = None
+    """None: mails are dead letters."""
+    model: AsyncOpenAI | None = None
+    """None: handoffs are served without an assessment."""
+    model_name: str = ""
+    http_allow: frozenset[str] = frozenset()
+    rules: Rules = field(default_factory=Rules)
+
+
+def furnish(database: Database, clock: Clock, supplies: Supplies) -> Office:
+    """The desk's parts on a database."""
     hub = Hub(database)
     stirring = asyncio.Event()
-    desk = Desk(database, clock, assess=assess, stir=stirring.set)
+    desk = Desk(database, clock, assess=supplies.model is not None, stir=stirring.set)
     presence = PresenceBook(database, clock, stir=stirring.set)
+    posting = PostSender(database, supplies.vault, clock, allow=supplies.http_allow)
+    senders: dict[Medium, Sender] = {
+        "email": MailSender(supplies.mail),
+        "slack": posting,
+        "webhook": posting,
+        "ticket": posting,
+    }
+    if supplies.model is not None:
+        senders["assessment"] = Assessor(database, clock, supplies.model, supplies.model_name)
     return Office(
-        desk=desk, presence=presence, keeper=Keeper(database, clock, desk, presence, stirring), hub=hub
+        desk=desk,
+        presence=presence,
+        keeper=Keeper(database, clock, desk, presence, stirring),
+        hub=hub,
+        outbox=Outbox(database, clock, senders, supplies.rules),
+        posting=posting,
     )
 
 
@@ -51,8 +90,9 @@ async def staffed(
     """Run what the desk does by itself while the block runs: keeper, listener, stream, and ``more``."""
     jobs: list[Callable[[], Background]] = [
         office.keeper.run,
-        lambda: wakes.listen(database.dsn, office.hub.wake),
+        lambda: wakes.listen(database.dsn, office.wake),
         lambda: office.hub.run(leaving),
+        office.outbox.run,
         *more,
     ]
     tasks = [asyncio.create_task(_again_and_again(job)) for job in jobs]
@@ -63,6 +103,7 @@ async def staffed(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await office.posting.close()
 
 
 Background = Coroutine[Any, Any, None]
