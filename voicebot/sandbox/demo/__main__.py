@@ -45,8 +45,13 @@ async def _interruptible(console: Console, directory: Path) -> Result:
     """Play, and put everything away when told to stop by a signal."""
     playing = asyncio.create_task(play(console, directory))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, _stop, playing)
     return await playing
+
+
+def _stop(playing: asyncio.Task[Result]) -> None:
+    print("Stopping …", file=sys.stderr, flush=True)
+    playing.cancel()
 
 
 def _as_json(result: Result) -> dict[str, object]:

@@ -24,7 +24,7 @@ _INHERITED = (
 )
 _START_S = 60.0
 _COMMAND_S = 60.0
-_STOP_S = 15.0
+_STOP_S = 45.0  # longer than the server itself waits for calls to end
 _TAIL_LINES = 12
 
 
@@ -76,11 +76,9 @@ class ServerProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-    @property
-    def exit_status(self) -> int | None:
-        """How the process ended; None while it runs."""
-        return None if self._process is None else self._process.returncode
+            raise ServerFailed(
+                f"The server did not stop within {_STOP_S:.0f} s.\n{self.last_words()}"
+            ) from None
 
     async def ask(self, *arguments: str) -> dict[str, Any]:
         """Run a command that answers in one line of JSON.

@@ -12,14 +12,14 @@ CALLER_VOICE = "caller-0"
 
 PHRASES = (
     "I have a question about my invoice.",
-    "It is four four seven one.",
+    "My number is four four seven one.",
     "Please take me back to the front desk.",
     "My boiler needs a repair.",
     "Tuesday would be good.",
     "No, thank you. Goodbye.",
 )
 
-_QUIET_MS = 600.0
+_QUIET_MS = 500.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,129 @@
+"""`voicebot demo` as people run it: one call, judged from outside by its recording and its records."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voicebot.sandbox import wav
+from voicebot.sandbox.analysis import analyse
+from voicebot.sandbox.demo import story
+from voicebot.sandbox.hearing import Span
+from voicebot.sandbox.listening.phrases import Phrasebook
+from voicebot.sandbox.listening.recogniser import RATE, Recogniser
+
+COMMAND = (sys.executable, "-m", "voicebot", "demo")
+ROOT = Path(__file__).parents[2]
+MARGIN = RATE // 10
+FRAME = RATE // 50
+
+
+async def started(directory: Path, *arguments: str) -> asyncio.subprocess.Process:
+    """The demo in a process of its own, in an empty directory, with temporary files where we can see them."""
+    (directory / "tmp").mkdir()
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        cwd=directory,
+        env=kept | {"PYTHONPATH": str(ROOT), "TMPDIR": str(directory / "tmp")},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def words(track: Any, parts: tuple[Span, ...], phrases: list[str]) -> list[str]:
+    """What is said in these parts of a track, by a recogniser that knows the phrases but not their order."""
+    recogniser = Recogniser(Phrasebook.of(phrases))
+    return [heard(recogniser, track[max(0, part.start - MARGIN) : part.end + MARGIN]) for part in parts]
+
+
+def heard(recogniser: Recogniser, samples: Any) -> str:
+    """What one utterance is taken for."""
+    recogniser.begin()
+    for start in range(0, len(samples), FRAME):
+        recogniser.hear(samples[start : start + FRAME])
+    return " ".join(word.written for word in recogniser.finish())
+
+
+def said_by(result: dict[str, Any], speaker: str) -> list[str]:
+    """The transcript of one side."""
+    return [each["text"] for each in result["transcript"] if each["speaker"] == speaker]
+
+
+def leftovers(directory: Path) -> list[str]:
+    """Processes that were started in a directory, or for something in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode().replace("\0", " ")
+            works_in = os.readlink(process / "cwd")
+        except OSError:
+            continue
+        if str(directory) in f"{command} {works_in}":
+            found.append(command)
+    return found
+
+
+@pytest.mark.timeout(150)
+async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Path) -> None:
+    """One call is heard in three voices, with the words of the transcript, no overlap and short gaps, and leaves
+    a lead with the last agent's template, no process and no file but its recording."""
+    demo = await started(tmp_path, "--json")
+    out, errors = await demo.communicate()
+    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
+    result = json.loads(out)
+
+    recordings = list((tmp_path / ".voicebot").iterdir())
+    assert recordings == [tmp_path / result["recording"]]
+    recording = wav.read(recordings[0])
+    by_ear = await asyncio.to_thread(analyse, recording)
+    voices = [voice for voice, _ in groupby(part.voice for part in by_ear.agent)]
+    assert voices == ["A", "B", "A", "C"]
+    assert by_ear.overlaps == ()
+    assert len(by_ear.gaps) == len(story.PHRASES)
+    assert all(0 < gap.ms < story.LONGEST_GAP_MS for gap in by_ear.gaps)
+
+    agent, caller = said_by(result, "agent"), said_by(result, "caller")
+    assert caller == list(story.PHRASES)
+    assert await asyncio.to_thread(words, recording.sent, by_ear.caller, caller) == caller
+    assert await asyncio.to_thread(words, recording.received, by_ear.agent, agent) == agent
+
+    assert [(route["name"], route["status"]) for route in result["routes"]] == [
+        ("billing", "done"), ("back", "done"), ("technicians", "done")
+    ]  # fmt: skip
+    assert result["lead"]["template_id"] == result["templates"]["technicians"]
+    assert result["lead"]["outcome"] == story.OUTCOME
+    shown = result["shown"]
+    assert [line["at_ms"] for line in shown] == sorted(line["at_ms"] for line in shown)
+    assert (
+        len({line["id"] for line in shown}) == len(result["events"]) + len(result["transcript"]) == len(shown)
+    )
+    assert leftovers(tmp_path) == []
+    assert list((tmp_path / "tmp").glob("voicebot*")) == []
+
+
+@pytest.mark.timeout(150)
+async def test_ctrl_c_puts_everything_away(tmp_path: Path) -> None:
+    """Interrupted in the middle of a call, the demo leaves no process and no file, and says so by its status."""
+    demo = await started(tmp_path)
+    assert demo.stdout is not None
+    async with asyncio.timeout(75):
+        while b"answers the call" not in await demo.stdout.readline():
+            assert demo.returncode is None
+    demo.send_signal(signal.SIGINT)
+    async with asyncio.timeout(40):
+        await demo.communicate()
+    assert demo.returncode == 130
+    assert leftovers(tmp_path) == []
+    assert list((tmp_path / "tmp").glob("voicebot*")) == []
+    assert not (tmp_path / ".voicebot").exists()
