@@ -14,6 +14,7 @@ from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import (
     calls,
     channels,
+    chat,
     failures,
     handoff_stream,
     handoffs,
@@ -33,6 +34,7 @@ from voicebot.api.stream_token import StreamTokens
 from voicebot.api.wiring import Patience, Wiring
 from voicebot.authoring import PRECHECKS, Authoring, Precheck
 from voicebot.call.reception import Reception
+from voicebot.call.text.chats import Chats
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
@@ -82,6 +84,7 @@ def create_app(
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
     for resource in (
         templates,
+        chat,
         numbers,
         leads,
         calls,
@@ -116,9 +119,11 @@ async def running(
             stack.push_async_callback(carrier.aclose)
         clock = SystemClock()
         reception = Reception(database, settings, carriers, clock)
+        chats = Chats(database, settings, clock)
         errands = Errands()
         stack.push_async_callback(errands.finish, _LAST_WORDS_S)
         stack.push_async_callback(reception.drain, _LAST_WORDS_S)
+        stack.push_async_callback(chats.close)
         metrics = Metrics()
         metrics.watch_live(lambda: reception.live)
         vault = Vault(settings.fernet_key())
@@ -134,6 +139,7 @@ async def running(
                 http_allow=settings.http_allow,
                 prechecks=prechecks,
             ),
+            chats=chats,
             clock=clock,
             metrics=metrics,
             errands=errands,

@@ -63,6 +63,8 @@ KINDS: Mapping[str, Kind] = {
     "capacity_reached": Kind(409, "Your hands are full"),
     "illegal_move": Kind(409, "The present state does not allow this"),
     "email_taken": Kind(409, "Another user has the address"),
+    "chat_not_here": Kind(409, "The conversation is not held here"),
+    "chat_busy": Kind(409, "The conversation is taking another turn", retryable=True),
     "number_taken": Kind(409, "The number is in use"),
     "number_in_use": Kind(409, "Templates are attached to the number"),
     "precondition_failed": Kind(412, "It has changed since it was read"),
@@ -73,10 +75,12 @@ KINDS: Mapping[str, Kind] = {
     "invalid_payload": Kind(422, "The payload does not fit the template"),
     "idempotency_key_reused": Kind(422, "The Idempotency-Key was used for another request"),
     "precondition_required": Kind(428, "If-Match is needed"),
+    "rate_limited": Kind(429, "Too much at once", retryable=True),
     "internal_error": Kind(500, "Something went wrong on our side", retryable=True),
     "carrier_failed": Kind(502, "The carrier refused or could not be reached", retryable=True),
     "database_busy": Kind(503, "The database is busy", retryable=True),
     "database_unavailable": Kind(503, "The database cannot be reached", retryable=True),
+    "model_timeout": Kind(504, "The language model did not answer in time", retryable=True),
 }
 """Every code that this API answers with."""
 

@@ -16,6 +16,7 @@ from db.pool import Database
 from telephony.carrier import Carrier, MediaStream
 from voicebot.api.stream_token import StreamTokens
 from voicebot.authoring import Authoring
+from voicebot.call.text.chats import Chats
 from voicebot.clock import Clock
 from voicebot.config import Settings
 from voicebot.errands import Errands
@@ -82,6 +83,7 @@ class Wiring:
     carriers: Mapping[str, Carrier]
     reception: LiveCalls
     authoring: Authoring
+    chats: Chats
     clock: Clock
     metrics: Metrics
     errands: Errands

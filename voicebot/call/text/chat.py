@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from voicebot.call.line import BindsHttp, Happening, Line
 from voicebot.call.session import End, Session
 from voicebot.call.switchboard import template_ids
 from voicebot.call.text.exchange import Diary, Exchange
+from voicebot.call.text.library import Library
 from voicebot.call.text.media import TextMedia
 from voicebot.call.text.services import Mind, SilentGreetings, TextServices
 from voicebot.clock import Clock, SystemClock
@@ -40,27 +41,18 @@ class CannotBegin(Exception):
 
 
 class TurnTooLong(Exception):
-    """The turn was not over in time, most likely because the model hangs; the conversation is given up."""
+    """The turn was not over in time, most likely because the model hangs; the conversation is given up.
+
+    ``exchange`` is the turn as far as it came.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__("the turn was not over in time")
+        self.exchange = exchange
 
 
 class ChatOver(Exception):
     """The call has ended; nothing more can be said on it."""
-
-
-class Library(Protocol):
-    """Where templates come from: the account's, or a file's."""
-
-    async def answering(self, template_id: UUID) -> TemplateSnapshot:
-        """The template that the call is with.
-
-        Raises:
-            NotFound: there is none.
-        """
-        ...
-
-    async def targets(self, template_ids: Sequence[UUID]) -> Mapping[UUID, TemplateSnapshot]:
-        """Those of the templates that exist."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +63,6 @@ class Setup:
     mind: Mind
     http: Callable[[Diary], BindsHttp]
     payload: Mapping[str, Any] = field(default_factory=dict)
-    time_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     clock: Clock = field(default_factory=SystemClock)
     turn_timeout_s: float = TURN_TIMEOUT_S
 
@@ -104,7 +95,7 @@ class _NobodyElse:
 class Chat:
     """A text call, from ``begin`` until it is over. Turns are taken one at a time."""
 
-    def __init__(self, setup: Setup, snapshot: TemplateSnapshot) -> None:
+    def __init__(self, setup: Setup, snapshot: TemplateSnapshot, time_zone: ZoneInfo) -> None:
         """Prepare a call with a template; drafts take text calls too."""
         self._setup = setup
         self._names = {snapshot.id: snapshot.name}
@@ -116,7 +107,7 @@ class Chat:
             name="orchestrator", route=None, template_id=snapshot.id,
             revision=snapshot.revision, content=content,
         )  # fmt: skip
-        self._session = Session(self._line(snapshot), self._answering)
+        self._session = Session(self._line(snapshot, time_zone), self._answering)
         self._running: asyncio.Task[End] | None = None
 
     @classmethod
@@ -128,8 +119,13 @@ class Chat:
             CannotBegin: it cannot take a call, or not with this payload.
             TurnTooLong: it said nothing in time.
         """
-        chat = cls(setup, await setup.library.answering(template_id))
-        return chat, await chat._open()
+        snapshot = await setup.library.answering(template_id)
+        chat = cls(setup, snapshot, await setup.library.time_zone(snapshot))
+        try:
+            return chat, await chat._open()
+        except asyncio.CancelledError:
+            chat._media.hang_up()
+            raise
 
     @property
     def diary(self) -> Diary:
@@ -162,7 +158,7 @@ class Chat:
         if self.is_over:
             raise ChatOver
         exchange = self._diary.open(text)
-        await self._in_time(self._take_turn(text))
+        await self._in_time(self._take_turn(text), exchange)
         return exchange
 
     async def hang_up(self) -> Exchange:
@@ -178,7 +174,7 @@ class Chat:
     async def _open(self) -> Exchange:
         exchange = self._diary.open(None)
         self._running = asyncio.create_task(self._session.run(self._targets), name="text call")
-        await self._in_time(self._first_words(self._running))
+        await self._in_time(self._first_words(self._running), exchange)
         return exchange
 
     async def _first_words(self, running: asyncio.Task[End]) -> None:
@@ -196,13 +192,13 @@ class Chat:
         await self._media.end_turn()
         await self._rest()
 
-    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _in_time(self, work: Coroutine[Any, Any, None], exchange: Exchange) -> None:
         try:
             async with asyncio.timeout(self._setup.turn_timeout_s):
                 await work
         except TimeoutError:
             await self.hang_up()
-            raise TurnTooLong from None
+            raise TurnTooLong(exchange) from None
 
     def _raise_if_failed(self) -> None:
         if self._running is None or not self._running.done():
@@ -245,14 +241,14 @@ class Chat:
 
     # ------------------------------------------------------------------------------------ set-up
 
-    def _line(self, snapshot: TemplateSnapshot) -> Line:
+    def _line(self, snapshot: TemplateSnapshot, time_zone: ZoneInfo) -> Line:
         return Line(
             call=_TextCall(
                 id=new_id(), account_id=snapshot.account_id, lead_id=new_id(), template_id=snapshot.id
             ),
             media=self._media,
             carrier=_NobodyElse(),
-            time_zone=self._setup.time_zone,
+            time_zone=time_zone,
             payload=self._setup.payload,
             ledger=_Unwritten(),
             speech=TextServices(self._setup.mind),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -168,10 +169,12 @@ class Diary:
             case RouteRecord():
                 self._route(happening)
 
-    def trouble(self, part: str, reason: str) -> None:
-        """Something did not work that no event tells of."""
+    def unanswered(self, function: str, arguments: Mapping[str, Any]) -> None:
+        """An HTTP function was called for which no answer is prepared."""
         if self._at is not None:
-            self._add(Trouble(at=self._at, part=part, reason=reason))
+            given = json.dumps(arguments, ensure_ascii=False, default=str)
+            reason = f"no answer is prepared for {function} with {given}"
+            self._add(Trouble(at=self._at, part="http", reason=reason))
 
     def _event(self, event: EventRecord) -> None:
         data = event.data

@@ -1,0 +1,293 @@
+"""POST /templates/{id}/chat: an author's text call, with a model that speaks the vendor's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from loguru import logger
+
+from db.pool import Database
+from tests.api.house import House, Tenant, made, move_in, serving
+from voicebot.call.text.chats import Chats, Limits
+from voicebot.config import Settings
+from voicebot.sandbox.vendors.faults import Fault
+from voicebot.sandbox.vendors.latency import Latency
+from voicebot.sandbox.world import Sandbox
+
+BILL = "I have a question about my bill."
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    logger.disable("pipecat")
+    async with Sandbox(latency=Latency(first_token_ms=1, token_ms=0)) as it:
+        yield it
+    logger.enable("pipecat")
+
+
+@pytest.fixture
+async def house(database_url: str, tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[House]:
+    settings = Settings(_env_file=None, database_url=database_url, data_dir=tmp_path, port=0, **sandbox.env)
+    async with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def tenant(house: House, database: Database) -> AsyncIterator[Tenant]:
+    async with move_in(house.url, database) as it:
+        yield it
+
+
+async def desk(tenant: Tenant, **target: Any) -> str:
+    """A draft orchestrator that routes to a draft agent with a function; its id."""
+    billing = await made(
+        tenant.owner,
+        "/templates",
+        {
+            "name": "Billing",
+            "prompt": "You are Josh. When the caller tells the invoice, call find_invoice.",
+            "greeting": {"text": "Billing, what is your invoice number?"},
+            "variables": [{"name": "amount", "source": "call"}],
+            "functions": [
+                {"type": "builtin", "name": "end_call"},
+                {
+                    "type": "http",
+                    "name": "find_invoice",
+                    "description": "Looks up an invoice by its number.",
+                    "url": "https://invoices.example.com/find",
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"invoice_number": {"type": "string", "description": "Four digits."}},
+                        "required": ["invoice_number"],
+                    },
+                    "keep": {"amount": "/amount"},
+                },
+            ],
+            **target,
+        },
+    )
+    front = await made(
+        tenant.owner,
+        "/templates",
+        {
+            "name": "Front desk",
+            "kind": "orchestrator",
+            "prompt": "You answer the telephone of Acme.",
+            "greeting": {"text": "Acme, hello {{ caller }}."},
+            "variables": [{"name": "caller", "required": True}],
+            "routes": [{"name": "billing", "template_id": billing["id"], "when": "A bill or an invoice."}],
+        },
+    )
+    return str(front["id"])
+
+
+@contextlib.asynccontextmanager
+async def limited(house: House, **limits: float) -> AsyncIterator[None]:
+    """Other limits on conversations, for those that begin inside."""
+    wiring = house.wiring
+    usual = wiring.chats
+    wiring.chats = Chats(wiring.database, wiring.settings, wiring.clock, Limits(**limits))  # type: ignore[arg-type]
+    yield
+    await wiring.chats.close()
+    wiring.chats = usual
+
+
+def path(template_id: str) -> str:
+    return f"/templates/{template_id}/chat"
+
+
+async def chat(
+    client: httpx.AsyncClient, template_id: str, status: int = 200, **asked: Any
+) -> dict[str, Any]:
+    response = await client.post(path(template_id), json=asked)
+    assert response.status_code == status, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def test_a_conversation_is_routed_and_calls_functions_as_on_the_telephone(tenant: Tenant) -> None:
+    """Turns go in; replies, routes, functions with their prepared answers, nodes and the agent come out."""
+    front = await desk(tenant)
+    author = tenant.clients["author"]
+    answers = {"find_invoice": [{"when": {"invoice_number": "4471"}, "body": {"amount": "42 dollars"}}]}
+    began = await chat(author, front, turns=[BILL], payload={"caller": "Ada"}, answers=answers)
+    opening, routed = began["turns"]
+    assert opening["said"] is None
+    assert [reply["text"] for reply in opening["replies"]] == ["Acme, hello Ada."]
+    assert opening["nodes"] == ["prompt"]
+    [route] = routed["routes"]
+    assert (route["name"], route["status"], route["to"]["agent"]) == ("billing", "done", "Billing")
+    assert routed["replies"][-1]["text"] == "Billing, what is your invoice number?"
+    assert began["at"]["agent"] == "Billing"
+    assert began["agents"] == [{"name": "billing", "ready": True, "reason": None}]
+
+    later = await chat(author, front, chat_id=began["chat_id"], turns=["It is 4 4 7 1."])
+    [turn] = later["turns"]
+    [call] = turn["functions"]
+    assert (call["name"], call["arguments"], call["status"]) == (
+        "find_invoice",
+        {"invoice_number": "4471"},
+        "ok",
+    )
+    assert later["variables"] == {"amount": "42 dollars"}
+    assert "42 dollars" in turn["replies"][-1]["text"]
+
+    over = await chat(author, front, chat_id=began["chat_id"], turns=["Goodbye!", "Are you still there?"])
+    assert (over["status"], over["ended_by"]) == ("ended", "agent")
+    assert [each["said"] for each in over["turns"]] == ["Goodbye!"]
+    await chat(author, front, chat_id=began["chat_id"], turns=["Hello?"], status=409)
+
+
+async def test_a_text_call_leaves_nothing_behind(tenant: Tenant) -> None:
+    """No call and no lead is written for a text call."""
+    front = await desk(tenant)
+    await chat(tenant.owner, front, turns=[BILL], payload={"caller": "Ada"}, end=True)
+    for resource in ("/calls", "/leads"):
+        assert (await tenant.owner.get(resource)).json()["items"] == []
+
+
+async def test_what_no_answer_is_prepared_for_is_told(tenant: Tenant) -> None:
+    """With prepared answers no request is made: a call that none fits fails, and the author is told which."""
+    front = await desk(tenant)
+    answer = await chat(
+        tenant.owner, front, turns=[BILL, "It is 9 9 9 9."], payload={"caller": "Ada"}, answers={}
+    )
+    last = answer["turns"][-1]
+    assert last["functions"][0]["status"] == "failed"
+    assert "find_invoice" in last["troubles"][0]["reason"]
+
+
+async def test_a_required_value_that_is_missing_is_refused(tenant: Tenant) -> None:
+    """A payload that does not fit the template's variables is told with the variable's name."""
+    problem = await chat(tenant.owner, await desk(tenant), status=422)
+    assert problem["code"] == "invalid_template"
+    assert problem["errors"][0]["pointer"] == "/caller"
+
+
+async def test_a_draft_without_a_conversation_is_refused(tenant: Tenant) -> None:
+    """A draft that has neither prompt nor flow cannot be talked to, and the answer says so."""
+    empty = await made(tenant.owner, "/templates", {"name": "Empty"})
+    problem = await chat(tenant.owner, empty["id"], status=422)
+    assert "prompt or a flow" in problem["errors"][0]["message"]
+
+
+async def test_a_target_that_cannot_begin_is_named(tenant: Tenant) -> None:
+    """A route to an agent that cannot take the call is not offered, and the conversation says why."""
+    front = await desk(tenant, variables=[{"name": "contract", "required": True}])
+    answer = await chat(tenant.owner, front, payload={"caller": "Ada"})
+    [agent] = answer["agents"]
+    assert not agent["ready"]
+    assert "contract" in agent["reason"]
+
+
+async def test_only_authors_and_their_superiors_talk_to_templates(tenant: Tenant) -> None:
+    """Operators and viewers are refused."""
+    agent = await tenant.agent()
+    for role in ("operator", "viewer"):
+        problem = await chat(tenant.clients[role], agent["id"], status=403)  # type: ignore[index]
+        assert problem["code"] == "forbidden"
+
+
+async def test_a_conversation_belongs_to_its_account_and_its_template(
+    tenant: Tenant, house: House, database: Database
+) -> None:
+    """Another account finds neither the template nor the conversation; nor does another template's path."""
+    agent, other = await tenant.agent(), await tenant.agent("Other")
+    began = await chat(tenant.owner, agent["id"])
+    problem = await chat(tenant.owner, other["id"], chat_id=began["chat_id"], status=409)
+    assert problem["code"] == "chat_not_here"
+    assert problem["errors"][0]["pointer"] == "/chat_id"
+    assert "Begin anew" in problem["errors"][0]["remedy"]
+    async with move_in(house.url, database) as stranger:
+        await chat(stranger.owner, agent["id"], status=404)
+        await chat(stranger.owner, agent["id"], chat_id=began["chat_id"], status=409)
+
+
+async def test_a_model_that_hangs_is_told_plainly(tenant: Tenant, house: House, sandbox: Sandbox) -> None:
+    """A turn that is not over in time is a 504 that holds what happened until then; the conversation ends."""
+    agent = await tenant.agent(greeting={"text": "Billing, hello."})
+    began = await chat(tenant.owner, agent["id"])
+    async with limited(house, turn_s=1.0):
+        hung = await chat(tenant.owner, agent["id"], turns=["Hello"])
+        sandbox.faults.add(Fault(server="openai", kind="hang"))
+        problem = await chat(tenant.owner, agent["id"], chat_id=hung["chat_id"], turns=["Hm?"], status=504)
+        await chat(tenant.owner, agent["id"], chat_id=hung["chat_id"], turns=["Hm?"], status=409)
+    assert problem["code"] == "model_timeout"
+    assert problem["retryable"]
+    assert problem["turns"][0]["said"] == "Hm?"
+    sandbox.faults.clear()
+    assert (await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hi"]))["status"] == "open"
+
+
+async def test_a_model_that_fails_is_told_and_may_be_asked_again(tenant: Tenant, sandbox: Sandbox) -> None:
+    """What the model's vendor refuses is among the turn's troubles, and the conversation can go on."""
+    agent = await tenant.agent(greeting={"text": "Billing, hello."})
+    began = await chat(tenant.owner, agent["id"])
+    sandbox.faults.add(Fault(server="openai", kind="broken"))
+    failed = await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello"])
+    assert failed["turns"][0]["replies"] == []
+    assert failed["turns"][0]["troubles"][0]["part"] == "mind"
+    sandbox.faults.clear()
+    again = await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello?"])
+    assert again["turns"][0]["replies"]
+
+
+async def test_an_account_has_so_many_conversations_and_no_more(tenant: Tenant, house: House) -> None:
+    """One conversation too many is refused with 429; ending one makes room."""
+    agent = await tenant.agent(greeting={"text": "Billing, hello."})
+    async with limited(house, per_account=2):
+        first = await chat(tenant.owner, agent["id"])
+        await chat(tenant.owner, agent["id"])
+        response = await tenant.owner.post(path(agent["id"]), json={})
+        assert response.status_code == 429
+        assert int(response.headers["Retry-After"]) > 0
+        await chat(tenant.owner, agent["id"], chat_id=first["chat_id"], end=True)
+        await chat(tenant.owner, agent["id"])
+
+
+async def test_a_conversation_left_alone_is_forgotten(tenant: Tenant, house: House) -> None:
+    """After the idle time a conversation is not here any more, and its place is free."""
+    agent = await tenant.agent(greeting={"text": "Billing, hello."})
+    async with limited(house, idle_s=0.05, per_account=1):
+        began = await chat(tenant.owner, agent["id"])
+        await asyncio.sleep(0.2)
+        await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello"], status=409)
+        await chat(tenant.owner, agent["id"])
+
+
+async def test_two_turns_at_once_do_not_mix(tenant: Tenant, sandbox: Sandbox) -> None:
+    """While a turn is being answered another one in the same conversation is refused."""
+    agent = await tenant.agent(greeting={"text": "Billing, hello."})
+    began = await chat(tenant.owner, agent["id"])
+    sandbox.latency.first_token_ms = 300
+    asked = {"chat_id": began["chat_id"], "turns": ["Hello"]}
+    both = await asyncio.gather(*(tenant.owner.post(path(agent["id"]), json=asked) for _ in range(2)))
+    assert sorted(response.status_code for response in both) == [200, 409]
+    [refused] = [response.json() for response in both if response.status_code == 409]
+    assert (refused["code"], refused["retryable"]) == ("chat_busy", True)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"turns": [" "]},
+        {"turns": ["x" * 2001]},
+        {"turns": "Hello"},
+        {"turns": ["\x00"]},
+        {"chat_id": str(uuid4()), "payload": {"caller": "Ada"}},
+        {"answers": {"find": [{"status": 99}]}},
+        {"unknown": 1},
+    ],
+)
+async def test_requests_that_make_no_sense_are_refused(tenant: Tenant, asked: dict[str, Any]) -> None:
+    """Empty, endless and unknown members are 422, before anything begins."""
+    agent = await tenant.agent()
+    problem = await chat(tenant.owner, agent["id"], status=422, **asked)
+    assert problem["code"] == "invalid_request"

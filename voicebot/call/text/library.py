@@ -1,0 +1,64 @@
+"""Where the templates of a text call come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from db import numbers, revisions
+from db.errors import NotFound
+from db.pool import Database
+from db.revisions import TemplateSnapshot
+
+UTC = ZoneInfo("UTC")
+
+
+class Library(Protocol):
+    """Templates by id: the account's, or those of a file."""
+
+    async def answering(self, template_id: UUID) -> TemplateSnapshot:
+        """The template that the call is with.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    async def targets(self, template_ids: Sequence[UUID]) -> Mapping[UUID, TemplateSnapshot]:
+        """Those of the templates that exist."""
+        ...
+
+    async def time_zone(self, snapshot: TemplateSnapshot) -> ZoneInfo:
+        """The time zone of the number that the template answers."""
+        ...
+
+
+class AccountLibrary:
+    """An account's templates as they are saved now, drafts included."""
+
+    def __init__(self, database: Database, account_id: UUID) -> None:
+        self._database = database
+        self._account_id = account_id
+
+    async def answering(self, template_id: UUID) -> TemplateSnapshot:
+        """The template that the call is with.
+
+        Raises:
+            NotFound: the account has no such template.
+        """
+        return await revisions.for_call(self._database, self._account_id, template_id)
+
+    async def targets(self, template_ids: Sequence[UUID]) -> Mapping[UUID, TemplateSnapshot]:
+        """Those of the templates that the account has."""
+        return await revisions.targets(self._database, self._account_id, template_ids)
+
+    async def time_zone(self, snapshot: TemplateSnapshot) -> ZoneInfo:
+        """The time zone of the template's number; UTC where it has none (yet)."""
+        try:
+            number_id = UUID(snapshot.content.get("number_id") or "")
+            number = await numbers.get(self._database, self._account_id, number_id)
+        except (ValueError, NotFound):
+            return UTC
+        return ZoneInfo(number.time_zone)
