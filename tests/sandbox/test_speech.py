@@ -95,4 +95,12 @@ def test_pronunciation_spells_numbers_out() -> None:
 @given(st.text(max_size=40))
 def test_any_text_has_a_pronunciation(text: str) -> None:
     """No text keeps the pronouncer from coming to an end."""
-    assert pronounce(text) == pronounce(text).strip()
+    said = pronounce(text)
+    assert said == said.strip()
+
+
+def test_text_cannot_command_the_engine() -> None:
+    """Control characters, with which espeak-ng is told another pitch or pace, change no voice."""
+    commanded = _samples(synthesize("\x0140S hello there, my friend.", "anna")).size
+    said = _samples(synthesize("40S hello there, my friend.", "anna")).size
+    assert abs(commanded - said) < 0.1 * said

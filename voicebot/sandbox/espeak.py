@@ -125,7 +125,9 @@ class Espeak:
 
 
 def _encode(text: str) -> bytes:
-    return text.encode("utf-8", errors="ignore").replace(b"\0", b" ") + b"\0"
+    """Blank out what is not printed: control characters command espeak-ng and outlast the text."""
+    plain = "".join(character if character.isprintable() else " " for character in text)
+    return plain.encode() + b"\0"
 
 
 @lru_cache(maxsize=1)
