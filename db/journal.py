@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -50,19 +50,36 @@ class Backlog:
 _LINE = columns(LineRecord)
 
 
-@contextlib.asynccontextmanager
-async def lock(database: Database) -> AsyncIterator[asyncpg.Connection[asyncpg.Record] | None]:
-    """Be the only writer while the block runs; None: another process is. Lost with the connection.
+class JournalLock:
+    """Being the only writer of all processes, for as long as one connection lives."""
 
-    The lock belongs to the connection, which serves nothing else: ask ``still_locked`` before each batch.
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Use ``only_writer``."""
+        self._connection = connection
+
+    async def is_held(self) -> bool:
+        """Whether the connection lives, and the lock with it; to be asked before each batch."""
+        try:
+            await self._connection.fetchval("SELECT 1", timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        return True
+
+
+@contextlib.asynccontextmanager
+async def only_writer(database: Database) -> AsyncIterator[JournalLock | None]:
+    """Be the only writer while the block runs; None: another process is.
+
+    Raises:
+        DatabaseUnavailable: it cannot be asked who is; try again.
     """
     try:
         connection = await asyncpg.connect(database.dsn, timeout=_CONNECT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable(f"The journal's lock cannot be had ({type(error).__name__}).") from None
     try:
         held = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)
-        yield connection if held else None
+        yield JournalLock(connection) if held else None
     finally:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             async with asyncio.timeout(1):
@@ -70,22 +87,8 @@ async def lock(database: Database) -> AsyncIterator[asyncpg.Connection[asyncpg.R
         connection.terminate()
 
 
-async def still_locked(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-    """Whether the lock's connection lives."""
-    try:
-        await connection.fetchval("SELECT 1", timeout=5)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return False
-    return True
-
-
-async def number(db: Executor, *, limit: int, before: datetime) -> int:
-    """Give the oldest events without a line the next lines; returns how many got one.
-
-    Args:
-        before: later events wait, so that what is committed in another order than it happened still comes in
-            the order of its time, within reason.
-    """
+async def number(db: Executor, *, limit: int) -> int:
+    """Give the oldest events without a line the next lines; returns how many got one."""
     return await db.execute(
         """
         WITH next AS (
@@ -94,13 +97,12 @@ async def number(db: Executor, *, limit: int, before: datetime) -> int:
         ), waiting AS (
             SELECT account_id, seq, row_number() OVER (ORDER BY at, account_id, seq) AS place
             FROM (SELECT account_id, seq, at FROM desk_events
-                WHERE kind IS NOT NULL AND line IS NULL AND at <= $2 ORDER BY at LIMIT $1) oldest
+                WHERE kind IS NOT NULL AND line IS NULL ORDER BY at LIMIT $1) oldest
         )
         UPDATE desk_events event SET line = next.last + waiting.place
         FROM next, waiting WHERE event.account_id = waiting.account_id AND event.seq = waiting.seq
         """,
         limit,
-        before,
     )
 
 
@@ -145,8 +147,3 @@ async def backlog(db: Executor) -> Backlog:
         """
     )
     return Backlog(count=0, oldest_at=None) if row is None else read(Backlog, row)
-
-
-def lag(backlog: Backlog, now: datetime) -> timedelta:
-    """The age of the oldest event without a line."""
-    return timedelta(0) if backlog.oldest_at is None else now - backlog.oldest_at

@@ -165,6 +165,7 @@ def desk_supplies(settings: Settings, vault: Vault) -> Supplies:
         )
     return Supplies(
         vault=vault,
+        journal=settings.data_dir / "journal",
         mail=MailServer.of(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
         model=model,
         model_name=settings.openai_model,

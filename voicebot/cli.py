@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, TypeVar
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from db.errors import DatabaseError
 from db.pool import Database
 from voicebot import startup
 from voicebot.database import open_database
+from voicebot.escalation import journal_files
 
 ResultT = TypeVar("ResultT")
 
@@ -35,6 +37,8 @@ accounts = typer.Typer(help="Accounts: everything belongs to one.", no_args_is_h
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
+journal = typer.Typer(help="The journal of handoffs.", no_args_is_help=True)
+app.add_typer(journal, name="journal")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in one line of JSON.")]
 
@@ -109,6 +113,22 @@ def create_key(
 
     made = _with_database(work)
     _say({"key_id": str(made.record.id), "key": made.key}, as_json, f"Made key {made.record.id}: {made.key}")
+
+
+@journal.command("verify")
+def verify_journal(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Where its files are; by default those of this server.")
+    ] = None,
+) -> None:
+    """Say whether every line is as it was written; names the first that is altered, missing or moved."""
+    place = directory or startup.settings().data_dir / "journal"
+    try:
+        lines = journal_files.verify(place)
+    except (journal_files.JournalBroken, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{lines} lines, none altered, missing or moved.")
 
 
 def _with_database(work: Callable[[Database], Awaitable[ResultT]]) -> ResultT:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from db.pool import Database
 from voicebot.clock import Clock
 from voicebot.escalation.assessment import Assessor
 from voicebot.escalation.desk import Desk
+from voicebot.escalation.journal import Journal
 from voicebot.escalation.keeper import Keeper
 from voicebot.escalation.mail import MailSender, MailServer
 from voicebot.escalation.posting import PostSender
@@ -25,6 +27,10 @@ from voicebot.escalation.presence import PresenceBook
 from voicebot.escalation.stream import Hub
 from voicebot.outbox import Outbox, Rules, Sender
 from voicebot.vault import Vault
+
+_PAUSE_S = 1.0
+_LAST_LINES_S = 5.0
+"""How long the journal may take at the end; what it does not manage waits in the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +43,13 @@ class Office:
     hub: Hub
     outbox: Outbox
     posting: PostSender
+    journal: Journal
 
     def wake(self, account_id: UUID, seq: int) -> None:
         """Something was committed at the desk of an account."""
         self.hub.wake(account_id, seq)
         self.outbox.stir()
+        self.journal.stir()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,8 @@ class Supplies:
     """What the desk needs of the outside."""
 
     vault: Vault
+    journal: Path
+    """The directory of its files."""
     mail: MailServer | None = None
     """None: mails are dead letters."""
     model: AsyncOpenAI | None = None
@@ -80,6 +90,7 @@ def furnish(database: Database, clock: Clock, supplies: Supplies) -> Office:
         hub=hub,
         outbox=Outbox(database, clock, senders, supplies.rules),
         posting=posting,
+        journal=Journal(database, clock, supplies.journal),
     )
 
 
@@ -95,11 +106,14 @@ async def staffed(
         office.outbox.run,
         *more,
     ]
-    tasks = [asyncio.create_task(_again_and_again(job)) for job in jobs]
+    writing = asyncio.create_task(_until_done(office.journal.run))
+    tasks = [writing, *(asyncio.create_task(_again_and_again(job)) for job in jobs)]
     try:
         yield
     finally:
         office.hub.close()
+        office.journal.stop()
+        await asyncio.wait({writing}, timeout=_LAST_LINES_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -110,10 +124,18 @@ Background = Coroutine[Any, Any, None]
 
 
 async def _again_and_again(job: Callable[[], Background]) -> None:
+    while True:
+        await _until_done(job)
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _until_done(job: Callable[[], Background]) -> None:
     """The edge of a background job: what it did not foresee is logged, and it begins anew."""
     while True:
         try:
             await job()
         except Exception as error:
             logger.opt(exception=error).error("a job of the desk failed and begins anew")
-        await asyncio.sleep(1.0)
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
