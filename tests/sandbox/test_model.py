@@ -471,6 +471,25 @@ def test_a_summary_repeats_what_was_said() -> None:
     assert "Which hedgehog" in answer.text
 
 
+def test_a_form_is_filled_from_what_is_quoted() -> None:
+    """Asked for JSON of a schema, it answers with it: every field there, of its type, about the case."""
+    case = {"reason": "unknown", "transcript": [{"speaker": "caller", "text": "My hedgehog is ill."}]}
+    schema = {
+        "type": "object",
+        "required": ["likely_cause", "next_steps", "confidence"],
+        "properties": {
+            "likely_cause": {"type": "string"},
+            "next_steps": {"type": "array", "items": {"type": "string"}},
+            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        },
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "assessment", "schema": schema}}
+    answer = json.loads(reply([system("Assess."), user(json.dumps(case))], response_format=form).text)
+    assert "My hedgehog is ill" in answer["likely_cause"]
+    assert answer["next_steps"] == ["Speak with the caller about hedgehog is ill."]
+    assert answer["confidence"] == 0.5
+
+
 def test_material_is_not_taken_for_speech() -> None:
     """A quotation that a program put into the conversation calls nothing."""
     material = user('Material, quoted:\n{"summary": "the caller wants plants"}')

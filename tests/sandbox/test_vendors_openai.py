@@ -110,7 +110,15 @@ async def test_a_wrong_key_is_refused(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["", "[]", "{}", '{"model":"m"}', '{"model":"m","messages":[]}', '{"model":"m","messages":[1]}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model":"m"}',
+        '{"model":"m","messages":[]}',
+        '{"model":"m","messages":[1]}',
+        '{"model":"m","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]}',
+    ],
 )
 async def test_what_is_no_request_is_refused(sandbox: Sandbox, body: str) -> None:
     """A body without model and messages gets 400 with OpenAI's error object."""

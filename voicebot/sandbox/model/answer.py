@@ -12,6 +12,7 @@ from typing import Any
 from voicebot.sandbox.model import talk
 from voicebot.sandbox.model.choice import Choice, Tool, choose, force, ordered, says_goodbye, tool_of
 from voicebot.sandbox.model.instructions import Rule, rules
+from voicebot.sandbox.model.report import form, summary
 from voicebot.sandbox.model.scene import Scene, read
 from voicebot.sandbox.model.words import echoes, likeness, rarity, stem, stems, tokens
 
@@ -46,15 +47,20 @@ def reply(
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]] = (),
     tool_choice: str | Mapping[str, Any] | None = None,
+    response_format: Mapping[str, Any] | None = None,
 ) -> Reply:
-    """Answer a chat request, given as its `messages`, `tools` and `tool_choice` stand in the protocol."""
+    """Answer a chat request, given as its parts stand in the protocol."""
     scene = read(messages)
+    if response_format and response_format.get("type") == "json_schema":
+        return Reply(
+            text=json.dumps(form(response_format["json_schema"]["schema"], scene), ensure_ascii=False)
+        )
     offered = _offered(tools, tool_choice)
     plan = _Plan.of(scene, offered)
     if offered and (tool_choice == "required" or isinstance(tool_choice, Mapping)):
         return _calling(force(scene, offered, plan.rules), scene)
     if not offered and any("summar" in text.lower() for text in (*scene.role, *scene.step)):
-        return Reply(text=talk.summary(scene))
+        return Reply(text=summary(scene))
     if scene.fresh:
         choice = ordered(scene, offered, plan.step)
         if choice is not None and not choice.tool.closes:

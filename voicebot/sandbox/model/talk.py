@@ -1,8 +1,7 @@
-"""Finding words: results told, arguments asked for, summaries, and small talk that keeps to the topic."""
+"""Finding words: results told, arguments asked for, and small talk that keeps to the topic."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,6 @@ from voicebot.sandbox.model.words import EMPTY, tokens
 
 _TOLD_AT_MOST = 4
 _TOPIC_WORDS = 5
-_SUMMARY_SENTENCES = 5
 _STATUS = frozenset({"status", "ok", "success", "code", "retryable", "type", "id"})
 NOTHING_TO_TELL = "That is done."
 ELSE = "Is there anything else I can do for you?"
@@ -22,7 +20,6 @@ _ANSWERS = (
     "All right, {topic}. What can I do about it?",
     "Thank you for telling me about {topic}. How would you like to go on?",
 )
-_SPEAKERS = {"user": "caller", "assistant": "agent", "customer": "caller", "bot": "agent"}
 _DONE = frozenset({"acknowledged", "done", "ok", "success", "recorded", "in_progress"})
 
 
@@ -99,19 +96,6 @@ def refused(result: Any) -> bool:
     return status in ("refused", "error", "failed") or bool(result.get("error"))
 
 
-def summary(scene: Scene) -> str:
-    """Sum a quoted conversation up: what the caller said and what was last answered, in their words."""
-    lines = [
-        line for text in (*scene.material, *(turn.words for turn in scene.turns)) for line in _quoted(text)
-    ]
-    caller = [said for speaker, said in lines if speaker == "caller"]
-    agent = [said for speaker, said in lines if speaker != "caller"]
-    told = [f"The caller said: {said.rstrip('.!? ')}." for said in caller[-(_SUMMARY_SENTENCES - 1) :]]
-    if agent:
-        told.append(f"The agent last said: {agent[-1].rstrip('.!? ')}.")
-    return " ".join(told) or "Nothing was said yet."
-
-
 def spaced(name: str) -> str:
     """Speak a name as words: "invoice_number" is "invoice number"."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ").lower()
@@ -155,31 +139,3 @@ def _enumerate(values: Sequence[Any]) -> str:
 
 def _sentences(parts: Sequence[str]) -> str:
     return " ".join(f"{part[:1].upper()}{part[1:].rstrip('. ')}." for part in parts)
-
-
-def _quoted(text: str) -> list[tuple[str, str]]:
-    """Read "speaker: words" lines and JSON lines with a speaker and what they said."""
-    found: list[tuple[str, str]] = []
-    for line in text.splitlines():
-        line = line.strip()
-        speaker, said = "", ""
-        if line.startswith("{"):
-            speaker, said = _json_line(line)
-        else:
-            named = re.match(
-                r"[-*]?\s*(caller|user|customer|agent|assistant|bot)\s*:\s*(.+)", line, re.IGNORECASE
-            )
-            speaker, said = (named[1], named[2]) if named else ("", "")
-        if said:
-            found.append((_SPEAKERS.get(speaker.lower(), speaker.lower()), said))
-    return found
-
-
-def _json_line(line: str) -> tuple[str, str]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return "", ""
-    speaker = value.get("speaker") or value.get("role") or ""
-    said = value.get("said") or value.get("text") or value.get("content") or ""
-    return str(speaker), str(said)

@@ -69,7 +69,7 @@ class OpenAI:
         size = len(json.dumps(body["messages"], ensure_ascii=False))
         self.vendor.usage.request("openai", str(body["model"]), _PATH, body, size)
         started = time.monotonic()
-        answer = reply(body["messages"], body.get("tools") or (), body.get("tool_choice"))
+        answer = _answer(body)
         await asyncio.sleep(max(0.0, self.latency.first_token_ms / 1000 - (time.monotonic() - started)))
         if body.get("stream"):
             return await self._stream(request, body, answer)
@@ -109,6 +109,15 @@ def _read(text: str) -> dict[str, Any]:
     if not all(isinstance(message, dict) and message.get("role") for message in messages):
         raise Refusal(400)
     return body
+
+
+def _answer(body: Mapping[str, Any]) -> Reply:
+    try:
+        return reply(
+            body["messages"], body.get("tools") or (), body.get("tool_choice"), body.get("response_format")
+        )
+    except (KeyError, TypeError):  # a tool without a function, a format without a schema
+        raise Refusal(400) from None
 
 
 async def _send(response: web.StreamResponse, data: str) -> None:
