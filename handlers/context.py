@@ -40,6 +40,18 @@ class Refused:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoffRequest:
+    """What the caller needs of people: one now (``escalate``), or to be called later (``park``)."""
+
+    intent: Literal["escalate", "park"]
+    reason: str
+    priority: Literal["low", "normal", "high", "urgent"] = "normal"
+    due_at: datetime | None = None
+    """Of a park, with its zone; None: as soon as somebody can."""
+    origin: Literal["model", "failed_route"] = "model"
+
+
 class CallContext(Protocol):
     """One live call as its handlers see it."""
 
@@ -75,6 +87,10 @@ class CallContext(Protocol):
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Write what came of the call on the lead."""
+        ...
+
+    def hand_off(self, request: HandoffRequest) -> None:
+        """Have people told of the caller, once all that was said is written; nothing waits for it."""
         ...
 
     async def say(self, text: str) -> None:

@@ -118,7 +118,9 @@ async def running(
         for carrier in carriers.values():
             stack.push_async_callback(carrier.aclose)
         clock = SystemClock()
-        reception = Reception(database, settings, carriers, clock)
+        vault = Vault(settings.fernet_key())
+        office = desk_office.furnish(database, clock, desk_supplies(settings, vault))
+        reception = Reception(database, settings, carriers, clock, office.hand_off)
         chats = Chats(database, settings, clock)
         errands = Errands()
         stack.push_async_callback(errands.finish, _LAST_WORDS_S)
@@ -126,8 +128,6 @@ async def running(
         stack.push_async_callback(chats.close)
         metrics = Metrics()
         metrics.watch_live(lambda: reception.live)
-        vault = Vault(settings.fernet_key())
-        office = desk_office.furnish(database, clock, desk_supplies(settings, vault))
         wiring = Wiring(
             settings=settings,
             database=database,

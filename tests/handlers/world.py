@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import httpcore
 
-from handlers.context import Destination, Refused, Routed
+from handlers.context import Destination, HandoffRequest, Refused, Routed
 from handlers.http import CheckedNetwork, Courier, HttpFunctions
 from templates.functions import HttpFunction
 from templates.model import Variable
@@ -149,6 +149,9 @@ class Call:
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         self.kept["outcome"] = outcome
+
+    def hand_off(self, request: HandoffRequest) -> None:
+        self.kept[request.intent] = request
 
     async def say(self, text: str) -> None:
         self.said.append(text)

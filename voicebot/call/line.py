@@ -17,7 +17,7 @@ from pipecat.services.llm_service import LLMService
 from db.events import EventRecord
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
-from handlers.context import CallContext
+from handlers.context import CallContext, HandoffRequest
 from telephony.carrier import MediaStream
 from templates.compile import Function
 from templates.model import HttpFunction, TemplateContent, Variable
@@ -118,6 +118,10 @@ class BindsHttp(Protocol):
         ...
 
 
+HandOff = Callable[[CallFacts, HandoffRequest], Entry]
+"""Makes the entry that hands a call to people; it is written in its place among the call's own."""
+
+
 def _to_nobody(_: Happening) -> None:
     return None
 
@@ -139,3 +143,5 @@ class Line:
     http: BindsHttp
     clock: Clock
     tell: Callable[[Happening], None] = _to_nobody
+    hand_off: HandOff | None = None
+    """None: there are no people behind this line (a conversation in text)."""

@@ -24,7 +24,7 @@ from templates.values import InvalidValues, placeholders
 from voicebot.call.agent import Agent
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.ledger import Ledger
-from voicebot.call.line import Line
+from voicebot.call.line import HandOff, Line
 from voicebot.call.record import Record, Seqs
 from voicebot.call.session import End, Past, Session
 from voicebot.call.speech import Speech
@@ -40,11 +40,17 @@ class Reception:
     """Answers calls, and knows those that are on."""
 
     def __init__(
-        self, database: Database, settings: Settings, carriers: Mapping[str, Carrier], clock: Clock
+        self,
+        database: Database,
+        settings: Settings,
+        carriers: Mapping[str, Carrier],
+        clock: Clock,
+        hand_off: HandOff | None = None,
     ) -> None:
         self._database = database
         self._carriers = carriers
         self._clock = clock
+        self._hand_off = hand_off
         self._speech = Speech(settings)
         self._greetings = Greetings(database, settings)
         self._courier = Courier(CheckedNetwork(settings.http_allow))
@@ -132,6 +138,7 @@ class Reception:
             greetings=self._greetings,
             http=self._http,
             clock=self._clock,
+            hand_off=self._hand_off,
         )
         session = Session(line, answering, await self._past(call) if call.resumes else None)
         self._sessions[call.id] = session

@@ -61,6 +61,10 @@ class Stage(Protocol):
         """``agent`` has the call from now on."""
         ...
 
+    def route_failed(self, agent: str) -> None:
+        """The caller could not be brought to the route's agent."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
@@ -273,6 +277,7 @@ class Router:
     async def _give_back(self, source: Agent, plan: _Plan) -> None:
         """Give the services back to ``source``, and tell its model what happened."""
         self._record.event("route.failed", self._stage.role(), agent=plan.way.name)
+        self._stage.route_failed(plan.way.name)
         if source.keys is not None:
             self._use(source.keys)
         message = {"role": "developer", "content": FAILED_MESSAGE.format(name=plan.way.name)}

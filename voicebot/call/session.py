@@ -20,7 +20,8 @@ from pipecat.workers.runner import WorkerRunner
 from db import leads
 from db.calls import EndedBy
 from db.revisions import TemplateSnapshot
-from handlers.context import CallContext, Destination, Refused, Routed
+from handlers.context import CallContext, Destination, HandoffRequest, Refused, Routed
+from handlers.escalate_to_person import EscalateToPerson
 from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import CarrierError, MediaClosed
 from templates.values import render, state
@@ -277,6 +278,11 @@ class Session:
         self.record.event("outcome.recorded", self.role(), outcome=outcome, fields=dict(fields))
         self._keep_on_lead(fields)
 
+    def hand_off(self, request: HandoffRequest) -> None:
+        """Have people told of the caller; written after what was said so far, which is so part of it."""
+        if self._line.hand_off is not None:
+            self._line.ledger.write(self._line.hand_off(self._line.call, request))
+
     async def say(self, text: str) -> None:
         """Speak ``text`` in the current agent's voice."""
         await self._mouth.text(text)
@@ -301,6 +307,13 @@ class Session:
 
     def _ready_greeting(self, agent: Agent, text: str) -> bytes | None:
         return self._line.greetings.ready(self._line.call.account_id, agent.content, text)
+
+    def route_failed(self, agent: str) -> None:
+        """A change of agent failed: where the author offers people at all, they are told."""
+        offered = self._router.current.content.functions
+        if any(one.type == "builtin" and one.name == EscalateToPerson.name for one in offered):
+            reason = f"The change to the agent {agent!r} failed."
+            self.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
 
     def took_over(self, agent: Agent) -> None:
         """``agent`` has the call from now on."""

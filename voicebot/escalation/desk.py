@@ -5,9 +5,10 @@ Locks are taken in one order: operator, handoff, outbox, the account's sequence 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 from db import desk_events, handoffs, operators
@@ -15,6 +16,7 @@ from db.errors import DatabaseBusy
 from db.handoffs import CreatedHandoff, HandoffDraft, HandoffRecord, Move, State
 from db.operators import OperatorFacts, OperatorRecord
 from db.pool import Database, Executor, Transaction
+from handlers.context import HandoffRequest
 from voicebot import availability
 from voicebot.availability import Presence
 from voicebot.clock import Clock
@@ -136,6 +138,47 @@ async def make(
                 await notices.ask_for_assessment(transaction, made.handoff)
             await desk_events.append(transaction, account_id, story.created(made.handoff))
         return made
+
+
+def entry(
+    clock: Clock, *, assess: bool, stir: Callable[[], None]
+) -> Callable[[CallFacts, HandoffRequest], Callable[[Executor], Awaitable[None]]]:
+    """How a live call hands itself to people: as an entry among what it writes, which may be repeated."""
+
+    def hand_off(call: CallFacts, request: HandoffRequest) -> Callable[[Executor], Awaitable[None]]:
+        now = clock.now()
+        wish = Wish(
+            intent=request.intent,
+            origin=request.origin,
+            reason=request.reason,
+            priority=request.priority,
+            due_at=request.due_at,
+            # The agent is told to park a call only when the caller has agreed to it.
+            consent=request.intent == "park",
+            call_id=call.id,
+        )
+
+        async def write(db: Executor) -> None:
+            await make(db, call.account_id, wish, now, assess=assess)
+            stir()
+
+        return write
+
+    return hand_off
+
+
+class CallFacts(Protocol):
+    """Which call it is."""
+
+    @property
+    def id(self) -> UUID:
+        """The call."""
+        ...
+
+    @property
+    def account_id(self) -> UUID:
+        """Whose call it is."""
+        ...
 
 
 class Desk:

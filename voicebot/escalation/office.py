@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from openai import AsyncOpenAI
 
 from db import wakes
 from db.outbox import Medium
-from db.pool import Database
+from db.pool import Database, Executor
+from handlers.context import HandoffRequest
 from voicebot.clock import Clock
 from voicebot.escalation.assessment import Assessor
-from voicebot.escalation.desk import Desk
+from voicebot.escalation.desk import CallFacts, Desk, entry
 from voicebot.escalation.journal import Journal
 from voicebot.escalation.keeper import Keeper
 from voicebot.escalation.mail import MailSender, MailServer
@@ -44,6 +45,8 @@ class Office:
     outbox: Outbox
     posting: PostSender
     journal: Journal
+    hand_off: Callable[[CallFacts, HandoffRequest], Callable[[Executor], Awaitable[None]]]
+    """For the calls: how one hands itself to people."""
 
     def wake(self, account_id: UUID, seq: int) -> None:
         """Something was committed at the desk of an account."""
@@ -91,6 +94,7 @@ def furnish(database: Database, clock: Clock, supplies: Supplies) -> Office:
         outbox=Outbox(database, clock, senders, supplies.rules),
         posting=posting,
         journal=Journal(database, clock, supplies.journal),
+        hand_off=entry(clock, assess=supplies.model is not None, stir=stirring.set),
     )
 
 

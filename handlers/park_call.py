@@ -1,0 +1,59 @@
+"""``park_call``: the caller agrees to be called back by a person."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from pydantic import Field
+
+from handlers.context import CallContext, HandoffRequest
+from handlers.handler import Arguments, Handler
+from templates.compile import FunctionResult
+
+FURTHEST = timedelta(days=90)
+
+
+class ParkArguments(Arguments):
+    """What to call about, and when."""
+
+    reason: str = Field(
+        description="What to call about, in a sentence or two.", min_length=1, max_length=2000
+    )
+    due_at: datetime | None = Field(
+        None,
+        description=(
+            "When to call, in ISO 8601 such as 2026-03-02T10:00, in the caller's local time. "
+            "Leave it out for as soon as somebody can."
+        ),
+    )
+
+
+class ParkCall(Handler[ParkArguments]):
+    """Notes that the caller is to be called; a time without a zone is that of the number they called."""
+
+    name: ClassVar[str] = "park_call"
+    description: ClassVar[str] = (
+        "Have the caller called back by a person later. Call it only after the caller has agreed to be "
+        "called back, and has said when if it matters to them."
+    )
+    arguments = ParkArguments
+
+    async def run(self, call: CallContext, arguments: ParkArguments) -> FunctionResult:
+        """Park it, or say why the time will not do."""
+        due_at = arguments.due_at
+        if due_at is not None:
+            if due_at.tzinfo is None:
+                due_at = due_at.replace(tzinfo=call.time_zone)
+            if not call.now() - timedelta(minutes=5) < due_at < call.now() + FURTHEST:
+                return FunctionResult(
+                    result={
+                        "status": "refused",
+                        "code": "invalid_time",
+                        "message": "The time is in the past or more than 90 days away. Ask for another one.",
+                        "now": call.now().astimezone(call.time_zone).isoformat(timespec="minutes"),
+                    }
+                )
+        call.hand_off(HandoffRequest(intent="park", reason=arguments.reason, due_at=due_at))
+        told = None if due_at is None else due_at.astimezone(call.time_zone).isoformat(timespec="minutes")
+        return FunctionResult(result={"status": "parked", "due_at": told, "time_zone": call.time_zone.key})
