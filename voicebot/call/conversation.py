@@ -25,15 +25,31 @@ class Conversation:
     """
 
     def __init__(
-        self, media: MediaStream, clock: Clock, record: Record, role: Callable[[], Role], *, first_seq: int
+        self,
+        media: MediaStream,
+        clock: Clock,
+        record: Record,
+        role: Callable[[], Role],
+        *,
+        first_seq: int,
+        since_answer_ms: float = 0.0,
     ) -> None:
-        """``role`` tells who speaks for us; ``first_seq`` numbers the first utterance."""
+        """Listen to a stream.
+
+        Args:
+            media: whose marks tell what was heard.
+            clock: for all times, which are told in ms since the answer.
+            record: where utterances go.
+            role: tells who speaks for us.
+            first_seq: the number of the first utterance.
+            since_answer_ms: how long ago the call was answered, when this is not its first stream.
+        """
         self.transcript = Transcript(record.utterance, first_seq=first_seq)
         self._media = media
         self._clock = clock
         self._record = record
         self._role = role
-        self._began_ms = clock.monotonic_ms()
+        self._began_ms = clock.monotonic_ms() - since_answer_ms
         self._caller_since: int | None = None
         self._last_sound_ms = 0
         self._cut: Cut | None = None

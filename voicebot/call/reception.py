@@ -158,7 +158,9 @@ class Reception:
             routes.of_call(self._database, call.account_id, call.id),
         )
         roles = {"caller": "user", "agent": "assistant"}
+        now = self._clock.now()
         return Past(
+            since_answer_ms=(now - (call.answered_at or now)).total_seconds() * 1000,
             said=[
                 {"role": roles[u.speaker], "content": u.heard_text or u.text}
                 for u in said

@@ -80,6 +80,8 @@ class Scribe(FrameProcessor):
         super().__init__(name="scribe")
         self._listener = listener
         self._coming: str | None = None
+        self._sounded: set[str] = set()
+        self._early: list[TTSTextFrame] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Tell the listener, and pass every frame on."""
@@ -88,12 +90,26 @@ class Scribe(FrameProcessor):
             self._coming = frame.context_id
         elif isinstance(frame, TTSAudioRawFrame) and self._coming is not None:
             context_id, self._coming = self._coming, None
+            self._sounded.add(context_id)
             self._listener.on_sounding(context_id)
+            self._tell_early()
         elif isinstance(frame, TTSStoppedFrame):
             self._listener.on_silent()
         elif isinstance(frame, TTSTextFrame):
-            self._listener.on_word(frame.text, spaced=bool(frame.includes_inter_frame_spaces))
+            self._early.append(frame)
+            self._tell_early()
         elif isinstance(frame, InterruptionFrame):
             self._coming = None
+            self._early.clear()
             self._listener.on_cut()
         await self.push_frame(frame, direction)
+
+    def _tell_early(self) -> None:
+        """Tell the words whose audio has begun: words go by a clock of their own and may be ahead of it."""
+        waiting = []
+        for frame in self._early:
+            if frame.context_id is None or frame.context_id in self._sounded:
+                self._listener.on_word(frame.text, spaced=bool(frame.includes_inter_frame_spaces))
+            else:
+                waiting.append(frame)
+        self._early = waiting

@@ -53,9 +53,10 @@ LoadTargets = Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """What happened on a call before its stream was lost."""
+    """What happened on a call before its stream was lost, and how long ago it was answered."""
 
     said: Sequence[Any] = ()
+    since_answer_ms: float = 0.0
     seqs: Seqs = field(default_factory=Seqs)
 
 
@@ -80,7 +81,12 @@ class Session:
         self._node: str | None = None
         self.record = Record(line.call, line.ledger, line.clock, seqs, line.tell)
         self._conversation = Conversation(
-            line.media, line.clock, self.record, self.role, first_seq=seqs.utterances + 1
+            line.media,
+            line.clock,
+            self.record,
+            self.role,
+            first_seq=seqs.utterances + 1,
+            since_answer_ms=past.since_answer_ms if past else 0.0,
         )
         workshop = Workshop(
             account_id=line.call.account_id,
@@ -207,7 +213,6 @@ class Session:
             await self._mouth.text(last_words)
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                await self._pipeline.drain()
                 await self._all_heard()
         self._finish(end)
         try:
@@ -396,7 +401,11 @@ class Session:
         )
 
     async def _all_heard(self) -> None:
-        await self._line.media.wait_all_heard(LAST_WORDS_S)
+        """Return when the caller has heard all: a text may be complete before its audio is sent."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._pipeline.drain()
+                await self._line.media.wait_all_heard(LAST_WORDS_S)
 
     def _is_busy(self) -> bool:
         return (

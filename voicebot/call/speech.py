@@ -43,6 +43,7 @@ from voicebot.config import Settings, websocket_url
 SAMPLE_RATE = 8000  # Hz, mono: what telephones carry
 ELEVENLABS_URL = "https://api.elevenlabs.io"
 CONNECTED_GRACE_S = 1.0
+LLM_SILENCE_S = 5.0
 
 
 class _PooledLLMService(OpenAILLMService):
@@ -69,6 +70,8 @@ class Speech:
         self._openai = AsyncOpenAI(
             api_key=_secret(settings.openai_api_key),
             base_url=settings.openai_base_url,
+            # A model that sends nothing for so long has failed: the caller must not wait for it in silence.
+            timeout=LLM_SILENCE_S,
             http_client=DefaultAsyncHttpxClient(
                 limits=connection_limits(max_connections=1000, keepalive_expiry=None)
             ),
