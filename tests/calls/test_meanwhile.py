@@ -1,0 +1,139 @@
+"""What others do to templates, numbers and the database while a call is on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from tests.calls.house import BILL, HIGHEST, OPEN, REPAIR, WELCOME, World, hear, moved_in
+from voicebot.sandbox.caller import HangUp, Say, Wait
+
+
+class Cable:
+    """The wire between the server and PostgreSQL, which a test may cut and mend."""
+
+    def __init__(self, database_url: str) -> None:
+        parts = urlsplit(database_url)
+        self._socket = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432"
+        self._name = parts.path
+        self._whole = True
+        self._ends: set[asyncio.StreamWriter] = set()
+        self.url = ""
+
+    @contextlib.asynccontextmanager
+    async def laid(self) -> AsyncIterator[Cable]:
+        """Forward connections from a free port."""
+        server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        self.url = f"postgresql://postgres@127.0.0.1:{port}{self._name}"
+        try:
+            yield self
+        finally:
+            self.cut()
+            server.close()
+
+    def cut(self) -> None:
+        """Break every connection, and refuse new ones."""
+        self._whole = False
+        for end in list(self._ends):
+            end.transport.abort()
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self._whole = True
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._whole:
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_unix_connection(self._socket)
+        ends = {writer, far_writer}
+        self._ends |= ends
+        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        self._ends -= ends
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        writer.close()
+
+
+async def test_a_call_goes_on_without_the_database(database_url: str, tmp_path: Path) -> None:
+    """With the database gone the caller hears the agents as ever; all is written when it is back."""
+    async with Cable(database_url).laid() as cable, moved_in(cable.url, tmp_path) as world:
+        desk = await world.desk(world.route("billing", await world.agent()))
+        call, person = world.dial(
+            hear(), Wait(ms=1000), Say(text=BILL), hear(), Say(text=BILL), hear(), HangUp(), to=desk
+        )
+        await call.answered.wait()
+        await asyncio.sleep(1.8)
+        cable.cut()
+        await call.ended()
+        assert person.outcome.ok, person.outcome.failure
+        cable.mend()
+        facts = await world.facts(call, person)
+
+    assert facts.words()[:2] == [WELCOME, "Billing here."]
+    assert facts.words("caller") == [BILL, BILL]
+    assert [route["status"] for route in facts.routes] == ["done"]
+    assert facts.lead["status"] == "finished"
+    assert (facts.record["ended_by"], facts.record["end_reason"]) == ("caller", "hangup")
+
+
+async def test_a_call_keeps_the_templates_it_began_with(world: World) -> None:
+    """Templates edited or deleted during a call change nothing in it, and its lead is finished."""
+    billing = await world.agent("Billing", "Billing here.")
+    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    desk = await world.desk(world.route("billing", billing), world.route("workshop", workshop))
+    script = (hear(), Wait(ms=2000), Say(text=BILL), hear(), Say(text=OPEN), hear(), HangUp())
+    placed = asyncio.create_task(world.place(*script, to=desk))
+    other = asyncio.create_task(
+        world.place(hear(), Wait(ms=2000), Say(text=REPAIR), hear(), HangUp(), to=desk)
+    )
+    await asyncio.sleep(1.8)
+    patch = {"Content-Type": "application/merge-patch+json"}
+    front = next(
+        item for item in (await world.api.get("/templates")).json()["items"] if item["kind"] == "orchestrator"
+    )
+    edited = await world.api.patch(
+        f"/templates/{billing['id']}",
+        headers={**patch, "If-Match": f'"{billing["revision"]}"'},
+        json={"prompt": 'You are billing. Say "Nothing is as it was." first.'},
+    )
+    assert edited.status_code == 200, edited.text
+    gone = await world.api.delete(f"/templates/{front['id']}", headers={"If-Match": f'"{front["revision"]}"'})
+    assert gone.status_code == 204, gone.text
+    gone = await world.api.delete(
+        f"/templates/{workshop['id']}", headers={"If-Match": f'"{workshop["revision"]}"'}
+    )
+    assert gone.status_code == 204, gone.text
+    calls = [await placed, await other]
+
+    assert calls[0].words()[:2] == [WELCOME, "Billing here."]
+    assert calls[1].words() == [WELCOME, "Workshop here."]
+    for call in calls:
+        assert call.outcome.ok, call.outcome.failure
+        assert call.lead["status"] == "finished"
+        assert call.record["ended_by"] == "caller"
+
+
+async def test_two_calls_at_once_know_nothing_of_each_other(world: World) -> None:
+    """Each of two calls at once has its own words, agents and events, and neither hears the other's."""
+    billing = await world.agent("Billing", "Billing here.")
+    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    desk = await world.desk(world.route("billing", billing), world.route("workshop", workshop))
+    one, two = await asyncio.gather(
+        world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk),
+        world.place(hear(), Say(text=REPAIR), hear(), HangUp(), to=desk),
+    )
+    assert one.said() == [("agent", WELCOME), ("caller", BILL), ("agent", "Billing here.")]
+    assert two.said() == [("agent", WELCOME), ("caller", REPAIR), ("agent", "Workshop here.")]
+    assert one.voices != two.voices
+    assert not [body for body in world.asked(containing=BILL) if REPAIR in str(body["messages"])]

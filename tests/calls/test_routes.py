@@ -1,0 +1,73 @@
+"""The call changes agent."""
+
+from __future__ import annotations
+
+from tests.calls.house import BACK, BILL, HIGH, HIGHEST, LOW, REPAIR, WELCOME, World, hear
+from voicebot.sandbox.caller import HangUp, Say
+
+
+async def test_a_silent_route_changes_voice_and_agent_at_once(world: World) -> None:
+    """Asked for something another agent does, the caller hears that agent next and nobody else."""
+    billing = await world.agent("Billing", "Billing here. What is it about?", HIGH)
+    desk = await world.desk(world.route("billing", billing))
+    call = await world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.said() == [
+        ("agent", WELCOME),
+        ("caller", BILL),
+        ("agent", "Billing here. What is it about?"),
+    ]
+    assert call.transcript[2]["template_id"] == billing["id"]
+    (route,) = call.routes
+    assert (route["status"], route["name"], route["announced"], route["hop"]) == ("done", "billing", False, 1)
+    assert route["to_template_id"] == call.lead["template_id"] == billing["id"]
+    assert route["switched_at"] >= route["requested_at"]
+    assert route["gap_ms"] is not None
+    assert not [data for data in call.data("function.called") if data["name"] == "route_to_agent"]
+    assert call.voices == [LOW, HIGH]
+    assert call.heard.overlaps == ()
+
+
+async def test_an_announced_route_is_heard_in_both_voices(world: World) -> None:
+    """The old voice says its farewell to the end, then the new one speaks, and never both at once."""
+    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    route = world.route("workshop", workshop, announce="One moment, please.")
+    desk = await world.desk(route)
+    call = await world.place(hear(), Say(text=REPAIR), hear(quiet_ms=900), HangUp(), to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.words() == [WELCOME, "One moment, please.", "Workshop here."]
+    farewell, target = call.transcript[2:]
+    assert farewell["template_id"] == call.lead["initial_template_id"]
+    assert target["template_id"] == workshop["id"]
+    assert target["started_ms"] >= farewell["ended_ms"]
+    assert not farewell["interrupted"]
+    assert call.routes[0]["announced"]
+    assert call.voices == [LOW, HIGHEST]
+    assert call.heard.overlaps == ()
+
+
+async def test_the_caller_goes_back_and_on_to_another_agent(world: World) -> None:
+    """ "back" returns to the orchestrator, which routes on; each agent works under its own template."""
+    billing = await world.agent("Billing", "Billing here.", HIGH)
+    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    desk = await world.desk(world.route("billing", billing), world.route("workshop", workshop))
+    script = (
+        hear(), Say(text=BILL), hear(), Say(text=BACK), hear(), Say(text=REPAIR), hear(), HangUp(),
+    )  # fmt: skip
+    call = await world.place(*script, to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    front = call.lead["initial_template_id"]
+    assert [(r["name"], r["hop"], r["to_template_id"]) for r in call.routes] == [
+        ("billing", 1, billing["id"]),
+        ("back", 2, front),
+        ("workshop", 3, workshop["id"]),
+    ]
+    assert [said["template_id"] for said in call.transcript if said["speaker"] == "agent"] == [
+        front, billing["id"], front, workshop["id"],
+    ]  # fmt: skip
+    assert call.voices == [LOW, HIGH, LOW, HIGHEST]
+    assert [data["agent"] for data in call.data("route.done")] == ["billing", "back", "workshop"]
+    assert call.lead["template_id"] == call.record["template_id"] == workshop["id"]

@@ -1,0 +1,85 @@
+"""The caller talks over an agent, in every moment in which an agent may be talking."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.calls.house import BILL, HIGH, LOW, STOP, WELCOME, World, hear
+from voicebot.sandbox.caller import HangUp, Interrupt, Say
+from voicebot.sandbox.carrier import Misbehaviour
+
+LONG = "Billing here. We answer every question about bills, invoices, payments, refunds and receipts."
+FAREWELL = "One moment please, I will put you through to the colleagues who know everything about this."
+
+
+async def test_a_greeting_that_is_talked_over_is_remembered_as_far_as_it_was_heard(world: World) -> None:
+    """An interrupted greeting falls silent, its heard_text is what was heard, and the model goes on."""
+    billing = await world.agent(says="Go on.", greeting={"text": LONG})
+    desk = await world.desk(world.route("billing", billing))
+    await asyncio.sleep(0.5)  # the greeting is made when the template is activated
+    script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=900), hear(), HangUp())
+    call = await world.place(*script, to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    greeting = next(said for said in call.transcript if said["source"] == "greeting" and said["text"] == LONG)
+    assert greeting["interrupted"]
+    assert LONG.startswith(greeting["heard_text"])
+    assert 0 < len(greeting["heard_text"]) < len(LONG)
+    assert len(call.data("barge_in")) == 1
+    after = call.transcript[-1]
+    assert (after["speaker"], after["source"], after["template_id"]) == ("agent", "llm", billing["id"])
+    (asked,) = world.asked(containing=STOP)[:1]
+    assert greeting["heard_text"] in str(asked["messages"])
+    assert "receipts" not in str(asked["messages"])
+    assert any(event.name == "clear" for event in call.carrier.events)
+
+
+async def test_a_farewell_that_is_talked_over_does_not_stop_the_route(world: World) -> None:
+    """Talking over the announcement loses neither the route nor the words, and the old voice is gone."""
+    billing = await world.agent(says="Billing here, what is it?")
+    desk = await world.desk(world.route("billing", billing, announce=FAREWELL))
+    script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=900), hear(quiet_ms=1200), HangUp())
+    call = await world.place(*script, to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert [route["status"] for route in call.routes] == ["done"]
+    assert call.lead["template_id"] == billing["id"]
+    assert STOP in call.words("caller")
+    farewell = next(said for said in call.transcript if said["text"] == FAREWELL)
+    assert farewell["interrupted"]
+    assert 0 < len(farewell["heard_text"]) < len(FAREWELL)
+    assert call.transcript[-1]["template_id"] == billing["id"]
+    assert call.voices == [LOW, HIGH]
+    assert call.heard.overlaps == ()
+
+
+async def test_what_was_heard_is_known_by_the_carriers_marks(world: World) -> None:
+    """Marks that come late, or never, still leave a shortened heard_text and a call that goes on."""
+    desk = await world.desk(world.route("billing", await world.agent()), greeting={"text": LONG})
+    script = (Interrupt(text=STOP, after_ms=1200), hear(), Say(text=BILL), hear(), HangUp())
+    late, never = await asyncio.gather(
+        world.place(*script, to=desk, wrong=Misbehaviour(mark_delay_ms=700)),
+        world.place(*script, to=desk, wrong=Misbehaviour(marks=False)),
+    )
+    for call in (late, never):
+        assert call.outcome.ok, call.outcome.failure
+        greeting = call.transcript[0]
+        assert greeting["interrupted"]
+        assert LONG.startswith(greeting["heard_text"])
+        assert len(greeting["heard_text"]) < len(LONG)
+        assert [route["status"] for route in call.routes] == ["done"]
+
+
+async def test_words_in_the_middle_of_a_route_are_answered_once(world: World) -> None:
+    """A caller who goes on talking while the call changes agent is answered once, by the new agent."""
+    billing = await world.agent(says="Billing here, what is it?")
+    desk = await world.desk(world.route("billing", billing), turns={"end_silence_ms": 200})
+    script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=20), hear(quiet_ms=1500), HangUp())
+    call = await world.place(*script, to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.words("caller") == [BILL, STOP]
+    assert [route["status"] for route in call.routes] == ["done"]
+    answers = [said for said in call.transcript if said["speaker"] == "agent" and said["text"] != WELCOME]
+    assert all(said["template_id"] == billing["id"] for said in answers)
+    assert len([said for said in answers if not said["interrupted"]]) == 1
