@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,22 @@ MARGIN = RATE // 10
 FRAME = RATE // 50
 
 
-async def started(directory: Path, *arguments: str) -> asyncio.subprocess.Process:
-    """The demo in a process of its own, in an empty directory, with temporary files where we can see them."""
-    (directory / "tmp").mkdir()
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Where the demo's temporary files go: a short path, since sockets are among them."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+async def started(directory: Path, temporary: Path, *arguments: str) -> asyncio.subprocess.Process:
+    """The demo in a process of its own, in an empty directory."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return await asyncio.create_subprocess_exec(
         *COMMAND,
         *arguments,
         cwd=directory,
-        env=kept | {"PYTHONPATH": str(ROOT), "TMPDIR": str(directory / "tmp")},
+        env=kept | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -61,8 +70,8 @@ def said_by(result: dict[str, Any], speaker: str) -> list[str]:
 
 
 def leftovers(directory: Path) -> list[str]:
-    """Processes that were started in a directory, or for something in it."""
-    found = []
+    """What a demo left in its directory for temporary files: its own files, and processes that work there."""
+    found = [path.name for path in directory.glob("voicebot*")]
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode().replace("\0", " ")
@@ -75,10 +84,9 @@ def leftovers(directory: Path) -> list[str]:
 
 
 @pytest.mark.timeout(150)
-async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Path) -> None:
-    """One call is heard in three voices, with the words of the transcript, no overlap and short gaps, and leaves
-    a lead with the last agent's template, no process and no file but its recording."""
-    demo = await started(tmp_path, "--json")
+async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Path, temporary: Path) -> None:
+    """Three voices say the transcript's words one after the other; a lead and a recording are left."""
+    demo = await started(tmp_path, temporary, "--json")
     out, errors = await demo.communicate()
     assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
     result = json.loads(out)
@@ -108,22 +116,20 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
     assert (
         len({line["id"] for line in shown}) == len(result["events"]) + len(result["transcript"]) == len(shown)
     )
-    assert leftovers(tmp_path) == []
-    assert list((tmp_path / "tmp").glob("voicebot*")) == []
+    assert leftovers(temporary) == []
 
 
 @pytest.mark.timeout(150)
-async def test_ctrl_c_puts_everything_away(tmp_path: Path) -> None:
-    """Interrupted in the middle of a call, the demo leaves no process and no file, and says so by its status."""
-    demo = await started(tmp_path)
+async def test_ctrl_c_puts_everything_away(tmp_path: Path, temporary: Path) -> None:
+    """Interrupted in the middle of a call, the demo leaves no process and no file, and its status tells."""
+    demo = await started(tmp_path, temporary)
     assert demo.stdout is not None
     async with asyncio.timeout(75):
-        while b"answers the call" not in await demo.stdout.readline():
-            assert demo.returncode is None
+        while b"answers the call" not in (line := await demo.stdout.readline()):
+            assert line, "it ended before the call"
     demo.send_signal(signal.SIGINT)
     async with asyncio.timeout(40):
         await demo.communicate()
     assert demo.returncode == 130
-    assert leftovers(tmp_path) == []
-    assert list((tmp_path / "tmp").glob("voicebot*")) == []
+    assert leftovers(temporary) == []
     assert not (tmp_path / ".voicebot").exists()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from voicebot.sandbox.demo.account import Api
 
@@ -22,11 +23,12 @@ class CallMissing(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One thing that happened: an utterance (at its end) or an event."""
+    """One thing that happened: an utterance (when it was over) or an event."""
 
     at: datetime
+    """When it was written down, by its id: a UUIDv7 begins with the time."""
     at_ms: float
-    """Since the answer."""
+    """The same, since the answer."""
     kind: str
     """The event's type, or `said`."""
     template_id: str | None
@@ -58,7 +60,7 @@ async def follow(api: Api, call_id: str, over: Callable[[], bool]) -> AsyncItera
         ended = (await api.get(f"/calls/{call_id}"))["status"] == "ended"
         waiting += [line for line in await _lines(api, call_id) if line.record["id"] not in seen]
         seen.update(line.record["id"] for line in waiting)
-        waiting.sort(key=lambda line: line.at)
+        waiting.sort(key=lambda line: str(line.record["id"]))
         settled = datetime.now(UTC) - _SETTLES
         while waiting and (ended or waiting[0].at <= settled):
             yield waiting.pop(0)
@@ -68,32 +70,21 @@ async def follow(api: Api, call_id: str, over: Callable[[], bool]) -> AsyncItera
 async def _lines(api: Api, call_id: str) -> list[Line]:
     events = (await api.get(f"/calls/{call_id}/events"))["items"]
     said = (await api.get(f"/calls/{call_id}/transcript"))["items"]
-    started = next((event["at"] for event in events if event["type"] == "call.started"), None)
-    if started is None:
+    answer = next((_time(event) for event in events if event["type"] == "call.started"), None)
+    if answer is None:
         return []
-    answer = datetime.fromisoformat(started)
-    return [_of_event(event, answer) for event in events] + [_of_utterance(each, answer) for each in said]
+    return [
+        Line(
+            at=_time(record),
+            at_ms=(_time(record) - answer).total_seconds() * 1000,
+            kind=record.get("type", "said"),
+            template_id=record["template_id"],
+            node=record["node"],
+            record=record,
+        )
+        for record in (*events, *said)
+    ]
 
 
-def _of_event(event: dict[str, Any], answer: datetime) -> Line:
-    at = datetime.fromisoformat(event["at"])
-    return Line(
-        at=at,
-        at_ms=(at - answer).total_seconds() * 1000,
-        kind=event["type"],
-        template_id=event["template_id"],
-        node=event["node"],
-        record=event,
-    )
-
-
-def _of_utterance(said: dict[str, Any], answer: datetime) -> Line:
-    at_ms = said["ended_ms"] if said["ended_ms"] is not None else said["started_ms"]
-    return Line(
-        at=answer + timedelta(milliseconds=at_ms),
-        at_ms=at_ms,
-        kind="said",
-        template_id=said["template_id"],
-        node=said["node"],
-        record=said,
-    )
+def _time(record: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp((UUID(record["id"]).int >> 80) / 1000, UTC)
