@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("voicebot", "handlers", "templates", "telephony", "db")
-FORBIDDEN_NAMES = {"utils", "helpers", "manager", "service", "services", "common", "misc"}
+FORBIDDEN_NAMES = {"utils", "helpers", "manager", "service", "v2"}
 READS_THE_ENVIRONMENT = {"environ", "getenv", "environb"}
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Strict, computed_field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, computed_field
 
 from db import audit, handoffs, users
 from db.audit import Change
@@ -17,6 +17,7 @@ from voicebot.api.access import Caller, Dialler, Operator, Reader
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.validation import Moment
 from voicebot.api.wiring import Wired, Wiring
 from voicebot.escalation.desk import Claim, Later
 from voicebot.escalation.story import CallState, call_state
@@ -61,7 +62,7 @@ class HandoffBody(BaseModel):
     priority: Priority = "normal"
     language: Annotated[Language | None, Field(description="Without it: the agent's.")] = None
     team: Team | None = None
-    due_at: Annotated[AwareDatetime | None, Field(description="Of a park: when to call. Null: soon.")] = None
+    due_at: Annotated[Moment | None, Field(description="Of a park: when to call. Null: soon.")] = None
     time_zone: Annotated[TimeZone | None, Field(description="The caller's; without it: the number's.")] = None
     consent: Annotated[
         bool, Strict(), Field(description="Of a park: whether the caller agreed to be called.")
@@ -154,7 +155,7 @@ class ReleaseBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     epoch: Annotated[
-        int | None, Field(ge=0, le=2**31 - 1, description="Of the claim; 409 if it is over.")
+        int | None, Strict(), Field(ge=0, le=2**31 - 1, description="Of the claim; 409 if it is over.")
     ] = None
     reason: Annotated[str, Field(max_length=500)] = ""
 
@@ -165,7 +166,7 @@ class ResolveBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     epoch: Annotated[
-        int | None, Field(ge=0, le=2**31 - 1, description="Of the claim; 409 if it is over.")
+        int | None, Strict(), Field(ge=0, le=2**31 - 1, description="Of the claim; 409 if it is over.")
     ] = None
     resolution: Annotated[str, Field(min_length=1, max_length=10_000, examples=["Refunded."])] = "resolved"
 
@@ -175,7 +176,7 @@ class RescheduleBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    due_at: AwareDatetime
+    due_at: Moment
     time_zone: TimeZone | None = None
     epoch: Annotated[int | None, Strict(), Field(ge=0, le=2**31 - 1)] = None
 

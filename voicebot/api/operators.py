@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from db import operators, users
 from db.operators import Activity, OperatorRecord, Quota
@@ -17,6 +17,7 @@ from voicebot.api.documentation import BODY, refuses
 from voicebot.api.handoffs import Language, Team
 from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.validation import Moment
 from voicebot.api.wiring import Wired, Wiring
 from voicebot.availability import State
 from voicebot.escalation.desk import presence_of
@@ -37,7 +38,7 @@ class PresenceBody(BaseModel):
         Field(description="`on_call` is a shift. `busy` comes from claims.", examples=["idle"]),
     ] = None
     until: Annotated[
-        AwareDatetime | None,
+        Moment | None,
         Field(description="When it ends by itself; an exhaustion without a known end lasts five hours."),
     ] = None
     billing: Annotated[

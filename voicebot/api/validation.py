@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import AwareDatetime, BeforeValidator, ValidationError
 
 from templates.problem import pointer
 from voicebot.api.problems import ApiProblem, FieldError
+
+
+def _written_out(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError("a moment is written out, such as 2026-01-31T09:00:00Z")  # noqa: TRY004 - a 422 is wanted
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+"""A moment in a body, RFC 3339 with its offset: a number would be seconds since 1970, or milliseconds."""
 
 _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 _REMEDIES = {"missing": "Give a value.", "extra_forbidden": "Leave it out, or check its spelling."}
