@@ -171,7 +171,7 @@ async def test_the_end_passes_every_part() -> None:
         preparing = asyncio.create_task(switch.prepare(part(slow)))
         await worker.queue_frames([TextFrame("last"), EndFrame()])
         async with asyncio.timeout(2):
-            while not worker.has_finished():  # noqa: ASYNC110 - pipecat has no public event for it here
+            while not worker.has_finished():
                 await asyncio.sleep(0.01)
         assert sink.texts == ["first:last"]
         preparing.cancel()

@@ -176,7 +176,7 @@ async def running_app(app: Any) -> AsyncIterator[str]:
     config = uvicorn.Config(app, log_level="error", ws_max_size=65536, timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve(sockets=[listener]))
-    while not running.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
+    while not running.started:
         await asyncio.sleep(0.005)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -24,7 +24,7 @@ ACCOUNT_SID = "AC00000000000000000000000000000001"
 async def until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Wait until something has become true."""
     async with asyncio.timeout(timeout_s):
-        while not true():  # noqa: ASYNC110 (what is waited for has no event to set)
+        while not true():
             await asyncio.sleep(0.005)
 
 

@@ -95,7 +95,7 @@ class Stage:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something to become true, at most five seconds."""
         async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - the conditions are pipecat's, which has no event for them
+            while not condition():
                 await asyncio.sleep(0.005)
 
 
