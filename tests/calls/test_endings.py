@@ -99,3 +99,13 @@ async def test_a_caller_who_hangs_up_while_it_rings_leaves_an_ended_call(world: 
             await asyncio.sleep(0.2)
     if known is not None:
         assert known["ended_by"] in ("caller", "carrier")
+
+
+async def test_the_callers_last_words_are_kept(world: World) -> None:
+    """What the caller said before hanging up is in the transcript although their turn had not ended yet."""
+    turns = {"end_silence_ms": 3000}
+    desk = await world.desk(world.route("billing", await world.agent()), turns=turns)
+    call = await world.place(hear(), Say(text=BILL), Wait(ms=2200), HangUp(), to=desk)
+
+    assert call.words("caller") == [BILL]
+    assert call.record["ended_by"] == "caller"

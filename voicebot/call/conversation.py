@@ -49,6 +49,7 @@ class Conversation:
         self._clock = clock
         self._record = record
         self._role = role
+        self._since_answer_ms = since_answer_ms
         self._began_ms = clock.monotonic_ms() - since_answer_ms
         self._caller_since: int | None = None
         self._last_sound_ms = 0
@@ -56,6 +57,8 @@ class Conversation:
         self._corrections: set[asyncio.Task[None]] = set()
         self._idle: IdleWatch | None = None
         self._worker: PipelineWorker | None = None
+        self._aggregators: LLMContextAggregatorPair | None = None
+        self._is_over = False
         self._on_first_audio: Callable[[int], None] = lambda _gap_ms: None
         self._on_caller: Callable[[], None] = lambda: None
 
@@ -76,6 +79,8 @@ class Conversation:
         """
         self._idle, self._worker = idle, worker
         self._on_first_audio, self._on_caller = on_first_audio, on_caller
+        self._aggregators = aggregators
+        self._began_ms = self._clock.monotonic_ms() - self._since_answer_ms
         user, assistant = aggregators
         user.add_event_handler("on_user_turn_started", self._caller_started)
         user.add_event_handler("on_user_turn_stopped", self._caller_stopped)
@@ -87,7 +92,11 @@ class Conversation:
         return self._caller_since is not None
 
     def finish(self) -> None:
-        """The call is over: what was being said counts as far as it was heard."""
+        """The call is over: what was being said counts as far as it was heard, by either side."""
+        self._is_over = True
+        if self._aggregators is not None and (words := self._aggregators.user().aggregation_string()):
+            started = self._caller_since if self._caller_since is not None else self._now_ms()
+            self.transcript.caller_said(words, self._role(), started_ms=started, ended_ms=self._now_ms())
         self.transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=self._now_ms())
 
     # ------------------------------------------------------------------------- what goes out
@@ -151,6 +160,8 @@ class Conversation:
         self._caller_since = self._now_ms()
 
     async def _caller_stopped(self, _aggregator: Any, _strategy: Any, message: Any) -> None:
+        if self._is_over:
+            return
         now = self._now_ms()
         started, self._caller_since = self._caller_since or now, None
         self._last_sound_ms = now
