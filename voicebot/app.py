@@ -9,12 +9,14 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from openai import AsyncOpenAI
+from prometheus_client import CollectorRegistry
 
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import (
     calls,
     channels,
     chat,
+    desk_metrics,
     failures,
     handoff_stream,
     handoffs,
@@ -93,6 +95,7 @@ def create_app(
         operators,
         users,
         channels,
+        desk_metrics,
     ):
         resources.include_router(resource.router)
     for router in (resources, operations.router, webhooks.router, media.router):
@@ -118,15 +121,15 @@ async def running(
         for carrier in carriers.values():
             stack.push_async_callback(carrier.aclose)
         clock = SystemClock()
+        metrics = Metrics()
         vault = Vault(settings.fernet_key())
-        office = desk_office.furnish(database, clock, desk_supplies(settings, vault))
+        office = desk_office.furnish(database, clock, desk_supplies(settings, vault, metrics.registry))
         reception = Reception(database, settings, carriers, clock, office.hand_off)
         chats = Chats(database, settings, clock)
         errands = Errands()
         stack.push_async_callback(errands.finish, _LAST_WORDS_S)
         stack.push_async_callback(reception.drain, _LAST_WORDS_S)
         stack.push_async_callback(chats.close)
-        metrics = Metrics()
         metrics.watch_live(lambda: reception.live)
         wiring = Wiring(
             settings=settings,
@@ -154,7 +157,7 @@ async def running(
         yield wiring
 
 
-def desk_supplies(settings: Settings, vault: Vault) -> Supplies:
+def desk_supplies(settings: Settings, vault: Vault, registry: CollectorRegistry) -> Supplies:
     """What the desk may use: a mail server and a model where they are set."""
     model = None
     if settings.openai_api_key is not None:
@@ -166,6 +169,7 @@ def desk_supplies(settings: Settings, vault: Vault) -> Supplies:
     return Supplies(
         vault=vault,
         journal=settings.data_dir / "journal",
+        registry=registry,
         mail=MailServer.of(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
         model=model,
         model_name=settings.openai_model,

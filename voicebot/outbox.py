@@ -172,7 +172,9 @@ class Outbox:
             if recorded is not None and effect is not None:
                 await effect(transaction, recorded)
         if recorded is not None and recorded.state == "dead":
-            logger.error("notice {} by {} is a dead letter: {}", notice.id, notice.medium, ended.error)
+            # An assessment may be missing; a call for help may not.
+            level = "WARNING" if notice.medium == "assessment" else "ERROR"
+            logger.log(level, "notice {} by {} is a dead letter: {}", notice.id, notice.medium, ended.error)
 
     def _failed(self, notice: NoticeRecord, failure: NotSent) -> Ended:
         now = self._clock.now()

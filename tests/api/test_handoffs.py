@@ -168,3 +168,21 @@ async def test_what_does_not_exist_cannot_be_handed_off(tenant: Tenant) -> None:
     assert (bad.status_code, bad.json()["errors"][0]["pointer"]) == (422, "/time_zone")
     late = {**REASON, "intent": "park", "due_at": "9999-01-01T00:00:00Z"}
     assert (await owner.post("/handoffs", json=late)).status_code == 422
+
+
+async def test_the_desk_in_figures(tenant: Tenant) -> None:
+    """Times, service level, what is open and what was abandoned, for people and for Prometheus."""
+    handoff = await made(tenant.owner, "/handoffs", REASON)
+    await made(tenant.owner, "/handoffs", REASON)
+    await tenant.owner.post(f"/handoffs/{handoff['id']}/claim")
+
+    figures = (await tenant.clients["viewer"].get("/metrics/handoffs")).json()
+
+    assert (figures["created"], figures["open"], figures["abandoned"]) == (2, 2, 0)
+    assert figures["time_to_claim"]["count"] == 1
+    assert figures["service_level"]["share"] == 1.0
+    assert figures["oldest_open_ms"] >= 0
+    root = str(tenant.owner.base_url).removesuffix("/api/v1/")
+    text = (await tenant.owner.get(f"{root}/metrics")).text
+    assert "voicebot_handoffs_open" in text
+    assert 'voicebot_handoffs{state="abandoned"}' in text

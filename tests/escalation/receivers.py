@@ -67,6 +67,7 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"{}"
+    after_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -92,6 +93,7 @@ class Receiver:
             posted = Posted(first.split(" ")[1], headers, body)
             self.posted.append(posted)
             answer = self.answer(posted)
+            await asyncio.sleep(answer.after_s)
             more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
             told = (
                 f"HTTP/1.1 {answer.status} X\r\nContent-Length: {len(answer.body)}\r\nConnection: close\r\n"

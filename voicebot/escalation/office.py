@@ -12,6 +12,7 @@ from uuid import UUID
 
 from loguru import logger
 from openai import AsyncOpenAI
+from prometheus_client import CollectorRegistry
 
 from db import wakes
 from db.outbox import Medium
@@ -20,6 +21,7 @@ from handlers.context import HandoffRequest
 from voicebot.clock import Clock
 from voicebot.escalation.assessment import Assessor
 from voicebot.escalation.desk import CallFacts, Desk, entry
+from voicebot.escalation.figures import DeskMetrics
 from voicebot.escalation.journal import Journal
 from voicebot.escalation.keeper import Keeper
 from voicebot.escalation.mail import MailSender, MailServer
@@ -45,6 +47,7 @@ class Office:
     outbox: Outbox
     posting: PostSender
     journal: Journal
+    metrics: DeskMetrics
     hand_off: Callable[[CallFacts, HandoffRequest], Callable[[Executor], Awaitable[None]]]
     """For the calls: how one hands itself to people."""
 
@@ -62,6 +65,7 @@ class Supplies:
     vault: Vault
     journal: Path
     """The directory of its files."""
+    registry: CollectorRegistry
     mail: MailServer | None = None
     """None: mails are dead letters."""
     model: AsyncOpenAI | None = None
@@ -73,7 +77,11 @@ class Supplies:
 
 def furnish(database: Database, clock: Clock, supplies: Supplies) -> Office:
     """The desk's parts on a database."""
-    hub = Hub(database)
+    metrics = DeskMetrics(database, clock, supplies.registry)
+    hub = Hub(
+        database,
+        told=lambda event: metrics.stream_lag.observe(max(0.0, (clock.now() - event.at).total_seconds())),
+    )
     stirring = asyncio.Event()
     desk = Desk(database, clock, assess=supplies.model is not None, stir=stirring.set)
     presence = PresenceBook(database, clock, stir=stirring.set)
@@ -94,6 +102,7 @@ def furnish(database: Database, clock: Clock, supplies: Supplies) -> Office:
         outbox=Outbox(database, clock, senders, supplies.rules),
         posting=posting,
         journal=Journal(database, clock, supplies.journal),
+        metrics=metrics,
         hand_off=entry(clock, assess=supplies.model is not None, stir=stirring.set),
     )
 
@@ -108,6 +117,7 @@ async def staffed(
         lambda: wakes.listen(database.dsn, office.wake),
         lambda: office.hub.run(leaving),
         office.outbox.run,
+        office.metrics.run,
         *more,
     ]
     writing = asyncio.create_task(_until_done(office.journal.run))

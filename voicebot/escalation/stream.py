@@ -47,9 +47,15 @@ class Hub:
     """Everybody in this process who follows an account."""
 
     def __init__(
-        self, database: Database, *, heartbeat_s: float = HEARTBEAT_S, look_s: float = LOOK_S
+        self,
+        database: Database,
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+        look_s: float = LOOK_S,
+        told: Callable[[DeskEventRecord], None] = lambda _: None,
     ) -> None:
-        """Read from ``database``."""
+        """Read from ``database``; ``told`` hears of each batch's last event as a waiting follower gets it."""
+        self._told = told
         self._db = database
         self._heartbeat_s = heartbeat_s
         self._look_s = look_s
@@ -109,6 +115,7 @@ class Hub:
             if not bounds.oldest - 1 <= cursor <= bounds.last:
                 yield Reset(bounds.last)
                 cursor = bounds.last
+            waited = False
             while not self._closed:
                 bell.clear()
                 batch = await self._next(account_id, cursor)
@@ -118,8 +125,13 @@ class Hub:
                     yield Reset(cursor)
                 elif batch:
                     cursor = batch[-1].seq
+                    if waited:
+                        self._told(batch[-1])
+                    waited = False
                     yield batch
-                elif not await self._rung(bell):
+                elif await self._rung(bell):
+                    waited = True
+                else:
                     yield Heartbeat()
 
     async def _next(self, account_id: UUID, cursor: int) -> Sequence[DeskEventRecord]:
