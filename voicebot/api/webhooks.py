@@ -87,6 +87,12 @@ async def voice(visit: Visit) -> Reply:
         if error.fallback_number is None:
             return visit.carrier.reject()
         return visit.carrier.transfer_reply(TransferRequest(to=error.fallback_number))
+    if began.created:
+        # While the carrier opens its stream, the greeting is fetched from where a restart left it.
+        greeting = visit.wired.reception.prepare_greetings(
+            began.call.account_id, began.call.initial_template_id
+        )
+        visit.wired.errands.start(greeting, name="fetching a greeting", droppable=True)
     return await visit.connect(began.call)
 
 
