@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -42,6 +43,12 @@ async def get(db: Executor, account_id: UUID) -> AccountRecord:
     """
     row = await db.fetchrow(f"SELECT {_ACCOUNT} FROM accounts WHERE id = $1", account_id)  # noqa: S608
     return _found(row, account_id)
+
+
+async def some(db: Executor, limit: int) -> Sequence[AccountRecord]:
+    """The oldest accounts, at most so many: for an operator's command that has to find out whom it is for."""
+    rows = await db.fetch(f"SELECT {_ACCOUNT} FROM accounts ORDER BY id LIMIT $1", limit)  # noqa: S608
+    return [read(AccountRecord, row) for row in rows]
 
 
 def _found(row: Row | None, account_id: UUID | str) -> AccountRecord:

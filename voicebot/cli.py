@@ -68,6 +68,22 @@ def demo(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "voicebot.sandbox.demo", *context.args])  # noqa: S606
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def chat(context: typer.Context) -> None:
+    """Talk to a template in text, drafts included: the flow, functions and routes of a telephone call."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.trial", "chat", *context.args])  # noqa: S606
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def test(context: typer.Context) -> None:
+    """Play scripted conversations with templates, and tell what was not as expected."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.trial", "test", *context.args])  # noqa: S606
+
+
 @app.command()
 def migrate() -> None:
     """Bring the database's schema up to date (`serve` does so by itself)."""

@@ -1,0 +1,88 @@
+"""A conversation in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+
+from voicebot.call.line import BindsHttp
+from voicebot.call.text.answers import Answers, PreparedHttp
+from voicebot.call.text.chat import Chat, Setup
+from voicebot.call.text.exchange import Diary, Exchange
+from voicebot.trial.play import Stage
+from voicebot.trial.telling import lines, steps
+
+HELP = "[dim]Write what the caller says. /state shows where the call is, /quit hangs up.[/]"
+
+
+class Terminal:
+    """Reads turns from standard input, and shows what came of them."""
+
+    def __init__(self, console: Console, *, as_json: bool = False) -> None:
+        """``as_json``: one JSON line a turn on standard output, and no prompt."""
+        self._console = console
+        self._as_json = as_json
+
+    async def converse(
+        self, stage: Stage, template_id: UUID, payload: Mapping[str, Any], answers: Answers
+    ) -> None:
+        """Have a conversation, until one side ends it.
+
+        Raises:
+            CannotBegin, NotFound, TurnTooLong: as for ``Chat``.
+        """
+
+        def http(diary: Diary) -> BindsHttp:
+            return stage.http or PreparedHttp(answers, diary.unanswered)
+
+        setup = Setup(
+            library=stage.library,
+            mind=stage.mind,
+            http=http,
+            payload=payload,
+            turn_timeout_s=stage.turn_timeout_s,
+        )
+        chat, opening = await Chat.begin(setup, template_id)
+        if not self._as_json:
+            self._console.print(HELP)
+        self._show(opening)
+        while not chat.is_over and (said := await asyncio.to_thread(self._read)) is not None:
+            if said == "/state":
+                self._state(chat)
+            elif said:
+                self._show(await chat.say(said))
+        if not chat.is_over:
+            self._show(await chat.hang_up())
+
+    def _read(self) -> str | None:
+        """The next line; None when the caller hangs up."""
+        if not self._as_json and sys.stdin.isatty():
+            self._console.print("[bold]caller[/]  ", end="")
+        line = sys.stdin.readline()
+        said = line.strip()
+        return None if not line or said == "/quit" else said
+
+    def _show(self, exchange: Exchange) -> None:
+        if self._as_json:
+            print(
+                json.dumps({"said": exchange.said, "steps": steps(exchange)}, ensure_ascii=False), flush=True
+            )
+            return
+        for line in lines(exchange):
+            self._console.print(line, highlight=False)
+
+    def _state(self, chat: Chat) -> None:
+        at = chat.diary.at
+        state = {
+            "agent": at.agent if at else None,
+            "node": at.node if at else None,
+            "variables": dict(chat.variables()),
+            "agents": {a.name: a.reason or "ready" for a in chat.diary.agents.values()},
+        }
+        self._console.print(json.dumps(state, indent=2, ensure_ascii=False, default=str), markup=False)
