@@ -87,3 +87,14 @@ def test_what_the_model_does_not_take_in_is_complete_with_its_audio(
     transcript.silent(at_ms=900)
     (only,) = said
     assert (only.text, only.heard_text, only.source) == ("One moment please.",) * 2 + ("filler",)
+
+
+def test_what_sounded_to_its_end_was_heard_whole(transcript: Transcript, said: list[Utterance]) -> None:
+    """When all audio of an utterance was heard, its last word counts as heard though it was not told yet."""
+    transcript.requested("a", "What is it about?")
+    transcript.sounding("a", ROLE, at_ms=0, position=0.0)
+    transcript.word("What is it", spaced=False, position=300.0)
+    transcript.silent(at_ms=900, position=900.0)
+    transcript.finish(at_ms=1500, heard_until=900.0)
+
+    assert [(it.heard_text, it.interrupted) for it in said] == [("What is it about?", False)]

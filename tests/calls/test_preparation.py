@@ -50,7 +50,7 @@ async def test_an_orchestrator_whom_nobody_can_help_says_so(world: World) -> Non
     desk = await world.desk(
         world.route("workshop", await world.agent("Workshop", voice=HIGHEST)), idle={"after_ms": 60_000}
     )
-    call = await world.place(hear(), Wait(ms=9000), Say(text=REPAIR), hear(), HangUp(), to=desk)
+    call = await world.place(hear(), Wait(ms=1800), Say(text=REPAIR), hear(), HangUp(), to=desk)
 
     assert [data["agent"] for data in call.data("agent.unavailable")] == ["workshop"]
     asked = world.asked(containing=REPAIR)[-1]

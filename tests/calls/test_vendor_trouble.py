@@ -12,7 +12,7 @@ from voicebot.sandbox.caller import HangUp, Say, Wait, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
 
 HOURS = "Acme is open from eight to five."
-PATIENT: dict[str, Any] = {"idle": {"after_ms": 2500, "prompts": ["Are you there?"], "goodbye": "Goodbye."}}
+PATIENT: dict[str, Any] = {"idle": {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Goodbye."}}
 
 
 @pytest.mark.parametrize("kind", ["broken", "rate_limited", "drop"])

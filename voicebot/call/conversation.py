@@ -115,7 +115,7 @@ class Conversation:
     def on_silent(self) -> None:
         """The last audio of a TTS context was handed to the carrier."""
         self._last_sound_ms = self._now_ms()
-        self.transcript.silent(at_ms=self._now_ms())
+        self.transcript.silent(position=self._media.playout.sent_ms, at_ms=self._now_ms())
 
     def on_cut(self) -> None:
         """An interruption stopped the output: keep what was heard, by the marks, and nothing else."""

@@ -72,6 +72,7 @@ class Speech:
             base_url=settings.openai_base_url,
             # A model that sends nothing for so long has failed: the caller must not wait for it in silence.
             timeout=LLM_SILENCE_S,
+            max_retries=1,
             http_client=DefaultAsyncHttpxClient(
                 limits=connection_limits(max_connections=1000, keepalive_expiry=None)
             ),
@@ -108,7 +109,6 @@ class Speech:
         llm = _PooledLLMService(
             self._openai,
             settings=OpenAILLMService.Settings.from_mapping(self._llm_settings(content)),
-            retry_on_timeout=True,
         )
 
         async def connected() -> None:

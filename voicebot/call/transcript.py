@@ -55,6 +55,7 @@ class _Speaking:
     words: list[tuple[TextPartForConcatenation, float]] = field(default_factory=list)
     heard: str | None = None
     silent_ms: int | None = None
+    ends_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Transcript:
         if self._speaking is None:
             self._speaking = _Speaking(role, at_ms, position, self._sources.get(context_id, "llm"))
         self._speaking.contexts.append(context_id)
-        self._speaking.silent_ms = None
+        self._speaking.silent_ms = self._speaking.ends_at = None
 
     def word(self, text: str, *, spaced: bool, position: float) -> None:
         """A word was reached by the audio sent; ``spaced`` says that it brings its own spaces."""
@@ -120,10 +121,11 @@ class Transcript:
             part = TextPartForConcatenation(text, includes_inter_part_spaces=spaced)
             self._speaking.words.append((part, position))
 
-    def silent(self, *, at_ms: int) -> None:
-        """The audio of a TTS context is out."""
+    def silent(self, *, at_ms: int, position: float | None = None) -> None:
+        """The audio of a TTS context is out, up to ``position`` ms of all audio sent."""
         if self._speaking is not None:
             self._speaking.silent_ms = at_ms
+            self._speaking.ends_at = position
             if self._unremembered.issuperset(self._speaking.contexts):
                 self._speaking.heard = self._meant(self._speaking)
             if self._speaking.heard is not None:
@@ -144,11 +146,14 @@ class Transcript:
         speaking = self._speaking
         if speaking is None:
             return None
+        meant = self._meant(speaking)
         heard = concatenate_aggregated_text([part for part, at in speaking.words if at <= heard_until])
-        speaking.heard = heard
+        # Vendors tell the last word late: when all of the sound was heard, so were all of the words.
+        whole = speaking.ends_at is not None and heard_until >= speaking.ends_at
+        speaking.heard = heard = meant if whole and meant else heard
         remembered = not self._unremembered.issuperset(speaking.contexts)
-        cut = Cut(meant=self._meant(speaking), heard=heard, remembered=remembered)
-        self._close(at_ms, interrupted=True)
+        cut = Cut(meant=meant, heard=heard, remembered=remembered)
+        self._close(at_ms, interrupted=not whole)
         return cut
 
     def _close(self, at_ms: int, *, interrupted: bool = False) -> None:
