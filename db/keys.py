@@ -46,8 +46,8 @@ class CreatedKey:
 
 
 _KEY = columns(KeyRecord)
-_SPEAKS = """(user_id IS NULL OR EXISTS (SELECT FROM users person
-    WHERE person.account_id = api_keys.account_id AND person.id = api_keys.user_id AND person.active))"""
+_SPEAKS = """coalesce((SELECT person.active FROM users person
+    WHERE person.account_id = api_keys.account_id AND person.id = api_keys.user_id), user_id IS NULL)"""
 
 
 async def create(

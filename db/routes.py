@@ -8,12 +8,17 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from db import desk_events
+from db.desk_events import DeskEvent
 from db.errors import ConstraintViolated, NotFound, SequenceTaken
-from db.pool import Executor
+from db.pool import Executor, Transaction
 from db.rows import columns, read
 
 RouteContext = Literal["full", "summary", "variables", "none"]
 RouteStatus = Literal["done", "refused", "failed"]
+
+TRIVIAL = frozenset({"back"})
+"""Routes that only undo one: the account's stream and journal are not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +128,37 @@ async def complete(db: Executor, route: RouteRecord) -> None:
             route.account_id,
             route.call_id,
         )
+        if route.name not in TRIVIAL:
+            await _tell(transaction, route)
+
+
+async def _tell(transaction: Transaction, route: RouteRecord) -> None:
+    """Have the account's desk hear of a route, once; the last statement of its transaction."""
+    told = await transaction.fetchrow(
+        """
+        SELECT FROM desk_events
+        WHERE account_id = $1 AND call_id = $2 AND type = 'route.done' AND data ->> 'route_id' = $3
+        """,
+        route.account_id,
+        route.call_id,
+        str(route.id),
+    )
+    if told is None:
+        event = DeskEvent(
+            type="route.done",
+            at=route.requested_at,
+            call_id=route.call_id,
+            kind="router_escalation",
+            data={
+                "route_id": str(route.id),
+                "intent": route.name,
+                "template_id": str(route.to_template_id),
+                # The model routes by itself: nobody is asked first.
+                "auto_proceed": True,
+                "summary": route.reason,
+            },
+        )
+        await desk_events.append(transaction, route.account_id, event)
 
 
 async def measured(

@@ -8,16 +8,17 @@ import os
 import random
 import signal
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from db import desk_events
+from db import desk_events, routes
 from db.desk_events import DeskEvent
 from db.pool import Database
-from tests.db.world import NOON, World
+from tests.db.world import NOON, World, a_route
 from tests.escalation.staff import HandClock, Staff
 from voicebot.escalation.journal import Journal
 from voicebot.escalation.journal_files import JournalBroken, JournalFiles, journal_files, verify
@@ -88,6 +89,20 @@ async def test_a_parked_call_is_a_goal(staff: Staff, clock: HandClock, tmp_path:
 
     [line] = lines(tmp_path)
     assert (line["kind"], line["goal_id"]) == ("goal_created", str(handoff.id))
+
+
+async def test_a_route_is_a_line_and_going_back_is_none(
+    database: Database, world: World, tmp_path: Path
+) -> None:
+    """What the model decided by itself is told once, however often it is written; trivial routes are not."""
+    route = a_route(world)
+    for one in (route, route, replace(a_route(world, seq=2), name="back")):
+        await routes.complete(database, one)
+    await written(Journal(database, HandClock(), tmp_path))
+
+    [line] = lines(tmp_path)
+    assert (line["kind"], line["intent"], line["auto_proceed"]) == ("router_escalation", "billing", True)
+    assert (line["call_id"], line["summary"]) == (str(world.call.id), route.reason)
 
 
 async def test_two_writers_write_one_journal(database: Database, world: World, tmp_path: Path) -> None:
