@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.context import CallContext
-from handlers.http import HttpFailure, HttpFunctions, Reply, Request
-from handlers.http.failures import NoAnswer, Unreachable
+from handlers.http import HttpFunctions, Reply, Request
+from handlers.http.failures import Misdeclared, NoAnswer, Unreachable
 from templates.compile import Function, FunctionResult
 from templates.model import HttpFunction, Variable
 
@@ -54,15 +54,6 @@ Answers = Mapping[str, Sequence[Answer]]
 Unanswered = Callable[[str, Mapping[str, Any]], None]
 
 
-class NotPrepared(HttpFailure):
-    """No answer is prepared for this call of the function, and no real request is made."""
-
-    code = "not_prepared"
-
-    def __init__(self) -> None:
-        super().__init__("Not done: no answer is prepared for this.")
-
-
 class PreparedHttp:
     """Implements ``line.BindsHttp``: everything but the request itself is as on a telephone call."""
 
@@ -90,7 +81,7 @@ class PreparedHttp:
         answer = next((each for each in self._answers.get(name, ()) if each.fits(arguments)), None)
         if answer is None:
             self._unanswered(name, arguments)
-            raise NotPrepared
+            raise Misdeclared("Not done: no answer is prepared for this.")
         await asyncio.sleep(answer.after_ms / 1000)
         if answer.fails == "timeout":
             raise NoAnswer(request.method, request.timeout_ms)
