@@ -218,14 +218,19 @@ class Desk:
         now = self._clock.now()
         operator = await operators.ensure(self._db, account_id, user_id)
         availability.check_claim(presence_of(operator), now)
+        # A friendly look, which spares those who come late the wait for a lock; the statement below decides.
+        if (await handoffs.get(self._db, account_id, handoff_id)).holder_id is not None:
+            return await self._held(account_id, await self._why_not(account_id, handoff_id, user_id))
         try:
             async with self._db.transaction() as transaction:
                 won = await _take(transaction, account_id, handoff_id, user_id, now)
         except _Undone:
             won = await self._why_not(account_id, handoff_id, user_id)
-        return Claim(
-            handoff=won, briefing=brief(won, await handoffs.snapshot(self._db, account_id, handoff_id))
-        )
+        return await self._held(account_id, won)
+
+    async def _held(self, account_id: UUID, handoff: HandoffRecord) -> Claim:
+        frozen = await handoffs.snapshot(self._db, account_id, handoff.id)
+        return Claim(handoff=handoff, briefing=brief(handoff, frozen))
 
     async def _why_not(self, account_id: UUID, handoff_id: UUID, user_id: UUID) -> HandoffRecord:
         """The handoff if the operator holds it already; else the reason why they cannot."""
