@@ -95,6 +95,6 @@ def test_what_sounded_to_its_end_was_heard_whole(transcript: Transcript, said: l
     transcript.sounding("a", ROLE, at_ms=0, position=0.0)
     transcript.word("What is it", spaced=False, position=300.0)
     transcript.silent(at_ms=900, position=900.0)
-    transcript.finish(at_ms=1500, heard_until=900.0)
+    transcript.agent_interrupted(at_ms=1500, heard_until=900.0)
 
     assert [(it.heard_text, it.interrupted) for it in said] == [("What is it about?", False)]
