@@ -58,6 +58,8 @@ class Heard:
             raise Missing("the farewell has no end")
         one, two = min(ends, key=lambda pair: abs(pair[0].end_ms - expected_ms))
         self._check(two, ANNOUNCED.voice, ANNOUNCED.answer)
+        if two.start_ms < one.end_ms:
+            raise Missing("a clean end of the farewell: it was torn by stutters")
         return two.start_ms - one.end_ms
 
     def _answer(self, asked: str, questions: Sequence[str]) -> tuple[float, Span]:
