@@ -34,7 +34,8 @@ def report(played: Sequence[Played], *, everything: bool = False) -> Iterator[st
     for each in played:
         mark = "[green]✓[/]" if each.passed else "[red]✗[/]"
         count = sum(turn.turn.caller is not None for turn in each.turns)
-        yield f"{mark} {escape(each.name)} [dim]({count} turns, {each.duration_ms / 1000:.1f} s)[/]"
+        took = f"{_counted(count, 'turn')}, {each.duration_ms / 1000:.1f} s"
+        yield f"{mark} {escape(each.name)} [dim]({took})[/]"
         if each.fault is not None:
             yield f"    [red]{escape(each.fault)}[/]"
         elif everything or not each.passed:
@@ -42,7 +43,7 @@ def report(played: Sequence[Played], *, everything: bool = False) -> Iterator[st
                 yield from _told(turn)
     failed = sum(not each.passed for each in played)
     verdict = f"[red]{failed} failed[/]" if failed else "[green]all as expected[/]"
-    yield f"{len(played)} conversations, {verdict}"
+    yield f"{_counted(len(played), 'conversation')}, {verdict}"
 
 
 def as_json(played: Sequence[Played]) -> dict[str, Any]:
@@ -116,6 +117,10 @@ def _route(step: RouteTaken) -> str:
     if step.status == "done":
         return f"[magenta]  routed{escape(to)} ({escape(step.name)}): {escape(step.reason)}[/]"
     return f"[yellow]  route {escape(step.name)} {step.status}: {escape(step.code or '')}[/]"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:
