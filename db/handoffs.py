@@ -78,6 +78,11 @@ class HandoffRecord:
     bridged_at: datetime | None
     ended_at: datetime | None
 
+    @property
+    def claimed_by(self) -> UUID | None:
+        """Its holder, by the name that the outside knows."""
+        return self.holder_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoffDraft:

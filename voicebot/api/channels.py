@@ -33,7 +33,12 @@ class ChannelBody(BaseModel):
         Field(description="`webhook` and `ticket` are signed; a `ticket` gets the notes on resolve."),
     ]
     url: Annotated[
-        str, Field(pattern=r"^https?://[^\s/]+", max_length=2000, examples=["https://example.com/hook"])
+        str,
+        Field(
+            pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[1-9][0-9]{0,4})?(/[!-~]*)?$",
+            max_length=2000,
+            examples=["https://example.com/hook"],
+        ),
     ]
     label: Annotated[str, Field(max_length=100)] = ""
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from db import desk_figures
-from db.desk_figures import Window
+from db.desk_figures import Times, Window
 from voicebot.api.access import Reader
 from voicebot.api.documentation import refuses
 from voicebot.api.problems import ApiProblem, FieldError
@@ -37,12 +37,10 @@ class FiguresQuery(BaseModel):
 class TimesShown(BaseModel):
     """How long something took; percentiles are values that occurred (nearest rank)."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     count: int
-    p50_ms: Annotated[int | None, Field(validation_alias="p50")]
-    p90_ms: Annotated[int | None, Field(validation_alias="p90")]
-    p99_ms: Annotated[int | None, Field(validation_alias="p99")]
+    p50_ms: int | None
+    p90_ms: int | None
+    p99_ms: int | None
 
 
 class ServiceLevel(BaseModel):
@@ -95,9 +93,9 @@ async def handoff_figures(
         until=window.until,
         created=found.created,
         states=dict(found.states),
-        time_to_offer=TimesShown.model_validate(found.to_offer),
-        time_to_claim=TimesShown.model_validate(found.to_claim),
-        time_to_bridge=TimesShown.model_validate(found.to_bridge),
+        time_to_offer=_times(found.to_offer),
+        time_to_claim=_times(found.to_claim),
+        time_to_bridge=_times(found.to_bridge),
         service_level=ServiceLevel(
             in_time_ms=query.in_time_ms,
             in_time=found.in_time,
@@ -109,12 +107,16 @@ async def handoff_figures(
         abandoned=found.abandoned,
         oldest_open_ms=_age_ms(found.oldest_open_at, now),
         notices=dict(found.notices),
-        delivery=TimesShown.model_validate(found.delivery),
+        delivery=_times(found.delivery),
         stream_last_seq=found.last_seq,
         stream_followers=wired.office.hub.followers,
         journal_waiting=found.unjournaled,
         journal_lag_ms=_age_ms(found.oldest_unjournaled_at, now) or 0,
     )
+
+
+def _times(found: Times) -> TimesShown:
+    return TimesShown(count=found.count, p50_ms=found.p50, p90_ms=found.p90, p99_ms=found.p99)
 
 
 def _week_before(moment: datetime) -> datetime:

@@ -93,7 +93,7 @@ class Handoff(BaseModel):
     consent: bool
     created_by: UUID | None
     epoch: Annotated[int, Field(description="The number of the latest claim; writes of a claim name it.")]
-    claimed_by: Annotated[UUID | None, Field(validation_alias="holder_id")]
+    claimed_by: UUID | None
     offered_to: UUID | None
     lease_until: datetime | None
     expires_at: datetime
@@ -246,8 +246,8 @@ async def get_handoff(wired: Wired, reader: Reader, handoff_id: UUID) -> Handoff
     """One handoff, with its snapshot."""
     found = await handoffs.get(wired.database, reader.account_id, handoff_id)
     frozen = await handoffs.snapshot(wired.database, reader.account_id, handoff_id)
-    return HandoffDetail(**Handoff.model_validate(found).model_dump(exclude={"call_state", "claimed_by"}),
-        holder_id=found.holder_id, snapshot=dict(frozen))  # fmt: skip
+    shown = Handoff.model_validate(found).model_dump(exclude={"call_state"})
+    return HandoffDetail(**shown, snapshot=dict(frozen))
 
 
 @router.post(

@@ -122,8 +122,8 @@ class PostSender:
             raise NotSent("the address is not public", again=False) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise NotSent(type(error).__name__) from None
-        except httpcore.UnsupportedProtocol:
-            raise NotSent("the address is not one of http or https", again=False) from None
+        except (httpcore.UnsupportedProtocol, ValueError, TypeError, OverflowError):
+            raise NotSent("the address is not one that can be posted to", again=False) from None
 
     def _kept(self, note_id: str) -> Effect:
         async def keep(transaction: Transaction, notice: NoticeRecord) -> None:
