@@ -29,6 +29,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         # Nobody listens there: a test reaches no vendor.
         twilio_api_url="http://127.0.0.1:9",
         elevenlabs_url="http://127.0.0.1:9",
+        openai_base_url="http://127.0.0.1:9",
         drain_timeout_ms=500,
     )
 

@@ -162,6 +162,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
 NO_OTHER_ACCOUNT_TO_REACH = {
     accounts.create: "makes an account",
     accounts.get: "answers for the account it is asked for",
+    accounts.some: "the commands of whoever runs the server",
     audit.record: "writes into the account it is given",
     call_tokens.consume: "the token names the account; test_call_tokens",
     channels.create: "makes a channel of the account it is given",
