@@ -61,6 +61,7 @@ class Conversation:
         self._is_over = False
         self._on_first_audio: Callable[[int], None] = lambda _gap_ms: None
         self._on_caller: Callable[[], None] = lambda: None
+        self._on_empty_turn: Callable[[], None] = lambda: None
 
     def attend(
         self,
@@ -70,15 +71,18 @@ class Conversation:
         *,
         on_first_audio: Callable[[int], None],
         on_caller: Callable[[], None],
+        on_empty_turn: Callable[[], None],
     ) -> None:
         """Begin to listen.
 
         Args:
             on_first_audio: told of every first audio of ours, with the silence before it in ms.
             on_caller: told whenever the caller has finished a turn with words.
+            on_empty_turn: told whenever a turn of the caller brought no words.
         """
         self._idle, self._worker = idle, worker
         self._on_first_audio, self._on_caller = on_first_audio, on_caller
+        self._on_empty_turn = on_empty_turn
         self._aggregators = aggregators
         self._began_ms = self._clock.monotonic_ms() - self._since_answer_ms
         user, assistant = aggregators
@@ -168,8 +172,10 @@ class Conversation:
         if message.content:
             self.transcript.caller_said(message.content, self._role(), started_ms=started, ended_ms=now)
             self._on_caller()
-        elif self._idle is not None:
-            self._idle.quiet()
+        else:
+            self._on_empty_turn()
+            if self._idle is not None:
+                self._idle.quiet()
 
     def _stir(self) -> None:
         if self._idle is not None:

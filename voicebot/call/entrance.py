@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from loguru import logger
@@ -62,10 +62,18 @@ class Memory:
 class Entrance:
     """Brings agents into one call."""
 
-    def __init__(self, pipeline: CallPipeline, mouth: Mouth, ready_greeting: ReadyGreeting) -> None:
+    def __init__(
+        self,
+        pipeline: CallPipeline,
+        mouth: Mouth,
+        ready_greeting: ReadyGreeting,
+        caller_is_speaking: Callable[[], bool],
+    ) -> None:
         self._pipeline = pipeline
         self._mouth = mouth
         self._ready_greeting = ready_greeting
+        self._caller_is_speaking = caller_is_speaking
+        self._is_waiting = False
 
     def has_words(self, agent: Agent, values: Mapping[str, Any]) -> bool:
         """Whether the agent's first words are at hand, so that nobody has to think of them."""
@@ -87,12 +95,25 @@ class Entrance:
         if transform is not None:
             await worker.queue_frame(firm(LLMMessagesTransformFrame(transform=transform)))
         await manager.set_node_from_config(_entry(agent))
+        self._is_waiting = False
         if not greet or agent.content.greeting is None:
-            await worker.queue_frames([OpenGateFrame(), firm(LLMRunFrame())])
+            # A caller in mid-sentence is heard out: the end of their turn asks the model, and once is enough.
+            self._is_waiting = self._caller_is_speaking()
+            await worker.queue_frames([OpenGateFrame(), *([] if self._is_waiting else [firm(LLMRunFrame())])])
             return
         await self._greet(agent, values)
         unanswered = self._pipeline.gate.missed
         await worker.queue_frames([OpenGateFrame(), *([firm(LLMRunFrame())] if unanswered else [])])
+
+    def caller_spoke(self) -> None:
+        """The caller's turn ended with words, which the model is asked to answer."""
+        self._is_waiting = False
+
+    async def speak_if_waiting(self) -> None:
+        """Let the agent begin that waited for the caller to finish, who then said nothing after all."""
+        if self._is_waiting:
+            self._is_waiting = False
+            await self._pipeline.worker.queue_frame(firm(LLMRunFrame()))
 
     async def _greet(self, agent: Agent, values: Mapping[str, Any]) -> None:
         greeting = agent.content.greeting

@@ -24,10 +24,10 @@ class Way:
 class Itinerary:
     """One call's way from agent to agent."""
 
-    def __init__(self, switchboard: Switchboard) -> None:
-        """The answering agent has the call."""
+    def __init__(self, switchboard: Switchboard, *, hops: int = 0) -> None:
+        """The answering agent has the call; ``hops`` were made before its stream was lost."""
         self.current = switchboard.answering
-        self.hops = 0
+        self.hops = hops
         self._switchboard = switchboard
         self._came_from: Agent | None = None
         self._caller_spoke = True

@@ -166,6 +166,7 @@ class Reception:
                 for u in said
                 if u.speaker in roles
             ],
+            hops=sum(route.status == "done" for route in routed),
             seqs=Seqs(
                 events=max((e.seq for e in happened), default=0),
                 utterances=max((u.seq for u in said), default=0),

@@ -56,6 +56,7 @@ class Past:
     """What happened on a call before its stream was lost, and how long ago it was answered."""
 
     said: Sequence[Any] = ()
+    hops: int = 0
     since_answer_ms: float = 0.0
     seqs: Seqs = field(default_factory=Seqs)
 
@@ -102,8 +103,9 @@ class Session:
             line.media, self._first, listener=self._conversation, on_error=self._provider_failed
         )
         self._mouth = Mouth(self._pipeline, self._conversation.transcript)
-        self._entrance = Entrance(self._pipeline, self._mouth, self._ready_greeting)
-        self._router = Router(Itinerary(self._switchboard), self._pipeline, self, self._mouth, self._entrance)
+        self._entrance = Entrance(self._pipeline, self._mouth, self._ready_greeting, self.caller_is_speaking)
+        itinerary = Itinerary(self._switchboard, hops=past.hops if past else 0)
+        self._router = Router(itinerary, self._pipeline, self, self._mouth, self._entrance)
         self._connections = Connections(self._pipeline, line.speech, self._requested, self._report_failure)
         self._idle = IdleWatch(
             self._idle_rules,
@@ -131,6 +133,7 @@ class Session:
             self._pipeline.worker,
             self._idle,
             on_first_audio=self._router.sounding,
+            on_empty_turn=self._nothing_said,
             on_caller=self._caller_spoke,
         )
         self.record.answered()
@@ -330,11 +333,16 @@ class Session:
 
     def _caller_spoke(self) -> None:
         self._router.caller_said_something()
+        self._entrance.caller_spoke()
         if self._farewell is not None and not self._farewell.done() and not self._over.done():
             # They are not done: answer, and end another time.
             self._farewell.cancel()
             self._pipeline.gate.open()
             self._spawn(self._pipeline.worker.queue_frame(LLMRunFrame()))
+
+    def _nothing_said(self) -> None:
+        """The caller's turn brought no words: whoever waited for it speaks now."""
+        self._spawn(self._entrance.speak_if_waiting())
 
     def _media_closed(self, closed: MediaClosed) -> None:
         lost = closed.by == "carrier" and not closed.announced
@@ -346,6 +354,11 @@ class Session:
         self._report_failure(key.partition("[")[0], reason)
         broken = frame.processor is not None and not frame.processor.is_usable
         switch = self._connections.switch_of(key)
+        if switch is self._pipeline.ear:
+            # The vendor's client would connect again by itself, but after seconds of deafness; a fresh one
+            # connects at once, and is given what was said meanwhile.
+            switch.give_up(key)
+            broken = True
         if broken and switch is not None:
             self._spawn(self._connections.mend(switch, self._router.current.content))
         elif broken:

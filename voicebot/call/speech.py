@@ -201,7 +201,7 @@ def _tts_settings(content: TemplateContent) -> dict[str, Any]:
     settings: dict[str, Any] = {
         **content.tts.settings,
         "voice": content.tts.voice_id,
-        "language": content.language,
+        "language": content.language.partition("-")[0],
     }
     if content.tts.model:
         settings["model"] = content.tts.model

@@ -87,6 +87,7 @@ class ServiceSwitch(FrameProcessor):
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
+        self._releases: set[asyncio.Task[None]] = set()
         self._held: list[Frame] | None = None
         self._held_since_ns = 0
 
@@ -134,6 +135,11 @@ class ServiceSwitch(FrameProcessor):
             raise PartFailed(key, "is not ready")
         self._active = self._branches[key]
 
+    def give_up(self, key: str) -> None:
+        """Stop using a part that broke down; what comes for it is kept until another one is prepared."""
+        branch = self._branches[key]
+        branch.failed, branch.ready = True, False
+
     def hold(self) -> None:
         """Keep what the active part brings, until it is released: another's words are still being heard."""
         self._held = []
@@ -167,7 +173,7 @@ class ServiceSwitch(FrameProcessor):
         await super().cleanup()  # type: ignore[no-untyped-call]
         for task in self._preparations.values():
             task.cancel()
-        await asyncio.gather(*self._preparations.values(), return_exceptions=True)
+        await asyncio.gather(*self._preparations.values(), *self._releases, return_exceptions=True)
         await asyncio.gather(*(b.pipeline.cleanup() for b in self._branches.values()), return_exceptions=True)
 
     def _add(self, part: Part) -> _Branch:
@@ -178,7 +184,8 @@ class ServiceSwitch(FrameProcessor):
             if isinstance(frame, ErrorFrame) and frame.processor in part.processors:
                 if not all(processor.is_usable for processor in part.processors):
                     branch.failed, branch.ready = True, False
-                await self._on_error(part.key, frame)
+                if self._branches.get(part.key) is branch:  # nobody wants to hear of one that was replaced
+                    await self._on_error(part.key, frame)
             await self._leave(branch, frame, direction)
 
         pipeline = Pipeline(
@@ -189,6 +196,9 @@ class ServiceSwitch(FrameProcessor):
         return branch
 
     def _replace(self, failed: _Branch | None, branch: _Branch) -> _Branch:
+        if failed is not None:
+            # Its processors would go on trying to connect for the rest of the call.
+            self._releases.add(asyncio.create_task(self._release_part(failed)))
         if failed is self._active:
             branch.backlog = failed.backlog
             self._active = branch
@@ -217,6 +227,9 @@ class ServiceSwitch(FrameProcessor):
     async def _drop(self, branch: _Branch) -> None:
         """Release a part that failed; it can be tried again with fresh processors."""
         branch.failed = True
+        await self._release_part(branch)
+
+    async def _release_part(self, branch: _Branch) -> None:
         try:
             await branch.pipeline.cleanup()
         except Exception as error:  # an edge: a vendor's half-open socket must not take the call down
