@@ -21,6 +21,7 @@ from uuid import UUID
 from db import accounts, calls, handoffs, inbound, numbers, operators, templates, users
 from db.calls import CallEnd
 from db.embedded import EmbeddedServer
+from db.errors import DatabaseUnavailable
 from db.ids import new_id
 from db.inbound import InboundCall
 from db.migrate import migrate
@@ -182,17 +183,18 @@ async def claimer(dsn: str, account: str, claims: str, people: str) -> None:
     database = await Database.connect(dsn, min_size=10, max_size=10)
     desk = Desk(database, SystemClock())
     who = [UUID(one) for one in people.split(",")]
-    room = asyncio.Semaphore(
-        100
-    )  # as many requests as a server takes at once, well within the pool's patience
+    room = asyncio.Semaphore(20)  # as many as a server's pool serves well; the others wait at its door
 
     async def claim(handoff_id: UUID, user: UUID) -> tuple[str, str]:
         async with room:
-            try:
-                await desk.claim(UUID(account), handoff_id, user)
-            except AlreadyClaimed as lost:
-                return "lost", str(lost.claimed_by)
-            return "won", str(user)
+            while True:
+                try:
+                    await desk.claim(UUID(account), handoff_id, user)
+                except AlreadyClaimed as lost:
+                    return "lost", str(lost.claimed_by)
+                except DatabaseUnavailable:
+                    continue  # a busy machine: clients are told to try again
+                return "won", str(user)
 
     print("ready", flush=True)
     while line := (await asyncio.to_thread(sys.stdin.readline)).strip():

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from db import desk_figures
 from db.desk_figures import Times, Window
 from voicebot.api.access import Reader
 from voicebot.api.documentation import refuses
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.validation import Moment
 from voicebot.api.wiring import Wired
 
 router = APIRouter(prefix="/metrics", tags=["metrics"])
@@ -25,10 +26,8 @@ class FiguresQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: Annotated[AwareDatetime | None, Field(description="Made from then on; by default a week ago.")] = (
-        None
-    )
-    until: Annotated[AwareDatetime | None, Field(description="Made before then; by default now.")] = None
+    since: Annotated[Moment | None, Field(description="Made from then on; by default a week ago.")] = None
+    until: Annotated[Moment | None, Field(description="Made before then; by default now.")] = None
     in_time_ms: Annotated[
         int, Field(ge=0, le=86_400_000, description="How soon an escalation is to be claimed.")
     ] = 60_000
