@@ -13,6 +13,7 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.workers.runner import WorkerRunner
 
+from voicebot.call.drain import DrainFrame
 from voicebot.call.switch import Part, PartFailed, ServiceSwitch
 
 
@@ -36,12 +37,28 @@ class Vendor(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
+class Busy(Vendor):
+    """Takes its time over a text."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.at_work = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        if isinstance(frame, TextFrame):
+            self.at_work.set()
+            await self.may_go_on.wait()
+        await super().process_frame(frame, direction)
+
+
 class Sink(FrameProcessor):
     """Keeps what comes out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
+        self.drains: list[DrainFrame] = []
         self.interruptions = 0
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -50,6 +67,8 @@ class Sink(FrameProcessor):
             self.texts.append(frame.text)
         elif isinstance(frame, InterruptionFrame):
             self.interruptions += 1
+        elif isinstance(frame, DrainFrame):
+            self.drains.append(frame)
         await self.push_frame(frame, direction)
 
 
@@ -159,6 +178,23 @@ async def test_an_interruption_passes_while_nothing_is_connected() -> None:
         await preparing
         await worker.flush_pipeline()
         assert sink.texts == []
+
+
+async def test_a_drain_comes_out_of_a_part_that_is_replaced_meanwhile() -> None:
+    """Whoever waits for a drain that is inside the old part when the switch changes is not left waiting."""
+    first, second = Busy("first"), Vendor("second")
+    switch = ServiceSwitch(part(first), on_error=no_error, name="voice")
+    async with running(switch) as (worker, sink):
+        await switch.prepare(part(first))
+        await switch.prepare(part(second))
+        drain = DrainFrame()
+        await worker.queue_frames([TextFrame("a"), drain])
+        flush = asyncio.create_task(worker.flush_pipeline())
+        await first.at_work.wait()
+        switch.switch("second")
+        first.may_go_on.set()
+        assert await asyncio.wait_for(flush, 2)
+        assert sink.drains == [drain]
 
 
 async def test_the_end_passes_every_part() -> None:

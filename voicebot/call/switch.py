@@ -25,17 +25,26 @@ from pipecat.frames.frames import (
     FunctionCallResultFrame,
     InputAudioRawFrame,
     InterruptionFrame,
+    PipelineFlushFrame,
     StartFrame,
     SystemFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline, PipelineSink, PipelineSource
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
+from voicebot.call.drain import DrainFrame
+
 PREPARE_TIMEOUT_S = 10.0
 BACKLOG_FRAMES = 500  # 10 s of 20 ms carrier audio, kept while the active part still connects
 
-# A function that outlives its agent still owes the conversation its result.
-_ALWAYS_PASSED = (FunctionCallInProgressFrame, FunctionCallResultFrame, FunctionCallCancelFrame)
+# A function that outlives its agent still owes the conversation its result; somebody waits for a drain's end.
+_ALWAYS_PASSED = (
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
+    FunctionCallCancelFrame,
+    DrainFrame,
+    PipelineFlushFrame,
+)
 
 OnError = Callable[[str, ErrorFrame], Awaitable[None]]
 
