@@ -226,6 +226,21 @@ async def test_a_model_that_hangs_is_told_plainly(tenant: Tenant, house: House, 
     assert (await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hi"]))["status"] == "open"
 
 
+async def test_a_model_that_goes_silent_is_told_and_may_be_asked_again(
+    tenant: Tenant, sandbox: Sandbox
+) -> None:
+    """A model given up for its silence is a 504 as well; what it had said is told, and the call goes on."""
+    agent = await tenant.agent(greeting={"text": "Billing, hello."})
+    began = await chat(tenant.owner, agent["id"])
+    sandbox.faults.add(Fault(server="openai", kind="hang", stage="message", count=1))
+    asked = {"chat_id": began["chat_id"], "turns": ["Hello"]}
+    problem = await chat(tenant.owner, agent["id"], status=504, **asked)
+    assert problem["code"] == "model_timeout"
+    assert problem["chat_id"] == began["chat_id"]
+    assert problem["turns"][0]["troubles"][0]["part"] == "mind"
+    assert (await chat(tenant.owner, agent["id"], **asked))["turns"][0]["replies"]
+
+
 async def test_a_model_that_fails_is_told_and_may_be_asked_again(tenant: Tenant, sandbox: Sandbox) -> None:
     """What the model's vendor refuses is among the turn's troubles, and the conversation can go on."""
     agent = await tenant.agent(greeting={"text": "Billing, hello."})

@@ -190,6 +190,9 @@ async def chat(wired: Wired, author: Author, template_id: UUID, asked: ChatReque
         exchanges.extend(await wired.chats.take(held, asked.turns, end=asked.end))
     except (CannotBegin, ChatNotHere, ChatBusy, TooManyChats, Interrupted) as error:
         raise _problem(error, exchanges) from None
+    if any(exchange.model_hung for exchange in exchanges):
+        detail = "The language model sent nothing for too long; the conversation goes on."
+        raise _hung(detail, exchanges, held.id)
     return _answer(held, exchanges)
 
 
@@ -253,11 +256,14 @@ def _problem(error: Exception, before: Sequence[happened.Exchange]) -> ApiProble
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
         case Interrupted():
-            turns = [_turn(exchange) for exchange in (*before, *error.exchanges)]
-            return ApiProblem(
-                "model_timeout",
-                "The language model did not finish the turn in time; the conversation was ended. "
-                "`turns` is how far it came.",
-                more={"turns": [turn.model_dump(mode="json") for turn in turns]},
-            )
+            detail = "The turn was not over in time; the conversation was ended."
+            return _hung(detail, [*before, *error.exchanges])
     raise error
+
+
+def _hung(detail: str, exchanges: Sequence[happened.Exchange], chat_id: UUID | None = None) -> ApiProblem:
+    more = {
+        "chat_id": str(chat_id) if chat_id else None,
+        "turns": [_turn(exchange).model_dump(mode="json") for exchange in exchanges],
+    }
+    return ApiProblem("model_timeout", f"{detail} `turns` is how far it came.", more=more)

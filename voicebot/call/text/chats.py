@@ -28,6 +28,7 @@ from voicebot.config import Settings
 from voicebot.vault import Vault
 
 MAX_PER_ACCOUNT = 20
+MAX_IN_ALL = 200
 IDLE_S = 600.0
 
 
@@ -40,7 +41,7 @@ class ChatBusy(Exception):
 
 
 class TooManyChats(Exception):
-    """The account has as many conversations open as it may; end one, or wait until one was left alone."""
+    """The account, or the process, has as many conversations open as it may; end one, or wait."""
 
 
 class Interrupted(Exception):
@@ -53,11 +54,12 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a turn may take and a conversation be left alone, in s; how many an account may have."""
+    """How long a turn may take and a conversation be left alone, in s; how many there may be."""
 
     turn_s: float = TURN_TIMEOUT_S
     idle_s: float = IDLE_S
     per_account: int = MAX_PER_ACCOUNT
+    in_all: int = MAX_IN_ALL
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -106,7 +108,8 @@ class Chats:
             NotFound, CannotBegin: as for ``Chat.begin``.
             Interrupted: the first words did not come in time.
         """
-        if self._open[wish.account_id] >= self._limits.per_account:
+        mine, limits = self._open[wish.account_id], self._limits
+        if mine >= limits.per_account or self._open.total() >= limits.in_all:
             raise TooManyChats
         self._open[wish.account_id] += 1
         try:

@@ -127,6 +127,11 @@ class Exchange:
         """What did not work."""
         return [step for step in self.steps if isinstance(step, Trouble)]
 
+    @property
+    def model_hung(self) -> bool:
+        """Whether the model was given up because nothing came from it."""
+        return any(trouble.part == "mind" and "Timeout" in trouble.reason for trouble in self.troubles)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
