@@ -23,7 +23,7 @@ from voicebot.api.wiring import StreamRules
 from voicebot.config import Settings
 from voicebot.escalation.stream import Heartbeat, Hub, Reset
 
-EVENTS = 600
+EVENTS = 300
 
 
 @pytest.fixture
