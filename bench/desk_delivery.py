@@ -87,7 +87,8 @@ async def _killing(dsn: str, port: int, database: Database) -> int:
         if await process.stdout.readline() != b"ready\n":
             # On a machine too busy to be let in at the database: that is a death as well.
             await process.wait()
-        await asyncio.sleep(chance.uniform(0.0, 0.4))
+        # Each lives a little longer at most, so that it comes to an end on any machine.
+        await asyncio.sleep(chance.uniform(0.0, 0.4 + 0.05 * kills))
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
         await process.wait()
