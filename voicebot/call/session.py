@@ -354,7 +354,7 @@ class Session:
         self._report_failure(key.partition("[")[0], reason)
         broken = frame.processor is not None and not frame.processor.is_usable
         switch = self._connections.switch_of(key)
-        if switch is self._pipeline.ear:
+        if switch is self._pipeline.ear and switch.is_ready(key):
             # The vendor's client would connect again by itself, but after seconds of deafness; a fresh one
             # connects at once, and is given what was said meanwhile.
             switch.give_up(key)

@@ -78,6 +78,7 @@ class _Branch:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     failed: bool = False
+    preparing: asyncio.Task[None] | None = None
     backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
 
 
@@ -93,7 +94,6 @@ class ServiceSwitch(FrameProcessor):
         super().__init__(name=name)
         self._on_error = on_error
         self._branches: dict[str, _Branch] = {}
-        self._preparations: dict[str, asyncio.Task[None]] = {}
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
         self._releases: set[asyncio.Task[None]] = set()
@@ -126,12 +126,12 @@ class ServiceSwitch(FrameProcessor):
             branch = self._replace(branch, self._add(part))
         if branch.ready:
             return
-        task = self._preparations.get(part.key)
+        task = branch.preparing
         if task is None or task.done():
             # pipecat's own tasks swallow what they raise
             task = asyncio.create_task(self._prepare(branch, timeout_s), name=f"prepare {self.name}")
             task.add_done_callback(_retrieve)
-            self._preparations[part.key] = task
+            branch.preparing = task
         await asyncio.shield(task)
 
     def switch(self, key: str) -> None:
@@ -180,10 +180,8 @@ class ServiceSwitch(FrameProcessor):
     async def cleanup(self) -> None:
         """Release every part, connected or not."""
         await super().cleanup()  # type: ignore[no-untyped-call]
-        for task in self._preparations.values():
-            task.cancel()
-        await asyncio.gather(*self._preparations.values(), *self._releases, return_exceptions=True)
-        await asyncio.gather(*(b.pipeline.cleanup() for b in self._branches.values()), return_exceptions=True)
+        parts = (self._release_part(branch) for branch in self._branches.values())
+        await asyncio.gather(*parts, *self._releases, return_exceptions=True)
 
     def _add(self, part: Part) -> _Branch:
         async def downstream(frame: Frame, direction: FrameDirection) -> None:
@@ -239,6 +237,11 @@ class ServiceSwitch(FrameProcessor):
         await self._release_part(branch)
 
     async def _release_part(self, branch: _Branch) -> None:
+        preparing = branch.preparing
+        if preparing is not None and preparing is not asyncio.current_task():
+            # Released while it still connects, its processors would outlive the call.
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
         try:
             await branch.pipeline.cleanup()
         except Exception as error:  # an edge: a vendor's half-open socket must not take the call down
