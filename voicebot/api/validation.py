@@ -13,13 +13,14 @@ from voicebot.api.problems import ApiProblem, FieldError
 
 
 def _written_out(value: object) -> object:
-    if isinstance(value, int | float):
+    # In a query a number comes as text.
+    if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value[1:]):
         raise ValueError("a moment is written out, such as 2026-01-31T09:00:00Z")  # noqa: TRY004 - a 422 is wanted
     return value
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
-"""A moment in a body, RFC 3339 with its offset: a number would be seconds since 1970, or milliseconds."""
+"""A moment in a body or a query, RFC 3339 with its offset: a number would be seconds since 1970, or milliseconds."""
 
 _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 _REMEDIES = {"missing": "Give a value.", "extra_forbidden": "Leave it out, or check its spelling."}
