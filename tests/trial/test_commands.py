@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
@@ -33,14 +34,22 @@ class Ran:
     err: str
 
 
-async def run(*arguments: str | Path, stdin: str = "", database_url: str = "") -> Ran:
-    """Run the command line where no settings, no data and no keys of anybody's are."""
+async def run(*arguments: str | Path, stdin: str = "", database_url: str = "", interrupt_at: str = "") -> Ran:
+    """Run the command line where no settings, no data and no keys of anybody's are.
+
+    With ``interrupt_at`` it is interrupted as by Ctrl-C when it has printed that.
+    """
     with tempfile.TemporaryDirectory() as home:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "voicebot", *map(str, arguments),
             stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=home,
             env={"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), "HOME": home, "COLUMNS": "200"},
         )  # fmt: skip
+        if interrupt_at and process.stdout is not None:
+            async with asyncio.timeout(60):
+                await process.stdout.readuntil(interrupt_at.encode())
+                process.send_signal(signal.SIGINT)
+                await process.wait()
         out, err = await process.communicate(stdin.encode())
     return Ran(process.returncode, out.decode(), err.decode())
 
@@ -98,6 +107,16 @@ async def test_a_conversation_over_a_pipe(tmp_path: Path) -> None:
     assert "routed to Billing (billing)" in ran.out
     assert '"agent": "Billing"' in ran.out
     assert "the call ended, by the caller: hangup" in ran.out
+
+
+async def test_an_interrupt_hangs_up(tmp_path: Path) -> None:
+    """Ctrl-C ends the conversation and the command, although it waits for a line."""
+    ran = await run(
+        "chat", "Front desk", "--templates", templates(tmp_path), interrupt_at="Acme, hello stranger."
+    )
+    assert ran.status == 130, ran
+    assert "the call ended, by the caller" in ran.out
+    assert "Traceback" not in ran.err
 
 
 async def test_a_conversation_for_programs(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def play_script(
         else:
             console = Console(highlight=False)
             for line in report(played, everything=verbose):
-                console.print(line)
+                console.print(line, soft_wrap=True)
         if not all(each.passed for each in played):
             raise typer.Exit(FAILED)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -52,19 +54,25 @@ class Terminal:
         if not self._as_json:
             self._console.print(HELP)
         self._show(opening)
-        while not chat.is_over and (said := await asyncio.to_thread(self._read)) is not None:
+        try:
+            await self._take_turns(chat)
+        finally:
+            if not chat.is_over:
+                self._show(await chat.hang_up())
+
+    async def _take_turns(self, chat: Chat) -> None:
+        read = _lines()
+        while not chat.is_over and (said := await self._next(read)) is not None:
             if said == "/state":
                 self._state(chat)
             elif said:
                 self._show(await chat.say(said))
-        if not chat.is_over:
-            self._show(await chat.hang_up())
 
-    def _read(self) -> str | None:
-        """The next line; None when the caller hangs up."""
+    async def _next(self, read: asyncio.Queue[str]) -> str | None:
+        """What the caller says next; None when they hang up."""
         if not self._as_json and sys.stdin.isatty():
             self._console.print("[bold]caller[/]  ", end="")
-        line = sys.stdin.readline()
+        line = await read.get()
         said = line.strip()
         return None if not line or said == "/quit" else said
 
@@ -75,7 +83,7 @@ class Terminal:
             )
             return
         for line in lines(exchange):
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _state(self, chat: Chat) -> None:
         at = chat.diary.at
@@ -86,3 +94,20 @@ class Terminal:
             "agents": {a.name: a.reason or "ready" for a in chat.diary.agents.values()},
         }
         self._console.print(json.dumps(state, indent=2, ensure_ascii=False, default=str), markup=False)
+
+
+def _lines() -> asyncio.Queue[str]:
+    """The lines of standard input as they come, "" at its end; whoever stops waiting is not held up."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        while not loop.is_closed():
+            line = sys.stdin.readline()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+            if not line:
+                return
+
+    threading.Thread(target=read, name="standard input", daemon=True).start()
+    return lines
