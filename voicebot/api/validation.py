@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,15 +13,18 @@ from templates.problem import pointer
 from voicebot.api.problems import ApiProblem, FieldError
 
 
+_DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
 def _written_out(value: object) -> object:
     # In a query a number comes as text.
-    if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value[1:]):
-        raise ValueError("a moment is written out, such as 2026-01-31T09:00:00Z")  # noqa: TRY004 - a 422 is wanted
+    if isinstance(value, int | float) or (isinstance(value, str) and not _DATE.match(value)):
+        raise ValueError("a moment is written out, such as 2026-01-31T09:00:00Z")
     return value
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
-"""A moment in a body or a query, RFC 3339 with its offset: a number would be seconds since 1970, or milliseconds."""
+"""A moment, RFC 3339 with its offset: a number would be seconds since 1970, or milliseconds."""
 
 _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 _REMEDIES = {"missing": "Give a value.", "extra_forbidden": "Leave it out, or check its spelling."}
