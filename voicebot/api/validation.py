@@ -12,7 +12,6 @@ from pydantic import AwareDatetime, BeforeValidator, ValidationError
 from templates.problem import pointer
 from voicebot.api.problems import ApiProblem, FieldError
 
-
 _DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
