@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,7 +76,10 @@ class HttpFunction(BaseModel):
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict,
-        description="JSON Schema of the arguments (an object) that the model fills in.",
+        description=(
+            "JSON Schema of the arguments (an object) that the model fills in. `$ref` may point to "
+            "`#/$defs/…`; a `pattern` is of RE2's syntax."
+        ),
         examples=[
             {
                 "type": "object",
@@ -115,19 +117,3 @@ class HttpFunction(BaseModel):
 
 
 TemplateFunction = Annotated[BuiltinFunction | HttpFunction, Field(discriminator="type")]
-
-
-def declared_parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The (properties, required) that a model is shown for a function's ``parameters``.
-
-    Args:
-        schema: a JSON Schema of type object; an empty one is a function without arguments.
-    """
-    properties = schema.get("properties", {})
-    required = schema.get("required", [])
-    return (
-        dict(properties) if isinstance(properties, Mapping) else {},
-        [str(name) for name in required]
-        if isinstance(required, Sequence) and not isinstance(required, str)
-        else [],
-    )

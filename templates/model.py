@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from templates.bounds import E164, LANGUAGE, Bounds, Count, ToolName, VariableName
 from templates.flow import Flag, FlowDocument
-from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction, declared_parameters
+from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction
 from templates.problem import pointer
 from templates.storable import unstorable
 
@@ -39,7 +39,6 @@ __all__ = [
     "Tts",
     "Turns",
     "Variable",
-    "declared_parameters",
 ]
 
 DEFAULT_VOICE_ID = "21m00Tcm4TlvDq8ikWAM"

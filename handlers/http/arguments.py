@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import UnknownType, ValidationError
+from jsonschema.validators import extend
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from handlers.http.failures import InvalidArguments, Misdeclared
+from templates.parameters import matches, read_parameters
 
 MAX_PROBLEMS = 5
 MAX_PROBLEM_CHARS = 200
@@ -24,10 +25,12 @@ class Parameters:
         """``schema``: a JSON Schema of type object, or empty for a function without arguments.
 
         An argument that is not declared is refused unless the schema says otherwise, so that nothing which
-        the author did not name reaches the server. References to other documents are never fetched.
+        the author did not name reaches the server.
         """
-        closed = {"type": "object", "additionalProperties": "patternProperties" in schema, **schema}
-        self._validator = Draft202012Validator(closed, registry=Registry())
+        read = read_parameters(schema)
+        self._usable = not read.faults
+        closed = {"type": "object", "additionalProperties": False, **read.schema}
+        self._validator = _Validator(closed, registry=Registry())
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Let fitting arguments pass.
@@ -36,12 +39,25 @@ class Parameters:
             InvalidArguments: naming what does not fit, so that the model can correct it.
             Misdeclared: the schema itself is broken.
         """
+        if not self._usable:
+            raise Misdeclared(_MISDECLARED)
         try:
             errors = list(islice(self._validator.iter_errors(dict(arguments)), MAX_PROBLEMS))
-        except (Unresolvable, UnknownType):
-            raise Misdeclared("Not done: the function's parameters are not declared properly.") from None
+        except UnknownType:
+            raise Misdeclared(_MISDECLARED) from None
         if errors:
             raise InvalidArguments([_described(error) for error in errors])
+
+
+_MISDECLARED = "Not done: the function's parameters are not declared properly."
+
+
+def _pattern(_: object, pattern: str, value: object, __: object) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not matches(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
 
 
 def _described(error: ValidationError) -> str:

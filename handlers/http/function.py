@@ -23,8 +23,9 @@ from handlers.http.arguments import Parameters
 from handlers.http.failures import SAFE_METHODS, Broken, HttpFailure, Misdeclared
 from handlers.http.request import Reply, Request, build, visible
 from templates.compile import Function, FunctionResult
-from templates.functions import HttpFunction, declared_parameters
+from templates.functions import HttpFunction
 from templates.model import Variable
+from templates.parameters import declared_parameters
 from templates.values import render
 
 Send = Callable[[Request], Awaitable[Reply]]

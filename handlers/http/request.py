@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import httpx
 
 from handlers.http.failures import InvalidArguments, Misdeclared
-from templates.functions import HttpFunction, declared_parameters
+from templates.functions import HttpFunction
+from templates.parameters import declared_parameters
 from templates.values import PLACEHOLDER, Shown, placeholders, render
 
 Headers = tuple[tuple[str, str], ...]

@@ -150,6 +150,16 @@ _TABLE = (
         "parameters_not_object", ERROR, 'Write a schema of an object: {"type": "object", "properties": {…}}.'
     ),
     Rule("parameters_remote", ERROR, "Write the schema out, or refer to a part of it with `#/$defs/…`."),
+    Rule("parameters_reference_unknown", ERROR, "Correct the reference, or add that part under `$defs`."),
+    Rule(
+        "parameters_endless",
+        ERROR,
+        "Write out as many levels as you need: a model is shown a schema in full.",
+    ),
+    Rule(
+        "parameters_pattern_unsupported", ERROR, "Write it in RE2's syntax: no lookaround, no backreferences."
+    ),
+    Rule("parameters_names_unsupported", ERROR, "Name each property under `properties`."),
     Rule("parameter_name_invalid", ERROR, "Use 1 to 64 letters, digits, `_` or `-`."),
     Rule("parameter_undefined", ERROR, "Add it to `properties`, or take it out of `required`."),
     Rule("parameter_undescribed", WARNING, "Give it a `description`: the model fills it in by this text."),

@@ -9,8 +9,9 @@ from typing import Any
 
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
-from templates.functions import HttpFunction, declared_parameters
+from templates.functions import HttpFunction
 from templates.model import TemplateContent
+from templates.parameters import declared_parameters
 from templates.problem import Problem
 from templates.values import PLACEHOLDER, placeholders
 

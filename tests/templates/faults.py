@@ -371,6 +371,13 @@ put_http("url_private_address", "url", value="https://metadata.google.internal/"
 put_http("parameters_invalid", "parameters", "properties", "number", "type", value="txt")
 put_http("parameters_not_object", "parameters", "type", value="array")
 put_http("parameters_remote", "parameters", "$ref", value="https://example.com/schema.json")
+put_http("parameters_remote", "parameters", "properties", "number", "$dynamicRef", value="#here")
+put_http("parameters_reference_unknown", "parameters", "properties", "number", "$ref", value="#/$defs/none")
+put_http("parameters_endless", "parameters", "properties", "number", "$ref", value="#/properties/number")
+put_http("parameters_pattern_unsupported", "parameters", "properties", "number", "pattern", value="(?=a)b")
+put_http(
+    "parameters_names_unsupported", "parameters", "patternProperties", value={"^x": {"description": "x"}}
+)
 put_http("parameter_name_invalid", "parameters", "properties", "the number", value={"description": "x"})
 put_http("parameter_undescribed", "parameters", "properties", "size", value={"type": "string"})
 put_http("parameter_shadows_variable", "parameters", "properties", "customer", value={"description": "x"})

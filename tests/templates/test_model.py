@@ -12,8 +12,8 @@ from pipecat.flows import FlowConfig
 from pydantic import ValidationError
 
 from templates.check import check_document
-from templates.functions import declared_parameters
 from templates.model import Template, TemplateContent
+from templates.parameters import declared_parameters
 from templates.schema import EXAMPLES, template_schema
 from tests.templates.scenes import Scene, scenes
 

@@ -1,0 +1,176 @@
+"""The parameters of an HTTP function: an author's JSON Schema, read so that a model can be shown it.
+
+A model is shown properties and nothing around them, so references are replaced by what they refer to. What a
+model fills in is held against the same schema in the midst of calls: patterns are therefore matched by RE2,
+whose time grows with the text alone, where Python's own engine can be made to search for hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import re2
+from jsonpointer import JsonPointerException, resolve_pointer
+
+Path = tuple[str | int, ...]
+Fault = Literal["remote", "unknown", "endless", "pattern", "names"]
+
+MAX_PARTS = 5000
+"""Parts that a schema may have in full: a few references that double each other make millions."""
+
+_QUIET = re2.Options()
+_QUIET.log_errors = False
+_ONE = frozenset(
+    {
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+    }
+    | {"unevaluatedItems", "unevaluatedProperties"}
+)
+_SEVERAL = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_NAMED = frozenset({"dependentSchemas", "patternProperties", "properties"})
+_LEFT_OUT = frozenset({"$defs", "definitions", "$ref", "$schema", "$id"})
+_WORDS = frozenset({"title", "description", "default", "examples", "deprecated"})
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaFault:
+    """What keeps a schema from being used.
+
+    Attributes:
+        path: keys and indexes that lead to the place in the author's schema.
+        kind: ``remote``: refers to something outside; ``unknown``: to a part that is not there; ``endless``:
+            to a part that contains the reference, or there are too many parts; ``pattern``: RE2 cannot match
+            it; ``names``: ``patternProperties``, of which a model is shown nothing.
+        text: the reference or pattern as written.
+    """
+
+    path: Path
+    kind: Fault
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadParameters:
+    """A schema without references, and what is wrong with it."""
+
+    schema: Mapping[str, Any]
+    faults: Sequence[SchemaFault] = ()
+
+
+def read_parameters(schema: Mapping[str, Any]) -> ReadParameters:
+    """Replace a JSON Schema's references by what they refer to; a faulty one by a schema that fits all."""
+    reader = _Reader(schema)
+    read = reader.schema(schema, (), ())
+    return ReadParameters(read if isinstance(read, dict) else {}, tuple(dict.fromkeys(reader.faults)))
+
+
+def declared_parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The (properties, required) that a model is shown for a function's ``parameters``.
+
+    Args:
+        schema: a JSON Schema of type object; an empty one is a function without arguments.
+    """
+    read = read_parameters(schema).schema
+    properties = read.get("properties", {})
+    required = read.get("required", [])
+    return (
+        dict(properties) if isinstance(properties, Mapping) else {},
+        [str(name) for name in required]
+        if isinstance(required, Sequence) and not isinstance(required, str)
+        else [],
+    )
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a text contains what a pattern of RE2's syntax describes; a pattern that is none fits all."""
+    compiled = _compiled(pattern)
+    return compiled is None or compiled.search(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> Any:
+    try:
+        return re2.compile(pattern, _QUIET)
+    except re2.error:
+        return None
+
+
+@dataclass(slots=True)
+class _Reader:
+    root: Mapping[str, Any]
+    faults: list[SchemaFault] = field(default_factory=list)
+    parts: int = 0
+
+    def schema(self, schema: Any, path: Path, within: tuple[str, ...]) -> Any:
+        """One schema; ``within`` are the references that led here."""
+        self.parts += 1
+        if not isinstance(schema, Mapping):
+            return schema
+        if self.parts > MAX_PARTS:
+            if self.parts == MAX_PARTS + 1:
+                self._tell("endless", path, within[-1] if within else "")
+            return {}
+        read = {
+            key: self._member(key, value, (*path, key), within)
+            for key, value in schema.items()
+            if key not in _LEFT_OUT
+        }
+        if "$dynamicRef" in schema:
+            self._tell("remote", (*path, "$dynamicRef"), read.pop("$dynamicRef"))
+        self._patterns(schema, path)
+        if "$ref" not in schema:
+            return read
+        target = self._referred(schema["$ref"], (*path, "$ref"), within)
+        clash = target.keys() & read.keys() - _WORDS
+        return {**read, "allOf": [*read.get("allOf", ()), target]} if clash else {**target, **read}
+
+    def _member(self, key: str, value: Any, path: Path, within: tuple[str, ...]) -> Any:
+        if key in _ONE:
+            return self.schema(value, path, within)
+        if key in _SEVERAL and isinstance(value, list):
+            return [self.schema(each, (*path, index), within) for index, each in enumerate(value)]
+        if key in _NAMED and isinstance(value, Mapping):
+            return {name: self.schema(each, (*path, name), within) for name, each in value.items()}
+        return value
+
+    def _referred(self, reference: Any, path: Path, within: tuple[str, ...]) -> dict[str, Any]:
+        text = str(reference)
+        if not text.startswith("#"):
+            self._tell("remote", path, text)
+            return {}
+        if text in within:
+            self._tell("endless", path, text)
+            return {}
+        try:
+            found = resolve_pointer(self.root, text[1:])
+        except JsonPointerException:
+            found = None
+        if not isinstance(found, Mapping | bool):
+            self._tell("unknown", path, text)
+            return {}
+        place = tuple(
+            part.replace("~1", "/").replace("~0", "~") for part in text[2:].split("/") if text != "#"
+        )
+        read = self.schema(found, place, (*within, text))
+        return read if isinstance(read, dict) else ({} if read else {"not": {}})
+
+    def _patterns(self, schema: Mapping[str, Any], path: Path) -> None:
+        pattern = schema.get("pattern")
+        if isinstance(pattern, str) and _compiled(pattern) is None:
+            self._tell("pattern", (*path, "pattern"), pattern)
+        if schema.get("patternProperties"):
+            self._tell("names", (*path, "patternProperties"), "")
+
+    def _tell(self, kind: Fault, path: Path, text: Any) -> None:
+        self.faults.append(SchemaFault(path, kind, str(text)))
