@@ -18,7 +18,7 @@ from db.pool import Executor, Row
 from db.rows import Page, columns, narrow, read, split_cursor, whole_cursor
 
 Intent = Literal["escalate", "park"]
-Origin = Literal["model", "failed_route", "person"]
+Origin = Literal["model", "failed_route", "failed_model", "person"]
 Priority = Literal["low", "normal", "high", "urgent"]
 State = Literal[
     "queued", "offered", "claimed", "transferring", "bridged", "resolved", "abandoned", "expired",
@@ -309,7 +309,9 @@ async def claim(
 ) -> HandoffRecord | None:
     """Take a place at the operator and the handoff in one conditional statement; None: not both to be had.
 
-    On None the transaction is to be undone, since the place may have been taken.
+    A place is to be had by an active user with room who is neither away nor exhausted; see
+    ``voicebot.availability.check_claim``, with which a test compares it. On None the transaction is to be
+    undone, since the place may have been taken.
     """
     row = await db.fetchrow(
         f"""
@@ -318,7 +320,12 @@ async def claim(
                 signed_on = true, revision = revision + 1,
                 activity = CASE activity WHEN 'wrapping_up' THEN 'idle' ELSE activity END,
                 activity_until = CASE activity WHEN 'wrapping_up' THEN NULL ELSE activity_until END
-            WHERE account_id = $1 AND user_id = $3 AND holding < capacity RETURNING user_id
+            WHERE account_id = $1 AND user_id = $3 AND holding < capacity
+                AND (activity <> 'away' OR activity_until <= $4)
+                AND (quota = 'free' OR quota = 'timed' AND quota_until <= $4)
+                AND EXISTS (SELECT FROM users person WHERE person.account_id = $1 AND person.id = $3
+                    AND person.active)
+            RETURNING user_id
         )
         UPDATE handoffs SET state = 'claimed', epoch = epoch + 1, holder_id = place.user_id,
             offered_to = NULL, lease_until = $5, claimed_at = coalesce(claimed_at, $4), cause = NULL

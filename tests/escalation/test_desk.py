@@ -13,7 +13,7 @@ from db.pool import Database
 from tests.db.world import NOON, World, an_event, an_utterance
 from tests.escalation.staff import HandClock, Staff
 from voicebot.availability import IllegalMove
-from voicebot.escalation.desk import CLAIM_LEASE, AlreadyClaimed, CapacityReached, StaleClaim
+from voicebot.escalation.desk import CLAIM_LEASE, AlreadyClaimed, StaleClaim
 from voicebot.escalation.moves import IllegalTransition
 from voicebot.escalation.presence import Setting
 from voicebot.escalation.wish import Wish
@@ -117,21 +117,6 @@ async def test_a_claim_has_one_winner_who_may_ask_again(staff: Staff) -> None:
     assert again.handoff.epoch == 1
     held = [(await operators.ensure(staff.database, staff.account_id, one)).holding for one in people]
     assert sum(held) == 1
-
-
-async def test_of_many_claims_as_many_as_the_capacity_win(staff: Staff) -> None:
-    """One operator of capacity 3 claims 40 handoffs at once and gets three."""
-    user_id = await staff.operator(capacity=3)
-    made = [await staff.escalate() for _ in range(40)]
-
-    answers = await asyncio.gather(
-        *(staff.desk.claim(staff.account_id, one.id, user_id) for one in made), return_exceptions=True
-    )
-
-    assert sum(isinstance(answer, CapacityReached) for answer in answers) == 37
-    assert (await operators.ensure(staff.database, staff.account_id, user_id)).holding == 3
-    held = await handoffs.held_by(staff.database, staff.account_id, user_id)
-    assert len(held) == 3
 
 
 async def test_a_stale_claim_writes_nothing(staff: Staff, clock: HandClock) -> None:

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from db import desk_events, handoffs, operators
-from db.errors import DatabaseBusy
+from db import desk_events, handoffs, operators, users
+from db.errors import DatabaseBusy, NotFound
 from db.handoffs import CreatedHandoff, HandoffDraft, HandoffRecord, Move, State
 from db.operators import OperatorFacts, OperatorRecord
 from db.pool import Database, Executor, Transaction
@@ -213,36 +213,35 @@ class Desk:
             CapacityReached: the operator's hands are full.
             IllegalMove: the operator is away or exhausted.
             IllegalTransition: the handoff is over, or parked for later.
-            NotFound: the account has no such handoff.
+            NotFound: the account has no such handoff or user, or the user is deactivated.
+            DatabaseBusy: it kept changing; try again.
         """
-        now = self._clock.now()
-        operator = await operators.ensure(self._db, account_id, user_id)
-        availability.check_claim(presence_of(operator), now)
-        # A friendly look, which spares those who come late the wait for a lock; the statement below decides.
-        if (await handoffs.get(self._db, account_id, handoff_id)).holder_id is not None:
-            return await self._held(account_id, await self._why_not(account_id, handoff_id, user_id))
-        try:
-            async with self._db.transaction() as transaction:
-                won = await _take(transaction, account_id, handoff_id, user_id, now)
-        except _Undone:
-            won = await self._why_not(account_id, handoff_id, user_id)
-        return await self._held(account_id, won)
+        for _ in range(_TRIES):
+            now = self._clock.now()
+            operator = await operators.ensure(self._db, account_id, user_id)
+            seen = await handoffs.get(self._db, account_id, handoff_id)
+            if seen.holder_id == user_id:
+                return await self._held_already(seen, user_id)
+            # A friendly look, which names the reason and spares those who come late the wait for a lock;
+            # the statement decides by the same rules.
+            _check_claim(seen, operator, now)
+            try:
+                async with self._db.transaction() as transaction:
+                    won = await _take(transaction, account_id, handoff_id, user_id, now)
+            except _Undone:
+                if not (await users.get(self._db, account_id, user_id)).active:
+                    raise NotFound("user", user_id) from None
+                continue
+            return await self._with_briefing(won)
+        raise DatabaseBusy(f"The handoff {handoff_id} kept changing; try again.")
 
-    async def _held(self, account_id: UUID, handoff: HandoffRecord) -> Claim:
-        frozen = await handoffs.snapshot(self._db, account_id, handoff.id)
+    async def _held_already(self, handoff: HandoffRecord, user_id: UUID) -> Claim:
+        await handoffs.renew(self._db, handoff.account_id, user_id, self._clock.now() + CLAIM_LEASE)
+        return await self._with_briefing(await handoffs.get(self._db, handoff.account_id, handoff.id))
+
+    async def _with_briefing(self, handoff: HandoffRecord) -> Claim:
+        frozen = await handoffs.snapshot(self._db, handoff.account_id, handoff.id)
         return Claim(handoff=handoff, briefing=brief(handoff, frozen))
-
-    async def _why_not(self, account_id: UUID, handoff_id: UUID, user_id: UUID) -> HandoffRecord:
-        """The handoff if the operator holds it already; else the reason why they cannot."""
-        found = await handoffs.get(self._db, account_id, handoff_id)
-        if found.holder_id == user_id:
-            lease = self._clock.now() + CLAIM_LEASE
-            await handoffs.renew(self._db, account_id, user_id, lease)
-            return found
-        if found.holder_id is not None:
-            raise AlreadyClaimed(found.holder_id)
-        moves.check(found, "claimed")
-        raise CapacityReached((await operators.ensure(self._db, account_id, user_id)).capacity)
 
     async def release(
         self, account_id: UUID, handoff_id: UUID, user_id: UUID, *, epoch: int | None = None, reason: str = ""
@@ -493,6 +492,15 @@ async def _wrap_up(transaction: Transaction, operator: OperatorRecord, now: date
         await operators.set_facts(
             transaction, operator.account_id, operator.user_id, facts, expected_revision=operator.revision
         )
+
+
+def _check_claim(seen: HandoffRecord, operator: OperatorRecord, now: datetime) -> None:
+    if seen.holder_id is not None:
+        raise AlreadyClaimed(seen.holder_id)
+    moves.check(seen, "claimed")
+    availability.check_claim(presence_of(operator), now)
+    if operator.holding >= operator.capacity:
+        raise CapacityReached(operator.capacity)
 
 
 def _must_hold(seen: HandoffRecord, user_id: UUID, epoch: int | None) -> None:
