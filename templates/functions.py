@@ -17,8 +17,8 @@ class BuiltinFunction(BaseModel):
     type: Literal["builtin"] = Field(description="`builtin`: a function that voicebot brings along.")
     name: str = Field(
         description=(
-            "`end_call`, `record_outcome`, `current_time`, `escalate_to_person` or `park_call`. (`route_to_agent` "
-            "is offered by itself where there are routes.)"
+            "`end_call`, `record_outcome`, `current_time`, `escalate_to_person` or `park_call`. "
+            "(`route_to_agent` is offered by itself where there are routes.)"
         ),
         examples=["end_call"],
     )

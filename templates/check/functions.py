@@ -59,7 +59,10 @@ def check_destinations(content: TemplateContent, around: Surroundings) -> Iterat
         yield broken("destinations_missing", ("destinations",), message)
     if content.destinations and not transfers and not _named_in_flow(content, "transfer_to_number"):
         message = "No function can dial the destinations."
-        yield broken("destinations_unused", ("destinations",), message)
+        better = "Remove them."
+        if "transfer_to_number" in around.builtins:
+            better = "Add the built-in function `transfer_to_number`, or remove the destinations."
+        yield broken("destinations_unused", ("destinations",), message, better=better)
     seen: set[str] = set()
     for index, destination in enumerate(content.destinations):
         where = ("destinations", index)

@@ -125,7 +125,7 @@ _TABLE = (
     Rule(
         "destinations_unused",
         WARNING,
-        "Add the built-in function `transfer_to_number`, or remove the destinations.",
+        "{better}",
     ),
     Rule("destination_name_invalid", ERROR, "Use 1 to 64 letters, digits, `_` or `-`."),
     Rule("destination_duplicate", ERROR, "Remove one of the two, or rename it."),
