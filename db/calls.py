@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from db.errors import NotFound
@@ -48,6 +48,8 @@ class CallRecord:
     revisions: Mapping[str, int]
     """Template id → the revision this call began with and keeps."""
     node: str | None
+    variables: Mapping[str, Mapping[str, Any]]
+    """The agents' variables by the agents' names on the call, for a stream that comes after a lost one."""
     status: CallStatus
     ended_by: EndedBy | None
     end_reason: str | None
@@ -184,12 +186,15 @@ async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) 
 
 
 async def resumed(db: Executor, account_id: UUID, call_id: UUID, resumes: int) -> CallRecord:
-    """The call's media stream is back for the ``resumes``-th time (1 for the first); never counts down.
+    """The call's media stream is to come again for the ``resumes``-th time; never counts down.
+
+    Until a process has it, it is held as long as a carrier takes to connect.
 
     Raises:
         NotFound: the account has no such call.
     """
-    return await _change(db, "resumes = greatest(resumes, $3)", account_id, call_id, resumes)
+    held = "held_until = greatest(held_until, now() + interval '90 seconds')"
+    return await _change(db, f"resumes = greatest(resumes, $3), {held}", account_id, call_id, resumes)
 
 
 async def set_status(db: Executor, account_id: UUID, call_id: UUID, status: LiveStatus) -> CallRecord:
@@ -208,6 +213,17 @@ async def set_node(db: Executor, account_id: UUID, call_id: UUID, node: str) -> 
         NotFound: the account has no such call.
     """
     return await _change(db, "node = $3", account_id, call_id, node)
+
+
+async def keep_variables(
+    db: Executor, account_id: UUID, call_id: UUID, agent: str, values: Mapping[str, Any]
+) -> CallRecord:
+    """Remember an agent's variables as they are now.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    return await _change(db, "variables = variables || $3::jsonb", account_id, call_id, {agent: dict(values)})
 
 
 async def keep_revisions(

@@ -32,6 +32,7 @@ class EventRecord:
 
 
 _EVENT = columns(EventRecord)
+_ATTEMPTS = 5
 
 
 async def record(db: Executor, event: EventRecord) -> None:
@@ -61,6 +62,41 @@ async def record(db: Executor, event: EventRecord) -> None:
         if error.constraint == "events_seq_unique":
             raise SequenceTaken("event", event.call_id, event.seq) from None
         raise
+
+
+async def append(db: Executor, event: EventRecord) -> None:
+    """Write an event behind all others of its call, whatever its ``seq``; writing it again changes nothing.
+
+    For whoever does not count the call's events, or lost count because somebody else wrote one.
+
+    Raises:
+        SequenceTaken: others wrote at the same time, again and again; try again.
+        ConstraintViolated: the account has no such call or template, or the type is malformed.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            await db.execute(
+                f"""
+                INSERT INTO events ({_EVENT})
+                SELECT $1, $2, $3, coalesce(max(seq), 0) + 1, $4, $5, $6, $7, $8 FROM events
+                WHERE call_id = $3
+                ON CONFLICT (id) DO NOTHING
+                """,  # noqa: S608 - only column names
+                event.id,
+                event.account_id,
+                event.call_id,
+                event.type,
+                event.at,
+                event.template_id,
+                event.node,
+                event.data,
+            )
+        except ConstraintViolated as error:
+            if error.constraint != "events_seq_unique":
+                raise
+        else:
+            return
+    raise SequenceTaken("event", event.call_id, event.seq)
 
 
 async def of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[EventRecord]:

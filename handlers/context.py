@@ -49,7 +49,7 @@ class HandoffRequest:
     priority: Literal["low", "normal", "high", "urgent"] = "normal"
     due_at: datetime | None = None
     """Of a park, with its zone; None: as soon as somebody can."""
-    origin: Literal["model", "failed_route"] = "model"
+    origin: Literal["model", "failed_route", "failed_model"] = "model"
 
 
 class CallContext(Protocol):

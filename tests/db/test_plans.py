@@ -16,6 +16,7 @@ from db import (
     calls,
     events,
     greetings,
+    holding,
     inbound,
     keys,
     leads,
@@ -25,6 +26,7 @@ from db import (
     templates,
     utterances,
 )
+from db.audit import AuditFilter
 from db.calls import CallEnd, CallFilter
 from db.leads import LeadFilter
 from db.numbers import NumberFilter
@@ -86,7 +88,10 @@ HOT: dict[str, Callable[[Any, World], Awaitable[object]]] = {
     "routes of a call": lambda d, w: routes.of_call(d, w.id, w.call.id),
     "utterance": lambda d, w: utterances.record(d, an_utterance(w)),
     "transcript": lambda d, w: utterances.of_call(d, w.id, w.call.id),
+    "hold": lambda d, w: holding.hold(d, [w.call.id], MINUTE),
+    "end what nobody holds": lambda d, w: holding.end_unheld(d, limit=50),
     "event": lambda d, w: events.record(d, an_event(w)),
+    "an event behind the others": lambda d, w: events.append(d, an_event(w)),
     "events of a call": lambda d, w: events.of_call(d, w.id, w.call.id),
     "key": lambda d, w: keys.authenticate(d, w.key.key),
     "greeting": lambda d, w: greetings.put(d, w.id, "k", b"audio"),
@@ -101,7 +106,7 @@ HOT: dict[str, Callable[[Any, World], Awaitable[object]]] = {
     "save a template": lambda d, w: templates.update(d, w.id, w.billing.id, draft("b"), expected_revision=1),
     "numbers": lambda d, w: numbers.list_numbers(d, w.id, NumberFilter(), limit=50),
     "revisions": lambda d, w: revisions.list_revisions(d, w.id, w.front.id, limit=50),
-    "changes of one": lambda d, w: audit.list_changes(d, w.id, resource_id=w.front.id, limit=50),
+    "changes of one": lambda d, w: audit.list_changes(d, w.id, AuditFilter(resource_id=w.front.id), limit=50),
 }
 
 

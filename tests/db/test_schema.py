@@ -82,7 +82,7 @@ RECORDS = {
     "templates": (TemplateRecord, {"deleted_at"}),
     "template_revisions": (RevisionRecord, set()),
     "leads": (LeadRecord, {"idempotency_key"}),
-    "calls": (CallRecord, set()),
+    "calls": (CallRecord, {"held_until"}),
     "routes": (RouteRecord, set()),
     "utterances": (UtteranceRecord, set()),
     "events": (EventRecord, set()),

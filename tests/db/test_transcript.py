@@ -1,5 +1,6 @@
 """Utterances and events: what a call's ordered writer writes, again and again if need be."""
 
+import asyncio
 import random
 from dataclasses import replace
 
@@ -57,6 +58,18 @@ async def test_two_writers_of_one_seq_are_found_out(database: Database, world: W
         await utterances.record(database, replace(an_utterance(world), id=new_id()))
     with pytest.raises(SequenceTaken, match="event numbered 1"):
         await events.record(database, replace(an_event(world), id=new_id()))
+
+
+async def test_an_event_is_written_behind_the_others(database: Database, world: World) -> None:
+    """Appended events take the next free number, each once, however many writers append at a time."""
+    await events.record(database, an_event(world, seq=1))
+    late = [replace(an_event(world), id=new_id()) for _ in range(4)]
+    await asyncio.gather(*(events.append(database, event) for event in late))
+    await asyncio.gather(*(events.append(database, event) for event in late))
+
+    written = await events.of_call(database, world.id, world.call.id)
+    assert [event.seq for event in written] == [1, 2, 3, 4, 5]
+    assert {event.id for event in written[1:]} == {event.id for event in late}
 
 
 @pytest.mark.parametrize("type", ["call.started", "barge_in", "provider.failed"])
