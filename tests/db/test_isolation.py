@@ -24,11 +24,13 @@ from db import (
     desk_figures,
     events,
     greetings,
+    handoff_moves,
     handoffs,
     journal,
     keys,
     leads,
     numbers,
+    open_handoffs,
     operators,
     outbox,
     revisions,
@@ -79,22 +81,22 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, replace(an_event(w, seq=9), account_id=me, template_id=None)
     ),
     greetings.get: lambda d, me, w: greetings.get(d, me, "greeting"),
-    handoffs.assess: lambda d, me, w: handoffs.assess(d, me, desk_id(w, 1), {"stolen": 1}, NOON),
-    handoffs.claim: lambda d, me, w: handoffs.claim(
+    handoff_moves.assess: lambda d, me, w: handoff_moves.assess(d, me, desk_id(w, 1), {"stolen": 1}, NOON),
+    handoff_moves.claim: lambda d, me, w: handoff_moves.claim(
         d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
     ),
     handoffs.create: lambda d, me, w: handoffs.create(d, me, a_handoff(w)),
-    handoffs.decline: lambda d, me, w: handoffs.decline(
+    handoff_moves.decline: lambda d, me, w: handoff_moves.decline(
         d, me, desk_id(w, 1), desk_id(w, 3), reason="", at=NOON
     ),
     handoffs.get: lambda d, me, w: handoffs.get(d, me, desk_id(w, 1)),
-    handoffs.held_by: lambda d, me, w: handoffs.held_by(d, me, desk_id(w, 2)),
-    handoffs.note: lambda d, me, w: handoffs.note(d, me, desk_id(w, 1), "stolen"),
-    handoffs.offer: lambda d, me, w: handoffs.offer(
+    open_handoffs.held_by: lambda d, me, w: open_handoffs.held_by(d, me, desk_id(w, 2)),
+    handoff_moves.note: lambda d, me, w: handoff_moves.note(d, me, desk_id(w, 1), "stolen"),
+    handoff_moves.offer: lambda d, me, w: handoff_moves.offer(
         d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
     ),
-    handoffs.open_of_call: lambda d, me, w: handoffs.open_of_call(d, me, w.call.id),
-    handoffs.renew: lambda d, me, w: handoffs.renew(d, me, desk_id(w, 2), NOON),
+    open_handoffs.open_of_call: lambda d, me, w: open_handoffs.open_of_call(d, me, w.call.id),
+    handoff_moves.renew: lambda d, me, w: handoff_moves.renew(d, me, desk_id(w, 2), NOON),
     handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, desk_id(w, 1)),
     keys.get: lambda d, me, w: keys.get(d, me, w.key.record.id),
     keys.list_keys: lambda d, me, w: keys.list_keys(d, me, limit=9),
@@ -170,10 +172,10 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     desk_figures.standing: "figures of all accounts, for whoever runs the server",
     desk_events.bounds: "numbers of the account it is asked for; test_desk_events",
     desk_events.forget: "old events of all accounts",
-    handoffs.move: "the record names the account",
+    handoff_moves.move: "the record names the account",
     handoffs.queue: "items and a number of the account it is asked for; test_desk_events",
-    handoffs.queued: "the keeper looks after all accounts",
-    handoffs.to_look_after: "the keeper looks after all accounts",
+    open_handoffs.queued: "the keeper looks after all accounts",
+    open_handoffs.to_look_after: "the keeper looks after all accounts",
     journal.backlog: "the journal is the installation's",
     journal.lines_after: "the journal is the installation's",
     journal.number: "the journal is the installation's",

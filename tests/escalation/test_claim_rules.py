@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from db import handoffs, operators, users
+from db import handoff_moves, handoffs, open_handoffs, operators, users
 from db.errors import NotFound
 from db.handoffs import HandoffRecord
 from db.operators import Activity, OperatorFacts, Quota
@@ -63,7 +63,7 @@ async def take(database: Database, handoff: HandoffRecord, user_id: UUID) -> Han
 
     try:
         async with database.transaction() as transaction:
-            won = await handoffs.claim(
+            won = await handoff_moves.claim(
                 transaction, handoff.account_id, handoff.id, user_id, at=NOON, lease_until=NOON + MINUTE
             )
             if won is not None:
@@ -168,7 +168,7 @@ async def test_what_changes_after_the_look_decides(
             await desk.claim(staff.account_id, handoff.id, user_id)
 
     operator = await operators.ensure(staff.database, staff.account_id, user_id)
-    held = [one.id for one in await handoffs.held_by(staff.database, staff.account_id, user_id)]
+    held = [one.id for one in await open_handoffs.held_by(staff.database, staff.account_id, user_id)]
     assert held == ([handoff.id] if refusal is None else [])
     assert operator.holding == len(held)
     assert not held or availability.state(presence_of(operator), NOON) == "busy"
@@ -195,7 +195,7 @@ async def test_leaving_while_claiming_leaves_nothing_held(staff: Staff, leaving:
         refused = [one for one in answers if isinstance(one, BaseException)]
         assert all(isinstance(one, IllegalMove) for one in refused), refused
         operator = await operators.ensure(staff.database, staff.account_id, user_id)
-        held = await handoffs.held_by(staff.database, staff.account_id, user_id)
+        held = await open_handoffs.held_by(staff.database, staff.account_id, user_id)
         assert operator.holding == len(held)
         assert not held or availability.state(presence_of(operator), NOON) == "busy"
         assert (await handoffs.get(staff.database, staff.account_id, handoff.id)).state == (
@@ -216,5 +216,5 @@ async def test_of_200_claims_at_capacity_3_exactly_3_win(staff: Staff) -> None:
 
     assert sum(isinstance(answer, CapacityReached) for answer in answers) == 197
     assert (await operators.ensure(staff.database, staff.account_id, user_id)).holding == 3
-    assert len(await handoffs.held_by(staff.database, staff.account_id, user_id)) == 3
+    assert len(await open_handoffs.held_by(staff.database, staff.account_id, user_id)) == 3
     assert (await staff.types()).count("handoff.claimed") == 3

@@ -8,7 +8,8 @@ import pytest
 
 from db import calls, desk_events, events, handoffs, operators, outbox, utterances
 from db.calls import CallEnd
-from db.handoffs import Move, QueueFilter
+from db.handoff_moves import Move
+from db.handoffs import QueueFilter
 from db.pool import Database
 from tests.db.world import NOON, World, an_event, an_utterance
 from tests.escalation.staff import HandClock, Staff

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from db import accounts, desk_events, handoffs, operators
-from db.handoffs import Move, State
+from db import accounts, desk_events, handoffs, open_handoffs, operators
+from db.handoff_moves import Move
+from db.handoffs import State
 from db.pool import Database
 from tests.escalation.staff import HandClock, Staff
 from voicebot.availability import IllegalMove
@@ -152,7 +153,7 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
                 operator = await operators.ensure(database, account, one)
                 continued = [
                     each
-                    for each in await handoffs.held_by(database, account, one)
+                    for each in await open_handoffs.held_by(database, account, one)
                     if each.id not in self.made
                 ]
                 states = held[one] + [each.state for each in continued]

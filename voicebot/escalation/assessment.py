@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 from openai.types.shared_params import ResponseFormatJSONSchema
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from db import desk_events, handoffs
+from db import desk_events, handoff_moves, handoffs
 from db.errors import NotFound
 from db.handoffs import HandoffRecord
 from db.outbox import NoticeRecord
@@ -91,7 +91,7 @@ class Assessor:
 
         async def keep(transaction: Transaction, _: NoticeRecord) -> None:
             now = self._clock.now()
-            assessed = await handoffs.assess(
+            assessed = await handoff_moves.assess(
                 transaction, handoff.account_id, handoff.id, assessment.model_dump(), now
             )
             if assessed is not None:

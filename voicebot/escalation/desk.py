@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from db import desk_events, handoffs, operators, users
+from db import desk_events, handoff_moves, handoffs, operators, users
 from db.errors import DatabaseBusy, NotFound
-from db.handoffs import CreatedHandoff, HandoffDraft, HandoffRecord, Move, State
+from db.handoff_moves import Move
+from db.handoffs import CreatedHandoff, HandoffDraft, HandoffRecord, State
 from db.operators import OperatorFacts, OperatorRecord
 from db.pool import Database, Executor, Transaction
 from handlers.context import HandoffRequest
@@ -236,7 +237,7 @@ class Desk:
         raise DatabaseBusy(f"The handoff {handoff_id} kept changing; try again.")
 
     async def _held_already(self, handoff: HandoffRecord, user_id: UUID) -> Claim:
-        await handoffs.renew(self._db, handoff.account_id, user_id, self._clock.now() + CLAIM_LEASE)
+        await handoff_moves.renew(self._db, handoff.account_id, user_id, self._clock.now() + CLAIM_LEASE)
         return await self._with_briefing(await handoffs.get(self._db, handoff.account_id, handoff.id))
 
     async def _with_briefing(self, handoff: HandoffRecord) -> Claim:
@@ -272,7 +273,7 @@ class Desk:
         """
         await handoffs.get(self._db, account_id, handoff_id)
         now = self._clock.now()
-        await handoffs.decline(self._db, account_id, handoff_id, user_id, reason=reason, at=now)
+        await handoff_moves.decline(self._db, account_id, handoff_id, user_id, reason=reason, at=now)
 
         def decide(seen: HandoffRecord) -> Move | None:
             if seen.holder_id is None and seen.offered_to != user_id:
@@ -404,7 +405,7 @@ async def apply(
             holding=0 if wanted.holder_id else -1,
             bridged=bridged,
         )
-    moved = await handoffs.move(transaction, seen, wanted)
+    moved = await handoff_moves.move(transaction, seen, wanted)
     if moved is None:
         raise _Undone
     if wanted.ends:
@@ -444,7 +445,7 @@ async def _continue(
 async def _take(
     transaction: Transaction, account_id: UUID, handoff_id: UUID, user_id: UUID, now: datetime
 ) -> HandoffRecord:
-    won = await handoffs.claim(
+    won = await handoff_moves.claim(
         transaction, account_id, handoff_id, user_id, at=now, lease_until=now + CLAIM_LEASE
     )
     if won is None:

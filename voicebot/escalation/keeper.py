@@ -14,9 +14,10 @@ from datetime import timedelta
 
 from loguru import logger
 
-from db import desk_events, handoffs, operators, outbox
+from db import desk_events, handoff_moves, open_handoffs, operators, outbox
 from db.errors import DatabaseError
-from db.handoffs import HandoffRecord, Move
+from db.handoff_moves import Move
+from db.handoffs import HandoffRecord
 from db.operators import OperatorRecord
 from db.pool import Database
 from voicebot import availability
@@ -71,9 +72,9 @@ class Keeper:
         now = self._clock.now()
         for operator in await operators.silent_since(self._db, now - availability.SILENCE, limit=_BATCH):
             await self._guarded(self._presence.lost(operator.account_id, operator.user_id))
-        for handoff in await handoffs.to_look_after(self._db, now, limit=_BATCH):
+        for handoff in await open_handoffs.to_look_after(self._db, now, limit=_BATCH):
             await self._guarded(self._look_after(handoff))
-        for handoff in await handoffs.queued(self._db, limit=_BATCH):
+        for handoff in await open_handoffs.queued(self._db, limit=_BATCH):
             await self._guarded(self._offer(handoff))
         await outbox.bury_cancelled(self._db, now)
         await desk_events.forget(self._db, now - KEPT)
@@ -135,7 +136,7 @@ class Keeper:
             return
         async with self._db.transaction() as transaction:
             await operators.offered(transaction, handoff.account_id, asked.user_id, now)
-            offered = await handoffs.offer(
+            offered = await handoff_moves.offer(
                 transaction,
                 handoff.account_id,
                 handoff.id,

@@ -16,7 +16,7 @@ from typing import Any
 import httpcore
 from standardwebhooks.webhooks import Webhook
 
-from db import channels, desk_events, handoffs
+from db import channels, desk_events, handoff_moves
 from db.channels import ChannelRecord
 from db.errors import NotFound
 from db.outbox import NoticeRecord
@@ -129,7 +129,7 @@ class PostSender:
         async def keep(transaction: Transaction, notice: NoticeRecord) -> None:
             if notice.handoff_id is None:
                 return
-            noted = await handoffs.note(transaction, notice.account_id, notice.handoff_id, note_id)
+            noted = await handoff_moves.note(transaction, notice.account_id, notice.handoff_id, note_id)
             if noted is not None:
                 event = story.changed("handoff.noted", noted, self._clock.now())
                 await desk_events.append(transaction, notice.account_id, event)

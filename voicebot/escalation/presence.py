@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from db import desk_events, handoffs, operators
+from db import desk_events, handoff_moves, open_handoffs, operators
 from db.desk_events import DeskEvent
 from db.errors import DatabaseBusy
-from db.handoffs import Move
+from db.handoff_moves import Move
 from db.operators import OperatorRecord
 from db.pool import Database, Transaction
 from voicebot import availability
@@ -67,7 +67,7 @@ class PresenceBook:
             account_id, user_id, lambda _, presence: availability.seen(presence, now), now, signed_on=True
         )
         if seen.operator.holding:
-            await handoffs.renew(self._db, account_id, user_id, now + CLAIM_LEASE)
+            await handoff_moves.renew(self._db, account_id, user_id, now + CLAIM_LEASE)
         return seen
 
     async def set(self, account_id: UUID, user_id: UUID, setting: Setting) -> Seen:
@@ -148,7 +148,7 @@ class PresenceBook:
         self, transaction: Transaction, operator: OperatorRecord, now: datetime
     ) -> OperatorRecord:
         # The operator's row is ours, and a claim needs it too: nothing is added while we give back.
-        for held in await handoffs.held_by(transaction, operator.account_id, operator.user_id):
+        for held in await open_handoffs.held_by(transaction, operator.account_id, operator.user_id):
             if held_state(held.state):
                 back = Move(to=moves.WAITING[held.intent], at=now, cause="operator_offline")
                 await apply(transaction, held, back, "handoff.lapsed")
