@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from db.ids import new_id
 from db.pool import Executor
 from db.rows import Page, after_id, columns, narrow, page, read
+
+Resource = Literal[
+    "account", "call", "channel", "handoff", "key", "lead", "notice", "number", "operator", "template", "user"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +28,7 @@ class AuditRecord:
     """The API key that made the change; None for the command line."""
     action: str
     """A verb: ``create``, ``update``, ``activate``, ``delete``, ``revoke``…"""
-    resource: str
-    """``template``, ``number``, ``key``…"""
+    resource: Resource
     resource_id: UUID
     revision_before: int | None
     revision_after: int | None
@@ -38,12 +41,21 @@ class Change:
 
     key_id: UUID | None
     action: str
-    resource: str
+    resource: Resource
     resource_id: UUID
     revision_before: int | None = None
     revision_after: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     """What else helps a reader, as JSON values; no secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which changes to list; None does not narrow."""
+
+    resource: Resource | None = None
+    resource_id: UUID | None = None
+    action: str | None = None
 
 
 _AUDIT = columns(AuditRecord)
@@ -70,14 +82,16 @@ async def record(db: Executor, account_id: UUID, change: Change) -> None:
 
 
 async def list_changes(
-    db: Executor, account_id: UUID, *, resource_id: UUID | None = None, limit: int, cursor: str | None = None
+    db: Executor, account_id: UUID, where: AuditFilter, *, limit: int, cursor: str | None = None
 ) -> Page[AuditRecord]:
-    """The account's changes, or those of one resource, newest first.
+    """The account's changes, newest first.
 
     Raises:
         BadCursor: the cursor is not one of this list.
     """
-    narrowing, values = narrow({"resource_id": resource_id}, first=4)
+    narrowing, values = narrow(
+        {"resource": where.resource, "resource_id": where.resource_id, "action": where.action}, first=4
+    )
     rows = await db.fetch(
         f"""
         SELECT {_AUDIT} FROM audit WHERE account_id = $1 AND id < $2{narrowing} ORDER BY id DESC LIMIT $3

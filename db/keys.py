@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from db.errors import ConstraintViolated, KeyRefused, NotFound
 from db.ids import new_id
-from db.pool import Executor
+from db.pool import Executor, Row
 from db.rows import Page, after_id, columns, page, read
 
 Role = Literal["owner", "admin", "author", "operator", "viewer"]
 
 _SHOWN = 10
+_RANK: Mapping[Role, int] = {"owner": 3, "admin": 2, "author": 1, "operator": 1, "viewer": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +47,20 @@ class CreatedKey:
     key: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokedKey:
+    """A key that is closed, by this request or by an earlier one."""
+
+    record: KeyRecord
+    first: bool
+    """Whether it was open until now."""
+
+
 _KEY = columns(KeyRecord)
-_SPEAKS = """coalesce((SELECT person.active FROM users person
-    WHERE person.account_id = api_keys.account_id AND person.id = api_keys.user_id), user_id IS NULL)"""
+_BEARER = f"""
+    SELECT {columns(KeyRecord, "key")}, person.role AS person_role FROM api_keys key
+    LEFT JOIN users person ON person.account_id = key.account_id AND person.id = key.user_id
+    WHERE key.revoked_at IS NULL AND (key.user_id IS NULL OR person.active)"""  # noqa: S608 - only column names
 
 
 async def create(
@@ -85,8 +98,15 @@ async def create(
     return CreatedKey(record=read(KeyRecord, row), key=key)
 
 
+def least(one: Role, other: Role) -> Role:
+    """What both roles allow. An author and an operator have little in common: what a viewer may do."""
+    if one != other and _RANK[one] == _RANK[other]:
+        return "viewer"
+    return min(one, other, key=lambda role: _RANK[role])
+
+
 async def authenticate(db: Executor, key: str) -> KeyRecord:
-    """Whose key this is. The key itself names the account.
+    """Whose key this is. The key itself names the account; its role is what it allows now (see ``least``).
 
     Raises:
         KeyRefused: it is unknown or revoked, or whom it speaks for is deactivated.
@@ -98,32 +118,25 @@ async def authenticate(db: Executor, key: str) -> KeyRecord:
             WHERE key_hash = $1 AND revoked_at IS NULL
                 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
         )
-        SELECT {_KEY} FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL AND {_SPEAKS}
+        {_BEARER} AND key.key_hash = $1
         """,  # noqa: S608
         _hash(key),
     )
-    if row is None:
-        raise KeyRefused
-    return read(KeyRecord, row)
+    return _good(row)
 
 
 async def still_good(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
-    """The key again, for whoever was let in by it a while ago.
+    """The key again, as ``authenticate`` tells of it, for whoever was let in by it a while ago.
 
     Raises:
         KeyRefused: it is revoked by now, or whom it speaks for is deactivated.
     """
     row = await db.fetchrow(
-        f"""
-        SELECT {_KEY} FROM api_keys
-        WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL AND {_SPEAKS}
-        """,  # noqa: S608
+        f"{_BEARER} AND key.account_id = $1 AND key.id = $2",
         account_id,
         key_id,
     )
-    if row is None:
-        raise KeyRefused
-    return read(KeyRecord, row)
+    return _good(row)
 
 
 async def get(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
@@ -162,7 +175,7 @@ async def list_keys(
     return page([read(KeyRecord, row) for row in rows], limit, lambda key: key.id)
 
 
-async def revoke(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
+async def revoke(db: Executor, account_id: UUID, key_id: UUID) -> RevokedKey:
     """Close a key for good; revoking it again keeps the first time.
 
     Raises:
@@ -170,15 +183,25 @@ async def revoke(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
     """
     row = await db.fetchrow(
         f"""
-        UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE account_id = $1 AND id = $2
+        UPDATE api_keys SET revoked_at = now() WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL
         RETURNING {_KEY}
         """,  # noqa: S608
         account_id,
         key_id,
     )
     if row is None:
-        raise NotFound("key", key_id)
-    return read(KeyRecord, row)
+        return RevokedKey(record=await get(db, account_id, key_id), first=False)
+    return RevokedKey(record=read(KeyRecord, row), first=True)
+
+
+def _good(row: Row | None) -> KeyRecord:
+    """The key in a row of ``_BEARER``, with what it allows: never more than the person it speaks for may."""
+    if row is None:
+        raise KeyRefused
+    facts = dict(row)
+    person_role: Role | None = facts.pop("person_role")
+    key: KeyRecord = KeyRecord(**facts)
+    return key if person_role is None else replace(key, role=least(key.role, person_role))
 
 
 def _hash(key: str) -> bytes:

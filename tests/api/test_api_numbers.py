@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from db import audit
+from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
 from tests.api.house import Tenant, made, new_e164
@@ -117,7 +118,9 @@ async def test_changes_of_numbers_are_in_the_audit_list(tenant: Tenant, database
     path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
     await tenant.owner.patch(path, json={"label": "Main"}, headers=headers)
     await tenant.clients["admin"].delete(path, headers=headers)
-    found = await audit.list_changes(database, tenant.account_id, resource_id=UUID(number["id"]), limit=9)
+    found = await audit.list_changes(
+        database, tenant.account_id, AuditFilter(resource_id=UUID(number["id"])), limit=9
+    )
     assert [(each.action, each.revision_before, each.revision_after) for each in found.items] == [
         ("delete", 2, None),
         ("update", 1, 2),

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from db import audit, revisions, templates
+from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
 from tests.api.house import House, Tenant, agent_document, desk_document, made
@@ -255,7 +256,9 @@ async def test_every_change_is_in_the_audit_list(tenant: Tenant, database: Datab
     await tenant.owner.patch(path, json={"description": "Other."}, headers={"If-Match": "*"})
     await tenant.owner.post(f"{path}/deactivate")
     await tenant.owner.delete(path, headers={"If-Match": "*"})
-    changes = await audit.list_changes(database, tenant.account_id, resource_id=UUID(agent["id"]), limit=10)
+    changes = await audit.list_changes(
+        database, tenant.account_id, AuditFilter(resource_id=UUID(agent["id"])), limit=10
+    )
     assert [(each.action, each.revision_before, each.revision_after) for each in changes.items] == [
         ("delete", 3, None),
         ("deactivate", 2, 3),

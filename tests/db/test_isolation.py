@@ -26,6 +26,7 @@ from db import (
     greetings,
     handoff_moves,
     handoffs,
+    holding,
     journal,
     keys,
     leads,
@@ -39,7 +40,7 @@ from db import (
     users,
     utterances,
 )
-from db.audit import Change
+from db.audit import AuditFilter, Change
 from db.calls import CallEnd, CallFilter
 from db.desk_events import DeskEvent
 from db.errors import ConstraintViolated, KeyRefused, NotFound, TargetsUnavailable
@@ -60,11 +61,14 @@ END = CallEnd(ended_by="system", end_reason="stolen", outcome="stolen", ended_at
 STOLEN = NumberDraft(e164="+14155550999", carrier="twilio")
 
 READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
-    audit.list_changes: lambda d, me, w: audit.list_changes(d, me, resource_id=w.front.id, limit=9),
+    audit.list_changes: lambda d, me, w: audit.list_changes(
+        d, me, AuditFilter(resource_id=w.front.id), limit=9
+    ),
     call_tokens.issue: lambda d, me, w: call_tokens.issue(d, me, w.call.id, timedelta(minutes=1)),
     calls.answered: lambda d, me, w: calls.answered(d, me, w.call.id, NOON),
     calls.finish: lambda d, me, w: calls.finish(d, me, w.call.id, END),
     calls.get: lambda d, me, w: calls.get(d, me, w.call.id),
+    calls.keep_variables: lambda d, me, w: calls.keep_variables(d, me, w.call.id, "desk", {"stolen": 1}),
     calls.keep_revisions: lambda d, me, w: calls.keep_revisions(d, me, w.call.id, {w.front.id: 9}),
     calls.list_calls: lambda d, me, w: calls.list_calls(d, me, CallFilter(lead_id=w.call.lead_id), limit=9),
     calls.record_outcome: lambda d, me, w: calls.record_outcome(d, me, w.call.id, "stolen"),
@@ -76,6 +80,9 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     channels.of_account: lambda d, me, w: channels.of_account(d, me),
     desk_events.after: lambda d, me, w: desk_events.after(d, me, 0, limit=9),
     desk_events.last_seqs: lambda d, me, w: desk_events.last_seqs(d, [me]),
+    events.append: lambda d, me, w: events.append(
+        d, replace(an_event(w, seq=9), account_id=me, template_id=None)
+    ),
     events.of_call: lambda d, me, w: events.of_call(d, me, w.call.id),
     events.record: lambda d, me, w: events.record(
         d, replace(an_event(w, seq=9), account_id=me, template_id=None)
@@ -187,6 +194,8 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     users.create: "makes a user of the account it is given",
     calls.by_carrier_id: "the carrier's signature vouches for it",
     calls.carrier_status: "the carrier's signature vouches for it",
+    holding.end_unheld: "every process looks after the calls of all accounts; test_holding",
+    holding.hold: "a process names the calls it has; test_holding",
     greetings.put: "writes into the account it is given; test_greetings",
     keys.authenticate: "the key names the account; test_keys",
     keys.create: "makes a key of the account it is given",

@@ -1,12 +1,25 @@
+import itertools
+from collections.abc import Mapping
+from typing import get_args
 from uuid import uuid4
 
 import pytest
 
-from db import audit, keys
-from db.audit import Change
+from db import audit, keys, users
+from db.audit import AuditFilter, Change
 from db.errors import ConstraintViolated, KeyRefused, NotFound
+from db.keys import Role
 from db.pool import Database
+from db.users import UserDraft
 from tests.db.world import World
+
+POWERS: Mapping[Role, frozenset[str]] = {
+    "owner": frozenset({"read", "dial", "write", "take over", "administer", "own"}),
+    "admin": frozenset({"read", "dial", "write", "take over", "administer"}),
+    "author": frozenset({"read", "dial", "write"}),
+    "operator": frozenset({"read", "dial", "take over"}),
+    "viewer": frozenset({"read"}),
+}
 
 
 async def test_a_key_opens_its_account(database: Database, world: World) -> None:
@@ -32,11 +45,59 @@ async def test_a_revoked_key_is_refused_for_good(database: Database, world: Worl
     first = await keys.revoke(database, world.id, world.key.record.id)
     again = await keys.revoke(database, world.id, world.key.record.id)
 
-    assert first.revoked_at is not None
-    assert again == first
+    assert first.record.revoked_at is not None
+    assert (first.first, again.first) == (True, False)
+    assert again.record == first.record
     with pytest.raises(KeyRefused):
         await keys.authenticate(database, world.key.key)
-    assert list((await keys.list_keys(database, world.id, limit=10)).items) == [first]
+    assert list((await keys.list_keys(database, world.id, limit=10)).items) == [first.record]
+
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@pytest.mark.parametrize(("key_role", "person_role"), list(itertools.product(ROLES, ROLES)))
+def test_the_least_of_two_roles_allows_what_both_allow(key_role: Role, person_role: Role) -> None:
+    """It is the strongest role that allows nothing which one of them does not allow."""
+    both = POWERS[key_role] & POWERS[person_role]
+    fitting = [role for role in ROLES if POWERS[role] <= both]
+    assert keys.least(key_role, person_role) == max(fitting, key=lambda role: len(POWERS[role]))
+
+
+async def test_a_key_allows_no_more_than_its_person(database: Database, world: World) -> None:
+    """The role of the person a key speaks for bounds it as it is then; a higher one adds nothing."""
+    person = await users.create(database, world.id, UserDraft(name="Ada", role="admin"))
+    made = await keys.create(database, world.id, "admin", user_id=person.id)
+
+    async def allowed() -> set[Role]:
+        found = await keys.authenticate(database, made.key)
+        again = await keys.still_good(database, world.id, found.id)
+        return {found.role, again.role}
+
+    for role, expected in (
+        ("owner", "admin"),
+        ("author", "author"),
+        ("viewer", "viewer"),
+        ("admin", "admin"),
+    ):
+        await users.update(database, world.id, person.id, UserDraft(name="Ada", role=role))
+        assert await allowed() == {expected}
+    assert (await keys.get(database, world.id, made.record.id)).role == "admin"
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_key_falls_silent_with_its_person(database: Database, world: World, deleted: bool) -> None:
+    """Whoever is deactivated or deleted is refused with every key that speaks for them."""
+    person = await users.create(database, world.id, UserDraft(name="Ada", role="admin"))
+    made = await keys.create(database, world.id, "viewer", user_id=person.id)
+    if deleted:
+        await users.delete(database, world.id, person.id)
+    else:
+        await users.update(database, world.id, person.id, UserDraft(name="Ada", role="admin", active=False))
+    with pytest.raises(KeyRefused):
+        await keys.authenticate(database, made.key)
+    with pytest.raises(KeyRefused):
+        await keys.still_good(database, world.id, made.record.id)
 
 
 async def test_the_key_itself_is_not_stored(database: Database, world: World) -> None:
@@ -67,9 +128,11 @@ async def test_changes_are_listed_newest_first(database: Database, world: World)
         database, world.id, Change(key_id=None, action="create", resource="key", resource_id=uuid4())
     )
 
-    everything = (await audit.list_changes(database, world.id, limit=10)).items
+    everything = (await audit.list_changes(database, world.id, AuditFilter(), limit=10)).items
     assert [change.action for change in everything] == ["create", "update"]
-    [change] = (await audit.list_changes(database, world.id, resource_id=world.front.id, limit=10)).items
+    [change] = (
+        await audit.list_changes(database, world.id, AuditFilter(resource_id=world.front.id), limit=10)
+    ).items
     assert (change.key_id, change.revision_before, change.revision_after, change.data) == (
         world.key.record.id, 1, 2, {"changed": ["name"]},
     )  # fmt: skip
@@ -86,4 +149,4 @@ async def test_a_change_that_is_undone_was_never_made(database: Database, world:
 
     with pytest.raises(ZeroDivisionError):
         await change_and_fail()
-    assert (await audit.list_changes(database, world.id, limit=10)).items == []
+    assert (await audit.list_changes(database, world.id, AuditFilter(), limit=10)).items == []
