@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tests.templates.stage import Call, Say
 from tests.trial.theatre import BILLING, DESK, Opinion, stage
+from voicebot.authoring.files import BadFiles
 from voicebot.trial.files import FileLibrary
 from voicebot.trial.play import Played, play
 from voicebot.trial.script import BadFile, Script, load
@@ -257,15 +258,20 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("just words", "a template with a 'name'"),
-        ("name: x\nlanugage: en", "/lanugage"),
-        ("templates: [{name: x}, {name: x}]", "two templates of the name"),
+        ("just words", "A template with a `name`"),
+        ("name: x\nlanugage: en", "templates.yaml:2: /lanugage: There is no field"),
+        ("templates: [{name: x}, {name: x}]", "/templates/1/name: Another template of this set has the name"),
         ("name: x\nroutes: 5", "/routes"),
+        (
+            "name: x\nkind: orchestrator\nroutes: [{name: a, template: z}]",
+            "3: /routes/0/template: No template",
+        ),
+        ("conversations: []", "script of conversations"),
     ],
 )
 def test_faults_of_template_files_are_told(tmp_path: Path, text: str, fault: str) -> None:
     """A file of templates that cannot be read as such is refused with what is wrong."""
     path = tmp_path / "templates.yaml"
     path.write_text(text)
-    with pytest.raises(BadFile, match=fault):
+    with pytest.raises(BadFiles, match=fault):
         FileLibrary([path])

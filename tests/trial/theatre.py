@@ -22,7 +22,7 @@ kind: orchestrator
 prompt: You answer the telephone.
 greeting: {text: "Acme, hello {{ caller }}."}
 variables: [{name: caller, default: stranger}]
-routes: [{name: billing, template_id: Billing, when: A bill., announce: "One moment."}]
+routes: [{name: billing, template: Billing, when: A bill., announce: "One moment."}]
 """
 
 BILLING = """

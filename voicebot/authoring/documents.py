@@ -12,10 +12,8 @@ from db.templates import TemplateRecord
 from templates.check import check_document
 from templates.model import TemplateContent
 from templates.problem import Problem
+from templates.sets import own_part
 from voicebot.vault import masked
-
-KNOWN_BY_SERVER = frozenset({"id", "revision", "problems", "created_at", "updated_at"})
-"""Members that the server answers and an author may send back unchanged; they are left aside."""
 
 
 class InvalidTemplate(ValueError):
@@ -25,13 +23,6 @@ class InvalidTemplate(ValueError):
         self.problems = tuple(problems)
         count = len(self.problems)
         super().__init__(f"The template has {count} {'fault' if count == 1 else 'faults'}.")
-
-
-def own_part(document: Any) -> Any:
-    """A document without what only the server says of it."""
-    if not isinstance(document, dict):
-        return document
-    return {name: value for name, value in document.items() if name not in KNOWN_BY_SERVER}
 
 
 def read_document(document: Any) -> TemplateContent:

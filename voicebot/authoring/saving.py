@@ -17,10 +17,10 @@ from db.templates import Status, TemplateDraft, TemplateRecord
 from templates.check import Report, Surroundings, check, check_document, targets
 from templates.check.rules import broken
 from templates.model import TemplateContent
+from templates.sets import own_part
 from voicebot.authoring.documents import (
     InvalidTemplate,
     changed,
-    own_part,
     read_document,
     shown,
     uuid_of,

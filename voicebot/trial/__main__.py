@@ -16,6 +16,7 @@ from rich.console import Console
 
 from db.errors import DatabaseError
 from templates.problem import pointer
+from voicebot.authoring.files import BadFiles
 from voicebot.call.text.answers import Answer
 from voicebot.call.text.chat import CannotBegin, TurnTooLong
 from voicebot.sandbox.process import SandboxFailed
@@ -106,7 +107,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     """Run a command; what is wrong is said in a few lines, without a traceback."""
     try:
         asyncio.run(work)
-    except (BadFile, DatabaseError, CannotBegin, SandboxFailed, WhichAccount) as error:
+    except (BadFile, BadFiles, DatabaseError, CannotBegin, SandboxFailed, WhichAccount) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(WRONG) from None
     except TurnTooLong:

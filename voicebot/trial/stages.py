@@ -58,7 +58,7 @@ async def staged(wish: Wish) -> AsyncIterator[Stage]:
     """A stage, opened and closed.
 
     Raises:
-        BadFile: a file of templates cannot be read.
+        BadFiles: a file of templates cannot be read.
         WhichAccount: none is named, and there is not exactly one.
         DatabaseError: the database cannot be opened.
     """

@@ -64,12 +64,14 @@ async def furnish(api: Api, number: str, office: Office) -> dict[str, str]:
     """Make the number, the agents, and the orchestrator that answers; return file name → template id."""
     made = await api.post("/numbers", {"e164": number, "carrier": "twilio", "label": "Acme Heating"})
     ids: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in _AGENTS:
-        ids[name] = (await api.post("/templates", document(name, office)))["id"]
+        agent = await api.post("/templates", document(name, office))
+        ids[name] = names[agent["name"]] = agent["id"]
     front = document(ORCHESTRATOR, office)
     front["number_id"] = made["id"]
     for route in front["routes"]:
-        route["template_id"] = ids[route["template_id"]]
+        route["template_id"] = names[route.pop("template")]
     ids[ORCHESTRATOR] = (await api.post("/templates", front))["id"]
     return ids
 
