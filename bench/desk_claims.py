@@ -30,10 +30,11 @@ from db.pool import Database
 from db.templates import TemplateDraft
 from db.users import UserDraft
 from voicebot.clock import SystemClock
-from voicebot.escalation.desk import AlreadyClaimed, Desk
+from voicebot.escalation.desk import Desk
 from voicebot.escalation.keeper import Keeper
 from voicebot.escalation.moves import IllegalTransition
 from voicebot.escalation.presence import PresenceBook
+from voicebot.escalation.refusals import AlreadyClaimed
 from voicebot.escalation.wish import Wish
 
 PEOPLE = 50

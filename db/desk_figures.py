@@ -79,69 +79,49 @@ _TIMES = """
 _IN_WINDOW = "account_id = $1 AND created_at >= $2 AND created_at < $3"
 
 
+_COUNTED = f"""
+    SELECT count(*) AS created,
+        count(*) FILTER (WHERE intent = 'escalate' AND claimed_at - created_at
+            <= $4 * interval '1 millisecond') AS in_time,
+        count(*) FILTER (WHERE intent = 'escalate'
+            AND coalesce(claimed_at, ended_at, $5) - created_at > $4 * interval '1 millisecond'
+            OR intent = 'escalate' AND claimed_at IS NULL AND ended_at IS NOT NULL
+            AND ended_at - created_at <= $4 * interval '1 millisecond') AS late
+    FROM handoffs WHERE {_IN_WINDOW}
+"""  # noqa: S608 - written above
+_OF_ALL_TIMES = """
+    SELECT (SELECT count(*) FROM handoffs WHERE account_id = $1 AND ended_at IS NULL) AS open,
+        (SELECT count(*) FROM handoffs WHERE account_id = $1 AND state = 'abandoned') AS abandoned,
+        (SELECT min(created_at) FROM handoffs WHERE account_id = $1 AND ended_at IS NULL) AS oldest_open_at,
+        coalesce((SELECT last_seq FROM desk_sequences WHERE account_id = $1), 0) AS last_seq,
+        (SELECT count(*) FROM desk_events WHERE kind IS NOT NULL AND line IS NULL AND account_id = $1)
+            AS unjournaled,
+        (SELECT min(at) FROM desk_events WHERE kind IS NOT NULL AND line IS NULL AND account_id = $1)
+            AS oldest_unjournaled_at
+"""
+_FAILED = "(state = 'failed' OR state = 'abandoned' OR state = 'expired' OR state = 'no_answer')"
+_NOTICES = f"FROM outbox WHERE medium <> 'assessment' AND {_IN_WINDOW}"
+
+
 async def of_account(
     db: Executor, account_id: UUID, window: Window, *, in_time_ms: int, now: datetime
 ) -> DeskFigures:
     """The figures of an account. ``in_time_ms``: how soon an escalation is to be claimed."""
-    counted = await db.fetchrow(
-        f"""
-        SELECT count(*) AS created,
-            count(*) FILTER (WHERE intent = 'escalate' AND claimed_at - created_at
-                <= $4 * interval '1 millisecond') AS in_time,
-            count(*) FILTER (WHERE intent = 'escalate'
-                AND coalesce(claimed_at, ended_at, $5) - created_at > $4 * interval '1 millisecond'
-                OR intent = 'escalate' AND claimed_at IS NULL AND ended_at IS NOT NULL
-                AND ended_at - created_at <= $4 * interval '1 millisecond') AS late
-        FROM handoffs WHERE {_IN_WINDOW}
-        """,  # noqa: S608 - written above
-        account_id,
-        window.since,
-        window.until,
-        in_time_ms,
-        now,
-    )
-    standing = await db.fetchrow(
-        """
-        SELECT (SELECT count(*) FROM handoffs WHERE account_id = $1 AND ended_at IS NULL) AS open,
-            (SELECT count(*) FROM handoffs WHERE account_id = $1 AND state = 'abandoned') AS abandoned,
-            (SELECT min(created_at) FROM handoffs WHERE account_id = $1 AND ended_at IS NULL)
-                AS oldest_open_at,
-            coalesce((SELECT last_seq FROM desk_sequences WHERE account_id = $1), 0) AS last_seq,
-            (SELECT count(*) FROM desk_events WHERE kind IS NOT NULL AND line IS NULL AND account_id = $1)
-                AS unjournaled,
-            (SELECT min(at) FROM desk_events WHERE kind IS NOT NULL AND line IS NULL AND account_id = $1)
-                AS oldest_unjournaled_at
-        """,
-        account_id,
-    )
-    assert counted is not None and standing is not None  # noqa: S101, PT018 - aggregates have one row
+    counted = await db.fetchrow(_COUNTED, account_id, window.since, window.until, in_time_ms, now)
+    of_all_times = await db.fetchrow(_OF_ALL_TIMES, account_id)
+    assert counted is not None and of_all_times is not None  # noqa: S101, PT018 - aggregates have one row
+    handoffs = f"FROM handoffs WHERE {_IN_WINDOW}"
+    sending = f"SELECT {_MS.format('sent_at - created_at')} AS took {_NOTICES}"
     return DeskFigures(
         **dict(counted),
-        **dict(standing),
-        states=await _by(db, "state", f"FROM handoffs WHERE {_IN_WINDOW}", account_id, window),
-        failures=await _by(
-            db,
-            "coalesce(cause, state)",
-            f"""FROM handoffs WHERE {_IN_WINDOW} AND (state = 'failed' OR state = 'abandoned'
-                OR state = 'expired' OR state = 'no_answer')""",
-            account_id,
-            window,
-        ),
+        **dict(of_all_times),
+        states=await _by(db, "state", handoffs, account_id, window),
+        failures=await _by(db, "coalesce(cause, state)", f"{handoffs} AND {_FAILED}", account_id, window),
         to_offer=await _waited(db, "offered_at", account_id, window),
         to_claim=await _waited(db, "claimed_at", account_id, window),
         to_bridge=await _waited(db, "bridged_at", account_id, window),
-        notices=await _by(
-            db, "state", f"FROM outbox WHERE medium <> 'assessment' AND {_IN_WINDOW}", account_id, window
-        ),
-        delivery=await _times(
-            db,
-            f"""
-            SELECT {_MS.format("sent_at - created_at")} AS took FROM outbox
-            WHERE medium <> 'assessment' AND {_IN_WINDOW}
-            """,  # noqa: S608
-            account_id,
-            window,
-        ),
+        notices=await _by(db, "state", _NOTICES, account_id, window),
+        delivery=await _times(db, sending, account_id, window),
     )
 
 

@@ -11,7 +11,7 @@ from handlers.context import HandoffRequest
 from tests.db.world import World, an_utterance
 from tests.escalation.staff import HandClock
 from voicebot.call.ledger import Ledger
-from voicebot.escalation.desk import entry
+from voicebot.escalation.making import entry
 
 
 async def test_the_snapshot_has_what_was_said_before_and_nothing_after(

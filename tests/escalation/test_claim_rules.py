@@ -24,8 +24,10 @@ from tests.db.world import NOON
 from tests.escalation.staff import Staff
 from voicebot import availability
 from voicebot.availability import IllegalMove
-from voicebot.escalation.desk import CapacityReached, Desk, presence_of
+from voicebot.escalation.desk import Desk
+from voicebot.escalation.operator_facts import presence_of
 from voicebot.escalation.presence import Setting, Wanted
+from voicebot.escalation.refusals import CapacityReached
 
 MINUTE = timedelta(minutes=1)
 FREE = OperatorFacts(

@@ -14,9 +14,10 @@ from db.pool import Database
 from tests.db.world import NOON, World, an_event, an_utterance
 from tests.escalation.staff import HandClock, Staff
 from voicebot.availability import IllegalMove
-from voicebot.escalation.desk import CLAIM_LEASE, AlreadyClaimed, StaleClaim
 from voicebot.escalation.moves import IllegalTransition
+from voicebot.escalation.moving import CLAIM_LEASE
 from voicebot.escalation.presence import Setting
+from voicebot.escalation.refusals import AlreadyClaimed, StaleClaim
 from voicebot.escalation.wish import Wish
 
 

@@ -19,9 +19,10 @@ from db.pool import Database
 from tests.escalation.staff import HandClock, Staff
 from voicebot.availability import IllegalMove
 from voicebot.escalation import moves
-from voicebot.escalation.desk import AlreadyClaimed, CapacityReached, Later, StaleClaim
+from voicebot.escalation.desk import Later
 from voicebot.escalation.moves import IllegalTransition
 from voicebot.escalation.presence import Setting
+from voicebot.escalation.refusals import AlreadyClaimed, CapacityReached, StaleClaim
 
 ResultT = TypeVar("ResultT")
 REFUSALS = (AlreadyClaimed, CapacityReached, StaleClaim, IllegalTransition, IllegalMove)

@@ -22,8 +22,8 @@ from tests.db.world import World
 from tests.escalation.receivers import Answer, Mailbox, Posted, Receiver, mail_server, receiver
 from tests.escalation.staff import Staff
 from voicebot.clock import SystemClock
-from voicebot.escalation.desk import make
 from voicebot.escalation.mail import MailSender, MailServer
+from voicebot.escalation.making import make
 from voicebot.escalation.posting import PostSender
 from voicebot.escalation.wish import Wish
 from voicebot.outbox import Outbox, Rules

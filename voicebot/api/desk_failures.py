@@ -6,8 +6,8 @@ from fastapi import FastAPI, Request, Response
 
 from voicebot.api.problems import ApiProblem
 from voicebot.availability import IllegalMove
-from voicebot.escalation.desk import AlreadyClaimed, CapacityReached, StaleClaim
 from voicebot.escalation.moves import IllegalTransition
+from voicebot.escalation.refusals import AlreadyClaimed, CapacityReached, StaleClaim
 
 _REFUSALS = (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove)
 

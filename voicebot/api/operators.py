@@ -20,7 +20,7 @@ from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import Moment
 from voicebot.api.wiring import Wired, Wiring
 from voicebot.availability import State
-from voicebot.escalation.desk import presence_of
+from voicebot.escalation.operator_facts import presence_of
 from voicebot.escalation.presence import Seen, Setting
 
 router = APIRouter(prefix="/operators", tags=["operators"])

@@ -23,7 +23,8 @@ from db.pool import Database
 from voicebot import availability
 from voicebot.clock import Clock
 from voicebot.escalation import moves, story
-from voicebot.escalation.desk import Desk, presence_of
+from voicebot.escalation.desk import Desk
+from voicebot.escalation.operator_facts import presence_of
 from voicebot.escalation.presence import PresenceBook
 
 EVERY_S = 1.0

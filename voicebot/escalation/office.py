@@ -20,11 +20,12 @@ from db.pool import Database, Executor
 from handlers.context import HandoffRequest
 from voicebot.clock import Clock
 from voicebot.escalation.assessment import Assessor
-from voicebot.escalation.desk import CallFacts, Desk, entry
+from voicebot.escalation.desk import Desk
 from voicebot.escalation.figures import DeskMetrics
 from voicebot.escalation.journal import Journal
 from voicebot.escalation.keeper import Keeper
 from voicebot.escalation.mail import MailSender, MailServer
+from voicebot.escalation.making import CallFacts, entry
 from voicebot.escalation.posting import PostSender
 from voicebot.escalation.presence import PresenceBook
 from voicebot.escalation.stream import Hub

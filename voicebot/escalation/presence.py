@@ -18,7 +18,8 @@ from voicebot import availability
 from voicebot.availability import IllegalMove, Presence, State
 from voicebot.clock import Clock
 from voicebot.escalation import moves
-from voicebot.escalation.desk import CLAIM_LEASE, apply, facts_of, held_state, presence_of
+from voicebot.escalation.moving import CLAIM_LEASE, apply, held_state
+from voicebot.escalation.operator_facts import facts_of, presence_of
 
 Wanted = Literal["idle", "away", "on_call", "wrapping_up", "offline", "exhausted", "relieved"]
 
