@@ -75,22 +75,23 @@ async def append(db: Executor, event: EventRecord) -> None:
     """
     for _ in range(_ATTEMPTS):
         try:
-            await db.execute(
-                f"""
-                INSERT INTO events ({_EVENT})
-                SELECT $1, $2, $3, coalesce(max(seq), 0) + 1, $4, $5, $6, $7, $8 FROM events
-                WHERE call_id = $3
-                ON CONFLICT (id) DO NOTHING
-                """,  # noqa: S608 - only column names
-                event.id,
-                event.account_id,
-                event.call_id,
-                event.type,
-                event.at,
-                event.template_id,
-                event.node,
-                event.data,
-            )
+            async with db.transaction() as attempt:  # inside another one: what fails is this alone
+                await attempt.execute(
+                    f"""
+                    INSERT INTO events ({_EVENT})
+                    SELECT $1, $2, $3, coalesce(max(seq), 0) + 1, $4, $5, $6, $7, $8 FROM events
+                    WHERE call_id = $3
+                    ON CONFLICT (id) DO NOTHING
+                    """,  # noqa: S608 - only column names
+                    event.id,
+                    event.account_id,
+                    event.call_id,
+                    event.type,
+                    event.at,
+                    event.template_id,
+                    event.node,
+                    event.data,
+                )
         except ConstraintViolated as error:
             if error.constraint != "events_seq_unique":
                 raise

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import (
+    audit_list,
     calls,
     channels,
     chat,
@@ -20,6 +21,7 @@ from voicebot.api import (
     failures,
     handoff_stream,
     handoffs,
+    keys,
     leads,
     media,
     numbers,
@@ -35,6 +37,7 @@ from voicebot.api.media_types import json_only
 from voicebot.api.stream_token import StreamTokens
 from voicebot.api.wiring import Patience, Wiring
 from voicebot.authoring import PRECHECKS, Authoring, Precheck
+from voicebot.call.keeping import CallKeeper, Lease
 from voicebot.call.reception import Reception
 from voicebot.call.text.chats import Chats
 from voicebot.clock import SystemClock
@@ -55,7 +58,11 @@ _LAST_WORDS_S = 5.0
 
 
 def create_app(
-    settings: Settings, *, prechecks: Sequence[Precheck] = PRECHECKS, patience: Patience | None = None
+    settings: Settings,
+    *,
+    prechecks: Sequence[Precheck] = PRECHECKS,
+    patience: Patience | None = None,
+    lease: Lease | None = None,
 ) -> Application:
     """The server as an ASGI application; it opens what it needs when it is started.
 
@@ -63,11 +70,12 @@ def create_app(
         settings: everything the environment decides.
         prechecks: friendly looks before a template is saved; the database decides without them as well.
         patience: how long to wait for better knowledge of how a call ended.
+        lease: how long a call is held by a process that may have died.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, prechecks, patience or Patience()) as wiring:
+        async with running(settings, prechecks, patience or Patience(), lease or Lease()) as wiring:
             app.state.wiring = wiring
             yield
 
@@ -94,8 +102,10 @@ def create_app(
         handoffs,
         operators,
         users,
+        keys,
         channels,
         desk_metrics,
+        audit_list,
     ):
         resources.include_router(resource.router)
     for router in (resources, operations.router, webhooks.router, media.router):
@@ -112,7 +122,7 @@ def wiring_of(app: Application) -> Wiring:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, prechecks: Sequence[Precheck], patience: Patience
+    settings: Settings, prechecks: Sequence[Precheck], patience: Patience, lease: Lease
 ) -> AsyncIterator[Wiring]:
     """All parts of a server, opened in their order and closed in the opposite one."""
     async with contextlib.AsyncExitStack() as stack:
@@ -151,8 +161,15 @@ async def running(
             stream_tokens=StreamTokens(settings.fernet_key()),
             patience=patience,
         )
+        keeper = CallKeeper(
+            database,
+            clock,
+            reception.held,
+            lambda call: metrics.count_end(call.ended_by, call.end_reason),
+            lease,
+        )
         await stack.enter_async_context(
-            desk_office.staffed(office, database, lambda: wiring.draining, more=())
+            desk_office.staffed(office, database, lambda: wiring.draining, more=(keeper.run,))
         )
         yield wiring
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID
 from xml.etree import ElementTree
 
@@ -17,9 +17,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from db.calls import CallRecord
 from db.ids import new_id
 from telephony.carrier import MediaStream
-from tests.api.house import AUTH_TOKEN, PUBLIC_URL, House, new_e164, signed
+from tests.api.house import AUTH_TOKEN, PUBLIC_URL, new_e164, signed
 
 Form = dict[str, str]
+
+
+class Served(Protocol):
+    """A server, in this process or another one."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        ...
 
 
 @dataclass(slots=True)
@@ -51,7 +60,7 @@ class Reply:
 class Twilio:
     """One call to a number, from Twilio's side."""
 
-    def __init__(self, house: House, to: str) -> None:
+    def __init__(self, house: Served, to: str) -> None:
         self.house = house
         self.form: Form = {
             "CallSid": f"CA{new_id().hex}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID
@@ -64,6 +64,10 @@ class Reception:
     def live(self) -> int:
         """How many calls are on."""
         return len(self._sessions)
+
+    def held(self) -> Collection[UUID]:
+        """The calls that are on."""
+        return self._sessions.keys()
 
     async def answer(self, media: MediaStream, call: CallRecord) -> None:
         """Run one call to its end."""
