@@ -69,6 +69,11 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("GET", f"/users/{NOBODY}", EVERYBODY),
     ("PUT", f"/users/{NOBODY}", {"owner", "admin"}),
     ("DELETE", f"/users/{NOBODY}", {"owner", "admin"}),
+    ("GET", "/keys", {"owner", "admin"}),
+    ("POST", "/keys", {"owner", "admin"}),
+    ("GET", f"/keys/{NOBODY}", {"owner", "admin"}),
+    ("DELETE", f"/keys/{NOBODY}", {"owner", "admin"}),
+    ("GET", "/audit", EVERYBODY),
 ]
 
 
