@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voicebot.sandbox.model import talk
-from voicebot.sandbox.model.choice import Choice, Tool, choose, force, ordered, says_goodbye, tool_of
+from voicebot.sandbox.model.choice import Choice, choose, force, ordered, says_goodbye
 from voicebot.sandbox.model.instructions import Rule, rules
 from voicebot.sandbox.model.report import form, summary
 from voicebot.sandbox.model.scene import Scene, read
+from voicebot.sandbox.model.tools import Tool, tool_of
 from voicebot.sandbox.model.words import echoes, likeness, rarity, stem, stems, tokens
 
 _ONCE_MORE = re.compile(
@@ -88,6 +89,12 @@ class _Plan:
     def rules(self) -> tuple[Rule, ...]:
         return self.step + self.role
 
+    def unsaid(self, scene: Scene) -> list[Rule]:
+        """What is to be said and has not been yet; a step that is come to again is said again."""
+        since = scene.said[scene.said_before_step :]
+        step = [rule for rule in self.step if rule.spoken and not _was_said(since, rule.text)]
+        return [*step, *(rule for rule in self.role if rule.spoken and not _was_said(scene.said, rule.text))]
+
 
 def _answer(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
     """Answer the caller's last words."""
@@ -104,9 +111,18 @@ def _answer(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
             return Reply(text=talk.question(choice.filled.missing))
         return _calling(choice, scene)
     if rule is not None:
-        return Reply(text=rule.text)
+        return _with_its_end(scene, offered, plan, rule)
     told = _fact(scene, plan.rules) or _next(scene, plan)
     return _closing(scene, offered, plan, told) if told else Reply(text=talk.small_talk(scene))
+
+
+def _with_its_end(scene: Scene, offered: Sequence[Tool], plan: _Plan, rule: Rule) -> Reply:
+    """Say what a rule says, and end the call with it where the instructions want both in the same case."""
+    together = {each.text for each in plan.rules if each.kind == "call" and each.condition == rule.condition}
+    closing = next((tool for tool in offered if tool.closes and tool.name in together), None)
+    if closing is None or rule.kind == "ask":
+        return Reply(text=rule.text)
+    return Reply(text=rule.text, calls=_calling(force(scene, [closing], ()), scene).calls)
 
 
 def _continue(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
@@ -117,9 +133,10 @@ def _continue(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
             return _calling(choice, scene)
     if any(talk.refused(done.result) for done in scene.done):
         return Reply(text=talk.outcomes(scene.done))
-    step = _after(scene, plan.rules) or _next(scene, plan)
-    results = talk.outcomes(scene.done, step)
-    if step and (results == talk.NOTHING_TO_TELL or (scene.fresh and plan.step)):
+    step = _after(scene, plan) or _next(scene, plan)
+    news = scene.done[scene.before_step :] if step and plan.step else scene.done
+    results = talk.outcomes(news, step)
+    if step and results == talk.NOTHING_TO_TELL:
         return _closing(scene, offered, plan, step)
     return Reply(text=f"{results} {step or talk.ELSE}")
 
@@ -154,22 +171,28 @@ def _farewell(scene: Scene, offered: Sequence[Tool], rule: Rule | None) -> Reply
 def _next(scene: Scene, plan: _Plan) -> str:
     """What is always to be said and has not been yet, up to a question; the step's before the role's."""
     parts: list[str] = []
-    for rule in plan.rules:
-        if rule.spoken and not rule.condition and not _was_said(scene, rule.text):
+    for rule in plan.unsaid(scene):
+        if not rule.condition:
             parts.append(rule.text)
             if rule.kind == "ask" or rule.text.endswith("?"):
                 break
     return " ".join(parts)
 
 
-def _after(scene: Scene, told: Sequence[Rule]) -> str:
-    """What is to be said after the tools that were just called: a condition that names or describes one."""
-    for rule in told:
-        about = stems(rule.condition)
-        names = [talk.spaced(done.name) for done in scene.done]
-        named = any(done.name in rule.condition for done in scene.done)
-        described = about and any(echoes(" ".join(about), name) for name in names)
-        if rule.spoken and (named or described) and not _was_said(scene, rule.text):
+def _after(scene: Scene, plan: _Plan) -> str:
+    """What is to be said after the tools that were just called.
+
+    It stands beside the order to call one, or under a condition that names or describes one.
+    """
+    names = {done.name for done in scene.done}
+    unsaid = plan.unsaid(scene)
+    cases = {rule.condition for rule in plan.rules if rule.kind == "call" and rule.text in names} - {""}
+    beside, _ = _fitting(scene, [rule for rule in unsaid if rule.condition in cases])
+    if beside is not None:
+        return beside.text
+    for rule in unsaid:
+        about = " ".join(stems(rule.condition))
+        if any(name in rule.condition or (about and echoes(about, talk.spaced(name))) for name in names):
             return rule.text
     return ""
 
@@ -221,8 +244,8 @@ def _asks(words: str) -> bool:
     return "?" in words or first in question
 
 
-def _was_said(scene: Scene, text: str) -> bool:
-    return any(echoes(text, said) for said in scene.said)
+def _was_said(before: Sequence[str], text: str) -> bool:
+    return any(echoes(text, said) for said in before)
 
 
 def _calling(choice: Choice, scene: Scene) -> Reply:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from voicebot.sandbox.model.arguments import Filled, Heard, asks_for, fill
-from voicebot.sandbox.model.instructions import Rule, quotes
+from voicebot.sandbox.model.arguments import Filled, asks_for
+from voicebot.sandbox.model.filling import filled, thread_of, wants
+from voicebot.sandbox.model.instructions import Rule
 from voicebot.sandbox.model.readers import kind_of
-from voicebot.sandbox.model.scene import Scene, Turn
+from voicebot.sandbox.model.scene import Scene
+from voicebot.sandbox.model.tools import Tool, positive, spaced
 from voicebot.sandbox.model.words import likeness, rarity, stem, stems, tokens
 
 _NAME, _WHEN, _TEXT, _SMALL = 2.0, 1.0, 0.7, 0.5
@@ -28,29 +30,8 @@ _BYE = re.compile(
     re.IGNORECASE,
 )
 _ANYTHING_ELSE = re.compile(r"\banything else|else i can\b", re.IGNORECASE)
-_CLOSING = re.compile(
-    r"^(?:end|hang|finish|terminate|close)_?(?:up|the)?_?(?:call|conversation|line)?", re.IGNORECASE
-)
 _AGREES = {"yes", "yeah", "yep", "correct", "right", "exactly", "sure", "absolutely"}
 _REFUSES = {"no", "nope"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """A tool that is offered. `table` holds its routing table: an enum value and when to choose it."""
-
-    name: str
-    description: str
-    parameters: Mapping[str, Any]
-    chooser: str = ""
-    table: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def closes(self) -> bool:
-        """Whether it ends the call: that is done at a farewell and never by likeness."""
-        return bool(_CLOSING.match(self.name)) and bool(
-            {"call", "conversation", "up"} & set(_split(self.name))
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +42,6 @@ class Choice:
     score: float
     filled: Filled
     rivals: tuple[str, ...] = ()
-
-
-def tool_of(offered: Mapping[str, Any]) -> Tool:
-    """Read a tool as it stands in a request."""
-    function = offered["function"]
-    parameters = function.get("parameters") or {}
-    description = str(function.get("description") or "")
-    properties: Mapping[str, Mapping[str, Any]] = parameters.get("properties") or {}
-    for name, schema in properties.items():
-        values = [str(value) for value in schema.get("enum") or ()]
-        lines = _table(values, f"{description}\n{schema.get('description', '')}")
-        if lines:
-            table = {value: lines.get(value, "") for value in values}
-            return Tool(
-                name=function["name"], description="", parameters=parameters, chooser=name, table=table
-            )
-    return Tool(name=function["name"], description=description, parameters=parameters)
 
 
 def says_goodbye(scene: Scene) -> bool:
@@ -107,67 +71,74 @@ def force(scene: Scene, tools: Sequence[Tool], rules: Sequence[Rule]) -> Choice:
         return max(likeness(words, document, weights) for document in _documents(tool, rules).values())
 
     tool = max(tools, key=score)
-    filled = _filled(scene, tool, rules)
+    found = filled(scene, tool, rules)
     if tool.table:
         target = max(tool.table, key=lambda value: likeness(words, _documents(tool, rules)[value], weights))
-        filled.arguments.setdefault(tool.chooser, target)
-    properties = tool.parameters.get("properties") or {}
+        found.arguments.setdefault(tool.chooser, target)
     for name in tool.parameters.get("required") or ():
-        filled.arguments.setdefault(name, _anything(properties.get(name) or {}, scene.words))
-    return Choice(tool=tool, score=score(tool), filled=filled)
+        found.arguments.setdefault(name, _anything(tool.properties.get(name) or {}, scene.words))
+    return Choice(tool=tool, score=score(tool), filled=found)
 
 
 def _judge(scene: Scene, tool: Tool, rules: Sequence[Rule], weights: Mapping[str, float]) -> Choice | None:
     if tool.table:
         return _judge_table(scene, tool, rules, weights)
     document = _documents(tool, rules)[""]
-    thread = _thread(scene, tool)
+    thread = thread_of(scene, tool, rules)
     direct = max(likeness(_words(turn.words, turn.asked), document, weights) for turn in thread)
-    filled = _filled(scene, tool, rules)
+    found = filled(scene, tool, rules)
     required = tool.parameters.get("required") or ()
-    told = [name for name in filled.explicit if name in required]
+    told = [name for name in found.explicit if name in required]
     indirect = 0.6 * likeness(stems(scene.asked), document, weights) if told else 0.0
     answers = any(asks_for(scene.asked, name) for name in told)
     if not (answers or direct >= _ENOUGH or (told and direct + indirect >= _ENOUGH_WITH_EVIDENCE)):
         return None
-    return Choice(tool=tool, score=direct + indirect + len(told) + answers, filled=filled)
+    return Choice(tool=tool, score=direct + indirect + len(told) + answers, filled=found)
 
 
 def _judge_table(
     scene: Scene, tool: Tool, rules: Sequence[Rule], weights: Mapping[str, float]
 ) -> Choice | None:
-    words = _words(scene.words)
-    scores = {
-        value: likeness(words, document, weights) for value, document in _documents(tool, rules).items()
-    }
-    if "back" in scores:
-        scores["back"] += 3.0 if _BACK.search(scene.words) else 0.0
+    thread = thread_of(scene, tool, rules)
+    said, scores = scene.words, _likeness_of_lines(scene.words, tool, weights)
+    if (
+        max(scores.values()) < _ENOUGH_TO_ROUTE and len(thread) > 1
+    ):  # an answer, to what a route needs to know
+        said = thread[-1].words
+        scores = _likeness_of_lines(said, tool, weights)
     target = max(scores, key=lambda value: scores[value])
     if scores[target] < _ENOUGH_TO_ROUTE:
         return None
     rivals = tuple(value for value, score in scores.items() if scores[target] - score < _TIE)
-    filled = _filled(scene, tool, rules)
-    filled.arguments[tool.chooser] = target
-    for name, schema in (tool.parameters.get("properties") or {}).items():
+    found = filled(scene, tool, rules, target)
+    found.arguments[tool.chooser] = target
+    for name, schema in tool.properties.items():
         if kind_of(name, schema) == "free":  # whoever takes over is told why, even where it is optional
-            filled.arguments.setdefault(name, scene.words[: int(schema.get("maxLength", 500))])
-    if tool.chooser in filled.missing:
-        filled.missing.remove(tool.chooser)
-    return Choice(tool=tool, score=scores[target], filled=filled, rivals=rivals if len(rivals) > 1 else ())
+            found.arguments.setdefault(name, said[: int(schema.get("maxLength", 500))])
+    if tool.chooser in found.missing:
+        found.missing.remove(tool.chooser)
+    return Choice(tool=tool, score=scores[target], filled=found, rivals=rivals if len(rivals) > 1 else ())
+
+
+def _likeness_of_lines(said: str, tool: Tool, weights: Mapping[str, float]) -> dict[str, float]:
+    """How like what was said each line of a tool's table is."""
+    words = _words(said)
+    scores = {value: likeness(words, each, weights) for value, each in _documents(tool, ()).items()}
+    if "back" in scores:
+        scores["back"] += 3.0 if _BACK.search(said) else 0.0
+    return scores
 
 
 def _documents(tool: Tool, rules: Sequence[Rule]) -> dict[str, dict[str, float]]:
     """What each way to call a tool is known by: stems and how much each of them counts."""
     if tool.table:
-        return {
-            value: _document((_NAME, _spaced(value)), (_WHEN, when)) for value, when in tool.table.items()
-        }
-    parts = [(_NAME, _spaced(tool.name)), (_TEXT, _positive(tool.description))]
-    for name, schema in (tool.parameters.get("properties") or {}).items():
-        parts.append((_WHEN, _spaced(name)))
+        return {value: _document((_NAME, spaced(value)), (_WHEN, when)) for value, when in tool.table.items()}
+    parts = [(_NAME, spaced(tool.name)), (_TEXT, positive(tool.description))]
+    for name, schema in tool.properties.items():
+        parts.append((_WHEN, spaced(name)))
         parts.append((_SMALL, str(schema.get("description") or "")))
-        parts.extend((_NAME, _spaced(str(value))) for value in schema.get("enum") or ())
-    parts.extend((_NAME, rule.condition) for rule in rules if _wants(rule, tool))
+        parts.extend((_NAME, spaced(str(value))) for value in schema.get("enum") or ())
+    parts.extend((_NAME, rule.condition) for rule in rules if wants(rule, tool))
     return {"": _document(*parts)}
 
 
@@ -177,18 +148,6 @@ def _document(*parts: tuple[float, str]) -> dict[str, float]:
         for word in stems(text):
             document[word] = max(weight, document.get(word, 0.0))
     return document
-
-
-def _thread(scene: Scene, tool: Tool) -> list[Turn]:
-    """The caller's last turn, and those it goes on from because the tool's arguments were asked for."""
-    thread: list[Turn] = []
-    for turn in reversed(scene.turns):
-        if thread and turn.acted:
-            break
-        thread.append(turn)
-        if not any(asks_for(turn.asked, name) for name in tool.parameters.get("properties") or ()):
-            break
-    return thread or [Turn(words="")]
 
 
 def _words(said: str, asked: str = "") -> tuple[str, ...]:
@@ -204,44 +163,12 @@ def _words(said: str, asked: str = "") -> tuple[str, ...]:
 def ordered(scene: Scene, tools: Sequence[Tool], rules: Sequence[Rule]) -> Choice | None:
     """Choose the first tool that is to be called whatever the caller says, if all it needs is known."""
     for rule in rules:
-        tool = next((tool for tool in tools if _wants(rule, tool) and not rule.condition), None)
+        tool = next((tool for tool in tools if wants(rule, tool) and not rule.condition), None)
         if tool is not None and tool.name not in {done.name for done in (*scene.done, *scene.past)}:
-            filled = _filled(scene, tool, rules)
-            if not filled.missing and not tool.table:
-                return Choice(tool=tool, score=_NAME, filled=filled)
+            found = filled(scene, tool, rules)
+            if not found.missing and not tool.table:
+                return Choice(tool=tool, score=_NAME, filled=found)
     return None
-
-
-def _wants(rule: Rule, tool: Tool) -> bool:
-    return rule.kind == "call" and rule.text == tool.name
-
-
-def _dictated(tool: Tool, rules: Sequence[Rule]) -> dict[str, Any]:
-    """Arguments that the instructions give in quotation marks, after their name or as the only one."""
-    properties: Mapping[str, Mapping[str, Any]] = tool.parameters.get("properties") or {}
-    texts = [name for name, schema in properties.items() if schema.get("type") == "string"]
-    found: dict[str, Any] = {}
-    for step in (rule.step for rule in rules if _wants(rule, tool)):
-        for name in texts:
-            named = re.search(rf"\b{re.escape(_spaced(name))}\b\W*(?:is|of|to|as|=)?\s*[\"“]([^\"”]+)", step)
-            if named:
-                found.setdefault(name, named[1])
-        required = [name for name in tool.parameters.get("required") or () if name in texts]
-        if len(required) == 1 and len(quotes(step)) == 1:
-            found.setdefault(required[0], quotes(step)[0])
-    return found
-
-
-def _filled(scene: Scene, tool: Tool, rules: Sequence[Rule]) -> Filled:
-    thread = _thread(scene, tool)
-    earlier = tuple(reversed(scene.turns[: max(0, len(scene.turns) - len(thread))]))
-    heard = Heard(turns=tuple(thread), earlier=earlier)
-    about = f"{_spaced(tool.name)} {tool.description}"
-    filled = fill(tool.parameters, heard, about)
-    dictated = _dictated(tool, rules)
-    filled.arguments.update(dictated)
-    filled.missing = [name for name in filled.missing if name not in dictated]
-    return filled
 
 
 def _repeats(choice: Choice, scene: Scene) -> bool:
@@ -253,34 +180,8 @@ def _repeats(choice: Choice, scene: Scene) -> bool:
     )
 
 
-def _table(values: Sequence[str], text: str) -> dict[str, str]:
-    """Find lines "value: when" in a text."""
-    lines: dict[str, str] = {}
-    for line in text.splitlines():
-        name, colon, when = line.strip().lstrip("-*• ").partition(":")
-        if colon and name.strip() in values:
-            lines[name.strip()] = when.strip()
-    return lines
-
-
-def _positive(description: str) -> str:
-    """Leave out what must not be done, and what is to be said."""
-    parts = re.split(r"(?<=[.!?;])\s+", description)
-    return " ".join(
-        p for p in parts if not re.match(r"\s*(?:do not|don't|never|say|not)\b", p, re.IGNORECASE)
-    )
-
-
 def _anything(schema: Mapping[str, Any], words: str) -> Any:
     if schema.get("enum"):
         return schema["enum"][0]
     by_type: dict[str, Any] = {"integer": 0, "number": 0, "boolean": True, "array": [], "object": {}}
     return by_type.get(str(schema.get("type")), words)
-
-
-def _split(name: str) -> list[str]:
-    return tokens(_spaced(name))
-
-
-def _spaced(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ")

@@ -13,6 +13,7 @@ Kind = Literal["say", "ask", "call", "fact", "other"]
 
 _QUOTE = re.compile(r"[\"“«]([^\"”»]+)[\"”»]|(?<!\w)['‘]([^'’\n]{2,}?[.!?,]?)['’](?!\w)")
 _END = re.compile(r"(?<=[.!?;])\s+(?=[\"“A-Z0-9-])|\n+")
+_WRAPPED = re.compile(r"(?<=[^\s.!?:;])[ \t]*\n[ \t]*(?=[a-z`\"“\x00(])")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d+[.)]|step \d+[.:])\s*", re.IGNORECASE)
 _WHEN = r"(?:if|when|whenever|once|after|as soon as|in case|unless)"
 _LEADING = re.compile(
@@ -90,14 +91,14 @@ def rules(instructions: Iterable[str], names: Iterable[str] = ()) -> list[Rule]:
 
 
 def sentences(text: str) -> list[str]:
-    """Split instructions into sentences; what is quoted is never split."""
+    """Split instructions into sentences, which may go on in the next line; what is quoted is never split."""
     kept: list[str] = []
 
     def hide(match: re.Match[str]) -> str:
         kept.append(match[0])
         return f"\x00{len(kept) - 1}\x00{'. ' if match[0][-2] in '.!?' else ''}"
 
-    hidden = _QUOTE.sub(hide, text)
+    hidden = _WRAPPED.sub(" ", _QUOTE.sub(hide, text))
     parts = (_BULLET.sub("", part).strip() for part in _END.split(hidden))
     whole = (re.sub(r"\x00(\d+)\x00(?:\. ?)?", lambda m: kept[int(m[1])], part) for part in parts)
     return [part for part in whole if part]
@@ -114,7 +115,7 @@ def role(instructions: Iterable[str]) -> str:
 
 def quotes(step: str) -> list[str]:
     """Return what a step has in quotation marks."""
-    return [(match[1] or match[2]).strip() for match in _QUOTE.finditer(step)]
+    return [_in_one_line(match[1] or match[2]) for match in _QUOTE.finditer(step)]
 
 
 def _rules(sentence: str, names: Sequence[str]) -> Iterator[Rule]:
@@ -183,7 +184,7 @@ def _quoted(action: str) -> str:
     before = action[: match.start()]
     if _NEVER.search(before) or not _SAY.search(before):
         return ""
-    return (match[1] or match[2]).strip()
+    return _in_one_line(match[1] or match[2])
 
 
 def _question(action: str) -> str:
@@ -222,6 +223,10 @@ def _turned(text: str) -> str:
 def _agreed(match: re.Match[str]) -> str:
     irregular = {"is": "are", "was": "were", "has": "have", "does": "do"}
     return f"you {irregular.get(match[1].lower(), match[1].removesuffix('s'))}"
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _sentence(text: str) -> str:

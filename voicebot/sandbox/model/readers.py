@@ -15,10 +15,11 @@ Schema = Mapping[str, Any]
 _DAY = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
 _MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
 _NUMBER = r"[\w-]+"
+_ORDINAL = r"(?:\d{1,2}(?:st|nd|rd|th)?|(?:\w+[ -])?(?:first|second|third|\w+th))"
 _DATE = re.compile(
     rf"\d{{4}}-\d{{2}}-\d{{2}}|(?:(?:next|this|coming)\s+)?\b(?:{_DAY})\b|\b(?:today|tomorrow|tonight)\b"
     rf"|\b(?:{_MONTH})\s+(?:the\s+)?{_NUMBER}(?:,?\s+\d{{4}})?"
-    rf"|(?:the\s+)?\b{_NUMBER}\s+(?:of\s+)?(?:{_MONTH})\b(?:,?\s+\d{{4}})?",
+    rf"|(?:the\s+)?\b{_ORDINAL}\s+(?:of\s+)?(?:{_MONTH})\b(?:,?\s+\d{{4}})?",
     re.IGNORECASE,
 )
 _WHICH_DAY = re.compile(r"\s*(?:what|which) (?:day|date)\b", re.IGNORECASE)
@@ -46,6 +47,7 @@ _DIGITS = frozenset(
     {"number", "no", "id", "code", "digits", "digit", "pin", "phone", "reference", "zip", "postcode",
      "account"}
 )  # fmt: skip
+_LONGEST_NAME = 4
 _FILLERS = EMPTY | {"uh", "um", "er", "well", "yes", "no", "name", "under", "speaking", "here", "calling"}
 
 
@@ -68,6 +70,11 @@ class Search:
     def free(self) -> list[Figure]:
         """The figures that no other argument has taken."""
         return [figure for figure in figures(self.text) if figure.start not in self.used]
+
+    def use(self, start: int, end: int) -> None:
+        """Take the figures between two places of the text: they belong to a date or a time."""
+        before, taken = len(spoken_words(self.text[:start])), len(spoken_words(self.text[start:end]))
+        self.used.update(range(before, before + taken))
 
 
 def kind_of(name: str, schema: Schema) -> str:
@@ -159,11 +166,13 @@ def _nearest(found: Sequence[Figure], name: str, schema: Schema, search: Search)
 def _date(_name: str, _schema: Schema, search: Search) -> Any:
     if _WHICH_DAY.match(search.text):
         return None
-    found = (match[0].strip() for match in _DATE.finditer(search.text))
-    date = next((text for text in found if _dated(text) and text not in search.dates), None)
-    if date is not None:
-        search.dates.add(date)
-    return date
+    for match in _DATE.finditer(search.text):
+        date = match[0].strip()
+        if _dated(date) and date not in search.dates:
+            search.dates.add(date)
+            search.use(*match.span())
+            return date
+    return None
 
 
 def _dated(text: str) -> bool:
@@ -175,6 +184,7 @@ def _dated(text: str) -> bool:
 def _time(name: str, schema: Schema, search: Search) -> Any:
     match = _TIME.search(search.text)
     if match is not None:
+        search.use(*match.span())
         return re.sub(r"^(?:about|around)\s+", "", match[0].strip(), flags=re.IGNORECASE)
     return _answer(name, schema, search) if figures(search.text) else None
 
@@ -185,7 +195,7 @@ def _name(name: str, schema: Schema, search: Search) -> Any:
         if person:
             return person
     answer = _answer(name, schema, search)
-    return _person(answer) or None if answer else None
+    return _person(answer) or None if answer and len(answer.split()) <= _LONGEST_NAME else None
 
 
 def _person(text: str) -> str:

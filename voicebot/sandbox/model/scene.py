@@ -39,6 +39,8 @@ class Scene:
         said: what the assistant said, in order.
         waiting: the caller's last words have had no answer yet, neither words nor a tool.
         done: tools called since the caller's last words, in order.
+        before_step: how many of these were called before `step` came.
+        said_before_step: how much of `said` was said before `step` came.
         past: tools called before that.
     """
 
@@ -50,6 +52,8 @@ class Scene:
     said: tuple[str, ...] = ()
     waiting: bool = False
     done: tuple[Done, ...] = ()
+    before_step: int = 0
+    said_before_step: int = 0
     past: tuple[Done, ...] = ()
 
     @property
@@ -76,6 +80,8 @@ class _Reader:
     said: list[str] = field(default_factory=list)
     waiting: bool = False
     calls: dict[str, Done] = field(default_factory=dict)
+    before_step: int = 0
+    said_before_step: int = 0
     past: list[Done] = field(default_factory=list)
 
     def instructed(self, text: str, *, by_system: bool) -> None:
@@ -85,6 +91,7 @@ class _Reader:
             return
         self.step = [*self.step, text] if self.fresh else [text]
         self.fresh = True
+        self.before_step, self.said_before_step = len(self.calls), len(self.said)
 
     def spoken_to(self, text: str) -> None:
         """Take a user message: words of the caller, or material."""
@@ -97,6 +104,7 @@ class _Reader:
             self.turns.append(Turn(words=text, asked=self.said[-1] if self.said else ""))
         self.past.extend(self.calls.values())
         self.calls.clear()
+        self.before_step = 0
         self.begun, self.fresh = True, False
         self.waiting = True
 
@@ -145,6 +153,8 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Scene:
         said=tuple(reader.said),
         waiting=reader.waiting,
         done=tuple(reader.calls.values()),
+        before_step=reader.before_step,
+        said_before_step=reader.said_before_step,
         past=tuple(reader.past),
     )
 
