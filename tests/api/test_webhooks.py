@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from db import calls
+from db import calls, events
 from db.calls import CallRecord
 from db.pool import Database
 from tests.api.house import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, new_e164, serving, signed
@@ -193,6 +193,19 @@ async def test_a_failed_stream_is_counted(twilio: Twilio) -> None:
         figures = (await client.get(f"{twilio.house.url}/metrics")).text
     assert 'voicebot_stream_errors_total{carrier="twilio"} 1.0' in figures
     assert 'voicebot_webhook_seconds_count{carrier="twilio",status="200",webhook="voice"} 1.0' in figures
+
+
+async def test_a_failed_stream_is_an_event_of_its_call(twilio: Twilio, database: Database) -> None:
+    """A stream error of a call that is not here is written behind its events, in the carrier's words."""
+    await twilio.post("voice")
+    for error in ("Socket gone", "x" * 9000):
+        news = {"StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": error}
+        assert (await twilio.post("stream", **news)).response.status_code == 204
+    call = await call_of(twilio, database)
+    happened = await events.of_call(database, call.account_id, call.id)
+    assert [(event.seq, event.type) for event in happened] == [(1, "stream.failed"), (2, "stream.failed")]
+    assert happened[0].data == {"error": "Socket gone"}
+    assert len(happened[1].data["error"]) < 1000
 
 
 @contextlib.asynccontextmanager

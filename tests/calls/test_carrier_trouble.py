@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from datetime import UTC, datetime
 
-from tests.calls.house import BILL, WELCOME, World, hear
+import httpx
+
+from db import calls, events
+from tests.api.house import signed
+from tests.calls.house import BILL, PUBLIC_URL, WELCOME, World, hear
+from voicebot.api.webhooks import stream_failure
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.carrier import Misbehaviour
+from voicebot.sandbox.world import TWILIO_AUTH_TOKEN
 
 
 async def test_a_lost_stream_is_resumed_in_the_same_call(world: World) -> None:
@@ -37,6 +45,28 @@ async def test_a_stream_lost_after_a_route_goes_on_with_the_agent_who_had_the_ca
     assert len([route for route in call.routes if route["status"] == "done"]) == 1
     asked = world.asked(containing="You are billing")[-1]
     assert "Billing here." in str(asked["messages"])
+
+
+async def test_a_reported_stream_error_is_in_the_calls_events(world: World) -> None:
+    """What the carrier reports, here or to another process, is in order among the call's own events."""
+    desk = await world.desk(world.route("billing", await world.agent()))
+    call, person = world.dial(hear(), Wait(ms=1500), Say(text=BILL), hear(), HangUp(), to=desk)
+    while (record := await world.record(call.sid)) is None or record["status"] != "in_progress":
+        await asyncio.sleep(0.05)
+    form = {"CallSid": call.sid, "StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": "noise"}
+    headers = signed(f"{PUBLIC_URL}/webhooks/twilio/stream", form, TWILIO_AUTH_TOKEN)
+    async with httpx.AsyncClient() as twilio:
+        url = f"{world.server.url}/webhooks/twilio/stream"
+        assert (await twilio.post(url, data=form, headers=headers)).status_code == 204
+    database = world.server.wiring.database
+    known = await calls.by_carrier_id(database, "twilio", call.sid)
+    await events.append(database, stream_failure(known, "elsewhere", datetime.now(UTC)))
+    await call.ended()
+    facts = await world.facts(call, person)
+
+    assert facts.data("stream.failed") == [{"error": "noise"}, {"error": "elsewhere"}]
+    assert facts.all_events[-1]["type"] == "call.ended"
+    assert [route["status"] for route in facts.routes] == ["done"]
 
 
 async def test_a_repeated_voice_webhook_is_the_same_call(world: World) -> None:

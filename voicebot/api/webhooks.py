@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import perf_counter
 
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
-from db import call_tokens, calls
+from db import call_tokens, calls, events
 from db import inbound as inbound_calls
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import NoOrchestrator, NotFound, UnknownNumber
+from db.events import EventRecord
+from db.ids import new_id
 from db.inbound import InboundCall
 from telephony.carrier import (
     AnswerUrls,
@@ -35,6 +37,10 @@ TOKEN_LIFE = timedelta(seconds=60)
 
 MAX_RESUMES = 3
 """How often a call whose stream was lost is connected again."""
+
+
+MAX_ERROR = 500
+"""How much of a carrier's words about a failure is kept, in characters."""
 
 
 class Visit:
@@ -128,12 +134,34 @@ async def status(visit: Visit) -> Reply:
 async def stream(visit: Visit) -> Reply:
     """News of a media stream; only its failure is of interest, since its socket tells the rest."""
     news = visit.carrier.stream_status(visit.webhook)
-    if news.event == "failed":
-        visit.wired.metrics.stream_errors.labels(visit.name).inc()
-        logger.warning(
-            "{} call {}: the media stream failed: {}", visit.name, news.carrier_call_id, news.error
-        )
+    if news.event != "failed":
+        return NOTED
+    wired, error = visit.wired, (news.error or "unknown")[:MAX_ERROR]
+    wired.metrics.stream_errors.labels(visit.name).inc()
+    logger.warning("{} call {}: the media stream failed: {}", visit.name, news.carrier_call_id, error)
+    try:
+        call = await _known(visit, news.carrier_call_id)
+    except NotFound:
+        return NOTED
+    if not wired.reception.stream_failed(call.id, error):
+        # Another process may have the call and be writing its events: this one goes behind them.
+        await events.append(wired.database, stream_failure(call, error, wired.clock.now()))
     return NOTED
+
+
+def stream_failure(call: CallRecord, error: str, at: datetime) -> EventRecord:
+    """The event that tells of a failed stream, of a call that this process does not have."""
+    return EventRecord(
+        id=new_id(),
+        account_id=call.account_id,
+        call_id=call.id,
+        seq=0,  # behind all others
+        type="stream.failed",
+        at=at,
+        template_id=call.template_id,
+        node=call.node,
+        data={"error": error},
+    )
 
 
 NOTED = Reply(status=204, content_type="text/plain", body="")

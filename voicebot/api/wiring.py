@@ -60,6 +60,10 @@ class LiveCalls(Protocol):
         """End a call; False if it is not a live call of this process."""
         ...
 
+    def stream_failed(self, call_id: UUID, error: str) -> bool:
+        """Write down that a call's stream failed; False if it is not a live call of this process."""
+        ...
+
     @property
     def live(self) -> int:
         """How many calls this process holds."""

@@ -97,6 +97,14 @@ class Reception:
         await session.end_by(ended_by, reason)
         return True
 
+    def stream_failed(self, call_id: UUID, error: str) -> bool:
+        """The carrier says that the stream of a live call failed; False: there is none with this id."""
+        session = self._sessions.get(call_id)
+        if session is None:
+            return False
+        session.record.event("stream.failed", session.role(), error=error)
+        return True
+
     async def drain(self, timeout_s: float) -> None:
         """Shutdown: wait for the calls to end, then end them, and have everything written."""
         with suppress(TimeoutError):

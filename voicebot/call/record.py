@@ -10,8 +10,10 @@ from uuid import UUID
 
 from db import calls, events, routes, utterances
 from db.calls import CallEnd, EndedBy
+from db.errors import SequenceTaken
 from db.events import EventRecord
 from db.ids import new_id
+from db.pool import Database
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from voicebot.call.line import CallFacts, Happening, Writer
@@ -19,8 +21,8 @@ from voicebot.call.transcript import Role, Utterance
 from voicebot.clock import Clock
 
 EventType = Literal[
-    "call.started", "stream.started", "agent.ready", "agent.unavailable", "node.entered", "function.called",
-    "function.returned", "route.requested", "route.done", "route.refused", "route.failed", "voice.switched",
+    "call.started", "stream.started", "stream.failed", "agent.ready", "agent.unavailable", "node.entered",
+    "function.called", "function.returned", "route.requested", "route.done", "route.refused", "route.failed", "voice.switched",
     "barge_in", "idle.prompted", "provider.failed", "provider.switched", "call.resumed", "outcome.recorded",
     "call.ended",
 ]  # fmt: skip
@@ -79,7 +81,7 @@ class Record:
             data=data,
         )
         self._tell(event)
-        self._ledger.write(lambda db: events.record(db, event))
+        self._ledger.write(lambda db: _in_order(db, event))
 
     def utterance(self, said: Utterance) -> None:
         """Somebody said something."""
@@ -146,3 +148,11 @@ class Record:
         call = self._call
         end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=outcome, ended_at=self._clock.now())
         self._ledger.write(lambda db: calls.finish(db, call.account_id, call.id, end))
+
+
+async def _in_order(db: Database, event: EventRecord) -> None:
+    """Write an event in its place, or behind what others wrote of the call meanwhile."""
+    try:
+        await events.record(db, event)
+    except SequenceTaken:
+        await events.append(db, event)
