@@ -146,3 +146,18 @@ def test_a_step_that_is_come_to_again_is_said_again() -> None:
     messages += [assistant("Which colour?"), user("size large")]
     again = [*messages, *called("choose_size", {"size": "large"}, {"left": "ten"}, "c2"), step]
     assert reply(again, [choose]).text == "Which colour?"
+
+
+def test_what_to_say_when_a_tool_fails_is_said_then_alone() -> None:
+    """Words for a failing tool are said each time it fails, and not when it answers."""
+    told = system('You look plants up. If find_plant fails, say "Which plant was it, please?"')
+    find = tool("find_plant", "", ["plant"], plant=TEXT)
+    messages = [told, user("Find my plant Basil")]
+    found = reply([*messages, *called("find_plant", {"plant": "Basil"}, {"place": "the kitchen"})], [find])
+    assert "the kitchen" in found.text
+    assert "Which plant" not in found.text
+    for call_id in ("c1", "c2"):
+        result = {"status": "failed", "code": "http_404"}
+        messages += called("find_plant", {"plant": "Basil"}, result, call_id)
+        assert reply(messages, [find]).text == "Which plant was it, please?"
+        messages += [assistant("Which plant was it, please?"), user("Find my plant Thyme")]

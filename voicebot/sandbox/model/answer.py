@@ -22,6 +22,7 @@ _ONCE_MORE = re.compile(
     r"|did(?: not|n't) (?:hear|catch))\b",
     re.IGNORECASE,
 )
+_FAILING = re.compile(r"\b(?:fails?|failed|failing|error|finds nothing|does not (?:work|answer))\b")
 _FAREWELL = "Thank you for calling. Goodbye!"
 _ENOUGH_FOR_A_RULE = 1.0
 _ENOUGH_FOR_A_FACT = 1.5
@@ -131,8 +132,9 @@ def _continue(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:
         choice = choose(scene, offered, plan.rules)
         if choice is not None and choice.filled.explicit and not choice.filled.missing and not choice.rivals:
             return _calling(choice, scene)
-    if any(talk.refused(done.result) for done in scene.done):
-        return Reply(text=talk.outcomes(scene.done))
+    failed = [done.name for done in scene.done if talk.refused(done.result)]
+    if failed:
+        return Reply(text=_instead(failed, plan) or talk.outcomes(scene.done))
     step = _after(scene, plan) or _next(scene, plan)
     news = scene.done[scene.before_step :] if step and plan.step else scene.done
     results = talk.outcomes(news, step)
@@ -179,13 +181,21 @@ def _next(scene: Scene, plan: _Plan) -> str:
     return " ".join(parts)
 
 
+def _instead(failed: Sequence[str], plan: _Plan) -> str:
+    """What is to be said when one of these tools has failed, where the instructions have something."""
+    for rule in plan.rules:
+        if rule.spoken and _FAILING.search(rule.condition) and any(name in rule.condition for name in failed):
+            return rule.text
+    return ""
+
+
 def _after(scene: Scene, plan: _Plan) -> str:
     """What is to be said after the tools that were just called.
 
     It stands beside the order to call one, or under a condition that names or describes one.
     """
     names = {done.name for done in scene.done}
-    unsaid = plan.unsaid(scene)
+    unsaid = [rule for rule in plan.unsaid(scene) if not _FAILING.search(rule.condition)]
     cases = {rule.condition for rule in plan.rules if rule.kind == "call" and rule.text in names} - {""}
     beside, _ = _fitting(scene, [rule for rule in unsaid if rule.condition in cases])
     if beside is not None:
