@@ -11,23 +11,17 @@ import asyncio
 import json
 import random
 import sys
-import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from db import accounts, calls, handoffs, inbound, numbers, operators, templates, users
+from bench.desk_world import ROOT, account_with_calls, fresh_server, ringing_call
+from bench.verdict import judged
+from db import accounts, calls, handoffs, operators, users
 from db.calls import CallEnd
-from db.embedded import EmbeddedServer
 from db.errors import DatabaseUnavailable
-from db.ids import new_id
-from db.inbound import InboundCall
-from db.migrate import migrate
-from db.numbers import NumberDraft
 from db.pool import Database
-from db.templates import TemplateDraft
 from db.users import UserDraft
 from voicebot.clock import SystemClock
 from voicebot.escalation.desk import Desk
@@ -38,7 +32,6 @@ from voicebot.escalation.refusals import AlreadyClaimed
 from voicebot.escalation.wish import Wish
 
 PEOPLE = 50
-_ROOT = Path(__file__).parents[1]
 
 
 async def races(dsn: str, rounds: int, claims: int) -> dict[str, Any]:
@@ -100,11 +93,11 @@ async def hang_ups(dsn: str, interleavings: int) -> dict[str, Any]:
     clock = SystemClock()
     desk, presence = Desk(database, clock), PresenceBook(database, clock)
     keeper = Keeper(database, clock, desk, presence)
-    account, number = await _account_with_calls(database)
+    account, number = await account_with_calls(database)
     chance, claimed = random.Random(5), 0
     for _ in range(interleavings):
         user = (await users.create(database, account, UserDraft(name="p", role="operator"))).id
-        call = await _call(database, number)
+        call = await ringing_call(database, number)
         wish = Wish(intent="escalate", origin="model", reason="race", call_id=call)
         handoff = (await desk.create(account, wish)).handoff
 
@@ -138,33 +131,10 @@ async def hang_ups(dsn: str, interleavings: int) -> dict[str, Any]:
     return {"interleavings": interleavings, "claimed_first": claimed}
 
 
-async def _account_with_calls(database: Database) -> tuple[UUID, str]:
-    account = (await accounts.create(database, "Hang-ups")).id
-    e164 = f"+1415{random.randint(2_000_000, 9_999_999)}"
-    number = await numbers.create(database, account, NumberDraft(e164=e164, carrier="twilio"))
-    content = {"name": "front", "prompt": "You answer."}
-    draft = TemplateDraft(
-        name="front", kind="orchestrator", status="active", number_id=number.id, content=content
-    )
-    await templates.create(database, account, draft)
-    return account, e164
-
-
-async def _call(database: Database, e164: str) -> UUID:
-    webhook = InboundCall(
-        carrier="twilio",
-        carrier_call_id=f"CA{new_id().hex}",
-        to_number=e164,
-        from_number="+14155550100",
-        started_at=SystemClock().now(),
-    )
-    return (await inbound.begin(database, webhook)).call.id
-
-
 async def _start(dsn: str, account: UUID, people: list[UUID], claims: int) -> Process:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.desk_claims", "--claimer", dsn, str(account), str(claims),
-        ",".join(map(str, people)), stdin=PIPE, stdout=PIPE, cwd=_ROOT,
+        ",".join(map(str, people)), stdin=PIPE, stdout=PIPE, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout is not None
     assert await process.stdout.readline() == b"ready\n"
@@ -207,21 +177,23 @@ async def claimer(dsn: str, account: str, claims: str, people: str) -> None:
     await database.close()
 
 
+async def _all(dsn: str, wanted: argparse.Namespace) -> dict[str, Any]:
+    rounds, claims, interleavings = wanted.rounds, wanted.claims, wanted.hang_ups
+    if wanted.full:
+        rounds, claims, interleavings = 100, 1000, 1000
+    return {"races": await races(dsn, rounds, claims), "hang_ups": await hang_ups(dsn, interleavings)}
+
+
 async def main() -> None:
-    """Measure in full size, on a server of its own."""
+    """Measure on a server of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--claims", type=int, default=1000)
-    parser.add_argument("--hang-ups", type=int, default=1000)
+    parser.add_argument("--hang-ups", type=int, default=100)
+    parser.add_argument("--full", action="store_true", help="100 rounds of 1,000 claims, 1,000 hang-ups")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        async with EmbeddedServer(Path(directory)) as dsn:
-            await migrate(dsn)
-            found = {
-                "races": await races(dsn, arguments.rounds, arguments.claims),
-                "hang_ups": await hang_ups(dsn, arguments.hang_ups),
-            }
-    print(json.dumps(found))
+    async with fresh_server() as dsn:
+        await judged(_all(dsn, arguments))
 
 
 if __name__ == "__main__":

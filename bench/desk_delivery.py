@@ -9,22 +9,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import signal
 import sys
-import tempfile
 from asyncio.subprocess import PIPE
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
 
+from bench.desk_world import ROOT, fresh_server
+from bench.verdict import judged
 from db import accounts, channels, outbox
-from db.embedded import EmbeddedServer
-from db.migrate import migrate
 from db.outbox import NoticeDraft
 from db.pool import Database
 from voicebot.clock import SystemClock
@@ -33,7 +30,6 @@ from voicebot.outbox import Outbox, Rules
 from voicebot.vault import Vault
 
 RULES = Rules(lease=timedelta(seconds=1), timeout_s=0.8, look_s=0.05, first_pause=timedelta(milliseconds=50))
-_ROOT = Path(__file__).parents[1]
 
 
 async def deliver(dsn: str, notices: int) -> dict[str, Any]:
@@ -81,7 +77,7 @@ async def _killing(dsn: str, port: int, database: Database) -> int:
     chance, kills = random.Random(11), 0
     while True:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.desk_delivery", "--sender", dsn, str(port), stdout=PIPE, cwd=_ROOT
+            sys.executable, "-m", "bench.desk_delivery", "--sender", dsn, str(port), stdout=PIPE, cwd=ROOT
         )
         assert process.stdout is not None
         if await process.stdout.readline() != b"ready\n":
@@ -109,14 +105,13 @@ async def sender(dsn: str, port: str) -> None:
 
 
 async def main() -> None:
-    """Measure in full size, on a server of its own."""
+    """Measure on a server of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--notices", type=int, default=3000)
+    parser.add_argument("--notices", type=int, default=300)
+    parser.add_argument("--full", action="store_true", help="3,000 notices")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        async with EmbeddedServer(Path(directory)) as dsn:
-            await migrate(dsn)
-            print(json.dumps(await deliver(dsn, arguments.notices)))
+    async with fresh_server() as dsn:
+        await judged(deliver(dsn, 3000 if arguments.full else arguments.notices))
 
 
 if __name__ == "__main__":

@@ -11,28 +11,20 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
-import sys
-import tempfile
 import time
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 
+from bench.desk_world import fresh_server, replica
+from bench.verdict import judged
 from db import accounts, desk_events, keys
 from db.desk_events import DeskEvent
-from db.embedded import EmbeddedServer
-from db.migrate import migrate
 from db.pool import Database
 from db.wakes import APPLICATION
-
-_ROOT = Path(__file__).parents[1]
 
 
 class Follower:
@@ -126,40 +118,17 @@ async def _kill_listeners(database: Database) -> None:
         )
 
 
-@contextlib.asynccontextmanager
-async def replica(dsn: str) -> AsyncIterator[str]:
-    """A server in a process of its own; its address."""
-    with tempfile.TemporaryDirectory() as directory:
-        environment = {
-            **os.environ,
-            "DATABASE_URL": dsn,
-            "VOICEBOT_DATA_DIR": directory,
-            "VOICEBOT_PORT": "0",
-            "VOICEBOT_SECRET_KEY": "bench",
-            "VOICEBOT_DRAIN_TIMEOUT_MS": "0",
-        }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "voicebot", "serve", stdout=PIPE, env=environment, cwd=_ROOT
-        )
-        assert process.stdout is not None
-        try:
-            yield json.loads(await process.stdout.readline())["url"]
-        finally:
-            process.terminate()
-            await process.wait()
-
-
 async def main() -> None:
-    """Measure in full size, on a server of its own."""
+    """Measure on a server of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=10_000)
-    parser.add_argument("--cuts", type=int, default=200)
+    parser.add_argument("--events", type=int, default=1000)
+    parser.add_argument("--cuts", type=int, default=20)
     parser.add_argument("--per-s", type=float, default=150)
+    parser.add_argument("--full", action="store_true", help="10,000 events, 200 cuts")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        async with EmbeddedServer(Path(directory)) as dsn:
-            await migrate(dsn)
-            print(json.dumps(await stream(dsn, arguments.events, arguments.cuts, arguments.per_s)))
+    events, cuts = (10_000, 200) if arguments.full else (arguments.events, arguments.cuts)
+    async with fresh_server() as dsn:
+        await judged(stream(dsn, events, cuts, arguments.per_s))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,8 @@ class Rules:
     parallel: int = 8
     """Notices under way at once, per medium and process."""
     look_s: float = 1.0
+    settle_s: float = 0.02
+    """What is committed together is taken together: so long after a stir, its medium is looked at."""
 
 
 class Outbox:
@@ -122,6 +124,7 @@ class Outbox:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._rules.look_s):
                         await stirred.wait()
+                await asyncio.sleep(self._rules.settle_s)
         finally:
             for task in under_way:
                 task.cancel()
@@ -167,10 +170,13 @@ class Outbox:
             logger.warning("notice {}: how it ended is not recorded: {}", notice.id, type(error).__name__)
 
     async def _record(self, notice: NoticeRecord, ended: Ended, effect: Effect | None) -> None:
-        async with self._db.transaction() as transaction:
-            recorded = await outbox.finish(transaction, notice, ended)
-            if recorded is not None and effect is not None:
-                await effect(transaction, recorded)
+        if effect is None:
+            recorded = await outbox.finish(self._db, notice, ended)
+        else:
+            async with self._db.transaction() as transaction:
+                recorded = await outbox.finish(transaction, notice, ended)
+                if recorded is not None:
+                    await effect(transaction, recorded)
         if recorded is not None and recorded.state == "dead":
             # An assessment may be missing; a call for help may not.
             level = "WARNING" if notice.medium == "assessment" else "ERROR"

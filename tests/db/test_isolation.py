@@ -19,6 +19,7 @@ from db import (
     audit,
     call_tokens,
     calls,
+    cases,
     channels,
     desk_events,
     desk_figures,
@@ -78,6 +79,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     channels.delete: lambda d, me, w: channels.delete(d, me, desk_id(w, 4)),
     channels.get: lambda d, me, w: channels.get(d, me, desk_id(w, 4)),
     channels.of_account: lambda d, me, w: channels.of_account(d, me),
+    cases.of_call: lambda d, me, w: cases.of_call(d, me, w.call.id, most_utterances=9),
     desk_events.after: lambda d, me, w: desk_events.after(d, me, 0, limit=9),
     desk_events.last_seqs: lambda d, me, w: desk_events.last_seqs(d, [me]),
     events.append: lambda d, me, w: events.append(
@@ -151,6 +153,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     templates.get: lambda d, me, w: templates.get(d, me, w.front.id),
     templates.keep_problems: lambda d, me, w: templates.keep_problems(d, me, w.front.id, ["stolen"]),
     templates.list_templates: lambda d, me, w: templates.list_templates(d, me, TemplateFilter(), limit=9),
+    templates.names: lambda d, me, w: templates.names(d, me, beginning=""),
     templates.update: lambda d, me, w: templates.update(
         d, me, w.front.id, draft("stolen"), expected_revision=1
     ),

@@ -27,6 +27,8 @@ LATE = timedelta(seconds=60)
 
 BATCH = 500
 LOOK_S = 1.0
+SETTLE_S = 0.05
+"""How long after a stir it is written, so that what comes together is synced together."""
 TURN_S = 5.0
 """How often it is looked whether another process still writes."""
 
@@ -110,6 +112,8 @@ class Journal:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stirred.wait()
+                if not self._stopping:
+                    await asyncio.sleep(SETTLE_S)
 
 
 def _told(lines: Sequence[LineRecord], last: int, now: datetime) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ from voicebot.escalation.operator_facts import presence_of
 from voicebot.escalation.presence import PresenceBook
 
 EVERY_S = 1.0
+SETTLE_S = 0.05
+"""How long after being stirred it looks, so that one look serves all who come together."""
 OFFER_LEASE = timedelta(seconds=30)
 """How long somebody is asked before the next one is."""
 
@@ -67,6 +69,7 @@ class Keeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._stirred.wait()
+                    await asyncio.sleep(SETTLE_S)
 
     async def look(self) -> None:
         """Look once at everything."""

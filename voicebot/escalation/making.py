@@ -67,10 +67,8 @@ async def make(
         )
         made = await handoffs.create(transaction, account_id, draft, idempotency_key=key)
         if made.created:
-            if wish.intent == "escalate":
-                await notices.call_for_help(transaction, made.handoff)
-            if assess and frozen.document["transcript"]:
-                await notices.ask_for_assessment(transaction, made.handoff)
+            worth_an_opinion = assess and bool(frozen.document["transcript"])
+            await notices.tell(transaction, made.handoff, assess=worth_an_opinion)
             await desk_events.append(transaction, account_id, story.created(made.handoff))
         return made
 

@@ -19,8 +19,20 @@ CALLS_FOR_HELP: Sequence[Medium] = ("email", "slack", "webhook")
 """What is pointless once somebody has claimed the handoff."""
 
 
-async def call_for_help(db: Executor, handoff: HandoffRecord) -> None:
-    """Tell those who can help that a caller needs a person. Nobody to tell is no error."""
+async def tell(db: Executor, handoff: HandoffRecord, *, assess: bool) -> None:
+    """Tell of a handoff that was made: those who can help, and the model if its opinion is wanted.
+
+    Nobody is called to a parked call. Nobody to tell is no error.
+    """
+    drafts = await _calls_for_help(db, handoff) if handoff.intent == "escalate" else []
+    if assess:
+        drafts.append(
+            NoticeDraft(medium="assessment", at=handoff.created_at, handoff_id=handoff.id, message={})
+        )
+    await outbox.put(db, handoff.account_id, drafts)
+
+
+async def _calls_for_help(db: Executor, handoff: HandoffRecord) -> list[NoticeDraft]:
     at = handoff.created_at
     drafts = [
         NoticeDraft(
@@ -44,13 +56,7 @@ async def call_for_help(db: Executor, handoff: HandoffRecord) -> None:
                 medium=channel.kind, at=at, handoff_id=handoff.id, channel_id=channel.id, message=message
             )
         )
-    await outbox.put(db, handoff.account_id, drafts)
-
-
-async def ask_for_assessment(db: Executor, handoff: HandoffRecord) -> None:
-    """Have the model look at it, some time."""
-    draft = NoticeDraft(medium="assessment", at=handoff.created_at, handoff_id=handoff.id, message={})
-    await outbox.put(db, handoff.account_id, [draft])
+    return drafts
 
 
 async def file_notes(db: Executor, handoff: HandoffRecord, at: datetime) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from db import calls, events, leads, numbers, routes, templates, utterances
-from db.calls import CallRecord
-from db.events import EventRecord
+from db import cases, leads
+from db.cases import CaseRecord
+from db.leads import LeadRecord
 from db.pool import Executor
 
 MOST_UTTERANCES = 500
@@ -38,49 +38,31 @@ async def freeze(db: Executor, account_id: UUID, call_id: UUID | None, lead_id: 
     if call_id is None:
         if lead_id is None:
             return Frozen(document=_document())
-        lead = await _lead(db, account_id, lead_id)
+        lead = _lead_alone(await leads.get(db, account_id, lead_id))
         return Frozen(
             lead_id=lead_id, document=_document(lead=lead, variables=lead["payload"] | lead["variables"])
         )
-    call = await calls.get(db, account_id, call_id)
-    template = await templates.get(db, account_id, call.template_id)
-    number = await numbers.get(db, account_id, call.number_id)
-    lead = await _lead(db, account_id, lead_id or call.lead_id)
-    said = await utterances.of_call(db, account_id, call_id)
-    happened = await events.of_call(db, account_id, call_id)
-    routed = await routes.of_call(db, account_id, call_id)
+    case = await cases.of_call(db, account_id, call_id, lead_id=lead_id, most_utterances=MOST_UTTERANCES)
     document = _document(
-        lead=lead,
-        call=_call(call),
+        lead=_lead(case),
+        call=_call(case),
         template={
-            "id": str(template.id),
-            "name": template.name,
-            "description": template.content.get("description", ""),
+            "id": str(case.template_id),
+            "name": case.template_name,
+            "description": case.template_description or "",
         },
-        node=call.node,
-        variables=lead["payload"] | lead["variables"],
-        transcript=[
-            {
-                "speaker": one.speaker,
-                "text": one.heard_text if one.interrupted and one.heard_text is not None else one.text,
-                "template_id": str(one.template_id) if one.template_id else None,
-                "node": one.node,
-                "started_ms": one.started_ms,
-            }
-            for one in said[-MOST_UTTERANCES:]
-        ],
-        functions=_functions(happened),
-        routes=[
-            {"name": one.name, "reason": one.reason, "status": one.status, "error_code": one.error_code}
-            for one in routed
-        ],
+        node=case.node,
+        variables={**case.payload, **case.variables},
+        transcript=list(case.transcript),
+        functions=_functions(case.functions),
+        routes=list(case.routes),
     )
     return Frozen(
-        lead_id=lead_id or call.lead_id,
-        template_id=call.template_id,
-        node=call.node,
-        language=template.content.get("language"),
-        time_zone=number.time_zone,
+        lead_id=case.lead_id,
+        template_id=case.template_id,
+        node=case.node,
+        language=case.language,
+        time_zone=case.time_zone,
         document=document,
     )
 
@@ -99,8 +81,19 @@ def _document(**known: Any) -> dict[str, Any]:
     return empty | known
 
 
-async def _lead(db: Executor, account_id: UUID, lead_id: UUID) -> dict[str, Any]:
-    lead = await leads.get(db, account_id, lead_id)
+def _lead(case: CaseRecord) -> dict[str, Any]:
+    return {
+        "id": str(case.lead_id),
+        "phone": case.phone,
+        "payload": dict(case.payload),
+        "variables": dict(case.variables),
+        "status": case.lead_status,
+        "outcome": case.outcome,
+        "calls": case.calls,
+    }
+
+
+def _lead_alone(lead: LeadRecord) -> dict[str, Any]:
     return {
         "id": str(lead.id),
         "phone": lead.phone,
@@ -112,27 +105,28 @@ async def _lead(db: Executor, account_id: UUID, lead_id: UUID) -> dict[str, Any]
     }
 
 
-def _call(call: CallRecord) -> dict[str, Any]:
+def _call(case: CaseRecord) -> dict[str, Any]:
     return {
-        "id": str(call.id),
-        "direction": call.direction,
-        "from": call.from_number,
-        "to": call.to_number,
-        "status": call.status,
-        "started_at": call.started_at.isoformat(),
+        "id": str(case.call_id),
+        "direction": case.direction,
+        "from": case.from_number,
+        "to": case.to_number,
+        "status": case.status,
+        "started_at": case.started_at.isoformat(),
     }
 
 
-def _functions(happened: Sequence[EventRecord]) -> list[dict[str, Any]]:
+def _functions(happened: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The functions called, each with how it ended; the n-th return of a name belongs to its n-th call."""
     found: list[dict[str, Any]] = []
     for event in happened:
-        name = event.data.get("name")
-        if event.type == "function.called":
-            arguments = event.data.get("arguments", {})
-            found.append({"name": name, "arguments": arguments, "status": None, "at": event.at.isoformat()})
-        elif event.type == "function.returned":
+        data = event["data"]
+        name = data.get("name")
+        if event["type"] == "function.called":
+            arguments = data.get("arguments", {})
+            found.append({"name": name, "arguments": arguments, "status": None, "at": event["at"]})
+        else:
             under_way = [one for one in found if one["name"] == name and one["status"] is None]
             if under_way:
-                under_way[0]["status"] = event.data.get("status")
+                under_way[0]["status"] = data.get("status")
     return found
