@@ -113,6 +113,19 @@ async def by_name(db: Executor, account_id: UUID, name: str) -> TemplateRecord:
     return read(TemplateRecord, row)
 
 
+async def names(db: Executor, account_id: UUID, *, beginning: str) -> Sequence[str]:
+    """The names of the account's templates that begin with a text."""
+    rows = await db.fetch(
+        """
+        SELECT name FROM templates
+        WHERE account_id = $1 AND deleted_at IS NULL AND starts_with(name, $2) ORDER BY name
+        """,
+        account_id,
+        beginning,
+    )
+    return [row["name"] for row in rows]
+
+
 async def list_templates(
     db: Executor, account_id: UUID, where: TemplateFilter, *, limit: int, cursor: str | None = None
 ) -> Page[TemplateRecord]:

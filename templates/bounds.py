@@ -32,6 +32,9 @@ class Form:
         return re.fullmatch(self.pattern, text) is not None
 
 
+NAME_LENGTH = 120
+"""The most characters of a template's name."""
+
 TOOL_NAME = Form("[a-zA-Z0-9_-]{1,64}")
 """What OpenAI accepts as a function's name, and what we accept wherever a model has to repeat a name."""
 

@@ -27,6 +27,7 @@ from voicebot.api import (
     numbers,
     operations,
     operators,
+    revisions,
     templates,
     users,
     webhooks,
@@ -94,6 +95,7 @@ def create_app(
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
     for resource in (
         templates,
+        revisions,
         chat,
         numbers,
         leads,

@@ -102,7 +102,11 @@ def create_account(
     """Make an account."""
 
     async def work(database: Database) -> UUID:
-        return (await account_rows.create(database, name)).id
+        async with database.transaction() as transaction:
+            account_id = (await account_rows.create(transaction, name)).id
+            change = Change(key_id=None, action="create", resource="account", resource_id=account_id)
+            await audit.record(transaction, account_id, change)
+        return account_id
 
     account_id = _with_database(work)
     _say({"account_id": str(account_id)}, as_json, f"Made account {account_id}.")

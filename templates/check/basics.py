@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from templates.bounds import LANGUAGE, Bounds
+from templates.bounds import LANGUAGE, NAME_LENGTH, Bounds
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction
@@ -18,7 +18,7 @@ def check_basics(content: TemplateContent, around: Surroundings) -> Iterator[Pro
     """Name, description, conversation, language."""
     if not content.name.strip():
         yield broken("name_missing", ("name",), "The template has no name.")
-    if len(content.name) > 120:
+    if len(content.name) > NAME_LENGTH:
         yield broken("name_too_long", ("name",), f"The name has {len(content.name)} characters.")
     if content.kind == "agent" and not content.description.strip():
         message = "The agent has no description for the orchestrator's model to choose it by."

@@ -154,6 +154,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     templates.keep_problems: lambda d, me, w: templates.keep_problems(d, me, w.front.id, ["stolen"]),
     templates.list_templates: lambda d, me, w: templates.list_templates(d, me, TemplateFilter(), limit=9),
     templates.names: lambda d, me, w: templates.names(d, me, beginning=""),
+    templates.names: lambda d, me, w: templates.names(d, me, beginning=""),
     templates.update: lambda d, me, w: templates.update(
         d, me, w.front.id, draft("stolen"), expected_revision=1
     ),

@@ -82,8 +82,8 @@ async def list_templates(wired: Wired, reader: Reader, query: Annotated[Template
 async def create_template(wired: Wired, author: Author, document: Document) -> Response:
     """Save a new template. A draft may have any fault but one of shape, and its `problems` are answered."""
     saved = await wired.authoring.create(author.editor, document)
-    _prepare(wired, saved)
-    return _answer(saved, 201)
+    prepare_greetings(wired, saved)
+    return answered(saved, 201)
 
 
 @router.post("/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request"))
@@ -105,7 +105,7 @@ async def get_template(
 ) -> Response:
     """One template."""
     record = await templates.get(wired.database, reader.account_id, template_id)
-    return unchanged(record.revision) if if_none_match.has(record.revision) else _answer(record)
+    return unchanged(record.revision) if if_none_match.has(record.revision) else answered(record)
 
 
 @router.put(
@@ -124,8 +124,8 @@ async def replace_template(
     before = await templates.get(wired.database, author.account_id, template_id)
     if_match.expect(before.revision)
     saved = await wired.authoring.replace(author.editor, before, document)
-    _prepare(wired, saved)
-    return _answer(saved)
+    prepare_greetings(wired, saved)
+    return answered(saved)
 
 
 @router.patch(
@@ -144,8 +144,8 @@ async def patch_template(
     before = await templates.get(wired.database, author.account_id, template_id)
     if_match.expect(before.revision)
     saved = await wired.authoring.replace(author.editor, before, merged(shown(before), patch))
-    _prepare(wired, saved)
-    return _answer(saved)
+    prepare_greetings(wired, saved)
+    return answered(saved)
 
 
 @router.delete("/{template_id:uuid}", status_code=204, responses=refuses(*CHANGE, "template_in_use"))
@@ -163,8 +163,8 @@ async def activate_template(
 ) -> Response:
     """Have a template take calls; it must pass the check. One that is active stays as it is."""
     saved = await wired.authoring.set_status(author.editor, template_id, "active", if_match.expect)
-    _prepare(wired, saved)
-    return _answer(saved)
+    prepare_greetings(wired, saved)
+    return answered(saved)
 
 
 @router.post("/{template_id:uuid}/deactivate", response_model=Template, responses=refuses(*STATUS, *SAVE))
@@ -173,17 +173,18 @@ async def deactivate_template(
 ) -> Response:
     """Take a template out of service, as a draft; refused while active templates route to it."""
     saved = await wired.authoring.set_status(author.editor, template_id, "draft", if_match.expect)
-    return _answer(saved)
+    return answered(saved)
 
 
-def _answer(record: TemplateRecord, status: int = 200) -> Response:
+def answered(record: TemplateRecord, status: int = 200) -> Response:
+    """A template as an answer, with its ETag."""
     headers = {"ETag": etag(record.revision)}
     if status == 201:
         headers["Location"] = f"/api/v1/templates/{record.id}"
     return JSONResponse(shown(record), status, headers=headers)
 
 
-def _prepare(wired: Wiring, saved: TemplateRecord) -> None:
+def prepare_greetings(wired: Wiring, saved: TemplateRecord) -> None:
     """Have the greeting of what is active now made before somebody calls; nobody waits for it."""
     if saved.status == "active":
         preparing = wired.reception.prepare_greetings(saved.account_id, saved.id)

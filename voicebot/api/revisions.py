@@ -1,0 +1,156 @@
+"""/templates/{id}/revisions and /duplicate: what a template was, and what another one begins with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from db import revisions, templates
+from db.revisions import RevisionRecord
+from db.templates import Kind, Status
+from templates.model import Template, TemplateContent
+from voicebot.api.access import Author, Reader
+from voicebot.api.documentation import BODY, CHANGE, refuses
+from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.preconditions import IfMatch
+from voicebot.api.templates import SAVE, answered, prepare_greetings
+from voicebot.api.wiring import Wired
+from voicebot.authoring import shown_content
+from voicebot.authoring.differences import differences
+from voicebot.authoring.history import duplicate, restore
+
+router = APIRouter(prefix="/templates", tags=["templates"])
+
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="A revision.")]
+
+
+class Revision(BaseModel):
+    """One save of a template."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    revision: int
+    name: str
+    kind: Kind
+    status: Status
+    changed: Annotated[
+        list[str], Field(description="The members that the save changed.", examples=[["prompt", "routes"]])
+    ]
+    saved_by: Annotated[UUID | None, Field(description="The key that saved; null: the command line.")]
+    saved_at: datetime
+
+
+class Difference(BaseModel):
+    """One place that is not as it was."""
+
+    pointer: Annotated[str, Field(examples=["/greeting/text"])]
+    before: Annotated[Any, Field(description="At the other revision; null also where there was nothing.")]
+    after: Annotated[Any, Field(description="At this revision; null also where there is nothing.")]
+
+
+class RevisionDetail(Revision):
+    """One save of a template, and what the template was then."""
+
+    template: TemplateContent
+    differences: Annotated[
+        list[Difference] | None, Field(description="Where it is not as it was `against`; null if not asked.")
+    ]
+
+
+class RevisionQuery(PageQuery):
+    """Nothing but pages."""
+
+
+class DuplicateBody(BaseModel):
+    """What the copy is to be called."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Acme billing, new"}]})
+
+    name: Annotated[
+        str | None, Field(description="Without it: the template's with `(copy)`, or `(copy 2)` and so on.")
+    ] = None
+
+
+Against = Annotated[
+    int | None, Query(ge=1, le=2**31 - 1, description="Another revision, to be told where they differ.")
+]
+
+
+@router.get("/{template_id:uuid}/revisions", responses=refuses("not_found", "invalid_request"))
+async def list_revisions(
+    wired: Wired, reader: Reader, template_id: UUID, query: Annotated[RevisionQuery, Query()]
+) -> PageOf[Revision]:
+    """Every save of a template, newest first."""
+    await templates.get(wired.database, reader.account_id, template_id)
+    found = await revisions.list_revisions(
+        wired.database, reader.account_id, template_id, limit=query.limit, cursor=query.cursor
+    )
+    return PageOf[Revision](
+        items=[Revision.model_validate(each) for each in found.items], next_cursor=found.next_cursor
+    )
+
+
+@router.get(
+    "/{template_id:uuid}/revisions/{revision:int}",
+    response_model=RevisionDetail,
+    responses=refuses("not_found", "invalid_request"),
+)
+async def get_revision(
+    wired: Wired, reader: Reader, template_id: UUID, revision: Number, against: Against = None
+) -> Response:
+    """What a template was at a revision; secrets are `***`."""
+    await templates.get(wired.database, reader.account_id, template_id)
+    kept = await revisions.get(wired.database, reader.account_id, template_id, revision)
+    other = None
+    if against is not None:
+        other = await revisions.get(wired.database, reader.account_id, template_id, against)
+    return JSONResponse(_detail(kept, other))
+
+
+@router.post(
+    "/{template_id:uuid}/revisions/{revision:int}/restore",
+    response_model=Template,
+    responses=refuses(*CHANGE, *SAVE, "template_in_use"),
+)
+async def restore_revision(
+    wired: Wired, author: Author, template_id: UUID, revision: Number, if_match: IfMatch
+) -> Response:
+    """Save what a template was as its newest revision, secrets included; an active one is checked."""
+    before = await templates.get(wired.database, author.account_id, template_id)
+    if_match.expect(before.revision)
+    kept = await revisions.get(wired.database, author.account_id, template_id, revision)
+    saved = await restore(wired.authoring, author.editor, before, kept)
+    prepare_greetings(wired, saved)
+    return answered(saved)
+
+
+@router.post(
+    "/{template_id:uuid}/duplicate",
+    status_code=201,
+    response_model=Template,
+    responses=refuses(*BODY, "not_found", "invalid_request", "invalid_template", "name_taken"),
+)
+async def duplicate_template(
+    wired: Wired, author: Author, template_id: UUID, body: DuplicateBody | None = None
+) -> Response:
+    """Save a draft that is like a template, secrets included."""
+    source = await templates.get(wired.database, author.account_id, template_id)
+    name = body.name if body else None
+    return answered(await duplicate(wired.authoring, wired.database, author.editor, source, name), 201)
+
+
+def _detail(kept: RevisionRecord, other: RevisionRecord | None) -> dict[str, Any]:
+    told = None
+    if other is not None:
+        told = [asdict(each) for each in differences(other.content, kept.content)]
+    return {
+        **Revision.model_validate(kept).model_dump(mode="json"),
+        "template": shown_content(kept.content),
+        "differences": told,
+    }
