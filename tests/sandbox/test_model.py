@@ -337,6 +337,7 @@ def test_it_never_says_what_it_must_not() -> None:
     ("instruction", "question"),
     [
         ("Ask for the order number.", "Could you tell me the order number, please?"),
+        ("Ask for the customer number.", "Could you tell me the customer number, please?"),
         ("Ask the caller for their name.", "Could you tell me your name, please?"),
         ("Ask what they would like to eat.", "May I ask what you would like to eat?"),
         ("Ask which day suits the caller.", "May I ask which day suits you?"),

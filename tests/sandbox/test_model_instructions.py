@@ -21,7 +21,7 @@ from voicebot.sandbox.model import reply
 
 NUMBER = {"type": "integer", "description": "How many glasses are wanted."}
 ORDER = tool("order_glasses", "", ["day", "time", "glasses"], day=TEXT, time=TEXT, glasses=NUMBER)
-ASK = tool("ask_a_person", "", ["reason", "priority"], reason=TEXT, priority=TEXT)
+ASK = tool("ask_a_person", "", ["reason"], reason=TEXT, priority=TEXT)
 
 
 def desk(**table: str) -> Message:
@@ -161,3 +161,15 @@ def test_what_to_say_when_a_tool_fails_is_said_then_alone() -> None:
         messages += called("find_plant", {"plant": "Basil"}, result, call_id)
         assert reply(messages, [find]).text == "Which plant was it, please?"
         messages += [assistant("Which plant was it, please?"), user("Find my plant Thyme")]
+
+
+def test_a_step_may_order_several_calls() -> None:
+    """Calls that a step orders one after the other are all made before it says what it says."""
+    note = tool("note_result", "", ["result"], result=TEXT)
+    step = developer('Call note_result with the result "gone". Then call ask_a_person. Then say "Wait here."')
+    messages = [user("It is gone"), *called("go_on", {}, {"status": "done"}), step]
+    for number, wanted in enumerate(("note_result", "ask_a_person")):
+        name, arguments = only_call(reply(messages, [ASK, note]))
+        assert name == wanted
+        messages += called(name, arguments, {"status": "done"}, f"order-{number}")
+    assert reply(messages, [ASK, note]).text == "Wait here."

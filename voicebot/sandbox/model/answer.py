@@ -63,7 +63,7 @@ def reply(
         return _calling(force(scene, offered, plan.rules), scene)
     if not offered and any("summar" in text.lower() for text in (*scene.role, *scene.step)):
         return Reply(text=summary(scene))
-    if scene.fresh:
+    if scene.fresh or _follows_orders(scene, plan):
         choice = ordered(scene, offered, plan.step)
         if choice is not None and not choice.tool.closes:
             return _calling(choice, scene)
@@ -95,6 +95,13 @@ class _Plan:
         since = scene.said[scene.said_before_step :]
         step = [rule for rule in self.step if rule.spoken and not _was_said(since, rule.text)]
         return [*step, *(rule for rule in self.role if rule.spoken and not _was_said(scene.said, rule.text))]
+
+
+def _follows_orders(scene: Scene, plan: _Plan) -> bool:
+    """Whether the last thing that was done is what the step orders: it may order more."""
+    orders = {rule.text for rule in plan.step if rule.kind == "call" and not rule.condition}
+    since = scene.done[scene.before_step :]
+    return bool(since) and since[-1].name in orders and not talk.refused(since[-1].result)
 
 
 def _answer(scene: Scene, offered: Sequence[Tool], plan: _Plan) -> Reply:

@@ -215,7 +215,8 @@ def _fact(action: str) -> str:
 def _turned(text: str) -> str:
     """Speak to the caller instead of about them: "their order" becomes "your order"."""
     text = re.sub(rf"\b{_WHO}'s\b", "your", text.strip().rstrip(".!?;:,"), flags=re.IGNORECASE)
-    text = re.sub(rf"\b{_WHO}\b", "they", text, flags=re.IGNORECASE)
+    # What begins with one of them is a name of something: "the customer number".
+    text = re.sub(rf"(?!\A)\b{_WHO}\b", "they", text, flags=re.IGNORECASE)
     text = re.sub(r"\bthey (is|was|has|does|wants|needs|likes)\b", _agreed, text, flags=re.IGNORECASE)
     return re.sub(r"[\w']+", lambda match: _TURNED.get(match[0].lower(), match[0]), text)
 
