@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from db import accounts
 from db.pool import Database
 from db.templates import TemplateDraft, create
 from templates.model import TemplateContent
+from tests import forked
+from tests.forked import Ran
 from tests.trial.theatre import BILLING, DESK
 
 ROOT = Path(__file__).parents[2]
@@ -25,33 +27,38 @@ GUIDE = ROOT / "docs" / "guides" / "try-it.md"
 DEMO = ROOT / "voicebot" / "sandbox" / "demo" / "templates"
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command said, and how it ended."""
+async def run(*arguments: str | Path, stdin: str = "", database_url: str = "") -> Ran:
+    """Run the command line where no settings, no data and no keys of anybody's are."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = at_home(home, database_url)
+        return await forked.run(
+            list(map(str, arguments)), stdin=stdin, environment=environment, cwd=Path(home)
+        )
 
-    status: int | None
-    out: str
-    err: str
 
-
-async def run(*arguments: str | Path, stdin: str = "", database_url: str = "", interrupt_at: str = "") -> Ran:
-    """Run the command line where no settings, no data and no keys of anybody's are.
-
-    With ``interrupt_at`` it is interrupted as by Ctrl-C when it has printed that.
-    """
+async def interrupted(*arguments: str | Path, at: str) -> Ran:
+    """Run it from a shell, and interrupt it as by Ctrl-C when it has printed ``at``."""
     with tempfile.TemporaryDirectory() as home:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "voicebot", *map(str, arguments),
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=home,
-            env={"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), "HOME": home, "COLUMNS": "200"},
+            stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=home, env=at_home(home),
         )  # fmt: skip
-        if interrupt_at and process.stdout is not None:
+        assert process.stdout is not None
+        try:
             async with asyncio.timeout(60):
-                await process.stdout.readuntil(interrupt_at.encode())
+                await process.stdout.readuntil(at.encode())
                 process.send_signal(signal.SIGINT)
                 await process.wait()
-        out, err = await process.communicate(stdin.encode())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        out, err = await process.communicate()
     return Ran(process.returncode, out.decode(), err.decode())
+
+
+def at_home(home: str, database_url: str = "") -> dict[str, str]:
+    """The environment of somebody who has set nothing."""
+    return {"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), "HOME": home, "COLUMNS": "200"}
 
 
 def templates(folder: Path) -> Path:
@@ -111,8 +118,8 @@ async def test_a_conversation_over_a_pipe(tmp_path: Path) -> None:
 
 async def test_an_interrupt_hangs_up(tmp_path: Path) -> None:
     """Ctrl-C ends the conversation and the command, although it waits for a line."""
-    ran = await run(
-        "chat", "Front desk", "--templates", templates(tmp_path), interrupt_at="Acme, hello stranger."
+    ran = await interrupted(
+        "chat", "Front desk", "--templates", templates(tmp_path), at="Acme, hello stranger."
     )
     assert ran.status == 130, ran
     assert "the call ended, by the caller" in ran.out

@@ -1,0 +1,64 @@
+"""`voicebot` in a process of its own that need not load anew what all of them load.
+
+A process that has loaded the program is forked for each command: seconds are saved, and all else is as if a
+shell had started it (arguments, environment, working directory, standard streams, status).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["voicebot.trial.__main__", "voicebot.cli"])
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command said, and how it ended."""
+
+    status: int | None
+    out: str
+    err: str
+
+
+async def run(arguments: Sequence[str], *, stdin: str = "", environment: Mapping[str, str], cwd: Path) -> Ran:
+    """Run `voicebot` with arguments, to its end."""
+    with tempfile.TemporaryDirectory() as place:
+        streams = [Path(place, name) for name in ("in", "out", "err")]
+        streams[0].write_text(stdin)
+        process = _FORKS.Process(target=_be, args=(list(arguments), dict(environment), cwd, streams))
+        process.start()
+        try:
+            await asyncio.to_thread(process.join)
+        finally:
+            process.kill()
+        out, err = (stream.read_text() for stream in streams[1:])
+    return Ran(process.exitcode, out, err)
+
+
+def _be(arguments: list[str], environment: dict[str, str], cwd: Path, streams: Sequence[Path]) -> None:
+    """Become the command."""
+    for number, stream in enumerate(streams):
+        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT
+        os.dup2(os.open(stream, flags, 0o600), number)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - multiprocessing has put another there
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.execv = _load  # type: ignore[assignment]
+    _load(sys.executable, [sys.executable, "-m", "voicebot", *arguments])
+
+
+def _load(_: str, command: Sequence[str]) -> None:
+    """What `python -m` does; a command that replaces itself by another keeps what is loaded."""
+    sys.argv[:] = command[2:]
+    sys.modules.pop(f"{command[2]}.__main__", None)
+    runpy.run_module(command[2], run_name="__main__", alter_sys=True)
