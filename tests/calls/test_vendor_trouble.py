@@ -2,45 +2,116 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from tests.calls.house import BILL, HIGH, OPEN, WELCOME, World, hear
-from voicebot.sandbox.caller import HangUp, Say, Wait, WaitForHangUp
+from tests.calls.house import BILL, HIGH, LOW, OPEN, WELCOME, World, hear
+from voicebot.call.apologies import apology
+from voicebot.sandbox.caller import HangUp, Interrupt, Say, Wait, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
 
 HOURS = "Acme is open from eight to five."
+SORRY = apology("en-US")
 PATIENT: dict[str, Any] = {"idle": {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Goodbye."}}
 
 
 @pytest.mark.parametrize("kind", ["broken", "rate_limited", "drop"])
-async def test_a_model_that_fails_once_does_not_end_the_call(world: World, kind: Any) -> None:
-    """An answer that the model refuses or drops is followed by words, and the next question by its answer."""
+async def test_a_model_that_fails_for_a_moment_is_asked_again(world: World, kind: Any) -> None:
+    """The caller hears an apology at once and then the answer to what they asked, and need not ask again."""
     desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    await world.place(hear(), HangUp(), to=desk)
-    world.sandbox.faults.add(Fault(server="openai", kind=kind, count=4))
-    script = (hear(), Say(text=OPEN), hear(), Say(text=OPEN), hear(), HangUp())
-    call = await world.place(*script, to=desk)
+    world.sandbox.faults.add(Fault(server="openai", kind=kind, count=2, retry_after_s=0.2))
+    call = await world.place(hear(), Say(text=OPEN), hear(quiet_ms=1200), HangUp(), to=desk)
 
     assert call.outcome.ok, call.outcome.failure
-    assert HOURS in call.words() or "Are you there?" in call.words()
+    assert call.said() == [
+        ("agent", WELCOME), ("caller", OPEN), ("agent", SORRY.moment), ("agent", HOURS),
+    ]  # fmt: skip
+    assert [failure["part"] for failure in call.data("provider.failed")] == ["mind"]
     assert call.record["ended_by"] == "caller"
+    assert call.heard.overlaps == ()
+
+
+async def test_a_hiccup_that_a_second_request_survives_is_not_heard(world: World) -> None:
+    """One refused request is repeated before anybody notices: no apology, and nothing on the record."""
+    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
+    world.sandbox.faults.add(Fault(server="openai", kind="broken", count=1))
+    call = await world.place(hear(), Say(text=OPEN), hear(), HangUp(), to=desk)
+
+    assert call.words() == [WELCOME, HOURS]
+    assert call.events("provider.failed") == []
+
+
+@pytest.mark.parametrize("kind", ["broken", "unauthorized"])
+async def test_a_model_that_stays_away_ends_the_call_politely(world: World, kind: Any) -> None:
+    """One apology, one more try, one goodbye in the agent's own voice; the record says what was missing."""
+    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
+    world.sandbox.faults.add(Fault(server="openai", kind=kind))
+    call = await world.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=30_000), to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.words() == [WELCOME, SORRY.moment, SORRY.goodbye]
+    assert call.voices == [LOW]
+    assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "mind_unavailable")
+    assert len(call.events("provider.failed")) == 2
+    assert call.events("idle.prompted") == []
 
 
 async def test_a_model_that_hangs_leaves_no_endless_silence(world: World) -> None:
-    """While the model hangs the caller is not left in silence: words come, and the call ends with words."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    call_of = asyncio.create_task(
-        world.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=desk)
-    )
-    await asyncio.sleep(1.0)
+    """Some six seconds after the question the caller hears that something is wrong, in their language."""
+    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT, language="de-DE")
+    call, person = world.dial(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=desk)
+    await call.answered.wait()
     world.sandbox.faults.add(Fault(server="openai", kind="hang"))
-    call = await call_of
+    await call.ended()
+    facts = await world.facts(call, person)
+
+    assert facts.outcome.ok, facts.outcome.failure
+    assert facts.words() == [WELCOME, apology("de").moment, apology("de").goodbye]
+    asked, sorry = facts.transcript[1], facts.transcript[2]
+    assert sorry["started_ms"] - asked["ended_ms"] < 6500
+    assert facts.record["end_reason"] == "mind_unavailable"
+
+
+async def test_an_answer_that_breaks_off_is_gone_on_with(world: World) -> None:
+    """What was said of it stays said and known; the model is told where it broke off, once."""
+    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
+    world.sandbox.faults.add(Fault(server="openai", kind="drop", stage="message", match="eight to", count=1))
+    call = await world.place(hear(), Say(text=OPEN), hear(quiet_ms=1200), HangUp(), to=desk)
+
     assert call.outcome.ok, call.outcome.failure
-    assert len(call.words()) > 1
-    assert call.record["ended_by"] == "system"
+    assert call.words()[:-1] == [WELCOME, "Acme", SORRY.moment]
+    assert call.heard.overlaps == ()
+    again = world.asked(containing="broke off")
+    assert len(again) == 1
+    said = [(m["role"], m["content"]) for m in again[0]["messages"] if m["role"] in ("user", "assistant")]
+    assert said == [("assistant", WELCOME), ("user", OPEN), ("assistant", "Acme")]
+
+
+async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(world: World) -> None:
+    """Whoever asks again while the apology is spoken gets one answer, not two."""
+    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
+    world.sandbox.faults.add(Fault(server="openai", kind="broken", count=2))
+    script = (hear(), Say(text=OPEN), Interrupt(text=OPEN, after_ms=300))
+    call = await world.place(*script, hear(quiet_ms=1600), HangUp(), to=desk)
+
+    assert call.words("caller") == [OPEN, OPEN]
+    assert call.words().count(HOURS) == 1
+
+
+async def test_people_are_asked_where_the_author_offers_them(world: World) -> None:
+    """When the model stays away a person is asked for, the caller is told, and is not hung up on at once."""
+    offered = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
+    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT, functions=offered)
+    world.sandbox.faults.add(Fault(server="openai", kind="broken"))
+    call = await world.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=desk)
+
+    assert call.words() == [WELCOME, SORRY.moment, SORRY.people, "Are you there?", "Goodbye."]
+    asked = await world.server.wiring.database.fetch("SELECT call_id, intent, origin FROM handoffs")
+    assert [(str(row["call_id"]), row["intent"], row["origin"]) for row in asked] == [
+        (call.record["id"], "escalate", "failed_model")
+    ]
+    assert call.record["end_reason"] == "idle"
 
 
 async def test_a_voice_that_drops_in_mid_sentence_comes_back(world: World) -> None:

@@ -105,6 +105,12 @@ class Entrance:
         unanswered = self._pipeline.gate.missed
         await worker.queue_frames([OpenGateFrame(), *([firm(LLMRunFrame())] if unanswered else [])])
 
+    async def ask(self) -> None:
+        """Have the model speak; a caller in mid-sentence is heard out, since their turn asks it as well."""
+        self._is_waiting = self._caller_is_speaking()
+        if not self._is_waiting:
+            await self._pipeline.worker.queue_frame(firm(LLMRunFrame()))
+
     def caller_spoke(self) -> None:
         """The caller's turn ended with words, which the model is asked to answer."""
         self._is_waiting = False

@@ -143,5 +143,7 @@ class Line:
     http: BindsHttp
     clock: Clock
     tell: Callable[[Happening], None] = _to_nobody
+    recovers: bool = True
+    """Whether the caller hears of a model's failure; in text it is the author's to see, and to ask again."""
     hand_off: HandOff | None = None
     """None: there are no people behind this line (a conversation in text)."""

@@ -1,7 +1,7 @@
 """Assembles the pipecat pipeline of one call.
 
-carrier → ear (STT, turns) → user context → gate → mind (LLM) → gate → voice (TTS) → marker → carrier → scribe
-→ assistant context. Ear, mind and voice are switches; everything else stays the same for the whole call.
+carrier → ear (STT, turns) → user context → gate → mind (LLM) → watch → gate → voice (TTS) → marker → carrier
+→ scribe → assistant context. Ear, mind and voice are switches; everything else stays for the whole call.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pipecat.services.llm_service import LLMService
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
 from telephony.carrier import MediaStream
+from voicebot.call.answer_watch import AnswerWatch
 from voicebot.call.drain import DrainFrame, Tail
 from voicebot.call.gate import Gate
 from voicebot.call.scribe import Listener, Marker, Scribe
@@ -50,6 +51,7 @@ class CallPipeline:
     mind: ServiceSwitch
     voice: ServiceSwitch
     gate: Gate
+    answers: AnswerWatch
 
     async def begin_drain(self) -> DrainFrame:
         """Send a drain behind all that the model and we had spoken so far."""
@@ -74,6 +76,7 @@ def assemble(media: MediaStream, first: FirstParts, *, listener: Listener, on_er
     mind = ServiceSwitch(first.mind, on_error=on_error, name="mind")
     voice = ServiceSwitch(first.voice, on_error=on_error, name="voice")
     gate = Gate()
+    answers = AnswerWatch()
     context = LLMContext()
     aggregators = LLMContextAggregatorPair(
         context,
@@ -90,6 +93,7 @@ def assemble(media: MediaStream, first: FirstParts, *, listener: Listener, on_er
         aggregators.user(),
         gate.before,
         mind,
+        answers,
         gate.after,
         voice,
         Marker(media.mark_frame),
@@ -116,4 +120,5 @@ def assemble(media: MediaStream, first: FirstParts, *, listener: Listener, on_er
         mind=mind,
         voice=voice,
         gate=gate,
+        answers=answers,
     )

@@ -22,9 +22,9 @@ from voicebot.clock import Clock
 
 EventType = Literal[
     "call.started", "stream.started", "stream.failed", "agent.ready", "agent.unavailable", "node.entered",
-    "function.called", "function.returned", "route.requested", "route.done", "route.refused", "route.failed", "voice.switched",
-    "barge_in", "idle.prompted", "provider.failed", "provider.switched", "call.resumed", "outcome.recorded",
-    "call.ended",
+    "function.called", "function.returned", "route.requested", "route.done", "route.refused", "route.failed",
+    "voice.switched", "barge_in", "idle.prompted", "provider.failed", "provider.switched", "call.resumed",
+    "outcome.recorded", "call.ended",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from loguru import logger
 from pipecat.flows import Flow
 from pipecat.frames.frames import ErrorFrame, LLMRunFrame, LLMSetToolsFrame
 from pipecat.pipeline.worker import PipelineWorker
+from pipecat.utils.errors import ErrorCategory
 from pipecat.workers.runner import WorkerRunner
 
 from db import leads
@@ -26,6 +27,8 @@ from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import CarrierError, MediaClosed
 from templates.values import render, state
 from voicebot.call.agent import Agent
+from voicebot.call.apologies import apology
+from voicebot.call.breakdown import Breakdown
 from voicebot.call.connections import Connections, ServiceLost
 from voicebot.call.conversation import Conversation
 from voicebot.call.entrance import Entrance
@@ -107,6 +110,14 @@ class Session:
         itinerary = Itinerary(self._switchboard, hops=past.hops if past else 0)
         self._router = Router(itinerary, self._pipeline, self, self._mouth, self._entrance)
         self._connections = Connections(self._pipeline, line.speech, self._requested, self._report_failure)
+        self._breakdown = Breakdown(
+            self._pipeline,
+            self._mouth,
+            self._entrance,
+            lambda: apology(self._router.current.content.language),
+            give_up=self._model_lost,
+            silent=self._nothing_answered,
+        )
         self._idle = IdleWatch(
             self._idle_rules,
             heard=self._all_heard,
@@ -117,6 +128,7 @@ class Session:
         self._over: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._farewell: asyncio.Task[Any] | None = None
+        self._has_asked_people = False
 
     # -------------------------------------------------------------------------------------- life
 
@@ -232,6 +244,7 @@ class Session:
     async def _close(self, end: End) -> None:
         self._idle.stir()
         await self._router.close()
+        await self._breakdown.close()
         await self._switchboard.close()
         self._conversation.finish()
         others = [task for task in self._tasks if task.get_name() != HANG_UP]
@@ -318,10 +331,13 @@ class Session:
 
     def route_failed(self, agent: str) -> None:
         """A change of agent failed: where the author offers people at all, they are told."""
-        offered = self._router.current.content.functions
-        if any(one.type == "builtin" and one.name == EscalateToPerson.name for one in offered):
+        if self._offers_people():
             reason = f"The change to the agent {agent!r} failed."
             self.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
+
+    def _offers_people(self) -> bool:
+        offered = self._router.current.content.functions
+        return any(one.type == "builtin" and one.name == EscalateToPerson.name for one in offered)
 
     def took_over(self, agent: Agent) -> None:
         """``agent`` has the call from now on."""
@@ -334,6 +350,7 @@ class Session:
     def _caller_spoke(self) -> None:
         self._router.caller_said_something()
         self._entrance.caller_spoke()
+        self._breakdown.caller_spoke()
         if self._farewell is not None and not self._farewell.done() and not self._over.done():
             # They are not done: answer, and end another time.
             self._farewell.cancel()
@@ -365,6 +382,36 @@ class Session:
             self._switchboard.lost(key, self._router.current, self._pipeline)
         elif switch is not None and not self._router.is_routing:
             # Nobody may be speaking any more: then the prompts break the silence.
+            self._idle.quiet()
+        # A function of ours that raises is no failure of the model's, which is told and goes on.
+        if switch is self._pipeline.mind and frame.category is not ErrorCategory.APPLICATION:
+            self._model_failed()
+
+    def _model_failed(self) -> None:
+        if self._line.recovers:
+            self._idle.stir()
+            self._breakdown.failed()
+
+    def _model_lost(self) -> None:
+        """The model stays away: people are asked for where the author offers them, else the call ends."""
+        words = apology(self._router.current.content.language)
+        if self._offers_people() and not self._has_asked_people:
+            self._has_asked_people = True
+            reason = "The language model does not answer; the caller has been told that somebody will help."
+            self.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_model"))
+            self._spawn(self._say_and_wait(words.people))
+            return
+        end = End(ended_by="system", reason="mind_unavailable")
+        self._farewell = self._spawn(self._hang_up(end, words.goodbye), name=HANG_UP)
+
+    async def _say_and_wait(self, text: str) -> None:
+        await self._mouth.text(text, remembered=False)
+        await self._pipeline.drain()
+        self._nothing_answered()
+
+    def _nothing_answered(self) -> None:
+        """Nobody is going to speak: the caller's silence counts from here."""
+        if not self._is_busy() and not self.caller_is_speaking():
             self._idle.quiet()
 
     def _report_failure(self, kind: str, reason: str) -> None:
@@ -422,7 +469,9 @@ class Session:
 
     def _is_busy(self) -> bool:
         return (
-            self._router.is_routing or self._pipeline.aggregators.assistant().has_function_calls_in_progress
+            self._router.is_routing
+            or self._breakdown.is_recovering
+            or self._pipeline.aggregators.assistant().has_function_calls_in_progress
         )
 
     async def _prompt_idle(self, number: int, prompt: str) -> None:

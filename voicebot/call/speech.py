@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from deepgram import DeepgramClientEnvironment
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
+from openai.types.chat import ChatCompletionChunk
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.audio.vad_processor import VADProcessor
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.deepgram.stt import DeepgramSTTService
@@ -59,6 +61,11 @@ class _PooledLLMService(OpenAILLMService):
 
     def create_client(self, *_: Any, **__: Any) -> AsyncOpenAI:
         return self._pooled
+
+    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
+        # The client tries again after a quick failure. What has not begun by then has failed for a caller.
+        async with asyncio.timeout(LLM_SILENCE_S):
+            return await super().get_chat_completions(context)
 
 
 class Speech:
@@ -190,8 +197,12 @@ def _endpointing_ms(turns: Turns) -> int:
 
 
 def _stt_settings(content: TemplateContent) -> dict[str, Any]:
-    settings: dict[str, Any] = {"endpointing": _endpointing_ms(content.turns), **content.stt.settings}
-    settings["language"] = content.language
+    # An author may listen otherwise than the agent speaks: a model that hears many languages wants "multi".
+    settings: dict[str, Any] = {
+        "language": content.language,
+        "endpointing": _endpointing_ms(content.turns),
+        **content.stt.settings,
+    }
     if content.stt.model:
         settings["model"] = content.stt.model
     return settings

@@ -256,6 +256,7 @@ class Chat:
             http=self._setup.http(self._diary),
             clock=self._setup.clock,
             tell=self._tell,
+            recovers=False,
         )
 
     def _tell(self, happening: Happening) -> None:

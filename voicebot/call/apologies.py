@@ -1,0 +1,122 @@
+"""What a caller hears when a model does not answer, in the language of the agent who has the call.
+
+These words cannot come from the model, and an author should not have to write them: they are fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Apology:
+    """The words of one language."""
+
+    moment: str
+    """Something did not work, and is tried again."""
+    goodbye: str
+    """It does not work; the call ends."""
+    people: str
+    """It does not work; a person has been asked for."""
+
+
+def apology(language: str) -> Apology:
+    """The words in a language (BCP 47); English where there are none."""
+    return APOLOGIES.get(language.partition("-")[0].lower(), APOLOGIES["en"])
+
+
+APOLOGIES: Mapping[str, Apology] = {
+    "en": Apology(
+        "I'm sorry, one moment, please.",
+        "I'm sorry, something does not work on our side. Please call again a little later. Goodbye.",
+        "I'm sorry, something does not work on our side. I have asked a colleague to help you.",
+    ),
+    "de": Apology(
+        "Entschuldigung, einen Moment bitte.",
+        "Es tut mir leid, bei uns funktioniert gerade etwas nicht. "
+        "Bitte rufen Sie etwas später noch einmal an. Auf Wiederhören.",
+        "Es tut mir leid, bei uns funktioniert gerade etwas nicht. "
+        "Ich habe jemanden gebeten, Ihnen weiterzuhelfen.",
+    ),
+    "fr": Apology(
+        "Excusez-moi, un instant, s'il vous plaît.",
+        "Je suis désolé, nous avons un problème technique. Merci de rappeler un peu plus tard. Au revoir.",
+        "Je suis désolé, nous avons un problème technique. J'ai demandé à un collègue de vous aider.",
+    ),
+    "es": Apology(
+        "Disculpe, un momento, por favor.",
+        "Lo siento, tenemos un problema técnico. Por favor, llame de nuevo un poco más tarde. Adiós.",
+        "Lo siento, tenemos un problema técnico. He pedido a un compañero que le ayude.",
+    ),
+    "it": Apology(
+        "Mi scusi, un momento, per favore.",
+        "Mi dispiace, abbiamo un problema tecnico. La preghiamo di richiamare più tardi. Arrivederci.",
+        "Mi dispiace, abbiamo un problema tecnico. Ho chiesto a un collega di aiutarla.",
+    ),
+    "pt": Apology(
+        "Desculpe, um momento, por favor.",
+        "Lamento, temos um problema técnico. Por favor, volte a ligar um pouco mais tarde. Até logo.",
+        "Lamento, temos um problema técnico. Pedi a um colega que ajude.",
+    ),
+    "nl": Apology(
+        "Sorry, een ogenblik alstublieft.",
+        "Het spijt me, er werkt iets niet bij ons. Belt u later nog eens. Tot ziens.",
+        "Het spijt me, er werkt iets niet bij ons. Ik heb een collega gevraagd u te helpen.",
+    ),
+    "pl": Apology(
+        "Przepraszam, chwileczkę.",
+        "Przepraszam, mamy problem techniczny. Proszę zadzwonić trochę później. Do widzenia.",
+        "Przepraszam, mamy problem techniczny. Poprosiłem kolegę o pomoc.",
+    ),
+    "cs": Apology(
+        "Omlouvám se, okamžik prosím.",
+        "Omlouvám se, máme technický problém. Zavolejte prosím o něco později. Na shledanou.",
+        "Omlouvám se, máme technický problém. Kolega byl požádán, aby vám pomohl.",
+    ),
+    "sv": Apology(
+        "Ursäkta, ett ögonblick.",
+        "Jag är ledsen, något fungerar inte hos oss. Ring gärna igen lite senare. Hej då.",
+        "Jag är ledsen, något fungerar inte hos oss. Jag har bett en kollega att hjälpa dig.",
+    ),
+    "da": Apology(
+        "Undskyld, et øjeblik.",
+        "Jeg beklager, der er noget, der ikke virker hos os. Ring venligst igen lidt senere. Farvel.",
+        "Jeg beklager, der er noget, der ikke virker hos os. Jeg har bedt en kollega om at hjælpe dig.",
+    ),
+    "nb": Apology(
+        "Beklager, et øyeblikk.",
+        "Beklager, det er noe som ikke virker hos oss. Vennligst ring igjen litt senere. Ha det bra.",
+        "Beklager, det er noe som ikke virker hos oss. Jeg har bedt en kollega om å hjelpe deg.",
+    ),
+    "fi": Apology(
+        "Anteeksi, hetkinen.",
+        "Anteeksi, meillä on tekninen ongelma. Soittakaa hetken kuluttua uudelleen. Kuulemiin.",
+        "Anteeksi, meillä on tekninen ongelma. Olen pyytänyt kollegaa auttamaan teitä.",
+    ),
+    "tr": Apology(
+        "Özür dilerim, bir dakika lütfen.",
+        "Özür dilerim, teknik bir sorun yaşıyoruz. Lütfen biraz sonra tekrar arayın. Hoşça kalın.",
+        "Özür dilerim, teknik bir sorun yaşıyoruz. Bir arkadaşımdan size yardım etmesini istedim.",
+    ),
+    "ja": Apology(
+        "申し訳ございません。少々お待ちください。",
+        "申し訳ございません。ただいま不具合が起きております。後ほどおかけ直しください。失礼いたします。",
+        "申し訳ございません。ただいま不具合が起きております。担当の者に対応を頼みました。",
+    ),
+    "zh": Apology(
+        "对不起，请稍等。",
+        "对不起，我们这边出了点问题。请您稍后再打来。再见。",
+        "对不起，我们这边出了点问题。我已经请同事来帮助您。",
+    ),
+    "ko": Apology(
+        "죄송합니다. 잠시만 기다려 주세요.",
+        "죄송합니다. 지금 문제가 생겼습니다. 잠시 후 다시 전화해 주세요. 안녕히 계세요.",
+        "죄송합니다. 지금 문제가 생겼습니다. 담당자에게 도움을 요청했습니다.",
+    ),
+    "hi": Apology(
+        "माफ़ कीजिए, एक क्षण रुकिए।",
+        "माफ़ कीजिए, हमारी तरफ़ कुछ तकनीकी समस्या है। कृपया थोड़ी देर बाद फिर फ़ोन कीजिए। नमस्ते।",
+        "माफ़ कीजिए, हमारी तरफ़ कुछ तकनीकी समस्या है। आपकी मदद के लिए एक सहकर्मी से कहा गया है।",
+    ),
+}
