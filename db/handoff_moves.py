@@ -31,8 +31,9 @@ class Move:
     resolution: str | None = None
     resolved_by: UUID | None = None
     due_at: datetime | None = None
-    """None keeps what is there, as for the two below."""
+    """None keeps what is there, as for the three below."""
     time_zone: str | None = None
+    consent: bool | None = None
     expires_at: datetime | None = None
 
 
@@ -119,7 +120,7 @@ async def move(db: Executor, seen: HandoffRecord, move: Move) -> HandoffRecord |
             bridged_at = CASE WHEN $6 = 'bridged' OR $6 = 'connected' THEN coalesce(bridged_at, $13)
                 ELSE bridged_at END,
             due_at = coalesce($14, due_at), time_zone = coalesce($15, time_zone),
-            expires_at = coalesce($16, expires_at),
+            expires_at = coalesce($16, expires_at), consent = coalesce($17, consent),
             queue_at = CASE WHEN $14::timestamptz IS NULL THEN queue_at ELSE queue_at + ($14 - due_at) END
         WHERE account_id = $1 AND id = $2 AND state = $3 AND epoch = $4
             AND holder_id IS NOT DISTINCT FROM $5
@@ -141,6 +142,7 @@ async def move(db: Executor, seen: HandoffRecord, move: Move) -> HandoffRecord |
         move.due_at,
         move.time_zone,
         move.expires_at,
+        move.consent,
     )
     return None if row is None else read(HandoffRecord, row)
 

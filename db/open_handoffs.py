@@ -47,7 +47,7 @@ async def to_look_after(db: Executor, now: datetime, *, limit: int) -> Sequence[
         LEFT JOIN calls call ON call.account_id = handoff.account_id AND call.id = handoff.call_id
         WHERE handoff.ended_at IS NULL AND (
             handoff.expires_at <= $1 OR handoff.lease_until <= $1
-            OR (handoff.state = 'scheduled' AND handoff.due_at <= $1)
+            OR (handoff.state = 'scheduled' AND handoff.due_at <= $1 AND handoff.consent)
             OR (handoff.intent = 'escalate' AND call.ended_at >= handoff.created_at
                 AND handoff.state <> 'bridged'))
         ORDER BY handoff.expires_at LIMIT $2

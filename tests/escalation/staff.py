@@ -71,9 +71,8 @@ class Staff:
 
     async def park(self, due_at: datetime, call_id: UUID | None = None, **more: Any) -> HandoffRecord:
         """A caller to be called later."""
-        wish = Wish(
-            **{"intent": "park", "origin": "model", "reason": "later"} | more, call_id=call_id, due_at=due_at
-        )
+        told = {"intent": "park", "origin": "model", "reason": "later", "consent": True} | more
+        wish = Wish(**told, call_id=call_id, due_at=due_at)
         return (await self.desk.create(self.account_id, wish)).handoff
 
     async def told(self) -> list[DeskEventRecord]:

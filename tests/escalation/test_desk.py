@@ -6,14 +6,16 @@ from uuid import UUID
 
 import pytest
 
-from db import calls, desk_events, events, handoffs, operators, outbox, utterances
+from db import calls, desk_events, events, handoff_moves, handoffs, operators, outbox, utterances
 from db.calls import CallEnd
+from db.errors import ConstraintViolated
 from db.handoff_moves import Move
 from db.handoffs import QueueFilter
 from db.pool import Database
 from tests.db.world import NOON, World, an_event, an_utterance
 from tests.escalation.staff import HandClock, Staff
 from voicebot.availability import IllegalMove
+from voicebot.escalation.desk import Later
 from voicebot.escalation.moves import IllegalTransition
 from voicebot.escalation.moving import CLAIM_LEASE
 from voicebot.escalation.presence import Setting
@@ -295,6 +297,51 @@ async def test_a_parked_call_becomes_due(staff: Staff, clock: HandClock, world: 
     assert claim.handoff.state == "claimed"
     assert claim.handoff.consent
     assert await outbox.of_handoff(staff.database, staff.account_id, handoff.id) == []
+
+
+async def test_who_has_not_agreed_is_never_called(staff: Staff, clock: HandClock) -> None:
+    """Parked without consent it stays scheduled past its time, cannot be claimed, and expires saying why."""
+    handoff = await staff.park(NOON, consent=False)
+    clock.wait(hours=1)
+    user_id = await staff.operator()
+    await staff.keeper.look()
+    with pytest.raises(IllegalTransition, match="scheduled") as refused:
+        await staff.desk.claim(staff.account_id, handoff.id, user_id)
+    assert "due" not in refused.value.allowed
+    due = Move(to="due", at=clock.now())
+    with pytest.raises(IllegalTransition):
+        await staff.desk.move(staff.account_id, handoff.id, lambda _: due, "handoff.due")
+    with pytest.raises(ConstraintViolated, match="handoffs_called_with_consent"):
+        await handoff_moves.move(staff.database, handoff, due)
+    clock.wait(hours=72)
+    await staff.keeper.look()
+
+    now = await handoffs.get(staff.database, staff.account_id, handoff.id)
+    assert (now.state, now.cause) == ("expired", "no_consent")
+
+
+async def test_who_agrees_later_is_called(staff: Staff, clock: HandClock) -> None:
+    """Rescheduled with consent, a parked call becomes due; without a word it stays as it was."""
+    handoff, user_id = await staff.park(NOON, consent=False), await staff.operator()
+    for consent, state in ((None, "scheduled"), (True, "due")):
+        later = Later(due_at=clock.now() + timedelta(minutes=1), consent=consent)
+        await staff.desk.reschedule(staff.account_id, handoff.id, user_id, later)
+        clock.wait(minutes=1)
+        await staff.keeper.look()
+        assert (await handoffs.get(staff.database, staff.account_id, handoff.id)).state == state
+
+
+@pytest.mark.parametrize(("said", "agreed"), [(None, True), (True, True), (False, False)])
+async def test_whoever_asked_for_a_person_may_be_called_back(
+    staff: Staff, said: bool | None, agreed: bool
+) -> None:
+    """An escalation put off becomes a parked call with consent, unless whoever puts it off says otherwise."""
+    handoff, user_id = await staff.escalate(), await staff.operator()
+    later = Later(due_at=NOON + timedelta(hours=1), consent=said)
+
+    parked = await staff.desk.reschedule(staff.account_id, handoff.id, user_id, later)
+
+    assert (parked.intent, parked.state, parked.consent) == ("park", "scheduled", agreed)
 
 
 async def test_nobody_answers_for_ever(staff: Staff, clock: HandClock) -> None:

@@ -66,9 +66,10 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
         def one(self, which: int) -> UUID | None:
             return self.made[which % len(self.made)] if self.made else None
 
-        @rule(park=st.booleans())
-        def make(self, park: bool) -> None:
-            made = self.staff.park(self.clock.now()) if park else self.staff.escalate()
+        @rule(park=st.booleans(), consent=st.booleans())
+        def make(self, park: bool, consent: bool) -> None:
+            parked = {"due_at": self.clock.now(), "consent": consent}
+            made = self.staff.park(**parked) if park else self.staff.escalate()
             self.made.append(self.run(made).id)
 
         @rule(who=WHO, which=WHICH)
@@ -147,6 +148,8 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
                 over = moves.ends(handoff.intent, handoff.state)
                 assert over == (handoff.ended_at is not None), handoff.state
                 assert self.ended.setdefault(handoff_id, handoff.state) == handoff.state if over else True
+                if handoff.intent == "park" and not handoff.consent:
+                    assert handoff.state in ("scheduled", "resolved", "expired")
                 if handoff.holder_id is not None:
                     assert not over
                     held[handoff.holder_id].append(handoff.state)

@@ -65,7 +65,9 @@ class HandoffBody(BaseModel):
     due_at: Annotated[Moment | None, Field(description="Of a park: when to call. Null: soon.")] = None
     time_zone: Annotated[TimeZone | None, Field(description="The caller's; without it: the number's.")] = None
     consent: Annotated[
-        bool, Strict(), Field(description="Of a park: whether the caller agreed to be called.")
+        bool,
+        Strict(),
+        Field(description="Of a park: whether the caller agreed to be called. If not, it never becomes due."),
     ] = False
 
 
@@ -178,6 +180,11 @@ class RescheduleBody(BaseModel):
 
     due_at: Moment
     time_zone: TimeZone | None = None
+    consent: Annotated[
+        bool | None,
+        Strict(),
+        Field(description="Whether the caller agreed. Null: as it was; of an escalation, they asked for it."),
+    ] = None
     epoch: Annotated[int | None, Strict(), Field(ge=0, le=2**31 - 1)] = None
 
 
@@ -329,7 +336,7 @@ async def reschedule_handoff(
         operator.account_id,
         handoff_id,
         person.id,
-        Later(due_at=body.due_at, time_zone=body.time_zone),
+        Later(due_at=body.due_at, time_zone=body.time_zone, consent=body.consent),
         epoch=body.epoch,
     )
     await _audit(wired, operator, "reschedule", parked)

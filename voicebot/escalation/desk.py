@@ -43,6 +43,8 @@ class Later:
 
     due_at: datetime
     time_zone: str | None = None
+    consent: bool | None = None
+    """Whether the caller agreed to be called. None: as it was; who had asked for a person is answered."""
 
 
 class Desk:
@@ -197,6 +199,7 @@ class Desk:
                 cause="rescheduled",
                 due_at=later.due_at,
                 time_zone=later.time_zone,
+                consent=later.consent,
                 expires_at=later.due_at + PARK_LIFE,
             )
 
@@ -281,6 +284,7 @@ async def _continue(
         team=ended.team,
         due_at=later.due_at,
         time_zone=later.time_zone or ended.time_zone,
+        consent=later.consent is not False,
         created_by=actor_id,
         continues_id=ended.id,
     )

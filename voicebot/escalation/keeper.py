@@ -110,7 +110,7 @@ class Keeper:
         if seen.expires_at <= now:
             return self._expired(seen)
         if seen.state == "scheduled":
-            if seen.due_at is not None and seen.due_at <= now:
+            if seen.consent and seen.due_at is not None and seen.due_at <= now:
                 return "handoff.due", Move(to="due", at=now)
             return "", None
         if seen.lease_until is not None and seen.lease_until <= now:
@@ -124,7 +124,9 @@ class Keeper:
         now = self._clock.now()
         possible = moves.allowed(seen.intent, seen.state)
         if "expired" in possible:
-            return "handoff.expired", Move(to="expired", at=now, ends=True, cause="nobody_answered")
+            agreed = seen.intent == "escalate" or seen.consent
+            cause = "nobody_answered" if agreed else "no_consent"
+            return "handoff.expired", Move(to="expired", at=now, ends=True, cause=cause)
         if "resolved" in possible:
             # The caller was helped; whoever did it never said so.
             end = Move(to="resolved", at=now, ends=True, cause="never_closed", resolution="never closed")

@@ -77,12 +77,14 @@ def ends(intent: Intent, state: State) -> bool:
 
 
 def check(handoff: HandoffRecord, wanted: State) -> None:
-    """Refuse a move that is not in the table.
+    """Refuse a move that is not in the table. A parked call becomes due only if the caller agreed to it.
 
     Raises:
         IllegalTransition: it is not.
     """
     possible = allowed(handoff.intent, handoff.state)
+    if handoff.intent == "park" and not handoff.consent:
+        possible -= {"due"}
     if wanted not in possible:
         raise IllegalTransition(handoff.state, wanted, possible)
 
