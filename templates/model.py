@@ -126,7 +126,10 @@ class Stt(Part):
     )
     settings: dict[str, Any] = Field(
         default_factory=dict,
-        description="The provider's own settings.",
+        description=(
+            "The provider's own settings. `language` stands here where the agent hears more than it speaks: "
+            "`multi` with a model that knows many."
+        ),
         examples=[{"keyterm": ["Acme", "SureFit"]}],
     )
 

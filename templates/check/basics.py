@@ -8,6 +8,7 @@ from templates.bounds import LANGUAGE, NAME_LENGTH, Bounds
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction
+from templates.languages import primary_language
 from templates.model import DEFAULT_VOICE_ID, Idle, TemplateContent
 from templates.problem import Problem
 
@@ -31,11 +32,6 @@ def check_basics(content: TemplateContent, around: Surroundings) -> Iterator[Pro
             f"The agent speaks {content.language}, but its words to a silent caller are the English default."
         )
         yield broken("idle_language", ("idle",), message)
-
-
-def primary_language(tag: str) -> str:
-    """``de`` of ``de-AT``."""
-    return tag.partition("-")[0].lower()
 
 
 def _conversation(content: TemplateContent) -> Iterator[Problem]:

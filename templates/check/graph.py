@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, TOOL_NAME
-from templates.check.basics import primary_language
 from templates.check.flow import leading_to
 from templates.check.likeness import alike
 from templates.check.rules import broken
 from templates.check.surroundings import Surroundings, ways_in
 from templates.check.variables import kept
+from templates.languages import names_language, primary_language
 from templates.model import Route, TemplateContent, Variable
 from templates.problem import Problem
 
@@ -82,7 +82,8 @@ def _handing_over(
     where: Path, route: Route, target: TemplateContent, content: TemplateContent
 ) -> Iterator[Problem]:
     theirs, ours = primary_language(target.language), primary_language(content.language)
-    if theirs != ours and LANGUAGE.fits(content.language):
+    told = names_language(route.when, target.language)
+    if theirs != ours and LANGUAGE.fits(content.language) and not told:
         message = f"This template speaks {content.language}, '{target.name}' speaks {target.language}."
         yield broken("language_mismatch", (*where, "template_id"), message)
     if route.context == "variables" and not target.variables:

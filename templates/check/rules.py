@@ -49,7 +49,7 @@ _TABLE = (
     Rule(
         "language_mismatch",
         WARNING,
-        "Route to an agent that speaks the caller's language, or tell in `when`.",
+        "Route to an agent that speaks the caller's language, or name the agent's language in `when`.",
     ),
     Rule("idle_language", WARNING, "Write `idle.prompts` and `idle.goodbye` in the agent's language."),
     # Numbers
