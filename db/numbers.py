@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -103,6 +104,23 @@ async def get(db: Executor, account_id: UUID, number_id: UUID) -> NumberRecord:
         number_id,
     )
     return _found(row, number_id)
+
+
+async def find(
+    db: Executor, account_id: UUID, *, e164s: Collection[str] = (), ids: Collection[UUID] = ()
+) -> Sequence[NumberRecord]:
+    """Those of the account's numbers that have one of these digits or ids; active ones come last."""
+    rows = await db.fetch(
+        f"""
+        SELECT {_NUMBER} FROM numbers
+        WHERE account_id = $1 AND deleted_at IS NULL AND (e164 = ANY($2::text[]) OR id = ANY($3::uuid[]))
+        ORDER BY active, id
+        """,  # noqa: S608 - only column names
+        account_id,
+        list(e164s),
+        list(ids),
+    )
+    return [read(NumberRecord, row) for row in rows]
 
 
 async def list_numbers(

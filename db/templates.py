@@ -153,14 +153,16 @@ async def list_templates(
     return page([read(TemplateRecord, row) for row in rows], limit, lambda template: template.id)
 
 
-async def create(db: Executor, account_id: UUID, draft: TemplateDraft) -> TemplateRecord:
-    """Make a template at revision 1.
+async def create(
+    db: Executor, account_id: UUID, draft: TemplateDraft, *, template_id: UUID | None = None
+) -> TemplateRecord:
+    """Make a template at revision 1, under a new id (``template_id``, where others of a set refer to it).
 
     Raises:
         NameTaken, OrchestratorExists, TargetsUnavailable: see there.
         NotFound: the account has no such number.
     """
-    template_id = new_id()
+    own_id = template_id or new_id()
 
     async def insert(transaction: Transaction) -> Row | None:
         return await transaction.fetchrow(
@@ -169,7 +171,7 @@ async def create(db: Executor, account_id: UUID, draft: TemplateDraft) -> Templa
             VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_TEMPLATE}
             """,  # noqa: S608
             account_id,
-            template_id,
+            own_id,
             draft.name,
             draft.kind,
             draft.status,

@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from templates import flow, functions, model
 from templates.bounds import Bounds, Form
 from templates.check.surroundings import BUILTIN_FUNCTIONS, PROVIDERS
+from templates.sets import form
+from templates.sets.form import FileRoute, FileTemplate, ordered
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -110,21 +112,83 @@ def template_schema(
             declaration).
         providers: names offered as provider, for tts, stt and llm.
     """
-    schema = model.TemplateContent.model_json_schema()
+    schema = _strict(model.TemplateContent, builtins, providers)
+    return {"$schema": DIALECT, **schema, "title": "Conversation template", "examples": list(EXAMPLES)}
+
+
+def file_schema(
+    *,
+    builtins: frozenset[str] = BUILTIN_FUNCTIONS,
+    providers: Mapping[str, frozenset[str]] = PROVIDERS,
+) -> dict[str, Any]:
+    """The schema of a file: one template, or a list of them under ``templates``, with names for ids."""
+    one = _strict(FileTemplate, builtins, providers)
+    definitions = one.pop("$defs")
+    definitions[FileTemplate.__name__] = {**one, "title": "Conversation template"}
+    for part in (FileTemplate, FileRoute):
+        properties = definitions[part.__name__]["properties"]
+        definitions[part.__name__]["properties"] = {name: properties[name] for name in ordered(properties)}
+    reference = {"$ref": f"#/$defs/{FileTemplate.__name__}"}
+    several = {
+        "type": "object",
+        "title": "Conversation templates",
+        "properties": {
+            "templates": {
+                "type": "array",
+                "items": reference,
+                "description": "The templates of this file; their routes name each other.",
+            },
+            "expect": {
+                "type": "object",
+                "additionalProperties": {"type": ["integer", "null"], "minimum": 1},
+                "description": "Revisions that the account's templates must have for an import, by name.",
+            },
+        },
+        "required": ["templates"],
+        "additionalProperties": False,
+    }
+    return {
+        "$schema": DIALECT,
+        "title": "Template file",
+        "if": {"type": "object", "required": ["templates"]},
+        "then": several,
+        "else": reference,
+        "$defs": definitions,
+        "examples": [{"templates": [_in_names(example) for example in EXAMPLES]}],
+    }
+
+
+def _strict(
+    root: type[BaseModel], builtins: frozenset[str], providers: Mapping[str, frozenset[str]]
+) -> dict[str, Any]:
+    """A template's schema with all that the check insists on and that a schema can say."""
+    schema = root.model_json_schema()
     definitions: dict[str, dict[str, Any]] = schema["$defs"]
-    described = {**definitions, "TemplateContent": schema}
+    described = {**definitions, root.__name__: schema}
     for part in _models():
         for name, field in part.model_fields.items() if part.__name__ in described else ():
             described[part.__name__]["properties"][name].update(_stricter(field))
     definitions["BuiltinFunction"]["properties"]["name"]["enum"] = sorted(builtins - {"route_to_agent"})
     for kind, names in providers.items():
         definitions[kind.capitalize()]["properties"]["provider"]["enum"] = sorted(names)
-    return {"$schema": DIALECT, **schema, "title": "Conversation template", "examples": list(EXAMPLES)}
+    return schema
+
+
+def _in_names(example: Mapping[str, Any]) -> dict[str, Any]:
+    """An example as a file has it: its route leads to the other example."""
+    routes = [
+        {
+            **{name: value for name, value in route.items() if name != "template_id"},
+            "template": EXAMPLES[0]["name"],
+        }
+        for route in example.get("routes", ())
+    ]
+    return {**example, "routes": routes} if routes else dict(example)
 
 
 def _models() -> Iterator[type[BaseModel]]:
     seen: set[type[BaseModel]] = set()
-    for module in (flow, functions, model):
+    for module in (flow, functions, model, form):
         for part in vars(module).values():
             if isinstance(part, type) and issubclass(part, BaseModel) and part not in seen:
                 seen.add(part)

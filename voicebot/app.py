@@ -28,6 +28,7 @@ from voicebot.api import (
     operations,
     operators,
     revisions,
+    template_sets,
     templates,
     users,
     webhooks,
@@ -110,6 +111,8 @@ def create_app(
         audit_list,
     ):
         resources.include_router(resource.router)
+    # Takes YAML too, so it is not among those that take JSON only.
+    app.include_router(template_sets.router, prefix=API_PREFIX)
     for router in (resources, operations.router, webhooks.router, media.router):
         app.include_router(router)
     describe(app)

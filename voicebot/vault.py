@@ -47,6 +47,13 @@ class Vault:
         except InvalidToken:
             raise SecretUnreadable("A secret was sealed with another key.") from None
 
+    def is_sealed(self, secret: str, sealed: str) -> bool:
+        """Whether it is this secret that was sealed."""
+        try:
+            return self.open(sealed) == secret
+        except SecretUnreadable:
+            return False
+
 
 def masked(content: Mapping[str, Any]) -> dict[str, Any]:
     """A template's document without its secrets; the given one is not changed."""
@@ -64,7 +71,8 @@ def sealed(
     """A template's document as it may be stored, and the secrets that were left ``***`` with nothing to keep.
 
     A secret is kept for a function of the same name (or place) that calls the same host: whoever may not read
-    a secret must not have it sent elsewhere either.
+    a secret must not have it sent elsewhere either. One that is as it was stays sealed as it was, so that a
+    document that says nothing new is stored as nothing new.
 
     Args:
         content: the whole document, secrets in plain text or ``***``.
@@ -77,10 +85,10 @@ def sealed(
     for index, headers in _secrets(safe):
         kept = _kept(safe["functions"][index], index, stored or {})
         for name, value in headers.items():
-            if value != HIDDEN:
-                headers[name] = vault.seal(value)
-            elif name in kept:
+            if name in kept and (value == HIDDEN or vault.is_sealed(value, kept[name])):
                 headers[name] = kept[name]
+            elif value != HIDDEN:
+                headers[name] = vault.seal(value)
             else:
                 problems.append(_nothing_to_keep(index, name))
     return safe, problems

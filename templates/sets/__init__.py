@@ -6,13 +6,14 @@
 
 from templates.sets.checking import Checked, Outside, check_set
 from templates.sets.form import FileTemplate, canonical
-from templates.sets.names import in_names, members, own_part
+from templates.sets.names import Mentioned, in_names, members, mentioned, name_of, own_part
 from templates.sets.texts import MAX_BYTES, Text, Unreadable, as_text, read_text
 
 __all__ = [
     "MAX_BYTES",
     "Checked",
     "FileTemplate",
+    "Mentioned",
     "Outside",
     "Text",
     "Unreadable",
@@ -21,6 +22,8 @@ __all__ = [
     "check_set",
     "in_names",
     "members",
+    "mentioned",
+    "name_of",
     "own_part",
     "read_text",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -55,7 +55,7 @@ class Checked:
         content: the template with ids; None where not even a draft could be saved of the document.
         report: everything that is wrong, with pointers into the document as it is written.
         unknown: what of the report is about names that stand for nothing.
-        place: leads a pointer into the template back to the document as it is written.
+        place: leads a pointer into the template with ids back to the document as it is written.
     """
 
     template_id: str
@@ -63,7 +63,7 @@ class Checked:
     content: TemplateContent | None
     report: Report
     unknown: tuple[Problem, ...]
-    place: Callable[[Problem], Problem]
+    place: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,8 @@ def _check(member: _Member, near: _Near) -> Checked:
     report = check_reading(member.reading, near.around(member))
     named = member.named
     found = [*named.faults, *named.unknown]
-    for problem in map(named.place, (*report.errors, *report.warnings)):
+    for told in (*report.errors, *report.warnings):
+        problem = replace(told, pointer=named.place(told.pointer))
         if not named.told(problem) and (near.is_whole or not _guesses(problem, near)):
             found.append(problem)
     whole = not named.faults and not member.reading.problems

@@ -35,7 +35,7 @@ class FileTemplate(TemplateContent):
     number_id: str | None = Field(
         default=None, description="Id of the number; `number` is the better way to say it."
     )
-    number: Annotated[str, E164] | None = Field(
+    number: Annotated[str | None, E164] = Field(
         default=None,
         description="The number whose calls an orchestrator answers, in E.164; one of the account's.",
         examples=["+14155550123"],

@@ -7,7 +7,7 @@ Names that stand for nothing stay where an id would be, so that a draft keeps th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
@@ -61,10 +61,9 @@ class WithIds:
         """Remember that the id at ``path`` was written as the member ``name`` beside it."""
         self._written[pointer(*path)] = pointer(*path[:-1], name)
 
-    def place(self, problem: Problem) -> Problem:
-        """A problem of the document, where the author wrote it."""
-        written = self._written.get(problem.pointer)
-        return replace(problem, pointer=written) if written else problem
+    def place(self, inside: str) -> str:
+        """A place in the document with ids, as the author wrote it."""
+        return self._written.get(inside, inside)
 
     def told(self, problem: Problem) -> bool:
         """Whether something is known to be wrong there: what the check says of it would be no news."""
@@ -87,18 +86,28 @@ def members(document: Any) -> list[tuple[str, Any]]:
     return [(pointer("templates", index), each) for index, each in enumerate(listed)]
 
 
-def mentioned(documents: Sequence[Any]) -> tuple[set[str], set[str], set[str]]:
-    """The names, the ids and the numbers that documents speak of, their own names among them."""
-    names = {name for name in map(name_of, documents) if name}
-    ids: set[str] = set()
-    numbers: set[str] = set()
-    for document in documents:
-        for route in _routes(document):
-            names |= _texts(route, "template")
-            ids |= _texts(route, "template_id")
-        if isinstance(document, dict):
-            numbers |= _texts(document, "number", "number_id")
-    return names, ids, numbers
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mentioned:
+    """What documents speak of: their own names and ids, names and ids of targets, numbers (or their ids)."""
+
+    names: frozenset[str]
+    own_ids: frozenset[str]
+    targets: frozenset[str]
+    ids: frozenset[str]
+    numbers: frozenset[str]
+
+
+def mentioned(documents: Sequence[Any]) -> Mentioned:
+    """What documents speak of, whatever JSON they are."""
+    routes = [route for document in documents for route in _routes(document)]
+    objects = [document for document in documents if isinstance(document, dict)]
+    return Mentioned(
+        names=_texts(objects, "name"),
+        own_ids=_texts(objects, "id"),
+        targets=_texts(routes, "template"),
+        ids=_texts(routes, "template_id"),
+        numbers=_texts(objects, "number", "number_id"),
+    )
 
 
 def name_of(document: Any) -> str:
@@ -155,14 +164,15 @@ def _number(found: WithIds, directory: Directory) -> None:
         return
     numbers = directory.numbers
     found.document["number_id"] = written if numbers is None else numbers.get(written, written)
-    if numbers is not None and written not in numbers:
-        problem = Problem(
-            pointer=pointer("number"),
-            code="number_unknown",
-            message=f"There is no number {written} in this account.",
-            remedy="Add the number first (POST /api/v1/numbers), or correct its digits.",
-        )
-        found.unknown.append(problem)
+    if not E164.fits(written):
+        message, remedy = f"'{written}' is not a number in E.164.", "Write `+`, country code and number."
+    elif numbers is not None and written not in numbers:
+        message = f"There is no number {written} in this account."
+        remedy = "Add the number first (POST /api/v1/numbers), or correct its digits."
+    else:
+        return
+    problem = Problem(pointer=pointer("number"), code="number_unknown", message=message, remedy=remedy)
+    found.unknown.append(problem)
 
 
 def _target(found: WithIds, route: dict[str, Any], where: Path, directory: Directory) -> None:
@@ -217,8 +227,9 @@ def _routes(document: Any) -> Iterator[dict[str, Any]]:
     yield from (route for route in (routes if isinstance(routes, list) else ()) if isinstance(route, dict))
 
 
-def _texts(container: Mapping[str, Any], *names: str) -> set[str]:
-    return {container[name] for name in names if isinstance(container.get(name), str) and container[name]}
+def _texts(containers: Sequence[Mapping[str, Any]], *names: str) -> frozenset[str]:
+    found = (container.get(name) for container in containers for name in names)
+    return frozenset(value for value in found if isinstance(value, str) and value)
 
 
 def _is_id(text: str) -> bool:

@@ -37,6 +37,7 @@ from db import (
     outbox,
     revisions,
     routes,
+    template_sets,
     templates,
     users,
     utterances,
@@ -116,6 +117,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     leads.keep_variables: lambda d, me, w: leads.keep_variables(d, me, w.call.lead_id, {"stolen": 1}),
     leads.list_leads: lambda d, me, w: leads.list_leads(d, me, LeadFilter(), limit=9),
     numbers.delete: lambda d, me, w: numbers.delete(d, me, w.number.id, expected_revision=1),
+    numbers.find: lambda d, me, w: numbers.find(d, me, e164s=[w.number.e164], ids=[w.number.id]),
     numbers.get: lambda d, me, w: numbers.get(d, me, w.number.id),
     numbers.list_numbers: lambda d, me, w: numbers.list_numbers(d, me, NumberFilter(), limit=9),
     numbers.update: lambda d, me, w: numbers.update(d, me, w.number.id, STOLEN, expected_revision=1),
@@ -145,6 +147,10 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     routes.of_call: lambda d, me, w: routes.of_call(d, me, w.call.id),
     routes.of_leads: lambda d, me, w: routes.of_leads(d, me, [w.call.lead_id]),
     routes.record: lambda d, me, w: routes.record(d, replace(a_route(w, seq=9), account_id=me)),
+    template_sets.find: lambda d, me, w: template_sets.find(
+        d, me, names=[w.front.name], ids=[w.front.id, w.billing.id]
+    ),
+    template_sets.users_of: lambda d, me, w: template_sets.users_of(d, me, [w.billing.id]),
     templates.by_name: lambda d, me, w: templates.by_name(d, me, w.front.name),
     templates.create: lambda d, me, w: templates.create(
         d, me, draft("thief", kind="orchestrator", references=[w.billing.id])
@@ -153,7 +159,6 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     templates.get: lambda d, me, w: templates.get(d, me, w.front.id),
     templates.keep_problems: lambda d, me, w: templates.keep_problems(d, me, w.front.id, ["stolen"]),
     templates.list_templates: lambda d, me, w: templates.list_templates(d, me, TemplateFilter(), limit=9),
-    templates.names: lambda d, me, w: templates.names(d, me, beginning=""),
     templates.names: lambda d, me, w: templates.names(d, me, beginning=""),
     templates.update: lambda d, me, w: templates.update(
         d, me, w.front.id, draft("stolen"), expected_revision=1

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from templates.check import Report, check_document
@@ -25,6 +25,7 @@ from templates.sets import (
 from tests.templates.faults import FAULTS, Fault
 from tests.templates.scenes import FRONT, NUMBER, Scene, make_scene, scenes
 
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 E164 = "+14155550123"
 JSON = st.recursive(
     st.none()
@@ -79,6 +80,7 @@ def outside(scene: Scene, names: dict[str, str] | None = None) -> Outside:
     )
 
 
+@SLOW
 @given(document=JSON | st.sampled_from(TRICKY))
 def test_what_is_written_as_yaml_is_read_as_the_same(document: Any) -> None:
     """Any JSON document comes back from YAML as it was, whatever its texts look like."""
@@ -155,6 +157,7 @@ def test_a_document_is_one_template_or_a_list() -> None:
     assert members({"templates": [one, other]}) == [("/templates/0", one), ("/templates/1", other)]
 
 
+@SLOW
 @given(scene=scenes())
 def test_names_and_ids_say_the_same(scene: Scene) -> None:
     """A set written with names is checked as the templates with ids are, and becomes the same templates."""
@@ -164,6 +167,7 @@ def test_names_and_ids_say_the_same(scene: Scene) -> None:
         assert each.content == TemplateContent.model_validate(scene.documents[each.template_id])
 
 
+@SLOW
 @given(scene=scenes())
 def test_a_canonical_document_says_all(scene: Scene) -> None:
     """What is left out is the default: the canonical document is the same template, and its own canonical."""

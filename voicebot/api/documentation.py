@@ -79,6 +79,33 @@ TEMPLATE_EXAMPLES: dict[str, Any] = {
     },
 }
 
+SET_EXAMPLES: dict[str, Any] = {
+    "set": {
+        "summary": "An orchestrator and its agent",
+        "value": {
+            "templates": [
+                {
+                    "name": "Acme front desk",
+                    "kind": "orchestrator",
+                    "status": "active",
+                    "number": "+14155550123",
+                    "prompt": "You answer Acme's telephone. Find out what the caller wants and route them.",
+                    "routes": [
+                        {
+                            "name": "billing",
+                            "template": "Acme billing",
+                            "when": "The caller asks about an invoice, a payment or a refund.",
+                        }
+                    ],
+                },
+                TEMPLATE_EXAMPLES["agent"]["value"],
+            ],
+            "expect": {"Acme front desk": 3, "Acme billing": None},
+        },
+    },
+    "template": {"summary": "One template", "value": TEMPLATE_EXAMPLES["agent"]["value"]},
+}
+
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what the client has already."}}
 

@@ -1,4 +1,4 @@
-"""A body is JSON and says so; anything else is refused before somebody tries to read it."""
+"""A body is JSON (or YAML, where files are sent) and says so; anything else is refused before it is read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,53 @@ from fastapi import Request
 
 from voicebot.api.problems import ApiProblem
 
+YAML = "application/yaml"
+"""RFC 9512."""
+
+_YAML = (YAML, "application/x-yaml", "text/yaml", "text/x-yaml")
+
 
 async def json_only(request: Request) -> None:
     """A dependency: 415 for a body of another media type than JSON (or merge patch, which is JSON)."""
     if not await request.body():
         return
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         accepts = {"Accept-Patch": "application/merge-patch+json", "Accept-Post": "application/json"}
         raise ApiProblem("unsupported_media_type", f"Send JSON, not {kind or 'nothing'!r}.", headers=accepts)
+
+
+async def json_or_yaml(request: Request) -> None:
+    """A dependency: 415 for a body that is neither."""
+    if not is_yaml(request):
+        await json_only(request)
+
+
+def is_yaml(request: Request) -> bool:
+    """Whether the body says that it is YAML."""
+    return _kind(request) in _YAML
+
+
+def prefers_yaml(request: Request) -> bool:
+    """Whether the client would rather have YAML than JSON (RFC 9110 section 12.5.1)."""
+    weights: dict[str, float] = {}
+    for part in request.headers.get("Accept", "").lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        weights[kind] = _weight(parameters)
+    others = [weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights]
+    return max(weights.get(kind, 0.0) for kind in _YAML) > (others[0] if others else 0.0)
+
+
+def _weight(parameters: list[str]) -> float:
+    for each in parameters:
+        name, _, value = each.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()

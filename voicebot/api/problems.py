@@ -50,6 +50,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "invalid_json": Kind(400, "The body is not JSON"),
+    "invalid_yaml": Kind(400, "The body is not YAML as it is read here"),
     "invalid_webhook": Kind(400, "The webhook lacks something"),
     "unauthorized": Kind(401, "A valid API key is needed"),
     "forbidden": Kind(403, "The key's role does not allow this"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from db import templates
 from db.templates import Kind, Status, TemplateFilter, TemplateRecord
-from templates.model import Template, TemplateContent, TemplateProblem
+from handlers.registry import HANDLERS
+from templates.model import Template, TemplateProblem
+from templates.schema import file_schema
+from templates.schema import template_schema as schema_of_template
 from voicebot.api.access import Author, Reader
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
 from voicebot.api.listing import PageOf, PageQuery, answer
@@ -52,6 +55,17 @@ class TemplateQuery(PageQuery):
     name: Annotated[str | None, Field(max_length=200, description="Part of the name, in any case.")] = None
 
 
+class SchemaQuery(BaseModel):
+    """Which schema."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    form: Annotated[
+        Literal["api", "file"],
+        Field(description="`api`: what this API takes. `file`: a file, with names in place of ids."),
+    ] = "api"
+
+
 class SchemaResponse(JSONResponse):
     """A JSON Schema."""
 
@@ -88,15 +102,15 @@ async def create_template(wired: Wired, author: Author, document: Document) -> R
 
 @router.post("/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request"))
 async def check_template(wired: Wired, reader: Reader, document: AnyJson) -> Response:
-    """What is wrong with a template, all at once; nothing is saved."""
+    """What is wrong with a template, all at once; nothing is saved. Names may stand for ids, as in files."""
     report = await wired.authoring.check(reader.account_id, document)
     return JSONResponse(report.to_json())
 
 
-@router.get("/schema", response_class=SchemaResponse, responses=refuses())
-async def template_schema(_: Reader) -> Response:
-    """The JSON Schema of a template, for an editor's completion."""
-    return SchemaResponse(_schema())
+@router.get("/schema", response_class=SchemaResponse, responses=refuses("invalid_request"))
+async def template_schema(_: Reader, query: Annotated[SchemaQuery, Query()]) -> Response:
+    """The JSON Schema of a template (or of a file of templates), for an editor's completion."""
+    return SchemaResponse(_schema(query.form))
 
 
 @router.get("/{template_id:uuid}", response_model=Template, responses=NOT_MODIFIED | refuses("not_found"))
@@ -192,8 +206,6 @@ def prepare_greetings(wired: Wiring, saved: TemplateRecord) -> None:
 
 
 @cache
-def _schema() -> dict[str, Any]:
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **TemplateContent.model_json_schema(),
-    }
+def _schema(form: Literal["api", "file"]) -> dict[str, Any]:
+    builtins = frozenset(HANDLERS)
+    return file_schema(builtins=builtins) if form == "file" else schema_of_template(builtins=builtins)

@@ -7,16 +7,27 @@ alone.
 """
 
 from voicebot.authoring.documents import InvalidTemplate, content_of, shown, shown_content
+from voicebot.authoring.editor import Editor
+from voicebot.authoring.entries import Imported
+from voicebot.authoring.exporting import Exported, export
 from voicebot.authoring.prechecks import PRECHECKS, Precheck
-from voicebot.authoring.saving import Authoring, Editor
+from voicebot.authoring.saving import Authoring
+from voicebot.authoring.sets import Move, SetMoved, SetRefused, Wish
 
 __all__ = [
     "PRECHECKS",
     "Authoring",
     "Editor",
+    "Exported",
+    "Imported",
     "InvalidTemplate",
+    "Move",
     "Precheck",
+    "SetMoved",
+    "SetRefused",
+    "Wish",
     "content_of",
+    "export",
     "shown",
     "shown_content",
 ]

@@ -63,7 +63,17 @@ def shown_content(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """The members in which two documents differ."""
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    names = before.keys() | after.keys()
+    return sorted(name for name in names if not _same(before.get(name), after.get(name)))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same; to Python `true` and 1 are."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
 
 
 def uuid_of(text: object) -> UUID | None:

@@ -12,7 +12,8 @@ from db.pool import Database
 from db.revisions import RevisionRecord
 from db.templates import TemplateRecord
 from templates.bounds import NAME_LENGTH
-from voicebot.authoring.saving import Authoring, Deed, Editor
+from voicebot.authoring.editor import Editor
+from voicebot.authoring.saving import Authoring, Deed
 
 _ATTEMPTS = 5
 _SUFFIX = re.compile(r" \(copy(?: [0-9]+)?\)$")

@@ -44,14 +44,22 @@ class Neighbourhood:
             InvalidTemplate: an active template would no longer pass.
         """
         for user_id in await templates.used_by(db, self._account_id, template_id):
-            user = await templates.get(db, self._account_id, user_id)
-            content = content_of(user.content, status=user.status)
-            errors = check(content, await self.around(db, user_id, content)).errors
-            if errors and user.status == "active":
-                raise InvalidTemplate([_would_break(user, error) for error in errors])
-            problems = [error.to_json() for error in errors]
-            if problems != list(user.problems):
-                await templates.keep_problems(db, self._account_id, user_id, problems)
+            await self.recheck(db, user_id)
+
+    async def recheck(self, db: Executor, template_id: UUID) -> None:
+        """Check a template because another one has changed; a draft keeps the findings as its problems.
+
+        Raises:
+            InvalidTemplate: it is active, and would no longer pass.
+        """
+        record = await templates.get(db, self._account_id, template_id)
+        content = content_of(record.content, status=record.status)
+        errors = check(content, await self.around(db, template_id, content)).errors
+        if errors and record.status == "active":
+            raise InvalidTemplate([_would_break(record, error) for error in errors])
+        problems = [error.to_json() for error in errors]
+        if problems != list(record.problems):
+            await templates.keep_problems(db, self._account_id, template_id, problems)
 
     async def _number_states(self, db: Executor, number_id: UUID | None) -> Mapping[str, bool]:
         if number_id is None:

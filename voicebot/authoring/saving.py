@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -14,18 +14,22 @@ from db.audit import Change
 from db.errors import RevisionConflict, TargetsUnavailable
 from db.pool import Database, Transaction
 from db.templates import Status, TemplateDraft, TemplateRecord
-from templates.check import Report, Surroundings, check, check_document, targets
+from templates.check import Problem, Report, Surroundings, check, targets
 from templates.check.rules import broken
 from templates.model import TemplateContent
-from templates.sets import own_part
+from templates.sets import Checked, check_set, name_of
 from voicebot.authoring.documents import (
     InvalidTemplate,
     changed,
     read_document,
     uuid_of,
 )
+from voicebot.authoring.editor import Editor
+from voicebot.authoring.entries import Imported
 from voicebot.authoring.neighbourhood import Neighbourhood
 from voicebot.authoring.prechecks import PRECHECKS, Precheck
+from voicebot.authoring.sets import SetImport, Wish
+from voicebot.authoring.survey import survey
 from voicebot.vault import Vault, sealed
 
 _ATTEMPTS = 5
@@ -33,22 +37,18 @@ _GONE = "The template that this route leads to has just ceased to be an active a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Editor:
-    """Who changes something: an API key of an account, or (None) the command line."""
-
-    account_id: UUID
-    key_id: UUID | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Deed:
-    """What a save is called in the audit list."""
+    """What is done to a template, as the audit list tells it.
+
+    Attributes:
+        action: the verb.
+        data: what else the list should say.
+        of_stored: whether the document is one that was stored, its secrets sealed.
+    """
 
     action: str
     data: Mapping[str, Any] = field(default_factory=dict)
-    """What else the list tells of it."""
     of_stored: bool = False
-    """Whether the document comes from our own rows, so that its secrets are sealed already."""
 
 
 _CREATE = Deed(action="create")
@@ -71,15 +71,30 @@ class Authoring:
         self._vault = vault
         self._http_allow = http_allow
         self._prechecks = prechecks
+        self._sets = SetImport(database, vault, http_allow, prechecks)
+
+    async def import_set(self, editor: Editor, wish: Wish) -> list[Imported]:
+        """Create and update templates by their names, all or none; see ``SetImport.run``."""
+        return await self._sets.run(editor, wish)
 
     async def check(self, account_id: UUID, document: Any) -> Report:
         """What the check finds in any JSON document, saved or not."""
-        content, report = check_document(own_part(document))
-        if content is None:
-            return report
-        template_id = uuid_of(document.get("id"))
-        around = await self._neighbourhood(account_id).around(self._database, template_id, content)
-        return await _checked(content, around)
+        [checked] = await self.check_set(account_id, [document])
+        return checked.report
+
+    async def check_set(self, account_id: UUID, documents: Sequence[Any]) -> list[Checked]:
+        """What the check finds in a set of documents, each looked at with the others around it.
+
+        A document that says an id is the template of that id; else one of the account that has its name.
+        """
+        found = await survey(self._database, account_id, documents, self._http_allow)
+        own_ids = {
+            name_of(document): document["id"]
+            for document in documents
+            if isinstance(document, dict) and uuid_of(document.get("id"))
+        }
+        outside = replace(found.outside, ids={**found.outside.ids, **own_ids})
+        return await asyncio.to_thread(check_set, documents, outside)
 
     async def create(self, editor: Editor, document: Any, *, deed: Deed = _CREATE) -> TemplateRecord:
         """Save a new template.
@@ -170,7 +185,7 @@ class Authoring:
         template_id = before.id if before else None
         around = await self._neighbourhood(editor.account_id).around(self._database, template_id, content)
         report = await _checked(content, around)
-        stored, lost = content.model_dump(mode="json"), []
+        stored, lost = content.model_dump(mode="json"), list[Problem]()
         if not deed.of_stored:
             stored, lost = sealed(stored, self._vault, before.content if before else None)
         nameless = [problem for problem in report.errors if problem.pointer == "/name"]
