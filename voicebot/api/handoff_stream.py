@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials
@@ -27,6 +27,25 @@ router = APIRouter(prefix="/handoffs", tags=["handoffs"])
 
 _CHUNK = 32 * 1024
 _HIGHEST_SEQ = 2**63 - 1
+_EXAMPLE = sse.event(
+    "handoff.offered",
+    {
+        "seq": 42,
+        "type": "handoff.offered",
+        "at": "2026-03-01T12:00:00+00:00",
+        "handoff_id": "019aa2c4-7c1e-7a52-9d5b-0f8d7a4b1c2d",
+        "call_id": None,
+        "actor_id": None,
+        "data": {"intent": "escalate", "state": "offered", "priority": "high"},
+    },
+    42,
+)
+_ENDLESS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events, without an end.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    }
+}
 
 
 class StreamToken(BaseModel):
@@ -44,16 +63,19 @@ async def create_stream_token(wired: Wired, reader: Reader) -> StreamToken:
     return StreamToken(token=token, expires_at=now + LIFE)
 
 
-# Not in the OpenAPI document: it has no words for a response without an end (docs/guides/desk.md has).
-@router.get("/stream", include_in_schema=False)
+@router.get("/stream", response_class=Response, responses=_ENDLESS | refuses("invalid_request"))
 async def stream(
     wired: Wired,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
-    token: Annotated[str | None, Query(max_length=500)] = None,
-    after: Annotated[str | None, Query(max_length=20)] = None,
-    last_event_id: Annotated[str | None, Header(max_length=20)] = None,
+    token: Annotated[str | None, Query(max_length=500, description="In place of a key's header.")] = None,
+    after: Annotated[str | None, Query(max_length=20, description="In place of `Last-Event-ID`.")] = None,
+    last_event_id: Annotated[str | None, Header(max_length=20, description="The last `id` seen.")] = None,
 ) -> Response:
-    """Events from the one after `Last-Event-ID` (or `?after=`) on; without either, from now on."""
+    """What happens at the desk, for as long as one listens, in order and without a gap.
+
+    Events from the one after `Last-Event-ID` (or `?after=`) on; without either, from now on. `reset` says
+    that what followed was forgotten: read the queue, and go on from `as_of_seq`. Comments are heartbeats.
+    """
     follower = await _by_token(wired, token) if token else await caller(wired, credentials)
     items = wired.office.hub.follow(follower.account_id, _seen(last_event_id or after))
     return sse.EventStream(_told(wired, follower, items), patience_s=wired.stream_rules.patience_s)

@@ -1,0 +1,143 @@
+"""Two accounts' keys over the whole OpenAPI document: neither finds anything of the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+import httpx
+
+from db.pool import Database
+from tests.api import estate
+from tests.api.conftest import NewTenant
+from tests.api.estate import BODIES, NAMES_NOTHING, NOBODY, STREAM, UUID_FORM, WORD, Ids, Operation
+from tests.api.house import House, Tenant, made
+from tests.escalation.listening import Follower
+
+TELLS_NOTHING = {
+    ("GET", "/templates/schema"): "the same for everybody",
+    ("GET", "/calls/{call_id}/recording"): "none was made",
+    ("GET", "/metrics/handoffs"): "figures",
+    ("GET", "/operators/me"): "oneself",
+    ("GET", "/handoffs/stream"): "has tests of its own",
+}
+"""Readings that tell of nothing by its name, even to its own account."""
+
+
+async def test_an_account_finds_nothing_of_another(
+    house: House, new_tenant: NewTenant, database: Database
+) -> None:
+    """Ids of another account are answered as ids of nothing are, no list tells of it, and nothing changes."""
+    theirs, mine = await new_tenant(), await new_tenant()
+    ids = await estate.furnish(theirs, database)
+    before = await estate.rows_of(database, theirs.account_id)
+    marks = {WORD, WORD.lower(), *UUID_FORM.findall(str(before))}
+
+    for operation in estate.operations(house.app):
+        if operation.path == STREAM:
+            continue
+        if operation.parameters or operation.changes:
+            await refused_alike(mine, operation, ids)
+        else:
+            async for answer in readings(mine, operation, ids):
+                assert not told(marks, without(ids, answer)), (operation.name, answer.text)
+    root = str(mine.owner.base_url).removesuffix(f"{estate.PREFIX}/")
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert not told(marks, (await mine.owner.get(f"{root}{path}")).text), path
+    assert await estate.rows_of(database, theirs.account_id) == before
+
+
+async def test_what_others_do_not_find_is_there(house: House, tenant: Tenant, database: Database) -> None:
+    """The same paths that hide an estate from others tell its own account of it."""
+    ids = await estate.furnish(tenant, database)
+    for operation in estate.operations(house.app):
+        if operation.changes or operation.name in TELLS_NOTHING:
+            continue
+        answer = await tenant.owner.get(operation.about(ids))
+        assert answer.status_code == 200, operation.name
+        assert told({WORD, *ids.values()} - {ids["revision"]}, answer.text), operation.name
+
+
+async def test_the_stream_tells_of_ones_own_desk_alone(
+    house: House, new_tenant: NewTenant, database: Database
+) -> None:
+    """From the first event on, each account hears of its own handoffs and of none of the other's."""
+    theirs, mine = await new_tenant(), await new_tenant()
+    ids = await estate.furnish(theirs, database)
+    handoff = await made(mine.owner, "/handoffs", {"reason": "mine"})
+    follower = Follower([house.url], mine.keys["viewer"], last=0)
+    await asyncio.wait_for(follower.follow(1), 10)
+    assert [one.data["handoff_id"] for one in follower.told] == [handoff["id"]]
+    assert not told({WORD, ids["handoff_id"], ids["call_id"]}, str(follower.told))
+
+
+async def test_an_idempotency_key_is_its_accounts_own(new_tenant: NewTenant) -> None:
+    """The key that made another account's handoff makes one of this account's, and tells nothing of it."""
+    theirs, mine = await new_tenant(), await new_tenant()
+    headers, asked = {"Idempotency-Key": "k1"}, {"reason": WORD}
+    first = await theirs.owner.post("/handoffs", json=asked, headers=headers)
+    second = await mine.owner.post("/handoffs", json=asked, headers=headers)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["id"] != second.json()["id"]
+    assert "Idempotency-Replayed" not in second.headers
+
+
+async def test_the_sweep_covers_every_operation(house: House, tenant: Tenant, database: Database) -> None:
+    """A path that cannot be filled in, or a change that is not asked with another's ids, fails here."""
+    ids = await estate.furnish(tenant, database)
+    for operation in estate.operations(house.app):
+        assert operation.parameters <= ids.keys(), operation.name
+        names_something = "'uuid'" in str(operation.document.get("requestBody", {}).get("content"))
+        if operation.changes and not operation.parameters:
+            assert (operation.name in BODIES) is not (operation.name in NAMES_NOTHING), operation.name
+            assert operation.name in BODIES or not names_something, operation.name
+    known = {operation.name for operation in estate.operations(house.app)}
+    assert known >= BODIES.keys() | NAMES_NOTHING.keys() | TELLS_NOTHING.keys()
+
+
+async def refused_alike(asking: Tenant, operation: Operation, ids: Ids) -> None:
+    """Ask for what another account has, and for what nobody has: the answers are the same."""
+    if operation.name in NAMES_NOTHING:
+        return
+    for foreign, missing in zip(bodies(operation, ids), bodies(operation, estate.nothing(ids)), strict=True):
+        answer = await ask(asking, operation, ids, foreign)
+        nothing = await ask(asking, operation, estate.nothing(ids), missing)
+        assert (answer.status_code, without(ids, answer)) == (nothing.status_code, nothing.text), (
+            operation.name
+        )
+        if operation.parameters:
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), operation.name
+
+
+async def readings(asking: Tenant, operation: Operation, ids: Ids) -> AsyncIterator[httpx.Response]:
+    """A list as it is, and narrowed to each of the ids by each of its filters."""
+    path = operation.about(ids)
+    yield await asking.owner.get(path)
+    for name in operation.filters:
+        for id in set(ids.values()) - {ids["revision"]}:
+            yield await asking.owner.get(path, params={name: id})
+
+
+async def ask(asking: Tenant, operation: Operation, ids: Ids, body: Any) -> httpx.Response:
+    headers = {"If-Match": "*"}
+    return await asking.owner.request(operation.method, operation.about(ids), json=body, headers=headers)
+
+
+def bodies(operation: Operation, ids: Ids) -> list[Any]:
+    return list(BODIES[operation.name](ids)) if operation.name in BODIES else [None]
+
+
+def without(ids: Ids, answer: httpx.Response) -> str:
+    """An answer's text with the ids that were asked for, which a refusal repeats, taken out."""
+    text = answer.text
+    if answer.is_success:
+        return text
+    for name, id in ids.items():
+        text = text if name == "revision" else text.replace(id, NOBODY)
+    return text
+
+
+def told(marks: Collection[str], text: str) -> set[str]:
+    """The marks that are in a text."""
+    return {mark for mark in marks if mark in text}
