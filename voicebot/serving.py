@@ -25,6 +25,9 @@ from voicebot.config import Settings
 WS_MAX_BYTES = 256 * 1024
 """Above the 64 KiB that a carrier's message may have, which the media socket itself answers with 1009."""
 
+UNREAD_MS = 30_000
+"""How long the kernel keeps what a client does not take before it drops the connection (on Linux)."""
+
 _LOOK_S = 0.1
 
 
@@ -72,11 +75,20 @@ class CallServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         if self.started:
+            self._let_go_of_who_does_not_read()
             print(
                 json.dumps({"event": "ready", "url": self.url}, separators=(",", ":")),
                 file=self._out,
                 flush=True,
             )
+
+    def _let_go_of_who_does_not_read(self) -> None:
+        # A response that was given up is closed once its buffers are empty: without this, never, when the
+        # client lives and does not read. Connections inherit it from the sockets that listen.
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        for listening in (one for server in self.servers for one in server.sockets):
+            if option is not None and listening.family in (socket.AF_INET, socket.AF_INET6):
+                listening.setsockopt(socket.IPPROTO_TCP, option, UNREAD_MS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new calls, let those under way end, then stop. A second interrupt cuts them off.

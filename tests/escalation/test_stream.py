@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.escalation.listening import Follower, events
 from voicebot.api.wiring import StreamRules
 from voicebot.config import Settings
 from voicebot.escalation.stream import Heartbeat, Hub, Reset
+from voicebot.serving import UNREAD_MS
 
 EVENTS = 300
 
@@ -251,3 +253,32 @@ async def test_a_client_too_slow_is_cut_off_and_resumes(
     await asyncio.wait_for(follower.follow(60), 20)
 
     assert follower.seqs == list(range(last + 1, 61))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_a_client_that_never_reads_loses_its_connection(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """Its socket is not held until it deigns to read: the server lets go of it, buffers and all."""
+    house.wiring.stream_rules = StreamRules(patience_s=0.3)
+    [listening] = house.server.servers[0].sockets
+    assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNREAD_MS
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+    await tell(database, tenant.account_id, 60, text="x" * 200_000)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(listening.getsockname())
+        key = tenant.keys["viewer"]
+        head = ["GET /api/v1/handoffs/stream?after=0 HTTP/1.1", "Host: x", f"Authorization: Bearer {key}"]
+        deaf.sendall("\r\n".join([*head, "", ""]).encode())
+        me = deaf.getsockname()
+
+        def is_held() -> bool:
+            return any(
+                one.transport.get_extra_info("peername") == me
+                for one in house.server.server_state.connections
+            )
+
+        await until(is_held)
+        await until(lambda: not is_held())
+    assert house.wiring.office.hub.followers == 0
