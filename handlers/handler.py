@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,8 +45,7 @@ class Handler(ABC, Generic[A]):
 
     def properties(self, call: CallContext) -> dict[str, Any]:
         """The arguments as JSON Schema properties, as the model sees them."""
-        schema = self.arguments.model_json_schema()
-        return {name: _plain(property_) for name, property_ in schema.get("properties", {}).items()}
+        return deepcopy(_published(self.arguments)[0])
 
     def bind(self, call: CallContext) -> Function:
         """This handler as a function of one call, ready to be compiled into a flow."""
@@ -60,12 +61,20 @@ class Handler(ABC, Generic[A]):
             name=self.name,
             description=self.describe(call),
             properties=self.properties(call),
-            required=tuple(self.arguments.model_json_schema().get("required", ())),
+            required=_published(self.arguments)[1],
             run=run,
             # Handlers answer within milliseconds; "async" tools would add a block to the system prompt.
             cancel_on_interruption=True,
             timeout_secs=None,
         )
+
+
+@cache
+def _published(arguments: type[Arguments]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Properties and required names as the model sees them; pydantic takes milliseconds to say them."""
+    schema = arguments.model_json_schema()
+    properties = {name: _plain(property_) for name, property_ in schema.get("properties", {}).items()}
+    return properties, tuple(schema.get("required", ()))
 
 
 def _plain(property_: dict[str, Any]) -> dict[str, Any]:

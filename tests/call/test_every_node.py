@@ -21,7 +21,7 @@ from handlers.registry import HANDLERS
 from templates.model import TemplateContent
 from tests.templates.scenes import FRONT, Document, Scene, make_scene, scenes
 from tests.templates.stage import Call, Say, ScriptedModel
-from voicebot.call.switch import Part
+from voicebot.call.switch import Part, made
 from voicebot.call.text.answers import Answer, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
 from voicebot.call.text.exchange import Exchange
@@ -60,7 +60,7 @@ class Prompter:
     def mind(self, content: TemplateContent) -> tuple[Part, LLMService[Any]]:
         model = ScriptedModel([])
         model.script = self.script
-        return Part(key=f"mind of {content.name}", processors=[model], connected=at_once), model
+        return Part(key=f"mind of {content.name}", make=made(model), connected=at_once), model
 
     def answers(self, names: Sequence[str]) -> Mapping[str, Sequence[Answer]]:
         return {name: [Answer(body={"status": self.status})] for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from pipecat.frames.frames import EndFrame, ErrorFrame, Frame, InterruptionFrame, TextFrame
@@ -14,7 +15,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 from pipecat.workers.runner import WorkerRunner
 
 from voicebot.call.drain import DrainFrame
-from voicebot.call.switch import Part, PartFailed, ServiceSwitch
+from voicebot.call.switch import Part, PartFailed, ServiceSwitch, made
 
 
 class Vendor(FrameProcessor):
@@ -78,7 +79,7 @@ def part(vendor: FrameProcessor) -> Part:
     async def connected() -> None:
         return None
 
-    return Part(key=vendor.name, processors=[vendor], connected=connected)
+    return Part(key=vendor.name, make=made(vendor), connected=connected)
 
 
 async def no_error(key: str, frame: ErrorFrame) -> None:
@@ -138,6 +139,28 @@ async def test_only_the_active_part_gets_frames() -> None:
         await worker.queue_frame(TextFrame("b"))
         await worker.flush_pipeline()
         assert sink.texts == ["first:a", "second:b"]
+
+
+async def test_an_equal_part_is_not_made_again() -> None:
+    """Agents with equal settings share a part, which is made once, also when both are prepared at a time."""
+    times = 0
+    vendor = Vendor("first", connects=False)
+
+    async def make() -> list[FrameProcessor]:
+        nonlocal times
+        times += 1
+        return [vendor]
+
+    def equal() -> Part:
+        return replace(part(vendor), make=make)
+
+    switch = ServiceSwitch(equal(), on_error=no_error, name="ear")
+    async with running(switch):
+        preparing = asyncio.gather(switch.prepare(equal()), switch.prepare(equal()))
+        vendor.may_connect.set()
+        await preparing
+        await switch.prepare(equal())
+    assert times == 1
 
 
 async def test_a_part_that_is_not_ready_cannot_be_switched_to() -> None:

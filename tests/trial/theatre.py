@@ -11,7 +11,7 @@ from pipecat.services.llm_service import LLMService
 
 from templates.model import TemplateContent
 from tests.templates.stage import Call, Say, ScriptedModel
-from voicebot.call.switch import Part
+from voicebot.call.switch import Part, made
 from voicebot.call.text.judge import Judge
 from voicebot.trial.files import FileLibrary
 from voicebot.trial.play import Stage
@@ -55,7 +55,7 @@ def scripted(*turns: Say | Call) -> Callable[[TemplateContent], tuple[Part, LLMS
     def mind(content: TemplateContent) -> tuple[Part, LLMService[Any]]:
         model = ScriptedModel([])
         model.script = script
-        return Part(key=f"mind of {content.name}", processors=[model], connected=_at_once), model
+        return Part(key=f"mind of {content.name}", make=made(model), connected=_at_once), model
 
     return mind
 

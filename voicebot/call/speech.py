@@ -39,7 +39,7 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.utils.http import connection_limits
 
 from templates.model import TemplateContent, Turns
-from voicebot.call.switch import Part, PartFailed
+from voicebot.call.switch import Part, PartFailed, made
 from voicebot.config import Settings, websocket_url
 
 SAMPLE_RATE = 8000  # Hz, mono: what telephones carry
@@ -84,6 +84,7 @@ class Speech:
                 limits=connection_limits(max_connections=1000, keepalive_expiry=None)
             ),
         )
+        self._one_at_a_time = asyncio.Lock()
         if settings.deepgram_url:
             url = settings.deepgram_url
             socket = websocket_url(url)
@@ -91,25 +92,32 @@ class Speech:
 
     def ear(self, content: TemplateContent) -> Part:
         """The caller's speech to text and the end of the caller's turns: STT, with a VAD where asked for."""
+        key = _key("ear", _stt_settings(content), content.turns.model_dump(mode="json"))
+        ear: list[FrameProcessor] = []
+
+        async def make() -> list[FrameProcessor]:
+            # The vendor's client reads all root certificates (for requests that no call makes), a VAD reads its
+            # model: tens of milliseconds, in the event loop taken from every other call's audio.
+            async with self._one_at_a_time:
+                ear[:] = await asyncio.to_thread(self._ear, content)
+            return ear
+
+        async def connected() -> None:
+            if not all(processor.is_usable for processor in ear):
+                raise PartFailed(key, "the STT vendor refused the connection")
+
+        return Part(key=key, make=make, connected=connected)
+
+    def _ear(self, content: TemplateContent) -> list[FrameProcessor]:
+        url = self._settings.deepgram_url
         stt = DeepgramSTTService(
             api_key=_secret(self._settings.deepgram_api_key),
-            base_url=websocket_url(self._settings.deepgram_url) if self._settings.deepgram_url else "",
+            base_url=websocket_url(url) if url else "",
             sample_rate=SAMPLE_RATE,
             settings=DeepgramSTTService.Settings.from_mapping(_stt_settings(content)),
         )
         turns = UserTurnProcessor(user_turn_strategies=turn_strategies(content.turns))
-        processors: list[FrameProcessor] = [stt, turns]
-        if content.turns.strategy != "stt":
-            stop_s = 0.2 if content.turns.strategy == "smart_turn" else content.turns.end_silence_ms / 1000
-            analyzer = SileroVADAnalyzer(sample_rate=SAMPLE_RATE, params=VADParams(stop_secs=stop_s))
-            processors.insert(0, VADProcessor(vad_analyzer=analyzer))
-        key = _key("ear", _stt_settings(content), content.turns.model_dump(mode="json"))
-
-        async def connected() -> None:
-            if not stt.is_usable:
-                raise PartFailed(key, "the STT vendor refused the connection")
-
-        return Part(key=key, processors=processors, connected=connected)
+        return [*_vad(content.turns), stt, turns]
 
     def mind(self, content: TemplateContent) -> tuple[Part, OpenAILLMService]:
         """The language model; it has no socket to wait for."""
@@ -122,16 +130,10 @@ class Speech:
             return None
 
         key = _key("mind", self._llm_settings(content))
-        return Part(key=key, processors=[llm], connected=connected), llm
+        return Part(key=key, make=made(llm), connected=connected), llm
 
     def voice(self, content: TemplateContent, on_request: OnRequest) -> Part:
         """The agent's voice; ``on_request`` hears every text sent to be spoken, with its TTS context id."""
-        tts = ElevenLabsTTSService(
-            api_key=_secret(self._settings.elevenlabs_api_key),
-            url=websocket_url(self._settings.elevenlabs_url or ELEVENLABS_URL),
-            sample_rate=SAMPLE_RATE,
-            settings=ElevenLabsTTSService.Settings.from_mapping(_tts_settings(content)),
-        )
         open_ = asyncio.Event()
         key = _key("voice", _tts_settings(content))
 
@@ -141,8 +143,16 @@ class Speech:
         async def on_tts_request(_: FrameProcessor, context_id: str, text: str) -> None:
             await on_request(context_id, text)
 
-        tts.add_event_handler("on_connected", on_connected)
-        tts.add_event_handler("on_tts_request", on_tts_request)
+        async def make() -> list[FrameProcessor]:
+            tts = ElevenLabsTTSService(
+                api_key=_secret(self._settings.elevenlabs_api_key),
+                url=websocket_url(self._settings.elevenlabs_url or ELEVENLABS_URL),
+                sample_rate=SAMPLE_RATE,
+                settings=ElevenLabsTTSService.Settings.from_mapping(_tts_settings(content)),
+            )
+            tts.add_event_handler("on_connected", on_connected)
+            tts.add_event_handler("on_tts_request", on_tts_request)
+            return [tts]
 
         async def connected() -> None:
             try:
@@ -150,13 +160,21 @@ class Speech:
             except TimeoutError as error:
                 raise PartFailed(key, "the TTS vendor refused the connection") from error
 
-        return Part(key=key, processors=[tts], connected=connected)
+        return Part(key=key, make=make, connected=connected)
 
     def _llm_settings(self, content: TemplateContent) -> dict[str, Any]:
         return {**content.llm.settings, "model": content.llm.model or self._settings.openai_model}
 
 
 OnRequest = Callable[[str, str], Awaitable[None]]
+
+
+def _vad(turns: Turns) -> list[FrameProcessor]:
+    if turns.strategy == "stt":
+        return []
+    stop_s = 0.2 if turns.strategy == "smart_turn" else turns.end_silence_ms / 1000
+    analyzer = SileroVADAnalyzer(sample_rate=SAMPLE_RATE, params=VADParams(stop_secs=stop_s))
+    return [VADProcessor(vad_analyzer=analyzer)]
 
 
 def voice_key(content: TemplateContent) -> str:

@@ -62,24 +62,40 @@ class PartFailed(Exception):
 class Part:
     """One interchangeable service, with the processors that belong to it.
 
-    ``key`` identifies equal settings; ``connected`` returns once the vendor's socket is open and raises
-    :class:`PartFailed` when it is not.
+    ``key`` identifies equal settings; ``make`` makes the processors, and is not asked to where an equal part
+    is there already; ``connected`` returns once the vendor's socket is open and raises :class:`PartFailed`
+    when it is not.
     """
 
     key: str
-    processors: Sequence[FrameProcessor]
+    make: Callable[[], Awaitable[Sequence[FrameProcessor]]]
     connected: Callable[[], Awaitable[None]]
+
+
+def made(*processors: FrameProcessor) -> Callable[[], Awaitable[Sequence[FrameProcessor]]]:
+    """For :class:`Part`: processors that are there already."""
+
+    async def make() -> Sequence[FrameProcessor]:
+        return processors
+
+    return make
 
 
 @dataclass(slots=True, kw_only=True)
 class _Branch:
     part: Part
-    pipeline: Pipeline
+    processors: Sequence[FrameProcessor] = ()
+    pipeline: Pipeline | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     failed: bool = False
     preparing: asyncio.Task[None] | None = None
     backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
+
+    async def queue_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Give a frame to the processors, which are there once the branch is ready."""
+        if self.pipeline is not None:
+            await self.pipeline.queue_frame(frame, direction)
 
 
 class ServiceSwitch(FrameProcessor):
@@ -108,7 +124,7 @@ class ServiceSwitch(FrameProcessor):
     @property
     def active_processors(self) -> Sequence[FrameProcessor]:
         """The processors of the part that does the work."""
-        return self._active.part.processors
+        return self._active.processors
 
     def is_ready(self, key: str) -> bool:
         """Whether a part with this key is connected and started."""
@@ -173,7 +189,7 @@ class ServiceSwitch(FrameProcessor):
         elif isinstance(frame, EndFrame | CancelFrame):
             await self._end(frame, direction)
         elif self._active.ready:
-            await self._active.pipeline.queue_frame(frame, direction)
+            await self._active.queue_frame(frame, direction)
         else:
             await self._keep(frame, direction)
 
@@ -184,23 +200,30 @@ class ServiceSwitch(FrameProcessor):
         await asyncio.gather(*parts, *self._releases, return_exceptions=True)
 
     def _add(self, part: Part) -> _Branch:
+        branch = _Branch(part=part)
+        self._branches[part.key] = branch
+        return branch
+
+    def _join(self, branch: _Branch, processors: Sequence[FrameProcessor]) -> Pipeline:
+        """Put a branch's processors together, with our ends."""
+        part = branch.part
+
         async def downstream(frame: Frame, direction: FrameDirection) -> None:
             await self._leave(branch, frame, direction)
 
         async def upstream(frame: Frame, direction: FrameDirection) -> None:
-            if isinstance(frame, ErrorFrame) and frame.processor in part.processors:
-                if not all(processor.is_usable for processor in part.processors):
+            if isinstance(frame, ErrorFrame) and frame.processor in processors:
+                if not all(processor.is_usable for processor in processors):
                     branch.failed, branch.ready = True, False
                 if self._branches.get(part.key) is branch:  # nobody wants to hear of one that was replaced
                     await self._on_error(part.key, frame)
             await self._leave(branch, frame, direction)
 
-        pipeline = Pipeline(
-            list(part.processors), source=PipelineSource(upstream), sink=PipelineSink(downstream)
+        branch.processors = processors
+        branch.pipeline = Pipeline(
+            list(processors), source=PipelineSource(upstream), sink=PipelineSink(downstream)
         )
-        branch = _Branch(part=part, pipeline=pipeline)
-        self._branches[part.key] = branch
-        return branch
+        return branch.pipeline
 
     def _replace(self, failed: _Branch | None, branch: _Branch) -> _Branch:
         if failed is not None:
@@ -215,10 +238,11 @@ class ServiceSwitch(FrameProcessor):
         key = branch.part.key
         try:
             async with asyncio.timeout(timeout_s):
-                await branch.pipeline.setup(self.processor_setup)
+                pipeline = self._join(branch, await branch.part.make())
+                await pipeline.setup(self.processor_setup)
                 await branch.part.connected()
                 start = await asyncio.shield(self._start)
-                await branch.pipeline.queue_frame(copy(start))
+                await pipeline.queue_frame(copy(start))
                 await branch.started.wait()
         except TimeoutError as error:
             await self._drop(branch)
@@ -228,7 +252,7 @@ class ServiceSwitch(FrameProcessor):
             raise
         while branch.backlog:
             frame, direction = branch.backlog.popleft()
-            await branch.pipeline.queue_frame(frame, direction)
+            await pipeline.queue_frame(frame, direction)
         branch.ready = True
 
     async def _drop(self, branch: _Branch) -> None:
@@ -242,6 +266,8 @@ class ServiceSwitch(FrameProcessor):
             # Released while it still connects, its processors would outlive the call.
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
+        if branch.pipeline is None:
+            return
         try:
             await branch.pipeline.cleanup()
         except Exception as error:  # an edge: a vendor's half-open socket must not take the call down
@@ -276,7 +302,7 @@ class ServiceSwitch(FrameProcessor):
     async def _end(self, frame: EndFrame | CancelFrame, direction: FrameDirection) -> None:
         for branch in list(self._branches.values()):
             if branch.ready:
-                await branch.pipeline.queue_frame(frame, direction)
+                await branch.queue_frame(frame, direction)
         if isinstance(frame, CancelFrame) or not self._active.ready:
             await self.push_frame(frame, direction)
 

@@ -16,7 +16,7 @@ from pipecat.services.tts_service import TTSService
 from templates.model import TemplateContent
 from voicebot.call.scribe import BYTES_PER_MS
 from voicebot.call.speech import SAMPLE_RATE, OnRequest, voice_key
-from voicebot.call.switch import Part
+from voicebot.call.switch import Part, made
 
 SILENCE = bytes(20 * BYTES_PER_MS)
 """20 ms: enough for a text to have sounded."""
@@ -34,7 +34,7 @@ class TextServices:
 
     def ear(self, content: TemplateContent) -> Part:
         """Nothing to listen to: the line brings whole turns."""
-        return Part(key="ear of text", processors=[IdentityFilter()], connected=_at_once)
+        return Part(key="ear of text", make=made(IdentityFilter()), connected=_at_once)
 
     def voice(self, content: TemplateContent, on_request: OnRequest) -> Part:
         """Speaks as a vendor's service does, in as many sentences, but in no time and without a sound."""
@@ -44,7 +44,7 @@ class TextServices:
             await on_request(context_id, text)
 
         voice.add_event_handler("on_tts_request", on_tts_request)
-        return Part(key=voice_key(content), processors=[voice], connected=_at_once)
+        return Part(key=voice_key(content), make=made(voice), connected=_at_once)
 
 
 class _SilentVoice(TTSService):
