@@ -96,8 +96,8 @@ class Speech:
         ear: list[FrameProcessor] = []
 
         async def make() -> list[FrameProcessor]:
-            # The vendor's client reads all root certificates (for requests that no call makes), a VAD reads its
-            # model: tens of milliseconds, in the event loop taken from every other call's audio.
+            # The vendor's client reads all root certificates (for requests that no call makes), and a VAD its
+            # model: tens of milliseconds that the event loop owes to every other call's audio.
             async with self._one_at_a_time:
                 ear[:] = await asyncio.to_thread(self._ear, content)
             return ear
