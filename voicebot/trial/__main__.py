@@ -47,7 +47,7 @@ def chat(
     account: Account = None,
     payload: Annotated[str, typer.Option(help="The lead's payload, as a JSON object.")] = "{}",
     answers: Annotated[
-        Path | None, typer.Option(help="A YAML file of answers of HTTP functions; else they are real.")
+        Path | None, typer.Option(help="A YAML file of answers of HTTP functions, or of conversations.")
     ] = None,
     sandbox: Sandbox = False,
     as_json: AsJson = False,
@@ -131,7 +131,10 @@ def _answers(path: Path | None) -> dict[str, list[Answer]]:
     if path is None:
         return {}
     try:
-        return _ANSWERS.validate_python(read_yaml(path))
+    document = read_yaml(path)
+    if isinstance(document, dict) and "conversations" in document:
+        document = document.get("answers", {})
+        return _ANSWERS.validate_python(document)
     except ValidationError as error:
         faults = [f"{pointer(*fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         raise BadFile(path, faults) from None
