@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 from db.handoffs import HandoffRecord
@@ -11,6 +12,16 @@ from db.pool import Executor
 from db.rows import columns, read
 
 _HANDOFF = columns(HandoffRecord)
+_EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+_NO_ID = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A handoff that waits, and who is not to be asked about it again."""
+
+    handoff: HandoffRecord
+    declined_by: frozenset[UUID]
 
 
 async def held_by(db: Executor, account_id: UUID, user_id: UUID) -> Sequence[HandoffRecord]:
@@ -58,16 +69,45 @@ async def to_look_after(db: Executor, now: datetime, *, limit: int) -> Sequence[
     return [read(HandoffRecord, row) for row in rows]
 
 
-async def queued(db: Executor, *, limit: int) -> Sequence[HandoffRecord]:
-    """Handoffs of all accounts that nobody has been offered, who is to be helped first first."""
+async def accounts_with_queue(db: Executor) -> Sequence[UUID]:
+    """The accounts where something is queued and somebody is signed on who has room."""
+    rows = await db.fetch(
+        """
+        SELECT DISTINCT operator.account_id FROM operators operator
+        WHERE operator.signed_on AND operator.holding < operator.capacity AND EXISTS (
+            SELECT FROM handoffs handoff
+            WHERE handoff.account_id = operator.account_id AND handoff.state = 'queued')
+        """
+    )
+    return [row["account_id"] for row in rows]
+
+
+async def queued(
+    db: Executor, account_id: UUID, *, after: Queued | None = None, limit: int
+) -> Sequence[Queued]:
+    """Handoffs that nobody is being asked about, who is to be helped first first.
+
+    Args:
+        after: the last one of the page before.
+    """
+    seen = (_EARLIEST, _NO_ID) if after is None else (after.handoff.queue_at, after.handoff.id)
     rows = await db.fetch(
         f"""
-        SELECT {columns(HandoffRecord, "handoff")} FROM handoffs handoff
-        WHERE handoff.ended_at IS NULL AND handoff.state = 'queued' AND EXISTS (
-            SELECT FROM operators operator WHERE operator.account_id = handoff.account_id
-                AND operator.signed_on AND operator.holding < operator.capacity)
-        ORDER BY handoff.queue_at, handoff.id LIMIT $1
+        SELECT {columns(HandoffRecord, "handoff")}, ARRAY(
+            SELECT user_id FROM handoff_declines decline
+            WHERE decline.account_id = $1 AND decline.handoff_id = handoff.id) AS declined_by
+        FROM handoffs handoff
+        WHERE handoff.account_id = $1 AND handoff.state = 'queued'
+            AND (handoff.queue_at, handoff.id) > ($2, $3)
+        ORDER BY handoff.queue_at, handoff.id LIMIT $4
         """,  # noqa: S608
+        account_id,
+        *seen,
         limit,
     )
-    return [read(HandoffRecord, row) for row in rows]
+    found = []
+    for row in rows:
+        facts = dict(row)
+        declined_by = frozenset(facts.pop("declined_by"))
+        found.append(Queued(handoff=read(HandoffRecord, facts), declined_by=declined_by))
+    return found

@@ -154,20 +154,17 @@ async def list_operators(
     return page([read(OperatorRecord, row) for row in rows], limit, lambda one: one.user_id)
 
 
-async def with_room(db: Executor, account_id: UUID, handoff_id: UUID) -> Sequence[OperatorRecord]:
-    """Who could be offered a handoff: signed on, with room, no decline of it; the longest unasked first."""
+async def with_room(db: Executor, account_id: UUID) -> Sequence[OperatorRecord]:
+    """Who could be offered a handoff: active, signed on, with room; the longest unasked first."""
     rows = await db.fetch(
         f"""
         SELECT {columns(OperatorRecord, "operator")} FROM operators operator
         JOIN users person ON person.account_id = operator.account_id AND person.id = operator.user_id
         WHERE operator.account_id = $1 AND operator.signed_on AND operator.holding < operator.capacity
             AND person.active
-            AND NOT EXISTS (SELECT FROM handoff_declines decline
-                WHERE decline.handoff_id = $2 AND decline.user_id = operator.user_id)
         ORDER BY operator.last_offered_at NULLS FIRST, operator.user_id
         """,  # noqa: S608
         account_id,
-        handoff_id,
     )
     return [read(OperatorRecord, row) for row in rows]
 

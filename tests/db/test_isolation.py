@@ -105,6 +105,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     handoff_moves.offer: lambda d, me, w: handoff_moves.offer(
         d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
     ),
+    open_handoffs.queued: lambda d, me, w: open_handoffs.queued(d, me, limit=9),
     open_handoffs.open_of_call: lambda d, me, w: open_handoffs.open_of_call(d, me, w.call.id),
     handoff_moves.renew: lambda d, me, w: handoff_moves.renew(d, me, desk_id(w, 2), NOON),
     handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, desk_id(w, 1)),
@@ -128,7 +129,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     operators.set_facts: lambda d, me, w: operators.set_facts(
         d, me, desk_id(w, 2), STOLEN_FACTS, expected_revision=1
     ),
-    operators.with_room: lambda d, me, w: operators.with_room(d, me, desk_id(w, 1)),
+    operators.with_room: lambda d, me, w: operators.with_room(d, me),
     outbox.attempts: lambda d, me, w: outbox.attempts(d, me, desk_id(w, 5)),
     outbox.cancel: lambda d, me, w: outbox.cancel(d, me, desk_id(w, 1), ["email"], NOON),
     outbox.get: lambda d, me, w: outbox.get(d, me, desk_id(w, 5)),
@@ -190,7 +191,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     desk_events.forget: "old events of all accounts",
     handoff_moves.move: "the record names the account",
     handoffs.queue: "items and a number of the account it is asked for; test_desk_events",
-    open_handoffs.queued: "the keeper looks after all accounts",
+    open_handoffs.accounts_with_queue: "the keeper looks after all accounts",
     open_handoffs.to_look_after: "the keeper looks after all accounts",
     journal.backlog: "the journal is the installation's",
     journal.lines_after: "the journal is the installation's",

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from db import calls, desk_events, events, handoff_moves, handoffs, operators, outbox, utterances
+from db import accounts, calls, desk_events, events, handoff_moves, handoffs, operators, outbox, utterances
 from db.calls import CallEnd
 from db.errors import ConstraintViolated
 from db.handoff_moves import Move
@@ -242,6 +242,32 @@ async def test_only_who_speaks_the_language_is_asked(staff: Staff) -> None:
         (await handoffs.get(staff.database, staff.account_id, one.id)).state for one in (spanish, english)
     ]
     assert states == ["queued", "offered"]
+
+
+async def test_nobody_waits_behind_those_whom_no_one_fits(staff: Staff, database: Database) -> None:
+    """However many wait for a language that nobody speaks, others are offered, also of another account."""
+    elsewhere = Staff(database, (await accounts.create(database, "Other")).id, staff.clock)
+    await elsewhere.operator()
+    user_id = await staff.operator()
+    await staff.presence.set(staff.account_id, user_id, Setting(languages=("en",)))
+    for _ in range(201):
+        await staff.escalate(language="es")
+    ours, theirs = await staff.escalate(language="en"), await elsewhere.escalate()
+
+    await staff.keeper.look()
+
+    for handoff in (ours, theirs):
+        assert (await handoffs.get(database, handoff.account_id, handoff.id)).state == "offered"
+
+
+async def test_offers_go_round(staff: Staff) -> None:
+    """Of two who are free each is asked about one of two handoffs, in one look."""
+    people = {await staff.operator(), await staff.operator()}
+    made = [await staff.escalate() for _ in range(2)]
+    await staff.keeper.look()
+
+    asked = {(await handoffs.get(staff.database, one.account_id, one.id)).offered_to for one in made}
+    assert asked == people
 
 
 async def test_a_caller_who_hangs_up_abandons_the_queue(staff: Staff, world: World, clock: HandClock) -> None:

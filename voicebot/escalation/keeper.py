@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from uuid import UUID
 
 from loguru import logger
 
@@ -18,6 +19,7 @@ from db import desk_events, handoff_moves, open_handoffs, operators, outbox
 from db.errors import DatabaseError
 from db.handoff_moves import Move
 from db.handoffs import HandoffRecord
+from db.open_handoffs import Queued
 from db.operators import OperatorRecord
 from db.pool import Database
 from voicebot import availability
@@ -78,8 +80,8 @@ class Keeper:
             await self._guarded(self._presence.lost(operator.account_id, operator.user_id))
         for handoff in await open_handoffs.to_look_after(self._db, now, limit=_BATCH):
             await self._guarded(self._look_after(handoff))
-        for handoff in await open_handoffs.queued(self._db, limit=_BATCH):
-            await self._guarded(self._offer(handoff))
+        for account_id in await open_handoffs.accounts_with_queue(self._db):
+            await self._guarded(self._offer_all(account_id))
         await outbox.bury_cancelled(self._db, now)
         await desk_events.forget(self._db, now - KEPT)
 
@@ -133,13 +135,30 @@ class Keeper:
             return "handoff.resolved", end
         return "", None
 
-    async def _offer(self, handoff: HandoffRecord) -> None:
+    async def _offer_all(self, account_id: UUID) -> None:
+        """Ask about everything that is queued, so that nobody waits behind those whom no one here fits."""
         now = self._clock.now()
-        asked = self._whom_to_ask(
-            handoff, await operators.with_room(self._db, handoff.account_id, handoff.id)
-        )
-        if asked is None:
-            return
+        askable = [
+            (state, operator)
+            for operator in await operators.with_room(self._db, account_id)
+            if (state := availability.state(presence_of(operator), now)) in _ASKABLE and not operator.bridged
+        ]
+        # Those whose hands are free before those who hold something; who was asked goes last.
+        candidates = [one for _, one in sorted(askable, key=lambda pair: _ASKABLE.index(pair[0]))]
+        page: Sequence[Queued] = []
+        while candidates and (
+            page := await open_handoffs.queued(
+                self._db, account_id, after=page[-1] if page else None, limit=_BATCH
+            )
+        ):
+            for each in page:
+                asked = next((one for one in candidates if _fits(one, each)), None)
+                if asked is not None:
+                    candidates.append(candidates.pop(candidates.index(asked)))
+                    await self._offer(each.handoff, asked)
+
+    async def _offer(self, handoff: HandoffRecord, asked: OperatorRecord) -> None:
+        now = self._clock.now()
         async with self._db.transaction() as transaction:
             await operators.offered(transaction, handoff.account_id, asked.user_id, now)
             offered = await handoff_moves.offer(
@@ -154,20 +173,14 @@ class Keeper:
                 event = story.changed("handoff.offered", offered, now)
                 await desk_events.append(transaction, handoff.account_id, event)
 
-    def _whom_to_ask(
-        self, handoff: HandoffRecord, candidates: Sequence[OperatorRecord]
-    ) -> OperatorRecord | None:
-        """The first who fits, those whose hands are free before those who hold something."""
-        now = self._clock.now()
-        fitting = [
-            (_ASKABLE.index(state), place, one)
-            for place, one in enumerate(candidates)
-            if (state := availability.state(presence_of(one), now)) in _ASKABLE
-            and not one.bridged
-            and speaks(one, handoff.language)
-            and (not one.teams or handoff.team is None or handoff.team in one.teams)
-        ]
-        return min(fitting)[2] if fitting else None
+
+def _fits(operator: OperatorRecord, queued: Queued) -> bool:
+    handoff = queued.handoff
+    return (
+        operator.user_id not in queued.declined_by
+        and speaks(operator, handoff.language)
+        and (not operator.teams or handoff.team is None or handoff.team in operator.teams)
+    )
 
 
 def speaks(operator: OperatorRecord, language: str | None) -> bool:
