@@ -84,6 +84,46 @@ def test(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "voicebot.trial", "test", *context.args])  # noqa: S606
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def check(context: typer.Context) -> None:
+    """Say everything that is wrong with template files."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "check", *context.args])  # noqa: S606
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def pull(context: typer.Context) -> None:
+    """Write an account's templates into a folder, one file each."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "pull", *context.args])  # noqa: S606
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def push(context: typer.Context) -> None:
+    """Save a folder's templates in an account, all or none."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "push", *context.args])  # noqa: S606
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def diff(context: typer.Context) -> None:
+    """Show what differs between an account and a folder."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "diff", *context.args])  # noqa: S606
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def schema(context: typer.Context) -> None:
+    """Print the JSON Schema of template files, for an editor's completion."""
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "schema", *context.args])  # noqa: S606
+
+
 @app.command()
 def migrate() -> None:
     """Bring the database's schema up to date (`serve` does so by itself)."""

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", alias="VOICEBOT_HOST")
     port: int = Field(8000, alias="VOICEBOT_PORT", ge=0, le=65535)
     secret_key: SecretStr | None = Field(None, alias="VOICEBOT_SECRET_KEY")
+    api_key: SecretStr | None = Field(None, alias="VOICEBOT_API_KEY")
+    """Opens an account of another server, for the commands that take its address."""
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
     public_url: Url | None = Field(None, alias="PUBLIC_URL")
     drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)

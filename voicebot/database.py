@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from uuid import UUID
 
+from db import accounts
 from db.embedded import EmbeddedServer
 from db.migrate import migrate
 from db.pool import Database
@@ -12,6 +14,16 @@ from voicebot.config import Settings
 
 MAX_CONNECTIONS = 20
 """Per process: with three replicas still below PostgreSQL's usual 100."""
+
+
+class WhichAccount(LookupError):
+    """There is not exactly one account: name one, or make one first."""
+
+    def __init__(self, how_many: str) -> None:
+        remedy = "name one with --account" if how_many == "several" else "make one: voicebot accounts create"
+        super().__init__(
+            f"There are {how_many} accounts here; {remedy}.".replace("none accounts", "no accounts")
+        )
 
 
 @contextlib.asynccontextmanager
@@ -30,3 +42,15 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         database = await Database.connect(dsn, max_size=MAX_CONNECTIONS)
         stack.push_async_callback(database.close)
         yield database
+
+
+async def only_account(database: Database) -> UUID:
+    """The account, where there is no choice.
+
+    Raises:
+        WhichAccount: there are several, or none.
+    """
+    found = await accounts.some(database, 2)
+    if len(found) != 1:
+        raise WhichAccount("several" if found else "none")
+    return found[0].id

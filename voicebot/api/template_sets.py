@@ -19,7 +19,7 @@ from voicebot.api.media_types import YAML, is_yaml, json_or_yaml, prefers_yaml
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_body
 from voicebot.api.wiring import Wired, Wiring
-from voicebot.authoring import Imported, Move, SetMoved, SetRefused, Wish, export
+from voicebot.authoring import Imported, SetMoved, SetRefused, Wish, export
 
 MAX_TEMPLATES = 500
 """How many templates one import may save: they are written in one transaction."""
@@ -156,7 +156,9 @@ async def import_templates(
         done = await wired.authoring.import_set(author.editor, wish)
     except SetMoved as error:
         raise ApiProblem(
-            "precondition_failed", str(error), errors=[_moved(each) for each in error.moves]
+            "precondition_failed",
+            str(error),
+            errors=[FieldError(**each.problem().to_json()) for each in error.moves],
         ) from None
     except SetRefused as error:
         raise _refused(error) from None
@@ -195,17 +197,6 @@ def _wish(document: Any, dry_run: bool) -> Wish:
 
 class _Around(TemplateSet):
     templates: list[Any] = Field(max_length=MAX_TEMPLATES)
-
-
-def _moved(move: Move) -> FieldError:
-    now = f"at revision {move.revision}, saved by {move.saved_by}" if move.revision else "not there"
-    was = f"revision {move.expected}" if move.expected else "none of the name"
-    return FieldError(
-        pointer="/expect/" + move.name.replace("~", "~0").replace("/", "~1"),
-        code="revision_moved",
-        message=f"'{move.name}' is {now}; {was} was expected.",
-        remedy="Export it again and look at what has changed, then decide.",
-    )
 
 
 def _refused(error: SetRefused) -> ApiProblem:

@@ -13,8 +13,10 @@ from voicebot.authoring.exporting import Exported, export
 from voicebot.authoring.prechecks import PRECHECKS, Precheck
 from voicebot.authoring.saving import Authoring
 from voicebot.authoring.sets import Move, SetMoved, SetRefused, Wish
+from voicebot.authoring.survey import BUILTINS, check_around
 
 __all__ = [
+    "BUILTINS",
     "PRECHECKS",
     "Authoring",
     "Editor",
@@ -26,6 +28,7 @@ __all__ = [
     "SetMoved",
     "SetRefused",
     "Wish",
+    "check_around",
     "content_of",
     "export",
     "shown",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from db.templates import Status, TemplateDraft, TemplateRecord
 from templates.check import Problem, Report, Surroundings, check, targets
 from templates.check.rules import broken
 from templates.model import TemplateContent
-from templates.sets import Checked, check_set, name_of
+from templates.sets import Checked
 from voicebot.authoring.documents import (
     InvalidTemplate,
     changed,
@@ -29,7 +29,7 @@ from voicebot.authoring.entries import Imported
 from voicebot.authoring.neighbourhood import Neighbourhood
 from voicebot.authoring.prechecks import PRECHECKS, Precheck
 from voicebot.authoring.sets import SetImport, Wish
-from voicebot.authoring.survey import survey
+from voicebot.authoring.survey import check_around
 from voicebot.vault import Vault, sealed
 
 _ATTEMPTS = 5
@@ -83,18 +83,8 @@ class Authoring:
         return checked.report
 
     async def check_set(self, account_id: UUID, documents: Sequence[Any]) -> list[Checked]:
-        """What the check finds in a set of documents, each looked at with the others around it.
-
-        A document that says an id is the template of that id; else one of the account that has its name.
-        """
-        found = await survey(self._database, account_id, documents, self._http_allow)
-        own_ids = {
-            name_of(document): document["id"]
-            for document in documents
-            if isinstance(document, dict) and uuid_of(document.get("id"))
-        }
-        outside = replace(found.outside, ids={**found.outside.ids, **own_ids})
-        return await asyncio.to_thread(check_set, documents, outside)
+        """What the check finds in a set of documents, each looked at with the others around it."""
+        return await check_around(self._database, account_id, documents, self._http_allow)
 
     async def create(self, editor: Editor, document: Any, *, deed: Deed = _CREATE) -> TemplateRecord:
         """Save a new template.

@@ -28,6 +28,7 @@ from db.ids import new_id
 from db.pool import Database, Transaction
 from db.templates import TemplateDraft, TemplateRecord
 from templates.check import Problem, targets
+from templates.problem import pointer
 from templates.sets import Checked, check_set
 from voicebot.authoring.documents import InvalidTemplate, changed, content_of, uuid_of
 from voicebot.authoring.editor import Editor
@@ -64,6 +65,17 @@ class Move:
     revision: int | None
     saved_by: str = ""
     """The label of the key, or who else it was."""
+
+    def problem(self) -> Problem:
+        """The same as a problem of what was expected."""
+        now = f"at revision {self.revision}, saved by {self.saved_by}" if self.revision else "not there"
+        was = f"revision {self.expected}" if self.expected else "none of the name"
+        return Problem(
+            pointer=pointer("expect", self.name),
+            code="revision_moved",
+            message=f"'{self.name}' is {now}; {was} was expected.",
+            remedy="Export it again and look at what has changed, then decide.",
+        )
 
 
 class SetMoved(Exception):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from db.pool import Executor
 from db.rows import MAX_LIMIT
 from db.templates import TemplateFilter, TemplateRecord
 from handlers.registry import HANDLERS
-from templates.sets import Outside, mentioned
+from templates.sets import Checked, Outside, check_set, mentioned, name_of
 from voicebot.authoring.documents import content_of, uuid_of
 
 BUILTINS = frozenset(HANDLERS)
@@ -64,6 +65,23 @@ async def survey(
         http_allow=http_allow,
     )
     return Survey(outside=outside, named=named)
+
+
+async def check_around(
+    db: Executor, account_id: UUID, documents: Sequence[Any], http_allow: frozenset[str]
+) -> list[Checked]:
+    """What the check finds in a set of documents, with an account around them.
+
+    A document that says an id is the template of that id; else one of the account that has its name.
+    """
+    found = await survey(db, account_id, documents, http_allow)
+    own_ids = {
+        name_of(document): document["id"]
+        for document in documents
+        if isinstance(document, dict) and uuid_of(document.get("id"))
+    }
+    outside = replace(found.outside, ids={**found.outside.ids, **own_ids})
+    return await asyncio.to_thread(check_set, documents, outside)
 
 
 def _ids(texts: Iterable[str]) -> set[UUID]:

@@ -19,10 +19,11 @@ from templates.problem import pointer
 from voicebot.authoring.files import BadFiles
 from voicebot.call.text.answers import Answer
 from voicebot.call.text.chat import CannotBegin, TurnTooLong
+from voicebot.database import WhichAccount
 from voicebot.sandbox.process import SandboxFailed
 from voicebot.trial.play import play
 from voicebot.trial.script import BadFile, load, read_yaml
-from voicebot.trial.stages import WhichAccount, Wish, staged
+from voicebot.trial.stages import Wish, staged
 from voicebot.trial.telling import as_json, report
 from voicebot.trial.terminal import Terminal
 
@@ -130,10 +131,10 @@ def _payload(text: str) -> dict[str, Any]:
 def _answers(path: Path | None) -> dict[str, list[Answer]]:
     if path is None:
         return {}
-    try:
     document = read_yaml(path)
     if isinstance(document, dict) and "conversations" in document:
         document = document.get("answers", {})
+    try:
         return _ANSWERS.validate_python(document)
     except ValidationError as error:
         faults = [f"{pointer(*fault['loc'])}: {fault['msg']}" for fault in error.errors()]

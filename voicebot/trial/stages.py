@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from db import accounts, templates
+from db import templates
 from db.errors import NotFound
 from db.pool import Database
 from handlers.http import CheckedNetwork, Courier, HttpFunctions
@@ -17,21 +17,11 @@ from voicebot.call.speech import Speech
 from voicebot.call.text.judge import Judge
 from voicebot.call.text.library import AccountLibrary
 from voicebot.config import Settings
-from voicebot.database import open_database
+from voicebot.database import only_account, open_database
 from voicebot.sandbox.process import SandboxProcess
 from voicebot.trial.files import FileLibrary
 from voicebot.trial.play import Stage
 from voicebot.vault import Vault
-
-
-class WhichAccount(LookupError):
-    """There is not exactly one account: name one, or make one first."""
-
-    def __init__(self, how_many: str) -> None:
-        remedy = "name one with --account" if how_many == "several" else "make one: voicebot accounts create"
-        super().__init__(
-            f"There are {how_many} accounts here; {remedy}.".replace("none accounts", "no accounts")
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +74,7 @@ async def staged(wish: Wish) -> AsyncIterator[Stage]:
             )
             return
         database = await stack.enter_async_context(open_database(settings))
-        account_id = wish.account or await _only_account(database)
+        account_id = wish.account or await only_account(database)
 
         async def in_account(name: str) -> UUID:
             return await _by_name(database, account_id, name)
@@ -93,18 +83,6 @@ async def staged(wish: Wish) -> AsyncIterator[Stage]:
         yield Stage(
             library=library, find=in_account, mind=mind, judge=lambda: Judge.by_model(mind), http=http
         )
-
-
-async def _only_account(database: Database) -> UUID:
-    """The account, where there is no choice.
-
-    Raises:
-        WhichAccount: there are several, or none.
-    """
-    found = await accounts.some(database, 2)
-    if len(found) != 1:
-        raise WhichAccount("several" if found else "none")
-    return found[0].id
 
 
 async def _by_name(database: Database, account_id: UUID, name: str) -> UUID:
