@@ -178,17 +178,20 @@ async def end_call(wired: Wired, operator: Operator, call_id: UUID) -> Call:
     call = await calls.get(wired.database, operator.account_id, call_id)
     if call.status == "ended":
         return Call.model_validate(call)
-    if not await wired.reception.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
-        await _end_elsewhere(wired, call)
     change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
-    await audit.record(wired.database, operator.account_id, change)
+    if await wired.reception.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
+        await audit.record(wired.database, operator.account_id, change)
+    else:
+        await _end_elsewhere(wired, call, change)
     return Call.model_validate(await calls.get(wired.database, operator.account_id, call.id))
 
 
-async def _end_elsewhere(wired: Wiring, call: CallRecord) -> None:
+async def _end_elsewhere(wired: Wiring, call: CallRecord, change: Change) -> None:
     """End a call that another process holds, or none yet: through the carrier, which closes its stream."""
     end = CallEnd(ended_by="operator", end_reason=ENDED_BY_OPERATOR, outcome=None, ended_at=wired.clock.now())
-    await calls.finish(wired.database, call.account_id, call.id, end)
+    async with wired.database.transaction() as transaction:
+        await calls.finish(transaction, call.account_id, call.id, end)
+        await audit.record(transaction, call.account_id, change)
     carrier = wired.carriers.get(call.carrier)
     if carrier is None or call.carrier_call_id is None:
         return

@@ -12,10 +12,11 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import audit, channels, outbox
-from db.audit import Change
+from db.audit import Change, Resource
 from db.channels import ChannelKind, ChannelRecord
 from db.outbox import Medium, NoticeState, Outcome
-from voicebot.api.access import Admin
+from db.pool import Executor
+from voicebot.api.access import Admin, Caller
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.wiring import Wired
@@ -112,16 +113,12 @@ async def list_channels(wired: Wired, admin: Admin) -> PageOf[Channel]:
 async def create_channel(wired: Wired, admin: Admin, body: ChannelBody, response: Response) -> NewChannel:
     """Add a channel. The secret that signs what is sent is made here and shown once."""
     secret = None if body.kind == "slack" else f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-    made: ChannelRecord = await channels.create(
-        wired.database,
-        admin.account_id,
-        body.kind,
-        body.url,
-        label=body.label,
-        secret=wired.vault.seal(secret) if secret else None,
-    )
-    change = Change(key_id=admin.key_id, action="create", resource="channel", resource_id=made.id)
-    await audit.record(wired.database, admin.account_id, change)
+    sealed = wired.vault.seal(secret) if secret else None
+    async with wired.database.transaction() as transaction:
+        made: ChannelRecord = await channels.create(
+            transaction, admin.account_id, body.kind, body.url, label=body.label, secret=sealed
+        )
+        await _audit(transaction, admin, "create", "channel", made.id)
     response.headers["Location"] = f"/api/v1/channels/{made.id}"
     return NewChannel(**Channel.model_validate(made).model_dump(), signing_secret=secret)
 
@@ -129,9 +126,9 @@ async def create_channel(wired: Wired, admin: Admin, body: ChannelBody, response
 @router.delete("/channels/{channel_id:uuid}", status_code=204, responses=refuses("not_found"))
 async def delete_channel(wired: Wired, admin: Admin, channel_id: UUID) -> None:
     """Take a channel away."""
-    await channels.delete(wired.database, admin.account_id, channel_id)
-    change = Change(key_id=admin.key_id, action="delete", resource="channel", resource_id=channel_id)
-    await audit.record(wired.database, admin.account_id, change)
+    async with wired.database.transaction() as transaction:
+        await channels.delete(transaction, admin.account_id, channel_id)
+        await _audit(transaction, admin, "delete", "channel", channel_id)
 
 
 @router.get("/notices", responses=refuses("invalid_request"))
@@ -156,6 +153,13 @@ async def list_attempts(wired: Wired, admin: Admin, notice_id: UUID) -> PageOf[A
 @router.post("/notices/{notice_id:uuid}/retry", responses=refuses("not_found"))
 async def retry_notice(wired: Wired, admin: Admin, notice_id: UUID) -> Notice:
     """Try a dead letter again; one in another state stays as it is."""
-    tried = await outbox.retry(wired.database, admin.account_id, notice_id, wired.clock.now())
+    async with wired.database.transaction() as transaction:
+        tried = await outbox.retry(transaction, admin.account_id, notice_id, wired.clock.now())
+        await _audit(transaction, admin, "retry", "notice", notice_id)
     wired.office.outbox.stir()
     return Notice.model_validate(tried)
+
+
+async def _audit(db: Executor, admin: Caller, action: str, resource: Resource, id: UUID) -> None:
+    change = Change(key_id=admin.key_id, action=action, resource=resource, resource_id=id)
+    await audit.record(db, admin.account_id, change)

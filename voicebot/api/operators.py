@@ -9,7 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
-from db import operators, users
+from db import audit, operators, users
+from db.audit import Change
 from db.operators import Activity, OperatorRecord, Quota
 from voicebot import availability
 from voicebot.api.access import Admin, Caller, Operator, Reader
@@ -128,7 +129,10 @@ async def heartbeat(wired: Wired, operator: Operator) -> OperatorShown:
 async def relieve(wired: Wired, admin: Admin, user_id: UUID) -> OperatorShown:
     """Say that somebody is not exhausted any more; one for billing ends in no other way."""
     setting = Setting(status="relieved")
-    return _seen(await wired.office.presence.set(admin.account_id, user_id, setting))
+    relieved = await wired.office.presence.set(admin.account_id, user_id, setting)
+    change = Change(key_id=admin.key_id, action="relieve", resource="operator", resource_id=user_id)
+    await audit.record(wired.database, admin.account_id, change)
+    return _seen(relieved)
 
 
 async def _me(wired: Wiring, who: Caller) -> UUID:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from db import audit, users
 from db.audit import Change
 from db.keys import Role
+from db.pool import Executor
 from db.users import UserDraft, UserRecord
 from voicebot.api.access import Admin, Caller, Reader
 from voicebot.api.documentation import BODY, refuses
@@ -74,8 +75,9 @@ async def list_users(wired: Wired, reader: Reader, query: Annotated[UserQuery, Q
 async def create_user(wired: Wired, admin: Admin, body: UserBody, response: Response) -> User:
     """Add a person. Only an owner makes owners."""
     _may_make(admin, body.role)
-    made = await users.create(wired.database, admin.account_id, _draft(body))
-    await _audit(wired, admin, "create", made)
+    async with wired.database.transaction() as transaction:
+        made = await users.create(transaction, admin.account_id, _draft(body))
+        await _audit(transaction, admin, "create", made)
     response.headers["Location"] = f"/api/v1/users/{made.id}"
     return User.model_validate(made)
 
@@ -92,10 +94,11 @@ async def put_user(wired: Wired, admin: Admin, user_id: UUID, body: UserBody) ->
     before = await _present(wired, admin, user_id)
     _may_make(admin, before.role)
     _may_make(admin, body.role)
-    written = await users.update(wired.database, admin.account_id, user_id, _draft(body))
+    async with wired.database.transaction() as transaction:
+        written = await users.update(transaction, admin.account_id, user_id, _draft(body))
+        await _audit(transaction, admin, "update", written)
     if not written.active:
         await wired.office.presence.set(admin.account_id, user_id, Setting(status="offline"))
-    await _audit(wired, admin, "update", written)
     return User.model_validate(written)
 
 
@@ -103,9 +106,10 @@ async def put_user(wired: Wired, admin: Admin, user_id: UUID, body: UserBody) ->
 async def delete_user(wired: Wired, admin: Admin, user_id: UUID) -> None:
     """Take a person off the list; what they did keeps their name."""
     _may_make(admin, (await _present(wired, admin, user_id)).role)
-    gone = await users.delete(wired.database, admin.account_id, user_id)
+    async with wired.database.transaction() as transaction:
+        gone = await users.delete(transaction, admin.account_id, user_id)
+        await _audit(transaction, admin, "delete", gone)
     await wired.office.presence.set(admin.account_id, user_id, Setting(status="offline"))
-    await _audit(wired, admin, "delete", gone)
 
 
 async def _present(wired: Wiring, who: Caller, user_id: UUID) -> UserRecord:
@@ -124,7 +128,7 @@ def _draft(body: UserBody) -> UserDraft:
     return UserDraft(name=body.name, email=body.email, role=body.role, active=body.active)
 
 
-async def _audit(wired: Wiring, who: Caller, action: str, user: UserRecord) -> None:
+async def _audit(db: Executor, who: Caller, action: str, user: UserRecord) -> None:
     data = {"role": user.role, "active": user.active}
     change = Change(key_id=who.key_id, action=action, resource="user", resource_id=user.id, data=data)
-    await audit.record(wired.database, who.account_id, change)
+    await audit.record(db, who.account_id, change)
