@@ -133,12 +133,18 @@ def compile_template(content: TemplateContent, resolve: Resolver, *, extra: Sequ
 
 
 def entry_node(
-    flow: Flow, *, messages: Sequence[Mapping[str, Any]] = (), respond_immediately: bool = True
+    flow: Flow,
+    *,
+    visited: Sequence[str] = (),
+    messages: Sequence[Mapping[str, Any]] = (),
+    respond_immediately: bool = True,
 ) -> NodeConfig:
-    """The node to enter an agent by: its first node with the model's memory set anew.
+    """The node to enter an agent by, with the model's memory set anew: its first, or where it had come to.
 
     Args:
         flow: a compiled template.
+        visited: the nodes it had entered, in order, when it goes on at the last of them: in the role that was
+            in force there. Those that the flow does not have are left aside.
         messages: the conversation so far as ``{"role", "content"}``, contents escaped with
             ``values.literal``.
         respond_immediately: False when a greeting is spoken in place of the model's first words.
@@ -146,7 +152,10 @@ def entry_node(
     Returns:
         A copy; the flow's own node, to which its transitions may lead back, is unchanged.
     """
-    node = cast(NodeConfig, dict(flow.initial_node))
+    nodes = [flow.node(name) for name in visited if name in flow.config.nodes] or [flow.initial_node]
+    node = cast(NodeConfig, dict(nodes[-1]))
+    if roles := [role for before in nodes if (role := before.get("role_message"))]:
+        node["role_message"] = roles[-1]
     node["context_strategy"] = ContextStrategyConfig(strategy=ContextStrategy.RESET)
     node["task_messages"] = [*(dict(message) for message in messages), *node["task_messages"]]
     node["respond_immediately"] = respond_immediately and node.get("respond_immediately", True)

@@ -136,6 +136,20 @@ def test_entry_is_a_copy_that_starts_anew() -> None:
     assert "context_strategy" not in flow.initial_node
 
 
+def test_entry_goes_on_in_the_role_that_was_in_force() -> None:
+    """A node without a role of its own is entered in that of the last node before it that had one."""
+    nodes = {
+        "a": {"role_message": "You are Ada."},
+        "b": {"role_message": "You are Bob.", "task_messages": [{"content": "b"}]},
+        "c": {"task_messages": [{"content": "c"}]},
+    }
+    flow = compile_template(template(flow={"initial_node": "a", "nodes": nodes}), Toolbox())
+    node = entry_node(flow, visited=["a", "b", "gone", "c"])
+    assert (node["role_message"], node["task_messages"][0]["content"]) == ("You are Bob.", "c")
+    assert entry_node(flow, visited=["gone"])["name"] == "a"
+    assert "role_message" not in flow.node("c")
+
+
 async def test_model_sees_declared_description_and_parameters() -> None:
     """The model is offered exactly the declared name, description and parameters of each function."""
     flow = compile_template(ordering(transition_to="tell"), Toolbox())

@@ -45,6 +45,11 @@ class Agent:
     problem: str | None = None
 
     @property
+    def known_as(self) -> str:
+        """Its name in what is kept of the call: the route's; no route is called as the one who answered."""
+        return self.name if self.route is not None else BACK
+
+    @property
     def is_ready(self) -> bool:
         """Whether the call can change to it at once."""
         return self.keys is not None and self.flow is not None

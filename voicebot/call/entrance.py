@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from loguru import logger
@@ -87,14 +87,18 @@ class Entrance:
         transform: modes.Transform | None = None,
         *,
         greet: bool = True,
+        visited: Sequence[str] = (),
     ) -> None:
-        """Enter an agent's flow: its state, the conversation as it may know it, its node, its first words."""
+        """Enter an agent's flow: its state, the conversation as it may know it, its node, its first words.
+
+        ``visited`` are the nodes it had entered before, when it goes on where it was.
+        """
         manager, worker = self._pipeline.flow_manager, self._pipeline.worker
         manager.state.clear()
         manager.state.update(state(values))
         if transform is not None:
             await worker.queue_frame(firm(LLMMessagesTransformFrame(transform=transform)))
-        await manager.set_node_from_config(_entry(agent))
+        await manager.set_node_from_config(_entry(agent, visited))
         self._is_waiting = False
         if not greet or agent.content.greeting is None:
             # A caller in mid-sentence is heard out: the end of their turn asks the model, and once is enough.
@@ -139,11 +143,11 @@ def firm(frame: Frame) -> Frame:
     return frame
 
 
-def _entry(agent: Agent) -> NodeConfig:
-    """The agent's first node, which keeps the conversation it is given and leaves the first word to us."""
+def _entry(agent: Agent, visited: Sequence[str]) -> NodeConfig:
+    """The node to enter, which keeps the conversation it is given and leaves the first word to us."""
     if agent.flow is None:
         raise RuntimeError(f"{agent.name} is not ready")
-    node = entry_node(agent.flow, respond_immediately=False)
+    node = entry_node(agent.flow, visited=visited, respond_immediately=False)
     node.pop("context_strategy", None)  # the transform has set the memory anew already
     return node
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID
@@ -14,6 +14,7 @@ from loguru import logger
 from db import calls, events, leads, numbers, revisions, routes, utterances
 from db.calls import CallRecord
 from db.errors import DatabaseError
+from db.events import EventRecord
 from db.pool import Database
 from db.revisions import TemplateSnapshot
 from handlers.http import CheckedNetwork, Courier, HttpFunctions
@@ -21,7 +22,7 @@ from telephony.carrier import Carrier, CarrierError, MediaStream
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
-from voicebot.call.agent import Agent
+from voicebot.call.agent import BACK, Agent
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.ledger import Ledger
 from voicebot.call.line import HandOff, Line
@@ -171,14 +172,18 @@ class Reception:
         )
         roles = {"caller": "user", "agent": "assistant"}
         now = self._clock.now()
+        done = [route for route in routed if route.status == "done"]
         return Past(
+            agent=done[-1].name if done else BACK,
+            visited=visited(happened),
+            variables=call.variables,
             since_answer_ms=(now - (call.answered_at or now)).total_seconds() * 1000,
             said=[
                 {"role": roles[u.speaker], "content": u.heard_text or u.text}
                 for u in said
                 if u.speaker in roles
             ],
-            hops=sum(route.status == "done" for route in routed),
+            hops=len(done),
             seqs=Seqs(
                 events=max((e.seq for e in happened), default=0),
                 utterances=max((u.seq for u in said), default=0),
@@ -206,6 +211,17 @@ class Reception:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
         self._aftermath.add(task)
         task.add_done_callback(self._aftermath.discard)
+
+
+def visited(happened: Sequence[EventRecord]) -> Sequence[str]:
+    """The nodes that the agent who has the call has entered since they took it over, in order."""
+    nodes: list[tuple[UUID | None, str]] = []
+    for event in happened:
+        if event.type == "voice.switched":
+            nodes.clear()
+        elif event.type == "node.entered" and event.node is not None:
+            nodes.append((event.template_id, event.node))
+    return [node for template_id, node in nodes if template_id == nodes[-1][0]]
 
 
 def _agent(snapshot: TemplateSnapshot) -> Agent:

@@ -138,6 +138,11 @@ class Record:
         call = self._call
         self._ledger.write(lambda db: calls.keep_revisions(db, call.account_id, call.id, kept))
 
+    def variables(self, agent: str, values: Mapping[str, Any]) -> None:
+        """An agent's variables as they are now, for a stream that comes after a lost one."""
+        call, kept = self._call, dict(values)
+        self._ledger.write(lambda db: calls.keep_variables(db, call.account_id, call.id, agent, kept))
+
     def outcome(self, outcome: str) -> None:
         """What came of the call."""
         call = self._call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, cast
@@ -126,14 +126,14 @@ class Router:
             self._record.route_heard(route_id, self._stage.now(), gap_ms)
             self._record.event("route.done", self._stage.role(), agent=name, gap_ms=gap_ms)
 
-    async def resume(self, agent: Agent, transform: modes.Transform) -> None:
-        """Go on with a call whose stream was lost: the same agent, the conversation so far, no greeting."""
+    async def resume(self, agent: Agent, transform: modes.Transform, visited: Sequence[str]) -> None:
+        """Go on with a call whose stream was lost: the same agent and node, what was said, no greeting."""
         if agent is not self.current:
             if agent.keys is not None:
                 self._use(agent.keys)
             self._itinerary.current = agent
             self._stage.took_over(agent)
-        await self._entrance.enter(agent, agent.values, transform, greet=False)
+        await self._entrance.enter(agent, agent.values, transform, greet=False, visited=visited)
 
     async def close(self) -> None:
         """Stop a change that is under way: the call is over."""

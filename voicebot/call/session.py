@@ -26,7 +26,7 @@ from handlers.escalate_to_person import EscalateToPerson
 from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import CarrierError, MediaClosed
 from templates.values import render, state
-from voicebot.call.agent import Agent
+from voicebot.call.agent import BACK, Agent
 from voicebot.call.apologies import apology
 from voicebot.call.breakdown import Breakdown
 from voicebot.call.connections import Connections, ServiceLost
@@ -56,8 +56,15 @@ LoadTargets = Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """What happened on a call before its stream was lost, and how long ago it was answered."""
+    """What happened on a call before its stream was lost, and how long ago it was answered.
 
+    ``agent`` had the call (``Agent.known_as``) and had entered the nodes ``visited``; ``variables`` are those
+    of all agents.
+    """
+
+    agent: str = BACK
+    visited: Sequence[str] = ()
+    variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: Sequence[Any] = ()
     hops: int = 0
     since_answer_ms: float = 0.0
@@ -99,6 +106,7 @@ class Session:
             payload=line.payload,
             compile=self._compile,
             on_request=self._requested,
+            kept=past.variables if past else {},
         )
         self._switchboard = Switchboard(answering, workshop, self._settled)
         self._first = self._switchboard.first_parts()
@@ -188,22 +196,26 @@ class Session:
         await pipeline.flow_manager.initialize()
         if self._past is None:
             await self._entrance.enter(agent, agent.values)
+        elif self._past.agent == BACK:
+            await self._go_on(self._past)
         # Only now: the first word waits for no target, nor for the database to name them.
         snapshots = await load_targets()
         self._switchboard.add_targets(snapshots)
         self.record.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
         self._switchboard.prepare_targets(pipeline)
-        if self._past is not None:
+        if self._past is not None and self._past.agent != BACK:
             await self._go_on(self._past)
         await self._keep_greeting(agent)
 
     async def _go_on(self, past: Past) -> None:
         """Go on with the agent who had the call when its stream was lost."""
-        await self._switchboard.settled(TARGETS_SETTLE_S)
-        targets = self._switchboard.targets.values()
-        had_it = (t for t in targets if t.is_ready and t.template_id == self._line.call.template_id)
-        agent = next(had_it, self._switchboard.answering)
-        await self._router.resume(agent, lambda _: list(past.said))
+        agent = self._switchboard.answering
+        if past.agent != BACK:
+            await self._switchboard.settled(TARGETS_SETTLE_S)
+            had_it = self._switchboard.targets.get(past.agent)
+            agent = had_it if had_it is not None and had_it.is_ready else agent
+        visited = past.visited if agent.known_as == past.agent else ()
+        await self._router.resume(agent, lambda _: list(past.said), visited)
 
     async def _keep_greeting(self, agent: Agent) -> None:
         """Have the answering agent's greeting at hand for the next call."""
@@ -342,6 +354,7 @@ class Session:
     def took_over(self, agent: Agent) -> None:
         """``agent`` has the call from now on."""
         self._node = None
+        self.record.variables(agent.known_as, agent.values)
         if agent.flow is not None:
             offer_routes(agent.flow, RouteToAgent().bind(self))
 
@@ -486,6 +499,7 @@ class Session:
 
     def _keep(self, agent: Agent, values: Mapping[str, Any]) -> None:
         agent.with_values(values)
+        self.record.variables(agent.known_as, agent.values)
         if agent is self._router.current:
             self._pipeline.flow_manager.state.update(state(values))
         self._keep_on_lead(values)

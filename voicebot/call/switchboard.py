@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -43,6 +43,17 @@ class Workshop:
     payload: Mapping[str, Any]
     compile: Compile
     on_request: OnRequest
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The agents' variables of a call that goes on, by ``Agent.known_as``."""
+
+    def values(self, agent: Agent) -> dict[str, Any]:
+        """What an agent begins with: the payload, and over it what it knew before.
+
+        Raises:
+            InvalidValues: the payload does not fit its variables.
+        """
+        begins = resolve(agent.content.variables, self.payload, source="payload")
+        return {**begins, **self.kept.get(agent.known_as, {})}
 
 
 class Switchboard:
@@ -85,7 +96,7 @@ class Switchboard:
             UnknownFunction: it names a function that this server does not have.
         """
         agent = self.answering
-        agent.values = resolve(agent.content.variables, self._workshop.payload, source="payload")
+        agent.values = self._workshop.values(agent)
         agent.flow = self._workshop.compile(agent)
         agent.keys = Keys(ear=first.ear.key, mind=first.mind.key, voice=first.voice.key)
 
@@ -157,7 +168,7 @@ class Switchboard:
 
     async def _prepare(self, agent: Agent, pipeline: CallPipeline) -> None:
         shop = self._workshop
-        agent.values = resolve(agent.content.variables, shop.payload, source="payload")
+        agent.values = shop.values(agent)
         agent.flow = shop.compile(agent)
         greeting = asyncio.create_task(self._greeting(agent))
         ear = shop.speech.ear(agent.content)
