@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from templates.check import check_document
 from templates.model import Template, TemplateContent
 from templates.parameters import declared_parameters
-from templates.schema import EXAMPLES, template_schema
+from templates.schema import EXAMPLES, file_schema, template_schema
+from templates.sets import in_names
 from tests.templates.scenes import Scene, scenes
 
 SCHEMA = template_schema()
+FILE_SCHEMA = file_schema()
 
 
 def properties(schema: dict[str, Any]) -> dict[str, set[str]]:
@@ -96,6 +98,27 @@ def test_examples_pass_the_check() -> None:
     """The examples that authors copy have no errors."""
     for example in EXAMPLES:
         assert check_document(example)[1].errors == ()
+
+
+def test_every_field_of_a_file_is_described_for_editors() -> None:
+    """In a file as well every field has a description, names stand beside ids, and the examples fit."""
+    fields = dict(described(FILE_SCHEMA))
+    assert len(fields) > 80
+    assert [path for path, field in fields.items() if len(field.get("description", "")) < 15] == []
+    assert list(FILE_SCHEMA["$defs"]["FileRoute"]["properties"])[:3] == ["name", "template_id", "template"]
+    Draft202012Validator.check_schema(FILE_SCHEMA)
+    for example in FILE_SCHEMA["examples"]:
+        assert list(Draft202012Validator(FILE_SCHEMA).iter_errors(example)) == []
+
+
+@given(scene=scenes())
+def test_faultless_templates_fit_the_schema_of_files(scene: Scene) -> None:
+    """A set with names is not underlined either, as one file or as several."""
+    validator = Draft202012Validator(FILE_SCHEMA)
+    names = {key: document["name"] for key, document in scene.documents.items()}
+    documents = [in_names(each, names, {}) for each in scene.documents.values()]
+    for document in (*documents, {"templates": documents}):
+        assert list(validator.iter_errors(document)) == []
 
 
 @given(scene=scenes())

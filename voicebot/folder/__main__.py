@@ -22,7 +22,7 @@ from voicebot.authoring.files import BadFiles, read_files
 from voicebot.config import Settings
 from voicebot.database import WhichAccount, only_account, open_database
 from voicebot.folder import checking
-from voicebot.folder.account import Account, Refused
+from voicebot.folder.account import Account, Refused, Unreachable
 from voicebot.folder.comparing import compare
 from voicebot.folder.database import DatabaseAccount
 from voicebot.folder.pulling import TOLD, Pull
@@ -37,7 +37,9 @@ DIFFERENT, WRONG = 1, 2
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="A folder of template files.")]
+_FOLDER = "A folder of template files."
+Folder = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, exists=True, help=_FOLDER)]
+NewFolder = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help=_FOLDER)]
 Chosen = Annotated[UUID | None, typer.Option("--account", help="Its id; needed where there are several.")]
 _SERVER = (
     "A server, such as https://voice.example.com; VOICEBOT_API_KEY holds the key. "
@@ -83,7 +85,7 @@ def check(
 
 @app.command()
 def pull(
-    folder: Folder,
+    folder: NewFolder,
     url: Url = None,
     account: Chosen = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what was changed here.")] = False,
@@ -183,7 +185,7 @@ async def _opened(url: str | None, account: UUID | None) -> AsyncIterator[Accoun
     settings = _settings()
     if url is not None:
         if settings.api_key is None:
-            raise Refused("Set VOICEBOT_API_KEY to a key of the account (voicebot keys create).")
+            raise Unreachable("Set VOICEBOT_API_KEY to a key of the account (voicebot keys create).")
         server = ServerAccount(url, settings.api_key.get_secret_value())
         try:
             yield server
@@ -205,7 +207,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     """Run a command; what is wrong is said in a few lines, without a traceback."""
     try:
         asyncio.run(work)
-    except (BadFiles, DatabaseError, Refused, WhichAccount) as error:
+    except (BadFiles, DatabaseError, Refused, Unreachable, WhichAccount) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(WRONG) from None
 

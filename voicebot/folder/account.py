@@ -37,10 +37,14 @@ class Refused(Exception):
         self.problems = tuple(problems)
 
 
+class Unreachable(Exception):
+    """The account cannot be asked; nothing is known of what it would have said."""
+
+
 class Account(Protocol):
     """Whom templates are pulled from and pushed to.
 
-    Every method raises ``Refused`` where the account says no, or cannot be reached.
+    Every method raises ``Refused`` where the account says no, and ``Unreachable`` where it says nothing.
     """
 
     @property

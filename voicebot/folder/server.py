@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from templates.problem import Problem
-from voicebot.folder.account import Done, Held, Refused
+from voicebot.folder.account import Done, Held, Refused, Unreachable
 
 _TIMEOUT_S = 60.0
 
@@ -83,9 +83,9 @@ class ServerAccount:
             response = await self._client.request(method, path, **request)
             answer: Any = response.json() if response.content else {}
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Refused(f"{self._url} cannot be reached: {error or type(error).__name__}") from None
+            raise Unreachable(f"{self._url} cannot be reached: {error or type(error).__name__}") from None
         except ValueError:
-            raise Refused(f"{self._url} does not answer as voicebot does.") from None
+            raise Unreachable(f"{self._url} does not answer as voicebot does.") from None
         if response.is_success and isinstance(answer, dict):
             return answer
         told = answer if isinstance(answer, dict) else {}
