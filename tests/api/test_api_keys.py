@@ -48,6 +48,26 @@ async def test_a_revoked_key_is_refused_from_then_on(house: House, tenant: Tenan
     assert await audited(tenant, key["id"]) == ["revoke", "create"]
 
 
+async def test_nobody_closes_their_own_way_in(tenant: Tenant) -> None:
+    """A key does not revoke itself, and nobody demotes, deactivates or deletes themselves; another may."""
+    owner, admin = tenant.owner, tenant.clients["admin"]
+    me = (await admin.get("/operators/me")).json()["user_id"]
+    key = next(each for each in (await owner.get("/keys")).json()["items"] if each["user_id"] == me)
+    name = (await owner.get(f"/users/{me}")).json()["name"]
+    for method, path, body in (
+        ("DELETE", f"/keys/{key['id']}", None),
+        ("DELETE", f"/users/{me}", None),
+        ("PUT", f"/users/{me}", {"name": name, "role": "viewer"}),
+        ("PUT", f"/users/{me}", {"name": name, "role": "admin", "active": False}),
+    ):
+        refused = await admin.request(method, path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), (method, path)
+    renamed = await admin.put(f"/users/{me}", json={"name": "Ada", "role": "admin"})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "Ada")
+    assert (await owner.delete(f"/keys/{key['id']}")).status_code == 204
+    assert (await admin.get("/templates")).status_code == 401
+
+
 async def test_only_an_owner_deals_with_owners_keys(tenant: Tenant) -> None:
     """An admin makes and revokes no key that allows all, nor one that speaks for an owner."""
     admin = tenant.clients["admin"]

@@ -100,7 +100,12 @@ async def get_key(wired: Wired, admin: Admin, key_id: UUID) -> Key:
 
 @router.delete("/{key_id:uuid}", status_code=204, responses=refuses("not_found"))
 async def revoke_key(wired: Wired, admin: Admin, key_id: UUID) -> None:
-    """Close a key for good: the next request with it is refused. Only an owner closes an owner's key."""
+    """Close a key for good: the next request with it is refused. Only an owner closes an owner's key.
+
+    A key does not close itself: whoever replaces one proves that the new one opens.
+    """
+    if key_id == admin.key_id:
+        raise ApiProblem("forbidden", "A key does not revoke itself: use the one that replaces it.")
     async with wired.database.transaction() as transaction:
         before = await keys.get(transaction, admin.account_id, key_id)
         person = await _speaks_for(transaction, admin, before.user_id)

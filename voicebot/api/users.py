@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
-from db import audit, users
+from db import audit, keys, users
 from db.audit import Change
 from db.keys import Role
 from db.pool import Executor
@@ -90,10 +90,15 @@ async def get_user(wired: Wired, reader: Reader, user_id: UUID) -> User:
 
 @router.put("/{user_id:uuid}", responses=refuses(*BODY, "invalid_request", "email_taken", "not_found"))
 async def put_user(wired: Wired, admin: Admin, user_id: UUID, body: UserBody) -> User:
-    """Write a person down anew. Deactivating returns what they hold to the queue."""
+    """Write a person down anew. Deactivating returns what they hold to the queue.
+
+    Nobody changes their own role or deactivates themselves: it might be the last way in.
+    """
     before = await _present(wired, admin, user_id)
     _may_make(admin, before.role)
     _may_make(admin, body.role)
+    if (body.role, body.active) != (before.role, before.active):
+        await _must_be_another(wired, admin, user_id)
     async with wired.database.transaction() as transaction:
         written = await users.update(transaction, admin.account_id, user_id, _draft(body))
         await _audit(transaction, admin, "update", written)
@@ -104,8 +109,9 @@ async def put_user(wired: Wired, admin: Admin, user_id: UUID, body: UserBody) ->
 
 @router.delete("/{user_id:uuid}", status_code=204, responses=refuses("not_found"))
 async def delete_user(wired: Wired, admin: Admin, user_id: UUID) -> None:
-    """Take a person off the list; what they did keeps their name."""
+    """Take a person off the list; what they did keeps their name. Nobody deletes themselves."""
     _may_make(admin, (await _present(wired, admin, user_id)).role)
+    await _must_be_another(wired, admin, user_id)
     async with wired.database.transaction() as transaction:
         gone = await users.delete(transaction, admin.account_id, user_id)
         await _audit(transaction, admin, "delete", gone)
@@ -122,6 +128,12 @@ async def _present(wired: Wiring, who: Caller, user_id: UUID) -> UserRecord:
 def _may_make(admin: Caller, role: Role) -> None:
     if role == "owner" and admin.role != "owner":
         raise ApiProblem("forbidden", "Only an owner makes, changes or removes owners.")
+
+
+async def _must_be_another(wired: Wiring, admin: Caller, user_id: UUID) -> None:
+    key = await keys.get(wired.database, admin.account_id, admin.key_id)
+    if key.user_id == user_id:
+        raise ApiProblem("forbidden", "Nobody closes their own way in: have another admin or owner do it.")
 
 
 def _draft(body: UserBody) -> UserDraft:
