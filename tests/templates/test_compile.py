@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -214,6 +215,9 @@ async def test_empty_result_lets_the_model_go_on() -> None:
     async with on_stage(("end_call", {}), "Anything else?") as stage:
         await stage.manager.initialize(entry_node(flow))
         await stage.until(lambda: len(stage.model.heard) == 2)
+        last = stage.model.heard[1].messages[-1]
+    assert last["role"] == "tool"
+    assert json.loads(last["content"]) == {"status": "done"}
 
 
 async def test_function_that_takes_over_keeps_the_model_silent() -> None:
