@@ -1,0 +1,154 @@
+"""The guide that builds a clinic, played from beginning to end: its files, its commands, their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.calls.house import World, hear
+from voicebot.sandbox.caller import HangUp, Say
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guides" / "clinic.md"
+NUMBER = "+14155550120"
+APPOINTMENT = "I would like to make an appointment."
+_PART = re.compile(r"^## (?P<title>[^\n]+)$|^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_SAVED_AS = re.compile(r"[Ss]ave (?:this|what it would answer) as\s+`([\w.]+)`:\s*\Z")
+_TIME = re.compile(r"\d+(?:\.\d+)? m?s\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of the guide: a heading, a file to save, a command to run, or what that answers."""
+
+    kind: str
+    text: str
+    file: str = ""
+
+
+def steps() -> Iterator[Step]:
+    """The guide, in order."""
+    guide = GUIDE.read_text(encoding="utf-8")
+    for found in _PART.finditer(guide):
+        saved_as = _SAVED_AS.search(guide[: found.start()])
+        if found["title"]:
+            yield Step("heading", found["title"])
+        elif saved_as:
+            yield Step("file", found["text"], saved_as[1])
+        else:
+            yield Step("command" if found["kind"] == "sh" else found["kind"], found["text"])
+
+
+class Shell:
+    """A bash that keeps what it was told; it ends at the first command that fails."""
+
+    def __init__(self, process: Process, blocks: Path) -> None:
+        self._process = process
+        self._blocks = blocks
+
+    async def run(self, block: str) -> str:
+        """What a block of commands prints."""
+        self._blocks.write_text(block)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f". {self._blocks} < /dev/null; printf '\\0'\n".encode())
+        async with asyncio.timeout(90):
+            printed = await self._process.stdout.readuntil(b"\0")
+        return printed[:-1].decode()
+
+
+@asynccontextmanager
+async def shell(home: Path, environment: dict[str, str]) -> AsyncIterator[Shell]:
+    """A bash in a directory, with `voicebot` on its path and nothing of our environment."""
+    (home / "work").mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euo", "pipefail", stdin=PIPE, stdout=PIPE, stderr=STDOUT, cwd=home / "work",
+        env={"PATH": path, "HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+    )  # fmt: skip
+    try:
+        yield Shell(process, home / "block.sh")
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def as_told(expected: Any, got: Any) -> bool:
+    """Whether the guide's JSON is what was answered, of which it may leave members out, but no items."""
+    if isinstance(expected, dict):
+        return isinstance(got, dict) and all(
+            name in got and as_told(value, got[name]) for name, value in expected.items()
+        )
+    if isinstance(expected, list):
+        return len(expected) == len(got) and all(map(as_told, expected, got))
+    return bool(expected == got)
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text without the times in them."""
+    return [_TIME.sub("# s", line).rstrip() for line in text.splitlines()]
+
+
+def check(step: Step, printed: str) -> None:
+    """Hold an answer of the guide against what was printed."""
+    if step.kind == "json":
+        got = json.loads(printed.strip().splitlines()[-1])
+        assert as_told(json.loads(step.text), got), json.dumps(got, indent=1, ensure_ascii=False)
+        return
+    rest = iter(lines(printed))
+    for line in lines(step.text):
+        assert line in rest, f"{line!r} is not (or not there) in\n{printed}"
+
+
+@pytest.mark.timeout(300)  # six commands that load the program, and a call at real pace
+async def test_the_guide_is_as_it_says(world: World, tmp_path: Path) -> None:
+    """Whoever does what the guide says sees what it shows, a call included."""
+    told = [step for step in steps() if step.kind != "heading"]
+    assert {step.kind for step in told} == {"file", "command", "json", "text"}
+    key = world.api.headers["Authorization"].removeprefix("Bearer ")
+    printed = ""
+    async with shell(tmp_path, {"DATABASE_URL": world.server.wiring.database.dsn}) as bash:
+        for step in steps():
+            match step.kind:
+                case "heading" if "Look at a call" in step.text:
+                    await call(world)
+                case "file":
+                    (tmp_path / "work" / step.file).write_text(step.text, encoding="utf-8")
+                case "command":
+                    ours = step.text.replace("http://localhost:8000", world.server.url)
+                    printed = await bash.run(ours.replace("vb_…", key))
+                case "json" | "text":
+                    check(step, printed)
+
+
+async def call(world: World) -> None:
+    """What the guide asks its reader to do with a telephone."""
+    await world.sandbox.expect([APPOINTMENT])
+    await world.place(hear(), Say(text=APPOINTMENT), hear(), HangUp(), to=NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("expected", "got"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1}, {"b": 1}),
+        ({"a": [{}]}, {"a": [{}, {}]}),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 2}]}),
+        ([], {}),
+    ],
+)
+def test_an_answer_that_is_another_is_noticed(expected: Any, got: Any) -> None:
+    """Another value, a missing member and another number of items are not what the guide says."""
+    assert not as_told(expected, got)
+    assert as_told(got, got)
