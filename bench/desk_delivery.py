@@ -60,7 +60,7 @@ async def deliver(dsn: str, notices: int) -> dict[str, Any]:
     ids = {str(id) for id in await outbox.put(database, account, [draft] * notices)}
     kills = await _killing(dsn, port, database)
     server.close()
-    assert set(came) == ids, f"{len(ids - set(came))} notices did not arrive"
+    judge(came, ids)
     rows = await database.fetch("SELECT state, count(*) AS count FROM outbox GROUP BY state")
     assert {row["state"]: row["count"] for row in rows} == {"sent": notices}, rows
     attempts = await database.fetch("SELECT outcome, count(*) AS count FROM outbox_attempts GROUP BY outcome")
@@ -71,6 +71,16 @@ async def deliver(dsn: str, notices: int) -> dict[str, Any]:
         "arrived_again": sum(count - 1 for count in came.values()),
         "attempts": {row["outcome"]: row["count"] for row in attempts},
     }
+
+
+def judge(came: Counter[str], ids: set[str]) -> None:
+    """Refuse what arrived unless it is every notice, at least once, and nothing else.
+
+    Raises:
+        AssertionError: a notice is missing, or something came that is none.
+    """
+    assert not ids - set(came), f"{len(ids - set(came))} notices did not arrive"
+    assert not set(came) - ids, f"{len(set(came) - ids)} arrived that nobody sent"
 
 
 async def _killing(dsn: str, port: int, database: Database) -> int:

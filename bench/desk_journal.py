@@ -1,8 +1,8 @@
 """Whether the journal survives its writer's being killed again and again, and finds one flipped byte.
 
 ``python -m bench.desk_journal --kills 20`` commits events while writers live for a fraction of a second each,
-and prints JSON; ``--full``: 100 kills. It fails unless the journal verifies with every event once, in the order of its
-lines, and, after one byte of it was flipped, ``verify`` names exactly that line.
+and prints JSON; ``--full``: 100 kills. It fails unless the journal verifies with every event once, in the
+order of its lines, and, after one byte of it was flipped, ``verify`` names exactly that line.
 """
 
 from __future__ import annotations
