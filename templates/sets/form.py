@@ -22,8 +22,8 @@ class FileRoute(Route):
     template_id: str = Field(
         default="", description="Id of the agent's template; `template` is the better way to say it."
     )
-    template: str = Field(
-        default="",
+    template: str | None = Field(
+        default=None,
         description="Name of the agent's template: one of this set, or else one of the account.",
         examples=["Acme billing"],
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,8 @@ KNOWN_BY_SERVER = frozenset(Template.model_fields) - frozenset(TemplateContent.m
 
 Path = tuple[str | int, ...]
 
+_HINTS = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
@@ -32,6 +35,7 @@ class Directory:
         numbers: ids by E.164; None: not known.
         others: names that a misspelt one may have meant besides.
         whole: whether these are all templates there are.
+        hints: how often it may still be guessed what was meant: a set can have very many unknown names.
     """
 
     templates: Mapping[str, str]
@@ -39,6 +43,7 @@ class Directory:
     numbers: Mapping[str, str] | None = None
     others: Collection[str] = ()
     whole: bool = False
+    hints: Iterator[bool] = field(default_factory=lambda: repeat(True, _HINTS))
 
 
 @dataclass(slots=True)
@@ -188,7 +193,8 @@ def _target(found: WithIds, route: dict[str, Any], where: Path, directory: Direc
 
 
 def _unknown_target(name: str, where: Path, directory: Directory) -> Problem:
-    near = get_close_matches(name, {*directory.templates, *directory.others}, n=1, cutoff=0.5)
+    known = {*directory.templates, *directory.others} if next(directory.hints, False) else ()
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     scope = "of this set or of the account" if directory.whole else "of this set"
     return Problem(
@@ -208,7 +214,7 @@ def _taken(found: WithIds, container: dict[str, Any], where: Path, member: str) 
     place = pointer(*where, name)
     if value is None or value == "":
         return None
-    if container.get(member):
+    if container.get(member) not in (None, ""):
         message = f"'{name}' and '{member}' are both written."
         found.faults.append(Problem(pointer=place, code="reference_twice", message=message,
                                     remedy=f"Keep '{name}' and remove '{member}'."))  # fmt: skip

@@ -23,6 +23,9 @@ MAX_BYTES = 2 * 1024 * 1024
 
 Form = Literal["yaml", "json"]
 
+MAX_VALUES = 200_000
+"""How many values YAML may hold: reading one costs a hundred times its length in memory."""
+
 _DEPTH = MAX_DEPTH + 4  # a template's own levels, inside of a list of templates
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -153,6 +156,8 @@ class _Builder:
             self._node(event, line)
 
     def _node(self, event: Any, line: int) -> None:
+        if len(self.lines) > MAX_VALUES:
+            raise Unreadable(f"The text has more than {MAX_VALUES} values.", line)
         if event.tag is not None:
             raise Unreadable(f"Tags such as `{event.tag}` are not read: write plain values.", line)
         top = self._open[-1] if self._open else None

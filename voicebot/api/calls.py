@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Query
@@ -26,6 +26,9 @@ router = APIRouter(prefix="/calls", tags=["calls"])
 ENDED_BY_OPERATOR = "ended_by_operator"
 
 
+_COLUMNS = {"from_": "from_number", "to": "to_number"}
+
+
 class Shown(BaseModel):
     """What the records answered here have in common: they are made from rows."""
 
@@ -41,8 +44,8 @@ class Call(Shown):
     carrier: Carrier
     carrier_call_id: str | None
     direction: Direction
-    from_: Annotated[str | None, Field(validation_alias="from_number", serialization_alias="from")]
-    to: Annotated[str, Field(validation_alias="to_number")]
+    from_: Annotated[str | None, Field(alias="from")]
+    to: str
     template_id: UUID
     node: str | None
     status: CallStatus
@@ -54,6 +57,12 @@ class Call(Shown):
     answered_at: datetime | None
     ended_at: datetime | None
     duration_ms: int | None
+
+    @classmethod
+    def of(cls, call: CallRecord) -> Self:
+        """A call as it is answered."""
+        record = {name: getattr(call, _COLUMNS.get(name, name)) for name in cls.model_fields}
+        return cls.model_validate(record, by_name=True)
 
 
 class RouteTaken(Shown):
@@ -130,15 +139,13 @@ async def list_calls(wired: Wired, reader: Reader, query: Annotated[CallQuery, Q
     found = await calls.list_calls(
         wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    return PageOf[Call](
-        items=[Call.model_validate(each) for each in found.items], next_cursor=found.next_cursor
-    )
+    return PageOf[Call](items=[Call.of(each) for each in found.items], next_cursor=found.next_cursor)
 
 
 @router.get("/{call_id:uuid}", responses=refuses("not_found"))
 async def get_call(wired: Wired, reader: Reader, call_id: UUID) -> Call:
     """One call."""
-    return Call.model_validate(await calls.get(wired.database, reader.account_id, call_id))
+    return Call.of(await calls.get(wired.database, reader.account_id, call_id))
 
 
 @router.get("/{call_id:uuid}/transcript", responses=refuses("not_found"))
@@ -177,13 +184,13 @@ async def end_call(wired: Wired, operator: Operator, call_id: UUID) -> Call:
     """Hang up. A call that has ended stays as it ended."""
     call = await calls.get(wired.database, operator.account_id, call_id)
     if call.status == "ended":
-        return Call.model_validate(call)
+        return Call.of(call)
     change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
     if await wired.reception.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
         await audit.record(wired.database, operator.account_id, change)
     else:
         await _end_elsewhere(wired, call, change)
-    return Call.model_validate(await calls.get(wired.database, operator.account_id, call.id))
+    return Call.of(await calls.get(wired.database, operator.account_id, call.id))
 
 
 async def _end_elsewhere(wired: Wiring, call: CallRecord, change: Change) -> None:
