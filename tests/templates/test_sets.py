@@ -118,6 +118,7 @@ def test_yaml_holds_no_surprises() -> None:
         ("a: 1\n---\nb: 2", "One document is expected", 2),
         ("\n".join(f"{' ' * depth}a:" for depth in range(100)), "nested deeper", 69),
         ("[" * 5000, "nested deeper", 1),
+        ("[" + "1," * 200_001 + "]", "more than 200000 values", 1),
         ("a: {b: c", "not YAML", 2),
         ("? [a]\n: b", "name of a member", 1),
         ("a: " + "9" * 5000, "too many digits", 1),
