@@ -104,7 +104,9 @@ def _node(names: list[str], at: int) -> dict[str, Any]:
     ways = {"next": names[(at + 1) % len(names)], "back": names[at - 1]}
     return {
         "role_message": "You are kind to {{ customer }}.",
-        "task_messages": [{"role": "developer", "content": f"Ask {{{{ customer }}}} question {at}. " * 15}],
+        "task_messages": [
+            {"role": "developer", "content": f"Ask {{{{ customer }}}} question {at}. {_PROMPT}"}
+        ],
         "functions": [
             {
                 "name": f"go_{word}_{at}",

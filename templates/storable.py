@@ -21,14 +21,14 @@ def unstorable(document: Any) -> Iterator[tuple[Path, str]]:
     waiting: list[tuple[Path, Any]] = [((), document)]
     while waiting:
         path, value = waiting.pop()
-        if isinstance(value, dict | list):
+        if isinstance(value, (dict, list)):
             if len(path) >= MAX_DEPTH:
                 yield path, f"is nested deeper than {MAX_DEPTH} levels"
                 continue
             for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
                 if isinstance(key, str) and (fault := _fault(key)):
                     yield (*path, key), f"has a name that {fault}"
-                waiting.append(((*path, key if isinstance(key, str | int) else str(key)), inner))
+                waiting.append(((*path, key if isinstance(key, (str, int)) else str(key)), inner))
         elif fault := _fault(value):
             yield path, fault
 

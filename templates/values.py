@@ -18,11 +18,15 @@ from typing import Any
 from templates.model import Source, Variable, VariableType
 from templates.problem import Problem, pointer
 
-PLACEHOLDER = re.compile(r"(\\?)\{\{\s*([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\s*\}\}")
+_INSERTION = r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\s*\}\}"
+PLACEHOLDER = re.compile(rf"(\\?){_INSERTION}")
 r"""What pipecat takes for a placeholder: ``{{ key }}`` or ``{{ key.sub }}``; a leading backslash escapes it.
 
 Its documentation states this in ``FlowConfig``'s docstring; a test compares us with a real ``FlowManager``.
 """
+
+BRACED = re.compile(_INSERTION)
+"""A placeholder, escaped or not; it begins with what it looks for, so that long texts are searched fast."""
 
 
 class InvalidValues(ValueError):
@@ -126,7 +130,8 @@ def state(values: Mapping[str, Any]) -> dict[str, Shown]:
 
 def placeholders(text: str) -> list[str]:
     """The paths (``order.size``) that a text inserts, in order, escaped ones left out."""
-    return [match.group(2) for match in PLACEHOLDER.finditer(text) if not match.group(1)]
+    found = BRACED.finditer(text)
+    return [match.group(1) for match in found if text[match.start() - 1 : match.start()] != "\\"]
 
 
 def render(text: str, values: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.parameters import declared_parameters
 from templates.problem import Problem
-from templates.values import PLACEHOLDER, placeholders
+from templates.values import BRACED, placeholders
 
 _BRACES = re.compile(r"\{\{[^{}\n]{0,80}\}\}")
 _SINGLE = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}(?!\})")
@@ -129,7 +129,9 @@ def _insertions(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _braces(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:
-    rest = PLACEHOLDER.sub("", text.text)
+    rest = BRACED.sub("", text.text)
+    if "{" not in rest:
+        return
     odd = _BRACES.findall(rest) + [
         f"{{{name}}}" for name in _SINGLE.findall(rest) if name in kinds or name in text.extra
     ]

@@ -96,7 +96,7 @@ class Authoring:
         draft = await self._draft(editor, document, None, deed)
         async with _saving(self._database, draft) as transaction:
             saved = await templates.create(transaction, editor.account_id, draft)
-            await audit.record(transaction, editor.account_id, _change(editor, deed, saved, None))
+            await audit.record(transaction, editor.account_id, _change(editor, deed, saved, None, ()))
         return saved
 
     async def replace(
@@ -115,7 +115,9 @@ class Authoring:
                 transaction, editor.account_id, before.id, draft, expected_revision=before.revision
             )
             await self._neighbourhood(editor.account_id).recheck_users(transaction, saved.id)
-            await audit.record(transaction, editor.account_id, _change(editor, deed, saved, before))
+            await audit.record(
+                transaction, editor.account_id, _change(editor, deed, saved, before, draft.changed)
+            )
         return saved
 
     async def set_status(
@@ -225,7 +227,13 @@ def _known_number(content: TemplateContent, around: Surroundings) -> UUID | None
     return uuid_of(content.number_id) if known else None
 
 
-def _change(editor: Editor, deed: Deed, saved: TemplateRecord, before: TemplateRecord | None) -> Change:
+def _change(
+    editor: Editor,
+    deed: Deed,
+    saved: TemplateRecord,
+    before: TemplateRecord | None,
+    members: Sequence[str],
+) -> Change:
     return Change(
         key_id=editor.key_id,
         action=deed.action,
@@ -233,9 +241,5 @@ def _change(editor: Editor, deed: Deed, saved: TemplateRecord, before: TemplateR
         resource_id=saved.id,
         revision_before=before.revision if before else None,
         revision_after=saved.revision,
-        data={
-            "name": saved.name,
-            "changed": changed(before.content if before else {}, saved.content) if before else [],
-            **deed.data,
-        },
+        data={"name": saved.name, "changed": list(members), **deed.data},
     )
