@@ -20,6 +20,9 @@ from templates.problem import Problem, pointer
 KNOWN_BY_SERVER = frozenset(Template.model_fields) - frozenset(TemplateContent.model_fields)
 """Members that the server answers and an author may send back unchanged; they are left aside."""
 
+_ABSENT: Mapping[str, Sequence[Any]] = {"number_id": (None, ""), "template_id": ("",)}
+"""What may stand in the place of an id beside a name: what the template's own schema allows there."""
+
 Path = tuple[str | int, ...]
 
 _HINTS = 100
@@ -214,7 +217,7 @@ def _taken(found: WithIds, container: dict[str, Any], where: Path, member: str) 
     place = pointer(*where, name)
     if value is None or value == "":
         return None
-    if container.get(member) not in (None, ""):
+    if container.get(member, "") not in _ABSENT[member]:
         message = f"'{name}' and '{member}' are both written."
         found.faults.append(Problem(pointer=place, code="reference_twice", message=message,
                                     remedy=f"Keep '{name}' and remove '{member}'."))  # fmt: skip
