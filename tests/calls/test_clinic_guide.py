@@ -91,7 +91,7 @@ def as_told(expected: Any, got: Any) -> bool:
             name in got and as_told(value, got[name]) for name, value in expected.items()
         )
     if isinstance(expected, list):
-        return len(expected) == len(got) and all(map(as_told, expected, got))
+        return isinstance(got, list) and len(expected) == len(got) and all(map(as_told, expected, got))
     return bool(expected == got)
 
 
