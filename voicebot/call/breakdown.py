@@ -6,19 +6,21 @@ Nothing is left to the caller's patience: whoever asked something hears within s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
 from loguru import logger
 from pipecat.frames.frames import LLMMessagesAppendFrame
 
-from voicebot.call.apologies import Apology
+from handlers.context import HandoffRequest
+from voicebot.call.apologies import Apology, apology
+from voicebot.call.ending import End
 from voicebot.call.entrance import Entrance, firm
-from voicebot.call.pipeline import CallPipeline
-from voicebot.call.speaking import Mouth
+from voicebot.call.floor import Floor
 
 ENDS_S = 1.0
+UNAVAILABLE = "mind_unavailable"
+ASKED_FOR = "The language model does not answer; the caller has been told that somebody will help."
 BROKEN_OFF = (
     "Your last answer broke off by a technical fault, and the caller has heard an apology for it. Go on from "
     "where it broke off; repeat nothing that you have said."
@@ -28,36 +30,16 @@ BROKEN_OFF = (
 class Breakdown:
     """How one call deals with its model's failures."""
 
-    def __init__(
-        self,
-        pipeline: CallPipeline,
-        mouth: Mouth,
-        entrance: Entrance,
-        words: Callable[[], Apology],
-        *,
-        give_up: Callable[[], None],
-        silent: Callable[[], None],
-    ) -> None:
-        """Deal with them so.
-
-        Args:
-            pipeline: of the call.
-            mouth: speaks the apology.
-            entrance: asks the model again, and hears a caller out first.
-            words: what to say, in the current agent's language.
-            give_up: the model failed again, with no answer between.
-            silent: the model has answered, with nothing.
-        """
-        self._pipeline = pipeline
-        self._mouth = mouth
+    def __init__(self, floor: Floor, entrance: Entrance) -> None:
+        """``entrance`` asks the model again, and hears a caller out first."""
+        self._floor = floor
+        self._pipeline = floor.pipeline
         self._entrance = entrance
-        self._words = words
-        self._give_up = give_up
-        self._silent = silent
         self._failures = 0
         self._has_failed = False
+        self._has_asked_people = False
         self._recovery: asyncio.Task[None] | None = None
-        pipeline.answers.attend(self._answered)
+        floor.pipeline.answers.attend(self._answered)
 
     @property
     def is_recovering(self) -> bool:
@@ -66,11 +48,12 @@ class Breakdown:
 
     def failed(self) -> None:
         """The model broke down while it answered, or before."""
+        self._floor.idle.stir()
         self._has_failed = True
         if self.is_recovering or self._pipeline.gate.is_shut:
             return  # another try comes anyway; or nobody is to answer: the agent changes, or the call ends
         self._failures += 1
-        work = self._recover() if self._failures == 1 else self._leave()
+        work = self._recover() if self._failures == 1 else self._give_up()
         self._recovery = asyncio.create_task(work, name="recovering from a model's failure")
         self._recovery.add_done_callback(self._done)
 
@@ -92,22 +75,39 @@ class Breakdown:
         if brought:
             self._failures = 0
         else:
-            self._silent()
+            self._wait_for_caller()
 
     async def _recover(self) -> None:
         """Apologise, and ask once more when that has been heard: a vendor's hiccup may be over by then."""
         await self._answer_over()
         broke_off = self._pipeline.answers.has_words
-        await self._mouth.text(self._words().moment, remembered=False)
+        await self._floor.mouth.text(self._words().moment, remembered=False)
         await self._pipeline.drain()
         if broke_off:
             message = cast(Any, {"role": "developer", "content": BROKEN_OFF})
             await self._pipeline.worker.queue_frame(firm(LLMMessagesAppendFrame(messages=[message])))
         await self._entrance.ask()
 
-    async def _leave(self) -> None:
+    async def _give_up(self) -> None:
+        """The model stays away: people are asked for where the author offers them, else the call ends."""
         await self._answer_over()
-        self._give_up()
+        floor, words = self._floor, self._words()
+        if not floor.offers_people or self._has_asked_people:
+            floor.ending.take_leave(End(ended_by="system", reason=UNAVAILABLE), words.goodbye)
+            return
+        self._has_asked_people = True
+        floor.hand_off(HandoffRequest(intent="escalate", reason=ASKED_FOR, origin="failed_model"))
+        await floor.mouth.text(words.people, remembered=False)
+        await self._pipeline.drain()
+        self._wait_for_caller()
+
+    def _wait_for_caller(self) -> None:
+        """Nobody is going to speak: the caller's silence counts from here."""
+        if not self._floor.router.is_routing and not self._entrance.caller_is_speaking():
+            self._floor.idle.quiet()
+
+    def _words(self) -> Apology:
+        return apology(self._floor.router.current.content.language)
 
     async def _answer_over(self) -> None:
         """Wait for the last of what the model brought: what is spoken now is to come behind it."""
@@ -119,4 +119,4 @@ class Breakdown:
         error = None if recovery.cancelled() else recovery.exception()
         if error is not None:
             logger.opt(exception=error).error("{} failed", recovery.get_name())
-            self._give_up()
+            self._floor.ending.finish(End(ended_by="system", reason="internal_error"))

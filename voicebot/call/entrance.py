@@ -72,7 +72,7 @@ class Entrance:
         self._pipeline = pipeline
         self._mouth = mouth
         self._ready_greeting = ready_greeting
-        self._caller_is_speaking = caller_is_speaking
+        self.caller_is_speaking = caller_is_speaking
         self._is_waiting = False
 
     def has_words(self, agent: Agent, values: Mapping[str, Any]) -> bool:
@@ -102,7 +102,7 @@ class Entrance:
         self._is_waiting = False
         if not greet or agent.content.greeting is None:
             # A caller in mid-sentence is heard out: the end of their turn asks the model, and once is enough.
-            self._is_waiting = self._caller_is_speaking()
+            self._is_waiting = self.caller_is_speaking()
             await worker.queue_frames([OpenGateFrame(), *([] if self._is_waiting else [firm(LLMRunFrame())])])
             return
         await self._greet(agent, values)
@@ -111,7 +111,7 @@ class Entrance:
 
     async def ask(self) -> None:
         """Have the model speak; a caller in mid-sentence is heard out, since their turn asks it as well."""
-        self._is_waiting = self._caller_is_speaking()
+        self._is_waiting = self.caller_is_speaking()
         if not self._is_waiting:
             await self._pipeline.worker.queue_frame(firm(LLMRunFrame()))
 

@@ -21,21 +21,6 @@ from voicebot.call.tools import tell_nodes
 from voicebot.call.transcript import Role
 
 
-class CallOfAgent:
-    """The call as one agent's functions see it: what they keep stays with that agent.
-
-    A function may come back when the call has gone on to another agent, whose variables are not its business.
-    """
-
-    def __init__(self, call: CallContext, keep: Callable[[Mapping[str, Any]], None]) -> None:
-        """Everything but ``keep`` is the call's."""
-        self._call = call
-        self.keep = keep
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._call, name)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Functions:
     """Where the functions of one call come from, and where their calls are written down."""

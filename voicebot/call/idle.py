@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from templates.values import render
+from voicebot.call.agent import Agent
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleRules:
@@ -14,6 +17,16 @@ class IdleRules:
     after_ms: int
     prompts: tuple[str, ...]
     goodbye: str
+
+
+def rules_of(agent: Agent) -> IdleRules:
+    """How long an agent waits, and what it says then."""
+    idle = agent.content.idle
+    return IdleRules(
+        after_ms=idle.after_ms,
+        prompts=tuple(render(prompt, agent.values) for prompt in idle.prompts),
+        goodbye=render(idle.goodbye, agent.values),
+    )
 
 
 class IdleWatch:

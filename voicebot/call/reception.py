@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID
@@ -11,10 +11,9 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import calls, events, leads, numbers, revisions, routes, utterances
+from db import calls, leads, numbers, revisions
 from db.calls import CallRecord
 from db.errors import DatabaseError
-from db.events import EventRecord
 from db.pool import Database
 from db.revisions import TemplateSnapshot
 from handlers.http import CheckedNetwork, Courier, HttpFunctions
@@ -22,12 +21,14 @@ from telephony.carrier import Carrier, CarrierError, MediaStream
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
-from voicebot.call.agent import BACK, Agent
+from voicebot.call.agent import Agent
+from voicebot.call.ending import End
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.ledger import Ledger
 from voicebot.call.line import HandOff, Line
-from voicebot.call.record import Record, Seqs
-from voicebot.call.session import End, Past, Session
+from voicebot.call.past import past_of
+from voicebot.call.record import Record
+from voicebot.call.session import Session
 from voicebot.call.speech import Speech
 from voicebot.call.switchboard import template_ids
 from voicebot.clock import Clock
@@ -153,7 +154,8 @@ class Reception:
             clock=self._clock,
             hand_off=self._hand_off,
         )
-        session = Session(line, answering, await self._past(call) if call.resumes else None)
+        past = await past_of(self._database, call, self._clock.now()) if call.resumes else None
+        session = Session(line, answering, past)
         self._sessions[call.id] = session
         self._idle.clear()
 
@@ -162,34 +164,6 @@ class Reception:
             return await revisions.targets(self._database, account, ids, kept)
 
         return await session.run(targets)
-
-    async def _past(self, call: CallRecord) -> Past:
-        """What was said before the stream was lost, and how far everything was numbered."""
-        happened, said, routed = await asyncio.gather(
-            events.of_call(self._database, call.account_id, call.id),
-            utterances.of_call(self._database, call.account_id, call.id),
-            routes.of_call(self._database, call.account_id, call.id),
-        )
-        roles = {"caller": "user", "agent": "assistant"}
-        now = self._clock.now()
-        done = [route for route in routed if route.status == "done"]
-        return Past(
-            agent=done[-1].name if done else BACK,
-            visited=visited(happened),
-            variables=call.variables,
-            since_answer_ms=(now - (call.answered_at or now)).total_seconds() * 1000,
-            said=[
-                {"role": roles[u.speaker], "content": u.heard_text or u.text}
-                for u in said
-                if u.speaker in roles
-            ],
-            hops=len(done),
-            seqs=Seqs(
-                events=max((e.seq for e in happened), default=0),
-                utterances=max((u.seq for u in said), default=0),
-                routes=max((r.seq for r in routed), default=0),
-            ),
-        )
 
     async def _hang_up(self, media: MediaStream, call: CallRecord) -> None:
         try:
@@ -211,17 +185,6 @@ class Reception:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
         self._aftermath.add(task)
         task.add_done_callback(self._aftermath.discard)
-
-
-def visited(happened: Sequence[EventRecord]) -> Sequence[str]:
-    """The nodes that the agent who has the call has entered since they took it over, in order."""
-    nodes: list[tuple[UUID | None, str]] = []
-    for event in happened:
-        if event.type == "voice.switched":
-            nodes.clear()
-        elif event.type == "node.entered" and event.node is not None:
-            nodes.append((event.template_id, event.node))
-    return [node for template_id, node in nodes if template_id == nodes[-1][0]]
 
 
 def _agent(snapshot: TemplateSnapshot) -> Agent:

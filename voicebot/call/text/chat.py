@@ -16,9 +16,10 @@ from templates.model import TemplateContent
 from templates.problem import Problem
 from templates.values import InvalidValues
 from voicebot.call.agent import Agent
+from voicebot.call.ending import End
 from voicebot.call.ledger import Entry
 from voicebot.call.line import BindsHttp, Happening, Line
-from voicebot.call.session import End, Session
+from voicebot.call.session import Session
 from voicebot.call.switchboard import template_ids
 from voicebot.call.text.exchange import Diary, Exchange
 from voicebot.call.text.library import Library
