@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.calls.house import World, hear
 from voicebot.sandbox.caller import HangUp, Say
 
@@ -25,6 +27,17 @@ NUMBER = "+14155550120"
 APPOINTMENT = "I would like to make an appointment."
 _PART = re.compile(r"^## (?P<title>[^\n]+)$|^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAVED_AS = re.compile(r"[Ss]ave (?:this|what it would answer) as\s+`([\w.]+)`:\s*\Z")
+# Stands for `voicebot` on the path: has it run by a process that has loaded it (see tests/forked.py).
+_COMMAND = """#!{python} -S
+import json, socket, sys
+with socket.socket(socket.AF_UNIX) as desk:
+    desk.connect("{desk}")
+    desk.sendall(json.dumps([sys.argv[1:], sys.stdin.read()]).encode())
+    desk.shutdown(socket.SHUT_WR)
+    status, printed = json.load(desk.makefile())
+print(printed, end="")
+sys.exit(status)
+"""
 _TIME = re.compile(r"\d+(?:\.\d+)? m?s\b")
 
 
@@ -70,15 +83,26 @@ class Shell:
 
 @asynccontextmanager
 async def shell(home: Path, environment: dict[str, str]) -> AsyncIterator[Shell]:
-    """A bash in a directory, with `voicebot` on its path and nothing of our environment."""
+    """A bash in the directory `work`, with `voicebot` on its path and nothing of our environment."""
     (home / "work").mkdir()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = home / "voicebot"
+    command.write_text(_COMMAND.format(python=sys.executable, desk=home / "desk"))
+    command.chmod(0o755)
+    around = {"HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment}
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        arguments, stdin = json.loads(await reader.read())
+        ran = await forked.run(arguments, stdin=stdin, environment=around, cwd=home / "work")
+        writer.write(json.dumps([ran.status, ran.out + ran.err]).encode())
+        writer.close()
+
     process = await asyncio.create_subprocess_exec(
         "bash", "-euo", "pipefail", stdin=PIPE, stdout=PIPE, stderr=STDOUT, cwd=home / "work",
-        env={"PATH": path, "HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+        env={"PATH": f"{home}:{os.environ['PATH']}"},
     )  # fmt: skip
     try:
-        yield Shell(process, home / "block.sh")
+        async with await asyncio.start_unix_server(serve, home / "desk"):
+            yield Shell(process, home / "block.sh")
     finally:
         process.kill()
         await process.wait()
