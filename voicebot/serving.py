@@ -14,6 +14,7 @@ import socket
 import sys
 from typing import TextIO
 
+import httpx
 import uvicorn
 from loguru import logger
 
@@ -69,6 +70,7 @@ class CallServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so in one JSON line."""
+        await _ask_for_nothing(self._app)
         await super().startup(sockets)
         # What is loaded by now lives as long as the process. A full collection that walks through it
         # stops every call's audio for a tenth of a second.
@@ -110,6 +112,12 @@ class CallServer(uvicorn.Server):
             draining.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await draining
+
+
+async def _ask_for_nothing(app: Application) -> None:
+    """Have the routes worked out, which FastAPI does at the first request; no call has that long to wait."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        await client.get("/")
 
 
 def run(app: Application, settings: Settings) -> None:

@@ -11,6 +11,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+# Both clients load these when they are first used, which would be while the first caller waits.
+import deepgram.listen.client
+import deepgram.listen.v1.client  # noqa: F401
+import openai.resources.chat.completions.completions  # noqa: F401
 from deepgram import DeepgramClientEnvironment
 from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
 from openai.types.chat import ChatCompletionChunk
