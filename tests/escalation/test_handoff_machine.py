@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from db import accounts, desk_events, handoffs, open_handoffs, operators
+from db import accounts, desk_events, handoffs, operators
 from db.handoff_moves import Move
 from db.handoffs import State
+from db.open_handoffs import held_by
 from db.pool import Database
 from tests.escalation.staff import HandClock, Staff
 from voicebot.availability import IllegalMove
@@ -26,6 +27,8 @@ from voicebot.escalation.refusals import AlreadyClaimed, CapacityReached, StaleC
 
 ResultT = TypeVar("ResultT")
 REFUSALS = (AlreadyClaimed, CapacityReached, StaleClaim, IllegalTransition, IllegalMove)
+RIGHTLY = st.sampled_from([True, True, False])
+"""Mostly what could succeed: chance alone hardly ever finds a holder and their claim."""
 WHO, WHICH = st.integers(0, 2), st.integers(0, 5)
 
 
@@ -66,6 +69,17 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
         def one(self, which: int) -> UUID | None:
             return self.made[which % len(self.made)] if self.made else None
 
+        def held(self, who: int, which: int, rightly: bool) -> tuple[UUID, UUID] | None:
+            """Somebody and a handoff; if rightly, one of those that are held, and its holder."""
+            handoff = self.one(which)
+            if rightly and (holding := self.run(self.all_held())):
+                return holding[which % len(holding)]
+            return handoff and (handoff, self.people[who])
+
+        async def all_held(self) -> list[tuple[UUID, UUID]]:
+            account = self.staff.account_id
+            return [(each.id, one) for one in self.people for each in await held_by(database, account, one)]
+
         @rule(park=st.booleans(), consent=st.booleans())
         def make(self, park: bool, consent: bool) -> None:
             parked = {"due_at": self.clock.now(), "consent": consent}
@@ -77,38 +91,36 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
             if handoff := self.one(which):
                 self.attempt(self.staff.desk.claim(self.staff.account_id, handoff, self.people[who]))
 
-        @rule(who=WHO, which=WHICH, epoch=st.none() | st.integers(0, 2))
-        def release(self, who: int, which: int, epoch: int | None) -> None:
-            if handoff := self.one(which):
-                self.attempt(
-                    self.staff.desk.release(self.staff.account_id, handoff, self.people[who], epoch=epoch)
-                )
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
+        def release(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
+            if pair := self.held(who, which, rightly):
+                self.attempt(self.staff.desk.release(self.staff.account_id, *pair, epoch=epoch))
 
-        @rule(who=WHO, which=WHICH)
-        def decline(self, who: int, which: int) -> None:
-            if handoff := self.one(which):
-                self.attempt(self.staff.desk.decline(self.staff.account_id, handoff, self.people[who]))
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        def decline(self, who: int, which: int, rightly: bool) -> None:
+            if pair := self.held(who, which, rightly):
+                self.attempt(self.staff.desk.decline(self.staff.account_id, *pair))
 
-        @rule(who=WHO, which=WHICH, epoch=st.none() | st.integers(0, 2))
-        def resolve(self, who: int, which: int, epoch: int | None) -> None:
-            if handoff := self.one(which):
-                self.attempt(
-                    self.staff.desk.resolve(
-                        self.staff.account_id, handoff, self.people[who], epoch=epoch, resolution="x"
-                    )
-                )
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
+        def resolve(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
+            if pair := self.held(who, which, rightly):
+                desk = self.staff.desk
+                self.attempt(desk.resolve(self.staff.account_id, *pair, epoch=epoch, resolution="x"))
 
-        @rule(who=WHO, which=WHICH)
-        def reschedule(self, who: int, which: int) -> None:
-            if handoff := self.one(which):
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        def reschedule(self, who: int, which: int, rightly: bool) -> None:
+            if pair := self.held(who, which, rightly):
                 later = Later(due_at=self.clock.now())
-                self.attempt(
-                    self.staff.desk.reschedule(self.staff.account_id, handoff, self.people[who], later)
-                )
+                self.attempt(self.staff.desk.reschedule(self.staff.account_id, *pair, later))
 
-        @rule(which=WHICH, to=st.sampled_from(["transferring", "bridged", "connected", "dialing", "failed"]))
-        def telephone(self, which: int, to: State) -> None:
-            if handoff := self.one(which):
+        @rule(
+            which=WHICH,
+            rightly=RIGHTLY,
+            to=st.sampled_from(["transferring", "bridged", "connected", "dialing", "failed"]),
+        )
+        def telephone(self, which: int, rightly: bool, to: State) -> None:
+            if pair := self.held(0, which, rightly):
+                handoff, _ = pair
 
                 def decide(seen: handoffs.HandoffRecord) -> Move:
                     ends = moves.ends(seen.intent, to)
@@ -156,9 +168,7 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
             for one in self.people:
                 operator = await operators.ensure(database, account, one)
                 continued = [
-                    each
-                    for each in await open_handoffs.held_by(database, account, one)
-                    if each.id not in self.made
+                    each for each in await held_by(database, account, one) if each.id not in self.made
                 ]
                 states = held[one] + [each.state for each in continued]
                 assert operator.holding == len(states)
@@ -185,8 +195,8 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Handoffs,
         settings=settings(
-            max_examples=12,
-            stateful_step_count=25,
+            max_examples=20,
+            stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
