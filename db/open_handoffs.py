@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from db.handoffs import HandoffRecord
+from db.handoffs import HandoffRecord, Intent
 from db.pool import Executor
 from db.rows import columns, read
 
@@ -48,6 +48,20 @@ async def open_of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequenc
         call_id,
     )
     return [read(HandoffRecord, row) for row in rows]
+
+
+async def intents(db: Executor, account_id: UUID, call_ids: Sequence[UUID]) -> Mapping[UUID, Intent]:
+    """What of these calls people have: a person is wanted now before somebody is to call later."""
+    rows = await db.fetch(
+        """
+        SELECT DISTINCT ON (call_id) call_id, intent FROM handoffs
+        WHERE account_id = $1 AND call_id = ANY($2::uuid[]) AND ended_at IS NULL
+        ORDER BY call_id, intent = 'park'
+        """,
+        account_id,
+        call_ids,
+    )
+    return {row["call_id"]: row["intent"] for row in rows}
 
 
 async def to_look_after(db: Executor, now: datetime, *, limit: int) -> Sequence[HandoffRecord]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
+from db.pool import Database
 from tests.api.conftest import NewTenant
+from tests.api.estate import a_call
 from tests.api.house import Tenant, made
 
 REASON = {"reason": "wants a person"}
@@ -30,6 +32,32 @@ async def test_a_handoff_is_claimed_briefed_and_resolved(tenant: Tenant) -> None
     assert (await operator.get("/handoffs")).json()["items"] == []
     detail = (await operator.get(f"/handoffs/{handoff['id']}")).json()
     assert (detail["resolution"], detail["call_state"]) == ("done", "active")
+
+
+async def test_a_call_tells_what_people_have_of_it(tenant: Tenant, database: Database) -> None:
+    """Escalated while a person is asked for or has it, parked until somebody calls, then neither."""
+    call = await a_call(tenant, database)
+
+    async def told() -> list[str | None]:
+        one = (await tenant.owner.get(f"/calls/{call.id}")).json()
+        [listed] = (await tenant.owner.get("/calls")).json()["items"]
+        return [one["handoff_state"], listed["handoff_state"]]
+
+    async def escalated() -> str:
+        handoff = await made(tenant.owner, "/handoffs", {**REASON, "call_id": str(call.id)})
+        assert await told() == ["escalated", "escalated"]
+        await tenant.owner.post(f"/handoffs/{handoff['id']}/claim")
+        assert await told() == ["escalated", "escalated"]
+        return f"/handoffs/{handoff['id']}"
+
+    assert await told() == [None, None]
+    await tenant.owner.post(f"{await escalated()}/resolve")
+    assert await told() == [None, None]
+    body = {"due_at": "2026-12-24T10:00:00Z", "consent": True}
+    await tenant.owner.post(f"{await escalated()}/reschedule", json=body)
+    assert await told() == ["parked", "parked"]
+    await tenant.owner.post(f"{await escalated()}/resolve")
+    assert await told() == ["parked", "parked"]
 
 
 async def test_a_loser_is_told_who_has_it_and_the_winner_may_ask_again(tenant: Tenant) -> None:

@@ -106,6 +106,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
     ),
     open_handoffs.queued: lambda d, me, w: open_handoffs.queued(d, me, limit=9),
+    open_handoffs.intents: lambda d, me, w: open_handoffs.intents(d, me, [w.call.id]),
     open_handoffs.open_of_call: lambda d, me, w: open_handoffs.open_of_call(d, me, w.call.id),
     handoff_moves.renew: lambda d, me, w: handoff_moves.renew(d, me, desk_id(w, 2), NOON),
     handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, desk_id(w, 1)),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from db import audit, calls, events, routes, utterances
+from db import audit, calls, events, open_handoffs, routes, utterances
 from db.audit import Change
 from db.calls import CallEnd, CallFilter, CallRecord, CallStatus, Carrier, Direction, EndedBy
+from db.handoffs import Intent
 from db.routes import RouteContext, RouteStatus
 from db.utterances import Source, Speaker
 from telephony.carrier import CarrierError
@@ -27,6 +29,9 @@ ENDED_BY_OPERATOR = "ended_by_operator"
 
 
 _COLUMNS = {"from_": "from_number", "to": "to_number"}
+
+HandoffState = Literal["escalated", "parked"]
+_HANDED: Mapping[Intent, HandoffState] = {"escalate": "escalated", "park": "parked"}
 
 
 class Shown(BaseModel):
@@ -57,12 +62,20 @@ class Call(Shown):
     answered_at: datetime | None
     ended_at: datetime | None
     duration_ms: int | None
+    handoff_state: Annotated[
+        HandoffState | None,
+        Field(
+            description="`escalated`: a person is asked for or has it; `parked`: somebody is to call later."
+        ),
+    ]
 
     @classmethod
-    def of(cls, call: CallRecord) -> Self:
-        """A call as it is answered."""
-        record = {name: getattr(call, _COLUMNS.get(name, name)) for name in cls.model_fields}
-        return cls.model_validate(record, by_name=True)
+    def of(cls, call: CallRecord, intent: Intent | None) -> Self:
+        """A call as it is answered; ``intent`` is that of its open handoff."""
+        columns = cls.model_fields.keys() - {"handoff_state"}
+        record = {name: getattr(call, _COLUMNS.get(name, name)) for name in columns}
+        state = _HANDED[intent] if intent else None
+        return cls.model_validate({**record, "handoff_state": state}, by_name=True)
 
 
 class RouteTaken(Shown):
@@ -139,13 +152,16 @@ async def list_calls(wired: Wired, reader: Reader, query: Annotated[CallQuery, Q
     found = await calls.list_calls(
         wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    return PageOf[Call](items=[Call.of(each) for each in found.items], next_cursor=found.next_cursor)
+    handed = await open_handoffs.intents(wired.database, reader.account_id, [each.id for each in found.items])
+    return PageOf[Call](
+        items=[Call.of(each, handed.get(each.id)) for each in found.items], next_cursor=found.next_cursor
+    )
 
 
 @router.get("/{call_id:uuid}", responses=refuses("not_found"))
 async def get_call(wired: Wired, reader: Reader, call_id: UUID) -> Call:
     """One call."""
-    return Call.of(await calls.get(wired.database, reader.account_id, call_id))
+    return await _told(wired, await calls.get(wired.database, reader.account_id, call_id))
 
 
 @router.get("/{call_id:uuid}/transcript", responses=refuses("not_found"))
@@ -184,13 +200,18 @@ async def end_call(wired: Wired, operator: Operator, call_id: UUID) -> Call:
     """Hang up. A call that has ended stays as it ended."""
     call = await calls.get(wired.database, operator.account_id, call_id)
     if call.status == "ended":
-        return Call.of(call)
+        return await _told(wired, call)
     change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
     if await wired.reception.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
         await audit.record(wired.database, operator.account_id, change)
     else:
         await _end_elsewhere(wired, call, change)
-    return Call.of(await calls.get(wired.database, operator.account_id, call.id))
+    return await _told(wired, await calls.get(wired.database, operator.account_id, call.id))
+
+
+async def _told(wired: Wiring, call: CallRecord) -> Call:
+    handed = await open_handoffs.intents(wired.database, call.account_id, [call.id])
+    return Call.of(call, handed.get(call.id))
 
 
 async def _end_elsewhere(wired: Wiring, call: CallRecord, change: Change) -> None:
