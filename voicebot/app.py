@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry
 
+from db.events import EventRecord
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import (
     audit_list,
@@ -40,6 +41,7 @@ from voicebot.api.stream_token import StreamTokens
 from voicebot.api.wiring import Patience, Wiring
 from voicebot.authoring import PRECHECKS, Authoring, Precheck
 from voicebot.call.keeping import CallKeeper, Lease
+from voicebot.call.line import Happening
 from voicebot.call.reception import Reception
 from voicebot.call.text.chats import Chats
 from voicebot.clock import SystemClock
@@ -139,7 +141,9 @@ async def running(
         metrics = Metrics()
         vault = Vault(settings.fernet_key())
         office = desk_office.furnish(database, clock, desk_supplies(settings, vault, metrics.registry))
-        reception = Reception(database, settings, carriers, clock, office.hand_off)
+        reception = Reception(
+            database, settings, carriers, clock, office.hand_off, lambda happening: count(happening, metrics)
+        )
         chats = Chats(database, settings, clock)
         errands = Errands()
         stack.push_async_callback(errands.finish, _LAST_WORDS_S)
@@ -177,6 +181,12 @@ async def running(
             desk_office.staffed(office, database, lambda: wiring.draining, more=(keeper.run,))
         )
         yield wiring
+
+
+def count(happening: Happening, metrics: Metrics) -> None:
+    """What happens on calls, as figures."""
+    if isinstance(happening, EventRecord) and happening.type == "provider.failed":
+        metrics.provider_failures.labels(happening.data["part"]).inc()
 
 
 def desk_supplies(settings: Settings, vault: Vault, registry: CollectorRegistry) -> Supplies:

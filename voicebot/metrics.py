@@ -40,6 +40,12 @@ class Metrics:
             ["carrier"],
             registry=self.registry,
         )
+        self.provider_failures = Counter(
+            "voicebot_provider_failures_total",
+            "Failures of services during calls: ear (STT), mind (model), voice (TTS).",
+            ["part"],
+            registry=self.registry,
+        )
         self.webhook_seconds = Histogram(
             "voicebot_webhook_seconds",
             "Time to answer a carrier's webhook.",

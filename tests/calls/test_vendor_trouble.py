@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.calls.house import BILL, HIGH, LOW, OPEN, WELCOME, World, hear
@@ -55,6 +56,8 @@ async def test_a_model_that_stays_away_ends_the_call_politely(world: World, kind
     assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "mind_unavailable")
     assert len(call.events("provider.failed")) == 2
     assert call.events("idle.prompted") == []
+    async with httpx.AsyncClient(base_url=world.server.url) as anybody:
+        assert 'voicebot_provider_failures_total{part="mind"} 2.0' in (await anybody.get("/metrics")).text
 
 
 async def test_a_model_that_hangs_leaves_no_endless_silence(world: World) -> None:
@@ -138,6 +141,17 @@ async def test_a_listener_that_drops_hears_again(world: World) -> None:
     assert call.outcome.ok, call.outcome.failure
     assert call.words()[-1] == HOURS
     assert len(world.sandbox.usage.connections("deepgram")) >= 2
+
+
+async def test_a_listener_that_stays_away_ends_the_call_with_words(world: World) -> None:
+    """A call in which nobody can listen ends with a word of it, and the caller does not talk to nobody."""
+    desk = await world.desk(world.route("billing", await world.agent()), idle={"after_ms": 60_000})
+    world.sandbox.faults.add(Fault(server="deepgram", kind="unauthorized"))
+    call = await world.place(hear(), WaitForHangUp(timeout_ms=40_000), to=desk)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.words() == [WELCOME, SORRY.goodbye]
+    assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "ear_unavailable")
 
 
 async def test_a_target_that_breaks_after_it_was_ready_does_not_take_the_call_down(world: World) -> None:

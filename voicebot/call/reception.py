@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID
@@ -25,7 +25,7 @@ from voicebot.call.agent import Agent
 from voicebot.call.ending import End
 from voicebot.call.greeting import Greetings, SynthesisFailed
 from voicebot.call.ledger import Ledger
-from voicebot.call.line import HandOff, Line
+from voicebot.call.line import HandOff, Happening, Line
 from voicebot.call.past import past_of
 from voicebot.call.record import Record
 from voicebot.call.session import Session
@@ -48,11 +48,14 @@ class Reception:
         carriers: Mapping[str, Carrier],
         clock: Clock,
         hand_off: HandOff | None = None,
+        tell: Callable[[Happening], None] = lambda _: None,
     ) -> None:
+        """``tell`` hears of everything that happens on any call, and returns at once."""
         self._database = database
         self._carriers = carriers
         self._clock = clock
         self._hand_off = hand_off
+        self._tell = tell
         self._speech = Speech(settings)
         self._greetings = Greetings(database, settings)
         self._courier = Courier(CheckedNetwork(settings.http_allow))
@@ -152,6 +155,7 @@ class Reception:
             greetings=self._greetings,
             http=self._http,
             clock=self._clock,
+            tell=self._tell,
             hand_off=self._hand_off,
         )
         past = await past_of(self._database, call, self._clock.now()) if call.resumes else None

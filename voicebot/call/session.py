@@ -23,6 +23,7 @@ from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import MediaClosed
 from templates.values import render
 from voicebot.call.agent import BACK, Agent
+from voicebot.call.apologies import apology
 from voicebot.call.breakdown import Breakdown
 from voicebot.call.connections import Connections, ServiceLost
 from voicebot.call.conversation import Conversation
@@ -349,7 +350,12 @@ class Session:
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ServiceLost):
-            self._ending.finish(End(ended_by="system", reason=f"{error.kind}_unavailable"))
+            end = End(ended_by="system", reason=f"{error.kind}_unavailable")
+            voice = self._pipeline.voice
+            if voice.is_ready(voice.active):  # deaf, but not dumb
+                self._ending.begin(end, apology(self._router.current.content.language).goodbye)
+            else:
+                self._ending.finish(end)
         else:
             logger.opt(exception=error).error("call {}: {} failed", self._line.call.id, name)
             self._ending.finish(End(ended_by="system", reason="internal_error"))
