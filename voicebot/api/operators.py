@@ -15,7 +15,7 @@ from db.operators import Activity, OperatorRecord, Quota
 from voicebot import availability
 from voicebot.api.access import Admin, Caller, Operator, Reader
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.handoffs import Language, Team
+from voicebot.api.handoff_records import Language, Team
 from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import Moment
