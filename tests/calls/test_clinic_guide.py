@@ -26,7 +26,7 @@ GUIDE = ROOT / "docs" / "guides" / "clinic.md"
 NUMBER = "+14155550120"
 APPOINTMENT = "I would like to make an appointment."
 _PART = re.compile(r"^## (?P<title>[^\n]+)$|^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_SAVED_AS = re.compile(r"[Ss]ave (?:this|what it would answer) as\s+`([\w.]+)`:\s*\Z")
+_SAVED_AS = re.compile(r"[Ss]ave\s+(?:this|what\s+it\s+would\s+answer)\s+as\s+`([\w.]+)`:\s*\Z")
 # Stands for `voicebot` on the path: has it run by a process that has loaded it (see tests/forked.py).
 _COMMAND = """#!{python} -S
 import json, socket, sys
