@@ -30,6 +30,22 @@ async def test_a_draft_needs_nothing_but_a_name(tenant: Tenant) -> None:
     assert (await tenant.owner.get(f"/templates/{draft['id']}")).json() == draft
 
 
+async def test_nodes_are_answered_in_their_authors_order(tenant: Tenant) -> None:
+    """A flow reads as it was written: after a save, and after a patch of something else."""
+    names = ["welcome", "ask", "zone", "bye", "b"]
+    nodes = {name: {"role_message": "You are Ada."} for name in names}
+    draft = await made(
+        tenant.owner, "/templates", {"name": "Order", "flow": {"initial_node": "ask", "nodes": nodes}}
+    )
+    headers = {"If-Match": '"1"', "Content-Type": "application/merge-patch+json"}
+    patched = await tenant.owner.patch(
+        f"/templates/{draft['id']}", headers=headers, json={"language": "de-DE"}
+    )
+    assert patched.status_code == 200, patched.text
+    for answer in (draft, patched.json(), (await tenant.owner.get(f"/templates/{draft['id']}")).json()):
+        assert list(answer["flow"]["nodes"]) == names
+
+
 async def test_an_active_template_must_pass_the_check(tenant: Tenant) -> None:
     """All faults of a template that is to be active are answered at once, each with its pointer."""
     response = await tenant.owner.post(

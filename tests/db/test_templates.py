@@ -34,6 +34,20 @@ async def test_a_template_comes_back_as_it_was_saved(database: Database, world: 
     assert await templates.by_name(database, world.id, "shipping") == saved
 
 
+async def test_a_document_keeps_its_authors_order(database: Database, world: World) -> None:
+    """Nodes come back in the order they were written in, from the template and from its revision."""
+    nodes = {name: {"task_messages": []} for name in ("welcome", "ask", "zone", "bye", "b")}
+    document = replace(
+        draft("ordered", status="draft"), content={"flow": {"nodes": nodes, "initial_node": "ask"}}
+    )
+    saved = await templates.create(database, world.id, document)
+
+    kept = await revisions.get(database, world.id, saved.id, 1)
+    for content in (saved.content, (await templates.get(database, world.id, saved.id)).content, kept.content):
+        assert list(content["flow"]) == ["nodes", "initial_node"]
+        assert list(content["flow"]["nodes"]) == ["welcome", "ask", "zone", "bye", "b"]
+
+
 async def test_a_name_is_unique_in_the_account(database: Database, world: World) -> None:
     """A second template of a name is refused, on create and on update, and a deleted one's name is free."""
     other = await templates.create(database, world.id, draft("other"))
