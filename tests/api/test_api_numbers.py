@@ -112,6 +112,19 @@ async def test_numbers_are_listed_filtered_and_paged(tenant: Tenant) -> None:
     assert (await tenant.owner.get("/numbers", params={"active": "false"})).json()["items"] == []
 
 
+async def test_a_number_is_switched_off_with_its_orchestrator_on_it(tenant: Tenant) -> None:
+    """Switching a number off is no silent loss: an admin says so, and the audit list does."""
+    desk = await tenant.desk()
+    path, headers = f"/numbers/{desk['number_id']}", {"If-Match": "*"}
+    off = await tenant.clients["admin"].patch(path, json={"active": False}, headers=headers)
+    assert (off.status_code, off.json()["active"]) == (200, False)
+    query = {"resource_id": desk["number_id"], "action": "update"}
+    [line] = (await tenant.owner.get("/audit", params=query)).json()["items"]
+    assert line["data"]["changed"] == ["active"]
+    warnings = (await tenant.owner.post("/templates/check", json=desk)).json()["warnings"]
+    assert "number_inactive" in {warning["code"] for warning in warnings}
+
+
 async def test_changes_of_numbers_are_in_the_audit_list(tenant: Tenant, database: Database) -> None:
     """Who made, changed and gave up a number is kept."""
     number = await tenant.number()

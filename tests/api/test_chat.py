@@ -272,9 +272,12 @@ async def test_a_conversation_left_alone_is_forgotten(tenant: Tenant, house: Hou
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
     async with limited(house, idle_s=0.05, per_account=1):
         began = await chat(tenant.owner, agent["id"])
-        await asyncio.sleep(0.2)
-        await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello"], status=409)
-        await chat(tenant.owner, agent["id"])
+        async with asyncio.timeout(10):
+            while (later := await tenant.owner.post(path(agent["id"]), json={})).status_code == 429:
+                await asyncio.sleep(0.01)
+        assert later.json()["chat_id"] != began["chat_id"]
+        asked = {"chat_id": began["chat_id"], "turns": ["Hello"]}
+        assert (await chat(tenant.owner, agent["id"], status=409, **asked))["code"] == "chat_not_here"
 
 
 async def test_two_turns_at_once_do_not_mix(tenant: Tenant, sandbox: Sandbox) -> None:

@@ -127,7 +127,7 @@ async def get_number(
 async def patch_number(
     wired: Wired, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
 ) -> Number:
-    """Change parts of a number (RFC 7396)."""
+    """Change parts of a number (RFC 7396). Calls to one that is not `active` are refused."""
     before = await numbers.get(wired.database, admin.account_id, number_id)
     if_match.expect(before.revision)
     known = Number.model_validate(before).model_dump(mode="json", include=set(NumberBody.model_fields))
@@ -181,5 +181,10 @@ def _change(admin: Caller, action: str, saved: NumberRecord | None, before: Numb
         resource_id=subject.id,
         revision_before=before.revision if before else None,
         revision_after=saved.revision if saved else None,
-        data={"e164": subject.e164},
+        data={"e164": subject.e164, "changed": _changed(before, saved) if before and saved else []},
     )
+
+
+def _changed(before: NumberRecord, saved: NumberRecord) -> list[str]:
+    """The members that a save changed."""
+    return sorted(name for name in NumberBody.model_fields if getattr(before, name) != getattr(saved, name))
