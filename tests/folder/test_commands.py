@@ -167,6 +167,33 @@ async def test_there_and_back_by_the_database(tmp_path: Path, tenant: Tenant, da
     assert "'Billing' is at revision 2, saved by the key" in refused.err
 
 
+async def test_secrets_come_from_a_file_beside(tmp_path: Path, tenant: Tenant, database_url: str) -> None:
+    """What is `***` in git is taken from a file that is not; a secret that nobody asks for is told."""
+    function = {
+        "type": "http", "name": "find", "description": "Finds.", "url": "https://example.com/",
+        "secret_headers": {"Authorization": "***"},
+    }  # fmt: skip
+    place = written(tmp_path / "templates", billing=agent(functions=[function]))
+    refused = await run("push", place, DATABASE_URL=database_url)
+    assert refused.status == 1
+    assert "/functions/0/secret_headers/Authorization: '***' keeps a stored secret" in refused.err
+    secrets = tmp_path / "secrets.yaml"
+    secrets.write_text("Billing: {find: {Authorization: Bearer abyss}, fnd: {Authorization: x}}")
+    pushed = await run("push", place, "--secrets", secrets, DATABASE_URL=database_url)
+    assert (pushed.status, pushed.out) == (0, "Billing: created\n"), pushed
+    assert pushed.err == "No template here asks for the secret Billing / fnd / Authorization.\n"
+    again = await run("push", place, DATABASE_URL=database_url)
+    assert (again.status, again.out) == (0, "Nothing has changed.\n")
+    secrets.write_text("Billing: {find: {Authorization: Bearer other}}")
+    changed = await run("push", place, "--secrets", secrets, DATABASE_URL=database_url)
+    assert (changed.status, changed.out, changed.err) == (0, "Billing: updated\n", "")
+    secrets.write_text("Billing: {find: Bearer abyss}")
+    bad = await run("push", place, "--secrets", secrets, DATABASE_URL=database_url)
+    assert bad.status == 2
+    assert f"{secrets}:1: /Billing/find: Template, function, header" in bad.err
+    assert "abyss" not in bad.err
+
+
 @pytest.mark.parametrize(
     ("environment", "arguments", "told"),
     [

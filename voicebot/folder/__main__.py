@@ -29,6 +29,7 @@ from voicebot.folder.pulling import TOLD, Pull
 from voicebot.folder.pulling import pull as pull_into
 from voicebot.folder.pushing import Push, Pushed, faults_of
 from voicebot.folder.pushing import push as push_from
+from voicebot.folder.secrets import read_secrets, unused
 from voicebot.folder.server import ServerAccount
 from voicebot.folder.working import WorkingFolder
 from voicebot.vault import Vault
@@ -120,20 +121,27 @@ def push(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete on the server what was pulled once and is gone here.")
     ] = False,
+    secrets: Annotated[
+        Path | None, typer.Option(help="A file (not in git) of what goes where a template says `***`.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Save a folder's templates in the account, all or none. Ends with 1 if they were refused."""
 
     async def work() -> None:
         here = WorkingFolder(folder)
+        given = read_secrets(secrets) if secrets else {}
+        wish = Push(force=force, prune=prune, dry_run=dry_run, secrets=given)
         async with _opened(url, account) as there:
             try:
-                done = await push_from(here, there, Push(force=force, prune=prune, dry_run=dry_run))
+                done = await push_from(here, there, wish)
             except Refused as error:
                 lines = map(str, faults_of(error, here.written))
                 print("\n".join([*lines, str(error)]), file=sys.stderr)
                 raise typer.Exit(DIFFERENT) from None
         print("\n".join(_told(done, dry_run)))
+        for each in unused([one.document for one in here.written], given):
+            print(f"No template here asks for the secret {each}.", file=sys.stderr)
 
     _run(work())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from templates.sets import own_part
 from voicebot.authoring.files import Fault, Written
 from voicebot.folder.account import Account, Done, Held, Refused
 from voicebot.folder.pulling import remember
 from voicebot.folder.records import Kept, digest, keep, load
+from voicebot.folder.secrets import Secrets, with_secrets
 from voicebot.folder.working import WorkingFolder
 
 
@@ -23,6 +24,8 @@ class Push:
     """Delete on the server what was pulled or pushed once and is no longer here."""
     dry_run: bool = False
     """Change nothing."""
+    secrets: Secrets = field(default_factory=dict)
+    """What goes where a template says ``***``; else the account keeps what it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ async def push(folder: WorkingFolder, account: Account, wish: Push) -> Pushed:
     records = load(folder.path)
     known = records.of(account.place)
     held = {each.name: each for each in await account.templates()}
-    documents = [own_part(each.document) for each in folder.written]
+    documents = with_secrets([own_part(each.document) for each in folder.written], wish.secrets)
     expect = {} if wish.force else _expected(folder, known, held)
     gone = [held[name] for name in known if name in held and name not in folder.documents]
     _refuse_changed(gone, known, wish)
