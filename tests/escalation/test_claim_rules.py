@@ -27,7 +27,7 @@ from voicebot.availability import IllegalMove
 from voicebot.escalation.desk import Desk
 from voicebot.escalation.operator_facts import presence_of
 from voicebot.escalation.presence import Setting, Wanted
-from voicebot.escalation.refusals import CapacityReached
+from voicebot.escalation.refusals import CapacityReached, StaleClaim
 
 MINUTE = timedelta(minutes=1)
 FREE = OperatorFacts(
@@ -174,6 +174,25 @@ async def test_what_changes_after_the_look_decides(
     assert held == ([handoff.id] if refusal is None else [])
     assert operator.holding == len(held)
     assert not held or availability.state(presence_of(operator), NOON) == "busy"
+
+
+async def test_a_move_decided_on_an_old_claim_is_decided_anew(staff: Staff) -> None:
+    """Released and claimed again by the same person in between, the first claim's resolve is stale."""
+    user_id, handoff = await staff.operator(), await staff.escalate()
+    first = await staff.desk.claim(staff.account_id, handoff.id, user_id)
+
+    async def happens() -> None:
+        await staff.desk.release(staff.account_id, handoff.id, user_id)
+        await staff.desk.claim(staff.account_id, handoff.id, user_id)
+
+    desk = Desk(Meanwhile(staff.database, happens), staff.clock)  # type: ignore[arg-type]
+    with pytest.raises(StaleClaim):
+        await desk.resolve(
+            staff.account_id, handoff.id, user_id, epoch=first.handoff.epoch, resolution="late"
+        )
+
+    now = await handoffs.get(staff.database, staff.account_id, handoff.id)
+    assert (now.state, now.epoch) == ("claimed", 2)
 
 
 @pytest.mark.parametrize("leaving", ["offline", "away"])

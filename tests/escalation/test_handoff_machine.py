@@ -27,6 +27,7 @@ from voicebot.escalation.refusals import AlreadyClaimed, CapacityReached, StaleC
 
 ResultT = TypeVar("ResultT")
 REFUSALS = (AlreadyClaimed, CapacityReached, StaleClaim, IllegalTransition, IllegalMove)
+TELEPHONE: frozenset[State] = frozenset({"transferring", "bridged", "connected", "dialing", "failed"})
 RIGHTLY = st.sampled_from([True, True, False])
 """Mostly what could succeed: chance alone hardly ever finds a holder and their claim."""
 WHO, WHICH = st.integers(0, 2), st.integers(0, 5)
@@ -116,11 +117,14 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
         @rule(
             which=WHICH,
             rightly=RIGHTLY,
-            to=st.sampled_from(["transferring", "bridged", "connected", "dialing", "failed"]),
+            to=st.sampled_from(sorted(TELEPHONE)),
         )
         def telephone(self, which: int, rightly: bool, to: State) -> None:
             if pair := self.held(0, which, rightly):
                 handoff, _ = pair
+                seen = self.run(handoffs.get(database, self.staff.account_id, handoff))
+                likely = sorted(TELEPHONE & moves.allowed(seen.intent, seen.state))
+                to = likely[which % len(likely)] if rightly and likely else to
 
                 def decide(seen: handoffs.HandoffRecord) -> Move:
                     ends = moves.ends(seen.intent, to)
