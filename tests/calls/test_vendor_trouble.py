@@ -102,6 +102,18 @@ async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(world: W
     assert call.words().count(HOURS) == 1
 
 
+async def test_a_target_whose_model_fails_at_once_begins_all_the_same(world: World) -> None:
+    """The apology for a target's first words is in the target's voice, and the first words follow."""
+    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
+    world.sandbox.faults.add(Fault(server="openai", kind="broken", match="You are billing", count=2))
+    call = await world.place(hear(), Say(text=BILL), hear(quiet_ms=1200), HangUp(), to=desk)
+
+    assert call.words() == [WELCOME, SORRY.moment, "Billing here."]
+    assert call.voices == [LOW, HIGH]
+    assert call.heard.overlaps == ()
+    assert [route["status"] for route in call.routes] == ["done"]
+
+
 async def test_people_are_asked_where_the_author_offers_them(world: World) -> None:
     """When the model stays away a person is asked for, the caller is told, and is not hung up on at once."""
     offered = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
