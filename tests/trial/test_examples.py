@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 from collections.abc import AsyncIterator, Iterator
@@ -74,13 +75,15 @@ async def test_the_commands_of_the_readme() -> None:
     [commands] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     test, chat = (shlex.split(line)[1:] for line in commands.splitlines())
     environment = {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    ran = await forked.run(test, environment=environment, cwd=ROOT)
-    assert ran.status == 0, ran
-    assert "all as expected" in ran.out
     said = "I would like to make an appointment.\nOn Tuesday.\n"
-    ran = await forked.run(chat, stdin=said, environment=environment, cwd=ROOT)
-    assert ran.status == 0, ran
-    assert "nine fifteen or eleven" in ran.out
+    tested, chatted = await asyncio.gather(
+        forked.run(test, environment=environment, cwd=ROOT),
+        forked.run(chat, stdin=said, environment=environment, cwd=ROOT),
+    )
+    assert tested.status == 0, tested
+    assert "all as expected" in tested.out
+    assert chatted.status == 0, chatted
+    assert "nine fifteen or eleven" in chatted.out
 
 
 def test_the_readme_has_every_example() -> None:
