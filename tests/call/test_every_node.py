@@ -251,20 +251,26 @@ def goes(document: Document, edge: Edge) -> bool:
     return any(each["name"] == edge.function and each["transition_to"] for each in functions)
 
 
-def walk(scene: Scene) -> None:
-    walker = Walker(scene)
-    asyncio.run(walker.everywhere())
-    expected = {
+def nodes_of(scene: Scene) -> set[tuple[str, str]]:
+    """All nodes of all templates."""
+    return {
         (key, node)
         for key, document in scene.documents.items()
         for node in (document["flow"]["nodes"] if document["flow"] else ["prompt"])
     }
-    assert expected <= walker.nodes
+
+
+def nodes_spoken_at(scene: Scene) -> set[tuple[str, str]]:
+    """The nodes at which an agent spoke in calls that go every way there is."""
+    walker = Walker(scene)
+    asyncio.run(walker.everywhere())
+    return walker.nodes
 
 
 def test_the_smallest_scene_survives_a_call_through_every_node() -> None:
     """A small account's agents speak at every node, follow every transition and take every route."""
-    walk(make_scene())
+    scene = make_scene()
+    assert nodes_of(scene) <= nodes_spoken_at(scene)
 
 
 @pytest.mark.timeout(300)
@@ -278,4 +284,4 @@ def test_the_smallest_scene_survives_a_call_through_every_node() -> None:
 @given(scene=scenes())
 def test_whole_templates_survive_a_text_call_through_every_node(scene: Scene) -> None:
     """Whatever a template without a fault looks like: a text call comes through each node, way and route."""
-    walk(scene)
+    assert nodes_of(scene) <= nodes_spoken_at(scene)

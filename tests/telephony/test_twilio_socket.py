@@ -191,6 +191,7 @@ async def test_unknown_events_are_not_malformed() -> None:
             await company.say({"event": "weather", "streamSid": STREAM_SID})
         await company.say(media_message(b"\xff" * 160))
         await until(lambda: app.echo.heard)
+    assert [len(frame.audio) for frame in app.echo.heard] == [2 * 160]
 
 
 # ----------------------------------------------------------------------------------------- keys and end

@@ -1,0 +1,47 @@
+"""What a server keeps of a call in memory once it is over: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.services.deepgram.stt import DeepgramSTTService
+from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
+
+from tests.calls.house import BILL, HIGH, World, hear
+from voicebot.call.ledger import Ledger
+from voicebot.call.session import Session
+from voicebot.call.switch import ServiceSwitch
+from voicebot.sandbox.caller import HangUp, Say, Step
+
+_OF_A_CALL = (Session, PipelineWorker, ServiceSwitch, DeepgramSTTService, ElevenLabsTTSService, Ledger)
+_GONE_S = 20.0
+
+
+def _kept() -> dict[str, int]:
+    """How many of each are still held by anybody."""
+    gc.collect()
+    kinds = [type(one) for one in gc.get_objects()]
+    return {kind.__name__: kinds.count(kind) for kind in _OF_A_CALL}
+
+
+async def test_nothing_of_a_call_is_kept_once_it_is_over(world: World) -> None:
+    """Session, pipeline, services and ledger are there while calls are on, and gone after they have ended."""
+    billing = await world.agent(voice=HIGH)
+    desk = await world.desk(world.route("billing", billing))
+    before = _kept()
+    during: list[dict[str, int]] = []
+
+    def look(step: Step) -> None:
+        if isinstance(step, HangUp):
+            during.append(_kept())
+
+    script = (hear(), Say(text=BILL), hear(), HangUp())
+    routed = await asyncio.gather(*(world.place(*script, to=desk, on_step=look) for _ in range(3)))
+    assert [len(call.routes) for call in routed] == [1, 1, 1]
+    assert all(seen[kind] > before[kind] for seen in during for kind in before)
+    async with asyncio.timeout(_GONE_S):
+        while any(count > before[kind] for kind, count in _kept().items()):
+            await asyncio.sleep(0.5)
+    assert _kept() == before
