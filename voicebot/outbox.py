@@ -45,8 +45,11 @@ class NotSent(Exception):
         again: bool = True,
         status_code: int | None = None,
         retry_after: timedelta | None = None,
+        nobody_can: bool = False,
     ) -> None:
         self.again = again
+        self.nobody_can = nobody_can
+        """Whatever leads to all recipients of the medium is down: the others need not be tried now."""
         self.status_code = status_code
         self.retry_after = retry_after
         """What the recipient asked for; never tried earlier."""
@@ -82,6 +85,8 @@ class Rules:
     parallel: int = 8
     """Notices under way at once, per medium and process."""
     look_s: float = 1.0
+    rest_s: float = 2.0
+    """When nobody can be reached by a medium, how long until one notice tries again for all."""
     settle_s: float = 0.02
     """What is committed together is taken together: so long after a stir, its medium is looked at."""
 
@@ -98,6 +103,7 @@ class Outbox:
         self._senders = senders
         self._rules = rules or Rules()
         self._stirred = {medium: asyncio.Event() for medium in senders}
+        self._resting = set[Medium]()
 
     def stir(self) -> None:
         """Look now: something may have been committed."""
@@ -115,8 +121,12 @@ class Outbox:
         try:
             while True:
                 stirred.clear()
-                free = self._rules.parallel - len(under_way)
-                for notice in await self._claim(medium, free) if free else ():
+                if medium in self._resting:
+                    await asyncio.sleep(self._rules.rest_s)
+                # One tries for all as long as nobody can be reached.
+                most = 1 if medium in self._resting else self._rules.parallel
+                free = most - len(under_way)
+                for notice in await self._claim(medium, free) if free > 0 else ():
                     task = asyncio.create_task(self._deliver(notice))
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
@@ -148,6 +158,7 @@ class Outbox:
             async with asyncio.timeout(self._rules.timeout_s):
                 sent = await self._senders[notice.medium].send(notice)
         except NotSent as failure:
+            self._note(notice.medium, reached=not failure.nobody_can)
             ended = self._failed(notice, failure)
         except TimeoutError:
             ended = self._failed(notice, NotSent("no answer in time"))
@@ -156,6 +167,7 @@ class Outbox:
             logger.opt(exception=error).error("a sender of {} failed", notice.medium)
             ended = self._failed(notice, NotSent(type(error).__name__))
         else:
+            self._note(notice.medium, reached=True)
             effect = sent.effect
             ended = Ended(
                 outcome="sent",
@@ -168,6 +180,12 @@ class Outbox:
         except DatabaseError as error:
             # The lease runs out and it is sent again: rather twice than never.
             logger.warning("notice {}: how it ended is not recorded: {}", notice.id, type(error).__name__)
+
+    def _note(self, medium: Medium, *, reached: bool) -> None:
+        if reached:
+            self._resting.discard(medium)
+        else:
+            self._resting.add(medium)
 
     async def _record(self, notice: NoticeRecord, ended: Ended, effect: Effect | None) -> None:
         if effect is None:

@@ -208,6 +208,30 @@ async def test_a_dead_mail_server_changes_nothing_else(staff: Staff, post: Post)
     assert len(post.box.letters) == 5
 
 
+async def test_while_no_mail_server_answers_one_mail_tries_for_all(staff: Staff, post: Post) -> None:
+    """A server that is gone costs an attempt now and then, not one a mail; all arrive once it is back."""
+    for number in range(10):
+        await staff.hire(role="admin", email=f"boss{number}@example.com")
+    async with mail_server() as gone:
+        port = gone.port
+    post.mail = MailServer.of(f"smtp://127.0.0.1:{port}", "bot@example.com")
+    rules = Rules(
+        first_pause=timedelta(milliseconds=10), look_s=0.02, rest_s=0.05, parallel=1, most_attempts=99
+    )
+    made = [await staff.escalate() for _ in range(5)]
+    async with post.running(rules):
+        async with asyncio.timeout(20):
+            while sum([one.attempts for each in made for one in await post.notices(each.id)]) < 5:
+                await asyncio.sleep(0.02)
+        tried = [one.attempts for each in made for one in await post.notices(each.id)]
+        async with mail_server(port) as back:
+            for handoff in made:
+                assert {one.state for one in await post.settled(handoff.id)} == {"sent"}
+
+    assert tried.count(0) > 30
+    assert len(back.letters) == 50
+
+
 async def test_a_claim_cancels_what_is_unsent(staff: Staff, post: Post) -> None:
     """Nobody is called to a caller who is being helped."""
     await staff.hire(role="admin", email="boss@example.com")

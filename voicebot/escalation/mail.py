@@ -75,7 +75,8 @@ class MailSender:
                 type(refused).__name__, again=_again(refused.code), status_code=refused.code
             ) from None
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise NotSent(type(error).__name__) from None
+            unreachable = isinstance(error, (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPConnectTimeoutError))
+            raise NotSent(type(error).__name__, nobody_can=unreachable) from None
         return Sent(status_code=250)
 
 
