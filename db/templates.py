@@ -78,6 +78,8 @@ class TemplateFilter:
 
 
 _TEMPLATE = columns(TemplateRecord)
+_WRITTEN = "id, account_id, name, kind, status, number_id, revision, created_at, updated_at"
+"""What a save answers: whoever saves has the document, and a large one takes its time to come back."""
 _ATTEMPTS = 3
 
 
@@ -168,7 +170,7 @@ async def create(
         return await transaction.fetchrow(
             f"""
             INSERT INTO templates (id, account_id, name, kind, status, number_id, content, problems)
-            VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_TEMPLATE}
+            VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_WRITTEN}
             """,  # noqa: S608
             account_id,
             own_id,
@@ -203,7 +205,7 @@ async def update(
             f"""
             UPDATE templates SET name = $3, kind = $4, status = $5, number_id = $6, content = $7,
                 problems = $8, revision = revision + 1, updated_at = now()
-            WHERE account_id = $1 AND id = $2 RETURNING {_TEMPLATE}
+            WHERE account_id = $1 AND id = $2 RETURNING {_WRITTEN}
             """,  # noqa: S608
             account_id,
             template_id,
@@ -279,7 +281,7 @@ async def _save(
                 row = await write(transaction)
                 if row is None:
                     raise DatabaseBusy("The template was not written; try again.")
-                saved = read(TemplateRecord, row)
+                saved = TemplateRecord(**dict(row), content=draft.content, problems=list(draft.problems))
                 await template_rules.refer(transaction, account_id, saved.id, draft.references)
                 if draft.status == "active":
                     await template_rules.hold_targets(transaction, account_id, draft.references)

@@ -70,7 +70,9 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two JSON values are the same; to Python `true` and 1 are, and it compares flows slowly."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    return json.dumps(one) == json.dumps(other) or (
+        json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    )
 
 
 def uuid_of(text: object) -> UUID | None:
