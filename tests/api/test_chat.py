@@ -187,6 +187,17 @@ async def test_a_target_that_cannot_begin_is_named(tenant: Tenant) -> None:
     assert "contract" in agent["reason"]
 
 
+@pytest.mark.parametrize("target", ["", "later", "00000000-0000-7000-8000-000000000001"])
+async def test_a_draft_that_leads_nowhere_yet_can_be_talked_to(tenant: Tenant, target: str) -> None:
+    """A route to nothing is an agent that is not available; whoever answers has the call."""
+    route = {"name": "billing", "template_id": target, "when": "The caller asks about money."}
+    draft = {"name": "Draft", "kind": "orchestrator", "prompt": "You are Ada.", "greeting": {"text": "Yes?"}}
+    saved = await made(tenant.owner, "/templates", {**draft, "routes": [route]})
+    answer = await chat(tenant.owner, saved["id"], turns=["I have a question about money."])
+    assert [bool(turn["replies"]) for turn in answer["turns"]] == [True, True]
+    assert answer["agents"] == [{"name": "billing", "ready": False, "reason": "the template is gone"}]
+
+
 async def test_only_authors_and_their_superiors_talk_to_templates(tenant: Tenant) -> None:
     """Operators and viewers are refused."""
     agent = await tenant.agent()

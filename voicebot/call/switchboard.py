@@ -56,6 +56,9 @@ class Workshop:
         return {**begins, **self.kept.get(agent.known_as, {})}
 
 
+_NOBODY = UUID(int=0)
+
+
 class Switchboard:
     """The agents of one call."""
 
@@ -103,7 +106,7 @@ class Switchboard:
     def add_targets(self, snapshots: Mapping[UUID, TemplateSnapshot]) -> None:
         """Learn the agents that the answering one routes to."""
         for route in self.answering.content.routes:
-            snapshot = snapshots.get(UUID(route.template_id))
+            snapshot = snapshots.get(_target_id(route))
             self.targets[route.name] = _target(route, snapshot)
 
     def prepare_targets(self, pipeline: CallPipeline) -> None:
@@ -201,7 +204,7 @@ def _target(route: Route, snapshot: TemplateSnapshot | None) -> Agent:
         missing = TemplateContent(name=route.name)
         problem = "the template is gone"
         return Agent(
-            name=route.name, route=route, template_id=UUID(route.template_id), revision=0, content=missing,
+            name=route.name, route=route, template_id=_target_id(route), revision=0, content=missing,
             problem=problem,
         )  # fmt: skip
     active = snapshot.status == "active" and snapshot.kind == "agent"
@@ -217,4 +220,12 @@ def _target(route: Route, snapshot: TemplateSnapshot | None) -> Agent:
 
 def template_ids(routes: Iterable[Route]) -> list[UUID]:
     """The templates that routes lead to."""
-    return [UUID(route.template_id) for route in routes]
+    return [_target_id(route) for route in routes]
+
+
+def _target_id(route: Route) -> UUID:
+    """Where a route leads; to no template, where a draft that is tried out says nothing better."""
+    try:
+        return UUID(route.template_id)
+    except ValueError:
+        return _NOBODY
