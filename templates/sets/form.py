@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from templates.bounds import E164
-from templates.flow import FlowDocument
 from templates.model import Route, TemplateContent
 
 BESIDE: Mapping[str, str] = {"number_id": "number", "template_id": "template"}
@@ -44,7 +42,10 @@ class FileTemplate(TemplateContent):
 
 
 def canonical(template: TemplateContent) -> dict[str, Any]:
-    """A template as JSON values, the same for all that say the same: without members at their default."""
+    """A template as JSON values without members at their default: equal for all that say the same.
+
+    Nodes, parameters and the like stay in their author's order, which is no part of what they say.
+    """
     return {name: _plain(value) for name, value in _written(template)}
 
 
@@ -67,28 +68,10 @@ def _written(part: BaseModel) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, FlowDocument):
-        flow = {name: _plain(inner) for name, inner in _written(value)}
-        flow["nodes"] = {name: _plain(value.nodes[name]) for name in _walked(value)}
-        return flow
     if isinstance(value, BaseModel):
         return {name: _plain(inner) for name, inner in _written(value)}
     if isinstance(value, Mapping):
-        # A database that keeps JSON as jsonb forgets the order of names; this is the one it answers with.
-        return {key: _plain(value[key]) for key in sorted(value, key=lambda key: (len(key.encode()), key))}
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return value
-
-
-def _walked(flow: FlowDocument) -> list[str]:
-    """The nodes in the order in which a conversation comes to them; then those it never comes to."""
-    waiting = deque([flow.initial_node])
-    found: dict[str, None] = {}
-    while waiting:
-        name = waiting.popleft()
-        if name in flow.nodes and name not in found:
-            found[name] = None
-            functions = (*flow.nodes[name].functions, *flow.global_functions)
-            waiting.extend(node for function in functions for _, node in function.targets())
-    return [*found, *sorted(flow.nodes.keys() - found.keys())]

@@ -181,15 +181,15 @@ def test_a_canonical_document_says_all(scene: Scene) -> None:
 
 
 def test_a_canonical_document_is_in_the_model_s_order() -> None:
-    """Members stand in the model's order, names where ids would be, nodes as a conversation meets them."""
+    """Members stand in the model's order, names where ids would be, nodes as their author has them."""
     content = {
         "status": "active",
         "name": "Desk",
         "routes": [{"when": "w", "template": "Billing", "name": "r"}],
         "number": E164,
         "flow": {
-            "nodes": {"a": {}, "b": {"functions": [{"name": "f", "transition_to": "a"}]}},
-            "initial_node": "b",
+            "nodes": {"b": {}, "a": {"functions": [{"name": "f", "transition_to": "b"}]}},
+            "initial_node": "a",
         },
         "tts": {},
     }

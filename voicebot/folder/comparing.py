@@ -21,6 +21,8 @@ async def compare(folder: WorkingFolder, account: Account) -> list[str]:
     ours = folder.documents
     found: list[str] = []
     for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) == ours.get(name):
+            continue  # or in another order
         path = folder.file_of(name)
         here = str(path) if path else "/dev/null"
         found += _lines(theirs.get(name), ours.get(name), f"server: {name}", here)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from templates.sets import as_text
 from voicebot.authoring.files import BadFiles, Fault
 
 NAME = ".voicebot.json"
@@ -60,8 +60,8 @@ def keep(folder: Path, records: Records) -> None:
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """What tells one canonical document from another."""
-    return hashlib.sha256(as_text(document).encode()).hexdigest()
+    """What tells one canonical document from another, whatever the order of names in it."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def write(path: Path, text: str) -> None:
