@@ -67,7 +67,8 @@ async def record(db: Executor, event: EventRecord) -> None:
 async def append(db: Executor, event: EventRecord) -> None:
     """Write an event behind all others of its call, whatever its ``seq``; writing it again changes nothing.
 
-    For whoever does not count the call's events, or lost count because somebody else wrote one.
+    For whoever does not count the call's events, or lost count because somebody else wrote one. It is not
+    told to be earlier than the event before it: clocks of two processes differ.
 
     Raises:
         SequenceTaken: others wrote at the same time, again and again; try again.
@@ -79,8 +80,8 @@ async def append(db: Executor, event: EventRecord) -> None:
                 await attempt.execute(
                     f"""
                     INSERT INTO events ({_EVENT})
-                    SELECT $1, $2, $3, coalesce(max(seq), 0) + 1, $4, $5, $6, $7, $8 FROM events
-                    WHERE call_id = $3
+                    SELECT $1, $2, $3, coalesce(max(seq), 0) + 1, $4, greatest($5, max(at)), $6, $7, $8
+                    FROM events WHERE call_id = $3
                     ON CONFLICT (id) DO NOTHING
                     """,  # noqa: S608 - only column names
                     event.id,

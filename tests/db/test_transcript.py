@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -70,6 +71,15 @@ async def test_an_event_is_written_behind_the_others(database: Database, world: 
     written = await events.of_call(database, world.id, world.call.id)
     assert [event.seq for event in written] == [1, 2, 3, 4, 5]
     assert {event.id for event in written[1:]} == {event.id for event in late}
+
+
+async def test_an_appended_event_is_not_told_to_be_earlier(database: Database, world: World) -> None:
+    """Whatever the clock of who appends it says, it happened no earlier than the event before it."""
+    first = an_event(world, seq=1)
+    await events.record(database, first)
+    await events.append(database, replace(first, id=new_id(), at=first.at - timedelta(seconds=1)))
+
+    assert [event.at for event in await events.of_call(database, world.id, world.call.id)] == [first.at] * 2
 
 
 @pytest.mark.parametrize("type", ["call.started", "barge_in", "provider.failed"])

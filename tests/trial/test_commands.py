@@ -41,7 +41,7 @@ async def interrupted(*arguments: str | Path, at: str) -> Ran:
     with tempfile.TemporaryDirectory() as home:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "voicebot", *map(str, arguments),
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=home, env=at_home(home),
+            stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=home, env=at_home(home), preexec_fn=heed_interrupts,
         )  # fmt: skip
         assert process.stdout is not None
         try:
@@ -54,6 +54,11 @@ async def interrupted(*arguments: str | Path, at: str) -> Ran:
                 process.kill()
         out, err = await process.communicate()
     return Ran(process.returncode, out.decode(), err.decode())
+
+
+def heed_interrupts() -> None:
+    """As a shell starts a command; what runs the tests in the background may have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def at_home(home: str, database_url: str = "") -> dict[str, str]:
