@@ -74,7 +74,7 @@ class Move:
             pointer=pointer("expect", self.name),
             code="revision_moved",
             message=f"'{self.name}' is {now}; {was} was expected.",
-            remedy="Export it again and look at what has changed, then decide.",
+            remedy="Look at what has changed (`voicebot diff`, or export it again), then decide.",
         )
 
 
