@@ -38,6 +38,11 @@ _SETTINGS = {
 }
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many workers again as cores: a call in real time mostly waits."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Name one directory for the server of all workers, which inherit the environment."""
     if not hasattr(config, "workerinput"):
