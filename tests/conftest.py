@@ -43,6 +43,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that say they are long come first: one that begins last keeps everybody waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Name one directory for the server of all workers, which inherit the environment."""
     if not hasattr(config, "workerinput"):
