@@ -15,7 +15,7 @@ from uuid import UUID
 
 import httpx
 
-from bench.desk_world import fresh_server, replica
+from bench.handoff_setup import fresh_server, replica
 from bench.verdict import judged
 from bench.world import percentiles
 from db import accounts, keys, numbers

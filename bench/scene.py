@@ -58,12 +58,12 @@ async def author(world: World) -> None:
     """Make the number and the templates."""
     number = await world.made("/numbers", {"e164": NUMBER})
     billing = await world.made("/templates", _agent("Billing", BILLING, f'Say "{BILLING_SPEAKS}" first.'))
-    workshop = await world.made("/templates", _agent("Workshop", WORKSHOP, f'Say "{WORKSHOP_SPEAKS}" first.'))
+    factory = await world.made("/templates", _agent("Workshop", WORKSHOP, f'Say "{WORKSHOP_SPEAKS}" first.'))
     greeted = _agent("Returns", RETURNS, "Find out what is to be returned.")
     returns = await world.made("/templates", {**greeted, "greeting": {"text": RETURNS_SPEAKS}})
     routes = [
         _route("billing", billing, "The caller asks about an invoice, a bill or a payment."),
-        _route("workshop", workshop, "The caller's bicycle needs a repair.", announce=FAREWELL),
+        _route("workshop", factory, "The caller's bicycle needs a repair.", announce=FAREWELL),
         _route("returns", returns, "The caller wants to send a parcel."),
     ]
     desk = _agent("Front desk", DESK, f"{HOURS} Route the caller.")

@@ -121,7 +121,7 @@ async def world(phrases: Iterable[str]) -> AsyncIterator[World]:
 @contextlib.asynccontextmanager
 async def _server(environment: Mapping[str, str], directory: str) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "voicebot.serving", env=dict(environment), cwd=directory, stdout=PIPE
+        sys.executable, "-m", "voicebot.server", env=dict(environment), cwd=directory, stdout=PIPE
     )
     try:
         if process.stdout is None:

@@ -1,4 +1,4 @@
-"""Handoffs: a caller who needs a person, now (escalate) or later (park). ``db.handoff_moves`` moves them."""
+"""Handoffs: callers who need a person now (escalate) or later (park). See also ``db.handoff_transitions``."""
 
 from __future__ import annotations
 

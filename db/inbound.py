@@ -27,7 +27,7 @@ class InboundCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeganCall:
+class StartedCall:
     """The call a webhook speaks of."""
 
     call: CallRecord
@@ -39,7 +39,7 @@ _CALL = columns(CallRecord)
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
 
-async def begin(db: Executor, inbound: InboundCall) -> BeganCall:
+async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
     """The call of a voice webhook: made with its lead, or found when the webhook has come before.
 
     The number names the account and the active orchestrator, whose revision the call keeps.
@@ -82,9 +82,9 @@ async def begin(db: Executor, inbound: InboundCall) -> BeganCall:
         phone,
     )
     if row is not None:
-        return BeganCall(call=read(CallRecord, row), created=True)
+        return StartedCall(call=read(CallRecord, row), created=True)
     try:
-        return BeganCall(
+        return StartedCall(
             call=await calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id), created=False
         )
     except NotFound:

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from db import desk_events
-from db.desk_events import DeskEvent
+from db import handoff_events
 from db.errors import ConstraintViolated, NotFound, SequenceTaken
+from db.handoff_events import HandoffEvent
 from db.pool import Executor, Transaction
 from db.rows import columns, read
 
@@ -144,7 +144,7 @@ async def _tell(transaction: Transaction, route: RouteRecord) -> None:
         str(route.id),
     )
     if told is None:
-        event = DeskEvent(
+        event = HandoffEvent(
             type="route.done",
             at=route.requested_at,
             call_id=route.call_id,
@@ -158,7 +158,7 @@ async def _tell(transaction: Transaction, route: RouteRecord) -> None:
                 "summary": route.reason,
             },
         )
-        await desk_events.append(transaction, route.account_id, event)
+        await handoff_events.append(transaction, route.account_id, event)
 
 
 async def measured(

@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 
 from templates import flow, functions, model
 from templates.bounds import Bounds, Form
-from templates.check.surroundings import BUILTIN_FUNCTIONS, PROVIDERS
-from templates.sets import form
-from templates.sets.form import FileRoute, FileTemplate, ordered
+from templates.check.context import BUILTIN_FUNCTIONS, PROVIDERS
+from templates.sets import file_model
+from templates.sets.file_model import FileRoute, FileTemplate, ordered
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -188,7 +188,7 @@ def _in_names(example: Mapping[str, Any]) -> dict[str, Any]:
 
 def _models() -> Iterator[type[BaseModel]]:
     seen: set[type[BaseModel]] = set()
-    for module in (flow, functions, model, form):
+    for module in (flow, functions, model, file_model):
         for part in vars(module).values():
             if isinstance(part, type) and issubclass(part, BaseModel) and part not in seen:
                 seen.add(part)

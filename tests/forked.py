@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["voicebot.trial.__main__", "voicebot.cli"])
+_FORKS.set_forkserver_preload(["voicebot.simulate.__main__", "voicebot.cli"])
 
 
 @dataclass(frozen=True, slots=True)

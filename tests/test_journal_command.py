@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from voicebot.cli import app
-from voicebot.escalation.journal_files import JournalFiles, journal_files
+from voicebot.handoffs.journal_files import JournalFiles, journal_files
 
 
 def test_the_command_names_the_first_bad_line(tmp_path: Path) -> None:

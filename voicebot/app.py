@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from db.events import EventRecord
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.api import (
-    audit_list,
+    audit,
     calls,
     channels,
     chat,
-    desk_metrics,
-    failures,
+    error_handlers,
+    handoff_metrics,
     handoff_stream,
     handoffs,
     keys,
@@ -34,23 +34,23 @@ from voicebot.api import (
     users,
     webhooks,
 )
+from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.body_limit import BodyLimit
 from voicebot.api.documentation import describe
 from voicebot.api.media_types import json_only
 from voicebot.api.stream_token import StreamTokens
-from voicebot.api.wiring import Patience, Wiring
 from voicebot.authoring import PRECHECKS, Authoring, Precheck
-from voicebot.call.keeping import CallKeeper, Lease
-from voicebot.call.line import Happening
-from voicebot.call.reception import Reception
+from voicebot.background import BackgroundTasks
+from voicebot.call.dependencies import CallFact
+from voicebot.call.leases import Lease, LeaseReaper
+from voicebot.call.registry import CallRegistry
 from voicebot.call.text.chats import Chats
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
-from voicebot.errands import Errands
-from voicebot.escalation import office as desk_office
-from voicebot.escalation.mail import MailServer
-from voicebot.escalation.office import Supplies
+from voicebot.handoffs import handoff_runtime as desk_office
+from voicebot.handoffs.handoff_runtime import HandoffDependencies
+from voicebot.handoffs.mail_sender import MailServer
 from voicebot.metrics import Metrics
 from voicebot.vault import Vault
 
@@ -65,7 +65,7 @@ def create_app(
     settings: Settings,
     *,
     prechecks: Sequence[Precheck] = PRECHECKS,
-    patience: Patience | None = None,
+    grace: EndGrace | None = None,
     lease: Lease | None = None,
 ) -> Application:
     """The server as an ASGI application; it opens what it needs when it is started.
@@ -79,8 +79,8 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, prechecks, patience or Patience(), lease or Lease()) as wiring:
-            app.state.wiring = wiring
+        async with running(settings, prechecks, grace or EndGrace(), lease or Lease()) as app_state:
+            app.state.app_state = app_state
             yield
 
     app = FastAPIOffline(
@@ -94,7 +94,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(BodyLimit)
-    failures.install(app)
+    error_handlers.install(app)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
     for resource in (
         templates,
@@ -109,8 +109,8 @@ def create_app(
         users,
         keys,
         channels,
-        desk_metrics,
-        audit_list,
+        handoff_metrics,
+        audit,
     ):
         resources.include_router(resource.router)
     # Takes YAML too, so it is not among those that take JSON only.
@@ -121,16 +121,16 @@ def create_app(
     return app
 
 
-def wiring_of(app: Application) -> Wiring:
+def app_state_of(app: Application) -> AppState:
     """The parts of an application that has been started."""
-    wiring: Wiring = app.state.wiring
-    return wiring
+    app_state: AppState = app.state.app_state
+    return app_state
 
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, prechecks: Sequence[Precheck], patience: Patience, lease: Lease
-) -> AsyncIterator[Wiring]:
+    settings: Settings, prechecks: Sequence[Precheck], grace: EndGrace, lease: Lease
+) -> AsyncIterator[AppState]:
     """All parts of a server, opened in their order and closed in the opposite one."""
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
@@ -140,21 +140,21 @@ async def running(
         clock = SystemClock()
         metrics = Metrics()
         vault = Vault(settings.fernet_key())
-        office = desk_office.furnish(database, clock, desk_supplies(settings, vault, metrics.registry))
-        reception = Reception(
+        office = desk_office.build(database, clock, desk_supplies(settings, vault, metrics.registry))
+        call_registry = CallRegistry(
             database, settings, carriers, clock, office.hand_off, lambda happening: count(happening, metrics)
         )
         chats = Chats(database, settings, clock)
-        errands = Errands()
-        stack.push_async_callback(errands.finish, _LAST_WORDS_S)
-        stack.push_async_callback(reception.drain, _LAST_WORDS_S)
+        background = BackgroundTasks()
+        stack.push_async_callback(background.finish, _LAST_WORDS_S)
+        stack.push_async_callback(call_registry.drain, _LAST_WORDS_S)
         stack.push_async_callback(chats.close)
-        metrics.watch_live(lambda: reception.live)
-        wiring = Wiring(
+        metrics.watch_live(lambda: call_registry.live)
+        app_state = AppState(
             settings=settings,
             database=database,
             carriers=carriers,
-            reception=reception,
+            call_registry=call_registry,
             authoring=Authoring(
                 database,
                 vault,
@@ -164,32 +164,32 @@ async def running(
             chats=chats,
             clock=clock,
             metrics=metrics,
-            errands=errands,
+            background=background,
             office=office,
             vault=vault,
             stream_tokens=StreamTokens(settings.fernet_key()),
-            patience=patience,
+            grace=grace,
         )
-        keeper = CallKeeper(
+        reaper = LeaseReaper(
             database,
             clock,
-            reception.held,
+            call_registry.held,
             lambda call: metrics.count_end(call.ended_by, call.end_reason),
             lease,
         )
         await stack.enter_async_context(
-            desk_office.staffed(office, database, lambda: wiring.draining, more=(keeper.run,))
+            desk_office.running(office, database, lambda: app_state.draining, more=(reaper.run,))
         )
-        yield wiring
+        yield app_state
 
 
-def count(happening: Happening, metrics: Metrics) -> None:
+def count(happening: CallFact, metrics: Metrics) -> None:
     """What happens on calls, as figures."""
     if isinstance(happening, EventRecord) and happening.type == "provider.failed":
         metrics.provider_failures.labels(happening.data["part"]).inc()
 
 
-def desk_supplies(settings: Settings, vault: Vault, registry: CollectorRegistry) -> Supplies:
+def desk_supplies(settings: Settings, vault: Vault, registry: CollectorRegistry) -> HandoffDependencies:
     """What the desk may use: a mail server and a model where they are set."""
     model = None
     if settings.openai_api_key is not None:
@@ -198,7 +198,7 @@ def desk_supplies(settings: Settings, vault: Vault, registry: CollectorRegistry)
             base_url=settings.openai_base_url,
             max_retries=0,
         )
-    return Supplies(
+    return HandoffDependencies(
         vault=vault,
         journal=settings.data_dir / "journal",
         registry=registry,

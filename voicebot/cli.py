@@ -23,7 +23,7 @@ from db.errors import DatabaseError
 from db.pool import Database
 from voicebot import startup
 from voicebot.database import open_database
-from voicebot.escalation import journal_files
+from voicebot.handoffs import journal_files
 
 ResultT = TypeVar("ResultT")
 
@@ -57,7 +57,7 @@ class RoleName(StrEnum):
 def serve() -> None:
     """Take calls until told to stop."""
     # A program of its own, in this one's place: what it has to load would slow every other command down.
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.serving"])  # noqa: S606 - no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.server"])  # noqa: S606 - no shell is wanted
 
 
 @app.command(
@@ -73,7 +73,7 @@ def demo(context: typer.Context) -> None:
 )
 def chat(context: typer.Context) -> None:
     """Talk to a template in text, drafts included: the flow, functions and routes of a telephone call."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.trial", "chat", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.simulate", "chat", *context.args])  # noqa: S606
 
 
 @app.command(
@@ -81,7 +81,7 @@ def chat(context: typer.Context) -> None:
 )
 def test(context: typer.Context) -> None:
     """Play scripted conversations with templates, and tell what was not as expected."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.trial", "test", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.simulate", "test", *context.args])  # noqa: S606
 
 
 @app.command(
@@ -89,7 +89,7 @@ def test(context: typer.Context) -> None:
 )
 def check(context: typer.Context) -> None:
     """Say everything that is wrong with template files."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "check", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "check", *context.args])  # noqa: S606
 
 
 @app.command(
@@ -97,7 +97,7 @@ def check(context: typer.Context) -> None:
 )
 def pull(context: typer.Context) -> None:
     """Write an account's templates into a folder, one file each."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "pull", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "pull", *context.args])  # noqa: S606
 
 
 @app.command(
@@ -105,7 +105,7 @@ def pull(context: typer.Context) -> None:
 )
 def push(context: typer.Context) -> None:
     """Save a folder's templates in an account, all or none."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "push", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "push", *context.args])  # noqa: S606
 
 
 @app.command(
@@ -113,7 +113,7 @@ def push(context: typer.Context) -> None:
 )
 def diff(context: typer.Context) -> None:
     """Show what differs between an account and a folder."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "diff", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "diff", *context.args])  # noqa: S606
 
 
 @app.command(
@@ -121,7 +121,7 @@ def diff(context: typer.Context) -> None:
 )
 def schema(context: typer.Context) -> None:
     """Print the JSON Schema of template files, for an editor's completion."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.folder", "schema", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "schema", *context.args])  # noqa: S606
 
 
 @app.command()

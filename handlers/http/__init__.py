@@ -5,10 +5,19 @@
 in for the courier, e.g. a file of prepared answers.
 """
 
-from handlers.http.courier import Courier
-from handlers.http.failures import HttpFailure
+from handlers.http.client import HttpClient
+from handlers.http.errors import HttpFailure
 from handlers.http.function import HttpFunctions, Send
 from handlers.http.network import CheckedNetwork
 from handlers.http.request import Origin, Reply, Request
 
-__all__ = ["CheckedNetwork", "Courier", "HttpFailure", "HttpFunctions", "Origin", "Reply", "Request", "Send"]
+__all__ = [
+    "CheckedNetwork",
+    "HttpClient",
+    "HttpFailure",
+    "HttpFunctions",
+    "Origin",
+    "Reply",
+    "Request",
+    "Send",
+]

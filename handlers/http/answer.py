@@ -12,7 +12,7 @@ from typing import Any
 from jsonpointer import JsonPointer, JsonPointerException
 from loguru import logger
 
-from handlers.http.failures import StatusRefused, UnreadableAnswer
+from handlers.http.errors import StatusRefused, UnreadableAnswer
 from handlers.http.request import Reply
 from templates.model import Variable
 from templates.values import coerce

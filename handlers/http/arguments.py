@@ -11,7 +11,7 @@ from jsonschema.exceptions import UnknownType, ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
 
-from handlers.http.failures import InvalidArguments, Misdeclared
+from handlers.http.errors import InvalidArguments, Misdeclared
 from templates.parameters import matches, read_parameters
 
 MAX_PROBLEMS = 5

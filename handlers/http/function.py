@@ -20,7 +20,7 @@ from loguru import logger
 from handlers.context import CallContext
 from handlers.http.answer import kept, read, shown
 from handlers.http.arguments import Parameters
-from handlers.http.failures import SAFE_METHODS, Broken, HttpFailure, Misdeclared
+from handlers.http.errors import SAFE_METHODS, Broken, HttpFailure, Misdeclared
 from handlers.http.request import Reply, Request, build, visible
 from templates.compile import Function, FunctionResult
 from templates.functions import HttpFunction

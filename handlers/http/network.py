@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 import httpcore
 
-from handlers.http.failures import AddressRefused
+from handlers.http.errors import AddressRefused
 from templates.addresses import is_public
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]

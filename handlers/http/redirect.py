@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import httpx
 
-from handlers.http.failures import SAFE_METHODS, RedirectRefused
+from handlers.http.errors import SAFE_METHODS, RedirectRefused
 from handlers.http.request import DEFAULT_PORTS, Origin, Request
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

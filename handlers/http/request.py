@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import httpx
 
-from handlers.http.failures import InvalidArguments, Misdeclared
+from handlers.http.errors import InvalidArguments, Misdeclared
 from templates.functions import HttpFunction
 from templates.parameters import declared_parameters
 from templates.values import PLACEHOLDER, Shown, placeholders, render

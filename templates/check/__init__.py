@@ -11,20 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from templates.check.basics import check_basics, check_bounds, check_number, check_services, check_speech
+from templates.check.context import BUILTIN_FUNCTIONS, PROVIDERS, CheckContext, concerned, referrers, targets
 from templates.check.flow import check_flow
 from templates.check.functions import check_destinations, check_functions
 from templates.check.graph import check_hops, check_routes, check_targets, check_ways
 from templates.check.http import check_http
 from templates.check.rules import RULES, Rule
 from templates.check.structure import Reading, read
-from templates.check.surroundings import (
-    BUILTIN_FUNCTIONS,
-    PROVIDERS,
-    Surroundings,
-    concerned,
-    referrers,
-    targets,
-)
 from templates.check.texts import check_texts
 from templates.check.variables import check_provision, check_variables
 from templates.model import TemplateContent
@@ -34,11 +27,11 @@ __all__ = [
     "BUILTIN_FUNCTIONS",
     "PROVIDERS",
     "RULES",
+    "CheckContext",
     "Problem",
     "Reading",
     "Report",
     "Rule",
-    "Surroundings",
     "check",
     "check_document",
     "check_reading",
@@ -48,7 +41,7 @@ __all__ = [
     "targets",
 ]
 
-_CHECKS: tuple[Callable[[TemplateContent, Surroundings], Iterator[Problem]], ...] = (
+_CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...] = (
     check_basics,
     check_number,
     check_services,
@@ -89,13 +82,13 @@ class Report:
         }
 
 
-def check(content: TemplateContent, around: Surroundings | None = None) -> Report:
+def check(content: TemplateContent, around: CheckContext | None = None) -> Report:
     """Everything that is wrong with a template, in the order of its rooms."""
-    return _report(_problems(content, around or Surroundings()))
+    return _report(_problems(content, around or CheckContext()))
 
 
 def check_document(
-    document: Any, around: Surroundings | None = None
+    document: Any, around: CheckContext | None = None
 ) -> tuple[TemplateContent | None, Report]:
     """Everything that is wrong with any JSON document, faults of shape first.
 
@@ -107,7 +100,7 @@ def check_document(
     return (reading.content if not reading.problems else None), check_reading(reading, around)
 
 
-def check_reading(reading: Reading, around: Surroundings | None = None) -> Report:
+def check_reading(reading: Reading, around: CheckContext | None = None) -> Report:
     """The same in two steps, for whoever must see what was read (``reading.content``) to know the account.
 
     ::
@@ -119,13 +112,13 @@ def check_reading(reading: Reading, around: Surroundings | None = None) -> Repor
     problems = list(reading.problems)
     if reading.content is not None:
         relocated = (
-            reading.relocate(found) for found in _problems(reading.content, around or Surroundings())
+            reading.relocate(found) for found in _problems(reading.content, around or CheckContext())
         )
         problems += [problem for problem in relocated if not reading.spoilt(problem.pointer)]
     return _report(problems)
 
 
-def _problems(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def _problems(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     for each in _CHECKS:
         yield from each(content, around)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, NAME_LENGTH, Bounds
+from templates.check.context import CheckContext
 from templates.check.rules import broken
-from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction
 from templates.languages import primary_language
 from templates.model import DEFAULT_VOICE_ID, Idle, TemplateContent
@@ -15,7 +15,7 @@ from templates.problem import Problem
 _LONG_PROMPT = 30_000
 
 
-def check_basics(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_basics(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Name, description, conversation, language."""
     if not content.name.strip():
         yield broken("name_missing", ("name",), "The template has no name.")
@@ -45,7 +45,7 @@ def _conversation(content: TemplateContent) -> Iterator[Problem]:
         yield broken("prompt_long", ("prompt",), f"The prompt has {len(content.prompt)} characters.")
 
 
-def check_number(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_number(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """The number whose calls it answers."""
     if content.number_id is None:
         if content.kind == "orchestrator":
@@ -62,7 +62,7 @@ def check_number(content: TemplateContent, around: Surroundings) -> Iterator[Pro
             yield broken("number_inactive", ("number_id",), "The number is not active.")
 
 
-def check_services(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_services(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Providers and voice."""
     for part, service in (("tts", content.tts), ("stt", content.stt), ("llm", content.llm)):
         known = around.providers[part]
@@ -75,7 +75,7 @@ def check_services(content: TemplateContent, around: Surroundings) -> Iterator[P
         yield broken("voice_default", ("tts", "voice_id"), "No voice is chosen; the default one is used.")
 
 
-def check_bounds(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_bounds(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Figures within the bounds that the JSON Schema states too."""
     parts = [(("turns",), content.turns), (("idle",), content.idle), (("limits",), content.limits)]
     http = [
@@ -92,7 +92,7 @@ def check_bounds(content: TemplateContent, around: Surroundings) -> Iterator[Pro
                     yield broken("out_of_range", (*path, name), message)
 
 
-def check_speech(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_speech(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Greeting, idle prompts, interruptions."""
     if content.greeting is not None:
         length = len(content.greeting.text.strip())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from templates.bounds import TOOL_NAME
+from templates.check.context import CheckContext
 from templates.check.rules import broken
-from templates.check.surroundings import Surroundings
 from templates.flow import Action, FlowDocument, FlowFunction, Node
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
@@ -23,7 +23,7 @@ _BETTER = {
 _CUSTOM = "Actions run code, and a template brings none: use `functions`."
 
 
-def check_flow(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_flow(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """The whole flow, if there is one."""
     flow = content.flow
     if flow is None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from templates.bounds import E164, TOOL_NAME
-from templates.check.likeness import alike
+from templates.check.context import BUILTIN_FUNCTIONS, CheckContext
 from templates.check.rules import broken
-from templates.check.surroundings import BUILTIN_FUNCTIONS, Surroundings
+from templates.check.similarity import alike
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
 
 
-def check_functions(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_functions(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Names and descriptions."""
     seen: set[str] = set()
     for index, function in enumerate(content.functions):
@@ -51,7 +51,7 @@ def _confusable(content: TemplateContent) -> Iterator[Problem]:
         yield broken("functions_alike", ("functions", index, "description"), message)
 
 
-def check_destinations(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_destinations(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """The numbers a call may be transferred to."""
     transfers = [i for i, function in enumerate(content.functions) if function.name == "transfer_to_number"]
     if transfers and not content.destinations:

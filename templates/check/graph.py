@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, TOOL_NAME
+from templates.check.context import CheckContext, ways_in
 from templates.check.flow import leading_to
-from templates.check.likeness import alike
 from templates.check.rules import broken
-from templates.check.surroundings import Surroundings, ways_in
+from templates.check.similarity import alike
 from templates.check.variables import kept
 from templates.languages import names_language, primary_language
 from templates.model import Route, TemplateContent, Variable
@@ -20,7 +20,7 @@ LEAVES_THE_CALL = frozenset({"end_call", "transfer_to_number", "escalate_to_pers
 """Functions by which an agent brings its part of a call to an end."""
 
 
-def check_routes(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_routes(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Each route by itself, and all together."""
     if content.kind == "orchestrator" and not content.routes:
         yield broken("routes_missing", ("routes",), "The orchestrator has no one to route to.")
@@ -58,7 +58,7 @@ def _route(where: Path, route: Route) -> Iterator[Problem]:
         yield broken("announce_empty", (*where, "announce"), "There is nothing to say in it.")
 
 
-def check_targets(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_targets(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """What the routes lead to."""
     if around.templates is None:
         return
@@ -123,7 +123,7 @@ def _provided(
         )
 
 
-def check_hops(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_hops(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Whether the limit of hops leaves room for the routes."""
     if not content.routes:
         return
@@ -135,7 +135,7 @@ def check_hops(content: TemplateContent, around: Surroundings) -> Iterator[Probl
         yield broken("hop_limit_low", ("limits", "max_hops"), message)
 
 
-def check_ways(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_ways(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Whether callers come to this agent, and whether they get away from it."""
     ways = list(ways_in(around))
     if around.templates is not None and content.kind == "agent" and content.status == "active" and not ways:

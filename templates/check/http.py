@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 from templates.addresses import is_internal_name, is_public, literal_address
 from templates.bounds import TOOL_NAME
+from templates.check.context import CheckContext
 from templates.check.rules import broken
-from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction
 from templates.model import TemplateContent, Variable
 from templates.parameters import Fault, declared_parameters, read_parameters
@@ -47,7 +47,7 @@ _UNUSABLE: Mapping[Fault, tuple[str, str]] = {
 _METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
-def check_http(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_http(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Every HTTP function of the template."""
     variables = {variable.name: variable for variable in content.variables}
     for index, function in enumerate(content.functions):
@@ -60,7 +60,7 @@ def check_http(content: TemplateContent, around: Surroundings) -> Iterator[Probl
             yield from _sending(where, function)
 
 
-def _url(where: Path, url: str, around: Surroundings) -> Iterator[Problem]:
+def _url(where: Path, url: str, around: CheckContext) -> Iterator[Problem]:
     if not url.strip():
         yield broken("url_missing", where, "The function has no URL.")
         return

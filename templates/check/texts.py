@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from templates.check.context import CheckContext
 from templates.check.rules import broken
-from templates.check.surroundings import Surroundings
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.parameters import declared_parameters
@@ -103,7 +103,7 @@ def _plain_texts(content: TemplateContent) -> Iterator[Text]:
             )
 
 
-def check_texts(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_texts(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Undeclared names, parts of what has none, and braces that insert nothing."""
     kinds = {variable.name: variable.type for variable in content.variables}
     for text in inserting_texts(content):

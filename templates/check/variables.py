@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from templates.bounds import VARIABLE_NAME
+from templates.check.context import CheckContext
 from templates.check.rules import broken
-from templates.check.surroundings import Surroundings
 from templates.check.texts import inserting_texts
 from templates.functions import HttpFunction
 from templates.model import TemplateContent, Variable
@@ -14,7 +14,7 @@ from templates.problem import Problem
 from templates.values import coerce, placeholders
 
 
-def check_variables(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_variables(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Names, defaults, use."""
     used = {path.partition(".")[0] for text in inserting_texts(content) for path in placeholders(text.text)}
     used |= kept(content)
@@ -57,7 +57,7 @@ def _default(where: tuple[str | int, ...], variable: Variable) -> Iterator[Probl
         yield broken("variable_required_default", (*where, "required"), message)
 
 
-def check_provision(content: TemplateContent, around: Surroundings) -> Iterator[Problem]:
+def check_provision(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
     """Required variables that nothing can fill where a call begins with this template."""
     for index, variable in enumerate(content.variables):
         if not variable.required or variable.default is not None:

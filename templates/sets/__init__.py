@@ -5,9 +5,9 @@
 """
 
 from templates.sets.checking import Checked, Outside, check_set
-from templates.sets.form import FileTemplate, canonical
+from templates.sets.documents import MAX_BYTES, Text, Unreadable, as_text, read_text
+from templates.sets.file_model import FileTemplate, canonical
 from templates.sets.names import Mentioned, in_names, members, mentioned, name_of, own_part
-from templates.sets.texts import MAX_BYTES, Text, Unreadable, as_text, read_text
 
 __all__ = [
     "MAX_BYTES",

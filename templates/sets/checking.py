@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from templates.check import Problem, Reading, Report, Surroundings, check_reading, read, targets
-from templates.check.surroundings import BUILTIN_FUNCTIONS
+from templates.check import CheckContext, Problem, Reading, Report, check_reading, read, targets
+from templates.check.context import BUILTIN_FUNCTIONS
 from templates.model import TemplateContent
 from templates.problem import Severity
 from templates.sets.names import Directory, WithIds, name_of, own_part, with_ids
@@ -118,11 +118,11 @@ class _Near:
         """Whether the account is known."""
         return self._outside.templates is not None
 
-    def around(self, member: _Member) -> Surroundings:
+    def around(self, member: _Member) -> CheckContext:
         """What the check of one template is told."""
         content = member.reading.content
         wanted = self._users[member.template_id] | (targets(content) if content else frozenset())
-        return Surroundings(
+        return CheckContext(
             template_id=member.template_id,
             templates={each: self._templates[each] for each in wanted if each in self._templates},
             numbers=self._outside.active_numbers,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from db.pool import Database
-from tests.api.house import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, serving
+from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, serving
 from voicebot.config import Settings
 
 NewTenant = Callable[[], Awaitable[Tenant]]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from voicebot import serving, startup
+from voicebot import server, startup
 from voicebot.app import create_app
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     settings = startup.settings()
-    serving.run(create_app(settings, prechecks=()), settings)
+    server.run(create_app(settings, prechecks=()), settings)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from voicebot import serving, startup
+from voicebot import server, startup
 from voicebot.app import create_app
-from voicebot.call.keeping import Lease
+from voicebot.call.leases import Lease
 
 LEASE = Lease(length=timedelta(seconds=1.5), every=timedelta(seconds=0.2))
 
@@ -14,7 +14,7 @@ LEASE = Lease(length=timedelta(seconds=1.5), every=timedelta(seconds=0.2))
 def main() -> None:
     """Serve until SIGTERM."""
     settings = startup.settings()
-    serving.run(create_app(settings, lease=LEASE), settings)
+    server.run(create_app(settings, lease=LEASE), settings)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import pytest
 
 from db import keys
 from db.pool import Database
-from tests.api.estate import NOBODY, WORD, a_call, operations
-from tests.api.house import House, Tenant, client
+from tests.api.api_fixtures import NOBODY, WORD, a_call, operations
+from tests.api.server_fixture import House, Tenant, client
 
 ADMINS = {"owner", "admin"}
 WRITERS = {"owner", "admin", "author"}

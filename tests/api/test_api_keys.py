@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from db.keys import Role
-from tests.api.house import House, Tenant, client, made
+from tests.api.server_fixture import House, Tenant, client, made
 
 
 async def person(tenant: Tenant, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import NewTenant
-from tests.api.house import Tenant, new_e164
+from tests.api.server_fixture import Tenant, new_e164
 
 NOBODY = "01a1fb64-16ef-7341-baef-1bff17f7b0e5"
 VARIABLES = [

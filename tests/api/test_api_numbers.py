@@ -8,7 +8,7 @@ from db import audit
 from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
-from tests.api.house import Tenant, made, new_e164
+from tests.api.server_fixture import Tenant, made, new_e164
 
 
 async def test_a_number_has_sensible_defaults(tenant: Tenant) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from db import templates
 from db.pool import Database
-from tests.api.house import Tenant, agent_document, desk_document, made
+from tests.api.server_fixture import Tenant, agent_document, desk_document, made
 from tests.api.test_api_templates import HTTP_FUNCTION
 from voicebot.vault import HIDDEN, Vault
 
@@ -55,7 +55,7 @@ async def secrets(database: Database, vault: Vault, tenant: Tenant, template_id:
 
 @pytest.fixture
 def vault(house: Any) -> Vault:
-    opened: Vault = house.wiring.vault
+    opened: Vault = house.app_state.vault
     return opened
 
 

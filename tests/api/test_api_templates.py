@@ -9,7 +9,7 @@ from db import audit, revisions, templates
 from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
-from tests.api.house import House, Tenant, agent_document, desk_document, made
+from tests.api.server_fixture import House, Tenant, agent_document, desk_document, made
 from voicebot.vault import HIDDEN, Vault
 
 HTTP_FUNCTION: dict[str, Any] = {
@@ -201,13 +201,13 @@ async def test_secrets_are_sealed_and_never_answered(
     stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))
     sealed = stored.content["functions"][0]["secret_headers"]["Authorization"]
     assert "deep secret" not in str(stored.content)
-    assert Vault(house.wiring.settings.fernet_key()).open(sealed) == "Bearer deep secret"
+    assert Vault(house.app_state.settings.fernet_key()).open(sealed) == "Bearer deep secret"
 
 
 async def test_three_stars_keep_a_secret(tenant: Tenant, database: Database, house: House) -> None:
     """A PUT or PATCH with `***` keeps the stored secret; a new value replaces it."""
     agent = await tenant.agent(functions=[HTTP_FUNCTION])
-    path, vault = f"/templates/{agent['id']}", Vault(house.wiring.settings.fernet_key())
+    path, vault = f"/templates/{agent['id']}", Vault(house.app_state.settings.fernet_key())
 
     async def secret() -> str:
         stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))

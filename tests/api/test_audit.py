@@ -13,10 +13,10 @@ import pytest
 from db import audit
 from db.audit import AuditFilter
 from db.pool import Database
-from tests.api import estate
-from tests.api.estate import UUID_FORM, Ids
-from tests.api.house import House, Tenant, agent_document, new_e164
+from tests.api import api_fixtures
+from tests.api.api_fixtures import UUID_FORM, Ids
 from tests.api.processes import VOICEBOT, said
+from tests.api.server_fixture import House, Tenant, agent_document, new_e164
 from tests.api.test_api_templates import HTTP_FUNCTION
 
 LATER = {"due_at": "2026-12-24T10:00:00Z"}
@@ -98,7 +98,7 @@ NO_LINE = {
 
 async def test_every_change_leaves_a_line(house: House, tenant: Tenant, database: Database) -> None:
     """Each change of the API adds one line: what was done, to what, by which key."""
-    ids = await estate.furnish(tenant, database)
+    ids = await api_fixtures.build(tenant, database)
     owner = next(
         key["id"] for key in (await tenant.owner.get("/keys")).json()["items"] if key["role"] == "owner"
     )
@@ -120,7 +120,7 @@ async def test_every_change_leaves_a_line(house: House, tenant: Tenant, database
 
 async def test_the_walk_goes_everywhere(house: House) -> None:
     """A change without a line in the list has a reason for it."""
-    changes = {operation.name for operation in estate.operations(house.app) if operation.changes}
+    changes = {operation.name for operation in api_fixtures.operations(house.app) if operation.changes}
     walked = {(step.method, step.path) for step in WALK}
     assert walked | NO_LINE.keys() == changes
     assert not walked & NO_LINE.keys()

@@ -14,7 +14,7 @@ import pytest
 from loguru import logger
 
 from db.pool import Database
-from tests.api.house import House, Tenant, made, move_in, serving
+from tests.api.server_fixture import House, Tenant, made, move_in, serving
 from voicebot.call.text.chats import Chats, Limits
 from voicebot.config import Settings
 from voicebot.sandbox.vendors.faults import Fault
@@ -91,12 +91,12 @@ async def desk(tenant: Tenant, **target: Any) -> str:
 @contextlib.asynccontextmanager
 async def limited(house: House, **limits: float) -> AsyncIterator[None]:
     """Other limits on conversations, for those that begin inside."""
-    wiring = house.wiring
-    usual = wiring.chats
-    wiring.chats = Chats(wiring.database, wiring.settings, wiring.clock, Limits(**limits))  # type: ignore[arg-type]
+    app_state = house.app_state
+    usual = app_state.chats
+    app_state.chats = Chats(app_state.database, app_state.settings, app_state.clock, Limits(**limits))  # type: ignore[arg-type]
     yield
-    await wiring.chats.close()
-    wiring.chats = usual
+    await app_state.chats.close()
+    app_state.chats = usual
 
 
 def path(template_id: str) -> str:
@@ -248,7 +248,7 @@ async def test_a_model_that_goes_silent_is_told_and_may_be_asked_again(
     problem = await chat(tenant.owner, agent["id"], status=504, **asked)
     assert problem["code"] == "model_timeout"
     assert problem["chat_id"] == began["chat_id"]
-    assert problem["turns"][0]["troubles"][0]["part"] == "mind"
+    assert problem["turns"][0]["troubles"][0]["part"] == "llm"
     assert (await chat(tenant.owner, agent["id"], **asked))["turns"][0]["replies"]
 
 
@@ -259,7 +259,7 @@ async def test_a_model_that_fails_is_told_and_may_be_asked_again(tenant: Tenant,
     sandbox.faults.add(Fault(server="openai", kind="broken"))
     failed = await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello"])
     assert failed["turns"][0]["replies"] == []
-    assert failed["turns"][0]["troubles"][0]["part"] == "mind"
+    assert failed["turns"][0]["troubles"][0]["part"] == "llm"
     sandbox.faults.clear()
     again = await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello?"])
     assert again["turns"][0]["replies"]

@@ -6,9 +6,9 @@ import asyncio
 from uuid import uuid4
 
 from db.pool import Database
+from tests.api.api_fixtures import a_call
 from tests.api.conftest import NewTenant
-from tests.api.estate import a_call
-from tests.api.house import Tenant, made
+from tests.api.server_fixture import Tenant, made
 
 REASON = {"reason": "wants a person"}
 

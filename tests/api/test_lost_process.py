@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from db.pool import Database
-from tests.api.house import AUTH_TOKEN, PUBLIC_URL, client, move_in
 from tests.api.processes import server
+from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, client, move_in
 from tests.api.twilio import Twilio
 from voicebot.sandbox.world import Sandbox
 

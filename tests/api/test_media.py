@@ -12,18 +12,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from db import calls
 from db.calls import CallEnd
 from db.pool import Database
-from tests.api.house import House, Tenant, serving
+from tests.api.server_fixture import House, Tenant, serving
 from tests.api.twilio import StandIn, Twilio
-from voicebot.api.wiring import Patience
+from voicebot.api.app_state import EndGrace
 from voicebot.config import Settings
 
 
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[House]:
     """A server whose calls are taken by a stand-in."""
-    async with serving(settings, patience=Patience(own_s=0.01, others_s=0.05)) as running:
-        running.wiring.reception = StandIn()
-        running.wiring.metrics.watch_live(lambda: running.wiring.reception.live)
+    async with serving(settings, grace=EndGrace(own_s=0.01, others_s=0.05)) as running:
+        running.app_state.call_registry = StandIn()
+        running.app_state.metrics.watch_live(lambda: running.app_state.call_registry.live)
         yield running
 
 
@@ -36,9 +36,9 @@ async def twilio(house: House, tenant: Tenant) -> Twilio:
 
 
 @pytest.fixture
-def reception(house: House) -> StandIn:
+def call_registry(house: House) -> StandIn:
     """Who takes the calls."""
-    stand_in = house.wiring.reception
+    stand_in = house.app_state.call_registry
     assert isinstance(stand_in, StandIn)
     return stand_in
 
@@ -52,63 +52,63 @@ async def close_code(socket: ClientConnection) -> int:
     return code
 
 
-async def test_a_token_leads_to_the_reception(twilio: Twilio, reception: StandIn) -> None:
+async def test_a_token_leads_to_the_call_registry(twilio: Twilio, call_registry: StandIn) -> None:
     """The socket that brings the webhook's token is that call, and is over when the call is."""
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
         async with asyncio.timeout(5):
-            await reception.arrived.wait()
-        (call,) = reception.answered.values()
-        assert (call.carrier_call_id, reception.live) == (twilio.call_sid, 1)
+            await call_registry.arrived.wait()
+        (call,) = call_registry.answered.values()
+        assert (call.carrier_call_id, call_registry.live) == (twilio.call_sid, 1)
         assert (
             "voicebot_calls_live 1.0"
             in (await asyncio.to_thread(httpx.get, f"{twilio.house.url}/metrics")).text
         )
-        await reception.end(call.id, ended_by="system", reason="test")
+        await call_registry.end(call.id, ended_by="system", reason="test")
         assert await close_code(socket) == 1000
 
 
-async def test_a_token_opens_one_stream(twilio: Twilio, reception: StandIn) -> None:
+async def test_a_token_opens_one_stream(twilio: Twilio, call_registry: StandIn) -> None:
     """The second socket with the same token, even at the same moment, is closed with 1008."""
     token = (await twilio.post("voice")).token
     async with twilio.media(token) as first, twilio.media(token) as second:
         codes = [asyncio.create_task(close_code(each)) for each in (first, second)]
         done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=5)
         assert [each.result() for each in done] == [1008]
-        assert reception.live == 1
-        await reception.drain(0)
+        assert call_registry.live == 1
+        await call_registry.drain(0)
         await asyncio.gather(*codes)
 
 
 @pytest.mark.parametrize("token", ["", "guessed", "x" * 4000])
-async def test_a_wrong_token_is_refused(twilio: Twilio, reception: StandIn, token: str) -> None:
+async def test_a_wrong_token_is_refused(twilio: Twilio, call_registry: StandIn, token: str) -> None:
     """No token, a guessed one, a long one: 1008, and no call."""
     await twilio.post("voice")
     async with twilio.media(token) as socket:
         assert await close_code(socket) == 1008
-    assert reception.answered == {}
+    assert call_registry.answered == {}
 
 
-async def test_a_token_belongs_to_its_call(twilio: Twilio, reception: StandIn) -> None:
+async def test_a_token_belongs_to_its_call(twilio: Twilio, call_registry: StandIn) -> None:
     """Another call's socket is not opened by it."""
     token = (await twilio.post("voice")).token
     other = Twilio(twilio.house, twilio.form["To"])
     await other.post("voice")
     async with other.media(token) as socket:
         assert await close_code(socket) == 1008
-    assert reception.answered == {}
+    assert call_registry.answered == {}
 
 
-async def test_a_fresh_token_of_a_repeated_webhook_is_good(twilio: Twilio, reception: StandIn) -> None:
+async def test_a_fresh_token_of_a_repeated_webhook_is_good(twilio: Twilio, call_registry: StandIn) -> None:
     """Whichever answer Twilio follows, its token opens the stream."""
     tokens = [(await twilio.post("voice")).token for _ in range(3)]
     for token in tokens:
         async with twilio.media(token) as socket:
             async with asyncio.timeout(5):
-                await reception.arrived.wait()
-            await reception.drain(0)
+                await call_registry.arrived.wait()
+            await call_registry.drain(0)
             assert await close_code(socket) == 1000
-        reception.arrived.clear()
+        call_registry.arrived.clear()
 
 
 async def test_a_socket_of_an_unknown_carrier_is_refused(house: House) -> None:
@@ -121,7 +121,7 @@ async def test_a_socket_of_an_unknown_carrier_is_refused(house: House) -> None:
 async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, house: House) -> None:
     """While draining /readyz says 503 and media sockets are refused; webhooks are still answered."""
     await twilio.post("voice")
-    house.wiring.draining = True
+    house.app_state.draining = True
     async with httpx.AsyncClient() as client:
         assert (await client.get(f"{house.url}/readyz")).status_code == 503
         assert (await client.get(f"{house.url}/healthz")).status_code == 200
@@ -131,16 +131,16 @@ async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, house: H
     assert (await twilio.post("resume")).token
 
 
-async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, reception: StandIn) -> None:
+async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, call_registry: StandIn) -> None:
     """When the carrier says that a call is over whose socket still stands, the reception ends it."""
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
         async with asyncio.timeout(5):
-            await reception.arrived.wait()
-        (call_id,) = reception.answered
+            await call_registry.arrived.wait()
+        (call_id,) = call_registry.answered
         await twilio.post("status", CallStatus="completed")
         assert await close_code(socket) == 1000
-    assert reception.ended == [(call_id, "caller", "hangup")]
+    assert call_registry.ended == [(call_id, "caller", "hangup")]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, recepti
 )
 async def test_ended_calls_are_counted_by_reason(
     twilio: Twilio,
-    reception: StandIn,
+    call_registry: StandIn,
     database: Database,
     ended_by: Literal["caller", "agent"],
     reason: str,
@@ -158,13 +158,13 @@ async def test_ended_calls_are_counted_by_reason(
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
         async with asyncio.timeout(5):
-            await reception.arrived.wait()
-        (call,) = reception.answered.values()
+            await call_registry.arrived.wait()
+        (call,) = call_registry.answered.values()
         end = CallEnd(
-            ended_by=ended_by, end_reason=reason, outcome=None, ended_at=twilio.house.wiring.clock.now()
+            ended_by=ended_by, end_reason=reason, outcome=None, ended_at=twilio.house.app_state.clock.now()
         )
         await calls.finish(database, call.account_id, call.id, end)
-        await reception.drain(0)
+        await call_registry.drain(0)
         await close_code(socket)
     expected = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="{ended_by}"}} 1.0'
     async with asyncio.timeout(5), httpx.AsyncClient() as client:
@@ -172,48 +172,48 @@ async def test_ended_calls_are_counted_by_reason(
             await asyncio.sleep(0.05)
 
 
-async def test_an_operator_ends_a_live_call(twilio: Twilio, tenant: Tenant, reception: StandIn) -> None:
+async def test_an_operator_ends_a_live_call(twilio: Twilio, tenant: Tenant, call_registry: StandIn) -> None:
     """POST /calls/{id}/end tells the reception who ended it, and is in the audit list."""
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
         async with asyncio.timeout(5):
-            await reception.arrived.wait()
-        (call_id,) = reception.answered
+            await call_registry.arrived.wait()
+        (call_id,) = call_registry.answered
         response = await tenant.clients["operator"].post(f"/calls/{call_id}/end")
         assert response.status_code == 200
         assert await close_code(socket) == 1000
-    assert reception.ended == [(call_id, "operator", "ended_by_operator")]
+    assert call_registry.ended == [(call_id, "operator", "ended_by_operator")]
 
 
 async def test_greetings_of_what_is_active_are_prepared(
-    tenant: Tenant, reception: StandIn, database: Database
+    tenant: Tenant, call_registry: StandIn, database: Database
 ) -> None:
     """A template that becomes active has its greeting made; a draft does not."""
     agent = await tenant.agent(status="draft")
-    assert reception.prepared == []
+    assert call_registry.prepared == []
     await tenant.owner.post(f"/templates/{agent['id']}/activate")
     await tenant.owner.patch(
         f"/templates/{agent['id']}", json={"greeting": {"text": "Hi."}}, headers={"If-Match": "*"}
     )
-    assert [str(each) for each in reception.prepared] == [agent["id"]] * 2
+    assert [str(each) for each in call_registry.prepared] == [agent["id"]] * 2
 
 
-async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, reception: StandIn) -> None:
+async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, call_registry: StandIn) -> None:
     """After SIGTERM the call goes on and webhooks are answered; when the call is over the server is gone."""
     reply = await twilio.post("voice")
-    reception.hurries = False
+    call_registry.hurries = False
     async with twilio.media(reply.token) as socket:
         async with asyncio.timeout(5):
-            await reception.arrived.wait()
-        (call_id,) = reception.answered
+            await call_registry.arrived.wait()
+        (call_id,) = call_registry.answered
         server = twilio.house.server
         server.handle_exit(signal.SIGTERM, None)
         async with asyncio.timeout(5):
-            while not twilio.house.wiring.draining:
+            while not twilio.house.app_state.draining:
                 await asyncio.sleep(0.01)
         assert (await twilio.post("resume")).token
         assert socket.close_code is None
-        await reception.end(call_id, ended_by="caller", reason="hangup")
+        await call_registry.end(call_id, ended_by="caller", reason="hangup")
         assert await close_code(socket) == 1000
         async with asyncio.timeout(10):
             while server.servers[0].is_serving():

@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from db.pool import Database
-from tests.api.estate import Ids, furnish
-from tests.api.house import House, Tenant
+from tests.api.api_fixtures import Ids, build
+from tests.api.server_fixture import House, Tenant
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
@@ -45,7 +45,7 @@ async def test_what_is_documented_is_what_happens(
 ) -> None:
     """Fuzzed over its whole OpenAPI document, the server answers no 500 and nothing undocumented."""
     config = tmp_path / "schemathesis.toml"
-    config.write_text(CONFIG + known(await furnish(tenant, database)))
+    config.write_text(CONFIG + known(await build(tenant, database)))
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("schemathesis"),
         *(
@@ -57,7 +57,7 @@ async def test_what_is_documented_is_what_happens(
             f"Authorization: Bearer {tenant.keys['owner']}",
         ),
         *("--checks", CHECKS, "--max-examples", str(EXAMPLES), "--no-shrink", "--continue-on-failure"),
-        # An answer without an end; tests/escalation/test_stream.py listens to it.
+        # An answer without an end; tests/handoffs/test_stream.py listens to it.
         *("--suppress-health-check", "all", "--no-color", "--exclude-path", "/api/v1/handoffs/stream"),
         cwd=tmp_path,
         stdout=PIPE,

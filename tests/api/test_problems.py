@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.house import House, Tenant, agent_document, client, new_e164
+from tests.api.server_fixture import House, Tenant, agent_document, client, new_e164
 from voicebot.api.body_limit import MAX_BODY_BYTES
 from voicebot.api.problems import KINDS
 
@@ -116,7 +116,7 @@ async def webhook_of_nobody(house: House, _: Tenant) -> httpx.Response:
 
 
 async def database_away(house: House, tenant: Tenant) -> httpx.Response:
-    await house.wiring.database.close()
+    await house.app_state.database.close()
     return await tenant.owner.get("/templates")
 
 
@@ -181,7 +181,7 @@ async def test_a_failure_of_ours_tells_nothing_of_our_insides(
     async def broken(*_: Any) -> Any:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(house.wiring.authoring, "create", broken)
+    monkeypatch.setattr(house.app_state.authoring, "create", broken)
     response = await tenant.owner.post("/templates", json=agent_document("x"))
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "42" not in response.text

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from db.pool import Database
-from tests.api.house import client, desk_document, made, move_in
 from tests.api.processes import VOICEBOT, server
+from tests.api.server_fixture import client, desk_document, made, move_in
 
 WITHOUT_PRECHECKS = (sys.executable, "-m", "tests.api.server")
 SAVES = 200

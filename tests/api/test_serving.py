@@ -10,8 +10,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from db.pool import Database
-from tests.api.house import PUBLIC_URL, client, move_in
 from tests.api.processes import VOICEBOT, said, server, start
+from tests.api.server_fixture import PUBLIC_URL, client, move_in
 
 NO_VENDOR = {
     "PUBLIC_URL": PUBLIC_URL,

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 
 from db.pool import Database
-from tests.api import estate
+from tests.api import api_fixtures
+from tests.api.api_fixtures import BODIES, NAMES_NOTHING, NOBODY, STREAM, UUID_FORM, WORD, Ids, Operation
 from tests.api.conftest import NewTenant
-from tests.api.estate import BODIES, NAMES_NOTHING, NOBODY, STREAM, UUID_FORM, WORD, Ids, Operation
-from tests.api.house import House, Tenant, made
-from tests.escalation.listening import Follower
+from tests.api.server_fixture import House, Tenant, made
+from tests.handoffs.stream_client import Follower
 
 TELLS_NOTHING = {
     ("GET", "/templates/schema"): "the same for everybody",
@@ -30,11 +30,11 @@ async def test_an_account_finds_nothing_of_another(
 ) -> None:
     """Ids of another account are answered as ids of nothing are, no list tells of it, and nothing changes."""
     theirs, mine = await new_tenant(), await new_tenant()
-    ids = await estate.furnish(theirs, database)
-    before = await estate.rows_of(database, theirs.account_id)
+    ids = await api_fixtures.build(theirs, database)
+    before = await api_fixtures.rows_of(database, theirs.account_id)
     marks = {WORD, WORD.lower(), *UUID_FORM.findall(str(before))}
 
-    for operation in estate.operations(house.app):
+    for operation in api_fixtures.operations(house.app):
         if operation.path == STREAM:
             continue
         if operation.parameters or operation.changes:
@@ -42,16 +42,16 @@ async def test_an_account_finds_nothing_of_another(
         else:
             async for answer in readings(mine, operation, ids):
                 assert not told(marks, without(ids, answer)), (operation.name, answer.text)
-    root = str(mine.owner.base_url).removesuffix(f"{estate.PREFIX}/")
+    root = str(mine.owner.base_url).removesuffix(f"{api_fixtures.PREFIX}/")
     for path in ("/healthz", "/readyz", "/metrics"):
         assert not told(marks, (await mine.owner.get(f"{root}{path}")).text), path
-    assert await estate.rows_of(database, theirs.account_id) == before
+    assert await api_fixtures.rows_of(database, theirs.account_id) == before
 
 
 async def test_what_others_do_not_find_is_there(house: House, tenant: Tenant, database: Database) -> None:
     """The same paths that hide an estate from others tell its own account of it."""
-    ids = await estate.furnish(tenant, database)
-    for operation in estate.operations(house.app):
+    ids = await api_fixtures.build(tenant, database)
+    for operation in api_fixtures.operations(house.app):
         if operation.changes or operation.name in TELLS_NOTHING:
             continue
         answer = await tenant.owner.get(operation.about(ids))
@@ -64,7 +64,7 @@ async def test_the_stream_tells_of_ones_own_desk_alone(
 ) -> None:
     """From the first event on, each account hears of its own handoffs and of none of the other's."""
     theirs, mine = await new_tenant(), await new_tenant()
-    ids = await estate.furnish(theirs, database)
+    ids = await api_fixtures.build(theirs, database)
     handoff = await made(mine.owner, "/handoffs", {"reason": "mine"})
     follower = Follower([house.url], mine.keys["viewer"], last=0)
     await asyncio.wait_for(follower.follow(1), 10)
@@ -85,14 +85,14 @@ async def test_an_idempotency_key_is_its_accounts_own(new_tenant: NewTenant) -> 
 
 async def test_the_sweep_covers_every_operation(house: House, tenant: Tenant, database: Database) -> None:
     """A path that cannot be filled in, or a change that is not asked with another's ids, fails here."""
-    ids = await estate.furnish(tenant, database)
-    for operation in estate.operations(house.app):
+    ids = await api_fixtures.build(tenant, database)
+    for operation in api_fixtures.operations(house.app):
         assert operation.parameters <= ids.keys(), operation.name
         names_something = "'uuid'" in str(operation.document.get("requestBody", {}).get("content"))
         if operation.changes and not operation.parameters:
             assert (operation.name in BODIES) is not (operation.name in NAMES_NOTHING), operation.name
             assert operation.name in BODIES or not names_something, operation.name
-    known = {operation.name for operation in estate.operations(house.app)}
+    known = {operation.name for operation in api_fixtures.operations(house.app)}
     assert known >= BODIES.keys() | NAMES_NOTHING.keys() | TELLS_NOTHING.keys()
 
 
@@ -100,9 +100,11 @@ async def refused_alike(asking: Tenant, operation: Operation, ids: Ids) -> None:
     """Ask for what another account has, and for what nobody has: the answers are the same."""
     if operation.name in NAMES_NOTHING:
         return
-    for foreign, missing in zip(bodies(operation, ids), bodies(operation, estate.nothing(ids)), strict=True):
+    for foreign, missing in zip(
+        bodies(operation, ids), bodies(operation, api_fixtures.nothing(ids)), strict=True
+    ):
         answer = await ask(asking, operation, ids, foreign)
-        nothing = await ask(asking, operation, estate.nothing(ids), missing)
+        nothing = await ask(asking, operation, api_fixtures.nothing(ids), missing)
         assert (answer.status_code, without(ids, answer)) == (nothing.status_code, nothing.text), (
             operation.name
         )

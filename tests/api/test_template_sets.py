@@ -17,7 +17,7 @@ from db.pool import Database
 from handlers.registry import HANDLERS
 from templates.sets import as_text
 from tests.api.conftest import NewTenant
-from tests.api.house import House, Tenant, agent_document, made
+from tests.api.server_fixture import House, Tenant, agent_document, made
 from tests.templates.scenes import NUMBER, Scene, scenes
 from voicebot.api.template_sets import MAX_TEMPLATES
 from voicebot.vault import HIDDEN
@@ -437,7 +437,7 @@ async def test_a_template_s_greeting_is_prepared(house: House, tenant: Tenant, m
     async def prepare(account_id: UUID, template_id: UUID) -> None:
         prepared.append((account_id, template_id))
 
-    monkeypatch.setattr(house.wiring.reception, "prepare_greetings", prepare)
+    monkeypatch.setattr(house.app_state.call_registry, "prepare_greetings", prepare)
     await imported(tenant.owner, agent(), agent("Sales", status="draft"))
     await imported(tenant.owner, agent(), agent("Parcels"))
     found = {

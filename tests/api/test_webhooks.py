@@ -11,19 +11,19 @@ import pytest
 from db import calls, events
 from db.calls import CallRecord
 from db.pool import Database
-from tests.api.house import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, new_e164, serving, signed
+from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, new_e164, serving, signed
 from tests.api.twilio import Twilio
+from voicebot.api.app_state import EndGrace
 from voicebot.api.webhooks import MAX_RESUMES
-from voicebot.api.wiring import Patience
 from voicebot.config import Settings
 
-IMPATIENT = Patience(own_s=0.01, others_s=0.05)
+IMPATIENT = EndGrace(own_s=0.01, others_s=0.05)
 
 
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[House]:
     """A server that does not wait long for others' word of how a call ended."""
-    async with serving(settings, patience=IMPATIENT) as running:
+    async with serving(settings, grace=IMPATIENT) as running:
         yield running
 
 

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from db.calls import CallRecord
 from db.ids import new_id
 from telephony.carrier import MediaStream
-from tests.api.house import AUTH_TOKEN, PUBLIC_URL, new_e164, signed
+from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, new_e164, signed
 
 Form = dict[str, str]
 

@@ -1,8 +1,8 @@
-"""The context modes of a route: voicebot.call.context."""
+"""The context modes of a route: voicebot.call.routing.context."""
 
 from typing import Any
 
-from voicebot.call import context
+from voicebot.call.routing import context
 
 CONVERSATION: list[Any] = [
     {"role": "developer", "content": "Find out what the caller wants."},

@@ -21,7 +21,7 @@ from handlers.registry import HANDLERS
 from templates.model import TemplateContent
 from tests.templates.scenes import FRONT, Document, Scene, make_scene, scenes
 from tests.templates.stage import Call, Say, ScriptedModel
-from voicebot.call.switch import Part, made
+from voicebot.call.audio.service_switch import ServiceSpec, made
 from voicebot.call.text.answers import Answer, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
 from voicebot.call.text.exchange import Exchange
@@ -57,10 +57,10 @@ class Prompter:
     script: list[Say | Call] = field(default_factory=list)
     status: str | None = None
 
-    def mind(self, content: TemplateContent) -> tuple[Part, LLMService[Any]]:
+    def llm(self, content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
         model = ScriptedModel([])
         model.script = self.script
-        return Part(key=f"mind of {content.name}", make=made(model), connected=at_once), model
+        return ServiceSpec(key=f"mind of {content.name}", make=made(model), connected=at_once), model
 
     def answers(self, names: Sequence[str]) -> Mapping[str, Sequence[Answer]]:
         return {name: [Answer(body={"status": self.status})] for name in names}
@@ -150,8 +150,8 @@ class Walker:
         names = [each["name"] for each in self.scene.documents[FRONT]["functions"] if each["type"] == "http"]
         setup = Setup(
             library=SceneLibrary(self.scene),
-            mind=prompter.mind,
-            http=lambda diary: PreparedHttp(Late(prompter, names), diary.unanswered),
+            llm=prompter.llm,
+            http=lambda log: PreparedHttp(Late(prompter, names), log.unanswered),
             payload=PAYLOAD,
             turn_timeout_s=10.0,
         )
@@ -229,8 +229,8 @@ class Walker:
             prompter.script[:] = [("route_to_agent", {"agent": "back"}), LINE]
             exchange = await chat.say("Take me back.")
             self.look(chat, exchange)
-            assert chat.diary.at is not None
-            assert str(chat.diary.at.template_id) == FRONT
+            assert chat.log.at is not None
+            assert str(chat.log.at.template_id) == FRONT
         await chat.hang_up()
 
 

@@ -1,12 +1,12 @@
-"""Who said what: voicebot.call.transcript."""
+"""Who said what: voicebot.call.transcript.transcript."""
 
 from uuid import uuid4
 
 import pytest
 
-from voicebot.call.transcript import Role, Transcript, Utterance
+from voicebot.call.transcript.transcript import ActiveAgent, Transcript, Utterance
 
-ROLE = Role(template_id=uuid4(), node="start")
+ROLE = ActiveAgent(template_id=uuid4(), node="start")
 
 
 @pytest.fixture

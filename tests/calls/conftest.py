@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from tests.calls.house import World, moved_in
+from tests.calls.server import World, moved_in
 
 
 @pytest.fixture(autouse=True)

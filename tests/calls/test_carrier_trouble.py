@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import httpx
 
 from db import calls, events
-from tests.api.house import signed
-from tests.calls.house import BILL, PUBLIC_URL, WELCOME, World, hear
+from tests.api.server_fixture import signed
+from tests.calls.server import BILL, PUBLIC_URL, WELCOME, World, hear
 from voicebot.api.webhooks import stream_failure
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.carrier import Misbehaviour
@@ -58,7 +58,7 @@ async def test_a_reported_stream_error_is_in_the_calls_events(world: World) -> N
     async with httpx.AsyncClient() as twilio:
         url = f"{world.server.url}/webhooks/twilio/stream"
         assert (await twilio.post(url, data=form, headers=headers)).status_code == 204
-    database = world.server.wiring.database
+    database = world.server.app_state.database
     known = await calls.by_carrier_id(database, "twilio", call.sid)
     await events.append(database, stream_failure(known, "elsewhere", datetime.now(UTC)))
     await call.ended()

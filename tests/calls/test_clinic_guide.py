@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests import forked
-from tests.calls.house import World, hear
+from tests.calls.server import World, hear
 from voicebot.sandbox.caller import HangUp, Say
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ async def test_the_guide_is_as_it_says(world: World, tmp_path: Path) -> None:
     assert {step.kind for step in told} == {"file", "command", "json", "text"}
     key = world.api.headers["Authorization"].removeprefix("Bearer ")
     printed = ""
-    async with shell(tmp_path, {"DATABASE_URL": world.server.wiring.database.dsn}) as bash:
+    async with shell(tmp_path, {"DATABASE_URL": world.server.app_state.database.dsn}) as bash:
         for step in steps():
             match step.kind:
                 case "heading" if "Look at a call" in step.text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.calls.house import BILL, BYE, LOW, WELCOME, World, hear
+from tests.calls.server import BILL, BYE, LOW, WELCOME, World, hear
 from voicebot.sandbox.caller import HangUp, Say, Wait, WaitForHangUp
 from voicebot.sandbox.speech import synthesize
 from voicebot.sandbox.vendors.faults import Fault

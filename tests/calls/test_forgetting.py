@@ -9,13 +9,13 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.services.deepgram.stt import DeepgramSTTService
 from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 
-from tests.calls.house import BILL, HIGH, World, hear
-from voicebot.call.ledger import Ledger
+from tests.calls.server import BILL, HIGH, World, hear
+from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.session import Session
-from voicebot.call.switch import ServiceSwitch
+from voicebot.call.transcript.writer import CallWriter
 from voicebot.sandbox.caller import HangUp, Say, Step
 
-_OF_A_CALL = (Session, PipelineWorker, ServiceSwitch, DeepgramSTTService, ElevenLabsTTSService, Ledger)
+_OF_A_CALL = (Session, PipelineWorker, ServiceSwitch, DeepgramSTTService, ElevenLabsTTSService, CallWriter)
 _GONE_S = 20.0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.calls.house import BILL, OPEN, WELCOME, World, hear
+from tests.calls.server import BILL, OPEN, WELCOME, World, hear
 from voicebot.sandbox.caller import HangUp, Say
 from voicebot.sandbox.vendors.faults import Fault
 

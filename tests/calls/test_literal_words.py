@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.calls.house import moved_in
 from tests.calls.scripted import Answer, Body, ScriptedModel, last, system
+from tests.calls.server import moved_in
 
 SPOKEN = "My name is {{ customer }}."
 FOUND = {"note": "{{ customer }} has \\{{ x }} and {{ nope }}"}

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.api.house import serving
-from tests.calls.house import OPEN, PUBLIC_URL, WELCOME, World, hear, moved_in
+from tests.api.server_fixture import serving
 from tests.calls.scripted import Answer, Body, ScriptedModel, last, system
+from tests.calls.server import OPEN, PUBLIC_URL, WELCOME, World, hear, moved_in
 from tests.handlers.world import Answer as Served
 from tests.handlers.world import a_server
 from voicebot.sandbox.caller import Caller, HangUp, Say, Wait
@@ -127,7 +127,7 @@ async def test_another_replica_goes_on_with_it(found: tuple[World, ScriptedModel
     finder = await world.agent(**flow_that_finds(office))
     desk = await world.desk(world.route("billing", finder))
     balancer = Balancer(world.server.url)
-    settings = world.server.wiring.settings
+    settings = world.server.app_state.settings
     async with (
         serving(settings) as second,
         balancer.running() as address,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.calls.house import BILL, HIGHEST, OPEN, REPAIR, WELCOME, World, hear, moved_in
+from tests.calls.server import BILL, HIGHEST, OPEN, REPAIR, WELCOME, World, hear, moved_in
 from voicebot.sandbox.caller import HangUp, Say, Wait
 
 
@@ -90,8 +90,8 @@ async def test_a_call_goes_on_without_the_database(database_url: str, tmp_path: 
 async def test_a_call_keeps_the_templates_it_began_with(world: World) -> None:
     """Templates edited or deleted during a call change nothing in it, and its lead is finished."""
     billing = await world.agent("Billing", "Billing here.")
-    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", workshop))
+    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
     script = (hear(), Wait(ms=2000), Say(text=BILL), hear(), Say(text=OPEN), hear(), HangUp())
     placed = asyncio.create_task(world.place(*script, to=desk))
     other = asyncio.create_task(
@@ -111,7 +111,7 @@ async def test_a_call_keeps_the_templates_it_began_with(world: World) -> None:
     gone = await world.api.delete(f"/templates/{front['id']}", headers={"If-Match": f'"{front["revision"]}"'})
     assert gone.status_code == 204, gone.text
     gone = await world.api.delete(
-        f"/templates/{workshop['id']}", headers={"If-Match": f'"{workshop["revision"]}"'}
+        f"/templates/{factory['id']}", headers={"If-Match": f'"{factory["revision"]}"'}
     )
     assert gone.status_code == 204, gone.text
     calls = [await placed, await other]
@@ -127,8 +127,8 @@ async def test_a_call_keeps_the_templates_it_began_with(world: World) -> None:
 async def test_two_calls_at_once_know_nothing_of_each_other(world: World) -> None:
     """Each of two calls at once has its own words, agents and events, and neither hears the other's."""
     billing = await world.agent("Billing", "Billing here.")
-    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", workshop))
+    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
     one, two = await asyncio.gather(
         world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk),
         world.place(hear(), Say(text=REPAIR), hear(), HangUp(), to=desk),

@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from tests.calls.house import BILL, HIGH, HIGHEST, LOW, REPAIR, World, hear
+from tests.calls.server import BILL, HIGH, HIGHEST, LOW, REPAIR, World, hear
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.vendors.faults import Fault
 
@@ -21,10 +21,10 @@ async def test_the_first_word_never_waits_for_a_target(world: World) -> None:
     """With a target whose voice hangs, the greeting comes as early, and the target is not offered."""
     world.sandbox.faults.add(Fault(server="elevenlabs", kind="hang", match=HIGHEST))
     billing = await world.agent()
-    workshop = await world.agent("Workshop", voice=HIGHEST)
+    factory = await world.agent("Workshop", voice=HIGHEST)
     patient = {"idle": {"after_ms": 60_000}}
     control = await world.desk(world.route("billing", billing), **patient)
-    hanging = await world.desk(world.route("billing", billing), world.route("workshop", workshop), **patient)
+    hanging = await world.desk(world.route("billing", billing), world.route("workshop", factory), **patient)
     brief = (hear(), HangUp())
     await world.place(*brief, to=control)  # whatever the first call of a server pays, it has paid
     calls = await asyncio.gather(
@@ -64,8 +64,8 @@ async def test_an_orchestrator_whom_nobody_can_help_says_so(world: World) -> Non
 async def test_sockets_stand_before_the_route_is_asked_for(world: World) -> None:
     """A route opens no connection: the target's voice was connected before, and agents alike share theirs."""
     billing = await world.agent("Billing", voice=HIGH)
-    workshop = await world.agent("Workshop", voice=HIGH)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", workshop))
+    factory = await world.agent("Workshop", voice=HIGH)
+    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
     call = await world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk)
 
     asked_at = datetime.fromisoformat(call.events("route.requested")[0]["at"]).timestamp()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.calls.house import BACK, BILL, HIGHEST, WELCOME, World, hear, moved_in
 from tests.calls.scripted import Answer, Body, ScriptedModel, last, system
+from tests.calls.server import BACK, BILL, HIGHEST, WELCOME, World, hear, moved_in
 from voicebot.sandbox.caller import HangUp, Say
 
 Scripted = Callable[[Callable[[Body], Answer]], contextlib.AbstractAsyncContextManager[World]]
@@ -88,10 +88,8 @@ async def test_of_two_routes_at_once_the_first_is_taken(scripted: Scripted) -> N
         return Answer(calls=[_route("billing"), _route("workshop")])
 
     async with scripted(answer) as world:
-        workshop = await world.agent("Workshop", voice=HIGHEST)
-        desk = await world.desk(
-            world.route("billing", await world.agent()), world.route("workshop", workshop)
-        )
+        factory = await world.agent("Workshop", voice=HIGHEST)
+        desk = await world.desk(world.route("billing", await world.agent()), world.route("workshop", factory))
         call = await world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk)
 
     assert call.words() == [WELCOME, "Billing here."]

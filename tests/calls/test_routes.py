@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.calls.house import BACK, BILL, HIGH, HIGHEST, LOW, REPAIR, WELCOME, World, hear
+from tests.calls.server import BACK, BILL, HIGH, HIGHEST, LOW, REPAIR, WELCOME, World, hear
 from voicebot.sandbox.caller import HangUp, Say
 
 
@@ -31,8 +31,8 @@ async def test_a_silent_route_changes_voice_and_agent_at_once(world: World) -> N
 
 async def test_an_announced_route_is_heard_in_both_voices(world: World) -> None:
     """The old voice says its farewell to the end, then the new one speaks, and never both at once."""
-    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    route = world.route("workshop", workshop, announce="One moment, please.")
+    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    route = world.route("workshop", factory, announce="One moment, please.")
     desk = await world.desk(route)
     call = await world.place(hear(), Say(text=REPAIR), hear(quiet_ms=900), HangUp(), to=desk)
 
@@ -40,7 +40,7 @@ async def test_an_announced_route_is_heard_in_both_voices(world: World) -> None:
     assert call.words() == [WELCOME, "One moment, please.", "Workshop here."]
     farewell, target = call.transcript[2:]
     assert farewell["template_id"] == call.lead["initial_template_id"]
-    assert target["template_id"] == workshop["id"]
+    assert target["template_id"] == factory["id"]
     assert target["started_ms"] >= farewell["ended_ms"]
     assert not farewell["interrupted"]
     assert call.routes[0]["announced"]
@@ -51,8 +51,8 @@ async def test_an_announced_route_is_heard_in_both_voices(world: World) -> None:
 async def test_the_caller_goes_back_and_on_to_another_agent(world: World) -> None:
     """ "back" returns to the orchestrator, which routes on; each agent works under its own template."""
     billing = await world.agent("Billing", "Billing here.", HIGH)
-    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", workshop))
+    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
+    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
     script = (
         hear(), Say(text=BILL), hear(), Say(text=BACK), hear(), Say(text=REPAIR), hear(), HangUp(),
     )  # fmt: skip
@@ -63,11 +63,11 @@ async def test_the_caller_goes_back_and_on_to_another_agent(world: World) -> Non
     assert [(r["name"], r["hop"], r["to_template_id"]) for r in call.routes] == [
         ("billing", 1, billing["id"]),
         ("back", 2, front),
-        ("workshop", 3, workshop["id"]),
+        ("workshop", 3, factory["id"]),
     ]
     assert [said["template_id"] for said in call.transcript if said["speaker"] == "agent"] == [
-        front, billing["id"], front, workshop["id"],
+        front, billing["id"], front, factory["id"],
     ]  # fmt: skip
     assert call.voices == [LOW, HIGH, LOW, HIGHEST]
     assert [data["agent"] for data in call.data("route.done")] == ["billing", "back", "workshop"]
-    assert call.lead["template_id"] == call.record["template_id"] == workshop["id"]
+    assert call.lead["template_id"] == call.record["template_id"] == factory["id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.calls.house import BILL, HIGH, LOW, STOP, WELCOME, World, hear
+from tests.calls.server import BILL, HIGH, LOW, STOP, WELCOME, World, hear
 from voicebot.sandbox.caller import HangUp, Interrupt, Say
 from voicebot.sandbox.carrier import Misbehaviour
 

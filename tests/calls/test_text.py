@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.calls.house import BACK, BILL, BYE, HIGH, HIGHEST, REPAIR, Facts, World, hear
+from tests.calls.server import BACK, BILL, BYE, HIGH, HIGHEST, REPAIR, Facts, World, hear
 from voicebot.sandbox.caller import Say
 
 FLOW = {
@@ -72,10 +72,10 @@ def of_text(answer: Mapping[str, Any]) -> dict[str, Any]:
 async def test_the_same_conversation_by_telephone_and_in_text(world: World) -> None:
     """Words, nodes, functions, routes and the end are the same, whichever way the caller comes."""
     billing = await world.agent("Billing", "Billing here.", HIGH)
-    workshop = await world.agent("Workshop", "Workshop here.", HIGHEST, prompt=None, flow=FLOW)
+    factory = await world.agent("Workshop", "Workshop here.", HIGHEST, prompt=None, flow=FLOW)
     desk = await world.desk(
         world.route("billing", billing, context="summary"),
-        world.route("workshop", workshop, announce="One moment, please."),
+        world.route("workshop", factory, announce="One moment, please."),
     )
     spoken = (BILL, BACK, REPAIR, BYE)
     script = [step for text in spoken for step in (hear(quiet_ms=900), Say(text=text))]

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.calls.house import BILL, HIGH, LOW, OPEN, WELCOME, World, hear
+from tests.calls.server import BILL, HIGH, LOW, OPEN, WELCOME, World, hear
 from voicebot.call.apologies import apology
 from voicebot.sandbox.caller import HangUp, Interrupt, Say, Wait, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
@@ -28,7 +28,7 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(world: World, kind
     assert call.said() == [
         ("agent", WELCOME), ("caller", OPEN), ("agent", SORRY.moment), ("agent", HOURS),
     ]  # fmt: skip
-    assert [failure["part"] for failure in call.data("provider.failed")] == ["mind"]
+    assert [failure["part"] for failure in call.data("provider.failed")] == ["llm"]
     assert call.record["ended_by"] == "caller"
     assert call.heard.overlaps == ()
 
@@ -53,11 +53,11 @@ async def test_a_model_that_stays_away_ends_the_call_politely(world: World, kind
     assert call.outcome.ok, call.outcome.failure
     assert call.words() == [WELCOME, SORRY.moment, SORRY.goodbye]
     assert call.voices == [LOW]
-    assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "mind_unavailable")
+    assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "llm_unavailable")
     assert len(call.events("provider.failed")) == 2
     assert call.events("idle.prompted") == []
     async with httpx.AsyncClient(base_url=world.server.url) as anybody:
-        assert 'voicebot_provider_failures_total{part="mind"} 2.0' in (await anybody.get("/metrics")).text
+        assert 'voicebot_provider_failures_total{part="llm"} 2.0' in (await anybody.get("/metrics")).text
 
 
 async def test_a_model_that_hangs_leaves_no_endless_silence(world: World) -> None:
@@ -73,7 +73,7 @@ async def test_a_model_that_hangs_leaves_no_endless_silence(world: World) -> Non
     assert facts.words() == [WELCOME, apology("de").moment, apology("de").goodbye]
     asked, sorry = facts.transcript[1], facts.transcript[2]
     assert sorry["started_ms"] - asked["ended_ms"] < 6500
-    assert facts.record["end_reason"] == "mind_unavailable"
+    assert facts.record["end_reason"] == "llm_unavailable"
 
 
 async def test_an_answer_that_breaks_off_is_gone_on_with(world: World) -> None:
@@ -122,7 +122,7 @@ async def test_people_are_asked_where_the_author_offers_them(world: World) -> No
     call = await world.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=desk)
 
     assert call.words() == [WELCOME, SORRY.moment, SORRY.people, "Are you there?", "Goodbye."]
-    asked = await world.server.wiring.database.fetch("SELECT call_id, intent, origin FROM handoffs")
+    asked = await world.server.app_state.database.fetch("SELECT call_id, intent, origin FROM handoffs")
     assert [(str(row["call_id"]), row["intent"], row["origin"]) for row in asked] == [
         (call.record["id"], "escalate", "failed_model")
     ]
@@ -163,7 +163,7 @@ async def test_a_listener_that_stays_away_ends_the_call_with_words(world: World)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words() == [WELCOME, SORRY.goodbye]
-    assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "ear_unavailable")
+    assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "stt_unavailable")
 
 
 async def test_a_target_that_breaks_after_it_was_ready_does_not_take_the_call_down(world: World) -> None:

@@ -17,17 +17,17 @@ import db
 from db import (
     accounts,
     audit,
+    call_leases,
+    call_snapshot,
     call_tokens,
     calls,
-    cases,
     channels,
-    desk_events,
-    desk_figures,
     events,
     greetings,
-    handoff_moves,
+    handoff_events,
+    handoff_metrics,
+    handoff_transitions,
     handoffs,
-    holding,
     journal,
     keys,
     leads,
@@ -44,8 +44,8 @@ from db import (
 )
 from db.audit import AuditFilter, Change
 from db.calls import CallEnd, CallFilter
-from db.desk_events import DeskEvent
 from db.errors import ConstraintViolated, KeyRefused, NotFound, TargetsUnavailable
+from db.handoff_events import HandoffEvent
 from db.handoffs import HandoffDraft
 from db.leads import LeadDraft, LeadFilter
 from db.numbers import NumberDraft, NumberFilter
@@ -80,9 +80,9 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     channels.delete: lambda d, me, w: channels.delete(d, me, desk_id(w, 4)),
     channels.get: lambda d, me, w: channels.get(d, me, desk_id(w, 4)),
     channels.of_account: lambda d, me, w: channels.of_account(d, me),
-    cases.of_call: lambda d, me, w: cases.of_call(d, me, w.call.id, most_utterances=9),
-    desk_events.after: lambda d, me, w: desk_events.after(d, me, 0, limit=9),
-    desk_events.last_seqs: lambda d, me, w: desk_events.last_seqs(d, [me]),
+    call_snapshot.of_call: lambda d, me, w: call_snapshot.of_call(d, me, w.call.id, most_utterances=9),
+    handoff_events.after: lambda d, me, w: handoff_events.after(d, me, 0, limit=9),
+    handoff_events.last_seqs: lambda d, me, w: handoff_events.last_seqs(d, [me]),
     events.append: lambda d, me, w: events.append(
         d, replace(an_event(w, seq=9), account_id=me, template_id=None)
     ),
@@ -91,24 +91,26 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, replace(an_event(w, seq=9), account_id=me, template_id=None)
     ),
     greetings.get: lambda d, me, w: greetings.get(d, me, "greeting"),
-    handoff_moves.assess: lambda d, me, w: handoff_moves.assess(d, me, desk_id(w, 1), {"stolen": 1}, NOON),
-    handoff_moves.claim: lambda d, me, w: handoff_moves.claim(
+    handoff_transitions.assess: lambda d, me, w: handoff_transitions.assess(
+        d, me, desk_id(w, 1), {"stolen": 1}, NOON
+    ),
+    handoff_transitions.claim: lambda d, me, w: handoff_transitions.claim(
         d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
     ),
     handoffs.create: lambda d, me, w: handoffs.create(d, me, a_handoff(w)),
-    handoff_moves.decline: lambda d, me, w: handoff_moves.decline(
+    handoff_transitions.decline: lambda d, me, w: handoff_transitions.decline(
         d, me, desk_id(w, 1), desk_id(w, 3), reason="", at=NOON
     ),
     handoffs.get: lambda d, me, w: handoffs.get(d, me, desk_id(w, 1)),
     open_handoffs.held_by: lambda d, me, w: open_handoffs.held_by(d, me, desk_id(w, 2)),
-    handoff_moves.note: lambda d, me, w: handoff_moves.note(d, me, desk_id(w, 1), "stolen"),
-    handoff_moves.offer: lambda d, me, w: handoff_moves.offer(
+    handoff_transitions.note: lambda d, me, w: handoff_transitions.note(d, me, desk_id(w, 1), "stolen"),
+    handoff_transitions.offer: lambda d, me, w: handoff_transitions.offer(
         d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
     ),
     open_handoffs.queued: lambda d, me, w: open_handoffs.queued(d, me, limit=9),
     open_handoffs.intents: lambda d, me, w: open_handoffs.intents(d, me, [w.call.id]),
     open_handoffs.open_of_call: lambda d, me, w: open_handoffs.open_of_call(d, me, w.call.id),
-    handoff_moves.renew: lambda d, me, w: handoff_moves.renew(d, me, desk_id(w, 2), NOON),
+    handoff_transitions.renew: lambda d, me, w: handoff_transitions.renew(d, me, desk_id(w, 2), NOON),
     handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, desk_id(w, 1)),
     keys.get: lambda d, me, w: keys.get(d, me, w.key.record.id),
     keys.list_keys: lambda d, me, w: keys.list_keys(d, me, limit=9),
@@ -186,11 +188,11 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     audit.record: "writes into the account it is given",
     call_tokens.consume: "the token names the account; test_call_tokens",
     channels.create: "makes a channel of the account it is given",
-    desk_figures.of_account: "figures of the account it is asked for; test_desk_figures",
-    desk_figures.standing: "figures of all accounts, for whoever runs the server",
-    desk_events.bounds: "numbers of the account it is asked for; test_desk_events",
-    desk_events.forget: "old events of all accounts",
-    handoff_moves.move: "the record names the account",
+    handoff_metrics.of_account: "figures of the account it is asked for; test_desk_figures",
+    handoff_metrics.standing: "figures of all accounts, for whoever runs the server",
+    handoff_events.bounds: "numbers of the account it is asked for; test_desk_events",
+    handoff_events.forget: "old events of all accounts",
+    handoff_transitions.move: "the record names the account",
     handoffs.queue: "items and a number of the account it is asked for; test_desk_events",
     open_handoffs.accounts_with_queue: "the keeper looks after all accounts",
     open_handoffs.to_look_after: "the keeper looks after all accounts",
@@ -205,8 +207,8 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     users.create: "makes a user of the account it is given",
     calls.by_carrier_id: "the carrier's signature vouches for it",
     calls.carrier_status: "the carrier's signature vouches for it",
-    holding.end_unheld: "every process looks after the calls of all accounts; test_holding",
-    holding.hold: "a process names the calls it has; test_holding",
+    call_leases.end_unheld: "every process looks after the calls of all accounts; test_holding",
+    call_leases.hold: "a process names the calls it has; test_holding",
     greetings.put: "writes into the account it is given; test_greetings",
     keys.authenticate: "the key names the account; test_keys",
     keys.create: "makes a key of the account it is given",
@@ -254,7 +256,7 @@ def a_handoff(world: World, **more: Any) -> HandoffDraft:
     )
 
 
-async def furnish(database: Database, world: World) -> None:
+async def build(database: Database, world: World) -> None:
     """A desk with a handoff, two people, a channel and a notice."""
     await handoffs.create(database, world.id, a_handoff(world, id=desk_id(world, 1)))
     for number in (2, 3):
@@ -281,8 +283,8 @@ async def furnish(database: Database, world: World) -> None:
         NOON,
     )
     async with database.transaction() as transaction:
-        await desk_events.append(
-            transaction, world.id, DeskEvent(type="handoff.created", at=NOON, handoff_id=desk_id(world, 1))
+        await handoff_events.append(
+            transaction, world.id, HandoffEvent(type="handoff.created", at=NOON, handoff_id=desk_id(world, 1))
         )
 
 
@@ -337,7 +339,7 @@ async def test_another_accounts_rows_are_not_there(
     await events.record(database, an_event(world))
     await greetings.put(database, world.id, "greeting", b"audio")
     await leads.create(database, world.id, stolen_lead(world), idempotency_key="k")
-    await furnish(database, world)
+    await build(database, world)
     change = Change(key_id=world.key.record.id, action="x", resource="template", resource_id=world.front.id)
     await audit.record(database, world.id, change)
     me = (await accounts.create(database, "Second")).id

@@ -11,7 +11,7 @@ import pytest
 from db import (
     calls,
     channels,
-    desk_events,
+    handoff_events,
     handoffs,
     journal,
     keys,
@@ -26,8 +26,8 @@ from db.accounts import AccountRecord
 from db.audit import AuditRecord
 from db.calls import CallRecord
 from db.channels import ChannelRecord
-from db.desk_events import DeskEventRecord
 from db.events import EventRecord
+from db.handoff_events import HandoffEventRecord
 from db.handoffs import HandoffRecord
 from db.ids import new_id
 from db.keys import KeyRecord
@@ -67,7 +67,7 @@ SETS = {
     "handoffs_origin_known": handoffs.Origin,
     "handoffs_state_known": handoffs.State,
     "handoffs_priority_known": handoffs.Priority,
-    "desk_events_kind_known": desk_events.JournalKind,
+    "desk_events_kind_known": handoff_events.JournalKind,
     "journal_remarks_kind_known": journal.RemarkKind,
     "channels_kind_known": channels.ChannelKind,
     "outbox_medium_known": outbox.Medium,
@@ -90,7 +90,7 @@ RECORDS = {
     "users": (UserRecord, set()),
     "operators": (OperatorRecord, set()),
     "handoffs": (HandoffRecord, {"snapshot", "idempotency_key"}),
-    "desk_events": (DeskEventRecord, set()),
+    "desk_events": (HandoffEventRecord, set()),
     "channels": (ChannelRecord, set()),
     "outbox": (NoticeRecord, set()),
     "outbox_attempts": (AttemptRecord, set()),

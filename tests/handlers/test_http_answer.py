@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.http.answer import NOTE, kept, read, shown
-from handlers.http.failures import StatusRefused, UnreadableAnswer
+from handlers.http.errors import StatusRefused, UnreadableAnswer
 from handlers.http.request import Reply
 from tests.handlers.world import variable
 

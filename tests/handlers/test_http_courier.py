@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from handlers.http import CheckedNetwork, Courier, Request
-from handlers.http.courier import MAX_REDIRECTS, READ_LIMIT
-from handlers.http.failures import NoAnswer, RedirectRefused, Unreachable
+from handlers.http import CheckedNetwork, HttpClient, Request
+from handlers.http.client import MAX_REDIRECTS, READ_LIMIT
+from handlers.http.errors import NoAnswer, RedirectRefused, Unreachable
 from handlers.http.redirect import redirected
 from handlers.http.request import Origin, build
 from tests.handlers.world import Answer, LocalServer, a_server, declared
@@ -27,18 +27,21 @@ def request_to(server: LocalServer, path: str = "/", **fields: Any) -> Request:
 
 
 @asynccontextmanager
-async def a_courier(*servers: LocalServer) -> AsyncIterator[Courier]:
-    courier = Courier(CheckedNetwork(frozenset(server.address for server in servers)))
+async def a_http_client(*servers: LocalServer) -> AsyncIterator[HttpClient]:
+    http_client = HttpClient(CheckedNetwork(frozenset(server.address for server in servers)))
     try:
-        yield courier
+        yield http_client
     finally:
-        await courier.close()
+        await http_client.close()
 
 
 async def test_what_arrives() -> None:
     """The server gets the method, target, headers, secrets and body that were declared, in UTF-8."""
-    async with a_server(Answer(status=201, body=b'{"ok": true}')) as server, a_courier(server) as courier:
-        reply = await courier.send(
+    async with (
+        a_server(Answer(status=201, body=b'{"ok": true}')) as server,
+        a_http_client(server) as http_client,
+    ):
+        reply = await http_client.send(
             request_to(
                 server,
                 "/o/{{ said }}?x={{ said }}",
@@ -58,9 +61,9 @@ async def test_what_arrives() -> None:
 
 async def test_connections_are_used_again() -> None:
     """Requests to one server one after the other share a connection, so only the first pays for it."""
-    async with a_server() as server, a_courier(server) as courier:
+    async with a_server() as server, a_http_client(server) as http_client:
         for _ in range(3):
-            await courier.send(request_to(server))
+            await http_client.send(request_to(server))
     assert (len(server.seen), server.connections) == (3, 1)
 
 
@@ -71,19 +74,19 @@ async def test_connections_are_used_again() -> None:
 async def test_safe_methods_are_tried_again(method: str, bad: Answer) -> None:
     """GET and HEAD are tried again as often as declared, after a broken connection or a gateway's error."""
     bodiless = Answer(status=bad.status, drop=bad.drop, body=b"")
-    async with a_server(bodiless, bodiless, Answer(body=b"")) as server, a_courier(server) as courier:
-        reply = await courier.send(request_to(server, method=method, retries=2))
+    async with a_server(bodiless, bodiless, Answer(body=b"")) as server, a_http_client(server) as http_client:
+        reply = await http_client.send(request_to(server, method=method, retries=2))
     assert (reply.status, len(server.seen)) == (200, 3)
 
 
 async def test_tries_have_an_end() -> None:
     """After the last try the failure stands."""
-    async with a_server(Answer(status=503)) as server, a_courier(server) as courier:
-        assert (await courier.send(request_to(server, retries=1))).status == 503
+    async with a_server(Answer(status=503)) as server, a_http_client(server) as http_client:
+        assert (await http_client.send(request_to(server, retries=1))).status == 503
         assert len(server.seen) == 2
-    async with a_server(Answer(drop=True)) as server, a_courier(server) as courier:
+    async with a_server(Answer(drop=True)) as server, a_http_client(server) as http_client:
         with pytest.raises(Unreachable) as failure:
-            await courier.send(request_to(server, retries=1))
+            await http_client.send(request_to(server, retries=1))
         assert len(server.seen) == 2
         assert failure.value.retryable
 
@@ -92,22 +95,22 @@ async def test_tries_have_an_end() -> None:
 @pytest.mark.parametrize("bad", [Answer(status=503), Answer(status=429), Answer(drop=True)])
 async def test_what_changes_something_is_sent_once(method: str, bad: Answer) -> None:
     """Other methods are sent once, whatever comes back."""
-    async with a_server(bad) as server, a_courier(server) as courier:
+    async with a_server(bad) as server, a_http_client(server) as http_client:
         request = request_to(server, method=method, retries=3)
         if bad.drop:
             with pytest.raises(Unreachable, match="may or may not") as failure:
-                await courier.send(request)
+                await http_client.send(request)
             assert not failure.value.retryable
         else:
-            assert (await courier.send(request)).status == bad.status
+            assert (await http_client.send(request)).status == bad.status
     assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 500, 501])
 async def test_answers_that_stand(status: int) -> None:
     """A status that says no is not asked again."""
-    async with a_server(Answer(status=status)) as server, a_courier(server) as courier:
-        assert (await courier.send(request_to(server, retries=3))).status == status
+    async with a_server(Answer(status=status)) as server, a_http_client(server) as http_client:
+        assert (await http_client.send(request_to(server, retries=3))).status == status
     assert len(server.seen) == 1
 
 
@@ -115,9 +118,9 @@ async def test_nobody_listens() -> None:
     """A closed port is a server that cannot be reached, and nothing was sent."""
     async with a_server() as server:
         pass
-    async with a_courier(server) as courier:
+    async with a_http_client(server) as http_client:
         with pytest.raises(Unreachable, match="cannot be reached") as failure:
-            await courier.send(request_to(server, method="POST"))
+            await http_client.send(request_to(server, method="POST"))
     assert failure.value.retryable
 
 
@@ -127,9 +130,9 @@ async def test_retry_after(as_date: bool) -> None:
     # A date has whole seconds, so two of them are at least one from now.
     wish = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if as_date else "1"
     busy = Answer(status=429, headers={"Retry-After": wish})
-    async with a_server(busy, Answer()) as server, a_courier(server) as courier:
+    async with a_server(busy, Answer()) as server, a_http_client(server) as http_client:
         began = time.monotonic()
-        assert (await courier.send(request_to(server))).status == 200
+        assert (await http_client.send(request_to(server))).status == 200
         assert time.monotonic() - began > 0.7
     assert len(server.seen) == 2
 
@@ -139,10 +142,10 @@ async def test_no_time_to_try_again(wish: str) -> None:
     """When the wait would outlast the function's time, the caller is not kept waiting for nothing."""
     async with (
         a_server(Answer(status=503, headers={"Retry-After": wish})) as server,
-        a_courier(server) as courier,
+        a_http_client(server) as http_client,
     ):
         began = time.monotonic()
-        assert (await courier.send(request_to(server))).status == 503
+        assert (await http_client.send(request_to(server))).status == 503
         assert time.monotonic() - began < 2
     assert len(server.seen) == 1
 
@@ -157,18 +160,18 @@ async def test_no_time_to_try_again(wish: str) -> None:
 )
 async def test_time_is_bounded(slow: Answer) -> None:
     """The declared time holds for everything together: silence, a trickle, a chain of redirects."""
-    async with a_server(slow) as server, a_courier(server) as courier:
+    async with a_server(slow) as server, a_http_client(server) as http_client:
         began = time.monotonic()
         with pytest.raises(NoAnswer, match=r"0\.3 s"):
-            await courier.send(request_to(server, timeout_ms=300, retries=3))
+            await http_client.send(request_to(server, timeout_ms=300, retries=3))
         assert time.monotonic() - began < 2
 
 
 async def test_huge_answers_are_not_read_to_the_end() -> None:
     """Reading stops at the limit, and the connection with it."""
     megabytes = Answer(body=[b"x" * 65536] * 800)
-    async with a_server(megabytes) as server, a_courier(server) as courier:
-        reply = await courier.send(request_to(server))
+    async with a_server(megabytes) as server, a_http_client(server) as http_client:
+        reply = await http_client.send(request_to(server))
         assert (len(reply.body), reply.complete) == (READ_LIMIT, False)
         await asyncio.sleep(0.05)
         assert server.sent_bytes < 40 * 1024 * 1024
@@ -176,8 +179,8 @@ async def test_huge_answers_are_not_read_to_the_end() -> None:
 
 async def test_an_answer_of_exactly_the_limit() -> None:
     """An answer that just fits is complete."""
-    async with a_server(Answer(body=b"x" * READ_LIMIT)) as server, a_courier(server) as courier:
-        reply = await courier.send(request_to(server))
+    async with a_server(Answer(body=b"x" * READ_LIMIT)) as server, a_http_client(server) as http_client:
+        reply = await http_client.send(request_to(server))
     assert (len(reply.body), reply.complete) == (READ_LIMIT, True)
 
 
@@ -185,8 +188,8 @@ async def test_redirects_at_home() -> None:
     """A redirect within the same server keeps everything; 303 fetches the result of what was done."""
     moved = Answer(status=308, headers={"Location": "/new?a=1"})
     done = Answer(status=303, headers={"Location": "result"})
-    async with a_server(moved, done, Answer()) as server, a_courier(server) as courier:
-        await courier.send(
+    async with a_server(moved, done, Answer()) as server, a_http_client(server) as http_client:
+        await http_client.send(
             request_to(server, "/old/x", method="POST", secret_headers={"Authorization": "s"}, body={"a": 1})
         )
     assert [(seen.method, seen.target, seen.body) for seen in server.seen] == [
@@ -202,8 +205,8 @@ async def test_redirects_abroad() -> None:
     """Another server gets none of the author's headers, least of all the secret ones."""
     async with a_server() as other:
         moved = Answer(status=302, headers={"Location": f"{other.url}/x"})
-        async with a_server(moved) as server, a_courier(server, other) as courier:
-            await courier.send(
+        async with a_server(moved) as server, a_http_client(server, other) as http_client:
+            await http_client.send(
                 request_to(server, headers={"X-Mine": "1"}, secret_headers={"Authorization": "s"})
             )
     (seen,) = other.seen
@@ -215,9 +218,9 @@ async def test_a_change_does_not_go_abroad() -> None:
     """A request that changes something is not repeated at another server."""
     async with a_server() as other:
         moved = Answer(status=307, headers={"Location": other.url})
-        async with a_server(moved) as server, a_courier(server, other) as courier:
+        async with a_server(moved) as server, a_http_client(server, other) as http_client:
             with pytest.raises(RedirectRefused):
-                await courier.send(request_to(server, method="POST"))
+                await http_client.send(request_to(server, method="POST"))
     assert other.connections == 0
 
 
@@ -225,10 +228,10 @@ async def test_redirects_have_an_end() -> None:
     """A circle of redirects is left after the third."""
     async with (
         a_server(Answer(status=302, headers={"Location": "/again"})) as server,
-        a_courier(server) as courier,
+        a_http_client(server) as http_client,
     ):
         with pytest.raises(RedirectRefused):
-            await courier.send(request_to(server))
+            await http_client.send(request_to(server))
     assert len(server.seen) == MAX_REDIRECTS + 1
 
 
@@ -237,9 +240,9 @@ async def test_what_was_done_before_a_broken_redirect_is_not_forgotten() -> None
     async with a_server() as closed:
         pass
     done = Answer(status=303, headers={"Location": f"{closed.url}/result"})
-    async with a_server(done) as server, a_courier(server, closed) as courier:
+    async with a_server(done) as server, a_http_client(server, closed) as http_client:
         with pytest.raises(Unreachable, match="may or may not") as failure:
-            await courier.send(request_to(server, method="POST"))
+            await http_client.send(request_to(server, method="POST"))
     assert not failure.value.retryable
 
 
@@ -254,8 +257,8 @@ def test_never_from_encrypted_to_plain() -> None:
 
 async def test_requests_side_by_side() -> None:
     """Many calls' requests run at the same time."""
-    async with a_server(Answer(after_s=0.3)) as server, a_courier(server) as courier:
+    async with a_server(Answer(after_s=0.3)) as server, a_http_client(server) as http_client:
         began = time.monotonic()
-        await asyncio.gather(*(courier.send(request_to(server)) for _ in range(40)))
+        await asyncio.gather(*(http_client.send(request_to(server)) for _ in range(40)))
         assert time.monotonic() - began < 3
     assert len(server.seen) == 40

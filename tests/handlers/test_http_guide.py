@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from handlers.http import HttpFailure
-from handlers.http.failures import StatusRefused
+from handlers.http.errors import StatusRefused
 from templates.check import check_document
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "http-functions.md").read_text(encoding="utf-8")

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from handlers.http import CheckedNetwork, Courier, Request
-from handlers.http.failures import AddressRefused, RedirectRefused, Unreachable
+from handlers.http import CheckedNetwork, HttpClient, Request
+from handlers.http.errors import AddressRefused, RedirectRefused, Unreachable
 from handlers.http.request import build
 from tests.handlers.world import Answer, Dialled, Names, a_server, declared
 
@@ -42,9 +42,9 @@ def get(url: str, **fields: object) -> Request:
 async def test_loopback_however_it_is_spelt(host: str) -> None:
     """A loopback server that is not allowed by name sees no connection, however its address is written."""
     async with a_server() as server:
-        courier = Courier(CheckedNetwork())
+        http_client = HttpClient(CheckedNetwork())
         with pytest.raises(AddressRefused):
-            await courier.send(get(f"http://{host}:{server.port}/"))
+            await http_client.send(get(f"http://{host}:{server.port}/"))
         assert server.connections == 0
 
 
@@ -68,9 +68,9 @@ async def test_loopback_however_it_is_spelt(host: str) -> None:
 async def test_names_of_private_addresses(addresses: Sequence[str]) -> None:
     """A public name is refused if any of its addresses is private, and nothing is connected to."""
     dialled = Dialled()
-    courier = Courier(CheckedNetwork(resolve=Names(addresses), tcp=dialled))
+    http_client = HttpClient(CheckedNetwork(resolve=Names(addresses), tcp=dialled))
     with pytest.raises(AddressRefused):
-        await courier.send(get("https://api.example.com/"))
+        await http_client.send(get("https://api.example.com/"))
     assert dialled.addresses == []
 
 
@@ -78,37 +78,37 @@ async def test_rebinding() -> None:
     """What was checked is connected to, and an address that changes later is looked at again."""
     names, dialled = Names([PUBLIC], ["127.0.0.1"]), Dialled()
     async with a_server(Answer(headers={"Connection": "close"})) as server:
-        courier = Courier(CheckedNetwork(resolve=names, tcp=dialled))
+        http_client = HttpClient(CheckedNetwork(resolve=names, tcp=dialled))
         url = f"http://api.example.com:{server.port}/"
-        assert (await courier.send(get(url))).status == 200
+        assert (await http_client.send(get(url))).status == 200
         assert names.asked == [("api.example.com", server.port)]
         assert dialled.addresses == [PUBLIC]
         assert server.seen[0].headers["host"] == f"api.example.com:{server.port}"
-        await courier.close()
+        await http_client.close()
         with pytest.raises(AddressRefused):
-            await Courier(CheckedNetwork(resolve=names, tcp=dialled)).send(get(url))
+            await HttpClient(CheckedNetwork(resolve=names, tcp=dialled)).send(get(url))
         assert dialled.addresses == [PUBLIC]
 
 
 async def test_allowed_by_host_and_port_alone() -> None:
     """What is allowed is one host and port as URLs spell them, not its neighbours."""
     async with a_server() as server, a_server() as other:
-        courier = Courier(CheckedNetwork(frozenset({f"LocalHost:{server.port}"})))
-        assert (await courier.send(get(f"http://localhost:{server.port}/"))).status == 200
+        http_client = HttpClient(CheckedNetwork(frozenset({f"LocalHost:{server.port}"})))
+        assert (await http_client.send(get(f"http://localhost:{server.port}/"))).status == 200
         for url in (f"http://127.0.0.1:{server.port}/", f"http://localhost:{other.port}/"):
             with pytest.raises(AddressRefused):
-                await courier.send(get(url))
-        await courier.close()
+                await http_client.send(get(url))
+        await http_client.close()
 
 
 async def test_redirect_into_the_network() -> None:
     """A redirect to a private address is refused at connect like any other request."""
     async with a_server() as secret:
         async with a_server(Answer(status=302, headers={"Location": f"{secret.url}/keys"})) as server:
-            courier = Courier(CheckedNetwork(frozenset({server.address})))
+            http_client = HttpClient(CheckedNetwork(frozenset({server.address})))
             with pytest.raises(AddressRefused):
-                await courier.send(get(server.url))
-            await courier.close()
+                await http_client.send(get(server.url))
+            await http_client.close()
         assert secret.connections == 0
 
 
@@ -126,10 +126,10 @@ async def test_redirect_into_the_network() -> None:
 async def test_redirects_to_something_else(location: str) -> None:
     """A redirect that is no plain http address is refused."""
     async with a_server(Answer(status=301, headers={"Location": location})) as server:
-        courier = Courier(CheckedNetwork(frozenset({server.address}), resolve=Names(["127.0.0.1"])))
+        http_client = HttpClient(CheckedNetwork(frozenset({server.address}), resolve=Names(["127.0.0.1"])))
         with pytest.raises((RedirectRefused, AddressRefused)):
-            await courier.send(get(server.url))
-        await courier.close()
+            await http_client.send(get(server.url))
+        await http_client.close()
 
 
 async def test_next_address_when_one_does_not_answer() -> None:
@@ -144,9 +144,9 @@ async def test_next_address_when_one_does_not_answer() -> None:
 
     dialled = FirstIsDead()
     async with a_server() as server:
-        courier = Courier(CheckedNetwork(resolve=Names(["2606:4700::1111", PUBLIC]), tcp=dialled))
-        assert (await courier.send(get(f"http://api.example.com:{server.port}/"))).status == 200
-        await courier.close()
+        http_client = HttpClient(CheckedNetwork(resolve=Names(["2606:4700::1111", PUBLIC]), tcp=dialled))
+        assert (await http_client.send(get(f"http://api.example.com:{server.port}/"))).status == 200
+        await http_client.close()
     assert dialled.addresses == ["2606:4700::1111", PUBLIC]
 
 
@@ -158,7 +158,7 @@ async def test_a_name_without_address() -> None:
 
     for resolve in (unknown, Names([])):
         with pytest.raises(Unreachable):
-            await Courier(CheckedNetwork(resolve=resolve)).send(get("https://nobody.example.com/"))
+            await HttpClient(CheckedNetwork(resolve=resolve)).send(get("https://nobody.example.com/"))
 
 
 async def test_no_sockets_of_this_machine() -> None:
@@ -196,10 +196,10 @@ async def test_tls_is_verified_by_name(tmp_path: Path) -> None:
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda _socket, name, _context: asked_for.append(name)
     async with a_server(ssl=server_tls) as server:
-        courier = Courier(CheckedNetwork(resolve=Names([PUBLIC]), tcp=Dialled()), tls=tls)
-        assert (await courier.send(get(f"https://api.example.com:{server.port}/"))).status == 200
+        http_client = HttpClient(CheckedNetwork(resolve=Names([PUBLIC]), tcp=Dialled()), tls=tls)
+        assert (await http_client.send(get(f"https://api.example.com:{server.port}/"))).status == 200
         with pytest.raises(Unreachable):
-            await courier.send(get(f"https://other.example.com:{server.port}/"))
-        await courier.close()
+            await http_client.send(get(f"https://other.example.com:{server.port}/"))
+        await http_client.close()
         assert len(server.seen) == 1
     assert asked_for == ["api.example.com", "other.example.com"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.http.failures import InvalidArguments, Misdeclared
+from handlers.http.errors import InvalidArguments, Misdeclared
 from handlers.http.request import Origin, Request, build, origin_of
 from tests.handlers.world import declared, parameters
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import httpcore
 
 from handlers.context import Destination, HandoffRequest, Refused, Routed
-from handlers.http import CheckedNetwork, Courier, HttpFunctions
+from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from templates.functions import HttpFunction
 from templates.model import Variable
 
@@ -195,13 +195,13 @@ class Names:
 @asynccontextmanager
 async def functions(*allowed: LocalServer, **decrypted: str) -> AsyncIterator[HttpFunctions]:
     """HTTP functions that may reach the servers; ``decrypted`` are secrets by what is stored for them."""
-    courier = Courier(CheckedNetwork(frozenset(server.address for server in allowed)))
-    bound = HttpFunctions(courier.send, decrypted.__getitem__)
+    http_client = HttpClient(CheckedNetwork(frozenset(server.address for server in allowed)))
+    bound = HttpFunctions(http_client.send, decrypted.__getitem__)
     try:
         yield bound
     finally:
         await bound.close()
-        await courier.close()
+        await http_client.close()
 
 
 def declared(**fields: Any) -> HttpFunction:

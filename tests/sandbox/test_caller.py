@@ -150,7 +150,7 @@ async def test_interrupting_caller_talks_over_the_agent(server: StandIn) -> None
     assert 480 <= seen.caller[0].start_ms - seen.agent[0].start_ms <= 800
 
 
-async def test_silent_agent_ends_the_patience_of_the_caller(server: StandIn) -> None:
+async def test_silent_agent_ends_the_grace_of_the_caller(server: StandIn) -> None:
     """A caller gives up after the bound of the step when the agent never speaks, and says which."""
     caller, call = await call_with(server, [Listen(timeout_ms=300), HangUp()])
     assert (caller.outcome.failure or "").startswith("step 1, Listen(")

@@ -27,12 +27,7 @@ from starlette.websockets import WebSocket
 
 from telephony.carrier import MarkEcho, MediaClosed, MediaGone, MediaRefused
 from telephony.twilio.media import TwilioMedia, accept_media
-from tests.telephony.rig import (
-    PhoneCompany,
-    phone_company,
-    serving,
-    until,
-)
+from tests.telephony.media_harness import PhoneCompany, phone_company, serving, until
 
 
 class Echo(FrameProcessor):

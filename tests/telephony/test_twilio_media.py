@@ -12,11 +12,7 @@ from pipecat.frames.frames import (
 from telephony.carrier import MarkEcho
 from telephony.twilio.media import AUDIO_OUT_10MS_CHUNKS
 from tests.telephony.answering import App, call, tone
-from tests.telephony.rig import (
-    STREAM_SID,
-    media_message,
-    until,
-)
+from tests.telephony.media_harness import STREAM_SID, media_message, until
 
 CHUNK_MS = AUDIO_OUT_10MS_CHUNKS * 10
 

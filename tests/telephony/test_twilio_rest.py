@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from telephony.carrier import CarrierError, DialRequest, TransferRequest
 from telephony.twilio.rest import TwilioRest
-from tests.telephony.rig import serving
+from tests.telephony.media_harness import serving
 
 DIAL = DialRequest(
     to="+14155550100",

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from telephony.carrier import MediaGone, MediaRefused, MediaStream
 from telephony.twilio.media import accept_media
 from tests.telephony.answering import App, answered, call, tone
-from tests.telephony.rig import (
+from tests.telephony.media_harness import (
     ACCOUNT_SID,
     CALL_SID,
     STREAM_SID,

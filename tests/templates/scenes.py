@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
-from templates.check import Surroundings
+from templates.check import CheckContext
 from templates.model import TemplateContent
 
 Item = TypeVar("Item")
@@ -91,14 +91,14 @@ class Scene:
             self.document.update(prompt=None, flow=make_flow(self.pick, []))
         return self.document
 
-    def surroundings(self) -> Surroundings:
+    def check_context(self) -> CheckContext:
         """What the check is told of the account."""
         others = {
             key: TemplateContent.model_validate(each)
             for key, each in self.documents.items()
             if key != self.checked
         }
-        return Surroundings(template_id=self.checked, templates=others, numbers=self.numbers)
+        return CheckContext(template_id=self.checked, templates=others, numbers=self.numbers)
 
 
 def make_scene(pick: Picker | None = None) -> Scene:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from templates.check import RULES, Report, Surroundings, check_document
+from templates.check import RULES, CheckContext, Report, check_document
 from templates.compile import compile_template, entry_node
 from templates.problem import Severity
 from tests.templates.faults import FAULTS, Fault
@@ -21,7 +21,7 @@ SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Heal
 
 
 def report_of(scene: Scene) -> Report:
-    return check_document(scene.document, scene.surroundings())[1]
+    return check_document(scene.document, scene.check_context())[1]
 
 
 def found_in(report: Report) -> set[tuple[str, str]]:
@@ -59,7 +59,7 @@ def test_whole_templates_are_accepted_and_compile(scene: Scene) -> None:
     """A template without a fault has neither errors nor warnings, and every node of it compiles."""
     for checked in scene.documents:
         scene.checked = checked
-        content, report = check_document(scene.document, scene.surroundings())
+        content, report = check_document(scene.document, scene.check_context())
         assert found_in(report) == set()
         assert content is not None
         flow = compile_template(content, Toolbox(), extra=["route_to_agent"])
@@ -142,8 +142,8 @@ def test_allowed_private_host() -> None:
     """A private address that the operator allows, with its port, may be called."""
     scene = make_scene()
     scene.document["functions"][2]["url"] = "http://127.0.0.1:9000/orders"
-    around = scene.surroundings()
-    allowed = Surroundings(
+    around = scene.check_context()
+    allowed = CheckContext(
         templates=around.templates, numbers=around.numbers, http_allow=frozenset({"127.0.0.1:9000"})
     )
     assert not check_document(scene.document, around)[1].ok
@@ -163,7 +163,7 @@ def test_name_and_prompt_are_a_whole_template() -> None:
     assert report.ok
 
 
-def test_unknown_surroundings_are_not_guessed_at() -> None:
+def test_unknown_check_context_are_not_guessed_at() -> None:
     """Without the account at hand, nothing is said about targets and numbers."""
     scene = make_scene()
     _, report = check_document(scene.document)
@@ -199,7 +199,7 @@ def test_any_document_gets_an_answer(data: st.DataObject, junk: list[Any]) -> No
             place = place[part]
         place[path[-1]] = value
     before = copy.deepcopy(document)
-    content, report = check_document(document, make_scene().surroundings())
+    content, report = check_document(document, make_scene().check_context())
     assert document == before
     assert content is not None or report.errors
     if content is not None and report.ok:

@@ -15,7 +15,7 @@ def warned(when: str) -> bool:
     route = scene.document["routes"][0]
     route["when"] = when
     scene.documents[route["template_id"]]["language"] = "fr-CA"
-    _, report = check_document(scene.document, scene.surroundings())
+    _, report = check_document(scene.document, scene.check_context())
     return "language_mismatch" in {problem.code for problem in report.warnings}
 
 

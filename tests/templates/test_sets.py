@@ -205,7 +205,7 @@ def test_a_broken_set_is_reported_as_a_broken_template(fault: Fault) -> None:
     scene = make_scene()
     names = names_of(scene)
     fault.inflict(scene)
-    expected = found_in(check_document(scene.document, scene.surroundings())[1])
+    expected = found_in(check_document(scene.document, scene.check_context())[1])
     got = found_in(check_set(named(scene, names), outside(scene, names))[0].report)
     place = {"/number_id": "/number"}
     assert {(place.get(p, p).replace("/template_id", "/template"), code) for p, code in expected} == {

@@ -13,8 +13,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from db import keys
 from db.errors import KeyRefused
 from db.keys import Role
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.problems import ApiProblem
-from voicebot.api.wiring import Wired
 from voicebot.authoring import Editor
 
 EVERYBODY: tuple[Role, ...] = ("owner", "admin", "author", "operator", "viewer")
@@ -28,7 +28,7 @@ BEARER = HTTPBearer(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Principal:
     """The holder of the key that a request came with."""
 
     account_id: UUID
@@ -41,9 +41,9 @@ class Caller:
         return Editor(account_id=self.account_id, key_id=self.key_id)
 
 
-async def caller(
-    wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
-) -> Caller:
+async def principal(
+    wired: AppStateDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+) -> Principal:
     """Whose key the request carries; 401 without a good one."""
     if credentials is None:
         raise unauthorized("Send `Authorization: Bearer vb_…`.", "")
@@ -51,13 +51,13 @@ async def caller(
         key = await keys.authenticate(wired.database, credentials.credentials)
     except KeyRefused as error:
         raise unauthorized(str(error), ' error="invalid_token"') from None
-    return Caller(account_id=key.account_id, key_id=key.id, role=key.role)
+    return Principal(account_id=key.account_id, key_id=key.id, role=key.role)
 
 
-def allowed(*roles: Role) -> Callable[..., Awaitable[Caller]]:
+def allowed(*roles: Role) -> Callable[..., Awaitable[Principal]]:
     """A dependency: the caller, if they have one of the roles; else 403."""
 
-    async def permitted(asking: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def permitted(asking: Annotated[Principal, Depends(principal)]) -> Principal:
         if asking.role not in roles:
             raise ApiProblem(
                 "forbidden", f"The role {asking.role} does not allow this; it needs {' or '.join(roles)}."
@@ -72,8 +72,8 @@ def unauthorized(detail: str, parameters: str) -> ApiProblem:
     return ApiProblem("unauthorized", detail, headers={"WWW-Authenticate": f"Bearer{parameters}"})
 
 
-Reader = Annotated[Caller, Depends(allowed(*EVERYBODY))]
-Author = Annotated[Caller, Depends(allowed("owner", "admin", "author"))]
-Admin = Annotated[Caller, Depends(allowed("owner", "admin"))]
-Dialler = Annotated[Caller, Depends(allowed("owner", "admin", "author", "operator"))]
-Operator = Annotated[Caller, Depends(allowed("owner", "admin", "operator"))]
+Reader = Annotated[Principal, Depends(allowed(*EVERYBODY))]
+Author = Annotated[Principal, Depends(allowed("owner", "admin", "author"))]
+Admin = Annotated[Principal, Depends(allowed("owner", "admin"))]
+LeadWriter = Annotated[Principal, Depends(allowed("owner", "admin", "author", "operator"))]
+Operator = Annotated[Principal, Depends(allowed("owner", "admin", "operator"))]

@@ -18,10 +18,10 @@ from db.routes import RouteContext, RouteStatus
 from db.utterances import Source, Speaker
 from telephony.carrier import CarrierError
 from voicebot.api.access import Operator, Reader
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
-from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
-from voicebot.api.wiring import Wired, Wiring
 
 router = APIRouter(prefix="/calls", tags=["calls"])
 
@@ -141,7 +141,9 @@ class CallQuery(PageQuery):
 
 
 @router.get("", responses=refuses("invalid_request"))
-async def list_calls(wired: Wired, reader: Reader, query: Annotated[CallQuery, Query()]) -> PageOf[Call]:
+async def list_calls(
+    wired: AppStateDep, reader: Reader, query: Annotated[CallQuery, Query()]
+) -> PageOf[Call]:
     """The account's calls, newest first."""
     where = CallFilter(
         status=query.status,
@@ -159,13 +161,13 @@ async def list_calls(wired: Wired, reader: Reader, query: Annotated[CallQuery, Q
 
 
 @router.get("/{call_id:uuid}", responses=refuses("not_found"))
-async def get_call(wired: Wired, reader: Reader, call_id: UUID) -> Call:
+async def get_call(wired: AppStateDep, reader: Reader, call_id: UUID) -> Call:
     """One call."""
     return await _told(wired, await calls.get(wired.database, reader.account_id, call_id))
 
 
 @router.get("/{call_id:uuid}/transcript", responses=refuses("not_found"))
-async def get_transcript(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Utterance]:
+async def get_transcript(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[Utterance]:
     """What was said, in order, by whom and under which template; all of it on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
     found = await utterances.of_call(wired.database, call.account_id, call.id)
@@ -173,7 +175,7 @@ async def get_transcript(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[
 
 
 @router.get("/{call_id:uuid}/events", responses=refuses("not_found"))
-async def get_events(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Event]:
+async def get_events(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[Event]:
     """What happened, in order; all of it on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
     found = await events.of_call(wired.database, call.account_id, call.id)
@@ -181,7 +183,7 @@ async def get_events(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Even
 
 
 @router.get("/{call_id:uuid}/routes", responses=refuses("not_found"))
-async def get_routes(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[RouteTaken]:
+async def get_routes(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[RouteTaken]:
     """The call's changes of agent, refused and failed ones included; all of them on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
     found = await routes.of_call(wired.database, call.account_id, call.id)
@@ -189,32 +191,32 @@ async def get_routes(wired: Wired, reader: Reader, call_id: UUID) -> PageOf[Rout
 
 
 @router.get("/{call_id:uuid}/recording", response_model=None, responses=refuses("not_found"))
-async def get_recording(wired: Wired, reader: Reader, call_id: UUID) -> None:
+async def get_recording(wired: AppStateDep, reader: Reader, call_id: UUID) -> None:
     """The call's recording; 404 where none was made."""
     await calls.get(wired.database, reader.account_id, call_id)
     raise ApiProblem("not_found", "No recording of this call was made.")
 
 
 @router.post("/{call_id:uuid}/end", responses=refuses("not_found", "carrier_failed"))
-async def end_call(wired: Wired, operator: Operator, call_id: UUID) -> Call:
+async def end_call(wired: AppStateDep, operator: Operator, call_id: UUID) -> Call:
     """Hang up. A call that has ended stays as it ended."""
     call = await calls.get(wired.database, operator.account_id, call_id)
     if call.status == "ended":
         return await _told(wired, call)
     change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
-    if await wired.reception.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
+    if await wired.call_registry.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
         await audit.record(wired.database, operator.account_id, change)
     else:
         await _end_elsewhere(wired, call, change)
     return await _told(wired, await calls.get(wired.database, operator.account_id, call.id))
 
 
-async def _told(wired: Wiring, call: CallRecord) -> Call:
+async def _told(wired: AppState, call: CallRecord) -> Call:
     handed = await open_handoffs.intents(wired.database, call.account_id, [call.id])
     return Call.of(call, handed.get(call.id))
 
 
-async def _end_elsewhere(wired: Wiring, call: CallRecord, change: Change) -> None:
+async def _end_elsewhere(wired: AppState, call: CallRecord, change: Change) -> None:
     """End a call that another process holds, or none yet: through the carrier, which closes its stream."""
     end = CallEnd(ended_by="operator", end_reason=ENDED_BY_OPERATOR, outcome=None, ended_at=wired.clock.now())
     async with wired.database.transaction() as transaction:

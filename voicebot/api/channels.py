@@ -16,10 +16,10 @@ from db.audit import Change, Resource
 from db.channels import ChannelKind, ChannelRecord
 from db.outbox import Medium, NoticeState, Outcome
 from db.pool import Executor
-from voicebot.api.access import Admin, Caller
+from voicebot.api.access import Admin, Principal
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.listing import PageOf, PageQuery
-from voicebot.api.wiring import Wired
+from voicebot.api.pagination import PageOf, PageQuery
 
 router = APIRouter(tags=["notices"])
 
@@ -103,14 +103,16 @@ class NoticeQuery(PageQuery):
 
 
 @router.get("/channels", responses=refuses())
-async def list_channels(wired: Wired, admin: Admin) -> PageOf[Channel]:
+async def list_channels(wired: AppStateDep, admin: Admin) -> PageOf[Channel]:
     """The account's channels, oldest first; all of them on one page."""
     found = await channels.of_account(wired.database, admin.account_id)
     return PageOf[Channel](items=[Channel.model_validate(each) for each in found], next_cursor=None)
 
 
 @router.post("/channels", status_code=201, responses=refuses(*BODY, "invalid_request"))
-async def create_channel(wired: Wired, admin: Admin, body: ChannelBody, response: Response) -> NewChannel:
+async def create_channel(
+    wired: AppStateDep, admin: Admin, body: ChannelBody, response: Response
+) -> NewChannel:
     """Add a channel. The secret that signs what is sent is made here and shown once."""
     secret = None if body.kind == "slack" else f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
     sealed = wired.vault.seal(secret) if secret else None
@@ -124,7 +126,7 @@ async def create_channel(wired: Wired, admin: Admin, body: ChannelBody, response
 
 
 @router.delete("/channels/{channel_id:uuid}", status_code=204, responses=refuses("not_found"))
-async def delete_channel(wired: Wired, admin: Admin, channel_id: UUID) -> None:
+async def delete_channel(wired: AppStateDep, admin: Admin, channel_id: UUID) -> None:
     """Take a channel away."""
     async with wired.database.transaction() as transaction:
         await channels.delete(transaction, admin.account_id, channel_id)
@@ -132,7 +134,9 @@ async def delete_channel(wired: Wired, admin: Admin, channel_id: UUID) -> None:
 
 
 @router.get("/notices", responses=refuses("invalid_request"))
-async def list_notices(wired: Wired, admin: Admin, query: Annotated[NoticeQuery, Query()]) -> PageOf[Notice]:
+async def list_notices(
+    wired: AppStateDep, admin: Admin, query: Annotated[NoticeQuery, Query()]
+) -> PageOf[Notice]:
     """What was sent, is being sent, or could not be: `?state=dead` are the dead letters."""
     found = await outbox.list_notices(
         wired.database, admin.account_id, state=query.state, limit=query.limit, cursor=query.cursor
@@ -143,7 +147,7 @@ async def list_notices(wired: Wired, admin: Admin, query: Annotated[NoticeQuery,
 
 
 @router.get("/notices/{notice_id:uuid}/attempts", responses=refuses("not_found"))
-async def list_attempts(wired: Wired, admin: Admin, notice_id: UUID) -> PageOf[Attempt]:
+async def list_attempts(wired: AppStateDep, admin: Admin, notice_id: UUID) -> PageOf[Attempt]:
     """Every attempt to send a notice, in order; all of them on one page."""
     await outbox.get(wired.database, admin.account_id, notice_id)
     found = await outbox.attempts(wired.database, admin.account_id, notice_id)
@@ -151,7 +155,7 @@ async def list_attempts(wired: Wired, admin: Admin, notice_id: UUID) -> PageOf[A
 
 
 @router.post("/notices/{notice_id:uuid}/retry", responses=refuses("not_found"))
-async def retry_notice(wired: Wired, admin: Admin, notice_id: UUID) -> Notice:
+async def retry_notice(wired: AppStateDep, admin: Admin, notice_id: UUID) -> Notice:
     """Try a dead letter again; one in another state stays as it is."""
     async with wired.database.transaction() as transaction:
         tried = await outbox.retry(transaction, admin.account_id, notice_id, wired.clock.now())
@@ -160,6 +164,6 @@ async def retry_notice(wired: Wired, admin: Admin, notice_id: UUID) -> Notice:
     return Notice.model_validate(tried)
 
 
-async def _audit(db: Executor, admin: Caller, action: str, resource: Resource, id: UUID) -> None:
+async def _audit(db: Executor, admin: Principal, action: str, resource: Resource, id: UUID) -> None:
     change = Change(key_id=admin.key_id, action=action, resource=resource, resource_id=id)
     await audit.record(db, admin.account_id, change)

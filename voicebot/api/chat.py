@@ -12,13 +12,13 @@ from pydantic_core import PydanticCustomError
 
 from templates.storable import unstorable
 from voicebot.api.access import Author
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.wiring import Wired
 from voicebot.call.text import exchange as happened
 from voicebot.call.text.answers import Answer
 from voicebot.call.text.chat import CannotBegin
-from voicebot.call.text.chats import ChatBusy, ChatNotHere, Held, Interrupted, TooManyChats, Wish
+from voicebot.call.text.chats import ChatBusy, ChatNotHere, ChatOptions, HeldChat, Interrupted, TooManyChats
 
 MAX_TURNS = 50
 MAX_TURN_LENGTH = 2000
@@ -167,7 +167,7 @@ class ChatAnswer(BaseModel):
         "rate_limited", "model_timeout",
     ),
 )  # fmt: skip
-async def chat(wired: Wired, author: Author, template_id: UUID, asked: ChatRequest) -> ChatAnswer:
+async def chat(wired: AppStateDep, author: Author, template_id: UUID, asked: ChatRequest) -> ChatAnswer:
     """Talk to a template in text: the flow, functions and routes of a telephone call. Drafts answer too.
 
     Nothing of it is written down: no call, no lead. The server process that began a conversation holds it
@@ -177,7 +177,7 @@ async def chat(wired: Wired, author: Author, template_id: UUID, asked: ChatReque
     try:
         if asked.chat_id is None:
             held, opening = await wired.chats.begin(
-                Wish(
+                ChatOptions(
                     account_id=author.account_id,
                     template_id=template_id,
                     payload=asked.payload,
@@ -196,8 +196,8 @@ async def chat(wired: Wired, author: Author, template_id: UUID, asked: ChatReque
     return _answer(held, exchanges)
 
 
-def _answer(held: Held, exchanges: Sequence[happened.Exchange]) -> ChatAnswer:
-    end, at = held.chat.end, held.chat.diary.at
+def _answer(held: HeldChat, exchanges: Sequence[happened.Exchange]) -> ChatAnswer:
+    end, at = held.chat.end, held.chat.log.at
     if at is None:
         raise RuntimeError("a conversation that was begun is somewhere")
     return ChatAnswer(
@@ -209,7 +209,7 @@ def _answer(held: Held, exchanges: Sequence[happened.Exchange]) -> ChatAnswer:
         variables=dict(held.chat.variables()),
         agents=[
             AgentState(name=agent.name, ready=agent.ready, reason=agent.reason)
-            for agent in held.chat.diary.agents.values()
+            for agent in held.chat.log.agents.values()
         ],
         turns=[_turn(exchange) for exchange in exchanges],
     )

@@ -13,15 +13,15 @@ from loguru import logger
 from pydantic import BaseModel
 
 from db import keys
-from db.desk_events import DeskEventRecord
 from db.errors import DatabaseError, KeyRefused
+from db.handoff_events import HandoffEventRecord
 from voicebot.api import sse
-from voicebot.api.access import BEARER, Caller, Reader, caller, unauthorized
+from voicebot.api.access import BEARER, Principal, Reader, principal, unauthorized
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.stream_token import LIFE, TokenRefused
-from voicebot.api.wiring import Wired, Wiring
-from voicebot.escalation.stream import Heartbeat, Item, Reset
+from voicebot.handoffs.event_broker import Heartbeat, Item, Reset
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"])
 
@@ -56,7 +56,7 @@ class StreamToken(BaseModel):
 
 
 @router.post("/stream-token", status_code=201, responses=refuses())
-async def create_stream_token(wired: Wired, reader: Reader) -> StreamToken:
+async def create_stream_token(wired: AppStateDep, reader: Reader) -> StreamToken:
     """A token for `GET /handoffs/stream?token=…`, where no header can be sent. Good for a minute."""
     now = wired.clock.now()
     token = wired.stream_tokens.issue(reader.account_id, reader.key_id, now)
@@ -65,7 +65,7 @@ async def create_stream_token(wired: Wired, reader: Reader) -> StreamToken:
 
 @router.get("/stream", response_class=Response, responses=_ENDLESS | refuses("invalid_request"))
 async def stream(
-    wired: Wired,
+    wired: AppStateDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     token: Annotated[str | None, Query(max_length=500, description="In place of a key's header.")] = None,
     after: Annotated[str | None, Query(max_length=20, description="In place of `Last-Event-ID`.")] = None,
@@ -76,13 +76,13 @@ async def stream(
     Events from the one after `Last-Event-ID` (or `?after=`) on; without either, from now on. `reset` says
     that what followed was forgotten: read the queue, and go on from `as_of_seq`. Comments are heartbeats.
     """
-    follower = await _by_token(wired, token) if token else await caller(wired, credentials)
-    items = wired.office.hub.follow(follower.account_id, _seen(last_event_id or after))
-    return sse.EventStream(_told(wired, follower, items), patience_s=wired.stream_rules.patience_s)
+    follower = await _by_token(wired, token) if token else await principal(wired, credentials)
+    items = wired.office.broker.follow(follower.account_id, _seen(last_event_id or after))
+    return sse.EventStream(_told(wired, follower, items), grace_s=wired.stream_rules.grace_s)
 
 
 async def _told(
-    wired: Wiring, follower: Caller, items: AsyncGenerator[Item, None]
+    wired: AppState, follower: Principal, items: AsyncGenerator[Item, None]
 ) -> AsyncGenerator[str, None]:
     trust = _Trust(wired, follower)
     yield ": connected\nretry: 1000\n\n"
@@ -100,7 +100,7 @@ async def _told(
                         yield chunk
 
 
-def _chunks(batch: Sequence[DeskEventRecord]) -> Iterator[str]:
+def _chunks(batch: Sequence[HandoffEventRecord]) -> Iterator[str]:
     """Events put together to chunks that are small enough to notice between them that nobody reads."""
     chunk = ""
     for event in batch:
@@ -112,7 +112,7 @@ def _chunks(batch: Sequence[DeskEventRecord]) -> Iterator[str]:
         yield chunk
 
 
-def _event(event: DeskEventRecord) -> str:
+def _event(event: HandoffEventRecord) -> str:
     return sse.event(
         event.type,
         {
@@ -131,7 +131,7 @@ def _event(event: DeskEventRecord) -> str:
 class _Trust:
     """Whether a follower may go on: looked up now and then, before anything more is told."""
 
-    def __init__(self, wired: Wiring, follower: Caller) -> None:
+    def __init__(self, wired: AppState, follower: Principal) -> None:
         self._wired = wired
         self._follower = follower
         self._sure_ms = wired.clock.monotonic_ms()
@@ -151,13 +151,13 @@ class _Trust:
         return True
 
 
-async def _by_token(wired: Wiring, token: str) -> Caller:
+async def _by_token(wired: AppState, token: str) -> Principal:
     try:
         account_id, key_id = wired.stream_tokens.read(token, wired.clock.now())
         key = await keys.still_good(wired.database, account_id, key_id)
     except (TokenRefused, KeyRefused) as error:
         raise unauthorized(str(error), ' error="invalid_token"') from None
-    return Caller(account_id=key.account_id, key_id=key.id, role=key.role)
+    return Principal(account_id=key.account_id, key_id=key.id, role=key.role)
 
 
 def _seen(last: str | None) -> int | None:

@@ -12,9 +12,10 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from db import audit, handoffs, users
 from db.audit import Change
 from db.handoffs import HandoffRecord, QueueFilter
-from voicebot.api.access import Caller, Dialler, Operator, Reader
+from voicebot.api.access import LeadWriter, Operator, Principal, Reader
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.handoff_records import (
+from voicebot.api.handoff_models import (
     BriefingShown,
     ClaimShown,
     Handoff,
@@ -27,9 +28,8 @@ from voicebot.api.handoff_records import (
     ResolveBody,
 )
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.wiring import Wired, Wiring
-from voicebot.escalation.desk import Claim, Later
-from voicebot.escalation.wish import Wish
+from voicebot.handoffs.create_request import CreateHandoff
+from voicebot.handoffs.handoff_service import Claim, Reschedule
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"])
 
@@ -54,7 +54,7 @@ Key = Annotated[
 class AtDesk:
     """Who moves a handoff: the holder of a key, and the person it speaks for."""
 
-    caller: Caller
+    caller: Principal
     person_id: UUID
 
     @property
@@ -63,7 +63,7 @@ class AtDesk:
         return self.caller.account_id
 
 
-async def at_desk(wired: Wired, operator: Operator) -> AtDesk:
+async def at_desk(wired: AppStateDep, operator: Operator) -> AtDesk:
     """A dependency: the person who asks, if their role takes handoffs."""
     person = await users.of_key(wired.database, operator.account_id, operator.key_id)
     return AtDesk(caller=operator, person_id=person.id)
@@ -73,7 +73,9 @@ Taker = Annotated[AtDesk, Depends(at_desk)]
 
 
 @router.get("", responses=refuses("invalid_request"))
-async def list_handoffs(wired: Wired, reader: Reader, query: Annotated[QueueQuery, Query()]) -> QueuePage:
+async def list_handoffs(
+    wired: AppStateDep, reader: Reader, query: Annotated[QueueQuery, Query()]
+) -> QueuePage:
     """The queue: highest priority first, then oldest; waiting makes up for priority: nobody starves."""
     where = QueueFilter(
         state=query.state,
@@ -96,12 +98,16 @@ async def list_handoffs(wired: Wired, reader: Reader, query: Annotated[QueueQuer
     "", status_code=201, responses=refuses(*BODY, "invalid_request", "idempotency_key_reused", "not_found")
 )
 async def create_handoff(
-    wired: Wired, dialler: Dialler, body: HandoffBody, response: Response, idempotency_key: Key = None
+    wired: AppStateDep,
+    dialler: LeadWriter,
+    body: HandoffBody,
+    response: Response,
+    idempotency_key: Key = None,
 ) -> Handoff:
     """Ask for a person. A call has one open escalation: asking again answers with that one."""
     person = await users.of_key(wired.database, dialler.account_id, dialler.key_id)
     _in_reach(wired, body.due_at)
-    wish = Wish(**body.model_dump(), origin="person", created_by=person.id)
+    wish = CreateHandoff(**body.model_dump(), origin="person", created_by=person.id)
     made = await wired.office.desk.create(dialler.account_id, wish, key=idempotency_key)
     response.headers["Location"] = f"/api/v1/handoffs/{made.handoff.id}"
     if not made.created:
@@ -111,7 +117,7 @@ async def create_handoff(
 
 
 @router.get("/{handoff_id:uuid}", responses=refuses("not_found"))
-async def get_handoff(wired: Wired, reader: Reader, handoff_id: UUID) -> HandoffDetail:
+async def get_handoff(wired: AppStateDep, reader: Reader, handoff_id: UUID) -> HandoffDetail:
     """One handoff, with its snapshot."""
     found = await handoffs.get(wired.database, reader.account_id, handoff_id)
     frozen = await handoffs.snapshot(wired.database, reader.account_id, handoff_id)
@@ -123,7 +129,7 @@ async def get_handoff(wired: Wired, reader: Reader, handoff_id: UUID) -> Handoff
     "/{handoff_id:uuid}/claim",
     responses=refuses("not_found", "already_claimed", "capacity_reached", "illegal_move"),
 )
-async def claim_handoff(wired: Wired, taker: Taker, handoff_id: UUID) -> ClaimShown:
+async def claim_handoff(wired: AppStateDep, taker: Taker, handoff_id: UUID) -> ClaimShown:
     """Take it. One claim wins; the winner may ask again. Answers with the briefing."""
     won: Claim = await wired.office.desk.claim(taker.account_id, handoff_id, taker.person_id)
     handoff = await _done(wired, taker.caller, "claim", won.handoff)
@@ -132,7 +138,7 @@ async def claim_handoff(wired: Wired, taker: Taker, handoff_id: UUID) -> ClaimSh
 
 @router.post("/{handoff_id:uuid}/release", responses=MOVE)
 async def release_handoff(
-    wired: Wired, taker: Taker, handoff_id: UUID, body: ReleaseBody | None = None
+    wired: AppStateDep, taker: Taker, handoff_id: UUID, body: ReleaseBody | None = None
 ) -> Handoff:
     """Give it back to the queue, where it keeps its place."""
     asked = body or ReleaseBody()
@@ -144,7 +150,7 @@ async def release_handoff(
 
 @router.post("/{handoff_id:uuid}/decline", responses=MOVE)
 async def decline_handoff(
-    wired: Wired, taker: Taker, handoff_id: UUID, body: ReleaseBody | None = None
+    wired: AppStateDep, taker: Taker, handoff_id: UUID, body: ReleaseBody | None = None
 ) -> Handoff:
     """Not take it, and not be asked again."""
     asked = body or ReleaseBody()
@@ -156,7 +162,7 @@ async def decline_handoff(
 
 @router.post("/{handoff_id:uuid}/resolve", responses=MOVE)
 async def resolve_handoff(
-    wired: Wired, taker: Taker, handoff_id: UUID, body: ResolveBody | None = None
+    wired: AppStateDep, taker: Taker, handoff_id: UUID, body: ResolveBody | None = None
 ) -> Handoff:
     """Be done with it."""
     asked = body or ResolveBody()
@@ -167,17 +173,19 @@ async def resolve_handoff(
 
 
 @router.post("/{handoff_id:uuid}/reschedule", responses=MOVE)
-async def reschedule_handoff(wired: Wired, taker: Taker, handoff_id: UUID, body: RescheduleBody) -> Handoff:
+async def reschedule_handoff(
+    wired: AppStateDep, taker: Taker, handoff_id: UUID, body: RescheduleBody
+) -> Handoff:
     """Call at another time. An escalation becomes a park, which is answered."""
     _in_reach(wired, body.due_at)
-    later = Later(due_at=body.due_at, time_zone=body.time_zone, consent=body.consent)
+    later = Reschedule(due_at=body.due_at, time_zone=body.time_zone, consent=body.consent)
     parked = await wired.office.desk.reschedule(
         taker.account_id, handoff_id, taker.person_id, later, epoch=body.epoch
     )
     return await _done(wired, taker.caller, "reschedule", parked)
 
 
-def _in_reach(wired: Wiring, due_at: datetime | None) -> None:
+def _in_reach(wired: AppState, due_at: datetime | None) -> None:
     now = wired.clock.now()
     if due_at is not None and not now - LATEST < due_at < now + LATEST:
         fault = FieldError(
@@ -189,7 +197,7 @@ def _in_reach(wired: Wiring, due_at: datetime | None) -> None:
         raise ApiProblem("invalid_request", fault.message, errors=[fault])
 
 
-async def _done(wired: Wiring, who: Caller, action: str, handoff: HandoffRecord) -> Handoff:
+async def _done(wired: AppState, who: Principal, action: str, handoff: HandoffRecord) -> Handoff:
     """The handoff as it is answered, after a line in the audit list."""
     change = Change(key_id=who.key_id, action=action, resource="handoff", resource_id=handoff.id)
     await audit.record(wired.database, who.account_id, change)

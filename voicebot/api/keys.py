@@ -15,11 +15,11 @@ from db.errors import NotFound
 from db.keys import KeyRecord, Role
 from db.pool import Executor
 from db.users import UserRecord
-from voicebot.api.access import Admin, Caller
+from voicebot.api.access import Admin, Principal
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.wiring import Wired
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 
@@ -70,7 +70,7 @@ class KeyQuery(PageQuery):
 
 
 @router.get("", responses=refuses("invalid_request"))
-async def list_keys(wired: Wired, admin: Admin, query: Annotated[KeyQuery, Query()]) -> PageOf[Key]:
+async def list_keys(wired: AppStateDep, admin: Admin, query: Annotated[KeyQuery, Query()]) -> PageOf[Key]:
     """The account's keys, revoked ones included, newest first."""
     found = await keys.list_keys(wired.database, admin.account_id, limit=query.limit, cursor=query.cursor)
     return PageOf[Key](
@@ -79,7 +79,7 @@ async def list_keys(wired: Wired, admin: Admin, query: Annotated[KeyQuery, Query
 
 
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request"))
-async def create_key(wired: Wired, admin: Admin, body: KeyBody, response: Response) -> NewKey:
+async def create_key(wired: AppStateDep, admin: Admin, body: KeyBody, response: Response) -> NewKey:
     """Make a key. It is shown in this answer and never again."""
     async with wired.database.transaction() as transaction:
         person = await _person(transaction, admin, body)
@@ -93,13 +93,13 @@ async def create_key(wired: Wired, admin: Admin, body: KeyBody, response: Respon
 
 
 @router.get("/{key_id:uuid}", responses=refuses("not_found"))
-async def get_key(wired: Wired, admin: Admin, key_id: UUID) -> Key:
+async def get_key(wired: AppStateDep, admin: Admin, key_id: UUID) -> Key:
     """One key, revoked or not."""
     return Key.model_validate(await keys.get(wired.database, admin.account_id, key_id))
 
 
 @router.delete("/{key_id:uuid}", status_code=204, responses=refuses("not_found"))
-async def revoke_key(wired: Wired, admin: Admin, key_id: UUID) -> None:
+async def revoke_key(wired: AppStateDep, admin: Admin, key_id: UUID) -> None:
     """Close a key for good: the next request with it is refused. Only an owner closes an owner's key.
 
     A key does not close itself: whoever replaces one proves that the new one opens.
@@ -115,7 +115,7 @@ async def revoke_key(wired: Wired, admin: Admin, key_id: UUID) -> None:
             await audit.record(transaction, admin.account_id, _change(admin, "revoke", revoked.record))
 
 
-async def _person(db: Executor, admin: Caller, body: KeyBody) -> UserRecord | None:
+async def _person(db: Executor, admin: Principal, body: KeyBody) -> UserRecord | None:
     """Whom the key is to speak for; 422 where nobody could use it as it is asked for."""
     try:
         person = await _speaks_for(db, admin, body.user_id)
@@ -131,11 +131,11 @@ async def _person(db: Executor, admin: Caller, body: KeyBody) -> UserRecord | No
     return person
 
 
-async def _speaks_for(db: Executor, admin: Caller, user_id: UUID | None) -> UserRecord | None:
+async def _speaks_for(db: Executor, admin: Principal, user_id: UUID | None) -> UserRecord | None:
     return None if user_id is None else await users.get(db, admin.account_id, user_id)
 
 
-def _must_own(admin: Caller, role: Role, person: UserRecord | None) -> None:
+def _must_own(admin: Principal, role: Role, person: UserRecord | None) -> None:
     owners = role == "owner" or (person is not None and person.role == "owner")
     if owners and admin.role != "owner":
         raise ApiProblem("forbidden", "Only an owner makes or revokes keys of owners.")
@@ -146,6 +146,6 @@ def _refused(field: str, code: str, message: str) -> ApiProblem:
     return ApiProblem("invalid_request", message, errors=[fault])
 
 
-def _change(admin: Caller, action: str, key: KeyRecord) -> Change:
+def _change(admin: Principal, action: str, key: KeyRecord) -> Change:
     data = {"role": key.role, "prefix": key.prefix, "user_id": str(key.user_id) if key.user_id else None}
     return Change(key_id=admin.key_id, action=action, resource="key", resource_id=key.id, data=data)

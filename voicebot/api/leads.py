@@ -16,13 +16,13 @@ from db.errors import NotFound
 from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
 from templates.problem import Problem
 from templates.values import InvalidValues, resolve
-from voicebot.api.access import Dialler, Reader
+from voicebot.api.access import LeadWriter, Reader
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.calls import RouteTaken
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.listing import PageOf, PageQuery
 from voicebot.api.numbers import E164
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.wiring import Wired, Wiring
 from voicebot.authoring import content_of
 
 router = APIRouter(prefix="/leads", tags=["leads"])
@@ -87,7 +87,9 @@ Key = Annotated[
 
 
 @router.get("", responses=refuses("invalid_request"))
-async def list_leads(wired: Wired, reader: Reader, query: Annotated[LeadQuery, Query()]) -> PageOf[Lead]:
+async def list_leads(
+    wired: AppStateDep, reader: Reader, query: Annotated[LeadQuery, Query()]
+) -> PageOf[Lead]:
     """The account's leads, newest first."""
     where = LeadFilter(
         status=query.status,
@@ -110,7 +112,7 @@ async def list_leads(wired: Wired, reader: Reader, query: Annotated[LeadQuery, Q
     responses=refuses(*BODY, "invalid_request", "invalid_payload", "idempotency_key_reused"),
 )
 async def create_lead(
-    wired: Wired, dialler: Dialler, body: LeadBody, response: Response, idempotency_key: Key = None
+    wired: AppStateDep, dialler: LeadWriter, body: LeadBody, response: Response, idempotency_key: Key = None
 ) -> Lead:
     """Record a person to call. The payload must fit the template's variables."""
     draft = LeadDraft(
@@ -133,7 +135,7 @@ async def create_lead(
 
 
 @router.get("/{lead_id:uuid}", responses=refuses("not_found"))
-async def get_lead(wired: Wired, reader: Reader, lead_id: UUID) -> Lead:
+async def get_lead(wired: AppStateDep, reader: Reader, lead_id: UUID) -> Lead:
     """One lead."""
     return _answer(await leads.get(wired.database, reader.account_id, lead_id))
 
@@ -142,7 +144,7 @@ def _answer(record: LeadRecord) -> Lead:
     return Lead.model_validate(record)
 
 
-async def _values(wired: Wiring, account_id: UUID, body: LeadBody) -> dict[str, Any]:
+async def _values(wired: AppState, account_id: UUID, body: LeadBody) -> dict[str, Any]:
     """The payload as values of the template's variables; 422 where something does not fit or is not there."""
     try:
         await numbers.get(wired.database, account_id, body.number_id)

@@ -12,7 +12,7 @@ from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseError, TokenRefused
 from telephony.carrier import Carrier, MediaGone, MediaRefused, MediaStream
-from voicebot.api.wiring import Wired, Wiring
+from voicebot.api.app_state import AppState, AppStateDep
 
 router = APIRouter(prefix="/media")
 
@@ -26,7 +26,7 @@ _LOOKS_FOR_THE_END_S = (0.5, 2.0, 12.0)
 
 
 @router.websocket("/{name}")
-async def media_socket(websocket: WebSocket, wired: Wired, name: CarrierName) -> None:
+async def media_socket(websocket: WebSocket, wired: AppStateDep, name: CarrierName) -> None:
     """One call's audio, from the carrier's connection to the call's end."""
     carrier = wired.carriers.get(name)
     if carrier is None:
@@ -50,7 +50,7 @@ async def media_socket(websocket: WebSocket, wired: Wired, name: CarrierName) ->
         await _run(wired, media, call)
 
 
-async def _admit(wired: Wiring, carrier: Carrier, media: MediaStream) -> CallRecord | None:
+async def _admit(wired: AppState, carrier: Carrier, media: MediaStream) -> CallRecord | None:
     try:
         return await call_tokens.consume(wired.database, media.start.token, media.start.carrier_call_id)
     except TokenRefused as error:
@@ -62,19 +62,19 @@ async def _admit(wired: Wiring, carrier: Carrier, media: MediaStream) -> CallRec
     return None
 
 
-async def _run(wired: Wiring, media: MediaStream, call: CallRecord) -> None:
+async def _run(wired: AppState, media: MediaStream, call: CallRecord) -> None:
     with logger.contextualize(call_id=str(call.id)):
         try:
-            await wired.reception.answer(media, call)
+            await wired.call_registry.answer(media, call)
         except Exception as error:
             # The edge of a call: nothing it raises may harm another one.
             logger.exception("the call broke down: {}", type(error).__name__)
             await media.refuse(INTERNAL_ERROR, "internal error")
         finally:
-            wired.errands.start(_count_end(wired, call), name=f"counting call {call.id}", droppable=True)
+            wired.background.start(_count_end(wired, call), name=f"counting call {call.id}", droppable=True)
 
 
-async def _count_end(wired: Wiring, call: CallRecord) -> None:
+async def _count_end(wired: AppState, call: CallRecord) -> None:
     """Count how the call ended, which is written shortly after (or not, when it is resumed elsewhere)."""
     for pause in _LOOKS_FOR_THE_END_S:
         await asyncio.sleep(pause)
@@ -84,6 +84,6 @@ async def _count_end(wired: Wiring, call: CallRecord) -> None:
             return
 
 
-def _refused(wired: Wiring, carrier: Carrier, why: str) -> None:
+def _refused(wired: AppState, carrier: Carrier, why: str) -> None:
     wired.metrics.media_refused.labels(carrier.name).inc()
     logger.warning("a media socket of {} was refused: {}", carrier.name, why)

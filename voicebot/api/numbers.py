@@ -14,15 +14,15 @@ from db import audit, numbers
 from db.audit import Change
 from db.calls import Carrier
 from db.numbers import NumberDraft, NumberFilter, NumberRecord
-from voicebot.api.access import Admin, Caller, Reader
+from voicebot.api.access import Admin, Principal, Reader
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, refuses
-from voicebot.api.listing import PageOf, PageQuery
-from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
-from voicebot.api.merging import merged
+from voicebot.api.merge_patch import MEDIA_TYPE as MERGE_PATCH
+from voicebot.api.merge_patch import merged
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem
 from voicebot.api.validation import invalid_body
-from voicebot.api.wiring import Wired
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
 
@@ -92,7 +92,7 @@ Patch = Annotated[
 
 @router.get("", responses=refuses("invalid_request"))
 async def list_numbers(
-    wired: Wired, reader: Reader, query: Annotated[NumberQuery, Query()]
+    wired: AppStateDep, reader: Reader, query: Annotated[NumberQuery, Query()]
 ) -> PageOf[Number]:
     """The account's numbers, newest first."""
     where = NumberFilter(carrier=query.carrier, e164=query.e164, active=query.active)
@@ -105,7 +105,7 @@ async def list_numbers(
 
 
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request", "number_taken"))
-async def create_number(wired: Wired, admin: Admin, body: NumberBody, response: Response) -> Number:
+async def create_number(wired: AppStateDep, admin: Admin, body: NumberBody, response: Response) -> Number:
     """Add a number that the carrier brings to this server."""
     async with wired.database.transaction() as transaction:
         saved = await numbers.create(transaction, admin.account_id, body.draft())
@@ -116,7 +116,7 @@ async def create_number(wired: Wired, admin: Admin, body: NumberBody, response: 
 
 @router.get("/{number_id:uuid}", response_model=Number, responses=NOT_MODIFIED | refuses("not_found"))
 async def get_number(
-    wired: Wired, reader: Reader, number_id: UUID, if_none_match: IfNoneMatch, response: Response
+    wired: AppStateDep, reader: Reader, number_id: UUID, if_none_match: IfNoneMatch, response: Response
 ) -> Number | Response:
     """One number."""
     record = await numbers.get(wired.database, reader.account_id, number_id)
@@ -125,7 +125,7 @@ async def get_number(
 
 @router.patch("/{number_id:uuid}", responses=refuses(*BODY, *CHANGE, "invalid_request", "number_taken"))
 async def patch_number(
-    wired: Wired, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
+    wired: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
 ) -> Number:
     """Change parts of a number (RFC 7396). Calls to one that is not `active` are refused."""
     before = await numbers.get(wired.database, admin.account_id, number_id)
@@ -141,7 +141,7 @@ async def patch_number(
 
 
 @router.delete("/{number_id:uuid}", status_code=204, responses=refuses(*CHANGE, "number_in_use"))
-async def delete_number(wired: Wired, admin: Admin, number_id: UUID, if_match: IfMatch) -> Response:
+async def delete_number(wired: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch) -> Response:
     """Give a number up; templates must have been detached from it."""
     before = await numbers.get(wired.database, admin.account_id, number_id)
     if_match.expect(before.revision)
@@ -171,7 +171,7 @@ def _answer(record: NumberRecord, response: Response) -> Number:
     return Number.model_validate(record)
 
 
-def _change(admin: Caller, action: str, saved: NumberRecord | None, before: NumberRecord | None) -> Change:
+def _change(admin: Principal, action: str, saved: NumberRecord | None, before: NumberRecord | None) -> Change:
     subject = saved or before
     assert subject is not None  # noqa: S101 - one of the two is what happened
     return Change(

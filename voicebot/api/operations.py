@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from db.errors import DatabaseError
-from voicebot.api.wiring import Wired, Wiring
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["operations"])
@@ -35,25 +35,25 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-async def readyz(wired: Wired) -> Response:
+async def readyz(wired: AppStateDep) -> Response:
     """Calls can be taken: the database answers (its schema is current since the start), nobody is leaving."""
     reachable = await _reachable(wired)
     state = Readiness(
         ready=reachable and not wired.draining,
         database=reachable,
         draining=wired.draining,
-        calls_live=wired.reception.live,
+        calls_live=wired.call_registry.live,
     )
     return JSONResponse(state.model_dump(), 200 if state.ready else 503)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(wired: Wired) -> Response:
+async def metrics(wired: AppStateDep) -> Response:
     """Figures in Prometheus' text format."""
     return Response(wired.metrics.text(), media_type=CONTENT_TYPE)
 
 
-async def _reachable(wired: Wiring) -> bool:
+async def _reachable(wired: AppState) -> bool:
     try:
         await wired.database.ping()
     except DatabaseError:

@@ -13,16 +13,16 @@ from db import audit, operators, users
 from db.audit import Change
 from db.operators import Activity, OperatorRecord, Quota
 from voicebot import availability
-from voicebot.api.access import Admin, Caller, Operator, Reader
+from voicebot.api.access import Admin, Operator, Principal, Reader
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.handoff_records import Language, Team
-from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.handoff_models import Language, Team
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import Moment
-from voicebot.api.wiring import Wired, Wiring
 from voicebot.availability import State
-from voicebot.escalation.operator_facts import presence_of
-from voicebot.escalation.presence import Seen, Setting
+from voicebot.handoffs.presence import PresenceView, Setting
+from voicebot.handoffs.presence_mapping import presence_of
 
 router = APIRouter(prefix="/operators", tags=["operators"])
 
@@ -77,7 +77,7 @@ class OperatorQuery(PageQuery):
 
 @router.get("", responses=refuses("invalid_request"))
 async def list_operators(
-    wired: Wired, reader: Reader, query: Annotated[OperatorQuery, Query()]
+    wired: AppStateDep, reader: Reader, query: Annotated[OperatorQuery, Query()]
 ) -> PageOf[OperatorShown]:
     """Everybody who has been at the desk, the newest user first."""
     found = await operators.list_operators(
@@ -91,13 +91,13 @@ async def list_operators(
 
 
 @router.get("/me", responses=refuses())
-async def get_me(wired: Wired, operator: Operator) -> OperatorShown:
+async def get_me(wired: AppStateDep, operator: Operator) -> OperatorShown:
     """Oneself. Looking is no sign of life."""
     return _seen(await wired.office.presence.look(operator.account_id, await _me(wired, operator)))
 
 
 @router.put("/me/presence", responses=refuses(*BODY, "invalid_request", "illegal_move"))
-async def put_presence(wired: Wired, operator: Operator, body: PresenceBody) -> OperatorShown:
+async def put_presence(wired: AppStateDep, operator: Operator, body: PresenceBody) -> OperatorShown:
     """Say what one is. Going offline returns what one holds to the queue."""
     if body.until is not None and not body.until < wired.clock.now() + LATEST:
         fault = FieldError(
@@ -120,13 +120,13 @@ async def put_presence(wired: Wired, operator: Operator, body: PresenceBody) -> 
 
 
 @router.post("/me/heartbeat", responses=refuses())
-async def heartbeat(wired: Wired, operator: Operator) -> OperatorShown:
+async def heartbeat(wired: AppStateDep, operator: Operator) -> OperatorShown:
     """A sign of life, wanted at least every two minutes; it renews the leases of one's claims."""
     return _seen(await wired.office.presence.heartbeat(operator.account_id, await _me(wired, operator)))
 
 
 @router.post("/{user_id:uuid}/relieve", responses=refuses("not_found"))
-async def relieve(wired: Wired, admin: Admin, user_id: UUID) -> OperatorShown:
+async def relieve(wired: AppStateDep, admin: Admin, user_id: UUID) -> OperatorShown:
     """Say that somebody is not exhausted any more; one for billing ends in no other way."""
     setting = Setting(status="relieved")
     relieved = await wired.office.presence.set(admin.account_id, user_id, setting)
@@ -135,11 +135,11 @@ async def relieve(wired: Wired, admin: Admin, user_id: UUID) -> OperatorShown:
     return _seen(relieved)
 
 
-async def _me(wired: Wiring, who: Caller) -> UUID:
+async def _me(wired: AppState, who: Principal) -> UUID:
     return (await users.of_key(wired.database, who.account_id, who.key_id)).id
 
 
-def _seen(seen: Seen) -> OperatorShown:
+def _seen(seen: PresenceView) -> OperatorShown:
     return _shown(seen.operator, seen.state)
 
 

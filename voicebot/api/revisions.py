@@ -16,11 +16,11 @@ from db.revisions import RevisionRecord
 from db.templates import Kind, Status
 from templates.model import Template, TemplateContent
 from voicebot.api.access import Author, Reader
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, refuses
-from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch
 from voicebot.api.templates import SAVE, answered, prepare_greetings
-from voicebot.api.wiring import Wired
 from voicebot.authoring import shown_content
 from voicebot.authoring.differences import differences
 from voicebot.authoring.history import duplicate, restore
@@ -84,7 +84,7 @@ Against = Annotated[
 
 @router.get("/{template_id:uuid}/revisions", responses=refuses("not_found", "invalid_request"))
 async def list_revisions(
-    wired: Wired, reader: Reader, template_id: UUID, query: Annotated[RevisionQuery, Query()]
+    wired: AppStateDep, reader: Reader, template_id: UUID, query: Annotated[RevisionQuery, Query()]
 ) -> PageOf[Revision]:
     """Every save of a template, newest first."""
     await templates.get(wired.database, reader.account_id, template_id)
@@ -102,7 +102,7 @@ async def list_revisions(
     responses=refuses("not_found", "invalid_request"),
 )
 async def get_revision(
-    wired: Wired, reader: Reader, template_id: UUID, revision: Number, against: Against = None
+    wired: AppStateDep, reader: Reader, template_id: UUID, revision: Number, against: Against = None
 ) -> Response:
     """What a template was at a revision; secrets are `***`."""
     await templates.get(wired.database, reader.account_id, template_id)
@@ -119,7 +119,7 @@ async def get_revision(
     responses=refuses(*CHANGE, *SAVE, "template_in_use"),
 )
 async def restore_revision(
-    wired: Wired, author: Author, template_id: UUID, revision: Number, if_match: IfMatch
+    wired: AppStateDep, author: Author, template_id: UUID, revision: Number, if_match: IfMatch
 ) -> Response:
     """Save what a template was as its newest revision, secrets included; an active one is checked."""
     before = await templates.get(wired.database, author.account_id, template_id)
@@ -137,7 +137,7 @@ async def restore_revision(
     responses=refuses(*BODY, "not_found", "invalid_request", "invalid_template", "name_taken"),
 )
 async def duplicate_template(
-    wired: Wired, author: Author, template_id: UUID, body: DuplicateBody | None = None
+    wired: AppStateDep, author: Author, template_id: UUID, body: DuplicateBody | None = None
 ) -> Response:
     """Save a draft that is like a template, secrets included."""
     source = await templates.get(wired.database, author.account_id, template_id)

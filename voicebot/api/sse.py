@@ -31,12 +31,12 @@ def event(name: str, data: Mapping[str, Any], id: int | None = None) -> str:
 class EventStream(Response):
     """A response that goes on for as long as ``chunks`` does, or until the client is gone or too slow."""
 
-    def __init__(self, chunks: AsyncGenerator[str, None], *, patience_s: float) -> None:
+    def __init__(self, chunks: AsyncGenerator[str, None], *, grace_s: float) -> None:
         """``chunks`` are whole events and comments; who leaves them unread for ``patience_s`` is cut off."""
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._chunks = chunks
-        self._patience_s = patience_s
+        self._grace_s = grace_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One client."""
@@ -55,7 +55,7 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         try:
             async for chunk in self._chunks:
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(self._grace_s):
                     await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})
         except TimeoutError:
             # Returning without the last chunk has the server close the connection.

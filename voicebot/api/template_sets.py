@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from templates.model import Revision, TemplateProblem
 from templates.sets import FileTemplate, Unreadable, as_text, members, read_text
 from voicebot.api.access import Author, Reader
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, SET_EXAMPLES, refuses
-from voicebot.api.failures import of_database
+from voicebot.api.error_handlers import of_database
 from voicebot.api.media_types import YAML, is_yaml, json_or_yaml, prefers_yaml
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_body
-from voicebot.api.wiring import Wired, Wiring
-from voicebot.authoring import Imported, SetMoved, SetRefused, Wish, export
+from voicebot.authoring import Imported, ImportOptions, SetMoved, SetRefused, export
 
 MAX_TEMPLATES = 500
 """How many templates one import may save: they are written in one transaction."""
@@ -112,7 +112,7 @@ _IMPORT_BODY = {
     },
 )
 async def export_templates(
-    wired: Wired, reader: Reader, request: Request, query: Annotated[ExportQuery, Query()]
+    wired: AppStateDep, reader: Reader, request: Request, query: Annotated[ExportQuery, Query()]
 ) -> Response:
     """Templates with those they route to, as files have them: names for ids, secrets as `***`.
 
@@ -144,7 +144,7 @@ async def export_templates(
     openapi_extra=_IMPORT_BODY,
 )
 async def import_templates(
-    wired: Wired, author: Author, request: Request, query: Annotated[ImportQuery, Query()]
+    wired: AppStateDep, author: Author, request: Request, query: Annotated[ImportQuery, Query()]
 ) -> Response:
     """Create and update templates by their names, all of a set or none of it.
 
@@ -179,20 +179,20 @@ def _document(body: bytes, yaml: bool) -> Any:
 _EXPECT = TypeAdapter(dict[str, Revision | None])
 
 
-def _wish(document: Any, dry_run: bool) -> Wish:
+def _wish(document: Any, dry_run: bool) -> ImportOptions:
     """What a body asks for.
 
     Raises:
         ApiProblem: it is a list of templates with something wrong around them.
     """
     if not isinstance(document, dict) or "templates" not in document:
-        return Wish(documents=members(document), dry_run=dry_run)
+        return ImportOptions(documents=members(document), dry_run=dry_run)
     try:
         # The templates themselves are looked at by the check, which finds all faults at once.
         around = _Around.model_validate(document)
     except ValidationError as error:
         raise invalid_body(error) from None
-    return Wish(documents=members(document), expect=around.expect, dry_run=dry_run)
+    return ImportOptions(documents=members(document), expect=around.expect, dry_run=dry_run)
 
 
 class _Around(TemplateSet):
@@ -223,8 +223,8 @@ def _told(imported: Imported) -> dict[str, Any]:
     }
 
 
-def _prepare(wired: Wiring, account_id: UUID, imported: Imported) -> None:
+def _prepare(wired: AppState, account_id: UUID, imported: Imported) -> None:
     """Have the greeting of what is active now made before somebody calls; nobody waits for it."""
     if imported.status == "active" and imported.action != "unchanged" and imported.template_id is not None:
-        preparing = wired.reception.prepare_greetings(account_id, imported.template_id)
-        wired.errands.start(preparing, name=f"preparing greetings of template {imported.template_id}")
+        preparing = wired.call_registry.prepare_greetings(account_id, imported.template_id)
+        wired.background.start(preparing, name=f"preparing greetings of template {imported.template_id}")

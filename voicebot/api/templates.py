@@ -17,12 +17,12 @@ from templates.model import Template, TemplateProblem
 from templates.schema import file_schema
 from templates.schema import template_schema as schema_of_template
 from voicebot.api.access import Author, Reader
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
-from voicebot.api.listing import PageOf, PageQuery, answer
-from voicebot.api.merging import MEDIA_TYPE as MERGE_PATCH
-from voicebot.api.merging import merged
+from voicebot.api.merge_patch import MEDIA_TYPE as MERGE_PATCH
+from voicebot.api.merge_patch import merged
+from voicebot.api.pagination import PageOf, PageQuery, answer
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
-from voicebot.api.wiring import Wired, Wiring
 from voicebot.authoring import shown
 
 SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request")
@@ -81,7 +81,9 @@ class CheckReport(BaseModel):
 
 
 @router.get("", response_model=PageOf[Template], responses=refuses("invalid_request"))
-async def list_templates(wired: Wired, reader: Reader, query: Annotated[TemplateQuery, Query()]) -> Response:
+async def list_templates(
+    wired: AppStateDep, reader: Reader, query: Annotated[TemplateQuery, Query()]
+) -> Response:
     """The account's templates, newest first."""
     where = TemplateFilter(
         kind=query.kind, status=query.status, number_id=query.number_id, name_contains=query.name or ""
@@ -93,7 +95,7 @@ async def list_templates(wired: Wired, reader: Reader, query: Annotated[Template
 
 
 @router.post("", status_code=201, response_model=Template, responses=refuses(*BODY, *SAVE))
-async def create_template(wired: Wired, author: Author, document: Document) -> Response:
+async def create_template(wired: AppStateDep, author: Author, document: Document) -> Response:
     """Save a new template. A draft may have any fault but one of shape, and its `problems` are answered."""
     saved = await wired.authoring.create(author.editor, document)
     prepare_greetings(wired, saved)
@@ -101,7 +103,7 @@ async def create_template(wired: Wired, author: Author, document: Document) -> R
 
 
 @router.post("/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request"))
-async def check_template(wired: Wired, reader: Reader, document: AnyJson) -> Response:
+async def check_template(wired: AppStateDep, reader: Reader, document: AnyJson) -> Response:
     """What is wrong with a template, all at once; nothing is saved. Names may stand for ids, as in files."""
     report = await wired.authoring.check(reader.account_id, document)
     return JSONResponse(report.to_json())
@@ -115,7 +117,7 @@ async def template_schema(_: Reader, query: Annotated[SchemaQuery, Query()]) -> 
 
 @router.get("/{template_id:uuid}", response_model=Template, responses=NOT_MODIFIED | refuses("not_found"))
 async def get_template(
-    wired: Wired, reader: Reader, template_id: UUID, if_none_match: IfNoneMatch
+    wired: AppStateDep, reader: Reader, template_id: UUID, if_none_match: IfNoneMatch
 ) -> Response:
     """One template."""
     record = await templates.get(wired.database, reader.account_id, template_id)
@@ -128,7 +130,7 @@ async def get_template(
     responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
 )
 async def replace_template(
-    wired: Wired,
+    wired: AppStateDep,
     author: Author,
     template_id: UUID,
     if_match: IfMatch,
@@ -148,7 +150,7 @@ async def replace_template(
     responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
 )
 async def patch_template(
-    wired: Wired,
+    wired: AppStateDep,
     author: Author,
     template_id: UUID,
     if_match: IfMatch,
@@ -163,7 +165,9 @@ async def patch_template(
 
 
 @router.delete("/{template_id:uuid}", status_code=204, responses=refuses(*CHANGE, "template_in_use"))
-async def delete_template(wired: Wired, author: Author, template_id: UUID, if_match: IfMatch) -> Response:
+async def delete_template(
+    wired: AppStateDep, author: Author, template_id: UUID, if_match: IfMatch
+) -> Response:
     """Take a template out of use; calls in progress go on with it."""
     before = await templates.get(wired.database, author.account_id, template_id)
     if_match.expect(before.revision)
@@ -173,7 +177,7 @@ async def delete_template(wired: Wired, author: Author, template_id: UUID, if_ma
 
 @router.post("/{template_id:uuid}/activate", response_model=Template, responses=refuses(*STATUS, *SAVE))
 async def activate_template(
-    wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch
+    wired: AppStateDep, author: Author, template_id: UUID, if_match: MaybeIfMatch
 ) -> Response:
     """Have a template take calls; it must pass the check. One that is active stays as it is."""
     saved = await wired.authoring.set_status(author.editor, template_id, "active", if_match.expect)
@@ -183,7 +187,7 @@ async def activate_template(
 
 @router.post("/{template_id:uuid}/deactivate", response_model=Template, responses=refuses(*STATUS, *SAVE))
 async def deactivate_template(
-    wired: Wired, author: Author, template_id: UUID, if_match: MaybeIfMatch
+    wired: AppStateDep, author: Author, template_id: UUID, if_match: MaybeIfMatch
 ) -> Response:
     """Take a template out of service, as a draft; refused while active templates route to it."""
     saved = await wired.authoring.set_status(author.editor, template_id, "draft", if_match.expect)
@@ -198,11 +202,11 @@ def answered(record: TemplateRecord, status: int = 200) -> Response:
     return JSONResponse(shown(record), status, headers=headers)
 
 
-def prepare_greetings(wired: Wiring, saved: TemplateRecord) -> None:
+def prepare_greetings(wired: AppState, saved: TemplateRecord) -> None:
     """Have the greeting of what is active now made before somebody calls; nobody waits for it."""
     if saved.status == "active":
-        preparing = wired.reception.prepare_greetings(saved.account_id, saved.id)
-        wired.errands.start(preparing, name=f"preparing greetings of template {saved.id}")
+        preparing = wired.call_registry.prepare_greetings(saved.account_id, saved.id)
+        wired.background.start(preparing, name=f"preparing greetings of template {saved.id}")
 
 
 @cache

@@ -14,12 +14,12 @@ from db.audit import Change
 from db.keys import Role
 from db.pool import Executor
 from db.users import UserDraft, UserRecord
-from voicebot.api.access import Admin, Caller, Reader
+from voicebot.api.access import Admin, Principal, Reader
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.listing import PageOf, PageQuery
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
-from voicebot.api.wiring import Wired, Wiring
-from voicebot.escalation.presence import Setting
+from voicebot.handoffs.presence import Setting
 
 router = APIRouter(prefix="/users", tags=["users"])
 
@@ -63,7 +63,9 @@ class UserQuery(PageQuery):
 
 
 @router.get("", responses=refuses("invalid_request"))
-async def list_users(wired: Wired, reader: Reader, query: Annotated[UserQuery, Query()]) -> PageOf[User]:
+async def list_users(
+    wired: AppStateDep, reader: Reader, query: Annotated[UserQuery, Query()]
+) -> PageOf[User]:
     """The account's people, newest first."""
     found = await users.list_users(wired.database, reader.account_id, limit=query.limit, cursor=query.cursor)
     return PageOf[User](
@@ -72,7 +74,7 @@ async def list_users(wired: Wired, reader: Reader, query: Annotated[UserQuery, Q
 
 
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request", "email_taken"))
-async def create_user(wired: Wired, admin: Admin, body: UserBody, response: Response) -> User:
+async def create_user(wired: AppStateDep, admin: Admin, body: UserBody, response: Response) -> User:
     """Add a person. Only an owner makes owners."""
     _may_make(admin, body.role)
     async with wired.database.transaction() as transaction:
@@ -83,13 +85,13 @@ async def create_user(wired: Wired, admin: Admin, body: UserBody, response: Resp
 
 
 @router.get("/{user_id:uuid}", responses=refuses("not_found"))
-async def get_user(wired: Wired, reader: Reader, user_id: UUID) -> User:
+async def get_user(wired: AppStateDep, reader: Reader, user_id: UUID) -> User:
     """One person."""
     return User.model_validate(await _present(wired, reader, user_id))
 
 
 @router.put("/{user_id:uuid}", responses=refuses(*BODY, "invalid_request", "email_taken", "not_found"))
-async def put_user(wired: Wired, admin: Admin, user_id: UUID, body: UserBody) -> User:
+async def put_user(wired: AppStateDep, admin: Admin, user_id: UUID, body: UserBody) -> User:
     """Write a person down anew. Deactivating returns what they hold to the queue.
 
     Nobody changes their own role or deactivates themselves: it might be the last way in.
@@ -108,7 +110,7 @@ async def put_user(wired: Wired, admin: Admin, user_id: UUID, body: UserBody) ->
 
 
 @router.delete("/{user_id:uuid}", status_code=204, responses=refuses("not_found"))
-async def delete_user(wired: Wired, admin: Admin, user_id: UUID) -> None:
+async def delete_user(wired: AppStateDep, admin: Admin, user_id: UUID) -> None:
     """Take a person off the list; what they did keeps their name. Nobody deletes themselves."""
     _may_make(admin, (await _present(wired, admin, user_id)).role)
     await _must_be_another(wired, admin, user_id)
@@ -118,19 +120,19 @@ async def delete_user(wired: Wired, admin: Admin, user_id: UUID) -> None:
     await wired.office.presence.set(admin.account_id, user_id, Setting(status="offline"))
 
 
-async def _present(wired: Wiring, who: Caller, user_id: UUID) -> UserRecord:
+async def _present(wired: AppState, who: Principal, user_id: UUID) -> UserRecord:
     found = await users.get(wired.database, who.account_id, user_id)
     if found.deleted_at is not None:
         raise ApiProblem("not_found", f"The user {user_id} was deleted.")
     return found
 
 
-def _may_make(admin: Caller, role: Role) -> None:
+def _may_make(admin: Principal, role: Role) -> None:
     if role == "owner" and admin.role != "owner":
         raise ApiProblem("forbidden", "Only an owner makes, changes or removes owners.")
 
 
-async def _must_be_another(wired: Wiring, admin: Caller, user_id: UUID) -> None:
+async def _must_be_another(wired: AppState, admin: Principal, user_id: UUID) -> None:
     key = await keys.get(wired.database, admin.account_id, admin.key_id)
     if key.user_id == user_id:
         raise ApiProblem("forbidden", "Nobody closes their own way in: have another admin or owner do it.")
@@ -140,7 +142,7 @@ def _draft(body: UserBody) -> UserDraft:
     return UserDraft(name=body.name, email=body.email, role=body.role, active=body.active)
 
 
-async def _audit(db: Executor, who: Caller, action: str, user: UserRecord) -> None:
+async def _audit(db: Executor, who: Principal, action: str, user: UserRecord) -> None:
     data = {"role": user.role, "active": user.active}
     change = Change(key_id=who.key_id, action=action, resource="user", resource_id=user.id, data=data)
     await audit.record(db, who.account_id, change)

@@ -25,9 +25,9 @@ from telephony.carrier import (
     TransferRequest,
     WebhookRequest,
 )
-from voicebot.api.closing import carrier_word, close
+from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.problems import ApiProblem
-from voicebot.api.wiring import Wired, Wiring
 from voicebot.config import websocket_url
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
@@ -46,7 +46,7 @@ MAX_ERROR = 500
 class Visit:
     """One webhook (its signature is to be right): where it came to, whom it is from, what it says."""
 
-    def __init__(self, wired: Wiring, name: CarrierName, webhook: WebhookRequest, origin: str) -> None:
+    def __init__(self, wired: AppState, name: CarrierName, webhook: WebhookRequest, origin: str) -> None:
         """``origin`` is where carriers reach this server: ``https://host`` and any prefix."""
         self.wired = wired
         self.name = name
@@ -95,10 +95,10 @@ async def voice(visit: Visit) -> Reply:
         return visit.carrier.transfer_reply(TransferRequest(to=error.fallback_number))
     if began.created:
         # While the carrier opens its stream, the greeting is fetched from where a restart left it.
-        greeting = visit.wired.reception.prepare_greetings(
+        greeting = visit.wired.call_registry.prepare_greetings(
             began.call.account_id, began.call.initial_template_id
         )
-        visit.wired.errands.start(greeting, name="fetching a greeting", droppable=True)
+        visit.wired.background.start(greeting, name="fetching a greeting", droppable=True)
     return await visit.connect(began.call)
 
 
@@ -121,13 +121,11 @@ async def status(visit: Visit) -> Reply:
     news = visit.carrier.call_status(visit.webhook)
     wired = visit.wired
     try:
-        call = await calls.carrier_status(
-            wired.database, visit.name, news.carrier_call_id, carrier_word(news)
-        )
+        call = await calls.carrier_status(wired.database, visit.name, news.carrier_call_id, carrier_end(news))
     except NotFound:
         return NOTED
     if news.terminal and call.status != "ended":
-        wired.errands.start(close(wired, call, news), name=f"closing call {call.id}")
+        wired.background.start(close(wired, call, news), name=f"closing call {call.id}")
     return NOTED
 
 
@@ -143,7 +141,7 @@ async def stream(visit: Visit) -> Reply:
         call = await _known(visit, news.carrier_call_id)
     except NotFound:
         return NOTED
-    if not wired.reception.stream_failed(call.id, error):
+    if not wired.call_registry.stream_failed(call.id, error):
         # Another process may have the call and be writing its events: this one goes behind them.
         await events.append(wired.database, stream_failure(call, error, wired.clock.now()))
     return NOTED
@@ -175,7 +173,7 @@ WEBHOOKS: Mapping[str, Callable[[Visit], Awaitable[Reply]]] = {
 
 
 @router.post("/{carrier}/{webhook}")
-async def receive(request: Request, wired: Wired, carrier: CarrierName, webhook: str) -> Response:
+async def receive(request: Request, wired: AppStateDep, carrier: CarrierName, webhook: str) -> Response:
     """Verify, then do what the webhook is for. A forged one gets 403 and not a word."""
     work = WEBHOOKS.get(webhook)
     if carrier not in wired.carriers or work is None:
@@ -188,7 +186,7 @@ async def receive(request: Request, wired: Wired, carrier: CarrierName, webhook:
 
 
 async def _reply(
-    request: Request, wired: Wiring, name: CarrierName, work: Callable[[Visit], Awaitable[Reply]]
+    request: Request, wired: AppState, name: CarrierName, work: Callable[[Visit], Awaitable[Reply]]
 ) -> Response:
     webhook = WebhookRequest.received(
         method=request.method,

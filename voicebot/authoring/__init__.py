@@ -6,28 +6,28 @@ is stored with them as its `problems`. What must hold when several people save a
 alone.
 """
 
+from voicebot.authoring.account_lookup import BUILTINS, check_around
 from voicebot.authoring.documents import InvalidTemplate, content_of, shown, shown_content
 from voicebot.authoring.editor import Editor
-from voicebot.authoring.entries import Imported
-from voicebot.authoring.exporting import Exported, export
+from voicebot.authoring.import_entries import Imported
 from voicebot.authoring.prechecks import PRECHECKS, Precheck
 from voicebot.authoring.saving import Authoring
-from voicebot.authoring.sets import Move, SetMoved, SetRefused, Wish
-from voicebot.authoring.survey import BUILTINS, check_around
+from voicebot.authoring.set_export import Exported, export
+from voicebot.authoring.set_import import ExpectedRevision, ImportOptions, SetMoved, SetRefused
 
 __all__ = [
     "BUILTINS",
     "PRECHECKS",
     "Authoring",
     "Editor",
+    "ExpectedRevision",
     "Exported",
+    "ImportOptions",
     "Imported",
     "InvalidTemplate",
-    "Move",
     "Precheck",
     "SetMoved",
     "SetRefused",
-    "Wish",
     "check_around",
     "content_of",
     "export",

@@ -40,7 +40,7 @@ class BadFiles(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class SourceFile:
     """A template as it stands in a file.
 
     Attributes:
@@ -67,7 +67,7 @@ class Written:
         )
 
 
-def read_files(paths: Sequence[Path]) -> list[Written]:
+def read_files(paths: Sequence[Path]) -> list[SourceFile]:
     """The templates in files and folders, which together are a set.
 
     Of a folder all template files are read, but not those of folders inside of it, hidden ones, and scripts
@@ -76,7 +76,7 @@ def read_files(paths: Sequence[Path]) -> list[Written]:
     Raises:
         BadFiles: some cannot be read, or hold no template.
     """
-    found: list[Written] = []
+    found: list[SourceFile] = []
     faults: list[Fault] = []
     files = dict.fromkeys((each, path.is_dir()) for path in paths for each in _files(path))
     for path, of_folder in files:
@@ -114,7 +114,7 @@ def _files(path: Path) -> Iterator[Path]:
             yield each
 
 
-def _templates(path: Path, of_folder: bool) -> list[Written]:
+def _templates(path: Path, of_folder: bool) -> list[SourceFile]:
     text = read_file(path)
     if isinstance(text.document, dict) and "conversations" in text.document:
         if of_folder:
@@ -124,7 +124,7 @@ def _templates(path: Path, of_folder: bool) -> list[Written]:
         message = "A template with a `name` is expected, or a list of them under `templates`"
         raise BadFiles([_unreadable(path, message)])
     return [
-        Written(path=path, place=place, document=each, text=text) for place, each in members(text.document)
+        SourceFile(path=path, place=place, document=each, text=text) for place, each in members(text.document)
     ]
 
 

@@ -13,7 +13,7 @@ from db.revisions import RevisionRecord
 from db.templates import TemplateRecord
 from templates.bounds import NAME_LENGTH
 from voicebot.authoring.editor import Editor
-from voicebot.authoring.saving import Authoring, Deed
+from voicebot.authoring.saving import AuditAction, Authoring
 
 _ATTEMPTS = 5
 _SUFFIX = re.compile(r" \(copy(?: [0-9]+)?\)$")
@@ -31,7 +31,7 @@ async def restore(
         InvalidTemplate, NameTaken, OrchestratorExists, RevisionConflict, TemplateInUse: as for
             ``Authoring.replace``.
     """
-    deed = Deed(action="restore", data={"restored": kept.revision}, of_stored=True)
+    deed = AuditAction(action="restore", data={"restored": kept.revision}, of_stored=True)
     return await authoring.replace(editor, before, {**kept.content, "status": before.status}, deed=deed)
 
 
@@ -51,7 +51,7 @@ async def duplicate(
         InvalidTemplate: the name cannot be one.
         NameTaken: the name is another template's.
     """
-    deed = Deed(action="duplicate", data={"of": str(source.id)}, of_stored=True)
+    deed = AuditAction(action="duplicate", data={"of": str(source.id)}, of_stored=True)
     for attempt in range(_ATTEMPTS):
         chosen = name
         if chosen is None:

@@ -14,10 +14,12 @@ from db.audit import Change
 from db.errors import RevisionConflict, TargetsUnavailable
 from db.pool import Database, Transaction
 from db.templates import Status, TemplateDraft, TemplateRecord
-from templates.check import Problem, Report, Surroundings, check, targets
+from templates.check import CheckContext, Problem, Report, check, targets
 from templates.check.rules import broken
 from templates.model import TemplateContent
 from templates.sets import Checked
+from voicebot.authoring.account_lookup import check_around
+from voicebot.authoring.dependents import Dependents
 from voicebot.authoring.documents import (
     InvalidTemplate,
     changed,
@@ -25,11 +27,9 @@ from voicebot.authoring.documents import (
     uuid_of,
 )
 from voicebot.authoring.editor import Editor
-from voicebot.authoring.entries import Imported
-from voicebot.authoring.neighbourhood import Neighbourhood
+from voicebot.authoring.import_entries import Imported
 from voicebot.authoring.prechecks import PRECHECKS, Precheck
-from voicebot.authoring.sets import SetImport, Wish
-from voicebot.authoring.survey import check_around
+from voicebot.authoring.set_import import ImportOptions, SetImport
 from voicebot.vault import Vault, sealed
 
 _ATTEMPTS = 5
@@ -37,7 +37,7 @@ _GONE = "The template that this route leads to has just ceased to be an active a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
+class AuditAction:
     """What is done to a template, as the audit list tells it.
 
     Attributes:
@@ -51,8 +51,8 @@ class Deed:
     of_stored: bool = False
 
 
-_CREATE = Deed(action="create")
-_UPDATE = Deed(action="update")
+_CREATE = AuditAction(action="create")
+_UPDATE = AuditAction(action="update")
 
 
 class Authoring:
@@ -73,7 +73,7 @@ class Authoring:
         self._prechecks = prechecks
         self._sets = SetImport(database, vault, http_allow, prechecks)
 
-    async def import_set(self, editor: Editor, wish: Wish) -> list[Imported]:
+    async def import_set(self, editor: Editor, wish: ImportOptions) -> list[Imported]:
         """Create and update templates by their names, all or none; see ``SetImport.run``."""
         return await self._sets.run(editor, wish)
 
@@ -86,7 +86,7 @@ class Authoring:
         """What the check finds in a set of documents, each looked at with the others around it."""
         return await check_around(self._database, account_id, documents, self._http_allow)
 
-    async def create(self, editor: Editor, document: Any, *, deed: Deed = _CREATE) -> TemplateRecord:
+    async def create(self, editor: Editor, document: Any, *, deed: AuditAction = _CREATE) -> TemplateRecord:
         """Save a new template.
 
         Raises:
@@ -100,7 +100,7 @@ class Authoring:
         return saved
 
     async def replace(
-        self, editor: Editor, before: TemplateRecord, document: Any, *, deed: Deed = _UPDATE
+        self, editor: Editor, before: TemplateRecord, document: Any, *, deed: AuditAction = _UPDATE
     ) -> TemplateRecord:
         """Save a template anew, if it still is what ``before`` says.
 
@@ -114,7 +114,7 @@ class Authoring:
             saved = await templates.update(
                 transaction, editor.account_id, before.id, draft, expected_revision=before.revision
             )
-            await self._neighbourhood(editor.account_id).recheck_users(transaction, saved.id)
+            await self._dependents(editor.account_id).recheck_users(transaction, saved.id)
             await audit.record(
                 transaction, editor.account_id, _change(editor, deed, saved, before, draft.changed)
             )
@@ -138,7 +138,7 @@ class Authoring:
             if before.status == status:
                 return before
             document = {**before.content, "status": status}
-            deed = Deed(action="activate" if status == "active" else "deactivate", of_stored=True)
+            deed = AuditAction(action="activate" if status == "active" else "deactivate", of_stored=True)
             try:
                 return await self.replace(editor, before, document, deed=deed)
             except RevisionConflict:
@@ -156,7 +156,7 @@ class Authoring:
             await templates.delete(
                 transaction, editor.account_id, before.id, expected_revision=before.revision
             )
-            await self._neighbourhood(editor.account_id).recheck_users(transaction, before.id)
+            await self._dependents(editor.account_id).recheck_users(transaction, before.id)
             change = Change(
                 key_id=editor.key_id,
                 action="delete",
@@ -167,15 +167,15 @@ class Authoring:
             )
             await audit.record(transaction, editor.account_id, change)
 
-    def _neighbourhood(self, account_id: UUID) -> Neighbourhood:
-        return Neighbourhood(account_id, self._http_allow)
+    def _dependents(self, account_id: UUID) -> Dependents:
+        return Dependents(account_id, self._http_allow)
 
     async def _draft(
-        self, editor: Editor, document: Any, before: TemplateRecord | None, deed: Deed
+        self, editor: Editor, document: Any, before: TemplateRecord | None, deed: AuditAction
     ) -> TemplateDraft:
         content = read_document(document)
         template_id = before.id if before else None
-        around = await self._neighbourhood(editor.account_id).around(self._database, template_id, content)
+        around = await self._dependents(editor.account_id).around(self._database, template_id, content)
         report = await _checked(content, around)
         stored, lost = content.model_dump(mode="json"), list[Problem]()
         if not deed.of_stored:
@@ -199,7 +199,7 @@ class Authoring:
         )
 
 
-async def _checked(content: TemplateContent, around: Surroundings) -> Report:
+async def _checked(content: TemplateContent, around: CheckContext) -> Report:
     """The check, beside the event loop: a big template takes longer than a caller's audio may wait."""
     return await asyncio.to_thread(check, content, around)
 
@@ -221,7 +221,7 @@ async def _saving(database: Database, draft: TemplateDraft) -> AsyncIterator[Tra
         ) from None
 
 
-def _known_number(content: TemplateContent, around: Surroundings) -> UUID | None:
+def _known_number(content: TemplateContent, around: CheckContext) -> UUID | None:
     """A draft may name a number that does not exist; it stays in the document alone."""
     known = content.number_id is not None and content.number_id in (around.numbers or {})
     return uuid_of(content.number_id) if known else None
@@ -229,7 +229,7 @@ def _known_number(content: TemplateContent, around: Surroundings) -> UUID | None
 
 def _change(
     editor: Editor,
-    deed: Deed,
+    deed: AuditAction,
     saved: TemplateRecord,
     before: TemplateRecord | None,
     members: Sequence[str],

@@ -14,11 +14,11 @@ from handlers.registry import HANDLERS
 from handlers.route_to_agent import RouteToAgent
 from templates.compile import Function, FunctionResult, UnknownFunction, compile_template
 from templates.model import HttpFunction, TemplateContent
-from voicebot.call.agent import Agent
-from voicebot.call.line import BindsHttp
-from voicebot.call.record import Record
+from voicebot.call.agents import Agent
+from voicebot.call.dependencies import HttpBinder
 from voicebot.call.tools import tell_nodes
-from voicebot.call.transcript import Role
+from voicebot.call.transcript.recorder import CallRecorder
+from voicebot.call.transcript.transcript import ActiveAgent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +26,9 @@ class Functions:
     """Where the functions of one call come from, and where their calls are written down."""
 
     call: CallContext
-    record: Record
-    role: Callable[[], Role]
-    http: BindsHttp
+    record: CallRecorder
+    role: Callable[[], ActiveAgent]
+    http: HttpBinder
 
     def resolve(self, content: TemplateContent, name: str) -> Function:
         """A function by the name that the template gives it.
@@ -63,7 +63,7 @@ def compile_agent(agent: Agent, functions: Functions, entered: Callable[[str], N
     return flow
 
 
-def _on_record(function: Function, record: Record, role: Callable[[], Role]) -> Function:
+def _on_record(function: Function, record: CallRecorder, role: Callable[[], ActiveAgent]) -> Function:
     async def run(arguments: Mapping[str, Any]) -> FunctionResult:
         record.event("function.called", role(), name=function.name, arguments=dict(arguments))
         began = perf_counter()

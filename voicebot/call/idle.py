@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from templates.values import render
-from voicebot.call.agent import Agent
+from voicebot.call.agents import Agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,28 +22,28 @@ from handlers.context import HandoffRequest
 from handlers.route_to_agent import RouteToAgent
 from telephony.carrier import MediaClosed
 from templates.values import render
-from voicebot.call.agent import BACK, Agent
+from voicebot.call.agent_pool import AgentFactory, AgentPool
+from voicebot.call.agents import BACK, Agent
 from voicebot.call.apologies import apology
-from voicebot.call.breakdown import Breakdown
-from voicebot.call.connections import Connections, ServiceLost
-from voicebot.call.conversation import Conversation
-from voicebot.call.ending import End, Ending
-from voicebot.call.entrance import Entrance
-from voicebot.call.floor import AgentsCall, Floor
+from voicebot.call.audio.connections import ServiceConnections, ServiceLost
+from voicebot.call.audio.greetings import SynthesisFailed
+from voicebot.call.audio.pipeline import assemble
+from voicebot.call.audio.speech_output import SpeechOutput
+from voicebot.call.dependencies import CallDependencies
 from voicebot.call.functions import Functions, compile_agent
-from voicebot.call.greeting import SynthesisFailed
+from voicebot.call.handler_context import CallControls, HandlerContext
+from voicebot.call.hangup import End, Hangup
 from voicebot.call.idle import IdleWatch, rules_of
-from voicebot.call.itinerary import Itinerary
-from voicebot.call.line import Line
-from voicebot.call.past import Past
-from voicebot.call.pipeline import assemble
-from voicebot.call.record import Record, Seqs
-from voicebot.call.routing import Router
-from voicebot.call.speaking import Mouth
-from voicebot.call.switchboard import Switchboard, Workshop
+from voicebot.call.llm_recovery import LlmRecovery
+from voicebot.call.resume import ResumeState
+from voicebot.call.routing.activation import AgentActivation
+from voicebot.call.routing.policy import RoutingPolicy
+from voicebot.call.routing.router import Router
 from voicebot.call.tasks import Tasks
 from voicebot.call.tools import offer_routes, tools_with
-from voicebot.call.transcript import Role
+from voicebot.call.transcript.conversation import Conversation
+from voicebot.call.transcript.recorder import CallRecorder, Seqs
+from voicebot.call.transcript.transcript import ActiveAgent
 
 WRITTEN_S = 1.0
 TARGETS_SETTLE_S = 5.0
@@ -54,13 +54,13 @@ LoadTargets = Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]
 class Session:
     """One live call: brings its parts together. Implements ``routing.Stage``."""
 
-    def __init__(self, line: Line, answering: Agent, past: Past | None = None) -> None:
+    def __init__(self, line: CallDependencies, answering: Agent, past: ResumeState | None = None) -> None:
         """``past`` is given when the call goes on after its stream was lost."""
         self._line = line
         self._past = past
         seqs = past.seqs if past else Seqs()
         self._node: str | None = None
-        self.record = Record(line.call, line.ledger, line.clock, seqs, line.tell)
+        self.record = CallRecorder(line.call, line.writer, line.clock, seqs, line.tell)
         self._conversation = Conversation(
             line.media,
             line.clock,
@@ -69,7 +69,7 @@ class Session:
             first_seq=seqs.utterances + 1,
             since_answer_ms=past.since_answer_ms if past else 0.0,
         )
-        workshop = Workshop(
+        factory = AgentFactory(
             account_id=line.call.account_id,
             speech=line.speech,
             greetings=line.greetings,
@@ -78,16 +78,20 @@ class Session:
             on_request=self._requested,
             kept=past.variables if past else {},
         )
-        self._switchboard = Switchboard(answering, workshop, self._settled)
-        self._first = self._switchboard.first_parts()
+        self._agent_pool = AgentPool(answering, factory, self._settled)
+        self._first = self._agent_pool.first_parts()
         self._pipeline = assemble(
             line.media, self._first, listener=self._conversation, on_error=self._provider_failed
         )
-        self._mouth = Mouth(self._pipeline, self._conversation.transcript)
-        self._entrance = Entrance(self._pipeline, self._mouth, self._ready_greeting, self.caller_is_speaking)
-        itinerary = Itinerary(self._switchboard, hops=past.hops if past else 0)
-        self._router = Router(itinerary, self._pipeline, self, self._mouth, self._entrance)
-        self._connections = Connections(self._pipeline, line.speech, self._requested, self._report_failure)
+        self._speech_output = SpeechOutput(self._pipeline, self._conversation.transcript)
+        self._activation = AgentActivation(
+            self._pipeline, self._speech_output, self._ready_greeting, self.caller_is_speaking
+        )
+        policy = RoutingPolicy(self._agent_pool, hops=past.hops if past else 0)
+        self._router = Router(policy, self._pipeline, self, self._speech_output, self._activation)
+        self._connections = ServiceConnections(
+            self._pipeline, line.speech, self._requested, self._report_failure
+        )
         self._tasks = Tasks(self._task_failed)
         self._idle = IdleWatch(
             lambda: rules_of(self._router.current),
@@ -96,19 +100,19 @@ class Session:
             prompt=self._prompt_idle,
             give_up=self._give_up,
         )
-        self._ending = Ending(line, self._pipeline, self._mouth, self._tasks, self._idle.stir)
-        self._floor = Floor(
+        self._ending = Hangup(line, self._pipeline, self._speech_output, self._tasks, self._idle.stir)
+        self._controls = CallControls(
             line=line,
             record=self.record,
             pipeline=self._pipeline,
-            switchboard=self._switchboard,
+            agent_pool=self._agent_pool,
             router=self._router,
-            mouth=self._mouth,
+            speech_output=self._speech_output,
             idle=self._idle,
             ending=self._ending,
             role=self.role,
         )
-        self._breakdown = Breakdown(self._floor, self._entrance)
+        self._llm_recovery = LlmRecovery(self._controls, self._activation)
 
     # -------------------------------------------------------------------------------------- life
 
@@ -118,7 +122,7 @@ class Session:
         Raises:
             InvalidValues, UnknownFunction: the agent who answers cannot begin.
         """
-        self._switchboard.answer_with(self._first)
+        self._agent_pool.answer_with(self._first)
         self._line.media.on_closed(self._media_closed)
         self._conversation.attend(
             self._pipeline.aggregators,
@@ -154,7 +158,7 @@ class Session:
     def is_at_rest(self) -> bool:
         """Whether no function, no change of agent, no preparing and no goodbye is under way."""
         ending = self._ending.is_under_way
-        return self._switchboard.is_settled and not ending and not self._is_busy()
+        return self._agent_pool.is_settled and not ending and not self._is_busy()
 
     async def end_by(self, ended_by: EndedBy, reason: str) -> None:
         """End the call from outside once what is being said has been heard."""
@@ -165,7 +169,7 @@ class Session:
         return dict(self._router.current.values)
 
     async def _begin(self, load_targets: LoadTargets) -> None:
-        pipeline, agent = self._pipeline, self._switchboard.answering
+        pipeline, agent = self._pipeline, self._agent_pool.answering
         started = asyncio.Event()
         pipeline.worker.add_event_handler("on_pipeline_started", lambda *_: started.set())
         await started.wait()
@@ -173,24 +177,24 @@ class Session:
         self._tasks.start(self._connections.begin(self._first, agent.content))
         await pipeline.flow_manager.initialize()
         if self._past is None:
-            await self._entrance.enter(agent, agent.values)
+            await self._activation.enter(agent, agent.values)
         elif self._past.agent == BACK:
             await self._go_on(self._past)
         # Only now: the first word waits for no target, nor for the database to name them.
         snapshots = await load_targets()
-        self._switchboard.add_targets(snapshots)
+        self._agent_pool.add_targets(snapshots)
         self.record.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
-        self._switchboard.prepare_targets(pipeline)
+        self._agent_pool.prepare_targets(pipeline)
         if self._past is not None and self._past.agent != BACK:
             await self._go_on(self._past)
         await self._keep_greeting(agent)
 
-    async def _go_on(self, past: Past) -> None:
+    async def _go_on(self, past: ResumeState) -> None:
         """Go on with the agent who had the call when its stream was lost."""
-        agent = self._switchboard.answering
+        agent = self._agent_pool.answering
         if past.agent != BACK:
-            await self._switchboard.settled(TARGETS_SETTLE_S)
-            had_it = self._switchboard.targets.get(past.agent)
+            await self._agent_pool.settled(TARGETS_SETTLE_S)
+            had_it = self._agent_pool.targets.get(past.agent)
             agent = had_it if had_it is not None and had_it.is_ready else agent
         visited = past.visited if agent.known_as == past.agent else ()
         await self._router.resume(agent, lambda _: list(past.said), visited)
@@ -203,7 +207,7 @@ class Session:
                 await self._line.greetings.prepare(self._line.call.account_id, agent.content, text)
 
     async def _limit_duration(self) -> None:
-        await asyncio.sleep(self._switchboard.answering.content.limits.max_duration_ms / 1000)
+        await asyncio.sleep(self._agent_pool.answering.content.limits.max_duration_ms / 1000)
         current = self._router.current
         goodbye = render(current.content.idle.goodbye, current.values)
         self._ending.begin(End(ended_by="system", reason="max_duration"), goodbye)
@@ -211,15 +215,15 @@ class Session:
     async def _close(self, end: End) -> None:
         self._idle.stir()
         await self._router.close()
-        await self._breakdown.close()
-        await self._switchboard.close()
+        await self._llm_recovery.close()
+        await self._agent_pool.close()
         self._conversation.finish()
         await self._tasks.stop()
         if not end.resumable:
             # Before the socket closes: the carrier then asks /resume, which must find an ended call.
             self.record.event("call.ended", self.role(), ended_by=end.ended_by, reason=end.reason)
             self.record.ended(end.ended_by, end.reason, end.outcome)
-            await self._line.ledger.flushed(WRITTEN_S)
+            await self._line.writer.flushed(WRITTEN_S)
         # What is left is a hang-up that still asks the carrier.
         await self._tasks.finish()
 
@@ -229,9 +233,9 @@ class Session:
         """The current moment, in UTC."""
         return self._line.clock.now()
 
-    def role(self) -> Role:
+    def role(self) -> ActiveAgent:
         """Who has the call now."""
-        return Role(template_id=self._router.current.template_id, node=self._node)
+        return ActiveAgent(template_id=self._router.current.template_id, node=self._node)
 
     def caller_is_speaking(self) -> bool:
         """Whether the caller's turn is open."""
@@ -242,30 +246,30 @@ class Session:
 
     def route_failed(self, agent: str) -> None:
         """A change of agent failed: where the author offers people at all, they are told."""
-        if self._floor.offers_people:
+        if self._controls.offers_people:
             reason = f"The change to the agent {agent!r} failed."
-            self._floor.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
+            self._controls.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
 
     def took_over(self, agent: Agent) -> None:
         """``agent`` has the call from now on."""
         self._node = None
         self.record.variables(agent.known_as, agent.values)
         if agent.flow is not None:
-            offer_routes(agent.flow, RouteToAgent().bind(AgentsCall(agent, self._floor)))
+            offer_routes(agent.flow, RouteToAgent().bind(HandlerContext(agent, self._controls)))
 
     # ------------------------------------------------------------------------------ what happens
 
     def _caller_spoke(self) -> None:
         self._router.caller_said_something()
-        self._entrance.caller_spoke()
-        self._breakdown.caller_spoke()
+        self._activation.caller_spoke()
+        self._llm_recovery.caller_spoke()
         if self._ending.stay():
             # They are not done: answer, and end another time.
             self._tasks.start(self._pipeline.worker.queue_frame(LLMRunFrame()))
 
     def _nothing_said(self) -> None:
         """The caller's turn brought no words: whoever waited for it speaks now."""
-        self._tasks.start(self._entrance.speak_if_waiting())
+        self._tasks.start(self._activation.speak_if_waiting())
 
     def _media_closed(self, closed: MediaClosed) -> None:
         lost = closed.by == "carrier" and not closed.announced
@@ -277,7 +281,7 @@ class Session:
         self._report_failure(key.partition("[")[0], reason)
         broken = frame.processor is not None and not frame.processor.is_usable
         switch = self._connections.switch_of(key)
-        if switch is self._pipeline.ear and switch.is_ready(key):
+        if switch is self._pipeline.stt and switch.is_ready(key):
             # The vendor's client would connect again by itself, but after seconds of deafness; a fresh one
             # connects at once, and is given what was said meanwhile.
             switch.give_up(key)
@@ -285,14 +289,14 @@ class Session:
         if broken and switch is not None:
             self._tasks.start(self._connections.mend(switch, self._router.current.content))
         elif broken:
-            self._switchboard.lost(key, self._router.current, self._pipeline)
+            self._agent_pool.lost(key, self._router.current, self._pipeline)
         elif switch is not None and not self._router.is_routing:
             # Nobody may be speaking any more: then the prompts break the silence.
             self._idle.quiet()
         # A function of ours that raises is no failure of the model's, which is told and goes on.
         fault = frame.category is not ErrorCategory.APPLICATION
-        if switch is self._pipeline.mind and fault and self._line.recovers:
-            self._breakdown.failed()
+        if switch is self._pipeline.llm and fault and self._line.recovers:
+            self._llm_recovery.failed()
 
     def _report_failure(self, kind: str, reason: str) -> None:
         self.record.event("provider.failed", self.role(), part=kind, reason=reason)
@@ -305,15 +309,15 @@ class Session:
 
     def _settled(self, agent: Agent) -> None:
         """A target became ready, or cannot be: the routing table changes at once."""
-        role = Role(template_id=agent.template_id, node=None)
+        role = ActiveAgent(template_id=agent.template_id, node=None)
         if agent.problem is None:
             self.record.event("agent.ready", role, agent=agent.name)
         else:
             self.record.event("agent.unavailable", role, agent=agent.name, reason=agent.problem)
-        answering = self._switchboard.answering
+        answering = self._agent_pool.answering
         if answering.flow is None or self._router.current is not answering:
             return
-        route = RouteToAgent().bind(AgentsCall(answering, self._floor))
+        route = RouteToAgent().bind(HandlerContext(answering, self._controls))
         offer_routes(answering.flow, route)
         tools = tools_with(self._pipeline.context, route)
         if tools is not None and not self._router.is_routing:
@@ -322,12 +326,12 @@ class Session:
             self._tasks.start(self._pipeline.worker.queue_frame(frame))
 
     def _compile(self, agent: Agent) -> Flow:
-        call = AgentsCall(agent, self._floor)
+        call = HandlerContext(agent, self._controls)
         functions = Functions(call=call, record=self.record, role=self.role, http=self._line.http)
         return compile_agent(agent, functions, self._entered)
 
     async def _requested(self, context_id: str, text: str) -> None:
-        await self._mouth.requested(context_id, text)
+        await self._speech_output.requested(context_id, text)
 
     # ------------------------------------------------------------------------------------- idle
 
@@ -337,13 +341,13 @@ class Session:
     def _is_busy(self) -> bool:
         return (
             self._router.is_routing
-            or self._breakdown.is_recovering
+            or self._llm_recovery.is_recovering
             or self._pipeline.aggregators.assistant().has_function_calls_in_progress
         )
 
     async def _prompt_idle(self, number: int, prompt: str) -> None:
         self.record.event("idle.prompted", self.role(), number=number)
-        await self._mouth.text(prompt)
+        await self._speech_output.text(prompt)
 
     async def _give_up(self, goodbye: str) -> None:
         self._ending.take_leave(End(ended_by="system", reason="idle"), goodbye)
@@ -351,8 +355,8 @@ class Session:
     def _task_failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ServiceLost):
             end = End(ended_by="system", reason=f"{error.kind}_unavailable")
-            voice = self._pipeline.voice
-            if voice.is_ready(voice.active):  # deaf, but not dumb
+            tts = self._pipeline.tts
+            if tts.is_ready(tts.active):  # deaf, but not dumb
                 self._ending.begin(end, apology(self._router.current.content.language).goodbye)
             else:
                 self._ending.finish(end)

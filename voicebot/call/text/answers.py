@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.context import CallContext
 from handlers.http import HttpFunctions, Reply, Request
-from handlers.http.failures import Misdeclared, NoAnswer, Unreachable
+from handlers.http.errors import Misdeclared, NoAnswer, Unreachable
 from templates.compile import Function, FunctionResult
 from templates.model import HttpFunction, Variable
 

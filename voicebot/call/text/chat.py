@@ -15,16 +15,16 @@ from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
 from templates.values import InvalidValues
-from voicebot.call.agent import Agent
-from voicebot.call.ending import End
-from voicebot.call.ledger import Entry
-from voicebot.call.line import BindsHttp, Happening, Line
+from voicebot.call.agent_pool import template_ids
+from voicebot.call.agents import Agent
+from voicebot.call.dependencies import CallDependencies, CallFact, HttpBinder
+from voicebot.call.hangup import End
 from voicebot.call.session import Session
-from voicebot.call.switchboard import template_ids
-from voicebot.call.text.exchange import Diary, Exchange
+from voicebot.call.text.exchange import Exchange, ExchangeLog
 from voicebot.call.text.library import Library
 from voicebot.call.text.media import TextMedia
-from voicebot.call.text.services import Mind, SilentGreetings, TextServices
+from voicebot.call.text.services import LlmFactory, SilentGreetings, TextServices
+from voicebot.call.transcript.writer import Entry
 from voicebot.clock import Clock, SystemClock
 
 TURN_TIMEOUT_S = 30.0
@@ -61,8 +61,8 @@ class Setup:
     """What text calls stand on. ``http`` makes the HTTP functions of one call; it is given its diary."""
 
     library: Library
-    mind: Mind
-    http: Callable[[Diary], BindsHttp]
+    llm: LlmFactory
+    http: Callable[[ExchangeLog], HttpBinder]
     payload: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
     turn_timeout_s: float = TURN_TIMEOUT_S
@@ -100,7 +100,7 @@ class Chat:
         """Prepare a call with a template; drafts take text calls too."""
         self._setup = setup
         self._names = {snapshot.id: snapshot.name}
-        self._diary = Diary(lambda template_id: self._names.get(template_id, str(template_id)))
+        self._log = ExchangeLog(lambda template_id: self._names.get(template_id, str(template_id)))
         self._began = asyncio.Event()
         self._media = TextMedia(setup.clock)
         content = TemplateContent.model_validate(_patient(snapshot.content))
@@ -129,9 +129,9 @@ class Chat:
             raise
 
     @property
-    def diary(self) -> Diary:
+    def log(self) -> ExchangeLog:
         """Where the call is, and which agents it can be routed to."""
-        return self._diary
+        return self._log
 
     @property
     def is_over(self) -> bool:
@@ -158,13 +158,13 @@ class Chat:
         """
         if self.is_over:
             raise ChatOver
-        exchange = self._diary.open(text)
+        exchange = self._log.open(text)
         await self._in_time(self._take_turn(text), exchange)
         return exchange
 
     async def hang_up(self) -> Exchange:
         """The caller ends the call, if it is not over; nothing is said any more."""
-        exchange = self._diary.open(None)
+        exchange = self._log.open(None)
         if self._running is not None:
             self._media.hang_up()
             _, late = await asyncio.wait({self._running}, timeout=LAST_S)
@@ -173,7 +173,7 @@ class Chat:
         return exchange
 
     async def _open(self) -> Exchange:
-        exchange = self._diary.open(None)
+        exchange = self._log.open(None)
         self._running = asyncio.create_task(self._session.run(self._targets), name="text call")
         await self._in_time(self._first_words(self._running), exchange)
         return exchange
@@ -242,8 +242,8 @@ class Chat:
 
     # ------------------------------------------------------------------------------------ set-up
 
-    def _line(self, snapshot: TemplateSnapshot, time_zone: ZoneInfo) -> Line:
-        return Line(
+    def _line(self, snapshot: TemplateSnapshot, time_zone: ZoneInfo) -> CallDependencies:
+        return CallDependencies(
             call=_TextCall(
                 id=new_id(), account_id=snapshot.account_id, lead_id=new_id(), template_id=snapshot.id
             ),
@@ -251,17 +251,17 @@ class Chat:
             carrier=_NobodyElse(),
             time_zone=time_zone,
             payload=self._setup.payload,
-            ledger=_Unwritten(),
-            speech=TextServices(self._setup.mind),
+            writer=_Unwritten(),
+            speech=TextServices(self._setup.llm),
             greetings=SilentGreetings(),
-            http=self._setup.http(self._diary),
+            http=self._setup.http(self._log),
             clock=self._setup.clock,
             tell=self._tell,
             recovers=False,
         )
 
-    def _tell(self, happening: Happening) -> None:
-        self._diary.tell(happening)
+    def _tell(self, happening: CallFact) -> None:
+        self._log.tell(happening)
         if getattr(happening, "type", None) == "node.entered":
             self._began.set()
 

@@ -16,12 +16,12 @@ from uuid import UUID
 
 from db.ids import new_id
 from db.pool import Database
-from handlers.http import CheckedNetwork, Courier, HttpFunctions
-from voicebot.call.line import BindsHttp
-from voicebot.call.speech import Speech
+from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
+from voicebot.call.audio.services import VendorServices
+from voicebot.call.dependencies import HttpBinder
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.call.text.chat import TURN_TIMEOUT_S, Chat, Setup, TurnTooLong
-from voicebot.call.text.exchange import Diary, Exchange
+from voicebot.call.text.exchange import Exchange, ExchangeLog
 from voicebot.call.text.library import AccountLibrary
 from voicebot.clock import Clock
 from voicebot.config import Settings
@@ -63,7 +63,7 @@ class Limits:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Held:
+class HeldChat:
     """A conversation that a client can go on with."""
 
     id: UUID
@@ -75,7 +75,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ChatOptions:
     """How a conversation is to begin. ``answers`` of None: HTTP functions make real requests."""
 
     account_id: UUID
@@ -93,14 +93,14 @@ class Chats:
         self._database = database
         self._clock = clock
         self._limits = limits or Limits()
-        self._speech = Speech(settings)
-        self._courier = Courier(CheckedNetwork(settings.http_allow))
-        self._http = HttpFunctions(self._courier.send, Vault(settings.fernet_key()).open)
-        self._held: dict[UUID, Held] = {}
+        self._speech = VendorServices(settings)
+        self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
+        self._http = HttpFunctions(self._http_client.send, Vault(settings.fernet_key()).open)
+        self._held: dict[UUID, HeldChat] = {}
         self._open: Counter[UUID] = Counter()
         self._leaving: set[asyncio.Task[None]] = set()
 
-    async def begin(self, wish: Wish) -> tuple[Held, Exchange]:
+    async def begin(self, wish: ChatOptions) -> tuple[HeldChat, Exchange]:
         """Begin a conversation, and hear what the agent says first.
 
         Raises:
@@ -119,12 +119,12 @@ class Chats:
             if isinstance(error, TurnTooLong):
                 raise Interrupted([error.exchange]) from None
             raise
-        held = Held(id=new_id(), account_id=wish.account_id, template_id=wish.template_id, chat=chat)
+        held = HeldChat(id=new_id(), account_id=wish.account_id, template_id=wish.template_id, chat=chat)
         self._held[held.id] = held
         self._leave_alone(held)
         return held, opening
 
-    def find(self, account_id: UUID, template_id: UUID, chat_id: UUID) -> Held:
+    def find(self, account_id: UUID, template_id: UUID, chat_id: UUID) -> HeldChat:
         """A conversation that this process holds.
 
         Raises:
@@ -135,7 +135,7 @@ class Chats:
             raise ChatNotHere
         return held
 
-    async def take(self, held: Held, turns: Sequence[str], *, end: bool = False) -> list[Exchange]:
+    async def take(self, held: HeldChat, turns: Sequence[str], *, end: bool = False) -> list[Exchange]:
         """Say the turns one after the other, until the call is over; with ``end`` the caller then hangs up.
 
         Raises:
@@ -167,24 +167,24 @@ class Chats:
         if self._leaving:
             await asyncio.wait(self._leaving)
         await self._http.close()
-        await self._courier.close()
+        await self._http_client.close()
 
-    def _setup(self, wish: Wish) -> Setup:
+    def _setup(self, wish: ChatOptions) -> Setup:
         answers = wish.answers
 
-        def http(diary: Diary) -> BindsHttp:
-            return self._http if answers is None else PreparedHttp(answers, diary.unanswered)
+        def http(log: ExchangeLog) -> HttpBinder:
+            return self._http if answers is None else PreparedHttp(answers, log.unanswered)
 
         return Setup(
             library=AccountLibrary(self._database, wish.account_id),
-            mind=self._speech.mind,
+            llm=self._speech.llm,
             http=http,
             payload=wish.payload,
             clock=self._clock,
             turn_timeout_s=self._limits.turn_s,
         )
 
-    def _leave_alone(self, held: Held) -> None:
+    def _leave_alone(self, held: HeldChat) -> None:
         """Keep it for a while; a call that is over need not be kept."""
         if held.expiry is not None:
             held.expiry.cancel()
@@ -194,13 +194,13 @@ class Chats:
             loop = asyncio.get_running_loop()
             held.expiry = loop.call_later(self._limits.idle_s, self._expire, held)
 
-    def _expire(self, held: Held) -> None:
+    def _expire(self, held: HeldChat) -> None:
         if held.taking:
             self._leave_alone(held)
         else:
             self._forget(held)
 
-    def _forget(self, held: Held) -> None:
+    def _forget(self, held: HeldChat) -> None:
         if self._held.pop(held.id, None) is None:
             return
         self._open[held.account_id] -= 1

@@ -11,7 +11,7 @@ from uuid import UUID
 from db.events import EventRecord
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
-from voicebot.call.line import Happening
+from voicebot.call.dependencies import CallFact
 
 RouteStatus = Literal["done", "refused", "failed"]
 
@@ -75,7 +75,7 @@ class OutcomeRecorded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class ProviderFailure:
     """Something did not work: ``part`` is ``mind`` (the model), ``http`` or ``agent``."""
 
     at: Place
@@ -92,7 +92,7 @@ class Ended:
     reason: str
 
 
-Step = Reply | FunctionCall | NodeEntered | RouteTaken | OutcomeRecorded | Trouble | Ended
+Step = Reply | FunctionCall | NodeEntered | RouteTaken | OutcomeRecorded | ProviderFailure | Ended
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,14 +123,14 @@ class Exchange:
         return [step.at.node or "" for step in self.steps if isinstance(step, NodeEntered)]
 
     @property
-    def troubles(self) -> list[Trouble]:
+    def troubles(self) -> list[ProviderFailure]:
         """What did not work."""
-        return [step for step in self.steps if isinstance(step, Trouble)]
+        return [step for step in self.steps if isinstance(step, ProviderFailure)]
 
     @property
     def model_hung(self) -> bool:
         """Whether the model was given up because nothing came from it."""
-        return any(trouble.part == "mind" and "Timeout" in trouble.reason for trouble in self.troubles)
+        return any(trouble.part == "llm" and "Timeout" in trouble.reason for trouble in self.troubles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class AgentState:
     reason: str | None
 
 
-class Diary:
+class ExchangeLog:
     """Turns what a session tells into exchanges."""
 
     def __init__(self, name_of: Callable[[UUID], str]) -> None:
@@ -162,7 +162,7 @@ class Diary:
         self._exchange = Exchange(said=said)
         return self._exchange
 
-    def tell(self, happening: Happening) -> None:
+    def tell(self, happening: CallFact) -> None:
         """Something happened (``line.Line.tell``)."""
         match happening:
             case EventRecord():
@@ -179,7 +179,7 @@ class Diary:
         if self._at is not None:
             given = json.dumps(arguments, ensure_ascii=False, default=str)
             reason = f"no answer is prepared for {function} with {given}"
-            self._add(Trouble(at=self._at, part="http", reason=reason))
+            self._add(ProviderFailure(at=self._at, part="http", reason=reason))
 
     def _event(self, event: EventRecord) -> None:
         data = event.data
@@ -200,14 +200,16 @@ class Diary:
             case "outcome.recorded":
                 self._add(OutcomeRecorded(at=at, outcome=data["outcome"], fields=data["fields"]))
             case "provider.failed":
-                self._add(Trouble(at=at, part=data["part"], reason=data["reason"]))
+                self._add(ProviderFailure(at=at, part=data["part"], reason=data["reason"]))
             case "call.ended":
                 self._add(Ended(at=at, ended_by=data["ended_by"], reason=data["reason"]))
         self._at = at
 
     def _unavailable(self, at: Place, agent: str, reason: str) -> None:
         self.agents[agent] = AgentState(name=agent, ready=False, reason=reason)
-        self._add(Trouble(at=self._at or at, part="agent", reason=f"{agent} cannot be routed to: {reason}"))
+        self._add(
+            ProviderFailure(at=self._at or at, part="agent", reason=f"{agent} cannot be routed to: {reason}")
+        )
 
     def _returned(self, data: Mapping[str, Any]) -> None:
         for call in reversed(self._exchange.functions):

@@ -10,7 +10,7 @@ from pipecat.evals.judge import EvalJudge
 
 from templates.model import TemplateContent
 from voicebot.call.text.exchange import Exchange, FunctionCall, Reply
-from voicebot.call.text.services import Mind
+from voicebot.call.text.services import LlmFactory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +29,11 @@ class Judge:
         self._judge = judge
 
     @classmethod
-    def by_model(cls, mind: Mind) -> Judge:
+    def by_model(cls, llm: LlmFactory) -> Judge:
         """The deployment's usual model decides, and says why."""
-        _, llm = mind(TemplateContent(name="judge"))
+        _, service = llm(TemplateContent(name="judge"))
         # What is judged is complete: there is nothing to wait for.
-        return cls(EvalJudge(LLMClassifier(llm=llm), explainer=llm, allow_continue=False))
+        return cls(EvalJudge(LLMClassifier(llm=service), explainer=service, allow_continue=False))
 
     @classmethod
     def by_classifier(cls, classifier: BaseClassifier) -> Judge:

@@ -23,7 +23,7 @@ from pipecat.transports.base_transport import BaseTransport
 
 from telephony.carrier import MarkEcho, MediaClosed, MediaStart
 from telephony.playout import Playout
-from voicebot.call.scribe import BYTES_PER_MS
+from voicebot.call.audio.playout_observer import BYTES_PER_MS
 from voicebot.clock import Clock
 
 NAME = "text"

@@ -14,37 +14,37 @@ from pipecat.services.settings import TTSSettings
 from pipecat.services.tts_service import TTSService
 
 from templates.model import TemplateContent
-from voicebot.call.scribe import BYTES_PER_MS
-from voicebot.call.speech import SAMPLE_RATE, OnRequest, voice_key
-from voicebot.call.switch import Part, made
+from voicebot.call.audio.playout_observer import BYTES_PER_MS
+from voicebot.call.audio.service_switch import ServiceSpec, made
+from voicebot.call.audio.services import SAMPLE_RATE, OnRequest, tts_key
 
 SILENCE = bytes(20 * BYTES_PER_MS)
 """20 ms: enough for a text to have sounded."""
 
-Mind = Callable[[TemplateContent], tuple[Part, LLMService[Any]]]
+LlmFactory = Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]
 """Makes an agent's language model; ``speech.Speech.mind`` makes the vendor's."""
 
 
 class TextServices:
     """Implements ``line.Services``. Agents with different voices have different ones here too."""
 
-    def __init__(self, mind: Mind) -> None:
+    def __init__(self, llm: LlmFactory) -> None:
         """``mind`` makes the language models."""
-        self.mind = mind
+        self.llm = llm
 
-    def ear(self, content: TemplateContent) -> Part:
+    def stt(self, content: TemplateContent) -> ServiceSpec:
         """Nothing to listen to: the line brings whole turns."""
-        return Part(key="ear of text", make=made(IdentityFilter()), connected=_at_once)
+        return ServiceSpec(key="ear of text", make=made(IdentityFilter()), connected=_at_once)
 
-    def voice(self, content: TemplateContent, on_request: OnRequest) -> Part:
+    def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:
         """Speaks as a vendor's service does, in as many sentences, but in no time and without a sound."""
-        voice = _SilentVoice(content.language)
+        tts = _SilentVoice(content.language)
 
         async def on_tts_request(_: FrameProcessor, context_id: str, text: str) -> None:
             await on_request(context_id, text)
 
-        voice.add_event_handler("on_tts_request", on_tts_request)
-        return Part(key=voice_key(content), make=made(voice), connected=_at_once)
+        tts.add_event_handler("on_tts_request", on_tts_request)
+        return ServiceSpec(key=tts_key(content), make=made(tts), connected=_at_once)
 
 
 class _SilentVoice(TTSService):

@@ -60,7 +60,7 @@ class Api:
         return dict(response.json())
 
 
-async def furnish(api: Api, number: str, office: Office) -> dict[str, str]:
+async def build(api: Api, number: str, office: Office) -> dict[str, str]:
     """Make the number, the agents, and the orchestrator that answers; return file name → template id."""
     made = await api.post("/numbers", {"e164": number, "carrier": "twilio", "label": "Acme Heating"})
     ids: dict[str, str] = {}

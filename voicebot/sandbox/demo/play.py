@@ -20,7 +20,7 @@ from voicebot.sandbox.analysis import analyse
 from voicebot.sandbox.caller import Caller
 from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings
 from voicebot.sandbox.demo import story
-from voicebot.sandbox.demo.account import ORCHESTRATOR, Api, furnish
+from voicebot.sandbox.demo.account import ORCHESTRATOR, Api, build
 from voicebot.sandbox.demo.office import Office
 from voicebot.sandbox.demo.screen import Screen
 from voicebot.sandbox.demo.server import ServerProcess
@@ -126,7 +126,7 @@ async def _world() -> AsyncIterator[_World]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, rest).start()
-        ids = await furnish(api, story.NUMBER, office)
+        ids = await build(api, story.NUMBER, office)
         yield _World(api=api, carrier=carrier, office=office, ids=ids)
 
 

@@ -82,7 +82,7 @@ class Listener:
         self._manners = manners
         self._rest = np.zeros(0, np.int16)
         self._frames = 0
-        self._floor = _LOUD
+        self._controls = _LOUD
         self._before: deque[Samples] = deque(maxlen=_PREROLL)
         self._loud = 0
         self._quiet = 0
@@ -133,11 +133,11 @@ class Listener:
 
     def _is_loud(self, frame: Samples) -> bool:
         level = float(np.sqrt((frame.astype(np.float64) ** 2).mean()))
-        if level < self._floor:
-            self._floor = max(level, 1.0)
+        if level < self._controls:
+            self._controls = max(level, 1.0)
         elif self._utterance is None:
-            self._floor = min(self._floor * _FLOOR_RISE, _FLOOR_MOST)
-        return level > max(_LOUD, _ABOVE_FLOOR * self._floor)
+            self._controls = min(self._controls * _FLOOR_RISE, _FLOOR_MOST)
+        return level > max(_LOUD, _ABOVE_FLOOR * self._controls)
 
     def _begin(self) -> list[Event]:
         frames = list(self._before)

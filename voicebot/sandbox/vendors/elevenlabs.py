@@ -121,14 +121,14 @@ class _Conversation:
         self.server, self.request, self.socket = server, request, socket
         self.voice_id, self.output = voice_id, output
         self._auto = request.query.get("auto_mode") == "true"
-        self._patience_s = _patience_s(request)
+        self._grace_s = _grace_s(request)
         self._contexts: dict[str, _Context] = {}
 
     async def run(self) -> None:
         """Serve until either side closes."""
         try:
             while True:
-                message = await self.socket.receive(timeout=self._patience_s)
+                message = await self.socket.receive(timeout=self._grace_s)
                 if message.type is not WSMsgType.TEXT or not await self._take(parse_object(message.data)):
                     break
         except TimeoutError:
@@ -250,7 +250,7 @@ def _output(request: web.Request, default: str) -> str:
     return output
 
 
-def _patience_s(request: web.Request) -> float:
+def _grace_s(request: web.Request) -> float:
     try:
         return min(float(request.query.get("inactivity_timeout", _INACTIVE_S)), _MOST_INACTIVE_S)
     except ValueError:

@@ -1,0 +1,108 @@
+"""The desk's figures against a recomputation that knows nothing of SQL."""
+
+import math
+import random
+from collections import Counter
+from datetime import datetime, timedelta
+
+from db import handoff_metrics
+from db.handoff_metrics import Times, Window
+from db.ids import new_id
+from db.pool import Database
+from tests.db.world import NOON, World
+
+STATES = ("queued", "claimed", "bridged", "resolved", "abandoned", "expired", "failed")
+
+
+def nearest_rank(values: list[int], share: float) -> int | None:
+    return sorted(values)[math.ceil(share * len(values)) - 1] if values else None
+
+
+def times(values: list[int]) -> Times:
+    return Times(
+        count=len(values),
+        p50=nearest_rank(values, 0.5),
+        p90=nearest_rank(values, 0.9),
+        p99=nearest_rank(values, 0.99),
+    )
+
+
+async def test_figures_equal_a_brute_force_recomputation(database: Database, world: World) -> None:
+    """Percentiles, service level, failures by cause and counts of 300 random handoffs are exact."""
+    chance = random.Random(3)
+    user = new_id()
+    await database.execute(
+        "INSERT INTO users (id, account_id, name, role) VALUES ($2, $1, 'x', 'operator')", world.id, user
+    )
+
+    def later(at: datetime | None, odds: float) -> datetime | None:
+        if at is None or chance.random() > odds:
+            return None
+        return at + timedelta(milliseconds=chance.randint(0, 120_000))
+
+    rows = []
+    for _ in range(300):
+        made = NOON - timedelta(seconds=chance.randint(0, 100_000))
+        state = chance.choice(STATES)
+        claimed = later(made, 0.7) if state not in ("claimed", "bridged") else later(made, 1)
+        rows.append(
+            {
+                "state": state,
+                "created_at": made,
+                "offered_at": later(made, 0.8),
+                "claimed_at": claimed,
+                "bridged_at": later(claimed, 0.6),
+                "ended_at": later(made, 1) if state in STATES[3:] else None,
+                "holder_id": user if state in ("claimed", "bridged") else None,
+                "cause": chance.choice([None, "a", "b"]),
+            }
+        )
+    for row in rows:
+        await database.execute(
+            """
+            INSERT INTO handoffs (id, account_id, intent, origin, ordinal, reason, priority, snapshot,
+                queue_at, expires_at, state, created_at, offered_at, claimed_at, bridged_at, ended_at,
+                holder_id, cause)
+            VALUES ($1, $2, 'escalate', 'model', 1, 'r', 'normal', '{}', $4, $4, $3, $4, $5, $6, $7, $8, $9,
+                $10)
+            """,
+            new_id(),
+            world.id,
+            *row.values(),
+        )
+    window = Window(since=NOON - timedelta(seconds=80_000), until=NOON - timedelta(seconds=5_000))
+    found = await handoff_metrics.of_account(database, world.id, window, in_time_ms=30_000, now=NOON)
+
+    inside = [row for row in rows if window.since <= row["created_at"] < window.until]
+
+    def took(column: str) -> list[int]:
+        return [
+            round((row[column] - row["created_at"]) / timedelta(milliseconds=1))
+            for row in inside
+            if row[column]
+        ]
+
+    assert (found.to_offer, found.to_claim, found.to_bridge) == (
+        times(took("offered_at")),
+        times(took("claimed_at")),
+        times(took("bridged_at")),
+    )
+    in_time = sum(ms <= 30_000 for ms in took("claimed_at"))
+    assert (found.in_time, found.in_time + found.late) == (in_time, len(inside))
+    assert found.states == Counter(row["state"] for row in inside)
+    failed = [row for row in inside if row["state"] in ("failed", "abandoned", "expired")]
+    assert found.failures == Counter(row["cause"] or row["state"] for row in failed)
+    still_open = [row for row in rows if row["ended_at"] is None]
+    assert (found.open, found.oldest_open_at) == (
+        len(still_open),
+        min(row["created_at"] for row in still_open),
+    )
+    assert found.abandoned == sum(row["state"] == "abandoned" for row in rows)
+
+
+async def test_an_idle_desk_has_figures_too(database: Database, world: World) -> None:
+    """Nothing happened: counts are nought, percentiles are not made up."""
+    window = Window(since=NOON - timedelta(days=1), until=NOON)
+    found = await handoff_metrics.of_account(database, world.id, window, in_time_ms=1, now=NOON)
+
+    assert (found.open, found.abandoned, found.created, found.to_claim) == (0, 0, 0, times([]))

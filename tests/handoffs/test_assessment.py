@@ -1,0 +1,145 @@
+"""What the model makes of a handoff: late or never, and nothing waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+
+from db import handoffs, outbox, utterances
+from db.handoffs import HandoffRecord
+from db.pool import Database
+from tests.db.world import World, an_utterance
+from tests.handoffs.fixtures import Staff
+from tests.handoffs.receivers import Answer, Receiver, receiver
+from voicebot.clock import SystemClock
+from voicebot.handoffs.assessment import Assessor
+from voicebot.handoffs.create_request import CreateHandoff
+from voicebot.handoffs.handoff_service import HandoffService
+from voicebot.outbox import Outbox, Rules
+
+QUICK = Rules(first_pause=timedelta(milliseconds=10), look_s=0.02, most_attempts=3, timeout_s=1)
+GOOD = {
+    "likely_cause": "The invoice was sent twice.",
+    "next_steps": ["Check the invoice."],
+    "confidence": 0.7,
+}
+
+
+def answering(content: str) -> Answer:
+    """A completion as the API gives it."""
+    message = {"role": "assistant", "content": content}
+    document: dict[str, Any] = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+    }
+    return Answer(headers={"Content-Type": "application/json"}, body=json.dumps(document).encode())
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Receiver]:
+    """A server that speaks as the model does."""
+    async with receiver() as listening:
+        yield listening
+
+
+@contextlib.asynccontextmanager
+async def sending(database: Database, model: Receiver) -> AsyncIterator[None]:
+    client = AsyncOpenAI(api_key="k", base_url=f"http://127.0.0.1:{model.port}/v1", max_retries=0)
+    assessor = Assessor(database, SystemClock(), client, "m")
+    task = asyncio.create_task(Outbox(database, SystemClock(), {"assessment": assessor}, QUICK).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()
+
+
+async def escalated(staff: Staff, world: World) -> HandoffRecord:
+    await utterances.record(staff.database, an_utterance(world))
+    desk = HandoffService(staff.database, staff.clock, assess=True)
+    wish = CreateHandoff(intent="escalate", origin="model", reason="double charge", call_id=world.call.id)
+    return (await desk.create(world.id, wish)).handoff
+
+
+async def settled(staff: Staff, handoff: HandoffRecord) -> str:
+    async with asyncio.timeout(10):
+        while True:
+            [notice] = await outbox.of_handoff(staff.database, handoff.account_id, handoff.id)
+            if notice.state in ("sent", "dead"):
+                return notice.state
+            await asyncio.sleep(0.02)
+
+
+async def test_an_assessment_arrives_later(staff: Staff, world: World, model: Receiver) -> None:
+    """It is kept, told in the stream, and begins the briefing's first steps; the transcript goes as data."""
+    model.answer = lambda _: answering(json.dumps(GOOD))
+    handoff = await escalated(staff, world)
+    async with sending(staff.database, model):
+        assert await settled(staff, handoff) == "sent"
+
+    assert (await handoffs.get(staff.database, world.id, handoff.id)).assessment == GOOD
+    [event] = [one for one in await staff.told() if one.type == "handoff.assessed"]
+    assert (event.kind, event.data["confidence"]) == ("proof_ready", 0.7)
+    claim = await staff.desk.claim(world.id, handoff.id, await staff.operator())
+    assert claim.briefing.start_here == ["Check the invoice."]
+    asked = model.posted[0].document["messages"]
+    assert "I have a question" not in asked[0]["content"]
+    assert json.loads(asked[1]["content"])["transcript"][0]["text"] == "I have a question"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "I think that the caller",
+        json.dumps({**GOOD, "confidence": 7}),
+        json.dumps({**GOOD, "next_steps": []}),
+        json.dumps({**GOOD, "invented": True}),
+        "",
+    ],
+)
+async def test_what_does_not_fit_the_schema_is_nothing(
+    staff: Staff, world: World, model: Receiver, content: str
+) -> None:
+    """No assessment is made up from half an answer, and no word of it is logged."""
+    model.answer = lambda _: answering(content)
+    handoff = await escalated(staff, world)
+    async with sending(staff.database, model):
+        assert await settled(staff, handoff) == "dead"
+
+    assert (await handoffs.get(staff.database, world.id, handoff.id)).assessment is None
+    [notice] = await outbox.of_handoff(staff.database, world.id, handoff.id)
+    attempts = await outbox.attempts(staff.database, world.id, notice.id)
+    assert {one.error for one in attempts} == {"the model's answer does not fit the schema"}
+
+
+async def test_a_hanging_model_delays_no_handoff(staff: Staff, world: World, model: Receiver) -> None:
+    """Handoffs are made, claimed and resolved while the model, which was asked, never says anything."""
+    model.answer = lambda _: Answer(after_s=3600)
+    first = await escalated(staff, world)
+    desk, user_id = HandoffService(staff.database, staff.clock, assess=True), await staff.operator()
+    async with sending(staff.database, model):
+        async with asyncio.timeout(10):
+            while not model.posted:
+                await asyncio.sleep(0.01)
+        made = [first]
+        for _ in range(20):
+            wish = CreateHandoff(intent="park", origin="model", reason="x", call_id=world.call.id)
+            made.append((await desk.create(world.id, wish)).handoff)
+        claim = await desk.claim(world.id, first.id, user_id)
+        await desk.resolve(world.id, first.id, user_id, resolution="helped")
+
+    assert claim.briefing.assessment is None
+    for handoff in made:
+        [notice] = await outbox.of_handoff(staff.database, world.id, handoff.id)
+        assert (notice.medium, notice.sent_at) == ("assessment", None)

@@ -1,0 +1,215 @@
+"""Anything may happen to handoffs, in any order: what must always hold is looked at after every step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from db import accounts, handoff_events, handoffs, operators
+from db.handoff_transitions import Transition
+from db.handoffs import State
+from db.open_handoffs import held_by
+from db.pool import Database
+from tests.handoffs.fixtures import HandClock, Staff
+from voicebot.availability import IllegalMove
+from voicebot.handoffs import transitions
+from voicebot.handoffs.errors import AlreadyClaimed, CapacityReached, StaleClaim
+from voicebot.handoffs.handoff_service import Reschedule
+from voicebot.handoffs.presence import Setting
+from voicebot.handoffs.transitions import IllegalTransition
+
+ResultT = TypeVar("ResultT")
+REFUSALS = (AlreadyClaimed, CapacityReached, StaleClaim, IllegalTransition, IllegalMove)
+TELEPHONE: frozenset[State] = frozenset({"transferring", "bridged", "connected", "dialing", "failed"})
+RIGHTLY = st.sampled_from([True, True, False])
+"""Mostly what could succeed: chance alone hardly ever finds a holder and their claim."""
+WHO, WHICH = st.integers(0, 2), st.integers(0, 5)
+
+
+@pytest.fixture
+def runner(dsn: str) -> Iterator[tuple[asyncio.Runner, Database]]:
+    """An event loop that lasts for all examples, with a database."""
+    with asyncio.Runner() as opened:
+        database = opened.run(Database.connect(dsn))
+        yield opened, database
+        opened.run(database.close())
+
+
+def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is its body
+    runner: tuple[asyncio.Runner, Database],
+) -> None:
+    """Holders and counters agree, what ended stays, events are gapless and tell of the table's moves only."""
+    loop, database = runner
+
+    class Handoffs(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            account = self.run(accounts.create(database, "Acme"))
+            self.clock = HandClock()
+            self.staff = Staff(database, account.id, self.clock)
+            self.people = [self.run(self.staff.operator(capacity=2)) for _ in range(3)]
+            self.made: list[UUID] = [self.run(self.staff.escalate()).id for _ in range(2)]
+            self.ended: dict[UUID, State] = {}
+            # So that even a short story has a claim in it.
+            self.run(self.staff.desk.claim(account.id, self.made[0], self.people[0]))
+
+        def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+            return loop.run(work)
+
+        def attempt(self, work: Coroutine[Any, Any, Any]) -> None:
+            try:
+                self.run(work)
+            except REFUSALS:
+                return
+
+        def one(self, which: int) -> UUID | None:
+            return self.made[which % len(self.made)] if self.made else None
+
+        def held(self, who: int, which: int, rightly: bool) -> tuple[UUID, UUID] | None:
+            """Somebody and a handoff; if rightly, one of those that are held, and its holder."""
+            handoff = self.one(which)
+            if rightly and (holding := self.run(self.all_held())):
+                return holding[which % len(holding)]
+            return handoff and (handoff, self.people[who])
+
+        async def all_waiting(self) -> list[UUID]:
+            made = [await handoffs.get(database, self.staff.account_id, one) for one in self.made]
+            return [one.id for one in made if "claimed" in transitions.allowed(one.intent, one.state)]
+
+        async def all_held(self) -> list[tuple[UUID, UUID]]:
+            account = self.staff.account_id
+            return [(each.id, one) for one in self.people for each in await held_by(database, account, one)]
+
+        @rule(park=st.booleans(), consent=st.booleans())
+        def make(self, park: bool, consent: bool) -> None:
+            parked = {"due_at": self.clock.now(), "consent": consent}
+            made = self.staff.park(**parked) if park else self.staff.escalate()
+            self.made.append(self.run(made).id)
+
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        def claim(self, who: int, which: int, rightly: bool) -> None:
+            waiting = self.run(self.all_waiting()) if rightly else []
+            if handoff := waiting[which % len(waiting)] if waiting else self.one(which):
+                self.attempt(self.staff.desk.claim(self.staff.account_id, handoff, self.people[who]))
+
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
+        def release(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
+            if pair := self.held(who, which, rightly):
+                self.attempt(self.staff.desk.release(self.staff.account_id, *pair, epoch=epoch))
+
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        def decline(self, who: int, which: int, rightly: bool) -> None:
+            if pair := self.held(who, which, rightly):
+                self.attempt(self.staff.desk.decline(self.staff.account_id, *pair))
+
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
+        def resolve(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
+            if pair := self.held(who, which, rightly):
+                desk = self.staff.desk
+                self.attempt(desk.resolve(self.staff.account_id, *pair, epoch=epoch, resolution="x"))
+
+        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        def reschedule(self, who: int, which: int, rightly: bool) -> None:
+            if pair := self.held(who, which, rightly):
+                later = Reschedule(due_at=self.clock.now())
+                self.attempt(self.staff.desk.reschedule(self.staff.account_id, *pair, later))
+
+        @rule(
+            which=WHICH,
+            rightly=RIGHTLY,
+            to=st.sampled_from(sorted(TELEPHONE)),
+        )
+        def telephone(self, which: int, rightly: bool, to: State) -> None:
+            if pair := self.held(0, which, rightly):
+                handoff, _ = pair
+                seen = self.run(handoffs.get(database, self.staff.account_id, handoff))
+                likely = sorted((TELEPHONE - {"failed"}) & transitions.allowed(seen.intent, seen.state))
+                to = likely[which % len(likely)] if rightly and likely else to
+
+                def decide(seen: handoffs.HandoffRecord) -> Transition:
+                    ends = transitions.ends(seen.intent, to)
+                    return Transition(
+                        to=to, at=self.clock.now(), ends=ends, holder_id=None if ends else seen.holder_id
+                    )
+
+                self.attempt(self.staff.desk.move(self.staff.account_id, handoff, decide, f"handoff.{to}"))
+
+        @rule(who=WHO, status=st.sampled_from(["idle", "idle", "away", "offline", "exhausted", "relieved"]))
+        def presence(self, who: int, status: Any) -> None:
+            until = self.clock.now() + timedelta(seconds=30) if status == "exhausted" else None
+            setting = Setting(status=status, until=until)
+            self.attempt(self.staff.presence.set(self.staff.account_id, self.people[who], setting))
+
+        @rule(who=WHO)
+        def heartbeat(self, who: int) -> None:
+            self.run(self.staff.presence.heartbeat(self.staff.account_id, self.people[who]))
+
+        @rule(seconds=st.sampled_from([1, 31, 121, 200, 20_000]))
+        def wait(self, seconds: int) -> None:
+            self.clock.wait(seconds=seconds)
+
+        @rule()
+        def keep(self) -> None:
+            self.run(self.staff.scheduler.look())
+
+        @invariant()
+        def it_all_holds(self) -> None:
+            self.run(self.look())
+
+        async def look(self) -> None:
+            account = self.staff.account_id
+            held: dict[UUID, list[State]] = {one: [] for one in self.people}
+            for handoff_id in self.made:
+                handoff = await handoffs.get(database, account, handoff_id)
+                over = transitions.ends(handoff.intent, handoff.state)
+                assert over == (handoff.ended_at is not None), handoff.state
+                assert self.ended.setdefault(handoff_id, handoff.state) == handoff.state if over else True
+                if handoff.intent == "park" and not handoff.consent:
+                    assert handoff.state in ("scheduled", "resolved", "expired")
+                if handoff.holder_id is not None:
+                    assert not over
+                    held[handoff.holder_id].append(handoff.state)
+            for one in self.people:
+                operator = await operators.ensure(database, account, one)
+                continued = [
+                    each for each in await held_by(database, account, one) if each.id not in self.made
+                ]
+                states = held[one] + [each.state for each in continued]
+                assert operator.holding == len(states)
+                assert operator.bridged == sum(state in transitions.ON_THE_LINE for state in states)
+                assert 0 <= operator.holding <= operator.capacity
+            told = await handoff_events.after(database, account, 0, limit=10_000)
+            assert [event.seq for event in told] == list(range(1, len(told) + 1))
+
+        def teardown(self) -> None:
+            self.run(self.every_event_is_a_move())
+
+        async def every_event_is_a_move(self) -> None:
+            was: dict[UUID, tuple[Any, State]] = {}
+            for event in await self.staff.told():
+                if event.handoff_id is None or event.type == "handoff.assessed":
+                    continue
+                intent, state = event.data["intent"], event.data["state"]
+                if event.handoff_id in was:
+                    before = was[event.handoff_id][1]
+                    assert state in transitions.allowed(intent, before), (before, event.type, state)
+                was[event.handoff_id] = (intent, state)
+
+    Handoffs.TestCase.settings = settings(deadline=None)
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Handoffs,
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

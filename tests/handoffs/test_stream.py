@@ -1,0 +1,284 @@
+"""The stream over real sockets, from servers of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from db import handoff_events, keys
+from db.handoff_events import HandoffEvent
+from db.notify import APPLICATION
+from db.pool import Database
+from tests.api.server_fixture import House, Tenant, move_in, serving
+from tests.handoffs.stream_client import Follower, events
+from voicebot.api.app_state import StreamRules
+from voicebot.config import Settings
+from voicebot.handoffs.event_broker import EventBroker, Heartbeat, Reset
+from voicebot.server import UNREAD_MS
+
+EVENTS = 300
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of a server that calls nobody."""
+    return Settings(
+        _env_file=None, database_url=database_url, data_dir=tmp_path, port=0, drain_timeout_ms=500
+    )
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    """A running server."""
+    async with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def tenant(house: House, database: Database) -> AsyncIterator[Tenant]:
+    """An account."""
+    async with move_in(house.url, database) as moved:
+        yield moved
+
+
+async def tell(database: Database, account: UUID, count: int = 1, **data: str) -> None:
+    for _ in range(count):
+        event = HandoffEvent(type="handoff.offered", at=datetime.now(UTC), data=data)
+        async with database.transaction() as transaction:
+            await handoff_events.append(transaction, account, event)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def first(follower: Follower) -> None:
+    async for _ in follower.connection():
+        return
+
+
+async def test_events_come_in_order_and_resume_where_they_were_left(house: House, tenant: Tenant) -> None:
+    """What was committed while nobody listened comes first, once; then what happens."""
+    for _ in range(3):
+        await tenant.owner.post("/handoffs", json={"reason": "help"})
+    follower = Follower([house.url], tenant.keys["viewer"], last=0)
+    await asyncio.wait_for(follower.follow(2), 10)
+    seen = follower.last
+    await tenant.owner.post("/handoffs", json={"reason": "help"})
+    await asyncio.wait_for(follower.follow(4), 10)
+
+    assert seen in (2, 3)
+    assert follower.seqs == [1, 2, 3, 4]
+    assert follower.told[0].event == "handoff.created"
+
+
+async def test_without_a_last_id_only_what_is_new_is_told(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """A fresh follower begins now."""
+    await tell(database, tenant.account_id, 5)
+    follower = Follower([house.url], tenant.keys["viewer"])
+    listening = asyncio.create_task(first(follower))
+    await until(lambda: house.app_state.office.broker.followers == 1)
+    await tell(database, tenant.account_id)
+    await asyncio.wait_for(listening, 5)
+
+    assert follower.seqs == [6]
+
+
+async def test_who_has_been_away_too_long_is_reset(house: House, tenant: Tenant, database: Database) -> None:
+    """When what follows their last event was forgotten, they are told to begin anew, and as of when."""
+    await tell(database, tenant.account_id, 5)
+    await handoff_events.forget(database, datetime.now(UTC) + timedelta(days=1))
+    await tell(database, tenant.account_id)
+    follower = Follower([house.url], tenant.keys["viewer"], last=2)
+    await asyncio.wait_for(first(follower), 5)
+    from_the_future = Follower([house.url], tenant.keys["viewer"], last=99)
+    await asyncio.wait_for(first(from_the_future), 5)
+
+    for one in (follower, from_the_future):
+        assert [(told.event, told.id, told.data) for told in one.told] == [("reset", 6, {"as_of_seq": 6})]
+
+
+async def test_a_token_opens_the_stream_for_a_minute(house: House, tenant: Tenant) -> None:
+    """Who cannot send a header uses a token; a forged or old one, or none, is 401."""
+    token = (await tenant.clients["viewer"].post("/handoffs/stream-token")).json()["token"]
+    url = f"{house.url}/api/v1/handoffs/stream"
+    old = house.app_state.stream_tokens.issue(
+        tenant.account_id, tenant.account_id, house.app_state.clock.now() - timedelta(seconds=70)
+    )
+    async with httpx.AsyncClient() as client:
+        async with client.stream("GET", url, params={"token": token, "after": 0}) as opened:
+            assert opened.status_code == 200
+            assert opened.headers["content-type"].startswith("text/event-stream")
+        for bad in ({}, {"token": "forged"}, {"token": old}):
+            assert (await client.get(url, params=bad)).status_code == 401
+
+
+async def test_who_loses_their_key_is_let_go(house: House, tenant: Tenant, database: Database) -> None:
+    """Authorisation is looked up again while the stream is open; nothing more is told after that."""
+    house.app_state.stream_rules = StreamRules(recheck=timedelta(0))
+    follower = Follower([house.url], tenant.keys["operator"], last=0)
+    await tell(database, tenant.account_id)
+    await asyncio.wait_for(follower.follow(1), 5)
+    await until(lambda: not house.app_state.office.broker.followers)
+    listening = asyncio.create_task(first(follower))
+    await until(lambda: house.app_state.office.broker.followers == 1)
+    page = await keys.list_keys(database, tenant.account_id, limit=10)
+    [key] = [key for key in page.items if key.role == "operator"]
+    await keys.revoke(database, tenant.account_id, key.id)
+    await tell(database, tenant.account_id)
+    await asyncio.wait_for(listening, 5)
+
+    assert follower.seqs == [1]
+
+
+async def test_without_its_listener_a_process_is_two_seconds_late_at_most(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """NOTIFY only wakes: with the listening connection killed again and again, events still come in time."""
+    follower = Follower([house.url], tenant.keys["viewer"], last=0)
+    listening = asyncio.create_task(first(follower))
+    await until(lambda: house.app_state.office.broker.followers == 1)
+
+    async def kill() -> None:
+        while True:
+            await database.execute(
+                """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = $1 AND datname = current_database()
+                """,
+                APPLICATION,
+            )
+            await asyncio.sleep(0.01)
+
+    killing = asyncio.create_task(kill())
+    await asyncio.sleep(0.1)
+    await tell(database, tenant.account_id)
+    try:
+        await asyncio.wait_for(listening, 2)
+    finally:
+        killing.cancel()
+        await asyncio.gather(killing, return_exceptions=True)
+    assert follower.seqs == [1]
+
+
+async def test_nothing_is_missed_doubled_or_foreign(settings: Settings, database: Database) -> None:
+    """Two replicas, dying listeners, connections cut at random: every event of the account once, in order."""
+    async with contextlib.AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(serving(settings)) for _ in range(2)]
+        mine = await stack.enter_async_context(move_in(replicas[0].url, database))
+        theirs = await stack.enter_async_context(move_in(replicas[1].url, database))
+        follower = Follower(
+            [replica.url for replica in replicas], mine.keys["viewer"], last=0, chance=random.Random(4)
+        )
+        following = asyncio.create_task(follower.follow(EVENTS))
+        telling = [
+            asyncio.create_task(tell(database, account, EVENTS // 2))
+            for account in (mine.account_id, theirs.account_id, mine.account_id)
+        ]
+        await asyncio.gather(*telling, kill_the_listeners(database))
+        await asyncio.wait_for(following, 20)
+
+    assert follower.seqs == list(range(1, EVENTS + 1))
+    assert follower.connections > 10
+    assert {one.event for one in follower.told} == {"handoff.offered"}
+
+
+async def kill_the_listeners(database: Database) -> None:
+    for _ in range(5):
+        await asyncio.sleep(0.1)
+        await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", APPLICATION
+        )
+
+
+async def test_a_follower_gets_a_heartbeat_when_nothing_happens(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """Silence is told from a dead line."""
+    broker = EventBroker(database, heartbeat_s=0.05)
+    items = broker.follow(str(tenant.account_id))
+    async with contextlib.aclosing(items):
+        assert isinstance(await anext(items), Heartbeat)
+
+
+async def test_a_string_and_a_uuid_of_one_account_are_one(tenant: Tenant, database: Database) -> None:
+    """However the account is spelt, its followers are woken by its events."""
+    broker = EventBroker(database)
+    spellings = (tenant.account_id, str(tenant.account_id), str(tenant.account_id).upper())
+    following = [broker.follow(spelling, 0) for spelling in spellings]
+    waiting = [asyncio.ensure_future(anext(one)) for one in following]
+    await until(lambda: broker.followers == 3)
+    await tell(database, tenant.account_id)
+    broker.wake(tenant.account_id, 1)
+    told = await asyncio.wait_for(asyncio.gather(*waiting), 2)
+    for one in following:
+        await one.aclose()
+
+    assert all(not isinstance(item, (Reset, Heartbeat)) and item[0].seq == 1 for item in told)
+    assert broker.followers == 0
+
+
+async def test_a_client_too_slow_is_cut_off_and_resumes(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """Who does not read is disconnected; nothing is skipped when they come back."""
+    house.app_state.stream_rules = StreamRules(grace_s=0.3)
+    await tell(database, tenant.account_id, 60, text="x" * 200_000)
+    url = f"{house.url}/api/v1/handoffs/stream"
+    headers = {"Authorization": f"Bearer {tenant.keys['viewer']}", "Last-Event-ID": "0"}
+    async with httpx.AsyncClient() as client, client.stream("GET", url, headers=headers) as response:
+        last = 0
+        told = events(response)
+        last = (await anext(told)).id or 0
+        await until(lambda: not house.app_state.office.broker.followers)
+        with contextlib.suppress(httpx.HTTPError):
+            async for one in told:
+                assert one.id == last + 1
+                last = one.id
+    assert 0 < last < 60
+    follower = Follower([house.url], tenant.keys["viewer"], last=last)
+    await asyncio.wait_for(follower.follow(60), 20)
+
+    assert follower.seqs == list(range(last + 1, 61))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_a_client_that_never_reads_loses_its_connection(
+    house: House, tenant: Tenant, database: Database
+) -> None:
+    """Its socket is not held until it deigns to read: the server lets go of it, buffers and all."""
+    house.app_state.stream_rules = StreamRules(grace_s=0.3)
+    [listening] = house.server.servers[0].sockets
+    assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNREAD_MS
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+    await tell(database, tenant.account_id, 60, text="x" * 200_000)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(listening.getsockname())
+        key = tenant.keys["viewer"]
+        head = ["GET /api/v1/handoffs/stream?after=0 HTTP/1.1", "Host: x", f"Authorization: Bearer {key}"]
+        deaf.sendall("\r\n".join([*head, "", ""]).encode())
+        me = deaf.getsockname()
+
+        def is_held() -> bool:
+            return any(
+                one.transport.get_extra_info("peername") == me
+                for one in house.server.server_state.connections
+            )
+
+        await until(is_held)
+        await until(lambda: not is_held())
+    assert house.app_state.office.broker.followers == 0

@@ -1,0 +1,99 @@
+"""A stage without a vendor: a scripted model and templates from a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from pipecat.classifiers.base_classifier import BaseClassifier, ChoiceQuestion, ChoiceResult
+from pipecat.services.llm_service import LLMService
+
+from templates.model import TemplateContent
+from tests.templates.stage import Call, Say, ScriptedModel
+from voicebot.call.audio.service_switch import ServiceSpec, made
+from voicebot.call.text.judge import Judge
+from voicebot.simulate.file_library import FileLibrary
+from voicebot.simulate.runner import SimulationSetup
+
+DESK = """
+name: Front desk
+kind: orchestrator
+prompt: You answer the telephone.
+greeting: {text: "Acme, hello {{ caller }}."}
+variables: [{name: caller, default: stranger}]
+routes: [{name: billing, template: Billing, when: A bill., announce: "One moment."}]
+"""
+
+BILLING = """
+name: Billing
+functions:
+  - {type: builtin, name: end_call}
+  - {type: builtin, name: record_outcome}
+  - type: http
+    name: find_invoice
+    url: https://example.com/find
+    parameters: {type: object, properties: {number: {type: string}}, required: [number]}
+    wait_text: Let me look.
+greeting: {text: "Billing, hello."}
+flow:
+  initial_node: ask
+  nodes:
+    ask:
+      role_message: You are the billing agent.
+      task_messages: [{content: Ask for the number.}]
+      functions: [{name: find_invoice, transition_to: {field: status, cases: {open: tell}}}]
+    tell:
+      task_messages: [{content: Tell what is open.}]
+"""
+
+
+def scripted(*turns: Say | Call) -> Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]:
+    """A model that says and calls these, whoever has the call."""
+    script = list(turns)
+
+    def mind(content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
+        model = ScriptedModel([])
+        model.script = script
+        return ServiceSpec(key=f"mind of {content.name}", make=made(model), connected=_at_once), model
+
+    return mind
+
+
+class Opinion(BaseClassifier):
+    """A judge who is of one opinion, and remembers what it was asked."""
+
+    def __init__(self, verdict: str) -> None:
+        super().__init__()
+        self._verdict = verdict
+        self.asked: list[Any] = []
+
+    async def _ask(
+        self, state: Any, questions: Mapping[str, Any], images: Sequence[Any] = ()
+    ) -> tuple[dict[str, Any], None]:
+        self.asked.append(state)
+        answers = {}
+        for name, question in questions.items():
+            assert isinstance(question, ChoiceQuestion)
+            chances = {option: float(option == self._verdict) for option in question.options}
+            answers[name] = ChoiceResult(choice=self._verdict, confidence=1.0, probabilities=chances)
+        return answers, None
+
+
+def stage(library: FileLibrary, *turns: Say | Call, opinion: Opinion | None = None) -> SimulationSetup:
+    """A stage on which the model follows a script."""
+
+    async def find(name: str) -> UUID:
+        return library.find(name)
+
+    return SimulationSetup(
+        library=library,
+        find=find,
+        mind=scripted(*turns),
+        judge=lambda: Judge.by_classifier(opinion or Opinion("yes")),
+        turn_timeout_s=5.0,
+    )
+
+
+async def _at_once() -> None:
+    return None

@@ -1,0 +1,186 @@
+"""`voicebot chat` and `voicebot test` as processes, with the sandbox's model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from db import accounts
+from db.pool import Database
+from db.templates import TemplateDraft, create
+from templates.model import TemplateContent
+from tests import forked
+from tests.forked import Ran
+from tests.simulate.harness import BILLING, DESK
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guides" / "try-it.md"
+DEMO = ROOT / "voicebot" / "sandbox" / "demo" / "templates"
+
+
+async def run(*arguments: str | Path, stdin: str = "", database_url: str = "") -> Ran:
+    """Run the command line where no settings, no data and no keys of anybody's are."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = at_home(home, database_url)
+        return await forked.run(
+            list(map(str, arguments)), stdin=stdin, environment=environment, cwd=Path(home)
+        )
+
+
+async def interrupted(*arguments: str | Path, at: str) -> Ran:
+    """Run it from a shell, and interrupt it as by Ctrl-C when it has printed ``at``."""
+    with tempfile.TemporaryDirectory() as home:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "voicebot", *map(str, arguments),
+            stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=home, env=at_home(home), preexec_fn=heed_interrupts,
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(60):
+                await process.stdout.readuntil(at.encode())
+                process.send_signal(signal.SIGINT)
+                await process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        out, err = await process.communicate()
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+def heed_interrupts() -> None:
+    """As a shell starts a command; what runs the tests in the background may have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def at_home(home: str, database_url: str = "") -> dict[str, str]:
+    """The environment of somebody who has set nothing."""
+    return {"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), "HOME": home, "COLUMNS": "200"}
+
+
+def templates(folder: Path) -> Path:
+    """The two templates, as files."""
+    (folder / "desk.yaml").write_text(DESK)
+    (folder / "billing.yaml").write_text(BILLING)
+    return folder
+
+
+async def test_the_guide_s_conversation_is_as_expected(tmp_path: Path) -> None:
+    """The scripted conversation of the guide passes with the demo's templates, and no more is printed."""
+    [script] = re.findall(r"```yaml\n(templates:.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "conversations.yaml"
+    file.write_text(script.replace("voicebot/sandbox/demo/templates", str(DEMO)))
+    ran = await run("test", file, "--sandbox")
+    assert (ran.status, ran.err) == (0, ""), ran
+    assert re.fullmatch(
+        r"✓ A balance is told \(3 turns, [\d.]+ s\)\n1 conversation, all as expected\n", ran.out
+    )
+
+
+async def test_a_failed_conversation_ends_with_1(tmp_path: Path) -> None:
+    """The status is 1, and the JSON report says what was not as expected."""
+    file = templates(tmp_path) / "script"
+    file.write_text(
+        "templates: [desk.yaml, billing.yaml]\nbegin: Front desk\n"
+        "conversations: [{name: Wrong, turns: [{expect: {says: good morning}}]}]"
+    )
+    ran = await run("test", file, "--sandbox", "--json")
+    assert ran.status == 1, ran
+    report = json.loads(ran.out)
+    assert report["conversations"][0]["turns"][0]["misses"][0]["expected"] == "the words 'good morning'"
+
+
+async def test_a_file_that_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
+    """The status is 2, and the place of the fault is told without a traceback."""
+    file = tmp_path / "script.yaml"
+    file.write_text("conversations: [{name: x, turns: [{caler: hi}]}]")
+    ran = await run("test", file)
+    assert ran.status == 2
+    assert "/conversations/0/turns/0/caler" in ran.err
+    assert "Traceback" not in ran.err
+
+
+async def test_a_conversation_over_a_pipe(tmp_path: Path) -> None:
+    """Lines of standard input are the caller's turns; what happened is shown; the end of input hangs up."""
+    ran = await run(
+        "chat", "Front desk", "--templates", templates(tmp_path), "--sandbox",
+        stdin="I have a question about a bill.\n\n/state\n",
+    )  # fmt: skip
+    assert ran.status == 0, ran
+    assert "Front desk  Acme, hello stranger." in ran.out
+    assert "routed to Billing (billing)" in ran.out
+    assert '"agent": "Billing"' in ran.out
+    assert "the call ended, by the caller: hangup" in ran.out
+
+
+async def test_an_interrupt_hangs_up(tmp_path: Path) -> None:
+    """Ctrl-C ends the conversation and the command, although it waits for a line."""
+    ran = await interrupted(
+        "chat", "Front desk", "--templates", templates(tmp_path), at="Acme, hello stranger."
+    )
+    assert ran.status == 130, ran
+    assert "the call ended, by the caller" in ran.out
+    assert "Traceback" not in ran.err
+
+
+async def test_a_conversation_for_programs(tmp_path: Path) -> None:
+    """With --json every turn is one line of JSON."""
+    folder = templates(tmp_path)
+    ran = await run(
+        "chat", "Front desk", "--templates", folder, "--sandbox", "--json",
+        "--payload", '{"caller": "Ada"}', stdin="I have a question about a bill.\n/quit\n",
+    )  # fmt: skip
+    assert ran.status == 0, ran
+    opening, turn, end = map(json.loads, ran.out.splitlines())
+    assert [step["text"] for step in opening["steps"] if step["type"] == "reply"] == ["Acme, hello Ada."]
+    assert turn["said"] == "I have a question about a bill."
+    assert "route" in {step["type"] for step in turn["steps"]}
+    assert [step["type"] for step in end["steps"]] == ["ended"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("chat", "Nobody"), "There is no template Nobody"),
+        (("chat", "Front desk", "--payload", "[]"), "a JSON object is expected"),
+    ],
+)
+async def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    """Unknown templates and payloads that are none end with 2 and a sentence."""
+    ran = await run(*arguments, "--templates", templates(tmp_path))
+    assert ran.status == 2, ran
+    assert told in ran.err
+    assert "Traceback" not in ran.err
+
+
+async def test_templates_of_the_account(database: Database, database_url: str) -> None:
+    """Without files a template of the only account is called, a draft as well; several need a choice."""
+    refused = await run("chat", "Sleepy", database_url=database_url)
+    assert refused.status == 2, refused
+    assert "There are no accounts here" in refused.err
+    account = await accounts.create(database, "Acme")
+    content = TemplateContent.model_validate(
+        {"name": "Sleepy", "prompt": "You are Ada.", "greeting": {"text": "Yes?"}}
+    )
+    draft = TemplateDraft(
+        name="Sleepy", kind="agent", status="draft", number_id=None, content=content.model_dump(mode="json"),
+        problems=[], references=[], changed=[], saved_by=None,
+    )  # fmt: skip
+    await create(database, account.id, draft)
+    ran = await run("chat", "Sleepy", "--sandbox", database_url=database_url)
+    assert ran.status == 0, ran
+    assert "Sleepy  Yes?" in ran.out
+    await accounts.create(database, "Other")
+    several = await run("chat", "Sleepy", database_url=database_url)
+    assert several.status == 2
+    assert "--account" in several.err
+    chosen = await run("chat", "Sleepy", "--sandbox", "--account", str(account.id), database_url=database_url)
+    assert chosen.status == 0, chosen

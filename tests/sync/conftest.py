@@ -1,0 +1,66 @@
+"""An account as a folder sees it: in its database, and behind a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.pool import Database
+from tests.api.conftest import house as house
+from tests.api.conftest import new_tenant, settings, tenant
+from tests.api.server_fixture import House, Tenant
+from voicebot.sync.account import Account
+from voicebot.sync.api_account import ApiAccount
+from voicebot.sync.database_account import DatabaseAccount
+
+__all__ = ["house", "new_tenant", "settings", "tenant"]
+
+
+@pytest.fixture(params=["database", "server"])
+async def account(
+    request: pytest.FixtureRequest, house: House, tenant: Tenant, database: Database
+) -> AsyncIterator[Account]:
+    """The tenant's account, each of the two ways there."""
+    if request.param == "database":
+        yield DatabaseAccount(database, house.app_state.authoring, tenant.account_id)
+        return
+    server = ApiAccount(house.url, tenant.keys["author"])
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder that is not there yet."""
+    return tmp_path / "templates"
+
+
+def agent(name: str = "Billing", **more: Any) -> dict[str, Any]:
+    """An agent as a file has it."""
+    return {
+        "name": name,
+        "description": f"Knows about {name}.",
+        "status": "active",
+        "prompt": f"You are Ada.\nYou know about {name}.\n",
+        "tts": {"voice_id": "EXAVITQu4vr4xnSDxMaL"},
+        **more,
+    }
+
+
+def desk(*targets: str, **more: Any) -> dict[str, Any]:
+    """An orchestrator as a file has it."""
+    return {
+        "name": "Front desk",
+        "kind": "orchestrator",
+        "status": "active",
+        "prompt": "You answer the telephone.",
+        "tts": {"voice_id": "EXAVITQu4vr4xnSDxMaL"},
+        "routes": [
+            {"name": f"route{index}", "template": target, "when": f"The caller asks for {target}."}
+            for index, target in enumerate(targets)
+        ],
+        **more,
+    }

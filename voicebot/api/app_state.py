@@ -1,0 +1,110 @@
+"""What the composition root hands to the routers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, Literal, Protocol
+from uuid import UUID
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from db.calls import CallRecord
+from db.pool import Database
+from telephony.carrier import Carrier, MediaStream
+from voicebot.api.stream_token import StreamTokens
+from voicebot.authoring import Authoring
+from voicebot.background import BackgroundTasks
+from voicebot.call.text.chats import Chats
+from voicebot.clock import Clock
+from voicebot.config import Settings
+from voicebot.handoffs.handoff_runtime import HandoffRuntime
+from voicebot.metrics import Metrics
+from voicebot.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class EndGrace:
+    """How long those who know better than a carrier's status how a call ended are given to say so, in s."""
+
+    own_s: float = 2.0
+    """The media socket of a call in this process: it tells of a hang-up first, and by whom."""
+    others_s: float = 15.0
+    """Another process that may hold the call and be about to write how it ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRules:
+    """How whoever follows the desk's stream is treated."""
+
+    recheck: timedelta = timedelta(minutes=5)
+    """How often it is looked whether they still may."""
+    trusted: timedelta = timedelta(minutes=15)
+    """How long they are believed when that cannot be looked up."""
+    grace_s: float = 10.0
+    """How long they may leave what was sent to them in the buffers before they are cut off."""
+
+
+class LiveCalls(Protocol):
+    """What the routers know of the calls this process holds; `voicebot.call.registry.Reception` is it."""
+
+    async def answer(self, media: MediaStream, call: CallRecord) -> None:
+        """Run one call to its end."""
+        ...
+
+    async def end(
+        self, call_id: UUID, *, ended_by: Literal["caller", "operator", "carrier", "system"], reason: str
+    ) -> bool:
+        """End a call; False if it is not a live call of this process."""
+        ...
+
+    def stream_failed(self, call_id: UUID, error: str) -> bool:
+        """Write down that a call's stream failed; False if it is not a live call of this process."""
+        ...
+
+    @property
+    def live(self) -> int:
+        """How many calls this process holds."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for calls, then end those that last longer."""
+        ...
+
+    async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
+        """Synthesise an active template's greetings ahead of time."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class AppState:
+    """The parts of one running server."""
+
+    settings: Settings
+    database: Database
+    carriers: Mapping[str, Carrier]
+    call_registry: LiveCalls
+    authoring: Authoring
+    chats: Chats
+    clock: Clock
+    metrics: Metrics
+    background: BackgroundTasks
+    office: HandoffRuntime
+    """The desk: where people take over."""
+    vault: Vault
+    stream_tokens: StreamTokens
+    grace: EndGrace = field(default_factory=EndGrace)
+    stream_rules: StreamRules = field(default_factory=StreamRules)
+    draining: bool = False
+    """Set when the server is told to stop: it finishes its calls and takes no new ones."""
+
+
+def app_state(connection: HTTPConnection) -> AppState:
+    """The parts of the server that this request came to."""
+    parts: AppState = connection.app.state.app_state
+    return parts
+
+
+AppStateDep = Annotated[AppState, Depends(app_state)]

@@ -1,0 +1,149 @@
+"""From whatever was raised to a problem document: the edge at which no exception gets past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TypeVar, cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from loguru import logger
+from starlette.exceptions import HTTPException
+
+from db.errors import (
+    BadCursor,
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseUnavailable,
+    EmailTaken,
+    IdempotencyKeyReused,
+    InvalidValue,
+    NameTaken,
+    NotFound,
+    NumberInUse,
+    NumberTaken,
+    OrchestratorExists,
+    RevisionConflict,
+    TemplateInUse,
+)
+from voicebot.api import handoff_errors
+from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.validation import invalid_request
+from voicebot.authoring import InvalidTemplate
+
+RETRY_AFTER_S = 2
+
+_BY_STATUS = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
+
+
+def install(app: FastAPI) -> None:
+    """Have every exception answered as a problem document."""
+    app.add_exception_handler(ApiProblem, _handler(lambda problem: problem, ApiProblem))
+    app.add_exception_handler(InvalidTemplate, _handler(of_template, InvalidTemplate))
+    app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
+    handoff_errors.install(app)
+    app.add_exception_handler(RequestValidationError, _handler(invalid_request, RequestValidationError))
+    app.add_exception_handler(HTTPException, _handler(of_http, HTTPException))
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _handler(
+    translate: Callable[[ErrorT], ApiProblem], kind: type[ErrorT]
+) -> Callable[[Request, Exception], Response]:
+    del kind  # it tells the type checker what `translate` is given
+
+    def answer(_: Request, error: Exception) -> Response:
+        return translate(cast("ErrorT", error)).response()
+
+    return answer
+
+
+def of_template(error: InvalidTemplate) -> ApiProblem:
+    """A template that cannot be saved, with everything that is wrong with it."""
+    return ApiProblem(
+        "invalid_template",
+        str(error),
+        errors=[FieldError(**problem.to_json()) for problem in error.problems],
+    )
+
+
+def of_database(error: DatabaseError) -> ApiProblem:
+    """What the database refused, by the names of the API."""
+    retry = {"Retry-After": str(RETRY_AFTER_S)}
+    match error:
+        case NotFound():
+            return ApiProblem("not_found", str(error))
+        case RevisionConflict():
+            return ApiProblem("precondition_failed", str(error), headers={"ETag": f'"{error.current}"'})
+        case OrchestratorExists():
+            return _orchestrator_exists(error)
+        case TemplateInUse():
+            used_by = [str(template_id) for template_id in error.template_ids]
+            return ApiProblem("template_in_use", str(error), more={"template_ids": used_by})
+        case DatabaseUnavailable():
+            return ApiProblem("database_unavailable", "Try again shortly.", headers=retry)
+        case DatabaseBusy():
+            return ApiProblem("database_busy", "Try again shortly.", headers=retry)
+        case _:
+            return _of_refusal(error)
+
+
+def _orchestrator_exists(error: OrchestratorExists) -> ApiProblem:
+    return ApiProblem(
+        "orchestrator_exists",
+        str(error),
+        errors=[_fault("/number_id", "orchestrator_exists", str(error), "Deactivate that one first.")],
+        more={"conflicting_template_id": str(error.conflicting_template_id)},
+    )
+
+
+def _of_refusal(error: DatabaseError) -> ApiProblem:
+    match error:
+        case NameTaken():
+            fault = _fault("/name", "name_taken", str(error), "Choose another name.")
+            return ApiProblem("name_taken", str(error), errors=[fault])
+        case NumberTaken():
+            fault = _fault("/e164", "number_taken", str(error), "Free it there, or add another number.")
+            return ApiProblem("number_taken", str(error), errors=[fault])
+        case EmailTaken():
+            fault = _fault("/email", "email_taken", str(error), "Use another address.")
+            return ApiProblem("email_taken", str(error), errors=[fault])
+        case NumberInUse():
+            attached = [str(template_id) for template_id in error.template_ids]
+            return ApiProblem("number_in_use", str(error), more={"template_ids": attached})
+        case IdempotencyKeyReused():
+            return ApiProblem("idempotency_key_reused", str(error))
+        case BadCursor():
+            fault = _fault("/cursor", "invalid_cursor", str(error), "Use next_cursor of the page before.")
+            return ApiProblem("invalid_request", "The query is not valid.", errors=[fault])
+        case InvalidValue():
+            return ApiProblem("invalid_request", str(error))
+        case _:
+            logger.error("the database refused a request: {}: {}", type(error).__name__, error)
+            return ApiProblem("internal_error", "The database refused the request.")
+
+
+def of_http(error: HTTPException) -> ApiProblem:
+    """What the framework refuses by itself: unknown paths, methods, bodies it cannot take."""
+    code = _BY_STATUS.get(error.status_code)
+    if code is None:
+        code = "invalid_request" if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else "internal_error"
+    return ApiProblem(code, str(error.detail), headers=error.headers or {})
+
+
+def _unforeseen(request: Request, error: Exception) -> Response:
+    # The traceback follows from the server's own log; the client learns nothing of our insides.
+    logger.error("{} {} failed: {}", request.method, request.url.path, type(error).__name__)
+    return ApiProblem("internal_error", "It was logged; try again, then tell the operators.").response()
+
+
+def _fault(place: str, code: str, message: str, remedy: str) -> FieldError:
+    return FieldError(pointer=place, code=code, message=message, remedy=remedy)

@@ -1,0 +1,143 @@
+"""What happened in a conversation, as lines for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.markup import escape
+
+from voicebot.call.text.exchange import (
+    Ended,
+    Exchange,
+    FunctionCall,
+    NodeEntered,
+    OutcomeRecorded,
+    ProviderFailure,
+    Reply,
+    RouteTaken,
+    Step,
+)
+from voicebot.simulate.runner import Played, PlayedTurn
+
+
+def lines(exchange: Exchange) -> Iterator[str]:
+    """What happened in a turn, a line (of rich's markup) for each thing."""
+    for step in exchange.steps:
+        yield _line(step)
+
+
+def report(played: Sequence[Played], *, everything: bool = False) -> Iterator[str]:
+    """The result of conversations; those that failed are told turn by turn, or all with ``everything``."""
+    for each in played:
+        mark = "[green]✓[/]" if each.passed else "[red]✗[/]"
+        count = sum(turn.turn.caller is not None for turn in each.turns)
+        took = f"{_counted(count, 'turn')}, {each.duration_ms / 1000:.1f} s"
+        yield f"{mark} {escape(each.name)} [dim]({took})[/]"
+        if each.fault is not None:
+            yield f"    [red]{escape(each.fault)}[/]"
+        elif everything or not each.passed:
+            for turn in each.turns:
+                yield from _told(turn)
+    failed = sum(not each.passed for each in played)
+    verdict = f"[red]{failed} failed[/]" if failed else "[green]all as expected[/]"
+    yield f"{_counted(len(played), 'conversation')}, {verdict}"
+
+
+def as_json(played: Sequence[Played]) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "ok": all(each.passed for each in played),
+        "conversations": [
+            {
+                "name": each.name,
+                "begin": each.begin,
+                "passed": each.passed,
+                "fault": each.fault,
+                "duration_ms": each.duration_ms,
+                "turns": [
+                    {
+                        "caller": turn.turn.caller,
+                        "played": turn.exchange is not None,
+                        "misses": [asdict(miss) for miss in turn.misses],
+                        "steps": steps(turn.exchange) if turn.exchange else [],
+                    }
+                    for turn in each.turns
+                ],
+            }
+            for each in played
+        ],
+    }
+
+
+def steps(exchange: Exchange) -> list[dict[str, Any]]:
+    """The steps of a turn as JSON values, each with its type."""
+    plain = [{"type": _TYPES[type(step)], **asdict(step)} for step in exchange.steps]
+    read: list[dict[str, Any]] = json.loads(json.dumps(plain, default=str))
+    return read
+
+
+def _told(turn: PlayedTurn) -> Iterator[str]:
+    if turn.exchange is None and not turn.misses:
+        yield f"    [dim]caller  {escape(turn.turn.caller or '')}  (not played)[/]"
+        return
+    if turn.turn.caller is not None:
+        yield f"    caller  {escape(turn.turn.caller)}"
+    for line in lines(turn.exchange) if turn.exchange else ():
+        yield f"    {line}"
+    for miss in turn.misses:
+        yield f"    [red]expected {escape(miss.expected)}[/]"
+        yield f"    [red]     got {escape(miss.got)}[/]"
+
+
+def _line(step: Step) -> str:
+    match step:
+        case Reply():
+            return f"[bold]{escape(step.at.agent)}[/]  {escape(step.text)}"
+        case FunctionCall():
+            given = _arguments(step.arguments)
+            took = "" if step.duration_ms is None else f" in {step.duration_ms} ms"
+            return f"[cyan]  calls {escape(step.name)}({given}): {step.status or 'not returned yet'}{took}[/]"
+        case NodeEntered():
+            return f"[dim]  node {escape(step.at.node or '')}[/]"
+        case RouteTaken():
+            return _route(step)
+        case OutcomeRecorded():
+            return f"[cyan]  outcome {escape(step.outcome)} {_arguments(step.fields)}[/]"
+        case ProviderFailure():
+            return f"[red]  trouble with {escape(step.part)}: {escape(step.reason)}[/]"
+        case Ended():
+            return f"[dim]  the call ended, by the {escape(step.ended_by)}: {escape(step.reason)}[/]"
+
+
+def _route(step: RouteTaken) -> str:
+    to = f" to {step.to.agent}" if step.to else ""
+    if step.status == "done":
+        return f"[magenta]  routed{escape(to)} ({escape(step.name)}): {escape(step.reason)}[/]"
+    return f"[yellow]  route {escape(step.name)} {step.status}: {escape(step.code or '')}[/]"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    return escape(
+        ", ".join(
+            f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}"
+            for name, value in arguments.items()
+        )
+    )
+
+
+_TYPES = {
+    Reply: "reply",
+    FunctionCall: "function",
+    NodeEntered: "node",
+    RouteTaken: "route",
+    OutcomeRecorded: "outcome",
+    ProviderFailure: "trouble",
+    Ended: "ended",
+}

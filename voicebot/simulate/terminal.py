@@ -1,0 +1,113 @@
+"""A conversation in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+
+from voicebot.call.dependencies import HttpBinder
+from voicebot.call.text.answers import Answers, PreparedHttp
+from voicebot.call.text.chat import Chat, Setup
+from voicebot.call.text.exchange import Exchange, ExchangeLog
+from voicebot.simulate.report import lines, steps
+from voicebot.simulate.runner import SimulationSetup
+
+HELP = "[dim]Write what the caller says. /state shows where the call is, /quit hangs up.[/]"
+
+
+class Terminal:
+    """Reads turns from standard input, and shows what came of them."""
+
+    def __init__(self, console: Console, *, as_json: bool = False) -> None:
+        """``as_json``: one JSON line a turn on standard output, and no prompt."""
+        self._console = console
+        self._as_json = as_json
+
+    async def converse(
+        self, stage: SimulationSetup, template_id: UUID, payload: Mapping[str, Any], answers: Answers
+    ) -> None:
+        """Have a conversation, until one side ends it.
+
+        Raises:
+            CannotBegin, NotFound, TurnTooLong: as for ``Chat``.
+        """
+
+        def http(log: ExchangeLog) -> HttpBinder:
+            return stage.http or PreparedHttp(answers, log.unanswered)
+
+        setup = Setup(
+            library=stage.library,
+            llm=stage.llm,
+            http=http,
+            payload=payload,
+            turn_timeout_s=stage.turn_timeout_s,
+        )
+        chat, opening = await Chat.begin(setup, template_id)
+        if not self._as_json:
+            self._console.print(HELP)
+        self._show(opening)
+        try:
+            await self._take_turns(chat)
+        finally:
+            if not chat.is_over:
+                self._show(await chat.hang_up())
+
+    async def _take_turns(self, chat: Chat) -> None:
+        read = _lines()
+        while not chat.is_over and (said := await self._next(read)) is not None:
+            if said == "/state":
+                self._state(chat)
+            elif said:
+                self._show(await chat.say(said))
+
+    async def _next(self, read: asyncio.Queue[str]) -> str | None:
+        """What the caller says next; None when they hang up."""
+        if not self._as_json and sys.stdin.isatty():
+            self._console.print("[bold]caller[/]  ", end="")
+        line = await read.get()
+        said = line.strip()
+        return None if not line or said == "/quit" else said
+
+    def _show(self, exchange: Exchange) -> None:
+        if self._as_json:
+            print(
+                json.dumps({"said": exchange.said, "steps": steps(exchange)}, ensure_ascii=False), flush=True
+            )
+            return
+        for line in lines(exchange):
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _state(self, chat: Chat) -> None:
+        at = chat.log.at
+        state = {
+            "agent": at.agent if at else None,
+            "node": at.node if at else None,
+            "variables": dict(chat.variables()),
+            "agents": {a.name: a.reason or "ready" for a in chat.log.agents.values()},
+        }
+        self._console.print(json.dumps(state, indent=2, ensure_ascii=False, default=str), markup=False)
+
+
+def _lines() -> asyncio.Queue[str]:
+    """The lines of standard input as they come, "" at its end; whoever stops waiting is not held up."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        while not loop.is_closed():
+            line = sys.stdin.readline()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+            if not line:
+                return
+
+    threading.Thread(target=read, name="standard input", daemon=True).start()
+    return lines

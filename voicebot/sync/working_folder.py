@@ -1,0 +1,128 @@
+"""The files of a folder: which template is in which, and how one is replaced there."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from templates.sets import FileTemplate, as_text, canonical, name_of, own_part
+from voicebot.authoring.files import SUFFIXES, SourceFile, read_files
+from voicebot.sync.state_file import write
+
+SCHEMA = ".schema.json"
+_HEADER = f"# yaml-language-server: $schema={SCHEMA}\n"
+
+
+class WorkingFolder:
+    """A folder of template files.
+
+    Attributes:
+        path: the folder.
+        documents: the templates by name, canonical where they have the shape of one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there.
+
+        Raises:
+            BadFiles: a file cannot be read.
+        """
+        self.path = path
+        self.documents: dict[str, Mapping[str, Any]] = {}
+        self._files: dict[Path, list[SourceFile]] = {}
+        for each in read_files([path]) if path.is_dir() else ():
+            self._add(each)
+
+    @property
+    def written(self) -> list[SourceFile]:
+        """All templates as they stand in the files."""
+        return [each for inside in self._files.values() for each in inside]
+
+    def file_of(self, name: str) -> Path | None:
+        """The file that a template is in."""
+        return next((each.path for each in self.written if name_of(each.document) == name), None)
+
+    def put(self, name: str, document: Mapping[str, Any], file: str | None) -> Path:
+        """Write a template to where it is; a new one to ``file``, or to a file of its own name."""
+        path = self.file_of(name)
+        if path is not None:
+            self._rewrite(path, {name: document})
+            return path
+        path = self.path / (file or "")
+        if path.suffix not in SUFFIXES or path.exists():
+            path = self.path / self._free(name)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write(path, _text(path, document, _HEADER))
+        self._read_again(path)
+        return path
+
+    def take_out(self, name: str) -> None:
+        """Remove a template; and its file, where it is alone in it."""
+        path = self.file_of(name)
+        if path is None:
+            return
+        if len(self._files[path]) == 1:
+            path.unlink()
+            self._forget(path)
+        else:
+            self._rewrite(path, {name: None})
+
+    def put_schema(self, schema: Mapping[str, Any]) -> None:
+        """Have editors know what a template is."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write(self.path / SCHEMA, json.dumps(schema, ensure_ascii=False, indent=1) + "\n")
+
+    def _rewrite(self, path: Path, changes: Mapping[str, Mapping[str, Any] | None]) -> None:
+        inside = self._files[path]
+        documents = [changes.get(name_of(each.document), each.document) for each in inside]
+        kept = [each for each in documents if each is not None]
+        is_list = bool(inside[0].place)
+        write(path, _text(path, {"templates": kept} if is_list else kept[0], _beginning(path)))
+        self._read_again(path)
+
+    def _read_again(self, path: Path) -> None:
+        self._forget(path)
+        for each in read_files([path]):
+            self._add(each)
+
+    def _forget(self, path: Path) -> None:
+        for each in self._files.pop(path, ()):
+            self.documents.pop(name_of(each.document), None)
+
+    def _add(self, written: SourceFile) -> None:
+        self._files.setdefault(written.path, []).append(written)
+        if name := name_of(written.document):
+            self.documents.setdefault(name, shaped(written.document))
+
+    def _free(self, name: str) -> str:
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80] or "template"
+        numbered = (f"{slug}{f'-{number}' if number > 1 else ''}.yaml" for number in range(1, 10_000))
+        return next(file for file in numbered if not (self.path / file).exists())
+
+
+def shaped(document: Any) -> Mapping[str, Any]:
+    """A document in its canonical form; as it is, where it has not the shape of a template."""
+    try:
+        return canonical(FileTemplate.model_validate(own_part(document)))
+    except ValidationError:
+        return dict(document) if isinstance(document, Mapping) else {"template": document}
+
+
+def _text(path: Path, document: Mapping[str, Any], beginning: str) -> str:
+    if path.suffix == ".json":
+        return as_text(document, "json")
+    return beginning + as_text(document)
+
+
+def _beginning(path: Path) -> str:
+    """The comments that a file begins with."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "".join(lines[:count])
