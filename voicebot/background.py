@@ -1,50 +1,112 @@
-"""Work that nobody waits for: kept until it is done, and finished before the process goes."""
+"""Background tasks: the one way to start work that nobody awaits.
+
+An owner (the server, one call) has one :class:`BackgroundTasks`. Every task it starts has a name, is kept
+until it is done, has its failure reported, and is cancelled or awaited when the owner closes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from loguru import logger
 
+T = TypeVar("T")
+OnFailure = Callable[[str, BaseException], None]
+Job = Callable[[], Coroutine[Any, Any, None]]
+
+RESTART_PAUSE_S = 1.0
+
 
 class BackgroundTasks:
-    """Background tasks of one server."""
+    """The background tasks of one owner."""
 
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._droppable: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Coroutine[Any, Any, None], *, name: str, droppable: bool = False) -> None:
-        """Run ``work`` beside everything else; what it raises is logged under ``name``.
+    def __init__(self, owner: str = "", *, on_failure: OnFailure | None = None) -> None:
+        """Start with no tasks.
 
         Args:
-            work: what is to be done.
-            name: what to call it in the log.
-            droppable: whether nobody misses it when the process goes.
+            owner: put before a task's name in the log, for example ``"call 018f…"``.
+            on_failure: called on the event loop with the name of a task that failed and its exception,
+                instead of logging it.
         """
-        task = asyncio.create_task(_guarded(work, name), name=name)
-        for held in (self._tasks, self._droppable) if droppable else (self._tasks,):
-            held.add(task)
-            task.add_done_callback(held.discard)
+        self._prefix = f"{owner}: " if owner else ""
+        self._on_failure = on_failure or self._log
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._droppable: set[asyncio.Task[Any]] = set()
 
-    async def finish(self, timeout_s: float) -> None:
-        """Drop what can be dropped, wait for the rest, then give up what takes longer."""
-        for task in self._droppable:
+    def start(self, work: Coroutine[Any, Any, T], *, name: str, droppable: bool = False) -> asyncio.Task[T]:
+        """Run ``work`` in a task of its own.
+
+        Args:
+            work: the coroutine to run.
+            name: the task's name, for the log and for ``on_failure``.
+            droppable: whether the work is cancelled, rather than awaited, when the owner closes.
+
+        Returns:
+            The task, so that it can be cancelled or awaited; its failure is reported in any case.
+        """
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        if droppable:
+            self._droppable.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def supervise(
+        self, job: Job, *, name: str, pause_s: float = RESTART_PAUSE_S, until_done: bool = False
+    ) -> asyncio.Task[None]:
+        """Run ``job`` in a droppable task and start it again whenever it fails or returns.
+
+        Args:
+            job: makes the coroutine of one run.
+            name: the task's name; each failure of a run is reported under it.
+            pause_s: the pause before the next run, in seconds.
+            until_done: end when a run returns, and start again only after a failure.
+        """
+        return self.start(self._repeat(job, name, pause_s, until_done), name=name, droppable=True)
+
+    async def cancel(self) -> None:
+        """Cancel the droppable tasks, except the one that calls this, and wait until they have ended."""
+        dropped = self._droppable - {asyncio.current_task()}
+        for task in dropped:
             task.cancel()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
-            for task in late:
-                logger.warning("{} was given up", task.get_name())
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.gather(*dropped, return_exceptions=True)
 
+    async def finish(self, timeout_s: float | None = None) -> None:
+        """Cancel the droppable tasks and wait for the others.
 
-async def _guarded(work: Coroutine[Any, Any, None], name: str) -> None:
-    try:
-        await work
-    except Exception as error:
-        # The edge: there is nobody above to tell, and the failure of one task must not affect another.
-        logger.error("{} failed: {}: {}", name, type(error).__name__, error)
+        Args:
+            timeout_s: how long to wait, in seconds; a task that takes longer is cancelled with a warning.
+                None waits without a limit.
+        """
+        await self.cancel()
+        others = self._tasks - {asyncio.current_task()}
+        if not others:
+            return
+        _, late = await asyncio.wait(others, timeout=timeout_s)
+        for task in late:
+            logger.warning("{}{}: cancelled after {} s", self._prefix, task.get_name(), timeout_s)
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    async def _repeat(self, job: Job, name: str, pause_s: float, until_done: bool) -> None:
+        while True:
+            try:
+                await job()
+                if until_done:
+                    return
+            except Exception as error:  # the top of a task: report it, then start the job again
+                self._on_failure(name, error)
+            await asyncio.sleep(pause_s)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._droppable.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_failure(task.get_name(), error)
+
+    def _log(self, name: str, error: BaseException) -> None:
+        kind = type(error).__name__
+        logger.opt(exception=error).error("{}{} failed: {}: {}", self._prefix, name, kind, error)
