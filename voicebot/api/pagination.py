@@ -29,6 +29,8 @@ class PageQuery(BaseModel):
 class PageOf(BaseModel, Generic[ItemT]):
     """One page, newest first."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     items: list[ItemT]
     next_cursor: str | None = Field(description="Ask for the next page with it; null on the last page.")
 
