@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx
 
 from voicebot.sandbox.vendors.faults import Fault, Server
+from voicebot.sandbox.vendors.script import Answer
 from voicebot.sandbox.vendors.usage import Connection, Request, Tally
 from voicebot.sandbox.world import Urls
 
@@ -81,6 +82,11 @@ class SandboxProcess:
         """Turn all faults off, or those of one server."""
         await self._ask("DELETE", "/faults", None, server=server)
 
+    async def answer(self, *answers: Answer | str, **conditions: str | bool) -> None:
+        """Script the language model as `LlmScript.answer` does."""
+        given = [each if isinstance(each, str) else _posted(each) for each in answers]
+        await self._ask("POST", "/answers", {"answers": given, **conditions})
+
     async def set_latency(self, **milliseconds: float) -> None:
         """Change fields of `Latency`."""
         await self._ask("PATCH", "/latency", milliseconds)
@@ -129,3 +135,8 @@ class SandboxProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _posted(answer: Answer) -> dict[str, Any]:
+    calls = [{"name": name, "arguments": arguments} for name, arguments in answer.calls]
+    return {**asdict(answer), "calls": calls}

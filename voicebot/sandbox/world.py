@@ -25,6 +25,7 @@ from voicebot.sandbox.vendors import deepgram, elevenlabs, openai
 from voicebot.sandbox.vendors.control import Control, teach
 from voicebot.sandbox.vendors.faults import Faults, Server
 from voicebot.sandbox.vendors.latency import Latency
+from voicebot.sandbox.vendors.script import LlmScript
 from voicebot.sandbox.vendors.usage import Usage
 from voicebot.sandbox.vendors.vendor import Presented, Vendor, Wording
 
@@ -56,6 +57,7 @@ class Sandbox:
 
     Attributes:
         faults: misbehaviour that is on.
+        script: answers of the language model given by a test; what it leaves goes to the stand-in model.
         usage: everything that was asked of the servers.
         latency: how quick they are; may be changed at any time.
     """
@@ -69,6 +71,7 @@ class Sandbox:
     ) -> None:
         """`phrases` are what callers will say; `voices` are the ids that ElevenLabs has (None: any)."""
         self.faults = Faults()
+        self.script = LlmScript()
         self.usage = Usage()
         self.latency = latency or Latency()
         self._phrases = tuple(phrases)
@@ -82,7 +85,11 @@ class Sandbox:
         self._recognisers = await asyncio.to_thread(self._prepare)
         self._twilio.bind((HOST, 0))
         control = Control(
-            faults=self.faults, usage=self.usage, latency=self.latency, recognisers=self._recognisers
+            faults=self.faults,
+            usage=self.usage,
+            latency=self.latency,
+            recognisers=self._recognisers,
+            script=self.script,
         )
         self._urls = Urls(
             openai=await self._serve(self._openai()) + "/v1",
@@ -142,7 +149,8 @@ class Sandbox:
 
     def _openai(self) -> web.Application:
         vendor = self._vendor("openai", openai.presented, openai.error)
-        return openai.OpenAI(vendor=vendor, latency=self.latency, model=MODEL).application()
+        server = openai.OpenAI(vendor=vendor, latency=self.latency, script=self.script, model=MODEL)
+        return server.application()
 
     def _deepgram(self, recognisers: Recognisers) -> web.Application:
         vendor = self._vendor("deepgram", deepgram.presented, deepgram.error)

@@ -2,6 +2,9 @@
 
 - `PUT /phrases` `{"phrases": ["…"]}`: what callers will say; `GET /phrases`
 - `POST /faults` with the fields of `Fault`: misbehave; `DELETE /faults?server=…`: behave again
+- `POST /answers` `{"answers": ["text" or {"text", "calls": [{"name", "arguments"}], "delay_ms", "fault",
+  "fault_stage"}], "user", "system", "tool", "repeat"}`: script the language model as `LlmScript.answer` does;
+  `GET /answers`: `{"remaining": n}`; `DELETE /answers`: remove the script
 - `PATCH /latency` with fields of `Latency`
 - `GET /usage?server=…&key=…`: a `Tally`, and one `by_key` for each voice or model; `DELETE /usage`
 - `GET /connections?server=…&key=…`: websockets with their times; `DELETE`: cut the open ones
@@ -16,11 +19,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
 from voicebot.sandbox.listening.phrases import Phrasebook
 from voicebot.sandbox.listening.recogniser import Recognisers
 from voicebot.sandbox.vendors.faults import Fault, Faults, Kind, Server, Stage
 from voicebot.sandbox.vendors.latency import Latency
+from voicebot.sandbox.vendors.script import Answer, LlmScript
 from voicebot.sandbox.vendors.usage import Usage
 from voicebot.sandbox.vendors.vendor import parse_object
 
@@ -32,6 +37,41 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
+class _Posted(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Call(_Posted):
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class _Answer(_Posted):
+    text: str = ""
+    calls: list[_Call] = []
+    delay_ms: NonNegativeFloat = 0.0
+    fault: Kind | None = None
+    fault_stage: Stage = "connect"
+
+    def answer(self) -> Answer:
+        calls = [(call.name, call.arguments) for call in self.calls]
+        return Answer(
+            text=self.text,
+            calls=calls,
+            delay_ms=self.delay_ms,
+            fault=self.fault,
+            fault_stage=self.fault_stage,
+        )
+
+
+class _Script(_Posted):
+    answers: list[_Answer | str]
+    user: str = ""
+    system: str = ""
+    tool: str = ""
+    repeat: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """The control server."""
@@ -40,6 +80,7 @@ class Control:
     usage: Usage
     latency: Latency
     recognisers: Recognisers
+    script: LlmScript
 
     def application(self) -> web.Application:
         """Return the server as an application."""
@@ -50,6 +91,9 @@ class Control:
                 web.put("/phrases", self._put_phrases),
                 web.post("/faults", self._post_fault),
                 web.delete("/faults", self._delete_faults),
+                web.post("/answers", self._post_answers),
+                web.get("/answers", self._get_answers),
+                web.delete("/answers", self._delete_answers),
                 web.patch("/latency", self._patch_latency),
                 web.get("/usage", self._get_usage),
                 web.delete("/usage", self._delete_usage),
@@ -83,6 +127,27 @@ class Control:
 
     async def _delete_faults(self, request: web.Request) -> web.Response:
         self.faults.clear(_server(request))
+        return web.Response(status=204)
+
+    async def _post_answers(self, request: web.Request) -> web.Response:
+        try:
+            posted = _Script.model_validate(await _body(request))
+        except ValidationError as error:
+            raise web.HTTPUnprocessableEntity(text=str(error)) from None
+        self.script.answer(
+            *(each if isinstance(each, str) else each.answer() for each in posted.answers),
+            user=posted.user,
+            system=posted.system,
+            tool=posted.tool,
+            repeat=posted.repeat,
+        )
+        return await self._get_answers(request)
+
+    async def _get_answers(self, _request: web.Request) -> web.Response:
+        return web.json_response({"remaining": self.script.remaining})
+
+    async def _delete_answers(self, _request: web.Request) -> web.Response:
+        self.script.clear()
         return web.Response(status=204)
 
     async def _patch_latency(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""OpenAI: chat completions, whole and streamed, answered by the sandbox's model.
+"""OpenAI: chat completions, whole and streamed, answered by a test's script or the stand-in model.
 
 Wire formats are those of https://platform.openai.com/docs/api-reference/chat: a streamed answer is
 server-sent events of ``chat.completion.chunk``, a tool call's name before fragments of its arguments, usage
@@ -12,15 +12,17 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
 
-from voicebot.sandbox.model import Reply, reply
+from voicebot.sandbox.model import Call, Reply, reply
+from voicebot.sandbox.vendors.faults import Fault, Stage
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, parse_object
+from voicebot.sandbox.vendors.script import Answer, LlmScript
+from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, apply_fault, parse_object
 
 _ARGUMENT_FRAGMENT = 12
 _PATH = "/v1/chat/completions"
@@ -44,10 +46,16 @@ def presented(headers: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAI:
-    """The server. `model` is the name it lists; it answers to any."""
+    """The server.
+
+    Attributes:
+        script: answers given by a test; a request that it does not answer goes to the stand-in model.
+        model: the name that the server lists; requests may name any model.
+    """
 
     vendor: Vendor
     latency: Latency
+    script: LlmScript = field(default_factory=LlmScript)
     model: str = "sandbox"
 
     def application(self) -> web.Application:
@@ -69,15 +77,23 @@ class OpenAI:
         size = len(json.dumps(body["messages"], ensure_ascii=False))
         self.vendor.usage.request("openai", str(body["model"]), _PATH, body, size)
         started = time.monotonic()
-        answer = _answer(body)
-        await asyncio.sleep(max(0.0, self.latency.first_token_ms / 1000 - (time.monotonic() - started)))
+        scripted = self.script.next(body)
+        answer = _ask_model(body) if scripted is None else _reply(scripted)
+        scripted = scripted or Answer()
+        wait_ms = self.latency.first_token_ms + scripted.delay_ms
+        await asyncio.sleep(max(0.0, wait_ms / 1000 - (time.monotonic() - started)))
+        await _apply(scripted, "connect", request)
         if body.get("stream"):
-            return await self._stream(request, body, answer)
-        await self.vendor.interrupt(request, answer.text)
+            return await self._stream(request, body, answer, scripted)
+        await self._interrupt(request, answer, scripted)
         return web.json_response(_completion(body, answer))
 
+    async def _interrupt(self, request: web.Request, answer: Reply, scripted: Answer) -> None:
+        await self.vendor.interrupt(request, answer.text)
+        await _apply(scripted, "message", request)
+
     async def _stream(
-        self, request: web.Request, body: Mapping[str, Any], answer: Reply
+        self, request: web.Request, body: Mapping[str, Any], answer: Reply, scripted: Answer
     ) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
@@ -86,7 +102,7 @@ class OpenAI:
         try:
             for index, chunk in enumerate(_chunks(body, answer)):
                 if index == 2:  # the first is only the role: a cut "mid-way" comes after something was said
-                    await self.vendor.interrupt(request, answer.text)
+                    await self._interrupt(request, answer, scripted)
                 await _send(response, json.dumps(chunk, ensure_ascii=False))
                 await asyncio.sleep(self.latency.token_ms / 1000 if index else 0)
             await _send(response, "[DONE]")
@@ -111,7 +127,21 @@ def _read(text: str) -> dict[str, Any]:
     return body
 
 
-def _answer(body: Mapping[str, Any]) -> Reply:
+async def _apply(scripted: Answer, stage: Stage, request: web.Request) -> None:
+    """Apply the fault of a scripted answer, if it has one at this stage."""
+    if scripted.fault is not None and scripted.fault_stage == stage:
+        await apply_fault(Fault(server="openai", kind=scripted.fault, stage=stage), request)
+
+
+def _reply(scripted: Answer) -> Reply:
+    calls = (
+        Call(id=f"call_{uuid4().hex[:24]}", name=name, arguments=arguments)
+        for name, arguments in scripted.calls
+    )
+    return Reply(text=scripted.text, calls=tuple(calls))
+
+
+def _ask_model(body: Mapping[str, Any]) -> Reply:
     try:
         return reply(
             body["messages"], body.get("tools") or (), body.get("tool_choice"), body.get("response_format")

@@ -62,7 +62,7 @@ class Vendor:
         """
         body = (await request.text()) if request.can_read_body else ""
         fault = self.faults.strike(self.server, "connect", f"{request.path_qs} {body}")
-        await _suffer(fault, request)
+        await apply_fault(fault, request)
         if not hmac.compare_digest(self.presented(request.headers).encode(), self.key.encode()):
             raise Refusal(401)
 
@@ -73,7 +73,7 @@ class Vendor:
             Refusal: by a fault.
             Cut: by a fault.
         """
-        await _suffer(self.faults.strike(self.server, "message", f"{request.path_qs} {sent}"), request)
+        await apply_fault(self.faults.strike(self.server, "message", f"{request.path_qs} {sent}"), request)
 
     def application(self) -> web.Application:
         """Return an empty application that meets every request."""
@@ -93,7 +93,13 @@ class Vendor:
         return web.Application(middlewares=[meeting])
 
 
-async def _suffer(fault: Fault | None, request: web.Request) -> None:
+async def apply_fault(fault: Fault | None, request: web.Request) -> None:
+    """Do to a request what a fault says; without a fault return at once.
+
+    Raises:
+        Refusal: for a kind that is an HTTP status.
+        Cut: for `drop`, after the connection was aborted.
+    """
     if fault is None:
         return
     if fault.kind == "slow":
