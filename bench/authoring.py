@@ -1,42 +1,44 @@
-"""What authors wait for: long lists of templates, and the saving of a large one.
+"""Response times for authors: lists of many templates, and saving a large template.
 
-``python -m bench.authoring`` prints JSON; it fails when a page of 10,000 templates, filtered or not, takes
-more than 50 ms at p95, when a template is on no page, or when saving one of 200 nodes takes more than 100 ms.
+``python -m bench.authoring`` prints JSON. It fails when the p95 of a page of 10,000 templates (filtered or
+not) is more than 50 ms, when the p95 of saving a template of 200 nodes is more than 100 ms, or when the pages
+together do not contain every template exactly once.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import httpx
 
 from bench.handoff_setup import fresh_server, replica
-from bench.verdict import judged
-from bench.world import percentiles
+from bench.report import percentiles, run_and_report
 from db import accounts, keys, numbers
 from db.ids import new_id
 from db.numbers import NumberDraft
 from db.pool import Database
 from templates.model import TemplateContent
 
-LIST_MS = 50
-SAVE_MS = 100
+MAX_LIST_P95_MS = 50
+MAX_SAVE_P95_MS = 100
 _PROMPT = "You are the billing agent of Acme. Help the caller with their invoice, and be kind. " * 12
 _WARM_UP = 5
 
-Ask = Callable[[], Awaitable[httpx.Response]]
+Request = Callable[[], Awaitable[httpx.Response]]
 
 
 async def lists(client: httpx.AsyncClient, number_id: UUID, samples: int, size: int) -> dict[str, Any]:
-    """Ask for lists in every usual way, ``samples`` times each, and walk through all pages once.
+    """Time each usual query of the list, ``samples`` times, and read all pages once.
 
     Raises:
-        AssertionError: a template was missing from the pages or came twice.
+        AssertionError: a template was missing from the pages or was on two of them.
     """
     queries: Mapping[str, Mapping[str, Any]] = {
         "newest": {},
@@ -44,48 +46,48 @@ async def lists(client: httpx.AsyncClient, number_id: UUID, samples: int, size: 
         "by_number": {"number_id": str(number_id)},
         "by_common_name": {"name": "AGENT"},
         "by_rare_name": {"name": f"agent {size // 2} "},
-        "by_no_name": {"name": "nobody is called that"},
+        "by_unknown_name": {"name": "no such template"},
         "longest_page": {"limit": 200},
     }
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, query in queries.items():
-        found[name] = await timed(lambda query=query: client.get("/templates", params=query), samples)
-    found["page_by_page"], ids = await _walk(client)
+        figures[name] = await timed(partial(client.get, "/templates", params=query), samples)
+    figures["all_pages"], ids = await _read_all_pages(client)
     assert len(ids) == len(set(ids)) == size, (len(ids), len(set(ids)))
-    return found
+    return figures
 
 
 async def saves(client: httpx.AsyncClient, nodes: int, samples: int) -> dict[str, Any]:
-    """Create, replace, patch and check a template of so many nodes."""
-    document = large(nodes)
-    made = await client.post("/templates", json=document)
-    assert made.status_code == 201, made.text
-    path, headers = f"/templates/{made.json()['id']}", {"If-Match": "*"}
-    numbered = iter(range(10**6))
-    asks: Mapping[str, Ask] = {
+    """Time creating, replacing, patching and checking a template with ``nodes`` nodes."""
+    document = large_template(nodes)
+    created = await client.post("/templates", json=document)
+    assert created.status_code == 201, created.text
+    path, headers = f"/templates/{created.json()['id']}", {"If-Match": "*"}
+    counter = itertools.count()
+    requests: Mapping[str, Request] = {
         "replace": lambda: client.put(path, json=document, headers=headers),
-        "patch": lambda: client.patch(path, json={"description": f"Asks {next(numbered)}."}, headers=headers),
-        "create": lambda: client.post("/templates", json={**document, "name": f"Large {next(numbered)}"}),
+        "patch": lambda: client.patch(path, json={"description": f"Asks {next(counter)}."}, headers=headers),
+        "create": lambda: client.post("/templates", json={**document, "name": f"Large {next(counter)}"}),
         "check": lambda: client.post("/templates/check", json=document),
     }
-    return {name: await timed(ask, samples) for name, ask in asks.items()}
+    return {name: await timed(request, samples) for name, request in requests.items()}
 
 
-async def timed(ask: Ask, samples: int) -> dict[str, float]:
-    """Milliseconds from a request to the whole answer, one request after the other."""
-    took = []
+async def timed(request: Request, samples: int) -> dict[str, float]:
+    """Percentiles of the time from a request to its complete answer in ms; the requests are sequential."""
+    durations_ms = []
     for number in range(_WARM_UP + samples):
-        began = time.perf_counter()
-        answer = await ask()
-        passed = (time.perf_counter() - began) * 1000
+        started = time.perf_counter()
+        answer = await request()
+        elapsed_ms = (time.perf_counter() - started) * 1000
         assert answer.is_success, answer.text
         if number >= _WARM_UP:
-            took.append(passed)
-    return percentiles(took)
+            durations_ms.append(elapsed_ms)
+    return percentiles(durations_ms)
 
 
-def large(nodes: int) -> dict[str, Any]:
-    """A template whose flow has so many nodes, each with its task and two ways on."""
+def large_template(nodes: int) -> dict[str, Any]:
+    """A template whose flow has ``nodes`` nodes, each with a task and two transitions."""
     names = [f"step_{number}" for number in range(nodes)]
     return {
         "name": "Large",
@@ -95,53 +97,54 @@ def large(nodes: int) -> dict[str, Any]:
         "functions": [{"type": "builtin", "name": "end_call"}],
         "flow": {
             "initial_node": names[0],
-            "nodes": {name: _node(names, at) for at, name in enumerate(names)},
+            "nodes": {name: _node(names, index) for index, name in enumerate(names)},
         },
     }
 
 
-def _node(names: list[str], at: int) -> dict[str, Any]:
-    ways = {"next": names[(at + 1) % len(names)], "back": names[at - 1]}
+def _node(names: list[str], index: int) -> dict[str, Any]:
+    transitions = {"next": names[(index + 1) % len(names)], "back": names[index - 1]}
     return {
         "role_message": "You are kind to {{ customer }}.",
         "task_messages": [
-            {"role": "developer", "content": f"Ask {{{{ customer }}}} question {at}. {_PROMPT}"}
+            {"role": "developer", "content": f"Ask {{{{ customer }}}} question {index}. {_PROMPT}"}
         ],
         "functions": [
             {
-                "name": f"go_{word}_{at}",
+                "name": f"go_{direction}_{index}",
                 "transition_only": True,
-                "description": f"Go {word} from question {at}.",
+                "description": f"Go {direction} from question {index}.",
                 "transition_to": target,
             }
-            for word, target in ways.items()
+            for direction, target in transitions.items()
         ],
     }
 
 
-async def _walk(client: httpx.AsyncClient) -> tuple[dict[str, float], list[str]]:
-    took, ids = [], list[str]()
+async def _read_all_pages(client: httpx.AsyncClient) -> tuple[dict[str, float], list[str]]:
+    """Percentiles of the time of one page in ms, and the ids on all pages."""
+    durations_ms, ids = [], list[str]()
     cursor: str | None = None
     while True:
-        began = time.perf_counter()
+        started = time.perf_counter()
         page = (await client.get("/templates", params={"cursor": cursor} if cursor else {})).json()
-        took.append((time.perf_counter() - began) * 1000)
+        durations_ms.append((time.perf_counter() - started) * 1000)
         ids += [item["id"] for item in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
-            return percentiles(took), ids
+            return percentiles(durations_ms), ids
 
 
-async def _fill(database: Database, account_id: UUID, size: int) -> UUID:
-    """So many templates, one in five hundred of them on a number; without the check, which takes long."""
+async def _insert_templates(database: Database, account_id: UUID, size: int) -> UUID:
+    """Insert ``size`` templates without checking them, and return the id of the number that 1 in 500 has."""
     number = await numbers.create(database, account_id, NumberDraft(e164="+14155550123", carrier="twilio"))
-    names = [f"Agent {each} of Acme" for each in range(size)]
+    names = [f"Agent {index} of Acme" for index in range(size)]
     contents = [TemplateContent(name=name, prompt=_PROMPT).model_dump(mode="json") for name in names]
     await database.execute(
         """
         INSERT INTO templates (id, account_id, name, kind, status, number_id, content)
-        SELECT id, $1, name, 'agent', 'draft', CASE WHEN place % 500 = 0 THEN $2::uuid END, content
-        FROM unnest($3::uuid[], $4::text[], $5::json[]) WITH ORDINALITY AS given (id, name, content, place)
+        SELECT id, $1, name, 'agent', 'draft', CASE WHEN position % 500 = 0 THEN $2::uuid END, content
+        FROM unnest($3::uuid[], $4::text[], $5::json[]) WITH ORDINALITY AS given (id, name, content, position)
         """,
         account_id,
         number.id,
@@ -153,39 +156,48 @@ async def _fill(database: Database, account_id: UUID, size: int) -> UUID:
     return number.id
 
 
-async def measured(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Everything, on a database and in a server process of its own.
+async def measure(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Run all measurements with a new database and server process.
 
     Raises:
-        AssertionError: something took longer than it may, or a page was missing.
+        AssertionError: a limit was exceeded, or the pages are wrong.
     """
     async with fresh_server() as dsn:
         database = await Database.connect(dsn)
         account_id = (await accounts.create(database, "Authors")).id
         key = (await keys.create(database, account_id, "owner")).key
-        number_id = await _fill(database, account_id, arguments.templates)
+        number_id = await _insert_templates(database, account_id, arguments.templates)
         await database.close()
         headers = {"Authorization": f"Bearer {key}"}
         async with (
             replica(dsn) as url,
             httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=60) as client,
         ):
-            listed = await lists(client, number_id, arguments.samples, arguments.templates)
-            saved = await saves(client, arguments.nodes, arguments.samples)
-    found = {"templates": arguments.templates, "nodes": arguments.nodes, "lists": listed, "saves": saved}
-    slow = [name for name, each in listed.items() if each["p95"] > LIST_MS]
-    slow += [name for name, each in saved.items() if each["p95"] > SAVE_MS]
-    assert not slow, f"too slow at p95: {', '.join(slow)}: {found}"
-    return found
+            list_figures = await lists(client, number_id, arguments.samples, arguments.templates)
+            save_figures = await saves(client, arguments.nodes, arguments.samples)
+    figures = {
+        "templates": arguments.templates,
+        "nodes": arguments.nodes,
+        "lists": list_figures,
+        "saves": save_figures,
+    }
+    slow = [name for name, each in list_figures.items() if each["p95"] > MAX_LIST_P95_MS]
+    slow += [name for name, each in save_figures.items() if each["p95"] > MAX_SAVE_P95_MS]
+    assert not slow, f"too slow at p95: {', '.join(slow)}: {figures}"
+    return figures
 
 
 def main() -> None:
-    """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the bench with the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.authoring",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--templates", type=int, default=10_000)
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--samples", type=int, default=100)
-    asyncio.run(judged(measured(parser.parse_args())))
+    asyncio.run(run_and_report(measure(parser.parse_args())))
 
 
 if __name__ == "__main__":

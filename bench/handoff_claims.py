@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from bench.handoff_setup import ROOT, account_with_calls, fresh_server, ringing_call
-from bench.verdict import judged
+from bench.report import run_and_report
 from db import accounts, calls, handoffs, operators, users
 from db.calls import CallEnd
 from db.errors import DatabaseUnavailable
@@ -193,7 +193,7 @@ async def main() -> None:
     parser.add_argument("--full", action="store_true", help="100 rounds of 1,000 claims, 1,000 hang-ups")
     arguments = parser.parse_args()
     async with fresh_server() as dsn:
-        await judged(_all(dsn, arguments))
+        await run_and_report(_all(dsn, arguments))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ import httpx
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bench.handoff_setup import account_with_calls, fresh_server, replica, ringing_call
-from bench.verdict import judged
-from bench.world import percentiles
+from bench.report import percentiles, run_and_report
 from db import call_leases, calls, keys, users
 from db.calls import CallRecord
 from db.pool import Database
@@ -250,7 +249,7 @@ async def main() -> None:
     parser.add_argument("--full", action="store_true", help="a minute of each")
     arguments = parser.parse_args()
     async with fresh_server() as dsn:
-        await judged(creation(dsn, 60.0 if arguments.full else arguments.seconds))
+        await run_and_report(creation(dsn, 60.0 if arguments.full else arguments.seconds))
 
 
 if __name__ == "__main__":

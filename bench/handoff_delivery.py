@@ -20,7 +20,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from bench.handoff_setup import ROOT, fresh_server
-from bench.verdict import judged
+from bench.report import run_and_report
 from db import accounts, channels, outbox
 from db.outbox import NoticeDraft
 from db.pool import Database
@@ -121,7 +121,7 @@ async def main() -> None:
     parser.add_argument("--full", action="store_true", help="3,000 notices")
     arguments = parser.parse_args()
     async with fresh_server() as dsn:
-        await judged(deliver(dsn, 3000 if arguments.full else arguments.notices))
+        await run_and_report(deliver(dsn, 3000 if arguments.full else arguments.notices))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from bench.handoff_setup import ROOT, fresh_server
-from bench.verdict import judged
+from bench.report import run_and_report
 from db import accounts, handoff_events
 from db.handoff_events import HandoffEvent
 from db.pool import Database
@@ -142,7 +142,7 @@ async def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         async with fresh_server() as dsn:
-            await judged(journal(dsn, Path(directory), 100 if arguments.full else arguments.kills))
+            await run_and_report(journal(dsn, Path(directory), 100 if arguments.full else arguments.kills))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ from uuid import UUID
 import httpx
 
 from bench.handoff_setup import fresh_server, replica
-from bench.verdict import judged
-from bench.world import percentiles
+from bench.report import percentiles, run_and_report
 from db import accounts, handoff_events, keys
 from db.handoff_events import HandoffEvent
 from db.notify import APPLICATION
@@ -156,7 +155,7 @@ async def main() -> None:
     arguments = parser.parse_args()
     events, cuts = (10_000, 200) if arguments.full else (arguments.events, arguments.cuts)
     async with fresh_server() as dsn:
-        await judged(stream(dsn, events, cuts, arguments.per_s))
+        await run_and_report(stream(dsn, events, cuts, arguments.per_s))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""How a server keeps up with calls at once: `python -m bench.load --steps 1,5,10`.
+"""Latency with several calls at once: ``python -m bench.load --concurrency 1,5,10``.
 
-For each number of calls at once, in ms:
+For each number of concurrent calls, the output has, in ms:
 
-- first_word: from the answer to the first audio of the greeting;
-- event_loop: how long the server takes to answer /healthz, asked every 20 ms over one connection while the
-  calls last: whatever holds the event loop up holds this up by as much;
-- ordinary_turn: from the end of the caller's speech to the answer;
+- ``first_audio_ms``: from the answer of the call to the first audio of the greeting;
+- ``ordinary_turn_ms``: from the end of the caller's speech to the first sound of the answer;
+- ``healthz_ms``: the response time of ``/healthz``, requested every 20 ms on one connection during the calls;
+  it rises with every delay of the server's event loop;
+- ``carrier_lateness_p95_ms``: how late the simulated carrier sent its own audio (a high value means that the
+  machine was overloaded);
 
-and `stutters`, how often a piece of audio came too late to join the one before it. JSON on standard output.
+and ``audio_gaps``, the number of gaps of less than 100 ms between two audio messages.
+The result is JSON on standard output. The exit status is 1 when a sample is missing.
 """
 
 from __future__ import annotations
@@ -20,100 +23,105 @@ from contextlib import suppress
 
 import httpx
 
-from bench.listening import Heard, Missing
-from bench.scene import ASKS_HOURS, ORDINARY, PHRASES, SILENT, WANTS_BILLING, author
-from bench.world import SETTLED_S, World, percentiles, world
+from bench.environment import SETTLE_S, BenchEnvironment, bench_environment
+from bench.recordings import CallRecording, MissingSample
+from bench.report import percentiles
+from bench.scenario import ASK_BILLING, ASK_HOURS, ORDINARY_TURN, PHRASES, create_templates
 from voicebot.sandbox.caller import HangUp, Listen, Say, Step
 from voicebot.sandbox.carrier import Call
 
-_EVERY_S = 0.02
-_APART_S = 0.15
+_PROBE_INTERVAL_S = 0.02
+_CALL_INTERVAL_S = 0.15
 _IDLE_S = 2.0
+_QUESTIONS = (ASK_HOURS, ASK_BILLING)
 _SCRIPT: tuple[Step, ...] = (
     Listen(),
-    Say(text=ASKS_HOURS),
+    Say(text=ASK_HOURS),
     Listen(),
-    Say(text=WANTS_BILLING),
+    Say(text=ASK_BILLING),
     Listen(),
     HangUp(),
 )
 
 
-async def measure(steps: list[int]) -> dict[str, object]:
-    """Take the figures for each number of calls at once, and for none."""
-    async with world(PHRASES) as stage:
-        await author(stage)
-        await asyncio.sleep(SETTLED_S)
+async def measure(concurrency: list[int]) -> dict[str, object]:
+    """Measure an idle server, then each number of concurrent calls."""
+    async with bench_environment(PHRASES) as environment:
+        await create_templates(environment)
+        await asyncio.sleep(SETTLE_S)
         idle: list[float] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(_IDLE_S):
-                await _probe(stage, idle)
-        by_step = {}
+                await _probe(environment, idle)
+        results = {}
         missing: list[str] = []
-        for step in steps:
-            by_step[str(step)] = await _step(stage, step, missing)
-            await asyncio.sleep(SETTLED_S)
-    return {"idle_event_loop_ms": percentiles(idle), "calls_at_once": by_step, "missing": missing}
+        for calls in concurrency:
+            results[str(calls)] = await _measure_concurrent(environment, calls, missing)
+            await asyncio.sleep(SETTLE_S)
+    return {"idle_healthz_ms": percentiles(idle), "concurrent_calls": results, "missing": missing}
 
 
-async def _step(stage: World, at_once: int, missing: list[str]) -> dict[str, object]:
-    held: list[float] = []
-    probe = asyncio.create_task(_probe(stage, held))
-    calls = await asyncio.gather(*(_one(stage, number, missing) for number in range(at_once)))
+async def _measure_concurrent(
+    environment: BenchEnvironment, count: int, missing: list[str]
+) -> dict[str, object]:
+    healthz: list[float] = []
+    probe = asyncio.create_task(_probe(environment, healthz))
+    calls = await asyncio.gather(*(_place_call(environment, number, missing) for number in range(count)))
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
-    first, ordinary = [], []
+    first_audio, turns = [], []
     for call in calls:
         try:
-            first.append(_first_word_ms(call))
-            questions = [ORDINARY.asked, SILENT.asked]
-            ordinary.append(Heard(call).wait_ms(ORDINARY, questions))
-        except Missing as error:
-            missing.append(f"{at_once} at once: {error}; {await stage.said(call)}")
+            first_audio.append(_first_audio_ms(call))
+            turns.append(CallRecording(call).response_ms(ORDINARY_TURN, _QUESTIONS))
+        except MissingSample as error:
+            missing.append(f"{count} concurrent calls: {error}; {await environment.transcript(call)}")
     return {
-        "first_word_ms": percentiles(first) if first else None,
-        "ordinary_turn_ms": percentiles(ordinary) if ordinary else None,
-        "event_loop_ms": percentiles(held),
-        "stutters": sum(call.line.heard.hiccups for call in calls),
-        "carrier_late_p95_ms": round(max(call.line.lateness().p95_ms for call in calls), 1),
+        "first_audio_ms": percentiles(first_audio) if first_audio else None,
+        "ordinary_turn_ms": percentiles(turns) if turns else None,
+        "healthz_ms": percentiles(healthz),
+        "audio_gaps": sum(call.line.heard.hiccups for call in calls),
+        "carrier_lateness_p95_ms": round(max(call.line.lateness().p95_ms for call in calls), 1),
     }
 
 
-async def _one(stage: World, number: int, missing: list[str]) -> Call:
-    await asyncio.sleep(number * _APART_S)
-    call, person = stage.place(_SCRIPT, number)
+async def _place_call(environment: BenchEnvironment, number: int, missing: list[str]) -> Call:
+    await asyncio.sleep(number * _CALL_INTERVAL_S)
+    call, caller = environment.place_call(_SCRIPT, number)
     await call.ended()
-    if not person.outcome.ok or call.complaints:
-        missing.append(f"{person.outcome.failure} {call.complaints}")
+    if not caller.outcome.ok or call.complaints:
+        missing.append(f"{caller.outcome.failure} {call.complaints}")
     return call
 
 
-def _first_word_ms(call: Call) -> float:
+def _first_audio_ms(call: Call) -> float:
     for event in call.events:
         if event.name == "media.first":
             return float(str(event.data["start_ms"]))
-    raise Missing("the first word")
+    raise MissingSample("the first audio")
 
 
-async def _probe(stage: World, held: list[float]) -> None:
-    """Ask again and again, at a steady pace, until cancelled."""
+async def _probe(environment: BenchEnvironment, samples: list[float]) -> None:
+    """Request ``/healthz`` at a fixed interval and append the response times in ms, until cancelled."""
     loop = asyncio.get_running_loop()
-    async with httpx.AsyncClient(base_url=stage.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=environment.url, timeout=30) as client:
         await client.get("/healthz")
         while True:
-            began = loop.time()
+            started = loop.time()
             await client.get("/healthz")
-            taken = loop.time() - began
-            held.append(taken * 1000)
-            await asyncio.sleep(max(0.0, _EVERY_S - taken))
+            elapsed = loop.time() - started
+            samples.append(elapsed * 1000)
+            await asyncio.sleep(max(0.0, _PROBE_INTERVAL_S - elapsed))
 
 
 def main() -> None:
-    """Measure as the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
-    parser.add_argument("--steps", default="1,5,10", help="calls at once, one number after the other")
+    """Run the bench with the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--concurrency", default="1,5,10", help="numbers of concurrent calls to measure")
     options = parser.parse_args()
-    result = asyncio.run(measure([int(step) for step in options.steps.split(",")]))
+    result = asyncio.run(measure([int(calls) for calls in options.concurrency.split(",")]))
     print(json.dumps(result, indent=2))
     sys.exit(1 if result["missing"] else 0)
 

@@ -1,4 +1,4 @@
-"""A server, the vendors and a carrier to measure with: three processes, as in life."""
+"""What the call benches measure: a server and the sandbox vendors as processes, and a simulated carrier."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 PUBLIC_URL = "https://voicebot.example.com"
 NUMBER = "+14155550100"
-SETTLED_S = 1.5
-"""What the server gets to write a call down and to close its sockets before it is looked at."""
+SETTLE_S = 1.5
+"""Pause after which the server has written a call and closed its sockets, in seconds."""
 
 _FIRST_CALLER = 14155550200
 _ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What a bench measures and by what."""
+class BenchEnvironment:
+    """The running processes and clients of a bench."""
 
     sandbox: SandboxProcess
     url: str
     api: httpx.AsyncClient
     carrier: Carrier
 
-    async def made(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        """What was created by the API.
+    async def create(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a resource with the API and return the answer.
 
         Raises:
-            httpx.HTTPStatusError: it was refused.
+            httpx.HTTPStatusError: the API refused the document.
         """
         response = await self.api.post(path, json=dict(document))
         if response.is_error:
@@ -51,40 +51,45 @@ class World:
         response.raise_for_status()
         return dict(response.json())
 
-    def place(self, script: Sequence[Step], number: int) -> tuple[Call, Caller]:
-        """Let caller `number` call and live a script."""
-        # Nobody recognises voices while figures are taken: that costs this machine time.
-        person = Caller(script=tuple(script), voice_id="caller-1", attentive=False)
-        return self.carrier.call(from_=f"+{_FIRST_CALLER + number}", to=NUMBER, person=person), person
+    def place_call(self, script: Sequence[Step], number: int) -> tuple[Call, Caller]:
+        """Place a call in which caller ``number`` follows a script."""
+        # Without voice recognition in the caller, which would use CPU time during the measurement.
+        caller = Caller(script=tuple(script), voice_id="caller-1", attentive=False)
+        return self.carrier.call(from_=f"+{_FIRST_CALLER + number}", to=NUMBER, person=caller), caller
 
-    async def said(self, call: Call) -> list[str]:
-        """What the server wrote down of a call, a line an utterance."""
+    async def transcript(self, call: Call) -> list[str]:
+        """The transcript that the server wrote for a call, one line per utterance."""
         calls = (await self.api.get("/calls", params={"limit": 200})).json()["items"]
-        known = next((item for item in calls if item["carrier_call_id"] == call.sid), None)
-        if known is None:
+        record = next((item for item in calls if item["carrier_call_id"] == call.sid), None)
+        if record is None:
             return []
-        items = (await self.api.get(f"/calls/{known['id']}/transcript")).json()["items"]
+        items = (await self.api.get(f"/calls/{record['id']}/transcript")).json()["items"]
         return [f"{item['started_ms']} {item['speaker']}: {item['heard_text']}" for item in items]
 
-    async def first_token_ms(self) -> float:
-        """How long the model takes to its first token, asked for directly."""
+    async def llm_first_token_ms(self) -> float:
+        """Time from a direct request to the first bytes of the language model's answer, in ms."""
         body = {"model": "sandbox", "stream": True, "messages": [{"role": "user", "content": "Hello."}]}
         headers = {"Authorization": f"Bearer {self.sandbox.env['OPENAI_API_KEY']}"}
         loop = asyncio.get_running_loop()
         async with httpx.AsyncClient(headers=headers) as client:
-            await client.get(f"{self.sandbox.urls.openai}/models")  # the server's connections stand as well
-            began = loop.time()
+            # The server keeps its connections open, so this measurement uses an open connection too.
+            await client.get(f"{self.sandbox.urls.openai}/models")
+            started = loop.time()
             async with client.stream(
                 "POST", f"{self.sandbox.urls.openai}/chat/completions", json=body
             ) as answer:
                 async for _ in answer.aiter_bytes():
-                    return (loop.time() - began) * 1000
-        raise RuntimeError("the model answered nothing")
+                    return (loop.time() - started) * 1000
+        raise RuntimeError("the language model sent an empty answer")
 
 
 @contextlib.asynccontextmanager
-async def world(phrases: Iterable[str]) -> AsyncIterator[World]:
-    """Start all of it with an empty database, and stop it again; `phrases` are what callers will say."""
+async def bench_environment(phrases: Iterable[str]) -> AsyncIterator[BenchEnvironment]:
+    """Start all processes with an empty database, and stop them at the end.
+
+    Args:
+        phrases: everything that callers will say, from which the sandbox builds its speech recogniser.
+    """
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-bench-"))
         sandbox = await stack.enter_async_context(SandboxProcess(phrases))
@@ -99,8 +104,8 @@ async def world(phrases: Iterable[str]) -> AsyncIterator[World]:
             "LOG_LEVEL": "WARNING",
         }
         url = await stack.enter_async_context(_server(environment, directory))
-        account = await _said(["accounts", "create", "--name", "bench"], environment, directory)
-        key = await _said(
+        account = await _command(["accounts", "create", "--name", "bench"], environment, directory)
+        key = await _command(
             ["keys", "create", "--account", account["account_id"], "--role", "owner"], environment, directory
         )
         api = await stack.enter_async_context(
@@ -115,40 +120,29 @@ async def world(phrases: Iterable[str]) -> AsyncIterator[World]:
             auth_token=TWILIO_AUTH_TOKEN,
         )
         carrier = await stack.enter_async_context(Carrier(settings))
-        yield World(sandbox=sandbox, url=url, api=api, carrier=carrier)
+        yield BenchEnvironment(sandbox=sandbox, url=url, api=api, carrier=carrier)
 
 
 @contextlib.asynccontextmanager
 async def _server(environment: Mapping[str, str], directory: str) -> AsyncIterator[str]:
+    """A server process; yields its URL and stops it at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "voicebot.server", env=dict(environment), cwd=directory, stdout=PIPE
     )
     try:
         if process.stdout is None:
-            raise RuntimeError("no standard output")
+            raise RuntimeError("the server process has no standard output")
         yield json.loads(await process.stdout.readline())["url"]
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _said(command: Sequence[str], environment: Mapping[str, str], directory: str) -> dict[str, Any]:
+async def _command(command: Sequence[str], environment: Mapping[str, str], directory: str) -> dict[str, Any]:
+    """Run a ``voicebot`` command with ``--json`` and return its answer."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "voicebot", *command, "--json",
         env=dict(environment), cwd=directory, stdout=PIPE,
     )  # fmt: skip
     out, _ = await process.communicate()
     return dict(json.loads(out))
-
-
-def percentiles(samples: Sequence[float]) -> dict[str, float]:
-    """Smallest, p50, p95, p99 and largest of figures in ms, by nearest rank."""
-    ranked = sorted(samples)
-
-    def rank(percent: int) -> float:
-        return round(ranked[max(0, -(-len(ranked) * percent // 100) - 1)], 1)
-
-    return {
-        "n": len(ranked), "min": round(ranked[0], 1),
-        "p50": rank(50), "p95": rank(95), "p99": rank(99), "max": round(ranked[-1], 1),
-    }  # fmt: skip
