@@ -138,6 +138,10 @@ class Caller:
 
     script: Sequence[Step]
     voice_id: str = "caller"
+    synthesise: Callable[[str, str], bytes] = synthesize
+    """Makes speech of a text and a voice id: mono 16-bit little-endian PCM at 8,000 Hz."""
+    announce: Callable[[str], None] | None = None
+    """Called with each text as the caller begins to say it; for `ScriptedTranscripts.announce`."""
     on_step: Callable[[Step], None] | None = None
     """Called as each step begins."""
     attentive: bool = True
@@ -158,7 +162,7 @@ class Caller:
     async def __call__(self, call: PhoneCall) -> None:
         """Live the script on a telephone."""
         spoken = await asyncio.gather(*(self._prepare(step) for step in self.script))
-        person = _OnTheLine(call, dict(zip(map(id, self.script), spoken, strict=True)), self.attentive)
+        person = _OnTheLine(self, call, dict(zip(map(id, self.script), spoken, strict=True)))
         for number, step in enumerate(self.script, start=1):
             if self.on_step is not None:
                 self.on_step(step)
@@ -177,15 +181,16 @@ class Caller:
         """Synthesise what the step will say: nobody computes while speaking."""
         if not isinstance(step, Say | Interrupt):
             return b""
-        return await asyncio.to_thread(synthesize, step.text, self.voice_id)
+        return await asyncio.to_thread(self.synthesise, step.text, self.voice_id)
 
 
 class _OnTheLine:
     """The person, once the telephone is answered."""
 
-    def __init__(self, call: PhoneCall, spoken: dict[int, bytes], attentive: bool) -> None:
+    def __init__(self, caller: Caller, call: PhoneCall, spoken: dict[int, bytes]) -> None:
         self._call = call
-        self._attentive = attentive
+        self._attentive = caller.attentive
+        self._announce = caller.announce
         self._spoken = spoken
         self._ear = Ear(call.line)
         self._since = 0
@@ -220,6 +225,8 @@ class _OnTheLine:
 
     async def _speak(self, step: Say | Interrupt) -> None:
         samples = samples_of(self._spoken[id(step)])
+        if self._announce is not None:
+            self._announce(step.text)
         end = self._call.say(samples) + len(samples)
         while await self._call.line.next_frame() < end:
             self._ear.catch_up()

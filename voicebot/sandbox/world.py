@@ -19,13 +19,14 @@ from aiohttp import web
 from voicebot.sandbox.carrier import Carrier
 from voicebot.sandbox.listening.phrases import Phrasebook
 from voicebot.sandbox.listening.recogniser import Recognisers
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.speech import synthesize, utter
 from voicebot.sandbox.twilio_rest import TwilioRest
 from voicebot.sandbox.vendors import deepgram, elevenlabs, openai
 from voicebot.sandbox.vendors.control import Control, teach
 from voicebot.sandbox.vendors.faults import Faults, Server
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.sandbox.vendors.script import LlmScript
+from voicebot.sandbox.vendors.scripted_speech import ScriptedTranscripts, tone
 from voicebot.sandbox.vendors.usage import Usage
 from voicebot.sandbox.vendors.vendor import Presented, Vendor, Wording
 
@@ -58,6 +59,7 @@ class Sandbox:
     Attributes:
         faults: misbehaviour that is on.
         script: answers of the language model given by a test; what it leaves goes to the stand-in model.
+        transcripts: announced utterances, used with `scripted_speech`.
         usage: everything that was asked of the servers.
         latency: how quick they are; may be changed at any time.
     """
@@ -68,21 +70,33 @@ class Sandbox:
         phrases: Iterable[str] = (),
         latency: Latency | None = None,
         voices: Collection[str] | None = None,
+        scripted_speech: bool = False,
     ) -> None:
-        """`phrases` are what callers will say; `voices` are the ids that ElevenLabs has (None: any)."""
+        """Configure the servers; entering the context starts them.
+
+        Args:
+            phrases: what callers will say; the only phrases that Deepgram recognises.
+            latency: how quick the servers are.
+            voices: the ids that ElevenLabs has; None: any.
+            scripted_speech: Deepgram returns what is announced to `transcripts`, and ElevenLabs sounds a tone
+                for each voice: no espeak-ng, no pocketsphinx, little CPU time.
+        """
         self.faults = Faults()
         self.script = LlmScript()
+        self.transcripts = ScriptedTranscripts()
         self.usage = Usage()
         self.latency = latency or Latency()
         self._phrases = tuple(phrases)
         self._voices = None if voices is None else frozenset(voices)
+        self._scripted_speech = scripted_speech
         self._recognisers: Recognisers | None = None
         self._runners: list[web.AppRunner] = []
         self._urls: Urls | None = None
         self._twilio = socket.socket()
 
     async def __aenter__(self) -> Self:
-        self._recognisers = await asyncio.to_thread(self._prepare)
+        if not self._scripted_speech:
+            self._recognisers = await asyncio.to_thread(self._prepare)
         self._twilio.bind((HOST, 0))
         control = Control(
             faults=self.faults,
@@ -93,7 +107,7 @@ class Sandbox:
         )
         self._urls = Urls(
             openai=await self._serve(self._openai()) + "/v1",
-            deepgram=await self._serve(self._deepgram(self._recognisers)),
+            deepgram=await self._serve(self._deepgram()),
             elevenlabs=await self._serve(self._elevenlabs()),
             twilio=_url(self._twilio),
             control=await self._serve(control.application()),
@@ -152,14 +166,20 @@ class Sandbox:
         server = openai.OpenAI(vendor=vendor, latency=self.latency, script=self.script, model=MODEL)
         return server.application()
 
-    def _deepgram(self, recognisers: Recognisers) -> web.Application:
+    def _deepgram(self) -> web.Application:
         vendor = self._vendor("deepgram", deepgram.presented, deepgram.error)
+        recognisers = self._recognisers or self.transcripts
         server = deepgram.Deepgram(vendor=vendor, latency=self.latency, recognisers=recognisers)
         return server.application()
 
     def _elevenlabs(self) -> web.Application:
         vendor = self._vendor("elevenlabs", elevenlabs.presented, elevenlabs.error)
-        server = elevenlabs.ElevenLabs(vendor=vendor, latency=self.latency, voices=self._voices)
+        server = elevenlabs.ElevenLabs(
+            vendor=vendor,
+            latency=self.latency,
+            synthesise=tone if self._scripted_speech else utter,
+            voices=self._voices,
+        )
         return server.application()
 
     def _vendor(self, server: Server, presented: Presented, error: Wording) -> Vendor:

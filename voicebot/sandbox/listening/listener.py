@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from voicebot.sandbox.listening.recogniser import RATE, Recogniser, Recognisers, Samples, Word
+from voicebot.sandbox.listening.recogniser import RATE, Samples, Word
 
 _FRAME = RATE // 100
 _FRAME_MS = 10
@@ -18,6 +19,38 @@ _PREROLL = 20
 _WITHIN_WORDS_MS = 150
 _WITHOUT_ENDPOINTING_MS = 1000
 _INTERIM_MS = 300
+
+
+class UtteranceRecogniser(Protocol):
+    """Recognises one utterance at a time."""
+
+    def begin(self) -> None:
+        """Start an utterance."""
+
+    def hear(self, samples: Samples) -> None:
+        """Take mono samples at 8,000 Hz."""
+
+    def so_far(self) -> tuple[Word, ...]:
+        """Return the words recognised until now."""
+        ...
+
+    def finish(self) -> tuple[Word, ...]:
+        """End the utterance and return its words."""
+        ...
+
+
+_R = TypeVar("_R", bound=UtteranceRecogniser)
+
+
+class RecogniserSource(Protocol[_R]):
+    """Lends recognisers, each for one utterance."""
+
+    def take(self) -> _R | None:
+        """Return a recogniser; None when nothing can be recognised."""
+        ...
+
+    def give_back(self, recogniser: _R) -> None:
+        """Accept a recogniser that `take` returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +110,7 @@ class Manners:
 class Listener:
     """One stream of mono samples at 8,000 Hz, heard in order. Not for two threads at once."""
 
-    def __init__(self, recognisers: Recognisers, manners: Manners) -> None:
+    def __init__(self, recognisers: RecogniserSource[Any], manners: Manners) -> None:
         self._recognisers = recognisers
         self._manners = manners
         self._rest = np.zeros(0, np.int16)
@@ -191,7 +224,7 @@ class Listener:
 class _Utterance:
     """What is being said, fed to a recogniser in parts of 40 ms."""
 
-    def __init__(self, recogniser: Recogniser | None, start_s: float) -> None:
+    def __init__(self, recogniser: UtteranceRecogniser | None, start_s: float) -> None:
         self._recogniser = recogniser
         self.start_s = start_s
         self.frames = 0
@@ -209,7 +242,7 @@ class _Utterance:
         self._pass_on()
         return self._placed(self._recogniser.so_far()) if self._recogniser is not None else ()
 
-    def finish(self) -> tuple[tuple[Word, ...], Recogniser | None]:
+    def finish(self) -> tuple[tuple[Word, ...], UtteranceRecogniser | None]:
         self._pass_on()
         words = self._placed(self._recogniser.finish()) if self._recogniser is not None else ()
         return words, self._recogniser

@@ -1,6 +1,6 @@
 """Telling the servers what to do, and asking what they were used for, from another process.
 
-- `PUT /phrases` `{"phrases": ["…"]}`: what callers will say; `GET /phrases`
+- `PUT /phrases` `{"phrases": ["…"]}`: what callers will say; `GET /phrases`; 404 with scripted speech
 - `POST /faults` with the fields of `Fault`: misbehave; `DELETE /faults?server=…`: behave again
 - `POST /answers` `{"answers": ["text" or {"text", "calls": [{"name", "arguments"}], "delay_ms", "fault",
   "fault_stage"}], "user", "system", "tool", "repeat"}`: script the language model as `LlmScript.answer` does;
@@ -79,7 +79,7 @@ class Control:
     faults: Faults
     usage: Usage
     latency: Latency
-    recognisers: Recognisers
+    recognisers: Recognisers | None
     script: LlmScript
 
     def application(self) -> web.Application:
@@ -105,13 +105,18 @@ class Control:
         return application
 
     async def _get_phrases(self, _request: web.Request) -> web.Response:
-        return web.json_response({"phrases": list(self.recognisers.phrases)})
+        return web.json_response({"phrases": list(self._pocketsphinx().phrases)})
+
+    def _pocketsphinx(self) -> Recognisers:
+        if self.recognisers is None:
+            raise web.HTTPNotFound(text="speech is scripted: there are no phrases")
+        return self.recognisers
 
     async def _put_phrases(self, request: web.Request) -> web.Response:
         phrases = (await _body(request)).get("phrases")
         if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
             raise web.HTTPUnprocessableEntity(text="phrases must be a list of strings")
-        await teach(self.recognisers, phrases)
+        await teach(self._pocketsphinx(), phrases)
         return await self._get_phrases(request)
 
     async def _post_fault(self, request: web.Request) -> web.Response:

@@ -20,8 +20,15 @@ from uuid import uuid4
 import numpy as np
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from voicebot.sandbox.listening.listener import Event, Heard, Listener, Manners, SpeechStarted
-from voicebot.sandbox.listening.recogniser import RATE, Recognisers, Samples, Word
+from voicebot.sandbox.listening.listener import (
+    Event,
+    Heard,
+    Listener,
+    Manners,
+    RecogniserSource,
+    SpeechStarted,
+)
+from voicebot.sandbox.listening.recogniser import RATE, Samples, Word
 from voicebot.sandbox.mulaw import decode
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, cut, parse_object
@@ -57,7 +64,7 @@ class Deepgram:
 
     vendor: Vendor
     latency: Latency
-    recognisers: Recognisers
+    recognisers: RecogniserSource[Any]
 
     def application(self) -> web.Application:
         """Return the server as an application."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -48,10 +48,11 @@ def presented(headers: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElevenLabs:
-    """The server. `voices` are the ids that exist; None: all do."""
+    """The server. `voices` are the ids that exist; None: all do. `synthesise` speaks a text in a voice."""
 
     vendor: Vendor
     latency: Latency
+    synthesise: Callable[[str, str], Utterance] = utter
     voices: frozenset[str] | None = None
 
     def application(self) -> web.Application:
@@ -81,7 +82,7 @@ class ElevenLabs:
             raise Refusal(422) from None
         self.vendor.usage.request("elevenlabs", voice_id, request.path_qs, text, len(text))
         response = web.StreamResponse(headers={"Content-Type": _content_type(output)})
-        said = await _at_pace(self.latency.first_audio_ms, text, voice_id)
+        said = await self.say(text, voice_id)
         await response.prepare(request)
         await self.vendor.interrupt(request, text)
         audio = encoded(said.pcm, output)
@@ -99,6 +100,14 @@ class ElevenLabs:
         with self.vendor.usage.connection("elevenlabs", voice_id, request.path_qs, partial(cut, request)):
             await conversation.run()
         return socket
+
+    async def say(self, text: str, voice_id: str) -> Utterance:
+        """Synthesise in a thread, and take as long as a vendor would."""
+        _, said = await asyncio.gather(
+            asyncio.sleep(self.latency.first_audio_ms / 1000),
+            asyncio.to_thread(self.synthesise, text, voice_id),
+        )
+        return said
 
     def _voice_id(self, request: web.Request) -> str:
         voice_id = request.match_info["voice"]
@@ -178,7 +187,7 @@ class _Conversation:
         server.vendor.usage.request("elevenlabs", self.voice_id, self.request.path_qs, text, len(text))
         try:
             await server.vendor.interrupt(self.request, text)
-            said = await _at_pace(server.latency.first_audio_ms, text, self.voice_id)
+            said = await server.say(text, self.voice_id)
             for index, piece in enumerate(pieces(said, _PAUSE_MS if pause else 0)):
                 await asyncio.sleep(server.latency.audio_ms / 1000 if index else 0)
                 audio = base64.b64encode(encoded(piece.pcm, self.output)).decode()
@@ -233,14 +242,6 @@ class _Context:
             await self._conversation.speak(self._name, text, pause=said)
             said = True
         await self._conversation.finished(self._name)
-
-
-async def _at_pace(first_audio_ms: float, text: str, voice_id: str) -> Utterance:
-    """Synthesise in a thread, and take as long as a vendor would."""
-    _, said = await asyncio.gather(
-        asyncio.sleep(first_audio_ms / 1000), asyncio.to_thread(utter, text, voice_id)
-    )
-    return said
 
 
 def _output(request: web.Request, default: str) -> str:
