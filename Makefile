@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: help demo serve test lint lock bench clean
+.PHONY: help demo serve test test-long lint lock bench clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed ## place a real call, routed mid-call, without any vendor's key
 	@$(BIN)/voicebot demo
@@ -16,8 +16,11 @@ demo: $(VENV)/.installed ## place a real call, routed mid-call, without any vend
 serve: $(VENV)/.installed ## run the server with the settings of .env
 	@$(BIN)/voicebot serve
 
-test: $(VENV)/.installed-dev ## run every test, in random order and in parallel
+test: $(VENV)/.installed-dev ## run the tests, in random order and in parallel
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-long: $(VENV)/.installed-dev ## run the long tests, and the property tests with more examples
+	@$(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## style, strict types and import contracts
 	@$(BIN)/ruff format --check .

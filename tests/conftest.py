@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from db.embedded import EmbeddedServer
 from db.ids import new_id
@@ -36,6 +37,12 @@ _SETTINGS = {
     "max_wal_size": "128MB",
     "dynamic_shared_memory_type": "mmap",
 }
+
+
+# The time of an example depends on what else the machine does, so that there is no deadline.
+settings.register_profile("short", deadline=None, max_examples=25)
+settings.register_profile("long", deadline=None, max_examples=100)
+settings.load_profile("short")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -18,6 +18,8 @@ from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, client, move_in
 from tests.api.twilio import Twilio
 from voicebot.sandbox.world import Sandbox
 
+pytestmark = pytest.mark.long
+
 SHORT_LEASE = (sys.executable, "-m", "tests.api.short_lease")
 
 

@@ -39,6 +39,7 @@ def known(ids: Ids) -> str:
     return f"{dictionaries}[parameters]\n{''.join(paths)}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_what_is_documented_is_what_happens(
     house: House, tenant: Tenant, database: Database, tmp_path: Path

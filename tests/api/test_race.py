@@ -11,6 +11,8 @@ from db.pool import Database
 from tests.api.processes import VOICEBOT, server
 from tests.api.server_fixture import client, desk_document, made, move_in
 
+pytestmark = pytest.mark.long
+
 WITHOUT_PRECHECKS = (sys.executable, "-m", "tests.api.server")
 SAVES = 200
 

@@ -13,6 +13,8 @@ from db.pool import Database
 from tests.api.processes import VOICEBOT, said, server, start
 from tests.api.server_fixture import PUBLIC_URL, client, move_in
 
+pytestmark = pytest.mark.long
+
 NO_VENDOR = {
     "PUBLIC_URL": PUBLIC_URL,
     "TWILIO_ACCOUNT_SID": "AC00000000000000000000000000000001",

@@ -392,6 +392,7 @@ async def test_the_schema_of_files(tenant: Tenant) -> None:
     assert (await tenant.owner.get("/templates/schema", params={"form": "x"})).status_code == 422
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 @settings(
     max_examples=12,

@@ -273,6 +273,7 @@ def test_the_smallest_scene_survives_a_call_through_every_node() -> None:
     assert nodes_of(scene) <= nodes_spoken_at(scene)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @settings(
     # A failing account is a story of a hundred turns: telling it again and again to shorten it takes minutes.

@@ -135,6 +135,7 @@ def check(step: Step, printed: str) -> None:
         assert line in rest, f"{line!r} is not (or not there) in\n{printed}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # six commands that load the program, and a call at real pace
 async def test_the_guide_is_as_it_says(world: World, tmp_path: Path) -> None:
     """Whoever does what the guide says sees what it shows, a call included."""

@@ -22,6 +22,8 @@ from voicebot.sandbox.hearing import Span
 from voicebot.sandbox.listening.phrases import Phrasebook
 from voicebot.sandbox.listening.recogniser import RATE, Recogniser
 
+pytestmark = pytest.mark.long
+
 COMMAND = (sys.executable, "-m", "voicebot", "demo")
 ROOT = Path(__file__).parents[2]
 MARGIN = RATE // 10

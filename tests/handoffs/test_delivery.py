@@ -40,6 +40,7 @@ async def until_posted(hook: Receiver) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("step", "arrivals"), [("claimed", 1), ("received", 2), ("answered", 2), ("recording", 2)]

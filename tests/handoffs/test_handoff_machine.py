@@ -43,6 +43,7 @@ def runner(dsn: str) -> Iterator[tuple[asyncio.Runner, Database]]:
         opened.run(database.close())
 
 
+@pytest.mark.hypothesis
 def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is its body
     runner: tuple[asyncio.Runner, Database],
 ) -> None:
@@ -207,7 +208,6 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Handoffs,
         settings=settings(
-            max_examples=30,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

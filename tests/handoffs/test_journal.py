@@ -109,6 +109,7 @@ async def test_two_writers_write_one_journal(database: Database, world: World, t
     assert verify(tmp_path) == 100
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_writer_killed_at_any_time_is_continued_exactly(dsn: str, tmp_path: Path) -> None:
     """Killed ten times, the journal has every event once and verifies; a flipped byte is found."""

@@ -3,14 +3,15 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import settings
 
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.sandbox.world import Sandbox
 
-# Speech and recognition take what they take, and more on a machine that runs other tests as well.
-settings.register_profile("sandbox", deadline=None)
-settings.load_profile("sandbox")
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark all tests of the stand-ins as long."""
+    item.add_marker(pytest.mark.long)
+
 
 PHRASES = (
     "I have a question about my bill.",

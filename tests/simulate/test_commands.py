@@ -22,6 +22,8 @@ from tests import forked
 from tests.forked import Ran
 from tests.simulate.harness import BILLING, DESK
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "try-it.md"
 DEMO = ROOT / "voicebot" / "sandbox" / "demo" / "templates"

@@ -69,6 +69,7 @@ async def played(script: Script, folder: Path, sandbox: Sandbox) -> list[Played]
     )
 
 
+@pytest.mark.long
 async def test_the_commands_of_the_readme() -> None:
     """The first plays a folder's conversations; the second has one, with the answers of these."""
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")

@@ -345,6 +345,7 @@ def test_records_name_no_file_elsewhere(place: Path) -> None:
         load(place)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 @settings(
     max_examples=10,
