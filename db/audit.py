@@ -25,7 +25,7 @@ class AuditRecord:
     account_id: UUID
     at: datetime
     key_id: UUID | None
-    """The API key that made the change; None for the command line."""
+    """The API key that made the change; None: the command line."""
     action: str
     """A verb: ``create``, ``update``, ``activate``, ``delete``, ``revoke``…"""
     resource: Resource
@@ -33,6 +33,7 @@ class AuditRecord:
     revision_before: int | None
     revision_after: int | None
     data: Mapping[str, Any]
+    """More facts about the change; never a secret or an address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Change:
     revision_before: int | None = None
     revision_after: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
-    """What else helps a reader, as JSON values; no secrets."""
+    """More facts about the change, as JSON values; never a secret or an address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,25 +23,25 @@ _RANK: Mapping[Role, int] = {"owner": 3, "admin": 2, "author": 1, "operator": 1,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """One key, without what it opens doors with."""
+    """An API key, without its secret."""
 
     id: UUID
     account_id: UUID
     role: Role
     label: str
     prefix: str
-    """The first characters of the key, so that its holder can tell which it is."""
+    """The first characters of the key, by which its holder recognises it."""
     created_at: datetime
     last_used_at: datetime | None
-    """Right to a minute."""
+    """Accurate to a minute."""
     revoked_at: datetime | None
     user_id: UUID | None
-    """Whom it speaks for; see ``db.users.of_key``."""
+    """The user whom the key acts for; None for a key of the account alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedKey:
-    """A new key and the only sight of it."""
+    """A new key, with its secret."""
 
     record: KeyRecord
     key: str
@@ -49,11 +49,11 @@ class CreatedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokedKey:
-    """A key that is closed, by this request or by an earlier one."""
+    """A key that was revoked, by this request or by an earlier one."""
 
     record: KeyRecord
     first: bool
-    """Whether it was open until now."""
+    """Whether this request revoked it."""
 
 
 _KEY = columns(KeyRecord)

@@ -41,8 +41,9 @@ class RevisionRecord:
     number_id: UUID | None
     content: Mapping[str, Any]
     changed: Sequence[str]
-    """What the save changed, in the words of whoever saved."""
+    """The members of the document that the save changed."""
     saved_by: UUID | None
+    """The API key that saved; None: the command line."""
     saved_at: datetime
 
 

@@ -17,13 +17,13 @@ Source = Literal["stt", "llm", "greeting", "filler"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceRecord:
-    """One utterance, written again while it grows. Its times are milliseconds since the answer."""
+    """What one party said. Times are in milliseconds since the call was answered."""
 
     id: UUID
     account_id: UUID
     call_id: UUID
     seq: int
-    """The place in the call's transcript, counted by the call."""
+    """Position in the call's transcript, from 1."""
     speaker: Speaker
     template_id: UUID | None
     node: str | None

@@ -46,7 +46,6 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("GET", f"/calls/{NOBODY}/transcript", EVERYBODY),
     ("GET", f"/calls/{NOBODY}/events", EVERYBODY),
     ("GET", f"/calls/{NOBODY}/routes", EVERYBODY),
-    ("GET", f"/calls/{NOBODY}/recording", EVERYBODY),
     ("POST", f"/calls/{NOBODY}/end", DESK),
     ("GET", "/handoffs", EVERYBODY),
     ("POST", "/handoffs", DIALLERS),

@@ -106,8 +106,8 @@ async def number_taken_twice(_: House, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/numbers", json={"e164": number["e164"]})
 
 
-async def recording(_: House, tenant: Tenant) -> httpx.Response:
-    return await tenant.owner.get("/calls/01a1fb64-16ef-7341-baef-1bff17f7b0e5/recording")
+async def missing_call(_: House, tenant: Tenant) -> httpx.Response:
+    return await tenant.owner.get("/calls/01a1fb64-16ef-7341-baef-1bff17f7b0e5/events")
 
 
 async def webhook_of_nobody(house: House, _: Tenant) -> httpx.Response:
@@ -141,7 +141,7 @@ SCENES: list[tuple[Scene, int, str, set[str]]] = [
     (invalid_template, 422, "invalid_template", {"/prompt"}),
     (payload_without_a_value, 422, "invalid_payload", {"/payload/customer"}),
     (number_taken_twice, 409, "number_taken", {"/e164"}),
-    (recording, 404, "not_found", set()),
+    (missing_call, 404, "not_found", set()),
     (webhook_of_nobody, 404, "not_found", set()),
     (database_away, 503, "database_unavailable", set()),
 ]

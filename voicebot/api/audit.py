@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from db import audit
-from db.audit import AuditFilter, Resource
+from db.audit import AuditFilter, AuditRecord, Resource
 from voicebot.api.access import Reader
+from voicebot.api.answers import AnswerOf
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.pagination import PageOf, PageQuery
@@ -19,22 +19,7 @@ from voicebot.api.pagination import PageOf, PageQuery
 router = APIRouter(prefix="/audit", tags=["audit"])
 
 
-class ChangeShown(BaseModel):
-    """One change."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    at: datetime
-    key_id: Annotated[UUID | None, Field(description="The key that made it; null: the command line.")]
-    action: Annotated[str, Field(examples=["update"])]
-    resource: Resource
-    resource_id: UUID
-    revision_before: int | None
-    revision_after: int | None
-    data: Annotated[
-        dict[str, Any], Field(description="What else helps a reader; never a secret or an address.")
-    ]
+AuditEntry = Annotated[AuditRecord, AnswerOf("AuditEntry", examples={"action": "update"})]
 
 
 class AuditQuery(PageQuery):
@@ -50,12 +35,10 @@ class AuditQuery(PageQuery):
 @router.get("", responses=refuses("invalid_request"))
 async def list_changes(
     wired: AppStateDep, reader: Reader, query: Annotated[AuditQuery, Query()]
-) -> PageOf[ChangeShown]:
+) -> PageOf[AuditEntry]:
     """Every change of the account's, newest first. Nobody can alter the list."""
     where = AuditFilter(resource=query.resource, resource_id=query.resource_id, action=query.action)
     found = await audit.list_changes(
         wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    return PageOf[ChangeShown](
-        items=[ChangeShown.model_validate(each) for each in found.items], next_cursor=found.next_cursor
-    )
+    return PageOf[AuditEntry].of(found)

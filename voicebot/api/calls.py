@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from db import audit, calls, events, open_handoffs, routes, utterances
 from db.audit import Change
-from db.calls import CallEnd, CallFilter, CallRecord, CallStatus, Carrier, Direction, EndedBy
+from db.calls import CallEnd, CallFilter, CallRecord, CallStatus
+from db.events import EventRecord
 from db.handoffs import Intent
-from db.routes import RouteContext, RouteStatus
-from db.utterances import Source, Speaker
+from db.routes import RouteRecord
+from db.utterances import UtteranceRecord
 from telephony.carrier import CarrierError
 from voicebot.api.access import Operator, Reader
+from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.pagination import PageOf, PageQuery
@@ -28,107 +29,30 @@ router = APIRouter(prefix="/calls", tags=["calls"])
 ENDED_BY_OPERATOR = "ended_by_operator"
 
 
-_COLUMNS = {"from_": "from_number", "to": "to_number"}
-
 HandoffState = Literal["escalated", "parked"]
-_HANDED: Mapping[Intent, HandoffState] = {"escalate": "escalated", "park": "parked"}
+_HANDOFF_STATES: Mapping[Intent, HandoffState] = {"escalate": "escalated", "park": "parked"}
 
 
-class Shown(BaseModel):
-    """What the records answered here have in common: they are made from rows."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-class Call(Shown):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallWithHandoff(CallRecord):
     """One call."""
 
-    id: UUID
-    lead_id: UUID
-    number_id: UUID
-    carrier: Carrier
-    carrier_call_id: str | None
-    direction: Direction
-    from_: Annotated[str | None, Field(alias="from")]
-    to: str
-    template_id: UUID
-    node: str | None
-    status: CallStatus
-    ended_by: EndedBy | None
-    end_reason: str | None
-    outcome: str | None
-    resumes: int
-    started_at: datetime
-    answered_at: datetime | None
-    ended_at: datetime | None
-    duration_ms: int | None
-    handoff_state: Annotated[
-        HandoffState | None,
-        Field(
-            description="`escalated`: a person is asked for or has it; `parked`: somebody is to call later."
-        ),
-    ]
-
-    @classmethod
-    def of(cls, call: CallRecord, intent: Intent | None) -> Self:
-        """A call as it is answered; ``intent`` is that of its open handoff."""
-        columns = cls.model_fields.keys() - {"handoff_state"}
-        record = {name: getattr(call, _COLUMNS.get(name, name)) for name in columns}
-        state = _HANDED[intent] if intent else None
-        return cls.model_validate({**record, "handoff_state": state}, by_name=True)
+    handoff_state: HandoffState | None
+    """`escalated`: a person is asked for or has it; `parked`: somebody is to call later."""
 
 
-class RouteTaken(Shown):
-    """One use of `route_to_agent`."""
-
-    id: UUID
-    call_id: UUID
-    seq: int
-    name: str
-    hop: int
-    from_template_id: UUID
-    from_node: str | None
-    to_template_id: UUID | None
-    to_node: str | None
-    reason: str
-    context: RouteContext
-    announced: bool
-    status: RouteStatus
-    error_code: str | None
-    requested_at: datetime
-    switched_at: datetime | None
-    first_audio_at: datetime | None
-    gap_ms: int | None
-
-
-class Utterance(Shown):
-    """What somebody said; times are milliseconds since the answer."""
-
-    id: UUID
-    call_id: UUID
-    seq: int
-    speaker: Speaker
-    template_id: UUID | None
-    node: str | None
-    text: str
-    heard_text: str | None
-    interrupted: bool
-    source: Source
-    started_ms: int
-    ended_ms: int | None
-
-
-class Event(Shown):
-    """Something that happened on a call."""
-
-    id: UUID
-    call_id: UUID
-    seq: int
-    type: str
-    at: datetime
-    template_id: UUID | None
-    node: str | None
-    data: dict[str, Any]
+Call = Annotated[
+    CallWithHandoff,
+    AnswerOf(
+        "Call",
+        omit=("account_id", "carrier_status", "initial_template_id", "revisions", "variables"),
+        properties=("duration_ms",),
+        aliases={"from_number": "from", "to_number": "to"},
+    ),
+]
+RouteTaken = Annotated[RouteRecord, AnswerOf("RouteTaken")]
+Utterance = Annotated[UtteranceRecord, AnswerOf("Utterance")]
+Event = Annotated[EventRecord, AnswerOf("Event")]
 
 
 class CallQuery(PageQuery):
@@ -154,16 +78,18 @@ async def list_calls(
     found = await calls.list_calls(
         wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    handed = await open_handoffs.intents(wired.database, reader.account_id, [each.id for each in found.items])
+    call_ids = [each.id for each in found.items]
+    intents = await open_handoffs.intents(wired.database, reader.account_id, call_ids)
     return PageOf[Call](
-        items=[Call.of(each, handed.get(each.id)) for each in found.items], next_cursor=found.next_cursor
+        items=[_with_handoff(each, intents.get(each.id)) for each in found.items],
+        next_cursor=found.next_cursor,
     )
 
 
 @router.get("/{call_id:uuid}", responses=refuses("not_found"))
 async def get_call(wired: AppStateDep, reader: Reader, call_id: UUID) -> Call:
     """One call."""
-    return await _told(wired, await calls.get(wired.database, reader.account_id, call_id))
+    return await _answer(wired, await calls.get(wired.database, reader.account_id, call_id))
 
 
 @router.get("/{call_id:uuid}/transcript", responses=refuses("not_found"))
@@ -171,7 +97,7 @@ async def get_transcript(wired: AppStateDep, reader: Reader, call_id: UUID) -> P
     """What was said, in order, by whom and under which template; all of it on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
     found = await utterances.of_call(wired.database, call.account_id, call.id)
-    return PageOf[Utterance](items=[Utterance.model_validate(each) for each in found], next_cursor=None)
+    return PageOf[Utterance](items=list(found), next_cursor=None)
 
 
 @router.get("/{call_id:uuid}/events", responses=refuses("not_found"))
@@ -179,7 +105,7 @@ async def get_events(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageO
     """What happened, in order; all of it on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
     found = await events.of_call(wired.database, call.account_id, call.id)
-    return PageOf[Event](items=[Event.model_validate(each) for each in found], next_cursor=None)
+    return PageOf[Event](items=list(found), next_cursor=None)
 
 
 @router.get("/{call_id:uuid}/routes", responses=refuses("not_found"))
@@ -187,14 +113,7 @@ async def get_routes(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageO
     """The call's changes of agent, refused and failed ones included; all of them on one page."""
     call = await calls.get(wired.database, reader.account_id, call_id)
     found = await routes.of_call(wired.database, call.account_id, call.id)
-    return PageOf[RouteTaken](items=[RouteTaken.model_validate(each) for each in found], next_cursor=None)
-
-
-@router.get("/{call_id:uuid}/recording", response_model=None, responses=refuses("not_found"))
-async def get_recording(wired: AppStateDep, reader: Reader, call_id: UUID) -> None:
-    """The call's recording; 404 where none was made."""
-    await calls.get(wired.database, reader.account_id, call_id)
-    raise ApiProblem("not_found", "No recording of this call was made.")
+    return PageOf[RouteTaken](items=list(found), next_cursor=None)
 
 
 @router.post("/{call_id:uuid}/end", responses=refuses("not_found", "carrier_failed"))
@@ -202,18 +121,24 @@ async def end_call(wired: AppStateDep, operator: Operator, call_id: UUID) -> Cal
     """Hang up. A call that has ended stays as it ended."""
     call = await calls.get(wired.database, operator.account_id, call_id)
     if call.status == "ended":
-        return await _told(wired, call)
+        return await _answer(wired, call)
     change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
     if await wired.call_registry.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
         await audit.record(wired.database, operator.account_id, change)
     else:
         await _end_elsewhere(wired, call, change)
-    return await _told(wired, await calls.get(wired.database, operator.account_id, call.id))
+    return await _answer(wired, await calls.get(wired.database, operator.account_id, call.id))
 
 
-async def _told(wired: AppState, call: CallRecord) -> Call:
-    handed = await open_handoffs.intents(wired.database, call.account_id, [call.id])
-    return Call.of(call, handed.get(call.id))
+async def _answer(wired: AppState, call: CallRecord) -> Call:
+    intents = await open_handoffs.intents(wired.database, call.account_id, [call.id])
+    return _with_handoff(call, intents.get(call.id))
+
+
+def _with_handoff(call: CallRecord, intent: Intent | None) -> Call:
+    """A call as it is answered; ``intent`` is that of its open handoff."""
+    state = _HANDOFF_STATES[intent] if intent else None
+    return extended(CallWithHandoff, call, handoff_state=state)
 
 
 async def _end_elsewhere(wired: AppState, call: CallRecord, change: Change) -> None:

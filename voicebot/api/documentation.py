@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -134,7 +135,7 @@ def _refusal(codes: Sequence[str]) -> dict[str, Any]:
         "description": "; ".join(KINDS[code].title for code in codes),
         "content": {
             MEDIA_TYPE: {
-                "schema": {"$ref": _REF.format(model="Problem")},
+                "schema": {"$ref": _ref("Problem")},
                 "examples": {code: {"value": _example(code)} for code in codes},
             }
         },
@@ -162,7 +163,7 @@ def describe(app: FastAPI) -> None:
             )
             _add_schemas(document["components"]["schemas"])
             _take_out_defaults(document)
-            app.openapi_schema = document
+            app.openapi_schema = _with_page_names(document)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending OpenAPI
@@ -185,3 +186,20 @@ def _take_out_defaults(document: dict[str, Any]) -> None:
                 del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _with_page_names(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with each page named after its items' schema; pydantic uses the items' annotation."""
+    text = json.dumps(document)
+    for name, schema in document["components"]["schemas"].items():
+        if name.startswith("PageOf_Annotated_"):
+            item = schema["properties"]["items"]["items"]["$ref"].removeprefix(_ref(""))
+            text = text.replace(f'"{name}"', f'"PageOf_{item}_"')
+            text = text.replace(f'"{_ref(name)}"', f'"{_ref(f"PageOf_{item}_")}"')
+            text = text.replace(json.dumps(schema["title"]), f'"PageOf[{item}]"')
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed
+
+
+def _ref(name: str) -> str:
+    return _REF.format(model=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from db.keys import KeyRecord, Role
 from db.pool import Executor
 from db.users import UserRecord
 from voicebot.api.access import Admin, Principal
+from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.pagination import PageOf, PageQuery
@@ -44,25 +45,16 @@ class KeyBody(BaseModel):
     ] = None
 
 
-class Key(BaseModel):
-    """A key, without what it opens doors with."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    role: Role
-    label: str
-    prefix: Annotated[str, Field(description="How the key begins, to tell which it is.")]
-    user_id: Annotated[UUID | None, Field(description="Whom it speaks for.")]
-    created_at: datetime
-    last_used_at: Annotated[datetime | None, Field(description="Right to a minute.")]
-    revoked_at: datetime | None
-
-
-class NewKey(Key):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyWithSecret(KeyRecord):
     """A key that was just made."""
 
-    key: Annotated[str, Field(description="The key itself, shown this once.")]
+    key: str
+    """The key itself, shown this once."""
+
+
+Key = Annotated[KeyRecord, AnswerOf("Key")]
+NewKey = Annotated[KeyWithSecret, AnswerOf("NewKey")]
 
 
 class KeyQuery(PageQuery):
@@ -73,9 +65,7 @@ class KeyQuery(PageQuery):
 async def list_keys(wired: AppStateDep, admin: Admin, query: Annotated[KeyQuery, Query()]) -> PageOf[Key]:
     """The account's keys, revoked ones included, newest first."""
     found = await keys.list_keys(wired.database, admin.account_id, limit=query.limit, cursor=query.cursor)
-    return PageOf[Key](
-        items=[Key.model_validate(each) for each in found.items], next_cursor=found.next_cursor
-    )
+    return PageOf[Key].of(found)
 
 
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request"))
@@ -89,13 +79,13 @@ async def create_key(wired: AppStateDep, admin: Admin, body: KeyBody, response: 
         )
         await audit.record(transaction, admin.account_id, _change(admin, "create", made.record))
     response.headers["Location"] = f"/api/v1/keys/{made.record.id}"
-    return NewKey(**Key.model_validate(made.record).model_dump(), key=made.key)
+    return extended(KeyWithSecret, made.record, key=made.key)
 
 
 @router.get("/{key_id:uuid}", responses=refuses("not_found"))
 async def get_key(wired: AppStateDep, admin: Admin, key_id: UUID) -> Key:
     """One key, revoked or not."""
-    return Key.model_validate(await keys.get(wired.database, admin.account_id, key_id))
+    return await keys.get(wired.database, admin.account_id, key_id)
 
 
 @router.delete("/{key_id:uuid}", status_code=204, responses=refuses("not_found"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
 from templates.problem import Problem
 from templates.values import InvalidValues, resolve
 from voicebot.api.access import LeadWriter, Reader
+from voicebot.api.answers import AnswerOf
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.calls import RouteTaken
 from voicebot.api.documentation import BODY, refuses
@@ -44,25 +44,7 @@ class LeadBody(BaseModel):
     ] = Field(default_factory=dict)
 
 
-class Lead(BaseModel):
-    """A lead, with its calls and the routes they took."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    direction: Direction
-    phone: str | None
-    number_id: UUID
-    initial_template_id: UUID
-    template_id: UUID
-    payload: dict[str, Any]
-    variables: dict[str, Any]
-    status: LeadStatus
-    outcome: str | None
-    routes: list[RouteTaken]
-    call_ids: list[UUID]
-    created_at: datetime
-    finished_at: datetime | None
+Lead = Annotated[LeadRecord, AnswerOf("Lead", types={"routes": list[RouteTaken]})]
 
 
 class LeadQuery(PageQuery):
@@ -101,9 +83,7 @@ async def list_leads(
     found = await leads.list_leads(
         wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    return PageOf[Lead](
-        items=[Lead.model_validate(each) for each in found.items], next_cursor=found.next_cursor
-    )
+    return PageOf[Lead].of(found)
 
 
 @router.post(
@@ -131,17 +111,13 @@ async def create_lead(
     response.headers["Location"] = f"/api/v1/leads/{made.lead.id}"
     if not made.created:
         response.headers["Idempotency-Replayed"] = "true"
-    return _answer(made.lead)
+    return made.lead
 
 
 @router.get("/{lead_id:uuid}", responses=refuses("not_found"))
 async def get_lead(wired: AppStateDep, reader: Reader, lead_id: UUID) -> Lead:
     """One lead."""
-    return _answer(await leads.get(wired.database, reader.account_id, lead_id))
-
-
-def _answer(record: LeadRecord) -> Lead:
-    return Lead.model_validate(record)
+    return await leads.get(wired.database, reader.account_id, lead_id)
 
 
 async def _values(wired: AppState, account_id: UUID, body: LeadBody) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""Lists: pages with a cursor, the same way for every resource."""
+"""Lists: pages with a cursor, in the same form for every resource."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from db.rows import MAX_LIMIT
+from db.rows import MAX_LIMIT, Page
 
 ItemT = TypeVar("ItemT")
 
@@ -33,6 +33,11 @@ class PageOf(BaseModel, Generic[ItemT]):
 
     items: list[ItemT]
     next_cursor: str | None = Field(description="Ask for the next page with it; null on the last page.")
+
+    @classmethod
+    def of(cls, page: Page[ItemT]) -> Self:
+        """A page of records, as the API answers it."""
+        return cls(items=list(page.items), next_cursor=page.next_cursor)
 
 
 def answer(items: list[Any], next_cursor: str | None) -> dict[str, Any]:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import revisions, templates
 from db.revisions import RevisionRecord
-from db.templates import Kind, Status
 from templates.model import Template, TemplateContent
 from voicebot.api.access import Author, Reader
+from voicebot.api.answers import AnswerOf, DocumentedAs, extended
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, refuses
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch
 from voicebot.api.templates import SAVE, answered, prepare_greetings
 from voicebot.authoring import shown_content
+from voicebot.authoring.differences import Difference as TemplateDifference
 from voicebot.authoring.differences import differences
 from voicebot.authoring.history import duplicate, restore
 
@@ -30,37 +29,22 @@ router = APIRouter(prefix="/templates", tags=["templates"])
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="A revision.")]
 
 
-class Revision(BaseModel):
-    """One save of a template."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    revision: int
-    name: str
-    kind: Kind
-    status: Status
-    changed: Annotated[
-        list[str], Field(description="The members that the save changed.", examples=[["prompt", "routes"]])
-    ]
-    saved_by: Annotated[UUID | None, Field(description="The key that saved; null: the command line.")]
-    saved_at: datetime
+_OMIT = ("account_id", "template_id", "number_id", "content")
+_EXAMPLES = {"changed": ["prompt", "routes"]}
+Difference = Annotated[TemplateDifference, AnswerOf("Difference", examples={"pointer": "/greeting/text"})]
 
 
-class Difference(BaseModel):
-    """One place that is not as it was."""
-
-    pointer: Annotated[str, Field(examples=["/greeting/text"])]
-    before: Annotated[Any, Field(description="At the other revision; null also where there was nothing.")]
-    after: Annotated[Any, Field(description="At this revision; null also where there is nothing.")]
-
-
-class RevisionDetail(Revision):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionWithContent(RevisionRecord):
     """One save of a template, and what the template was then."""
 
-    template: TemplateContent
-    differences: Annotated[
-        list[Difference] | None, Field(description="Where it is not as it was `against`; null if not asked.")
-    ]
+    template: Annotated[dict[str, Any], DocumentedAs(TemplateContent)]
+    differences: list[Difference] | None
+    """Where it differs from the revision `against`; null if not asked."""
+
+
+Revision = Annotated[RevisionRecord, AnswerOf("Revision", omit=_OMIT, examples=_EXAMPLES)]
+RevisionDetail = Annotated[RevisionWithContent, AnswerOf("RevisionDetail", omit=_OMIT, examples=_EXAMPLES)]
 
 
 class RevisionQuery(PageQuery):
@@ -91,26 +75,21 @@ async def list_revisions(
     found = await revisions.list_revisions(
         wired.database, reader.account_id, template_id, limit=query.limit, cursor=query.cursor
     )
-    return PageOf[Revision](
-        items=[Revision.model_validate(each) for each in found.items], next_cursor=found.next_cursor
-    )
+    return PageOf[Revision].of(found)
 
 
-@router.get(
-    "/{template_id:uuid}/revisions/{revision:int}",
-    response_model=RevisionDetail,
-    responses=refuses("not_found", "invalid_request"),
-)
+@router.get("/{template_id:uuid}/revisions/{revision:int}", responses=refuses("not_found", "invalid_request"))
 async def get_revision(
     wired: AppStateDep, reader: Reader, template_id: UUID, revision: Number, against: Against = None
-) -> Response:
+) -> RevisionDetail:
     """What a template was at a revision; secrets are `***`."""
     await templates.get(wired.database, reader.account_id, template_id)
     kept = await revisions.get(wired.database, reader.account_id, template_id, revision)
-    other = None
+    changes = None
     if against is not None:
         other = await revisions.get(wired.database, reader.account_id, template_id, against)
-    return JSONResponse(_detail(kept, other))
+        changes = differences(other.content, kept.content)
+    return extended(RevisionWithContent, kept, template=shown_content(kept.content), differences=changes)
 
 
 @router.post(
@@ -143,14 +122,3 @@ async def duplicate_template(
     source = await templates.get(wired.database, author.account_id, template_id)
     name = body.name if body else None
     return answered(await duplicate(wired.authoring, wired.database, author.editor, source, name), 201)
-
-
-def _detail(kept: RevisionRecord, other: RevisionRecord | None) -> dict[str, Any]:
-    told = None
-    if other is not None:
-        told = [asdict(each) for each in differences(other.content, kept.content)]
-    return {
-        **Revision.model_validate(kept).model_dump(mode="json"),
-        "template": shown_content(kept.content),
-        "differences": told,
-    }

@@ -14,17 +14,14 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One place in which two documents differ.
-
-    Attributes:
-        pointer: the place (RFC 6901).
-        before: what the first one says there; None also where it says nothing.
-        after: what the second one says there; so too.
-    """
+    """One place in which two documents differ."""
 
     pointer: str
+    """JSON pointer (RFC 6901) of the place."""
     before: Any
+    """The value at the other revision; None also where there was none."""
     after: Any
+    """The value at this revision; None also where there is none."""
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
