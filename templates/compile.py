@@ -109,22 +109,24 @@ def compile_template(content: TemplateContent, resolve: Resolver, *, extra: Sequ
         UnknownFunction: from ``resolve``.
         ValueError: the content has neither prompt nor flow, or a flow that pipecat refuses.
     """
-    config = FlowConfig.model_validate(_own_end(_everywhere(flow_document(content))))
-    everywhere = dict.fromkeys([*(function.name for function in content.functions), *extra])
-    shared = {name: resolve(name) for name in everywhere}
-    functions = shared | {name: resolve(name) for name in _named_in(config) if name not in shared}
-    handlers: dict[str, Callable[..., Any]] = dict.fromkeys(functions, _hand_on)
+    config = FlowConfig.model_validate(
+        _replace_end_conversation(_copy_global_functions(flow_document(content)))
+    )
+    shared_names = dict.fromkeys([*(function.name for function in content.functions), *extra])
+    shared = {name: resolve(name) for name in shared_names}
+    functions = shared | {name: resolve(name) for name in _functions_named_in(config) if name not in shared}
+    handlers: dict[str, Callable[..., Any]] = dict.fromkeys(functions, _return_given_result)
     if any(action.handler == _END_ACTION for node in config.nodes.values() for action in node.post_actions):
-        handlers[_END_ACTION] = _ending(functions.get(END_CALL) or resolve(END_CALL))
+        handlers[_END_ACTION] = _end_call_action(functions.get(END_CALL) or resolve(END_CALL))
     flow = Flow(config, handlers=handlers)
-    offered = [_offer(function) for function in shared.values()]
+    offered = [_schema_without_transition(function) for function in shared.values()]
     for name, node in config.nodes.items():
         compiled = flow.node(name)
         schemas = cast("list[FlowsFunctionSchema]", compiled.get("functions", []))
         own = [
             schema
             if reference.transition_only
-            else _bring(functions[reference.name], reference, schema, flow)
+            else _schema_with_transition(functions[reference.name], reference, schema, flow)
             for reference, schema in zip(node.functions, schemas, strict=True)
         ]
         taken = {schema.name for schema in own}
@@ -154,7 +156,7 @@ def entry_node(
     """
     nodes = [flow.node(name) for name in visited if name in flow.config.nodes] or [flow.initial_node]
     node = cast(NodeConfig, dict(nodes[-1]))
-    if roles := [role for before in nodes if (role := before.get("role_message"))]:
+    if roles := [role for visited_node in nodes if (role := visited_node.get("role_message"))]:
         node["role_message"] = roles[-1]
     node["context_strategy"] = ContextStrategyConfig(strategy=ContextStrategy.RESET)
     node["task_messages"] = [*(dict(message) for message in messages), *node["task_messages"]]
@@ -172,7 +174,7 @@ def flow_document(content: TemplateContent) -> dict[str, Any]:
     raise ValueError("a template needs a prompt or a flow before it can run")
 
 
-def _everywhere(document: dict[str, Any]) -> dict[str, Any]:
+def _copy_global_functions(document: dict[str, Any]) -> dict[str, Any]:
     """Move the flow's global functions into each node."""
     shared = document.pop("global_functions", [])
     for node in document["nodes"].values():
@@ -180,7 +182,7 @@ def _everywhere(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _own_end(document: dict[str, Any]) -> dict[str, Any]:
+def _replace_end_conversation(document: dict[str, Any]) -> dict[str, Any]:
     """Make every ``end_conversation`` our end of the call."""
     for node in document["nodes"].values():
         node["post_actions"] = [
@@ -190,23 +192,23 @@ def _own_end(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _named_in(config: FlowConfig) -> list[str]:
+def _functions_named_in(config: FlowConfig) -> list[str]:
     """Names of the functions that nodes name and that need code, each once, in order."""
-    mentioned = (function for node in config.nodes.values() for function in node.functions)
-    return list(dict.fromkeys(function.name for function in mentioned if not function.transition_only))
+    references = (function for node in config.nodes.values() for function in node.functions)
+    return list(dict.fromkeys(function.name for function in references if not function.transition_only))
 
 
-def _offer(function: Function) -> FlowsFunctionSchema:
+def _schema_without_transition(function: Function) -> FlowsFunctionSchema:
     """A function that stays at the node it is called from."""
 
     async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
         outcome = await function.run(args)
-        return _told(outcome), None if outcome.respond else NO_RESPONSE
+        return _result_for_model(outcome), None if outcome.respond else NO_RESPONSE
 
     return _schema(function, handler)
 
 
-def _told(outcome: FunctionResult) -> dict[str, Any]:
+def _result_for_model(outcome: FunctionResult) -> dict[str, Any]:
     """The result for the model, never empty: pipecat does not let the model go on after an empty one."""
     return dict(outcome.result) or {"status": "done"}
 
@@ -223,12 +225,12 @@ def _schema(function: Function, handler: FlowFunctionHandler) -> FlowsFunctionSc
     )
 
 
-async def _hand_on(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
+async def _return_given_result(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
     """Stands for every function where pipecat joins names to code: the result is there already."""
     return result, TRANSITION_IN_YAML
 
 
-def _bring(
+def _schema_with_transition(
     function: Function, reference: FlowConfig.Function, schema: FlowsFunctionSchema, flow: Flow
 ) -> FlowsFunctionSchema:
     """A function with a transition: ours runs first, then pipecat looks where the document leads."""
@@ -237,7 +239,7 @@ def _bring(
 
     async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
         outcome = await function.run(args)
-        result = _told(outcome)
+        result = _result_for_model(outcome)
         if not outcome.respond:
             return result, NO_RESPONSE
         if branch is not None and branch.field not in result:
@@ -251,7 +253,7 @@ def _bring(
     return _schema(function, handler)
 
 
-def _ending(end_call: Function) -> Callable[[dict[str, Any], FlowManager], Awaitable[None]]:
+def _end_call_action(end_call: Function) -> Callable[[dict[str, Any], FlowManager], Awaitable[None]]:
     """The action that ends the call once the node's answer has left the pipeline.
 
     It runs while the node is being entered, inside the pipeline, so it must not wait there: pipecat's own
@@ -259,12 +261,12 @@ def _ending(end_call: Function) -> Callable[[dict[str, Any], FlowManager], Await
     """
     running: set[asyncio.Task[None]] = set()
 
-    async def when_said(flow_manager: FlowManager) -> None:
+    async def end_after_flush(flow_manager: FlowManager) -> None:
         await flow_manager.worker.flush_pipeline()
         await end_call.run({"reason": FLOW_FINISHED})
 
     async def action(config: dict[str, Any], flow_manager: FlowManager) -> None:
-        task = asyncio.create_task(when_said(flow_manager), name="end_call after the flow's last node")
+        task = asyncio.create_task(end_after_flush(flow_manager), name="end_call after the flow's last node")
         running.add(task)
         task.add_done_callback(running.discard)
 

@@ -18,7 +18,7 @@ Flag = Annotated[bool, Strict()]
 """A JSON boolean: "yes" or 1 is refused rather than guessed at."""
 
 
-Mention = tuple[tuple[str, ...], str]
+NodeReference = tuple[tuple[str, ...], str]
 """Where a node is named inside a function or a branch, and its name."""
 
 
@@ -54,18 +54,18 @@ class Branch(FlowPart):
         default=None, description="Node for any other value. Left out: the conversation stays where it is."
     )
 
-    def targets(self) -> list[Mention]:
+    def targets(self) -> list[NodeReference]:
         """Every node named, each with the path of its mention."""
-        found: list[Mention] = [(("cases", value), node) for value, node in self.cases.items()]
+        found: list[NodeReference] = [(("cases", value), node) for value, node in self.cases.items()]
         return [*found, (("default",), self.default)] if self.default is not None else found
 
 
-def _branches(value: Any) -> str:
+def _transition_kind(value: Any) -> str:
     return "branch" if isinstance(value, Mapping | Branch) else "node"
 
 
 Transition = Annotated[
-    Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")], Discriminator(_branches)
+    Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")], Discriminator(_transition_kind)
 ]
 """A node's name, or a branch, told apart first: a fault in a branch is not also that it is no text."""
 
@@ -93,7 +93,7 @@ class FlowFunction(FlowPart):
         default=None, description="The node to go to afterwards, or a branch on a field of the result."
     )
 
-    def targets(self) -> list[Mention]:
+    def targets(self) -> list[NodeReference]:
         """Every node it can lead to, each with the path of its mention inside the function."""
         if self.transition_to is None:
             return []

@@ -16,14 +16,14 @@ import re2
 from jsonpointer import JsonPointerException, resolve_pointer
 
 Path = tuple[str | int, ...]
-Fault = Literal["remote", "unknown", "endless", "pattern", "names"]
+SchemaFaultKind = Literal["remote", "unknown", "endless", "pattern", "names"]
 
 MAX_PARTS = 5000
 """Parts that a schema may have in full: a few references that double each other make millions."""
 
-_QUIET = re2.Options()
-_QUIET.log_errors = False
-_ONE = frozenset(
+_RE2_OPTIONS = re2.Options()
+_RE2_OPTIONS.log_errors = False
+_SCHEMA_KEYWORDS = frozenset(
     {
         "additionalProperties",
         "contains",
@@ -37,10 +37,10 @@ _ONE = frozenset(
     }
     | {"unevaluatedItems", "unevaluatedProperties"}
 )
-_SEVERAL = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-_NAMED = frozenset({"dependentSchemas", "patternProperties", "properties"})
-_LEFT_OUT = frozenset({"$defs", "definitions", "$ref", "$schema", "$id"})
-_WORDS = frozenset({"title", "description", "default", "examples", "deprecated"})
+_SCHEMA_LIST_KEYWORDS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_SCHEMA_MAP_KEYWORDS = frozenset({"dependentSchemas", "patternProperties", "properties"})
+_OMITTED_KEYWORDS = frozenset({"$defs", "definitions", "$ref", "$schema", "$id"})
+_ANNOTATION_KEYWORDS = frozenset({"title", "description", "default", "examples", "deprecated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class SchemaFault:
     """
 
     path: Path
-    kind: Fault
+    kind: SchemaFaultKind
     text: str
 
 
@@ -101,7 +101,7 @@ def matches(pattern: str, text: str) -> bool:
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> Any:
     try:
-        return re2.compile(pattern, _QUIET)
+        return re2.compile(pattern, _RE2_OPTIONS)
     except re2.error:
         return None
 
@@ -112,65 +112,65 @@ class _Reader:
     faults: list[SchemaFault] = field(default_factory=list)
     parts: int = 0
 
-    def schema(self, schema: Any, path: Path, within: tuple[str, ...]) -> Any:
-        """One schema; ``within`` are the references that led here."""
+    def schema(self, schema: Any, path: Path, parents: tuple[str, ...]) -> Any:
+        """One schema; ``parents`` are the references that led here."""
         self.parts += 1
         if not isinstance(schema, Mapping):
             return schema
         if self.parts > MAX_PARTS:
             if self.parts == MAX_PARTS + 1:
-                self._tell("endless", path, within[-1] if within else "")
+                self._add_fault("endless", path, parents[-1] if parents else "")
             return {}
         read = {
-            key: self._member(key, value, (*path, key), within)
+            key: self._member(key, value, (*path, key), parents)
             for key, value in schema.items()
-            if key not in _LEFT_OUT
+            if key not in _OMITTED_KEYWORDS
         }
         if "$dynamicRef" in schema:
-            self._tell("remote", (*path, "$dynamicRef"), read.pop("$dynamicRef"))
+            self._add_fault("remote", (*path, "$dynamicRef"), read.pop("$dynamicRef"))
         self._patterns(schema, path)
         if "$ref" not in schema:
             return read
-        target = self._referred(schema["$ref"], (*path, "$ref"), within)
-        clash = target.keys() & read.keys() - _WORDS
+        target = self._resolve(schema["$ref"], (*path, "$ref"), parents)
+        clash = target.keys() & read.keys() - _ANNOTATION_KEYWORDS
         return {**read, "allOf": [*read.get("allOf", ()), target]} if clash else {**target, **read}
 
-    def _member(self, key: str, value: Any, path: Path, within: tuple[str, ...]) -> Any:
-        if key in _ONE:
-            return self.schema(value, path, within)
-        if key in _SEVERAL and isinstance(value, list):
-            return [self.schema(each, (*path, index), within) for index, each in enumerate(value)]
-        if key in _NAMED and isinstance(value, Mapping):
-            return {name: self.schema(each, (*path, name), within) for name, each in value.items()}
+    def _member(self, key: str, value: Any, path: Path, parents: tuple[str, ...]) -> Any:
+        if key in _SCHEMA_KEYWORDS:
+            return self.schema(value, path, parents)
+        if key in _SCHEMA_LIST_KEYWORDS and isinstance(value, list):
+            return [self.schema(each, (*path, index), parents) for index, each in enumerate(value)]
+        if key in _SCHEMA_MAP_KEYWORDS and isinstance(value, Mapping):
+            return {name: self.schema(each, (*path, name), parents) for name, each in value.items()}
         return value
 
-    def _referred(self, reference: Any, path: Path, within: tuple[str, ...]) -> dict[str, Any]:
+    def _resolve(self, reference: Any, path: Path, parents: tuple[str, ...]) -> dict[str, Any]:
         text = str(reference)
         if not text.startswith("#"):
-            self._tell("remote", path, text)
+            self._add_fault("remote", path, text)
             return {}
-        if text in within:
-            self._tell("endless", path, text)
+        if text in parents:
+            self._add_fault("endless", path, text)
             return {}
         try:
             found = resolve_pointer(self.root, text[1:])
         except JsonPointerException:
             found = None
         if not isinstance(found, Mapping | bool):
-            self._tell("unknown", path, text)
+            self._add_fault("unknown", path, text)
             return {}
         place = tuple(
             part.replace("~1", "/").replace("~0", "~") for part in text[2:].split("/") if text != "#"
         )
-        read = self.schema(found, place, (*within, text))
+        read = self.schema(found, place, (*parents, text))
         return read if isinstance(read, dict) else ({} if read else {"not": {}})
 
     def _patterns(self, schema: Mapping[str, Any], path: Path) -> None:
         pattern = schema.get("pattern")
         if isinstance(pattern, str) and _compiled(pattern) is None:
-            self._tell("pattern", (*path, "pattern"), pattern)
+            self._add_fault("pattern", (*path, "pattern"), pattern)
         if schema.get("patternProperties"):
-            self._tell("names", (*path, "patternProperties"), "")
+            self._add_fault("names", (*path, "patternProperties"), "")
 
-    def _tell(self, kind: Fault, path: Path, text: Any) -> None:
+    def _add_fault(self, kind: SchemaFaultKind, path: Path, text: Any) -> None:
         self.faults.append(SchemaFault(path, kind, str(text)))

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from templates import flow, functions, model
-from templates.bounds import Bounds, Form
+from templates.bounds import Bounds, TextPattern
 from templates.check.context import BUILTIN_FUNCTIONS, PROVIDERS
 from templates.sets import file_model
 from templates.sets.file_model import FileRoute, FileTemplate, ordered
@@ -112,7 +112,7 @@ def template_schema(
             declaration).
         providers: names offered as provider, for tts, stt and llm.
     """
-    schema = _strict(model.TemplateContent, builtins, providers)
+    schema = _schema_with_constraints(model.TemplateContent, builtins, providers)
     return {"$schema": DIALECT, **schema, "title": "Conversation template", "examples": list(EXAMPLES)}
 
 
@@ -122,7 +122,7 @@ def file_schema(
     providers: Mapping[str, frozenset[str]] = PROVIDERS,
 ) -> dict[str, Any]:
     """The schema of a file: one template, or a list of them under ``templates``, with names for ids."""
-    one = _strict(FileTemplate, builtins, providers)
+    one = _schema_with_constraints(FileTemplate, builtins, providers)
     definitions = one.pop("$defs")
     definitions[FileTemplate.__name__] = {**one, "title": "Conversation template"}
     for part in (FileTemplate, FileRoute):
@@ -154,27 +154,27 @@ def file_schema(
         "then": several,
         "else": reference,
         "$defs": definitions,
-        "examples": [{"templates": [_in_names(example) for example in EXAMPLES]}],
+        "examples": [{"templates": [_as_file_example(example) for example in EXAMPLES]}],
     }
 
 
-def _strict(
+def _schema_with_constraints(
     root: type[BaseModel], builtins: frozenset[str], providers: Mapping[str, frozenset[str]]
 ) -> dict[str, Any]:
     """A template's schema with all that the check insists on and that a schema can say."""
     schema = root.model_json_schema()
     definitions: dict[str, dict[str, Any]] = schema["$defs"]
     described = {**definitions, root.__name__: schema}
-    for part in _models():
+    for part in _template_models():
         for name, field in part.model_fields.items() if part.__name__ in described else ():
-            described[part.__name__]["properties"][name].update(_stricter(field))
+            described[part.__name__]["properties"][name].update(_constraints(field))
     definitions["BuiltinFunction"]["properties"]["name"]["enum"] = sorted(builtins - {"route_to_agent"})
     for kind, names in providers.items():
         definitions[kind.capitalize()]["properties"]["provider"]["enum"] = sorted(names)
     return schema
 
 
-def _in_names(example: Mapping[str, Any]) -> dict[str, Any]:
+def _as_file_example(example: Mapping[str, Any]) -> dict[str, Any]:
     """An example as a file has it: its route leads to the other example."""
     routes = [
         {
@@ -186,7 +186,7 @@ def _in_names(example: Mapping[str, Any]) -> dict[str, Any]:
     return {**example, "routes": routes} if routes else dict(example)
 
 
-def _models() -> Iterator[type[BaseModel]]:
+def _template_models() -> Iterator[type[BaseModel]]:
     seen: set[type[BaseModel]] = set()
     for module in (flow, functions, model, file_model):
         for part in vars(module).values():
@@ -195,11 +195,11 @@ def _models() -> Iterator[type[BaseModel]]:
                 yield part
 
 
-def _stricter(field: FieldInfo) -> dict[str, Any]:
+def _constraints(field: FieldInfo) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for note in field.metadata:
         if isinstance(note, Bounds):
-            found |= {"minimum": note.least, "maximum": note.most}
-        elif isinstance(note, Form):
+            found |= {"minimum": note.minimum, "maximum": note.maximum}
+        elif isinstance(note, TextPattern):
             found["pattern"] = f"^{note.pattern}$"
     return found

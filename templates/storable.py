@@ -18,27 +18,27 @@ def unstorable(document: Any) -> Iterator[tuple[Path, str]]:
     These are: NaN and infinity (Python's ``json`` reads them, RFC 8259 has none), NUL in a text (``jsonb``
     refuses it), half a surrogate pair (it has no UTF-8), nesting beyond ``MAX_DEPTH``.
     """
-    if fault := _fault(document):
+    if fault := _problem_with(document):
         yield (), fault
-    waiting: list[tuple[Path, Any]] = [((), document)]
-    while waiting:
-        path, value = waiting.pop()
+    pending: list[tuple[Path, Any]] = [((), document)]
+    while pending:
+        path, value = pending.pop()
         if not isinstance(value, (dict, list)):
             continue
         if len(path) >= MAX_DEPTH:
             yield path, f"is nested deeper than {MAX_DEPTH} levels"
             continue
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            if fault := _fault(key):
+            if fault := _problem_with(key):
                 yield (*path, key), f"has a name that {fault}"
             # Most of a document are texts: they do not wait, which would need a path for each.
             if isinstance(inner, (dict, list)):
-                waiting.append(((*path, key if isinstance(key, (str, int)) else str(key)), inner))
-            elif fault := _fault(inner):
+                pending.append(((*path, key if isinstance(key, (str, int)) else str(key)), inner))
+            elif fault := _problem_with(inner):
                 yield (*path, key), fault
 
 
-def _fault(value: Any) -> str | None:
+def _problem_with(value: Any) -> str | None:
     if isinstance(value, str):
         if "\0" in value:
             return "contains a NUL character"

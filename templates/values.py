@@ -72,12 +72,12 @@ def resolve(
         if _is_blank(value):
             values[variable.name] = variable.default
             if variable.required and variable.default is None and variable.source == source:
-                problems.append(_missing(variable))
+                problems.append(_missing_required(variable))
             continue
         try:
             values[variable.name] = coerce(variable.type, value)
         except ValueError as error:
-            problems.append(_unfit(variable, str(error)))
+            problems.append(_wrong_type(variable, str(error)))
     if problems:
         raise InvalidValues(problems)
     return values
@@ -92,7 +92,7 @@ def coerce(kind: VariableType, value: Any) -> Any:
     return _COERCIONS[kind](value)
 
 
-class Shown(Mapping[str, Any]):
+class PromptValue(Mapping[str, Any]):
     """A value as prompts see it: absent is "", and a path into it never fails, whatever the payload held.
 
     pipecat refuses to enter a node whose placeholder leads nowhere, which would end the call over an optional
@@ -104,8 +104,8 @@ class Shown(Mapping[str, Any]):
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    def __getitem__(self, key: str) -> Shown:
-        return Shown(self._value.get(key) if isinstance(self._value, Mapping) else None)
+    def __getitem__(self, key: str) -> PromptValue:
+        return PromptValue(self._value.get(key) if isinstance(self._value, Mapping) else None)
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -123,9 +123,9 @@ class Shown(Mapping[str, Any]):
         return f"Shown({type(self._value).__name__})"
 
 
-def state(values: Mapping[str, Any]) -> dict[str, Shown]:
-    """Values as ``FlowManager.state`` should hold them (see ``Shown``), set anew for every agent."""
-    return {name: Shown(value) for name, value in values.items()}
+def state(values: Mapping[str, Any]) -> dict[str, PromptValue]:
+    """Values as ``FlowManager.state`` should hold them (see ``PromptValue``), set anew for every agent."""
+    return {name: PromptValue(value) for name, value in values.items()}
 
 
 def placeholders(text: str) -> list[str]:
@@ -147,7 +147,7 @@ def render(text: str, values: Mapping[str, Any]) -> str:
     def insert(match: re.Match[str]) -> str:
         if match.group(1):
             return match.group(0)[1:]
-        current = Shown(values)
+        current = PromptValue(values)
         for part in match.group(2).split("."):
             current = current[part]
         return str(current)
@@ -164,7 +164,7 @@ def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _missing(variable: Variable) -> Problem:
+def _missing_required(variable: Variable) -> Problem:
     return Problem(
         pointer=pointer(variable.name),
         code="variable_required",
@@ -174,7 +174,7 @@ def _missing(variable: Variable) -> Problem:
     )
 
 
-def _unfit(variable: Variable, expected: str) -> Problem:
+def _wrong_type(variable: Variable, expected: str) -> Problem:
     return Problem(
         pointer=pointer(variable.name),
         code="variable_type",

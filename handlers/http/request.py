@@ -18,7 +18,7 @@ import httpx
 from handlers.http.errors import InvalidArguments, Misdeclared
 from templates.functions import HttpFunction
 from templates.parameters import declared_parameters
-from templates.values import PLACEHOLDER, Shown, placeholders, render
+from templates.values import PLACEHOLDER, PromptValue, placeholders, render
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -164,7 +164,9 @@ def _target(declaration: HttpFunction, arguments: Mapping[str, Any], values: Map
     added = [(name, render(text, values)) for name, text in declaration.query.items()]
     if declaration.method not in BODY_METHODS and declaration.body is None:
         mentioned = _mentioned(declaration)
-        added += [(name, str(Shown(value))) for name, value in arguments.items() if name not in mentioned]
+        added += [
+            (name, str(PromptValue(value))) for name, value in arguments.items() if name not in mentioned
+        ]
     query = "&".join(
         filter(None, (own, urlencode([(name, _encodable(text)) for name, text in added], quote_via=quote)))
     )

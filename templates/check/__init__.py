@@ -1,7 +1,7 @@
-"""The check of a template: everything that is wrong with it, at once, each fault with place and remedy.
+"""The template check: reports all problems of a template at once, each with pointer, message and remedy.
 
-``check`` looks at a template, ``check_document`` at any JSON at all; both know of the account only what
-``Surroundings`` tells them. Errors refuse activation, warnings do not; the API decides what a draft may have.
+``check`` takes a template, ``check_document`` any JSON document. Account data comes from ``CheckContext``.
+Errors prevent activation, warnings do not; the API decides which errors a draft may have.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from templates.check.basics import check_basics, check_bounds, check_number, check_services, check_speech
-from templates.check.context import BUILTIN_FUNCTIONS, PROVIDERS, CheckContext, concerned, referrers, targets
+from templates.check.context import (
+    BUILTIN_FUNCTIONS,
+    PROVIDERS,
+    CheckContext,
+    targets,
+)
 from templates.check.flow import check_flow
 from templates.check.functions import check_destinations, check_functions
-from templates.check.graph import check_hops, check_routes, check_targets, check_ways
+from templates.check.graph import check_entry_and_exit, check_hops, check_routes, check_targets
 from templates.check.http import check_http
 from templates.check.rules import RULES, Rule
 from templates.check.structure import Reading, read
@@ -35,9 +40,7 @@ __all__ = [
     "check",
     "check_document",
     "check_reading",
-    "concerned",
     "read",
-    "referrers",
     "targets",
 ]
 
@@ -57,20 +60,20 @@ _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...
     check_routes,
     check_targets,
     check_hops,
-    check_ways,
+    check_entry_and_exit,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found: errors, which refuse activation, and warnings."""
+    """Result of a check: errors, which prevent activation, and warnings."""
 
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether the template could be active."""
+        """Whether there are no errors."""
         return not self.errors
 
     def to_json(self) -> dict[str, Any]:
@@ -82,45 +85,46 @@ class Report:
         }
 
 
-def check(content: TemplateContent, around: CheckContext | None = None) -> Report:
-    """Everything that is wrong with a template, in the order of its rooms."""
-    return _report(_problems(content, around or CheckContext()))
+def check(content: TemplateContent, context: CheckContext | None = None) -> Report:
+    """Check a template with all rules, in the order of ``_CHECKS``."""
+    return _report(_problems(content, context or CheckContext()))
 
 
 def check_document(
-    document: Any, around: CheckContext | None = None
+    document: Any, context: CheckContext | None = None
 ) -> tuple[TemplateContent | None, Report]:
-    """Everything that is wrong with any JSON document, faults of shape first.
+    """Check any JSON document; structural problems come first.
 
     Returns:
-        the template, or None where the shape is at fault (such a document cannot even be saved as a draft),
-        and the report, in which all other rules have looked at what could still be read.
+        The template, or None if there are structural problems (the document cannot be saved, even as a
+        draft); and the report, in which the other rules have checked what could be read.
     """
     reading = read(document)
-    return (reading.content if not reading.problems else None), check_reading(reading, around)
+    return (reading.content if not reading.problems else None), check_reading(reading, context)
 
 
-def check_reading(reading: Reading, around: CheckContext | None = None) -> Report:
-    """The same in two steps, for whoever must see what was read (``reading.content``) to know the account.
+def check_reading(reading: Reading, context: CheckContext | None = None) -> Report:
+    """Check a document that was read before; for callers that load the account data by its content.
 
     ::
 
         reading = read(document)
-        around = await surroundings_of(reading.content)
-        report = check_reading(reading, around)
+        context = await load_context(reading.content)
+        report = check_reading(reading, context)
     """
     problems = list(reading.problems)
     if reading.content is not None:
         relocated = (
-            reading.relocate(found) for found in _problems(reading.content, around or CheckContext())
+            reading.with_original_pointer(found)
+            for found in _problems(reading.content, context or CheckContext())
         )
-        problems += [problem for problem in relocated if not reading.spoilt(problem.pointer)]
+        problems += [problem for problem in relocated if not reading.has_problem_at(problem.pointer)]
     return _report(problems)
 
 
-def _problems(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
+def _problems(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
     for each in _CHECKS:
-        yield from each(content, around)
+        yield from each(content, context)
 
 
 def _report(problems: Iterable[Problem]) -> Report:

@@ -1,4 +1,4 @@
-"""Rules about the template as a whole: what it is called and speaks, its number, its voice, its bounds."""
+"""Rules about the template as a whole: name, language, number, providers, ranges and speech."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, NAME_LENGTH, Bounds
 from templates.check.context import CheckContext
-from templates.check.rules import broken
+from templates.check.rules import problem_for
 from templates.functions import HttpFunction
 from templates.languages import primary_language
 from templates.model import DEFAULT_VOICE_ID, Idle, TemplateContent
@@ -15,68 +15,70 @@ from templates.problem import Problem
 _LONG_PROMPT = 30_000
 
 
-def check_basics(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Name, description, conversation, language."""
+def check_basics(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check name, description, conversation and language."""
     if not content.name.strip():
-        yield broken("name_missing", ("name",), "The template has no name.")
+        yield problem_for("name_missing", ("name",), "The template has no name.")
     if len(content.name) > NAME_LENGTH:
-        yield broken("name_too_long", ("name",), f"The name has {len(content.name)} characters.")
+        yield problem_for("name_too_long", ("name",), f"The name has {len(content.name)} characters.")
     if content.kind == "agent" and not content.description.strip():
-        message = "The agent has no description for the orchestrator's model to choose it by."
-        yield broken("description_missing", ("description",), message)
+        message = "The agent has no description for the orchestrator's model."
+        yield problem_for("description_missing", ("description",), message)
     yield from _conversation(content)
-    if not LANGUAGE.fits(content.language):
-        yield broken("language_invalid", ("language",), f"'{content.language}' is not a language tag.")
-    elif content.idle == Idle() and primary_language(content.language) != "en":
-        message = (
-            f"The agent speaks {content.language}, but its words to a silent caller are the English default."
+    if not LANGUAGE.matches(content.language):
+        yield problem_for(
+            "language_invalid", ("language",), f"'{content.language}' is not a BCP 47 language tag."
         )
-        yield broken("idle_language", ("idle",), message)
+    elif content.idle == Idle() and primary_language(content.language) != "en":
+        message = f"The agent speaks {content.language}, but its idle prompts are the English default."
+        yield problem_for("idle_language", ("idle",), message)
 
 
 def _conversation(content: TemplateContent) -> Iterator[Problem]:
     if content.prompt is None and content.flow is None:
-        yield broken("conversation_missing", ("prompt",), "The template has neither a prompt nor a flow.")
+        yield problem_for(
+            "conversation_missing", ("prompt",), "The template has neither a prompt nor a flow."
+        )
     elif content.prompt is not None and content.flow is not None:
-        yield broken("conversation_ambiguous", ("flow",), "The template has both a prompt and a flow.")
+        yield problem_for("conversation_ambiguous", ("flow",), "The template has both a prompt and a flow.")
     if content.prompt is not None and not content.prompt.strip():
-        yield broken("prompt_empty", ("prompt",), "The prompt is empty.")
+        yield problem_for("prompt_empty", ("prompt",), "The idle prompt is empty.")
     if content.prompt is not None and len(content.prompt) > _LONG_PROMPT:
-        yield broken("prompt_long", ("prompt",), f"The prompt has {len(content.prompt)} characters.")
+        yield problem_for("prompt_long", ("prompt",), f"The prompt has {len(content.prompt)} characters.")
 
 
-def check_number(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """The number whose calls it answers."""
+def check_number(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check the number whose calls the template answers."""
     if content.number_id is None:
         if content.kind == "orchestrator":
-            message = "The orchestrator has no number, so no caller reaches it."
-            yield broken("number_missing", ("number_id",), message)
+            message = "The orchestrator has no number, so no caller can reach it."
+            yield problem_for("number_missing", ("number_id",), message)
         return
     if content.kind == "agent":
-        message = "An agent is reached by a route; a number's calls go to its orchestrator."
-        yield broken("number_on_agent", ("number_id",), message)
-    if around.numbers is not None:
-        if content.number_id not in around.numbers:
-            yield broken("number_unknown", ("number_id",), "There is no such number in this account.")
-        elif not around.numbers[content.number_id]:
-            yield broken("number_inactive", ("number_id",), "The number is not active.")
+        message = "The template is an agent; only an orchestrator answers the calls of a number."
+        yield problem_for("number_on_agent", ("number_id",), message)
+    if context.numbers is not None:
+        if content.number_id not in context.numbers:
+            yield problem_for("number_unknown", ("number_id",), "This account has no number with this id.")
+        elif not context.numbers[content.number_id]:
+            yield problem_for("number_inactive", ("number_id",), "The number is not active.")
 
 
-def check_services(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Providers and voice."""
+def check_services(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check providers and voice."""
     for part, service in (("tts", content.tts), ("stt", content.stt), ("llm", content.llm)):
-        known = around.providers[part]
+        known = context.providers[part]
         if service.provider not in known:
             message = f"'{service.provider}' is not one of: {', '.join(sorted(known))}."
-            yield broken("provider_unknown", (part, "provider"), message)
+            yield problem_for("provider_unknown", (part, "provider"), message)
     if not content.tts.voice_id.strip():
-        yield broken("voice_missing", ("tts", "voice_id"), "No voice is named.")
+        yield problem_for("voice_missing", ("tts", "voice_id"), "The voice id is empty.")
     elif content.tts.voice_id == DEFAULT_VOICE_ID:
-        yield broken("voice_default", ("tts", "voice_id"), "No voice is chosen; the default one is used.")
+        yield problem_for("voice_default", ("tts", "voice_id"), "The voice is the default one.")
 
 
-def check_bounds(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Figures within the bounds that the JSON Schema states too."""
+def check_bounds(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check numeric fields against their ``Bounds``, which the JSON Schema states too."""
     parts = [(("turns",), content.turns), (("idle",), content.idle), (("limits",), content.limits)]
     http = [
         (("functions", index), function)
@@ -87,31 +89,33 @@ def check_bounds(content: TemplateContent, around: CheckContext) -> Iterator[Pro
         for name, field in type(part).model_fields.items():
             for bounds in field.metadata:
                 value = getattr(part, name)
-                if isinstance(bounds, Bounds) and not bounds.least <= value <= bounds.most:
-                    message = f"{value} is not between {bounds.least} and {bounds.most}."
-                    yield broken("out_of_range", (*path, name), message)
+                if isinstance(bounds, Bounds) and not bounds.minimum <= value <= bounds.maximum:
+                    message = (
+                        f"'{name}' is {value}; it must be between {bounds.minimum} and {bounds.maximum}."
+                    )
+                    yield problem_for("out_of_range", (*path, name), message)
 
 
-def check_speech(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Greeting, idle prompts, interruptions."""
+def check_speech(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check greeting, idle prompts and interruption settings."""
     if content.greeting is not None:
         length = len(content.greeting.text.strip())
         where = ("greeting", "text")
         if not length:
-            yield broken("greeting_empty", where, "The greeting is empty.")
+            yield problem_for("greeting_empty", where, "The greeting is empty.")
         elif length > 1000:
-            yield broken("greeting_too_long", where, f"The greeting has {length} characters.")
+            yield problem_for("greeting_too_long", where, f"The greeting has {length} characters.")
         elif length > 300:
-            yield broken("greeting_long", where, f"The greeting has {length} characters.")
+            yield problem_for("greeting_long", where, f"The greeting has {length} characters.")
     for index, prompt in enumerate(content.idle.prompts):
         if not prompt.strip():
-            yield broken("idle_prompt_empty", ("idle", "prompts", index), "The prompt is empty.")
+            yield problem_for("idle_prompt_empty", ("idle", "prompts", index), "The idle prompt is empty.")
     if len(content.idle.prompts) > 5:
-        yield broken(
-            "idle_prompts_many", ("idle", "prompts"), f"There are {len(content.idle.prompts)} prompts."
+        yield problem_for(
+            "idle_prompts_many", ("idle", "prompts"), f"There are {len(content.idle.prompts)} idle prompts."
         )
     if not content.idle.goodbye.strip():
-        yield broken("idle_goodbye_empty", ("idle", "goodbye"), "There is no goodbye.")
+        yield problem_for("idle_goodbye_empty", ("idle", "goodbye"), "The goodbye is empty.")
     if not content.turns.barge_in and content.turns.min_words:
         message = "'min_words' has no effect while 'barge_in' is false."
-        yield broken("min_words_unused", ("turns", "min_words"), message)
+        yield problem_for("min_words_unused", ("turns", "min_words"), message)

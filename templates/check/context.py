@@ -1,4 +1,4 @@
-"""What the check needs to know of the account, and which templates a change concerns."""
+"""The account data that the check uses."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ BUILTIN_FUNCTIONS = frozenset(
         "park_call",
     }
 )
-"""The functions that a template may name without declaring them."""
+"""Names of the built-in functions."""
 
 PROVIDERS: Mapping[str, frozenset[str]] = {
     "tts": frozenset({"elevenlabs"}),
     "stt": frozenset({"deepgram"}),
     "llm": frozenset({"openai"}),
 }
-"""Who can be named as ``provider``, by part of the template."""
+"""Valid values of ``provider``, by part of the template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckContext:
-    """The account as the check sees it. ``None`` means not known: rules that ask for it are left out.
+    """The account data of one check. ``None`` means unknown: rules that need the value are skipped.
 
     Attributes:
-        template_id: id of the template that is checked; None for one not saved yet.
-        templates: the account's templates by id (at least those it routes to and those that route to it).
-            Never another account's: a foreign target must look just like a missing one.
-        numbers: the account's numbers by id, with whether each is active.
+        template_id: id of the checked template; None if it has not been saved.
+        templates: the account's templates by id: at least its targets and the templates that route to it.
+            Templates of other accounts are absent, so that their ids are reported as missing.
+        numbers: number id → whether the number is active.
         builtins: names of the built-in functions.
         providers: names allowed as ``provider`` of tts, stt and llm.
-        http_allow: ``host:port`` that HTTP functions may reach although private.
+        http_allow: private addresses that HTTP functions may reach, each as ``host:port``.
     """
 
     template_id: str | None = None
@@ -56,33 +56,10 @@ def targets(content: TemplateContent) -> frozenset[str]:
     return frozenset(route.template_id for route in content.routes if route.template_id)
 
 
-def referrers(template_id: str, templates: Mapping[str, TemplateContent]) -> frozenset[str]:
-    """Ids of the templates that have a route to one."""
-    return frozenset(other for other, content in templates.items() if template_id in targets(content))
-
-
-def concerned(
-    template_id: str,
-    before: TemplateContent | None,
-    after: TemplateContent | None,
-    templates: Mapping[str, TemplateContent],
-) -> frozenset[str]:
-    """Ids of the other templates whose check may come out differently when one changes.
-
-    Args:
-        template_id: the template that changes.
-        before: what it was; None when it is new.
-        after: what it becomes; None when it is deleted.
-        templates: the account's templates.
-    """
-    led_to = (targets(before) if before else frozenset()) | (targets(after) if after else frozenset())
-    return ((referrers(template_id, templates) | led_to) & templates.keys()) - {template_id}
-
-
-def ways_in(around: CheckContext) -> Iterator[tuple[TemplateContent, Route]]:
-    """Every route of an active orchestrator that leads to the template that is checked."""
-    for other, content in (around.templates or {}).items():
-        if other != around.template_id and content.kind == "orchestrator" and content.status == "active":
+def routes_to_checked_template(context: CheckContext) -> Iterator[tuple[TemplateContent, Route]]:
+    """Each route of an active orchestrator to the checked template, with that orchestrator."""
+    for other, content in (context.templates or {}).items():
+        if other != context.template_id and content.kind == "orchestrator" and content.status == "active":
             for route in content.routes:
-                if route.template_id == around.template_id:
+                if route.template_id == context.template_id:
                     yield content, route

@@ -1,4 +1,4 @@
-"""Rules about a flow: nodes, the functions they name, where these lead, what is done on entering."""
+"""Rules about the flow: nodes, their functions, transitions and actions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from templates.bounds import TOOL_NAME
 from templates.check.context import CheckContext
-from templates.check.rules import broken
+from templates.check.rules import problem_for
 from templates.flow import Action, FlowDocument, FlowFunction, Node
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
@@ -15,23 +15,23 @@ from templates.problem import Problem
 Path = tuple[str | int, ...]
 
 _ROLES = frozenset({"developer", "system", "user", "assistant"})
-_LEAVING = frozenset({"route_to_agent", "end_call", "transfer_to_number"})
-_BETTER = {
+_LEAVING_FUNCTIONS = frozenset({"route_to_agent", "end_call", "transfer_to_number"})
+_ALTERNATIVES = {
     "tts_say": "Use the template's `greeting`, a task message, or the `wait_text` of an HTTP function.",
-    "function": "Name an HTTP function or a built-in one in `functions`.",
+    "function": "Use an HTTP function or a built-in function in `functions`.",
 }
-_CUSTOM = "Actions run code, and a template brings none: use `functions`."
+_DEFAULT_ALTERNATIVE = "Actions run program code, which a template cannot contain: use `functions`."
 
 
-def check_flow(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """The whole flow, if there is one."""
+def check_flow(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check the whole flow, if the template has one."""
     flow = content.flow
     if flow is None:
         return
     if not flow.nodes:
-        yield broken("flow_empty", ("flow", "nodes"), "The flow has no nodes.")
+        yield problem_for("flow_empty", ("flow", "nodes"), "The flow has no nodes.")
         return
-    known = around.builtins | {function.name for function in content.functions}
+    known = context.builtins | {function.name for function in content.functions}
     declared = {function.name for function in content.functions if isinstance(function, HttpFunction)}
     shared = {function.name for function in flow.global_functions}
     yield from _functions(("flow", "global_functions"), flow.global_functions, flow, known, declared)
@@ -48,26 +48,30 @@ def _entry(flow: FlowDocument) -> Iterator[Problem]:
     entry = flow.nodes.get(flow.initial_node)
     if entry is None:
         message = f"The flow has no node '{flow.initial_node}'."
-        yield broken("initial_node_unknown", ("flow", "initial_node"), message)
+        yield problem_for("initial_node_unknown", ("flow", "initial_node"), message)
     elif not (entry.role_message or "").strip():
         message = (
-            "The first node does not say who the agent is; after a route it would go on as the one before."
+            "The first node has no `role_message`: after a route, the previous agent's role would remain."
         )
-        yield broken("role_message_missing", ("flow", "nodes", flow.initial_node, "role_message"), message)
+        yield problem_for(
+            "role_message_missing", ("flow", "nodes", flow.initial_node, "role_message"), message
+        )
 
 
 def _node(where: Path, name: str, node: Node) -> Iterator[Problem]:
     if not name.strip():
-        yield broken("node_name_empty", where, "A node has an empty name.")
+        yield problem_for("node_name_empty", where, "A node has an empty name.")
     if (
         not any(message.content.strip() for message in node.task_messages)
         and not (node.role_message or "").strip()
     ):
-        yield broken("node_silent", (*where, "task_messages"), f"Node '{name}' tells the model nothing.")
+        yield problem_for(
+            "node_silent", (*where, "task_messages"), f"Node '{name}' has no instruction for the model."
+        )
     for index, message in enumerate(node.task_messages):
         if message.role not in _ROLES:
             place = (*where, "task_messages", index, "role")
-            yield broken("message_role_invalid", place, f"'{message.role}' is not a role of a message here.")
+            yield problem_for("message_role_invalid", place, f"'{message.role}' is not a valid message role.")
 
 
 def _functions(
@@ -82,7 +86,7 @@ def _functions(
     for index, function in enumerate(functions):
         place = (*where, index)
         if function.name in seen:
-            yield broken("function_duplicate", (*place, "name"), f"'{function.name}' is offered twice here.")
+            yield problem_for("function_duplicate", (*place, "name"), f"'{function.name}' is listed twice.")
         seen.add(function.name)
         if function.transition_only:
             yield from _transition_only(place, function, known)
@@ -94,51 +98,49 @@ def _functions(
 def _transition_only(
     where: Path, function: FlowFunction, known: frozenset[str] | set[str]
 ) -> Iterator[Problem]:
-    if not TOOL_NAME.fits(function.name):
-        yield broken(
-            "function_name_invalid", (*where, "name"), f"'{function.name}' is not a name a model can call."
+    if not TOOL_NAME.matches(function.name):
+        yield problem_for(
+            "function_name_invalid", (*where, "name"), f"'{function.name}' is not a valid function name."
         )
     elif function.name in known:
         message = f"'{function.name}' is also a function of the template or a built-in one."
-        yield broken("function_shadowed", (*where, "name"), message)
+        yield problem_for("function_shadowed", (*where, "name"), message)
     if not (function.description or "").strip():
-        message = f"The model is not told when to take '{function.name}'."
-        yield broken("transition_only_undescribed", (*where, "description"), message)
+        message = f"'{function.name}' has no description: the model cannot tell when to call it."
+        yield problem_for("transition_only_undescribed", (*where, "description"), message)
     if not isinstance(function.transition_to, str):
-        message = f"'{function.name}' does nothing but lead to a node, and names none."
-        yield broken("transition_only_target", (*where, "transition_to"), message)
+        message = f"'{function.name}' is `transition_only`, but `transition_to` names no node."
+        yield problem_for("transition_only_target", (*where, "transition_to"), message)
 
 
 def _named(where: Path, function: FlowFunction, known: frozenset[str] | set[str]) -> Iterator[Problem]:
     if function.name not in known:
-        message = f"There is no function '{function.name}' in the template, nor a built-in one."
-        yield broken("function_unknown", (*where, "name"), message)
+        message = f"'{function.name}' is neither a function of the template nor a built-in one."
+        yield problem_for("function_unknown", (*where, "name"), message)
     if function.description is not None:
-        message = (
-            f"'{function.name}' describes itself; only a `transition_only` function has a description here."
-        )
-        yield broken("function_description_refused", (*where, "description"), message)
-    if function.name in _LEAVING and function.transition_to is not None:
-        message = f"After '{function.name}' the conversation does not go on in this flow."
-        yield broken("transition_never_taken", (*where, "transition_to"), message)
+        message = f"'{function.name}' has a description here; only a `transition_only` function may have one."
+        yield problem_for("function_description_refused", (*where, "description"), message)
+    if function.name in _LEAVING_FUNCTIONS and function.transition_to is not None:
+        message = f"The conversation leaves the flow when '{function.name}' is called."
+        yield problem_for("transition_never_taken", (*where, "transition_to"), message)
 
 
 def _transitions(where: Path, function: FlowFunction, flow: FlowDocument) -> Iterator[Problem]:
     for path, node in function.targets():
         if node not in flow.nodes:
             message = f"'{function.name}' leads to '{node}', which is not a node of the flow."
-            yield broken("transition_unknown_node", (*where, *path), message)
+            yield problem_for("transition_unknown_node", (*where, *path), message)
     branch = function.transition_to
     if branch is not None and not isinstance(branch, str) and not branch.cases:
-        yield broken("branch_empty", (*where, "transition_to", "cases"), "The branch has no cases.")
+        yield problem_for("branch_empty", (*where, "transition_to", "cases"), "The branch has no cases.")
 
 
 def _actions(where: Path, node: Node) -> Iterator[Problem]:
     for index, action in enumerate(node.pre_actions):
         place = (*where, "pre_actions", index, "type")
         if action.type == "end_conversation":
-            yield broken(
-                "action_end_early", place, "The call would end before the agent has said anything here."
+            yield problem_for(
+                "action_end_early", place, "The call would end before the agent speaks at this node."
             )
         else:
             yield _refused(place, action)
@@ -148,46 +150,52 @@ def _actions(where: Path, node: Node) -> Iterator[Problem]:
             continue
         for option in action.options():
             place = (*where, "post_actions", index, option)
-            yield broken("action_option_refused", place, f"`end_conversation` takes no '{option}' here.")
+            yield problem_for(
+                "action_option_refused", place, f"`end_conversation` does not accept '{option}'."
+            )
 
 
 def _refused(where: Path, action: Action) -> Problem:
     message = f"The action '{action.type}' is not available to templates."
-    return broken("action_refused", where, message, better=_BETTER.get(action.type, _CUSTOM))
+    return problem_for(
+        "action_refused", where, message, detail=_ALTERNATIVES.get(action.type, _DEFAULT_ALTERNATIVE)
+    )
 
 
 def _reachability(flow: FlowDocument) -> Iterator[Problem]:
     if flow.initial_node not in flow.nodes:
         return
-    reached = reachable(flow, flow.initial_node)
+    reached = reachable_nodes(flow, flow.initial_node)
     for name in flow.nodes:
         if name not in reached:
-            yield broken("node_unreachable", ("flow", "nodes", name), f"Nothing leads to node '{name}'.")
+            yield problem_for(
+                "node_unreachable", ("flow", "nodes", name), f"No transition leads to node '{name}'."
+            )
 
 
-def reachable(flow: FlowDocument, start: str) -> set[str]:
-    """Nodes that a conversation at ``start`` can come to, itself included."""
-    return _spread({start}, {name: _leads_to(flow, name) for name in flow.nodes})
+def reachable_nodes(flow: FlowDocument, start: str) -> set[str]:
+    """Names of the nodes that can be reached from ``start``, including ``start``."""
+    return _closure({start}, {name: _successors(flow, name) for name in flow.nodes})
 
 
-def leading_to(flow: FlowDocument, ends: set[str]) -> set[str]:
-    """Nodes from which a conversation can come to one of ``ends``, these included."""
-    back: dict[str, set[str]] = {name: set() for name in flow.nodes}
+def nodes_leading_to(flow: FlowDocument, ends: set[str]) -> set[str]:
+    """Names of the nodes from which one of ``ends`` can be reached, including ``ends``."""
+    predecessors: dict[str, set[str]] = {name: set() for name in flow.nodes}
     for name in flow.nodes:
-        for node in _leads_to(flow, name):
-            back[node].add(name)
-    return _spread(set(ends), back)
+        for node in _successors(flow, name):
+            predecessors[node].add(name)
+    return _closure(set(ends), predecessors)
 
 
-def _leads_to(flow: FlowDocument, name: str) -> set[str]:
+def _successors(flow: FlowDocument, name: str) -> set[str]:
     functions = (*flow.global_functions, *flow.nodes[name].functions)
     return {node for function in functions for _, node in function.targets() if node in flow.nodes}
 
 
-def _spread(reached: set[str], edges: Mapping[str, set[str]]) -> set[str]:
-    waiting = list(reached)
-    while waiting:
-        new = edges[waiting.pop()] - reached
+def _closure(reached: set[str], edges: Mapping[str, set[str]]) -> set[str]:
+    pending = list(reached)
+    while pending:
+        new = edges[pending.pop()] - reached
         reached |= new
-        waiting.extend(new)
+        pending.extend(new)
     return reached

@@ -1,4 +1,4 @@
-"""Rules about the functions of the template and the numbers they may dial."""
+"""Rules about the template's functions and the numbers that may be dialled."""
 
 from __future__ import annotations
 
@@ -6,75 +6,81 @@ from collections.abc import Iterator
 
 from templates.bounds import E164, TOOL_NAME
 from templates.check.context import BUILTIN_FUNCTIONS, CheckContext
-from templates.check.rules import broken
-from templates.check.similarity import alike
+from templates.check.rules import problem_for
+from templates.check.similarity import similar_pairs
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
 
 
-def check_functions(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Names and descriptions."""
+def check_functions(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check names and descriptions of the functions."""
     seen: set[str] = set()
     for index, function in enumerate(content.functions):
         where = ("functions", index, "name")
         name = function.name
         if isinstance(function, HttpFunction):
-            if name in around.builtins | BUILTIN_FUNCTIONS:
-                yield broken("function_name_reserved", where, f"'{name}' is a built-in function.")
-            elif not TOOL_NAME.fits(name):
-                yield broken("function_name_invalid", where, f"'{name}' is not a name a model can call.")
+            if name in context.builtins | BUILTIN_FUNCTIONS:
+                yield problem_for("function_name_reserved", where, f"'{name}' is a built-in function.")
+            elif not TOOL_NAME.matches(name):
+                yield problem_for("function_name_invalid", where, f"'{name}' is not a valid function name.")
             if not function.description.strip():
-                message = f"The model is not told what '{name}' is for."
-                yield broken("function_undescribed", ("functions", index, "description"), message)
-        elif name not in around.builtins:
+                message = f"'{name}' has no description for the model."
+                yield problem_for("function_undescribed", ("functions", index, "description"), message)
+        elif name not in context.builtins:
             message = (
-                f"There is no built-in function '{name}'. There are: {', '.join(sorted(around.builtins))}."
+                f"There is no built-in function '{name}'. Built-in: {', '.join(sorted(context.builtins))}."
             )
-            yield broken("function_unknown", where, message)
+            yield problem_for("function_unknown", where, message)
         elif name == "route_to_agent":
-            yield broken("route_function_automatic", where, "'route_to_agent' need not be declared.")
+            yield problem_for(
+                "route_function_automatic", where, "'route_to_agent' does not need to be declared."
+            )
         if name in seen:
-            yield broken("function_duplicate", where, f"There are two functions '{name}'.")
+            yield problem_for("function_duplicate", where, f"There are two functions '{name}'.")
         seen.add(name)
     yield from _confusable(content)
 
 
 def _confusable(content: TemplateContent) -> Iterator[Problem]:
-    described = [
+    candidates = [
         (index, function.name, function.description)
         for index, function in enumerate(content.functions)
         if isinstance(function, HttpFunction)
     ]
-    for (_, first, _), (index, second, _) in alike(described, text=lambda each: each[2]):
-        message = f"A model can hardly tell '{second}' from '{first}' by their descriptions."
-        yield broken("functions_alike", ("functions", index, "description"), message)
+    for (_, first, _), (index, second, _) in similar_pairs(candidates, text=lambda each: each[2]):
+        message = (
+            f"The descriptions of '{first}' and '{second}' are so similar that a model may confuse them."
+        )
+        yield problem_for("functions_alike", ("functions", index, "description"), message)
 
 
-def check_destinations(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """The numbers a call may be transferred to."""
+def check_destinations(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check the numbers to which a call may be transferred."""
     transfers = [i for i, function in enumerate(content.functions) if function.name == "transfer_to_number"]
     if transfers and not content.destinations:
-        message = "'transfer_to_number' has nowhere to transfer to."
-        yield broken("destinations_missing", ("destinations",), message)
+        message = "'transfer_to_number' is offered, but no destination is declared."
+        yield problem_for("destinations_missing", ("destinations",), message)
     if content.destinations and not transfers and not _named_in_flow(content, "transfer_to_number"):
-        message = "No function can dial the destinations."
-        better = "Remove them."
-        if "transfer_to_number" in around.builtins:
-            better = "Add the built-in function `transfer_to_number`, or remove the destinations."
-        yield broken("destinations_unused", ("destinations",), message, better=better)
+        message = "Destinations are declared, but no function uses them."
+        detail = "Remove the destinations."
+        if "transfer_to_number" in context.builtins:
+            detail = "Add the built-in function `transfer_to_number`, or remove the destinations."
+        yield problem_for("destinations_unused", ("destinations",), message, detail=detail)
     seen: set[str] = set()
     for index, destination in enumerate(content.destinations):
         where = ("destinations", index)
-        if not TOOL_NAME.fits(destination.name):
-            message = f"'{destination.name}' is not a name a model can repeat."
-            yield broken("destination_name_invalid", (*where, "name"), message)
+        if not TOOL_NAME.matches(destination.name):
+            message = f"'{destination.name}' is not a valid destination name."
+            yield problem_for("destination_name_invalid", (*where, "name"), message)
         elif destination.name in seen:
-            yield broken("destination_duplicate", (*where, "name"), f"There are two '{destination.name}'.")
+            yield problem_for(
+                "destination_duplicate", (*where, "name"), f"There are two destinations '{destination.name}'."
+            )
         seen.add(destination.name)
-        if not E164.fits(destination.number):
+        if not E164.matches(destination.number):
             message = f"'{destination.number}' is not an E.164 number."
-            yield broken("destination_number_invalid", (*where, "number"), message)
+            yield problem_for("destination_number_invalid", (*where, "number"), message)
 
 
 def _named_in_flow(content: TemplateContent, name: str) -> bool:

@@ -1,169 +1,191 @@
-"""Rules about routes and the graph that templates form: ways in, back and out, and what is handed over."""
+"""Rules about routes and the graph of templates: targets, entries, exits, and handover of variables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, TOOL_NAME
-from templates.check.context import CheckContext, ways_in
-from templates.check.flow import leading_to
-from templates.check.rules import broken
-from templates.check.similarity import alike
-from templates.check.variables import kept
+from templates.check.context import CheckContext, routes_to_checked_template
+from templates.check.flow import nodes_leading_to
+from templates.check.rules import problem_for
+from templates.check.similarity import similar_pairs
+from templates.check.variables import variables_kept
 from templates.languages import names_language, primary_language
 from templates.model import Route, TemplateContent, Variable
 from templates.problem import Problem
 
 Path = tuple[str | int, ...]
 
-LEAVES_THE_CALL = frozenset({"end_call", "transfer_to_number", "escalate_to_person", "park_call"})
-"""Functions by which an agent brings its part of a call to an end."""
+LEAVING_FUNCTIONS = frozenset({"end_call", "transfer_to_number", "escalate_to_person", "park_call"})
+"""Functions that end the agent's part of a call."""
 
 
-def check_routes(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Each route by itself, and all together."""
+def check_routes(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check each route, and the routes against each other."""
     if content.kind == "orchestrator" and not content.routes:
-        yield broken("routes_missing", ("routes",), "The orchestrator has no one to route to.")
+        yield problem_for("routes_missing", ("routes",), "The orchestrator has no routes.")
     if content.kind == "agent" and content.routes:
-        yield broken("routes_on_agent", ("routes",), "Only an orchestrator routes.")
+        yield problem_for(
+            "routes_on_agent",
+            ("routes",),
+            "The template is an agent, and only an orchestrator may have routes.",
+        )
     seen: set[str] = set()
-    led_to: dict[str, str] = {}
+    first_route_to: dict[str, str] = {}
     for index, route in enumerate(content.routes):
         where = ("routes", index)
         yield from _route(where, route)
         if route.name in seen:
-            yield broken("route_duplicate", (*where, "name"), f"There are two routes '{route.name}'.")
+            yield problem_for("route_duplicate", (*where, "name"), f"There are two routes '{route.name}'.")
         seen.add(route.name)
-        if route.template_id and route.template_id in led_to:
-            message = f"'{route.name}' leads to the same agent as '{led_to[route.template_id]}'."
-            yield broken("target_duplicate", (*where, "template_id"), message)
-        led_to.setdefault(route.template_id, route.name)
-    for (_, first), (index, second) in alike(list(enumerate(content.routes)), text=lambda each: each[1].when):
-        message = f"A model can hardly tell '{second.name}' from '{first.name}' by their descriptions."
-        yield broken("routes_alike", ("routes", index, "when"), message)
+        if route.template_id and route.template_id in first_route_to:
+            message = f"'{route.name}' leads to the same agent as '{first_route_to[route.template_id]}'."
+            yield problem_for("target_duplicate", (*where, "template_id"), message)
+        first_route_to.setdefault(route.template_id, route.name)
+    for (_, first), (index, second) in similar_pairs(
+        list(enumerate(content.routes)), text=lambda each: each[1].when
+    ):
+        message = (
+            f"The texts of '{first.name}' and '{second.name}' are so similar that a model may confuse them."
+        )
+        yield problem_for("routes_alike", ("routes", index, "when"), message)
 
 
 def _route(where: Path, route: Route) -> Iterator[Problem]:
     if route.name == "back":
-        yield broken("route_name_reserved", (*where, "name"), "A route cannot be called 'back'.")
-    elif not TOOL_NAME.fits(route.name):
-        yield broken(
-            "route_name_invalid", (*where, "name"), f"'{route.name}' is not a name a model can repeat."
+        yield problem_for("route_name_reserved", (*where, "name"), "The route name 'back' is reserved.")
+    elif not TOOL_NAME.matches(route.name):
+        yield problem_for(
+            "route_name_invalid", (*where, "name"), f"'{route.name}' is not a valid route name."
         )
     if not route.when.strip():
-        yield broken(
-            "route_when_missing", (*where, "when"), f"The model is not told when to take '{route.name}'."
+        yield problem_for(
+            "route_when_missing",
+            (*where, "when"),
+            f"'{route.name}' has no `when`: the model cannot tell when to use it.",
         )
     if route.announce is not None and not route.announce.strip():
-        yield broken("announce_empty", (*where, "announce"), "There is nothing to say in it.")
+        yield problem_for("announce_empty", (*where, "announce"), "The announcement is empty.")
 
 
-def check_targets(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """What the routes lead to."""
-    if around.templates is None:
+def check_targets(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check the target of each route."""
+    if context.templates is None:
         return
     for index, route in enumerate(content.routes):
         where = ("routes", index)
         place = (*where, "template_id")
-        target = around.templates.get(route.template_id)
-        if route.template_id and route.template_id == around.template_id:
-            yield broken("route_to_itself", place, f"'{route.name}' leads back to this template.")
+        target = context.templates.get(route.template_id)
+        if route.template_id and route.template_id == context.template_id:
+            yield problem_for("route_to_itself", place, f"'{route.name}' leads to this template itself.")
         elif target is None:
-            yield broken("target_missing", place, f"'{route.name}' leads to no template of this account.")
+            yield problem_for(
+                "target_missing", place, f"'{route.name}' does not lead to a template of this account."
+            )
         else:
             if target.kind != "agent":
-                yield broken("target_not_agent", place, f"'{target.name}' is an orchestrator.")
+                yield problem_for("target_not_agent", place, f"'{target.name}' is an orchestrator.")
             if target.status != "active":
-                yield broken("target_inactive", place, f"'{target.name}' is not active.")
-            yield from _handing_over(where, route, target, content)
+                yield problem_for("target_inactive", place, f"'{target.name}' is not active.")
+            yield from _check_handover(where, route, target, content)
 
 
-def _handing_over(
+def _check_handover(
     where: Path, route: Route, target: TemplateContent, content: TemplateContent
 ) -> Iterator[Problem]:
-    theirs, ours = primary_language(target.language), primary_language(content.language)
-    told = names_language(route.when, target.language)
-    if theirs != ours and LANGUAGE.fits(content.language) and not told:
+    target_language, own_language = primary_language(target.language), primary_language(content.language)
+    names_target = names_language(route.when, target.language)
+    if target_language != own_language and LANGUAGE.matches(content.language) and not names_target:
         message = f"This template speaks {content.language}, '{target.name}' speaks {target.language}."
-        yield broken("language_mismatch", (*where, "template_id"), message)
+        yield problem_for("language_mismatch", (*where, "template_id"), message)
     if route.context == "variables" and not target.variables:
-        message = f"'{target.name}' declares no variables, so it would learn nothing."
-        yield broken("context_without_variables", (*where, "context"), message)
+        message = f"'{target.name}' declares no variables, so nothing would be handed over."
+        yield problem_for("context_without_variables", (*where, "context"), message)
     for variable in target.variables:
         if variable.required and variable.default is None:
-            yield from _provided(where, route, target, variable, content)
-    if not route.can_return and not _ends(target):
-        message = f"'{target.name}' can neither send the caller back nor end the call."
-        yield broken("no_way_out", (*where, "can_return"), message)
+            yield from _check_provided(where, route, target, variable, content)
+    if not route.can_return and not _exit_nodes(target):
+        message = f"'{target.name}' can neither return the caller nor end the call."
+        yield problem_for("no_way_out", (*where, "can_return"), message)
 
 
-def _provided(
+def _check_provided(
     where: Path, route: Route, target: TemplateContent, variable: Variable, content: TemplateContent
 ) -> Iterator[Problem]:
     if variable.source == "call":
-        if route.context == "none" and variable.name not in kept(target):
-            yield broken(
+        if route.context == "none" and variable.name not in variables_kept(target):
+            yield problem_for(
                 "target_variable_unprovided",
                 (*where, "context"),
-                f"'{target.name}' requires '{variable.name}', but context `none` hands nothing over.",
-                better="Choose another `context`, or make the variable optional in that template.",
+                f"'{target.name}' requires '{variable.name}', but context `none` hands over no variables.",
+                detail="Choose another `context`, or make the variable optional in that template.",
             )
         return
-    ours = {own.name: own for own in content.variables if own.source == "payload"}.get(variable.name)
-    if ours is None or not (ours.required or ours.default is not None):
-        yield broken(
+    own_language = {own.name: own for own in content.variables if own.source == "payload"}.get(variable.name)
+    if own_language is None or not (own_language.required or own_language.default is not None):
+        yield problem_for(
             "target_variable_unprovided",
             (*where, "template_id"),
-            f"'{target.name}' requires '{variable.name}' of the payload, which this template does not "
-            f"require.",
-            better=(
-                f"Declare '{variable.name}' here as required too, or make it optional or of source `call` "
-                f"there."
+            f"'{target.name}' requires '{variable.name}' from the payload; this template does not.",
+            detail=(
+                f"Declare '{variable.name}' as required in this template, or make it optional or of source "
+                f"`call` in that template."
             ),
         )
 
 
-def check_hops(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Whether the limit of hops leaves room for the routes."""
+def check_hops(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check that the hop limit permits the routes."""
     if not content.routes:
         return
     hops = content.limits.max_hops
     if hops == 0:
-        yield broken("hop_limit_zero", ("limits", "max_hops"), "No hop is allowed, but there are routes.")
+        yield problem_for(
+            "hop_limit_zero", ("limits", "max_hops"), "The hop limit is 0, but the template has routes."
+        )
     elif hops == 1 and any(route.can_return for route in content.routes):
-        message = "One hop is allowed: an agent could never send the caller back."
-        yield broken("hop_limit_low", ("limits", "max_hops"), message)
+        message = "The hop limit is 1: an agent could not return the caller."
+        yield problem_for("hop_limit_low", ("limits", "max_hops"), message)
 
 
-def check_ways(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Whether callers come to this agent, and whether they get away from it."""
-    ways = list(ways_in(around))
-    if around.templates is not None and content.kind == "agent" and content.status == "active" and not ways:
-        yield broken("agent_unreached", ("status",), "No active orchestrator routes to this agent.")
-    if content.kind == "orchestrator" or any(route.can_return for _, route in ways):
+def check_entry_and_exit(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check that callers can reach this agent, and that its part of the call can end."""
+    incoming = list(routes_to_checked_template(context))
+    if (
+        context.templates is not None
+        and content.kind == "agent"
+        and content.status == "active"
+        and not incoming
+    ):
+        yield problem_for("agent_unreached", ("status",), "No active orchestrator routes to this agent.")
+    if content.kind == "orchestrator" or any(route.can_return for _, route in incoming):
         return
-    ends = _ends(content)
+    ends = _exit_nodes(content)
     if content.flow is None:
         if not ends:
-            yield broken("no_exit", ("functions",), "The agent has no way to end the call.")
+            yield problem_for(
+                "no_exit", ("functions",), "The agent has no function that ends its part of the call."
+            )
         return
-    safe = leading_to(content.flow, ends)
-    stuck = [name for name in content.flow.nodes if name not in safe]
-    if stuck:
-        listed = ", ".join(f"'{name}'" for name in stuck[:5]) + (" and others" if len(stuck) > 5 else "")
-        message = f"A conversation that has come to {listed} never ends by itself."
-        yield broken("no_exit", ("flow", "nodes", stuck[0]), message)
+    nodes_with_exit = nodes_leading_to(content.flow, ends)
+    nodes_without_exit = [name for name in content.flow.nodes if name not in nodes_with_exit]
+    if nodes_without_exit:
+        listed = ", ".join(f"'{name}'" for name in nodes_without_exit[:5]) + (
+            " and others" if len(nodes_without_exit) > 5 else ""
+        )
+        message = f"From {listed} no node can be reached that ends the agent's part of the call."
+        yield problem_for("no_exit", ("flow", "nodes", nodes_without_exit[0]), message)
 
 
-def _ends(content: TemplateContent) -> set[str]:
-    """Nodes at which the agent can end its part of the call (for a prompt, one that stands for it)."""
+def _exit_nodes(content: TemplateContent) -> set[str]:
+    """Names of the nodes at which the agent can end its part of the call ("prompt" for a prompt)."""
     names = {function.name for function in content.functions}
     if content.flow is None:
-        return {"prompt"} if names & LEAVES_THE_CALL else set()
+        return {"prompt"} if names & LEAVING_FUNCTIONS else set()
     names |= {function.name for function in content.flow.global_functions}
     return {
         node
         for node, found in content.flow.nodes.items()
-        if (names | {function.name for function in found.functions}) & LEAVES_THE_CALL
+        if (names | {function.name for function in found.functions}) & LEAVING_FUNCTIONS
         or any(action.type == "end_conversation" for action in found.post_actions)
     }

@@ -1,4 +1,4 @@
-"""Rules about HTTP functions: where they may go, what they send, what is asked and what is kept."""
+"""Rules about HTTP functions: URL, parameters, headers, kept values and body."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jsonschema import Draft202012Validator
 from templates.addresses import is_internal_name, is_public, literal_address
 from templates.bounds import TOOL_NAME
 from templates.check.context import CheckContext
-from templates.check.rules import broken
+from templates.check.rules import problem_for
 from templates.functions import HttpFunction
 from templates.model import TemplateContent, Variable
-from templates.parameters import Fault, declared_parameters, read_parameters
+from templates.parameters import SchemaFaultKind, declared_parameters, read_parameters
 from templates.problem import Problem
 
 Path = tuple[str | int, ...]
@@ -34,56 +34,54 @@ _RESERVED_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_UNUSABLE: Mapping[Fault, tuple[str, str]] = {
-    "remote": ("parameters_remote", "The schema refers to something outside of itself."),
-    "unknown": ("parameters_reference_unknown", "There is no part '{}' in the schema."),
+_SCHEMA_FAULTS: Mapping[SchemaFaultKind, tuple[str, str]] = {
+    "remote": ("parameters_remote", "The schema refers to another document."),
+    "unknown": ("parameters_reference_unknown", "The schema has no part '{}'."),
     "endless": (
         "parameters_endless",
-        "'{}' leads back to itself, or to more parts than a model can be shown.",
+        "'{}' refers to itself, or expands to more parts than are allowed.",
     ),
-    "pattern": ("parameters_pattern_unsupported", "'{}' cannot be matched in bounded time."),
-    "names": ("parameters_names_unsupported", "A model is not shown patterns of names."),
+    "pattern": ("parameters_pattern_unsupported", "The pattern '{}' is not supported by RE2."),
+    "names": ("parameters_names_unsupported", "`patternProperties` is not supported."),
 }
 _METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
-def check_http(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Every HTTP function of the template."""
+def check_http(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check every HTTP function of the template."""
     variables = {variable.name: variable for variable in content.variables}
     for index, function in enumerate(content.functions):
         if isinstance(function, HttpFunction):
             where = ("functions", index)
-            yield from _url((*where, "url"), function.url, around)
+            yield from _url((*where, "url"), function.url, context)
             yield from _parameters((*where, "parameters"), function.parameters, variables)
             yield from _headers(where, function)
             yield from _keep((*where, "keep"), function.keep, variables)
             yield from _sending(where, function)
 
 
-def _url(where: Path, url: str, around: CheckContext) -> Iterator[Problem]:
+def _url(where: Path, url: str, context: CheckContext) -> Iterator[Problem]:
     if not url.strip():
-        yield broken("url_missing", where, "The function has no URL.")
+        yield problem_for("url_missing", where, "The function has no URL.")
         return
     parts = _split(url)
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
-        yield broken("url_invalid", where, "This is not a whole http or https address.")
+        yield problem_for("url_invalid", where, "The URL is not a complete http or https address.")
         return
     if "{{" in parts.netloc:
-        yield broken(
-            "url_host_templated", where, "The host must not depend on what a caller or a payload says."
-        )
+        yield problem_for("url_host_templated", where, "The host of the URL contains a placeholder.")
         return
     if "@" in parts.netloc:
-        yield broken("url_credentials", where, "The address carries a user name or a password.")
+        yield problem_for("url_credentials", where, "The URL contains a user name or a password.")
     if not parts.hostname or _port(parts) is None:
-        yield broken("url_invalid", where, "The address has no host, or a bad port.")
+        yield problem_for("url_invalid", where, "The URL has no host or an invalid port.")
         return
-    if f"{parts.hostname}:{_port(parts)}" in around.http_allow:
+    if f"{parts.hostname}:{_port(parts)}" in context.http_allow:
         return
     if _is_private(parts.hostname):
-        yield broken("url_private_address", where, f"'{parts.hostname}' is not on the open internet.")
+        yield problem_for("url_private_address", where, f"'{parts.hostname}' is not a public host.")
     elif parts.scheme == "http":
-        yield broken("url_insecure", where, "The address is not encrypted.")
+        yield problem_for("url_insecure", where, "The URL uses http, which is not encrypted.")
 
 
 def _split(url: str) -> SplitResult | None:
@@ -113,15 +111,13 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
     faults = _schema_faults(json.dumps(schema, sort_keys=True))
     for path in faults:
         part = ".".join(map(str, path))
-        message = f"'{part}' is not valid JSON Schema." if part else "This is not valid JSON Schema."
-        yield broken("parameters_invalid", (*where, *path), message)
+        message = f"'{part}' is not valid JSON Schema." if part else "`parameters` is not valid JSON Schema."
+        yield problem_for("parameters_invalid", (*where, *path), message)
     if schema.get("type") != "object" and ("type",) not in faults:
-        yield broken(
-            "parameters_not_object", (*where, "type"), "Arguments are an object: 'type' is 'object'."
-        )
+        yield problem_for("parameters_not_object", (*where, "type"), "The schema's 'type' is not 'object'.")
     for fault in read_parameters(schema).faults:
-        code, message = _UNUSABLE[fault.kind]
-        yield broken(code, (*where, *fault.path), message.format(fault.text))
+        code, message = _SCHEMA_FAULTS[fault.kind]
+        yield problem_for(code, (*where, *fault.path), message.format(fault.text))
     if faults:
         return
     properties, required = declared_parameters(schema)
@@ -129,24 +125,26 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
         yield from _parameter((*where, "properties", name), name, inner, variables)
     for index, name in enumerate(required):
         if name not in properties:
-            message = f"'{name}' is required, but not among the properties."
-            yield broken("parameter_undefined", (*where, "required", index), message)
+            message = f"'{name}' is listed in `required`, but not in `properties`."
+            yield problem_for("parameter_undefined", (*where, "required", index), message)
 
 
 @lru_cache(maxsize=1024)
 def _schema_faults(schema: str) -> tuple[Path, ...]:
-    """Places where a schema (as JSON) is none. Kept: it takes 1.6 ms, and most saves change no schema."""
+    """Paths of the errors of a schema (as JSON). Cached: it takes 1.6 ms, and most saves change no schema."""
     return tuple(tuple(fault.absolute_path) for fault in _METASCHEMA.iter_errors(json.loads(schema)))
 
 
 def _parameter(where: Path, name: str, schema: Any, variables: Mapping[str, Variable]) -> Iterator[Problem]:
-    if not TOOL_NAME.fits(name):
-        yield broken("parameter_name_invalid", where, f"'{name}' is not a name a model can fill in.")
+    if not TOOL_NAME.matches(name):
+        yield problem_for("parameter_name_invalid", where, f"'{name}' is not a valid parameter name.")
     if not isinstance(schema, Mapping) or not str(schema.get("description", "")).strip():
-        yield broken("parameter_undescribed", where, f"The model is not told what '{name}' is.")
+        yield problem_for(
+            "parameter_undescribed", where, f"The parameter '{name}' has no description for the model."
+        )
     if name in variables:
-        message = f"'{name}' is a parameter here and a variable of the template."
-        yield broken("parameter_shadows_variable", where, message)
+        message = f"'{name}' is both a parameter of this function and a variable of the template."
+        yield problem_for("parameter_shadows_variable", where, message)
 
 
 def _headers(where: Path, function: HttpFunction) -> Iterator[Problem]:
@@ -156,28 +154,34 @@ def _headers(where: Path, function: HttpFunction) -> Iterator[Problem]:
         for name, value in headers.items():
             place = (*where, part, name)
             if not _HEADER.fullmatch(name) or "\n" in value or "\r" in value:
-                yield broken("header_invalid", place, f"'{name}' is not a header that can be sent.")
+                yield problem_for("header_invalid", place, f"'{name}' is not a valid header.")
             elif name.lower() in _RESERVED_HEADERS:
-                yield broken("header_reserved", place, f"'{name}' is not the author's to set.")
+                yield problem_for(
+                    "header_reserved", place, f"'{name}' is set by the HTTP client and cannot be declared."
+                )
             elif part == "headers" and name.lower() in secret:
-                yield broken("header_duplicate", place, f"'{name}' stands in 'secret_headers' too.")
+                yield problem_for(
+                    "header_duplicate", place, f"'{name}' is in both 'headers' and 'secret_headers'."
+                )
             elif part == "headers" and (_SECRET_NAME.search(name) or _SECRET_VALUE.search(value)):
-                yield broken("header_secret", place, f"'{name}' looks like a secret.")
+                yield problem_for("header_secret", place, f"The header '{name}' seems to contain a secret.")
 
 
 def _keep(where: Path, keep: Mapping[str, str], variables: Mapping[str, Variable]) -> Iterator[Problem]:
     for name, pointer in keep.items():
         if name not in variables:
-            yield broken("keep_variable_undeclared", (*where, name), f"There is no variable '{name}'.")
+            yield problem_for(
+                "keep_variable_undeclared", (*where, name), f"The variable '{name}' is not declared."
+            )
         elif variables[name].source != "call":
-            message = f"'{name}' comes with the payload and cannot be changed by a function."
-            yield broken("keep_variable_source", (*where, name), message)
+            message = f"'{name}' has the source `payload`, so a function cannot set it."
+            yield problem_for("keep_variable_source", (*where, name), message)
         if not _POINTER.fullmatch(pointer):
-            yield broken("keep_pointer_invalid", (*where, name), f"'{pointer}' is not a JSON pointer.")
+            yield problem_for("keep_pointer_invalid", (*where, name), f"'{pointer}' is not a JSON pointer.")
 
 
 def _sending(where: Path, function: HttpFunction) -> Iterator[Problem]:
     if function.body is not None and function.method in ("GET", "HEAD"):
-        yield broken("body_unsent", (*where, "body"), f"{function.method} sends no body.")
+        yield problem_for("body_unsent", (*where, "body"), f"The body is not sent with {function.method}.")
     if function.wait_text is not None and not function.wait_text.strip():
-        yield broken("wait_text_empty", (*where, "wait_text"), "There is nothing to say in it.")
+        yield problem_for("wait_text_empty", (*where, "wait_text"), "The wait text is empty.")

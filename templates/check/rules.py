@@ -1,6 +1,6 @@
-"""Every rule a template is held to, with the remedy that its author reads.
+"""All rules of the template check: code, severity and remedy.
 
-Codes are stable: clients may depend on them.
+Authors read the remedies. Codes are stable: clients may depend on them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ from templates.problem import Problem, Severity, pointer
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
+_TOOL_NAME_REMEDY = "Use 1 to 64 letters, digits, `_` or `-`."
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: its code, whether breaking it refuses activation, and how to mend it."""
+    """A rule of the check.
+
+    Attributes:
+        code: stable identifier.
+        severity: an error prevents activation; a warning does not.
+        remedy: what the author can do. ``{detail}`` is replaced by a text that depends on the case.
+    """
 
     code: str
     severity: Severity
@@ -23,27 +31,27 @@ class Rule:
 
 
 _TABLE = (
-    # The shape of the document
-    Rule("unknown_field", ERROR, "Remove it, or correct its name."),
-    Rule("missing_field", ERROR, "Add it."),
-    Rule("wrong_type", ERROR, "Write a value of the kind named."),
-    Rule("invalid_value", ERROR, "Use one of the values named."),
-    Rule("unstorable", ERROR, "Remove or correct it; such a value cannot be kept."),
-    # What the template is
-    Rule("name_missing", ERROR, "Give the template a name that you will recognise in lists and records."),
-    Rule("name_too_long", ERROR, "Shorten the name to 120 characters."),
+    # Structure of the document
+    Rule("unknown_field", ERROR, "Remove the field, or correct its name."),
+    Rule("missing_field", ERROR, "Add the field."),
+    Rule("wrong_type", ERROR, "Write a value of the type that the message names."),
+    Rule("invalid_value", ERROR, "Use one of the values that the message lists."),
+    Rule("unstorable", ERROR, "Remove or correct the value: it cannot be stored."),
+    # The template as a whole
+    Rule("name_missing", ERROR, "Set `name` to a name that identifies the template in lists and records."),
+    Rule("name_too_long", ERROR, "Shorten the name to 120 characters or fewer."),
     Rule(
         "description_missing",
         WARNING,
-        "Say in a sentence what the agent does: the orchestrator's model reads it.",
+        "Describe in one sentence what the agent does: the orchestrator's model reads it.",
     ),
     Rule("conversation_missing", ERROR, "Write a `prompt` (one step) or a `flow` (several steps)."),
     Rule("conversation_ambiguous", ERROR, "Keep either `prompt` or `flow`; set the other to null."),
-    Rule("prompt_empty", ERROR, "Say who the agent is and what it should do."),
+    Rule("prompt_empty", ERROR, "Write in the prompt who the agent is and what it should do."),
     Rule(
         "prompt_long",
         WARNING,
-        "Every turn sends the whole text to the model: shorten it, or split it into nodes.",
+        "Shorten the prompt, or split it into nodes: every turn sends the whole text to the model.",
     ),
     Rule("language_invalid", ERROR, "Use a BCP 47 tag such as `en-US`, `de-DE` or `es-MX`."),
     Rule(
@@ -53,82 +61,92 @@ _TABLE = (
     ),
     Rule("idle_language", WARNING, "Write `idle.prompts` and `idle.goodbye` in the agent's language."),
     # Numbers
-    Rule("number_unknown", ERROR, "Use the id of one of your numbers (GET /api/v1/numbers), or null."),
-    Rule("number_inactive", WARNING, "Activate the number, or choose another."),
+    Rule("number_unknown", ERROR, "Use the id of a number of this account (GET /api/v1/numbers), or null."),
+    Rule("number_inactive", WARNING, "Activate the number, or choose another one."),
     Rule("number_missing", WARNING, "Set `number_id` if callers should reach this orchestrator."),
     Rule(
         "number_on_agent",
         WARNING,
-        "Remove `number_id`, or make the template an orchestrator: only it answers calls.",
+        "Remove `number_id`, or change `kind` to `orchestrator`: only an orchestrator answers calls.",
     ),
-    # Variables and the texts that insert them
-    Rule("variable_name_invalid", ERROR, "Use letters, digits and `_`, not beginning with a digit."),
-    Rule("variable_duplicate", ERROR, "Remove one of the two, or rename it."),
-    Rule("variable_default_type", ERROR, "Write a default of the variable's own type, or change the type."),
+    # Variables and the texts that contain placeholders
+    Rule(
+        "variable_name_invalid",
+        ERROR,
+        "Use letters, digits and `_`; the first character must not be a digit.",
+    ),
+    Rule("variable_duplicate", ERROR, "Remove one of the two variables, or rename it."),
+    Rule("variable_default_type", ERROR, "Write a default of the variable's type, or change the type."),
     Rule(
         "variable_required_default",
         WARNING,
-        "Remove `required` or `default`: with both, it is never missing.",
+        "Remove `required` or `default`: a variable with a default is never missing.",
     ),
-    Rule("variable_unused", WARNING, "Insert it with `{{ name }}`, keep something in it, or remove it."),
+    Rule(
+        "variable_unused",
+        WARNING,
+        "Insert it with `{{ name }}`, fill it with an HTTP function's `keep`, or remove it.",
+    ),
     Rule(
         "variable_unprovided",
         ERROR,
         "Give it a default, make it optional, or fill it with an HTTP function's `keep`.",
     ),
-    Rule("payload_on_inbound", WARNING, "Callers bring no payload: give it a default, or make it optional."),
-    Rule("placeholder_undeclared", ERROR, "Declare it in `variables`, or correct its name."),
     Rule(
-        "placeholder_path",
-        ERROR,
-        "Only variables of type `object` have parts: change its type, or drop the part.",
+        "payload_on_inbound",
+        WARNING,
+        "Give it a default, or make it optional: an inbound call has no payload.",
+    ),
+    Rule("placeholder_undeclared", ERROR, "Declare the variable in `variables`, or correct its name."),
+    Rule(
+        "placeholder_path", ERROR, "Change the variable's type to `object`, or remove the part after the dot."
     ),
     Rule(
         "placeholder_malformed",
         WARNING,
         "Write `{{ name }}` or `{{ name.part }}` with letters, digits and `_` only.",
     ),
-    Rule("placeholder_not_rendered", WARNING, "Nothing is inserted here: write it without `{{ }}`."),
-    # What is spoken
     Rule(
-        "greeting_empty",
-        ERROR,
-        "Write the first words, or set `greeting` to null so that the model finds them.",
+        "placeholder_not_rendered",
+        WARNING,
+        "Write the text without `{{ }}`: variables are not inserted in this field.",
     ),
-    Rule("greeting_too_long", ERROR, "Shorten it to 1000 characters: nobody listens to more."),
-    Rule("greeting_long", WARNING, "Shorten it to 300 characters (about 20 seconds)."),
-    Rule("idle_prompt_empty", ERROR, "Write what should be said, or remove the prompt."),
-    Rule("idle_prompts_many", WARNING, "Keep five or fewer: a silent caller has gone."),
-    Rule("idle_goodbye_empty", WARNING, "Write a goodbye, or the call ends without a word."),
-    Rule("out_of_range", ERROR, "Choose a value within the bounds."),
+    # Speech
+    Rule(
+        "greeting_empty", ERROR, "Write the greeting, or set `greeting` to null to let the model speak first."
+    ),
+    Rule("greeting_too_long", ERROR, "Shorten the greeting to 1000 characters or fewer."),
+    Rule("greeting_long", WARNING, "Shorten the greeting to 300 characters or fewer (about 20 seconds)."),
+    Rule("idle_prompt_empty", ERROR, "Write the text of the prompt, or remove the prompt."),
+    Rule("idle_prompts_many", WARNING, "Keep five prompts or fewer."),
+    Rule("idle_goodbye_empty", WARNING, "Write a goodbye: without one the call ends without a word."),
+    Rule("out_of_range", ERROR, "Choose a value within the range that the message names."),
     Rule("min_words_unused", WARNING, "Set `barge_in` to true or `min_words` to 0."),
     Rule("voice_missing", ERROR, "Set `tts.voice_id` to a voice of the provider."),
-    Rule("voice_default", WARNING, "Set `tts.voice_id`: agents that leave it out all sound the same."),
-    Rule("provider_unknown", ERROR, "Use one of the providers named."),
+    Rule("voice_default", WARNING, "Set `tts.voice_id`: all agents without it have the same voice."),
+    Rule("provider_unknown", ERROR, "Use one of the providers that the message lists."),
     # Functions
-    Rule("function_unknown", ERROR, "Declare it in `functions`, or use a built-in one."),
-    Rule("function_duplicate", ERROR, "Remove one of the two, or rename it."),
-    Rule("function_name_invalid", ERROR, "Use 1 to 64 letters, digits, `_` or `-`."),
-    Rule("function_name_reserved", ERROR, "Rename it: built-in functions keep their names."),
+    Rule("function_unknown", ERROR, "Declare the function in `functions`, or use a built-in one."),
+    Rule("function_duplicate", ERROR, "Remove one of the two functions, or rename it."),
+    Rule("function_name_invalid", ERROR, _TOOL_NAME_REMEDY),
+    Rule("function_name_reserved", ERROR, "Rename the function: built-in functions keep their names."),
     Rule(
         "function_undescribed",
         WARNING,
-        "Say what it does and when to call it: the model decides by this text.",
+        "Write in `description` what the function does and when to call it: the model reads it.",
     ),
-    Rule("functions_alike", WARNING, "Say in each what sets it apart from the other."),
+    Rule(
+        "functions_alike", WARNING, "State in each description how the function differs from the other one."
+    ),
     Rule(
         "route_function_automatic",
         WARNING,
-        "Remove it: `route_to_agent` is offered by itself where there is a way.",
+        "Remove it: `route_to_agent` is offered automatically when there is a route.",
     ),
-    Rule("destinations_missing", ERROR, "Add the numbers it may dial to `destinations`."),
-    Rule(
-        "destinations_unused",
-        WARNING,
-        "{better}",
-    ),
-    Rule("destination_name_invalid", ERROR, "Use 1 to 64 letters, digits, `_` or `-`."),
-    Rule("destination_duplicate", ERROR, "Remove one of the two, or rename it."),
+    Rule("destinations_missing", ERROR, "Add the numbers that may be dialled to `destinations`."),
+    Rule("destinations_unused", WARNING, "{detail}"),
+    Rule("destination_name_invalid", ERROR, _TOOL_NAME_REMEDY),
+    Rule("destination_duplicate", ERROR, "Remove one of the two destinations, or rename it."),
     Rule(
         "destination_number_invalid",
         ERROR,
@@ -136,110 +154,124 @@ _TABLE = (
     ),
     # HTTP functions
     Rule("url_missing", ERROR, "Write the https address to call."),
-    Rule("url_invalid", ERROR, "Write a whole address such as `https://api.example.com/orders`."),
-    Rule("url_insecure", WARNING, "Use https: what callers say would travel in the clear."),
-    Rule("url_credentials", ERROR, "Take user and password out of the URL; put them into `secret_headers`."),
-    Rule("url_host_templated", ERROR, "Write the host out; `{{ }}` may stand in path and query only."),
+    Rule("url_invalid", ERROR, "Write a complete address such as `https://api.example.com/orders`."),
+    Rule("url_insecure", WARNING, "Use https: an http request sends the caller's data unencrypted."),
+    Rule(
+        "url_credentials",
+        ERROR,
+        "Remove user name and password from the URL; put them into `secret_headers`.",
+    ),
+    Rule("url_host_templated", ERROR, "Write a fixed host; use `{{ }}` in path and query only."),
     Rule(
         "url_private_address",
         ERROR,
-        "Use a public address, or have the operator allow it in VOICEBOT_HTTP_ALLOW.",
+        "Use a public address, or ask the operator to allow this one in VOICEBOT_HTTP_ALLOW.",
     ),
-    Rule("parameters_invalid", ERROR, "Correct the JSON Schema there."),
+    Rule("parameters_invalid", ERROR, "Correct the JSON Schema at this place."),
     Rule(
         "parameters_not_object", ERROR, 'Write a schema of an object: {"type": "object", "properties": {…}}.'
     ),
-    Rule("parameters_remote", ERROR, "Write the schema out, or refer to a part of it with `#/$defs/…`."),
+    Rule("parameters_remote", ERROR, "Write the schema here, or refer to a part of it with `#/$defs/…`."),
     Rule("parameters_reference_unknown", ERROR, "Correct the reference, or add that part under `$defs`."),
     Rule(
         "parameters_endless",
         ERROR,
-        "Write out as many levels as you need: a model is shown a schema in full.",
+        "Write the levels that you need without the reference: the model receives the expanded schema.",
     ),
-    Rule(
-        "parameters_pattern_unsupported", ERROR, "Write it in RE2's syntax: no lookaround, no backreferences."
-    ),
+    Rule("parameters_pattern_unsupported", ERROR, "Use RE2 syntax: no lookaround, no backreferences."),
     Rule("parameters_names_unsupported", ERROR, "Name each property under `properties`."),
-    Rule("parameter_name_invalid", ERROR, "Use 1 to 64 letters, digits, `_` or `-`."),
-    Rule("parameter_undefined", ERROR, "Add it to `properties`, or take it out of `required`."),
-    Rule("parameter_undescribed", WARNING, "Give it a `description`: the model fills it in by this text."),
-    Rule("parameter_shadows_variable", WARNING, "Rename one of the two: here `{{ }}` inserts the parameter."),
+    Rule("parameter_name_invalid", ERROR, _TOOL_NAME_REMEDY),
+    Rule("parameter_undefined", ERROR, "Add it to `properties`, or remove it from `required`."),
+    Rule("parameter_undescribed", WARNING, "Add a `description`: the model reads it to fill in the value."),
+    Rule(
+        "parameter_shadows_variable",
+        WARNING,
+        "Rename one of the two: in this function, `{{ }}` inserts the parameter.",
+    ),
     Rule(
         "keep_pointer_invalid",
         ERROR,
-        "Write a JSON pointer such as `/order/status` (or an empty one for all).",
+        "Write a JSON pointer such as `/order/status`, or an empty one for the whole answer.",
     ),
     Rule("keep_variable_undeclared", ERROR, "Declare it in `variables` with source `call`."),
     Rule(
         "keep_variable_source",
         ERROR,
-        "Give the variable the source `call`: the payload's values stay as given.",
+        "Set the variable's `source` to `call`: values of the payload do not change.",
     ),
-    Rule("header_invalid", ERROR, "Header names are letters, digits and `-`; values have no line breaks."),
-    Rule("header_reserved", ERROR, "Remove it: it is set by the request itself."),
-    Rule("header_duplicate", ERROR, "Keep it in one of `headers` and `secret_headers`."),
+    Rule("header_invalid", ERROR, "Use letters, digits and `-` in the name, and no line break in the value."),
+    Rule("header_reserved", ERROR, "Remove it: the HTTP client sets this header."),
+    Rule("header_duplicate", ERROR, "Keep it in either `headers` or `secret_headers`."),
     Rule(
         "header_secret",
         WARNING,
-        "Move it to `secret_headers`: everyone who may read the template reads this one.",
+        "Move it to `secret_headers`: everyone who can read the template can read `headers`.",
     ),
-    Rule("body_unsent", WARNING, "GET and HEAD send no body: use `query`, or another method."),
-    Rule("wait_text_empty", ERROR, "Write what to say while waiting, or set it to null."),
+    Rule("body_unsent", WARNING, "Use `query`, or another method: GET and HEAD send no body."),
+    Rule("wait_text_empty", ERROR, "Write the text to speak while waiting, or set it to null."),
     # The flow
     Rule("flow_empty", ERROR, "Add at least one node."),
-    Rule("initial_node_unknown", ERROR, "Name one of the flow's nodes."),
+    Rule("initial_node_unknown", ERROR, "Use the name of one of the flow's nodes."),
     Rule("node_name_empty", ERROR, "Give the node a name."),
-    Rule("node_unreachable", ERROR, "Lead to it from another node with `transition_to`, or remove it."),
-    Rule("node_silent", WARNING, "Add a task message: the model is not told what to do at this node."),
-    Rule("role_message_missing", ERROR, "Say in `role_message` of the first node who the agent is."),
+    Rule("node_unreachable", ERROR, "Add a `transition_to` to it in another node, or remove it."),
+    Rule("node_silent", WARNING, "Add a task message that states what the model should do at this node."),
+    Rule("role_message_missing", ERROR, "Write in `role_message` of the first node who the agent is."),
     Rule("message_role_invalid", ERROR, "Use `developer`, `system`, `user` or `assistant`."),
-    Rule("transition_unknown_node", ERROR, "Name one of the flow's nodes, or add the node."),
-    Rule("transition_never_taken", WARNING, "Remove `transition_to`: the call has left the flow by then."),
-    Rule("transition_only_undescribed", ERROR, "Say in `description` when the model should take this way."),
+    Rule("transition_unknown_node", ERROR, "Use the name of one of the flow's nodes, or add the node."),
+    Rule(
+        "transition_never_taken",
+        WARNING,
+        "Remove `transition_to`: the call leaves the flow when this function is called.",
+    ),
+    Rule(
+        "transition_only_undescribed",
+        ERROR,
+        "Write in `description` when the model should call the function.",
+    ),
     Rule("transition_only_target", ERROR, "Set `transition_to` to the name of one node."),
     Rule(
-        "function_description_refused",
-        ERROR,
-        "Describe the function in `functions`; here only its name is written.",
+        "function_description_refused", ERROR, "Move the description to the function's entry in `functions`."
     ),
-    Rule("function_shadowed", ERROR, "Rename it: the template's function of this name would be hidden."),
-    Rule("branch_empty", ERROR, "Add at least one case, or write the node's name in place of the branch."),
-    Rule("action_refused", ERROR, "Remove it. {better}"),
-    Rule("action_end_early", ERROR, "Move it to `post_actions`, so that the agent's words are heard first."),
+    Rule("function_shadowed", ERROR, "Rename it: it would hide the other function of this name."),
+    Rule("branch_empty", ERROR, "Add at least one case, or write the name of a node in place of the branch."),
+    Rule("action_refused", ERROR, "Remove it. {detail}"),
     Rule(
-        "action_option_refused", ERROR, "Remove it; let the model say goodbye by the node's `task_messages`."
+        "action_end_early", ERROR, "Move it to `post_actions`, so that the agent speaks before the call ends."
     ),
+    Rule("action_option_refused", ERROR, "Remove it; write the goodbye in the node's `task_messages`."),
+    Rule("no_exit", WARNING, "Offer `end_call`, or add a node with `end_conversation` in `post_actions`."),
+    # Routes and the graph of templates
+    Rule("routes_missing", ERROR, "Add a route to an agent, or change `kind` to `agent`."),
+    Rule("routes_on_agent", ERROR, "Remove the routes, or change `kind` to `orchestrator`."),
+    Rule("route_name_invalid", ERROR, _TOOL_NAME_REMEDY),
     Rule(
-        "no_exit",
-        WARNING,
-        "Offer `end_call`, or end with a node that has `end_conversation` in `post_actions`.",
+        "route_name_reserved", ERROR, "Rename it: `back` is the name of the route back to the orchestrator."
     ),
-    # Routes, and the graph of templates
-    Rule("routes_missing", ERROR, "Add a route to an agent, or make the template an agent."),
-    Rule("routes_on_agent", ERROR, "Remove the routes, or make the template an orchestrator."),
-    Rule("route_name_invalid", ERROR, "Use 1 to 64 letters, digits, `_` or `-`."),
-    Rule("route_name_reserved", ERROR, "Rename it: `back` is the way back to the orchestrator."),
-    Rule("route_duplicate", ERROR, "Remove one of the two, or rename it."),
+    Rule("route_duplicate", ERROR, "Remove one of the two routes, or rename it."),
     Rule("route_to_itself", ERROR, "Route to another template."),
-    Rule("target_missing", ERROR, "Use the id of one of your templates (GET /api/v1/templates)."),
+    Rule("target_missing", ERROR, "Use the id of a template of this account (GET /api/v1/templates)."),
     Rule("target_inactive", ERROR, "Activate that template first."),
-    Rule("target_not_agent", ERROR, "Route to a template of kind `agent`: orchestrators are not routed to."),
-    Rule("target_duplicate", WARNING, "Keep one of the routes and say in its `when` what both were for."),
-    Rule("route_when_missing", WARNING, "Say when the model should route there."),
-    Rule("routes_alike", WARNING, "Say in each `when` what sets it apart from the other."),
+    Rule(
+        "target_not_agent",
+        ERROR,
+        "Route to a template of kind `agent`; a route cannot lead to an orchestrator.",
+    ),
+    Rule("target_duplicate", WARNING, "Keep one of the two routes and describe both cases in its `when`."),
+    Rule("route_when_missing", WARNING, "Write in `when` in which case the model should route there."),
+    Rule("routes_alike", WARNING, "State in each `when` how the route differs from the other one."),
     Rule(
         "context_without_variables",
         WARNING,
-        "Declare variables in the target, or hand over more of the conversation.",
+        "Declare variables in the target, or set `context` to `full` or `summary`.",
     ),
-    Rule("announce_empty", ERROR, "Write what to say before the change, or set it to null for a silent one."),
-    Rule("target_variable_unprovided", ERROR, "{better}"),
-    Rule("hop_limit_zero", ERROR, "Raise `limits.max_hops`: no route could ever be taken."),
+    Rule("announce_empty", ERROR, "Write the announcement, or set it to null to route without one."),
+    Rule("target_variable_unprovided", ERROR, "{detail}"),
+    Rule("hop_limit_zero", ERROR, "Raise `limits.max_hops`: with 0, every route is refused."),
     Rule("hop_limit_low", WARNING, "Raise `limits.max_hops` to 2 or more, or set `can_return` to false."),
     Rule(
         "no_way_out",
         WARNING,
-        "Allow `can_return`, or give the agent `end_call`, `transfer_to_number` or the like.",
+        "Set `can_return` to true, or offer `end_call` or `transfer_to_number` in that agent.",
     ),
     Rule("agent_unreached", WARNING, "Add a route to it in an active orchestrator."),
 )
@@ -248,20 +280,20 @@ RULES: Mapping[str, Rule] = {rule.code: rule for rule in _TABLE}
 """Rule by code."""
 
 
-def broken(code: str, where: tuple[str | int, ...], message: str, *, better: str = "") -> Problem:
-    """A rule that a document breaks.
+def problem_for(code: str, where: tuple[str | int, ...], message: str, *, detail: str = "") -> Problem:
+    """Make the problem that reports a violated rule.
 
     Args:
-        code: of ``RULES``.
-        where: keys and indexes that lead to the place.
-        message: what is wrong there, naming the parts.
-        better: the part of the remedy that depends on the case, for rules whose remedy has ``{better}``.
+        code: key of ``RULES``.
+        where: keys and indexes of the place in the document.
+        message: what is wrong at that place.
+        detail: text for ``{detail}`` in the rule's remedy.
     """
     rule = RULES[code]
     return Problem(
         pointer=pointer(*where),
         code=code,
         message=message,
-        remedy=rule.remedy.replace("{better}", better).strip(),
+        remedy=rule.remedy.replace("{detail}", detail).strip(),
         severity=rule.severity,
     )

@@ -1,8 +1,8 @@
-"""From any JSON document to a template: every fault of shape with its pointer, and what can still be read.
+"""Structure of a document: reads any JSON as a template and reports each structural problem with its pointer.
 
-A document with a misspelt field deserves to hear about its unreachable node too, so faulty parts are taken
-out (or replaced by something empty) until the rest is a template, and the other rules look at that.
-``Reading`` remembers where list items stood, so that pointers lead into the document as the author wrote it.
+The other rules should also run on a document with a misspelt field. Invalid parts are therefore removed (or
+replaced by an empty value) until the rest is a valid template, which the other rules check. ``Reading`` keeps
+the original indexes of list items, so that pointers refer to the document as the author wrote it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from templates import flow, functions, model
-from templates.check.rules import broken
+from templates.check.rules import problem_for
 from templates.problem import Problem, pointer
 from templates.storable import unstorable
 
 _PASSES = 12
-"""More rounds than a template has levels: each round repairs at least one level."""
+"""Maximum number of repairs: more than a template has levels, because each repairs at least one level."""
 
 _EXPECTED = {
-    "string_type": "a text",
-    "int_type": "a whole number",
+    "string_type": "a string",
+    "int_type": "an integer",
     "bool_type": "true or false",
     "tuple_type": "a list",
     "list_type": "a list",
@@ -48,35 +48,35 @@ _FIELD_NAMES = _field_names()
 
 @dataclass(slots=True)
 class Reading:
-    """What could be read of a document.
+    """Result of reading a document.
 
     Attributes:
-        content: the template that is left; None when the document is no object at all, or cannot be kept.
-        problems: faults of shape.
-        document: the repaired document, which ``content`` was read from.
+        content: the template that remains; None when the document is not an object or cannot be stored.
+        problems: structural problems.
+        document: the repaired document from which ``content`` was made.
     """
 
     content: model.TemplateContent | None = None
     problems: list[Problem] = field(default_factory=list)
     document: Any = None
-    _original: dict[int, list[int]] = field(default_factory=dict)
-    _faulty: set[str] = field(default_factory=set)
+    _original_indexes: dict[int, list[int]] = field(default_factory=dict)
+    _pointers_with_problems: set[str] = field(default_factory=set)
 
     def original_path(self, path: Path) -> Path:
-        """Where a place of the repaired document was in the original one."""
+        """Path in the original document for a path in the repaired one."""
         found: list[str | int] = []
         current = self.document
         for part in path:
-            kept = self._original.get(id(current))
+            kept = self._original_indexes.get(id(current))
             found.append(
                 kept[part] if kept is not None and isinstance(part, int) and part < len(kept) else part
             )
             current = _step(current, part)
         return tuple(found)
 
-    def relocate(self, problem: Problem) -> Problem:
-        """A problem of the repaired document, with its place in the original one."""
-        if not self._original:
+    def with_original_pointer(self, problem: Problem) -> Problem:
+        """Copy of a problem of the repaired document, with its pointer into the original one."""
+        if not self._original_indexes:
             return problem
         path: list[str | int] = []
         current = self.document
@@ -87,31 +87,31 @@ class Reading:
             current = _step(current, key)
         return replace(problem, pointer=pointer(*self.original_path(tuple(path))))
 
-    def spoilt(self, place: str) -> bool:
-        """Whether a fault of shape was found just there: what other rules say of the repair would mislead."""
-        return place in self._faulty
+    def has_problem_at(self, pointer: str) -> bool:
+        """Whether there is a structural problem at this pointer; other problems there concern the repair."""
+        return pointer in self._pointers_with_problems
 
-    def note(self, problem: Problem) -> None:
-        """Keep a fault of shape, once."""
-        if problem.pointer not in self._faulty:
-            self._faulty.add(problem.pointer)
+    def add_problem(self, problem: Problem) -> None:
+        """Add a structural problem, unless there is already one at its pointer."""
+        if problem.pointer not in self._pointers_with_problems:
+            self._pointers_with_problems.add(problem.pointer)
             self.problems.append(problem)
 
-    def take_out(self, container: Any, key: str | int) -> None:
-        """Remove an entry, remembering where the others stood."""
+    def remove_entry(self, container: Any, key: str | int) -> None:
+        """Remove an entry and keep the original indexes of the others."""
         if isinstance(container, list) and isinstance(key, int):
-            self._original.setdefault(id(container), list(range(len(container)))).pop(key)
+            self._original_indexes.setdefault(id(container), list(range(len(container)))).pop(key)
         del container[key]
 
 
 def read(document: Any) -> Reading:
-    """Read a document as leniently as possible, noting every fault of shape."""
+    """Read a document, repairing and reporting each structural problem. The argument is not changed."""
     reading = Reading()
     if not isinstance(document, dict):
-        reading.note(broken("wrong_type", (), "A template should be an object."))
+        reading.add_problem(problem_for("wrong_type", (), "A template must be an object."))
         return reading
     for path, fault in unstorable(document):
-        reading.note(broken("unstorable", path, f"{_called(path)} {fault}."))
+        reading.add_problem(problem_for("unstorable", path, f"{_describe_place(path)} {fault}."))
     if reading.problems:
         return reading
     reading.document = copy.deepcopy(document)
@@ -128,19 +128,19 @@ def read(document: Any) -> Reading:
 def _repair(reading: Reading, error: ValidationError) -> None:
     located = [(_locate(reading.document, details), details) for details in error.errors(include_url=False)]
     for path, details in located:
-        _note(reading, path, details)
-    # From the end, so that taking out a list's item does not move those still to be taken out.
+        _add_problem(reading, path, details)
+    # From the end, so that removing an item of a list does not change the indexes of later removals.
     repairs = {path: details["type"] for path, details in located}
-    for path in sorted(repairs, key=_order, reverse=True):
-        _mend(reading, path, repairs[path])
+    for path in sorted(repairs, key=_document_order, reverse=True):
+        _repair_entry(reading, path, repairs[path])
 
 
-def _order(path: Path) -> list[tuple[int, str]]:
+def _document_order(path: Path) -> list[tuple[int, str]]:
     return [(part, "") if isinstance(part, int) else (-1, part) for part in path]
 
 
 def _locate(document: Any, details: ErrorDetails) -> Path:
-    """The path in the document: pydantic's, without the names of union members that it mixes in."""
+    """Path in the document: pydantic's location without the names of union members."""
     path: list[str | int] = []
     current = document
     for index, part in enumerate(details["loc"]):
@@ -154,44 +154,44 @@ def _locate(document: Any, details: ErrorDetails) -> Path:
     return tuple(path)
 
 
-def _note(reading: Reading, path: Path, details: ErrorDetails) -> None:
+def _add_problem(reading: Reading, path: Path, details: ErrorDetails) -> None:
     where = reading.original_path(path)
-    name = _called(where)
+    name = _describe_place(where)
     match details["type"]:
         case "missing":
-            problem = broken("missing_field", where, f"{name} is missing.")
+            problem = problem_for("missing_field", where, f"{name} is missing.")
         case "extra_forbidden":
             near = get_close_matches(str(where[-1]), _FIELD_NAMES, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            problem = broken("unknown_field", where, f"There is no field {name} here.{hint}")
+            problem = problem_for("unknown_field", where, f"Unknown field {name}.{hint}")
         case "literal_error":
-            problem = broken("invalid_value", where, f"{name} should be {details['ctx']['expected']}.")
+            problem = problem_for("invalid_value", where, f"{name} must be {details['ctx']['expected']}.")
         case "union_tag_invalid" | "union_tag_not_found":
-            message = "A function's 'type' should be 'builtin' or 'http'."
-            problem = broken("invalid_value", (*where, "type"), message)
+            message = "A function's 'type' must be 'builtin' or 'http'."
+            problem = problem_for("invalid_value", (*where, "type"), message)
         case kind:
             expected = _EXPECTED.get(kind)
-            message = f"{name} should be {expected}." if expected else f"{name}: {details['msg']}."
-            problem = broken("wrong_type", where, message)
-    reading.note(problem)
+            message = f"{name} must be {expected}." if expected else f"{name}: {details['msg']}."
+            problem = problem_for("wrong_type", where, message)
+    reading.add_problem(problem)
 
 
-def _called(where: Path) -> str:
+def _describe_place(where: Path) -> str:
     if isinstance(where[-1], int):
         return f"Item {where[-1]} of '{where[-2]}'"
     return f"'{where[-1]}'"
 
 
-def _mend(reading: Reading, path: Path, kind: str) -> None:
-    """Take the faulty entry out; what is required and missing becomes empty."""
-    container = _at(reading.document, path[:-1])
+def _repair_entry(reading: Reading, path: Path, kind: str) -> None:
+    """Remove an invalid entry; set a missing required one to an empty value."""
+    container = _value_at(reading.document, path[:-1])
     key = path[-1]
     if kind == "missing":
         container[key] = {} if key in ("nodes", "cases") else ""
     elif path == ("kind",) and reading.document.get("routes"):
         container[key] = "orchestrator"
     else:
-        reading.take_out(container, key)
+        reading.remove_entry(container, key)
 
 
 def _step(current: Any, key: str | int) -> Any:
@@ -200,7 +200,7 @@ def _step(current: Any, key: str | int) -> Any:
     return current.get(key) if isinstance(current, dict) else None
 
 
-def _at(document: Any, path: Path) -> Any:
+def _value_at(document: Any, path: Path) -> Any:
     for part in path:
         document = document[part]
     return document

@@ -1,4 +1,4 @@
-"""Texts that insert variables: every one of them, what each may insert, and the rules about `{{ }}`."""
+"""Rules about placeholders: every text that may contain `{{ name }}`, and the names that it may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from templates.check.context import CheckContext
-from templates.check.rules import broken
+from templates.check.rules import problem_for
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.parameters import declared_parameters
@@ -21,12 +21,12 @@ _SINGLE = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}(?!\})")
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of the template.
+    """A text field of the template.
 
     Attributes:
-        path: where it stands.
-        text: itself.
-        extra: names it may insert besides the variables (an HTTP function's parameters).
+        path: keys and indexes of the field in the document.
+        text: its value.
+        extra: names that it may insert in addition to the variables (an HTTP function's parameters).
     """
 
     path: tuple[str | int, ...]
@@ -34,8 +34,8 @@ class Text:
     extra: frozenset[str] = frozenset()
 
 
-def inserting_texts(content: TemplateContent) -> Iterator[Text]:
-    """Every text in which `{{ name }}` becomes a value."""
+def texts_with_placeholders(content: TemplateContent) -> Iterator[Text]:
+    """Every text in which placeholders are replaced by values."""
     if content.prompt is not None:
         yield Text(("prompt",), content.prompt)
     yield from _flow_texts(content)
@@ -86,8 +86,8 @@ def _strings(value: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 yield (index, *path), text
 
 
-def _plain_texts(content: TemplateContent) -> Iterator[Text]:
-    """Texts that an author might think insert variables, and that do not."""
+def _texts_without_placeholders(content: TemplateContent) -> Iterator[Text]:
+    """Texts in which placeholders are not replaced, although an author may expect it."""
     yield Text(("description",), content.description)
     for index, variable in enumerate(content.variables):
         yield Text(("variables", index, "description"), variable.description)
@@ -103,39 +103,41 @@ def _plain_texts(content: TemplateContent) -> Iterator[Text]:
             )
 
 
-def check_texts(content: TemplateContent, around: CheckContext) -> Iterator[Problem]:
-    """Undeclared names, parts of what has none, and braces that insert nothing."""
+def check_texts(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check for undeclared names, invalid paths, malformed placeholders, and texts that are not rendered."""
     kinds = {variable.name: variable.type for variable in content.variables}
-    for text in inserting_texts(content):
+    for text in texts_with_placeholders(content):
         if "{" in text.text:
             yield from _insertions(text, kinds)
             yield from _braces(text, kinds)
-    for text in _plain_texts(content):
+    for text in _texts_without_placeholders(content):
         if placeholders(text.text):
-            message = f"'{{{{ {placeholders(text.text)[0]} }}}}' stays as it is in this text."
-            yield broken("placeholder_not_rendered", text.path, message)
+            message = f"'{{{{ {placeholders(text.text)[0]} }}}}' is not replaced by a value in this field."
+            yield problem_for("placeholder_not_rendered", text.path, message)
 
 
 def _insertions(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:
     for path in dict.fromkeys(placeholders(text.text)):
         name, _, part = path.partition(".")
         if name not in kinds and name not in text.extra:
-            yield broken(
+            yield problem_for(
                 "placeholder_undeclared", text.path, f"'{{{{ {path} }}}}' is not a declared variable."
             )
         elif part and name not in text.extra and kinds[name] != "object":
-            message = f"'{{{{ {path} }}}}' asks for a part of '{name}', which is of type {kinds[name]}."
-            yield broken("placeholder_path", text.path, message)
+            message = (
+                f"'{{{{ {path} }}}}' uses a part of '{name}', which is of type {kinds[name]}, not `object`."
+            )
+            yield problem_for("placeholder_path", text.path, message)
 
 
 def _braces(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:
     rest = BRACED.sub("", text.text)
     if "{" not in rest:
         return
-    odd = _BRACES.findall(rest) + [
+    suspicious = _BRACES.findall(rest) + [
         f"{{{name}}}" for name in _SINGLE.findall(rest) if name in kinds or name in text.extra
     ]
-    for found in dict.fromkeys(odd):
-        yield broken(
-            "placeholder_malformed", text.path, f"'{found}' inserts nothing and is read as it stands."
+    for found in dict.fromkeys(suspicious):
+        yield problem_for(
+            "placeholder_malformed", text.path, f"'{found}' is not a placeholder and is not replaced."
         )

@@ -1,29 +1,36 @@
-"""Sets of templates in files: names in place of ids, and everything that is wrong with them at once.
+"""Sets of templates in files, with names in place of ids.
 
-``texts`` is YAML and JSON, ``form`` the shape of a template in a file, ``names`` how names become ids,
-``checking`` the check of a whole set, in which each template sees the others.
+``documents`` reads and writes YAML and JSON, ``file_model`` is the model of a template in a file, ``names``
+replaces names by ids, ``checking`` checks a whole set.
 """
 
-from templates.sets.checking import Checked, Outside, check_set
-from templates.sets.documents import MAX_BYTES, Text, Unreadable, as_text, read_text
+from templates.sets.checking import CheckedTemplate, SetContext, check_set
+from templates.sets.documents import MAX_BYTES, ParsedText, UnreadableText, dump_text, read_text
 from templates.sets.file_model import FileTemplate, canonical
-from templates.sets.names import Mentioned, in_names, members, mentioned, name_of, own_part
+from templates.sets.names import (
+    SetReferences,
+    find_references,
+    members,
+    name_of,
+    with_names,
+    without_server_fields,
+)
 
 __all__ = [
     "MAX_BYTES",
-    "Checked",
+    "CheckedTemplate",
     "FileTemplate",
-    "Mentioned",
-    "Outside",
-    "Text",
-    "Unreadable",
-    "as_text",
+    "ParsedText",
+    "SetContext",
+    "SetReferences",
+    "UnreadableText",
     "canonical",
     "check_set",
-    "in_names",
+    "dump_text",
+    "find_references",
     "members",
-    "mentioned",
     "name_of",
-    "own_part",
     "read_text",
+    "with_names",
+    "without_server_fields",
 ]

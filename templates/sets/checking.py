@@ -1,4 +1,4 @@
-"""The check of a set: each template is looked at with the set around it, and the account around that."""
+"""The check of a set: each template is checked in the context of the set and of the account."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from templates.check import CheckContext, Problem, Reading, Report, check_readin
 from templates.check.context import BUILTIN_FUNCTIONS
 from templates.model import TemplateContent
 from templates.problem import Severity
-from templates.sets.names import Directory, WithIds, name_of, own_part, with_ids
+from templates.sets.names import NameIndex, ResolvedDocument, name_of, resolve_names, without_server_fields
 
-_NAMELESS = UUID("00000000-0000-7000-8000-000000000000")
+_NAMESPACE = UUID("00000000-0000-7000-8000-000000000000")
 
 
-def id_of_name(name: str) -> str:
-    """An id for a template that nobody has given one: always the same for a name."""
-    return str(uuid5(_NAMELESS, name))
+def id_from_name(name: str) -> str:
+    """Deterministic id for a template without an id, made from its name."""
+    return str(uuid5(_NAMESPACE, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
-    """What is around a set. None means not known: rules that ask for it are left out.
+class SetContext:
+    """The account data for the check of a set. None means unknown: rules that need the value are skipped.
 
     Attributes:
-        ids: ids of the account's templates by name: at least those that the set has or speaks of.
-        templates: the account's templates by id: at least those that the set routes to or that route to it.
-        numbers: ids of the account's numbers by E.164.
-        active_numbers: whether numbers are active, by id.
-        names: other names of the account's templates, which a misspelt one may have meant.
+        ids: template name → id: at least for the names that occur in the set.
+        templates: template id → content: at least the targets of the set and the templates that route to it.
+        numbers: E.164 → number id.
+        active_numbers: number id → whether it is active.
+        names: further template names, for suggestions.
         builtins: names of the built-in functions.
-        http_allow: ``host:port`` that HTTP functions may reach although private.
+        http_allow: private addresses that HTTP functions may reach, each as ``host:port``.
     """
 
     ids: Mapping[str, str] = field(default_factory=dict)
@@ -46,16 +46,16 @@ class Outside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A template of a set, after the check.
+class CheckedTemplate:
+    """Result for one template of a set.
 
     Attributes:
-        template_id: the account's, or a new one.
-        name: as written, "" where there is none.
-        content: the template with ids; None where not even a draft could be saved of the document.
-        report: everything that is wrong, with pointers into the document as it is written.
-        unknown: what of the report is about names that stand for nothing.
-        place: leads a pointer into the template with ids back to the document as it is written.
+        template_id: id of the account's template of this name, or a new id.
+        name: as written; "" if missing.
+        content: the template with ids; None if the document cannot be saved, even as a draft.
+        report: all problems, with pointers into the document as written.
+        unknown: the problems for names that do not exist; they are also in the report.
+        original_pointer: translates a pointer into the template with ids to the document as written.
     """
 
     template_id: str
@@ -63,139 +63,145 @@ class Checked:
     content: TemplateContent | None
     report: Report
     unknown: tuple[Problem, ...]
-    place: Callable[[str], str]
+    original_pointer: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _SetMember:
     template_id: str
     name: str
-    named: WithIds
+    named: ResolvedDocument
     reading: Reading
 
 
 def check_set(
-    documents: Sequence[Any], outside: Outside | None = None, new_id: Callable[[str], str] = id_of_name
-) -> list[Checked]:
-    """Check templates as files have them, in their order.
+    documents: Sequence[Any],
+    set_context: SetContext | None = None,
+    new_id: Callable[[str], str] = id_from_name,
+) -> list[CheckedTemplate]:
+    """Check the templates of a set; the results have the order of ``documents``.
 
     Args:
-        documents: any JSON; what only the server says of a template is left aside.
-        outside: the account; by default nothing is known of it.
-        new_id: makes the id of a template that the account does not have, from its name.
+        documents: any JSON; ``names.SERVER_FIELDS`` are ignored.
+        set_context: the account; None: nothing is known of it.
+        new_id: makes an id from the name of a template that the account does not have.
     """
-    around = outside or Outside()
-    ids = _ids(documents, around, new_id)
-    directory = _directory(documents, ids, around)
-    set_members: list[_Member] = []
+    set_context = set_context or SetContext()
+    ids = _ids(documents, set_context, new_id)
+    directory = _directory(documents, ids, set_context)
+    members: list[_SetMember] = []
     for document, own in zip(documents, ids, strict=True):
-        named = with_ids(own_part(document), directory)
-        set_members.append(_Member(own, name_of(document), named, read(named.document)))
+        named = resolve_names(without_server_fields(document), directory)
+        members.append(_SetMember(own, name_of(document), named, read(named.document)))
     seen: set[str] = set()
-    for member in set_members:
+    for member in members:
         if member.name and member.name in seen:
-            member.named.faults.append(_taken(member.name))
+            member.named.problems.append(_duplicate_name(member.name))
         seen.add(member.name)
-    near = _Near(set_members, around)
-    return [_check(member, near) for member in set_members]
+    set_index = _SetIndex(members, set_context)
+    return [_check(member, set_index) for member in members]
 
 
-class _Near:
-    """Who routes to whom, so that each template is shown no more of a big set than concerns it."""
+class _SetIndex:
+    """Routes between templates: limits the context of each check to the templates that it needs."""
 
-    def __init__(self, set_members: Sequence[_Member], outside: Outside) -> None:
-        self._outside = outside
-        ours = {each.template_id: each.reading.content for each in set_members if each.reading.content}
-        self._templates = {**(outside.templates or {}), **ours}
-        self._users: defaultdict[str, set[str]] = defaultdict(set)
+    def __init__(self, members: Sequence[_SetMember], set_context: SetContext) -> None:
+        self._set_context = set_context
+        contents = {each.template_id: each.reading.content for each in members if each.reading.content}
+        self._templates = {**(set_context.templates or {}), **contents}
+        self._referrers: defaultdict[str, set[str]] = defaultdict(set)
         for template_id, content in self._templates.items():
             for target in targets(content):
-                self._users[target].add(template_id)
-        self.has_orchestrator = any(content.kind == "orchestrator" for content in ours.values())
+                self._referrers[target].add(template_id)
+        self.has_orchestrator = any(content.kind == "orchestrator" for content in contents.values())
 
     @property
     def is_whole(self) -> bool:
-        """Whether the account is known."""
-        return self._outside.templates is not None
+        """Whether the account's templates are known."""
+        return self._set_context.templates is not None
 
-    def around(self, member: _Member) -> CheckContext:
-        """What the check of one template is told."""
+    def check_context(self, member: _SetMember) -> CheckContext:
+        """The context for the check of one template."""
         content = member.reading.content
-        wanted = self._users[member.template_id] | (targets(content) if content else frozenset())
+        wanted = self._referrers[member.template_id] | (targets(content) if content else frozenset())
         return CheckContext(
             template_id=member.template_id,
             templates={each: self._templates[each] for each in wanted if each in self._templates},
-            numbers=self._outside.active_numbers,
-            builtins=self._outside.builtins,
-            http_allow=self._outside.http_allow,
+            numbers=self._set_context.active_numbers,
+            builtins=self._set_context.builtins,
+            http_allow=self._set_context.http_allow,
         )
 
 
-def _check(member: _Member, near: _Near) -> Checked:
-    report = check_reading(member.reading, near.around(member))
+def _check(member: _SetMember, set_index: _SetIndex) -> CheckedTemplate:
+    report = check_reading(member.reading, set_index.check_context(member))
     named = member.named
-    found = [*named.faults, *named.unknown]
-    for told in (*report.errors, *report.warnings):
-        problem = replace(told, pointer=named.place(told.pointer))
-        if not named.told(problem) and (near.is_whole or not _guesses(problem, near)):
+    found = [*named.problems, *named.unknown]
+    for reported in (*report.errors, *report.warnings):
+        problem = replace(reported, pointer=named.original_pointer(reported.pointer))
+        if not named.has_problem_at(problem) and (
+            set_index.is_whole or not _needs_whole_account(problem, set_index)
+        ):
             found.append(problem)
-    whole = not named.faults and not member.reading.problems
-    return Checked(
+    is_readable = not named.problems and not member.reading.problems
+    return CheckedTemplate(
         template_id=member.template_id,
         name=member.name,
-        content=member.reading.content if whole else None,
+        content=member.reading.content if is_readable else None,
         report=Report(
             errors=tuple(each for each in found if each.severity is Severity.ERROR),
             warnings=tuple(each for each in found if each.severity is Severity.WARNING),
         ),
         unknown=tuple(named.unknown),
-        place=named.place,
+        original_pointer=named.original_pointer,
     )
 
 
-def _guesses(problem: Problem, near: _Near) -> bool:
-    """Whether a rule has taken a part of the account for all of it.
+def _needs_whole_account(problem: Problem, set_index: _SetIndex) -> bool:
+    """Whether the problem may only be reported if all templates of the account are known.
 
-    A set with an orchestrator is believed to be all that belongs together; an agent alone is not.
+    A set with an orchestrator is taken to be complete with respect to the routes to its agents.
     """
     if problem.code == "agent_unreached":
-        return not near.has_orchestrator
+        return not set_index.has_orchestrator
     return problem.code == "target_missing"
 
 
-def _ids(documents: Sequence[Any], around: Outside, new_id: Callable[[str], str]) -> list[str]:
-    """An id for each document: of two that have one name, the first has the account's."""
+def _ids(documents: Sequence[Any], set_context: SetContext, new_id: Callable[[str], str]) -> list[str]:
+    """An id for each document; of documents with the same name, the first gets the account's id."""
     given: set[str] = set()
     ids = []
     for index, document in enumerate(documents):
         name = name_of(document)
-        own = around.ids.get(name) or new_id(name or f"#{index}")
+        own = set_context.ids.get(name) or new_id(name or f"#{index}")
         ids.append(own if own not in given else new_id(f"#{index} {name}"))
         given.add(ids[-1])
     return ids
 
 
-def _directory(documents: Sequence[Any], ids: Sequence[str], around: Outside) -> Directory:
-    templates = dict(around.ids)
+def _directory(documents: Sequence[Any], ids: Sequence[str], set_context: SetContext) -> NameIndex:
+    templates = dict(set_context.ids)
     written: dict[str, str] = {}
-    for document, own in reversed([*zip(documents, ids, strict=True)]):  # the first of a name has it
+    for document, own in reversed(
+        [*zip(documents, ids, strict=True)]
+    ):  # reversed: of documents with the same name, the first wins
         if name := name_of(document):
             templates[name] = own
         if isinstance(document, dict) and isinstance(document.get("id"), str):
             written[document["id"]] = own
-    return Directory(
+    return NameIndex(
         templates=templates,
         ids=written,
-        numbers=around.numbers,
-        others=around.names,
-        whole=around.templates is not None,
+        numbers=set_context.numbers,
+        others=set_context.names,
+        is_complete=set_context.templates is not None,
     )
 
 
-def _taken(name: str) -> Problem:
+def _duplicate_name(name: str) -> Problem:
     return Problem(
         pointer="/name",
         code="name_duplicate",
         message=f"Another template of this set has the name '{name}'.",
-        remedy="Rename one of the two, or remove it.",
+        remedy="Rename one of the two templates, or remove it.",
     )

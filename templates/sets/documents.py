@@ -1,8 +1,8 @@
-"""Texts: YAML or JSON as a plain JSON document that knows its lines, and documents as YAML.
+"""Reading YAML and JSON texts as JSON documents with line numbers, and writing documents as YAML or JSON.
 
-YAML is read by its core schema (YAML 1.2, 10.3): `no`, `12:30` and `2026-01-31` are texts, `true`, `5` and
-`null` are what they look like. Keys are texts. Anchors' aliases and tags are refused, so a short text is a
-small document and nothing but data.
+YAML is read by the core schema (YAML 1.2, 10.3): `no`, `12:30` and `2026-01-31` are strings; `true`, `5` and
+`null` have their types. Keys are strings. Aliases and tags are refused: aliases could expand a short text to a
+large document, and tags could stand for values that are not JSON.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from templates.problem import pointer
 from templates.storable import MAX_DEPTH
 
 MAX_BYTES = 2 * 1024 * 1024
-"""A template of 200 nodes is under 200 KiB."""
+"""Maximum size of a text in bytes. A template of 200 nodes is smaller than 200 KiB."""
 
-Form = Literal["yaml", "json"]
+FileFormat = Literal["yaml", "json"]
 
 MAX_VALUES = 200_000
-"""How many values YAML may hold: reading one costs a hundred times its length in memory."""
+"""Maximum number of values in a YAML text: a value needs about 100 times its length in memory."""
 
-_DEPTH = MAX_DEPTH + 4  # a template's own levels, inside of a list of templates
+_DEPTH = MAX_DEPTH + 4  # levels of a template plus those of the list of templates around it
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _BREAKS = re.compile("[\x85\u2028\u2029]")
-_WORDS: Mapping[str, bool | None] = {
+_KEYWORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 
 
-class Unreadable(ValueError):
-    """A text is not what it should be; ``line`` is where, None where that is not known."""
+class UnreadableText(ValueError):
+    """A text cannot be read. ``line`` is the line of the problem, from 1, or None if unknown."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -49,14 +49,14 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A document, and the line of each of its parts by JSON pointer (JSON is read without lines)."""
+class ParsedText:
+    """A document, and JSON pointer → line of each of its values (empty for JSON texts)."""
 
     document: Any
     lines: Mapping[str, int] = field(default_factory=dict)
 
     def line(self, place: str) -> int | None:
-        """The line of a part; of the nearest one around it where there is no such part."""
+        """The line of a value, or of the nearest enclosing value that has a line; None if unknown."""
         while place not in self.lines:
             if not place:
                 return None
@@ -64,7 +64,7 @@ class Text:
         return self.lines[place]
 
 
-def read_text(data: bytes | str, form: Form = "yaml") -> Text:
+def read_text(data: bytes | str, form: FileFormat = "yaml") -> ParsedText:
     """The document in a text.
 
     Raises:
@@ -72,60 +72,60 @@ def read_text(data: bytes | str, form: Form = "yaml") -> Text:
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if len(raw) > MAX_BYTES:
-        raise Unreadable(f"The text has {len(raw)} bytes; {MAX_BYTES} are allowed.")
+        raise UnreadableText(f"The text has {len(raw)} bytes; {MAX_BYTES} are allowed.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Unreadable("The text is not UTF-8.", raw[: error.start].count(b"\n") + 1) from None
+        raise UnreadableText("The text is not UTF-8.", raw[: error.start].count(b"\n") + 1) from None
     return _json(text) if form == "json" else _yaml(text)
 
 
-def as_text(document: Any, form: Form = "yaml") -> str:
-    """A document as people read it: members in their order, texts of several lines as such."""
+def dump_text(document: Any, form: FileFormat = "yaml") -> str:
+    """Write a document as text; fields keep their order, and multi-line strings are YAML block scalars."""
     if form == "json":
         return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     return str(yaml.dump(document, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=1_000_000))
 
 
-def _json(text: str) -> Text:
+def _json(text: str) -> ParsedText:
     try:
-        return Text(json.loads(text, object_pairs_hook=_once))
+        return ParsedText(json.loads(text, object_pairs_hook=_without_duplicate_keys))
     except json.JSONDecodeError as error:
-        raise Unreadable(f"This is not JSON: {error.msg}.", error.lineno) from None
+        raise UnreadableText(f"This is not JSON: {error.msg}.", error.lineno) from None
     except RecursionError:
-        raise Unreadable(f"It is nested deeper than {_DEPTH} levels.") from None
+        raise UnreadableText(f"The document is nested deeper than {_DEPTH} levels.") from None
     except ValueError as error:
         raise (
-            error if isinstance(error, Unreadable) else Unreadable("A number has too many digits.")
+            error if isinstance(error, UnreadableText) else UnreadableText("A number has too many digits.")
         ) from None
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicate_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key, value in pairs:
         if key in document:
-            raise Unreadable(f"'{key}' is written twice in one object.")
+            raise UnreadableText(f"The key '{key}' is used twice in one object.")
         document[key] = value
     return document
 
 
-def _yaml(text: str) -> Text:
+def _yaml(text: str) -> ParsedText:
     builder = _Builder()
     try:
         for event in yaml.parse(text, Loader=_LOADER):
-            builder.take(event)
+            builder.add_event(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        told = " ".join(str(part) for part in (error.problem, error.context) if part)
-        raise Unreadable(f"This is not YAML: {told}.", mark.line + 1 if mark else None) from None
+        detail = " ".join(str(part) for part in (error.problem, error.context) if part)
+        raise UnreadableText(f"This is not YAML: {detail}.", mark.line + 1 if mark else None) from None
     except yaml.YAMLError as error:
-        raise Unreadable(f"This is not YAML: {' '.join(str(error).split())}.") from None
-    return Text(builder.document, builder.lines)
+        raise UnreadableText(f"This is not YAML: {' '.join(str(error).split())}.") from None
+    return ParsedText(builder.document, builder.lines)
 
 
 @dataclass(slots=True)
-class _Open:
-    """A list or an object whose end has not come yet."""
+class _OpenCollection:
+    """A list or an object whose end has not been parsed yet."""
 
     value: Any
     place: str
@@ -133,23 +133,25 @@ class _Open:
 
 
 class _Builder:
-    """Makes a document of the parser's events, without recursion."""
+    """Builds a document from parser events, without recursion."""
 
     def __init__(self) -> None:
         self.document: Any = None
         self.lines: dict[str, int] = {}
-        self._open: list[_Open] = []
+        self._open: list[_OpenCollection] = []
         self._documents = 0
 
-    def take(self, event: Any) -> None:
-        """One event, in their order."""
+    def add_event(self, event: Any) -> None:
+        """Process the next event."""
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            raise Unreadable("References (`*name`) are not read: write the part out.", line)
+            raise UnreadableText("Aliases (`*name`) are not supported: repeat the value.", line)
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise Unreadable("One document is expected: write a list under `templates:`.", line)
+                raise UnreadableText(
+                    "The text contains more than one document: write a list under `templates:`.", line
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             self._open.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -157,9 +159,9 @@ class _Builder:
 
     def _node(self, event: Any, line: int) -> None:
         if len(self.lines) > MAX_VALUES:
-            raise Unreadable(f"The text has more than {MAX_VALUES} values.", line)
+            raise UnreadableText(f"The text has more than {MAX_VALUES} values.", line)
         if event.tag is not None:
-            raise Unreadable(f"Tags such as `{event.tag}` are not read: write plain values.", line)
+            raise UnreadableText(f"Tags such as `{event.tag}` are not supported: write plain values.", line)
         top = self._open[-1] if self._open else None
         if top is not None and isinstance(top.value, dict) and top.key is None:
             self._key(top, event, line)
@@ -170,20 +172,20 @@ class _Builder:
         place = self._put(top, value, line)
         if isinstance(event, yaml.CollectionStartEvent):
             if len(self._open) >= _DEPTH:
-                raise Unreadable(f"It is nested deeper than {_DEPTH} levels.", line)
-            self._open.append(_Open(value, place))
+                raise UnreadableText(f"The document is nested deeper than {_DEPTH} levels.", line)
+            self._open.append(_OpenCollection(value, place))
 
-    def _key(self, top: _Open, event: Any, line: int) -> None:
+    def _key(self, top: _OpenCollection, event: Any, line: int) -> None:
         if not isinstance(event, yaml.ScalarEvent):
-            raise Unreadable("A name of a member is expected here, not a list or an object.", line)
+            raise UnreadableText("A key must be a string, not a list or an object.", line)
         top.key = str(event.value)
         place = top.place + pointer(top.key)
         if place in self.lines:
             first = self.lines[place]
-            raise Unreadable(f"'{top.key}' is written twice, first in line {first}.", line)
+            raise UnreadableText(f"The key '{top.key}' is used twice, first in line {first}.", line)
         self.lines[place] = line
 
-    def _put(self, top: _Open | None, value: Any, line: int) -> str:
+    def _put(self, top: _OpenCollection | None, value: Any, line: int) -> str:
         if top is None:
             self.document = value
             place = ""
@@ -201,10 +203,10 @@ def _scalar(event: Any, line: int) -> Any:
     text = str(event.value)
     if not event.implicit[0]:  # quoted, or a block
         return text
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in _KEYWORDS:
+        return _KEYWORDS[text]
     if _INT.fullmatch(text):
-        return _whole(text, line)
+        return _parse_int(text, line)
     if _FLOAT.fullmatch(text) or _SPECIAL.fullmatch(text):
         return float(
             text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").lstrip(".")
@@ -214,28 +216,28 @@ def _scalar(event: Any, line: int) -> Any:
     return text
 
 
-def _whole(text: str, line: int) -> int:
+def _parse_int(text: str, line: int) -> int:
     try:
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     except ValueError:
-        raise Unreadable("A number has too many digits.", line) from None
+        raise UnreadableText("A number has too many digits.", line) from None
 
 
-class _Dumper(yaml.SafeDumper):  # the one in C escapes emoji
-    """Writes what any reader of YAML, old or new, reads as the same values."""
+class _Dumper(yaml.SafeDumper):  # not CSafeDumper, which escapes emoji
+    """Writes YAML that readers of YAML 1.1 and 1.2 read as the same values."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Nothing is written as a reference."""
+        """Write no aliases."""
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Lists stand further in than the member they belong to."""
+        """Indent lists below their key."""
         super().increase_indent(flow, False)
 
 
 def _text(dumper: Any, text: str) -> Any:
     style = "|" if "\n" in text else None
-    if _BREAKS.search(text):  # a reader would take them for ends of lines, unless they are escaped
+    if _BREAKS.search(text):  # YAML 1.1 readers treat these as line breaks unless they are escaped
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -245,7 +247,7 @@ def _sequence(dumper: Any, items: Sequence[Any]) -> Any:
 
 
 def _resolvers() -> Iterator[tuple[str, re.Pattern[str], list[str]]]:
-    """What the core schema takes for a number and YAML 1.1 does not: such texts are to be quoted too."""
+    """Patterns of strings that YAML 1.2 reads as numbers and YAML 1.1 does not: they must be quoted."""
     yield "tag:yaml.org,2002:int", re.compile(f"^(?:{_INT.pattern})$"), list("-+0123456789")
     yield "tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT.pattern})$"), list("-+0123456789.")
 

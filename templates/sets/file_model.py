@@ -1,4 +1,4 @@
-"""The shape of a template in a file: the template of the API, with names where that has ids."""
+"""Model of a template in a file: the template of the API with names in place of ids."""
 
 from __future__ import annotations
 
@@ -10,55 +10,53 @@ from pydantic import BaseModel, Field
 from templates.bounds import E164
 from templates.model import Route, TemplateContent
 
-BESIDE: Mapping[str, str] = {"number_id": "number", "template_id": "template"}
-"""Members that hold an id, and those that hold a name instead."""
+NAME_FIELDS: Mapping[str, str] = {"number_id": "number", "template_id": "template"}
+"""Field with an id → field with a name that replaces it."""
 
 
 class FileRoute(Route):
-    """A way from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
+    """A route from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
 
     template_id: str = Field(
-        default="", description="Id of the agent's template; `template` is the better way to say it."
+        default="", description="Id of the agent's template. Prefer `template` in files."
     )
     template: str | None = Field(
         default=None,
-        description="Name of the agent's template: one of this set, or else one of the account.",
+        description="Name of the agent's template: a template of this set or of the account.",
         examples=["Acme billing"],
     )
 
 
 class FileTemplate(TemplateContent):
-    """An agent, as its author keeps it in a file: `name` makes a draft, `name` and `prompt` a whole agent."""
+    """A template in a file. A draft needs a `name`; an agent needs a `name` and a `prompt`."""
 
-    number_id: str | None = Field(
-        default=None, description="Id of the number; `number` is the better way to say it."
-    )
+    number_id: str | None = Field(default=None, description="Id of the number. Prefer `number` in files.")
     number: Annotated[str | None, E164] = Field(
         default=None,
-        description="The number whose calls an orchestrator answers, in E.164; one of the account's.",
+        description="The number whose calls an orchestrator answers: a number of the account, in E.164.",
         examples=["+14155550123"],
     )
     routes: tuple[FileRoute, ...] = Field(default=(), description="The agents an orchestrator can route to.")
 
 
 def canonical(template: TemplateContent) -> dict[str, Any]:
-    """A template as JSON values without members at their default: equal for all that say the same.
+    """A template as JSON values without fields that have their default value.
 
-    Nodes, parameters and the like stay in their author's order, which is no part of what they say.
+    Equal for equivalent templates. Nodes, parameters and other objects keep the author's order.
     """
     return {name: _plain(value) for name, value in _written(template)}
 
 
 def ordered(names: Iterable[str]) -> list[str]:
-    """Names of members in the model's order, each name's member beside the one that holds its id."""
+    """Field names in the model's order, each name field directly after the id field that it replaces."""
     given = list(names)
-    beside = [BESIDE[name] for name in given if name in BESIDE]
-    found = [member for name in given if name not in beside for member in (name, BESIDE.get(name, name))]
+    beside = [NAME_FIELDS[name] for name in given if name in NAME_FIELDS]
+    found = [member for name in given if name not in beside for member in (name, NAME_FIELDS.get(name, name))]
     return [name for name in dict.fromkeys(found) if name in given]
 
 
 def _written(part: BaseModel) -> Iterator[tuple[str, Any]]:
-    """The members of a part that are not at their default, in the model's order."""
+    """The fields of a part that differ from their default, in the model's order."""
     fields = type(part).model_fields
     for name in ordered(fields):
         value = getattr(part, name)

@@ -1,7 +1,7 @@
-"""Names and ids: a route's target by its name, an orchestrator's number by its digits.
+"""Names in place of ids: a route's target by template name, an orchestrator's number by E.164.
 
-``with_ids`` looks at any JSON at all, as the check does: what is no route or no name is left for it to find.
-Names that stand for nothing stay where an id would be, so that a draft keeps them until they do.
+``resolve_names`` accepts any JSON document; structural problems are left to the check. An unknown name stays
+in the id's field, so that a draft keeps it until a template or number of that name exists.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from templates.bounds import E164
 from templates.model import Template, TemplateContent
 from templates.problem import Problem, pointer
 
-KNOWN_BY_SERVER = frozenset(Template.model_fields) - frozenset(TemplateContent.model_fields)
-"""Members that the server answers and an author may send back unchanged; they are left aside."""
+SERVER_FIELDS = frozenset(Template.model_fields) - frozenset(TemplateContent.model_fields)
+"""Fields that only the API adds; they are ignored when an author sends them back."""
 
-_ABSENT: Mapping[str, Sequence[Any]] = {"number_id": (None, ""), "template_id": ("",)}
-"""What may stand in the place of an id beside a name: what the template's own schema allows there."""
+_EMPTY_IDS: Mapping[str, Sequence[Any]] = {"number_id": (None, ""), "template_id": ("",)}
+"""Values of an id field that mean "no id", so that the name field is used."""
 
 Path = tuple[str | int, ...]
 
@@ -29,65 +29,65 @@ _HINTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
-    """What names stand for.
+class NameIndex:
+    """Ids by name.
 
     Attributes:
-        templates: ids by name.
-        ids: ids by what a document of the set says its id is.
-        numbers: ids by E.164; None: not known.
-        others: names that a misspelt one may have meant besides.
-        whole: whether these are all templates there are.
-        hints: how often it may still be guessed what was meant: a set can have very many unknown names.
+        templates: template name → id.
+        ids: id as written in a document of the set → id.
+        numbers: E.164 → number id; None: unknown.
+        others: further names that may be suggested for an unknown one.
+        is_complete: whether ``templates`` contains all templates of the account.
+        hints_left: one item per suggestion that may still be computed: a set can have many unknown names.
     """
 
     templates: Mapping[str, str]
     ids: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, str] | None = None
     others: Collection[str] = ()
-    whole: bool = False
-    hints: Iterator[bool] = field(default_factory=lambda: repeat(True, _HINTS))
+    is_complete: bool = False
+    hints_left: Iterator[bool] = field(default_factory=lambda: repeat(True, _HINTS))
 
 
 @dataclass(slots=True)
-class WithIds:
-    """A document in the form of the API.
+class ResolvedDocument:
+    """A document whose names have been replaced by ids.
 
     Attributes:
-        document: any JSON, as given, with ids for names.
-        faults: what could not be read even as a draft.
-        unknown: names that stand for nothing.
+        document: the document with ids.
+        problems: problems because of which the document cannot be saved, even as a draft.
+        unknown: problems for names that do not exist.
     """
 
     document: Any
-    faults: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     unknown: list[Problem] = field(default_factory=list)
     _written: dict[str, str] = field(default_factory=dict)
-    """Pointers to ids → pointers to the names that the author wrote there."""
+    """Pointer to an id → pointer to the name that the author wrote instead."""
 
-    def note(self, path: Path, name: str) -> None:
-        """Remember that the id at ``path`` was written as the member ``name`` beside it."""
+    def record_name(self, path: Path, name: str) -> None:
+        """Record that the author wrote the field ``name`` in place of the id at ``path``."""
         self._written[pointer(*path)] = pointer(*path[:-1], name)
 
-    def place(self, inside: str) -> str:
-        """A place in the document with ids, as the author wrote it."""
+    def original_pointer(self, inside: str) -> str:
+        """Translate a pointer into ``document`` to the document as the author wrote it."""
         return self._written.get(inside, inside)
 
-    def told(self, problem: Problem) -> bool:
-        """Whether something is known to be wrong there: what the check says of it would be no news."""
-        places = {each.pointer for each in (*self.faults, *self.unknown)}
+    def has_problem_at(self, problem: Problem) -> bool:
+        """Whether a problem at the same pointer is already known."""
+        places = {each.pointer for each in (*self.problems, *self.unknown)}
         return problem.pointer in places
 
 
-def own_part(document: Any) -> Any:
-    """A document without what only the server says of it."""
+def without_server_fields(document: Any) -> Any:
+    """Copy of a document without ``SERVER_FIELDS``."""
     if not isinstance(document, dict):
         return document
-    return {name: value for name, value in document.items() if name not in KNOWN_BY_SERVER}
+    return {name: value for name, value in document.items() if name not in SERVER_FIELDS}
 
 
 def members(document: Any) -> list[tuple[str, Any]]:
-    """The templates in a document, each with its pointer: one, or a list of them under ``templates``."""
+    """The templates in a document with their pointers: the document itself, or the list ``templates``."""
     listed = document.get("templates") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         return [("", document)]
@@ -95,8 +95,8 @@ def members(document: Any) -> list[tuple[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mentioned:
-    """What documents speak of: their own names and ids, names and ids of targets, numbers (or their ids)."""
+class SetReferences:
+    """Names and ids that occur in documents: their own, those of route targets, and those of numbers."""
 
     names: frozenset[str]
     own_ids: frozenset[str]
@@ -105,11 +105,11 @@ class Mentioned:
     numbers: frozenset[str]
 
 
-def mentioned(documents: Sequence[Any]) -> Mentioned:
-    """What documents speak of, whatever JSON they are."""
+def find_references(documents: Sequence[Any]) -> SetReferences:
+    """Collect the names and ids in documents, which may be any JSON."""
     routes = [route for document in documents for route in _routes(document)]
     objects = [document for document in documents if isinstance(document, dict)]
-    return Mentioned(
+    return SetReferences(
         names=_texts(objects, "name"),
         own_ids=_texts(objects, "id"),
         targets=_texts(routes, "template"),
@@ -119,14 +119,14 @@ def mentioned(documents: Sequence[Any]) -> Mentioned:
 
 
 def name_of(document: Any) -> str:
-    """The name in any JSON, "" where there is none."""
+    """The ``name`` of a document; "" if it has none."""
     name = document.get("name") if isinstance(document, dict) else None
     return name if isinstance(name, str) else ""
 
 
-def with_ids(document: Any, directory: Directory) -> WithIds:
-    """A document with ids in place of names, and what is wrong with these."""
-    found = WithIds(document)
+def resolve_names(document: Any, directory: NameIndex) -> ResolvedDocument:
+    """Replace the names in a document by ids, and report names that do not exist."""
+    found = ResolvedDocument(document)
     if not isinstance(document, dict):
         return found
     found.document = dict(document)
@@ -141,19 +141,19 @@ def with_ids(document: Any, directory: Directory) -> WithIds:
     return found
 
 
-def in_names(
+def with_names(
     document: Mapping[str, Any], templates: Mapping[str, str], numbers: Mapping[str, str]
 ) -> dict[str, Any]:
-    """A template's document as a file has it.
+    """Copy of a template document with names in place of ids, as in a file.
 
     Args:
-        document: a whole template with ids.
-        templates: names by id.
-        numbers: E.164 by id.
+        document: a complete template with ids.
+        templates: template id → name.
+        numbers: number id → E.164.
     """
     named = dict(document)
     number = named.get("number_id")
-    if isinstance(number, str) and (number in numbers or E164.fits(number)):
+    if isinstance(number, str) and (number in numbers or E164.matches(number)):
         named.update(number_id=None, number=numbers.get(number, number))
     named["routes"] = [_route_in_names(route, templates) for route in named.get("routes", ())]
     return named
@@ -166,16 +166,16 @@ def _route_in_names(route: Mapping[str, Any], templates: Mapping[str, str]) -> d
     return dict(route)
 
 
-def _number(found: WithIds, directory: Directory) -> None:
+def _number(found: ResolvedDocument, directory: NameIndex) -> None:
     written = _taken(found, found.document, (), "number_id")
     if written is None:
         return
     numbers = directory.numbers
     found.document["number_id"] = written if numbers is None else numbers.get(written, written)
-    if not E164.fits(written):
-        message, remedy = f"'{written}' is not a number in E.164.", "Write `+`, country code and number."
+    if not E164.matches(written):
+        message, remedy = f"'{written}' is not an E.164 number.", "Write `+`, country code and number."
     elif numbers is not None and written not in numbers:
-        message = f"There is no number {written} in this account."
+        message = f"This account has no number {written}."
         remedy = "Add the number first (POST /api/v1/numbers), or correct its digits."
     else:
         return
@@ -183,7 +183,7 @@ def _number(found: WithIds, directory: Directory) -> None:
     found.unknown.append(problem)
 
 
-def _target(found: WithIds, route: dict[str, Any], where: Path, directory: Directory) -> None:
+def _target(found: ResolvedDocument, route: dict[str, Any], where: Path, directory: NameIndex) -> None:
     written = _taken(found, route, where, "template_id")
     if written is None:
         target = route.get("template_id")
@@ -195,21 +195,21 @@ def _target(found: WithIds, route: dict[str, Any], where: Path, directory: Direc
         found.unknown.append(_unknown_target(written, (*where, "template"), directory))
 
 
-def _unknown_target(name: str, where: Path, directory: Directory) -> Problem:
-    known = {*directory.templates, *directory.others} if next(directory.hints, False) else ()
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    scope = "of this set or of the account" if directory.whole else "of this set"
+def _unknown_target(name: str, where: Path, directory: NameIndex) -> Problem:
+    known = {*directory.templates, *directory.others} if next(directory.hints_left, False) else ()
+    set_index = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean '{set_index[0]}'?" if set_index else ""
+    scope = "of this set or of the account" if directory.is_complete else "of this set"
     return Problem(
         pointer=pointer(*where),
         code="target_missing",
         message=f"No template {scope} has the name '{name}'.{hint}",
-        remedy="Write the name of a template as that template has it, or add the template.",
+        remedy="Correct the name, or add a template with this name.",
     )
 
 
-def _taken(found: WithIds, container: dict[str, Any], where: Path, member: str) -> str | None:
-    """Take the name beside an id out of a document; None where there is none to go by."""
+def _taken(found: ResolvedDocument, container: dict[str, Any], where: Path, member: str) -> str | None:
+    """Remove the name field that replaces an id and return its value; None if there is no usable name."""
     name = {"number_id": "number", "template_id": "template"}[member]
     if name not in container:
         return None
@@ -217,16 +217,16 @@ def _taken(found: WithIds, container: dict[str, Any], where: Path, member: str) 
     place = pointer(*where, name)
     if value is None or value == "":
         return None
-    if container.get(member, "") not in _ABSENT[member]:
-        message = f"'{name}' and '{member}' are both written."
-        found.faults.append(Problem(pointer=place, code="reference_twice", message=message,
+    if container.get(member, "") not in _EMPTY_IDS[member]:
+        message = f"Both '{name}' and '{member}' are set."
+        found.problems.append(Problem(pointer=place, code="reference_twice", message=message,
                                     remedy=f"Keep '{name}' and remove '{member}'."))  # fmt: skip
         return None
-    found.note((*where, member), name)
+    found.record_name((*where, member), name)
     if not isinstance(value, str):
-        message = f"'{name}' should be a text."
-        found.faults.append(Problem(pointer=place, code="wrong_type", message=message,
-                                    remedy="Write a value of the kind named."))  # fmt: skip
+        message = f"'{name}' must be a string."
+        found.problems.append(Problem(pointer=place, code="wrong_type", message=message,
+                                    remedy="Write a value of the type that the message names."))  # fmt: skip
         return None
     return value
 

@@ -15,7 +15,7 @@ from db import audit, keys, templates
 from db.audit import AuditFilter
 from db.pool import Database
 from handlers.registry import HANDLERS
-from templates.sets import as_text
+from templates.sets import dump_text
 from tests.api.conftest import NewTenant
 from tests.api.server_fixture import House, Tenant, agent_document, made
 from tests.templates.scenes import NUMBER, Scene, scenes
@@ -146,9 +146,9 @@ async def test_json_or_yaml(tenant: Tenant, accept: str, params: dict[str, str],
 async def test_yaml_is_imported(tenant: Tenant) -> None:
     """A file is sent as it is: one template, or several; what cannot be read is told with its line."""
     headers = {"Content-Type": "application/yaml"}
-    one = await tenant.owner.post("/templates/import", content=as_text(agent()), headers=headers)
+    one = await tenant.owner.post("/templates/import", content=dump_text(agent()), headers=headers)
     assert [each["action"] for each in one.json()["templates"]] == ["created"], one.text
-    text = as_text({"templates": [agent(), agent("Sales")]})
+    text = dump_text({"templates": [agent(), agent("Sales")]})
     several = await tenant.owner.post("/templates/import", content=text, headers=headers)
     assert [each["action"] for each in several.json()["templates"]] == ["unchanged", "created"]
     bomb = "a: &a [x]\nb: [*a, *a]\n"
@@ -425,7 +425,7 @@ async def test_an_account_can_be_carried_to_another(
             sent[-1]["number"] = number["e164"]
     await imported(theirs.owner, *sent)
     first = await exported(theirs.owner)
-    carried = yaml.safe_load(as_text(first).replace(f"'{HIDDEN}'", "Bearer x"))
+    carried = yaml.safe_load(dump_text(first).replace(f"'{HIDDEN}'", "Bearer x"))
     assert set((await imported(mine.owner, *carried)).values()) == {"created"}
     assert await exported(mine.owner) == first
     assert set((await imported(mine.owner, *first)).values()) == {"unchanged"}

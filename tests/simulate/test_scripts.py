@@ -259,7 +259,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         ("just words", "A template with a `name`"),
-        ("name: x\nlanugage: en", "templates.yaml:2: /lanugage: There is no field"),
+        ("name: x\nlanugage: en", "templates.yaml:2: /lanugage: Unknown field"),
         ("templates: [{name: x}, {name: x}]", "/templates/1/name: Another template of this set has the name"),
         ("name: x\nroutes: 5", "/routes"),
         (

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from db.pool import Database
 from handlers.registry import HANDLERS
 from templates.schema import file_schema
-from templates.sets import as_text
+from templates.sets import dump_text
 from tests.api.conftest import NewTenant
 from tests.api.server_fixture import House, Tenant
 from tests.sync.conftest import agent, desk
@@ -53,7 +53,7 @@ async def revisions(account: Account) -> dict[str, int]:
 def write(path: Path, document: Any) -> None:
     """Somebody writes a file."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(as_text(document))
+    path.write_text(dump_text(document))
 
 
 def files(place: Path) -> dict[str, Path]:
@@ -170,10 +170,10 @@ async def test_what_the_server_has_no_longer(place: Path, account: Account) -> N
 async def test_a_folder_is_saved_as_a_set(place: Path, account: Account) -> None:
     """A push makes and changes templates by name, files of many and of one, YAML and JSON alike."""
     write(place / "set.yaml", {"templates": [desk("Billing", "Sales"), agent()]})
-    (place / "sales.json").write_text(as_text(agent("Sales"), "json"))
+    (place / "sales.json").write_text(dump_text(agent("Sales"), "json"))
     (place / "talks.yaml").write_text("conversations: []")
     assert await pushed(place, account) == {"Front desk": "created", "Billing": "created", "Sales": "created"}
-    (place / "sales.json").write_text(as_text(agent("Sales", description="New."), "json"))
+    (place / "sales.json").write_text(dump_text(agent("Sales", description="New."), "json"))
     assert await pushed(place, account) == {
         "Front desk": "unchanged",
         "Billing": "unchanged",
@@ -273,7 +273,7 @@ async def test_faults_are_told_where_they_stand(place: Path, account: Account) -
         await push(WorkingFolder(place), account, Push())
     told = "\n".join(map(str, faults_of(caught.value, WorkingFolder(place).written)))
     assert f"{place}/a.yaml:18: /templates/1/routes/0/template: No template" in told
-    assert f"{place}/b.yaml:9: /lanugage: There is no field" in told
+    assert f"{place}/b.yaml:9: /lanugage: Unknown field" in told
     assert await revisions(account) == {}
 
 

@@ -15,7 +15,7 @@ from templates.check import check_document
 from templates.model import Template, TemplateContent
 from templates.parameters import declared_parameters
 from templates.schema import EXAMPLES, file_schema, template_schema
-from templates.sets import in_names
+from templates.sets import with_names
 from tests.templates.scenes import Scene, scenes
 
 SCHEMA = template_schema()
@@ -116,7 +116,7 @@ def test_faultless_templates_fit_the_schema_of_files(scene: Scene) -> None:
     """A set with names is not underlined either, as one file or as several."""
     validator = Draft202012Validator(FILE_SCHEMA)
     names = {key: document["name"] for key, document in scene.documents.items()}
-    documents = [in_names(each, names, {}) for each in scene.documents.values()]
+    documents = [with_names(each, names, {}) for each in scene.documents.values()]
     for document in (*documents, {"templates": documents}):
         assert list(validator.iter_errors(document)) == []
 

@@ -13,14 +13,14 @@ from templates.check import Report, check_document
 from templates.model import TemplateContent
 from templates.sets import (
     FileTemplate,
-    Outside,
-    Unreadable,
-    as_text,
+    SetContext,
+    UnreadableText,
     canonical,
     check_set,
-    in_names,
+    dump_text,
     members,
     read_text,
+    with_names,
 )
 from tests.templates.faults import FAULTS, Fault
 from tests.templates.scenes import FRONT, NUMBER, Scene, make_scene, scenes
@@ -67,12 +67,12 @@ def named(scene: Scene, names: dict[str, str] | None = None) -> list[dict[str, A
     """The templates of a scene as files have them, the checked one first."""
     names = names or names_of(scene)
     keys = [scene.checked, *(key for key in scene.documents if key != scene.checked)]
-    return [in_names(scene.documents[key], names, {NUMBER: E164}) for key in keys]
+    return [with_names(scene.documents[key], names, {NUMBER: E164}) for key in keys]
 
 
-def outside(scene: Scene, names: dict[str, str] | None = None) -> Outside:
+def outside(scene: Scene, names: dict[str, str] | None = None) -> SetContext:
     """The account of a scene, as far as it is not in the set."""
-    return Outside(
+    return SetContext(
         ids={name: key for key, name in (names or names_of(scene)).items()},
         templates={},
         numbers={E164: NUMBER},
@@ -84,13 +84,13 @@ def outside(scene: Scene, names: dict[str, str] | None = None) -> Outside:
 @given(document=JSON | st.sampled_from(TRICKY))
 def test_what_is_written_as_yaml_is_read_as_the_same(document: Any) -> None:
     """Any JSON document comes back from YAML as it was, whatever its texts look like."""
-    assert read_text(as_text(document)).document == document
-    assert read_text(as_text(document, "json"), "json").document == document
+    assert read_text(dump_text(document)).document == document
+    assert read_text(dump_text(document, "json"), "json").document == document
 
 
 def test_texts_of_several_lines_are_written_as_blocks() -> None:
     """A prompt stands in a file as an author would type it."""
-    text = as_text({"prompt": "You are Ada.\nYou are brief.\n", "routes": [{"name": "no"}]})
+    text = dump_text({"prompt": "You are Ada.\nYou are brief.\n", "routes": [{"name": "no"}]})
     assert text == "prompt: |\n  You are Ada.\n  You are brief.\nroutes:\n  - name: 'no'\n"
 
 
@@ -128,7 +128,7 @@ def test_yaml_holds_no_surprises() -> None:
 )
 def test_what_is_refused_in_yaml_is_told_with_its_line(text: str, fault: str, line: int | None) -> None:
     """References, tags, repeated members, endless depth and length are refused before they cost anything."""
-    with pytest.raises(Unreadable, match=fault) as caught:
+    with pytest.raises(UnreadableText, match=fault) as caught:
         read_text(text)
     assert caught.value.line in (line, (line or 0) - 1)
 
@@ -139,7 +139,7 @@ def test_what_is_refused_in_yaml_is_told_with_its_line(text: str, fault: str, li
 )
 def test_what_is_refused_in_json_is_told(text: str, fault: str) -> None:
     """A file of JSON is held to the same."""
-    with pytest.raises(Unreadable, match=fault):
+    with pytest.raises(UnreadableText, match=fault):
         read_text(text, "json")
 
 
@@ -250,7 +250,7 @@ def test_what_is_not_known_is_not_guessed() -> None:
     }  # fmt: skip
     assert {code for _, code in found_in(check_set([agent])[0].report)} == {"voice_default"}
     assert {code for _, code in found_in(check_set([desk])[0].report)} == {"voice_default"}
-    known = Outside(templates={}, numbers={}, active_numbers={})
+    known = SetContext(templates={}, numbers={}, active_numbers={})
     assert {code for _, code in found_in(check_set([agent], known)[0].report)} == {
         "voice_default",
         "agent_unreached",

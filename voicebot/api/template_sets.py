@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from templates.model import Revision, TemplateProblem
-from templates.sets import FileTemplate, Unreadable, as_text, members, read_text
+from templates.sets import FileTemplate, UnreadableText, dump_text, members, read_text
 from voicebot.api.access import Author, Reader
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, SET_EXAMPLES, refuses
@@ -125,7 +125,7 @@ async def export_templates(
     wants_yaml = query.format == "yaml" or (query.format is None and prefers_yaml(request))
     if not wants_yaml:
         return JSONResponse(document, headers={"Vary": "Accept"})
-    text = await asyncio.to_thread(as_text, document)
+    text = await asyncio.to_thread(dump_text, document)
     return Response(text, media_type=YAML, headers={"Vary": "Accept"})
 
 
@@ -171,7 +171,7 @@ async def import_templates(
 def _document(body: bytes, yaml: bool) -> Any:
     try:
         return read_text(body, "yaml" if yaml else "json").document
-    except Unreadable as error:
+    except UnreadableText as error:
         where = f"Line {error.line}: " if error.line is not None else ""
         raise ApiProblem("invalid_yaml" if yaml else "invalid_json", f"{where}{error}") from None
 

@@ -13,7 +13,7 @@ from db.pool import Executor
 from db.rows import MAX_LIMIT
 from db.templates import TemplateFilter, TemplateRecord
 from handlers.registry import HANDLERS
-from templates.sets import Checked, Outside, check_set, mentioned, name_of
+from templates.sets import CheckedTemplate, SetContext, check_set, find_references, name_of
 from voicebot.authoring.documents import content_of, uuid_of
 
 BUILTINS = frozenset(HANDLERS)
@@ -29,7 +29,7 @@ class AccountLookup:
         named: the account's templates that have the name of one of the set.
     """
 
-    outside: Outside
+    outside: SetContext
     named: Mapping[str, TemplateRecord]
 
 
@@ -44,7 +44,7 @@ async def account_lookup(
         documents: any JSON, as files have it.
         http_allow: the private hosts that HTTP functions may reach.
     """
-    said = mentioned(documents)
+    said = find_references(documents)
     near = await template_sets.find(
         db, account_id, names=said.names | said.targets, ids=_ids(said.ids | said.own_ids)
     )
@@ -55,7 +55,7 @@ async def account_lookup(
     near = [*near, *(await template_sets.find(db, account_id, ids=more) if more else ())]
     known = {record.name: str(record.id) for record in near}
     own_numbers = await numbers.find(db, account_id, e164s=said.numbers, ids=_ids(said.numbers))
-    outside = Outside(
+    outside = SetContext(
         ids=known,
         templates={str(record.id): content_of(record.content, status=record.status) for record in near},
         numbers={number.e164: str(number.id) for number in own_numbers},
@@ -69,7 +69,7 @@ async def account_lookup(
 
 async def check_around(
     db: Executor, account_id: UUID, documents: Sequence[Any], http_allow: frozenset[str]
-) -> list[Checked]:
+) -> list[CheckedTemplate]:
     """What the check finds in a set of documents, with an account around them.
 
     A document that says an id is the template of that id; else one of the account that has its name.

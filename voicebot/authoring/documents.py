@@ -13,7 +13,7 @@ from db.templates import TemplateRecord
 from templates.check import check_document
 from templates.model import TemplateContent
 from templates.problem import Problem
-from templates.sets import own_part
+from templates.sets import without_server_fields
 from voicebot.vault import masked
 
 
@@ -33,9 +33,9 @@ def read_document(document: Any) -> TemplateContent:
         InvalidTemplate: its shape is at fault; every fault that can be found in it is told.
     """
     try:
-        return TemplateContent.model_validate(own_part(document))
+        return TemplateContent.model_validate(without_server_fields(document))
     except ValidationError:
-        _, report = check_document(own_part(document))
+        _, report = check_document(without_server_fields(document))
         raise InvalidTemplate(report.errors) from None
 
 

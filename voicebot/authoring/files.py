@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from templates.problem import Problem
-from templates.sets import MAX_BYTES, Text, Unreadable, members, read_text
+from templates.sets import MAX_BYTES, ParsedText, UnreadableText, members, read_text
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -53,7 +53,7 @@ class SourceFile:
     path: Path
     place: str
     document: Any
-    text: Text
+    text: ParsedText
 
     def fault(self, problem: Problem) -> Fault:
         """A problem of the template, as a fault of the file."""
@@ -89,7 +89,7 @@ def read_files(paths: Sequence[Path]) -> list[SourceFile]:
     return found
 
 
-def read_file(path: Path) -> Text:
+def read_file(path: Path) -> ParsedText:
     """The document in a file.
 
     Raises:
@@ -101,7 +101,7 @@ def read_file(path: Path) -> Text:
         return read_text(data, "json" if path.suffix == ".json" else "yaml")
     except OSError as error:
         raise BadFiles([_unreadable(path, error.strerror or "It cannot be read")]) from None
-    except Unreadable as error:
+    except UnreadableText as error:
         raise BadFiles([_unreadable(path, str(error), error.line)]) from None
 
 

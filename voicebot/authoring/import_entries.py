@@ -11,8 +11,8 @@ from db.audit import Change
 from db.errors import TargetsUnavailable
 from db.templates import TemplateDraft, TemplateRecord
 from templates.check import Problem
-from templates.check.rules import broken
-from templates.sets import Checked
+from templates.check.rules import problem_for
+from templates.sets import CheckedTemplate
 from voicebot.authoring.editor import Editor
 
 _GONE = "The template that this route leads to has just ceased to be an active agent."
@@ -39,7 +39,7 @@ class Entry:
     """A template of the set, ready to be written. ``before`` of None: it is new."""
 
     place: str
-    checked: Checked
+    checked: CheckedTemplate
     before: TemplateRecord | None
     draft: TemplateDraft
 
@@ -75,7 +75,7 @@ class Entry:
 
     def pointer(self, inside: str) -> str:
         """A place in the template of the API, as a place in what was sent."""
-        return self.place + self.checked.place(inside)
+        return self.place + self.checked.original_pointer(inside)
 
     def in_set(self, problems: Sequence[Problem]) -> list[Problem]:
         """Problems of the template, with pointers into what was sent."""
@@ -85,7 +85,7 @@ class Entry:
         """Targets lost to a race, told as the check would have told it."""
         lost = {str(template_id) for template_id in error.template_ids}
         found = [
-            broken("target_inactive", ("routes", index, "template_id"), _GONE)
+            problem_for("target_inactive", ("routes", index, "template_id"), _GONE)
             for index, route in enumerate(self.draft.content["routes"])
             if route["template_id"] in lost
         ]

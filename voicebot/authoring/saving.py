@@ -15,9 +15,9 @@ from db.errors import RevisionConflict, TargetsUnavailable
 from db.pool import Database, Transaction
 from db.templates import Status, TemplateDraft, TemplateRecord
 from templates.check import CheckContext, Problem, Report, check, targets
-from templates.check.rules import broken
+from templates.check.rules import problem_for
 from templates.model import TemplateContent
-from templates.sets import Checked
+from templates.sets import CheckedTemplate
 from voicebot.authoring.account_lookup import check_around
 from voicebot.authoring.dependents import Dependents
 from voicebot.authoring.documents import (
@@ -82,7 +82,7 @@ class Authoring:
         [checked] = await self.check_set(account_id, [document])
         return checked.report
 
-    async def check_set(self, account_id: UUID, documents: Sequence[Any]) -> list[Checked]:
+    async def check_set(self, account_id: UUID, documents: Sequence[Any]) -> list[CheckedTemplate]:
         """What the check finds in a set of documents, each looked at with the others around it."""
         return await check_around(self._database, account_id, documents, self._http_allow)
 
@@ -214,7 +214,7 @@ async def _saving(database: Database, draft: TemplateDraft) -> AsyncIterator[Tra
         gone = {str(template_id) for template_id in error.template_ids}
         raise InvalidTemplate(
             [
-                broken("target_inactive", ("routes", index, "template_id"), _GONE)
+                problem_for("target_inactive", ("routes", index, "template_id"), _GONE)
                 for index, route in enumerate(draft.content["routes"])
                 if route["template_id"] in gone
             ]

@@ -12,7 +12,7 @@ from db.errors import NotFound
 from db.pool import Executor
 from db.rows import MAX_LIMIT
 from db.templates import TemplateFilter, TemplateRecord
-from templates.sets import FileTemplate, canonical, in_names
+from templates.sets import FileTemplate, canonical, with_names
 from voicebot.authoring.documents import uuid_of
 from voicebot.vault import masked
 
@@ -46,7 +46,7 @@ async def export(
 def document_of(record: TemplateRecord, names: Mapping[str, str], e164s: Mapping[str, str]) -> dict[str, Any]:
     """A template as a file has it: names (by id) and numbers (by id) for ids, secrets masked."""
     content = {**masked(record.content), "status": record.status}
-    return canonical(FileTemplate.model_validate(in_names(content, names, e164s)))
+    return canonical(FileTemplate.model_validate(with_names(content, names, e164s)))
 
 
 async def _wanted(

@@ -29,7 +29,7 @@ from db.pool import Database, Transaction
 from db.templates import TemplateDraft, TemplateRecord
 from templates.check import Problem, targets
 from templates.problem import pointer
-from templates.sets import Checked, check_set
+from templates.sets import CheckedTemplate, check_set
 from voicebot.authoring.account_lookup import AccountLookup, account_lookup
 from voicebot.authoring.dependents import Dependents
 from voicebot.authoring.documents import InvalidTemplate, changed, content_of, uuid_of
@@ -176,7 +176,7 @@ class SetImport:
         return entries
 
     def _entry(
-        self, editor: Editor, place: str, checked: Checked, found: AccountLookup
+        self, editor: Editor, place: str, checked: CheckedTemplate, found: AccountLookup
     ) -> tuple[Entry, tuple[Problem, ...]]:
         """A template ready to be written, and why it may not be."""
         content, errors = checked.content, checked.report.errors

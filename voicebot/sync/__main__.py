@@ -15,7 +15,7 @@ import typer
 
 from db.errors import DatabaseError
 from templates.schema import file_schema
-from templates.sets import Checked, Outside, check_set
+from templates.sets import CheckedTemplate, SetContext, check_set
 from voicebot import logs, startup
 from voicebot.authoring import BUILTINS, Authoring, check_around
 from voicebot.authoring.files import BadFiles, read_files
@@ -179,10 +179,10 @@ def _told(pushed: Pushed, dry_run: bool) -> list[str]:
     return told or ["Nothing has changed."]
 
 
-async def _checked(documents: Sequence[Any], in_account: bool, account: UUID | None) -> list[Checked]:
+async def _checked(documents: Sequence[Any], in_account: bool, account: UUID | None) -> list[CheckedTemplate]:
     settings = _settings()
     if not in_account and account is None:
-        return check_set(documents, Outside(builtins=BUILTINS, http_allow=settings.http_allow))
+        return check_set(documents, SetContext(builtins=BUILTINS, http_allow=settings.http_allow))
     async with open_database(settings) as database:
         account_id = account or await only_account(database)
         return await check_around(database, account_id, documents, settings.http_allow)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from templates.problem import Problem, Severity
-from templates.sets import Checked
+from templates.sets import CheckedTemplate
 from voicebot.authoring.files import SourceFile
 
 
-def report(written: Sequence[SourceFile], checked: Sequence[Checked]) -> Iterator[str]:
+def report(written: Sequence[SourceFile], checked: Sequence[CheckedTemplate]) -> Iterator[str]:
     """A line for each fault, with file and line, and one with their number at the end."""
     errors = warnings = 0
     for file, each in zip(written, checked, strict=True):
@@ -23,7 +23,7 @@ def report(written: Sequence[SourceFile], checked: Sequence[Checked]) -> Iterato
     yield ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
 
 
-def as_json(written: Sequence[SourceFile], checked: Sequence[Checked]) -> dict[str, Any]:
+def as_json(written: Sequence[SourceFile], checked: Sequence[CheckedTemplate]) -> dict[str, Any]:
     """For each template where it stands, and what `POST /templates/check` answers."""
     return {
         "ok": all(each.report.ok for each in checked),

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from templates.sets import as_text
+from templates.sets import dump_text
 from voicebot.sync.account import Account
 from voicebot.sync.working_folder import WorkingFolder
 
@@ -32,7 +32,7 @@ async def compare(folder: WorkingFolder, account: Account) -> list[str]:
 def _lines(
     theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None, there: str, here: str
 ) -> Iterator[str]:
-    before, after = (as_text(each).splitlines() if each is not None else [] for each in (theirs, ours))
+    before, after = (dump_text(each).splitlines() if each is not None else [] for each in (theirs, ours))
     yield from difflib.unified_diff(
         before, after, there if theirs is not None else "/dev/null", here, lineterm=""
     )

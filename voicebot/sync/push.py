@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from templates.sets import own_part
+from templates.sets import without_server_fields
 from voicebot.authoring.files import Fault, SourceFile
 from voicebot.sync.account import Account, Refused, SaveResult, StoredTemplate
 from voicebot.sync.pull import remember
@@ -48,7 +48,7 @@ async def push(folder: WorkingFolder, account: Account, wish: Push) -> Pushed:
     records = load(folder.path)
     known = records.of(account.place)
     held = {each.name: each for each in await account.templates()}
-    documents = with_secrets([own_part(each.document) for each in folder.written], wish.secrets)
+    documents = with_secrets([without_server_fields(each.document) for each in folder.written], wish.secrets)
     expect = {} if wish.force else _expected(folder, known, held)
     gone = [held[name] for name in known if name in held and name not in folder.documents]
     _refuse_changed(gone, known, wish)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from templates.sets import FileTemplate, as_text, canonical, name_of, own_part
+from templates.sets import FileTemplate, canonical, dump_text, name_of, without_server_fields
 from voicebot.authoring.files import SUFFIXES, SourceFile, read_files
 from voicebot.sync.state_file import write
 
@@ -110,15 +110,15 @@ class WorkingFolder:
 def shaped(document: Any) -> Mapping[str, Any]:
     """A document in its canonical form; as it is, where it has not the shape of a template."""
     try:
-        return canonical(FileTemplate.model_validate(own_part(document)))
+        return canonical(FileTemplate.model_validate(without_server_fields(document)))
     except ValidationError:
         return dict(document) if isinstance(document, Mapping) else {"template": document}
 
 
 def _text(path: Path, document: Mapping[str, Any], beginning: str) -> str:
     if path.suffix == ".json":
-        return as_text(document, "json")
-    return beginning + as_text(document)
+        return dump_text(document, "json")
+    return beginning + dump_text(document)
 
 
 def _beginning(path: Path) -> str:
