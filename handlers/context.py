@@ -1,6 +1,6 @@
-"""The protocol through which a handler touches the call: small on purpose.
+"""``CallContext``: the protocol through which a handler uses the call.
 
-A handler sees no session, no pipeline and no connection; whoever writes one needs to know this page only.
+A handler has no access to the session, the pipeline or the database; this protocol is all that it needs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RefusalCode = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """An agent the current agent may route to now: its ``name`` and ``when`` to choose it."""
+    """An agent that the current agent may route to: its route name, and when to choose it."""
 
     name: str
     when: str
@@ -27,14 +27,14 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """The call will change agent; the current agent says nothing more."""
+    """The route was accepted: the call changes to ``agent``, and the current agent says nothing more."""
 
     agent: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The call stays where it is; ``message`` tells the model how to go on."""
+    """The route was refused: the call stays with its agent; ``message`` is for the model."""
 
     code: RefusalCode
     message: str
@@ -42,13 +42,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoffRequest:
-    """What the caller needs of people: one now (``escalate``), or to be called later (``park``)."""
+    """A request for a person: now (``escalate``), or a call back later (``park``)."""
 
     intent: Literal["escalate", "park"]
     reason: str
     priority: Literal["low", "normal", "high", "urgent"] = "normal"
     due_at: datetime | None = None
-    """Of a park, with its zone; None: as soon as somebody can."""
+    """Time of the call back, with a time zone; None: as soon as possible. Only for ``park``."""
     origin: Literal["model", "failed_route", "failed_model"] = "model"
 
 
@@ -66,39 +66,39 @@ class CallContext(Protocol):
         ...
 
     def now(self) -> datetime:
-        """The current moment, in UTC."""
+        """The current time in UTC."""
         ...
 
     def destinations(self) -> tuple[Destination, ...]:
-        """The agents that can take the call now; ``back`` is among them where the author allows it."""
+        """The agents that are ready to take the call, including ``back`` if the route allows a return."""
         ...
 
     def agents_are_coming(self) -> bool:
-        """Whether agents are still being made ready, so that more may be offered in a moment."""
+        """Whether agents are still being prepared, so that ``destinations`` may grow."""
         ...
 
     async def route(self, agent: str, *, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
-        """Hand the call to another agent, or say why not."""
+        """Route the call to another agent, or return why it was refused."""
         ...
 
     async def end(self, *, reason: str, outcome: str | None = None) -> None:
-        """End the call once everything said so far has been heard."""
+        """End the call when the caller has heard everything that was said."""
         ...
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
-        """Write what came of the call on the lead."""
+        """Store the outcome of the call in its lead."""
         ...
 
     def hand_off(self, request: HandoffRequest) -> None:
-        """Have people told of the caller, once all that was said is written; nothing waits for it."""
+        """Create a handoff in the background, after the transcript so far has been written."""
         ...
 
     async def say(self, text: str) -> None:
-        """Speak ``text`` in the current agent's voice, as a filler while something takes time."""
+        """Speak ``text`` in the current agent's voice while the caller waits for a result."""
         ...
 
     def keep(self, values: Mapping[str, Any]) -> None:
-        """Set variables of the current agent; prompts see them from the next node on."""
+        """Set variables of the current agent; prompts use them from the next node on."""
         ...
 
     def variables(self) -> Mapping[str, Any]:

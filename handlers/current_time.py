@@ -1,4 +1,4 @@
-"""``current_time``: models know no clock."""
+"""``current_time``: the date and time for the model."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from templates.compile import FunctionResult
 
 
 class NoArguments(Arguments):
-    """Nothing to say."""
+    """No arguments."""
 
 
 class CurrentTime(Handler[NoArguments]):
-    """Tells the date and time at the number that was called."""
+    """Returns the date and time in the time zone of the number that was called."""
 
     name: ClassVar[str] = "current_time"
     description: ClassVar[str] = "The current date, weekday and time where the called number is."
     arguments = NoArguments
 
     async def run(self, call: CallContext, arguments: NoArguments) -> FunctionResult:
-        """Answer with RFC 3339, weekday and zone."""
+        """Return the time (RFC 3339), the weekday and the time zone."""
         local = call.now().astimezone(call.time_zone)
         return FunctionResult(
             result={

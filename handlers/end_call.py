@@ -12,16 +12,22 @@ from templates.compile import FunctionResult
 
 
 class EndArguments(Arguments):
-    """Why the call ends, and what came of it."""
+    """Arguments of ``end_call``."""
 
     reason: str = Field(
-        "completed", description="Why the call ends, in a few words.", min_length=1, max_length=200
+        "completed",
+        description="Why the call ends, in a few words.",
+        min_length=1,
+        max_length=200,
+        examples=["question answered"],
     )
-    outcome: str | None = Field(None, description="What came of the call, as one word.", max_length=64)
+    outcome: str | None = Field(
+        None, description="Outcome of the call, as one word.", max_length=64, examples=["booked"]
+    )
 
 
 class EndCall(Handler[EndArguments]):
-    """Hangs up after the last word has been heard."""
+    """Ends the call after the caller has heard everything that was said."""
 
     name: ClassVar[str] = "end_call"
     description: ClassVar[str] = (
@@ -30,6 +36,6 @@ class EndCall(Handler[EndArguments]):
     arguments = EndArguments
 
     async def run(self, call: CallContext, arguments: EndArguments) -> FunctionResult:
-        """End the call; the model is not asked for another word."""
+        """End the call; the model does not respond again."""
         await call.end(reason=arguments.reason, outcome=arguments.outcome)
         return FunctionResult(result={"status": "ending"}, respond=False)

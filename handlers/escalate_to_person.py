@@ -1,4 +1,4 @@
-"""``escalate_to_person``: the caller needs a person, now."""
+"""``escalate_to_person``: the caller needs a person during the call."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from templates.compile import FunctionResult
 
 
 class EscalateArguments(Arguments):
-    """Why, and how urgently."""
+    """Arguments of ``escalate_to_person``."""
 
     reason: str = Field(
         description="What the caller needs a person for, and what was tried, in a sentence or two.",
         min_length=1,
         max_length=2000,
+        examples=["The caller was charged twice and wants a refund; the invoice could not be found."],
     )
     priority: Literal["low", "normal", "high", "urgent"] = Field(
-        "normal", description="How urgent it is; urgent is for danger to life or great harm."
+        "normal",
+        description="How urgent it is; urgent is for danger to life or great harm.",
+        examples=["high"],
     )
 
 
 class EscalateToPerson(Handler[EscalateArguments]):
-    """Puts the caller into the queue of people; the call goes on meanwhile."""
+    """Puts the caller into the handoff queue; the call continues with the agent."""
 
     name: ClassVar[str] = "escalate_to_person"
     description: ClassVar[str] = (
@@ -35,6 +38,6 @@ class EscalateToPerson(Handler[EscalateArguments]):
     arguments = EscalateArguments
 
     async def run(self, call: CallContext, arguments: EscalateArguments) -> FunctionResult:
-        """Ask; asking again while nobody has come changes nothing."""
+        """Request the handoff. Repeated requests have no effect while the first one is open."""
         call.hand_off(HandoffRequest(intent="escalate", reason=arguments.reason, priority=arguments.priority))
         return FunctionResult(result={"status": "queued"})

@@ -1,4 +1,4 @@
-"""What every handler is made of: a name, words for the model, validated arguments, and what to run."""
+"""Base class of the handlers: a name, a description for the model, validated arguments, and ``run``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from templates.compile import Function, FunctionResult
 
 
 class Arguments(BaseModel):
-    """Arguments of a call by the model: what is not declared is refused."""
+    """Base class of the arguments of a handler; undeclared arguments are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
@@ -26,9 +26,8 @@ A = TypeVar("A", bound=Arguments)
 class Handler(ABC, Generic[A]):
     """A function that a model may call during a call.
 
-    Subclasses name themselves, describe themselves to the model, declare their arguments as a pydantic model
-    and implement :meth:`run`. Arguments that do not validate never reach ``run``: the model is told which
-    argument is wrong and how, and may call again.
+    Subclasses set ``name``, ``description`` and ``arguments`` (a pydantic model) and implement :meth:`run`.
+    Invalid arguments do not reach ``run``: the model receives the validation errors and may call again.
     """
 
     name: ClassVar[str]
@@ -37,18 +36,18 @@ class Handler(ABC, Generic[A]):
 
     @abstractmethod
     async def run(self, call: CallContext, arguments: A) -> FunctionResult:
-        """Do it, and answer the model."""
+        """Run the function and return the result for the model."""
 
     def describe(self, call: CallContext) -> str:
-        """The words by which the model decides whether to call; by default the same on every call."""
+        """The description for the model; by default the same on every call."""
         return self.description
 
     def properties(self, call: CallContext) -> dict[str, Any]:
-        """The arguments as JSON Schema properties, as the model sees them."""
+        """JSON Schema of each argument, as the model receives it."""
         return deepcopy(_published(self.arguments)[0])
 
     def bind(self, call: CallContext) -> Function:
-        """This handler as a function of one call, ready to be compiled into a flow."""
+        """This handler as a function of one call, to be compiled into a flow."""
 
         async def run(raw: Mapping[str, Any]) -> FunctionResult:
             try:
@@ -71,15 +70,15 @@ class Handler(ABC, Generic[A]):
 
 @cache
 def _published(arguments: type[Arguments]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Properties and required names as the model sees them; pydantic takes milliseconds to say them."""
+    """Properties and required names for the model. Cached, because pydantic needs milliseconds for them."""
     schema = arguments.model_json_schema()
     properties = {name: _plain(property_) for name, property_ in schema.get("properties", {}).items()}
     return properties, tuple(schema.get("required", ()))
 
 
 def _plain(property_: dict[str, Any]) -> dict[str, Any]:
-    """A property without pydantic's titles and null branches, which only cost the model tokens."""
-    kept = {key: value for key, value in property_.items() if key not in {"title", "default"}}
+    """A property without titles, defaults, examples and null branches, which would only cost tokens."""
+    kept = {key: value for key, value in property_.items() if key not in {"title", "default", "examples"}}
     options = [option for option in kept.pop("anyOf", []) if option != {"type": "null"}]
     if len(options) == 1:
         kept = {**options[0], **kept}

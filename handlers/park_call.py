@@ -1,4 +1,4 @@
-"""``park_call``: the caller agrees to be called back by a person."""
+"""``park_call``: a person calls the caller back later."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from handlers.context import CallContext, HandoffRequest
 from handlers.handler import Arguments, Handler
 from templates.compile import FunctionResult
 
-FURTHEST = timedelta(days=90)
+LATEST = timedelta(days=90)
 
 
 class ParkArguments(Arguments):
-    """What to call about, and when."""
+    """Arguments of ``park_call``."""
 
     reason: str = Field(
-        description="What to call about, in a sentence or two.", min_length=1, max_length=2000
+        description="What to call about, in a sentence or two.",
+        min_length=1,
+        max_length=2000,
+        examples=["The caller wants to discuss the offer of 2 March."],
     )
     due_at: datetime | None = Field(
         None,
@@ -26,11 +29,12 @@ class ParkArguments(Arguments):
             "When to call, in ISO 8601 such as 2026-03-02T10:00, in the caller's local time. "
             "Leave it out for as soon as somebody can."
         ),
+        examples=["2026-03-02T10:00"],
     )
 
 
 class ParkCall(Handler[ParkArguments]):
-    """Notes that the caller is to be called; a time without a zone is that of the number they called."""
+    """Requests a call back. A time without a zone is in the time zone of the called number."""
 
     name: ClassVar[str] = "park_call"
     description: ClassVar[str] = (
@@ -40,12 +44,12 @@ class ParkCall(Handler[ParkArguments]):
     arguments = ParkArguments
 
     async def run(self, call: CallContext, arguments: ParkArguments) -> FunctionResult:
-        """Park it, or say why the time will not do."""
+        """Request the call back, or refuse a time in the past or too far in the future."""
         due_at = arguments.due_at
         if due_at is not None:
             if due_at.tzinfo is None:
                 due_at = due_at.replace(tzinfo=call.time_zone)
-            if not call.now() - timedelta(minutes=5) < due_at < call.now() + FURTHEST:
+            if not call.now() - timedelta(minutes=5) < due_at < call.now() + LATEST:
                 return FunctionResult(
                     result={
                         "status": "refused",
@@ -55,5 +59,5 @@ class ParkCall(Handler[ParkArguments]):
                     }
                 )
         call.hand_off(HandoffRequest(intent="park", reason=arguments.reason, due_at=due_at))
-        told = None if due_at is None else due_at.astimezone(call.time_zone).isoformat(timespec="minutes")
-        return FunctionResult(result={"status": "parked", "due_at": told, "time_zone": call.time_zone.key})
+        local = None if due_at is None else due_at.astimezone(call.time_zone).isoformat(timespec="minutes")
+        return FunctionResult(result={"status": "parked", "due_at": local, "time_zone": call.time_zone.key})

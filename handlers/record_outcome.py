@@ -1,4 +1,4 @@
-"""``record_outcome``: the agent writes what came of the call on the lead."""
+"""``record_outcome``: the agent stores the outcome of the call in the lead."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from templates.compile import FunctionResult
 
 
 class OutcomeArguments(Arguments):
-    """The outcome and the facts that belong to it."""
+    """Arguments of ``record_outcome``."""
 
     outcome: str = Field(
-        description="What came of the call, as one word such as booked or refused.",
+        description="Outcome of the call, as one word such as booked or refused.",
         min_length=1,
         max_length=64,
+        examples=["booked"],
     )
     fields: dict[str, Any] = Field(
-        default_factory=dict, description="Facts to keep with it, by name.", max_length=50
+        default_factory=dict,
+        description="Facts to keep with it, by name.",
+        max_length=50,
+        examples=[{"date": "2026-03-02", "persons": 4}],
     )
 
 
 class RecordOutcome(Handler[OutcomeArguments]):
-    """Keeps the outcome; a later one replaces an earlier one."""
+    """Stores the outcome; a later one replaces an earlier one."""
 
     name: ClassVar[str] = "record_outcome"
     description: ClassVar[str] = "Write down what came of the call, as soon as it is settled."
     arguments = OutcomeArguments
 
     async def run(self, call: CallContext, arguments: OutcomeArguments) -> FunctionResult:
-        """Record it and let the conversation go on."""
+        """Store the outcome; the model responds next."""
         await call.record_outcome(arguments.outcome, arguments.fields)
         return FunctionResult(result={"status": "recorded", "outcome": arguments.outcome})

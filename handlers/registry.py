@@ -1,4 +1,4 @@
-"""The explicit mapping from a function's name to its handler: nothing registers itself."""
+"""The mapping from the name of a built-in function to its handler."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ HANDLERS: Mapping[str, Handler[Any]] = MappingProxyType(
     }
 )
 
-# What an author may list under a template's functions; routing is offered where routes are, unasked.
 BUILTIN_FUNCTIONS: frozenset[str] = frozenset(HANDLERS) - {RouteToAgent.name}
+"""Names that an author may list in a template's functions; ``route_to_agent`` is offered automatically."""

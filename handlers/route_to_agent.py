@@ -1,4 +1,4 @@
-"""``route_to_agent``: the call changes agent in the middle of the conversation."""
+"""``route_to_agent``: the call changes its agent."""
 
 from __future__ import annotations
 
@@ -10,25 +10,37 @@ from handlers.context import CallContext, Refused
 from handlers.handler import Arguments, Handler
 from templates.compile import FunctionResult
 
-NOBODY = "No agent can be reached now: if the caller needs one, say so, and offer what you can do yourself."
+NO_AGENTS = (
+    "No agent can be reached now: if the caller needs one, say so, and offer what you can do yourself."
+)
 
-COMING = "The agents are being called and can be named in a moment: first find out what the caller needs."
+AGENTS_IN_PREPARATION = (
+    "The agents are being called and can be named in a moment: first find out what the caller needs."
+)
 
 
 class RouteArguments(Arguments):
-    """Where to, and why."""
+    """Arguments of ``route_to_agent``."""
 
-    agent: str = Field(description="The name of the agent who takes over.", min_length=1, max_length=64)
+    agent: str = Field(
+        description="The name of the agent who takes over.", min_length=1, max_length=64, examples=["billing"]
+    )
     reason: str = Field(
-        "", description="What the caller wants, in a few words of theirs.", min_length=0, max_length=500
+        "",
+        description="What the caller wants, in a few words of theirs.",
+        min_length=0,
+        max_length=500,
+        examples=["a question about an invoice"],
     )
     variables: dict[str, Any] = Field(
-        default_factory=dict, description="What the next agent should know, by its variables' names."
+        default_factory=dict,
+        description="What the next agent should know, by its variables' names.",
+        examples=[{"customer_number": "10023004"}],
     )
 
 
 class RouteToAgent(Handler[RouteArguments]):
-    """Hands the call to another agent; the routing table is part of what the model reads."""
+    """Routes the call to another agent. The description contains the routing table."""
 
     name: ClassVar[str] = "route_to_agent"
     description: ClassVar[str] = (
@@ -38,22 +50,22 @@ class RouteToAgent(Handler[RouteArguments]):
     arguments = RouteArguments
 
     def describe(self, call: CallContext) -> str:
-        """The instruction followed by the routing table, one ``name: when`` a line."""
+        """The description followed by the routing table, one line ``name: when`` for each agent."""
         agents = call.destinations()
         if not agents:
-            return f"{self.description}\n{COMING if call.agents_are_coming() else NOBODY}"
+            return f"{self.description}\n{AGENTS_IN_PREPARATION if call.agents_are_coming() else NO_AGENTS}"
         table = "\n".join(f"{agent.name}: {agent.when}" for agent in agents)
         return f"{self.description}\nAgents:\n{table}"
 
     def properties(self, call: CallContext) -> dict[str, Any]:
-        """The arguments, ``agent`` restricted to those who can take the call now."""
+        """The arguments, with ``agent`` limited to the agents that can take the call now."""
         properties = super().properties(call)
         if names := [agent.name for agent in call.destinations()]:
             properties["agent"]["enum"] = names
         return properties
 
     async def run(self, call: CallContext, arguments: RouteArguments) -> FunctionResult:
-        """Ask the call to route; a refusal goes back to the model, which may choose again."""
+        """Route the call, or return the refusal to the model, which may choose another agent."""
         answer = await call.route(arguments.agent, reason=arguments.reason, variables=arguments.variables)
         if isinstance(answer, Refused):
             return FunctionResult(

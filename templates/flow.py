@@ -1,10 +1,9 @@
-"""An author's flow: the document that pipecat's ``FlowConfig`` reads, in a shape that a draft can have too.
+"""Models of a flow: the document of pipecat's ``FlowConfig``, in a form that a draft can have.
 
-``FlowConfig`` refuses a whole flow at its first fault (a transition to a node not yet written) and describes
-its fields for programmers. Authors save half a flow and need every fault with its pointer, so the shape is
-declared here again with descriptions for them, the faults are found by ``templates.check``, and
-``templates.compile`` hands the finished document to pipecat. It is no dialect: a test holds both schemas
-to the same fields.
+``FlowConfig`` refuses a flow at its first problem and describes its fields for programmers. Authors save
+incomplete flows and need every problem with its pointer. Therefore the fields are declared again here, with
+descriptions for authors; ``templates.check`` finds the problems, and ``templates.compile`` passes the
+finished document to pipecat. A test checks that both models have the same fields.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
 Flag = Annotated[bool, Strict()]
-"""A JSON boolean: "yes" or 1 is refused rather than guessed at."""
+"""A JSON boolean: "yes" and 1 are refused."""
 
 
 NodeReference = tuple[tuple[str, ...], str]
-"""Where a node is named inside a function or a branch, and its name."""
+"""Path of a node name inside a function or a branch, and the name."""
 
 
 class FlowPart(BaseModel):
-    """What every part of a flow has in common: no unknown fields, and nobody changes it once read."""
+    """Base of the parts of a flow: immutable, unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,7 +32,7 @@ class Message(FlowPart):
 
     role: str = Field(
         default="developer",
-        description="Who speaks: `developer` for instructions (usual), or `system`, `user`, `assistant`.",
+        description="Role of the message: `developer` (for instructions), `system`, `user` or `assistant`.",
         examples=["developer"],
     )
     content: str = Field(
@@ -45,17 +44,21 @@ class Message(FlowPart):
 class Branch(FlowPart):
     """A transition that depends on a field of the function's result."""
 
-    field: str = Field(description="Key of the function's result to look at.", examples=["status"])
+    field: str = Field(
+        description="Key of the function's result that decides the transition.", examples=["status"]
+    )
     cases: dict[str, str] = Field(
         description="Value of that field → name of the node to go to.",
         examples=[{"found": "confirm", "not_found": "ask_again"}],
     )
     default: str | None = Field(
-        default=None, description="Node for any other value. Left out: the conversation stays where it is."
+        default=None,
+        description="Name of the node for any other value. Null: the conversation stays at its node.",
+        examples=["ask_again"],
     )
 
     def targets(self) -> list[NodeReference]:
-        """Every node named, each with the path of its mention."""
+        """All node names in the branch, with their paths."""
         found: list[NodeReference] = [(("cases", value), node) for value, node in self.cases.items()]
         return [*found, (("default",), self.default)] if self.default is not None else found
 
@@ -67,7 +70,7 @@ def _transition_kind(value: Any) -> str:
 Transition = Annotated[
     Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")], Discriminator(_transition_kind)
 ]
-"""A node's name, or a branch, told apart first: a fault in a branch is not also that it is no text."""
+"""A node's name or a branch. The tag is decided first, so that a problem in a branch is reported once."""
 
 
 class FlowFunction(FlowPart):
@@ -75,26 +78,32 @@ class FlowFunction(FlowPart):
 
     name: str = Field(
         description=(
-            "One of the template's `functions`, a built-in function, or (with `transition_only`) a new name."
+            "Name of one of the template's `functions`, of a built-in function, or (with `transition_only`) "
+            "a new name."
         ),
         examples=["find_order"],
     )
     transition_only: Flag = Field(
-        default=False, description="True: the function does nothing but lead to the node in `transition_to`."
+        default=False,
+        description="True: the function does nothing except the transition to `transition_to`.",
+        examples=[True],
     )
     description: str | None = Field(
         default=None,
         description=(
-            "When the model should call it. Only for `transition_only`; other functions describe themselves."
+            "When the model should call it. Only for `transition_only`; other functions have a description "
+            "already."
         ),
         examples=["The caller wants to change the delivery address."],
     )
     transition_to: Transition | None = Field(
-        default=None, description="The node to go to afterwards, or a branch on a field of the result."
+        default=None,
+        description="Name of the next node, or a branch on a field of the result.",
+        examples=["confirm"],
     )
 
     def targets(self) -> list[NodeReference]:
-        """Every node it can lead to, each with the path of its mention inside the function."""
+        """All nodes to which the function can lead, with the paths of their names inside the function."""
         if self.transition_to is None:
             return []
         if isinstance(self.transition_to, str):
@@ -103,18 +112,20 @@ class FlowFunction(FlowPart):
 
 
 class Action(BaseModel):
-    """Something done on entering a node. Only `end_conversation` is allowed, as a post action."""
+    """An action on entering a node. Only `end_conversation` in `post_actions` is allowed."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     type: str = Field(
-        description="`end_conversation` ends the call when the node's words have been heard.",
+        description="`end_conversation`: the call ends when the node's answer has been played.",
         examples=["end_conversation"],
     )
-    handler: str | None = Field(default=None, description="Not available to templates; leave it out.")
+    handler: str | None = Field(
+        default=None, description="Not available in templates; must be null.", examples=[None]
+    )
 
     def options(self) -> list[str]:
-        """What was written besides the type."""
+        """Names of the fields that are set in addition to the type."""
         return [*(["handler"] if self.handler is not None else []), *(self.model_extra or {})]
 
 
@@ -124,48 +135,54 @@ class Node(FlowPart):
     role_message: str | None = Field(
         default=None,
         description=(
-            "Who the agent is. It holds from here on until another node says otherwise; the first node "
-            "needs one."
+            "Who the agent is. It stays in force until a later node sets another one; the first node must "
+            "have one."
         ),
         examples=["You are the friendly billing agent of Acme. You speak in short sentences."],
     )
     task_messages: tuple[Message, ...] = Field(
         default=(),
-        description="What the model should do at this node.",
-        examples=[[{"role": "developer", "content": "…"}]],
+        description="Instructions for this node.",
+        examples=[[{"role": "developer", "content": "Ask for the order number."}]],
     )
     functions: tuple[FlowFunction, ...] = Field(
         default=(),
         description=(
-            "Functions of this node only. The template's `functions` are offered at every node anyway."
+            "Functions of this node. The template's `functions` are offered at every node in addition."
         ),
     )
     pre_actions: tuple[Action, ...] = Field(
-        default=(), description="Not available to templates; leave it empty."
+        default=(), description="Not available in templates; must be empty.", examples=[[]]
     )
     post_actions: tuple[Action, ...] = Field(
         default=(),
-        description="`end_conversation` here ends the call after the node's answer.",
+        description="Actions after the node's answer: `end_conversation` ends the call.",
         examples=[[{"type": "end_conversation"}]],
     )
     context_strategy: Literal["append", "reset"] | None = Field(
         default=None,
-        description="`reset` makes the model forget what was said before this node; default `append`.",
+        description="`reset` removes the earlier conversation from the model's context. Null: `append`.",
+        examples=["reset"],
     )
     respond_immediately: Flag = Field(
-        default=True, description="False: the agent waits for the caller to speak first at this node."
+        default=True, description="False: at this node the agent waits until the caller speaks."
     )
 
 
 class FlowDocument(FlowPart):
-    """A conversation in several steps: pipecat's FlowConfig, as JSON."""
+    """A conversation in several steps, in the format of pipecat's FlowConfig."""
 
-    initial_node: str = Field(description="Name of the node the conversation begins at.", examples=["greet"])
-    nodes: dict[str, Node] = Field(description="The steps, by name.")
+    initial_node: str = Field(description="Name of the first node.", examples=["greet"])
+    nodes: dict[str, Node] = Field(
+        description="The nodes by name.",
+        examples=[
+            {"greet": {"task_messages": [{"role": "developer", "content": "Ask what the caller needs."}]}}
+        ],
+    )
     global_functions: tuple[FlowFunction, ...] = Field(
-        default=(), description="Functions offered at every node, with their transitions."
+        default=(), description="Functions that are offered at every node, with their transitions."
     )
 
     def to_config_document(self) -> dict[str, Any]:
-        """The document as ``pipecat.flows.FlowConfig`` reads it."""
+        """The document for ``pipecat.flows.FlowConfig``."""
         return self.model_dump(mode="json", exclude_none=True)

@@ -1,4 +1,4 @@
-"""What a template lets the model do at every node: built-in functions, and HTTP requests declared as data."""
+"""Models of the functions in a template: built-in functions, and HTTP requests declared as data."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ from templates.bounds import Bounds, Count, ToolName
 
 
 class BuiltinFunction(BaseModel):
-    """A function that voicebot brings along."""
+    """A built-in function of voicebot."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: Literal["builtin"] = Field(description="`builtin`: a function that voicebot brings along.")
+    type: Literal["builtin"] = Field(description="`builtin`: a function of voicebot.")
     name: str = Field(
         description=(
-            "`end_call`, `record_outcome`, `current_time`, `escalate_to_person` or `park_call`. "
-            "(`route_to_agent` is offered by itself where there are routes.)"
+            "Name of the built-in function. (`route_to_agent` is offered automatically and is not listed.)"
         ),
         examples=["end_call"],
     )
 
 
 class HttpFunction(BaseModel):
-    """A request to a server of yours that the model may make during the call."""
+    """An HTTP request to the author's server that the model can make during the call."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: Literal["http"] = Field(description="`http`: a request to a server of yours.")
+    type: Literal["http"] = Field(description="`http`: a request to the author's server.")
     name: ToolName = Field(
-        description="The name the model calls: 1 to 64 letters, digits, `_` or `-`.", examples=["find_order"]
+        description="Name for the model: 1 to 64 letters, digits, `_` or `-`.", examples=["find_order"]
     )
     description: str = Field(
         default="",
-        description="For the model: what it does and when to call it.",
-        examples=["Looks up an order by its number. Call it as soon as the caller has told the number."],
+        description="For the model: what the function does and when to call it.",
+        examples=["Looks up an order by its number. Call it when the caller has said the number."],
     )
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = Field(
-        default="POST", description="HTTP method. Only GET and HEAD are tried again after a failure."
+        default="POST", description="HTTP method. Only GET and HEAD are retried after a failure."
     )
     url: str = Field(
         default="",
@@ -56,28 +55,27 @@ class HttpFunction(BaseModel):
     )
     headers: dict[str, str] = Field(
         default_factory=dict,
-        description="Headers; values may contain `{{ name }}`. Anyone who may read the template reads them.",
+        description="Headers; values may contain `{{ name }}`. Readers of the template can read them.",
         examples=[{"Accept-Language": "en"}],
     )
     secret_headers: dict[str, str] = Field(
         default_factory=dict,
-        description="Headers that are stored encrypted and answered as `***`: keys and tokens belong here.",
+        description="Headers with keys and tokens. They are stored encrypted, and the API answers `***`.",
         examples=[{"Authorization": "Bearer …"}],
     )
     body: Any = Field(
         default=None,
         description=(
-            "JSON body; strings in it may contain `{{ name }}`. Left out: POST, PUT and PATCH send the "
-            "arguments as a "
-            "JSON object, other methods send them as query parameters."
+            "JSON body; strings in it may contain `{{ name }}`. Null: POST, PUT and PATCH send the arguments "
+            "as a JSON object, other methods send them as query parameters."
         ),
         examples=[{"order": "{{ order_number }}"}],
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict,
         description=(
-            "JSON Schema of the arguments (an object) that the model fills in. `$ref` may point to "
-            "`#/$defs/…`; a `pattern` is of RE2's syntax."
+            "JSON Schema (of an object) of the arguments that the model provides. `$ref` may refer to "
+            "`#/$defs/…`; `pattern` uses RE2 syntax."
         ),
         examples=[
             {
@@ -89,29 +87,29 @@ class HttpFunction(BaseModel):
     )
     timeout_ms: Annotated[Count, Bounds(100, 30_000)] = Field(
         default=5000,
-        description="How long to wait for the whole answer, in ms (100 to 30000).",
+        description="Time limit for the complete answer, including retries, in ms.",
     )
     retries: Annotated[Count, Bounds(0, 3)] = Field(
         default=1,
         description=(
-            "How often GET and HEAD are tried again within `timeout_ms` (0 to 3). Other methods never are."
+            "How often GET and HEAD are retried within `timeout_ms`. Other methods are never retried."
         ),
     )
     wait_text: str | None = Field(
         default=None,
-        description="Spoken while the request runs. May contain `{{ name }}`.",
+        description="Text spoken when the answer takes longer than 0.6 s. May contain `{{ name }}`.",
         examples=["One moment, I am looking that up."],
     )
     keep: dict[str, str] = Field(
         default_factory=dict,
         description=(
-            "Variable (declared with source `call`) → JSON pointer into the answer: what to remember."
+            "Variable (with source `call`) → JSON pointer into the answer: values to store in variables."
         ),
         examples=[{"order_status": "/order/status"}],
     )
     max_result_bytes: Annotated[Count, Bounds(256, 65_536)] = Field(
         default=8192,
-        description="How much of the answer the model is given, in bytes of JSON (256 to 65536).",
+        description="Maximum size of the answer for the model, in bytes of JSON; it is shortened if longer.",
     )
 
 

@@ -1,10 +1,10 @@
 """The template: what an author writes (``TemplateContent``) and what the API answers (``Template``).
 
-Everything but the name has a default, so that a draft may leave it out and a name with a prompt is a whole
-template. ``None`` appears only where leaving something out means something: no number, no greeting, the
-vendor's usual model. Shapes are enforced here (unknown fields and wrong types are refused even in a draft);
-what is unwise or impossible on a call is found by ``templates.check``, so that a draft can be saved with it.
-Bounds checked there are stated in the JSON Schema too. Everything is frozen; lists are tuples.
+Every field except the name has a default, so that a draft may leave it out. ``None`` is used only where it
+has a meaning of its own: no number, no greeting, the provider's default model. These models enforce the
+structure: unknown fields and wrong types are refused even in a draft. All other rules are in
+``templates.check``, so that a draft with such problems can be saved. The ranges checked there are also in the
+JSON Schema. All models are frozen; lists are tuples.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 DEFAULT_VOICE_ID = "21m00Tcm4TlvDq8ikWAM"
-"""ElevenLabs' premade voice "Rachel", the one its own API reference uses in examples."""
+"""ElevenLabs' premade voice "Rachel", which its API reference uses in examples."""
 
 Kind = Literal["agent", "orchestrator"]
 Status = Literal["draft", "active"]
@@ -52,50 +52,50 @@ ContextMode = Literal["full", "summary", "variables", "none"]
 
 
 class Part(BaseModel):
-    """What every part of a template has in common: no unknown fields, and nobody changes it once read."""
+    """Base of the parts of a template: immutable, unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Variable(Part):
-    """A value that prompts insert with `{{ name }}`."""
+    """A value that texts insert with `{{ name }}`."""
 
     name: VariableName = Field(
-        description="Letters, digits and `_`, not beginning with a digit. Write `{{ name }}` to insert it.",
+        description="Letters, digits and `_`, not beginning with a digit. `{{ name }}` inserts the value.",
         examples=["customer_name"],
     )
     type: VariableType = Field(
         default="string",
-        description="`date` is YYYY-MM-DD. An `object` is read with a dot: `{{ order.size }}`.",
+        description="`date` is YYYY-MM-DD. Parts of an `object` are inserted with a dot: `{{ order.size }}`.",
     )
-    required: Flag = Field(default=False, description="Whether a call or a route without it is refused.")
+    required: Flag = Field(default=False, description="Whether a call or a route without a value is refused.")
     default: Any = Field(
         default=None,
-        description="The value when none is given. Without one, a missing value is inserted as nothing.",
+        description="Value to use when none is given. Null: the empty string is inserted.",
+        examples=["customer"],
     )
     description: str = Field(
         default="",
-        description="What it holds. The model reads it when it has to fill the variable in.",
+        description="What the variable contains. The model reads it when it has to provide the value.",
         examples=["The caller's customer number, eight digits"],
     )
     source: Source = Field(
         default="payload",
         description=(
-            "`payload`: given with the lead before the call. `call`: learned during the call, from "
-            "`route_to_agent`, "
-            "from `keep` of an HTTP function, or from a built-in function."
+            "`payload`: provided with the lead before the call. `call`: provided during the call by "
+            "`route_to_agent` or by `keep` of an HTTP function."
         ),
     )
 
 
 class Greeting(Part):
-    """The agent's first words, spoken as they stand here."""
+    """The agent's first words, spoken without the language model."""
 
     text: str = Field(
-        description="May contain `{{ name }}`. It is synthesised ahead of time, so it is heard at once.",
+        description="Text to speak. May contain `{{ name }}`. It is synthesised in advance.",
         examples=["Hello, this is Acme. How can I help you?"],
     )
-    interruptible: Flag = Field(default=True, description="Whether the caller can cut it short by speaking.")
+    interruptible: Flag = Field(default=True, description="Whether the caller can interrupt it by speaking.")
 
 
 class Tts(Part):
@@ -149,112 +149,119 @@ class Llm(Part):
 
 
 class Turns(Part):
-    """How the agent notices that the caller has finished, and whether the caller may interrupt."""
+    """How the end of the caller's turn is detected, and whether the caller may interrupt."""
 
     strategy: Literal["stt", "silero", "smart_turn"] = Field(
         default="stt",
         description=(
-            "`stt`: by the transcriber's word (cheapest). `silero`: by voice activity. `smart_turn`: by a "
-            "model that "
-            "hears whether a sentence is finished (costs most)."
+            "How the end of a turn is detected. `stt`: by the speech-to-text provider (least CPU). `silero`: "
+            "by voice activity. `smart_turn`: by a model that detects complete sentences (most CPU)."
         ),
     )
     end_silence_ms: Annotated[Count, Bounds(100, 5000)] = Field(
         default=600,
-        description="Silence after which the caller has finished, in ms (100 to 5000).",
+        description="Silence that ends the caller's turn, in ms.",
     )
     barge_in: Flag = Field(default=True, description="Whether the caller may interrupt the agent.")
     min_words: Annotated[Count, Bounds(0, 10)] = Field(
         default=0,
         description=(
-            "Words the caller must say before it counts as an interruption (0 to 10); 0: any sound of speech."
+            "Number of words after which the caller's speech interrupts the agent. 0: any speech interrupts."
         ),
     )
 
 
 class Idle(Part):
-    """What happens when the caller says nothing."""
+    """What happens when the caller is silent."""
 
     after_ms: Annotated[Count, Bounds(2000, 120_000)] = Field(
         default=8000,
         description=(
-            "Silence, counted from what the caller last heard, before each prompt, in ms (2000 to 120000)."
+            "Silence before each prompt, in ms, from the end of the last audio that the caller heard."
         ),
     )
     prompts: tuple[str, ...] = Field(
         default=("Are you still there?", "I can't hear you. Are you still on the line?"),
         description=(
-            "Spoken one after the other, each after another silence. May contain `{{ name }}`. Empty: hang "
-            "up at once."
+            "Texts spoken one after another, each after `after_ms` of silence. May contain `{{ name }}`. If "
+            "empty, the call ends after the first silence."
         ),
     )
     goodbye: str = Field(
         default="I'll hang up now. Goodbye.",
         description=(
-            "Spoken after the last prompt went unanswered; then the call ends. May contain `{{ name }}`."
+            "Text spoken before the call ends because the last prompt was not answered. May contain "
+            "`{{ name }}`."
         ),
     )
 
 
 class Route(Part):
-    """A way from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
+    """A route from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
 
     name: ToolName = Field(
-        description="What the model calls the agent: 1 to 64 letters, digits, `_` or `-`. `back` is taken.",
+        description="Name for the model: 1 to 64 letters, digits, `_` or `-`. `back` is reserved.",
         examples=["billing"],
     )
     template_id: str = Field(
-        default="", description="Id of an active template of kind `agent` in this account."
+        default="",
+        description="Id of an active template of kind `agent` in this account.",
+        examples=["01a5a3c2-7c1e-7a52-9d5b-0f8d7a4b1c2d"],
     )
     when: str = Field(
         default="",
-        description="For the model: when to route there. Say how it differs from the other routes.",
+        description="For the model: when to route there, and how that differs from the other routes.",
         examples=["The caller asks about an invoice, a payment or a refund."],
     )
     context: ContextMode = Field(
         default="full",
         description=(
-            "What the agent knows of the conversation: `full` all of it, `summary` a summary, `variables` "
-            "only the "
-            "values handed over, `none` nothing."
+            "What the agent receives of the conversation: `full` all of it, `summary` a summary, `variables` "
+            "only the variables, `none` nothing."
         ),
     )
     announce: str | None = Field(
         default=None,
         description=(
-            "Spoken by the old voice before the change. May contain `{{ name }}`. Null: a silent change."
+            "Text spoken in the current agent's voice before the change of agent. May contain `{{ name }}`. "
+            "Null: nothing is spoken."
         ),
         examples=["I'll put you through to billing."],
     )
-    can_return: Flag = Field(default=True, description="Whether the agent may send the caller back (`back`).")
+    can_return: Flag = Field(
+        default=True, description="Whether the agent may return the caller (route `back`)."
+    )
 
 
 class Destination(Part):
     """A telephone number that `transfer_to_number` may connect the caller to."""
 
     name: ToolName = Field(
-        description="What the model calls it: 1 to 64 letters, digits, `_` or `-`.", examples=["front_desk"]
+        description="Name of the destination for the model: 1 to 64 letters, digits, `_` or `-`.",
+        examples=["front_desk"],
     )
     number: Annotated[str, E164] = Field(
-        default="", description="E.164: `+`, country code, number.", examples=["+14155550123"]
+        default="",
+        description="Telephone number in E.164: `+`, country code, number.",
+        examples=["+14155550123"],
     )
 
 
 class Limits(Part):
-    """What a call may not exceed."""
+    """Limits of a call."""
 
     max_hops: Annotated[Count, Bounds(0, 50)] = Field(
         default=6,
-        description="How often a call may change agent, ways back included (0 to 50).",
+        description="How often a call may change its agent, including returns.",
     )
     max_duration_ms: Annotated[Count, Bounds(10_000, 14_400_000)] = Field(
         default=3_600_000,
-        description="After this the agent says goodbye and the call ends, in ms (10000 to 14400000).",
+        description="Duration after which the agent says goodbye and the call ends, in ms.",
     )
 
 
 class TemplateContent(Part):
-    """An agent, as its author writes it: `name` makes a draft, `name` and `prompt` a whole agent."""
+    """A template as its author writes it. A draft needs a `name`; an agent needs a `name` and a `prompt`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -265,64 +272,70 @@ class TemplateContent(Part):
             )
         return data
 
-    name: str = Field(description="Unique in the account.", examples=["Acme billing"])
+    name: str = Field(
+        description="Name of the template, unique in the account, 1 to 120 characters.",
+        examples=["Acme billing"],
+    )
     description: str = Field(
         default="",
-        description="What the agent does, in a sentence; the orchestrator's model reads it.",
+        description="What the agent does, in one sentence; the orchestrator's model reads it.",
         examples=["Answers questions about invoices and takes payments."],
     )
     kind: Kind = Field(
-        default="agent", description="An `orchestrator` routes callers to agents; only it has `routes`."
+        default="agent",
+        description="An `orchestrator` answers calls and routes them to agents; only it may have `routes`.",
     )
     status: Status = Field(
         default="draft",
-        description="An `active` template takes calls and must pass the check; a `draft` need not.",
+        description="An `active` template is used in calls and must pass the check; a `draft` is neither.",
     )
     number_id: str | None = Field(
         default=None,
-        description="The number whose calls an orchestrator answers. One active orchestrator a number.",
+        description="Id of the number whose calls an orchestrator answers (one active one per number).",
+        examples=["01a5a3c2-7c1e-7a52-9d5b-0f8d7a4b1c2e"],
     )
     language: Annotated[str, LANGUAGE] = Field(
         default="en-US",
-        description="BCP 47 tag of the language spoken.",
+        description="BCP 47 tag of the language that the agent speaks.",
         examples=["en-US", "de-DE", "es-MX"],
     )
     prompt: str | None = Field(
         default=None,
-        description="A conversation in one step: everything the agent should know and do. Instead of `flow`.",
+        description="Instructions for a conversation in one step. Exactly one of `prompt` and `flow` is set.",
         examples=["You are the receptionist of Acme Dental. Find out what {{ customer_name }} needs …"],
     )
     flow: FlowDocument | None = Field(
-        default=None, description="A conversation in several steps. Instead of `prompt`."
+        default=None,
+        description="Nodes of a conversation in several steps. Exactly one of `prompt` and `flow` is set.",
     )
     variables: tuple[Variable, ...] = Field(
-        default=(), description="Every `{{ name }}` used must be declared here."
+        default=(), description="Variables that the texts insert. Every `{{ name }}` must be declared."
     )
     greeting: Greeting | None = Field(
-        default=None, description="Null: the model finds the first words itself."
+        default=None, description="The agent's first words. Null: the model generates them."
     )
-    tts: Tts = Field(
-        default_factory=Tts, description="The agent's voice: provider, voice, model and settings."
-    )
-    stt: Stt = Field(default_factory=Stt, description="Who turns speech into text.")
+    tts: Tts = Field(default_factory=Tts, description="Text to speech: provider, voice, model and settings.")
+    stt: Stt = Field(default_factory=Stt, description="Speech to text: provider, model and settings.")
     llm: Llm = Field(default_factory=Llm, description="The language model: provider, model and settings.")
-    turns: Turns = Field(default_factory=Turns, description="Turn taking and interruptions.")
-    idle: Idle = Field(default_factory=Idle, description="What happens when the caller is silent.")
+    turns: Turns = Field(default_factory=Turns, description="Detection of turns, and interruptions.")
+    idle: Idle = Field(default_factory=Idle, description="What the agent does when the caller is silent.")
     functions: tuple[TemplateFunction, ...] = Field(
         default=(BuiltinFunction(type="builtin", name="end_call"),),
-        description="Functions offered at every node. Left out: only `end_call`.",
+        description="Functions that are offered to the model at every node.",
     )
-    routes: tuple[Route, ...] = Field(default=(), description="The agents an orchestrator can route to.")
+    routes: tuple[Route, ...] = Field(
+        default=(), description="The agents to which an orchestrator can route."
+    )
     destinations: tuple[Destination, ...] = Field(
-        default=(), description="Numbers for `transfer_to_number`; nothing else can be dialled."
+        default=(), description="Numbers that `transfer_to_number` may dial; it can dial no others."
     )
     limits: Limits = Field(
-        default_factory=Limits, description="What a call may not exceed: changes of agent, and time."
+        default_factory=Limits, description="Limits of a call: changes of agent, and duration."
     )
 
 
 class TemplateProblem(BaseModel):
-    """A fault that the check found, as the API answers it."""
+    """A problem found by the check, as the API answers it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -336,10 +349,10 @@ Revision = Annotated[int, Strict(), Field(ge=1)]
 
 
 class Template(TemplateContent):
-    """A template as the API answers it: the author's content, and what the server knows of it."""
+    """A template as the API answers it: the author's content and the server's fields."""
 
     id: str = Field(description="UUIDv7.")
-    revision: Revision = Field(description="Grows by one with every change; the ETag.")
-    problems: tuple[TemplateProblem, ...] = Field(default=(), description="Errors that a draft still has.")
+    revision: Revision = Field(description="Increased by one with every change; the value of the ETag.")
+    problems: tuple[TemplateProblem, ...] = Field(default=(), description="Errors of a draft.")
     created_at: datetime
     updated_at: datetime

@@ -1,8 +1,8 @@
 """Reading YAML and JSON texts as JSON documents with line numbers, and writing documents as YAML or JSON.
 
 YAML is read by the core schema (YAML 1.2, 10.3): `no`, `12:30` and `2026-01-31` are strings; `true`, `5` and
-`null` have their types. Keys are strings. Aliases and tags are refused: aliases could expand a short text to a
-large document, and tags could stand for values that are not JSON.
+`null` have their types. Keys are strings. Aliases and tags are refused: aliases could expand a short text to
+a large document, and tags could stand for values that are not JSON.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class ParsedText:
 
 
 def read_text(data: bytes | str, form: FileFormat = "yaml") -> ParsedText:
-    """The document in a text.
+    """Read the document in a text (UTF-8).
 
     Raises:
-        Unreadable: it is too long, not of that form, or uses what is refused.
+        UnreadableText: the text is longer than ``MAX_BYTES``, is not valid, or uses a refused feature.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if len(raw) > MAX_BYTES:

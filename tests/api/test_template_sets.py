@@ -18,7 +18,7 @@ from handlers.registry import HANDLERS
 from templates.sets import dump_text
 from tests.api.conftest import NewTenant
 from tests.api.server_fixture import House, Tenant, agent_document, made
-from tests.templates.scenes import NUMBER, Scene, scenes
+from tests.templates.sample_accounts import NUMBER_ID, SampleAccount, sample_accounts
 from voicebot.api.template_sets import MAX_TEMPLATES
 from voicebot.vault import HIDDEN
 
@@ -116,7 +116,7 @@ async def test_an_export_has_the_targets_of_what_is_asked_for(tenant: Tenant) ->
     assert [each["name"] for each in await exported(tenant.owner, name="Desk")] == ["Billing", "Desk"]
     sales = (await tenant.owner.get("/templates", params={"name": "Sales"})).json()["items"][0]
     assert [each["name"] for each in await exported(tenant.owner, id=sales["id"])] == ["Sales"]
-    for params in ({"name": "Nobody"}, {"id": NUMBER}, {"name": ["Desk", "Nobody"]}):
+    for params in ({"name": "Nobody"}, {"id": NUMBER_ID}, {"name": ["Desk", "Nobody"]}):
         assert (await tenant.owner.get("/templates/export", params=params)).status_code == 404
     assert (await tenant.owner.get("/templates/export", params={"nme": "Desk"})).status_code == 422
 
@@ -403,9 +403,9 @@ async def test_the_schema_of_files(tenant: Tenant) -> None:
         HealthCheck.data_too_large,
     ],
 )
-@given(scene=scenes())
+@given(scene=sample_accounts())
 async def test_an_account_can_be_carried_to_another(
-    house: House, new_tenant: NewTenant, scene: Scene
+    house: House, new_tenant: NewTenant, scene: SampleAccount
 ) -> None:
     """What one account exports and another one imports, the other exports just so, secrets aside."""
     theirs, mine = await new_tenant(), await new_tenant()

@@ -19,8 +19,14 @@ from db.ids import new_id
 from db.revisions import TemplateSnapshot
 from handlers.registry import HANDLERS
 from templates.model import TemplateContent
-from tests.templates.scenes import FRONT, Document, Scene, make_scene, scenes
-from tests.templates.stage import Call, Say, ScriptedModel
+from tests.templates.flow_harness import Call, Say, ScriptedModel
+from tests.templates.sample_accounts import (
+    ORCHESTRATOR_ID,
+    Document,
+    SampleAccount,
+    make_account,
+    sample_accounts,
+)
 from voicebot.call.audio.service_switch import ServiceSpec, made
 from voicebot.call.text.answers import Answer, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
@@ -74,7 +80,7 @@ async def at_once() -> None:
 class SceneLibrary:
     """The templates of a scene."""
 
-    scene: Scene
+    scene: SampleAccount
 
     def _snapshot(self, key: str) -> TemplateSnapshot:
         document = self.scene.documents[key]
@@ -142,12 +148,16 @@ def way(document: Document, ways: Sequence[Edge], start: str, wanted: set[Edge])
 class Walker:
     """Makes text calls in a scene, and looks at every turn of them."""
 
-    scene: Scene
+    scene: SampleAccount
     nodes: set[tuple[str, str]] = field(default_factory=set)
 
     async def call(self, prompter: Prompter, key: str) -> Chat:
         """A call that has just begun, with the greeting."""
-        names = [each["name"] for each in self.scene.documents[FRONT]["functions"] if each["type"] == "http"]
+        names = [
+            each["name"]
+            for each in self.scene.documents[ORCHESTRATOR_ID]["functions"]
+            if each["type"] == "http"
+        ]
         setup = Setup(
             library=SceneLibrary(self.scene),
             llm=prompter.llm,
@@ -191,13 +201,13 @@ class Walker:
 
     async def everywhere(self) -> None:
         """Every way through the orchestrator's flow; every route, and every way through its agent's flow."""
-        left = set(edges(self.scene.documents[FRONT]))
+        left = set(edges(self.scene.documents[ORCHESTRATOR_ID]))
         while left:
             before = len(left)
             prompter = Prompter()
-            await self.through(FRONT, await self.call(prompter, FRONT), prompter, left)
+            await self.through(ORCHESTRATOR_ID, await self.call(prompter, ORCHESTRATOR_ID), prompter, left)
             assert len(left) < before, left
-        for route in self.scene.documents[FRONT]["routes"]:
+        for route in self.scene.documents[ORCHESTRATOR_ID]["routes"]:
             await self.agent(route)
 
     async def agent(self, route: Document) -> None:
@@ -205,7 +215,7 @@ class Walker:
         left = set(edges(self.scene.documents[key]))
         while True:
             prompter = Prompter()
-            chat = await self.call(prompter, FRONT)
+            chat = await self.call(prompter, ORCHESTRATOR_ID)
             arguments = {"agent": route["name"], "variables": {"reason": "a {{ reason }}"}}
             prompter.script[:] = [("route_to_agent", arguments)]
             routed = await chat.say("Somebody else, please.")
@@ -230,7 +240,7 @@ class Walker:
             exchange = await chat.say("Take me back.")
             self.look(chat, exchange)
             assert chat.log.at is not None
-            assert str(chat.log.at.template_id) == FRONT
+            assert str(chat.log.at.template_id) == ORCHESTRATOR_ID
         await chat.hang_up()
 
 
@@ -251,7 +261,7 @@ def goes(document: Document, edge: Edge) -> bool:
     return any(each["name"] == edge.function and each["transition_to"] for each in functions)
 
 
-def nodes_of(scene: Scene) -> set[tuple[str, str]]:
+def nodes_of(scene: SampleAccount) -> set[tuple[str, str]]:
     """All nodes of all templates."""
     return {
         (key, node)
@@ -260,7 +270,7 @@ def nodes_of(scene: Scene) -> set[tuple[str, str]]:
     }
 
 
-def nodes_spoken_at(scene: Scene) -> set[tuple[str, str]]:
+def nodes_spoken_at(scene: SampleAccount) -> set[tuple[str, str]]:
     """The nodes at which an agent spoke in calls that go every way there is."""
     walker = Walker(scene)
     asyncio.run(walker.everywhere())
@@ -269,7 +279,7 @@ def nodes_spoken_at(scene: Scene) -> set[tuple[str, str]]:
 
 def test_the_smallest_scene_survives_a_call_through_every_node() -> None:
     """A small account's agents speak at every node, follow every transition and take every route."""
-    scene = make_scene()
+    scene = make_account()
     assert nodes_of(scene) <= nodes_spoken_at(scene)
 
 
@@ -282,7 +292,7 @@ def test_the_smallest_scene_survives_a_call_through_every_node() -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(scene=scenes())
-def test_whole_templates_survive_a_text_call_through_every_node(scene: Scene) -> None:
+@given(scene=sample_accounts())
+def test_whole_templates_survive_a_text_call_through_every_node(scene: SampleAccount) -> None:
     """Whatever a template without a fault looks like: a text call comes through each node, way and route."""
     assert nodes_of(scene) <= nodes_spoken_at(scene)

@@ -8,7 +8,7 @@ from uuid import UUID
 from db import call_leases, calls, events
 from db.calls import CallRecord
 from db.pool import Database
-from tests.db.world import build
+from tests.db.seed import seed_account
 from voicebot.call.leases import Lease, LeaseReaper
 
 LEASE = Lease(length=timedelta(seconds=90))
@@ -29,7 +29,7 @@ class HandClock:
 
 async def test_nobody_is_judged_before_everybody_could_have_renewed(database: Database) -> None:
     """A keeper that has seen the database for less than a lease ends no call; after that it does, once."""
-    world = await build(database)
+    world = await seed_account(database)
     await call_leases.hold(database, [world.call.id], timedelta(seconds=-1))
     clock, told = HandClock(), list[CallRecord]()
     scheduler = LeaseReaper(database, clock, lambda: set[UUID](), told.append, LEASE)
@@ -48,7 +48,7 @@ async def test_nobody_is_judged_before_everybody_could_have_renewed(database: Da
 
 async def test_a_scheduler_holds_its_own_before_it_looks(database: Database) -> None:
     """A process that was stopped for longer than a lease finds its own calls unheld, and keeps them."""
-    world = await build(database)
+    world = await seed_account(database)
     await call_leases.hold(database, [world.call.id], timedelta(seconds=-1))
     clock, told = HandClock(), list[CallRecord]()
     scheduler = LeaseReaper(database, clock, lambda: {world.call.id}, told.append, LEASE)

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.api.server_fixture import serving
-from tests.calls.scripted import Answer, Body, ScriptedModel, last, system
+from tests.calls.scripted import Body, ScriptedModel, ServerAnswer, last, system
 from tests.calls.server import OPEN, PUBLIC_URL, WELCOME, World, hear, moved_in
-from tests.handlers.world import Answer as Served
-from tests.handlers.world import a_server
+from tests.handlers.http_harness import ServerAnswer as Served
+from tests.handlers.http_harness import running_server
 from voicebot.sandbox.caller import Caller, HangUp, Say, Wait
 from voicebot.sandbox.carrier import Carrier, CarrierSettings, Misbehaviour
 from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
@@ -49,13 +49,13 @@ def flow_that_finds(url: str) -> dict[str, Any]:
     }
 
 
-def finding(body: Body) -> Answer:
+def finding(body: Body) -> ServerAnswer:
     """Routes to billing, looks the caller up, and greets whom the instructions name."""
     if "You are the desk" in system(body):
-        return Answer(calls=[("route_to_agent", {"agent": "billing", "reason": "asked"})])
+        return ServerAnswer(calls=[("route_to_agent", {"agent": "billing", "reason": "asked"})])
     if "Greet" in system(body):
-        return Answer(text=GREETED if "Greet Ada." in system(body) else "Hello nobody.")
-    return Answer(text="Hm.") if last(body)["role"] == "tool" else Answer(calls=[("find", {})])
+        return ServerAnswer(text=GREETED if "Greet Ada." in system(body) else "Hello nobody.")
+    return ServerAnswer(text="Hm.") if last(body)["role"] == "tool" else ServerAnswer(calls=[("find", {})])
 
 
 class Balancer:
@@ -94,7 +94,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest.fixture
 async def found(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[World, ScriptedModel, str]]:
     """A world with such a model, and where an office finds callers."""
-    async with a_server(Served(body=b'{"name": "Ada"}')) as office, ScriptedModel(finding).running() as model:
+    async with (
+        running_server(Served(body=b'{"name": "Ada"}')) as office,
+        ScriptedModel(finding).running() as model,
+    ):
         allowed = urlsplit(office.url).netloc
         async with moved_in(
             database_url, tmp_path, OPENAI_BASE_URL=model.url, VOICEBOT_HTTP_ALLOW=allowed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from db.pool import Database
-from tests.db.world import World, build
+from tests.db.seed import SeededAccount, seed_account
 
 
 @pytest.fixture
-async def world(database: Database) -> World:
+async def seeded(database: Database) -> SeededAccount:
     """One account with a ringing call."""
-    return await build(database)
+    return await seed_account(database)

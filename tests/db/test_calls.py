@@ -10,24 +10,24 @@ from db import calls, inbound, leads, templates
 from db.calls import CallEnd, CallFilter, CarrierStatus
 from db.errors import NotFound
 from db.pool import Database
-from tests.db.world import NOON, World, webhook
+from tests.db.seed import NOON, SeededAccount, webhook
 
 HANGUP = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON + timedelta(seconds=9))
 
 
-async def test_an_answer_puts_call_and_lead_in_progress(database: Database, world: World) -> None:
+async def test_an_answer_puts_call_and_lead_in_progress(database: Database, seeded: SeededAccount) -> None:
     """The first answer's time stays when it is repeated."""
-    await calls.answered(database, world.id, world.call.id, NOON)
-    call = await calls.answered(database, world.id, world.call.id, NOON + timedelta(seconds=5))
+    await calls.answered(database, seeded.id, seeded.call.id, NOON)
+    call = await calls.answered(database, seeded.id, seeded.call.id, NOON + timedelta(seconds=5))
 
     assert (call.status, call.answered_at) == ("in_progress", NOON)
-    assert (await leads.get(database, world.id, call.lead_id)).status == "in_progress"
+    assert (await leads.get(database, seeded.id, call.lead_id)).status == "in_progress"
 
 
-async def test_a_call_ends_with_its_lead_and_its_facts(database: Database, world: World) -> None:
+async def test_a_call_ends_with_its_lead_and_its_facts(database: Database, seeded: SeededAccount) -> None:
     """Who ended it, why, when, what came of it and how long it took are kept; the lead is finished."""
-    await calls.answered(database, world.id, world.call.id, NOON)
-    finished = await calls.finish(database, world.id, world.call.id, replace(HANGUP, outcome="paid"))
+    await calls.answered(database, seeded.id, seeded.call.id, NOON)
+    finished = await calls.finish(database, seeded.id, seeded.call.id, replace(HANGUP, outcome="paid"))
 
     assert finished.first
     call = finished.call
@@ -38,23 +38,23 @@ async def test_a_call_ends_with_its_lead_and_its_facts(database: Database, world
         "paid",
     )
     assert call.duration_ms == 9000
-    assert await calls.get(database, world.id, call.id) == call
-    lead = await leads.get(database, world.id, call.lead_id)
+    assert await calls.get(database, seeded.id, call.id) == call
+    lead = await leads.get(database, seeded.id, call.lead_id)
     assert (lead.status, lead.outcome, lead.finished_at) == ("finished", "paid", HANGUP.ended_at)
 
 
-async def test_the_first_end_is_the_end(database: Database, world: World) -> None:
+async def test_the_first_end_is_the_end(database: Database, seeded: SeededAccount) -> None:
     """A later end changes nothing and is told the facts that hold; the winner may repeat itself."""
-    await calls.finish(database, world.id, world.call.id, HANGUP)
+    await calls.finish(database, seeded.id, seeded.call.id, HANGUP)
     late = replace(HANGUP, ended_by="system", end_reason="max_duration", outcome="late")
 
-    loser = await calls.finish(database, world.id, world.call.id, late)
+    loser = await calls.finish(database, seeded.id, seeded.call.id, late)
     assert not loser.first
     assert (loser.call.ended_by, loser.call.end_reason, loser.call.outcome) == ("caller", "hangup", None)
-    assert (await calls.finish(database, world.id, world.call.id, HANGUP)).first
+    assert (await calls.finish(database, seeded.id, seeded.call.id, HANGUP)).first
 
 
-async def test_of_many_ends_at_once_one_wins(database: Database, dsn: str, world: World) -> None:
+async def test_of_many_ends_at_once_one_wins(database: Database, dsn: str, seeded: SeededAccount) -> None:
     """Caller, agent, carrier and system all end the call through two replicas: one of them did."""
     replica = await Database.connect(dsn)
     ends = [
@@ -62,7 +62,7 @@ async def test_of_many_ends_at_once_one_wins(database: Database, dsn: str, world
         for n, who in enumerate(["caller", "agent", "carrier", "system"] * 3)
     ]
     results = await asyncio.gather(
-        *(calls.finish(random.choice([database, replica]), world.id, world.call.id, end) for end in ends)
+        *(calls.finish(random.choice([database, replica]), seeded.id, seeded.call.id, end) for end in ends)
     )
     await replica.close()
 
@@ -70,49 +70,53 @@ async def test_of_many_ends_at_once_one_wins(database: Database, dsn: str, world
     assert len({(result.call.ended_by, result.call.end_reason) for result in results}) == 1
 
 
-async def test_the_lead_is_finished_though_its_template_is_gone(database: Database, world: World) -> None:
+async def test_the_lead_is_finished_though_its_template_is_gone(
+    database: Database, seeded: SeededAccount
+) -> None:
     """A template deleted during the call keeps neither call nor lead from their end."""
-    await templates.delete(database, world.id, world.front.id, expected_revision=1)
+    await templates.delete(database, seeded.id, seeded.front.id, expected_revision=1)
 
-    finished = await calls.finish(database, world.id, world.call.id, HANGUP)
+    finished = await calls.finish(database, seeded.id, seeded.call.id, HANGUP)
 
     assert finished.first
-    assert (await leads.get(database, world.id, world.call.lead_id)).status == "finished"
+    assert (await leads.get(database, seeded.id, seeded.call.lead_id)).status == "finished"
 
 
-async def test_nothing_changes_a_call_that_has_ended(database: Database, world: World) -> None:
+async def test_nothing_changes_a_call_that_has_ended(database: Database, seeded: SeededAccount) -> None:
     """Answers, statuses, nodes, outcomes, revisions and resumes that come late are not written."""
-    ended = (await calls.finish(database, world.id, world.call.id, HANGUP)).call
+    ended = (await calls.finish(database, seeded.id, seeded.call.id, HANGUP)).call
 
-    assert await calls.answered(database, world.id, ended.id, NOON) == ended
-    assert await calls.set_status(database, world.id, ended.id, "transferring") == ended
-    assert await calls.set_node(database, world.id, ended.id, "late") == ended
-    assert await calls.record_outcome(database, world.id, ended.id, "late") == ended
-    assert await calls.keep_revisions(database, world.id, ended.id, {uuid4(): 9}) == ended
-    assert await calls.resumed(database, world.id, ended.id, 3) == ended
-    assert (await leads.get(database, world.id, ended.lead_id)).outcome is None
+    assert await calls.answered(database, seeded.id, ended.id, NOON) == ended
+    assert await calls.set_status(database, seeded.id, ended.id, "transferring") == ended
+    assert await calls.set_node(database, seeded.id, ended.id, "late") == ended
+    assert await calls.record_outcome(database, seeded.id, ended.id, "late") == ended
+    assert await calls.keep_revisions(database, seeded.id, ended.id, {uuid4(): 9}) == ended
+    assert await calls.resumed(database, seeded.id, ended.id, 3) == ended
+    assert (await leads.get(database, seeded.id, ended.lead_id)).outcome is None
 
 
-async def test_a_live_call_shows_where_it_is(database: Database, world: World) -> None:
+async def test_a_live_call_shows_where_it_is(database: Database, seeded: SeededAccount) -> None:
     """Status, node, outcome and resumes are written as they come; resumes do not count down."""
-    await calls.set_status(database, world.id, world.call.id, "transferring")
-    await calls.set_node(database, world.id, world.call.id, "verify")
-    await calls.record_outcome(database, world.id, world.call.id, "promised")
-    await calls.resumed(database, world.id, world.call.id, 2)
-    call = await calls.resumed(database, world.id, world.call.id, 1)
+    await calls.set_status(database, seeded.id, seeded.call.id, "transferring")
+    await calls.set_node(database, seeded.id, seeded.call.id, "verify")
+    await calls.record_outcome(database, seeded.id, seeded.call.id, "promised")
+    await calls.resumed(database, seeded.id, seeded.call.id, 2)
+    call = await calls.resumed(database, seeded.id, seeded.call.id, 1)
 
     assert (call.status, call.node, call.outcome, call.resumes) == ("transferring", "verify", "promised", 2)
-    assert (await leads.get(database, world.id, call.lead_id)).outcome == "promised"
-    finished = await calls.finish(database, world.id, world.call.id, HANGUP)
+    assert (await leads.get(database, seeded.id, call.lead_id)).outcome == "promised"
+    finished = await calls.finish(database, seeded.id, seeded.call.id, HANGUP)
     assert finished.call.outcome == "promised"
 
 
-async def test_the_revision_a_call_began_with_stays(database: Database, world: World) -> None:
+async def test_the_revision_a_call_began_with_stays(database: Database, seeded: SeededAccount) -> None:
     """Keeping another revision of a template that is kept already changes nothing."""
-    await calls.keep_revisions(database, world.id, world.call.id, {world.front.id: 7, world.billing.id: 3})
-    call = await calls.keep_revisions(database, world.id, world.call.id, {world.billing.id: 4})
+    await calls.keep_revisions(
+        database, seeded.id, seeded.call.id, {seeded.front.id: 7, seeded.billing.id: 3}
+    )
+    call = await calls.keep_revisions(database, seeded.id, seeded.call.id, {seeded.billing.id: 4})
 
-    assert call.revisions == {str(world.front.id): 1, str(world.billing.id): 3}
+    assert call.revisions == {str(seeded.front.id): 1, str(seeded.billing.id): 3}
 
 
 @pytest.mark.parametrize(
@@ -127,48 +131,48 @@ async def test_the_revision_a_call_began_with_stays(database: Database, world: W
     ],
 )
 async def test_a_terminal_status_of_the_carrier_wins(
-    database: Database, world: World, reported: list[CarrierStatus], kept: str
+    database: Database, seeded: SeededAccount, reported: list[CarrierStatus], kept: str
 ) -> None:
     """Callbacks out of order move the status forward only, and nothing follows a terminal one."""
-    assert world.call.carrier_call_id is not None
+    assert seeded.call.carrier_call_id is not None
     for status in reported:
-        call = await calls.carrier_status(database, "twilio", world.call.carrier_call_id, status)
+        call = await calls.carrier_status(database, "twilio", seeded.call.carrier_call_id, status)
 
     assert call.carrier_status == kept
 
 
-async def test_calls_are_listed_newest_first_and_narrowed(database: Database, world: World) -> None:
+async def test_calls_are_listed_newest_first_and_narrowed(database: Database, seeded: SeededAccount) -> None:
     """Status, number, lead and template narrow the list."""
-    second = (await inbound.begin(database, webhook(world.number.e164, "CA2"))).call
-    ended = (await calls.finish(database, world.id, world.call.id, HANGUP)).call
+    second = (await inbound.begin(database, webhook(seeded.number.e164, "CA2"))).call
+    ended = (await calls.finish(database, seeded.id, seeded.call.id, HANGUP)).call
 
     async def listed(where: CallFilter) -> list[object]:
-        return [call.id for call in (await calls.list_calls(database, world.id, where, limit=10)).items]
+        return [call.id for call in (await calls.list_calls(database, seeded.id, where, limit=10)).items]
 
     assert await listed(CallFilter()) == [second.id, ended.id]
     assert await listed(CallFilter(status="ended")) == [ended.id]
     assert await listed(CallFilter(lead_id=second.lead_id)) == [second.id]
-    assert await listed(CallFilter(number_id=world.number.id, template_id=world.front.id)) == [
+    assert await listed(CallFilter(number_id=seeded.number.id, template_id=seeded.front.id)) == [
         second.id,
         ended.id,
     ]
-    assert await listed(CallFilter(template_id=world.billing.id)) == []
+    assert await listed(CallFilter(template_id=seeded.billing.id)) == []
 
 
-async def test_a_call_that_does_not_exist_is_named(database: Database, world: World) -> None:
+async def test_a_call_that_does_not_exist_is_named(database: Database, seeded: SeededAccount) -> None:
     """Reading or changing an unknown call raises NotFound rather than doing nothing."""
     unknown = uuid4()
 
     with pytest.raises(NotFound, match=str(unknown)):
-        await calls.get(database, world.id, unknown)
+        await calls.get(database, seeded.id, unknown)
     with pytest.raises(NotFound):
-        await calls.finish(database, world.id, unknown, HANGUP)
+        await calls.finish(database, seeded.id, unknown, HANGUP)
     with pytest.raises(NotFound):
-        await calls.set_node(database, world.id, unknown, "start")
+        await calls.set_node(database, seeded.id, unknown, "start")
     with pytest.raises(NotFound):
         await calls.carrier_status(database, "twilio", "CA-unknown", "completed")
 
 
-async def test_what_was_never_answered_has_no_duration(database: Database, world: World) -> None:
+async def test_what_was_never_answered_has_no_duration(database: Database, seeded: SeededAccount) -> None:
     """A call that ends while it rings lasted for no time that anybody could bill."""
-    assert (await calls.finish(database, world.id, world.call.id, HANGUP)).call.duration_ms is None
+    assert (await calls.finish(database, seeded.id, seeded.call.id, HANGUP)).call.duration_ms is None

@@ -9,7 +9,7 @@ from db import handoff_metrics
 from db.handoff_metrics import Times, Window
 from db.ids import new_id
 from db.pool import Database
-from tests.db.world import NOON, World
+from tests.db.seed import NOON, SeededAccount
 
 STATES = ("queued", "claimed", "bridged", "resolved", "abandoned", "expired", "failed")
 
@@ -27,12 +27,12 @@ def times(values: list[int]) -> Times:
     )
 
 
-async def test_figures_equal_a_brute_force_recomputation(database: Database, world: World) -> None:
+async def test_figures_equal_a_brute_force_recomputation(database: Database, seeded: SeededAccount) -> None:
     """Percentiles, service level, failures by cause and counts of 300 random handoffs are exact."""
     chance = random.Random(3)
     user = new_id()
     await database.execute(
-        "INSERT INTO users (id, account_id, name, role) VALUES ($2, $1, 'x', 'operator')", world.id, user
+        "INSERT INTO users (id, account_id, name, role) VALUES ($2, $1, 'x', 'operator')", seeded.id, user
     )
 
     def later(at: datetime | None, odds: float) -> datetime | None:
@@ -67,11 +67,11 @@ async def test_figures_equal_a_brute_force_recomputation(database: Database, wor
                 $10)
             """,
             new_id(),
-            world.id,
+            seeded.id,
             *row.values(),
         )
     window = Window(since=NOON - timedelta(seconds=80_000), until=NOON - timedelta(seconds=5_000))
-    found = await handoff_metrics.of_account(database, world.id, window, in_time_ms=30_000, now=NOON)
+    found = await handoff_metrics.of_account(database, seeded.id, window, in_time_ms=30_000, now=NOON)
 
     inside = [row for row in rows if window.since <= row["created_at"] < window.until]
 
@@ -100,9 +100,9 @@ async def test_figures_equal_a_brute_force_recomputation(database: Database, wor
     assert found.abandoned == sum(row["state"] == "abandoned" for row in rows)
 
 
-async def test_an_idle_desk_has_figures_too(database: Database, world: World) -> None:
+async def test_an_idle_desk_has_figures_too(database: Database, seeded: SeededAccount) -> None:
     """Nothing happened: counts are nought, percentiles are not made up."""
     window = Window(since=NOON - timedelta(days=1), until=NOON)
-    found = await handoff_metrics.of_account(database, world.id, window, in_time_ms=1, now=NOON)
+    found = await handoff_metrics.of_account(database, seeded.id, window, in_time_ms=1, now=NOON)
 
     assert (found.open, found.abandoned, found.created, found.to_claim) == (0, 0, 0, times([]))

@@ -55,9 +55,9 @@ from db.pool import Database, Executor
 from db.rows import Page
 from db.templates import TemplateFilter
 from db.users import UserDraft
-from tests.db.world import NOON, World, a_route, an_event, an_utterance, draft
+from tests.db.seed import NOON, SeededAccount, draft, make_event, make_route, make_utterance
 
-Attempt = Callable[[Database, UUID, World], Awaitable[object]]
+Attempt = Callable[[Database, UUID, SeededAccount], Awaitable[object]]
 
 END = CallEnd(ended_by="system", end_reason="stolen", outcome="stolen", ended_at=NOON)
 STOLEN = NumberDraft(e164="+14155550999", carrier="twilio")
@@ -84,11 +84,11 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     handoff_events.after: lambda d, me, w: handoff_events.after(d, me, 0, limit=9),
     handoff_events.last_seqs: lambda d, me, w: handoff_events.last_seqs(d, [me]),
     events.append: lambda d, me, w: events.append(
-        d, replace(an_event(w, seq=9), account_id=me, template_id=None)
+        d, replace(make_event(w, seq=9), account_id=me, template_id=None)
     ),
     events.of_call: lambda d, me, w: events.of_call(d, me, w.call.id),
     events.record: lambda d, me, w: events.record(
-        d, replace(an_event(w, seq=9), account_id=me, template_id=None)
+        d, replace(make_event(w, seq=9), account_id=me, template_id=None)
     ),
     greetings.get: lambda d, me, w: greetings.get(d, me, "greeting"),
     handoff_transitions.assess: lambda d, me, w: handoff_transitions.assess(
@@ -146,11 +146,11 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     revisions.get: lambda d, me, w: revisions.get(d, me, w.front.id, 1),
     revisions.list_revisions: lambda d, me, w: revisions.list_revisions(d, me, w.front.id, limit=9),
     revisions.targets: lambda d, me, w: revisions.targets(d, me, [w.front.id, w.billing.id]),
-    routes.complete: lambda d, me, w: routes.complete(d, replace(a_route(w, seq=9), account_id=me)),
+    routes.complete: lambda d, me, w: routes.complete(d, replace(make_route(w, seq=9), account_id=me)),
     routes.measured: lambda d, me, w: routes.measured(d, me, route_id(w), first_audio_at=NOON, gap_ms=9),
     routes.of_call: lambda d, me, w: routes.of_call(d, me, w.call.id),
     routes.of_leads: lambda d, me, w: routes.of_leads(d, me, [w.call.lead_id]),
-    routes.record: lambda d, me, w: routes.record(d, replace(a_route(w, seq=9), account_id=me)),
+    routes.record: lambda d, me, w: routes.record(d, replace(make_route(w, seq=9), account_id=me)),
     template_sets.find: lambda d, me, w: template_sets.find(
         d, me, names=[w.front.name], ids=[w.front.id, w.billing.id]
     ),
@@ -176,7 +176,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     users.update: lambda d, me, w: users.update(d, me, desk_id(w, 2), UserDraft(name="stolen", role="owner")),
     utterances.of_call: lambda d, me, w: utterances.of_call(d, me, w.call.id),
     utterances.record: lambda d, me, w: utterances.record(
-        d, replace(an_utterance(w, seq=9), account_id=me, template_id=None)
+        d, replace(make_utterance(w, seq=9), account_id=me, template_id=None)
     ),
 }
 """Each query function, tried by the account ``me`` on what is in the world ``w`` of another one."""
@@ -217,12 +217,12 @@ NO_OTHER_ACCOUNT_TO_REACH = {
 }
 
 
-def stolen_lead(world: World) -> LeadDraft:
+def stolen_lead(seeded: SeededAccount) -> LeadDraft:
     return LeadDraft(
         direction="outbound",
         phone=None,
-        number_id=world.number.id,
-        template_id=world.front.id,
+        number_id=seeded.number.id,
+        template_id=seeded.front.id,
         payload={},
         variables={},
     )
@@ -241,55 +241,57 @@ STOLEN_FACTS = OperatorFacts(
 )
 
 
-def desk_id(world: World, number: int) -> UUID:
+def desk_id(seeded: SeededAccount, number: int) -> UUID:
     """1: a handoff, 2: an operator who has not been asked, 3: one who declined, 4: a channel, 5: a notice."""
-    return UUID(int=world.call.id.int ^ (number << 8))
+    return UUID(int=seeded.call.id.int ^ (number << 8))
 
 
-def a_handoff(world: World, **more: Any) -> HandoffDraft:
+def a_handoff(seeded: SeededAccount, **more: Any) -> HandoffDraft:
     return HandoffDraft(
         **{"intent": "escalate", "origin": "model", "state": "queued", "reason": "stolen"} | more,
-        call_id=world.call.id,
+        call_id=seeded.call.id,
         created_at=NOON,
         queue_at=NOON,
         expires_at=NOON + timedelta(hours=1),
     )
 
 
-async def build(database: Database, world: World) -> None:
+async def seed_account(database: Database, seeded: SeededAccount) -> None:
     """A desk with a handoff, two people, a channel and a notice."""
-    await handoffs.create(database, world.id, a_handoff(world, id=desk_id(world, 1)))
+    await handoffs.create(database, seeded.id, a_handoff(seeded, id=desk_id(seeded, 1)))
     for number in (2, 3):
         await database.execute(
             "INSERT INTO users (id, account_id, name, role, email) VALUES ($2, $1, 'Acme', 'operator', $3)",
-            world.id,
-            desk_id(world, number),
+            seeded.id,
+            desk_id(seeded, number),
             f"{number}@example.com",
         )
-        await operators.ensure(database, world.id, desk_id(world, number))
+        await operators.ensure(database, seeded.id, desk_id(seeded, number))
     await database.execute(
         "INSERT INTO channels (id, account_id, kind, label, url) VALUES ($2, $1, 'slack', 'Acme', 'https://x')",
-        world.id,
-        desk_id(world, 4),
+        seeded.id,
+        desk_id(seeded, 4),
     )
     await database.execute(
         """
         INSERT INTO outbox (id, account_id, handoff_id, medium, message, next_at, created_at, state)
         VALUES ($2, $1, $3, 'email', '{}', $4, $4, 'dead')
         """,
-        world.id,
-        desk_id(world, 5),
-        desk_id(world, 1),
+        seeded.id,
+        desk_id(seeded, 5),
+        desk_id(seeded, 1),
         NOON,
     )
     async with database.transaction() as transaction:
         await handoff_events.append(
-            transaction, world.id, HandoffEvent(type="handoff.created", at=NOON, handoff_id=desk_id(world, 1))
+            transaction,
+            seeded.id,
+            HandoffEvent(type="handoff.created", at=NOON, handoff_id=desk_id(seeded, 1)),
         )
 
 
-def route_id(world: World) -> UUID:
-    return UUID(int=world.call.id.int ^ 1)
+def route_id(seeded: SeededAccount) -> UUID:
+    return UUID(int=seeded.call.id.int ^ 1)
 
 
 def query_functions() -> set[Callable[..., Any]]:
@@ -331,21 +333,21 @@ def test_every_query_function_is_tried() -> None:
 
 @pytest.mark.parametrize("function", READS_AND_CHANGES, ids=lambda f: f"{f.__module__}.{f.__name__}")
 async def test_another_accounts_rows_are_not_there(
-    database: Database, world: World, function: Callable[..., Any]
+    database: Database, seeded: SeededAccount, function: Callable[..., Any]
 ) -> None:
     """The function finds nothing, refuses by a name that tells nothing, and changes nothing."""
-    await routes.complete(database, replace(a_route(world), id=route_id(world)))
-    await utterances.record(database, an_utterance(world))
-    await events.record(database, an_event(world))
-    await greetings.put(database, world.id, "greeting", b"audio")
-    await leads.create(database, world.id, stolen_lead(world), idempotency_key="k")
-    await build(database, world)
-    change = Change(key_id=world.key.record.id, action="x", resource="template", resource_id=world.front.id)
-    await audit.record(database, world.id, change)
+    await routes.complete(database, replace(make_route(seeded), id=route_id(seeded)))
+    await utterances.record(database, make_utterance(seeded))
+    await events.record(database, make_event(seeded))
+    await greetings.put(database, seeded.id, "greeting", b"audio")
+    await leads.create(database, seeded.id, stolen_lead(seeded), idempotency_key="k")
+    await seed_account(database, seeded)
+    change = Change(key_id=seeded.key.record.id, action="x", resource="template", resource_id=seeded.front.id)
+    await audit.record(database, seeded.id, change)
     me = (await accounts.create(database, "Second")).id
     before = await everything(database)
 
-    [result] = await asyncio.gather(READS_AND_CHANGES[function](database, me, world), return_exceptions=True)
+    [result] = await asyncio.gather(READS_AND_CHANGES[function](database, me, seeded), return_exceptions=True)
 
     if isinstance(result, Exception):
         assert isinstance(result, (NotFound, ConstraintViolated, TargetsUnavailable, KeyRefused))
@@ -356,10 +358,10 @@ async def test_another_accounts_rows_are_not_there(
 
 
 async def test_another_accounts_rows_cannot_be_overwritten_by_their_ids(
-    database: Database, world: World
+    database: Database, seeded: SeededAccount
 ) -> None:
     """Writing a row under an id that another account has leaves that account's row as it is."""
-    route, said, event = a_route(world), an_utterance(world), an_event(world)
+    route, said, event = make_route(seeded), make_utterance(seeded), make_event(seeded)
     await routes.record(database, route)
     await utterances.record(database, said)
     await events.record(database, event)

@@ -8,23 +8,23 @@ from db import inbound, leads
 from db.errors import IdempotencyKeyReused, NotFound
 from db.leads import LeadDraft, LeadFilter
 from db.pool import Database
-from tests.db.world import World, webhook
+from tests.db.seed import SeededAccount, webhook
 
 
-def outbound(world: World) -> LeadDraft:
+def outbound(seeded: SeededAccount) -> LeadDraft:
     return LeadDraft(
         direction="outbound",
         phone="+14155550177",
-        number_id=world.number.id,
-        template_id=world.front.id,
+        number_id=seeded.number.id,
+        template_id=seeded.front.id,
         payload={"invoice": 7, "due": [1, 2]},
         variables={},
     )
 
 
-async def test_a_lead_comes_back_as_it_was_made(database: Database, world: World) -> None:
+async def test_a_lead_comes_back_as_it_was_made(database: Database, seeded: SeededAccount) -> None:
     """A new lead is with the template it was made for and has neither calls nor routes."""
-    lead = (await leads.create(database, world.id, outbound(world))).lead
+    lead = (await leads.create(database, seeded.id, outbound(seeded))).lead
 
     assert (lead.status, lead.payload, lead.call_ids, lead.routes) == (
         "new",
@@ -32,61 +32,63 @@ async def test_a_lead_comes_back_as_it_was_made(database: Database, world: World
         [],
         (),
     )
-    assert lead.initial_template_id == lead.template_id == world.front.id
-    assert await leads.get(database, world.id, lead.id) == lead
+    assert lead.initial_template_id == lead.template_id == seeded.front.id
+    assert await leads.get(database, seeded.id, lead.id) == lead
 
 
-async def test_one_idempotency_key_makes_one_lead(database: Database, world: World) -> None:
+async def test_one_idempotency_key_makes_one_lead(database: Database, seeded: SeededAccount) -> None:
     """The same request many times at once makes one lead, and every answer shows it."""
     results = await asyncio.gather(
-        *(leads.create(database, world.id, outbound(world), idempotency_key="k") for _ in range(8))
+        *(leads.create(database, seeded.id, outbound(seeded), idempotency_key="k") for _ in range(8))
     )
 
     assert [result.created for result in results].count(True) == 1
     assert len({result.lead.id for result in results}) == 1
 
 
-async def test_a_key_is_not_good_for_another_request(database: Database, world: World) -> None:
+async def test_a_key_is_not_good_for_another_request(database: Database, seeded: SeededAccount) -> None:
     """The key with another payload or phone is refused; without a key, equal requests make two leads."""
-    first = await leads.create(database, world.id, outbound(world), idempotency_key="k")
+    first = await leads.create(database, seeded.id, outbound(seeded), idempotency_key="k")
 
-    for other in (replace(outbound(world), payload={}), replace(outbound(world), phone=None)):
+    for other in (replace(outbound(seeded), payload={}), replace(outbound(seeded), phone=None)):
         with pytest.raises(IdempotencyKeyReused) as caught:
-            await leads.create(database, world.id, other, idempotency_key="k")
+            await leads.create(database, seeded.id, other, idempotency_key="k")
         assert caught.value.existing_id == first.lead.id
-    assert (await leads.create(database, world.id, outbound(world))).created
-    assert (await leads.create(database, world.id, outbound(world))).created
+    assert (await leads.create(database, seeded.id, outbound(seeded))).created
+    assert (await leads.create(database, seeded.id, outbound(seeded))).created
 
 
-async def test_what_a_lead_needs_is_named_when_it_is_missing(database: Database, world: World) -> None:
+async def test_what_a_lead_needs_is_named_when_it_is_missing(
+    database: Database, seeded: SeededAccount
+) -> None:
     """An unknown number and an unknown template are told apart."""
     with pytest.raises(NotFound, match="number"):
-        await leads.create(database, world.id, replace(outbound(world), number_id=uuid4()))
+        await leads.create(database, seeded.id, replace(outbound(seeded), number_id=uuid4()))
     with pytest.raises(NotFound, match="template"):
-        await leads.create(database, world.id, replace(outbound(world), template_id=uuid4()))
+        await leads.create(database, seeded.id, replace(outbound(seeded), template_id=uuid4()))
 
 
-async def test_variables_are_added_to(database: Database, world: World) -> None:
+async def test_variables_are_added_to(database: Database, seeded: SeededAccount) -> None:
     """Later values replace those of the same name and leave the others."""
-    await leads.keep_variables(database, world.id, world.call.lead_id, {"name": "Ann", "age": 30})
-    kept = await leads.keep_variables(database, world.id, world.call.lead_id, {"age": 31})
+    await leads.keep_variables(database, seeded.id, seeded.call.lead_id, {"name": "Ann", "age": 30})
+    kept = await leads.keep_variables(database, seeded.id, seeded.call.lead_id, {"age": 31})
 
     assert kept == {"name": "Ann", "age": 31}
-    assert (await leads.get(database, world.id, world.call.lead_id)).variables == kept
+    assert (await leads.get(database, seeded.id, seeded.call.lead_id)).variables == kept
 
 
-async def test_leads_are_listed_newest_first_and_narrowed(database: Database, world: World) -> None:
+async def test_leads_are_listed_newest_first_and_narrowed(database: Database, seeded: SeededAccount) -> None:
     """Direction, phone, status, number and template narrow the list, which is paged."""
-    made = (await leads.create(database, world.id, outbound(world))).lead
-    withheld = (await inbound.begin(database, webhook(world.number.e164, "CA2", None))).call.lead_id
+    made = (await leads.create(database, seeded.id, outbound(seeded))).lead
+    withheld = (await inbound.begin(database, webhook(seeded.number.e164, "CA2", None))).call.lead_id
 
     async def listed(where: LeadFilter) -> list[object]:
-        return [lead.id for lead in (await leads.list_leads(database, world.id, where, limit=10)).items]
+        return [lead.id for lead in (await leads.list_leads(database, seeded.id, where, limit=10)).items]
 
-    assert await listed(LeadFilter()) == [withheld, made.id, world.call.lead_id]
+    assert await listed(LeadFilter()) == [withheld, made.id, seeded.call.lead_id]
     assert await listed(LeadFilter(direction="outbound")) == [made.id]
     assert await listed(LeadFilter(phone="+14155550177", status="new")) == [made.id]
-    assert await listed(LeadFilter(number_id=world.number.id, template_id=world.billing.id)) == []
-    first = await leads.list_leads(database, world.id, LeadFilter(), limit=2)
-    rest = await leads.list_leads(database, world.id, LeadFilter(), limit=2, cursor=first.next_cursor)
-    assert [lead.id for lead in rest.items] == [world.call.lead_id]
+    assert await listed(LeadFilter(number_id=seeded.number.id, template_id=seeded.billing.id)) == []
+    first = await leads.list_leads(database, seeded.id, LeadFilter(), limit=2)
+    rest = await leads.list_leads(database, seeded.id, LeadFilter(), limit=2, cursor=first.next_cursor)
+    assert [lead.id for lead in rest.items] == [seeded.call.lead_id]

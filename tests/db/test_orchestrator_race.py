@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 async def start(dsn: str, account_id: object, number_id: object) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.db.saver", dsn, str(account_id), str(number_id), str(SAVES_EACH),
+        sys.executable, "-m", "tests.db.concurrent_saver",
+        dsn, str(account_id), str(number_id), str(SAVES_EACH),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT,
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ from db.leads import LeadFilter
 from db.numbers import NumberFilter
 from db.pool import Database, Row, Transaction
 from db.templates import TemplateFilter
-from tests.db.world import NOON, World, a_route, an_event, an_utterance, draft, webhook
+from tests.db.seed import NOON, SeededAccount, draft, make_event, make_route, make_utterance, webhook
 
 MINUTE = timedelta(minutes=1)
 END = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
@@ -75,7 +75,7 @@ class Explaining:
                 self.read_from_end_to_end.append((node["Relation Name"], " ".join(query.split())))
 
 
-HOT: dict[str, Callable[[Any, World], Awaitable[object]]] = {
+HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "begin a call": lambda d, w: inbound.begin(d, webhook(w.number.e164, "CA-plan")),
     "begin it again": lambda d, w: inbound.begin(d, webhook(w.number.e164, str(w.call.carrier_call_id))),
     "carrier status": lambda d, w: calls.carrier_status(d, "twilio", str(w.call.carrier_call_id), "ringing"),
@@ -85,15 +85,15 @@ HOT: dict[str, Callable[[Any, World], Awaitable[object]]] = {
     "outcome": lambda d, w: calls.record_outcome(d, w.id, w.call.id, "o"),
     "finish": lambda d, w: calls.finish(d, w.id, w.call.id, END),
     "targets": lambda d, w: revisions.targets(d, w.id, [w.front.id, w.billing.id]),
-    "route": lambda d, w: routes.complete(d, a_route(w)),
+    "route": lambda d, w: routes.complete(d, make_route(w)),
     "routes of a call": lambda d, w: routes.of_call(d, w.id, w.call.id),
-    "utterance": lambda d, w: utterances.record(d, an_utterance(w)),
+    "utterance": lambda d, w: utterances.record(d, make_utterance(w)),
     "the case of a call": lambda d, w: call_snapshot.of_call(d, w.id, w.call.id, most_utterances=9),
     "transcript": lambda d, w: utterances.of_call(d, w.id, w.call.id),
     "hold": lambda d, w: call_leases.hold(d, [w.call.id], MINUTE),
     "end what nobody holds": lambda d, w: call_leases.end_unheld(d, limit=50),
-    "event": lambda d, w: events.record(d, an_event(w)),
-    "an event behind the others": lambda d, w: events.append(d, an_event(w)),
+    "event": lambda d, w: events.record(d, make_event(w)),
+    "an event behind the others": lambda d, w: events.append(d, make_event(w)),
     "events of a call": lambda d, w: events.of_call(d, w.id, w.call.id),
     "key": lambda d, w: keys.authenticate(d, w.key.key),
     "greeting": lambda d, w: greetings.put(d, w.id, "k", b"audio"),
@@ -113,18 +113,20 @@ HOT: dict[str, Callable[[Any, World], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("query", HOT)
-async def test_no_table_is_read_from_end_to_end(database: Database, world: World, query: str) -> None:
+async def test_no_table_is_read_from_end_to_end(
+    database: Database, seeded: SeededAccount, query: str
+) -> None:
     """There is an index for what a call, a webhook or a page asks for."""
     async with database.transaction() as transaction:
         # The planner reads small tables whole; told not to, it does so only where no index helps.
         await transaction.execute("SET LOCAL enable_seqscan = off")
         explaining = Explaining(transaction)
-        await HOT[query](explaining, world)
+        await HOT[query](explaining, seeded)
 
     assert explaining.read_from_end_to_end == []
 
 
-async def test_the_explaining_finds_what_has_no_index(database: Database, world: World) -> None:
+async def test_the_explaining_finds_what_has_no_index(database: Database, seeded: SeededAccount) -> None:
     """The test above would notice: a query by a column without an index is found out."""
     async with database.transaction() as transaction:
         await transaction.execute("SET LOCAL enable_seqscan = off")
@@ -134,7 +136,7 @@ async def test_the_explaining_finds_what_has_no_index(database: Database, world:
     assert [table for table, _ in explaining.read_from_end_to_end] == ["calls"]
 
 
-async def fill(database: Database, world: World, count: int) -> None:
+async def fill(database: Database, seeded: SeededAccount, count: int) -> None:
     """Add templates of 2 KB each, one in ten a draft orchestrator."""
     await database.execute(
         """
@@ -146,7 +148,7 @@ async def fill(database: Database, world: World, count: int) -> None:
             jsonb_build_object('prompt', repeat(md5(n::text), 64))
         FROM generate_series(1, $2::int) n
         """,
-        world.id,
+        seeded.id,
         count,
     )
     await database.execute("ANALYZE templates")
@@ -168,21 +170,23 @@ def percentile_95(milliseconds: Sequence[float]) -> float:
     ids=lambda where: f"{where.kind} {where.status} {where.name_contains}",
 )
 async def test_10000_templates_are_listed_filtered_and_paged_within_50_ms(
-    database: Database, world: World, where: TemplateFilter
+    database: Database, seeded: SeededAccount, where: TemplateFilter
 ) -> None:
     """Ninety-five of a hundred pages, deep ones included, take no longer."""
-    await fill(database, world, 10_000)
+    await fill(database, seeded, 10_000)
     took, cursor = [], None
     for _ in range(100):
         began = time.perf_counter()
-        page = await templates.list_templates(database, world.id, where, limit=50, cursor=cursor)
+        page = await templates.list_templates(database, seeded.id, where, limit=50, cursor=cursor)
         took.append((time.perf_counter() - began) * 1000)
         cursor = page.next_cursor
 
     assert percentile_95(took) < 50
 
 
-async def test_a_template_of_200_nodes_is_saved_within_100_ms(database: Database, world: World) -> None:
+async def test_a_template_of_200_nodes_is_saved_within_100_ms(
+    database: Database, seeded: SeededAccount
+) -> None:
     """The document's size does not make a save slow."""
     node = {
         "role_message": "x" * 500,
@@ -196,7 +200,7 @@ async def test_a_template_of_200_nodes_is_saved_within_100_ms(database: Database
         document = templates.TemplateDraft(
             name="billing", kind="agent", status="active", number_id=None, content=large
         )
-        await templates.update(database, world.id, world.billing.id, document, expected_revision=revision)
+        await templates.update(database, seeded.id, seeded.billing.id, document, expected_revision=revision)
         took.append((time.perf_counter() - began) * 1000)
         revision += 1
 

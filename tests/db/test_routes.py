@@ -8,72 +8,79 @@ from db import calls, leads, routes, templates
 from db.errors import ConstraintViolated, NotFound, SequenceTaken
 from db.ids import new_id
 from db.pool import Database
-from tests.db.world import NOON, World, a_route, draft
+from tests.db.seed import NOON, SeededAccount, draft, make_route
 
 
-async def where(database: Database, world: World) -> tuple[object, object, object]:
-    call = await calls.get(database, world.id, world.call.id)
-    lead = await leads.get(database, world.id, call.lead_id)
+async def where(database: Database, seeded: SeededAccount) -> tuple[object, object, object]:
+    call = await calls.get(database, seeded.id, seeded.call.id)
+    lead = await leads.get(database, seeded.id, call.lead_id)
     return call.template_id, call.node, lead.template_id
 
 
-async def test_a_route_moves_call_and_lead_with_its_row(database: Database, world: World) -> None:
+async def test_a_route_moves_call_and_lead_with_its_row(database: Database, seeded: SeededAccount) -> None:
     """After a done route both are with the target, the call at its first node; the lead shows the route."""
-    route = a_route(world)
+    route = make_route(seeded)
     await routes.complete(database, route)
 
-    assert await where(database, world) == (world.billing.id, "greet", world.billing.id)
-    lead = await leads.get(database, world.id, world.call.lead_id)
+    assert await where(database, seeded) == (seeded.billing.id, "greet", seeded.billing.id)
+    lead = await leads.get(database, seeded.id, seeded.call.lead_id)
     assert lead.routes == (route,)
-    assert lead.initial_template_id == world.front.id
+    assert lead.initial_template_id == seeded.front.id
 
 
-async def test_a_route_that_cannot_be_written_moves_nobody(database: Database, world: World) -> None:
+async def test_a_route_that_cannot_be_written_moves_nobody(database: Database, seeded: SeededAccount) -> None:
     """Row and move are one: without the one the other does not happen."""
     with pytest.raises(ConstraintViolated):
-        await routes.complete(database, replace(a_route(world), from_template_id=uuid4()))
+        await routes.complete(database, replace(make_route(seeded), from_template_id=uuid4()))
 
-    assert await where(database, world) == (world.front.id, None, world.front.id)
+    assert await where(database, seeded) == (seeded.front.id, None, seeded.front.id)
 
 
-async def test_a_repeated_route_is_one_route(database: Database, world: World) -> None:
+async def test_a_repeated_route_is_one_route(database: Database, seeded: SeededAccount) -> None:
     """Writing it again changes neither the row nor the node that the flow has reached since."""
-    route = a_route(world)
+    route = make_route(seeded)
     await routes.complete(database, route)
-    await calls.set_node(database, world.id, world.call.id, "verify")
+    await calls.set_node(database, seeded.id, seeded.call.id, "verify")
     await routes.complete(database, route)
 
-    assert await routes.of_call(database, world.id, world.call.id) == [route]
-    assert await where(database, world) == (world.billing.id, "verify", world.billing.id)
+    assert await routes.of_call(database, seeded.id, seeded.call.id) == [route]
+    assert await where(database, seeded) == (seeded.billing.id, "verify", seeded.billing.id)
 
 
-async def test_a_late_repetition_does_not_undo_a_later_route(database: Database, world: World) -> None:
+async def test_a_late_repetition_does_not_undo_a_later_route(
+    database: Database, seeded: SeededAccount
+) -> None:
     """Call and lead follow the last route of the call, whatever order the writes arrive in."""
-    shipping = await templates.create(database, world.id, draft("shipping"))
-    first = a_route(world)
+    shipping = await templates.create(database, seeded.id, draft("shipping"))
+    first = make_route(seeded)
     second = replace(
-        a_route(world, seq=2), from_template_id=world.billing.id, to_template_id=shipping.id, to_node="hello"
+        make_route(seeded, seq=2),
+        from_template_id=seeded.billing.id,
+        to_template_id=shipping.id,
+        to_node="hello",
     )
     await routes.complete(database, first)
     await routes.complete(database, second)
     await routes.complete(database, first)
 
-    assert await where(database, world) == (shipping.id, "hello", shipping.id)
+    assert await where(database, seeded) == (shipping.id, "hello", shipping.id)
 
 
-async def test_a_route_after_the_end_still_tells_where_the_lead_was(database: Database, world: World) -> None:
+async def test_a_route_after_the_end_still_tells_where_the_lead_was(
+    database: Database, seeded: SeededAccount
+) -> None:
     """A route written late, after the carrier's word ended the call, is not lost to the lead."""
     end = calls.CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
-    await calls.finish(database, world.id, world.call.id, end)
-    await routes.complete(database, a_route(world))
+    await calls.finish(database, seeded.id, seeded.call.id, end)
+    await routes.complete(database, make_route(seeded))
 
-    assert await where(database, world) == (world.billing.id, "greet", world.billing.id)
+    assert await where(database, seeded) == (seeded.billing.id, "greet", seeded.billing.id)
 
 
-async def test_a_refused_route_moves_nobody(database: Database, world: World) -> None:
+async def test_a_refused_route_moves_nobody(database: Database, seeded: SeededAccount) -> None:
     """It is a row with its error code and, when the name leads nowhere, no target."""
     refused = replace(
-        a_route(world),
+        make_route(seeded),
         status="refused",
         error_code="unknown_agent",
         to_template_id=None,
@@ -83,36 +90,36 @@ async def test_a_refused_route_moves_nobody(database: Database, world: World) ->
     await routes.record(database, refused)
     await routes.record(database, refused)
 
-    assert await routes.of_call(database, world.id, world.call.id) == [refused]
-    assert await where(database, world) == (world.front.id, None, world.front.id)
+    assert await routes.of_call(database, seeded.id, seeded.call.id) == [refused]
+    assert await where(database, seeded) == (seeded.front.id, None, seeded.front.id)
 
 
-async def test_a_done_route_has_a_target(database: Database, world: World) -> None:
+async def test_a_done_route_has_a_target(database: Database, seeded: SeededAccount) -> None:
     """The schema refuses a move to nowhere."""
     with pytest.raises(ConstraintViolated) as caught:
-        await routes.complete(database, replace(a_route(world), to_template_id=None))
+        await routes.complete(database, replace(make_route(seeded), to_template_id=None))
 
     assert caught.value.constraint == "routes_done_has_target"
 
 
-async def test_the_gap_is_added_when_it_is_known_and_stays(database: Database, world: World) -> None:
+async def test_the_gap_is_added_when_it_is_known_and_stays(database: Database, seeded: SeededAccount) -> None:
     """First audio and gap come later, and a repetition of the route without them does not erase them."""
-    route = a_route(world)
+    route = make_route(seeded)
     heard = NOON + timedelta(milliseconds=40)
     await routes.complete(database, route)
-    await routes.measured(database, world.id, route.id, first_audio_at=heard, gap_ms=40)
+    await routes.measured(database, seeded.id, route.id, first_audio_at=heard, gap_ms=40)
     await routes.complete(database, route)
 
-    assert await routes.of_call(database, world.id, world.call.id) == [
+    assert await routes.of_call(database, seeded.id, seeded.call.id) == [
         replace(route, first_audio_at=heard, gap_ms=40)
     ]
     with pytest.raises(NotFound):
-        await routes.measured(database, world.id, uuid4(), first_audio_at=heard, gap_ms=40)
+        await routes.measured(database, seeded.id, uuid4(), first_audio_at=heard, gap_ms=40)
 
 
-async def test_two_routes_of_one_number_are_refused(database: Database, world: World) -> None:
+async def test_two_routes_of_one_number_are_refused(database: Database, seeded: SeededAccount) -> None:
     """Two writers that count for one call are found out."""
-    await routes.complete(database, a_route(world))
+    await routes.complete(database, make_route(seeded))
 
     with pytest.raises(SequenceTaken):
-        await routes.complete(database, replace(a_route(world), id=new_id()))
+        await routes.complete(database, replace(make_route(seeded), id=new_id()))

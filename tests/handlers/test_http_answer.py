@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from handlers.http.answer import NOTE, kept, read, shown
 from handlers.http.errors import StatusRefused, UnreadableAnswer
 from handlers.http.request import Reply
-from tests.handlers.world import variable
+from tests.handlers.http_harness import variable
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=400),

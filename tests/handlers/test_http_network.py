@@ -18,13 +18,19 @@ from cryptography.x509.oid import NameOID
 from handlers.http import CheckedNetwork, HttpClient, Request
 from handlers.http.errors import AddressRefused, RedirectRefused, Unreachable
 from handlers.http.request import build
-from tests.handlers.world import Answer, Dialled, Names, a_server, declared
+from tests.handlers.http_harness import (
+    LoopbackBackend,
+    ScriptedResolver,
+    ServerAnswer,
+    http_function,
+    running_server,
+)
 
 PUBLIC = "93.184.216.34"
 
 
 def get(url: str, **fields: object) -> Request:
-    return build(declared(url=url, retries=0, **fields), {}, {}, str)
+    return build(http_function(url=url, retries=0, **fields), {}, {}, str)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,7 @@ def get(url: str, **fields: object) -> Request:
 )
 async def test_loopback_however_it_is_spelt(host: str) -> None:
     """A loopback server that is not allowed by name sees no connection, however its address is written."""
-    async with a_server() as server:
+    async with running_server() as server:
         http_client = HttpClient(CheckedNetwork())
         with pytest.raises(AddressRefused):
             await http_client.send(get(f"http://{host}:{server.port}/"))
@@ -67,8 +73,8 @@ async def test_loopback_however_it_is_spelt(host: str) -> None:
 )
 async def test_names_of_private_addresses(addresses: Sequence[str]) -> None:
     """A public name is refused if any of its addresses is private, and nothing is connected to."""
-    dialled = Dialled()
-    http_client = HttpClient(CheckedNetwork(resolve=Names(addresses), tcp=dialled))
+    dialled = LoopbackBackend()
+    http_client = HttpClient(CheckedNetwork(resolve=ScriptedResolver(addresses), tcp=dialled))
     with pytest.raises(AddressRefused):
         await http_client.send(get("https://api.example.com/"))
     assert dialled.addresses == []
@@ -76,8 +82,8 @@ async def test_names_of_private_addresses(addresses: Sequence[str]) -> None:
 
 async def test_rebinding() -> None:
     """What was checked is connected to, and an address that changes later is looked at again."""
-    names, dialled = Names([PUBLIC], ["127.0.0.1"]), Dialled()
-    async with a_server(Answer(headers={"Connection": "close"})) as server:
+    names, dialled = ScriptedResolver([PUBLIC], ["127.0.0.1"]), LoopbackBackend()
+    async with running_server(ServerAnswer(headers={"Connection": "close"})) as server:
         http_client = HttpClient(CheckedNetwork(resolve=names, tcp=dialled))
         url = f"http://api.example.com:{server.port}/"
         assert (await http_client.send(get(url))).status == 200
@@ -92,7 +98,7 @@ async def test_rebinding() -> None:
 
 async def test_allowed_by_host_and_port_alone() -> None:
     """What is allowed is one host and port as URLs spell them, not its neighbours."""
-    async with a_server() as server, a_server() as other:
+    async with running_server() as server, running_server() as other:
         http_client = HttpClient(CheckedNetwork(frozenset({f"LocalHost:{server.port}"})))
         assert (await http_client.send(get(f"http://localhost:{server.port}/"))).status == 200
         for url in (f"http://127.0.0.1:{server.port}/", f"http://localhost:{other.port}/"):
@@ -103,8 +109,10 @@ async def test_allowed_by_host_and_port_alone() -> None:
 
 async def test_redirect_into_the_network() -> None:
     """A redirect to a private address is refused at connect like any other request."""
-    async with a_server() as secret:
-        async with a_server(Answer(status=302, headers={"Location": f"{secret.url}/keys"})) as server:
+    async with running_server() as secret:
+        async with running_server(
+            ServerAnswer(status=302, headers={"Location": f"{secret.url}/keys"})
+        ) as server:
             http_client = HttpClient(CheckedNetwork(frozenset({server.address})))
             with pytest.raises(AddressRefused):
                 await http_client.send(get(server.url))
@@ -125,8 +133,10 @@ async def test_redirect_into_the_network() -> None:
 )
 async def test_redirects_to_something_else(location: str) -> None:
     """A redirect that is no plain http address is refused."""
-    async with a_server(Answer(status=301, headers={"Location": location})) as server:
-        http_client = HttpClient(CheckedNetwork(frozenset({server.address}), resolve=Names(["127.0.0.1"])))
+    async with running_server(ServerAnswer(status=301, headers={"Location": location})) as server:
+        http_client = HttpClient(
+            CheckedNetwork(frozenset({server.address}), resolve=ScriptedResolver(["127.0.0.1"]))
+        )
         with pytest.raises((RedirectRefused, AddressRefused)):
             await http_client.send(get(server.url))
         await http_client.close()
@@ -135,7 +145,7 @@ async def test_redirects_to_something_else(location: str) -> None:
 async def test_next_address_when_one_does_not_answer() -> None:
     """Of several public addresses, one that refuses costs no more than a try."""
 
-    class FirstIsDead(Dialled):
+    class FirstIsDead(LoopbackBackend):
         async def connect_tcp(self, host: str, port: int, *rest: object, **named: object) -> object:  # type: ignore[override]
             if host == "2606:4700::1111":
                 self.addresses.append(host)
@@ -143,8 +153,10 @@ async def test_next_address_when_one_does_not_answer() -> None:
             return await super().connect_tcp(host, port, *rest, **named)
 
     dialled = FirstIsDead()
-    async with a_server() as server:
-        http_client = HttpClient(CheckedNetwork(resolve=Names(["2606:4700::1111", PUBLIC]), tcp=dialled))
+    async with running_server() as server:
+        http_client = HttpClient(
+            CheckedNetwork(resolve=ScriptedResolver(["2606:4700::1111", PUBLIC]), tcp=dialled)
+        )
         assert (await http_client.send(get(f"http://api.example.com:{server.port}/"))).status == 200
         await http_client.close()
     assert dialled.addresses == ["2606:4700::1111", PUBLIC]
@@ -156,7 +168,7 @@ async def test_a_name_without_address() -> None:
     async def unknown(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror("unknown")
 
-    for resolve in (unknown, Names([])):
+    for resolve in (unknown, ScriptedResolver([])):
         with pytest.raises(Unreachable):
             await HttpClient(CheckedNetwork(resolve=resolve)).send(get("https://nobody.example.com/"))
 
@@ -195,8 +207,10 @@ async def test_tls_is_verified_by_name(tmp_path: Path) -> None:
     server_tls, tls = certified("api.example.com", tmp_path)
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda _socket, name, _context: asked_for.append(name)
-    async with a_server(ssl=server_tls) as server:
-        http_client = HttpClient(CheckedNetwork(resolve=Names([PUBLIC]), tcp=Dialled()), tls=tls)
+    async with running_server(ssl=server_tls) as server:
+        http_client = HttpClient(
+            CheckedNetwork(resolve=ScriptedResolver([PUBLIC]), tcp=LoopbackBackend()), tls=tls
+        )
         assert (await http_client.send(get(f"https://api.example.com:{server.port}/"))).status == 200
         with pytest.raises(Unreachable):
             await http_client.send(get(f"https://other.example.com:{server.port}/"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from handlers.http.errors import InvalidArguments, Misdeclared
 from handlers.http.request import Origin, Request, build, origin_of
-from tests.handlers.world import declared, parameters
+from tests.handlers.http_harness import http_function, parameters
 
 SAID = st.text(min_size=1, max_size=60)
 HOSTILE = st.sampled_from(
@@ -36,7 +36,7 @@ HOSTILE = st.sampled_from(
 
 
 def request_for(arguments: dict[str, Any], variables: dict[str, Any] | None = None, **fields: Any) -> Request:
-    return build(declared(**fields), arguments, variables or {}, lambda stored: f"open-{stored}")
+    return build(http_function(**fields), arguments, variables or {}, lambda stored: f"open-{stored}")
 
 
 @given(said=SAID | HOSTILE, known=SAID | HOSTILE)

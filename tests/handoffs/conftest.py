@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from db.pool import Database
-from tests.db.world import World, build
+from tests.db.seed import SeededAccount, seed_account
 from tests.handoffs.fixtures import HandClock, Staff
 
 
 @pytest.fixture
-async def world(database: Database) -> World:
+async def world(database: Database) -> SeededAccount:
     """One account with a ringing call."""
-    return await build(database)
+    return await seed_account(database)
 
 
 @pytest.fixture
@@ -22,6 +22,6 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def staff(database: Database, world: World, clock: HandClock) -> Staff:
+def staff(database: Database, world: SeededAccount, clock: HandClock) -> Staff:
     """The desk of the account, and the people at it."""
     return Staff(database, world.id, clock)

@@ -13,7 +13,7 @@ from db.handoffs import HandoffRecord
 from db.keys import Role
 from db.pool import Database
 from db.users import UserDraft
-from tests.db.world import NOON
+from tests.db.seed import NOON
 from voicebot.handoffs.create_request import CreateHandoff
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.presence import PresenceService, Setting

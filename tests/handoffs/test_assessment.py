@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from db import handoffs, outbox, utterances
 from db.handoffs import HandoffRecord
 from db.pool import Database
-from tests.db.world import World, an_utterance
+from tests.db.seed import SeededAccount, make_utterance
 from tests.handoffs.fixtures import Staff
 from tests.handoffs.receivers import Answer, Receiver, receiver
 from voicebot.clock import SystemClock
@@ -65,8 +65,8 @@ async def sending(database: Database, model: Receiver) -> AsyncIterator[None]:
         await client.close()
 
 
-async def escalated(staff: Staff, world: World) -> HandoffRecord:
-    await utterances.record(staff.database, an_utterance(world))
+async def escalated(staff: Staff, world: SeededAccount) -> HandoffRecord:
+    await utterances.record(staff.database, make_utterance(world))
     desk = HandoffService(staff.database, staff.clock, assess=True)
     wish = CreateHandoff(intent="escalate", origin="model", reason="double charge", call_id=world.call.id)
     return (await desk.create(world.id, wish)).handoff
@@ -81,7 +81,7 @@ async def settled(staff: Staff, handoff: HandoffRecord) -> str:
             await asyncio.sleep(0.02)
 
 
-async def test_an_assessment_arrives_later(staff: Staff, world: World, model: Receiver) -> None:
+async def test_an_assessment_arrives_later(staff: Staff, world: SeededAccount, model: Receiver) -> None:
     """It is kept, told in the stream, and begins the briefing's first steps; the transcript goes as data."""
     model.answer = lambda _: answering(json.dumps(GOOD))
     handoff = await escalated(staff, world)
@@ -109,7 +109,7 @@ async def test_an_assessment_arrives_later(staff: Staff, world: World, model: Re
     ],
 )
 async def test_what_does_not_fit_the_schema_is_nothing(
-    staff: Staff, world: World, model: Receiver, content: str
+    staff: Staff, world: SeededAccount, model: Receiver, content: str
 ) -> None:
     """No assessment is made up from half an answer, and no word of it is logged."""
     model.answer = lambda _: answering(content)
@@ -123,7 +123,7 @@ async def test_what_does_not_fit_the_schema_is_nothing(
     assert {one.error for one in attempts} == {"the model's answer does not fit the schema"}
 
 
-async def test_a_hanging_model_delays_no_handoff(staff: Staff, world: World, model: Receiver) -> None:
+async def test_a_hanging_model_delays_no_handoff(staff: Staff, world: SeededAccount, model: Receiver) -> None:
     """Handoffs are made, claimed and resolved while the model, which was asked, never says anything."""
     model.answer = lambda _: Answer(after_s=3600)
     first = await escalated(staff, world)

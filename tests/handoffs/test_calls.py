@@ -8,22 +8,22 @@ from db import handoffs, utterances
 from db.handoffs import QueueFilter
 from db.pool import Database
 from handlers.context import HandoffRequest
-from tests.db.world import World, an_utterance
+from tests.db.seed import SeededAccount, make_utterance
 from tests.handoffs.fixtures import HandClock
 from voicebot.call.transcript.writer import CallWriter
 from voicebot.handoffs.create import entry
 
 
 async def test_the_snapshot_has_what_was_said_before_and_nothing_after(
-    database: Database, world: World, clock: HandClock
+    database: Database, world: SeededAccount, clock: HandClock
 ) -> None:
     """The entry is written between the caller's words, whenever the database gets round to it."""
     stirred = []
     hand_off = entry(clock, assess=False, stir=lambda: stirred.append(1))
     writer = CallWriter(database, world.call.id)
-    writer.write(lambda db: utterances.record(db, an_utterance(world, seq=1)))
+    writer.write(lambda db: utterances.record(db, make_utterance(world, seq=1)))
     writer.write(hand_off(world.call, HandoffRequest(intent="escalate", reason="a refund")))
-    writer.write(lambda db: utterances.record(db, an_utterance(world, seq=2)))
+    writer.write(lambda db: utterances.record(db, make_utterance(world, seq=2)))
     await writer.close()
 
     queue = await handoffs.queue(database, world.id, QueueFilter(), limit=5)
@@ -34,7 +34,9 @@ async def test_the_snapshot_has_what_was_said_before_and_nothing_after(
     assert stirred == [1]
 
 
-async def test_an_entry_may_be_written_twice(database: Database, world: World, clock: HandClock) -> None:
+async def test_an_entry_may_be_written_twice(
+    database: Database, world: SeededAccount, clock: HandClock
+) -> None:
     """A connection that was lost after the commit makes the ledger repeat it: it is one handoff."""
     due_at = clock.now() + timedelta(hours=1)
     request = HandoffRequest(intent="park", reason="call back", due_at=due_at)

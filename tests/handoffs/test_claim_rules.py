@@ -20,7 +20,7 @@ from db.handoffs import HandoffRecord
 from db.operators import Activity, OperatorFacts, Quota
 from db.pool import Database, Transaction
 from db.users import UserDraft
-from tests.db.world import NOON
+from tests.db.seed import NOON
 from tests.handoffs.fixtures import Staff
 from voicebot import availability
 from voicebot.availability import IllegalMove

@@ -14,7 +14,7 @@ import pytest
 
 from db import channels, outbox
 from db.pool import Database
-from tests.db.world import World
+from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import Staff
 from tests.handoffs.receivers import Answer, Receiver, receiver
 
@@ -46,7 +46,7 @@ async def until_posted(hook: Receiver) -> None:
     ("step", "arrivals"), [("claimed", 1), ("received", 2), ("answered", 2), ("recording", 2)]
 )
 async def test_killed_at_any_step_a_notice_still_arrives(
-    database: Database, dsn: str, world: World, staff: Staff, step: str, arrivals: int
+    database: Database, dsn: str, world: SeededAccount, staff: Staff, step: str, arrivals: int
 ) -> None:
     """The next process sends it again, with the same id; both attempts are rows, the first one lost."""
     async with receiver() as hook:

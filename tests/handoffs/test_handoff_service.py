@@ -22,7 +22,7 @@ from db.errors import ConstraintViolated
 from db.handoff_transitions import Transition
 from db.handoffs import QueueFilter
 from db.pool import Database
-from tests.db.world import NOON, World, an_event, an_utterance
+from tests.db.seed import NOON, SeededAccount, make_event, make_utterance
 from tests.handoffs.fixtures import HandClock, Staff
 from voicebot.availability import IllegalMove
 from voicebot.handoffs.apply_transition import CLAIM_LEASE
@@ -38,10 +38,10 @@ async def claimed(staff: Staff, **more: object) -> tuple[UUID, handoffs.HandoffR
     return user_id, (await staff.desk.claim(staff.account_id, handoff.id, user_id)).handoff
 
 
-async def test_an_escalation_freezes_what_is_known(staff: Staff, world: World) -> None:
+async def test_an_escalation_freezes_what_is_known(staff: Staff, world: SeededAccount) -> None:
     """The snapshot has lead, template, transcript and functions as they were; later words change nothing."""
-    await utterances.record(staff.database, an_utterance(world))
-    called = an_event(world)
+    await utterances.record(staff.database, make_utterance(world))
+    called = make_event(world)
     await events.record(
         staff.database,
         type(called)(
@@ -50,7 +50,7 @@ async def test_an_escalation_freezes_what_is_known(staff: Staff, world: World) -
         ),
     )
     handoff = await staff.escalate(world.call.id, notes="angry")
-    await utterances.record(staff.database, an_utterance(world, seq=2))
+    await utterances.record(staff.database, make_utterance(world, seq=2))
 
     frozen = await handoffs.snapshot(staff.database, world.id, handoff.id)
 
@@ -62,7 +62,7 @@ async def test_an_escalation_freezes_what_is_known(staff: Staff, world: World) -
     assert (handoff.time_zone, handoff.notes, handoff.state) == (world.number.time_zone, "angry", "queued")
 
 
-async def test_a_call_has_one_open_escalation(staff: Staff, world: World) -> None:
+async def test_a_call_has_one_open_escalation(staff: Staff, world: SeededAccount) -> None:
     """Whoever escalates it meanwhile gets the one that is open; after its end the next is the second."""
     made = await asyncio.gather(*(staff.escalate(world.call.id) for _ in range(5)))
     assert len({handoff.id for handoff in made}) == 1
@@ -106,7 +106,7 @@ async def test_the_queue_is_paged_and_narrowed(staff: Staff) -> None:
     assert seen == [one.id for one in made]
 
 
-async def test_an_empty_queue_knows_its_moment(staff: Staff, world: World) -> None:
+async def test_an_empty_queue_knows_its_moment(staff: Staff, world: SeededAccount) -> None:
     """Without a handoff the list is empty, and says as of which event."""
     await staff.operator()
 
@@ -280,7 +280,9 @@ async def test_offers_go_round(staff: Staff) -> None:
     assert asked == people
 
 
-async def test_a_caller_who_hangs_up_abandons_the_queue(staff: Staff, world: World, clock: HandClock) -> None:
+async def test_a_caller_who_hangs_up_abandons_the_queue(
+    staff: Staff, world: SeededAccount, clock: HandClock
+) -> None:
     """The escalation of a call that ended is over, and whoever held it has room again."""
     user_id, handoff = await claimed(staff, call_id=world.call.id)
     clock.wait(seconds=5)
@@ -317,7 +319,7 @@ async def test_who_resolves_wraps_up_and_may_repeat_it(staff: Staff, clock: Hand
     assert (await staff.presence.look(staff.account_id, user_id)).state == "idle"
 
 
-async def test_a_parked_call_becomes_due(staff: Staff, clock: HandClock, world: World) -> None:
+async def test_a_parked_call_becomes_due(staff: Staff, clock: HandClock, world: SeededAccount) -> None:
     """It cannot be claimed before its time, and waits for a person from then on; nobody is written to."""
     await staff.hire(role="admin", email="boss@example.com")
     handoff = await staff.park(NOON + timedelta(hours=1), world.call.id, consent=True)
@@ -398,9 +400,9 @@ async def test_a_repeated_wish_is_made_once(staff: Staff, database: Database) ->
     assert len(await handoff_events.after(database, staff.account_id, 0, limit=9)) == 1
 
 
-async def test_the_briefing_is_plain_without_the_model(staff: Staff, world: World) -> None:
+async def test_the_briefing_is_plain_without_the_model(staff: Staff, world: SeededAccount) -> None:
     """Four parts, from what was frozen; the assessment's is empty and nothing is made up."""
-    await utterances.record(staff.database, an_utterance(world))
+    await utterances.record(staff.database, make_utterance(world))
     handoff = await staff.escalate(world.call.id)
     claim = await staff.desk.claim(world.id, handoff.id, await staff.operator())
 

@@ -16,7 +16,7 @@ from bench.handoff_journal import journal
 from db import handoff_events, routes
 from db.handoff_events import HandoffEvent
 from db.pool import Database
-from tests.db.world import NOON, World, a_route
+from tests.db.seed import NOON, SeededAccount, make_route
 from tests.handoffs.fixtures import HandClock, Staff
 from voicebot.handoffs.journal import Journal
 from voicebot.handoffs.journal_files import JournalBroken, JournalFiles, journal_files, verify
@@ -35,7 +35,7 @@ def lines(directory: Path) -> list[dict[str, Any]]:
     ]
 
 
-async def tell(database: Database, world: World, count: int) -> None:
+async def tell(database: Database, world: SeededAccount, count: int) -> None:
     for number in range(count):
         event = HandoffEvent(
             type="handoff.offered",
@@ -55,7 +55,9 @@ def chain(directory: Path, count: int, full_bytes: int = 10**6) -> None:
     files.close()
 
 
-async def test_the_story_of_a_handoff(staff: Staff, world: World, clock: HandClock, tmp_path: Path) -> None:
+async def test_the_story_of_a_handoff(
+    staff: Staff, world: SeededAccount, clock: HandClock, tmp_path: Path
+) -> None:
     """Escalated, claimed, resolved: each a line of its kind, with what the journal tells of it."""
     handoff = await staff.escalate(world.call.id, reason="a refund")
     user_id = await staff.operator()
@@ -87,11 +89,11 @@ async def test_a_parked_call_is_a_goal(staff: Staff, clock: HandClock, tmp_path:
 
 
 async def test_a_route_is_a_line_and_going_back_is_none(
-    database: Database, world: World, tmp_path: Path
+    database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
     """What the model decided by itself is told once, however often it is written; trivial routes are not."""
-    route = a_route(world)
-    for one in (route, route, replace(a_route(world, seq=2), name="back")):
+    route = make_route(world)
+    for one in (route, route, replace(make_route(world, seq=2), name="back")):
         await routes.complete(database, one)
     await written(Journal(database, HandClock(), tmp_path))
 
@@ -100,7 +102,9 @@ async def test_a_route_is_a_line_and_going_back_is_none(
     assert (line["call_id"], line["summary"]) == (str(world.call.id), route.reason)
 
 
-async def test_two_writers_write_one_journal(database: Database, world: World, tmp_path: Path) -> None:
+async def test_two_writers_write_one_journal(
+    database: Database, world: SeededAccount, tmp_path: Path
+) -> None:
     """Whoever comes second waits; together they write each line once."""
     await tell(database, world, 100)
     writers = [Journal(database, HandClock(datetime.now(UTC)), tmp_path) for _ in range(2)]
@@ -174,7 +178,7 @@ def test_a_torn_tail_is_mended_at_start(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_cannot_be_opened_loses_nothing(
-    database: Database, world: World, tmp_path: Path
+    database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
     """It is an alarm; the events wait in the database, and are written when it can be."""
     place = tmp_path / "journal"
@@ -189,7 +193,7 @@ async def test_a_file_that_cannot_be_opened_loses_nothing(
     assert verify(place) == 3
 
 
-async def test_lag_is_a_line_with_its_count(database: Database, world: World, tmp_path: Path) -> None:
+async def test_lag_is_a_line_with_its_count(database: Database, world: SeededAccount, tmp_path: Path) -> None:
     """Events that were written late are followed by a line that says how many, and how late."""
     await tell(database, world, 3)
     await written(Journal(database, HandClock(datetime.now(UTC) + timedelta(minutes=5)), tmp_path))
@@ -200,7 +204,7 @@ async def test_lag_is_a_line_with_its_count(database: Database, world: World, tm
 
 
 async def test_what_was_forgotten_is_a_line_with_its_count(
-    database: Database, world: World, tmp_path: Path
+    database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
     """A journal begun anew on another disk says how much it has missed, and verifies."""
     await tell(database, world, 5)

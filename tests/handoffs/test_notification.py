@@ -18,7 +18,7 @@ from db.channels import ChannelKind
 from db.errors import DatabaseError
 from db.outbox import NoticeRecord
 from db.pool import Database
-from tests.db.world import World
+from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import Staff
 from tests.handoffs.receivers import Answer, Mailbox, Posted, Receiver, mail_server, receiver
 from voicebot.clock import SystemClock
@@ -91,7 +91,7 @@ class Post:
 
 
 @pytest.fixture
-async def post(database: Database, world: World) -> AsyncIterator[Post]:
+async def post(database: Database, world: SeededAccount) -> AsyncIterator[Post]:
     """An outbox with a mail server and a webhook receiver."""
     async with mail_server() as box, receiver() as hook:
         made = Post(database, world.id, box, hook)

@@ -10,7 +10,7 @@ from pipecat.classifiers.base_classifier import BaseClassifier, ChoiceQuestion, 
 from pipecat.services.llm_service import LLMService
 
 from templates.model import TemplateContent
-from tests.templates.stage import Call, Say, ScriptedModel
+from tests.templates.flow_harness import Call, Say, ScriptedModel
 from voicebot.call.audio.service_switch import ServiceSpec, made
 from voicebot.call.text.judge import Judge
 from voicebot.simulate.file_library import FileLibrary
@@ -80,7 +80,7 @@ class Opinion(BaseClassifier):
         return answers, None
 
 
-def stage(library: FileLibrary, *turns: Say | Call, opinion: Opinion | None = None) -> SimulationSetup:
+def harness(library: FileLibrary, *turns: Say | Call, opinion: Opinion | None = None) -> SimulationSetup:
     """A stage on which the model follows a script."""
 
     async def find(name: str) -> UUID:

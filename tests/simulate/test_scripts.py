@@ -10,8 +10,8 @@ import pytest
 from loguru import logger
 from rich.text import Text
 
-from tests.simulate.harness import BILLING, DESK, Opinion, stage
-from tests.templates.stage import Call, Say
+from tests.simulate.harness import BILLING, DESK, Opinion, harness
+from tests.templates.flow_harness import Call, Say
 from voicebot.authoring.files import BadFiles
 from voicebot.simulate.file_library import FileLibrary
 from voicebot.simulate.report import as_json, report
@@ -50,7 +50,7 @@ def told(played: list[Played], **options: bool) -> str:
 async def one(
     library: FileLibrary, script: Script, *turns: Say | Call, opinion: Opinion | None = None
 ) -> Played:
-    [played] = await play(script, stage(library, *turns, opinion=opinion))
+    [played] = await play(script, harness(library, *turns, opinion=opinion))
     return played
 
 
@@ -204,12 +204,12 @@ async def test_an_agent_who_cannot_begin_is_told(library: FileLibrary) -> None:
 
 async def test_a_model_that_hangs_is_told(library: FileLibrary) -> None:
     """A turn that takes too long fails its conversation and no other."""
-    slow = stage(library, "…")
+    slow = harness(library, "…")
     minds = slow.mind
 
     def mind(content: Any) -> Any:
         part, model = minds(content)
-        model.thinks_secs = 60.0  # type: ignore[attr-defined]
+        model.latency_s = 60.0  # type: ignore[attr-defined]
         return part, model
 
     hung = type(slow)(library=slow.library, find=slow.find, mind=mind, judge=slow.judge, turn_timeout_s=0.3)

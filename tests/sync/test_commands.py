@@ -15,8 +15,8 @@ from tests import forked
 from tests.api.server_fixture import House, Tenant
 from tests.forked import Ran
 from tests.sync.conftest import agent, desk
-from tests.templates.faults import FAULTS
-from tests.templates.scenes import FRONT, make_scene
+from tests.templates.rule_violations import VIOLATIONS
+from tests.templates.sample_accounts import ORCHESTRATOR_ID, make_account
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,9 +55,7 @@ async def test_faults_are_told_by_file_and_line(tmp_path: Path) -> None:
         f"{place}/desk.yaml:9: /routes/0/template: error: No template of this set has the name 'Biling'."
         in ran.out
     )
-    assert any(
-        line.startswith(f"{place}/billing.yaml:9: /lanugage: error: Unknown field") for line in lines
-    )
+    assert any(line.startswith(f"{place}/billing.yaml:9: /lanugage: error: Unknown field") for line in lines)
     assert any("/number_id: warning:" in line for line in lines)
     assert lines[-1] == "2 templates, 2 errors, 2 warnings"
 
@@ -86,10 +84,10 @@ async def test_a_file_that_cannot_be_read_ends_with_2(tmp_path: Path, text: str,
 def corpus() -> dict[str, Any]:
     """Every way to break a rule, each in a template of its own name, as files have it."""
     found: dict[str, Any] = {}
-    for index, fault in enumerate(FAULTS):
-        scene = make_scene()
+    for index, fault in enumerate(VIOLATIONS):
+        scene = make_account()
         names = {key: document["name"] for key, document in scene.documents.items()}
-        fault.inflict(scene)
+        fault.apply(scene)
         document = scene.document
         if isinstance(document.get("name"), str) and document["name"].strip():
             names[scene.checked] = document["name"] = f"{index} {document['name']}"
@@ -108,8 +106,8 @@ async def test_the_command_and_the_api_say_the_same(
     tmp_path: Path, tenant: Tenant, database_url: str
 ) -> None:
     """For every way to break a rule, `voicebot check` and `POST /templates/check` give the same report."""
-    scene = make_scene()
-    agents = [each for key, each in scene.documents.items() if key != FRONT]
+    scene = make_account()
+    agents = [each for key, each in scene.documents.items() if key != ORCHESTRATOR_ID]
     made = await tenant.owner.post("/templates/import", json={"templates": agents})
     assert made.status_code == 200, made.text
     broken = corpus()

@@ -16,7 +16,7 @@ from templates.sets import dump_text
 from tests.api.conftest import NewTenant
 from tests.api.server_fixture import House, Tenant
 from tests.sync.conftest import agent, desk
-from tests.templates.scenes import Scene, scenes
+from tests.templates.sample_accounts import SampleAccount, sample_accounts
 from voicebot.authoring.files import BadFiles
 from voicebot.sync.account import Account, Refused
 from voicebot.sync.database_account import DatabaseAccount
@@ -356,13 +356,13 @@ def test_records_name_no_file_elsewhere(place: Path) -> None:
         HealthCheck.data_too_large,
     ],
 )
-@given(scene=scenes())
+@given(scene=sample_accounts())
 async def test_pull_edit_push_pull_ends_where_it_began(
     tmp_path_factory: pytest.TempPathFactory,
     house: House,
     new_tenant: NewTenant,
     database: Database,
-    scene: Scene,
+    scene: SampleAccount,
 ) -> None:
     """Whatever the templates: what was pulled, edited and pushed is what is pulled again."""
     tenant = await new_tenant()

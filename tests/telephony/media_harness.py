@@ -90,7 +90,7 @@ class _Mark:
 
 
 @dataclass
-class PhoneCompany:
+class FakeTwilio:
     """Plays what it receives in real time from a buffer, returns marks when reached, and honours `clear`."""
 
     ws: ClientConnection
@@ -100,9 +100,9 @@ class PhoneCompany:
     heard: bytearray = field(default_factory=bytearray)
     _queue: deque[_Audio | _Mark] = field(default_factory=deque)
     _buffer_ends: float = 0.0
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def begin(self, **start: Any) -> None:
+    async def start_stream(self, **start: Any) -> None:
         """Say `connected` and `start`."""
         await self.say({"event": "connected", "protocol": "Call", "version": "1.0.0"})
         await self.say(start_message(**start))
@@ -116,7 +116,7 @@ class PhoneCompany:
         player = asyncio.create_task(self._play())
         try:
             async for text in self.ws:
-                await self._take(json.loads(text))
+                await self._receive(json.loads(text))
         finally:
             player.cancel()
 
@@ -142,7 +142,7 @@ class PhoneCompany:
         )
         return len(self.heard) / 8.0 + current * 1000.0
 
-    async def _take(self, message: dict[str, Any]) -> None:
+    async def _receive(self, message: dict[str, Any]) -> None:
         self.received.append(message)
         now = asyncio.get_running_loop().time()
         if message["event"] == "media":
@@ -154,7 +154,7 @@ class PhoneCompany:
             self._queue.append(_Mark(max(now + self.delay_s, self._buffer_ends), message["mark"]["name"]))
         elif message["event"] == "clear":
             await self._clear(now)
-        self._news.set()
+        self._changed.set()
 
     async def _clear(self, now: float) -> None:
         dropped, self._queue = self._queue, deque()
@@ -169,8 +169,8 @@ class PhoneCompany:
         loop = asyncio.get_running_loop()
         while True:
             if not self._queue:
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
                 continue
             item = self._queue[0]
             due = item.due if isinstance(item, _Mark) else item.ends
@@ -189,13 +189,13 @@ class PhoneCompany:
 
 
 @contextlib.asynccontextmanager
-async def phone_company(address: str, **options: Any) -> AsyncIterator[PhoneCompany]:
+async def fake_twilio(address: str, **options: Any) -> AsyncIterator[FakeTwilio]:
     """Connect to the media socket at `address` and play whatever comes."""
     async with connect(f"ws://{address}/media", compression=None) as ws:
-        company = PhoneCompany(ws, **options)
-        task = asyncio.create_task(company.run())
+        twilio = FakeTwilio(ws, **options)
+        task = asyncio.create_task(twilio.run())
         try:
-            yield company
+            yield twilio
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):

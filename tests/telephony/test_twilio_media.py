@@ -11,7 +11,7 @@ from pipecat.frames.frames import (
 
 from telephony.carrier import MarkEcho
 from telephony.twilio.media import AUDIO_OUT_10MS_CHUNKS
-from tests.telephony.answering import App, call, tone
+from tests.telephony.media_app import MediaApp, call, tone
 from tests.telephony.media_harness import STREAM_SID, media_message, until
 
 CHUNK_MS = AUDIO_OUT_10MS_CHUNKS * 10
@@ -22,27 +22,27 @@ CHUNK_MS = AUDIO_OUT_10MS_CHUNKS * 10
 
 async def test_mulaw_goes_through_the_pipeline_byte_for_byte() -> None:
     """Nothing is resampled: all µ-law values echoed by the pipeline come back unchanged and in order."""
-    app = App()
+    app = MediaApp()
     audio = bytes(value for value in range(256) if value != 0x7F) * 8  # 0x7F and 0xFF are both silence
     audio = audio[: len(audio) // 320 * 320]
-    async with call(app) as company:
+    async with call(app) as twilio:
         for offset in range(0, len(audio), 160):
-            await company.say(media_message(audio[offset : offset + 160]))
-        await until(lambda: len(company.audio()) >= len(audio))
-    assert company.audio() == audio
+            await twilio.say(media_message(audio[offset : offset + 160]))
+        await until(lambda: len(twilio.audio()) >= len(audio))
+    assert twilio.audio() == audio
     assert {(frame.sample_rate, frame.num_channels) for frame in app.echo.heard} == {(8000, 1)}
-    assert {len(message["media"]["payload"]) for message in company.of("media")} == {428}  # 320 bytes
+    assert {len(message["media"]["payload"]) for message in twilio.of("media")} == {428}  # 320 bytes
 
 
 async def test_audio_is_sent_at_the_pace_of_playing() -> None:
     """The carrier's buffer never holds much more than two chunks, so a clear leaves little to be heard."""
-    app = App()
+    app = MediaApp()
     ahead: list[float] = []
-    async with call(app) as company:
+    async with call(app) as twilio:
         await app.say(tone(800), "end")
-        while not company.of("mark"):
+        while not twilio.of("mark"):
             await asyncio.sleep(0.01)
-            ahead.append(len(company.audio()) / 8.0 - company.heard_ms())
+            ahead.append(len(twilio.audio()) / 8.0 - twilio.heard_ms())
     assert max(ahead) <= 2 * CHUNK_MS + 45  # and what a busy machine adds
 
 
@@ -51,36 +51,36 @@ async def test_audio_is_sent_at_the_pace_of_playing() -> None:
 
 async def test_marks_travel_behind_their_audio_and_come_back_in_order() -> None:
     """Each mark is on the wire after exactly the audio queued before it, and is reported as played."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         await app.say(tone(200), "one")
         await app.say(tone(120), "two")
         await until(lambda: len(app.marks) == 2)
-    events = [message["event"] for message in company.received]
+    events = [message["event"] for message in twilio.received]
     assert events == ["media"] * (200 // CHUNK_MS) + ["mark"] + ["media"] * (120 // CHUNK_MS) + ["mark"]
     assert app.marks == [MarkEcho(name="one", fate="played"), MarkEcho(name="two", fate="played")]
-    assert all(message["streamSid"] == STREAM_SID for message in company.received)
+    assert all(message["streamSid"] == STREAM_SID for message in twilio.received)
 
 
 async def test_an_interruption_cuts_what_is_heard() -> None:
     """What was sent after the cut is never heard, a wait ends with it, and the next words are heard again."""
-    app = App()
+    app = MediaApp()
     errors: list[float] = []
-    async with call(app) as company:
+    async with call(app) as twilio:
         assert app.media is not None
         assert app.worker is not None
         for cut in range(3):
-            began = company.heard_ms()
+            began = twilio.heard_ms()
             await app.say(tone(2000))
-            await until(lambda: company.heard_ms() > began + 250)  # noqa: B023 (awaited here)
+            await until(lambda: twilio.heard_ms() > began + 250)  # noqa: B023 (awaited here)
             waiting = asyncio.create_task(app.media.wait_all_heard(5.0))
-            await company.wait_for("mark", cut + 1)
+            await twilio.wait_for("mark", cut + 1)
             await app.worker.queue_frame(InterruptionFrame())
-            await company.wait_for("clear", cut + 1)
+            await twilio.wait_for("clear", cut + 1)
             assert await asyncio.wait_for(waiting, 1.0)
             await asyncio.sleep(0.1)
             assert app.heard_ms() < began + 1900
-            errors.append(abs(app.heard_ms() - company.heard_ms()))
+            errors.append(abs(app.heard_ms() - twilio.heard_ms()))
         await app.say(tone(120), "after")
         await until(lambda: app.marks)
         assert app.media.playout.all_heard(app.media.now_ms())
@@ -90,12 +90,12 @@ async def test_an_interruption_cuts_what_is_heard() -> None:
 
 async def test_a_mark_still_at_the_carrier_when_it_clears_is_reported_as_cleared() -> None:
     """A mark returned because of our clear is not taken for played."""
-    app = App()
-    async with call(app, delay_s=0.5) as company:
+    app = MediaApp()
+    async with call(app, delay_s=0.5) as twilio:
         await app.say(tone(120), "whole")
         await until(lambda: app.marks)
         await app.say(tone(200), "cut")
-        await company.wait_for("mark", 2)
+        await twilio.wait_for("mark", 2)
         assert app.worker is not None
         await app.worker.queue_frame(InterruptionFrame())
         await until(lambda: len(app.marks) == 2)
@@ -104,14 +104,14 @@ async def test_a_mark_still_at_the_carrier_when_it_clears_is_reported_as_cleared
 
 async def test_what_was_heard_is_known_within_40_ms() -> None:
     """At any moment of two utterances the model agrees with the carrier's loudspeaker."""
-    app = App()
+    app = MediaApp()
     errors: list[float] = []
-    async with call(app) as company:
+    async with call(app) as twilio:
         for number in range(2):
             await app.say(tone(600), f"m{number}")
             while len(app.marks) <= number:
                 await asyncio.sleep(0.015)
-                errors.append(app.heard_ms() - company.heard_ms())
+                errors.append(app.heard_ms() - twilio.heard_ms())
             await asyncio.sleep(0.2)
         assert app.heard_ms() == 1200.0
     assert sorted(map(abs, errors))[int(len(errors) * 0.95)] <= 40.0
@@ -119,16 +119,16 @@ async def test_what_was_heard_is_known_within_40_ms() -> None:
 
 async def test_a_carrier_with_latency_is_learned_from_its_marks() -> None:
     """After one echo the model lags by what the carrier buffers, so it claims nothing too early."""
-    app = App()
+    app = MediaApp()
     errors: list[float] = []
-    async with call(app, delay_s=0.2) as company:
+    async with call(app, delay_s=0.2) as twilio:
         await app.say(tone(200), "first")
         await until(lambda: app.marks)
         await asyncio.sleep(0.1)
         await app.say(tone(600), "second")
         while len(app.marks) < 2:
             await asyncio.sleep(0.015)
-            errors.append(abs(app.heard_ms() - company.heard_ms()))
+            errors.append(abs(app.heard_ms() - twilio.heard_ms()))
         assert app.media is not None
         assert 200 <= app.media.playout.lag_ms < 300
     assert statistics.median(errors) <= 40.0
@@ -136,27 +136,27 @@ async def test_a_carrier_with_latency_is_learned_from_its_marks() -> None:
 
 async def test_waiting_for_the_ear_ends_with_the_last_sound() -> None:
     """After a flush the wait lasts until the carrier has played everything, with a mark of its own."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         await app.say(tone(300))
         assert app.worker is not None
         assert app.media is not None
         assert await app.worker.flush_pipeline()
         assert await app.media.wait_all_heard(3.0)
-        assert company.heard_ms() >= 320 - 1  # 300 ms, padded to whole chunks
+        assert twilio.heard_ms() >= 320 - 1  # 300 ms, padded to whole chunks
         assert app.heard_ms() == 320.0
     assert app.marks == []  # its own mark is nobody else's business
-    assert len(company.of("mark")) == 1
+    assert len(twilio.of("mark")) == 1
 
 
 async def test_waiting_does_not_depend_on_marks() -> None:
     """A carrier that never returns a mark delays the wait by the grace, and only the first time."""
-    app = App()
-    async with call(app, ignores_marks=True) as company:
+    app = MediaApp()
+    async with call(app, ignores_marks=True) as twilio:
         durations = []
         for _ in range(2):
             await app.say(tone(80))
-            await company.wait_for("media", 1)
+            await twilio.wait_for("media", 1)
             assert app.worker is not None
             assert app.media is not None
             assert await app.worker.flush_pipeline()

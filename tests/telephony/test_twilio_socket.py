@@ -15,13 +15,13 @@ from websockets.exceptions import ConnectionClosed
 
 from telephony.carrier import MediaGone, MediaRefused, MediaStream
 from telephony.twilio.media import accept_media
-from tests.telephony.answering import App, answered, call, tone
+from tests.telephony.media_app import MediaApp, call, serving_media, tone
 from tests.telephony.media_harness import (
     ACCOUNT_SID,
     CALL_SID,
     STREAM_SID,
+    fake_twilio,
     media_message,
-    phone_company,
     serving,
     start_message,
     until,
@@ -50,9 +50,9 @@ CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.
 
 async def test_the_start_message_becomes_the_streams_facts() -> None:
     """Stream, call, account and token are what Twilio said; the media is the carrier-neutral protocol."""
-    app = App(runs_pipeline=False)
-    async with answered(app) as address, phone_company(address) as company:
-        await company.begin(customParameters={"token": "t0k", "other": "x"})
+    app = MediaApp(runs_pipeline=False)
+    async with serving_media(app) as address, fake_twilio(address) as twilio:
+        await twilio.start_stream(customParameters={"token": "t0k", "other": "x"})
         await until(app.done.is_set)
     media: MediaStream | None = app.media
     assert media is not None
@@ -63,8 +63,8 @@ async def test_the_start_message_becomes_the_streams_facts() -> None:
 
 async def test_a_start_without_a_token_is_left_to_the_caller() -> None:
     """No custom parameters means an empty token, which the application then refuses with 1008."""
-    app = App(refusal=(1008, "bad token"))
-    async with answered(app) as address:
+    app = MediaApp(refusal=(1008, "bad token"))
+    async with serving_media(app) as address:
         assert await close_code(address, CONNECTED, json.dumps(start_message(customParameters={}))) == 1008
     assert app.media is not None
     assert app.media.start.token == ""
@@ -82,8 +82,8 @@ async def test_a_start_without_a_token_is_left_to_the_caller() -> None:
 )
 async def test_without_a_valid_start_in_time_the_socket_is_closed_with_1008(messages: list[str]) -> None:
     """Silence, other events and an incomplete start all run into the same deadline."""
-    app = App(start_timeout_s=0.2)
-    async with answered(app) as address:
+    app = MediaApp(start_timeout_s=0.2)
+    async with serving_media(app) as address:
         assert await close_code(address, *messages) == 1008
         await until(app.done.is_set)
     assert isinstance(app.error, MediaRefused)
@@ -100,15 +100,15 @@ async def test_without_a_valid_start_in_time_the_socket_is_closed_with_1008(mess
 )
 async def test_audio_that_is_not_mulaw_at_8000_hz_is_refused_at_once(wrong: dict[str, object]) -> None:
     """A stream in another format is closed with 1008 without waiting for the deadline."""
-    app = App()
-    async with answered(app) as address:
+    app = MediaApp()
+    async with serving_media(app) as address:
         assert await close_code(address, CONNECTED, json.dumps(start_message(mediaFormat=wrong))) == 1008
 
 
 async def test_a_carrier_that_leaves_before_the_start_is_gone() -> None:
     """A socket closed by the other side before its start is no refusal of ours."""
-    app = App()
-    async with answered(app) as address:
+    app = MediaApp()
+    async with serving_media(app) as address:
         async with connect(f"ws://{address}/media") as ws:
             await ws.send(CONNECTED)
         await until(app.done.is_set)
@@ -135,8 +135,8 @@ MALFORMED: list[str | bytes] = [
 @pytest.mark.parametrize("started", [False, True])
 async def test_the_tenth_malformed_message_closes_with_1007(started: bool) -> None:
     """Nine malformed messages of any kind are ignored before and after the start; the tenth is not."""
-    app = App()
-    async with answered(app) as address, connect(f"ws://{address}/media", compression=None) as ws:
+    app = MediaApp()
+    async with serving_media(app) as address, connect(f"ws://{address}/media", compression=None) as ws:
         if started:
             await ws.send(START)
             await until(lambda: app.worker)
@@ -166,30 +166,30 @@ async def test_a_message_over_64_kib_closes_with_1009(started: bool, kind: str) 
         "umlauts": "ü" * (32 * 1024 + 1),
         "bytes": b"x" * (64 * 1024 + 1),
     }
-    app = App()
-    async with answered(app) as address:
+    app = MediaApp()
+    async with serving_media(app) as address:
         assert await close_code(address, *([START] if started else []), too_big[kind]) == 1009
         await until(app.done.is_set)
 
 
 async def test_a_message_of_exactly_64_kib_is_allowed() -> None:
     """Audio that just fits reaches the pipeline."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         frame = json.dumps(media_message(b""))
         payload = b"\xff" * ((64 * 1024 - len(frame)) // 4 * 3)
-        await company.say(media_message(payload))
+        await twilio.say(media_message(payload))
         await until(lambda: app.echo.heard)
     assert len(app.echo.heard[0].audio) == 2 * len(payload)
 
 
 async def test_unknown_events_are_not_malformed() -> None:
     """Twilio may add events: twenty of one that we do not know change nothing."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         for _ in range(20):
-            await company.say({"event": "weather", "streamSid": STREAM_SID})
-        await company.say(media_message(b"\xff" * 160))
+            await twilio.say({"event": "weather", "streamSid": STREAM_SID})
+        await twilio.say(media_message(b"\xff" * 160))
         await until(lambda: app.echo.heard)
     assert [len(frame.audio) for frame in app.echo.heard] == [2 * 160]
 
@@ -199,35 +199,35 @@ async def test_unknown_events_are_not_malformed() -> None:
 
 async def test_keys_are_told() -> None:
     """Each pressed key reaches the observer."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         for digit in "1#":
-            await company.say({"event": "dtmf", "streamSid": STREAM_SID, "dtmf": {"digit": digit}})
+            await twilio.say({"event": "dtmf", "streamSid": STREAM_SID, "dtmf": {"digit": digit}})
         await until(lambda: len(app.digits) == 2)
     assert app.digits == ["1", "#"]
 
 
 async def test_a_stop_is_told_before_the_close() -> None:
     """Twilio's stop, then its close: the end is announced and the carrier's."""
-    app = App()
-    async with call(app) as company:
-        await company.say({"event": "stop", "streamSid": STREAM_SID, "stop": {}})
+    app = MediaApp()
+    async with call(app) as twilio:
+        await twilio.say({"event": "stop", "streamSid": STREAM_SID, "stop": {}})
         await until(lambda: app.stops)
-        await company.ws.close()
+        await twilio.ws.close()
         await until(app.done.is_set)
     assert [(closed.by, closed.announced) for closed in app.closed] == [("carrier", True)]
 
 
 async def test_an_abrupt_loss_of_the_connection_is_noticed_at_once() -> None:
     """A dropped TCP connection is told as an unannounced end, once, and ends the pipeline and all waits."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         await app.say(tone(5000))
-        await company.wait_for("media", 3)
+        await twilio.wait_for("media", 3)
         assert app.media is not None
         waiting = asyncio.create_task(app.media.wait_all_heard(10.0))
         await asyncio.sleep(0.05)
-        company.ws.transport.abort()
+        twilio.ws.transport.abort()
         await until(lambda: app.closed, timeout_s=1.0)
         assert await asyncio.wait_for(waiting, 1.0)
         await until(app.done.is_set)
@@ -259,28 +259,28 @@ async def test_waiting_on_a_connection_that_is_gone_does_not_fail() -> None:
 
 async def test_our_own_end_closes_normally_and_is_told_once() -> None:
     """When the pipeline ends the socket closes with 1000, and observers hear that it was us."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         assert app.worker is not None
         await app.say(tone(80))
         await app.worker.stop_when_done()
         await until(app.done.is_set)
-        await until(lambda: company.ws.close_code is not None)
-        assert company.ws.close_code == 1000
-        assert len(company.audio()) == 80 * 8  # no end silence
+        await until(lambda: twilio.ws.close_code is not None)
+        assert twilio.ws.close_code == 1000
+        assert len(twilio.audio()) == 80 * 8  # no end silence
     assert [(closed.by, closed.code) for closed in app.closed] == [("us", 1000)]
 
 
 async def test_an_observers_bug_does_not_end_the_audio() -> None:
     """An exception in an observer is logged, and the caller is still heard."""
-    app = App()
-    async with call(app) as company:
+    app = MediaApp()
+    async with call(app) as twilio:
         assert app.media is not None
 
         def broken(_: str) -> None:
             raise RuntimeError("a bug")
 
         app.media.on_dtmf(broken)
-        await company.say({"event": "dtmf", "streamSid": STREAM_SID, "dtmf": {"digit": "1"}})
-        await company.say(media_message(b"\xff" * 160))
+        await twilio.say({"event": "dtmf", "streamSid": STREAM_SID, "dtmf": {"digit": "1"}})
+        await twilio.say(media_message(b"\xff" * 160))
         await until(lambda: app.echo.heard)

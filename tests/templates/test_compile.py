@@ -18,7 +18,7 @@ from templates.compile import (
     entry_node,
 )
 from templates.model import TemplateContent
-from tests.templates.stage import Toolbox, on_stage
+from tests.templates.flow_harness import RecordingResolver, running_flow
 
 
 def template(**fields: Any) -> TemplateContent:
@@ -50,7 +50,9 @@ def names(flow: Flow, node: str) -> list[str]:
 
 def test_prompt_is_one_node() -> None:
     """A prompt becomes the role of a single node that offers the template's functions and the extra ones."""
-    flow = compile_template(template(prompt="You are a clerk."), Toolbox(), extra=["route_to_agent"])
+    flow = compile_template(
+        template(prompt="You are a clerk."), RecordingResolver(), extra=["route_to_agent"]
+    )
     assert flow.initial_node["role_message"] == "You are a clerk."
     assert names(flow, "prompt") == ["end_call", "route_to_agent"]
     assert list(flow.config.nodes) == ["prompt"]
@@ -65,7 +67,7 @@ def test_every_node_offers_every_function_once() -> None:
     everywhere = everywhere.model_copy(update={"nodes": {**everywhere.nodes, "ask": bare}})
     for flow_document in (content.flow, everywhere):
         flow = compile_template(
-            content.model_copy(update={"flow": flow_document}), Toolbox(), extra=["route_to_agent"]
+            content.model_copy(update={"flow": flow_document}), RecordingResolver(), extra=["route_to_agent"]
         )
         assert flow.global_functions == []
         for node in flow.config.nodes:
@@ -76,7 +78,7 @@ def test_function_keeps_its_call_options() -> None:
     """What a function says of interruption and time reaches pipecat, with and without a transition."""
 
     def resolve(name: str) -> Function:
-        found = Toolbox()(name)
+        found = RecordingResolver()(name)
         return Function(
             name=name,
             description=found.description,
@@ -105,7 +107,7 @@ def test_unknown_function_is_named() -> None:
 def test_template_without_conversation_is_refused() -> None:
     """A template with neither prompt nor flow cannot be compiled."""
     with pytest.raises(ValueError, match="prompt or a flow"):
-        compile_template(template(), Toolbox())
+        compile_template(template(), RecordingResolver())
 
 
 def test_node_that_needs_end_call_gets_it() -> None:
@@ -117,14 +119,14 @@ def test_node_that_needs_end_call_gets_it() -> None:
             "nodes": {"bye": {"role_message": "r", "post_actions": [{"type": "end_conversation"}]}},
         },
     )
-    flow = compile_template(content, Toolbox())
+    flow = compile_template(content, RecordingResolver())
     assert flow.initial_node["functions"] == []
     assert [action["type"] for action in flow.initial_node["post_actions"]] == ["end_call"]
 
 
 def test_entry_is_a_copy_that_starts_anew() -> None:
     """Entering resets the model's memory to the given messages and leaves the flow's own node as it was."""
-    flow = compile_template(ordering(transition_to="tell"), Toolbox())
+    flow = compile_template(ordering(transition_to="tell"), RecordingResolver())
     node = entry_node(flow, messages=[{"role": "user", "content": "Hello"}], respond_immediately=False)
     assert node["context_strategy"].strategy is ContextStrategy.RESET
     assert [message["content"] for message in node["task_messages"]] == [
@@ -144,7 +146,7 @@ def test_entry_goes_on_in_the_role_that_was_in_force() -> None:
         "b": {"role_message": "You are Bob.", "task_messages": [{"content": "b"}]},
         "c": {"task_messages": [{"content": "c"}]},
     }
-    flow = compile_template(template(flow={"initial_node": "a", "nodes": nodes}), Toolbox())
+    flow = compile_template(template(flow={"initial_node": "a", "nodes": nodes}), RecordingResolver())
     node = entry_node(flow, visited=["a", "b", "gone", "c"])
     assert (node["role_message"], node["task_messages"][0]["content"]) == ("You are Bob.", "c")
     assert entry_node(flow, visited=["gone"])["name"] == "a"
@@ -153,12 +155,12 @@ def test_entry_goes_on_in_the_role_that_was_in_force() -> None:
 
 async def test_model_sees_declared_description_and_parameters() -> None:
     """The model is offered exactly the declared name, description and parameters of each function."""
-    flow = compile_template(ordering(transition_to="tell"), Toolbox())
-    async with on_stage("Hello.") as stage:
-        stage.manager.state.update(values.state({"name": "Ada"}))
-        await stage.manager.initialize(entry_node(flow))
-        await stage.until(lambda: len(stage.model.heard) == 1)
-        heard = stage.model.heard[0]
+    flow = compile_template(ordering(transition_to="tell"), RecordingResolver())
+    async with running_flow("Hello.") as harness:
+        harness.manager.state.update(values.state({"name": "Ada"}))
+        await harness.manager.initialize(entry_node(flow))
+        await harness.until(lambda: len(harness.model.heard) == 1)
+        heard = harness.model.heard[0]
     expected = {
         "type": "object",
         "properties": {"reason": {"type": "string", "description": "Why."}},
@@ -195,15 +197,15 @@ async def test_model_sees_declared_description_and_parameters() -> None:
 async def test_transition_follows_the_result(transition: Any, result: Any, arrives: str | None) -> None:
     """A transition is taken, a branch by its field; a failed plain one is not; the model goes on."""
     outcome = result if isinstance(result, FunctionResult) else FunctionResult(result=result)
-    tools = Toolbox({"find_order": outcome})
+    tools = RecordingResolver({"find_order": outcome})
     flow = compile_template(ordering(transition_to=transition), tools)
-    async with on_stage(("find_order", {"reason": "asked"}), "Well.") as stage:
-        stage.manager.state.update(values.state({"name": "Ada"}))
-        await stage.manager.initialize(entry_node(flow))
-        await stage.until(lambda: len(stage.model.heard) == 2)
-        last = stage.model.heard[1].messages
-        assert stage.manager.current_node == (
-            "ask" if arrives is None else flow.config.nodes and stage.manager.current_node
+    async with running_flow(("find_order", {"reason": "asked"}), "Well.") as harness:
+        harness.manager.state.update(values.state({"name": "Ada"}))
+        await harness.manager.initialize(entry_node(flow))
+        await harness.until(lambda: len(harness.model.heard) == 2)
+        last = harness.model.heard[1].messages
+        assert harness.manager.current_node == (
+            "ask" if arrives is None else flow.config.nodes and harness.manager.current_node
         )
     assert tools.calls == [("find_order", {"reason": "asked"})]
     assert (last[-1]["role"] == "tool") if arrives is None else (last[-1]["content"] == arrives)
@@ -211,26 +213,26 @@ async def test_transition_follows_the_result(transition: Any, result: Any, arriv
 
 async def test_empty_result_lets_the_model_go_on() -> None:
     """A function that has nothing to tell does not leave the caller in silence."""
-    flow = compile_template(template(prompt="x"), Toolbox({"end_call": FunctionResult(result={})}))
-    async with on_stage(("end_call", {}), "Anything else?") as stage:
-        await stage.manager.initialize(entry_node(flow))
-        await stage.until(lambda: len(stage.model.heard) == 2)
-        last = stage.model.heard[1].messages[-1]
+    flow = compile_template(template(prompt="x"), RecordingResolver({"end_call": FunctionResult(result={})}))
+    async with running_flow(("end_call", {}), "Anything else?") as harness:
+        await harness.manager.initialize(entry_node(flow))
+        await harness.until(lambda: len(harness.model.heard) == 2)
+        last = harness.model.heard[1].messages[-1]
     assert last["role"] == "tool"
     assert json.loads(last["content"]) == {"status": "done"}
 
 
 async def test_function_that_takes_over_keeps_the_model_silent() -> None:
     """A function that answers with `respond=False` leaves node and model alone, transition or not."""
-    tools = Toolbox({"find_order": FunctionResult(result={"status": "routed"}, respond=False)})
+    tools = RecordingResolver({"find_order": FunctionResult(result={"status": "routed"}, respond=False)})
     flow = compile_template(ordering(transition_to="tell"), tools)
-    async with on_stage(("find_order", {"reason": "x"}), "Never said.") as stage:
-        stage.manager.state.update(values.state({"name": "Ada"}))
-        await stage.manager.initialize(entry_node(flow))
-        await stage.until(lambda: len(tools.calls) == 1)
-        await stage.manager.worker.flush_pipeline()
-        assert len(stage.model.heard) == 1
-        assert stage.manager.current_node == "ask"
+    async with running_flow(("find_order", {"reason": "x"}), "Never said.") as harness:
+        harness.manager.state.update(values.state({"name": "Ada"}))
+        await harness.manager.initialize(entry_node(flow))
+        await harness.until(lambda: len(tools.calls) == 1)
+        await harness.manager.worker.flush_pipeline()
+        assert len(harness.model.heard) == 1
+        assert harness.manager.current_node == "ask"
 
 
 async def test_raising_function_is_told_to_the_model() -> None:
@@ -243,12 +245,12 @@ async def test_raising_function_is_told_to_the_model() -> None:
         return Function(name=name, description="", properties={}, required=[], run=run)
 
     flow = compile_template(ordering(transition_to="tell"), resolve)
-    async with on_stage(("find_order", {}), "Sorry.") as stage:
-        stage.manager.state.update(values.state({"name": "Ada"}))
-        await stage.manager.initialize(entry_node(flow))
-        await stage.until(lambda: len(stage.model.heard) == 2)
-        assert "the shop is closed" in stage.model.heard[1].messages[-1]["content"]
-        assert stage.manager.current_node == "ask"
+    async with running_flow(("find_order", {}), "Sorry.") as harness:
+        harness.manager.state.update(values.state({"name": "Ada"}))
+        await harness.manager.initialize(entry_node(flow))
+        await harness.until(lambda: len(harness.model.heard) == 2)
+        assert "the shop is closed" in harness.model.heard[1].messages[-1]["content"]
+        assert harness.manager.current_node == "ask"
 
 
 PAYLOADS = [
@@ -265,12 +267,12 @@ PAYLOADS = [
 @pytest.mark.parametrize("text", PAYLOADS)
 async def test_braces_of_a_payload_stay_what_they_are(text: str) -> None:
     """A value that looks like a placeholder is inserted once, unchanged, and kills nothing."""
-    flow = compile_template(ordering(transition_to="tell"), Toolbox())
-    async with on_stage("Hello.") as stage:
-        stage.manager.state.update(values.state({"name": text}))
-        await stage.manager.initialize(entry_node(flow))
-        await stage.until(lambda: len(stage.model.heard) == 1)
-        assert stage.model.heard[0].messages == [
+    flow = compile_template(ordering(transition_to="tell"), RecordingResolver())
+    async with running_flow("Hello.") as harness:
+        harness.manager.state.update(values.state({"name": text}))
+        await harness.manager.initialize(entry_node(flow))
+        await harness.until(lambda: len(harness.model.heard) == 1)
+        assert harness.model.heard[0].messages == [
             {"role": "developer", "content": f"Ask {text} for the order."}
         ]
 
@@ -278,13 +280,13 @@ async def test_braces_of_a_payload_stay_what_they_are(text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS)
 async def test_conversation_so_far_is_given_back_unchanged(text: str) -> None:
     """What was said before, escaped by `literal`, reaches the model as it was said."""
-    flow = compile_template(ordering(transition_to="tell"), Toolbox())
-    async with on_stage("Hello.") as stage:
-        stage.manager.state.update(values.state({"name": "Ada"}))
+    flow = compile_template(ordering(transition_to="tell"), RecordingResolver())
+    async with running_flow("Hello.") as harness:
+        harness.manager.state.update(values.state({"name": "Ada"}))
         said = [{"role": "user", "content": values.literal(text)}]
-        await stage.manager.initialize(entry_node(flow, messages=said))
-        await stage.until(lambda: len(stage.model.heard) == 1)
-        assert stage.model.heard[0].messages[0] == {"role": "user", "content": text}
+        await harness.manager.initialize(entry_node(flow, messages=said))
+        await harness.until(lambda: len(harness.model.heard) == 1)
+        assert harness.model.heard[0].messages[0] == {"role": "user", "content": text}
 
 
 async def test_missing_values_render_as_nothing() -> None:
@@ -293,19 +295,19 @@ async def test_missing_values_render_as_nothing() -> None:
         prompt="Name: [{{ name }}] Size: [{{ order.item.size }}] Item: [{{ order.item }}]",
         variables=[{"name": "name"}, {"name": "order", "type": "object"}],
     )
-    flow = compile_template(content, Toolbox())
+    flow = compile_template(content, RecordingResolver())
     for payload, expected in [
         ({}, "Name: [] Size: [] Item: []"),
         ({"order": {"item": "pizza"}}, "Name: [] Size: [] Item: [pizza]"),
         ({"order": {"item": None}}, "Name: [] Size: [] Item: []"),
         ({"order": {"item": {"size": 3.0}}}, 'Name: [] Size: [3] Item: [{"size": 3.0}]'),
     ]:
-        async with on_stage("Hello.") as stage:
+        async with running_flow("Hello.") as harness:
             resolved = values.resolve(content.variables, payload, source="payload")
-            stage.manager.state.update(values.state(resolved))
-            await stage.manager.initialize(entry_node(flow))
-            await stage.until(lambda: len(stage.model.heard) == 1)
-            assert stage.model.heard[0].role == expected
+            harness.manager.state.update(values.state(resolved))
+            await harness.manager.initialize(entry_node(flow))
+            await harness.until(lambda: len(harness.model.heard) == 1)
+            assert harness.model.heard[0].role == expected
 
 
 def ending() -> TemplateContent:
@@ -330,24 +332,24 @@ async def test_last_node_ends_the_call_after_its_words(interrupted: bool) -> Non
     """`end_conversation` calls `end_call` once, after the answer, even if the caller interrupts that."""
     answers_before_end: list[int] = []
 
-    async with on_stage(("finish", {}), "Goodbye.") as stage:
+    async with running_flow(("finish", {}), "Goodbye.") as harness:
 
         def resolve(name: str) -> Function:
             async def run(arguments: Any) -> FunctionResult:
                 assert arguments == {"reason": "flow_finished"}
-                answers_before_end.append(len(stage.model.heard))
+                answers_before_end.append(len(harness.model.heard))
                 return FunctionResult(result={}, respond=False)
 
             return Function(name=name, description="", properties={}, required=[], run=run)
 
-        await stage.manager.initialize(entry_node(compile_template(ending(), resolve)))
-        stage.model.thinks_secs = 0.2
-        await stage.until(lambda: len(stage.model.heard) == 2)
+        await harness.manager.initialize(entry_node(compile_template(ending(), resolve)))
+        harness.model.latency_s = 0.2
+        await harness.until(lambda: len(harness.model.heard) == 2)
         assert answers_before_end == []
         if interrupted:
-            await stage.manager.worker.queue_frame(InterruptionFrame())
-        await stage.until(lambda: bool(answers_before_end))
-        await stage.manager.worker.flush_pipeline()
+            await harness.manager.worker.queue_frame(InterruptionFrame())
+        await harness.until(lambda: bool(answers_before_end))
+        await harness.manager.worker.flush_pipeline()
     assert answers_before_end == [2]
 
 
@@ -359,14 +361,14 @@ async def test_node_with_reset_can_be_entered_again() -> None:
     content = content.model_copy(
         update={"flow": content.flow.model_copy(update={"nodes": {**content.flow.nodes, "tell": reset}})}
     )
-    flow = compile_template(content, Toolbox())
-    async with on_stage(("find_order", {"reason": "x"}), "Well.") as stage:
-        stage.manager.state.update(values.state({"name": "Ada"}))
-        await stage.manager.initialize(entry_node(flow))
-        await stage.until(lambda: len(stage.model.heard) == 2)
-        await stage.manager.set_node_from_config(flow.node("tell"))
-        await stage.until(lambda: len(stage.model.heard) == 3)
-        for heard in stage.model.heard[1:]:
+    flow = compile_template(content, RecordingResolver())
+    async with running_flow(("find_order", {"reason": "x"}), "Well.") as harness:
+        harness.manager.state.update(values.state({"name": "Ada"}))
+        await harness.manager.initialize(entry_node(flow))
+        await harness.until(lambda: len(harness.model.heard) == 2)
+        await harness.manager.set_node_from_config(flow.node("tell"))
+        await harness.until(lambda: len(harness.model.heard) == 3)
+        for heard in harness.model.heard[1:]:
             assert heard.messages == [{"role": "developer", "content": "Tell Ada the status."}]
             assert heard.role == "You are the shop's agent."
             assert sorted(heard.tools) == ["end_call", "find_order"]

@@ -6,16 +6,16 @@ import pytest
 
 from templates.check import check_document
 from templates.languages import names_language
-from tests.templates.scenes import make_scene
+from tests.templates.sample_accounts import make_account
 
 
 def warned(when: str) -> bool:
     """Whether the check warns of a French agent whom an English orchestrator routes to on these words."""
-    scene = make_scene()
-    route = scene.document["routes"][0]
+    account = make_account()
+    route = account.document["routes"][0]
     route["when"] = when
-    scene.documents[route["template_id"]]["language"] = "fr-CA"
-    _, report = check_document(scene.document, scene.check_context())
+    account.documents[route["template_id"]]["language"] = "fr-CA"
+    _, report = check_document(account.document, account.check_context())
     return "language_mismatch" in {problem.code for problem in report.warnings}
 
 

@@ -16,7 +16,7 @@ from templates.model import Template, TemplateContent
 from templates.parameters import declared_parameters
 from templates.schema import EXAMPLES, file_schema, template_schema
 from templates.sets import with_names
-from tests.templates.scenes import Scene, scenes
+from tests.templates.sample_accounts import SampleAccount, sample_accounts
 
 SCHEMA = template_schema()
 FILE_SCHEMA = file_schema()
@@ -36,19 +36,19 @@ def test_flow_has_the_fields_of_pipecats() -> None:
     assert {names.get(part, part): ours[part] for part in parts} == theirs
 
 
-@given(scene=scenes())
-def test_flow_is_read_by_pipecat(scene: Scene) -> None:
+@given(account=sample_accounts())
+def test_flow_is_read_by_pipecat(account: SampleAccount) -> None:
     """A flow without faults is a FlowConfig, and both say the same."""
-    flow = TemplateContent.model_validate(scene.document).flow
+    flow = TemplateContent.model_validate(account.document).flow
     assert flow is not None
     theirs = FlowConfig.model_validate(flow.to_config_document())
-    assert theirs == FlowConfig.model_validate(scene.document["flow"])
+    assert theirs == FlowConfig.model_validate(account.document["flow"])
 
 
-@given(scene=scenes())
-def test_document_survives_reading_and_writing(scene: Scene) -> None:
+@given(account=sample_accounts())
+def test_document_survives_reading_and_writing(account: SampleAccount) -> None:
     """What is read and written as JSON is read as the same template."""
-    for document in scene.documents.values():
+    for document in account.documents.values():
         content = TemplateContent.model_validate(document)
         assert TemplateContent.model_validate(content.model_dump(mode="json")) == content
 
@@ -111,21 +111,21 @@ def test_every_field_of_a_file_is_described_for_editors() -> None:
         assert list(Draft202012Validator(FILE_SCHEMA).iter_errors(example)) == []
 
 
-@given(scene=scenes())
-def test_faultless_templates_fit_the_schema_of_files(scene: Scene) -> None:
+@given(account=sample_accounts())
+def test_faultless_templates_fit_the_schema_of_files(account: SampleAccount) -> None:
     """A set with names is not underlined either, as one file or as several."""
     validator = Draft202012Validator(FILE_SCHEMA)
-    names = {key: document["name"] for key, document in scene.documents.items()}
-    documents = [with_names(each, names, {}) for each in scene.documents.values()]
+    names = {key: document["name"] for key, document in account.documents.items()}
+    documents = [with_names(each, names, {}) for each in account.documents.values()]
     for document in (*documents, {"templates": documents}):
         assert list(validator.iter_errors(document)) == []
 
 
-@given(scene=scenes())
-def test_faultless_templates_fit_the_schema(scene: Scene) -> None:
+@given(account=sample_accounts())
+def test_faultless_templates_fit_the_schema(account: SampleAccount) -> None:
     """What the check accepts, an editor does not underline."""
     validator = Draft202012Validator(SCHEMA)
-    for document in scene.documents.values():
+    for document in account.documents.values():
         assert list(validator.iter_errors(document)) == []
 
 

@@ -60,7 +60,7 @@ def test_references_that_double_each_other_are_stopped() -> None:
     """A small schema that would be written out as millions of parts is a fault, found at once."""
     levels = {f"l{n}": {"items": {"anyOf": [{"$ref": f"#/$defs/l{n + 1}"}] * 2}} for n in range(40)}
     schema = of({"a": {"$ref": "#/$defs/l0"}}, **{"$defs": {**levels, "l40": {}}})
-    assert {fault.kind for fault in read_parameters(schema).faults} == {"endless"}
+    assert {violation.kind for violation in read_parameters(schema).faults} == {"endless"}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_references_that_double_each_other_are_stopped() -> None:
 def test_references_that_cannot_be_followed(reference: Any, kind: str) -> None:
     """Each is told with its place."""
     faults = read_parameters(of({"a": {"$ref": reference}}, required=["a"])).faults
-    assert [(fault.kind, fault.path[:2]) for fault in faults] == [(kind, ("properties", "a"))]
+    assert [(violation.kind, violation.path[:2]) for violation in faults] == [(kind, ("properties", "a"))]
 
 
 def test_patterns_take_no_longer_than_their_text() -> None:

@@ -22,12 +22,18 @@ from templates.sets import (
     read_text,
     with_names,
 )
-from tests.templates.faults import FAULTS, Fault
-from tests.templates.scenes import FRONT, NUMBER, Scene, make_scene, scenes
+from tests.templates.rule_violations import VIOLATIONS, Violation
+from tests.templates.sample_accounts import (
+    NUMBER_ID,
+    ORCHESTRATOR_ID,
+    SampleAccount,
+    make_account,
+    sample_accounts,
+)
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 E164 = "+14155550123"
-JSON = st.recursive(
+JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(10**18), 10**18)
@@ -58,44 +64,44 @@ def found_in(report: Report) -> set[tuple[str, str]]:
     return {(problem.pointer, problem.code) for problem in (*report.errors, *report.warnings)}
 
 
-def names_of(scene: Scene) -> dict[str, str]:
-    """The names of a scene's templates by id."""
-    return {key: document["name"] for key, document in scene.documents.items()}
+def names_of(account: SampleAccount) -> dict[str, str]:
+    """Template id → name."""
+    return {key: document["name"] for key, document in account.documents.items()}
 
 
-def named(scene: Scene, names: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """The templates of a scene as files have them, the checked one first."""
-    names = names or names_of(scene)
-    keys = [scene.checked, *(key for key in scene.documents if key != scene.checked)]
-    return [with_names(scene.documents[key], names, {NUMBER: E164}) for key in keys]
+def named(account: SampleAccount, names: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """The account's templates with names, as in a file; the checked one is first."""
+    names = names or names_of(account)
+    keys = [account.checked, *(key for key in account.documents if key != account.checked)]
+    return [with_names(account.documents[key], names, {NUMBER_ID: E164}) for key in keys]
 
 
-def outside(scene: Scene, names: dict[str, str] | None = None) -> SetContext:
-    """The account of a scene, as far as it is not in the set."""
+def outside(account: SampleAccount, names: dict[str, str] | None = None) -> SetContext:
+    """The account data that is not in the set."""
     return SetContext(
-        ids={name: key for key, name in (names or names_of(scene)).items()},
+        ids={name: key for key, name in (names or names_of(account)).items()},
         templates={},
-        numbers={E164: NUMBER},
-        active_numbers=scene.numbers,
+        numbers={E164: NUMBER_ID},
+        active_numbers=account.numbers,
     )
 
 
 @SLOW
-@given(document=JSON | st.sampled_from(TRICKY))
-def test_what_is_written_as_yaml_is_read_as_the_same(document: Any) -> None:
-    """Any JSON document comes back from YAML as it was, whatever its texts look like."""
+@given(document=JSON_VALUES | st.sampled_from(TRICKY))
+def test_written_documents_are_read_back_unchanged(document: Any) -> None:
+    """Any JSON document is read back unchanged from YAML and from JSON."""
     assert read_text(dump_text(document)).document == document
     assert read_text(dump_text(document, "json"), "json").document == document
 
 
-def test_texts_of_several_lines_are_written_as_blocks() -> None:
-    """A prompt stands in a file as an author would type it."""
+def test_multi_line_strings_are_written_as_block_scalars() -> None:
+    """A prompt of several lines is written as a YAML block scalar."""
     text = dump_text({"prompt": "You are Ada.\nYou are brief.\n", "routes": [{"name": "no"}]})
     assert text == "prompt: |\n  You are Ada.\n  You are brief.\nroutes:\n  - name: 'no'\n"
 
 
-def test_yaml_holds_no_surprises() -> None:
-    """Norway, times and dates are texts; names of members are texts whatever they look like."""
+def test_yaml_is_read_by_the_core_schema() -> None:
+    """`no`, times and dates are strings; keys are always strings."""
     text = "language: no\nat: 12:30\nday: 2026-01-31\ncases: {404: a, yes: b}\ncount: 5\nflag: true\nnone:"
     assert read_text(text).document == {
         "language": "no",
@@ -109,70 +115,70 @@ def test_yaml_holds_no_surprises() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault", "line"),
+    ("text", "violation", "line"),
     [
-        ("a: &x [1]\nb: *x", "References", 2),
+        ("a: &x [1]\nb: *x", "Aliases", 2),
         ("a: !!python/name:os.system x", "Tags", 1),
         ("a: !include other.yaml", "Tags", 1),
-        ("a: 1\nb: 2\na: 3", "'a' is written twice, first in line 1", 3),
-        ("a: 1\n---\nb: 2", "One document is expected", 2),
+        ("a: 1\nb: 2\na: 3", "'a' is used twice, first in line 1", 3),
+        ("a: 1\n---\nb: 2", "more than one document", 2),
         ("\n".join(f"{' ' * depth}a:" for depth in range(100)), "nested deeper", 69),
         ("[" * 5000, "nested deeper", 1),
         ("[" + "1," * 200_001 + "]", "more than 200000 values", 1),
         ("a: {b: c", "not YAML", 2),
-        ("? [a]\n: b", "name of a member", 1),
+        ("? [a]\n: b", "key must be a string", 1),
         ("a: " + "9" * 5000, "too many digits", 1),
         ("x" * (2 * 1024 * 1024 + 1), "bytes", None),
         (b"a: 1\nb: \xff", "not UTF-8", 2),
     ],
 )
-def test_what_is_refused_in_yaml_is_told_with_its_line(text: str, fault: str, line: int | None) -> None:
-    """References, tags, repeated members, endless depth and length are refused before they cost anything."""
-    with pytest.raises(UnreadableText, match=fault) as caught:
+def test_refused_yaml_is_reported_with_its_line(text: str, violation: str, line: int | None) -> None:
+    """Aliases, tags, duplicate keys, deep nesting and long texts are refused with the line of the problem."""
+    with pytest.raises(UnreadableText, match=violation) as caught:
         read_text(text)
     assert caught.value.line in (line, (line or 0) - 1)
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "violation"),
     [("{", "not JSON"), ('{"a": 1, "a": 2}', "twice"), ("[" * 100_000, "nested"), ("9" * 5000, "digits")],
 )
-def test_what_is_refused_in_json_is_told(text: str, fault: str) -> None:
-    """A file of JSON is held to the same."""
-    with pytest.raises(UnreadableText, match=fault):
+def test_refused_json_is_reported(text: str, violation: str) -> None:
+    """Invalid JSON, duplicate keys, deep nesting and long numbers are refused."""
+    with pytest.raises(UnreadableText, match=violation):
         read_text(text, "json")
 
 
-def test_places_have_lines() -> None:
-    """A part is told by its line; one that is missing, by the line of what it is missing from."""
+def test_pointers_have_lines() -> None:
+    """A value has its own line; a missing value has the line of its nearest enclosing value."""
     text = read_text("templates:\n  - name: a\n    routes:\n      - name: x\n        when: y\n")
     assert text.line("/templates/0/routes/0/when") == 5
     assert text.line("/templates/0/routes/0/template") == 4
     assert text.line("/nothing") == 1
 
 
-def test_a_document_is_one_template_or_a_list() -> None:
-    """Each template of a list is known by its pointer."""
+def test_document_contains_one_template_or_a_list() -> None:
+    """Each template of a document is returned with its pointer."""
     one, other = {"name": "a"}, {"name": "b"}
     assert members(one) == [("", one)]
     assert members({"templates": [one, other]}) == [("/templates/0", one), ("/templates/1", other)]
 
 
 @SLOW
-@given(scene=scenes())
-def test_names_and_ids_say_the_same(scene: Scene) -> None:
-    """A set written with names is checked as the templates with ids are, and becomes the same templates."""
-    checked = check_set(named(scene), outside(scene))
+@given(account=sample_accounts())
+def test_sets_with_names_equal_templates_with_ids(account: SampleAccount) -> None:
+    """A set with names has no problems and becomes the same templates as the documents with ids."""
+    checked = check_set(named(account), outside(account))
     for each in checked:
         assert found_in(each.report) == set()
-        assert each.content == TemplateContent.model_validate(scene.documents[each.template_id])
+        assert each.content == TemplateContent.model_validate(account.documents[each.template_id])
 
 
 @SLOW
-@given(scene=scenes())
-def test_a_canonical_document_says_all(scene: Scene) -> None:
-    """What is left out is the default: the canonical document is the same template, and its own canonical."""
-    for document in named(scene):
+@given(account=sample_accounts())
+def test_canonical_document_is_equivalent(account: SampleAccount) -> None:
+    """The canonical document is read as the same template, and is its own canonical form."""
+    for document in named(account):
         template = FileTemplate.model_validate(document)
         written = canonical(template)
         assert FileTemplate.model_validate(written) == template
@@ -180,8 +186,8 @@ def test_a_canonical_document_says_all(scene: Scene) -> None:
         assert json.loads(json.dumps(written)) == written
 
 
-def test_a_canonical_document_is_in_the_model_s_order() -> None:
-    """Members stand in the model's order, names where ids would be, nodes as their author has them."""
+def test_canonical_document_has_the_order_of_the_model() -> None:
+    """Fields have the model's order, with names at the place of ids; nodes keep the author's order."""
     content = {
         "status": "active",
         "name": "Desk",
@@ -199,22 +205,24 @@ def test_a_canonical_document_is_in_the_model_s_order() -> None:
     assert list(written["flow"]["nodes"]) == ["b", "a"]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=[f"{index}-{fault.code}" for index, fault in enumerate(FAULTS)])
-def test_a_broken_set_is_reported_as_a_broken_template(fault: Fault) -> None:
-    """A fault is found in a set with names where it is found in the document with ids."""
-    scene = make_scene()
-    names = names_of(scene)
-    fault.inflict(scene)
-    expected = found_in(check_document(scene.document, scene.check_context())[1])
-    got = found_in(check_set(named(scene, names), outside(scene, names))[0].report)
+@pytest.mark.parametrize(
+    "violation", VIOLATIONS, ids=[f"{index}-{violation.code}" for index, violation in enumerate(VIOLATIONS)]
+)
+def test_violation_in_a_set_is_reported_like_in_a_template(violation: Violation) -> None:
+    """A violation in a set with names has the same pointer and code as in the document with ids."""
+    account = make_account()
+    names = names_of(account)
+    violation.apply(account)
+    expected = found_in(check_document(account.document, account.check_context())[1])
+    got = found_in(check_set(named(account, names), outside(account, names))[0].report)
     place = {"/number_id": "/number"}
     assert {(place.get(p, p).replace("/template_id", "/template"), code) for p, code in expected} == {
         (place.get(p, p).replace("/template_id", "/template"), code) for p, code in got
     }
 
 
-def test_faults_of_names_are_told_where_they_are_written() -> None:
-    """An unknown name with what may be meant, two ways to say one thing, and a name that is no text."""
+def test_problems_of_names_have_the_pointer_of_the_name() -> None:
+    """Unknown names, names beside ids and names of a wrong type are reported at the name field."""
     desk = {
         "name": "Desk",
         "kind": "orchestrator",
@@ -222,7 +230,7 @@ def test_faults_of_names_are_told_where_they_are_written() -> None:
         "prompt": "You answer.",
         "routes": [
             {"name": "a", "template": "Biling", "when": "money"},
-            {"name": "b", "template": "Billing", "template_id": FRONT, "when": "parcels"},
+            {"name": "b", "template": "Billing", "template_id": ORCHESTRATOR_ID, "when": "parcels"},
             {"name": "c", "template": ["Billing"], "when": "passwords"},
         ],
     }
@@ -241,12 +249,12 @@ def test_faults_of_names_are_told_where_they_are_written() -> None:
     assert "Did you mean 'Billing'?" in misspelt.message
 
 
-def test_what_is_not_known_is_not_guessed() -> None:
-    """Without the account, ids, numbers and who routes to an agent alone are nobody's fault."""
+def test_rules_that_need_unknown_account_data_are_skipped() -> None:
+    """Without account data, unknown ids and numbers and unreached agents are not reported."""
     agent = {"name": "Billing", "status": "active", "description": "Money.", "prompt": "You are Ada."}
     desk = {
         "name": "Desk", "kind": "orchestrator", "status": "active", "number": E164, "prompt": "You answer.",
-        "routes": [{"name": "a", "template_id": FRONT, "when": "money"}],
+        "routes": [{"name": "a", "template_id": ORCHESTRATOR_ID, "when": "money"}],
     }  # fmt: skip
     assert {code for _, code in found_in(check_set([agent])[0].report)} == {"voice_default"}
     assert {code for _, code in found_in(check_set([desk])[0].report)} == {"voice_default"}
@@ -260,14 +268,14 @@ def test_what_is_not_known_is_not_guessed() -> None:
     )
 
 
-def test_documents_of_the_api_are_a_set() -> None:
-    """Ids that the set's documents say they have are understood among them."""
-    agent = {"id": FRONT, "revision": 3, "name": "Billing", "prompt": "You are Ada."}
+def test_documents_of_the_api_refer_to_each_other_by_id() -> None:
+    """A route may use the id that another document of the set contains."""
+    agent = {"id": ORCHESTRATOR_ID, "revision": 3, "name": "Billing", "prompt": "You are Ada."}
     desk = {
-        "id": NUMBER,
+        "id": NUMBER_ID,
         "name": "Desk",
         "kind": "orchestrator",
-        "routes": [{"name": "a", "template_id": FRONT}],
+        "routes": [{"name": "a", "template_id": ORCHESTRATOR_ID}],
     }
     first, second = check_set([desk, agent])
     assert first.content is not None

@@ -106,13 +106,13 @@ def test_strict_coercion(kind: Any, value: Any) -> None:
         coerce(kind, value)
 
 
-JSON = st.recursive(
+JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
 
-@given(kind=st.sampled_from(["string", "number", "integer", "boolean", "date", "object"]), value=JSON)
+@given(kind=st.sampled_from(["string", "number", "integer", "boolean", "date", "object"]), value=JSON_VALUES)
 def test_coercion_is_settled_and_json(kind: Any, value: Any) -> None:
     """A coerced value is JSON and coerces to itself; everything else raises ValueError and nothing else."""
     try:

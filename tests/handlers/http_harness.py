@@ -20,7 +20,7 @@ from templates.model import Variable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ReceivedRequest:
     """A request as it arrived; header names in lower case, values as UTF-8."""
 
     method: str
@@ -30,7 +30,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ServerAnswer:
     """What the server does with a request.
 
     ``after_s`` passes before it answers; ``drop``: it closes the connection instead of answering; ``drip_s``
@@ -48,9 +48,9 @@ class Answer:
 class LocalServer:
     """An HTTP/1.1 server on 127.0.0.1; ``answers`` are given one after the other, the last one for ever."""
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
+    def __init__(self, answers: Iterable[ServerAnswer]) -> None:
         self.answers = list(answers)
-        self.seen: list[Seen] = []
+        self.seen: list[ReceivedRequest] = []
         self.connections = 0
         self.sent_bytes = 0
         self.port = 0
@@ -81,7 +81,7 @@ class LocalServer:
         finally:
             writer.close()
 
-    async def _write(self, answer: Answer, writer: asyncio.StreamWriter) -> None:
+    async def _write(self, answer: ServerAnswer, writer: asyncio.StreamWriter) -> None:
         chunks = [answer.body] if isinstance(answer.body, bytes) else list(answer.body)
         length = sum(map(len, chunks))
         headers = {"Content-Type": "application/json", "Content-Length": str(length), **answer.headers}
@@ -94,7 +94,7 @@ class LocalServer:
             await asyncio.sleep(answer.drip_s)
 
 
-async def _read(reader: asyncio.StreamReader) -> Seen | None:
+async def _read(reader: asyncio.StreamReader) -> ReceivedRequest | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
@@ -103,13 +103,13 @@ async def _read(reader: asyncio.StreamReader) -> Seen | None:
     method, target, _ = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Seen(method=method, target=target, headers=headers, body=body)
+    return ReceivedRequest(method=method, target=target, headers=headers, body=body)
 
 
 @asynccontextmanager
-async def a_server(*answers: Answer, **listening: Any) -> AsyncIterator[LocalServer]:
+async def running_server(*answers: ServerAnswer, **listening: Any) -> AsyncIterator[LocalServer]:
     """A server for the time of a test; ``listening`` goes to ``asyncio.start_server``, e.g. ``ssl``."""
-    server = LocalServer(answers or (Answer(),))
+    server = LocalServer(answers or (ServerAnswer(),))
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, **listening)
     server.port = listener.sockets[0].getsockname()[1]
     try:
@@ -118,7 +118,7 @@ async def a_server(*answers: Answer, **listening: Any) -> AsyncIterator[LocalSer
         listener.close()
 
 
-class Call:
+class RecordingCall:
     """A call that remembers what a handler did to it; implements ``handlers.CallContext``."""
 
     def __init__(self, **variables: Any) -> None:
@@ -163,7 +163,7 @@ class Call:
         return dict(self.values)
 
 
-class Dialled(httpcore.AsyncNetworkBackend):
+class LoopbackBackend(httpcore.AsyncNetworkBackend):
     """Remembers which addresses were connected to, and connects to loopback instead."""
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class Dialled(httpcore.AsyncNetworkBackend):
         await self._tcp.sleep(seconds)
 
 
-class Names:
+class ScriptedResolver:
     """A resolver whose answers are given one after the other, the last one for ever."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
@@ -204,7 +204,7 @@ async def functions(*allowed: LocalServer, **decrypted: str) -> AsyncIterator[Ht
         await http_client.close()
 
 
-def declared(**fields: Any) -> HttpFunction:
+def http_function(**fields: Any) -> HttpFunction:
     """A declaration; left out: a GET of an address nobody has."""
     return HttpFunction.model_validate(
         {"type": "http", "name": "ask", "description": "Asks.", "method": "GET", "url": "https://x.test/"}

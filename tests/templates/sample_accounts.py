@@ -14,9 +14,9 @@ from templates.model import TemplateContent
 Item = TypeVar("Item")
 Document = dict[str, Any]
 
-FRONT = "0190a000-0000-7000-8000-0000000000f0"
-NUMBER = "0190a000-0000-7000-8000-0000000000a1"
-OLD_NUMBER = "0190a000-0000-7000-8000-0000000000a2"
+ORCHESTRATOR_ID = "0190a000-0000-7000-8000-0000000000f0"
+NUMBER_ID = "0190a000-0000-7000-8000-0000000000a1"
+INACTIVE_NUMBER_ID = "0190a000-0000-7000-8000-0000000000a2"
 
 TOPICS = (
     "invoices payments",
@@ -30,32 +30,32 @@ TOPICS = (
 )
 
 
-class Picker(Protocol):
+class ShapeChooser(Protocol):
     """Where a scene's shape comes from: always the first choice, or hypothesis."""
 
     def choose(self, items: Sequence[Item]) -> Item:
         """One of the items."""
         ...
 
-    def count(self, least: int, most: int) -> int:
+    def count(self, minimum: int, maximum: int) -> int:
         """A number between both, included."""
         ...
 
 
-class First:
+class FirstChoice:
     """The same small scene every time."""
 
     def choose(self, items: Sequence[Item]) -> Item:
         """The first."""
         return items[0]
 
-    def count(self, least: int, most: int) -> int:
+    def count(self, minimum: int, maximum: int) -> int:
         """The smallest."""
-        return least
+        return minimum
 
 
 @dataclass
-class Drawn:
+class HypothesisChoice:
     """Scenes of any shape."""
 
     draw: Callable[[st.SearchStrategy[Any]], Any]
@@ -64,19 +64,19 @@ class Drawn:
         """Any."""
         return self.draw(st.sampled_from(list(items)))  # type: ignore[no-any-return]
 
-    def count(self, least: int, most: int) -> int:
+    def count(self, minimum: int, maximum: int) -> int:
         """Any."""
-        return self.draw(st.integers(least, most))  # type: ignore[no-any-return]
+        return self.draw(st.integers(minimum, maximum))  # type: ignore[no-any-return]
 
 
 @dataclass
-class Scene:
+class SampleAccount:
     """An account's templates, and which of them is checked."""
 
     documents: dict[str, Document]
     numbers: dict[str, bool]
-    checked: str = FRONT
-    pick: Picker = field(default_factory=First)
+    checked: str = ORCHESTRATOR_ID
+    chooser: ShapeChooser = field(default_factory=FirstChoice)
 
     @property
     def document(self) -> Document:
@@ -86,9 +86,9 @@ class Scene:
     def agent(self, *, with_flow: bool = False) -> Document:
         """Turn to an agent and give its document."""
         agents = [key for key, each in self.documents.items() if each["kind"] == "agent"]
-        self.checked = self.pick.choose(agents)
+        self.checked = self.chooser.choose(agents)
         if with_flow and self.document["flow"] is None:
-            self.document.update(prompt=None, flow=make_flow(self.pick, []))
+            self.document.update(prompt=None, flow=make_flow(self.chooser, []))
         return self.document
 
     def check_context(self) -> CheckContext:
@@ -101,31 +101,31 @@ class Scene:
         return CheckContext(template_id=self.checked, templates=others, numbers=self.numbers)
 
 
-def make_scene(pick: Picker | None = None) -> Scene:
+def make_account(chooser: ShapeChooser | None = None) -> SampleAccount:
     """An orchestrator with at least two agents, everything in order."""
-    pick = pick or First()
-    topics = list(TOPICS[: pick.count(2, len(TOPICS))])
+    chooser = chooser or FirstChoice()
+    topics = list(TOPICS[: chooser.count(2, len(TOPICS))])
     agents = {f"0190a000-0000-7000-8000-{index:012d}": topic for index, topic in enumerate(topics)}
-    documents = {key: make_agent(pick, topic) for key, topic in agents.items()}
-    documents[FRONT] = make_front(pick, agents)
-    return Scene(documents, {NUMBER: True, OLD_NUMBER: False}, pick=pick)
+    documents = {key: make_agent(chooser, topic) for key, topic in agents.items()}
+    documents[ORCHESTRATOR_ID] = make_orchestrator(chooser, agents)
+    return SampleAccount(documents, {NUMBER_ID: True, INACTIVE_NUMBER_ID: False}, chooser=chooser)
 
 
-def make_agent(pick: Picker, topic: str) -> Document:
+def make_agent(chooser: ShapeChooser, topic: str) -> Document:
     """An agent with a prompt or a flow."""
-    has_flow = pick.choose([False, True])
+    has_flow = chooser.choose([False, True])
     return {
         "name": f"Agent for {topic}",
         "description": f"Knows about {topic}.",
         "kind": "agent",
         "status": "active",
         "number_id": None,
-        "language": pick.choose(["en-US", "en-GB", "en"]),
+        "language": chooser.choose(["en-US", "en-GB", "en"]),
         "prompt": None if has_flow else f"You know about {topic}. The caller is {{{{ customer }}}}.",
-        "flow": make_flow(pick, []) if has_flow else None,
+        "flow": make_flow(chooser, []) if has_flow else None,
         "variables": [
             {"name": "customer", "type": "string"},
-            {"name": "reason", "source": "call", "required": pick.choose([True, False])},
+            {"name": "reason", "source": "call", "required": chooser.choose([True, False])},
         ],
         "greeting": {"text": "Hello {{ customer }}, you called about {{ reason }}?"},
         "tts": {"voice_id": f"voice-{topic.split()[0]}"},
@@ -135,31 +135,31 @@ def make_agent(pick: Picker, topic: str) -> Document:
     }
 
 
-def make_front(pick: Picker, agents: dict[str, str]) -> Document:
+def make_orchestrator(chooser: ShapeChooser, agents: dict[str, str]) -> Document:
     """An orchestrator that uses everything a template has."""
-    lookups = [make_http(pick, f"find_{index}", index) for index in range(pick.count(1, 3))]
+    lookups = [make_http(chooser, f"find_{index}", index) for index in range(chooser.count(1, 3))]
     return {
         "name": "Front desk",
         "description": "",
         "kind": "orchestrator",
         "status": "active",
-        "number_id": NUMBER,
+        "number_id": NUMBER_ID,
         "language": "en-US",
         "prompt": None,
-        "flow": make_flow(pick, [lookup["name"] for lookup in lookups]),
+        "flow": make_flow(chooser, [lookup["name"] for lookup in lookups]),
         "variables": [
-            {"name": "customer", "default": pick.choose(["nobody", None])},
+            {"name": "customer", "default": chooser.choose(["nobody", None])},
             {"name": "order", "type": "object"},
             *({"name": f"status_{index}", "source": "call"} for index in range(len(lookups))),
             {"name": "visits", "type": "integer", "default": 3},
         ],
-        "greeting": {"text": "Hello {{ customer }}.", "interruptible": pick.choose([True, False])},
+        "greeting": {"text": "Hello {{ customer }}.", "interruptible": chooser.choose([True, False])},
         "tts": {"provider": "elevenlabs", "voice_id": "front", "settings": {"speed": 1.1}},
-        "stt": {"provider": "deepgram", "model": pick.choose([None, "nova-3"])},
+        "stt": {"provider": "deepgram", "model": chooser.choose([None, "nova-3"])},
         "llm": {"provider": "openai", "settings": {"temperature": 0.2}},
         "turns": {
-            "strategy": pick.choose(["stt", "silero", "smart_turn"]),
-            "end_silence_ms": pick.count(100, 5000),
+            "strategy": chooser.choose(["stt", "silero", "smart_turn"]),
+            "end_silence_ms": chooser.count(100, 5000),
         },
         "idle": {"after_ms": 5000, "prompts": ["Are you there?", "{{ customer }}?"], "goodbye": "Goodbye."},
         "functions": [
@@ -172,24 +172,24 @@ def make_front(pick: Picker, agents: dict[str, str]) -> Document:
                 "name": f"route-{topic.split()[0]}",
                 "template_id": key,
                 "when": f"The caller asks about {topic}.",
-                "context": pick.choose(["full", "summary", "variables"]),
-                "announce": pick.choose(["One moment, {{ customer }}.", None]),
-                "can_return": pick.choose([True, False]),
+                "context": chooser.choose(["full", "summary", "variables"]),
+                "announce": chooser.choose(["One moment, {{ customer }}.", None]),
+                "can_return": chooser.choose([True, False]),
             }
             for key, topic in agents.items()
         ],
         "destinations": [{"name": "office", "number": "+14155550123"}],
-        "limits": {"max_hops": pick.count(2, 50), "max_duration_ms": 600_000},
+        "limits": {"max_hops": chooser.count(2, 50), "max_duration_ms": 600_000},
     }
 
 
-def make_http(pick: Picker, name: str, index: int) -> Document:
+def make_http(chooser: ShapeChooser, name: str, index: int) -> Document:
     """An HTTP function that uses everything it has."""
     return {
         "type": "http",
         "name": name,
         "description": f"Looks up {TOPICS[-1 - index]}.",
-        "method": pick.choose(["POST", "PUT"]),
+        "method": chooser.choose(["POST", "PUT"]),
         "url": f"https://api.example.com/{name}/{{{{ number }}}}?customer={{{{ customer }}}}",
         "query": {"size": "{{ order.size }}"},
         "headers": {"Accept-Language": "en"},
@@ -201,18 +201,18 @@ def make_http(pick: Picker, name: str, index: int) -> Document:
             "required": ["number"],
         },
         "timeout_ms": 3000,
-        "wait_text": pick.choose(["One moment, I look up {{ number }}.", None]),
+        "wait_text": chooser.choose(["One moment, I look up {{ number }}.", None]),
         "keep": {f"status_{index}": "/status"},
     }
 
 
-def make_flow(pick: Picker, functions: Sequence[str]) -> Document:
+def make_flow(chooser: ShapeChooser, functions: Sequence[str]) -> Document:
     """A chain of nodes, with branches where there are functions and ways back where the dice say so."""
-    names = [f"node {index}" for index in range(pick.count(2, 6))]
+    names = [f"node {index}" for index in range(chooser.count(2, 6))]
     nodes: dict[str, Document] = {}
     for index, name in enumerate(names):
         ways = [("next", names[index + 1])] if index + 1 < len(names) else []
-        ways += [("again", pick.choose(names))] if pick.choose([False, True]) else []
+        ways += [("again", chooser.choose(names))] if chooser.choose([False, True]) else []
         nodes[name] = {
             "task_messages": [{"role": "developer", "content": f"Do {name} with {{{{ customer }}}}."}],
             "functions": [
@@ -230,15 +230,17 @@ def make_flow(pick: Picker, functions: Sequence[str]) -> Document:
     for function in functions:
         branch = {
             "field": "status",
-            "cases": {"ok": pick.choose(names), "no": names[0]},
+            "cases": {"ok": chooser.choose(names), "no": names[0]},
             "default": names[-1],
         }
-        node = nodes[pick.choose(names)]
-        node["functions"].append({"name": function, "transition_to": pick.choose([branch, names[-1], None])})
+        node = nodes[chooser.choose(names)]
+        node["functions"].append(
+            {"name": function, "transition_to": chooser.choose([branch, names[-1], None])}
+        )
     return {"initial_node": names[0], "nodes": nodes, "global_functions": []}
 
 
 @st.composite
-def scenes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Scene:
+def sample_accounts(draw: Callable[[st.SearchStrategy[Any]], Any]) -> SampleAccount:
     """Accounts of any shape without a fault."""
-    return make_scene(Drawn(draw))
+    return make_account(HypothesisChoice(draw))

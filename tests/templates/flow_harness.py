@@ -39,7 +39,7 @@ Call = tuple[str, dict[str, Any]]
 
 
 @dataclass(slots=True)
-class Heard:
+class LlmRequest:
     """What the model was given for one answer."""
 
     messages: list[dict[str, Any]]
@@ -53,8 +53,8 @@ class ScriptedModel(LLMService):
     def __init__(self, script: list[Say | Call]) -> None:
         super().__init__(settings=LLMSettings(model="scripted"))
         self.script = list(script)
-        self.heard: list[Heard] = []
-        self.thinks_secs = 0.0
+        self.heard: list[LlmRequest] = []
+        self.latency_s = 0.0
         self._role: str | None = None
         self.spoken = asyncio.Event()
 
@@ -71,10 +71,10 @@ class ScriptedModel(LLMService):
 
     async def _answer(self, context: LLMContext) -> None:
         tools = {tool.name: tool.to_default_dict() for tool in getattr(context.tools, "standard_tools", [])}
-        self.heard.append(Heard([dict(message) for message in context.messages], tools, self._role))
+        self.heard.append(LlmRequest([dict(message) for message in context.messages], tools, self._role))
         await self.push_frame(LLMFullResponseStartFrame())
         turn = self.script.pop(0) if self.script else "…"
-        await asyncio.sleep(self.thinks_secs)
+        await asyncio.sleep(self.latency_s)
         if isinstance(turn, str):
             await self.push_frame(LLMTextFrame(turn))
         await self.push_frame(LLMFullResponseEndFrame())
@@ -86,7 +86,7 @@ class ScriptedModel(LLMService):
 
 
 @dataclass(slots=True)
-class Stage:
+class FlowHarness:
     """A running pipeline and its flow manager."""
 
     manager: FlowManager
@@ -100,7 +100,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(*script: Say | Call) -> AsyncIterator[Stage]:
+async def running_flow(*script: Say | Call) -> AsyncIterator[FlowHarness]:
     """Run a pipeline of user aggregator, model and assistant aggregator."""
     model = ScriptedModel(list(script))
     # The default stop strategy loads a turn model, which a text conversation has no use for.
@@ -121,14 +121,14 @@ async def on_stage(*script: Say | Call) -> AsyncIterator[Stage]:
     try:
         await asyncio.wait_for(started.wait(), 5)
         manager = FlowManager(llm=model, context_aggregator=pair, worker=worker)
-        yield Stage(manager, model)
+        yield FlowHarness(manager, model)
     finally:
         await worker.cancel()
         await running
 
 
 @dataclass(slots=True)
-class Toolbox:
+class RecordingResolver:
     """A resolver: functions that record their calls and answer what they were told to."""
 
     answers: Mapping[str, FunctionResult] = field(default_factory=dict)

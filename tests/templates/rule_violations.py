@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from templates.problem import pointer
-from tests.templates.scenes import FRONT, OLD_NUMBER, Document, Scene
+from tests.templates.sample_accounts import INACTIVE_NUMBER_ID, ORCHESTRATOR_ID, Document, SampleAccount
 
-Break = Callable[[Scene], str]
+ApplyViolation = Callable[[SampleAccount], str]
 
 
 @dataclass(frozen=True)
-class Fault:
+class Violation:
     """A way to break a rule.
 
     Attributes:
@@ -23,19 +23,19 @@ class Fault:
     """
 
     code: str
-    inflict: Break
+    apply: ApplyViolation
     also: frozenset[str]
 
 
-FAULTS: list[Fault] = []
+VIOLATIONS: list[Violation] = []
 
 
-def breaks(code: str, *also: str) -> Callable[[Break], Break]:
+def violates(code: str, *also: str) -> Callable[[ApplyViolation], ApplyViolation]:
     """Add a way to break a rule."""
 
-    def add(inflict: Break) -> Break:
-        FAULTS.append(Fault(code, inflict, frozenset(also)))
-        return inflict
+    def add(apply: ApplyViolation) -> ApplyViolation:
+        VIOLATIONS.append(Violation(code, apply, frozenset(also)))
+        return apply
 
     return add
 
@@ -45,22 +45,22 @@ def put(
 ) -> None:
     """A rule of the orchestrator that is broken by one value."""
 
-    def inflict(scene: Scene) -> str:
-        place = scene.document
+    def apply(account: SampleAccount) -> str:
+        place = account.document
         for part in path[:-1]:
             place = place[part]  # type: ignore[index]
         place[path[-1]] = value  # type: ignore[index]
         return pointer(*(path if at is None else at))
 
-    breaks(code, *also.split())(inflict)
+    violates(code, *also.split())(apply)
 
 
-def http(scene: Scene) -> tuple[Document, tuple[str | int, ...]]:
+def http(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
     """An HTTP function of the orchestrator, and where it stands."""
     found = [
-        (index, each) for index, each in enumerate(scene.document["functions"]) if each["type"] == "http"
+        (index, each) for index, each in enumerate(account.document["functions"]) if each["type"] == "http"
     ]
-    index, function = scene.pick.choose(found)
+    index, function = account.chooser.choose(found)
     return function, ("functions", index)
 
 
@@ -69,31 +69,31 @@ def put_http(
 ) -> None:
     """A rule of HTTP functions that is broken by one value."""
 
-    def inflict(scene: Scene) -> str:
-        place, where = http(scene)
+    def apply(account: SampleAccount) -> str:
+        place, where = http(account)
         for part in path[:-1]:
             place = place[part]  # type: ignore[index]
         place[path[-1]] = value  # type: ignore[index]
         return pointer(*where, *(path if at is None else at))
 
-    breaks(code, *also.split())(inflict)
+    violates(code, *also.split())(apply)
 
 
-def route(scene: Scene) -> tuple[Document, tuple[str | int, ...]]:
+def route(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
     """A route of the orchestrator, and where it stands."""
-    index, found = scene.pick.choose(list(enumerate(scene.document["routes"])))
+    index, found = account.chooser.choose(list(enumerate(account.document["routes"])))
     return found, ("routes", index)
 
 
-def node(scene: Scene) -> tuple[Document, tuple[str | int, ...]]:
+def node(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
     """A node of the flow, and where it stands."""
-    name = scene.pick.choose(list(scene.document["flow"]["nodes"]))
-    return scene.document["flow"]["nodes"][name], ("flow", "nodes", name)
+    name = account.chooser.choose(list(account.document["flow"]["nodes"]))
+    return account.document["flow"]["nodes"][name], ("flow", "nodes", name)
 
 
-def function_at_node(scene: Scene, function: Document) -> tuple[str | int, ...]:
+def function_at_node(account: SampleAccount, function: Document) -> tuple[str | int, ...]:
     """Add a function to a node, and say where it stands."""
-    found, where = node(scene)
+    found, where = node(account)
     found["functions"].append(function)
     return (*where, "functions", len(found["functions"]) - 1)
 
@@ -110,22 +110,22 @@ put("invalid_value", "status", value="live")
 put("invalid_value", "turns", "strategy", value="vad")
 
 
-@breaks("missing_field")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("missing_field")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     del found["name"]
     return pointer(*where, "name")
 
 
-@breaks("missing_field")
-def _(scene: Scene) -> str:
-    del scene.document["name"]
+@violates("missing_field")
+def _(account: SampleAccount) -> str:
+    del account.document["name"]
     return "/name"
 
 
-@breaks("unknown_field")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("unknown_field")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["tasks"] = []
     return pointer(*where, "tasks")
 
@@ -136,10 +136,10 @@ put("unstorable", "tts", "settings", "note", value="\ud800")
 put("unstorable", "tts", "settings", "a\0b", value=1)
 
 
-@breaks("unstorable")
-def _(scene: Scene) -> str:
+@violates("unstorable")
+def _(account: SampleAccount) -> str:
     deep: Document = {}
-    scene.document["tts"]["settings"]["deep"] = deep
+    account.document["tts"]["settings"]["deep"] = deep
     for _ in range(3000):
         deep["in"] = deep = {}
     return pointer("tts", "settings", "deep", *["in"] * 61)
@@ -153,44 +153,44 @@ put("conversation_missing", "flow", value=None, at=("prompt",))
 put("conversation_ambiguous", "prompt", value="You are an agent.", at=("flow",))
 put("language_invalid", "language", value="english")
 put("number_unknown", "number_id", value="0190a000-0000-7000-8000-00000000dead")
-put("number_inactive", "number_id", value=OLD_NUMBER)
+put("number_inactive", "number_id", value=INACTIVE_NUMBER_ID)
 put("number_missing", "number_id", value=None)
 
 
-@breaks("description_missing")
-def _(scene: Scene) -> str:
-    scene.agent()["description"] = " "
+@violates("description_missing")
+def _(account: SampleAccount) -> str:
+    account.agent()["description"] = " "
     return "/description"
 
 
-@breaks("prompt_empty", "variable_unused")
-def _(scene: Scene) -> str:
-    scene.document.update(flow=None, prompt="\n")
+@violates("prompt_empty", "variable_unused")
+def _(account: SampleAccount) -> str:
+    account.document.update(flow=None, prompt="\n")
     return "/prompt"
 
 
-@breaks("prompt_long", "variable_unused")
-def _(scene: Scene) -> str:
-    scene.document.update(flow=None, prompt="Be kind. " * 4000)
+@violates("prompt_long", "variable_unused")
+def _(account: SampleAccount) -> str:
+    account.document.update(flow=None, prompt="Be kind. " * 4000)
     return "/prompt"
 
 
-@breaks("number_on_agent")
-def _(scene: Scene) -> str:
-    scene.agent()["number_id"] = next(iter(scene.numbers))
+@violates("number_on_agent")
+def _(account: SampleAccount) -> str:
+    account.agent()["number_id"] = next(iter(account.numbers))
     return "/number_id"
 
 
-@breaks("language_mismatch")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
-    scene.documents[found["template_id"]]["language"] = "fr-FR"
+@violates("language_mismatch")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
+    account.documents[found["template_id"]]["language"] = "fr-FR"
     return pointer(*where, "template_id")
 
 
-@breaks("idle_language")
-def _(scene: Scene) -> str:
-    scene.agent()["language"] = "de-DE"
+@violates("idle_language")
+def _(account: SampleAccount) -> str:
+    account.agent()["language"] = "de-DE"
     return "/idle"
 
 
@@ -207,34 +207,34 @@ put(
 )
 
 
-@breaks("variable_required_default", "payload_on_inbound")
-def _(scene: Scene) -> str:
-    scene.document["variables"][-1]["required"] = True
-    return pointer("variables", len(scene.document["variables"]) - 1, "required")
+@violates("variable_required_default", "payload_on_inbound")
+def _(account: SampleAccount) -> str:
+    account.document["variables"][-1]["required"] = True
+    return pointer("variables", len(account.document["variables"]) - 1, "required")
 
 
-@breaks("variable_default_type")
-def _(scene: Scene) -> str:
-    scene.document["variables"][-1]["default"] = "many"
-    return pointer("variables", len(scene.document["variables"]) - 1, "default")
+@violates("variable_default_type")
+def _(account: SampleAccount) -> str:
+    account.document["variables"][-1]["default"] = "many"
+    return pointer("variables", len(account.document["variables"]) - 1, "default")
 
 
-@breaks("variable_unused")
-def _(scene: Scene) -> str:
-    scene.document["variables"].append({"name": "spare", "source": "call"})
-    return pointer("variables", len(scene.document["variables"]) - 1, "name")
+@violates("variable_unused")
+def _(account: SampleAccount) -> str:
+    account.document["variables"].append({"name": "spare", "source": "call"})
+    return pointer("variables", len(account.document["variables"]) - 1, "name")
 
 
-@breaks("variable_unprovided", "variable_unused")
-def _(scene: Scene) -> str:
-    scene.document["variables"].append({"name": "spare", "source": "call", "required": True})
-    return pointer("variables", len(scene.document["variables"]) - 1, "required")
+@violates("variable_unprovided", "variable_unused")
+def _(account: SampleAccount) -> str:
+    account.document["variables"].append({"name": "spare", "source": "call", "required": True})
+    return pointer("variables", len(account.document["variables"]) - 1, "required")
 
 
-@breaks("payload_on_inbound")
-def _(scene: Scene) -> str:
-    scene.document["variables"].append({"name": "spare", "required": True})
-    return pointer("variables", len(scene.document["variables"]) - 1, "required")
+@violates("payload_on_inbound")
+def _(account: SampleAccount) -> str:
+    account.document["variables"].append({"name": "spare", "required": True})
+    return pointer("variables", len(account.document["variables"]) - 1, "required")
 
 
 put("placeholder_undeclared", "greeting", "text", value="Hello {{ nobody }}.")
@@ -250,30 +250,30 @@ put_http("placeholder_undeclared", "body", "list", 0, value="{{ nobody }}", also
 put_http("placeholder_undeclared", "wait_text", value="{{ nobody }}")
 
 
-@breaks("placeholder_undeclared")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("placeholder_undeclared")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["announce"] = "Wait, {{ nobody }}."
     return pointer(*where, "announce")
 
 
-@breaks("placeholder_undeclared")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("placeholder_undeclared")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["task_messages"].append({"role": "developer", "content": "Ask {{ nobody }}."})
     return pointer(*where, "task_messages", len(found["task_messages"]) - 1, "content")
 
 
-@breaks("placeholder_undeclared")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("placeholder_undeclared")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["role_message"] = "You are {{ nobody }}."
     return pointer(*where, "role_message")
 
 
-@breaks("placeholder_not_rendered")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("placeholder_not_rendered")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["when"] += " {{ customer }}"
     return pointer(*where, "when")
 
@@ -307,17 +307,17 @@ put("destination_number_invalid", "destinations", 0, "number", value="0415 555 0
 put_http("function_undescribed", "description", value="")
 
 
-@breaks("function_name_invalid")
-def _(scene: Scene) -> str:
-    scene.document["functions"].append(
+@violates("function_name_invalid")
+def _(account: SampleAccount) -> str:
+    account.document["functions"].append(
         {"type": "http", "name": "fünf", "description": "Unlike the others", "url": "https://example.com"}
     )
-    return pointer("functions", len(scene.document["functions"]) - 1, "name")
+    return pointer("functions", len(account.document["functions"]) - 1, "name")
 
 
-@breaks("function_name_reserved")
-def _(scene: Scene) -> str:
-    scene.document["functions"].append(
+@violates("function_name_reserved")
+def _(account: SampleAccount) -> str:
+    account.document["functions"].append(
         {
             "type": "http",
             "name": "park_call",
@@ -325,31 +325,31 @@ def _(scene: Scene) -> str:
             "url": "https://example.com",
         }
     )
-    return pointer("functions", len(scene.document["functions"]) - 1, "name")
+    return pointer("functions", len(account.document["functions"]) - 1, "name")
 
 
-@breaks("functions_alike")
-def _(scene: Scene) -> str:
-    twin = {**http(scene)[0], "name": "twin"}
-    scene.document["functions"].append(twin)
-    return pointer("functions", len(scene.document["functions"]) - 1, "description")
+@violates("functions_alike")
+def _(account: SampleAccount) -> str:
+    twin = {**http(account)[0], "name": "twin"}
+    account.document["functions"].append(twin)
+    return pointer("functions", len(account.document["functions"]) - 1, "description")
 
 
-@breaks("route_function_automatic")
-def _(scene: Scene) -> str:
-    scene.document["functions"].append({"type": "builtin", "name": "route_to_agent"})
-    return pointer("functions", len(scene.document["functions"]) - 1, "name")
+@violates("route_function_automatic")
+def _(account: SampleAccount) -> str:
+    account.document["functions"].append({"type": "builtin", "name": "route_to_agent"})
+    return pointer("functions", len(account.document["functions"]) - 1, "name")
 
 
-@breaks("destinations_unused")
-def _(scene: Scene) -> str:
-    del scene.document["functions"][1]
+@violates("destinations_unused")
+def _(account: SampleAccount) -> str:
+    del account.document["functions"][1]
     return "/destinations"
 
 
-@breaks("destination_duplicate")
-def _(scene: Scene) -> str:
-    scene.document["destinations"].append({"name": "office", "number": "+14155550199"})
+@violates("destination_duplicate")
+def _(account: SampleAccount) -> str:
+    account.document["destinations"].append({"name": "office", "number": "+14155550199"})
     return "/destinations/1/name"
 
 
@@ -400,9 +400,9 @@ put_http("body_unsent", "method", value="GET", at=("body",))
 put_http("wait_text_empty", "wait_text", value=" ")
 
 
-@breaks("keep_pointer_invalid")
-def _(scene: Scene) -> str:
-    function, where = http(scene)
+@violates("keep_pointer_invalid")
+def _(account: SampleAccount) -> str:
+    function, where = http(account)
     name = next(iter(function["keep"]))
     function["keep"][name] = "status"
     return pointer(*where, "keep", name)
@@ -414,147 +414,147 @@ put("flow_empty", "flow", "nodes", value={}, also="variable_unused initial_node_
 put("initial_node_unknown", "flow", "initial_node", value="nowhere")
 
 
-@breaks("node_name_empty", "node_unreachable")
-def _(scene: Scene) -> str:
-    scene.document["flow"]["nodes"][" "] = {"task_messages": [{"role": "developer", "content": "x"}]}
+@violates("node_name_empty", "node_unreachable")
+def _(account: SampleAccount) -> str:
+    account.document["flow"]["nodes"][" "] = {"task_messages": [{"role": "developer", "content": "x"}]}
     return pointer("flow", "nodes", " ")
 
 
-@breaks("node_unreachable")
-def _(scene: Scene) -> str:
-    scene.document["flow"]["nodes"]["island"] = {
+@violates("node_unreachable")
+def _(account: SampleAccount) -> str:
+    account.document["flow"]["nodes"]["island"] = {
         "task_messages": [{"role": "developer", "content": "x"}],
         "post_actions": [{"type": "end_conversation"}],
     }
     return pointer("flow", "nodes", "island")
 
 
-@breaks("node_silent", "role_message_missing")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("node_silent", "role_message_missing")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["task_messages"] = []
     found["role_message"] = None
     return pointer(*where, "task_messages")
 
 
-@breaks("role_message_missing")
-def _(scene: Scene) -> str:
-    flow = scene.document["flow"]
+@violates("role_message_missing")
+def _(account: SampleAccount) -> str:
+    flow = account.document["flow"]
     del flow["nodes"][flow["initial_node"]]["role_message"]
     return pointer("flow", "nodes", flow["initial_node"], "role_message")
 
 
-@breaks("message_role_invalid")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("message_role_invalid")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["task_messages"][0]["role"] = "tool"
     return pointer(*where, "task_messages", 0, "role")
 
 
-@breaks("transition_unknown_node")
-def _(scene: Scene) -> str:
+@violates("transition_unknown_node")
+def _(account: SampleAccount) -> str:
     way = {"name": "leave", "transition_only": True, "description": "x", "transition_to": "nowhere"}
-    return pointer(*function_at_node(scene, way), "transition_to")
+    return pointer(*function_at_node(account, way), "transition_to")
 
 
-@breaks("transition_unknown_node")
-def _(scene: Scene) -> str:
+@violates("transition_unknown_node")
+def _(account: SampleAccount) -> str:
     branch = {"field": "status", "cases": {"a/b": "nowhere"}}
-    where = function_at_node(scene, {"name": "current_time", "transition_to": branch})
+    where = function_at_node(account, {"name": "current_time", "transition_to": branch})
     return pointer(*where, "transition_to", "cases", "a/b")
 
 
-@breaks("transition_never_taken")
-def _(scene: Scene) -> str:
-    target = scene.document["flow"]["initial_node"]
-    where = function_at_node(scene, {"name": "end_call", "transition_to": target})
+@violates("transition_never_taken")
+def _(account: SampleAccount) -> str:
+    target = account.document["flow"]["initial_node"]
+    where = function_at_node(account, {"name": "end_call", "transition_to": target})
     return pointer(*where, "transition_to")
 
 
-@breaks("transition_only_undescribed")
-def _(scene: Scene) -> str:
-    target = scene.document["flow"]["initial_node"]
-    where = function_at_node(scene, {"name": "leave", "transition_only": True, "transition_to": target})
+@violates("transition_only_undescribed")
+def _(account: SampleAccount) -> str:
+    target = account.document["flow"]["initial_node"]
+    where = function_at_node(account, {"name": "leave", "transition_only": True, "transition_to": target})
     return pointer(*where, "description")
 
 
-@breaks("transition_only_target")
-def _(scene: Scene) -> str:
-    where = function_at_node(scene, {"name": "leave", "transition_only": True, "description": "x"})
+@violates("transition_only_target")
+def _(account: SampleAccount) -> str:
+    where = function_at_node(account, {"name": "leave", "transition_only": True, "description": "x"})
     return pointer(*where, "transition_to")
 
 
-@breaks("function_description_refused")
-def _(scene: Scene) -> str:
-    where = function_at_node(scene, {"name": "current_time", "description": "x"})
+@violates("function_description_refused")
+def _(account: SampleAccount) -> str:
+    where = function_at_node(account, {"name": "current_time", "description": "x"})
     return pointer(*where, "description")
 
 
-@breaks("function_unknown")
-def _(scene: Scene) -> str:
-    return pointer(*function_at_node(scene, {"name": "find_nothing"}), "name")
+@violates("function_unknown")
+def _(account: SampleAccount) -> str:
+    return pointer(*function_at_node(account, {"name": "find_nothing"}), "name")
 
 
-@breaks("function_duplicate")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("function_duplicate")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["functions"] += [{"name": "current_time"}, {"name": "current_time"}]
     return pointer(*where, "functions", len(found["functions"]) - 1, "name")
 
 
-@breaks("function_duplicate")
-def _(scene: Scene) -> str:
-    scene.document["flow"]["global_functions"].append({"name": "current_time"})
-    return pointer(*function_at_node(scene, {"name": "current_time"}), "name")
+@violates("function_duplicate")
+def _(account: SampleAccount) -> str:
+    account.document["flow"]["global_functions"].append({"name": "current_time"})
+    return pointer(*function_at_node(account, {"name": "current_time"}), "name")
 
 
-@breaks("function_shadowed")
-def _(scene: Scene) -> str:
-    target = scene.document["flow"]["initial_node"]
+@violates("function_shadowed")
+def _(account: SampleAccount) -> str:
+    target = account.document["flow"]["initial_node"]
     way = {"name": "park_call", "transition_only": True, "description": "x", "transition_to": target}
-    return pointer(*function_at_node(scene, way), "name")
+    return pointer(*function_at_node(account, way), "name")
 
 
-@breaks("branch_empty")
-def _(scene: Scene) -> str:
+@violates("branch_empty")
+def _(account: SampleAccount) -> str:
     way = {"name": "current_time", "transition_to": {"field": "x", "cases": {}}}
-    return pointer(*function_at_node(scene, way), "transition_to", "cases")
+    return pointer(*function_at_node(account, way), "transition_to", "cases")
 
 
 for _type in ("tts_say", "function", "notify"):
 
-    @breaks("action_refused")
-    def _(scene: Scene, kind: str = _type) -> str:
-        found, where = node(scene)
+    @violates("action_refused")
+    def _(account: SampleAccount, kind: str = _type) -> str:
+        found, where = node(account)
         found["pre_actions"] = [{"type": kind, "text": "Hello", "handler": "x"}]
         return pointer(*where, "pre_actions", 0, "type")
 
 
-@breaks("action_refused")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("action_refused")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["post_actions"] = [{"type": "end_conversation"}, {"type": "tts_say", "text": "Bye"}]
     return pointer(*where, "post_actions", 1, "type")
 
 
-@breaks("action_end_early")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("action_end_early")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["pre_actions"] = [{"type": "end_conversation"}]
     return pointer(*where, "pre_actions", 0, "type")
 
 
-@breaks("action_option_refused")
-def _(scene: Scene) -> str:
-    found, where = node(scene)
+@violates("action_option_refused")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
     found["post_actions"] = [{"type": "end_conversation", "text": "Bye"}]
     return pointer(*where, "post_actions", 0, "text")
 
 
-@breaks("no_exit")
-def _(scene: Scene) -> str:
-    agent = scene.agent(with_flow=True)
-    for each in scene.documents[FRONT]["routes"]:
+@violates("no_exit")
+def _(account: SampleAccount) -> str:
+    agent = account.agent(with_flow=True)
+    for each in account.documents[ORCHESTRATOR_ID]["routes"]:
         each["can_return"] = False
     agent["functions"] = []
     flow = agent["flow"]
@@ -567,10 +567,10 @@ def _(scene: Scene) -> str:
     return pointer("flow", "nodes", "trap")
 
 
-@breaks("no_exit")
-def _(scene: Scene) -> str:
-    agent = scene.agent()
-    for each in scene.documents[FRONT]["routes"]:
+@violates("no_exit")
+def _(account: SampleAccount) -> str:
+    agent = account.agent()
+    for each in account.documents[ORCHESTRATOR_ID]["routes"]:
         each["can_return"] = False
     agent.update(functions=[], flow=None, prompt="You talk with {{ customer }}.")
     return "/functions"
@@ -581,112 +581,114 @@ def _(scene: Scene) -> str:
 put("routes_missing", "routes", value=[])
 
 
-@breaks("routes_on_agent")
-def _(scene: Scene) -> str:
-    routes = scene.document["routes"]
-    agent = scene.agent()
-    agent["routes"] = [{**each, "announce": None} for each in routes if each["template_id"] != scene.checked]
+@violates("routes_on_agent")
+def _(account: SampleAccount) -> str:
+    routes = account.document["routes"]
+    agent = account.agent()
+    agent["routes"] = [
+        {**each, "announce": None} for each in routes if each["template_id"] != account.checked
+    ]
     return "/routes"
 
 
-@breaks("route_name_invalid")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("route_name_invalid")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["name"] = "our billing"
     return pointer(*where, "name")
 
 
-@breaks("route_name_reserved")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("route_name_reserved")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["name"] = "back"
     return pointer(*where, "name")
 
 
-@breaks("route_duplicate")
-def _(scene: Scene) -> str:
-    routes = scene.document["routes"]
+@violates("route_duplicate")
+def _(account: SampleAccount) -> str:
+    routes = account.document["routes"]
     routes[-1]["name"] = routes[0]["name"]
     return pointer("routes", len(routes) - 1, "name")
 
 
-@breaks("route_to_itself")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
-    found["template_id"] = FRONT
+@violates("route_to_itself")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
+    found["template_id"] = ORCHESTRATOR_ID
     return pointer(*where, "template_id")
 
 
-@breaks("target_missing")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
-    found["template_id"] = scene.pick.choose(["", "0190a000-0000-7000-8000-00000000dead", "billing"])
+@violates("target_missing")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
+    found["template_id"] = account.chooser.choose(["", "0190a000-0000-7000-8000-00000000dead", "billing"])
     return pointer(*where, "template_id")
 
 
-@breaks("target_inactive")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
-    scene.documents[found["template_id"]]["status"] = "draft"
+@violates("target_inactive")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
+    account.documents[found["template_id"]]["status"] = "draft"
     return pointer(*where, "template_id")
 
 
-@breaks("target_not_agent")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
-    scene.documents[found["template_id"]]["kind"] = "orchestrator"
+@violates("target_not_agent")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
+    account.documents[found["template_id"]]["kind"] = "orchestrator"
     return pointer(*where, "template_id")
 
 
-@breaks("target_duplicate")
-def _(scene: Scene) -> str:
-    routes = scene.document["routes"]
+@violates("target_duplicate")
+def _(account: SampleAccount) -> str:
+    routes = account.document["routes"]
     routes[-1]["template_id"] = routes[0]["template_id"]
     return pointer("routes", len(routes) - 1, "template_id")
 
 
-@breaks("route_when_missing")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("route_when_missing")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["when"] = ""
     return pointer(*where, "when")
 
 
-@breaks("routes_alike")
-def _(scene: Scene) -> str:
-    routes = scene.document["routes"]
+@violates("routes_alike")
+def _(account: SampleAccount) -> str:
+    routes = account.document["routes"]
     routes[-1]["when"] = routes[0]["when"].replace("asks about", "needs").upper()
     return pointer("routes", len(routes) - 1, "when")
 
 
-@breaks("context_without_variables")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("context_without_variables")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["context"] = "variables"
-    target = scene.documents[found["template_id"]]
+    target = account.documents[found["template_id"]]
     target.update(variables=[], greeting=None, prompt="You are an agent.", flow=None)
     return pointer(*where, "context")
 
 
-@breaks("announce_empty")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("announce_empty")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["announce"] = " "
     return pointer(*where, "announce")
 
 
-@breaks("target_variable_unprovided")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
-    scene.documents[found["template_id"]]["variables"].append({"name": "account", "required": True})
+@violates("target_variable_unprovided")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
+    account.documents[found["template_id"]]["variables"].append({"name": "account", "required": True})
     return pointer(*where, "template_id")
 
 
-@breaks("target_variable_unprovided")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("target_variable_unprovided")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["context"] = "none"
-    target = scene.documents[found["template_id"]]
+    target = account.documents[found["template_id"]]
     target["variables"].append({"name": "account", "required": True, "source": "call"})
     return pointer(*where, "context")
 
@@ -694,24 +696,24 @@ def _(scene: Scene) -> str:
 put("hop_limit_zero", "limits", "max_hops", value=0)
 
 
-@breaks("hop_limit_low")
-def _(scene: Scene) -> str:
-    scene.document["limits"]["max_hops"] = 1
-    route(scene)[0]["can_return"] = True
+@violates("hop_limit_low")
+def _(account: SampleAccount) -> str:
+    account.document["limits"]["max_hops"] = 1
+    route(account)[0]["can_return"] = True
     return "/limits/max_hops"
 
 
-@breaks("no_way_out")
-def _(scene: Scene) -> str:
-    found, where = route(scene)
+@violates("no_way_out")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
     found["can_return"] = False
-    scene.documents[found["template_id"]].update(functions=[], flow=None, prompt="Talk.")
+    account.documents[found["template_id"]].update(functions=[], flow=None, prompt="Talk.")
     return pointer(*where, "can_return")
 
 
-@breaks("agent_unreached")
-def _(scene: Scene) -> str:
-    scene.agent()
-    front = scene.documents[FRONT]
-    front["routes"] = [each for each in front["routes"] if each["template_id"] != scene.checked]
+@violates("agent_unreached")
+def _(account: SampleAccount) -> str:
+    account.agent()
+    front = account.documents[ORCHESTRATOR_ID]
+    front["routes"] = [each for each in front["routes"] if each["template_id"] != account.checked]
     return "/status"

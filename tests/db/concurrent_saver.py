@@ -1,7 +1,7 @@
-"""A server process that saves active orchestrators for one number, all at once, with no check before.
+"""A server process that saves active orchestrators for one number, all at once.
 
-Run as ``python -m tests.db.saver DSN ACCOUNT NUMBER SAVES`` by test_orchestrator_race; waits for a line on
-standard input, then prints one JSON list of what each save got.
+Usage: ``python -m tests.db.concurrent_saver DSN ACCOUNT NUMBER SAVES``. It waits for a line on standard
+input, then prints the result of each save as one JSON list.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from db import templates
 from db.errors import OrchestratorExists
 from db.ids import new_id
 from db.pool import Database
-from tests.db.world import draft
+from tests.db.seed import draft
 
 
 async def main(dsn: str, account_id: UUID, number_id: UUID, saves: int) -> list[list[str]]:
-    """Save as many as asked; returns for each ``saved`` or ``refused``, the winner's id and its name."""
+    """Run all saves; return ``saved`` or ``refused``, the winner's id and its name for each."""
     database = await Database.connect(dsn, min_size=20, max_size=20)
 
     async def save() -> list[str]:
-        name = f"desk {new_id()}"
-        rival = draft(name, kind="orchestrator", number_id=number_id)
+        name = f"front {new_id()}"
+        orchestrator = draft(name, kind="orchestrator", number_id=number_id)
         try:
-            return ["saved", str((await templates.create(database, account_id, rival)).id), name]
+            return ["saved", str((await templates.create(database, account_id, orchestrator)).id), name]
         except OrchestratorExists as error:
             return ["refused", str(error.conflicting_template_id), error.name]
 

@@ -17,12 +17,12 @@ from handlers.http.client import MAX_REDIRECTS, READ_LIMIT
 from handlers.http.errors import NoAnswer, RedirectRefused, Unreachable
 from handlers.http.redirect import redirected
 from handlers.http.request import Origin, build
-from tests.handlers.world import Answer, LocalServer, a_server, declared
+from tests.handlers.http_harness import LocalServer, ServerAnswer, http_function, running_server
 
 
 def request_to(server: LocalServer, path: str = "/", **fields: Any) -> Request:
     return build(
-        declared(url=f"{server.url}{path}", **fields), {"said": "ü"}, {}, lambda stored: f"open {stored}"
+        http_function(url=f"{server.url}{path}", **fields), {"said": "ü"}, {}, lambda stored: f"open {stored}"
     )
 
 
@@ -38,7 +38,7 @@ async def a_http_client(*servers: LocalServer) -> AsyncIterator[HttpClient]:
 async def test_what_arrives() -> None:
     """The server gets the method, target, headers, secrets and body that were declared, in UTF-8."""
     async with (
-        a_server(Answer(status=201, body=b'{"ok": true}')) as server,
+        running_server(ServerAnswer(status=201, body=b'{"ok": true}')) as server,
         a_http_client(server) as http_client,
     ):
         reply = await http_client.send(
@@ -61,7 +61,7 @@ async def test_what_arrives() -> None:
 
 async def test_connections_are_used_again() -> None:
     """Requests to one server one after the other share a connection, so only the first pays for it."""
-    async with a_server() as server, a_http_client(server) as http_client:
+    async with running_server() as server, a_http_client(server) as http_client:
         for _ in range(3):
             await http_client.send(request_to(server))
     assert (len(server.seen), server.connections) == (3, 1)
@@ -69,22 +69,26 @@ async def test_connections_are_used_again() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(
-    "bad", [Answer(status=502), Answer(status=503), Answer(status=504), Answer(drop=True)]
+    "bad",
+    [ServerAnswer(status=502), ServerAnswer(status=503), ServerAnswer(status=504), ServerAnswer(drop=True)],
 )
-async def test_safe_methods_are_tried_again(method: str, bad: Answer) -> None:
+async def test_safe_methods_are_tried_again(method: str, bad: ServerAnswer) -> None:
     """GET and HEAD are tried again as often as declared, after a broken connection or a gateway's error."""
-    bodiless = Answer(status=bad.status, drop=bad.drop, body=b"")
-    async with a_server(bodiless, bodiless, Answer(body=b"")) as server, a_http_client(server) as http_client:
+    bodiless = ServerAnswer(status=bad.status, drop=bad.drop, body=b"")
+    async with (
+        running_server(bodiless, bodiless, ServerAnswer(body=b"")) as server,
+        a_http_client(server) as http_client,
+    ):
         reply = await http_client.send(request_to(server, method=method, retries=2))
     assert (reply.status, len(server.seen)) == (200, 3)
 
 
 async def test_tries_have_an_end() -> None:
     """After the last try the failure stands."""
-    async with a_server(Answer(status=503)) as server, a_http_client(server) as http_client:
+    async with running_server(ServerAnswer(status=503)) as server, a_http_client(server) as http_client:
         assert (await http_client.send(request_to(server, retries=1))).status == 503
         assert len(server.seen) == 2
-    async with a_server(Answer(drop=True)) as server, a_http_client(server) as http_client:
+    async with running_server(ServerAnswer(drop=True)) as server, a_http_client(server) as http_client:
         with pytest.raises(Unreachable) as failure:
             await http_client.send(request_to(server, retries=1))
         assert len(server.seen) == 2
@@ -92,10 +96,10 @@ async def test_tries_have_an_end() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize("bad", [Answer(status=503), Answer(status=429), Answer(drop=True)])
-async def test_what_changes_something_is_sent_once(method: str, bad: Answer) -> None:
+@pytest.mark.parametrize("bad", [ServerAnswer(status=503), ServerAnswer(status=429), ServerAnswer(drop=True)])
+async def test_what_changes_something_is_sent_once(method: str, bad: ServerAnswer) -> None:
     """Other methods are sent once, whatever comes back."""
-    async with a_server(bad) as server, a_http_client(server) as http_client:
+    async with running_server(bad) as server, a_http_client(server) as http_client:
         request = request_to(server, method=method, retries=3)
         if bad.drop:
             with pytest.raises(Unreachable, match="may or may not") as failure:
@@ -109,14 +113,14 @@ async def test_what_changes_something_is_sent_once(method: str, bad: Answer) -> 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 500, 501])
 async def test_answers_that_stand(status: int) -> None:
     """A status that says no is not asked again."""
-    async with a_server(Answer(status=status)) as server, a_http_client(server) as http_client:
+    async with running_server(ServerAnswer(status=status)) as server, a_http_client(server) as http_client:
         assert (await http_client.send(request_to(server, retries=3))).status == status
     assert len(server.seen) == 1
 
 
 async def test_nobody_listens() -> None:
     """A closed port is a server that cannot be reached, and nothing was sent."""
-    async with a_server() as server:
+    async with running_server() as server:
         pass
     async with a_http_client(server) as http_client:
         with pytest.raises(Unreachable, match="cannot be reached") as failure:
@@ -129,8 +133,8 @@ async def test_retry_after(as_date: bool) -> None:
     """The server's wish to be left alone for a while is granted."""
     # A date has whole seconds, so two of them are at least one from now.
     wish = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if as_date else "1"
-    busy = Answer(status=429, headers={"Retry-After": wish})
-    async with a_server(busy, Answer()) as server, a_http_client(server) as http_client:
+    busy = ServerAnswer(status=429, headers={"Retry-After": wish})
+    async with running_server(busy, ServerAnswer()) as server, a_http_client(server) as http_client:
         began = time.monotonic()
         assert (await http_client.send(request_to(server))).status == 200
         assert time.monotonic() - began > 0.7
@@ -141,7 +145,7 @@ async def test_retry_after(as_date: bool) -> None:
 async def test_no_time_to_try_again(wish: str) -> None:
     """When the wait would outlast the function's time, the caller is not kept waiting for nothing."""
     async with (
-        a_server(Answer(status=503, headers={"Retry-After": wish})) as server,
+        running_server(ServerAnswer(status=503, headers={"Retry-After": wish})) as server,
         a_http_client(server) as http_client,
     ):
         began = time.monotonic()
@@ -153,14 +157,14 @@ async def test_no_time_to_try_again(wish: str) -> None:
 @pytest.mark.parametrize(
     "slow",
     [
-        Answer(after_s=30),
-        Answer(body=[b"x"] * 1000, drip_s=0.05),
-        Answer(status=302, headers={"Location": "/again"}, after_s=0.2),
+        ServerAnswer(after_s=30),
+        ServerAnswer(body=[b"x"] * 1000, drip_s=0.05),
+        ServerAnswer(status=302, headers={"Location": "/again"}, after_s=0.2),
     ],
 )
-async def test_time_is_bounded(slow: Answer) -> None:
+async def test_time_is_bounded(slow: ServerAnswer) -> None:
     """The declared time holds for everything together: silence, a trickle, a chain of redirects."""
-    async with a_server(slow) as server, a_http_client(server) as http_client:
+    async with running_server(slow) as server, a_http_client(server) as http_client:
         began = time.monotonic()
         with pytest.raises(NoAnswer, match=r"0\.3 s"):
             await http_client.send(request_to(server, timeout_ms=300, retries=3))
@@ -169,8 +173,8 @@ async def test_time_is_bounded(slow: Answer) -> None:
 
 async def test_huge_answers_are_not_read_to_the_end() -> None:
     """Reading stops at the limit, and the connection with it."""
-    megabytes = Answer(body=[b"x" * 65536] * 800)
-    async with a_server(megabytes) as server, a_http_client(server) as http_client:
+    megabytes = ServerAnswer(body=[b"x" * 65536] * 800)
+    async with running_server(megabytes) as server, a_http_client(server) as http_client:
         reply = await http_client.send(request_to(server))
         assert (len(reply.body), reply.complete) == (READ_LIMIT, False)
         await asyncio.sleep(0.05)
@@ -179,16 +183,19 @@ async def test_huge_answers_are_not_read_to_the_end() -> None:
 
 async def test_an_answer_of_exactly_the_limit() -> None:
     """An answer that just fits is complete."""
-    async with a_server(Answer(body=b"x" * READ_LIMIT)) as server, a_http_client(server) as http_client:
+    async with (
+        running_server(ServerAnswer(body=b"x" * READ_LIMIT)) as server,
+        a_http_client(server) as http_client,
+    ):
         reply = await http_client.send(request_to(server))
     assert (len(reply.body), reply.complete) == (READ_LIMIT, True)
 
 
 async def test_redirects_at_home() -> None:
     """A redirect within the same server keeps everything; 303 fetches the result of what was done."""
-    moved = Answer(status=308, headers={"Location": "/new?a=1"})
-    done = Answer(status=303, headers={"Location": "result"})
-    async with a_server(moved, done, Answer()) as server, a_http_client(server) as http_client:
+    moved = ServerAnswer(status=308, headers={"Location": "/new?a=1"})
+    done = ServerAnswer(status=303, headers={"Location": "result"})
+    async with running_server(moved, done, ServerAnswer()) as server, a_http_client(server) as http_client:
         await http_client.send(
             request_to(server, "/old/x", method="POST", secret_headers={"Authorization": "s"}, body={"a": 1})
         )
@@ -203,9 +210,9 @@ async def test_redirects_at_home() -> None:
 
 async def test_redirects_abroad() -> None:
     """Another server gets none of the author's headers, least of all the secret ones."""
-    async with a_server() as other:
-        moved = Answer(status=302, headers={"Location": f"{other.url}/x"})
-        async with a_server(moved) as server, a_http_client(server, other) as http_client:
+    async with running_server() as other:
+        moved = ServerAnswer(status=302, headers={"Location": f"{other.url}/x"})
+        async with running_server(moved) as server, a_http_client(server, other) as http_client:
             await http_client.send(
                 request_to(server, headers={"X-Mine": "1"}, secret_headers={"Authorization": "s"})
             )
@@ -216,9 +223,9 @@ async def test_redirects_abroad() -> None:
 
 async def test_a_change_does_not_go_abroad() -> None:
     """A request that changes something is not repeated at another server."""
-    async with a_server() as other:
-        moved = Answer(status=307, headers={"Location": other.url})
-        async with a_server(moved) as server, a_http_client(server, other) as http_client:
+    async with running_server() as other:
+        moved = ServerAnswer(status=307, headers={"Location": other.url})
+        async with running_server(moved) as server, a_http_client(server, other) as http_client:
             with pytest.raises(RedirectRefused):
                 await http_client.send(request_to(server, method="POST"))
     assert other.connections == 0
@@ -227,7 +234,7 @@ async def test_a_change_does_not_go_abroad() -> None:
 async def test_redirects_have_an_end() -> None:
     """A circle of redirects is left after the third."""
     async with (
-        a_server(Answer(status=302, headers={"Location": "/again"})) as server,
+        running_server(ServerAnswer(status=302, headers={"Location": "/again"})) as server,
         a_http_client(server) as http_client,
     ):
         with pytest.raises(RedirectRefused):
@@ -237,10 +244,10 @@ async def test_redirects_have_an_end() -> None:
 
 async def test_what_was_done_before_a_broken_redirect_is_not_forgotten() -> None:
     """When a POST was answered and only its result cannot be fetched, the model must not repeat it."""
-    async with a_server() as closed:
+    async with running_server() as closed:
         pass
-    done = Answer(status=303, headers={"Location": f"{closed.url}/result"})
-    async with a_server(done) as server, a_http_client(server, closed) as http_client:
+    done = ServerAnswer(status=303, headers={"Location": f"{closed.url}/result"})
+    async with running_server(done) as server, a_http_client(server, closed) as http_client:
         with pytest.raises(Unreachable, match="may or may not") as failure:
             await http_client.send(request_to(server, method="POST"))
     assert not failure.value.retryable
@@ -248,7 +255,7 @@ async def test_what_was_done_before_a_broken_redirect_is_not_forgotten() -> None
 
 def test_never_from_encrypted_to_plain() -> None:
     """A redirect from https to http is refused."""
-    request = build(declared(url="https://api.test/a"), {}, {}, str)
+    request = build(http_function(url="https://api.test/a"), {}, {}, str)
     with pytest.raises(RedirectRefused, match="not encrypted"):
         redirected(request, 302, "http://api.test/a")
     assert redirected(request, 302, "//www.api.test/b c").origin == Origin("https", "www.api.test", 443)
@@ -257,7 +264,7 @@ def test_never_from_encrypted_to_plain() -> None:
 
 async def test_requests_side_by_side() -> None:
     """Many calls' requests run at the same time."""
-    async with a_server(Answer(after_s=0.3)) as server, a_http_client(server) as http_client:
+    async with running_server(ServerAnswer(after_s=0.3)) as server, a_http_client(server) as http_client:
         began = time.monotonic()
         await asyncio.gather(*(http_client.send(request_to(server)) for _ in range(40)))
         assert time.monotonic() - began < 3

@@ -25,7 +25,7 @@ CALLER = "+14155550100"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class SeededAccount:
     """One account and what is in it."""
 
     account: AccountRecord
@@ -42,7 +42,7 @@ class World:
         return self.account.id
 
 
-async def build(db: Executor, e164: str = "+14155550111") -> World:
+async def seed_account(db: Executor, e164: str = "+14155550111") -> SeededAccount:
     """Make an account whose number is ``e164``, with a ringing call."""
     account = await accounts.create(db, "Acme")
     key = await keys.create(db, account.id, "owner")
@@ -54,7 +54,9 @@ async def build(db: Executor, e164: str = "+14155550111") -> World:
         draft("front desk", kind="orchestrator", number_id=number.id, references=[billing.id]),
     )
     began = await inbound.begin(db, webhook(e164, f"CA{new_id().hex}"))
-    return World(account=account, key=key, number=number, front=front, billing=billing, call=began.call)
+    return SeededAccount(
+        account=account, key=key, number=number, front=front, billing=billing, call=began.call
+    )
 
 
 def draft(
@@ -87,18 +89,18 @@ def webhook(to_number: str, carrier_call_id: str, from_number: str | None = CALL
     )
 
 
-def a_route(world: World, *, seq: int = 1) -> RouteRecord:
+def make_route(seeded: SeededAccount, *, seq: int = 1) -> RouteRecord:
     """A route of the world's call from its orchestrator to its agent, done."""
     return RouteRecord(
         id=new_id(),
-        account_id=world.id,
-        call_id=world.call.id,
+        account_id=seeded.id,
+        call_id=seeded.call.id,
         seq=seq,
         name="billing",
         hop=seq,
-        from_template_id=world.front.id,
+        from_template_id=seeded.front.id,
         from_node="start",
-        to_template_id=world.billing.id,
+        to_template_id=seeded.billing.id,
         to_node="greet",
         reason="a question about an invoice",
         context="full",
@@ -112,15 +114,15 @@ def a_route(world: World, *, seq: int = 1) -> RouteRecord:
     )
 
 
-def an_utterance(world: World, *, seq: int = 1) -> UtteranceRecord:
+def make_utterance(seeded: SeededAccount, *, seq: int = 1) -> UtteranceRecord:
     """Something the caller of the world's call says."""
     return UtteranceRecord(
         id=new_id(),
-        account_id=world.id,
-        call_id=world.call.id,
+        account_id=seeded.id,
+        call_id=seeded.call.id,
         seq=seq,
         speaker="caller",
-        template_id=world.front.id,
+        template_id=seeded.front.id,
         node="start",
         text="I have a question",
         heard_text=None,
@@ -131,16 +133,16 @@ def an_utterance(world: World, *, seq: int = 1) -> UtteranceRecord:
     )
 
 
-def an_event(world: World, *, seq: int = 1) -> EventRecord:
+def make_event(seeded: SeededAccount, *, seq: int = 1) -> EventRecord:
     """An event of the world's call."""
     return EventRecord(
         id=new_id(),
-        account_id=world.id,
-        call_id=world.call.id,
+        account_id=seeded.id,
+        call_id=seeded.call.id,
         seq=seq,
         type="route.done",
         at=NOON,
-        template_id=world.front.id,
+        template_id=seeded.front.id,
         node="start",
         data={"route": "billing"},
     )

@@ -8,10 +8,10 @@ import pytest
 from handlers.escalate_to_person import EscalateToPerson
 from handlers.park_call import ParkCall
 from handlers.registry import HANDLERS
-from tests.handlers.world import Call
+from tests.handlers.http_harness import RecordingCall
 
 
-class InBerlin(Call):
+class InBerlin(RecordingCall):
     """A call to a number in Berlin, on the first of January 2026."""
 
     @property
@@ -21,7 +21,7 @@ class InBerlin(Call):
 
 async def test_a_person_is_asked_for() -> None:
     """The call hands itself off with reason and priority, and the model is told that it is queued."""
-    call = Call()
+    call = RecordingCall()
     answer = await EscalateToPerson().bind(call).run({"reason": "a refund", "priority": "high"})
 
     assert answer.result == {"status": "queued"}

@@ -27,7 +27,7 @@ from starlette.websockets import WebSocket
 
 from telephony.carrier import MarkEcho, MediaClosed, MediaGone, MediaRefused
 from telephony.twilio.media import TwilioMedia, accept_media
-from tests.telephony.media_harness import PhoneCompany, phone_company, serving, until
+from tests.telephony.media_harness import FakeTwilio, fake_twilio, serving, until
 
 
 class Echo(FrameProcessor):
@@ -46,7 +46,7 @@ class Echo(FrameProcessor):
 
 
 @dataclass
-class App:
+class MediaApp:
     """The server's side: one socket at a time, optionally with a pipeline on it."""
 
     start_timeout_s: float = 5.0
@@ -122,15 +122,15 @@ def tone(ms: int) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def answered(app: App) -> AsyncIterator[str]:
+async def serving_media(app: MediaApp) -> AsyncIterator[str]:
     async with serving(Starlette(routes=[WebSocketRoute("/media", app.answer)])) as address:
         yield address
 
 
 @contextlib.asynccontextmanager
-async def call(app: App, **options: object) -> AsyncIterator[PhoneCompany]:
+async def call(app: MediaApp, **options: object) -> AsyncIterator[FakeTwilio]:
     """A call whose pipeline runs."""
-    async with answered(app) as address, phone_company(address, **options) as company:
-        await company.begin()
+    async with serving_media(app) as address, fake_twilio(address, **options) as twilio:
+        await twilio.start_stream()
         await until(lambda: app.worker)
-        yield company
+        yield twilio
