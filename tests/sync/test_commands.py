@@ -64,7 +64,7 @@ async def test_faults_are_told_by_file_and_line(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("name: [", "bad.yaml:2: This is not YAML"),
-        ("a: &x 1\nb: *x", "bad.yaml:2: References"),
+        ("a: &x 1\nb: *x", "bad.yaml:2: Aliases"),
         ("5", "bad.yaml: A template with a `name`"),
     ],
 )
