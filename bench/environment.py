@@ -18,8 +18,8 @@ import httpx
 
 from voicebot.sandbox.caller import Caller, Step
 from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings
+from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 from voicebot.sandbox.process import SandboxProcess
-from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 PUBLIC_URL = "https://voicebot.example.com"
 NUMBER = "+14155550100"

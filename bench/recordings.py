@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.scenario import ANNOUNCED_ROUTE, ANNOUNCEMENT, FRONT_DESK, VOICES, Turn
+from voicebot.sandbox.audio.measurement import Fingerprint, Span, TooShort, distance, fingerprint, spans
+from voicebot.sandbox.audio.mulaw import samples_of
 from voicebot.sandbox.carrier import Call, Recording
-from voicebot.sandbox.hearing import Fingerprint, Span, TooShort, distance, fingerprint, spans
-from voicebot.sandbox.mulaw import samples_of
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.speech.synthesis import synthesize
 
 _PAUSE_MS = 20.0
 _TOLERANCE_MS = 400.0

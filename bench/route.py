@@ -30,7 +30,7 @@ from bench.environment import SETTLE_S, BenchEnvironment, bench_environment
 from bench.recordings import CallRecording, MissingSample
 from bench.report import percentiles
 from bench.scenario import GREETING_ROUTE, ORDINARY_TURN, PHRASES, SCRIPT, SILENT_ROUTE, create_templates
-from voicebot.sandbox import wav
+from voicebot.sandbox.audio import wav
 from voicebot.sandbox.caller import Say
 from voicebot.sandbox.carrier import Call
 

@@ -17,9 +17,9 @@ from db.pool import Database
 from tests.api.server_fixture import House, Tenant, made, move_in, serving
 from voicebot.call.text.chats import Chats, Limits
 from voicebot.config import Settings
+from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.faults import Fault
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.world import Sandbox
 
 BILL = "I have a question about my bill."
 

@@ -16,7 +16,7 @@ from db.pool import Database
 from tests.api.processes import server
 from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, client, move_in
 from tests.api.twilio import Twilio
-from voicebot.sandbox.world import Sandbox
+from voicebot.sandbox.environment import Sandbox
 
 pytestmark = pytest.mark.long
 

@@ -23,14 +23,14 @@ import httpx
 
 from tests.api.server_fixture import House, made, move_in, new_e164, serving
 from voicebot.config import Settings
-from voicebot.sandbox.analysis import Analysis, analyse
+from voicebot.sandbox.audio.analysis import Analysis, analyse
+from voicebot.sandbox.audio.measurement import Fingerprint, TooShort, distance, fingerprint, spans
+from voicebot.sandbox.audio.mulaw import samples_of
 from voicebot.sandbox.caller import Caller, Listen, Outcome, Step
 from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings, Misbehaviour
-from voicebot.sandbox.hearing import Fingerprint, TooShort, distance, fingerprint, spans
-from voicebot.sandbox.mulaw import samples_of
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, Sandbox
+from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, Sandbox
 
 PUBLIC_URL = "https://bot.example.com"
 

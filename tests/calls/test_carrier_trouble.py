@@ -14,7 +14,7 @@ from tests.calls.server import BILL, PUBLIC_URL, WELCOME, World, hear
 from voicebot.api.webhooks import stream_failure
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.carrier import Misbehaviour
-from voicebot.sandbox.world import TWILIO_AUTH_TOKEN
+from voicebot.sandbox.environment import TWILIO_AUTH_TOKEN
 
 
 async def test_a_lost_stream_is_resumed_in_the_same_call(world: World) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from voicebot.sandbox import wav
-from voicebot.sandbox.analysis import analyse
-from voicebot.sandbox.demo import story
-from voicebot.sandbox.hearing import Span
-from voicebot.sandbox.listening.phrases import Phrasebook
-from voicebot.sandbox.listening.recogniser import RATE, Recogniser
+from voicebot.sandbox.audio import wav
+from voicebot.sandbox.audio.analysis import analyse
+from voicebot.sandbox.audio.measurement import Span
+from voicebot.sandbox.demo import scenario
+from voicebot.sandbox.speech.grammar import PhraseGrammar
+from voicebot.sandbox.speech.recogniser import RATE, Recogniser
 
 pytestmark = pytest.mark.long
 
@@ -54,7 +54,7 @@ async def started(directory: Path, temporary: Path, *arguments: str) -> asyncio.
 
 def words(track: Any, parts: tuple[Span, ...], phrases: list[str]) -> list[str]:
     """What is said in these parts of a track, by a recogniser that knows the phrases but not their order."""
-    recogniser = Recogniser(Phrasebook.of(phrases))
+    recogniser = Recogniser(PhraseGrammar.of(phrases))
     return [heard(recogniser, track[max(0, part.start - MARGIN) : part.end + MARGIN]) for part in parts]
 
 
@@ -100,11 +100,11 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
     voices = [voice for voice, _ in groupby(part.voice for part in by_ear.agent)]
     assert voices == ["A", "B", "A", "C"]
     assert by_ear.overlaps == ()
-    assert len(by_ear.gaps) == len(story.PHRASES)
-    assert all(0 < gap.ms < story.LONGEST_GAP_MS for gap in by_ear.gaps)
+    assert len(by_ear.gaps) == len(scenario.PHRASES)
+    assert all(0 < gap.ms < scenario.LONGEST_GAP_MS for gap in by_ear.gaps)
 
     agent, caller = said_by(result, "agent"), said_by(result, "caller")
-    assert caller == list(story.PHRASES)
+    assert caller == list(scenario.PHRASES)
     assert await asyncio.to_thread(words, recording.sent, by_ear.caller, caller) == caller
     assert await asyncio.to_thread(words, recording.received, by_ear.agent, agent) == agent
 
@@ -112,7 +112,7 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
         ("billing", "done"), ("back", "done"), ("technicians", "done")
     ]  # fmt: skip
     assert result["lead"]["template_id"] == result["templates"]["technicians"]
-    assert result["lead"]["outcome"] == story.OUTCOME
+    assert result["lead"]["outcome"] == scenario.OUTCOME
     shown = result["shown"]
     assert [line["at_ms"] for line in shown] == sorted(line["at_ms"] for line in shown)
     assert (

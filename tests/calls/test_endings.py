@@ -6,7 +6,7 @@ import asyncio
 
 from tests.calls.server import BILL, BYE, LOW, WELCOME, World, hear
 from voicebot.sandbox.caller import HangUp, Say, Wait, WaitForHangUp
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.vendors.faults import Fault
 
 

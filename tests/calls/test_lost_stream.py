@@ -18,7 +18,7 @@ from tests.handlers.http_harness import ServerAnswer as Served
 from tests.handlers.http_harness import running_server
 from voicebot.sandbox.caller import Caller, HangUp, Say, Wait
 from voicebot.sandbox.carrier import Carrier, CarrierSettings, Misbehaviour
-from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
+from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 GREETED = "Hello Ada."
 

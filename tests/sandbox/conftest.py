@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.world import Sandbox
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

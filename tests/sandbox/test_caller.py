@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from tests.sandbox.far_apart import two_voices
-from tests.sandbox.stand_in import Peer, StandIn, settings, stand_in
-from voicebot.sandbox.analysis import analyse
+from tests.sandbox.twilio_server import Peer, StandIn, settings, stand_in
+from tests.sandbox.voice_ids import two_voices
+from voicebot.sandbox.audio.analysis import analyse
+from voicebot.sandbox.audio.measurement import LOUD, loudness
+from voicebot.sandbox.audio.mulaw import Samples, samples_of
 from voicebot.sandbox.caller import (
     Caller,
     Dtmf,
@@ -24,9 +26,7 @@ from voicebot.sandbox.caller import (
     WaitForHangUp,
 )
 from voicebot.sandbox.carrier import Call, Carrier
-from voicebot.sandbox.hearing import LOUD, loudness
-from voicebot.sandbox.mulaw import Samples, samples_of
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.speech.synthesis import synthesize
 
 LOW, HIGH = two_voices()
 

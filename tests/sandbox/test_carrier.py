@@ -12,10 +12,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.sandbox.stand_in import Peer, StandIn, settings, stand_in, tone
-from voicebot.sandbox.analysis import locate
+from tests.sandbox.twilio_server import Peer, StandIn, settings, stand_in, tone
+from voicebot.sandbox.audio.analysis import locate
+from voicebot.sandbox.audio.mulaw import through_the_line
 from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings, Misbehaviour, Person, Phone, PhoneCall
-from voicebot.sandbox.mulaw import through_the_line
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from tests.sandbox.stand_in import Peer, settings, stand_in, tone
+from tests.sandbox.twilio_server import Peer, settings, stand_in, tone
+from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.carrier import TICK, Call, Carrier, Line, LineDead, PhoneCall
-from voicebot.sandbox.mulaw import Samples
 
 
 async def test_line_makes_up_for_a_stall_without_losing_a_frame() -> None:

@@ -13,9 +13,17 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
-from tests.sandbox.stand_in import ACCOUNT_SID, AUTH_TOKEN, StandIn, running_vendor, settings, stand_in, tone
+from tests.sandbox.twilio_server import (
+    ACCOUNT_SID,
+    AUTH_TOKEN,
+    StandIn,
+    running_vendor,
+    settings,
+    stand_in,
+    tone,
+)
 from voicebot.sandbox.carrier import Call, Carrier, Phone, PhoneCall
-from voicebot.sandbox.twilio_rest import TwilioRest
+from voicebot.sandbox.carrier.rest import TwilioRest
 from voicebot.sandbox.vendors.faults import Fault, Faults
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voicebot.sandbox.audio.mulaw import decode, encode, through_the_line
 from voicebot.sandbox.carrier.timeline import TICK, Timeline
-from voicebot.sandbox.mulaw import decode, encode, through_the_line
 
 # ITU-T G.711, table 2a: the decision values' outputs of the positive and negative segments, at 16 bits.
 KNOWN = {0xFF: 0, 0x7F: 0, 0x80: 32124, 0x00: -32124, 0xFE: 8, 0x7E: -8, 0xF0: 120, 0x8F: 16764}

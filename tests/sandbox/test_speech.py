@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicebot.sandbox.speech import SAMPLE_RATE, pronounce, synthesize, voice_of
+from voicebot.sandbox.speech.synthesis import SAMPLE_RATE, pronounce, synthesize, voice_of
 
 SENTENCE = "Hello, I would like to talk about my last bill, please."
 

@@ -18,10 +18,10 @@ from deepgram.listen.v1.types import (
 )
 
 from tests.sandbox.conftest import PHRASES
-from voicebot.sandbox.mulaw import encode, samples_of
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.audio.mulaw import encode, samples_of
+from voicebot.sandbox.environment import Sandbox
+from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.vendors.faults import Fault
-from voicebot.sandbox.world import Sandbox
 
 BILL = PHRASES[0]
 CALLER = "caller-2"

@@ -12,10 +12,10 @@ from elevenlabs.client import AsyncElevenLabs
 from elevenlabs.core.api_error import ApiError
 from websockets.asyncio.client import ClientConnection
 
-from voicebot.sandbox.mulaw import encode, samples_of
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.audio.mulaw import encode, samples_of
+from voicebot.sandbox.environment import Sandbox
+from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.vendors.faults import Fault
-from voicebot.sandbox.world import Sandbox
 
 TEXT = "Hello, how are you?"
 

@@ -10,8 +10,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.faults import Fault
-from voicebot.sandbox.world import Sandbox
 
 TOOL: Any = {
     "type": "function",

@@ -31,9 +31,9 @@ from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.workers.runner import WorkerRunner
 
 from tests.sandbox.conftest import PHRASES
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.environment import Sandbox
+from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.vendors.faults import Fault
-from voicebot.sandbox.world import Sandbox
 
 
 class _Collector(FrameProcessor):

@@ -9,9 +9,9 @@ import httpx
 import openai
 import pytest
 
+from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.process import SandboxProcess
 from voicebot.sandbox.vendors.script import Answer, LlmScript, newest, system_text
-from voicebot.sandbox.world import Sandbox
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from voicebot.authoring.files import read_files
 from voicebot.call.audio.services import VendorServices
 from voicebot.call.text.judge import Judge
 from voicebot.config import Settings
+from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.world import Sandbox
 from voicebot.simulate.file_library import FileLibrary
 from voicebot.simulate.report import report
 from voicebot.simulate.runner import Played, SimulationSetup, play

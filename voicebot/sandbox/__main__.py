@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from voicebot.sandbox.carrier import Carrier, CarrierSettings
-from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, Sandbox
+from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, Sandbox
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 import httpx
 
+from voicebot.sandbox.environment import Urls
 from voicebot.sandbox.vendors.faults import Fault, Server
 from voicebot.sandbox.vendors.script import Answer
 from voicebot.sandbox.vendors.usage import Connection, Request, Tally
-from voicebot.sandbox.world import Urls
 
 _START_S = 30.0
 _STOP_S = 5.0

@@ -12,11 +12,11 @@
     wav.write("call.wav", call.recording()); analysis.analyse(call.recording())
 
 Calls go wrong to order by `Misbehaviour`; telephones to be dialled are `carrier.phones`; Twilio's REST over
-the live calls is `voicebot.sandbox.twilio_rest.TwilioRest(carrier).application()`.
+the live calls is `voicebot.sandbox.carrier.rest.TwilioRest(carrier).application()`.
 """
 
 from voicebot.sandbox.carrier.call import Call, Document, Fetch, Leg
-from voicebot.sandbox.carrier.exchange import Carrier
+from voicebot.sandbox.carrier.carrier import Carrier
 from voicebot.sandbox.carrier.line import Lateness, Line, LineDead
 from voicebot.sandbox.carrier.model import (
     CallStatus,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
+from voicebot.sandbox.audio.mulaw import Samples, through_the_line
 from voicebot.sandbox.carrier.line import Line
 from voicebot.sandbox.carrier.log import CallLog
 from voicebot.sandbox.carrier.model import (
@@ -26,7 +27,6 @@ from voicebot.sandbox.carrier.model import (
 from voicebot.sandbox.carrier.stream import MediaStream
 from voicebot.sandbox.carrier.twiml import Verb
 from voicebot.sandbox.carrier.webhooks import Callback, Callbacks, Webhooks, call_params
-from voicebot.sandbox.mulaw import Samples, through_the_line
 
 _STATUS_EVENTS: Mapping[CallStatus, str] = {
     "queued": "initiated",

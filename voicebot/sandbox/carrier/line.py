@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.carrier.timeline import SAMPLE_RATE, TICK, TICK_MS, Timeline
-from voicebot.sandbox.mulaw import Samples
 
 
 class LineDead(ConnectionError):

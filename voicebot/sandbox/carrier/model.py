@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.carrier.line import Line
-from voicebot.sandbox.mulaw import Samples
 
 CallStatus = Literal[
     "queued", "ringing", "in-progress", "completed", "busy", "no-answer", "failed", "canceled"
@@ -127,7 +127,7 @@ class PhoneCall(Protocol):
 
     @property
     def line(self) -> Line:
-        """Ear and mouth."""
+        """LineMonitor and mouth."""
         ...
 
     def say(self, samples: Samples) -> int:

@@ -17,10 +17,10 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from voicebot.sandbox.audio.mulaw import Samples, decode, encode
 from voicebot.sandbox.carrier.line import Line
 from voicebot.sandbox.carrier.model import Arrival, CarrierError, Misbehaviour
 from voicebot.sandbox.carrier.timeline import SAMPLE_RATE, TICK_MS
-from voicebot.sandbox.mulaw import Samples, decode, encode
 
 _MEDIA_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": SAMPLE_RATE, "channels": 1}
 _HANDSHAKE_S = 5.0

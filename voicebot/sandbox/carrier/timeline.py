@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from voicebot.sandbox.mulaw import Samples
+from voicebot.sandbox.audio.mulaw import Samples
 
 SAMPLE_RATE = 8000
 """Hz."""

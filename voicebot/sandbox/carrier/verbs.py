@@ -8,14 +8,14 @@ import wave
 from datetime import UTC, datetime
 from urllib.parse import urljoin
 
+from voicebot.sandbox.audio.mulaw import Samples, samples_of, through_the_line
 from voicebot.sandbox.carrier.call import Call, Document, Fetch, Over, Step
 from voicebot.sandbox.carrier.model import Phone, WebhookFailed, new_sid
 from voicebot.sandbox.carrier.stream import MediaStream, StreamIdentity, StreamRefused
 from voicebot.sandbox.carrier.timeline import SAMPLE_RATE
 from voicebot.sandbox.carrier.twiml import Dial, Hangup, Pause, Play, Redirect, Reject, Say, Stream, Verb
 from voicebot.sandbox.carrier.webhooks import Callback
-from voicebot.sandbox.mulaw import Samples, samples_of, through_the_line
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.speech.synthesis import synthesize
 
 _HUNG_UP = Over(status="completed", by="twiml")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from voicebot.sandbox.demo.account import Refused
-from voicebot.sandbox.demo.play import CallTooLong, Result, play
+from voicebot.sandbox.demo.call_log import CallMissing
+from voicebot.sandbox.demo.run import CallTooLong, Result, play
 from voicebot.sandbox.demo.server import ServerFailed
-from voicebot.sandbox.demo.watch import CallMissing
-from voicebot.sandbox.espeak import SpeechEngineMissing
 from voicebot.sandbox.process import SandboxFailed
+from voicebot.sandbox.speech.espeak import SpeechEngineMissing
 
 INTERRUPTED = 130
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import yaml
 
-from voicebot.sandbox.demo.office import Office
+from voicebot.sandbox.demo.backend import Office
 
 ORCHESTRATOR = "front_desk"
 _AGENTS = ("billing", "technicians")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from voicebot.sandbox.mulaw import encode
-from voicebot.sandbox.speech import SAMPLE_RATE, Utterance, resample
+from voicebot.sandbox.audio.mulaw import encode
+from voicebot.sandbox.speech.synthesis import SAMPLE_RATE, Utterance, resample
 
 FORMATS = {
     "ulaw_8000": 8000,

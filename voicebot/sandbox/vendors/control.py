@@ -21,8 +21,8 @@ from typing import Any, get_args
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
-from voicebot.sandbox.listening.phrases import Phrasebook
-from voicebot.sandbox.listening.recogniser import Recognisers
+from voicebot.sandbox.speech.grammar import PhraseGrammar
+from voicebot.sandbox.speech.recogniser import RecogniserPool
 from voicebot.sandbox.vendors.faults import Fault, Faults, Kind, Server, Stage
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.sandbox.vendors.script import Answer, LlmScript
@@ -79,7 +79,7 @@ class Control:
     faults: Faults
     usage: Usage
     latency: Latency
-    recognisers: Recognisers | None
+    recognisers: RecogniserPool | None
     script: LlmScript
 
     def application(self) -> web.Application:
@@ -107,7 +107,7 @@ class Control:
     async def _get_phrases(self, _request: web.Request) -> web.Response:
         return web.json_response({"phrases": list(self._pocketsphinx().phrases)})
 
-    def _pocketsphinx(self) -> Recognisers:
+    def _pocketsphinx(self) -> RecogniserPool:
         if self.recognisers is None:
             raise web.HTTPNotFound(text="speech is scripted: there are no phrases")
         return self.recognisers
@@ -187,11 +187,11 @@ class Control:
         return answer
 
 
-async def teach(recognisers: Recognisers, phrases: list[str]) -> None:
+async def teach(recognisers: RecogniserPool, phrases: list[str]) -> None:
     """Let the listeners expect these phrases, and no others, from the next utterance on."""
 
     def learn() -> None:
-        recognisers.teach(Phrasebook.of(phrases))
+        recognisers.teach(PhraseGrammar.of(phrases))
 
     await asyncio.to_thread(learn)
 

@@ -20,16 +20,16 @@ from uuid import uuid4
 import numpy as np
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from voicebot.sandbox.listening.listener import (
+from voicebot.sandbox.audio.mulaw import decode
+from voicebot.sandbox.speech.recogniser import RATE, Samples, Word
+from voicebot.sandbox.speech.transcriber import (
     Event,
     Heard,
-    Listener,
-    Manners,
     RecogniserSource,
     SpeechStarted,
+    Transcriber,
+    TranscriberSettings,
 )
-from voicebot.sandbox.listening.recogniser import RATE, Samples, Word
-from voicebot.sandbox.mulaw import decode
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, cut, parse_object
 
@@ -105,7 +105,7 @@ class _Options:
     rate: int
     punctuate: bool
     speech_events: bool
-    manners: Manners
+    settings: TranscriberSettings
     request_id: str
 
 
@@ -116,7 +116,7 @@ class _Stream:
         self, server: Deepgram, request: web.Request, socket: web.WebSocketResponse, options: _Options
     ) -> None:
         self._server, self._request, self._socket, self._options = server, request, socket, options
-        self._listener = Listener(server.recognisers, options.manners)
+        self._transcriber = Transcriber(server.recognisers, options.settings)
         self._digest = hashlib.sha256()
         self._model_uuid = str(uuid4())
 
@@ -130,7 +130,7 @@ class _Stream:
                 break
             if not await self._take(message):
                 break
-        last = await asyncio.to_thread(self._listener.close)
+        last = await asyncio.to_thread(self._transcriber.close)
         if not self._socket.closed and last is not None:
             await self._report(last)
 
@@ -146,9 +146,9 @@ class _Stream:
         return await self._obey(message.data)
 
     async def _hear(self, samples: Samples) -> list[Event]:
-        if self._listener.idle and len(samples) <= _CHEAP:
-            return self._listener.hear(samples)
-        return await asyncio.to_thread(self._listener.hear, samples)
+        if self._transcriber.idle and len(samples) <= _CHEAP:
+            return self._transcriber.hear(samples)
+        return await asyncio.to_thread(self._transcriber.hear, samples)
 
     async def _obey(self, text: str) -> bool:
         try:
@@ -156,14 +156,14 @@ class _Stream:
         except ValueError:
             raise Refusal(400) from None
         if kind == "Finalize":
-            await self._report(await asyncio.to_thread(self._listener.finalize))
+            await self._report(await asyncio.to_thread(self._transcriber.finalize))
         elif kind == "CloseStream":
             await self._end()
             return False
         return True
 
     async def _end(self) -> None:
-        last = await asyncio.to_thread(self._listener.close)
+        last = await asyncio.to_thread(self._transcriber.close)
         if last is not None:
             await self._report(last)
         await _send(self._socket, self._metadata())
@@ -221,7 +221,7 @@ class _Stream:
             "request_id": self._options.request_id,
             "sha256": self._digest.hexdigest(),
             "created": datetime.now(UTC).isoformat(),
-            "duration": round(self._listener.now_s, 3),
+            "duration": round(self._transcriber.now_s, 3),
             "channels": 1,
         }
 
@@ -237,7 +237,7 @@ def _options(request: web.Request) -> _Options:
     try:
         rate = int(query.get("sample_rate", "0"))
         gap = query.get("utterance_end_ms")
-        manners = Manners(
+        settings = TranscriberSettings(
             endpointing_ms=_endpointing(query.get("endpointing", "")),
             interim=_on(query.get("interim_results")),
             utterance_end_ms=max(int(gap), _LEAST_UTTERANCE_END_MS) if gap else None,
@@ -253,7 +253,7 @@ def _options(request: web.Request) -> _Options:
         rate=rate,
         punctuate=_on(query.get("punctuate")) or _on(query.get("smart_format")),
         speech_events=_on(query.get("vad_events")),
-        manners=manners,
+        settings=settings,
         request_id=str(uuid4()),
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from voicebot.sandbox.speech import Utterance, utter
+from voicebot.sandbox.speech.synthesis import Utterance, utter
 from voicebot.sandbox.vendors.audio import FORMATS, encoded, pieces
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, cut, parse_object

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from voicebot.sandbox.analysis import Analysis
-from voicebot.sandbox.demo.watch import Line
+from voicebot.sandbox.audio.analysis import Analysis
+from voicebot.sandbox.demo.call_log import Line
 
 _COLOURS = ("cyan", "magenta", "green")
 _NARROW = 60

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from voicebot.sandbox.audio.mulaw import samples_of
 from voicebot.sandbox.carrier.model import Recording
-from voicebot.sandbox.mulaw import samples_of
 
 _RATE = 8000
 

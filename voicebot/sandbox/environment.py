@@ -17,16 +17,16 @@ from typing import Self
 from aiohttp import web
 
 from voicebot.sandbox.carrier import Carrier
-from voicebot.sandbox.listening.phrases import Phrasebook
-from voicebot.sandbox.listening.recogniser import Recognisers
-from voicebot.sandbox.speech import synthesize, utter
-from voicebot.sandbox.twilio_rest import TwilioRest
+from voicebot.sandbox.carrier.rest import TwilioRest
+from voicebot.sandbox.speech.grammar import PhraseGrammar
+from voicebot.sandbox.speech.recogniser import RecogniserPool
+from voicebot.sandbox.speech.scripted import ScriptedTranscripts, tone
+from voicebot.sandbox.speech.synthesis import synthesize, utter
 from voicebot.sandbox.vendors import deepgram, elevenlabs, openai
 from voicebot.sandbox.vendors.control import Control, teach
 from voicebot.sandbox.vendors.faults import Faults, Server
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.sandbox.vendors.script import LlmScript
-from voicebot.sandbox.vendors.scripted_speech import ScriptedTranscripts, tone
 from voicebot.sandbox.vendors.usage import Usage
 from voicebot.sandbox.vendors.vendor import Presented, Vendor, Wording
 
@@ -89,7 +89,7 @@ class Sandbox:
         self._phrases = tuple(phrases)
         self._voices = None if voices is None else frozenset(voices)
         self._scripted_speech = scripted_speech
-        self._recognisers: Recognisers | None = None
+        self._recognisers: RecogniserPool | None = None
         self._runners: list[web.AppRunner] = []
         self._urls: Urls | None = None
         self._twilio = socket.socket()
@@ -157,9 +157,9 @@ class Sandbox:
         """Serve a carrier's REST API at the address that `env` gave away; until then nobody answers there."""
         await self._serve(TwilioRest(carrier, self.faults).application(), self._twilio)
 
-    def _prepare(self) -> Recognisers:
+    def _prepare(self) -> RecogniserPool:
         synthesize("Ready.", "warm-up")
-        return Recognisers(Phrasebook.of(self._phrases))
+        return RecogniserPool(PhraseGrammar.of(self._phrases))
 
     def _openai(self) -> web.Application:
         vendor = self._vendor("openai", openai.presented, openai.error)

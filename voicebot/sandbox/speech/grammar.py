@@ -10,7 +10,7 @@ from itertools import product
 
 from pocketsphinx import get_model_path
 
-from voicebot.sandbox.speech import pronounce
+from voicebot.sandbox.speech.synthesis import pronounce
 
 _CLAUSE_END = re.compile(r"(?<=[.,;:!?])\s+")
 _MOST_CLAUSES = 8
@@ -31,7 +31,7 @@ _PHONES: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phrasebook:
+class PhraseGrammar:
     """A recogniser's whole world.
 
     Every place of every phrase is a word of its own, so what is recognised tells where in which phrase it
@@ -50,7 +50,7 @@ class Phrasebook:
     pronunciations: Mapping[str, tuple[str, ...]]
 
     @staticmethod
-    def of(phrases: Iterable[str]) -> Phrasebook:
+    def of(phrases: Iterable[str]) -> PhraseGrammar:
         """Prepare phrases; takes about 50 ms. Words that no dictionary has are pronounced by espeak-ng."""
         kept = tuple(dict.fromkeys(" ".join(phrase.split()) for phrase in phrases if phrase.strip()))
         written: dict[str, str] = {}
@@ -61,7 +61,7 @@ class Phrasebook:
         spoken = {word: bare(text) for word, text in written.items()}
         known = _dictionary(frozenset(spoken.values()))
         ways = {text: _ways(text, known.get(text, ())) for text in set(spoken.values())}
-        return Phrasebook(
+        return PhraseGrammar(
             phrases=kept,
             written=written,
             alternatives=tuple(alternatives),

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from voicebot.sandbox.audio.measurement import TICK, Span, VoiceTrack, spans
+from voicebot.sandbox.audio.mulaw import Samples
+from voicebot.sandbox.audio.speakers import UNKNOWN, Segment, Voices, segments
+from voicebot.sandbox.audio.wav import read
 from voicebot.sandbox.carrier.model import Recording
-from voicebot.sandbox.hearing import TICK, Span, VoiceTrack, spans
-from voicebot.sandbox.mulaw import Samples
-from voicebot.sandbox.voices import UNKNOWN, Segment, Voices, segments
-from voicebot.sandbox.wav import read
 
 _PAUSE_MS = 400.0
 _ALIKE = 0.7

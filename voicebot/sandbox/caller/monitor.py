@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+from voicebot.sandbox.audio.measurement import LOUD, loudness
+from voicebot.sandbox.audio.speakers import UNKNOWN, Voices, segments
 from voicebot.sandbox.carrier.line import Line
 from voicebot.sandbox.carrier.timeline import TICK
-from voicebot.sandbox.hearing import LOUD, loudness
-from voicebot.sandbox.voices import UNKNOWN, Voices, segments
 
 _BREATH = 12 * TICK
 """A pause up to this long (240 ms) belongs to the utterance."""
 
 
-class Ear:
+class LineMonitor:
     """Follows what a line's person hears; call `catch_up` after each frame."""
 
     def __init__(self, line: Line) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pocketsphinx import Decoder, get_model_path, set_loglevel
 
-from voicebot.sandbox.listening.phrases import Phrasebook, bare
+from voicebot.sandbox.speech.grammar import PhraseGrammar, bare
 
 RATE = 8000
 """Hz of the audio that a recogniser takes."""
@@ -48,7 +48,7 @@ class Word:
 class Recogniser:
     """Hears one utterance at a time: `begin`, `hear`, `finish`. Not for two threads at once."""
 
-    def __init__(self, book: Phrasebook) -> None:
+    def __init__(self, book: PhraseGrammar) -> None:
         """Load the model and the grammar: about 15 ms and 6 MB."""
         self.book = book
         self._random = np.random.default_rng(0)
@@ -140,10 +140,10 @@ class _Segment:
     end_frame: int
 
 
-class Recognisers:
+class RecogniserPool:
     """A stock of recognisers, lent for an utterance each, as many as people speak at once. Thread-safe."""
 
-    def __init__(self, book: Phrasebook, warm: int = 2) -> None:
+    def __init__(self, book: PhraseGrammar, warm: int = 2) -> None:
         """Prepare `warm` of them."""
         set_loglevel("FATAL")
         self._lock = threading.Lock()
@@ -156,7 +156,7 @@ class Recognisers:
         """What they listen for."""
         return self._book.phrases
 
-    def teach(self, book: Phrasebook, warm: int = 2) -> None:
+    def teach(self, book: PhraseGrammar, warm: int = 2) -> None:
         """Listen for other phrases from the next utterance on."""
         fresh = [Recogniser(book) for _ in range(warm)] if book.alternatives else []
         with self._lock:

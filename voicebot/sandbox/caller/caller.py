@@ -1,21 +1,4 @@
-"""A scripted person on the line, who knows the agents only by what is heard.
-
-A script is a sequence of steps; every step that waits has a bound, and one that is not met ends the call with
-`CallerGaveUp`:
-
-    script = (
-        Listen(),                                  # the greeting, until it has been quiet for 700 ms
-        Say(text="I have a question about my bill."),
-        ExpectAnotherVoice(),                      # billing answers, and is heard out
-        Say(text="What do I owe?"),
-        Interrupt(text="Stop, that is enough.", after_ms=500),
-        HangUp(),
-    )
-    caller = Caller(script=script, voice_id="caller-1")
-    call = carrier.call(from_="+15550100", to="+15550199", person=caller)
-    await call.ended()
-    caller.outcome  # what each step heard, or why the caller gave up
-"""
+"""The caller: does the steps of a script on the telephone."""
 
 from __future__ import annotations
 
@@ -24,109 +7,29 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from voicebot.sandbox.audio.mulaw import samples_of
+from voicebot.sandbox.caller.monitor import LineMonitor
+from voicebot.sandbox.caller.steps import (
+    Dtmf,
+    ExpectAnotherVoice,
+    ExpectSameVoice,
+    HangUp,
+    Interrupt,
+    Listen,
+    Outcome,
+    Say,
+    Step,
+    StepReport,
+    Wait,
+    WaitForHangUp,
+)
 from voicebot.sandbox.carrier.line import LineDead
 from voicebot.sandbox.carrier.model import PhoneCall
-from voicebot.sandbox.ear import Ear
-from voicebot.sandbox.mulaw import samples_of
-from voicebot.sandbox.speech import synthesize
-
-DEFAULT_QUIET_MS = 700.0
-DEFAULT_PATIENCE_MS = 15_000.0
+from voicebot.sandbox.speech.synthesis import synthesize
 
 
 class CallerGaveUp(Exception):
     """What the script expects was not heard in time, or the line died first; the report names the step."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listen:
-    """Wait until the agent has spoken since the last step and has then been quiet for `quiet_ms`."""
-
-    quiet_ms: float = DEFAULT_QUIET_MS
-    timeout_ms: float = DEFAULT_PATIENCE_MS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Say:
-    """Say something, to its end."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interrupt:
-    """Wait until the agent has been speaking for `after_ms`, then talk over it."""
-
-    text: str
-    after_ms: float = 500.0
-    timeout_ms: float = DEFAULT_PATIENCE_MS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Keep still for a while, whatever the agent does."""
-
-    ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectAnotherVoice:
-    """Wait until somebody else has spoken than before the caller's last words, and has then been quiet."""
-
-    quiet_ms: float = DEFAULT_QUIET_MS
-    timeout_ms: float = DEFAULT_PATIENCE_MS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectSameVoice:
-    """Check that the last voice heard is the one from before the caller's last words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dtmf:
-    """Press keys."""
-
-    digits: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitForHangUp:
-    """Wait until the other side ends the call."""
-
-    timeout_ms: float = DEFAULT_PATIENCE_MS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HangUp:
-    """End the call."""
-
-
-Step = Listen | Say | Interrupt | Wait | ExpectAnotherVoice | ExpectSameVoice | Dtmf | WaitForHangUp | HangUp
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
-    """How a step went; times are ms since the answer."""
-
-    step: Step
-    started_ms: float
-    ended_ms: float
-    voice: str | None
-    """The voice heard last, as a label in the order of hearing (A, B, C); None when none has spoken."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How the whole script went."""
-
-    steps: tuple[StepReport, ...]
-    failure: str | None
-    """Why the caller gave up; None when every step was done."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the script was done to its end."""
-        return self.failure is None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -192,7 +95,7 @@ class _OnTheLine:
         self._attentive = caller.attentive
         self._announce = caller.announce
         self._spoken = spoken
-        self._ear = Ear(call.line)
+        self._ear = LineMonitor(call.line)
         self._since = 0
         self.voice: str | None = None
         self._voice_before: str | None = None

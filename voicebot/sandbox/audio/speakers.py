@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voicebot.sandbox.hearing import (
+from voicebot.sandbox.audio.measurement import (
     STRANGE,
     TICK,
     Fingerprint,
@@ -20,7 +20,7 @@ from voicebot.sandbox.hearing import (
     loudness,
     spans,
 )
-from voicebot.sandbox.mulaw import Samples
+from voicebot.sandbox.audio.mulaw import Samples
 
 UNKNOWN = "?"
 """The label of a sound too short to tell whose it is."""

@@ -9,12 +9,12 @@ import httpx
 import pytest
 import websockets
 
-from voicebot.sandbox.hearing import fingerprint
-from voicebot.sandbox.mulaw import encode, samples_of, through_the_line
-from voicebot.sandbox.speech import voice_of
+from voicebot.sandbox.audio.measurement import fingerprint
+from voicebot.sandbox.audio.mulaw import encode, samples_of, through_the_line
+from voicebot.sandbox.environment import Sandbox
+from voicebot.sandbox.speech.scripted import ScriptedTranscripts, pitch_hz, tone, tone_pcm
+from voicebot.sandbox.speech.synthesis import voice_of
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.vendors.scripted_speech import ScriptedTranscripts, pitch_hz, tone, tone_pcm
-from voicebot.sandbox.world import Sandbox
 
 VOICES = [f"voice-{number}" for number in range(40)]
 

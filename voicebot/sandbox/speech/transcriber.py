@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from voicebot.sandbox.listening.recogniser import RATE, Samples, Word
+from voicebot.sandbox.speech.recogniser import RATE, Samples, Word
 
 _FRAME = RATE // 100
 _FRAME_MS = 10
@@ -86,8 +86,8 @@ Event = SpeechStarted | Heard | UtteranceEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manners:
-    """How a listener reports.
+class TranscriberSettings:
+    """How a transcriber reports.
 
     `endpointing_ms`: how long a pause ends an utterance (None: pauses do not). Pauses under 150 ms lie within
     words and never do. `utterance_end_ms`: how long a gap between words is worth a report of its own.
@@ -107,12 +107,12 @@ class Manners:
         )
 
 
-class Listener:
+class Transcriber:
     """One stream of mono samples at 8,000 Hz, heard in order. Not for two threads at once."""
 
-    def __init__(self, recognisers: RecogniserSource[Any], manners: Manners) -> None:
+    def __init__(self, recognisers: RecogniserSource[Any], settings: TranscriberSettings) -> None:
         self._recognisers = recognisers
-        self._manners = manners
+        self._settings = settings
         self._rest = np.zeros(0, np.int16)
         self._frames = 0
         self._controls = _LOUD
@@ -183,9 +183,9 @@ class Listener:
 
     def _go_on(self, utterance: _Utterance, frame: Samples) -> list[Event]:
         utterance.hear(frame)
-        if self._quiet * _FRAME_MS >= self._manners.pause_ms:
-            return [self._close(ended=self._manners.endpointing_ms is not None)]
-        if self._manners.interim and utterance.frames % (_INTERIM_MS // _FRAME_MS) == 0:
+        if self._quiet * _FRAME_MS >= self._settings.pause_ms:
+            return [self._close(ended=self._settings.endpointing_ms is not None)]
+        if self._settings.interim and utterance.frames % (_INTERIM_MS // _FRAME_MS) == 0:
             words = utterance.so_far()
             if words:
                 duration_s = self.now_s - utterance.start_s
@@ -193,7 +193,7 @@ class Listener:
         return []
 
     def _silence(self) -> list[Event]:
-        wait = self._manners.utterance_end_ms
+        wait = self._settings.utterance_end_ms
         if wait is None or self._last_word_end is None or (self.now_s - self._last_word_end) * 1000 < wait:
             return []
         ended = UtteranceEnd(last_word_end_s=self._last_word_end)

@@ -15,9 +15,9 @@ from collections import deque
 
 import numpy as np
 
-from voicebot.sandbox.listening.phrases import bare
-from voicebot.sandbox.listening.recogniser import RATE, Samples, Word
-from voicebot.sandbox.speech import SAMPLE_RATE, Utterance, voice_of
+from voicebot.sandbox.speech.grammar import bare
+from voicebot.sandbox.speech.recogniser import RATE, Samples, Word
+from voicebot.sandbox.speech.synthesis import SAMPLE_RATE, Utterance, voice_of
 
 CHARACTER_MS = 65.0
 """Duration of one character, in ms: about 170 words a minute."""

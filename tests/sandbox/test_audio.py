@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.sandbox.far_apart import two_voices
-from voicebot.sandbox.analysis import analyse, locate
+from tests.sandbox.voice_ids import two_voices
+from voicebot.sandbox.audio.analysis import analyse, locate
+from voicebot.sandbox.audio.measurement import TooShort, distance, fingerprint, spans
+from voicebot.sandbox.audio.mulaw import Samples, samples_of, through_the_line
+from voicebot.sandbox.audio.wav import NotACall, read, write
 from voicebot.sandbox.carrier import Recording
-from voicebot.sandbox.hearing import TooShort, distance, fingerprint, spans
-from voicebot.sandbox.mulaw import Samples, samples_of, through_the_line
-from voicebot.sandbox.speech import synthesize
-from voicebot.sandbox.wav import NotACall, read, write
+from voicebot.sandbox.speech.synthesis import synthesize
 
 LOW, HIGH = two_voices()
 CALLER = "somebody"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voicebot.sandbox.espeak import Floats, Settings, engine
+from voicebot.sandbox.speech.espeak import Floats, Settings, engine
 
 SAMPLE_RATE = 8000
 """Hz of everything that is said."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voicebot.sandbox.mulaw import Samples
+from voicebot.sandbox.audio.mulaw import Samples
 
 RATE = 8000
 TICK = 160

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicebot.sandbox.listening.listener import Heard, Listener, Manners, SpeechStarted
-from voicebot.sandbox.listening.phrases import Phrasebook
-from voicebot.sandbox.listening.recogniser import Recognisers
-from voicebot.sandbox.mulaw import Samples, samples_of, through_the_line
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.audio.mulaw import Samples, samples_of, through_the_line
+from voicebot.sandbox.speech.grammar import PhraseGrammar
+from voicebot.sandbox.speech.recogniser import RecogniserPool
+from voicebot.sandbox.speech.synthesis import synthesize
+from voicebot.sandbox.speech.transcriber import Heard, SpeechStarted, Transcriber, TranscriberSettings
 
 PHRASES = (
     "Hello, I have a question about my bill.",
@@ -26,29 +26,31 @@ PHRASES = (
 
 
 @pytest.fixture(scope="module")
-def recognisers() -> Recognisers:
-    return Recognisers(Phrasebook.of(PHRASES))
+def recognisers() -> RecogniserPool:
+    return RecogniserPool(PhraseGrammar.of(PHRASES))
 
 
 def _around(samples: Samples, *, after_ms: int = 600) -> Samples:
     return np.concatenate([np.zeros(1600, np.int16), samples, np.zeros(after_ms * 8, np.int16)])
 
 
-def _heard(recognisers: Recognisers, samples: Samples, manners: Manners, part: int = 160) -> list[str]:
-    listener = Listener(recognisers, manners)
-    events = [e for at in range(0, len(samples), part) for e in listener.hear(samples[at : at + part])]
+def _heard(
+    recognisers: RecogniserPool, samples: Samples, settings: TranscriberSettings, part: int = 160
+) -> list[str]:
+    transcriber = Transcriber(recognisers, settings)
+    events = [e for at in range(0, len(samples), part) for e in transcriber.hear(samples[at : at + part])]
     return [" ".join(word.written for word in e.words) for e in events if isinstance(e, Heard) and e.final]
 
 
-def test_phrases_are_understood_in_any_voice_through_a_telephone_line(recognisers: Recognisers) -> None:
+def test_phrases_are_understood_in_any_voice_through_a_telephone_line(recognisers: RecogniserPool) -> None:
     """Of four voices by ten phrases through µ-law, at most one is misheard."""
-    manners = Manners(endpointing_ms=400)
+    settings = TranscriberSettings(endpointing_ms=400)
     wrong = [
         (voice, phrase)
         for voice in (f"caller-{n}" for n in range(4))
         for phrase in PHRASES
         if " ".join(
-            _heard(recognisers, _around(through_the_line(samples_of(synthesize(phrase, voice)))), manners)
+            _heard(recognisers, _around(through_the_line(samples_of(synthesize(phrase, voice)))), settings)
         )
         != phrase
     ]
@@ -56,55 +58,55 @@ def test_phrases_are_understood_in_any_voice_through_a_telephone_line(recogniser
 
 
 @pytest.mark.parametrize("gain", [0.15, 0.5, 1.5])
-def test_loudness_does_not_matter(recognisers: Recognisers, gain: float) -> None:
+def test_loudness_does_not_matter(recognisers: RecogniserPool, gain: float) -> None:
     """A quiet and a loud caller are understood alike."""
     samples = np.clip(samples_of(synthesize(PHRASES[0], "caller-2")) * gain, -32768, 32767).astype(np.int16)
-    assert _heard(recognisers, _around(samples), Manners(endpointing_ms=400)) == [PHRASES[0]]
+    assert _heard(recognisers, _around(samples), TranscriberSettings(endpointing_ms=400)) == [PHRASES[0]]
 
 
-def test_a_caller_in_a_noisy_room_is_understood(recognisers: Recognisers) -> None:
+def test_a_caller_in_a_noisy_room_is_understood(recognisers: RecogniserPool) -> None:
     """Steady noise 25 dB under the speech neither starts an utterance nor spoils one."""
     samples = _around(samples_of(synthesize(PHRASES[0], "caller-2")), after_ms=1500)
     noise = np.random.default_rng(1).normal(0, 150, len(samples) + 8000)
     noisy = (np.concatenate([np.zeros(8000), samples]) + noise).astype(np.int16)
-    assert _heard(recognisers, noisy, Manners(endpointing_ms=400)) == [PHRASES[0]]
+    assert _heard(recognisers, noisy, TranscriberSettings(endpointing_ms=400)) == [PHRASES[0]]
 
 
-def test_how_the_audio_is_cut_into_messages_changes_nothing(recognisers: Recognisers) -> None:
+def test_how_the_audio_is_cut_into_messages_changes_nothing(recognisers: RecogniserPool) -> None:
     """Messages of 1, 20, 33.25 or 1,000 ms give the same words."""
     samples = _around(samples_of(synthesize(PHRASES[1], "caller-2")))
-    manners = Manners(endpointing_ms=300)
-    heard = {tuple(_heard(recognisers, samples, manners, part)) for part in (8, 160, 266, 8000)}
+    settings = TranscriberSettings(endpointing_ms=300)
+    heard = {tuple(_heard(recognisers, samples, settings, part)) for part in (8, 160, 266, 8000)}
     assert heard == {(PHRASES[1],)}
 
 
-def test_a_click_is_no_speech(recognisers: Recognisers) -> None:
+def test_a_click_is_no_speech(recognisers: RecogniserPool) -> None:
     """A sound of 20 ms starts nothing."""
     samples = np.zeros(8000, np.int16)
     samples[4000:4160] = 12000
-    assert Listener(recognisers, Manners()).hear(samples) == []
+    assert Transcriber(recognisers, TranscriberSettings()).hear(samples) == []
 
 
-def test_somebody_cut_off_is_heard_as_far_as_they_came(recognisers: Recognisers) -> None:
+def test_somebody_cut_off_is_heard_as_far_as_they_came(recognisers: RecogniserPool) -> None:
     """The first half of a phrase gives words, and they are its first ones."""
     samples = samples_of(synthesize(PHRASES[0], "caller-2"))
-    listener = Listener(recognisers, Manners(endpointing_ms=400))
-    listener.hear(_around(samples[: len(samples) // 2], after_ms=0))
-    words = [word.written for word in listener.finalize().words]
+    transcriber = Transcriber(recognisers, TranscriberSettings(endpointing_ms=400))
+    transcriber.hear(_around(samples[: len(samples) // 2], after_ms=0))
+    words = [word.written for word in transcriber.finalize().words]
     assert words
     assert PHRASES[0].startswith(" ".join(words))
 
 
-def test_speech_is_announced_once_an_utterance(recognisers: Recognisers) -> None:
+def test_speech_is_announced_once_an_utterance(recognisers: RecogniserPool) -> None:
     """Two phrases with a pause between them start twice."""
     samples = np.concatenate([_around(samples_of(synthesize(p, "caller-2"))) for p in PHRASES[:2]])
-    events = Listener(recognisers, Manners(endpointing_ms=300)).hear(samples)
+    events = Transcriber(recognisers, TranscriberSettings(endpointing_ms=300)).hear(samples)
     assert [type(e) for e in events] == [SpeechStarted, Heard] * 2
 
 
 def test_recognisers_are_used_again() -> None:
     """Utterances one after the other need one recogniser between them."""
-    recognisers = Recognisers(Phrasebook.of(PHRASES), warm=1)
+    recognisers = RecogniserPool(PhraseGrammar.of(PHRASES), warm=1)
     first = recognisers.take()
     assert first is not None
     recognisers.give_back(first)
@@ -113,10 +115,10 @@ def test_recognisers_are_used_again() -> None:
 
 def test_a_recogniser_for_old_phrases_is_not_lent_again() -> None:
     """What was borrowed before other phrases were taught does not come back into the stock."""
-    recognisers = Recognisers(Phrasebook.of(["One phrase."]), warm=1)
+    recognisers = RecogniserPool(PhraseGrammar.of(["One phrase."]), warm=1)
     old = recognisers.take()
     assert old is not None
-    recognisers.teach(Phrasebook.of(["Another phrase."]), warm=0)
+    recognisers.teach(PhraseGrammar.of(["Another phrase."]), warm=0)
     recognisers.give_back(old)
     assert recognisers.take() is not old
 
@@ -125,6 +127,6 @@ def test_a_recogniser_for_old_phrases_is_not_lent_again() -> None:
 @given(st.lists(st.text(max_size=30), max_size=4))
 def test_any_text_can_be_a_phrase(phrases: list[str]) -> None:
     """Whatever phrases are given, the recogniser takes the grammar and dictionary made of their words."""
-    book = Phrasebook.of(phrases)
-    recogniser = Recognisers(book, warm=1).take()
+    book = PhraseGrammar.of(phrases)
+    recogniser = RecogniserPool(book, warm=1).take()
     assert (recogniser is not None) == bool(book.alternatives)

@@ -15,20 +15,20 @@ from pathlib import Path
 from aiohttp import web
 from rich.console import Console
 
-from voicebot.sandbox import wav
-from voicebot.sandbox.analysis import analyse
+from voicebot.sandbox.audio import wav
+from voicebot.sandbox.audio.analysis import analyse
 from voicebot.sandbox.caller import Caller
 from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings
-from voicebot.sandbox.demo import story
+from voicebot.sandbox.carrier.rest import TwilioRest
+from voicebot.sandbox.demo import scenario
 from voicebot.sandbox.demo.account import ORCHESTRATOR, Api, build
-from voicebot.sandbox.demo.office import Office
-from voicebot.sandbox.demo.screen import Screen
+from voicebot.sandbox.demo.backend import Office
+from voicebot.sandbox.demo.call_log import Line, follow, newest_call
+from voicebot.sandbox.demo.checks import Story, faults
+from voicebot.sandbox.demo.display import Screen
 from voicebot.sandbox.demo.server import ServerProcess
-from voicebot.sandbox.demo.verdict import Story, faults
-from voicebot.sandbox.demo.watch import Line, follow, newest_call
+from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 from voicebot.sandbox.process import SandboxProcess
-from voicebot.sandbox.twilio_rest import TwilioRest
-from voicebot.sandbox.world import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 _CALL_S = 90.0
 
@@ -70,9 +70,9 @@ async def play(console: Console, directory: Path) -> Result:
             world.ids[name]: name.replace("_", " ") for name in (ORCHESTRATOR, "billing", "technicians")
         }
         screen = Screen(console, agents)
-        screen.note(f"{story.CALLER} dials {story.NUMBER} ({time.monotonic() - began:.1f} s).\n")
-        caller = Caller(script=story.script(), voice_id=story.CALLER_VOICE)
-        call = world.carrier.call(from_=story.CALLER, to=story.NUMBER, person=caller)
+        screen.note(f"{scenario.CALLER} dials {scenario.NUMBER} ({time.monotonic() - began:.1f} s).\n")
+        caller = Caller(script=scenario.script(), voice_id=scenario.CALLER_VOICE)
+        call = world.carrier.call(from_=scenario.CALLER, to=scenario.NUMBER, person=caller)
         lines = await _watched(world.api, call, screen)
         recording = call.recording()
         path = wav.write(directory / f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}.wav", recording)
@@ -106,7 +106,7 @@ async def _world() -> AsyncIterator[_World]:
         rest = stack.enter_context(socket.socket())
         rest.bind(("127.0.0.1", 0))
         office = await stack.enter_async_context(Office())
-        sandbox = await stack.enter_async_context(SandboxProcess(story.PHRASES))
+        sandbox = await stack.enter_async_context(SandboxProcess(scenario.PHRASES))
         environment = sandbox.env | {
             "TWILIO_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
             "VOICEBOT_HTTP_ALLOW": office.address,
@@ -126,7 +126,7 @@ async def _world() -> AsyncIterator[_World]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, rest).start()
-        ids = await build(api, story.NUMBER, office)
+        ids = await build(api, scenario.NUMBER, office)
         yield _World(api=api, carrier=carrier, office=office, ids=ids)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from voicebot.sandbox.analysis import Analysis
+from voicebot.sandbox.audio.analysis import Analysis
 from voicebot.sandbox.caller import Outcome
-from voicebot.sandbox.demo import story
+from voicebot.sandbox.demo import scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def _routes(told: Story) -> Iterator[str]:
     for route in told.routes:
         if route["status"] != "done":
             yield f"The route to {route['name']} was {route['status']}: {route['error_code']}."
-    wanted = [(leg.name, leg.announced) for leg in story.LEGS]
+    wanted = [(leg.name, leg.announced) for leg in scenario.LEGS]
     there = [(route["name"], route["announced"]) for route in done]
     if there != wanted:
         yield f"The routes are {_listed(there)}; they should be {_listed(wanted)}."
@@ -57,18 +57,18 @@ def _routes(told: Story) -> Iterator[str]:
 
 def _business(told: Story) -> Iterator[str]:
     called = {event["data"]["name"] for event in told.events if event["type"] == "function.called"}
-    yield from (f"{name} was never called." for name in story.FUNCTIONS if name not in called)
+    yield from (f"{name} was never called." for name in scenario.FUNCTIONS if name not in called)
     if not told.visits:
         yield "No visit was booked."
-    if told.lead["template_id"] != told.ids[story.LAST_AGENT]:
+    if told.lead["template_id"] != told.ids[scenario.LAST_AGENT]:
         yield "The lead does not have the last agent's template."
-    if told.lead["outcome"] != story.OUTCOME:
-        yield f"The lead's outcome is {told.lead['outcome']!r}, not {story.OUTCOME!r}."
+    if told.lead["outcome"] != scenario.OUTCOME:
+        yield f"The lead's outcome is {told.lead['outcome']!r}, not {scenario.OUTCOME!r}."
 
 
 def _words(told: Story) -> Iterator[str]:
     said = [each["text"] for each in told.transcript if each["speaker"] == "caller"]
-    if _plain(" ".join(said)) != _plain(" ".join(story.PHRASES)):
+    if _plain(" ".join(said)) != _plain(" ".join(scenario.PHRASES)):
         yield f"The caller was understood as: {' / '.join(said)}"
 
 
@@ -76,10 +76,10 @@ def _sound(heard: Analysis) -> Iterator[str]:
     for overlap in heard.overlaps:
         yield f"Two voices at once, {overlap.start_ms:.0f} to {overlap.end_ms:.0f} ms."
     voices = tuple(voice for voice, _ in groupby(part.voice for part in heard.agent))
-    if voices != story.VOICES:
-        yield f"The voices are heard in the order {' '.join(voices)}, not {' '.join(story.VOICES)}."
+    if voices != scenario.VOICES:
+        yield f"The voices are heard in the order {' '.join(voices)}, not {' '.join(scenario.VOICES)}."
     for gap in heard.gaps:
-        if gap.ms > story.LONGEST_GAP_MS:
+        if gap.ms > scenario.LONGEST_GAP_MS:
             yield f"The caller waited {gap.ms:.0f} ms for an answer at {gap.caller_end_ms:.0f} ms."
 
 

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Self
 
+from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.carrier.call import Call, Document, Fetch, Leg, Over, Step
 from voicebot.sandbox.carrier.line import LineDead
 from voicebot.sandbox.carrier.model import (
@@ -20,7 +21,6 @@ from voicebot.sandbox.carrier.model import (
 from voicebot.sandbox.carrier.twiml import Verb, parse
 from voicebot.sandbox.carrier.verbs import perform
 from voicebot.sandbox.carrier.webhooks import Answer, Webhooks
-from voicebot.sandbox.mulaw import Samples
 
 _MAX_STEPS = 50
 _FAREWELL_S = 0.5  # what a person gets to notice that the line is dead

@@ -10,9 +10,9 @@ import openai
 import pytest
 
 from voicebot.sandbox.carrier import Carrier, CarrierSettings
+from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.process import SandboxProcess
 from voicebot.sandbox.vendors.faults import Fault, Faults
-from voicebot.sandbox.world import Sandbox
 
 VARIABLES = {
     "OPENAI_API_KEY",

@@ -18,8 +18,8 @@ from aiohttp import web
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from twilio.request_validator import RequestValidator
 
+from voicebot.sandbox.audio.mulaw import Samples, decode, encode
 from voicebot.sandbox.carrier import CarrierSettings
-from voicebot.sandbox.mulaw import Samples, decode, encode
 
 ACCOUNT_SID = "AC" + "1" * 32
 AUTH_TOKEN = "a token only tests know"

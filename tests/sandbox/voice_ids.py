@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from voicebot.sandbox.hearing import fingerprint
-from voicebot.sandbox.mulaw import samples_of
-from voicebot.sandbox.speech import synthesize
+from voicebot.sandbox.audio.measurement import fingerprint
+from voicebot.sandbox.audio.mulaw import samples_of
+from voicebot.sandbox.speech.synthesis import synthesize
 
 _SENTENCE = "Thanks for calling, how can I help you today?"
 

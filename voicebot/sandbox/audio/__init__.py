@@ -1,0 +1,1 @@
+"""Audio of a telephone line: encodings, recordings, and measurements without recognition."""

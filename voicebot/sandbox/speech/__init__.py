@@ -1,0 +1,1 @@
+"""Speech synthesis (espeak-ng), recognition (pocketsphinx), and scripted stand-ins for both."""
