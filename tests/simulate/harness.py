@@ -52,12 +52,12 @@ def scripted(*turns: Say | Call) -> Callable[[TemplateContent], tuple[ServiceSpe
     """A model that says and calls these, whoever has the call."""
     script = list(turns)
 
-    def mind(content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
+    def make_llm(content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
         model = ScriptedModel([])
         model.script = script
-        return ServiceSpec(key=f"mind of {content.name}", make=made(model), connected=_at_once), model
+        return ServiceSpec(key=f"llm of {content.name}", make=made(model), connected=_at_once), model
 
-    return mind
+    return make_llm
 
 
 class Opinion(BaseClassifier):
@@ -89,7 +89,7 @@ def harness(library: FileLibrary, *turns: Say | Call, opinion: Opinion | None = 
     return SimulationSetup(
         library=library,
         find=find,
-        mind=scripted(*turns),
+        llm=scripted(*turns),
         judge=lambda: Judge.by_classifier(opinion or Opinion("yes")),
         turn_timeout_s=5.0,
     )

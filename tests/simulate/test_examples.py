@@ -59,13 +59,13 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def played(script: Script, folder: Path, sandbox: Sandbox) -> list[Played]:
     """What `voicebot test --sandbox` plays of a script in this folder."""
     library = FileLibrary([folder / path for path in script.templates])
-    mind = VendorServices(Settings(_env_file=None, **sandbox.env)).mind
+    llm = VendorServices(Settings(_env_file=None, **sandbox.env)).llm
 
     async def find(name: str) -> UUID:
         return library.find(name)
 
     return await play(
-        script, SimulationSetup(library=library, find=find, mind=mind, judge=lambda: Judge.by_model(mind))
+        script, SimulationSetup(library=library, find=find, llm=llm, judge=lambda: Judge.by_model(llm))
     )
 
 

@@ -205,14 +205,16 @@ async def test_an_agent_who_cannot_begin_is_told(library: FileLibrary) -> None:
 async def test_a_model_that_hangs_is_told(library: FileLibrary) -> None:
     """A turn that takes too long fails its conversation and no other."""
     slow = harness(library, "…")
-    minds = slow.mind
+    make_llm = slow.llm
 
-    def mind(content: Any) -> Any:
-        part, model = minds(content)
+    def hanging_llm(content: Any) -> Any:
+        part, model = make_llm(content)
         model.latency_s = 60.0  # type: ignore[attr-defined]
         return part, model
 
-    hung = type(slow)(library=slow.library, find=slow.find, mind=mind, judge=slow.judge, turn_timeout_s=0.3)
+    hung = type(slow)(
+        library=slow.library, find=slow.find, llm=hanging_llm, judge=slow.judge, turn_timeout_s=0.3
+    )
     [played] = await play(script({"caller": "Hello"}), hung)
     assert played.fault == "The language model did not finish in time, after “Hello”."
 

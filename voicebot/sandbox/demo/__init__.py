@@ -1,7 +1,10 @@
-"""`voicebot demo`: a server, the sandbox's vendors and one caller, and what came of the call.
+"""`voicebot demo`: a server, the vendors' stand-ins and one caller; one routed call, and a check of it.
 
-`play.py` conducts; `story.py` says who calls and what they want; `templates/` holds the three agents as their
-author would write them; `office.py` is the author's own system, which their functions reach. The rest is
-`server.py` (the server's process and its commands), `account.py` (what an author does by the API), `watch.py`
-(what a running call tells), `screen.py` (how it looks) and `verdict.py` (whether it is as it should be).
+- `run.py`: starts everything, places the call, shows it, and stops everything
+- `scenario.py`: who calls, what is said, and what is expected of the call
+- `templates/`: the three agents as their author would write them
+- `account.py`: what the author does through the API; `backend.py`: the author's own system, for HTTP functions
+- `server.py`: the server and its commands as processes
+- `call_log.py`: follows a running call through the API; `display.py`: prints it
+- `checks.py`: whether the call is as expected
 """
