@@ -1,16 +1,20 @@
-"""Fixtures for the whole suite: a real PostgreSQL, and a fresh database in it for each test that asks.
+"""Fixtures for the whole suite: a PostgreSQL server, a database for each worker, and new ones for tests.
 
-All workers of a session share one embedded server. Its directory is made and removed by the session's first
-process (the controller under xdist), so nothing is left behind.
+All workers of a session share one embedded server. The first process of the session (the controller under
+xdist) names its directory and removes it.
+
+A test whose rows are all in accounts of its own uses `shared_dsn` and `shared_database`, which all tests of
+the worker have in common. A test that needs an empty database, or that counts across accounts, uses `dsn` and
+`database`: a clone of the migrated database, dropped after the test.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,7 +29,7 @@ from db.pool import Database
 
 _DIRECTORY = "VOICEBOT_TEST_SERVER_DIR"
 _MIGRATED = "migrated"
-# Durability is of no use to a test; connections are, since many tests race for one row.
+# Tests need no durability, but many connections: some race for one row.
 _SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -46,45 +50,80 @@ settings.load_profile("short")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many workers again as cores: a call in real time mostly waits."""
+    """Return three workers for two cores: a call runs in real time and mostly waits."""
     return (os.cpu_count() or 1) * 3 // 2
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that say they are long come first: one that begins last keeps everybody waiting."""
+    """Run the tests with a timeout of their own first: they are the longest."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name one directory for the server of all workers, which inherit the environment."""
+    """Choose the directory of the database server; the workers inherit it in the environment."""
     if not hasattr(config, "workerinput"):
-        # Made by the first test that needs it: many runs do without.
+        # The directory is made by the first test that needs it.
         os.environ[_DIRECTORY] = str(Path(in_memory() or tempfile.gettempdir(), f"voicebot-tests-{new_id()}"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove it when the last worker is done."""
+    """Remove the directory when the last worker is done."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop(_DIRECTORY), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def server_dsn() -> Iterator[str]:
-    """The DSN of the session's server, with a migrated database in it to clone."""
-    server = EmbeddedServer(os.environ[_DIRECTORY], settings=_SETTINGS)
-    with asyncio.Runner() as runner:
-        dsn = runner.run(server.__aenter__())
-        try:
-            runner.run(_make_migrated(dsn))
-            yield dsn
-        finally:
-            runner.run(server.__aexit__(None, None, None))
+async def server_dsn() -> AsyncIterator[str]:
+    """DSN of the database server, in which a migrated database to clone exists."""
+    async with EmbeddedServer(os.environ[_DIRECTORY], settings=_SETTINGS) as dsn:
+        await _make_migrated(dsn)
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+async def shared_dsn(server_dsn: str) -> AsyncIterator[str]:
+    """DSN of a database that the tests of this worker share."""
+    async with new_database(server_dsn) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+async def shared_database(shared_dsn: str) -> AsyncIterator[Database]:
+    """Pool on the database that the tests of this worker share."""
+    opened = await Database.connect(shared_dsn)
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 @pytest.fixture
 async def dsn(server_dsn: str) -> AsyncIterator[str]:
-    """The DSN of a fresh, migrated database, gone after the test."""
+    """DSN of a new, migrated database."""
+    async with new_database(server_dsn) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database_url(dsn: str) -> str:
+    """The same DSN, under the name of the environment variable."""
+    return dsn
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """Pool on a new, migrated database."""
+    opened = await Database.connect(dsn)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@contextlib.asynccontextmanager
+async def new_database(server_dsn: str) -> AsyncIterator[str]:
+    """Clone the migrated database; the clone is dropped at the end."""
     name = f"test_{new_id().hex}"
     server = await asyncpg.connect(server_dsn)
     try:
@@ -97,24 +136,8 @@ async def dsn(server_dsn: str) -> AsyncIterator[str]:
         await server.close()
 
 
-@pytest.fixture
-def database_url(dsn: str) -> str:
-    """The same DSN under the name of the environment variable, for programs that a test starts."""
-    return dsn
-
-
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    """A pool on a fresh, migrated database."""
-    opened = await Database.connect(dsn)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
 def in_memory() -> str | None:
-    """A directory in memory when there is room: a clone is 300 files, ten times slower on a disk."""
+    """Return a directory in memory if it has room: there a database (300 files) is cloned faster."""
     shared = Path("/dev/shm")  # noqa: S108
     if os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2**30:
         return str(shared)
@@ -122,7 +145,7 @@ def in_memory() -> str | None:
 
 
 async def _make_migrated(server_dsn: str) -> None:
-    """Make the database that tests clone, once for all workers."""
+    """Make the migrated database, once for all workers."""
     server = await asyncpg.connect(server_dsn)
     try:
         await server.execute("SELECT pg_advisory_lock(1)")

@@ -18,7 +18,7 @@ from db.inbound import InboundCall
 from db.pool import Database
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
-from tests.api.server_fixture import Tenant, agent_document, desk_document, made, new_e164
+from tests.api.server_fixture import Tenant, agent_document, create, new_e164, orchestrator_document
 from voicebot.clock import SystemClock
 
 PREFIX = "/api/v1"
@@ -85,9 +85,9 @@ def nothing(ids: Ids) -> dict[str, str]:
 
 
 BODIES: Mapping[tuple[str, str], Callable[[Ids], Sequence[Any]]] = {
-    ("POST", "/templates"): lambda ids: [desk_document("Mine", ids["template_id"], ids["number_id"])],
+    ("POST", "/templates"): lambda ids: [orchestrator_document("Mine", ids["template_id"], ids["number_id"])],
     ("POST", "/templates/check"): lambda ids: [
-        desk_document("Mine", ids["template_id"], ids["number_id"]),
+        orchestrator_document("Mine", ids["template_id"], ids["number_id"]),
         {**agent_document("Mine"), "id": ids["template_id"]},
     ],
     ("PUT", "/templates/{template_id}"): lambda _: [agent_document("Mine")],
@@ -98,7 +98,7 @@ BODIES: Mapping[tuple[str, str], Callable[[Ids], Sequence[Any]]] = {
         {"phone": "+14155550100", "number_id": ids["number_id"], "template_id": ids["template_id"]}
     ],
     ("POST", "/templates/import"): lambda ids: [
-        {"templates": [desk_document("Mine", ids["template_id"], ids["number_id"])]}
+        {"templates": [orchestrator_document("Mine", ids["template_id"], ids["number_id"])]}
     ],
     ("POST", "/handoffs"): lambda ids: [
         {"reason": "mine", "call_id": ids["call_id"]},
@@ -126,10 +126,10 @@ async def build(tenant: Tenant, database: Database) -> dict[str, str]:
     call = await a_call(tenant, database)
     owner = tenant.owner
     agent = await tenant.agent(f"{WORD} returns")
-    handoff = await made(owner, "/handoffs", {"reason": f"{WORD}, please", "call_id": str(call.id)})
-    channel = await made(owner, "/channels", {"kind": "slack", "url": "https://example.com", "label": WORD})
-    user = await made(owner, "/users", {"name": WORD, "email": f"ada@{WORD.lower()}.example"})
-    key = await made(owner, "/keys", {"role": "operator", "user_id": user["id"], "label": WORD})
+    handoff = await create(owner, "/handoffs", {"reason": f"{WORD}, please", "call_id": str(call.id)})
+    channel = await create(owner, "/channels", {"kind": "slack", "url": "https://example.com", "label": WORD})
+    user = await create(owner, "/users", {"name": WORD, "email": f"ada@{WORD.lower()}.example"})
+    key = await create(owner, "/keys", {"role": "operator", "user_id": user["id"], "label": WORD})
     await database.execute(
         "INSERT INTO operators (account_id, user_id) VALUES ($1, $2)", tenant.account_id, UUID(user["id"])
     )
@@ -149,7 +149,7 @@ async def build(tenant: Tenant, database: Database) -> dict[str, str]:
 
 async def a_call(tenant: Tenant, database: Database) -> CallRecord:
     """A call of an account, with something said and done on it."""
-    desk = await tenant.desk(f"{WORD} desk")
+    desk = await tenant.orchestrator(f"{WORD} desk")
     number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
     now = SystemClock().now()
     began = await inbound.begin(

@@ -1,4 +1,4 @@
-"""A real server on a real port with a real database, and people with keys of every role."""
+"""A server on a port of its own, shared by the tests of a worker, and an account for each test."""
 
 from __future__ import annotations
 
@@ -9,24 +9,36 @@ from pathlib import Path
 import pytest
 
 from db.pool import Database
-from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, serving
+from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, RunningServer, Tenant, create_tenant, serving
 from voicebot.config import Settings
 
 NewTenant = Callable[[], Awaitable[Tenant]]
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def database_url(shared_dsn: str) -> str:
+    """DSN of the worker's database."""
+    return shared_dsn
+
+
+@pytest.fixture
+def database(shared_database: Database) -> Database:
+    """The worker's database: each test uses accounts of its own."""
+    return shared_database
+
+
+@pytest.fixture(scope="session")
+def shared_settings(shared_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a server with one carrier and no vendor."""
     return Settings(
         _env_file=None,
-        database_url=database_url,
-        data_dir=tmp_path,
+        database_url=shared_dsn,
+        data_dir=tmp_path_factory.mktemp("server"),
         port=0,
         public_url=PUBLIC_URL,
         twilio_account_sid="AC00000000000000000000000000000001",
         twilio_auth_token=AUTH_TOKEN,
-        # Nobody listens there: a test reaches no vendor.
+        # Nothing listens on this port, so that no test reaches a vendor.
         twilio_api_url="http://127.0.0.1:9",
         elevenlabs_url="http://127.0.0.1:9",
         openai_base_url="http://127.0.0.1:9",
@@ -35,19 +47,31 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    """A running server."""
-    async with serving(settings) as running:
+def settings(shared_settings: Settings, tmp_path: Path) -> Settings:
+    """Settings of a server that a test starts for itself."""
+    return shared_settings.model_copy(update={"data_dir": tmp_path})
+
+
+@pytest.fixture(scope="session")
+async def shared_server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
+    """The worker's server."""
+    async with serving(shared_settings) as running:
         yield running
 
 
 @pytest.fixture
-async def new_tenant(house: House, database: Database) -> AsyncIterator[NewTenant]:
+def server(shared_server: RunningServer) -> RunningServer:
+    """The worker's server: a test that changes its state starts one of its own."""
+    return shared_server
+
+
+@pytest.fixture
+async def new_tenant(server: RunningServer, database: Database) -> AsyncIterator[NewTenant]:
     """Makes an account with a key of every role."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def make() -> Tenant:
-            return await stack.enter_async_context(move_in(house.url, database))
+            return await stack.enter_async_context(create_tenant(server.url, database))
 
         yield make
 

@@ -1,10 +1,11 @@
-"""What the tests of the HTTP face start and hold: a server, accounts, and the templates they begin with."""
+"""A server in this process, accounts with keys of every role, and templates that pass the check."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import io
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -28,22 +29,23 @@ PUBLIC_URL = "https://bot.example.com"
 AUTH_TOKEN = "a token that only Twilio and we know"
 ROLES: tuple[Role, ...] = get_args(Role)
 
+_WITHOUT_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _numbers = count(2_000_000)
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """A running server, and the parts it was made of."""
+class RunningServer:
+    """A running server and its parts."""
 
     url: str
     app: FastAPI
     app_state: AppState
-    server: CallServer
+    call_server: CallServer
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """An account, as the holders of its keys see the API."""
+    """An account, with a key and a client of the API for each role."""
 
     account_id: UUID
     keys: Mapping[Role, str]
@@ -51,27 +53,27 @@ class Tenant:
 
     @property
     def owner(self) -> httpx.AsyncClient:
-        """The API to the owner."""
+        """Client of the API with the owner's key."""
         return self.clients["owner"]
 
     async def number(self) -> dict[str, Any]:
-        """A new number."""
-        return await made(self.owner, "/numbers", {"e164": new_e164()})
+        """Create a number."""
+        return await create(self.owner, "/numbers", {"e164": new_e164()})
 
     async def agent(self, name: str = "Billing", **more: Any) -> dict[str, Any]:
-        """A new active agent."""
-        return await made(self.owner, "/templates", {**agent_document(name), **more})
+        """Create an active agent; `more` overrides fields of the template."""
+        return await create(self.owner, "/templates", {**agent_document(name), **more})
 
-    async def desk(self, name: str = "Front desk", **more: Any) -> dict[str, Any]:
-        """A new active orchestrator on a number of its own, with an agent to route to."""
+    async def orchestrator(self, name: str = "Front desk", **more: Any) -> dict[str, Any]:
+        """Create an active orchestrator with a number and an agent to route to."""
         target = await self.agent(f"{name}'s billing")
         number = await self.number()
-        document = desk_document(name, target["id"], number["id"])
-        return await made(self.owner, "/templates", {**document, **more})
+        document = orchestrator_document(name, target["id"], number["id"])
+        return await create(self.owner, "/templates", {**document, **more})
 
 
 def agent_document(name: str) -> dict[str, Any]:
-    """An agent that passes the check."""
+    """Return an agent that passes the check."""
     return {
         "name": name,
         "status": "active",
@@ -80,8 +82,8 @@ def agent_document(name: str) -> dict[str, Any]:
     }
 
 
-def desk_document(name: str, target_id: str, number_id: str) -> dict[str, Any]:
-    """An orchestrator that passes the check."""
+def orchestrator_document(name: str, target_id: str, number_id: str) -> dict[str, Any]:
+    """Return an orchestrator that passes the check."""
     return {
         "name": name,
         "kind": "orchestrator",
@@ -93,48 +95,51 @@ def desk_document(name: str, target_id: str, number_id: str) -> dict[str, Any]:
 
 
 def new_e164() -> str:
-    """A number that no other test of this process uses."""
+    """Return a phone number that no other test of this worker uses."""
     return f"+1415{next(_numbers)}"
 
 
-async def made(client: httpx.AsyncClient, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """What was created, which is to succeed."""
+async def create(client: httpx.AsyncClient, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Create a resource by POST and return it; the answer must be 201."""
     response = await client.post(path, json=document)
     assert response.status_code == 201, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
-class _QuietServer(CallServer):
-    """The server without its signal handlers, which belong to pytest here."""
+class _InProcessServer(CallServer):
+    """The server without the effects on its process: signal handlers and the frozen heap."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def freeze_heap(self) -> None:
+        """Leave the heap alone: a frozen application would never be collected."""
+
 
 @contextlib.asynccontextmanager
 async def serving(
     settings: Settings, *, prechecks: Sequence[Precheck] = PRECHECKS, grace: EndGrace | None = None
-) -> AsyncIterator[House]:
-    """A server in this process, on a free port, stopped at the end as SIGTERM would."""
+) -> AsyncIterator[RunningServer]:
+    """Run a server in this process on a free port; at the end it stops as after SIGTERM."""
     app = create_app(settings, prechecks=prechecks, grace=grace)
-    server = _QuietServer(app, settings, out=io.StringIO())
+    server = _InProcessServer(app, settings, out=io.StringIO())
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:
             await asyncio.sleep(0.01)
             if task.done():
                 task.result()
-        yield House(server.url, app, app.state.app_state, server)
+        yield RunningServer(server.url, app, app.state.app_state, server)
     finally:
         server.should_exit = True
         await task
 
 
 @contextlib.asynccontextmanager
-async def move_in(url: str, database: Database) -> AsyncIterator[Tenant]:
-    """A new account with a key and a client for every role."""
+async def create_tenant(url: str, database: Database) -> AsyncIterator[Tenant]:
+    """Create an account with a key and a client for every role."""
     account = await accounts.create(database, "Acme")
     made_keys = {role: (await keys.create(database, account.id, role)).key for role in ROLES}
     async with contextlib.AsyncExitStack() as stack:
@@ -145,12 +150,27 @@ async def move_in(url: str, database: Database) -> AsyncIterator[Tenant]:
 
 
 def client(url: str, key: str | None) -> httpx.AsyncClient:
-    """The API to the holder of a key."""
+    """Return a client of the API; it sends no key if ``key`` is None."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=30)
+    return http_client(base_url=f"{url}/api/v1", headers=headers)
+
+
+def http_client(**options: Any) -> httpx.AsyncClient:
+    """Return a client for servers on this machine.
+
+    It has no certificates: to load them, as httpx does for each client, takes 60 ms.
+    """
+    return httpx.AsyncClient(**{"verify": _WITHOUT_CERTIFICATES, "timeout": 30.0, **options})
+
+
+async def metric(url: str, name: str) -> float:
+    """Return a metric of a server, 0 if it is not there; ``name`` includes the labels."""
+    async with http_client() as anybody:
+        lines = (await anybody.get(f"{url}/metrics")).text.splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 def signed(url: str, form: Mapping[str, str], token: str = AUTH_TOKEN) -> dict[str, str]:
-    """The header that Twilio sends with a form."""
+    """Return the signature header that Twilio sends with a form."""
     signature = RequestValidator(token).compute_signature(url, dict(form))
     return {"X-Twilio-Signature": signature}

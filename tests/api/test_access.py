@@ -7,7 +7,7 @@ import pytest
 from db import keys
 from db.pool import Database
 from tests.api.api_fixtures import NOBODY, WORD, a_call, operations
-from tests.api.server_fixture import House, Tenant, client
+from tests.api.server_fixture import RunningServer, Tenant, client
 
 ADMINS = {"owner", "admin"}
 WRITERS = {"owner", "admin", "author"}
@@ -82,11 +82,11 @@ MATRIX: list[tuple[str, str, set[str]]] = [
 ]
 
 
-async def test_the_matrix_names_every_operation(house: House) -> None:
+async def test_the_matrix_names_every_operation(server: RunningServer) -> None:
     """No operation of the API is missing from it."""
     ids = defaultdict(lambda: NOBODY, revision="1")
     assert {(method, path) for method, path, _ in MATRIX} == {
-        (operation.method, operation.about(ids)) for operation in operations(house.app)
+        (operation.method, operation.about(ids)) for operation in operations(server.app)
     }
 
 
@@ -105,15 +105,15 @@ async def test_roles_are_held_to_the_matrix(tenant: Tenant) -> None:
 @pytest.mark.parametrize(
     "header", [None, "Bearer", "Bearer vb_wrong", "vb_wrong", "Basic dmI6", "Bearer öäü"]
 )
-async def test_a_bad_key_is_refused_everywhere(house: House, header: str | None) -> None:
+async def test_a_bad_key_is_refused_everywhere(server: RunningServer, header: str | None) -> None:
     """Without a good key every operation is answered 401."""
     headers = {} if header is None else {"Authorization": header.encode()}
-    async with client(house.url, None) as nobody:
+    async with client(server.url, None) as nobody:
         for method, path, _ in MATRIX:
             assert (await nobody.request(method, path, headers=headers)).status_code == 401, (method, path)
 
 
-async def test_a_revoked_key_opens_nothing(house: House, tenant: Tenant, database: Database) -> None:
+async def test_a_revoked_key_opens_nothing(server: RunningServer, tenant: Tenant, database: Database) -> None:
     """From the moment it is revoked, a key is answered 401."""
     assert (await tenant.owner.get("/templates")).status_code == 200
     key = (await keys.authenticate(database, tenant.keys["owner"])).id

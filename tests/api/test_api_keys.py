@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 
 from db.keys import Role
-from tests.api.server_fixture import House, Tenant, client, made
+from tests.api.server_fixture import RunningServer, Tenant, client, create
 
 
 async def person(tenant: Tenant, **more: Any) -> dict[str, Any]:
-    return await made(tenant.owner, "/users", {"name": "Ada", "role": "author", **more})
+    return await create(tenant.owner, "/users", {"name": "Ada", "role": "author", **more})
 
 
 async def audited(tenant: Tenant, key_id: str) -> list[str]:
@@ -20,10 +20,10 @@ async def audited(tenant: Tenant, key_id: str) -> list[str]:
     return [each["action"] for each in found.json()["items"]]
 
 
-async def test_a_key_is_shown_once(house: House, tenant: Tenant) -> None:
+async def test_a_key_is_shown_once(server: RunningServer, tenant: Tenant) -> None:
     """Who makes a key sees it in that answer alone; it opens the API with the role it was given."""
-    key = await made(tenant.clients["admin"], "/keys", {"role": "author", "label": "laptop"})
-    async with client(house.url, key["key"]) as bearer:
+    key = await create(tenant.clients["admin"], "/keys", {"role": "author", "label": "laptop"})
+    async with client(server.url, key["key"]) as bearer:
         assert (await bearer.post("/templates", json={"name": "Draft"})).status_code == 201
         assert (await bearer.get("/keys")).status_code == 403
     read = await tenant.owner.get(f"/keys/{key['id']}")
@@ -35,10 +35,10 @@ async def test_a_key_is_shown_once(house: House, tenant: Tenant) -> None:
         assert key["key"] not in answer.text
 
 
-async def test_a_revoked_key_is_refused_from_then_on(house: House, tenant: Tenant) -> None:
+async def test_a_revoked_key_is_refused_from_then_on(server: RunningServer, tenant: Tenant) -> None:
     """Revoking closes the key at once; revoking again changes nothing, and is not told twice."""
-    key = await made(tenant.owner, "/keys", {"role": "viewer"})
-    async with client(house.url, key["key"]) as bearer:
+    key = await create(tenant.owner, "/keys", {"role": "viewer"})
+    async with client(server.url, key["key"]) as bearer:
         assert (await bearer.get("/templates")).status_code == 200
         for _ in range(2):
             assert (await tenant.clients["admin"].delete(f"/keys/{key['id']}")).status_code == 204
@@ -75,7 +75,7 @@ async def test_only_an_owner_deals_with_owners_keys(tenant: Tenant) -> None:
     for body in ({"role": "owner"}, {"role": "viewer", "user_id": boss["id"]}):
         refused = await admin.post("/keys", json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
-        key = await made(tenant.owner, "/keys", body)
+        key = await create(tenant.owner, "/keys", body)
         assert (await admin.delete(f"/keys/{key['id']}")).status_code == 403
         assert (await tenant.owner.get(f"/keys/{key['id']}")).json()["revoked_at"] is None
         assert (await tenant.owner.delete(f"/keys/{key['id']}")).status_code == 204
@@ -111,12 +111,14 @@ async def test_no_key_is_made_for_somebody_who_is_out(tenant: Tenant) -> None:
 
 
 @pytest.mark.parametrize(("role", "writes"), [("author", True), ("admin", True), ("viewer", False)])
-async def test_a_key_follows_its_users_role(house: House, tenant: Tenant, role: Role, writes: bool) -> None:
+async def test_a_key_follows_its_users_role(
+    server: RunningServer, tenant: Tenant, role: Role, writes: bool
+) -> None:
     """What a user may do now bounds their keys, from the next request on; their name is on what they make."""
     ada = await person(tenant)
-    key = await made(tenant.owner, "/keys", {"role": "author", "user_id": ada["id"]})
+    key = await create(tenant.owner, "/keys", {"role": "author", "user_id": ada["id"]})
     await tenant.owner.put(f"/users/{ada['id']}", json={"name": "Ada", "role": role})
-    async with client(house.url, key["key"]) as bearer:
+    async with client(server.url, key["key"]) as bearer:
         status = (await bearer.post("/templates", json={"name": "Draft"})).status_code
         assert status == (201 if writes else 403)
         assert (await bearer.get("/keys")).status_code == 403
@@ -125,7 +127,7 @@ async def test_a_key_follows_its_users_role(house: House, tenant: Tenant, role: 
 async def test_keys_are_listed_in_pages(tenant: Tenant) -> None:
     """Pages end to end give every key once, newest first."""
     for number in range(3):
-        await made(tenant.owner, "/keys", {"role": "viewer", "label": str(number)})
+        await create(tenant.owner, "/keys", {"role": "viewer", "label": str(number)})
     labels: list[str] = []
     cursor: str | None = None
     while True:

@@ -8,13 +8,13 @@ from db import audit
 from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import Tenant, made, new_e164
+from tests.api.server_fixture import Tenant, create, new_e164
 
 
 async def test_a_number_has_sensible_defaults(tenant: Tenant) -> None:
     """A number alone is an active Twilio number in UTC, at revision 1."""
     e164 = new_e164()
-    number = await made(tenant.owner, "/numbers", {"e164": e164})
+    number = await create(tenant.owner, "/numbers", {"e164": e164})
     expected = {
         "e164": e164,
         "carrier": "twilio",
@@ -88,7 +88,7 @@ async def test_a_number_of_another_account_is_taken(new_tenant: NewTenant) -> No
 
 async def test_a_number_in_use_stays(tenant: Tenant) -> None:
     """A number with templates attached is not given up; afterwards it is, and can be had again."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     path, headers = f"/numbers/{desk['number_id']}", {"If-Match": "*"}
     number = (await tenant.owner.get(path)).json()
     refused = await tenant.owner.delete(path, headers=headers)
@@ -97,7 +97,7 @@ async def test_a_number_in_use_stays(tenant: Tenant) -> None:
     await tenant.owner.delete(f"/templates/{desk['id']}", headers=headers)
     assert (await tenant.owner.delete(path, headers=headers)).status_code == 204
     assert (await tenant.owner.get(path)).status_code == 404
-    await made(tenant.owner, "/numbers", {"e164": number["e164"]})
+    await create(tenant.owner, "/numbers", {"e164": number["e164"]})
 
 
 async def test_numbers_are_listed_filtered_and_paged(tenant: Tenant) -> None:
@@ -114,7 +114,7 @@ async def test_numbers_are_listed_filtered_and_paged(tenant: Tenant) -> None:
 
 async def test_a_number_is_switched_off_with_its_orchestrator_on_it(tenant: Tenant) -> None:
     """Switching a number off is no silent loss: an admin says so, and the audit list does."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     path, headers = f"/numbers/{desk['number_id']}", {"If-Match": "*"}
     off = await tenant.clients["admin"].patch(path, json={"active": False}, headers=headers)
     assert (off.status_code, off.json()["active"]) == (200, False)

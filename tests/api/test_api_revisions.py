@@ -10,7 +10,7 @@ import pytest
 
 from db import templates
 from db.pool import Database
-from tests.api.server_fixture import Tenant, agent_document, desk_document, made
+from tests.api.server_fixture import Tenant, agent_document, create, orchestrator_document
 from tests.api.test_api_templates import HTTP_FUNCTION
 from voicebot.vault import HIDDEN, Vault
 
@@ -54,8 +54,8 @@ async def secrets(database: Database, vault: Vault, tenant: Tenant, template_id:
 
 
 @pytest.fixture
-def vault(house: Any) -> Vault:
-    opened: Vault = house.app_state.vault
+def vault(server: Any) -> Vault:
+    opened: Vault = server.app_state.vault
     return opened
 
 
@@ -135,7 +135,7 @@ async def test_restoring_keeps_whether_it_is_active(tenant: Tenant) -> None:
 
 async def test_an_active_template_is_restored_to_what_passes_the_check(tenant: Tenant) -> None:
     """A faulty draft of the past is not put into service; the faults are told, and nothing is saved."""
-    draft = await made(tenant.owner, "/templates", {"name": "Later"})
+    draft = await create(tenant.owner, "/templates", {"name": "Later"})
     await patched(tenant, draft, **agent_document("Later"))
     response = await tenant.owner.post(f"{history(draft)}/1/restore", headers=ANY)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_template")
@@ -165,10 +165,10 @@ async def test_a_name_that_another_has_by_now_is_taken(tenant: Tenant) -> None:
 
 async def test_a_target_in_use_is_not_restored_to_something_else(tenant: Tenant) -> None:
     """What an active orchestrator routes to cannot become an orchestrator again."""
-    target = await tenant.desk("Target")
+    target = await tenant.orchestrator("Target")
     await tenant.owner.put(f"/templates/{target['id']}", json=agent_document("Target"), headers=ANY)
     number = await tenant.number()
-    desk = await made(tenant.owner, "/templates", desk_document("Desk", target["id"], number["id"]))
+    desk = await create(tenant.owner, "/templates", orchestrator_document("Desk", target["id"], number["id"]))
     response = await tenant.owner.post(f"{history(target)}/1/restore", headers=ANY)
     assert (response.status_code, response.json()["code"]) == (409, "template_in_use")
     assert response.json()["template_ids"] == [desk["id"]]
@@ -179,7 +179,7 @@ async def test_secrets_come_back_with_their_revision(
 ) -> None:
     """A secret that was removed or changed since is what it was, for each of two functions of one name."""
     twin = {**HTTP_FUNCTION, "secret_headers": {"X-Key": "second"}}
-    draft = await made(
+    draft = await create(
         tenant.owner, "/templates", {"name": "Draft", "status": "draft", "functions": [HTTP_FUNCTION, twin]}
     )
     before = await secrets(database, vault, tenant, draft["id"])
@@ -216,9 +216,9 @@ async def test_copies_find_names_of_their_own(tenant: Tenant) -> None:
     names = {response.json()["name"] for response in await asyncio.gather(*map(tenant.owner.post, paths))}
     assert names == {"Billing (copy)", "Billing (copy 2)", "Billing (copy 3)"}
     [copy] = (await tenant.owner.get("/templates", params={"name": "(copy 2)"})).json()["items"]
-    again = await made(tenant.owner, f"/templates/{copy['id']}/duplicate", {})
+    again = await create(tenant.owner, f"/templates/{copy['id']}/duplicate", {})
     assert again["name"] == "Billing (copy 4)"
-    cut = [(await made(tenant.owner, f"/templates/{long['id']}/duplicate", {}))["name"] for _ in range(2)]
+    cut = [(await create(tenant.owner, f"/templates/{long['id']}/duplicate", {}))["name"] for _ in range(2)]
     assert [name.lstrip("x") for name in cut] == [" (copy)", " (copy 2)"]
 
 
@@ -232,13 +232,13 @@ async def test_a_copys_name_can_be_chosen(tenant: Tenant, name: str, status: int
     path = f"/templates/{agent['id']}/duplicate"
     refused = await tenant.owner.post(path, json={"name": name})
     assert (refused.status_code, refused.json()["code"]) == (status, code)
-    assert (await made(tenant.owner, path, {"name": "Mine"}))["name"] == "Mine"
+    assert (await create(tenant.owner, path, {"name": "Mine"}))["name"] == "Mine"
 
 
 async def test_an_orchestrators_copy_takes_no_calls(tenant: Tenant) -> None:
     """The copy keeps number and routes as a draft, beside the one that answers; activating it is refused."""
-    desk = await tenant.desk()
-    copy = await made(tenant.owner, f"/templates/{desk['id']}/duplicate", {})
+    desk = await tenant.orchestrator()
+    copy = await create(tenant.owner, f"/templates/{desk['id']}/duplicate", {})
     assert (copy["number_id"], copy["routes"], copy["problems"]) == (desk["number_id"], desk["routes"], [])
     refused = await tenant.owner.post(f"/templates/{copy['id']}/activate")
     assert (refused.status_code, refused.json()["code"]) == (409, "orchestrator_exists")

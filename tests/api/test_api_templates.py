@@ -9,7 +9,7 @@ from db import audit, revisions, templates
 from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import House, Tenant, agent_document, desk_document, made
+from tests.api.server_fixture import RunningServer, Tenant, agent_document, create, orchestrator_document
 from voicebot.vault import HIDDEN, Vault
 
 HTTP_FUNCTION: dict[str, Any] = {
@@ -24,7 +24,7 @@ HTTP_FUNCTION: dict[str, Any] = {
 
 async def test_a_draft_needs_nothing_but_a_name(tenant: Tenant) -> None:
     """A name alone is saved as a draft, answered whole, with what it still lacks in `problems`."""
-    draft = await made(tenant.owner, "/templates", {"name": "Later"})
+    draft = await create(tenant.owner, "/templates", {"name": "Later"})
     assert (draft["status"], draft["kind"], draft["revision"]) == ("draft", "agent", 1)
     assert "conversation_missing" in {problem["code"] for problem in draft["problems"]}
     assert (await tenant.owner.get(f"/templates/{draft['id']}")).json() == draft
@@ -34,7 +34,7 @@ async def test_nodes_are_answered_in_their_authors_order(tenant: Tenant) -> None
     """A flow reads as it was written: after a save, and after a patch of something else."""
     names = ["welcome", "ask", "zone", "bye", "b"]
     nodes = {name: {"role_message": "You are Ada."} for name in names}
-    draft = await made(
+    draft = await create(
         tenant.owner, "/templates", {"name": "Order", "flow": {"initial_node": "ask", "nodes": nodes}}
     )
     headers = {"If-Match": '"1"', "Content-Type": "application/merge-patch+json"}
@@ -85,7 +85,7 @@ async def test_the_check_saves_nothing(tenant: Tenant) -> None:
 
 async def test_what_was_read_can_be_put_back(tenant: Tenant) -> None:
     """The document of a GET is a valid PUT, and changes nothing but the revision."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     response = await tenant.owner.put(f"/templates/{desk['id']}", json=desk, headers={"If-Match": '"1"'})
     assert response.status_code == 200, response.text
     server_side = ("revision", "updated_at")
@@ -137,7 +137,7 @@ async def test_an_unchanged_template_is_not_sent_again(tenant: Tenant) -> None:
 
 async def test_activation_and_deactivation(tenant: Tenant) -> None:
     """A draft is activated once, a second time changes nothing, and it can be taken out of service again."""
-    draft = await made(tenant.owner, "/templates", {**agent_document("Billing"), "status": "draft"})
+    draft = await create(tenant.owner, "/templates", {**agent_document("Billing"), "status": "draft"})
     path = f"/templates/{draft['id']}"
     for _ in range(2):
         active = (await tenant.owner.post(f"{path}/activate")).json()
@@ -149,14 +149,14 @@ async def test_activation_and_deactivation(tenant: Tenant) -> None:
 
 async def test_a_faulty_draft_is_not_activated(tenant: Tenant) -> None:
     """Activation runs the check and names the faults."""
-    draft = await made(tenant.owner, "/templates", {"name": "Later"})
+    draft = await create(tenant.owner, "/templates", {"name": "Later"})
     response = await tenant.owner.post(f"/templates/{draft['id']}/activate")
     assert (response.status_code, response.json()["code"]) == (422, "invalid_template")
 
 
 async def test_a_target_in_use_stays(tenant: Tenant) -> None:
     """A template that an active orchestrator routes to is neither deactivated nor deleted."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     target = desk["routes"][0]["template_id"]
     headers = {"If-Match": "*"}
     attempts = [
@@ -172,13 +172,13 @@ async def test_a_target_in_use_stays(tenant: Tenant) -> None:
 
 async def test_a_number_has_one_active_orchestrator(tenant: Tenant) -> None:
     """A second active orchestrator of a number is refused with the first one's id."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     target, number = desk["routes"][0]["template_id"], desk["number_id"]
-    response = await tenant.owner.post("/templates", json=desk_document("Rival", target, number))
+    response = await tenant.owner.post("/templates", json=orchestrator_document("Rival", target, number))
     problem = response.json()
     assert (response.status_code, problem["code"]) == (409, "orchestrator_exists")
     assert problem["conflicting_template_id"] == desk["id"]
-    draft = {**desk_document("Rival", target, number), "status": "draft"}
+    draft = {**orchestrator_document("Rival", target, number), "status": "draft"}
     assert (await tenant.owner.post("/templates", json=draft)).status_code == 201
 
 
@@ -191,7 +191,7 @@ async def test_a_name_is_taken_once(tenant: Tenant) -> None:
 
 
 async def test_secrets_are_sealed_and_never_answered(
-    tenant: Tenant, database: Database, house: House
+    tenant: Tenant, database: Database, server: RunningServer
 ) -> None:
     """A secret header is stored encrypted and answered as `***`, wherever the template is answered."""
     agent = await tenant.agent(functions=[HTTP_FUNCTION])
@@ -201,13 +201,13 @@ async def test_secrets_are_sealed_and_never_answered(
     stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))
     sealed = stored.content["functions"][0]["secret_headers"]["Authorization"]
     assert "deep secret" not in str(stored.content)
-    assert Vault(house.app_state.settings.fernet_key()).open(sealed) == "Bearer deep secret"
+    assert Vault(server.app_state.settings.fernet_key()).open(sealed) == "Bearer deep secret"
 
 
-async def test_three_stars_keep_a_secret(tenant: Tenant, database: Database, house: House) -> None:
+async def test_three_stars_keep_a_secret(tenant: Tenant, database: Database, server: RunningServer) -> None:
     """A PUT or PATCH with `***` keeps the stored secret; a new value replaces it."""
     agent = await tenant.agent(functions=[HTTP_FUNCTION])
-    path, vault = f"/templates/{agent['id']}", Vault(house.app_state.settings.fernet_key())
+    path, vault = f"/templates/{agent['id']}", Vault(server.app_state.settings.fernet_key())
 
     async def secret() -> str:
         stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))
@@ -242,7 +242,7 @@ async def test_a_kept_secret_goes_nowhere_else(tenant: Tenant, change: dict[str,
 
 async def test_templates_are_listed_filtered_and_paged(tenant: Tenant) -> None:
     """Filters narrow the list, and pages end to end give every template once, newest first."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     for index in range(5):
         await tenant.agent(f"Agent {index}")
     names: list[str] = []
@@ -288,7 +288,7 @@ async def test_every_change_is_in_the_audit_list(tenant: Tenant, database: Datab
 
 async def test_a_change_that_would_break_an_active_user_is_refused(tenant: Tenant) -> None:
     """An agent cannot come to require what an active orchestrator does not give; the refusal names it."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     response = await tenant.owner.patch(
         f"/templates/{desk['routes'][0]['template_id']}",
         json={"variables": [{"name": "account_number", "required": True}]},
@@ -302,7 +302,7 @@ async def test_a_change_that_would_break_an_active_user_is_refused(tenant: Tenan
 
 async def test_drafts_learn_what_becomes_of_their_targets(tenant: Tenant) -> None:
     """The problems of a draft follow the templates it routes to: gone, back, and gone for good."""
-    desk = await tenant.desk(status="draft")
+    desk = await tenant.orchestrator(status="draft")
     target = f"/templates/{desk['routes'][0]['template_id']}"
 
     async def problems() -> set[str]:
@@ -325,7 +325,9 @@ async def test_a_foreign_target_looks_like_a_missing_one(new_tenant: NewTenant) 
     missing = "01a1fb64-16ef-7341-baef-1bff17f7b0e5"
     answers = []
     for target in (foreign["id"], missing):
-        response = await mine.owner.post("/templates", json=desk_document("Desk", target, number["id"]))
+        response = await mine.owner.post(
+            "/templates", json=orchestrator_document("Desk", target, number["id"])
+        )
         assert response.status_code == 422
         answers.append(response.text.replace(target, "…"))
     assert answers[0] == answers[1]
@@ -334,8 +336,8 @@ async def test_a_foreign_target_looks_like_a_missing_one(new_tenant: NewTenant) 
 async def test_a_draft_may_name_what_does_not_exist(tenant: Tenant) -> None:
     """A draft with a number and a target that are not there is saved as it was written, with its problems."""
     missing = "01a1fb64-16ef-7341-baef-1bff17f7b0e5"
-    document = {**desk_document("Desk", missing, missing), "status": "draft"}
-    draft = await made(tenant.owner, "/templates", document)
+    document = {**orchestrator_document("Desk", missing, missing), "status": "draft"}
+    draft = await create(tenant.owner, "/templates", document)
     assert (draft["number_id"], draft["routes"][0]["template_id"]) == (missing, missing)
     assert {"/number_id", "/routes/0/template_id"} <= {problem["pointer"] for problem in draft["problems"]}
 

@@ -16,7 +16,7 @@ from db.pool import Database
 from tests.api import api_fixtures
 from tests.api.api_fixtures import UUID_FORM, Ids
 from tests.api.processes import VOICEBOT, said
-from tests.api.server_fixture import House, Tenant, agent_document, new_e164
+from tests.api.server_fixture import RunningServer, Tenant, agent_document, new_e164
 from tests.api.test_api_templates import HTTP_FUNCTION
 
 LATER = {"due_at": "2026-12-24T10:00:00Z"}
@@ -96,7 +96,7 @@ NO_LINE = {
 """Changes that leave no line, and why."""
 
 
-async def test_every_change_leaves_a_line(house: House, tenant: Tenant, database: Database) -> None:
+async def test_every_change_leaves_a_line(server: RunningServer, tenant: Tenant, database: Database) -> None:
     """Each change of the API adds one line: what was done, to what, by which key."""
     ids = await api_fixtures.build(tenant, database)
     owner = next(
@@ -118,9 +118,9 @@ async def test_every_change_leaves_a_line(house: House, tenant: Tenant, database
         assert told[0]["resource_id"] in {*ids.values(), *UUID_FORM.findall(answer.text)}
 
 
-async def test_the_walk_goes_everywhere(house: House) -> None:
+async def test_the_walk_goes_everywhere(server: RunningServer) -> None:
     """A change without a line in the list has a reason for it."""
-    changes = {operation.name for operation in api_fixtures.operations(house.app) if operation.changes}
+    changes = {operation.name for operation in api_fixtures.operations(server.app) if operation.changes}
     walked = {(step.method, step.path) for step in WALK}
     assert walked | NO_LINE.keys() == changes
     assert not walked & NO_LINE.keys()
@@ -141,7 +141,7 @@ async def test_the_list_has_no_secrets(tenant: Tenant) -> None:
 
 async def test_the_list_is_filtered_and_paged(tenant: Tenant) -> None:
     """By what was changed, by which one of them and by how; newest first, page by page."""
-    desk = await tenant.desk()
+    desk = await tenant.orchestrator()
     await tenant.owner.post(f"/templates/{desk['id']}/deactivate")
     for query, expected in (
         ({"resource": "number"}, [("create", desk["number_id"])]),

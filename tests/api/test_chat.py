@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -14,40 +13,50 @@ import pytest
 from loguru import logger
 
 from db.pool import Database
-from tests.api.server_fixture import House, Tenant, made, move_in, serving
+from tests.api.server_fixture import RunningServer, Tenant, create, create_tenant, serving
 from voicebot.call.text.chats import Chats, Limits
 from voicebot.config import Settings
 from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.faults import Fault
-from voicebot.sandbox.vendors.latency import Latency
 
 BILL = "I have a question about my bill."
 
 
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
+@pytest.fixture(scope="module")
+async def shared_sandbox() -> AsyncIterator[Sandbox]:
     logger.disable("pipecat")
-    async with Sandbox(latency=Latency(first_token_ms=1, token_ms=0)) as it:
+    async with Sandbox(scripted_speech=True) as it:
         yield it
     logger.enable("pipecat")
 
 
-@pytest.fixture
-async def house(database_url: str, tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[House]:
-    settings = Settings(_env_file=None, database_url=database_url, data_dir=tmp_path, port=0, **sandbox.env)
+@pytest.fixture(autouse=True)
+def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
+    shared_sandbox.latency.first_token_ms, shared_sandbox.latency.token_ms = 1, 0
+    yield shared_sandbox
+    shared_sandbox.faults.clear()
+    shared_sandbox.usage.clear()
+
+
+@pytest.fixture(scope="module")
+async def server(
+    shared_dsn: str, tmp_path_factory: pytest.TempPathFactory, shared_sandbox: Sandbox
+) -> AsyncIterator[RunningServer]:
+    """A server with the vendors of the sandbox."""
+    settings = Settings(
+        _env_file=None,
+        database_url=shared_dsn,
+        data_dir=tmp_path_factory.mktemp("chat"),
+        port=0,
+        **shared_sandbox.env,
+    )
     async with serving(settings) as running:
         yield running
 
 
-@pytest.fixture
-async def tenant(house: House, database: Database) -> AsyncIterator[Tenant]:
-    async with move_in(house.url, database) as it:
-        yield it
-
-
 async def desk(tenant: Tenant, **target: Any) -> str:
     """A draft orchestrator that routes to a draft agent with a function; its id."""
-    billing = await made(
+    billing = await create(
         tenant.owner,
         "/templates",
         {
@@ -73,7 +82,7 @@ async def desk(tenant: Tenant, **target: Any) -> str:
             **target,
         },
     )
-    front = await made(
+    front = await create(
         tenant.owner,
         "/templates",
         {
@@ -89,9 +98,9 @@ async def desk(tenant: Tenant, **target: Any) -> str:
 
 
 @contextlib.asynccontextmanager
-async def limited(house: House, **limits: float) -> AsyncIterator[None]:
+async def limited(server: RunningServer, **limits: float) -> AsyncIterator[None]:
     """Other limits on conversations, for those that begin inside."""
-    app_state = house.app_state
+    app_state = server.app_state
     usual = app_state.chats
     app_state.chats = Chats(app_state.database, app_state.settings, app_state.clock, Limits(**limits))  # type: ignore[arg-type]
     yield
@@ -173,7 +182,7 @@ async def test_a_required_value_that_is_missing_is_refused(tenant: Tenant) -> No
 
 async def test_a_draft_without_a_conversation_is_refused(tenant: Tenant) -> None:
     """A draft that has neither prompt nor flow cannot be talked to, and the answer says so."""
-    empty = await made(tenant.owner, "/templates", {"name": "Empty"})
+    empty = await create(tenant.owner, "/templates", {"name": "Empty"})
     problem = await chat(tenant.owner, empty["id"], status=422)
     assert "prompt or a flow" in problem["errors"][0]["message"]
 
@@ -192,7 +201,7 @@ async def test_a_draft_that_leads_nowhere_yet_can_be_talked_to(tenant: Tenant, t
     """A route to nothing is an agent that is not available; whoever answers has the call."""
     route = {"name": "billing", "template_id": target, "when": "The caller asks about money."}
     draft = {"name": "Draft", "kind": "orchestrator", "prompt": "You are Ada.", "greeting": {"text": "Yes?"}}
-    saved = await made(tenant.owner, "/templates", {**draft, "routes": [route]})
+    saved = await create(tenant.owner, "/templates", {**draft, "routes": [route]})
     answer = await chat(tenant.owner, saved["id"], turns=["I have a question about money."])
     assert [bool(turn["replies"]) for turn in answer["turns"]] == [True, True]
     assert answer["agents"] == [{"name": "billing", "ready": False, "reason": "the template is gone"}]
@@ -207,7 +216,7 @@ async def test_only_authors_and_their_superiors_talk_to_templates(tenant: Tenant
 
 
 async def test_a_conversation_belongs_to_its_account_and_its_template(
-    tenant: Tenant, house: House, database: Database
+    tenant: Tenant, server: RunningServer, database: Database
 ) -> None:
     """Another account finds neither the template nor the conversation; nor does another template's path."""
     agent, other = await tenant.agent(), await tenant.agent("Other")
@@ -216,16 +225,18 @@ async def test_a_conversation_belongs_to_its_account_and_its_template(
     assert problem["code"] == "chat_not_here"
     assert problem["errors"][0]["pointer"] == "/chat_id"
     assert "Begin anew" in problem["errors"][0]["remedy"]
-    async with move_in(house.url, database) as stranger:
+    async with create_tenant(server.url, database) as stranger:
         await chat(stranger.owner, agent["id"], status=404)
         await chat(stranger.owner, agent["id"], chat_id=began["chat_id"], status=409)
 
 
-async def test_a_model_that_hangs_is_told_plainly(tenant: Tenant, house: House, sandbox: Sandbox) -> None:
+async def test_a_model_that_hangs_is_told_plainly(
+    tenant: Tenant, server: RunningServer, sandbox: Sandbox
+) -> None:
     """A turn that is not over in time is a 504 that holds what happened until then; the conversation ends."""
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
     began = await chat(tenant.owner, agent["id"])
-    async with limited(house, turn_s=1.0):
+    async with limited(server, turn_s=1.0):
         hung = await chat(tenant.owner, agent["id"], turns=["Hello"])
         sandbox.faults.add(Fault(server="openai", kind="hang"))
         problem = await chat(tenant.owner, agent["id"], chat_id=hung["chat_id"], turns=["Hm?"], status=504)
@@ -265,10 +276,12 @@ async def test_a_model_that_fails_is_told_and_may_be_asked_again(tenant: Tenant,
     assert again["turns"][0]["replies"]
 
 
-async def test_an_account_has_so_many_conversations_and_no_more(tenant: Tenant, house: House) -> None:
+async def test_an_account_has_so_many_conversations_and_no_more(
+    tenant: Tenant, server: RunningServer
+) -> None:
     """One conversation too many is refused with 429; ending one makes room."""
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
-    async with limited(house, per_account=2):
+    async with limited(server, per_account=2):
         first = await chat(tenant.owner, agent["id"])
         await chat(tenant.owner, agent["id"])
         response = await tenant.owner.post(path(agent["id"]), json={})
@@ -278,10 +291,10 @@ async def test_an_account_has_so_many_conversations_and_no_more(tenant: Tenant, 
         await chat(tenant.owner, agent["id"])
 
 
-async def test_a_conversation_left_alone_is_forgotten(tenant: Tenant, house: House) -> None:
+async def test_a_conversation_left_alone_is_forgotten(tenant: Tenant, server: RunningServer) -> None:
     """After the idle time a conversation is not here any more, and its place is free."""
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
-    async with limited(house, idle_s=0.05, per_account=1):
+    async with limited(server, idle_s=0.05, per_account=1):
         began = await chat(tenant.owner, agent["id"])
         async with asyncio.timeout(10):
             while (later := await tenant.owner.post(path(agent["id"]), json={})).status_code == 429:

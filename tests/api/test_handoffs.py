@@ -8,14 +8,14 @@ from uuid import uuid4
 from db.pool import Database
 from tests.api.api_fixtures import a_call
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import Tenant, made
+from tests.api.server_fixture import Tenant, create
 
 REASON = {"reason": "wants a person"}
 
 
 async def test_a_handoff_is_claimed_briefed_and_resolved(tenant: Tenant) -> None:
     """An operator sees it in the queue, claims it with a briefing of four parts, and resolves it."""
-    handoff = await made(tenant.owner, "/handoffs", {**REASON, "priority": "high"})
+    handoff = await create(tenant.owner, "/handoffs", {**REASON, "priority": "high"})
     operator = tenant.clients["operator"]
 
     queue = (await operator.get("/handoffs")).json()
@@ -44,7 +44,7 @@ async def test_a_call_tells_what_people_have_of_it(tenant: Tenant, database: Dat
         return [one["handoff_state"], listed["handoff_state"]]
 
     async def escalated() -> str:
-        handoff = await made(tenant.owner, "/handoffs", {**REASON, "call_id": str(call.id)})
+        handoff = await create(tenant.owner, "/handoffs", {**REASON, "call_id": str(call.id)})
         assert await told() == ["escalated", "escalated"]
         await tenant.owner.post(f"/handoffs/{handoff['id']}/claim")
         assert await told() == ["escalated", "escalated"]
@@ -62,7 +62,7 @@ async def test_a_call_tells_what_people_have_of_it(tenant: Tenant, database: Dat
 
 async def test_a_loser_is_told_who_has_it_and_the_winner_may_ask_again(tenant: Tenant) -> None:
     """The second claim is 409 already_claimed with the holder; the first one's repetition is 200."""
-    handoff = await made(tenant.owner, "/handoffs", REASON)
+    handoff = await create(tenant.owner, "/handoffs", REASON)
     path = f"/handoffs/{handoff['id']}/claim"
     won = await tenant.clients["operator"].post(path)
     lost = await tenant.clients["admin"].post(path)
@@ -76,7 +76,7 @@ async def test_a_loser_is_told_who_has_it_and_the_winner_may_ask_again(tenant: T
 
 async def test_a_stale_epoch_is_refused(tenant: Tenant) -> None:
     """What an earlier claim writes is 409 stale_claim."""
-    handoff = await made(tenant.owner, "/handoffs", REASON)
+    handoff = await create(tenant.owner, "/handoffs", REASON)
     operator, path = tenant.clients["operator"], f"/handoffs/{handoff['id']}"
     await operator.post(f"{path}/claim")
     await operator.post(f"{path}/release", json={"epoch": 1})
@@ -89,7 +89,7 @@ async def test_a_stale_epoch_is_refused(tenant: Tenant) -> None:
 
 async def test_an_escalation_is_rescheduled_into_a_park(tenant: Tenant) -> None:
     """The escalation is converted, the park that continues it waits for its time."""
-    handoff = await made(tenant.owner, "/handoffs", REASON)
+    handoff = await create(tenant.owner, "/handoffs", REASON)
     body = {"due_at": "2026-12-24T10:00:00+01:00", "time_zone": "Europe/Berlin"}
 
     parked = (await tenant.owner.post(f"/handoffs/{handoff['id']}/reschedule", json=body)).json()
@@ -115,7 +115,7 @@ async def test_the_same_idempotency_key_makes_one_handoff(tenant: Tenant) -> Non
 
 async def test_roles_at_the_desk(tenant: Tenant) -> None:
     """A viewer reads; an author asks for help but does not claim."""
-    handoff = await made(tenant.clients["author"], "/handoffs", REASON)
+    handoff = await create(tenant.clients["author"], "/handoffs", REASON)
     path = f"/handoffs/{handoff['id']}"
 
     assert (await tenant.clients["viewer"].get(path)).status_code == 200
@@ -127,8 +127,8 @@ async def test_roles_at_the_desk(tenant: Tenant) -> None:
 async def test_another_account_sees_nothing_of_the_desk(new_tenant: NewTenant) -> None:
     """Handoffs, users and operators of another account are not there."""
     mine, theirs = await new_tenant(), await new_tenant()
-    handoff = await made(mine.owner, "/handoffs", REASON)
-    user = await made(mine.owner, "/users", {"name": "Ada"})
+    handoff = await create(mine.owner, "/handoffs", REASON)
+    user = await create(mine.owner, "/users", {"name": "Ada"})
 
     for method, path in (
         ("GET", f"/handoffs/{handoff['id']}"),
@@ -148,7 +148,7 @@ async def test_presence_is_put_and_kept_by_heartbeats(tenant: Tenant) -> None:
     assert (await operator.get("/operators/me")).json()["state"] == "offline"
     put = await operator.put("/operators/me/presence", json={"status": "idle", "capacity": 1, "teams": ["a"]})
     assert (put.json()["state"], put.json()["capacity"]) == ("idle", 1)
-    handoff = await made(tenant.owner, "/handoffs", REASON)
+    handoff = await create(tenant.owner, "/handoffs", REASON)
     await operator.post(f"/handoffs/{handoff['id']}/claim")
     beat = await operator.post("/operators/me/heartbeat")
     assert (beat.json()["state"], beat.json()["teams"]) == ("busy", ["a"])
@@ -176,7 +176,7 @@ async def test_a_deactivated_users_keys_open_nothing(tenant: Tenant) -> None:
 async def test_a_queued_handoff_is_offered_within_a_moment(tenant: Tenant) -> None:
     """Somebody idle is asked by the server itself."""
     await tenant.clients["operator"].put("/operators/me/presence", json={"status": "idle"})
-    handoff = await made(tenant.owner, "/handoffs", REASON)
+    handoff = await create(tenant.owner, "/handoffs", REASON)
     for _ in range(100):
         now = (await tenant.owner.get(f"/handoffs/{handoff['id']}")).json()
         if now["state"] == "offered":
@@ -200,8 +200,8 @@ async def test_what_does_not_exist_cannot_be_handed_off(tenant: Tenant) -> None:
 
 async def test_the_desk_in_figures(tenant: Tenant) -> None:
     """Times, service level, what is open and what was abandoned, for people and for Prometheus."""
-    handoff = await made(tenant.owner, "/handoffs", REASON)
-    await made(tenant.owner, "/handoffs", REASON)
+    handoff = await create(tenant.owner, "/handoffs", REASON)
+    await create(tenant.owner, "/handoffs", REASON)
     await tenant.owner.post(f"/handoffs/{handoff['id']}/claim")
 
     figures = (await tenant.clients["viewer"].get("/metrics/handoffs")).json()

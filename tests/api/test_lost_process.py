@@ -14,7 +14,7 @@ import pytest
 
 from db.pool import Database
 from tests.api.processes import server
-from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, client, move_in
+from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, client, create_tenant
 from tests.api.twilio import Twilio
 from voicebot.sandbox.environment import Sandbox
 
@@ -62,10 +62,10 @@ async def test_calls_of_a_killed_process_are_ended_by_another(
     async with (
         server(SHORT_LEASE, environment, tmp_path) as (first, process),
         server(SHORT_LEASE, environment, tmp_path) as (second, _),
-        move_in(first, database) as tenant,
+        create_tenant(first, database) as tenant,
         client(second, tenant.keys["owner"]) as elsewhere,
     ):
-        desk = await tenant.desk(greeting={"text": "Hello."})
+        desk = await tenant.orchestrator(greeting={"text": "Hello."})
         number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()["e164"]
         lost, waiting = (Twilio(Replica(first), number) for _ in range(2))
         kept = Twilio(Replica(second), number)

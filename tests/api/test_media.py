@@ -1,55 +1,40 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from typing import Literal
 
-import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 from db import calls
 from db.calls import CallEnd
 from db.pool import Database
-from tests.api.server_fixture import House, Tenant, serving
-from tests.api.twilio import StandIn, Twilio
+from tests.api.server_fixture import RunningServer, Tenant, metric, serving
+from tests.api.twilio import StandIn, Twilio, called, close_code
 from voicebot.api.app_state import EndGrace
 from voicebot.config import Settings
 
 
-@pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    """A server whose calls are taken by a stand-in."""
-    async with serving(settings, grace=EndGrace(own_s=0.01, others_s=0.05)) as running:
-        running.app_state.call_registry = StandIn()
+@pytest.fixture(scope="module")
+async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
+    """A server that waits only briefly for another process to say how a call ended."""
+    async with serving(shared_settings, grace=EndGrace(own_s=0.01, others_s=0.05)) as running:
         running.app_state.metrics.watch_live(lambda: running.app_state.call_registry.live)
         yield running
 
 
 @pytest.fixture
-async def twilio(house: House, tenant: Tenant) -> Twilio:
-    """A call to a number that an orchestrator answers."""
-    desk = await tenant.desk()
-    number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
-    return Twilio(house, number["e164"])
-
-
-@pytest.fixture
-def call_registry(house: House) -> StandIn:
-    """Who takes the calls."""
-    stand_in = house.app_state.call_registry
-    assert isinstance(stand_in, StandIn)
+def call_registry(server: RunningServer) -> StandIn:
+    """What takes the calls: a stand-in."""
+    server.app_state.call_registry = stand_in = StandIn()
     return stand_in
 
 
-async def close_code(socket: ClientConnection) -> int:
-    """The code that the server closes the socket with."""
-    async with asyncio.timeout(10):
-        await socket.wait_closed()
-    code = socket.close_code
-    assert code is not None
-    return code
+@pytest.fixture
+async def twilio(server: RunningServer, tenant: Tenant, call_registry: StandIn) -> Twilio:
+    """A call to a number that an orchestrator answers."""
+    return await called(server, tenant)
 
 
 async def test_a_token_leads_to_the_call_registry(twilio: Twilio, call_registry: StandIn) -> None:
@@ -60,10 +45,7 @@ async def test_a_token_leads_to_the_call_registry(twilio: Twilio, call_registry:
             await call_registry.arrived.wait()
         (call,) = call_registry.answered.values()
         assert (call.carrier_call_id, call_registry.live) == (twilio.call_sid, 1)
-        assert (
-            "voicebot_calls_live 1.0"
-            in (await asyncio.to_thread(httpx.get, f"{twilio.house.url}/metrics")).text
-        )
+        assert await metric(twilio.server.url, "voicebot_calls_live") == 1
         await call_registry.end(call.id, ended_by="system", reason="test")
         assert await close_code(socket) == 1000
 
@@ -92,7 +74,7 @@ async def test_a_wrong_token_is_refused(twilio: Twilio, call_registry: StandIn, 
 async def test_a_token_belongs_to_its_call(twilio: Twilio, call_registry: StandIn) -> None:
     """Another call's socket is not opened by it."""
     token = (await twilio.post("voice")).token
-    other = Twilio(twilio.house, twilio.form["To"])
+    other = Twilio(twilio.server, twilio.form["To"])
     await other.post("voice")
     async with other.media(token) as socket:
         assert await close_code(socket) == 1008
@@ -111,24 +93,11 @@ async def test_a_fresh_token_of_a_repeated_webhook_is_good(twilio: Twilio, call_
         call_registry.arrived.clear()
 
 
-async def test_a_socket_of_an_unknown_carrier_is_refused(house: House) -> None:
+async def test_a_socket_of_an_unknown_carrier_is_refused(server: RunningServer) -> None:
     """There is no media socket for a carrier without credentials."""
     with pytest.raises(Exception, match="403"):
-        async with connect(house.url.replace("http", "ws", 1) + "/media/exotel"):
+        async with connect(server.url.replace("http", "ws", 1) + "/media/exotel"):
             pass
-
-
-async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, house: House) -> None:
-    """While draining /readyz says 503 and media sockets are refused; webhooks are still answered."""
-    await twilio.post("voice")
-    house.app_state.draining = True
-    async with httpx.AsyncClient() as client:
-        assert (await client.get(f"{house.url}/readyz")).status_code == 503
-        assert (await client.get(f"{house.url}/healthz")).status_code == 200
-    url = house.url.replace("http", "ws", 1) + "/media/twilio"
-    async with connect(url) as socket:
-        assert await close_code(socket) == 1012
-    assert (await twilio.post("resume")).token
 
 
 async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, call_registry: StandIn) -> None:
@@ -155,20 +124,21 @@ async def test_ended_calls_are_counted_by_reason(
     told: str,
 ) -> None:
     """A call that is over is counted by who ended it and why; a reason in a model's own words is no label."""
+    counter = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="{ended_by}"}}'
+    before = await metric(twilio.server.url, counter)
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
         async with asyncio.timeout(5):
             await call_registry.arrived.wait()
         (call,) = call_registry.answered.values()
         end = CallEnd(
-            ended_by=ended_by, end_reason=reason, outcome=None, ended_at=twilio.house.app_state.clock.now()
+            ended_by=ended_by, end_reason=reason, outcome=None, ended_at=twilio.server.app_state.clock.now()
         )
         await calls.finish(database, call.account_id, call.id, end)
         await call_registry.drain(0)
         await close_code(socket)
-    expected = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="{ended_by}"}} 1.0'
-    async with asyncio.timeout(5), httpx.AsyncClient() as client:
-        while expected not in (await client.get(f"{twilio.house.url}/metrics")).text:
+    async with asyncio.timeout(5):
+        while await metric(twilio.server.url, counter) != before + 1:
             await asyncio.sleep(0.05)
 
 
@@ -196,27 +166,3 @@ async def test_greetings_of_what_is_active_are_prepared(
         f"/templates/{agent['id']}", json={"greeting": {"text": "Hi."}}, headers={"If-Match": "*"}
     )
     assert [str(each) for each in call_registry.prepared] == [agent["id"]] * 2
-
-
-async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, call_registry: StandIn) -> None:
-    """After SIGTERM the call goes on and webhooks are answered; when the call is over the server is gone."""
-    reply = await twilio.post("voice")
-    call_registry.hurries = False
-    async with twilio.media(reply.token) as socket:
-        async with asyncio.timeout(5):
-            await call_registry.arrived.wait()
-        (call_id,) = call_registry.answered
-        server = twilio.house.server
-        server.handle_exit(signal.SIGTERM, None)
-        async with asyncio.timeout(5):
-            while not twilio.house.app_state.draining:
-                await asyncio.sleep(0.01)
-        assert (await twilio.post("resume")).token
-        assert socket.close_code is None
-        await call_registry.end(call_id, ended_by="caller", reason="hangup")
-        assert await close_code(socket) == 1000
-        async with asyncio.timeout(10):
-            while server.servers[0].is_serving():
-                await asyncio.sleep(0.01)
-    with pytest.raises(httpx.ConnectError):
-        await twilio.post("resume")

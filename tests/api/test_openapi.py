@@ -7,13 +7,12 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
-import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
 from db.pool import Database
 from tests.api.api_fixtures import Ids, build
-from tests.api.server_fixture import House, Tenant
+from tests.api.server_fixture import RunningServer, Tenant, http_client
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
@@ -42,7 +41,7 @@ def known(ids: Ids) -> str:
 @pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_what_is_documented_is_what_happens(
-    house: House, tenant: Tenant, database: Database, tmp_path: Path
+    server: RunningServer, tenant: Tenant, database: Database, tmp_path: Path
 ) -> None:
     """Fuzzed over its whole OpenAPI document, the server answers no 500 and nothing undocumented."""
     config = tmp_path / "schemathesis.toml"
@@ -53,7 +52,7 @@ async def test_what_is_documented_is_what_happens(
             "--config-file",
             str(config),
             "run",
-            f"{house.url}/openapi.json",
+            f"{server.url}/openapi.json",
             "--header",
             f"Authorization: Bearer {tenant.keys['owner']}",
         ),
@@ -68,9 +67,9 @@ async def test_what_is_documented_is_what_happens(
     assert process.returncode == 0, out.decode()
 
 
-async def test_every_operation_says_what_it_does(house: House) -> None:
+async def test_every_operation_says_what_it_does(server: RunningServer) -> None:
     """Each operation of the document has a name, a sentence, and an example of every refusal."""
-    paths = house.app.openapi()["paths"]
+    paths = server.app.openapi()["paths"]
     assert len(paths) > 15
     for path, operations in paths.items():
         for method, operation in operations.items():
@@ -82,9 +81,9 @@ async def test_every_operation_says_what_it_does(house: House) -> None:
                     assert refusal["examples"], (method, path, status)
 
 
-async def test_the_examples_are_what_they_are_examples_of(house: House) -> None:
+async def test_the_examples_are_what_they_are_examples_of(server: RunningServer) -> None:
     """Every example in the document fits the schema that it stands beside."""
-    document = house.app.openapi()
+    document = server.app.openapi()
     checked = 0
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -97,9 +96,9 @@ async def test_the_examples_are_what_they_are_examples_of(house: House) -> None:
     assert checked > 100
 
 
-async def test_the_documentation_needs_nobody_else(house: House) -> None:
+async def test_the_documentation_needs_nobody_else(server: RunningServer) -> None:
     """/docs and what it loads are served without a key, by this server alone."""
-    async with httpx.AsyncClient(base_url=house.url) as anybody:
+    async with http_client(base_url=server.url) as anybody:
         page = await anybody.get("/docs")
         assert page.status_code == 200
         loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)

@@ -6,52 +6,60 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.server_fixture import House, Tenant, agent_document, client, new_e164
+from tests.api.server_fixture import (
+    RunningServer,
+    Tenant,
+    agent_document,
+    client,
+    http_client,
+    new_e164,
+    serving,
+)
 from voicebot.api.body_limit import MAX_BODY_BYTES
 from voicebot.api.problems import KINDS
 
-Scene = Callable[[House, Tenant], Awaitable[httpx.Response]]
+Scene = Callable[[RunningServer, Tenant], Awaitable[httpx.Response]]
 
 
-async def missing_key(house: House, _: Tenant) -> httpx.Response:
-    async with client(house.url, None) as nobody:
+async def missing_key(server: RunningServer, _: Tenant) -> httpx.Response:
+    async with client(server.url, None) as nobody:
         return await nobody.get("/templates")
 
 
-async def unknown_path(_: House, tenant: Tenant) -> httpx.Response:
+async def unknown_path(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.get("/nothing")
 
 
-async def id_of_nothing(_: House, tenant: Tenant) -> httpx.Response:
+async def id_of_nothing(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.get("/calls/01a1fb64-16ef-7341-baef-1bff17f7b0e5")
 
 
-async def id_that_is_none(_: House, tenant: Tenant) -> httpx.Response:
+async def id_that_is_none(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.get("/calls/one/transcript")
 
 
-async def wrong_role(_: House, tenant: Tenant) -> httpx.Response:
+async def wrong_role(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.clients["viewer"].post("/templates", json={"name": "x"})
 
 
-async def wrong_method(_: House, tenant: Tenant) -> httpx.Response:
+async def wrong_method(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.put("/templates", json={})
 
 
-async def broken_json(_: House, tenant: Tenant) -> httpx.Response:
+async def broken_json(_: RunningServer, tenant: Tenant) -> httpx.Response:
     headers = {"Content-Type": "application/json"}
     return await tenant.owner.post("/templates", content=b'{"name": ', headers=headers)
 
 
-async def no_json(_: House, tenant: Tenant) -> httpx.Response:
+async def no_json(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/templates", content=b"name: x", headers={"Content-Type": "text/yaml"})
 
 
-async def too_large(_: House, tenant: Tenant) -> httpx.Response:
+async def too_large(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/templates", json={"name": "x" * MAX_BODY_BYTES})
 
 
-async def too_large_in_chunks(_: House, tenant: Tenant) -> httpx.Response:
+async def too_large_in_chunks(_: RunningServer, tenant: Tenant) -> httpx.Response:
     async def chunks() -> Any:
         for _ in range(3):
             yield b" " * (MAX_BODY_BYTES // 2)
@@ -60,64 +68,65 @@ async def too_large_in_chunks(_: House, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/templates", content=chunks(), headers=headers)
 
 
-async def unknown_parameter(_: House, tenant: Tenant) -> httpx.Response:
+async def unknown_parameter(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.get("/numbers", params={"color": "blue"})
 
 
-async def limit_out_of_bounds(_: House, tenant: Tenant) -> httpx.Response:
+async def limit_out_of_bounds(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.get("/leads", params={"limit": "201"})
 
 
-async def foreign_cursor(_: House, tenant: Tenant) -> httpx.Response:
+async def foreign_cursor(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.get("/calls", params={"cursor": "!!!"})
 
 
-async def unknown_member(_: House, tenant: Tenant) -> httpx.Response:
+async def unknown_member(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/numbers", json={"e164": new_e164(), "colour": "blue"})
 
 
-async def no_number(_: House, tenant: Tenant) -> httpx.Response:
+async def no_number(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/numbers", json={"e164": "0415", "time_zone": "Mars/Olympus"})
 
 
-async def no_if_match(_: House, tenant: Tenant) -> httpx.Response:
+async def no_if_match(_: RunningServer, tenant: Tenant) -> httpx.Response:
     agent = await tenant.agent()
     return await tenant.owner.delete(f"/templates/{agent['id']}")
 
 
-async def stale_if_match(_: House, tenant: Tenant) -> httpx.Response:
+async def stale_if_match(_: RunningServer, tenant: Tenant) -> httpx.Response:
     agent = await tenant.agent()
     return await tenant.owner.delete(f"/templates/{agent['id']}", headers={"If-Match": '"9"'})
 
 
-async def invalid_template(_: House, tenant: Tenant) -> httpx.Response:
+async def invalid_template(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/templates", json={"name": "x", "status": "active"})
 
 
-async def payload_without_a_value(_: House, tenant: Tenant) -> httpx.Response:
+async def payload_without_a_value(_: RunningServer, tenant: Tenant) -> httpx.Response:
     agent = await tenant.agent(variables=[{"name": "customer", "required": True}])
     number = await tenant.number()
     lead = {"phone": new_e164(), "number_id": number["id"], "template_id": agent["id"]}
     return await tenant.owner.post("/leads", json=lead)
 
 
-async def number_taken_twice(_: House, tenant: Tenant) -> httpx.Response:
+async def number_taken_twice(_: RunningServer, tenant: Tenant) -> httpx.Response:
     number = await tenant.number()
     return await tenant.owner.post("/numbers", json={"e164": number["e164"]})
 
 
-async def missing_call(_: House, tenant: Tenant) -> httpx.Response:
+async def missing_call(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.get("/calls/01a1fb64-16ef-7341-baef-1bff17f7b0e5/events")
 
 
-async def webhook_of_nobody(house: House, _: Tenant) -> httpx.Response:
-    async with httpx.AsyncClient() as carrier:
-        return await carrier.post(f"{house.url}/webhooks/acme/voice", data={"To": "+1"})
+async def webhook_of_nobody(server: RunningServer, _: Tenant) -> httpx.Response:
+    async with http_client() as carrier:
+        return await carrier.post(f"{server.url}/webhooks/acme/voice", data={"To": "+1"})
 
 
-async def database_away(house: House, tenant: Tenant) -> httpx.Response:
-    await house.app_state.database.close()
-    return await tenant.owner.get("/templates")
+async def database_away(server: RunningServer, tenant: Tenant) -> httpx.Response:
+    async with serving(server.app_state.settings) as other, client(other.url, tenant.keys["owner"]) as owner:
+        await other.app_state.database.close()
+        return await owner.get("/templates")
 
 
 SCENES: list[tuple[Scene, int, str, set[str]]] = [
@@ -151,10 +160,10 @@ SCENES: list[tuple[Scene, int, str, set[str]]] = [
     ("scene", "status", "code", "pointers"), SCENES, ids=lambda value: getattr(value, "__name__", "")
 )
 async def test_every_refusal_is_a_problem_document(
-    house: House, tenant: Tenant, scene: Scene, status: int, code: str, pointers: set[str]
+    server: RunningServer, tenant: Tenant, scene: Scene, status: int, code: str, pointers: set[str]
 ) -> None:
     """Whatever goes wrong is told as RFC 9457 says, with a pointer for each field at fault."""
-    response = await scene(house, tenant)
+    response = await scene(server, tenant)
     assert response.headers["Content-Type"] == "application/problem+json"
     problem = response.json()
     assert (response.status_code, problem["status"], problem["code"]) == (status, status, code)
@@ -166,22 +175,22 @@ async def test_every_refusal_is_a_problem_document(
     assert all(error["message"] and error["remedy"] and error["code"] for error in problem["errors"])
 
 
-async def test_a_refusal_that_passes_says_when_to_come_again(house: House, tenant: Tenant) -> None:
+async def test_a_refusal_that_passes_says_when_to_come_again(server: RunningServer, tenant: Tenant) -> None:
     """503 carries Retry-After, 405 carries Allow, 401 says how to authenticate."""
-    assert (await database_away(house, tenant)).headers["Retry-After"]
-    assert "GET" in (await wrong_method(house, tenant)).headers["Allow"]
-    assert (await missing_key(house, tenant)).headers["WWW-Authenticate"] == "Bearer"
+    assert (await database_away(server, tenant)).headers["Retry-After"]
+    assert "GET" in (await wrong_method(server, tenant)).headers["Allow"]
+    assert (await missing_key(server, tenant)).headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_a_failure_of_ours_tells_nothing_of_our_insides(
-    house: House, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    server: RunningServer, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception that nobody foresaw is a 500 without its text, and the server goes on."""
 
     async def broken(*_: Any) -> Any:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(house.app_state.authoring, "create", broken)
+    monkeypatch.setattr(server.app_state.authoring, "create", broken)
     response = await tenant.owner.post("/templates", json=agent_document("x"))
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "42" not in response.text

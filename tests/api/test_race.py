@@ -9,7 +9,7 @@ import pytest
 
 from db.pool import Database
 from tests.api.processes import VOICEBOT, server
-from tests.api.server_fixture import client, desk_document, made, move_in
+from tests.api.server_fixture import client, create, create_tenant, orchestrator_document
 
 pytestmark = pytest.mark.long
 
@@ -30,13 +30,13 @@ async def test_one_of_200_racing_saves_wins(
     async with (
         server(command, environment, tmp_path) as (first, _),
         server(command, environment, tmp_path) as (second, _),
-        move_in(first, database) as tenant,
+        create_tenant(first, database) as tenant,
         client(second, tenant.keys["owner"]) as elsewhere,
     ):
         target, number = await tenant.agent(), await tenant.number()
 
         async def save(index: int) -> tuple[int, str]:
-            document = desk_document(f"Desk {index}", target["id"], number["id"])
+            document = orchestrator_document(f"Desk {index}", target["id"], number["id"])
             response = await (tenant.owner, elsewhere)[index % 2].post("/templates", json=document)
             answer = response.json()
             if response.status_code == 201:
@@ -58,14 +58,14 @@ async def test_racing_activations_have_one_winner(database: Database, tmp_path: 
     }
     async with (
         server(WITHOUT_PRECHECKS, environment, tmp_path) as (url, _),
-        move_in(url, database) as tenant,
+        create_tenant(url, database) as tenant,
     ):
         target, number = await tenant.agent(), await tenant.number()
         drafts = [
-            await made(
+            await create(
                 tenant.owner,
                 "/templates",
-                {**desk_document(f"Desk {index}", target["id"], number["id"]), "status": "draft"},
+                {**orchestrator_document(f"Desk {index}", target["id"], number["id"]), "status": "draft"},
             )
             for index in range(20)
         ]

@@ -5,13 +5,12 @@ import json
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 from websockets.asyncio.client import connect
 
 from db.pool import Database
 from tests.api.processes import VOICEBOT, said, server, start
-from tests.api.server_fixture import PUBLIC_URL, client, move_in
+from tests.api.server_fixture import PUBLIC_URL, client, create_tenant, http_client
 
 pytestmark = pytest.mark.long
 
@@ -34,7 +33,7 @@ async def test_a_first_run_needs_nothing(tmp_path: Path) -> None:
         assert set(key) == {"key_id", "key"}
         async with client(url, key["key"]) as author:
             assert (await author.get("/templates")).json() == {"items": [], "next_cursor": None}
-        async with httpx.AsyncClient(base_url=url) as anybody:
+        async with http_client(base_url=url) as anybody:
             assert (await anybody.get("/healthz")).json() == {"status": "ok"}
             assert (await anybody.get("/readyz")).json()["ready"] is True
         process.send_signal(signal.SIGTERM)
@@ -48,8 +47,8 @@ async def test_the_servers_log_has_no_secret(database: Database, tmp_path: Path)
     assert process.stdout is not None
     assert process.stderr is not None
     url = json.loads(await process.stdout.readline())["url"]
-    async with move_in(url, database) as tenant:
-        await tenant.desk(greeting={"text": "Hello."})
+    async with create_tenant(url, database) as tenant:
+        await tenant.orchestrator(greeting={"text": "Hello."})
         secret = {
             "type": "http",
             "name": "find",
@@ -59,7 +58,7 @@ async def test_the_servers_log_has_no_secret(database: Database, tmp_path: Path)
         }
         await tenant.agent("With secrets", functions=[secret])
         await tenant.owner.post("/templates", json={"functions": [secret, 1]})
-        async with httpx.AsyncClient() as stranger:
+        async with http_client() as stranger:
             await stranger.post(f"{url}/webhooks/twilio/voice", data={"To": "x"})
         process.send_signal(signal.SIGTERM)
         out, errors = await process.communicate()

@@ -12,7 +12,7 @@ from db.pool import Database
 from tests.api import api_fixtures
 from tests.api.api_fixtures import BODIES, NAMES_NOTHING, NOBODY, STREAM, UUID_FORM, WORD, Ids, Operation
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import House, Tenant, made
+from tests.api.server_fixture import RunningServer, Tenant, create
 from tests.handoffs.stream_client import Follower
 
 TELLS_NOTHING = {
@@ -25,7 +25,7 @@ TELLS_NOTHING = {
 
 
 async def test_an_account_finds_nothing_of_another(
-    house: House, new_tenant: NewTenant, database: Database
+    server: RunningServer, new_tenant: NewTenant, database: Database
 ) -> None:
     """Ids of another account are answered as ids of nothing are, no list tells of it, and nothing changes."""
     theirs, mine = await new_tenant(), await new_tenant()
@@ -33,7 +33,7 @@ async def test_an_account_finds_nothing_of_another(
     before = await api_fixtures.rows_of(database, theirs.account_id)
     marks = {WORD, WORD.lower(), *UUID_FORM.findall(str(before))}
 
-    for operation in api_fixtures.operations(house.app):
+    for operation in api_fixtures.operations(server.app):
         if operation.path == STREAM:
             continue
         if operation.parameters or operation.changes:
@@ -47,10 +47,12 @@ async def test_an_account_finds_nothing_of_another(
     assert await api_fixtures.rows_of(database, theirs.account_id) == before
 
 
-async def test_what_others_do_not_find_is_there(house: House, tenant: Tenant, database: Database) -> None:
+async def test_what_others_do_not_find_is_there(
+    server: RunningServer, tenant: Tenant, database: Database
+) -> None:
     """The same paths that hide an estate from others tell its own account of it."""
     ids = await api_fixtures.build(tenant, database)
-    for operation in api_fixtures.operations(house.app):
+    for operation in api_fixtures.operations(server.app):
         if operation.changes or operation.name in TELLS_NOTHING:
             continue
         answer = await tenant.owner.get(operation.about(ids))
@@ -59,13 +61,13 @@ async def test_what_others_do_not_find_is_there(house: House, tenant: Tenant, da
 
 
 async def test_the_stream_tells_of_ones_own_desk_alone(
-    house: House, new_tenant: NewTenant, database: Database
+    server: RunningServer, new_tenant: NewTenant, database: Database
 ) -> None:
     """From the first event on, each account hears of its own handoffs and of none of the other's."""
     theirs, mine = await new_tenant(), await new_tenant()
     ids = await api_fixtures.build(theirs, database)
-    handoff = await made(mine.owner, "/handoffs", {"reason": "mine"})
-    follower = Follower([house.url], mine.keys["viewer"], last=0)
+    handoff = await create(mine.owner, "/handoffs", {"reason": "mine"})
+    follower = Follower([server.url], mine.keys["viewer"], last=0)
     await asyncio.wait_for(follower.follow(1), 10)
     assert [one.data["handoff_id"] for one in follower.told] == [handoff["id"]]
     assert not told({WORD, ids["handoff_id"], ids["call_id"]}, str(follower.told))
@@ -82,16 +84,18 @@ async def test_an_idempotency_key_is_its_accounts_own(new_tenant: NewTenant) -> 
     assert "Idempotency-Replayed" not in second.headers
 
 
-async def test_the_sweep_covers_every_operation(house: House, tenant: Tenant, database: Database) -> None:
+async def test_the_sweep_covers_every_operation(
+    server: RunningServer, tenant: Tenant, database: Database
+) -> None:
     """A path that cannot be filled in, or a change that is not asked with another's ids, fails here."""
     ids = await api_fixtures.build(tenant, database)
-    for operation in api_fixtures.operations(house.app):
+    for operation in api_fixtures.operations(server.app):
         assert operation.parameters <= ids.keys(), operation.name
         names_something = "'uuid'" in str(operation.document.get("requestBody", {}).get("content"))
         if operation.changes and not operation.parameters:
             assert (operation.name in BODIES) is not (operation.name in NAMES_NOTHING), operation.name
             assert operation.name in BODIES or not names_something, operation.name
-    known = {operation.name for operation in api_fixtures.operations(house.app)}
+    known = {operation.name for operation in api_fixtures.operations(server.app)}
     assert known >= BODIES.keys() | NAMES_NOTHING.keys() | TELLS_NOTHING.keys()
 
 

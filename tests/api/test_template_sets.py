@@ -17,7 +17,7 @@ from db.pool import Database
 from handlers.registry import HANDLERS
 from templates.sets import dump_text
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import House, Tenant, agent_document, made
+from tests.api.server_fixture import RunningServer, Tenant, agent_document, create
 from tests.templates.sample_accounts import NUMBER_ID, SampleAccount, sample_accounts
 from voicebot.api.template_sets import MAX_TEMPLATES
 from voicebot.vault import HIDDEN
@@ -405,12 +405,12 @@ async def test_the_schema_of_files(tenant: Tenant) -> None:
 )
 @given(scene=sample_accounts())
 async def test_an_account_can_be_carried_to_another(
-    house: House, new_tenant: NewTenant, scene: SampleAccount
+    server: RunningServer, new_tenant: NewTenant, scene: SampleAccount
 ) -> None:
     """What one account exports and another one imports, the other exports just so, secrets aside."""
     theirs, mine = await new_tenant(), await new_tenant()
     number = await theirs.number()
-    await made(mine.owner, "/numbers", {"e164": number["e164"], "carrier": "exotel"})
+    await create(mine.owner, "/numbers", {"e164": number["e164"], "carrier": "exotel"})
     names = {key: document["name"] for key, document in scene.documents.items()}
     sent = []
     for document in scene.documents.values():
@@ -431,14 +431,16 @@ async def test_an_account_can_be_carried_to_another(
     assert set((await imported(mine.owner, *first)).values()) == {"unchanged"}
 
 
-async def test_a_template_s_greeting_is_prepared(house: House, tenant: Tenant, monkeypatch: Any) -> None:
+async def test_a_template_s_greeting_is_prepared(
+    server: RunningServer, tenant: Tenant, monkeypatch: Any
+) -> None:
     """Active templates that were written have their greetings made; unchanged ones and drafts do not."""
     prepared: list[tuple[UUID, UUID]] = []
 
     async def prepare(account_id: UUID, template_id: UUID) -> None:
         prepared.append((account_id, template_id))
 
-    monkeypatch.setattr(house.app_state.call_registry, "prepare_greetings", prepare)
+    monkeypatch.setattr(server.app_state.call_registry, "prepare_greetings", prepare)
     await imported(tenant.owner, agent(), agent("Sales", status="draft"))
     await imported(tenant.owner, agent(), agent("Parcels"))
     found = {

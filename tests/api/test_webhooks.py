@@ -5,14 +5,24 @@ import contextlib
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-import httpx
 import pytest
 
 from db import calls, events
 from db.calls import CallRecord
 from db.pool import Database
-from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, House, Tenant, move_in, new_e164, serving, signed
-from tests.api.twilio import Twilio
+from tests.api.server_fixture import (
+    AUTH_TOKEN,
+    PUBLIC_URL,
+    RunningServer,
+    Tenant,
+    create_tenant,
+    http_client,
+    metric,
+    new_e164,
+    serving,
+    signed,
+)
+from tests.api.twilio import Twilio, called
 from voicebot.api.app_state import EndGrace
 from voicebot.api.webhooks import MAX_RESUMES
 from voicebot.config import Settings
@@ -20,19 +30,17 @@ from voicebot.config import Settings
 IMPATIENT = EndGrace(own_s=0.01, others_s=0.05)
 
 
-@pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    """A server that does not wait long for others' word of how a call ended."""
-    async with serving(settings, grace=IMPATIENT) as running:
+@pytest.fixture(scope="module")
+async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
+    """A server that waits only briefly for another process to say how a call ended."""
+    async with serving(shared_settings, grace=IMPATIENT) as running:
         yield running
 
 
 @pytest.fixture
-async def twilio(house: House, tenant: Tenant) -> Twilio:
+async def twilio(server: RunningServer, tenant: Tenant) -> Twilio:
     """A call to a number that an orchestrator answers."""
-    desk = await tenant.desk()
-    number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
-    return Twilio(house, number["e164"])
+    return await called(server, tenant)
 
 
 async def call_of(twilio: Twilio, database: Database) -> CallRecord:
@@ -82,14 +90,14 @@ async def test_a_forged_webhook_is_refused_without_a_word(
     twilio: Twilio, tenant: Tenant, webhook: str
 ) -> None:
     """Unsigned, signed with another token or for another URL: 403, an empty body, and nothing is kept."""
-    url = f"{twilio.house.url}/webhooks/twilio/{webhook}"
+    url = f"{twilio.server.url}/webhooks/twilio/{webhook}"
     forgeries = [
         {},
         signed(f"{PUBLIC_URL}/webhooks/twilio/{webhook}", twilio.form, "another token"),
         signed(f"https://elsewhere.example.com/webhooks/twilio/{webhook}", twilio.form, AUTH_TOKEN),
         signed(f"{PUBLIC_URL}/webhooks/twilio/{webhook}", {**twilio.form, "To": "+1"}, AUTH_TOKEN),
     ]
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         for headers in forgeries:
             response = await client.post(url, data=twilio.form, headers=headers)
             assert (response.status_code, response.content) == (403, b"")
@@ -97,29 +105,29 @@ async def test_a_forged_webhook_is_refused_without_a_word(
 
 
 async def test_a_number_that_nobody_answers_is_rejected(
-    house: House, tenant: Tenant, database: Database
+    server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """An unknown number, one without an orchestrator and one that is off: 200 with Reject."""
-    off = await tenant.desk()
+    off = await tenant.orchestrator()
     number = (await tenant.owner.get(f"/numbers/{off['number_id']}")).json()
     await tenant.owner.patch(f"/numbers/{number['id']}", json={"active": False}, headers={"If-Match": "*"})
     for to in (new_e164(), (await tenant.number())["e164"], number["e164"]):
-        reply = await Twilio(house, to).post("voice")
+        reply = await Twilio(server, to).post("voice")
         assert (reply.response.status_code, reply.verbs) == (200, ["Reject"])
 
 
-async def test_calls_that_nothing_answers_go_to_the_fallback(house: House, tenant: Tenant) -> None:
+async def test_calls_that_nothing_answers_go_to_the_fallback(server: RunningServer, tenant: Tenant) -> None:
     """A number without an orchestrator, but with a fallback number, is connected to that."""
     number = await tenant.number()
     body = {"fallback_number": "+14155559999"}
     await tenant.owner.patch(f"/numbers/{number['id']}", json=body, headers={"If-Match": "*"})
-    reply = await Twilio(house, number["e164"]).post("voice")
+    reply = await Twilio(server, number["e164"]).post("voice")
     assert reply.twiml.findtext("./Dial/Number") == "+14155559999"
 
 
-async def test_a_webhook_without_its_fields_is_told_so(house: House) -> None:
+async def test_a_webhook_without_its_fields_is_told_so(server: RunningServer) -> None:
     """A signed webhook that lacks the called number is a 400 that names the field."""
-    twilio = Twilio(house, "")
+    twilio = Twilio(server, "")
     reply = await twilio.post("voice")
     assert (reply.response.status_code, reply.response.json()["code"]) == (400, "invalid_webhook")
     assert "To" in reply.response.json()["detail"]
@@ -176,9 +184,9 @@ async def test_a_terminal_status_wins(twilio: Twilio, database: Database) -> Non
     assert await call_of(twilio, database) == call
 
 
-async def test_news_of_unknown_calls_is_ignored(house: House) -> None:
+async def test_news_of_unknown_calls_is_ignored(server: RunningServer) -> None:
     """A status or stream callback of a call that was never here is taken note of."""
-    twilio = Twilio(house, new_e164())
+    twilio = Twilio(server, new_e164())
     assert (await twilio.post("status", CallStatus="completed")).response.status_code == 204
     assert (
         await twilio.post("stream", StreamSid="MZ1", StreamEvent="stream-stopped")
@@ -187,12 +195,14 @@ async def test_news_of_unknown_calls_is_ignored(house: House) -> None:
 
 async def test_a_failed_stream_is_counted(twilio: Twilio) -> None:
     """A stream error that Twilio reports shows in the metrics."""
+    counters = (
+        'voicebot_stream_errors_total{carrier="twilio"}',
+        'voicebot_webhook_seconds_count{carrier="twilio",status="200",webhook="voice"}',
+    )
+    before = [await metric(twilio.server.url, counter) for counter in counters]
     await twilio.post("voice")
     await twilio.post("stream", StreamSid="MZ1", StreamEvent="stream-error", StreamError="Socket gone")
-    async with httpx.AsyncClient() as client:
-        figures = (await client.get(f"{twilio.house.url}/metrics")).text
-    assert 'voicebot_stream_errors_total{carrier="twilio"} 1.0' in figures
-    assert 'voicebot_webhook_seconds_count{carrier="twilio",status="200",webhook="voice"} 1.0' in figures
+    assert [await metric(twilio.server.url, counter) for counter in counters] == [one + 1 for one in before]
 
 
 async def test_a_failed_stream_is_an_event_of_its_call(twilio: Twilio, database: Database) -> None:
@@ -212,21 +222,21 @@ async def test_a_failed_stream_is_an_event_of_its_call(twilio: Twilio, database:
 async def without_public_url(settings: Settings, database: Database) -> AsyncIterator[Twilio]:
     """A call to a server that was not told who it is."""
     async with (
-        serving(settings.model_copy(update={"public_url": None})) as house,
-        move_in(house.url, database) as tenant,
+        serving(settings.model_copy(update={"public_url": None})) as server,
+        create_tenant(server.url, database) as tenant,
     ):
-        desk = await tenant.desk()
+        desk = await tenant.orchestrator()
         number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
-        yield Twilio(house, number["e164"])
+        yield Twilio(server, number["e164"])
 
 
 async def test_without_a_public_url_the_seen_url_is_signed(settings: Settings, database: Database) -> None:
     """A server that was not told its public URL checks signatures against the URL as it saw it."""
     async with without_public_url(settings, database) as twilio:
-        reply = await twilio.post("voice", origin=twilio.house.url)
+        reply = await twilio.post("voice", origin=twilio.server.url)
         stream = reply.twiml.find("./Connect/Stream")
         assert stream is not None
-        assert stream.get("url") == twilio.house.url.replace("http:", "ws:") + "/media/twilio"
+        assert stream.get("url") == twilio.server.url.replace("http:", "ws:") + "/media/twilio"
         assert (await twilio.post("voice", origin=PUBLIC_URL)).response.status_code == 403
 
 
@@ -244,12 +254,12 @@ async def test_a_proxy_that_strips_a_prefix(settings: Settings, database: Databa
     """With a prefix in PUBLIC_URL, signatures and the URLs of the answer have it."""
     prefixed = f"{PUBLIC_URL}/voice/v2"
     async with (
-        serving(settings.model_copy(update={"public_url": prefixed})) as house,
-        move_in(house.url, database) as tenant,
+        serving(settings.model_copy(update={"public_url": prefixed})) as server,
+        create_tenant(server.url, database) as tenant,
     ):
-        desk = await tenant.desk()
+        desk = await tenant.orchestrator()
         number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
-        reply = await Twilio(house, number["e164"]).post("voice", origin=prefixed)
+        reply = await Twilio(server, number["e164"]).post("voice", origin=prefixed)
         assert reply.twiml.findtext("./Redirect") == f"{prefixed}/webhooks/twilio/resume"
         stream = reply.twiml.find("./Connect/Stream")
         assert stream is not None

@@ -17,7 +17,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from db.calls import CallRecord
 from db.ids import new_id
 from telephony.carrier import MediaStream
-from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, new_e164, signed
+from tests.api.server_fixture import (
+    AUTH_TOKEN,
+    PUBLIC_URL,
+    RunningServer,
+    Tenant,
+    http_client,
+    new_e164,
+    signed,
+)
 
 Form = dict[str, str]
 
@@ -60,8 +68,8 @@ class Reply:
 class Twilio:
     """One call to a number, from Twilio's side."""
 
-    def __init__(self, house: Served, to: str) -> None:
-        self.house = house
+    def __init__(self, server: Served, to: str) -> None:
+        self.server = server
         self.form: Form = {
             "CallSid": f"CA{new_id().hex}",
             "AccountSid": "AC00000000000000000000000000000001",
@@ -82,18 +90,34 @@ class Twilio:
         """Call a webhook; ``origin`` is the server as Twilio knows it."""
         form = {**self.form, **more}
         signature = signed(f"{origin}/webhooks/twilio/{webhook}", form, AUTH_TOKEN)
-        async with httpx.AsyncClient() as client:
-            url = f"{self.house.url}/webhooks/twilio/{webhook}"
+        async with http_client() as client:
+            url = f"{self.server.url}/webhooks/twilio/{webhook}"
             return Reply(await client.post(url, data=form, headers={**signature, **(headers or {})}))
 
     @contextlib.asynccontextmanager
     async def media(self, token: str) -> AsyncIterator[ClientConnection]:
         """The media socket, opened as the TwiML said."""
-        url = self.house.url.replace("http", "ws", 1) + "/media/twilio"
+        url = self.server.url.replace("http", "ws", 1) + "/media/twilio"
         async with connect(url, close_timeout=1) as socket:
             await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
             await socket.send(json.dumps(start_message(self.call_sid, token)))
             yield socket
+
+
+async def called(server: RunningServer, tenant: Tenant) -> Twilio:
+    """Return a call to a number of the tenant that an orchestrator answers."""
+    orchestrator = await tenant.orchestrator()
+    number = (await tenant.owner.get(f"/numbers/{orchestrator['number_id']}")).json()
+    return Twilio(server, number["e164"])
+
+
+async def close_code(socket: ClientConnection) -> int:
+    """Return the code with which the server closes the socket."""
+    async with asyncio.timeout(10):
+        await socket.wait_closed()
+    code = socket.close_code
+    assert code is not None
+    return code
 
 
 def start_message(call_sid: str, token: str) -> dict[str, Any]:

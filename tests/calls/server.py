@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from tests.api.server_fixture import House, made, move_in, new_e164, serving
+from tests.api.server_fixture import RunningServer, create, create_tenant, new_e164, serving
 from voicebot.config import Settings
 from voicebot.sandbox.audio.analysis import Analysis, analyse
 from voicebot.sandbox.audio.measurement import Fingerprint, TooShort, distance, fingerprint, spans
@@ -137,7 +137,7 @@ class World:
 
     sandbox: Sandbox
     carrier: Carrier
-    server: House
+    server: RunningServer
     api: httpx.AsyncClient
 
     async def agent(
@@ -145,7 +145,7 @@ class World:
     ) -> dict[str, Any]:
         """An active agent who begins with `says`; `more` overrides fields of the template."""
         document = _document(name, voice, f'You are {name.lower()}. Say "{says}" first.')
-        return await made(self.api, "/templates", {**document, **more})
+        return await create(self.api, "/templates", {**document, **more})
 
     def route(self, name: str, agent: Mapping[str, Any], when: str = "", **more: Any) -> dict[str, Any]:
         """A route to an agent; `when` is what the caller wants."""
@@ -153,7 +153,7 @@ class World:
 
     async def desk(self, *routes: Mapping[str, Any], voice: str = LOW, **more: Any) -> str:
         """An active orchestrator that greets with `WELCOME` on a number of its own, which is returned."""
-        number = await made(self.api, "/numbers", {"e164": new_e164()})
+        number = await create(self.api, "/numbers", {"e164": new_e164()})
         document = {
             **_document("Desk", voice, "You are the desk of Acme. Acme is open from eight to five."),
             "kind": "orchestrator",
@@ -161,7 +161,7 @@ class World:
             "greeting": {"text": WELCOME},
             "routes": list(routes),
         }
-        await made(self.api, "/templates", {**document, **more})
+        await create(self.api, "/templates", {**document, **more})
         return str(number["e164"])
 
     def dial(
@@ -302,7 +302,7 @@ async def moved_in(database_url: str, directory: Path, **more: Any) -> AsyncIter
             },
         )
         server = await stack.enter_async_context(serving(settings))
-        tenant = await stack.enter_async_context(move_in(server.url, server.app_state.database))
+        tenant = await stack.enter_async_context(create_tenant(server.url, server.app_state.database))
         carrier = await stack.enter_async_context(
             Carrier(
                 CarrierSettings(

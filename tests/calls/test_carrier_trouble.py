@@ -6,10 +6,8 @@ import asyncio
 import re
 from datetime import UTC, datetime
 
-import httpx
-
 from db import calls, events
-from tests.api.server_fixture import signed
+from tests.api.server_fixture import http_client, signed
 from tests.calls.server import BILL, PUBLIC_URL, WELCOME, World, hear
 from voicebot.api.webhooks import stream_failure
 from voicebot.sandbox.caller import HangUp, Say, Wait
@@ -55,7 +53,7 @@ async def test_a_reported_stream_error_is_in_the_calls_events(world: World) -> N
         await asyncio.sleep(0.05)
     form = {"CallSid": call.sid, "StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": "noise"}
     headers = signed(f"{PUBLIC_URL}/webhooks/twilio/stream", form, TWILIO_AUTH_TOKEN)
-    async with httpx.AsyncClient() as twilio:
+    async with http_client() as twilio:
         url = f"{world.server.url}/webhooks/twilio/stream"
         assert (await twilio.post(url, data=form, headers=headers)).status_code == 204
     database = world.server.app_state.database

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.api.server_fixture import http_client
 from tests.calls.server import BILL, HIGH, LOW, OPEN, WELCOME, World, hear
 from voicebot.call.apologies import apology
 from voicebot.sandbox.caller import HangUp, Interrupt, Say, Wait, WaitForHangUp
@@ -56,7 +56,7 @@ async def test_a_model_that_stays_away_ends_the_call_politely(world: World, kind
     assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "llm_unavailable")
     assert len(call.events("provider.failed")) == 2
     assert call.events("idle.prompted") == []
-    async with httpx.AsyncClient(base_url=world.server.url) as anybody:
+    async with http_client(base_url=world.server.url) as anybody:
         assert 'voicebot_provider_failures_total{part="llm"} 2.0' in (await anybody.get("/metrics")).text
 
 

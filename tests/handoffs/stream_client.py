@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from tests.api.server_fixture import http_client
+
 
 @dataclass(slots=True)
 class Told:
@@ -59,7 +61,7 @@ class Follower:
         if self.last is not None:
             headers["Last-Event-ID"] = str(self.last)
         async with (
-            httpx.AsyncClient(timeout=httpx.Timeout(5, read=60)) as client,
+            http_client(timeout=httpx.Timeout(5, read=60)) as client,
             client.stream("GET", f"{url}/api/v1/handoffs/stream", headers=headers) as response,
         ):
             response.raise_for_status()

@@ -18,7 +18,7 @@ from db import handoff_events, keys
 from db.handoff_events import HandoffEvent
 from db.notify import APPLICATION
 from db.pool import Database
-from tests.api.server_fixture import House, Tenant, move_in, serving
+from tests.api.server_fixture import RunningServer, Tenant, create_tenant, http_client, serving
 from tests.handoffs.stream_client import Follower, events
 from voicebot.api.app_state import StreamRules
 from voicebot.config import Settings
@@ -37,16 +37,16 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
+async def server(settings: Settings) -> AsyncIterator[RunningServer]:
     """A running server."""
     async with serving(settings) as running:
         yield running
 
 
 @pytest.fixture
-async def tenant(house: House, database: Database) -> AsyncIterator[Tenant]:
+async def tenant(server: RunningServer, database: Database) -> AsyncIterator[Tenant]:
     """An account."""
-    async with move_in(house.url, database) as moved:
+    async with create_tenant(server.url, database) as moved:
         yield moved
 
 
@@ -68,11 +68,13 @@ async def first(follower: Follower) -> None:
         return
 
 
-async def test_events_come_in_order_and_resume_where_they_were_left(house: House, tenant: Tenant) -> None:
+async def test_events_come_in_order_and_resume_where_they_were_left(
+    server: RunningServer, tenant: Tenant
+) -> None:
     """What was committed while nobody listened comes first, once; then what happens."""
     for _ in range(3):
         await tenant.owner.post("/handoffs", json={"reason": "help"})
-    follower = Follower([house.url], tenant.keys["viewer"], last=0)
+    follower = Follower([server.url], tenant.keys["viewer"], last=0)
     await asyncio.wait_for(follower.follow(2), 10)
     seen = follower.last
     await tenant.owner.post("/handoffs", json={"reason": "help"})
@@ -84,41 +86,43 @@ async def test_events_come_in_order_and_resume_where_they_were_left(house: House
 
 
 async def test_without_a_last_id_only_what_is_new_is_told(
-    house: House, tenant: Tenant, database: Database
+    server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """A fresh follower begins now."""
     await tell(database, tenant.account_id, 5)
-    follower = Follower([house.url], tenant.keys["viewer"])
+    follower = Follower([server.url], tenant.keys["viewer"])
     listening = asyncio.create_task(first(follower))
-    await until(lambda: house.app_state.office.broker.followers == 1)
+    await until(lambda: server.app_state.office.broker.followers == 1)
     await tell(database, tenant.account_id)
     await asyncio.wait_for(listening, 5)
 
     assert follower.seqs == [6]
 
 
-async def test_who_has_been_away_too_long_is_reset(house: House, tenant: Tenant, database: Database) -> None:
+async def test_who_has_been_away_too_long_is_reset(
+    server: RunningServer, tenant: Tenant, database: Database
+) -> None:
     """When what follows their last event was forgotten, they are told to begin anew, and as of when."""
     await tell(database, tenant.account_id, 5)
     await handoff_events.forget(database, datetime.now(UTC) + timedelta(days=1))
     await tell(database, tenant.account_id)
-    follower = Follower([house.url], tenant.keys["viewer"], last=2)
+    follower = Follower([server.url], tenant.keys["viewer"], last=2)
     await asyncio.wait_for(first(follower), 5)
-    from_the_future = Follower([house.url], tenant.keys["viewer"], last=99)
+    from_the_future = Follower([server.url], tenant.keys["viewer"], last=99)
     await asyncio.wait_for(first(from_the_future), 5)
 
     for one in (follower, from_the_future):
         assert [(told.event, told.id, told.data) for told in one.told] == [("reset", 6, {"as_of_seq": 6})]
 
 
-async def test_a_token_opens_the_stream_for_a_minute(house: House, tenant: Tenant) -> None:
+async def test_a_token_opens_the_stream_for_a_minute(server: RunningServer, tenant: Tenant) -> None:
     """Who cannot send a header uses a token; a forged or old one, or none, is 401."""
     token = (await tenant.clients["viewer"].post("/handoffs/stream-token")).json()["token"]
-    url = f"{house.url}/api/v1/handoffs/stream"
-    old = house.app_state.stream_tokens.issue(
-        tenant.account_id, tenant.account_id, house.app_state.clock.now() - timedelta(seconds=70)
+    url = f"{server.url}/api/v1/handoffs/stream"
+    old = server.app_state.stream_tokens.issue(
+        tenant.account_id, tenant.account_id, server.app_state.clock.now() - timedelta(seconds=70)
     )
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         async with client.stream("GET", url, params={"token": token, "after": 0}) as opened:
             assert opened.status_code == 200
             assert opened.headers["content-type"].startswith("text/event-stream")
@@ -126,15 +130,17 @@ async def test_a_token_opens_the_stream_for_a_minute(house: House, tenant: Tenan
             assert (await client.get(url, params=bad)).status_code == 401
 
 
-async def test_who_loses_their_key_is_let_go(house: House, tenant: Tenant, database: Database) -> None:
+async def test_who_loses_their_key_is_let_go(
+    server: RunningServer, tenant: Tenant, database: Database
+) -> None:
     """Authorisation is looked up again while the stream is open; nothing more is told after that."""
-    house.app_state.stream_rules = StreamRules(recheck=timedelta(0))
-    follower = Follower([house.url], tenant.keys["operator"], last=0)
+    server.app_state.stream_rules = StreamRules(recheck=timedelta(0))
+    follower = Follower([server.url], tenant.keys["operator"], last=0)
     await tell(database, tenant.account_id)
     await asyncio.wait_for(follower.follow(1), 5)
-    await until(lambda: not house.app_state.office.broker.followers)
+    await until(lambda: not server.app_state.office.broker.followers)
     listening = asyncio.create_task(first(follower))
-    await until(lambda: house.app_state.office.broker.followers == 1)
+    await until(lambda: server.app_state.office.broker.followers == 1)
     page = await keys.list_keys(database, tenant.account_id, limit=10)
     [key] = [key for key in page.items if key.role == "operator"]
     await keys.revoke(database, tenant.account_id, key.id)
@@ -145,12 +151,12 @@ async def test_who_loses_their_key_is_let_go(house: House, tenant: Tenant, datab
 
 
 async def test_without_its_listener_a_process_is_two_seconds_late_at_most(
-    house: House, tenant: Tenant, database: Database
+    server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """NOTIFY only wakes: with the listening connection killed again and again, events still come in time."""
-    follower = Follower([house.url], tenant.keys["viewer"], last=0)
+    follower = Follower([server.url], tenant.keys["viewer"], last=0)
     listening = asyncio.create_task(first(follower))
-    await until(lambda: house.app_state.office.broker.followers == 1)
+    await until(lambda: server.app_state.office.broker.followers == 1)
 
     async def kill() -> None:
         while True:
@@ -178,8 +184,8 @@ async def test_nothing_is_missed_doubled_or_foreign(settings: Settings, database
     """Two replicas, dying listeners, connections cut at random: every event of the account once, in order."""
     async with contextlib.AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(serving(settings)) for _ in range(2)]
-        mine = await stack.enter_async_context(move_in(replicas[0].url, database))
-        theirs = await stack.enter_async_context(move_in(replicas[1].url, database))
+        mine = await stack.enter_async_context(create_tenant(replicas[0].url, database))
+        theirs = await stack.enter_async_context(create_tenant(replicas[1].url, database))
         follower = Follower(
             [replica.url for replica in replicas], mine.keys["viewer"], last=0, chance=random.Random(4)
         )
@@ -205,7 +211,7 @@ async def kill_the_listeners(database: Database) -> None:
 
 
 async def test_a_follower_gets_a_heartbeat_when_nothing_happens(
-    house: House, tenant: Tenant, database: Database
+    server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """Silence is told from a dead line."""
     broker = EventBroker(database, heartbeat_s=0.05)
@@ -232,24 +238,24 @@ async def test_a_string_and_a_uuid_of_one_account_are_one(tenant: Tenant, databa
 
 
 async def test_a_client_too_slow_is_cut_off_and_resumes(
-    house: House, tenant: Tenant, database: Database
+    server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """Who does not read is disconnected; nothing is skipped when they come back."""
-    house.app_state.stream_rules = StreamRules(grace_s=0.3)
+    server.app_state.stream_rules = StreamRules(grace_s=0.3)
     await tell(database, tenant.account_id, 60, text="x" * 200_000)
-    url = f"{house.url}/api/v1/handoffs/stream"
+    url = f"{server.url}/api/v1/handoffs/stream"
     headers = {"Authorization": f"Bearer {tenant.keys['viewer']}", "Last-Event-ID": "0"}
-    async with httpx.AsyncClient() as client, client.stream("GET", url, headers=headers) as response:
+    async with http_client() as client, client.stream("GET", url, headers=headers) as response:
         last = 0
         told = events(response)
         last = (await anext(told)).id or 0
-        await until(lambda: not house.app_state.office.broker.followers)
+        await until(lambda: not server.app_state.office.broker.followers)
         with contextlib.suppress(httpx.HTTPError):
             async for one in told:
                 assert one.id == last + 1
                 last = one.id
     assert 0 < last < 60
-    follower = Follower([house.url], tenant.keys["viewer"], last=last)
+    follower = Follower([server.url], tenant.keys["viewer"], last=last)
     await asyncio.wait_for(follower.follow(60), 20)
 
     assert follower.seqs == list(range(last + 1, 61))
@@ -257,11 +263,11 @@ async def test_a_client_too_slow_is_cut_off_and_resumes(
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
 async def test_a_client_that_never_reads_loses_its_connection(
-    house: House, tenant: Tenant, database: Database
+    server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """Its socket is not held until it deigns to read: the server lets go of it, buffers and all."""
-    house.app_state.stream_rules = StreamRules(grace_s=0.3)
-    [listening] = house.server.servers[0].sockets
+    server.app_state.stream_rules = StreamRules(grace_s=0.3)
+    [listening] = server.call_server.servers[0].sockets
     assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNREAD_MS
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
     await tell(database, tenant.account_id, 60, text="x" * 200_000)
@@ -276,9 +282,9 @@ async def test_a_client_that_never_reads_loses_its_connection(
         def is_held() -> bool:
             return any(
                 one.transport.get_extra_info("peername") == me
-                for one in house.server.server_state.connections
+                for one in server.call_server.server_state.connections
             )
 
         await until(is_held)
         await until(lambda: not is_held())
-    assert house.app_state.office.broker.followers == 0
+    assert server.app_state.office.broker.followers == 0

@@ -9,27 +9,27 @@ from typing import Any
 import pytest
 
 from db.pool import Database
-from tests.api.conftest import house as house
-from tests.api.conftest import new_tenant, settings, tenant
-from tests.api.server_fixture import House, Tenant
+from tests.api.conftest import database, database_url, new_tenant, shared_server, shared_settings, tenant
+from tests.api.conftest import server as server
+from tests.api.server_fixture import RunningServer, Tenant
 from voicebot.sync.account import Account
 from voicebot.sync.api_account import ApiAccount
 from voicebot.sync.database_account import DatabaseAccount
 
-__all__ = ["house", "new_tenant", "settings", "tenant"]
+__all__ = ["database", "database_url", "new_tenant", "server", "shared_server", "shared_settings", "tenant"]
 
 
 @pytest.fixture(params=["database", "server"])
 async def account(
-    request: pytest.FixtureRequest, house: House, tenant: Tenant, database: Database
+    request: pytest.FixtureRequest, server: RunningServer, tenant: Tenant, database: Database
 ) -> AsyncIterator[Account]:
     """The tenant's account, each of the two ways there."""
     if request.param == "database":
-        yield DatabaseAccount(database, house.app_state.authoring, tenant.account_id)
+        yield DatabaseAccount(database, server.app_state.authoring, tenant.account_id)
         return
-    server = ApiAccount(house.url, tenant.keys["author"])
-    yield server
-    await server.close()
+    by_http = ApiAccount(server.url, tenant.keys["author"])
+    yield by_http
+    await by_http.close()
 
 
 @pytest.fixture

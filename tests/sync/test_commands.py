@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from db import accounts
+from db.pool import Database
 from templates.sets import UnreadableText, dump_text, read_text
 from tests import forked
-from tests.api.server_fixture import House, Tenant
+from tests.api.server_fixture import RunningServer, Tenant, create_tenant, serving
 from tests.forked import Ran
 from tests.sync.conftest import agent, desk
 from tests.templates.rule_violations import VIOLATIONS
 from tests.templates.sample_accounts import ORCHESTRATOR_ID, make_account
+from voicebot.config import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,71 +126,93 @@ async def test_the_command_and_the_api_say_the_same(
         assert {key: reports[name][key] for key in ("ok", "errors", "warnings")} == told, name
 
 
-async def test_there_and_back_by_a_server(tmp_path: Path, house: House, tenant: Tenant) -> None:
+async def test_there_and_back_by_a_server(tmp_path: Path, server: RunningServer, tenant: Tenant) -> None:
     """Pull, push and diff by a server's address and a key, with what happened told in lines."""
     place = written(tmp_path / "templates", desk=desk("Billing"), billing=agent())
-    server = {"VOICEBOT_API_KEY": tenant.keys["author"]}
-    pushed = await run("push", place, "--url", house.url, **server)
+    key = {"VOICEBOT_API_KEY": tenant.keys["author"]}
+    pushed = await run("push", place, "--url", server.url, **key)
     assert (pushed.status, pushed.out) == (0, "Billing: created\nFront desk: created\n"), pushed
     (place / "billing.yaml").write_text(dump_text(agent(description="Mine.")))
-    differs = await run("diff", place, "--url", house.url, **server)
+    differs = await run("diff", place, "--url", server.url, **key)
     assert differs.status == 1
     assert "-description: Knows about Billing.\n+description: Mine.\n" in differs.out
-    trial = await run("push", place, "--url", house.url, "--dry-run", **server)
+    trial = await run("push", place, "--url", server.url, "--dry-run", **key)
     assert (trial.status, trial.out) == (0, "Billing: would be updated\n")
-    again = await run("push", place, "--url", house.url, **server)
+    again = await run("push", place, "--url", server.url, **key)
     assert (again.status, again.out) == (0, "Billing: updated\n")
-    same = await run("diff", place, "--url", house.url, **server)
+    same = await run("diff", place, "--url", server.url, **key)
     assert (same.status, same.out) == (0, "")
-    pulled = await run("pull", tmp_path / "other", "--url", house.url, **server)
+    pulled = await run("pull", tmp_path / "other", "--url", server.url, **key)
     assert (pulled.status, pulled.out) == (0, "Billing: written\nFront desk: written\n")
     (place / "billing.yaml").write_text(dump_text(agent(lanugage="en")))
-    refused = await run("push", place, "--url", house.url, **server)
+    refused = await run("push", place, "--url", server.url, **key)
     assert refused.status == 1
     assert f"{place}/billing.yaml:9: /lanugage: Unknown field" in refused.err
 
 
-async def test_there_and_back_by_the_database(tmp_path: Path, tenant: Tenant, database_url: str) -> None:
+@pytest.fixture
+async def only_tenant(dsn: str, shared_settings: Settings, tmp_path: Path) -> AsyncIterator[Tenant]:
+    """The only account of a database, behind a server."""
+    settings = shared_settings.model_copy(update={"database_url": dsn, "data_dir": tmp_path})
+    async with (
+        serving(settings) as server,
+        create_tenant(server.url, server.app_state.database) as tenant,
+    ):
+        yield tenant
+
+
+@pytest.fixture
+async def only_account(dsn: str) -> str:
+    """DSN of a database with one account."""
+    database = await Database.connect(dsn)
+    await accounts.create(database, "Acme")
+    await database.close()
+    return dsn
+
+
+async def test_there_and_back_by_the_database(tmp_path: Path, only_tenant: Tenant, dsn: str) -> None:
     """The same with the database of the settings, in the only account there is."""
     place = written(tmp_path / "templates", billing=agent())
-    pushed = await run("push", place, DATABASE_URL=database_url)
+    pushed = await run("push", place, DATABASE_URL=dsn)
     assert (pushed.status, pushed.out) == (0, "Billing: created\n"), pushed
-    saved = (await tenant.owner.get("/templates")).json()["items"]
+    saved = (await only_tenant.owner.get("/templates")).json()["items"]
     assert [(each["name"], each["status"]) for each in saved] == [("Billing", "active")]
-    pulled = await run("pull", place, DATABASE_URL=database_url)
+    pulled = await run("pull", place, DATABASE_URL=dsn)
     assert (pulled.status, pulled.out) == (0, "Nothing has changed.\n")
     (place / "billing.yaml").write_text(dump_text(agent(description="Mine.")))
     headers = {"If-Match": "*"}
-    await tenant.owner.patch(f"/templates/{saved[0]['id']}", json={"description": "Theirs."}, headers=headers)
-    clash = await run("pull", place, DATABASE_URL=database_url)
+    await only_tenant.owner.patch(
+        f"/templates/{saved[0]['id']}", json={"description": "Theirs."}, headers=headers
+    )
+    clash = await run("pull", place, DATABASE_URL=dsn)
     assert (clash.status, clash.out.partition(":")[0]) == (1, "Billing")
-    refused = await run("push", place, DATABASE_URL=database_url)
+    refused = await run("push", place, DATABASE_URL=dsn)
     assert refused.status == 1
     assert "'Billing' is at revision 2, saved by the key" in refused.err
 
 
-async def test_secrets_come_from_a_file_beside(tmp_path: Path, tenant: Tenant, database_url: str) -> None:
+async def test_secrets_come_from_a_file_beside(tmp_path: Path, only_account: str) -> None:
     """What is `***` in git is taken from a file that is not; a secret that nobody asks for is told."""
     function = {
         "type": "http", "name": "find", "description": "Finds.", "url": "https://example.com/",
         "secret_headers": {"Authorization": "***"},
     }  # fmt: skip
     place = written(tmp_path / "templates", billing=agent(functions=[function]))
-    refused = await run("push", place, DATABASE_URL=database_url)
+    refused = await run("push", place, DATABASE_URL=only_account)
     assert refused.status == 1
     assert "/functions/0/secret_headers/Authorization: '***' keeps a stored secret" in refused.err
     secrets = tmp_path / "secrets.yaml"
     secrets.write_text("Billing: {find: {Authorization: Bearer abyss}, fnd: {Authorization: x}}")
-    pushed = await run("push", place, "--secrets", secrets, DATABASE_URL=database_url)
+    pushed = await run("push", place, "--secrets", secrets, DATABASE_URL=only_account)
     assert (pushed.status, pushed.out) == (0, "Billing: created\n"), pushed
     assert pushed.err == "No template here asks for the secret Billing / fnd / Authorization.\n"
-    again = await run("push", place, DATABASE_URL=database_url)
+    again = await run("push", place, DATABASE_URL=only_account)
     assert (again.status, again.out) == (0, "Nothing has changed.\n")
     secrets.write_text("Billing: {find: {Authorization: Bearer other}}")
-    changed = await run("push", place, "--secrets", secrets, DATABASE_URL=database_url)
+    changed = await run("push", place, "--secrets", secrets, DATABASE_URL=only_account)
     assert (changed.status, changed.out, changed.err) == (0, "Billing: updated\n", "")
     secrets.write_text("Billing: {find: Bearer abyss}")
-    bad = await run("push", place, "--secrets", secrets, DATABASE_URL=database_url)
+    bad = await run("push", place, "--secrets", secrets, DATABASE_URL=only_account)
     assert bad.status == 2
     assert f"{secrets}:1: /Billing/find: Template, function, header" in bad.err
     assert "abyss" not in bad.err
@@ -210,9 +236,9 @@ async def test_an_account_that_cannot_be_asked(
         assert "Traceback" not in ran.err
 
 
-async def test_a_wrong_key_is_told(tmp_path: Path, house: House) -> None:
+async def test_a_wrong_key_is_told(tmp_path: Path, server: RunningServer) -> None:
     """A key that opens nothing is refused in the server's words."""
-    ran = await run("pull", tmp_path / "x", "--url", house.url, VOICEBOT_API_KEY="vb_wrong")
+    ran = await run("pull", tmp_path / "x", "--url", server.url, VOICEBOT_API_KEY="vb_wrong")
     assert ran.status == 2
     assert "The key is unknown or revoked." in ran.err
 

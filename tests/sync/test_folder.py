@@ -14,7 +14,7 @@ from handlers.registry import HANDLERS
 from templates.schema import file_schema
 from templates.sets import dump_text
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import House, Tenant
+from tests.api.server_fixture import RunningServer, Tenant
 from tests.sync.conftest import agent, desk
 from tests.templates.sample_accounts import SampleAccount, sample_accounts
 from voicebot.authoring.files import BadFiles
@@ -318,13 +318,13 @@ async def test_differences_are_shown(place: Path, account: Account) -> None:
 
 
 async def test_what_is_remembered_of_one_account_says_nothing_of_another(
-    place: Path, house: House, new_tenant: NewTenant, database: Database
+    place: Path, server: RunningServer, new_tenant: NewTenant, database: Database
 ) -> None:
     """A folder can be pushed to a second account, which is not mistaken for the first."""
     accounts = []
     for _ in range(2):
         tenant: Tenant = await new_tenant()
-        accounts.append(DatabaseAccount(database, house.app_state.authoring, tenant.account_id))
+        accounts.append(DatabaseAccount(database, server.app_state.authoring, tenant.account_id))
     write(place / "billing.yaml", agent())
     for each in accounts:
         assert await pushed(place, each) == {"Billing": "created"}
@@ -359,14 +359,14 @@ def test_records_name_no_file_elsewhere(place: Path) -> None:
 @given(scene=sample_accounts())
 async def test_pull_edit_push_pull_ends_where_it_began(
     tmp_path_factory: pytest.TempPathFactory,
-    house: House,
+    server: RunningServer,
     new_tenant: NewTenant,
     database: Database,
     scene: SampleAccount,
 ) -> None:
     """Whatever the templates: what was pulled, edited and pushed is what is pulled again."""
     tenant = await new_tenant()
-    account = DatabaseAccount(database, house.app_state.authoring, tenant.account_id)
+    account = DatabaseAccount(database, server.app_state.authoring, tenant.account_id)
     names = {key: document["name"] for key, document in scene.documents.items()}
     for document in scene.documents.values():
         document["functions"] = [

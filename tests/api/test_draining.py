@@ -1,0 +1,72 @@
+"""A server that stops: what it still answers, and when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.api.server_fixture import RunningServer, Tenant, http_client, serving
+from tests.api.twilio import StandIn, Twilio, called, close_code
+from voicebot.config import Settings
+
+
+@pytest.fixture
+async def server(settings: Settings) -> AsyncIterator[RunningServer]:
+    """A server of the test's own."""
+    async with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def call_registry(server: RunningServer) -> StandIn:
+    """What takes the calls: a stand-in."""
+    server.app_state.call_registry = stand_in = StandIn()
+    return stand_in
+
+
+@pytest.fixture
+async def twilio(server: RunningServer, tenant: Tenant, call_registry: StandIn) -> Twilio:
+    """A call to a number that an orchestrator answers."""
+    return await called(server, tenant)
+
+
+async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, server: RunningServer) -> None:
+    """While draining /readyz says 503 and media sockets are refused; webhooks are still answered."""
+    await twilio.post("voice")
+    server.app_state.draining = True
+    async with http_client() as client:
+        assert (await client.get(f"{server.url}/readyz")).status_code == 503
+        assert (await client.get(f"{server.url}/healthz")).status_code == 200
+    url = server.url.replace("http", "ws", 1) + "/media/twilio"
+    async with connect(url) as socket:
+        assert await close_code(socket) == 1012
+    assert (await twilio.post("resume")).token
+
+
+async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, call_registry: StandIn) -> None:
+    """After SIGTERM the call goes on and webhooks are answered; when the call is over the server is gone."""
+    reply = await twilio.post("voice")
+    call_registry.hurries = False
+    async with twilio.media(reply.token) as socket:
+        async with asyncio.timeout(5):
+            await call_registry.arrived.wait()
+        (call_id,) = call_registry.answered
+        server = twilio.server.call_server
+        server.handle_exit(signal.SIGTERM, None)
+        async with asyncio.timeout(5):
+            while not twilio.server.app_state.draining:
+                await asyncio.sleep(0.01)
+        assert (await twilio.post("resume")).token
+        assert socket.close_code is None
+        await call_registry.end(call_id, ended_by="caller", reason="hangup")
+        assert await close_code(socket) == 1000
+        async with asyncio.timeout(10):
+            while server.servers[0].is_serving():
+                await asyncio.sleep(0.01)
+    with pytest.raises(httpx.ConnectError):
+        await twilio.post("resume")
