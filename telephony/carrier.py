@@ -1,8 +1,8 @@
-"""What the rest of the program may know about a carrier: plain records and one protocol.
+"""The `Carrier` protocol and its records.
 
-`Carrier` is the telephone company: its webhooks are verified, parsed and answered, and calls are dialled,
-transferred and hung up through it. Nothing here names a vendor; each has a package beside this file. The
-names of `errors` and `media` that belong to the protocol are offered here too.
+A carrier verifies, parses and answers its webhooks, and dials, transfers and ends calls. This module contains
+nothing specific to a vendor; each vendor has its own package in `telephony`. The names of `errors` and
+`media` that belong to the protocol can be imported from here.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ __all__ = [
     "MediaRefused",
     "MediaStart",
     "MediaStream",
-    "Reply",
     "StreamEvent",
     "StreamStatus",
     "TelephonyError",
     "TransferRequest",
+    "WebhookReply",
     "WebhookRequest",
 ]
 
 CallDirection = Literal["inbound", "outbound"]
-"""Seen from us: `inbound` is a caller who dialled our number."""
+"""`inbound`: the other party dialled our number."""
 
 CallProgress = Literal["ringing", "in_progress", "ended"]
-"""How far a call has come, as carriers can know it (`transferring` is the application's own state)."""
+"""Progress of a call as reported by carriers (`transferring` is a state of the application only)."""
 
 EndReason = Literal["completed", "busy", "no_answer", "canceled", "failed"]
-"""Why a call ended, in words common to carriers."""
+"""Why a call ended, in values common to all carriers."""
 
 StreamEvent = Literal["started", "stopped", "failed"]
 
@@ -61,10 +61,16 @@ StreamEvent = Literal["started", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookRequest:
-    """One HTTP request of a carrier, as it arrived; make it with `received`.
+    """One HTTP request from a carrier; create it with `received`.
 
-    `url` is the URL as this server saw it (scheme, host, path, query); `headers` has lower-case names;
-    `query` and `form` hold the last value of a repeated key, `form_pairs` all of them in order.
+    Attributes:
+        method: upper case.
+        url: URL as seen by this server (scheme, host, path, query).
+        headers: name in lower case → value.
+        query: name → last value in the query string.
+        form: name → last value in the form.
+        form_pairs: all names and values of the form, in order.
+        body: the raw body.
     """
 
     method: str
@@ -77,7 +83,7 @@ class WebhookRequest:
 
     @classmethod
     def received(cls, *, method: str, url: str, headers: Mapping[str, str], body: bytes) -> WebhookRequest:
-        """Take a request apart. A body that is not a form (or not UTF-8) has no form fields."""
+        """Parse a request. A body with another content type than `FORM_TYPE` has no form fields."""
         lowered = {name.lower(): value for name, value in headers.items()}
         pairs: list[tuple[str, str]] = []
         if lowered.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
@@ -98,8 +104,8 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What to answer a carrier's webhook with."""
+class WebhookReply:
+    """The HTTP response to a webhook."""
 
     status: int
     content_type: str
@@ -108,11 +114,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingCall:
-    """A call that asks to be answered.
+    """A call that waits to be answered.
 
-    `from_` and `to` are what the carrier gave: E.164 for telephone numbers, else a SIP address, a client's
-    name, "anonymous". `caller_known` is false when the number is withheld, also where digits stand for that
-    word.
+    Attributes:
+        carrier_call_id: the carrier's id of the call.
+        from_: caller as given by the carrier: E.164, a SIP address, a client name, or "anonymous".
+        to: called number, in the same forms.
+        direction: inbound or outbound.
+        caller_known: False if the caller's number is withheld.
     """
 
     carrier_call_id: str
@@ -124,10 +133,17 @@ class IncomingCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStatus:
-    """News of a call's progress.
+    """Progress of a call, from a status webhook.
 
-    `terminal` means nothing more will happen to the call; then `end_reason` is set. `carrier_status` is the
-    carrier's own word; `sequence` orders callbacks of one call, which may arrive out of order.
+    Attributes:
+        carrier_call_id: the carrier's id of the call.
+        status: progress.
+        terminal: whether the call has ended; then `end_reason` is set.
+        end_reason: why the call ended.
+        duration_ms: duration in ms, if the call has ended and the carrier reports it.
+        carrier_status: the carrier's own value.
+        sequence: order of the webhooks of one call, which may arrive out of order.
+        error_code: the carrier's error code.
     """
 
     carrier_call_id: str
@@ -142,7 +158,7 @@ class CallStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStatus:
-    """News of a call's media stream, told by webhook beside the stream's own socket."""
+    """An event of a call's media stream, from a stream webhook."""
 
     carrier_call_id: str
     stream_id: str
@@ -152,7 +168,7 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerUrls:
-    """Where an answered call leads: absolute URLs (`wss://…` for media, `https://…` for the others)."""
+    """Absolute URLs for an answered call: `wss://…` for media, `https://…` for the others."""
 
     media_url: str
     stream_status_url: str
@@ -172,10 +188,14 @@ class DialRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRequest:
-    """Where to connect a live call instead of us. Numbers are E.164, the URL absolute.
+    """A transfer of a live call to another number.
 
-    `caller_id` is shown to the one who is called (None: the carrier's default); `then_url` is asked how to go
-    on when the other party has hung up or was not reached (None: the call ends).
+    Attributes:
+        to: number to dial, E.164.
+        caller_id: caller number shown to the called party, E.164; None: the carrier's default.
+        ring_timeout_s: seconds to let the called party's telephone ring.
+        then_url: absolute URL that the carrier requests for instructions after the transferred part of the
+            call; None: the call ends.
     """
 
     to: str
@@ -188,98 +208,100 @@ class TransferRequest:
 
 
 class Carrier(Protocol):
-    """A telephone company. Parsing and answering are pure; only the `async` members use the network."""
+    """A telephone carrier. Only the `async` members use the network."""
 
     @property
     def name(self) -> str:
-        """`twilio` or `exotel`: as in the number's record and in the webhook paths."""
+        """Name in number records and in webhook paths, e.g. `twilio`."""
         ...
 
     def verify(self, request: WebhookRequest) -> None:
-        """Return if the request is the carrier's.
+        """Check that a request comes from the carrier.
 
         Raises:
-            BadSignature: it is not; nothing else of the request may be believed.
+            BadSignature: it does not; no data of the request may be used.
         """
         ...
 
     def incoming_call(self, request: WebhookRequest) -> IncomingCall:
-        """The call that a verified voice (or resume) webhook is about.
+        """Parse a verified voice or resume webhook.
 
         Raises:
-            BadWebhook: a field without which no call can be kept is missing.
+            BadWebhook: a required field is missing.
         """
         ...
 
     def call_status(self, request: WebhookRequest) -> CallStatus:
-        """The news of a verified status webhook.
+        """Parse a verified status webhook.
 
         Raises:
-            BadWebhook: the call or its status is missing or unknown.
+            BadWebhook: the call id or the status is missing or unknown.
         """
         ...
 
     def stream_status(self, request: WebhookRequest) -> StreamStatus:
-        """The news of a verified stream webhook.
+        """Parse a verified stream webhook.
 
         Raises:
-            BadWebhook: the call, stream or event is missing or unknown.
+            BadWebhook: the call id, the stream id or the event is missing or unknown.
         """
         ...
 
-    def answer(self, token: str, urls: AnswerUrls) -> Reply:
-        """Connect the call to our media socket, which will be told `token`."""
+    def answer(self, token: str, urls: AnswerUrls) -> WebhookReply:
+        """Response that connects the call to our media socket, where the carrier presents `token`."""
         ...
 
-    def forbid(self) -> Reply:
-        """Answer a webhook that failed `verify`."""
+    def forbid(self) -> WebhookReply:
+        """Response to a webhook that failed `verify`."""
         ...
 
-    def reject(self) -> Reply:
-        """Do not answer the call."""
+    def reject(self) -> WebhookReply:
+        """Response that rejects the call."""
         ...
 
-    def hang_up_reply(self) -> Reply:
-        """End the call, as an answer to a webhook."""
+    def hang_up_reply(self) -> WebhookReply:
+        """Response that ends the call."""
         ...
 
-    def transfer_reply(self, transfer: TransferRequest) -> Reply:
-        """Connect the call to another number, as an answer to a webhook."""
+    def transfer_reply(self, transfer: TransferRequest) -> WebhookReply:
+        """Response that transfers the call to another number."""
         ...
 
     async def hang_up(self, carrier_call_id: str) -> None:
-        """End a call; a call that is already gone is no error.
+        """End a call. A call that has already ended is not an error.
 
         Raises:
-            CarrierError: the carrier refused, or could not be reached after retries.
+            CarrierError: the carrier refused the request, or could not be reached after retries.
         """
         ...
 
     async def transfer(self, carrier_call_id: str, transfer: TransferRequest) -> None:
-        """Connect a live call to another number; its media stream ends.
+        """Transfer a live call to another number; its media stream ends.
 
         Raises:
-            CarrierError: the carrier refused (a call that is gone included), or could not be reached.
+            CarrierError: the carrier refused the request (also if the call has ended), or could not be
+                reached.
         """
         ...
 
     async def dial(self, request: DialRequest) -> str:
-        """Place a call and return the carrier's id for it. Never repeated when it may have taken effect.
+        """Place a call and return the carrier's id of it. Not retried if the call may have been placed.
 
         Raises:
-            CarrierError: the carrier refused, or could not be reached.
+            CarrierError: the carrier refused the request, or could not be reached.
         """
         ...
 
     async def accept_media(self, websocket: WebSocket, *, start_timeout_s: float = 5.0) -> MediaStream:
-        """Accept a media socket and read its beginning; the caller then checks the token.
+        """Accept a media socket and read its start message. The token must be checked by our caller.
 
         Raises:
-            MediaRefused: no valid start came in time, or a limit was exceeded; the socket is closed.
-            MediaGone: the other side left.
+            MediaRefused: no valid start message within `start_timeout_s`, or a limit was exceeded; the socket
+                is closed.
+            MediaGone: the carrier closed the socket.
         """
         ...
 
     async def aclose(self) -> None:
-        """Release the connections to the carrier."""
+        """Close the connections to the carrier."""
         ...

@@ -1,4 +1,4 @@
-"""The audio of one answered call as the rest of the program sees it, whatever the carrier."""
+"""The `MediaStream` protocol: the audio of one answered call, independent of the carrier."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from telephony.playout import MarkFate, Playout
+from telephony.playout import MarkOutcome, Playout
 
-if TYPE_CHECKING:  # slow to import, and only named here
+if TYPE_CHECKING:  # slow to import, and used in annotations only
     from pipecat.frames.frames import Frame
     from pipecat.transports.base_transport import BaseTransport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaStart:
-    """What the carrier said when it opened the stream; `token` is what `answer` gave it, "" if none came."""
+    """The carrier's start message. `token` is the one given to `Carrier.answer`, or "" if absent."""
 
     stream_id: str
     carrier_call_id: str
@@ -26,15 +26,15 @@ class MediaStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkEcho:
-    """A mark that came back: `played` to its end, or `cleared` together with the audio before it."""
+    """A mark returned by the carrier: the audio before it was `played`, or `cleared`."""
 
     name: str
-    fate: MarkFate
+    outcome: MarkOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaClosed:
-    """How the media socket ended. `announced` is true if the carrier had said that the stream stops."""
+    """The end of the media socket. `announced` is True if the carrier sent a stop message before."""
 
     by: Literal["carrier", "us"]
     code: int
@@ -43,66 +43,67 @@ class MediaClosed:
 
 
 class MediaStream(Protocol):
-    """The audio of one answered call: 8 kHz both ways, and the knowledge of what of ours was heard.
+    """The audio of one answered call, 8000 Hz in both directions, and an estimate of what the caller heard.
 
-    The observers are plain functions called on the event loop; they must return at once (set an event,
-    start a task). Register them before the pipeline starts.
+    Observers are called on the event loop and must return immediately (set an event, start a task). Register
+    them before the pipeline starts.
     """
 
     @property
     def start(self) -> MediaStart:
-        """The facts of the stream's start."""
+        """The start message."""
         ...
 
     @property
     def transport(self) -> BaseTransport:
-        """What the pipeline begins and ends with; its frames are 16-bit mono PCM at 8000 Hz."""
+        """The pipeline's transport; its audio frames are 16-bit mono PCM at 8000 Hz."""
         ...
 
     @property
     def playout(self) -> Playout:
-        """The model of what was heard of what we sent; times are those of `now_ms`."""
+        """Estimate of the audio that the caller has heard; its times are those of `now_ms`."""
         ...
 
     def now_ms(self) -> float:
-        """The clock of `playout`: milliseconds, monotonic."""
+        """Time in ms on a monotonic clock, for `playout`."""
         ...
 
     def mark_frame(self, name: str) -> Frame:
         """A frame that, pushed through `transport.output()`, marks the end of the audio queued before it.
 
-        Push it after the speech's `TTSStoppedFrame` (which flushes the last part of a chunk). An
-        interruption drops it together with the audio that it follows, unless its `interruptible` is set
-        False.
+        Push it after the `TTSStoppedFrame` of the speech, which flushes the last part of a chunk. An
+        interruption drops it together with the audio before it, unless its `interruptible` is False.
         """
         ...
 
     async def wait_all_heard(self, timeout_s: float) -> bool:
-        """Wait until what was sent until now was heard, cleared or cut off by the stream's end; False if that
-        took longer than `timeout_s`.
+        """Wait until all audio sent so far was heard, cleared, or cut off by the end of the stream.
 
-        Audio still queued inside the pipeline is not yet sent: flush the pipeline first.
+        Audio in the pipeline's queues has not been sent: flush the pipeline first.
+
+        Returns:
+            False if it took longer than `timeout_s`.
         """
         ...
 
     def on_mark(self, observer: Callable[[MarkEcho], None]) -> None:
-        """Tell `observer` of every returned mark made by `mark_frame`, in order."""
+        """Call `observer` for each returned mark that `mark_frame` made, in order."""
         ...
 
     def on_dtmf(self, observer: Callable[[str], None]) -> None:
-        """Tell `observer` of each key that the caller pressed: one of `0123456789*#ABCD`."""
+        """Call `observer` for each key that the caller pressed: one of `0123456789*#ABCD`."""
         ...
 
     def on_stop(self, observer: Callable[[], None]) -> None:
-        """Tell `observer` when the carrier announces the end: the call ended or was led elsewhere."""
+        """Call `observer` when the carrier announces the end: the call ended or was transferred."""
         ...
 
     def on_closed(self, observer: Callable[[MediaClosed], None]) -> None:
-        """Tell `observer` once when the socket is gone, whoever closed it."""
+        """Call `observer` once when the socket is closed by either side."""
         ...
 
     async def refuse(self, close_code: int, reason: str) -> None:
-        """Close the socket before (or during) the stream; harmless if it is already closed."""
+        """Close the socket with a code; no effect if it is closed."""
         ...
 
     async def close(self) -> None:

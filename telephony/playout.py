@@ -1,12 +1,12 @@
-"""What the caller has heard of what we sent: a pure model, and a way to wait for it.
+"""Estimate of the audio that the caller has heard, and a way to wait for it.
 
-A carrier plays our audio from a buffer of its own, in real time, so "sent" runs ahead of "heard". Three kinds
-of evidence are put together: when each piece of audio was sent and how long it lasts; the *marks* sent
+A carrier plays our audio in real time from its own buffer, so audio is sent earlier than it is heard. The
+estimate combines three inputs: the time and the duration of each sent piece of audio; the *marks* sent
 between the audio, which the carrier returns when the audio before them has been played; and *clears*, which
-throw away what is still buffered (and return the outstanding marks at once).
+discard the buffered audio and return the outstanding marks immediately.
 
-Positions are milliseconds of audio sent since the stream began. Times are milliseconds of any monotonic
-clock, always given by the caller.
+Positions are ms of audio sent since the stream began. Times are ms on any monotonic clock, passed by the
+caller. There is no I/O in this module.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-MarkFate = Literal["played", "cleared"]
-"""What became of a mark: the audio before it was played out, or was thrown away by a clear."""
+MarkOutcome = Literal["played", "cleared"]
+"""Outcome of a mark: the audio before it was played, or discarded by a clear."""
 
 ECHO_GRACE_MS = 1500.0
-"""How long an expected echo may be overdue before the audio counts as heard without it. A lost echo costs
-this once as dead air; a shorter grace would call a stalled carrier's audio heard before it was."""
+"""Time in ms that an expected mark may be overdue before its audio counts as heard. A lost mark causes a
+pause of this length once; with a shorter time, audio of a stalled carrier would count as heard too early."""
 
 BLIND_MARGIN_MS = 250.0
-"""Added to the elapsed time of audio that no mark vouches for: about a bad network's way to the carrier and
-back."""
+"""Time in ms added to the elapsed time of audio without a mark: about the round-trip time of a bad
+network."""
 
 MAX_LAG_MS = 2000.0
 LAG_GAIN = 0.25
@@ -36,7 +36,7 @@ _EPSILON = 1e-6
 
 @dataclass(slots=True)
 class _Run:
-    """Audio that plays without a gap once it has begun: sent from `at` on, up to position `end`."""
+    """Audio that plays without a gap: sent from time `at` on, up to position `end`."""
 
     at: float
     end: float
@@ -52,15 +52,15 @@ class _Mark:
 
 
 class Playout:
-    """What of our audio the caller has heard: by elapsed time, corrected by every mark that comes back.
+    """Estimate of the audio that the caller has heard: elapsed time, corrected by each returned mark.
 
-    `lag_ms` is learned from the marks: how long after sending a sound is known to have been played. Once one
-    mark is back the estimate is thus late by the network's way back rather than early, and the newest echo is
-    believed even if it is late: at worst too little is claimed, until the next.
+    `lag_ms` is learned from the marks: the time from sending audio until it is known to have been played.
+    After the first mark the estimate is therefore late by the network delay of the return path, not early.
+    The newest mark is used even if it is late: the estimate is then too low until the next mark.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing sent."""
+        """Start with no audio sent."""
         self._sent = 0.0
         # Everything up to `_anchor` had been played (or dropped) at `_anchor_at`; `_runs` come after it.
         self._anchor = 0.0
@@ -72,10 +72,10 @@ class Playout:
         self._echoes = False
         self._ignored_marks = False
 
-    # ---------------------------------------------------------------------------------------- evidence
+    # ------------------------------------------------------------------------------------------- input
 
     def audio_sent(self, duration_ms: float, at: float) -> None:
-        """Note that `duration_ms` of audio were handed to the carrier at `at`."""
+        """Record that `duration_ms` of audio were sent at `at`."""
         end = self._sent + duration_ms
         if self._runs and at + self.lag_ms <= self._when(self._sent)[0]:
             self._runs[-1].end = end
@@ -84,20 +84,20 @@ class Playout:
         self._sent = end
 
     def mark_sent(self, name: str, at: float) -> None:
-        """Note that a mark was sent behind all audio so far."""
+        """Record that a mark was sent after all audio so far."""
         if not self._echoes and self._overdue(at):
             self._ignored_marks = True
         self._marks.append(_Mark(name, self._sent))
 
-    def mark_echoed(self, name: str, at: float) -> MarkFate | None:
-        """Take in a returned mark and tell its fate; None for a mark that is not outstanding."""
+    def mark_echoed(self, name: str, at: float) -> MarkOutcome | None:
+        """Record a returned mark and return its outcome; None if the mark is not outstanding."""
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:
             return None
         self._marks.remove(mark)
         self._echoes, self._ignored_marks = True, False
         if mark.heard_at_clear is not None:
-            # Sent before a clear: played only if its audio was out before the clear arrived there.
+            # Sent before a clear: played only if its audio was played before the clear arrived.
             return "played" if mark.position <= mark.heard_at_clear + _EPSILON else "cleared"
         if mark.position > self._anchor:
             self._learn(mark.position, at)
@@ -105,28 +105,28 @@ class Playout:
         return "played"
 
     def cleared(self, at: float) -> None:
-        """Note that the carrier was told to throw away what it has not played yet."""
-        # While the clear travels the carrier plays on for about as long as our knowledge lags behind.
+        """Record that the carrier was told to discard its buffered audio."""
+        # Until the clear arrives, the carrier plays on for about `lag_ms`.
         self._drop_after(self.position(at + self.lag_ms), at)
 
     def ended(self, at: float) -> None:
-        """Note that the stream is gone: what was not heard by now never will be."""
+        """Record the end of the stream: audio not heard by now will not be heard."""
         self._drop_after(self.position(at), at)
 
     # ----------------------------------------------------------------------------------------- answers
 
     @property
     def sent_ms(self) -> float:
-        """The position of the next audio: how much was sent so far, cleared audio included."""
+        """Position of the next audio: ms of audio sent so far, including cleared audio."""
         return self._sent
 
     @property
     def lag_ms(self) -> float:
-        """How long after sending a sound is known to be heard (carrier's buffer and network, both ways)."""
+        """Time in ms from sending audio until it is known to be heard (carrier's buffer and round trip)."""
         return self._lag or 0.0
 
     def position(self, now: float) -> float:
-        """How far playing has come, cleared audio counted as passed."""
+        """Position that has been played; cleared audio counts as played."""
         cursor, position = self._anchor_at, self._anchor
         for run in self._runs:
             begins = max(cursor, run.at + self.lag_ms)
@@ -138,33 +138,35 @@ class Playout:
         return position
 
     def heard_ms(self, now: float) -> float:
-        """How many milliseconds of our audio the caller has heard; cleared audio is not counted."""
+        """Audio that the caller has heard, in ms; cleared audio is not counted."""
         return self.heard_between(0.0, self._sent, now)
 
     def heard_between(self, start: float, end: float, now: float) -> float:
-        """How many milliseconds of the audio from position `start` to `end` (an utterance) were heard."""
+        """Audio between the positions `start` and `end` (an utterance) that was heard, in ms."""
         passed = max(0.0, min(end, self.position(now)) - start)
         return passed - sum(
             max(0.0, min(end, stop) - max(start, begin)) for begin, stop in self._dropped if stop > start
         )
 
     def all_heard(self, now: float) -> bool:
-        """Whether nothing that was sent is still to be heard."""
+        """Whether all sent audio was heard or cleared."""
         return self.heard_to(self._sent, now)
 
     def heard_to(self, position: float, now: float) -> bool:
-        """Whether everything up to `position` was heard or cleared, by a mark or else by elapsed time."""
+        """Whether all audio up to `position` was heard or cleared, by a mark or by elapsed time."""
         return self._anchor >= position - _EPSILON or now >= self.heard_by(position)
 
     def heard_by(self, position: float) -> float:
-        """When everything up to `position` counts as heard if no further mark comes back."""
-        vouching = next((mark for mark in self._expected() if mark.position >= position - _EPSILON), None)
-        if vouching is None or self._ignored_marks:
+        """Time at which all audio up to `position` counts as heard if no further mark returns."""
+        deciding_mark = next(
+            (mark for mark in self._expected() if mark.position >= position - _EPSILON), None
+        )
+        if deciding_mark is None or self._ignored_marks:
             return self._when(position)[0] + BLIND_MARGIN_MS
-        return self._when(vouching.position)[0] + ECHO_GRACE_MS
+        return self._when(deciding_mark.position)[0] + ECHO_GRACE_MS
 
     def is_marked(self) -> bool:
-        """Whether a mark that is still expected back stands behind all audio so far."""
+        """Whether an outstanding mark was sent after all audio so far."""
         return any(mark.position >= self._sent for mark in self._expected())
 
     # ---------------------------------------------------------------------------------------- the model
@@ -176,7 +178,7 @@ class Playout:
         return any(self._when(mark.position)[0] + ECHO_GRACE_MS < now for mark in self._expected())
 
     def _when(self, position: float) -> tuple[float, bool]:
-        """When `position` is played by the estimate, and whether its run began after the last evidence."""
+        """Estimated time at which `position` is played, and whether its run began after the last input."""
         cursor, reached, fresh = self._anchor_at, self._anchor, False
         for run in self._runs:
             if reached >= position:
@@ -188,7 +190,7 @@ class Playout:
         return cursor, fresh
 
     def _learn(self, position: float, at: float) -> None:
-        """Correct the lag by an echo: at once when it was overestimated, slowly when one echo is late."""
+        """Correct the lag by a mark: immediately if it was too high, slowly if the mark is late."""
         expected, fresh = self._when(position)
         if not fresh:
             return
@@ -209,31 +211,31 @@ class Playout:
         self._anchor, self._anchor_at = position, at
 
 
-class PlayoutWatch:
-    """Waits on a `Playout`: woken by evidence (`changed`), or when elapsed time alone decides."""
+class PlayoutWaiter:
+    """Waits on a `Playout` until `changed` is called or enough time has elapsed."""
 
     def __init__(self, playout: Playout, now_ms: Callable[[], float]) -> None:
-        """Watch `playout`, whose times come from `now_ms`."""
+        """Wait on `playout`, whose times are those of `now_ms`."""
         self._playout = playout
         self._now_ms = now_ms
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def changed(self) -> None:
-        """Look again: a mark came back or a clear was sent."""
-        self._news.set()
-        self._news = asyncio.Event()
+        """Check again: a mark was returned or a clear was sent."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def wait_all_heard(self, timeout_s: float) -> bool:
-        """Wait until what was sent until now was heard or cleared; False when `timeout_s` came first."""
+        """Wait until all audio sent so far was heard or cleared; False if `timeout_s` elapsed first."""
         position = self._playout.sent_ms
-        gives_up = self._now_ms() + timeout_s * 1000.0
+        deadline = self._now_ms() + timeout_s * 1000.0
         while not self._playout.heard_to(position, now := self._now_ms()):
-            if now >= gives_up:
+            if now >= deadline:
                 return False
-            wake = min(self._playout.heard_by(position), gives_up)
+            wake = min(self._playout.heard_by(position), deadline)
             try:
                 async with asyncio.timeout(max(wake - now, 1.0) / 1000.0):
-                    await self._news.wait()
+                    await self._changed.wait()
             except TimeoutError:
                 continue
         return True

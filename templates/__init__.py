@@ -1,6 +1,6 @@
-"""Conversation templates: what an author writes down about an agent, and how it becomes something that runs.
+"""Conversation templates: model, variables, check, and compilation to pipecat flows.
 
-A template is data. ``model`` is its shape, ``values`` its typed variables, ``check`` what may not be saved,
-and ``compile`` turns it and the functions of a call into a pipecat flow. Nothing here knows a database, a
-carrier or a call.
+A template is data. ``model`` defines its fields, ``values`` its typed variables, ``check`` reports its
+problems, and ``compile`` makes a pipecat flow from it and the functions of a call. This package has no access
+to a database, a carrier or a call.
 """

@@ -1,8 +1,7 @@
-"""Which hosts an HTTP function may reach: nothing inside our own network.
+"""Public and private hosts: HTTP functions may connect to public ones only.
 
-The same rule is asked twice: when a template is saved, of what stands in its URL, and when the request
-connects, of the address that the name turned out to have (so that a name whose address changes in between
-gains nothing).
+The rule is applied twice: to the host in the URL when a template is saved, and to the resolved address when a
+request connects.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ INTERNAL_SUFFIXES = (
     ".intranet",
     ".corp",
 )
-"""Names that only ever mean something inside a network (RFC 6761, 6762, 8375, and common practice)."""
+"""Suffixes of names that are only valid inside a network (RFC 6761, 6762, 8375, and common practice)."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NEVER_IPV4 = (
-    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890); Oracle's metadata is among them
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890), including Oracle Cloud's metadata service
     IPv4Network("192.88.99.0/24"),  # 6to4 relays, withdrawn (RFC 7526)
-    IPv4Network("168.63.129.16/32"),  # Azure's platform, inside every virtual network of Azure
+    IPv4Network("168.63.129.16/32"),  # Azure's platform services, in every virtual network of Azure
 )
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that is assigned to the open internet (RFC 4291, 2.4)
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # global unicast addresses (RFC 4291, section 2.4)
 _DOCUMENTATION = IPv6Network("3fff::/20")  # RFC 9637
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is on the open internet, IPv4 addresses carried inside IPv6 ones looked at as such.
+    """Whether an address is public. An IPv6 address that contains an IPv4 address is judged by the latter.
 
-    False for loopback, private, link-local (with 169.254.169.254, where clouds keep metadata and keys),
-    shared (100.64.0.0/10), multicast, reserved and unspecified addresses, and the public addresses under
-    which clouds serve their own platform.
+    False for loopback, private, link-local (including 169.254.169.254, the metadata service of clouds),
+    shared (100.64.0.0/10), multicast, reserved and unspecified addresses, and for the public addresses of
+    cloud platform services.
     """
     if isinstance(address, IPv6Address):
         inner = _carried(address)
@@ -51,9 +50,9 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def literal_address(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a URL's host spells, in any way that a system would read as one, or None for a name.
+    """The address that a URL's host denotes, in any notation that ``inet_aton`` accepts; None for a name.
 
-    ``127.1``, ``0x7f.0.0.1`` and ``2130706433`` are all 127.0.0.1 to ``inet_aton``, which HTTP clients use.
+    HTTP clients use ``inet_aton``, for which ``127.1``, ``0x7f.0.0.1`` and ``2130706433`` are 127.0.0.1.
     """
     bare = host.strip("[]").split("%", 1)[0]
     try:
@@ -67,7 +66,7 @@ def literal_address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_internal_name(host: str) -> bool:
-    """Whether a host name can only mean something inside a network, as ``localhost`` or ``db.internal``."""
+    """Whether a host name is only valid inside a network, e.g. ``localhost`` or ``db.internal``."""
     name = host.rstrip(".").lower()
     return name == "localhost" or "." not in name or name.endswith(INTERNAL_SUFFIXES)
 

@@ -1,9 +1,9 @@
-"""Template and functions → a flow that pipecat can run.
+"""Compiles a template and the functions of a call to a pipecat flow.
 
-The author's document names functions; the call brings what they do (``Resolver``). Functions of the template
-are put into every node, because pipecat's global functions cannot be changed while a call is on. pipecat
-publishes a function's parameters from a Python signature, and ours are data: so the schemas are ours, and
-only the transition that the document decides is left to the ``Flow``.
+The template names functions; the call provides them (``Resolver``). The template's functions are added to
+each node, because pipecat's global functions cannot be changed during a call. pipecat derives a function's
+parameters from a Python signature, but ours are data: therefore this module makes the schemas, and only
+transitions are executed by pipecat's ``Flow``.
 """
 
 from __future__ import annotations
@@ -32,30 +32,27 @@ PROMPT_NODE = "prompt"
 """Name of the only node of a template that has a ``prompt``."""
 
 END_CALL = "end_call"
-"""The function that the ``end_conversation`` action of a node calls."""
+"""Name of the function that a node's ``end_conversation`` action calls."""
 
 FLOW_FINISHED = "flow_finished"
-"""The reason that ``end_call`` is given by a node's ``end_conversation``."""
+"""The ``reason`` with which ``end_conversation`` calls ``end_call``."""
 
-_END_ACTION = "end_call (action)"  # no function can have this name
+_END_ACTION = "end_call (action)"  # not a valid function name
 
 
 class UnknownFunction(LookupError):
-    """The template names a function that this call does not have.
-
-    Saving the template again runs the check on it.
-    """
+    """The template names a function that does not exist on this call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionResult:
-    """What a function tells the model.
+    """The result of a function.
 
     Attributes:
-        result: JSON for the model.
-        respond: whether the model speaks next. False also leaves the node as it is: the function took over.
-        failed: the work was not done: a plain ``transition_to`` is not taken, a branch still looks at its
-            field.
+        result: JSON object for the model.
+        respond: whether the model responds. False also prevents a transition.
+        failed: whether the function failed. Then a ``transition_to`` a node is not taken; a branch is
+            evaluated as usual.
     """
 
     result: Mapping[str, Any]
@@ -65,20 +62,20 @@ class FunctionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """One function as the model sees it, and what runs when it calls it.
+    """A function that is offered to the model.
 
     Attributes:
-        name: what the model calls.
-        description: what the model is told about it.
+        name: name for the model.
+        description: description for the model.
         properties: JSON Schema of each argument.
-        required: names of the arguments that must be given.
-        run: gets the model's arguments (not validated) and answers; what it raises is told to the model as an
-            error.
-        cancel_on_interruption: True stops it when the caller speaks. False lets it run on, at a price:
-            pipecat then tells the model about asynchronous tools (694 characters of system prompt while one
-            is offered) and lets it talk before the result is there. A function that must not be cut in half
-            is better off True with the part that matters in a task of its own.
-        timeout_secs: after this pipecat gives up on it; None: pipecat's general limit.
+        required: names of the required arguments.
+        run: called with the model's arguments, which are not validated; an exception is reported to the model
+            as an error.
+        cancel_on_interruption: whether an interruption by the caller cancels ``run``. With False, pipecat
+        adds
+            694 characters about asynchronous tools to the system prompt, and the model may respond before the
+            result is there. Work that must not be cancelled should therefore run in its own task.
+        timeout_secs: pipecat's time limit for ``run`` in s; None: pipecat's default.
     """
 
     name: str
@@ -95,19 +92,19 @@ Resolver = Callable[[str], Function]
 
 
 def compile_template(content: TemplateContent, resolve: Resolver, *, extra: Sequence[str] = ()) -> Flow:
-    """Make a template's flow.
+    """Compile a template to a flow.
 
     Args:
-        content: a template without errors (``templates.check``).
-        resolve: gives each named function; asked once a name.
-        extra: functions offered at every node besides the template's, e.g. ``route_to_agent``.
+        content: a template without errors (see ``templates.check``).
+        resolve: returns a function by name; called once for each name.
+        extra: names of further functions that are offered at every node, e.g. ``route_to_agent``.
 
     Returns:
-        A flow without global functions: everything is in its nodes.
+        A flow without global functions; all functions are in the nodes.
 
     Raises:
-        UnknownFunction: from ``resolve``.
-        ValueError: the content has neither prompt nor flow, or a flow that pipecat refuses.
+        UnknownFunction: raised by ``resolve``.
+        ValueError: the template has neither prompt nor flow, or pipecat refuses the flow.
     """
     config = FlowConfig.model_validate(
         _replace_end_conversation(_copy_global_functions(flow_document(content)))
@@ -141,18 +138,18 @@ def entry_node(
     messages: Sequence[Mapping[str, Any]] = (),
     respond_immediately: bool = True,
 ) -> NodeConfig:
-    """The node to enter an agent by, with the model's memory set anew: its first, or where it had come to.
+    """The node with which an agent is entered; it resets the model's context.
 
     Args:
         flow: a compiled template.
-        visited: the nodes it had entered, in order, when it goes on at the last of them: in the role that was
-            in force there. Those that the flow does not have are left aside.
-        messages: the conversation so far as ``{"role", "content"}``, contents escaped with
+        visited: names of the nodes that the agent entered before, in order. The agent continues at the last
+            one, with the role that was in force there. Unknown names are ignored.
+        messages: the conversation so far as ``{"role", "content"}``; contents are escaped with
             ``values.literal``.
-        respond_immediately: False when a greeting is spoken in place of the model's first words.
+        respond_immediately: False if a greeting replaces the model's first words.
 
     Returns:
-        A copy; the flow's own node, to which its transitions may lead back, is unchanged.
+        A copy; the flow's node is unchanged, because transitions may lead back to it.
     """
     nodes = [flow.node(name) for name in visited if name in flow.config.nodes] or [flow.initial_node]
     node = cast(NodeConfig, dict(nodes[-1]))
@@ -165,17 +162,21 @@ def entry_node(
 
 
 def flow_document(content: TemplateContent) -> dict[str, Any]:
-    """The conversation as pipecat's ``FlowConfig`` reads it: the flow, or the prompt as one node."""
+    """The document for pipecat's ``FlowConfig``: the flow, or the prompt as a single node.
+
+    Raises:
+        ValueError: the template has neither prompt nor flow.
+    """
     if content.flow is not None:
         return content.flow.to_config_document()
     if content.prompt is not None:
         node = {"role_message": content.prompt, "task_messages": []}
         return {"initial_node": PROMPT_NODE, "nodes": {PROMPT_NODE: node}}
-    raise ValueError("a template needs a prompt or a flow before it can run")
+    raise ValueError("the template has neither a prompt nor a flow")
 
 
 def _copy_global_functions(document: dict[str, Any]) -> dict[str, Any]:
-    """Move the flow's global functions into each node."""
+    """Move the flow's global functions to each node."""
     shared = document.pop("global_functions", [])
     for node in document["nodes"].values():
         node["functions"] = [*node.get("functions", []), *shared]
@@ -183,7 +184,7 @@ def _copy_global_functions(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _replace_end_conversation(document: dict[str, Any]) -> dict[str, Any]:
-    """Make every ``end_conversation`` our end of the call."""
+    """Replace each ``end_conversation`` by an action that calls ``end_call``."""
     for node in document["nodes"].values():
         node["post_actions"] = [
             {"type": END_CALL, "handler": _END_ACTION} if action["type"] == "end_conversation" else action
@@ -193,13 +194,13 @@ def _replace_end_conversation(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _functions_named_in(config: FlowConfig) -> list[str]:
-    """Names of the functions that nodes name and that need code, each once, in order."""
+    """Names of the functions in nodes that are not transition-only, without duplicates."""
     references = (function for node in config.nodes.values() for function in node.functions)
     return list(dict.fromkeys(function.name for function in references if not function.transition_only))
 
 
 def _schema_without_transition(function: Function) -> FlowsFunctionSchema:
-    """A function that stays at the node it is called from."""
+    """Schema of a function without a transition."""
 
     async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
         outcome = await function.run(args)
@@ -209,7 +210,7 @@ def _schema_without_transition(function: Function) -> FlowsFunctionSchema:
 
 
 def _result_for_model(outcome: FunctionResult) -> dict[str, Any]:
-    """The result for the model, never empty: pipecat does not let the model go on after an empty one."""
+    """The result for the model. It is never empty: after an empty result pipecat does not run the model."""
     return dict(outcome.result) or {"status": "done"}
 
 
@@ -226,14 +227,14 @@ def _schema(function: Function, handler: FlowFunctionHandler) -> FlowsFunctionSc
 
 
 async def _return_given_result(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
-    """Stands for every function where pipecat joins names to code: the result is there already."""
+    """Handler for pipecat's transitions: returns the result of a function that has already run."""
     return result, TRANSITION_IN_YAML
 
 
 def _schema_with_transition(
     function: Function, reference: FlowConfig.Function, schema: FlowsFunctionSchema, flow: Flow
 ) -> FlowsFunctionSchema:
-    """A function with a transition: ours runs first, then pipecat looks where the document leads."""
+    """Schema of a function with a transition: runs the function, then pipecat's transition."""
     transition = cast("Callable[[dict[str, Any], FlowManager], Awaitable[Any]]", schema.handler)
     branch = reference.transition_to if isinstance(reference.transition_to, FlowConfig.Branch) else None
 
@@ -243,7 +244,7 @@ def _schema_with_transition(
         if not outcome.respond:
             return result, NO_RESPONSE
         if branch is not None and branch.field not in result:
-            # pipecat would turn this into an error and lose the result of work already done.
+            # pipecat would raise an error, and the result of the function would be lost.
             leads = branch.default is not None and not outcome.failed
             return result, flow.node(cast(str, branch.default)) if leads else None
         if branch is None and outcome.failed:
@@ -254,10 +255,10 @@ def _schema_with_transition(
 
 
 def _end_call_action(end_call: Function) -> Callable[[dict[str, Any], FlowManager], Awaitable[None]]:
-    """The action that ends the call once the node's answer has left the pipeline.
+    """The action that ends the call after the node's answer has left the pipeline.
 
-    It runs while the node is being entered, inside the pipeline, so it must not wait there: pipecat's own
-    ``function`` action does, and hangs for good when the caller interrupts (pipecat issue 5263).
+    An action runs inside the pipeline while the node is entered, so it must not wait: pipecat's ``function``
+    action waits, and blocks forever if the caller interrupts (pipecat issue 5263).
     """
     running: set[asyncio.Task[None]] = set()
 

@@ -1,4 +1,4 @@
-"""What languages are called, in English and by those who speak them."""
+"""Names of languages in English and in the language itself."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def primary_language(tag: str) -> str:
-    """``de`` of ``de-AT``."""
+    """The primary subtag of a language tag: ``de`` for ``de-AT``."""
     return tag.partition("-")[0].lower()
 
 
 def names_language(text: str, tag: str) -> bool:
-    """Whether a text names a language: by its name in English or its own, or by its tag."""
+    """Whether a text contains the name of a language (in English or its own), or its tag."""
     lower = text.lower()
     return any(name in lower for name in _NAMES.get(primary_language(tag), ())) or bool(
         re.search(rf"(?<![\w-]){re.escape(tag.lower())}(?![\w-])", lower)

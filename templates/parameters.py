@@ -1,8 +1,8 @@
-"""The parameters of an HTTP function: an author's JSON Schema, read so that a model can be shown it.
+"""The parameters of an HTTP function: an author's JSON Schema, expanded for the model.
 
-A model is shown properties and nothing around them, so references are replaced by what they refer to. What a
-model fills in is held against the same schema in the midst of calls: patterns are therefore matched by RE2,
-whose time grows with the text alone, where Python's own engine can be made to search for hours.
+A model receives the properties only, so references are replaced by the schemas that they refer to. Arguments
+are validated during calls, so patterns are matched by RE2 in linear time; Python's engine can need
+exponential time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Path = tuple[str | int, ...]
 SchemaFaultKind = Literal["remote", "unknown", "endless", "pattern", "names"]
 
 MAX_PARTS = 5000
-"""Parts that a schema may have in full: a few references that double each other make millions."""
+"""Maximum number of parts of an expanded schema: nested references can multiply to millions of parts."""
 
 _RE2_OPTIONS = re2.Options()
 _RE2_OPTIONS.log_errors = False
@@ -45,13 +45,13 @@ _ANNOTATION_KEYWORDS = frozenset({"title", "description", "default", "examples",
 
 @dataclass(frozen=True, slots=True)
 class SchemaFault:
-    """What keeps a schema from being used.
+    """A reason why a schema cannot be used.
 
     Attributes:
-        path: keys and indexes that lead to the place in the author's schema.
-        kind: ``remote``: refers to something outside; ``unknown``: to a part that is not there; ``endless``:
-            to a part that contains the reference, or there are too many parts; ``pattern``: RE2 cannot match
-            it; ``names``: ``patternProperties``, of which a model is shown nothing.
+        path: keys and indexes of the place in the author's schema.
+        kind: ``remote``: a reference to another document; ``unknown``: a reference to a missing part;
+            ``endless``: a recursive reference, or more than ``MAX_PARTS`` parts; ``pattern``: not supported
+            by RE2; ``names``: ``patternProperties``, which is not supported.
         text: the reference or pattern as written.
     """
 
@@ -62,24 +62,25 @@ class SchemaFault:
 
 @dataclass(frozen=True, slots=True)
 class ReadParameters:
-    """A schema without references, and what is wrong with it."""
+    """An expanded schema, and the reasons why the original cannot be used."""
 
     schema: Mapping[str, Any]
     faults: Sequence[SchemaFault] = ()
 
 
 def read_parameters(schema: Mapping[str, Any]) -> ReadParameters:
-    """Replace a JSON Schema's references by what they refer to; a faulty one by a schema that fits all."""
+    """Expand the references of a JSON Schema; an invalid reference becomes the schema that accepts any
+    value."""
     reader = _Reader(schema)
     read = reader.schema(schema, (), ())
     return ReadParameters(read if isinstance(read, dict) else {}, tuple(dict.fromkeys(reader.faults)))
 
 
 def declared_parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The (properties, required) that a model is shown for a function's ``parameters``.
+    """The (properties, required) of a function's ``parameters``, as the model receives them.
 
     Args:
-        schema: a JSON Schema of type object; an empty one is a function without arguments.
+        schema: a JSON Schema of type object; an empty one means a function without arguments.
     """
     read = read_parameters(schema).schema
     properties = read.get("properties", {})
@@ -93,7 +94,7 @@ def declared_parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a text contains what a pattern of RE2's syntax describes; a pattern that is none fits all."""
+    """Whether a text contains a match of an RE2 pattern; an invalid pattern matches every text."""
     compiled = _compiled(pattern)
     return compiled is None or compiled.search(text) is not None
 

@@ -1,4 +1,4 @@
-"""One thing that is wrong with what an author or a caller's system wrote, said so that they can mend it."""
+"""``Problem``: a problem in a document, with its place and a remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """Errors refuse activation; warnings are only told."""
+    """Errors prevent activation; warnings do not."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -15,13 +15,13 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A fault, where it is, and what to do about it.
+    """A problem in a document.
 
     Attributes:
-        pointer: JSON pointer (RFC 6901) into the document that was checked; "" is the whole document.
-        code: stable identifier, one of ``templates.check.rules.RULES`` or of ``templates.values``.
-        message: what is wrong, naming the parts involved.
-        remedy: what the author can do, in words that need no knowledge of our code.
+        pointer: JSON pointer (RFC 6901) into the checked document; "" is the whole document.
+        code: stable identifier: a key of ``templates.check.rules.RULES``, or a code of ``templates.values``.
+        message: what is wrong.
+        remedy: what the author can do.
         severity: error or warning.
     """
 
@@ -32,12 +32,12 @@ class Problem:
     severity: Severity = Severity.ERROR
 
     def to_json(self) -> dict[str, str]:
-        """The problem as the API answers it (``errors`` and ``warnings`` are separate lists there)."""
+        """The problem as the API answers it, without the severity."""
         record = asdict(self)
         del record["severity"]
         return record
 
 
 def pointer(*parts: str | int) -> str:
-    """Join keys and indexes into a JSON pointer, escaping ``~`` and ``/`` as RFC 6901 asks."""
+    """Join keys and indexes into a JSON pointer (RFC 6901), escaping ``~`` and ``/``."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

@@ -1,7 +1,6 @@
-"""The JSON Schema of a template for editors: good enough to write one from completion alone.
+"""The JSON Schema of a template, for editors.
 
-It says more than the shape that the API insists on: bounds, forms of names, the functions and providers there
-are.
+In addition to the structure it contains ranges, patterns, and the names of built-in functions and providers.
 """
 
 from __future__ import annotations
@@ -97,7 +96,8 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
         ],
     },
 )
-"""Whole templates: an agent in one step, and an orchestrator that looks orders up and routes."""
+"""Complete templates: an agent with a prompt, and an orchestrator with a flow, an HTTP function and a
+route."""
 
 
 def template_schema(
@@ -105,12 +105,11 @@ def template_schema(
     builtins: frozenset[str] = BUILTIN_FUNCTIONS,
     providers: Mapping[str, frozenset[str]] = PROVIDERS,
 ) -> dict[str, Any]:
-    """The schema of what an author writes.
+    """The schema of a template in the API.
 
     Args:
-        builtins: names offered for built-in functions (``route_to_agent`` is left out: it needs no
-            declaration).
-        providers: names offered as provider, for tts, stt and llm.
+        builtins: names of the built-in functions; ``route_to_agent`` is left out, as it is not declared.
+        providers: "tts", "stt", "llm" → names of the providers.
     """
     schema = _schema_with_constraints(model.TemplateContent, builtins, providers)
     return {"$schema": DIALECT, **schema, "title": "Conversation template", "examples": list(EXAMPLES)}
@@ -121,7 +120,7 @@ def file_schema(
     builtins: frozenset[str] = BUILTIN_FUNCTIONS,
     providers: Mapping[str, frozenset[str]] = PROVIDERS,
 ) -> dict[str, Any]:
-    """The schema of a file: one template, or a list of them under ``templates``, with names for ids."""
+    """The schema of a file: one template, or a list under ``templates``, with names in place of ids."""
     one = _schema_with_constraints(FileTemplate, builtins, providers)
     definitions = one.pop("$defs")
     definitions[FileTemplate.__name__] = {**one, "title": "Conversation template"}
@@ -161,7 +160,7 @@ def file_schema(
 def _schema_with_constraints(
     root: type[BaseModel], builtins: frozenset[str], providers: Mapping[str, frozenset[str]]
 ) -> dict[str, Any]:
-    """A template's schema with all that the check insists on and that a schema can say."""
+    """A template's schema with the rules of the check that JSON Schema can express."""
     schema = root.model_json_schema()
     definitions: dict[str, dict[str, Any]] = schema["$defs"]
     described = {**definitions, root.__name__: schema}
@@ -175,7 +174,7 @@ def _schema_with_constraints(
 
 
 def _as_file_example(example: Mapping[str, Any]) -> dict[str, Any]:
-    """An example as a file has it: its route leads to the other example."""
+    """An example in the form of a file: its route names the other example."""
     routes = [
         {
             **{name: value for name, value in route.items() if name != "template_id"},

@@ -1,4 +1,4 @@
-"""What cannot be kept: values that JSON readers let through and that PostgreSQL or a reply would choke on."""
+"""Values that Python's JSON parser accepts, but that cannot be stored in PostgreSQL or encoded in UTF-8."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 64
-"""Levels of nesting that a document may have; none of ours needs a dozen."""
+"""Maximum number of nesting levels of a document; a template needs fewer than 12."""
 
 Path = tuple[str | int, ...]
 
 
 def unstorable(document: Any) -> Iterator[tuple[Path, str]]:
-    """Every part of a document that cannot be kept, with what is wrong with it.
+    """The path of each value that cannot be stored, with the problem as a predicate ("contains …").
 
-    These are: NaN and infinity (Python's ``json`` reads them, RFC 8259 has none), NUL in a text (``jsonb``
-    refuses it), half a surrogate pair (it has no UTF-8), nesting beyond ``MAX_DEPTH``.
+    These are: NaN and infinity (not in RFC 8259, but accepted by Python's ``json``), NUL in a string (refused
+    by ``jsonb``), lone surrogates (not encodable in UTF-8), and nesting deeper than ``MAX_DEPTH``.
     """
     if fault := _problem_with(document):
         yield (), fault
@@ -31,7 +31,7 @@ def unstorable(document: Any) -> Iterator[tuple[Path, str]]:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             if fault := _problem_with(key):
                 yield (*path, key), f"has a name that {fault}"
-            # Most of a document are texts: they do not wait, which would need a path for each.
+            # Most values are strings: they are checked here, so that no path is made for them.
             if isinstance(inner, (dict, list)):
                 pending.append(((*path, key if isinstance(key, (str, int)) else str(key)), inner))
             elif fault := _problem_with(inner):
@@ -43,7 +43,7 @@ def _problem_with(value: Any) -> str | None:
         if "\0" in value:
             return "contains a NUL character"
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            return "contains half a character"
+            return "contains a lone surrogate"
     elif isinstance(value, float) and not math.isfinite(value):
-        return "is no number that JSON has"
+        return "is not a JSON number"
     return None

@@ -1,9 +1,8 @@
-r"""Typed variables: validated, coerced and defaulted before a call; inserted into texts once.
+r"""Typed variables: validation, coercion and defaults, and insertion into texts.
 
-Two rules keep a caller's words from becoming part of a template. Values reach prompts through the flow's
-state, which pipecat inserts once on entering a node, so a value that contains ``{{ x }}`` stays what it is.
-And text that has to go into a node itself (the conversation so far) passes through ``literal``, so that
-pipecat gives it back unchanged.
+Values must not become part of a template. Therefore values reach prompts through the flow's state, which
+pipecat inserts once on entering a node, so that ``{{ x }}`` in a value is not replaced. Text that is put into
+a node itself (the conversation so far) passes through ``literal``, so that pipecat renders it unchanged.
 """
 
 from __future__ import annotations
@@ -20,20 +19,17 @@ from templates.problem import Problem, pointer
 
 _INSERTION = r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\s*\}\}"
 PLACEHOLDER = re.compile(rf"(\\?){_INSERTION}")
-r"""What pipecat takes for a placeholder: ``{{ key }}`` or ``{{ key.sub }}``; a leading backslash escapes it.
+r"""pipecat's placeholders: ``{{ key }}`` or ``{{ key.sub }}``; a leading backslash escapes it.
 
-Its documentation states this in ``FlowConfig``'s docstring; a test compares us with a real ``FlowManager``.
+Specified in ``FlowConfig``'s docstring; a test compares this module with a real ``FlowManager``.
 """
 
 BRACED = re.compile(_INSERTION)
-"""A placeholder, escaped or not; it begins with what it looks for, so that long texts are searched fast."""
+"""A placeholder, escaped or not. The pattern begins with a literal, which makes the search fast."""
 
 
 class InvalidValues(ValueError):
-    """The values given for a template's variables do not fit them.
-
-    Trying again with the same values does not help.
-    """
+    """The values for a template's variables are missing or of a wrong type. A retry does not help."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -47,22 +43,22 @@ def resolve(
     source: Source,
     known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A value for every declared variable, ready to be stored as JSON.
+    """Determine the value of every declared variable, as JSON values.
 
     Args:
         variables: the template's declarations.
-        given: what the ``source`` provides. Names that the template does not declare are left aside, because
-            one payload serves all templates of a call.
-        source: which variables ``given`` may fill. Only these are checked for being required.
-        known: values for the variables of the other source, e.g. the payload's when a route hands over
-            ``call`` ones. They are validated too, but none is required.
+        given: name → value for the variables of ``source``. Undeclared names are ignored, because one payload
+            is used for all templates of a call.
+        source: the source of the variables in ``given``. Only these can be reported as missing.
+        known: name → value for the variables of the other source, e.g. the payload's when a route hands over
+            ``call`` variables. They are validated, but not required.
 
     Returns:
         name → value for all variables: the given or known value in its type, else the default, else ``None``.
-        Pass it through ``state`` before it goes into ``FlowManager.state``.
+        Use ``state`` to convert it for ``FlowManager.state``.
 
     Raises:
-        InvalidValues: with every problem at once, each with a pointer into ``given`` (or ``known``).
+        InvalidValues: with all problems, each with a pointer into ``given`` or ``known``.
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}
@@ -84,19 +80,19 @@ def resolve(
 
 
 def coerce(kind: VariableType, value: Any) -> Any:
-    """The value in the JSON form of its type: ``"42"`` becomes 42 for an integer, but ``"forty"`` is refused.
+    """Convert a value to the JSON form of a type: for an integer, ``"42"`` becomes 42.
 
     Raises:
-        ValueError: saying what was expected; the value itself is not repeated, since it may be private.
+        ValueError: the message names what was expected; it does not contain the value, which may be private.
     """
     return _COERCIONS[kind](value)
 
 
 class PromptValue(Mapping[str, Any]):
-    """A value as prompts see it: absent is "", and a path into it never fails, whatever the payload held.
+    """A value for prompts: a missing value is "", and every path into it exists.
 
-    pipecat refuses to enter a node whose placeholder leads nowhere, which would end the call over an optional
-    field.
+    pipecat does not enter a node with a placeholder whose path does not exist, which would end the call
+    because of an optional field.
     """
 
     __slots__ = ("_value",)
@@ -124,12 +120,12 @@ class PromptValue(Mapping[str, Any]):
 
 
 def state(values: Mapping[str, Any]) -> dict[str, PromptValue]:
-    """Values as ``FlowManager.state`` should hold them (see ``PromptValue``), set anew for every agent."""
+    """Values for ``FlowManager.state`` (see ``PromptValue``), to be set for each agent."""
     return {name: PromptValue(value) for name, value in values.items()}
 
 
 def placeholders(text: str) -> list[str]:
-    """The paths (``order.size``) that a text inserts, in order, escaped ones left out."""
+    """The paths (e.g. ``order.size``) of a text's placeholders, in order, without escaped ones."""
     found = BRACED.finditer(text)
     return [match.group(1) for match in found if text[match.start() - 1 : match.start()] != "\\"]
 
@@ -137,8 +133,7 @@ def placeholders(text: str) -> list[str]:
 def render(text: str, values: Mapping[str, Any]) -> str:
     """Insert values into a text that pipecat does not render (greeting, announcement, idle prompt, URL).
 
-    The same rules as pipecat's, once and without a second look at what was inserted; what is not there
-    becomes "".
+    Follows pipecat's rules. Inserted values are not rendered again; missing values become "".
 
     Args:
         values: plain values as ``resolve`` returns them.
@@ -156,7 +151,7 @@ def render(text: str, values: Mapping[str, Any]) -> str:
 
 
 def literal(text: str) -> str:
-    """The text, escaped so that a node which contains it shows exactly this text to the model."""
+    """Escape a text so that a node that contains it renders exactly this text."""
     return PLACEHOLDER.sub(lambda match: "\\" + match.group(0), text)
 
 
@@ -178,7 +173,7 @@ def _wrong_type(variable: Variable, expected: str) -> Problem:
     return Problem(
         pointer=pointer(variable.name),
         code="variable_type",
-        message=f"'{variable.name}' should be {expected}.",
+        message=f"'{variable.name}' must be {expected}.",
         remedy=f"Give a value of type {variable.type}"
         + (f": {variable.description}" if variable.description else "."),
     )
@@ -201,7 +196,7 @@ def _string(value: Any) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _text(value)
-    raise ValueError("a text")
+    raise ValueError("a string")
 
 
 def _integer(value: Any) -> int:
@@ -211,7 +206,7 @@ def _integer(value: Any) -> int:
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
         return int(value)
-    raise ValueError("a whole number")
+    raise ValueError("an integer")
 
 
 def _number(value: Any) -> int | float:
@@ -256,7 +251,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _is_storable(value: Mapping[str, Any]) -> bool:
-    """Whether it is JSON that PostgreSQL keeps as well: no NaN, no infinity, no NUL in a text."""
+    """Whether the value is JSON that PostgreSQL can store: no NaN, no infinity, no NUL in a string."""
     try:
         return "\\u0000" not in json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError):

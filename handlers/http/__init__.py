@@ -1,23 +1,23 @@
-"""HTTP functions: requests that an author declares as data and a model makes during a call.
+"""HTTP functions: requests that an author declares as data and that a model can make during a call.
 
-``HttpFunctions`` binds a declaration to a call; ``Courier`` carries requests into the world and back, over a
-``CheckedNetwork`` that reaches the open internet only. Anything else that can answer a ``Request`` may stand
-in for the courier, e.g. a file of prepared answers.
+``HttpFunctions`` binds a declaration to a call and validates the arguments, ``request`` builds the request,
+``HttpClient`` sends it over a ``CheckedNetwork``, which connects to public addresses only, and ``answer``
+reads the response. Simulated calls replace ``HttpClient.send`` by prepared answers.
 """
 
 from handlers.http.client import HttpClient
 from handlers.http.errors import HttpFailure
 from handlers.http.function import HttpFunctions, Send
 from handlers.http.network import CheckedNetwork
-from handlers.http.request import Origin, Reply, Request
+from handlers.http.request import HttpRequest, HttpResponse, Origin
 
 __all__ = [
     "CheckedNetwork",
     "HttpClient",
     "HttpFailure",
     "HttpFunctions",
+    "HttpRequest",
+    "HttpResponse",
     "Origin",
-    "Reply",
-    "Request",
     "Send",
 ]

@@ -1,4 +1,4 @@
-"""What a server answered: read once, kept in variables, and shown to the model in the size it may have."""
+"""Reading a response: as a JSON value, as values of variables, and as a result of limited size."""
 
 from __future__ import annotations
 
@@ -13,49 +13,52 @@ from jsonpointer import JsonPointer, JsonPointerException
 from loguru import logger
 
 from handlers.http.errors import StatusRefused, UnreadableAnswer
-from handlers.http.request import Reply
+from handlers.http.request import HttpResponse
 from templates.model import Variable
 from templates.values import coerce
 
 RESULT_BYTES = (256, 65_536)
 NOTE = "The answer was too long; parts of it are left out."
+"""Text for the model when a result was shortened."""
 
-_SHORTER = ((2000, 50), (500, 20), (200, 10), (80, 5), (40, 3))
-"""Longest text and most entries, tried one after the other until the answer fits."""
+_TRUNCATION_STEPS = ((2000, 50), (500, 20), (200, 10), (80, 5), (40, 3))
+"""(Characters of a string, entries of a list or object): limits that are tried in order until it fits."""
 
 _MAX_DEPTH = 64
 _CHARSET = re.compile(r"(utf|iso-?8859|windows|cp\d|us-ascii|ascii|latin|koi8|gb|big5|shift_jis|euc)")
 
 
-def read(reply: Reply) -> Any:
-    """The answer as JSON: parsed if it is JSON, a text if it is one, None if there is none.
+def read(reply: HttpResponse) -> Any:
+    """The body as a JSON value: parsed if it is JSON, a string if it is text, None if it is empty.
 
-    Every text in it can be written as UTF-8 and stored by PostgreSQL (no lone surrogates, no NUL).
+    All strings can be encoded in UTF-8 and stored by PostgreSQL (no lone surrogates, no NUL).
 
     Raises:
-        StatusRefused: the status is not one of success.
-        UnreadableAnswer: it claims to be JSON and is not, or it is compressed though nobody asked for that.
+        StatusRefused: the status is not 2xx.
+        UnreadableAnswer: the body is declared as JSON but is not valid, or it is compressed.
     """
     if not 200 <= reply.status < 300:
         raise StatusRefused(reply.status)
     if not reply.body:
         return None
     if reply.content_encoding.strip().lower() not in ("", "identity"):
-        raise UnreadableAnswer("is compressed, which was not asked for")
+        raise UnreadableAnswer("is compressed, although no compression was requested")
     kind, charset = _content(reply.content_type)
     if kind == "application/json" or kind.endswith("+json"):
         return _json(reply)
     text = _text(reply.body, charset)
     if kind.startswith("text/") or kind in ("", "application/xml") or kind.endswith("+xml"):
-        return _guessed(text) if reply.complete else _clean(text + "…")
+        return _json_or_text(text) if reply.complete else _storable(text + "…")
     return f"({kind}, not shown)"
 
 
-def shown(answer: Any, limit: int) -> dict[str, Any]:
-    """What the model is given: a JSON object stays as it is, anything else is its ``answer``.
+def result_for_model(answer: Any, limit: int) -> dict[str, Any]:
+    """The result for the model: a JSON object as it is, any other value as ``{"answer": value}``.
 
     Args:
-        limit: bytes of JSON in UTF-8. What is longer loses long texts and later entries first, and says so.
+        answer: the value that ``read`` returned.
+        limit: maximum size in bytes of JSON in UTF-8. In a larger result, long strings and later entries are
+            cut off, and ``truncated`` is added.
     """
     limit = max(RESULT_BYTES[0], min(limit, RESULT_BYTES[1]))
     if answer is None or answer == {}:
@@ -63,8 +66,8 @@ def shown(answer: Any, limit: int) -> dict[str, Any]:
     whole = answer if isinstance(answer, dict) else {"answer": answer}
     if _size(whole) <= limit:
         return whole
-    for longest, most in _SHORTER:
-        cut: dict[str, Any] = {"truncated": NOTE, **_shortened(whole, longest, most)}
+    for longest, most in _TRUNCATION_STEPS:
+        cut: dict[str, Any] = {"truncated": NOTE, **_truncated(whole, longest, most)}
         if _size(cut) <= limit:
             return cut
     text = json.dumps(whole, ensure_ascii=False)[:limit]
@@ -73,11 +76,16 @@ def shown(answer: Any, limit: int) -> dict[str, Any]:
     return cut
 
 
-def kept(answer: Any, keep: Mapping[str, str], variables: Iterable[Variable]) -> dict[str, Any]:
-    """The variables that the answer fills, each in its declared type.
+def values_to_keep(answer: Any, keep: Mapping[str, str], variables: Iterable[Variable]) -> dict[str, Any]:
+    """The values of the answer for variables, each converted to the variable's type.
 
-    What the answer does not hold, or holds in another type, leaves its variable as it was; JSON's null
-    empties it.
+    A variable is left out if the answer has no value at its pointer or a value of another type. The value
+    None (null in the answer) empties the variable.
+
+    Args:
+        answer: the value that ``read`` returned.
+        keep: variable name → JSON pointer into the answer.
+        variables: the template's variables.
     """
     kinds = {variable.name: variable.type for variable in variables}
     values: dict[str, Any] = {}
@@ -88,29 +96,29 @@ def kept(answer: Any, keep: Mapping[str, str], variables: Iterable[Variable]) ->
             value = JsonPointer(place).resolve(answer)
             values[name] = None if value is None else coerce(kinds[name], value)
         except JsonPointerException:
-            logger.info("nothing to keep as '{}': the answer has nothing at its pointer", name)
+            logger.info("variable '{}' is not set: the answer has no value at its pointer", name)
         except ValueError as error:
-            logger.warning("nothing to keep as '{}': the answer should hold {}", name, error)
+            logger.warning("variable '{}' is not set: the value in the answer must be {}", name, error)
     return values
 
 
-def _json(reply: Reply) -> Any:
+def _json(reply: HttpResponse) -> Any:
     if not reply.complete:
         raise UnreadableAnswer("is too long to be read")
     try:
-        return _clean(json.loads(reply.body.decode("utf-8-sig"), parse_constant=_no_number))
+        return _storable(json.loads(reply.body.decode("utf-8-sig"), parse_constant=_refuse_constant))
     except (ValueError, RecursionError):
         raise UnreadableAnswer("is not valid JSON") from None
 
 
-def _guessed(text: str) -> Any:
-    """JSON that was sent as plain text is JSON all the same."""
+def _json_or_text(text: str) -> Any:
+    """Parse a text as JSON if it looks like an object or a list; servers often send JSON as text."""
     if text.lstrip()[:1] in ("{", "["):
         try:
-            return _clean(json.loads(text, parse_constant=_no_number))
+            return _storable(json.loads(text, parse_constant=_refuse_constant))
         except (ValueError, RecursionError):
             pass
-    return _clean(text)
+    return _storable(text)
 
 
 def _content(content_type: str) -> tuple[str, str]:
@@ -122,38 +130,38 @@ def _content(content_type: str) -> tuple[str, str]:
 
 
 def _text(body: bytes, charset: str) -> str:
-    """The body as text; Python's codecs that are no charsets (punycode, zlib, …) are not run on it."""
+    """Decode the body. Python codecs that are not charsets (punycode, zlib, …) are not used."""
     if _CHARSET.match(charset):
         with suppress(LookupError, ValueError):
             return body.decode(charset, "replace")
     return body.decode("utf-8", "replace")
 
 
-def _no_number(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _clean(value: Any, depth: int = 0) -> Any:
+def _storable(value: Any, depth: int = 0) -> Any:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     if isinstance(value, str):
         return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
-        return {_clean(key): _clean(inner, depth + 1) for key, inner in value.items()}
+        return {_storable(key): _storable(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_clean(inner, depth + 1) for inner in value]
+        return [_storable(inner, depth + 1) for inner in value]
     return value
 
 
-def _shortened(value: Any, longest: int, most: int) -> Any:
+def _truncated(value: Any, longest: int, most: int) -> Any:
     if isinstance(value, str):
         return value if len(value) <= longest else value[:longest] + "…"
     if isinstance(value, dict):
         entries = list(value.items())[:most]
-        return {key[:longest]: _shortened(inner, longest, most) for key, inner in entries}
+        return {key[:longest]: _truncated(inner, longest, most) for key, inner in entries}
     if isinstance(value, list):
         left_out = len(value) - most
-        return [_shortened(inner, longest, most) for inner in value[:most]] + (
+        return [_truncated(inner, longest, most) for inner in value[:most]] + (
             [f"… {left_out} more"] if left_out > 0 else []
         )
     return value

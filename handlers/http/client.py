@@ -1,50 +1,54 @@
-"""Carries a request to its server and brings the reply back: in time, bounded, and nowhere it may not go."""
+"""The HTTP client of the functions: time limit, retries, redirects, and a limit of the response size."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpcore
+import httpx
 
 from handlers.http.errors import SAFE_METHODS, NoAnswer, RedirectRefused, Unreachable
 from handlers.http.network import CheckedNetwork
-from handlers.http.redirect import REDIRECTS, redirected
-from handlers.http.request import Reply, Request
+from handlers.http.request import DEFAULT_PORTS, HttpRequest, HttpResponse, Origin
 
 READ_LIMIT = 128 * 1024
-"""How much of an answer is read, in bytes: more than a model is given, so that ``keep`` sees it whole."""
+"""Maximum bytes read of a response: more than the model receives, because ``keep`` uses all of it."""
 
 MAX_REDIRECTS = 3
 FIRST_PAUSE_S = 0.1
 MAX_CONNECTIONS = 500
 KEEP_ALIVE_S = 4.0
-"""Below what servers commonly keep an idle connection: reusing one that is being closed loses a request."""
+"""Shorter than the usual keep-alive of servers: a request on a connection that is being closed is lost."""
 
-_AGAIN = frozenset({429, 502, 503, 504})
-_BROKEN = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_METHOD_KEEPING_STATUSES = frozenset({307, 308})
+_FORWARDED_HEADERS = frozenset({"accept", "user-agent"})
+_RETRY_STATUSES = frozenset({429, 502, 503, 504})
+_CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """A reply and the headers that decide what happens next."""
+    """A response, and the headers for redirects and retries."""
 
-    reply: Reply
+    reply: HttpResponse
     location: str | None
     retry_after: str | None
 
 
 class HttpClient:
-    """One a process; its connections are shared by all calls, nothing else is (no cookies, no cache)."""
+    """Client for all calls of a process. Calls share connections, but no cookies and no cache."""
 
     def __init__(self, network: CheckedNetwork, *, tls: ssl.SSLContext | None = None) -> None:
-        """Make connections by ``network``.
+        """Create a client without open connections.
 
         Args:
-            tls: which certificates to trust; None: those of the public authorities.
+            network: opens the connections.
+            tls: TLS settings with the trusted certificates; None: the public certificate authorities.
         """
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls or httpcore.default_ssl_context(),
@@ -53,14 +57,14 @@ class HttpClient:
             network_backend=network,
         )
 
-    async def send(self, request: Request) -> Reply:
-        """Send it, follow redirects, try again where that is allowed, all within ``request.timeout_ms``.
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send a request, follow redirects and retry where allowed, within ``request.timeout_ms``.
 
         Returns:
-            The last reply, whatever its status; at most ``READ_LIMIT`` bytes of it.
+            The last response, with any status and at most ``READ_LIMIT`` bytes of body.
 
         Raises:
-            HttpFailure: there is no reply: ``NoAnswer``, ``Unreachable``, ``AddressRefused`` or
+            HttpFailure: there is no response: ``NoAnswer``, ``Unreachable``, ``AddressRefused`` or
                 ``RedirectRefused``.
         """
         deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
@@ -74,11 +78,11 @@ class HttpClient:
         """Close all connections."""
         await self._pool.aclose()
 
-    async def _try(self, request: Request, deadline: float) -> Reply:
+    async def _try(self, request: HttpRequest, deadline: float) -> HttpResponse:
         pause = FIRST_PAUSE_S
         for left in range(request.retries, -1, -1):
             outcome = await self._attempt(request)
-            wait = _again_after(outcome, pause)
+            wait = _retry_delay(outcome, pause)
             if wait is None or not left or asyncio.get_running_loop().time() + wait >= deadline:
                 break
             await asyncio.sleep(wait)
@@ -87,27 +91,27 @@ class HttpClient:
             raise outcome
         return outcome.reply
 
-    async def _attempt(self, request: Request) -> _Answer | Unreachable:
+    async def _attempt(self, request: HttpRequest) -> _Answer | Unreachable:
         try:
             return await self._follow(request)
         except Unreachable as failure:
             return failure
 
-    async def _follow(self, request: Request) -> _Answer:
+    async def _follow(self, request: HttpRequest) -> _Answer:
         hop, sent = request, False
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 answer = await self._exchange(hop)
             except Unreachable as failure:
-                # What counts for the model is whether the request it asked for has arrived anywhere.
+                # The model must know whether its request may have reached a server, also before a redirect.
                 raise Unreachable(request.method, sent=sent or failure.sent) from None
             if answer.reply.status not in REDIRECTS or answer.location is None:
                 return answer
             hop, sent = redirected(hop, answer.reply.status, answer.location), True
         raise RedirectRefused(f"more than {MAX_REDIRECTS} times")
 
-    async def _exchange(self, request: Request) -> _Answer:
-        """One request and one reply on one connection."""
+    async def _exchange(self, request: HttpRequest) -> _Answer:
+        """Send one request and read its response, without redirects and retries."""
         sent = False
 
         async def trace(event: str, info: object) -> None:
@@ -123,15 +127,64 @@ class HttpClient:
                 extensions={"trace": trace},
             ) as response:
                 return await _read(response)
-        except _BROKEN:
+        except _CONNECTION_ERRORS:
             raise Unreachable(request.method, sent=sent) from None
 
 
-def _again_after(outcome: _Answer | Unreachable, pause: float) -> float | None:
-    """Seconds to wait before another try, or None when this outcome stands."""
+def redirected(request: HttpRequest, status: int, location: str) -> HttpRequest:
+    """The request that follows a redirect (RFC 9110, section 15.4).
+
+    After 303, and for unsafe methods also after 301 and 302, it is a GET without a body. The author's headers
+    and the body are for the declared server: they are not sent to another scheme, host or port.
+
+    Raises:
+        RedirectRefused: the location is not an http address, leads from https to http, or would send an
+            unsafe request to another server.
+    """
+    url = _absolute(request, location)
+    origin = _origin(url)
+    if request.origin.scheme == "https" and origin.scheme != "https":
+        raise RedirectRefused("from https to http")
+    method = request.method
+    if method not in SAFE_METHODS and status not in _METHOD_KEEPING_STATUSES:
+        method = "GET"
+    hop = replace(request, method=method, origin=origin, target=url.raw_path.decode("ascii"))
+    if method in SAFE_METHODS:
+        hop = replace(hop, body=None, headers=_without_content(hop))
+    if origin == request.origin:
+        return hop
+    if method not in SAFE_METHODS:
+        raise RedirectRefused("to another server, which is not allowed for this method")
+    kept = tuple((name, value) for name, value in hop.headers if name.lower() in _FORWARDED_HEADERS)
+    return replace(hop, headers=kept, secret_headers=())
+
+
+def _absolute(request: HttpRequest, location: str) -> httpx.URL:
+    origin = request.origin
+    base = httpx.URL(
+        scheme=origin.scheme, host=origin.host, port=origin.port, raw_path=request.target.encode("ascii")
+    )
+    try:
+        return base.join(location)
+    except (httpx.InvalidURL, ValueError):
+        raise RedirectRefused("to an invalid address") from None
+
+
+def _origin(url: httpx.URL) -> Origin:
+    if url.scheme not in DEFAULT_PORTS or not url.raw_host or url.userinfo:
+        raise RedirectRefused("to an address that is not plain http or https")
+    return Origin(url.scheme, url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[url.scheme])
+
+
+def _without_content(request: HttpRequest) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in request.headers if not name.lower().startswith("content-"))
+
+
+def _retry_delay(outcome: _Answer | Unreachable, pause: float) -> float | None:
+    """Seconds to wait before a retry, or None if the outcome is final."""
     if isinstance(outcome, Unreachable):
         return pause
-    return max(pause, _seconds(outcome.retry_after)) if outcome.reply.status in _AGAIN else None
+    return max(pause, _seconds(outcome.retry_after)) if outcome.reply.status in _RETRY_STATUSES else None
 
 
 async def _read(response: httpcore.Response) -> _Answer:
@@ -142,7 +195,7 @@ async def _read(response: httpcore.Response) -> _Answer:
         if len(body) > READ_LIMIT:
             break
     return _Answer(
-        reply=Reply(
+        reply=HttpResponse(
             status=response.status,
             content_type=headers.get(b"content-type", ""),
             content_encoding=headers.get(b"content-encoding", ""),
@@ -154,7 +207,7 @@ async def _read(response: httpcore.Response) -> _Answer:
     )
 
 
-def _url(request: Request) -> httpcore.URL:
+def _url(request: HttpRequest) -> httpcore.URL:
     origin = request.origin
     return httpcore.URL(
         scheme=origin.scheme.encode(),
@@ -164,8 +217,8 @@ def _url(request: Request) -> httpcore.URL:
     )
 
 
-def _wire_headers(request: Request) -> list[tuple[bytes, bytes]]:
-    """Names in ASCII, values in UTF-8; bodies are asked for uncompressed, so that reading is bounded."""
+def _wire_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
+    """Headers as bytes: names in ASCII, values in UTF-8. Compression is refused to limit the body's size."""
     own = [("Host", request.origin.host_header()), ("Accept-Encoding", "identity")]
     if request.body is not None or request.method not in SAFE_METHODS:
         own.append(("Content-Length", str(len(request.body or b""))))
@@ -174,7 +227,7 @@ def _wire_headers(request: Request) -> list[tuple[bytes, bytes]]:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """``Retry-After`` in seconds from now (RFC 9110, 10.2.3: a number, or a date); 0 for none."""
+    """``Retry-After`` in seconds from now (RFC 9110, section 10.2.3: seconds or a date); 0 if absent."""
     text = (retry_after or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])

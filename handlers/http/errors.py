@@ -1,6 +1,6 @@
-"""Why a request was not made, or brought nothing: each failure in words that a model may read.
+"""The failures of an HTTP function. The model reads their messages.
 
-A message never holds what the server sent, what the caller said, a header or a URL.
+A message never contains data from the server, words of the caller, a header or a URL.
 """
 
 from __future__ import annotations
@@ -8,42 +8,43 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
-"""Methods that change nothing at the server (RFC 9110, 9.2.1), as far as they can be declared."""
+"""The safe methods (RFC 9110, section 9.2.1) among those that a function can declare."""
 
-_UNCERTAIN = " It may or may not have been done: do not repeat it before this is settled."
+_MAY_BE_DONE = " It is unknown whether the request was carried out: do not repeat it until this is known."
 _HINTS = {
     400: "It did not understand these values.",
-    401: "Our access to it is not set up properly.",
-    403: "It does not let us do this.",
-    404: "It has nothing under these values.",
-    409: "It says that this conflicts with what is there already.",
-    410: "What was asked for is no longer there.",
+    401: "The access to the server is not configured correctly.",
+    403: "The server does not permit this request.",
+    404: "It found nothing for these values.",
+    409: "The request conflicts with existing data.",
+    410: "The requested data no longer exists.",
     422: "It did not accept these values.",
-    429: "It is being asked too often.",
+    429: "It receives too many requests.",
 }
 
 
 class HttpFailure(Exception):
-    """The function did not do its work; the text says why, for the model.
+    """Base class: the function failed; the message is for the model.
 
-    ``code`` is for programs, ``retryable`` says whether the same request may succeed a little later without
-    doing anything twice.
+    Attributes:
+        code: identifier of the failure.
+        retryable: whether the same request may succeed later, and cannot have been carried out already.
     """
 
     code: ClassVar[str]
     retryable: bool = False
 
-    def told(self) -> dict[str, Any]:
-        """What the model is given."""
+    def to_result(self) -> dict[str, Any]:
+        """The result for the model."""
         return {"status": "failed", "code": self.name(), "message": str(self), "retryable": self.retryable}
 
     def name(self) -> str:
-        """The code, with what belongs to it."""
+        """The code for the model and the log."""
         return self.code
 
 
 class InvalidArguments(HttpFailure):
-    """The model's arguments do not fit the declared parameters; nothing was sent. It may correct them."""
+    """The arguments do not match the declared parameters. Nothing was sent; the model may correct them."""
 
     code = "invalid_arguments"
 
@@ -51,32 +52,35 @@ class InvalidArguments(HttpFailure):
         super().__init__(f"Not done. {'; '.join(problems)}. Correct the arguments and call again.")
 
 
-class Misdeclared(HttpFailure):
-    """The declaration cannot be turned into a request; only its author can help. Nothing was sent."""
+class InvalidDeclaration(HttpFailure):
+    """The declaration is invalid and its author must correct it. Nothing was sent."""
 
     code = "misdeclared"
 
 
 class AddressRefused(HttpFailure):
-    """The server's address is not on the open internet, nor in ``VOICEBOT_HTTP_ALLOW``; nothing was sent."""
+    """The server's address is neither public nor in ``VOICEBOT_HTTP_ALLOW``. Nothing was sent."""
 
     code = "address_refused"
 
     def __init__(self) -> None:
-        super().__init__("Not done: the server's address is one that functions may not reach.")
+        super().__init__("Not done: functions are not allowed to connect to the server's address.")
 
 
 class RedirectRefused(HttpFailure):
-    """The server pointed to a place where the request may not follow, or too often."""
+    """The server redirected the request to an address that is not allowed, or too often."""
 
     code = "redirect_refused"
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"The server sent the request on, {why}.")
+        super().__init__(f"The server redirected the request {why}.")
 
 
 class Unreachable(HttpFailure):
-    """No connection, or it broke before the answer was complete. ``sent``: the request may have arrived."""
+    """There was no connection, or it broke before the response was complete.
+
+    ``sent`` is True if the request may have reached the server.
+    """
 
     code = "unreachable"
 
@@ -85,11 +89,11 @@ class Unreachable(HttpFailure):
         uncertain = sent and method not in SAFE_METHODS
         self.retryable = not uncertain
         happened = "The connection to the server broke." if sent else "The server cannot be reached now."
-        super().__init__(happened + (_UNCERTAIN if uncertain else ""))
+        super().__init__(happened + (_MAY_BE_DONE if uncertain else ""))
 
 
 class NoAnswer(HttpFailure):
-    """The answer was not complete within the function's time."""
+    """The response was not complete within ``timeout_ms``."""
 
     code = "timeout"
 
@@ -97,18 +101,20 @@ class NoAnswer(HttpFailure):
         uncertain = method not in SAFE_METHODS
         self.retryable = not uncertain
         happened = f"The server did not answer within {timeout_ms / 1000:g} s."
-        super().__init__(happened + (_UNCERTAIN if uncertain else ""))
+        super().__init__(happened + (_MAY_BE_DONE if uncertain else ""))
 
 
 class StatusRefused(HttpFailure):
-    """The server answered with a status that is not success."""
+    """The server answered with a status other than 2xx."""
 
     code = "http"
 
     def __init__(self, status: int) -> None:
         self._status = status
         self.retryable = status == 429
-        hint = _HINTS.get(status) or ("It has trouble of its own." if status >= 500 else "It did not do it.")
+        hint = _HINTS.get(status) or (
+            "The server has an internal problem." if status >= 500 else "The request was not carried out."
+        )
         super().__init__(f"The server answered with status {status}. {hint}")
 
     def name(self) -> str:
@@ -117,18 +123,18 @@ class StatusRefused(HttpFailure):
 
 
 class UnreadableAnswer(HttpFailure):
-    """The server says it succeeded, but its answer is not what it claims to be."""
+    """The server reported success, but its response cannot be read."""
 
     code = "unreadable_answer"
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"The server says that it was done, but its answer {why}.")
+        super().__init__(f"The server reports success, but its answer {why}.")
 
 
-class Broken(HttpFailure):
-    """A defect of ours; the log has it."""
+class InternalError(HttpFailure):
+    """An unexpected exception in voicebot; see the log."""
 
     code = "internal_error"
 
     def __init__(self) -> None:
-        super().__init__("The function failed for a reason that lies with us.")
+        super().__init__("The function failed because of an internal error.")

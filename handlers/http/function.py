@@ -1,72 +1,89 @@
-"""An HTTP function on a call: what the model sees of it, and what happens when the model calls it.
+"""HTTP functions on a call: schema for the model, validation of arguments, and the request.
 
-A request that has left is never cut in half. It runs in a task of its own, a *flight*, while the call of the
-function only waits for it. When the caller speaks meanwhile, pipecat cancels the waiting and shows the model
-that the function was cancelled; the flight goes on to its end. The same function called again with the same
-request joins the flight, or is given what it brought, so that nothing is done twice. The alternative,
-pipecat's asynchronous tools, would let the agent talk on without the answer and lengthen every system prompt.
+A request that has been sent is never cancelled. It runs in its own task, and the function call only waits for
+the task. When the caller interrupts, pipecat cancels the waiting and tells the model that the function was
+cancelled; the request continues. When the model calls the function again with the same request, it gets the
+result of the running or finished request, so that nothing is done twice. pipecat's asynchronous tools are not
+used: they would let the agent speak without the result and lengthen every system prompt.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import UnknownType, ValidationError
+from jsonschema.validators import extend
 from loguru import logger
+from referencing import Registry
 
 from handlers.context import CallContext
-from handlers.http.answer import kept, read, shown
-from handlers.http.arguments import Parameters
-from handlers.http.errors import SAFE_METHODS, Broken, HttpFailure, Misdeclared
-from handlers.http.request import Reply, Request, build, visible
+from handlers.http.answer import read, result_for_model, values_to_keep
+from handlers.http.errors import (
+    SAFE_METHODS,
+    HttpFailure,
+    InternalError,
+    InvalidArguments,
+    InvalidDeclaration,
+)
+from handlers.http.request import HttpRequest, HttpResponse, build, insertable_values
 from templates.compile import Function, FunctionResult
 from templates.functions import HttpFunction
 from templates.model import Variable
-from templates.parameters import declared_parameters
+from templates.parameters import declared_parameters, matches, read_parameters
 from templates.values import render
 
-Send = Callable[[Request], Awaitable[Reply]]
-"""Makes a request and brings the reply, or raises ``HttpFailure``; ``Courier.send`` is the real one."""
+Send = Callable[[HttpRequest], Awaitable[HttpResponse]]
+"""Sends a request and returns the response, or raises ``HttpFailure``; see ``HttpClient.send``."""
+
+MAX_PROBLEMS = 5
+MAX_PROBLEM_CHARS = 200
 
 WAIT_TEXT_AFTER_S = 0.6
-"""An answer that comes sooner needs no filler: the model's own words take as long."""
+"""Seconds after which ``wait_text`` is spoken; a faster answer does not need it."""
 
-UNTOLD_S = 60.0
-"""How long an answer is held for a model that was interrupted while it waited."""
+RESULT_KEPT_S = 60.0
+"""Seconds for which a result is kept for a model that was interrupted while waiting."""
 
 PIPECAT_GRACE_S = 5.0
-"""Our own timeout comes first, because it tells the model what happened; pipecat's is the net below."""
+"""Seconds that pipecat waits beyond ``timeout_ms``: our timeout must come first, as its error is specific."""
 
-ONCE = (
+REPEAT_NOTE = (
     "If the caller interrupts, it is carried out all the same: to learn what came of it, call it again with "
     "the same arguments. It is not done twice."
 )
 
 
 class HttpFunctions:
-    """The HTTP functions of all calls of a process."""
+    """Creates the HTTP functions of all calls of a process, and keeps track of their requests."""
 
     def __init__(self, send: Send, decrypt: Callable[[str], str]) -> None:
-        """``decrypt``: a secret header as it is stored → its text; whatever it raises fails the function."""
-        self._send = send
+        """Args:
+        send: sends a request.
+        decrypt: decrypts the stored value of a secret header; an exception makes the function fail.
+        """
+        self.send = send
         self._decrypt = decrypt
-        self._under_way: set[asyncio.Task[FunctionResult]] = set()
+        self._running: set[asyncio.Task[FunctionResult]] = set()
 
     def bind(self, declaration: HttpFunction, variables: Sequence[Variable], call: CallContext) -> Function:
-        """A declared function as a function of one call, ready to be compiled into a flow.
+        """Make a function of one call from a declaration, to be compiled into a flow.
 
         Args:
-            declaration: what is wrong with it (a draft's may be) is told to the model when it calls.
-            variables: the template's, for the types of what is kept.
+            declaration: the function; if it is invalid (in a draft), calling it returns a failure.
+            variables: the template's variables, which give the types of kept values.
+            call: the call.
         """
-        bound = _OnCall(declaration, variables, call, self)
+        bound = _BoundFunction(declaration, variables, call, self)
         properties, required = declared_parameters(declaration.parameters)
         description = declaration.description
         if declaration.method not in SAFE_METHODS:
-            description = f"{description}\n{ONCE}".lstrip()
+            description = f"{description}\n{REPEAT_NOTE}".lstrip()
         return Function(
             name=declaration.name,
             description=description,
@@ -78,52 +95,51 @@ class HttpFunctions:
         )
 
     async def close(self, wait_s: float = 5.0) -> None:
-        """Let what is under way come to its end, for ``wait_s`` at most."""
-        if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=wait_s)
+        """Wait for running requests for at most ``wait_s`` seconds, then cancel the rest."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=wait_s)
             for task in late:
                 task.cancel()
 
-    async def fetch(self, request: Request) -> Reply:
-        """Make a request."""
-        return await self._send(request)
-
-    def open_secret(self, stored: str) -> str:
-        """A secret header's text.
+    def decrypt_secret(self, stored: str) -> str:
+        """Decrypt the stored value of a secret header.
 
         Raises:
-            Misdeclared: it cannot be read.
+            InvalidDeclaration: the value cannot be decrypted.
         """
         try:
             return self._decrypt(stored)
         except Exception as error:
-            logger.error("a secret header cannot be read: {}", type(error).__name__)
-            raise Misdeclared(
-                "Not done: a secret of the function cannot be read; it has to be entered again."
+            logger.error("a secret header cannot be decrypted: {}", type(error).__name__)
+            raise InvalidDeclaration(
+                "Not done: a secret header of the function cannot be decrypted; it must be entered again."
             ) from None
 
     def start(self, work: Awaitable[FunctionResult], name: str) -> asyncio.Task[FunctionResult]:
-        """Run ``work`` in a task that nothing but the end of the process stops."""
+        """Run ``work`` in a task that is only cancelled by ``close``."""
         task = asyncio.ensure_future(work)
         task.set_name(f"http function {name}")
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         return task
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
-    """A request on its way, or back and not yet told to the model. ``landed_at``: loop time in seconds."""
+class _PendingRequest:
+    """A running request, or a finished one whose result the model has not received.
+
+    ``finished_at`` is event-loop time in seconds, or None while the request runs.
+    """
 
     task: asyncio.Task[FunctionResult]
-    landed_at: float | None = None
+    finished_at: float | None = None
 
-    def land(self, _: asyncio.Task[FunctionResult]) -> None:
-        """It is back."""
-        self.landed_at = asyncio.get_running_loop().time()
+    def set_finished(self, _: asyncio.Task[FunctionResult]) -> None:
+        """Record the time at which the request finished."""
+        self.finished_at = asyncio.get_running_loop().time()
 
 
-class _OnCall:
+class _BoundFunction:
     def __init__(
         self,
         declaration: HttpFunction,
@@ -136,64 +152,64 @@ class _OnCall:
         self._call = call
         self._functions = functions
         self._parameters = Parameters(declaration.parameters)
-        self._flights: dict[Hashable, _Flight] = {}
+        self._pending: dict[Hashable, _PendingRequest] = {}
 
     async def run(self, arguments: Mapping[str, Any]) -> FunctionResult:
-        """Make the request and tell the model what came of it; never raises but for cancellation."""
+        """Send the request and return the result for the model. Raises nothing except cancellation."""
         try:
             self._parameters.check(arguments)
             variables = self._call.variables()
-            request = build(self._declaration, arguments, variables, self._functions.open_secret)
-            words = render(
-                self._declaration.wait_text or "", visible(self._declaration, arguments, variables)
+            request = build(self._declaration, arguments, variables, self._functions.decrypt_secret)
+            wait_text = render(
+                self._declaration.wait_text or "", insertable_values(self._declaration, arguments, variables)
             )
-            return await self._wait(request, words)
+            return await self._wait(request, wait_text)
         except HttpFailure as failure:
-            return _told(failure)
+            return _failure_result(failure)
         except Exception as error:
-            # The edge towards the model: the type alone, because a message may quote what the caller said.
+            # Top of a task: log the type only, because the message may quote the caller.
             logger.error("http function {}: {}", self._declaration.name, type(error).__name__)
-            return _told(Broken())
+            return _failure_result(InternalError())
 
-    async def _wait(self, request: Request, words: str) -> FunctionResult:
-        """Wait for the request's flight, and leave it alone when the waiting is cancelled."""
-        key, flight = self._flight(request)
-        done, _ = await asyncio.wait({flight.task}, timeout=WAIT_TEXT_AFTER_S)
-        if not done and words.strip():
-            await self._call.say(words)
-        await asyncio.wait({flight.task})
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        return flight.task.result()
+    async def _wait(self, request: HttpRequest, wait_text: str) -> FunctionResult:
+        """Wait for the request's task. A cancellation of the waiting does not cancel the task."""
+        key, pending = self._pending_request(request)
+        done, _ = await asyncio.wait({pending.task}, timeout=WAIT_TEXT_AFTER_S)
+        if not done and wait_text.strip():
+            await self._call.say(wait_text)
+        await asyncio.wait({pending.task})
+        if self._pending.get(key) is pending:
+            del self._pending[key]
+        return pending.task.result()
 
-    def _flight(self, request: Request) -> tuple[Hashable, _Flight]:
+    def _pending_request(self, request: HttpRequest) -> tuple[Hashable, _PendingRequest]:
         now = asyncio.get_running_loop().time()
-        self._flights = {
-            key: flight
-            for key, flight in self._flights.items()
-            if flight.landed_at is None or now - flight.landed_at < UNTOLD_S
+        self._pending = {
+            key: pending
+            for key, pending in self._pending.items()
+            if pending.finished_at is None or now - pending.finished_at < RESULT_KEPT_S
         }
         key = (request.target, request.headers, request.body)
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = _Flight(self._functions.start(self._fly(request), self._declaration.name))
-            flight.task.add_done_callback(flight.land)
-            self._flights[key] = flight
-        return key, flight
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = _PendingRequest(self._functions.start(self._perform(request), self._declaration.name))
+            pending.task.add_done_callback(pending.set_finished)
+            self._pending[key] = pending
+        return key, pending
 
-    async def _fly(self, request: Request) -> FunctionResult:
-        """The request itself; its end is an answer for the model, whatever happens."""
+    async def _perform(self, request: HttpRequest) -> FunctionResult:
+        """Send the request; every outcome is a result for the model."""
         began = perf_counter()
         outcome = "done"
         try:
-            answer = read(await self._functions.fetch(request))
-            result = FunctionResult(result=shown(answer, self._declaration.max_result_bytes))
+            answer = read(await self._functions.send(request))
+            result = FunctionResult(result=result_for_model(answer, self._declaration.max_result_bytes))
         except HttpFailure as failure:
             outcome = failure.name()
-            return _told(failure)
+            return _failure_result(failure)
         except Exception as error:
             outcome = type(error).__name__
-            return _told(Broken())
+            return _failure_result(InternalError())
         else:
             self._keep(answer)
             return result
@@ -208,16 +224,67 @@ class _OnCall:
             )
 
     def _keep(self, answer: Any) -> None:
-        """Set variables from the answer, even when the model was interrupted and has not seen it.
+        """Set variables from the answer, even if the model was interrupted.
 
-        The request was made: that the call is over by now, or cannot keep anything, does not undo it.
+        A failure here is only logged: the request itself succeeded.
         """
         try:
-            if values := kept(answer, self._declaration.keep, self._variables):
+            if values := values_to_keep(answer, self._declaration.keep, self._variables):
                 self._call.keep(values)
         except Exception as error:
-            logger.error("http function {} kept nothing: {}", self._declaration.name, type(error).__name__)
+            logger.error(
+                "http function {}: variables not set: {}", self._declaration.name, type(error).__name__
+            )
 
 
-def _told(failure: HttpFailure) -> FunctionResult:
-    return FunctionResult(result=failure.told(), failed=True)
+def _failure_result(failure: HttpFailure) -> FunctionResult:
+    return FunctionResult(result=failure.to_result(), failed=True)
+
+
+class Parameters:
+    """The declared parameters of a function, for the validation of arguments."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        """Args:
+        schema: a JSON Schema of type object, or an empty one for a function without arguments. An undeclared
+            argument is refused unless the schema allows it.
+        """
+        read = read_parameters(schema)
+        self._usable = not read.faults
+        closed = {"type": "object", "additionalProperties": False, **read.schema}
+        self._validator = _Validator(closed, registry=Registry())
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Validate arguments.
+
+        Raises:
+            InvalidArguments: they do not match; the message names up to ``MAX_PROBLEMS`` problems.
+            InvalidDeclaration: the schema cannot be used.
+        """
+        if not self._usable:
+            raise InvalidDeclaration(_MISDECLARED)
+        try:
+            errors = list(islice(self._validator.iter_errors(dict(arguments)), MAX_PROBLEMS))
+        except UnknownType:
+            raise InvalidDeclaration(_MISDECLARED) from None
+        if errors:
+            raise InvalidArguments([_described(error) for error in errors])
+
+
+_MISDECLARED = "Not done: the function's parameters are not declared correctly."
+
+
+def _pattern(_: object, pattern: str, value: object, __: object) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not matches(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+
+
+def _described(error: ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path) or "arguments"
+    message = error.message
+    if len(message) > MAX_PROBLEM_CHARS:
+        message = f"does not match '{error.validator}' of its schema"
+    return f"{where}: {message}"

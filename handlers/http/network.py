@@ -1,8 +1,8 @@
-"""Connections to the open internet only: the address that is checked is the address that is connected to.
+"""Network backend that connects to public addresses only.
 
-A name is resolved once for each connection; every address it has is checked, and one of exactly these is
-connected to. So a name whose address changes between a check and a connection (DNS rebinding) gains nothing.
-TLS still verifies the certificate against the name.
+A name is resolved once for each connection, all its addresses are checked, and the connection goes to one of
+these addresses. A name whose address changes between check and connection (DNS rebinding) therefore has no
+effect. TLS verifies the certificate against the name.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from handlers.http.errors import AddressRefused
 from templates.addresses import is_public
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""(host, port) → its addresses as text, the preferred one first; raises ``OSError`` when there is none."""
+"""(host, port) → addresses as text in order of preference; raises ``OSError`` if there are none."""
 
 MAX_ADDRESSES = 4
-NEXT_ADDRESS_S = 1.0
-"""How long an address may stay silent while there is another to try."""
+ADDRESS_TIMEOUT_S = 1.0
+"""Connect timeout in seconds for an address while there are further ones."""
 
 
 async def system_resolve(host: str, port: int) -> list[str]:
-    """What this machine's resolver says, in its order."""
+    """Resolve with the system's resolver, in its order."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Opens connections for an httpcore pool, after a look at where they lead."""
+    """Opens connections for an httpcore pool after checking the address."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         resolve: Resolve = system_resolve,
         tcp: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
-        """Check what ``resolve`` says, then connect by ``tcp``, which is given checked addresses only.
+        """Create a backend.
 
         Args:
-            allow: ``host:port`` as URLs spell them, which are reached wherever they are.
-            resolve: names to addresses; addresses are asked for too, in whatever way they are spelt.
-            tcp: None: sockets of this machine.
+            allow: ``host:port`` as written in URLs, which may have any address.
+            resolve: resolves host names; it is also called for hosts that are addresses.
+            tcp: opens connections to checked addresses; None: the system's sockets.
         """
         self._allow = frozenset(entry.lower() for entry in allow)
         self._resolve = resolve
@@ -62,14 +62,14 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         """Connect to a checked address of ``host``.
 
         Raises:
-            AddressRefused: one of its addresses is not public, and the host is not allowed by name.
-            httpcore.ConnectError: it has no address, or none that answers.
+            AddressRefused: one of the addresses is not public, and the host is not in ``allow``.
+            httpcore.ConnectError: the host has no address, or no address accepts a connection.
         """
-        addresses = await self._checked(host, port)
+        addresses = await self._checked_addresses(host, port)
         for address in addresses[:-1]:
             try:
                 return await self._tcp.connect_tcp(
-                    address, port, NEXT_ADDRESS_S, local_address, socket_options
+                    address, port, ADDRESS_TIMEOUT_S, local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
@@ -81,21 +81,21 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's signature
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Never: a socket of this machine is as private as an address can be."""
+        """Raise ``AddressRefused``: Unix sockets are private."""
         raise AddressRefused
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await self._tcp.sleep(seconds)
 
-    async def _checked(self, host: str, port: int) -> Sequence[str]:
+    async def _checked_addresses(self, host: str, port: int) -> Sequence[str]:
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"no address: {type(error).__name__}") from None
         if not addresses:
             raise httpcore.ConnectError("no address")
-        named = {f"{host}:{port}".lower(), f"[{host}]:{port}".lower()}
-        if not named & self._allow and not all(is_public(ip_address(address)) for address in addresses):
+        spellings = {f"{host}:{port}".lower(), f"[{host}]:{port}".lower()}
+        if not spellings & self._allow and not all(is_public(ip_address(address)) for address in addresses):
             raise AddressRefused
         return addresses[:MAX_ADDRESSES]

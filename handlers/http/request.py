@@ -1,7 +1,7 @@
-"""A declaration and its values → the request to send. Pure: nothing is resolved or connected here.
+"""Builds the request of an HTTP function from its declaration and values. There is no I/O in this module.
 
-Scheme, host and port are read from the declaration before any value is inserted, and no value is ever parsed
-as part of a URL: so nothing that a caller or a model says can lead a request elsewhere.
+Scheme, host and port are read from the declaration before values are inserted, and values are never parsed as
+part of a URL. Therefore no value from a caller or a model can send a request to another server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import httpx
 
-from handlers.http.errors import InvalidArguments, Misdeclared
+from handlers.http.errors import InvalidArguments, InvalidDeclaration
 from templates.functions import HttpFunction
 from templates.parameters import declared_parameters
 from templates.values import PLACEHOLDER, PromptValue, placeholders, render
@@ -33,7 +33,7 @@ _RESERVED = frozenset(
         *("te", "trailer", "transfer-encoding", "upgrade"),
     }
 )
-_OURS = {"Accept": "application/json, text/*;q=0.9, */*;q=0.1", "User-Agent": "voicebot"}
+_DEFAULT_HEADERS = {"Accept": "application/json, text/*;q=0.9, */*;q=0.1", "User-Agent": "voicebot"}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _PATH_LITERALS = "/%:@!$&'()*+,;=~"
@@ -42,29 +42,31 @@ _QUERY_LITERALS = _PATH_LITERALS + "?"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request goes: ``host`` in ASCII (a name in IDNA form, or an address without brackets)."""
+    """Origin of a URL. ``host`` is ASCII: a name in IDNA form, or an address without brackets."""
 
     scheme: str
     host: str
     port: int
 
     def host_header(self) -> str:
-        """The value of ``Host`` (RFC 9110, 7.2)."""
+        """The value of the ``Host`` header (RFC 9110, section 7.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request, ready to be sent.
+class HttpRequest:
+    """A complete request.
 
     Attributes:
+        method: HTTP method.
+        origin: scheme, host and port.
         target: path and query, percent-encoded ASCII, beginning with ``/``.
-        headers: the author's and ours, except ``Host`` and ``Content-Length``, each on one line.
-        secret_headers: in plain text; they go to ``origin`` only, and not into a log or a ``repr``.
-        body: JSON in UTF-8, or None for no body.
-        timeout_ms: for everything, redirects and further tries included.
-        retries: how often to try again; 0 for methods that change something.
+        headers: the author's headers and defaults, without ``Host`` and ``Content-Length``.
+        secret_headers: decrypted headers; sent to ``origin`` only, and never in a log or a ``repr``.
+        body: JSON in UTF-8, or None.
+        timeout_ms: time limit in ms for the whole exchange, including redirects and retries.
+        retries: maximum number of retries; 0 for unsafe methods.
     """
 
     method: str
@@ -78,14 +80,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What came back.
+class HttpResponse:
+    """A response.
 
     Attributes:
-        content_type: as sent, or "".
-        content_encoding: as sent, or "", though none was asked for.
-        body: at most what the courier reads.
-        complete: whether that is all there was.
+        status: HTTP status.
+        content_type: value of the header, or "".
+        content_encoding: value of the header, or "". Compression is not requested.
+        body: the first ``client.READ_LIMIT`` bytes of the body.
+        complete: whether ``body`` is the whole body.
     """
 
     status: int
@@ -99,25 +102,28 @@ def build(
     declaration: HttpFunction,
     arguments: Mapping[str, Any],
     variables: Mapping[str, Any],
-    open_secret: Callable[[str], str],
-) -> Request:
-    """The request that a function makes with these arguments on a call with these variables.
+    decrypt_secret: Callable[[str], str],
+) -> HttpRequest:
+    """Build the request of a function.
 
     Args:
-        arguments: already validated. A declared parameter hides a variable of its name, given or not.
-        open_secret: a stored secret header → its text.
+        declaration: the function.
+        arguments: validated arguments. A declared parameter hides a variable of the same name, even if it is
+            not given.
+        variables: the current agent's variables.
+        decrypt_secret: decrypts the stored value of a secret header.
 
     Raises:
-        InvalidArguments: a value does not fit into the path, because it is empty or would leave its place.
-        Misdeclared: the URL is none, its host contains a placeholder, or a header has no proper name.
+        InvalidArguments: a value for the path is empty or contains a ``..`` segment.
+        InvalidDeclaration: the URL is invalid, its host contains a placeholder, or a header name is invalid.
     """
-    values = visible(declaration, arguments, variables)
-    opened = {name: open_secret(value) for name, value in declaration.secret_headers.items()}
+    values = insertable_values(declaration, arguments, variables)
+    decrypted = {name: decrypt_secret(value) for name, value in declaration.secret_headers.items()}
     body = _body(declaration, arguments, values)
-    headers = {**_OURS, **({"Content-Type": "application/json"} if body is not None else {})}
-    secret = _headers(opened, values)
+    headers = {**_DEFAULT_HEADERS, **({"Content-Type": "application/json"} if body is not None else {})}
+    secret = _headers(decrypted, values)
     safe = declaration.method in ("GET", "HEAD")
-    return Request(
+    return HttpRequest(
         method=declaration.method,
         origin=origin_of(declaration.url),
         target=_target(declaration, arguments, values),
@@ -129,10 +135,10 @@ def build(
     )
 
 
-def visible(
+def insertable_values(
     declaration: HttpFunction, arguments: Mapping[str, Any], variables: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The values that the function's texts may insert, by name."""
+    """Name → value of everything that the function's placeholders may insert."""
     parameters, _ = declared_parameters(declaration.parameters)
     return {**variables, **dict.fromkeys(parameters), **arguments}
 
@@ -141,19 +147,21 @@ def origin_of(url: str) -> Origin:
     """Scheme, host and port of a declared URL.
 
     Raises:
-        Misdeclared: it is not a whole http or https address, or its host is not fixed.
+        InvalidDeclaration: the URL is not a complete http or https address, or its host is not fixed.
     """
     try:
         parts = urlsplit(url)
         if not parts.hostname or "{" in parts.netloc or "@" in parts.netloc:
-            raise Misdeclared("Not done: the function's URL has no fixed host.")
+            raise InvalidDeclaration("Not done: the function's URL has no fixed host.")
         # httpx turns a name into the ASCII form that DNS knows (IDNA).
         parsed = httpx.URL(f"{parts.scheme}://{parts.netloc}/")
         return Origin(
             parsed.scheme, parsed.raw_host.decode("ascii"), parsed.port or DEFAULT_PORTS[parsed.scheme]
         )
     except (ValueError, KeyError, httpx.InvalidURL):
-        raise Misdeclared("Not done: the function's URL is not a whole http or https address.") from None
+        raise InvalidDeclaration(
+            "Not done: the function's URL is not a complete http or https address."
+        ) from None
 
 
 def _target(declaration: HttpFunction, arguments: Mapping[str, Any], values: Mapping[str, Any]) -> str:
@@ -163,9 +171,9 @@ def _target(declaration: HttpFunction, arguments: Mapping[str, Any], values: Map
     own = quote(_insert(parts.query, values, _percent), safe=_QUERY_LITERALS)
     added = [(name, render(text, values)) for name, text in declaration.query.items()]
     if declaration.method not in BODY_METHODS and declaration.body is None:
-        mentioned = _mentioned(declaration)
+        inserted = _inserted_names(declaration)
         added += [
-            (name, str(PromptValue(value))) for name, value in arguments.items() if name not in mentioned
+            (name, str(PromptValue(value))) for name, value in arguments.items() if name not in inserted
         ]
     query = "&".join(
         filter(None, (own, urlencode([(name, _encodable(text)) for name, text in added], quote_via=quote)))
@@ -174,21 +182,21 @@ def _target(declaration: HttpFunction, arguments: Mapping[str, Any], values: Map
 
 
 def _segment(segment: str, values: Mapping[str, Any]) -> str:
-    """One segment of the path, which stays one, whatever is inserted.
+    """One segment of the path with its values inserted; it always remains one segment.
 
-    Empty or made of dots it would name another resource; some servers undo percent-encoding before they look
-    for ``..``, so that is looked for in the decoded form.
+    An empty segment or a dot segment would name another resource. Some servers decode percent-encoding before
+    they resolve ``..``, so the decoded form is checked.
     """
     names = placeholders(segment)
     if not names:
         return _insert(segment, values, _percent)
     inserted = _insert(segment, values, _percent)
     if not inserted or any(part in (".", "..") for part in re.split(r"[/\\]", unquote(inserted))):
-        raise InvalidArguments([f"{names[0]}: is empty or has no place in the server's address"])
+        raise InvalidArguments([f"{names[0]}: is empty or not allowed in the path of the address"])
     return inserted
 
 
-def _mentioned(declaration: HttpFunction) -> set[str]:
+def _inserted_names(declaration: HttpFunction) -> set[str]:
     texts = (
         declaration.url,
         *declaration.query.values(),
@@ -203,20 +211,24 @@ def _body(declaration: HttpFunction, arguments: Mapping[str, Any], values: Mappi
     if declaration.body is None:
         filled: Any = dict(arguments) if declaration.method in BODY_METHODS else None
     else:
-        filled = _filled(declaration.body, values)
+        filled = _fill_placeholders(declaration.body, values)
     return None if filled is None else _encodable(json.dumps(filled, ensure_ascii=False)).encode()
 
 
-def _filled(value: Any, values: Mapping[str, Any]) -> Any:
-    """The body filled in; a text that is nothing but a placeholder becomes the value, in its type."""
+def _fill_placeholders(value: Any, values: Mapping[str, Any]) -> Any:
+    """Insert values into the body. A string that is a single placeholder becomes the value, with its type."""
     if isinstance(value, Mapping):
-        return {key: _filled(inner, values) for key, inner in value.items()}
+        return {key: _fill_placeholders(inner, values) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_filled(inner, values) for inner in value]
+        return [_fill_placeholders(inner, values) for inner in value]
     if not isinstance(value, str):
         return value
-    alone = PLACEHOLDER.fullmatch(value.strip())
-    return _value(alone.group(2), values) if alone and not alone.group(1) else render(value, values)
+    only_placeholder = PLACEHOLDER.fullmatch(value.strip())
+    return (
+        _value(only_placeholder.group(2), values)
+        if only_placeholder and not only_placeholder.group(1)
+        else render(value, values)
+    )
 
 
 def _value(path: str, values: Mapping[str, Any]) -> Any:
@@ -227,9 +239,9 @@ def _value(path: str, values: Mapping[str, Any]) -> Any:
 
 
 def _headers(declared: Mapping[str, str], values: Mapping[str, Any]) -> Headers:
-    """Headers on one line each: whatever would end a line becomes a space."""
+    """Headers with values inserted; control characters in values become spaces."""
     if not all(_HEADER_NAME.fullmatch(name) for name in declared):
-        raise Misdeclared("Not done: a header of the function has a name that cannot be sent.")
+        raise InvalidDeclaration("Not done: the function has a header with an invalid name.")
     return tuple(
         (name, _CONTROL.sub(" ", _encodable(render(text, values))).strip())
         for name, text in declared.items()
@@ -247,7 +259,7 @@ def _without(headers: Headers, others: Headers) -> Headers:
 
 
 def _insert(text: str, values: Mapping[str, Any], escape: Callable[[str], str]) -> str:
-    """``values.render`` with every inserted value escaped for where it stands."""
+    """``values.render`` with every inserted value passed through ``escape``."""
     return PLACEHOLDER.sub(lambda match: escape(render(match.group(0), values)), text)
 
 
@@ -256,7 +268,7 @@ def _percent(text: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text without lone surrogates, which JSON can spell and UTF-8 cannot."""
+    """The text with lone surrogates replaced: JSON can contain them, UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,8 +1,7 @@
-"""The audio of one Twilio call: the socket is accepted, guarded, and given to pipecat's own transport.
+"""The audio of one Twilio call: accepts the media socket and connects it to pipecat's transport.
 
-pipecat's `FastAPIWebsocketTransport` and `TwilioFrameSerializer` are used as they are. Both directions run at
-Twilio's 8000 Hz, at which pipecat's resampler hands the audio through untouched. The call is never hung up by
-the serializer: that is the carrier's `hang_up`.
+Uses pipecat's `FastAPIWebsocketTransport` and `TwilioFrameSerializer`. Both directions run at Twilio's 8000
+Hz, so that pipecat does not resample. The serializer does not end calls; `Carrier.hang_up` does.
 """
 
 from __future__ import annotations
@@ -27,21 +26,20 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from telephony.errors import MediaGone, MediaRefused
 from telephony.media import MarkEcho, MediaClosed, MediaStart
-from telephony.playout import Playout, PlayoutWatch
+from telephony.playout import Playout, PlayoutWaiter
 from telephony.twilio.messages import SAMPLE_RATE, Dtmf, Event, Mark, Start, Stop, mark_message, mark_name
 from telephony.twilio.socket import POLICY, GuardedSocket
 
 AUDIO_OUT_10MS_CHUNKS = 4
-"""40 ms a message. pipecat keeps one to two chunks ahead of the carrier's playing, so this is how long the
-event loop may be held up before the caller hears a gap; 20 ms would halve that and double the messages. The
-price is an utterance padded by 20 ms on average; barge-in is not slowed, since `clear` drops what is
-buffered."""
+"""40 ms per message. pipecat sends one to two chunks ahead of playout, so this is how long the event loop may
+be blocked before the caller hears a gap; 20 ms would halve this time and double the number of messages. An
+utterance is padded by 20 ms on average. Barge-in is not slowed down, because `clear` discards the buffer."""
 
 WRITE_TIMEOUT_S = 3.0
-"""A socket that takes no audio for three seconds is no telephone call any more."""
+"""Timeout in seconds for writing audio to the socket; then the call counts as lost."""
 
-OWN_MARK = "heard:"
-"""Begins the names of the marks that `wait_all_heard` sends itself; observers are not told of them."""
+INTERNAL_MARK_PREFIX = "heard:"
+"""Prefix of the marks sent by `wait_all_heard`, which are not passed to observers."""
 
 
 def _monotonic_ms() -> float:
@@ -49,14 +47,14 @@ def _monotonic_ms() -> float:
 
 
 class ObservedSerializer(TwilioFrameSerializer):
-    """pipecat's serializer, which also tells the playout model what goes out.
+    """pipecat's serializer, which also records the outgoing audio, marks and clears in the playout model.
 
-    `serialize` is the last public place that every outgoing frame passes, in the order of the wire and at the
-    moment of writing: audio is paced and queued before it, and nothing waits between it and the socket.
+    `serialize` is the last public method that every outgoing frame passes, in the order of sending and at the
+    time of writing: pacing and queues come before it.
     """
 
     def __init__(self, start: MediaStart, playout: Playout, now_ms: Callable[[], float]) -> None:
-        """Serialize for the stream of `start`, telling `playout`."""
+        """Serialize for the stream of `start` and record in `playout`."""
         super().__init__(
             stream_sid=start.stream_id,
             call_sid=start.carrier_call_id,
@@ -67,7 +65,7 @@ class ObservedSerializer(TwilioFrameSerializer):
         self.on_clear: Callable[[], None] = lambda: None
 
     async def serialize(self, frame: Frame) -> str | bytes | None:
-        """Twilio's message for a frame, or None if there is none."""
+        """Twilio's message for a frame, or None if the frame has none."""
         payload = await super().serialize(frame)
         if payload is None:
             return None
@@ -89,12 +87,12 @@ class TwilioMedia:
     def __init__(
         self, socket: GuardedSocket, start: MediaStart, now_ms: Callable[[], float] = _monotonic_ms
     ) -> None:
-        """Take over an accepted socket whose `start` message was read; see `accept_media`."""
+        """Use an accepted socket whose `start` message was read; see `accept_media`."""
         self._socket = socket
         self._start = start
         self._now_ms = now_ms
         self._playout = Playout()
-        self._watch = PlayoutWatch(self._playout, now_ms)
+        self._watch = PlayoutWaiter(self._playout, now_ms)
         self._own_marks = count(1)
         self._mark_observers: list[Callable[[MarkEcho], None]] = []
         self._dtmf_observers: list[Callable[[str], None]] = []
@@ -115,7 +113,7 @@ class TwilioMedia:
                 audio_out_10ms_chunks=AUDIO_OUT_10MS_CHUNKS,
                 audio_out_end_silence_secs=0,
                 audio_out_write_timeout_secs=WRITE_TIMEOUT_S,
-                allowed_origins=[],  # a carrier is no browser: the token is what admits it
+                allowed_origins=[],  # carriers send no Origin header; the token is checked instead
             ),
         )
 
@@ -131,7 +129,7 @@ class TwilioMedia:
 
     @property
     def playout(self) -> Playout:
-        """The model of what was heard of what we sent."""
+        """Estimate of the audio that the caller has heard."""
         return self._playout
 
     def now_ms(self) -> float:
@@ -139,39 +137,39 @@ class TwilioMedia:
         return self._now_ms()
 
     def mark_frame(self, name: str) -> Frame:
-        """A frame that travels behind the audio queued before it and goes out as Twilio's `mark`."""
+        """A frame that is sent as Twilio's `mark` after the audio queued before it."""
         return OutputTransportMessageFrame(message=mark_message(self._start.stream_id, name))
 
     async def wait_all_heard(self, timeout_s: float) -> bool:
-        """Wait until what was sent until now was heard or cleared; sends a mark of its own if none is due."""
+        """Wait until all sent audio was heard or cleared; sends a mark if none is outstanding."""
         if not self._playout.all_heard(self._now_ms()) and not self._playout.is_marked():
-            name = f"{OWN_MARK}{next(self._own_marks)}"
+            name = f"{INTERNAL_MARK_PREFIX}{next(self._own_marks)}"
             self._playout.mark_sent(name, self._now_ms())
             await self._send(json.dumps(mark_message(self._start.stream_id, name)))
         return await self._watch.wait_all_heard(timeout_s)
 
     def on_mark(self, observer: Callable[[MarkEcho], None]) -> None:
-        """Tell `observer` of every returned mark made by `mark_frame`."""
+        """Call `observer` for each returned mark that `mark_frame` made."""
         self._mark_observers.append(observer)
 
     def on_dtmf(self, observer: Callable[[str], None]) -> None:
-        """Tell `observer` of each key pressed."""
+        """Call `observer` for each key pressed."""
         self._dtmf_observers.append(observer)
 
     def on_stop(self, observer: Callable[[], None]) -> None:
-        """Tell `observer` of Twilio's `stop`."""
+        """Call `observer` on Twilio's `stop` message."""
         self._stop_observers.append(observer)
 
     def on_closed(self, observer: Callable[[MediaClosed], None]) -> None:
-        """Tell `observer` once when the socket is gone."""
+        """Call `observer` once when the socket is closed."""
         self._closed_observers.append(observer)
 
     async def refuse(self, close_code: int, reason: str) -> None:
-        """Close the socket with a code; harmless if it is already closed."""
+        """Close the socket with a code; no effect if it is closed."""
         await self._socket.close(close_code, reason)
 
     async def close(self) -> None:
-        """Close the socket normally; harmless if it is already closed."""
+        """Close the socket normally; no effect if it is closed."""
         await self._socket.close()
 
     async def _send(self, text: str) -> None:
@@ -180,44 +178,44 @@ class TwilioMedia:
         try:
             await self._socket.send_text(text)
         except WebSocketDisconnect:
-            return  # the receiving side notices too, and ends all waits
+            return  # the receiving side notices the disconnect and ends all waits
 
     def _event(self, event: Event) -> None:
         match event:
             case Mark(name):
-                fate = self._playout.mark_echoed(name, self._now_ms())
+                outcome = self._playout.mark_echoed(name, self._now_ms())
                 self._watch.changed()
-                if fate is not None and not name.startswith(OWN_MARK):
-                    self._tell(self._mark_observers, MarkEcho(name=name, fate=fate))
+                if outcome is not None and not name.startswith(INTERNAL_MARK_PREFIX):
+                    self._notify(self._mark_observers, MarkEcho(name=name, outcome=outcome))
             case Dtmf(digit):
-                self._tell(self._dtmf_observers, digit)
+                self._notify(self._dtmf_observers, digit)
             case Stop():
-                self._tell(self._stop_observers)
+                self._notify(self._stop_observers)
             case _:
                 return
 
     def _closed(self, closed: MediaClosed) -> None:
         self._playout.ended(self._now_ms())
         self._watch.changed()
-        self._tell(self._closed_observers, closed)
+        self._notify(self._closed_observers, closed)
 
-    def _tell(self, observers: list[Callable[..., None]], *news: object) -> None:
+    def _notify(self, observers: list[Callable[..., None]], *arguments: object) -> None:
         for observer in observers:
             try:
-                observer(*news)
+                observer(*arguments)
             except Exception:
-                # An edge: an observer's bug must not end the call's audio.
+                # An observer's bug must not end the call's audio.
                 logger.exception("media observer failed, call {}", self._start.carrier_call_id)
 
 
 async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) -> TwilioMedia:
-    """Accept Twilio's media socket (not accepted yet) and read it up to its `start`.
+    """Accept Twilio's media socket and read messages up to `start`.
 
-    The token in `start` is not judged here: the caller checks it, then goes on or `refuse`s with 1008.
+    The token in `start` is not checked here; if it is invalid, our caller must `refuse` with 1008.
 
     Raises:
-        MediaRefused: no valid start in `start_timeout_s` (1008), audio that is not mono µ-law at 8000 Hz
-            (1008), a message over 64 KiB (1009) or ten malformed ones (1007); the socket is closed.
+        MediaRefused: no valid start within `start_timeout_s` (1008), audio that is not mono µ-law at 8000 Hz
+            (1008), a message over 64 KiB (1009) or ten malformed messages (1007); the socket is closed.
         MediaGone: Twilio closed the socket before the stream began.
     """
     socket = GuardedSocket(websocket)
@@ -239,7 +237,7 @@ async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) ->
         raise MediaRefused(closed[0].code, closed[0].reason)
     if closed or start is None:
         raise MediaGone("the carrier closed the media socket before the stream began")
-    return TwilioMedia(socket, _facts(start))
+    return TwilioMedia(socket, _media_start(start))
 
 
 async def _read_start(socket: GuardedSocket) -> Start | None:
@@ -250,7 +248,7 @@ async def _read_start(socket: GuardedSocket) -> Start | None:
             return event
 
 
-def _facts(start: Start) -> MediaStart:
+def _media_start(start: Start) -> MediaStart:
     return MediaStart(
         stream_id=start.stream_sid,
         carrier_call_id=start.call_sid,

@@ -1,4 +1,4 @@
-"""Twilio's media socket, message by message: text in, records out, and the other way for what we add.
+"""The messages of Twilio's media socket: parsing of incoming ones, and the `mark` that we send.
 
 Source: Twilio, "Media Streams - WebSocket Messages",
 https://www.twilio.com/docs/voice/media-streams/websocket-messages
@@ -17,12 +17,12 @@ ENCODING = "audio/x-mulaw"
 
 
 class Malformed(ValueError):
-    """A message that Twilio would not send: it is counted and otherwise ignored."""
+    """An invalid message; it is counted and ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The first message; it says nothing that we need."""
+    """The first message; none of its data is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +45,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A piece of the caller's audio; its payload was checked (base64) and is left to the serializer."""
+    """Audio of the caller. The payload is valid base64; pipecat's serializer decodes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark of ours that came back."""
+    """A mark that Twilio returned."""
 
     name: str
 
@@ -69,7 +69,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An event that this version does not know; ignored, so that Twilio may add some."""
+    """An unknown event; it is ignored, because Twilio may add events."""
 
     event: str
 
@@ -81,7 +81,7 @@ def parse(text: str) -> Event:
     """Read one text message.
 
     Raises:
-        Malformed: not a JSON object with an `event`, or a known event without what it must carry.
+        Malformed: not a JSON object with an `event`, or a known event without a required field.
     """
     try:
         message = json.loads(text)
@@ -100,7 +100,7 @@ def mark_message(stream_sid: str, name: str) -> dict[str, Any]:
 
 
 def mark_name(message: object) -> str | None:
-    """The name, if `message` is one made by `mark_message`."""
+    """The mark's name if `message` was made by `mark_message`, else None."""
     if isinstance(message, dict) and message.get("event") == "mark":
         return _text(_object(message, "mark"), "name")
     return None
@@ -111,22 +111,22 @@ def _start(message: dict[str, Any]) -> Start:
     media_format = _object(start, "mediaFormat")
     parameters = start.get("customParameters") or {}
     if not isinstance(parameters, dict):
-        raise Malformed("customParameters is no object")
+        raise Malformed("customParameters is not an object")
     return Start(
         stream_sid=_text(start, "streamSid"),
         call_sid=_text(start, "callSid"),
         account_sid=_text(start, "accountSid"),
         parameters={str(name): str(value) for name, value in parameters.items()},
         encoding=_text(media_format, "encoding"),
-        sample_rate=_whole(media_format, "sampleRate"),
-        channels=_whole(media_format, "channels"),
+        sample_rate=_integer(media_format, "sampleRate"),
+        channels=_integer(media_format, "channels"),
     )
 
 
 def _media(message: dict[str, Any]) -> Media:
     payload = _object(message, "media").get("payload")
     if not isinstance(payload, str):
-        raise Malformed("the payload is no text")
+        raise Malformed("the payload is not a string")
     try:
         base64.b64decode(payload, validate=True)
     except ValueError as error:
@@ -137,22 +137,22 @@ def _media(message: dict[str, Any]) -> Media:
 def _text(values: dict[str, Any], name: str) -> str:
     value = values.get(name)
     if not isinstance(value, str) or not value:
-        raise Malformed(f"{name} is no text")
+        raise Malformed(f"{name} is not a string")
     return value
 
 
 def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
     value = values.get(name)
     if not isinstance(value, dict):
-        raise Malformed(f"{name} is no object")
+        raise Malformed(f"{name} is not an object")
     return value
 
 
-def _whole(values: dict[str, Any], name: str) -> int:
+def _integer(values: dict[str, Any], name: str) -> int:
     try:
         return int(values[name])
     except (KeyError, TypeError, ValueError) as error:
-        raise Malformed(f"{name} is no number") from error
+        raise Malformed(f"{name} is not an integer") from error
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {

@@ -1,9 +1,9 @@
 """Twilio's REST API: hang up, transfer, dial, with timeouts and retries that cannot place a call twice.
 
-The twilio package does the talking through its asynchronous HTTP client. Sources: calls,
-https://www.twilio.com/docs/voice/api/call-resource; 429 answers were never processed and are always safe to
-retry, https://www.twilio.com/docs/errors/20429; a call that is gone, https://www.twilio.com/docs/errors/20404
-and https://www.twilio.com/docs/errors/21220.
+Uses the asynchronous HTTP client of the twilio package. Sources: calls,
+https://www.twilio.com/docs/voice/api/call-resource; requests answered with 429 were not processed and may be
+retried, https://www.twilio.com/docs/errors/20429; calls that have ended,
+https://www.twilio.com/docs/errors/20404 and https://www.twilio.com/docs/errors/21220.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ ATTEMPTS = 4
 TIMEOUT_S = 5.0
 BACKOFF_S = 0.25
 LONGEST_WAIT_S = 10.0
-"""Who is told to wait longer than this hears of it, instead of a call's end hanging in a loop."""
+"""Longest wait in seconds before a retry; if Twilio asks for more, the error is raised."""
 
-GONE = frozenset({"20404", "21220"})
-"""Codes of a call that does not exist (any more), or is not in progress."""
+CALL_GONE_CODES = frozenset({"20404", "21220"})
+"""Error codes for a call that does not exist or is not in progress."""
 
 PROGRESS_EVENTS = ["initiated", "ringing", "answered", "completed"]
 
 T = TypeVar("T")
 
-_quiet = logging.getLogger("telephony.twilio.rest")
-_quiet.setLevel(logging.WARNING)  # the package would log every request with its fields
+_twilio_logger = logging.getLogger("telephony.twilio.rest")
+_twilio_logger.setLevel(logging.WARNING)  # the package would log every request with its fields
 
 
 class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]
-    """The package's client, with an address of our choosing, a timeout, and errors that keep Retry-After."""
+    """The package's client with a configurable address, a timeout, and `CarrierError` for failures."""
 
     def __init__(self, api_url: str | None, timeout_s: float) -> None:
-        super().__init__(logger=_quiet)
+        super().__init__(logger=_twilio_logger)
         self._api_url = api_url
         self._timeout_s = timeout_s
 
@@ -61,7 +61,7 @@ class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]
             raise CarrierError("Twilio cannot be reached", status=0, retryable=True) from error
         except (TimeoutError, ClientError, OSError) as error:
             raise CarrierError(
-                f"Twilio did not answer ({type(error).__name__})", status=0, retryable=True, uncertain=True
+                f"Twilio did not respond ({type(error).__name__})", status=0, retryable=True, uncertain=True
             ) from error
         if response.status_code >= 400:
             raise _refusal(response)
@@ -75,7 +75,8 @@ class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]
 
 
 class TwilioRest:
-    """The calls of one Twilio account. Connections are opened on first use and kept until `aclose`."""
+    """The REST API for the calls of one account. Connections are opened on first use and kept until
+    `aclose`."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class TwilioRest:
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Speak for `account_sid`; `api_url` (`http(s)://host:port`) stands in for Twilio's own address."""
+        """Use `account_sid`; `api_url` (`http(s)://host:port`) replaces Twilio's address."""
         self._account_sid = account_sid
         self._auth_token = auth_token
         self._api_url = api_url
@@ -94,34 +95,37 @@ class TwilioRest:
         self._sleep = sleep
         self._http: _HttpClient | None = None
 
-    async def hang_up(self, call_sid: str) -> None:
-        """End a call; one that is gone already is no error.
+    async def hang_up(self, carrier_call_id: str) -> None:
+        """End a call. A call that has already ended is not an error.
 
         Raises:
-            CarrierError: Twilio refused, or could not be reached in a few attempts.
+            CarrierError: Twilio refused the request, or could not be reached in `ATTEMPTS` attempts.
         """
         try:
-            await self._try("hang up", lambda: self._call(call_sid).update_async(status="completed"))
+            await self._try("hang up", lambda: self._call(carrier_call_id).update_async(status="completed"))
         except CarrierError as error:
-            if error.status != 404 and error.code not in GONE:
+            if error.status != 404 and error.code not in CALL_GONE_CODES:
                 raise
-            logger.debug("call {} was already gone", call_sid)
+            logger.debug("call {} was already gone", carrier_call_id)
 
-    async def transfer(self, call_sid: str, transfer: TransferRequest) -> None:
-        """Give a live call new TwiML: dial another number. Not repeated if it may have begun to ring.
+    async def transfer(self, carrier_call_id: str, transfer: TransferRequest) -> None:
+        """Give a live call TwiML that dials another number. Not retried if the number may be ringing.
 
         Raises:
-            CarrierError: Twilio refused (the call is gone, the number is bad), or could not be reached.
+            CarrierError: Twilio refused the request (the call has ended, the number is invalid), or could not
+                be reached.
         """
         twiml = transfer_twiml(transfer)
-        await self._try("transfer", lambda: self._call(call_sid).update_async(twiml=twiml), repeatable=False)
+        await self._try(
+            "transfer", lambda: self._call(carrier_call_id).update_async(twiml=twiml), repeatable=False
+        )
 
     async def dial(self, request: DialRequest) -> str:
-        """Place a call and return its CallSid. Not repeated if the telephone may already ring.
+        """Place a call and return its CallSid. Not retried if the number may be ringing.
 
         Raises:
-            CarrierError: Twilio refused, or could not be reached; `uncertain` if the call may exist all the
-            same.
+            CarrierError: Twilio refused the request, or could not be reached; `uncertain` if the call may
+                have been placed.
         """
         call = await self._try("dial", lambda: self._create(request), repeatable=False)
         return str(call.sid)
@@ -136,11 +140,11 @@ class TwilioRest:
         if self._http is None:  # needs the running loop, so not in __init__
             self._http = _HttpClient(self._api_url, self._timeout_s)
         client = Client(self._account_sid, self._auth_token, http_client=self._http)
-        # `client.calls` would import `Api` on first use: 0.7 s, in the middle of someone's call.
+        # `client.calls` would import `Api` on first use, which blocks the event loop for 0.7 s.
         return Api(client).account.calls
 
-    def _call(self, call_sid: str) -> Any:
-        return self._calls()(quote(call_sid, safe=""))
+    def _call(self, carrier_call_id: str) -> Any:
+        return self._calls()(quote(carrier_call_id, safe=""))
 
     def _create(self, request: DialRequest) -> Awaitable[Any]:
         created: Awaitable[Any] = self._calls().create_async(
@@ -156,26 +160,26 @@ class TwilioRest:
         return created
 
     async def _try(self, what: str, request: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
-        """Make a request, again after a wait where that is safe and may help."""
+        """Send a request; retry it after a wait if that is safe and may help."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await request()
             except CarrierError as error:
                 wait = _wait_before_next(error, attempt)
-                hopeless = not error.retryable or (error.uncertain and not repeatable)
-                if hopeless or attempt == ATTEMPTS or wait > LONGEST_WAIT_S:
+                is_final = not error.retryable or (error.uncertain and not repeatable)
+                if is_final or attempt == ATTEMPTS or wait > LONGEST_WAIT_S:
                     raise
                 logger.warning("Twilio: {} failed ({}), again in {:.2f} s", what, error, wait)
                 await self._sleep(wait)
             except (TwilioException, ValueError, KeyError) as error:
                 raise CarrierError(
-                    f"Twilio's answer to {what} cannot be understood", status=200, uncertain=True
+                    f"Twilio's response to '{what}' cannot be parsed", status=200, uncertain=True
                 ) from error
         raise AssertionError("the last attempt returns or raises")
 
 
 def _wait_before_next(error: CarrierError, attempt: int) -> float:
-    """Seconds: what Twilio asked for, else doubling from a quarter of a second, with 10 % of jitter."""
+    """Seconds to wait: as requested by Twilio, else exponential from `BACKOFF_S` with 10 % jitter."""
     if error.retry_after_s is not None:
         return error.retry_after_s
     doubled: float = BACKOFF_S * 2.0 ** (attempt - 1)
@@ -183,7 +187,8 @@ def _wait_before_next(error: CarrierError, attempt: int) -> float:
 
 
 def _refusal(response: Response) -> CarrierError:
-    """The error of an answer of 400 or more; Twilio's body is `{"code": 21211, "message": "…", …}`."""
+    """The error for a response with status 400 or higher; its body is `{"code": 21211, "message": "…",
+    …}`."""
     status = int(response.status_code)
     try:
         body = json.loads(response.text)
@@ -203,7 +208,7 @@ def _refusal(response: Response) -> CarrierError:
 
 
 def _seconds(header: str | None) -> float | None:
-    """Retry-After in seconds; its other form, a date, is not used by Twilio and counts as absent."""
+    """Retry-After in seconds; None if absent or a date, which Twilio does not use."""
     try:
         return max(0.0, float(header)) if header is not None else None
     except ValueError:

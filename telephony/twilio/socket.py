@@ -1,8 +1,8 @@
-"""Twilio's media socket with its limits kept, in the shape that pipecat's transport expects of a WebSocket.
+"""A WebSocket for pipecat's transport that validates Twilio's messages and enforces limits.
 
-pipecat's transport reads whatever comes and stops at the first message that it cannot digest. Standing
-between the two, this socket lets through only what is well formed, tells an observer of the events that
-pipecat drops (marks, stop), and closes with the code that interface.md promises when a limit is exceeded.
+pipecat's transport stops at the first message that it cannot parse, and ignores marks and stop messages. This
+socket passes only valid messages to it, passes all events to an observer, and closes with a defined code when
+a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TOO_BIG = 1009
 
 
 class GuardedSocket(WebSocket):
-    """A WebSocket, not yet accepted, whose incoming messages are checked before anyone sees them."""
+    """A WebSocket, not yet accepted, whose incoming messages are validated before they are returned."""
 
     def __init__(self, websocket: WebSocket) -> None:
-        """Stand before `websocket`; from now on only this object may be used."""
-        # The ASGI channel is public through the other's own methods, which keep its state as well.
+        """Wrap `websocket`; from now on only this object may be used."""
+        # The wrapped socket's methods are its public ASGI channel, and they update its state as well.
         super().__init__(websocket.scope, websocket.receive, websocket.send)
         self.on_event: Callable[[Event], None] = lambda _: None
         self.on_closed: Callable[[MediaClosed], None] = lambda _: None
@@ -43,7 +43,7 @@ class GuardedSocket(WebSocket):
         return self.application_state is WebSocketState.CONNECTED and not self._closed
 
     async def receive(self) -> Message:
-        """The next message of use to pipecat (audio, a key, or the end); others go to `on_event` alone."""
+        """The next message for pipecat: audio, a key, or the disconnect. `on_event` receives all events."""
         if self.client_state is WebSocketState.CONNECTING:
             return await super().receive()
         while True:
@@ -52,30 +52,30 @@ class GuardedSocket(WebSocket):
                 return message
 
     async def next_event(self) -> tuple[Message, Event | None]:
-        """The next well-formed message; no event with it means that the socket is closed."""
+        """The next valid message and its event; the event is None if the socket is closed."""
         while True:
             message = await super().receive()
             if message["type"] == "websocket.disconnect":
-                self._note_closed("carrier", message.get("code") or 1005, message.get("reason") or "")
+                self._report_closed("carrier", message.get("code") or 1005, message.get("reason") or "")
                 return message, None
             if self._is_too_big(message):
-                return await self._give_up(TOO_BIG, "message over 64 KiB"), None
+                return await self._close_for_limit(TOO_BIG, "message over 64 KiB"), None
             try:
                 event = parse(message.get("text") or "")
             except Malformed:
                 self.malformed += 1
                 if self.malformed >= MAX_MALFORMED:
-                    return await self._give_up(UNREADABLE, "too many malformed messages"), None
+                    return await self._close_for_limit(UNREADABLE, "too many malformed messages"), None
                 continue
             self._stopped = self._stopped or isinstance(event, Stop)
             self.on_event(event)
             return message, event
 
     async def send(self, message: Message) -> None:
-        """Send, and know from a failure that nothing more can be sent.
+        """Send a message; after a failure the socket counts as disconnected.
 
         Raises:
-            WebSocketDisconnect: the other side is gone.
+            WebSocketDisconnect: the carrier has closed the connection.
         """
         try:
             await super().send(message)
@@ -84,21 +84,21 @@ class GuardedSocket(WebSocket):
             raise
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
-        """Close from our side; harmless if the socket is already closed."""
+        """Close from our side; no effect if the socket is closed."""
         if not self.is_open:
             return
-        self._note_closed("us", code, reason or "")
+        self._report_closed("us", code, reason or "")
         try:
             await super().close(code, reason)
         except WebSocketDisconnect:
-            return  # the other side was faster
+            return  # the carrier closed it first
 
-    async def _give_up(self, code: int, reason: str) -> Message:
+    async def _close_for_limit(self, code: int, reason: str) -> Message:
         await self.close(code, reason)
         self.client_state = WebSocketState.DISCONNECTED
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
-    def _note_closed(self, by: Literal["carrier", "us"], code: int, reason: str) -> None:
+    def _report_closed(self, by: Literal["carrier", "us"], code: int, reason: str) -> None:
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""Twilio's webhooks: is it really Twilio, what does it say, and the TwiML that answers it.
+"""Twilio's webhooks: signature, parsing of the parameters, and the TwiML responses.
 
 Sources: signatures, https://www.twilio.com/docs/usage/webhooks/webhooks-security; request parameters and call
 states, https://www.twilio.com/docs/voice/twiml; streams, https://www.twilio.com/docs/voice/twiml/stream;
@@ -26,10 +26,10 @@ from telephony.carrier import (
     CallStatus,
     EndReason,
     IncomingCall,
-    Reply,
     StreamEvent,
     StreamStatus,
     TransferRequest,
+    WebhookReply,
     WebhookRequest,
 )
 from telephony.errors import BadSignature, BadWebhook
@@ -56,14 +56,14 @@ _STREAM_EVENTS: dict[str, StreamEvent] = {
 _WITHHELD_WORDS = ("ANONYMOUS", "RESTRICTED", "BLOCKED", "UNKNOWN", "UNAVAILABLE", "PRIVATE", "WITHHELD")
 _KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
 _WITHHELD = {form for word in _WITHHELD_WORDS for form in (word, "+" + word.translate(_KEYPAD))}
-"""How a withheld number arrives: as a word, or as the keys that spell it (+266696687 is "anonymous")."""
+"""Values of `From` for a withheld number: a word, or its spelling on the keypad (+266696687: "anonymous")."""
 
 
 # --------------------------------------------------------------------------------------------- signature
 
 
-class _Form:
-    """The form fields as the validator wants them when a key may be repeated."""
+class _FormFields:
+    """Form fields with repeated keys, in the form that `RequestValidator` accepts."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
         self._pairs = pairs
@@ -79,11 +79,11 @@ class _Form:
 
 
 def signed_url(seen_url: str, public_url: str | None) -> str:
-    """The URL that Twilio must have signed: `public_url`, then the path and query as they arrived.
+    """The URL that Twilio has signed: `public_url` followed by the received path and query.
 
-    `public_url` is an origin, with a path prefix if the proxy strips one. Without it, it is the URL as this
-    server saw it. `X-Forwarded-*` headers are not consulted: whoever reaches the server can send them; a
-    deployment behind a proxy says who it is with `PUBLIC_URL`.
+    `public_url` is an origin, with the path prefix that a proxy removes, if any. If it is None, the URL as
+    seen by this server is used. `X-Forwarded-*` headers are ignored, because any client can send them; behind
+    a proxy, set `PUBLIC_URL`.
     """
     if not public_url:
         return seen_url
@@ -92,34 +92,35 @@ def signed_url(seen_url: str, public_url: str | None) -> str:
 
 
 def verify(request: WebhookRequest, auth_token: str, public_url: str | None) -> None:
-    """Return if `request` carries Twilio's signature made with `auth_token`.
+    """Check Twilio's signature of `request`, made with `auth_token`.
 
-    As Twilio does, the URL is tried with and without its port. The comparison takes constant time.
+    As in Twilio's library, the URL is tried with and without its port. The comparison takes constant time.
 
     Raises:
-        BadSignature: there is no signature, or it is not right, or the body is one that the signature does
-        not cover.
+        BadSignature: the signature is missing or wrong, or it does not cover the body (not a form).
     """
     signature = request.headers.get("x-twilio-signature", "")
     if not signature:
         raise BadSignature("no X-Twilio-Signature header")
     if request.body and not _is_form(request):
-        raise BadSignature("a body that is no form is not covered by the signature")
+        raise BadSignature("the body is not a form, so the signature does not cover it")
     url = signed_url(request.url, public_url)
     validator = RequestValidator(auth_token)
     try:
         parts = urlsplit(url)
         candidates = [add_port(parts), remove_port(parts)]
     except ValueError as error:
-        raise BadSignature("the URL's port is no number") from error
-    form = _Form(request.form_pairs)
+        raise BadSignature("the port of the URL is not a number") from error
+    form = _FormFields(request.form_pairs)
     given = signature.encode("utf-8", "replace")
     matches = [
         hmac.compare_digest(validator.compute_signature(candidate, form).encode(), given)
         for candidate in candidates
     ]
     if not any(matches):
-        raise BadSignature("the signature does not match; does PUBLIC_URL equal the URL set at Twilio?")
+        raise BadSignature(
+            "the signature does not match; check that PUBLIC_URL is the URL configured at Twilio"
+        )
 
 
 def _is_form(request: WebhookRequest) -> bool:
@@ -130,11 +131,11 @@ def _is_form(request: WebhookRequest) -> bool:
 
 
 def incoming_call(request: WebhookRequest) -> IncomingCall:
-    """The call of a voice (or resume) webhook. `From` may be withheld, a SIP address or a client: kept as it
-    came.
+    """Parse a voice or resume webhook. `From` is kept as received: it may be withheld, a SIP address or a
+    client.
 
     Raises:
-        BadWebhook: no CallSid or no To.
+        BadWebhook: CallSid or To is missing.
     """
     caller = _fields(request).get("From", "").strip()
     return IncomingCall(
@@ -147,17 +148,17 @@ def incoming_call(request: WebhookRequest) -> IncomingCall:
 
 
 def call_status(request: WebhookRequest) -> CallStatus:
-    """The news of a status callback. `CallDuration` is whole seconds, present once the call has ended.
+    """Parse a status callback. `CallDuration` is in whole seconds and present if the call has ended.
 
     Raises:
-        BadWebhook: no CallSid, or a CallStatus that is missing or unknown.
+        BadWebhook: CallSid or CallStatus is missing, or CallStatus is unknown.
     """
     fields = _fields(request)
     word = _required(request, "CallStatus")
     if word not in _STATUSES:
         raise BadWebhook("CallStatus", f"unknown status {word[:40]!r}; known are {', '.join(_STATUSES)}")
     status, end_reason = _STATUSES[word]
-    seconds = _whole(fields.get("CallDuration"))
+    seconds = _integer(fields.get("CallDuration"))
     return CallStatus(
         carrier_call_id=_required(request, "CallSid"),
         status=status,
@@ -165,16 +166,16 @@ def call_status(request: WebhookRequest) -> CallStatus:
         end_reason=end_reason,
         duration_ms=None if seconds is None else seconds * 1000,
         carrier_status=word,
-        sequence=_whole(fields.get("SequenceNumber")),
+        sequence=_integer(fields.get("SequenceNumber")),
         error_code=fields.get("ErrorCode") or fields.get("SipResponseCode") or None,
     )
 
 
 def stream_status(request: WebhookRequest) -> StreamStatus:
-    """The news of a stream's statusCallback.
+    """Parse a stream's statusCallback.
 
     Raises:
-        BadWebhook: no CallSid or StreamSid, or a StreamEvent that is missing or unknown.
+        BadWebhook: CallSid, StreamSid or StreamEvent is missing, or StreamEvent is unknown.
     """
     word = _required(request, "StreamEvent")
     if word not in _STREAM_EVENTS:
@@ -192,28 +193,28 @@ def _is_known(caller: str) -> bool:
 
 
 def _fields(request: WebhookRequest) -> dict[str, str]:
-    """Twilio sends its fields in the form, or in the query if the webhook is configured as GET."""
+    """Twilio's fields: from the form, or from the query if the webhook is configured as GET."""
     return {**request.query, **request.form}
 
 
 def _required(request: WebhookRequest, name: str) -> str:
     value = _fields(request).get(name, "")
     if not value.strip():
-        raise BadWebhook(name, "missing; Twilio always sends it, so check what calls this URL")
+        raise BadWebhook(name, "missing; Twilio always sends it, so check which client requests this URL")
     return value
 
 
-def _whole(text: str | None) -> int | None:
+def _integer(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 # ------------------------------------------------------------------------------------------------- TwiML
 
 
-def answer(token: str, urls: AnswerUrls) -> Reply:
-    """Connect the call to our media socket; when the stream ends, Twilio asks `resume_url` how to go on.
+def answer(token: str, urls: AnswerUrls) -> WebhookReply:
+    """TwiML that connects the call to our media socket and, after the stream, requests `resume_url`.
 
-    `<Stream>` drops the query of its URL, so the token travels as a `<Parameter>` and comes back in `start`.
+    `<Stream>` drops the query of its URL, so the token is sent as a `<Parameter>`, which `start` contains.
     """
     response = VoiceResponse()
     stream = response.connect().stream(url=urls.media_url, status_callback=urls.stream_status_url)
@@ -222,32 +223,32 @@ def answer(token: str, urls: AnswerUrls) -> Reply:
     return _twiml(response)
 
 
-def forbid() -> Reply:
-    """Whoever cannot sign gets 403 and nothing to learn from."""
-    return Reply(status=403, content_type=_XML, body="")
+def forbid() -> WebhookReply:
+    """Status 403 with an empty body."""
+    return WebhookReply(status=403, content_type=_XML, body="")
 
 
-def reject() -> Reply:
-    """Do not answer: the caller hears that the number is not in service, and Twilio charges nothing."""
+def reject() -> WebhookReply:
+    """TwiML that rejects the call: the caller hears that the number is not in service; there is no charge."""
     response = VoiceResponse()
     response.reject()
     return _twiml(response)
 
 
-def hang_up_reply() -> Reply:
-    """End the call."""
+def hang_up_reply() -> WebhookReply:
+    """TwiML that ends the call."""
     response = VoiceResponse()
     response.hangup()
     return _twiml(response)
 
 
-def transfer_reply(transfer: TransferRequest) -> Reply:
-    """Connect the call to another number instead of us."""
-    return Reply(status=200, content_type=_XML, body=transfer_twiml(transfer))
+def transfer_reply(transfer: TransferRequest) -> WebhookReply:
+    """TwiML that transfers the call to another number."""
+    return WebhookReply(status=200, content_type=_XML, body=transfer_twiml(transfer))
 
 
 def transfer_twiml(transfer: TransferRequest) -> str:
-    """The TwiML of `transfer_reply`; its `action` URL is told what became of the call (`DialCallStatus`)."""
+    """TwiML text of `transfer_reply`; its `action` URL receives the outcome (`DialCallStatus`)."""
     response = VoiceResponse()
     method = None if transfer.then_url is None else "POST"
     dial = response.dial(
@@ -263,5 +264,5 @@ def transfer_twiml(transfer: TransferRequest) -> str:
 _XML = "text/xml"
 
 
-def _twiml(response: VoiceResponse) -> Reply:
-    return Reply(status=200, content_type=_XML, body=str(response))
+def _twiml(response: VoiceResponse) -> WebhookReply:
+    return WebhookReply(status=200, content_type=_XML, body=str(response))

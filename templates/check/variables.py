@@ -56,7 +56,7 @@ def _default(where: tuple[str | int, ...], variable: Variable) -> Iterator[Probl
     try:
         coerce(variable.type, variable.default)
     except ValueError as error:
-        message = f"The default of '{variable.name}' should be {error}."
+        message = f"The default of '{variable.name}' must be {error}."
         yield problem_for("variable_default_type", (*where, "default"), message)
     if variable.required:
         message = f"'{variable.name}' is required, but also has a default."

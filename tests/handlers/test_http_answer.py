@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.http.answer import NOTE, kept, read, shown
+from handlers.http.answer import NOTE, read, result_for_model, values_to_keep
 from handlers.http.errors import StatusRefused, UnreadableAnswer
-from handlers.http.request import Reply
+from handlers.http.request import HttpResponse
 from tests.handlers.http_harness import variable
 
 JSON = st.recursive(
@@ -21,8 +21,8 @@ JSON = st.recursive(
 )
 
 
-def reply(body: bytes, content_type: str = "application/json", **fields: Any) -> Reply:
-    return Reply(status=200, content_type=content_type, body=body, **fields)
+def reply(body: bytes, content_type: str = "application/json", **fields: Any) -> HttpResponse:
+    return HttpResponse(status=200, content_type=content_type, body=body, **fields)
 
 
 def size(result: Any) -> int:
@@ -32,7 +32,7 @@ def size(result: Any) -> int:
 @given(JSON, st.integers(0, 4000))
 def test_what_the_model_is_given_fits(answer: Any, limit: int) -> None:
     """The model gets a JSON object within the limit, which says when something is missing."""
-    result = shown(answer, limit)
+    result = result_for_model(answer, limit)
     assert size(result) <= max(limit, 256)
     assert result
     if isinstance(answer, dict) and size(answer) <= max(limit, 256):
@@ -59,7 +59,7 @@ def test_any_bytes(body: bytes, content_type: str) -> None:
 def test_long_lists_are_shortened_first() -> None:
     """An answer too long keeps its short facts, so that a flow can still branch on them."""
     answer = {"found": True, "items": [{"text": "x" * 100, "n": n} for n in range(300)], "total": 300}
-    result = shown(answer, 2048)
+    result = result_for_model(answer, 2048)
     assert (result["found"], result["total"], result["truncated"]) == (True, 300, NOTE)
     assert result["items"][0]["n"] == 0
     assert result["items"][-1].endswith("more")
@@ -111,8 +111,8 @@ def test_compressed_though_not_asked() -> None:
 def test_statuses_of_failure(status: int) -> None:
     """A status that is not success is named, and nothing of the body is."""
     with pytest.raises(StatusRefused) as failure:
-        read(Reply(status=status, body=b"stack trace", content_type="text/plain"))
-    assert failure.value.told()["code"] == f"http_{status}"
+        read(HttpResponse(status=status, body=b"stack trace", content_type="text/plain"))
+    assert failure.value.to_result()["code"] == f"http_{status}"
     assert "stack" not in str(failure.value)
     assert failure.value.retryable is (status == 429)
 
@@ -127,13 +127,18 @@ def test_keeping() -> None:
     ]
     answer = {"a/b": [{"n": "42"}], "when": "2026-03-01T10:00:00", "gone": None}
     keep = {"n": "/a~1b/0/n", "when": "/when", "all": "", "gone": "/gone"}
-    assert kept(answer, keep, variables) == {"n": 42, "when": "2026-03-01", "all": answer, "gone": None}
+    assert values_to_keep(answer, keep, variables) == {
+        "n": 42,
+        "when": "2026-03-01",
+        "all": answer,
+        "gone": None,
+    }
 
 
 def test_nothing_to_keep() -> None:
     """What is not there, is of another type or is not declared leaves the variable alone."""
     variables = [variable("n", "integer"), variable("m"), variable("p")]
     keep = {"n": "/n", "m": "/none/deep", "p": "no pointer", "undeclared": "/n"}
-    assert kept({"n": "forty"}, keep, variables) == {}
-    assert kept("only a text", {"m": "/x"}, variables) == {}
-    assert kept(None, {"m": "/x"}, variables) == {}
+    assert values_to_keep({"n": "forty"}, keep, variables) == {}
+    assert values_to_keep("only a text", {"m": "/x"}, variables) == {}
+    assert values_to_keep(None, {"m": "/x"}, variables) == {}

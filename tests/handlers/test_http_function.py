@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from handlers.http import HttpFunctions, Reply, Request
-from handlers.http.function import ONCE
+from handlers.http import HttpFunctions, HttpRequest, HttpResponse
+from handlers.http.function import REPEAT_NOTE
 from tests.handlers.http_harness import (
     RecordingCall,
     ServerAnswer,
@@ -55,7 +55,10 @@ async def test_what_the_model_is_offered() -> None:
 async def test_a_changing_function_says_that_it_is_not_done_twice() -> None:
     """What changes something tells the model how to learn the outcome after an interruption."""
     async with functions() as http:
-        assert http.bind(http_function(method="POST"), [], RecordingCall()).description == f"Asks.\n{ONCE}"
+        assert (
+            http.bind(http_function(method="POST"), [], RecordingCall()).description
+            == f"Asks.\n{REPEAT_NOTE}"
+        )
 
 
 async def test_answer_and_variables() -> None:
@@ -83,7 +86,7 @@ async def test_answer_and_variables() -> None:
         ({}, "'order' is a required property"),
         ({"order": "seven"}, "order: 'seven' is not of type 'integer'"),
         ({"order": 7, "admin": True}, "'admin' was unexpected"),
-        ({"order": "x" * 5000}, "order: does not fit 'type'"),
+        ({"order": "x" * 5000}, "order: does not match 'type'"),
     ],
 )
 async def test_arguments_that_do_not_fit(arguments: dict[str, Any], says: str) -> None:
@@ -172,8 +175,8 @@ async def test_failures(answer: ServerAnswer, code: str, retryable: bool, log: l
     assert result.result["status"] == "failed"
     assert (result.result["code"], result.result["retryable"]) == (code, retryable)
     assert call.kept == {}
-    told = json.dumps(result.result) + "".join(log)
-    assert not any(word in told for word in ("SECRET", "BODY", "PRIVATE", "PATH", "sealed"))
+    to_result = json.dumps(result.result) + "".join(log)
+    assert not any(word in to_result for word in ("SECRET", "BODY", "PRIVATE", "PATH", "sealed"))
     assert code in "".join(log)
 
 
@@ -209,7 +212,7 @@ async def test_a_secret_that_cannot_be_read(log: list[str]) -> None:
 async def test_it_never_raises(log: list[str]) -> None:
     """A defect behind the function is an answer for the model, and the log has its type alone."""
 
-    async def broken(request: Request) -> Reply:
+    async def broken(request: HttpRequest) -> HttpResponse:
         raise RuntimeError("PRIVATE")
 
     result = await HttpFunctions(broken, str).bind(http_function(), [], RecordingCall()).run({})
@@ -281,7 +284,7 @@ async def test_no_filler_after_an_interruption() -> None:
 
 async def test_an_answer_nobody_asked_for_again_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while the same request is a new wish."""
-    monkeypatch.setattr("handlers.http.function.UNTOLD_S", 0.1)
+    monkeypatch.setattr("handlers.http.function.RESULT_KEPT_S", 0.1)
     async with running_server(ServerAnswer(after_s=0.2)) as server, functions(server) as http:
         bound = http.bind(http_function(url=server.url, method="POST"), [], RecordingCall())
         await interrupted(asyncio.create_task(bound.run({})), 0.1)
@@ -313,8 +316,8 @@ async def test_closing_lets_what_is_under_way_finish() -> None:
 async def test_answers_from_elsewhere() -> None:
     """Anything that answers a request can stand in for the network, e.g. a file of prepared answers."""
 
-    async def prepared(request: Request) -> Reply:
-        return Reply(status=200, content_type="text/plain", body=request.target.encode())
+    async def prepared(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(status=200, content_type="text/plain", body=request.target.encode())
 
     function = HttpFunctions(prepared, str).bind(http_function(parameters=ORDER), [], RecordingCall())
     assert (await function.run({"order": 7})).result == {"answer": "/?order=7"}

@@ -84,7 +84,7 @@ async def test_a_caller_who_interrupts_books_once() -> None:
             await harness.until(lambda: len(server.seen) == 1)
             await harness.manager.worker.queue_frames([InterruptionFrame(), LLMRunFrame()])
             await harness.until(lambda: len(harness.model.heard) == 3)
-            cancelled, told = harness.model.heard[1].messages[-1], harness.model.heard[2].messages[-1]
+            cancelled, to_result = harness.model.heard[1].messages[-1], harness.model.heard[2].messages[-1]
         assert len(server.seen) == 1
     assert (cancelled["role"], cancelled["content"]) == ("tool", "CANCELLED")
-    assert told["content"] == "Thank them."
+    assert to_result["content"] == "Thank them."

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from handlers.http import CheckedNetwork, HttpClient, Request
+from handlers.http import CheckedNetwork, HttpClient, HttpRequest
 from handlers.http.errors import AddressRefused, RedirectRefused, Unreachable
 from handlers.http.request import build
 from tests.handlers.http_harness import (
@@ -29,7 +29,7 @@ from tests.handlers.http_harness import (
 PUBLIC = "93.184.216.34"
 
 
-def get(url: str, **fields: object) -> Request:
+def get(url: str, **fields: object) -> HttpRequest:
     return build(http_function(url=url, retries=0, **fields), {}, {}, str)
 
 

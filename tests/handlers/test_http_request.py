@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.http.errors import InvalidArguments, Misdeclared
-from handlers.http.request import Origin, Request, build, origin_of
+from handlers.http.errors import InvalidArguments, InvalidDeclaration
+from handlers.http.request import HttpRequest, Origin, build, origin_of
 from tests.handlers.http_harness import http_function, parameters
 
 SAID = st.text(min_size=1, max_size=60)
@@ -35,7 +35,9 @@ HOSTILE = st.sampled_from(
 )
 
 
-def request_for(arguments: dict[str, Any], variables: dict[str, Any] | None = None, **fields: Any) -> Request:
+def request_for(
+    arguments: dict[str, Any], variables: dict[str, Any] | None = None, **fields: Any
+) -> HttpRequest:
     return build(http_function(**fields), arguments, variables or {}, lambda stored: f"open-{stored}")
 
 
@@ -90,7 +92,7 @@ def test_a_value_that_would_leave_its_place_in_the_path(said: str | None) -> Non
 )
 def test_urls_that_are_none(url: str) -> None:
     """A draft's URL that has no fixed http host makes no request."""
-    with pytest.raises(Misdeclared):
+    with pytest.raises(InvalidDeclaration):
         origin_of(url)
 
 
@@ -184,7 +186,7 @@ def test_headers_of_the_author() -> None:
 
 def test_a_header_name_that_cannot_be_sent() -> None:
     """A draft's header with a broken name is refused before anything is sent."""
-    with pytest.raises(Misdeclared):
+    with pytest.raises(InvalidDeclaration):
         request_for({}, headers={"X Key\r\nHost": "a"})
 
 

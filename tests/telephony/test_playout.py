@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telephony.playout import BLIND_MARGIN_MS, ECHO_GRACE_MS, Playout, PlayoutWatch
+from telephony.playout import BLIND_MARGIN_MS, ECHO_GRACE_MS, Playout, PlayoutWaiter
 
 
 def test_nothing_sent_is_all_heard() -> None:
@@ -201,8 +201,8 @@ class Carrier:
         arrives = at + self.there
         for begins, ends, name in self.buffered:
             if name:
-                fate, when = ("played", ends) if ends <= arrives else ("cleared", arrives)
-                self.echoes.append((when + self.back, name, fate))
+                outcome, when = ("played", ends) if ends <= arrives else ("cleared", arrives)
+                self.echoes.append((when + self.back, name, outcome))
             else:
                 self.played.append((min(begins, arrives), min(ends, arrives)))
         self.buffered, self.free = [], arrives
@@ -284,7 +284,7 @@ def test_with_steady_delays_the_model_knows_what_was_heard(
     carrier, playout = Carrier(there, back), Playout()
     sent = script([(5, 3000, None), *plan])
     played_by(carrier, sent)
-    events = sent + [(at, fate, 0.0, name) for at, name, fate in carrier.echoes]
+    events = sent + [(at, outcome, 0.0, name) for at, name, outcome in carrier.echoes]
     cuts = [at for at, what, _, _ in sent if what == "clear"]
     first_echo = min(at for at, _, _ in carrier.echoes)
     for at, what, duration, name in sorted(events, key=lambda event: event[0]):
@@ -316,7 +316,7 @@ async def test_waiting_ends_when_the_mark_comes_back() -> None:
     """The waiter wakes on the echo, well before elapsed time would have let it go."""
     now = Stopwatch()
     playout = Playout()
-    watch = PlayoutWatch(playout, now)
+    watch = PlayoutWaiter(playout, now)
     playout.audio_sent(10_000.0, now())
     playout.mark_sent("a", now())
     waiting = asyncio.create_task(watch.wait_all_heard(5.0))
@@ -331,7 +331,7 @@ async def test_waiting_ends_on_a_clear_and_ignores_audio_sent_later() -> None:
     """The wait is for what was sent when it began, and a clear resolves it."""
     now = Stopwatch()
     playout = Playout()
-    watch = PlayoutWatch(playout, now)
+    watch = PlayoutWaiter(playout, now)
     playout.audio_sent(10_000.0, now())
     waiting = asyncio.create_task(watch.wait_all_heard(5.0))
     await asyncio.sleep(0.01)
@@ -345,7 +345,7 @@ async def test_waiting_without_marks_ends_by_time_alone() -> None:
     """A carrier that never answers is waited for by the clock: the audio's length and the margin."""
     now = Stopwatch()
     playout = Playout()
-    watch = PlayoutWatch(playout, now)
+    watch = PlayoutWaiter(playout, now)
     playout.audio_sent(50.0, now())
     began = now()
     assert await watch.wait_all_heard(5.0)
@@ -357,5 +357,5 @@ async def test_waiting_gives_up_in_time() -> None:
     now = Stopwatch()
     playout = Playout()
     playout.audio_sent(10_000.0, now())
-    assert not await PlayoutWatch(playout, now).wait_all_heard(0.05)
+    assert not await PlayoutWaiter(playout, now).wait_all_heard(0.05)
     assert now() < 2000.0

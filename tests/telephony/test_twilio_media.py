@@ -58,7 +58,7 @@ async def test_marks_travel_behind_their_audio_and_come_back_in_order() -> None:
         await until(lambda: len(app.marks) == 2)
     events = [message["event"] for message in twilio.received]
     assert events == ["media"] * (200 // CHUNK_MS) + ["mark"] + ["media"] * (120 // CHUNK_MS) + ["mark"]
-    assert app.marks == [MarkEcho(name="one", fate="played"), MarkEcho(name="two", fate="played")]
+    assert app.marks == [MarkEcho(name="one", outcome="played"), MarkEcho(name="two", outcome="played")]
     assert all(message["streamSid"] == STREAM_SID for message in twilio.received)
 
 
@@ -85,7 +85,7 @@ async def test_an_interruption_cuts_what_is_heard() -> None:
         await until(lambda: app.marks)
         assert app.media.playout.all_heard(app.media.now_ms())
     assert statistics.median(errors) <= 40.0  # a busy machine may delay one of the three
-    assert app.marks == [MarkEcho(name="after", fate="played")]
+    assert app.marks == [MarkEcho(name="after", outcome="played")]
 
 
 async def test_a_mark_still_at_the_carrier_when_it_clears_is_reported_as_cleared() -> None:
@@ -99,7 +99,7 @@ async def test_a_mark_still_at_the_carrier_when_it_clears_is_reported_as_cleared
         assert app.worker is not None
         await app.worker.queue_frame(InterruptionFrame())
         await until(lambda: len(app.marks) == 2)
-    assert app.marks == [MarkEcho(name="whole", fate="played"), MarkEcho(name="cut", fate="cleared")]
+    assert app.marks == [MarkEcho(name="whole", outcome="played"), MarkEcho(name="cut", outcome="cleared")]
 
 
 async def test_what_was_heard_is_known_within_40_ms() -> None:

@@ -257,16 +257,16 @@ def test_every_status_of_twilio_has_one_of_ours(
     word: str, status: str, terminal: bool, reason: str | None
 ) -> None:
     """Each CallStatus maps to a progress, and each terminal one to its reason."""
-    news = webhooks.call_status(post({"CallSid": "CA1", "CallStatus": word}))
-    assert (news.status, news.terminal, news.end_reason) == (status, terminal, reason)
-    assert news.carrier_status == word
+    arguments = webhooks.call_status(post({"CallSid": "CA1", "CallStatus": word}))
+    assert (arguments.status, arguments.terminal, arguments.end_reason) == (status, terminal, reason)
+    assert arguments.carrier_status == word
 
 
 def test_status_facts_are_read_and_rubbish_in_them_is_not_fatal() -> None:
     """Duration becomes milliseconds; numbers that are none are absent."""
     fields = {"CallSid": "CA1", "CallStatus": "failed", "SipResponseCode": "503"}
-    news = webhooks.call_status(post({**fields, "CallDuration": "12", "SequenceNumber": "3"}))
-    assert (news.duration_ms, news.sequence, news.error_code) == (12_000, 3, "503")
+    arguments = webhooks.call_status(post({**fields, "CallDuration": "12", "SequenceNumber": "3"}))
+    assert (arguments.duration_ms, arguments.sequence, arguments.error_code) == (12_000, 3, "503")
     odd = webhooks.call_status(post({**fields, "CallDuration": "-1", "SequenceNumber": "²"}))
     assert (odd.duration_ms, odd.sequence) == (None, None)
 
@@ -281,8 +281,8 @@ def test_an_unknown_status_ends_no_call() -> None:
 def test_stream_status_is_read() -> None:
     """A failed stream carries Twilio's error text."""
     fields = {"CallSid": "CA1", "StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": "31921"}
-    news = webhooks.stream_status(post(fields))
-    assert (news.event, news.stream_id, news.error) == ("failed", "MZ1", "31921")
+    arguments = webhooks.stream_status(post(fields))
+    assert (arguments.event, arguments.stream_id, arguments.error) == ("failed", "MZ1", "31921")
     with pytest.raises(BadWebhook):
         webhooks.stream_status(post({**fields, "StreamEvent": "stream-paused"}))
 

@@ -106,7 +106,7 @@ def test_unknown_function_is_named() -> None:
 
 def test_template_without_conversation_is_refused() -> None:
     """A template with neither prompt nor flow cannot be compiled."""
-    with pytest.raises(ValueError, match="prompt or a flow"):
+    with pytest.raises(ValueError, match="neither a prompt nor a flow"):
         compile_template(template(), RecordingResolver())
 
 

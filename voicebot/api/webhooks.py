@@ -21,8 +21,8 @@ from telephony.carrier import (
     AnswerUrls,
     BadSignature,
     BadWebhook,
-    Reply,
     TransferRequest,
+    WebhookReply,
     WebhookRequest,
 )
 from voicebot.api.app_state import AppState, AppStateDep
@@ -54,7 +54,7 @@ class Visit:
         self.webhook = webhook
         self._origin = origin
 
-    async def connect(self, call: CallRecord) -> Reply:
+    async def connect(self, call: CallRecord) -> WebhookReply:
         """Lead the call to our media socket with a fresh token; hang up if it has just ended."""
         try:
             token = await call_tokens.issue(self.wired.database, call.account_id, call.id, TOKEN_LIFE)
@@ -71,7 +71,7 @@ class Visit:
         )
 
 
-async def voice(visit: Visit) -> Reply:
+async def voice(visit: Visit) -> WebhookReply:
     """A call comes in: made with its lead, or found when the webhook comes again, and connected."""
     incoming = visit.carrier.incoming_call(visit.webhook)
     if incoming.direction == "outbound":
@@ -102,7 +102,7 @@ async def voice(visit: Visit) -> Reply:
     return await visit.connect(began.call)
 
 
-async def resume(visit: Visit) -> Reply:
+async def resume(visit: Visit) -> WebhookReply:
     """The call's stream is over: hang up if the call is, else connect it again, a few times at most."""
     incoming = visit.carrier.incoming_call(visit.webhook)
     try:
@@ -116,7 +116,7 @@ async def resume(visit: Visit) -> Reply:
     return await visit.connect(call)
 
 
-async def status(visit: Visit) -> Reply:
+async def status(visit: Visit) -> WebhookReply:
     """News of a call. A terminal status wins; whatever comes after it changes nothing."""
     news = visit.carrier.call_status(visit.webhook)
     wired = visit.wired
@@ -129,7 +129,7 @@ async def status(visit: Visit) -> Reply:
     return NOTED
 
 
-async def stream(visit: Visit) -> Reply:
+async def stream(visit: Visit) -> WebhookReply:
     """News of a media stream; only its failure is of interest, since its socket tells the rest."""
     news = visit.carrier.stream_status(visit.webhook)
     if news.event != "failed":
@@ -162,9 +162,9 @@ def stream_failure(call: CallRecord, error: str, at: datetime) -> EventRecord:
     )
 
 
-NOTED = Reply(status=204, content_type="text/plain", body="")
+NOTED = WebhookReply(status=204, content_type="text/plain", body="")
 
-WEBHOOKS: Mapping[str, Callable[[Visit], Awaitable[Reply]]] = {
+WEBHOOKS: Mapping[str, Callable[[Visit], Awaitable[WebhookReply]]] = {
     "voice": voice,
     "status": status,
     "stream": stream,
@@ -186,7 +186,7 @@ async def receive(request: Request, wired: AppStateDep, carrier: CarrierName, we
 
 
 async def _reply(
-    request: Request, wired: AppState, name: CarrierName, work: Callable[[Visit], Awaitable[Reply]]
+    request: Request, wired: AppState, name: CarrierName, work: Callable[[Visit], Awaitable[WebhookReply]]
 ) -> Response:
     webhook = WebhookRequest.received(
         method=request.method,

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.context import CallContext
-from handlers.http import HttpFunctions, Reply, Request
-from handlers.http.errors import Misdeclared, NoAnswer, Unreachable
+from handlers.http import HttpFunctions, HttpRequest, HttpResponse
+from handlers.http.errors import InvalidDeclaration, NoAnswer, Unreachable
 from templates.compile import Function, FunctionResult
 from templates.model import HttpFunction, Variable
 
@@ -65,7 +65,7 @@ class PreparedHttp:
     def bind(self, declaration: HttpFunction, variables: Sequence[Variable], call: CallContext) -> Function:
         """A declared function that answers itself."""
 
-        async def send(request: Request) -> Reply:
+        async def send(request: HttpRequest) -> HttpResponse:
             return await self._answer(declaration.name, request)
 
         function = HttpFunctions(send, _no_secret).bind(declaration, variables, call)
@@ -76,19 +76,19 @@ class PreparedHttp:
 
         return replace(function, run=run)
 
-    async def _answer(self, name: str, request: Request) -> Reply:
+    async def _answer(self, name: str, request: HttpRequest) -> HttpResponse:
         arguments = _arguments.get()
         answer = next((each for each in self._answers.get(name, ()) if each.fits(arguments)), None)
         if answer is None:
             self._unanswered(name, arguments)
-            raise Misdeclared("Not done: no answer is prepared for this.")
+            raise InvalidDeclaration("Not done: no answer is prepared for this.")
         await asyncio.sleep(answer.after_ms / 1000)
         if answer.fails == "timeout":
             raise NoAnswer(request.method, request.timeout_ms)
         if answer.fails == "unreachable":
             raise Unreachable(request.method, sent=False)
         body = b"" if answer.body is None else json.dumps(answer.body).encode()
-        return Reply(status=answer.status, content_type="application/json", body=body)
+        return HttpResponse(status=answer.status, content_type="application/json", body=body)
 
 
 def _no_secret(_: str) -> str:

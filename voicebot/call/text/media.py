@@ -122,7 +122,7 @@ class TextMedia:
 
     def _marked(self, name: str) -> None:
         for observer in self._mark_observers:
-            observer(MarkEcho(name=name, fate="played"))
+            observer(MarkEcho(name=name, outcome="played"))
 
 
 class _Transport(BaseTransport):
