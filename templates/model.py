@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
-from templates.bounds import E164, LANGUAGE, Bounds, Count, ToolName, VariableName
+from templates.bounds import E164, LANGUAGE, MODEL_NAME, VOICE_ID, Bounds, Count, ToolName, VariableName
 from templates.flow import Flag, FlowDocument
 from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction
 from templates.problem import pointer
@@ -101,18 +101,25 @@ class Greeting(Part):
 class Tts(Part):
     """The agent's voice."""
 
-    provider: str = Field(default="elevenlabs", description="Who synthesises the speech: `elevenlabs`.")
-    voice_id: str = Field(
-        default=DEFAULT_VOICE_ID,
-        description="The provider's identifier of the voice.",
-        examples=["21m00Tcm4TlvDq8ikWAM"],
+    provider: str = Field(
+        default="elevenlabs", description="Who synthesises the speech: `elevenlabs` or `deepgram`."
     )
-    model: str | None = Field(
-        default=None, description="The provider's model; null: its usual one.", examples=["eleven_flash_v2_5"]
+    voice_id: Annotated[str, VOICE_ID] = Field(
+        default=DEFAULT_VOICE_ID,
+        description=(
+            "The provider's identifier of the voice: 1 to 64 letters, digits, `_` or `-`. For `deepgram` it "
+            "is the name of an Aura model, which implies the language."
+        ),
+        examples=["21m00Tcm4TlvDq8ikWAM", "aura-2-thalia-en"],
+    )
+    model: Annotated[str | None, MODEL_NAME] = Field(
+        default=None,
+        description="The provider's model; null: its usual one. `deepgram` has none besides the voice.",
+        examples=["eleven_flash_v2_5"],
     )
     settings: dict[str, Any] = Field(
         default_factory=dict,
-        description="The provider's own settings.",
+        description="The provider's own settings. Only those of its settings model are accepted.",
         examples=[{"stability": 0.5, "speed": 1.05}],
     )
 
@@ -120,15 +127,17 @@ class Tts(Part):
 class Stt(Part):
     """Who turns the caller's speech into text."""
 
-    provider: str = Field(default="deepgram", description="Who listens: `deepgram`.")
-    model: str | None = Field(
+    provider: str = Field(
+        default="deepgram", description="Who transcribes the caller: `deepgram` or `elevenlabs` (Scribe)."
+    )
+    model: Annotated[str | None, MODEL_NAME] = Field(
         default=None, description="The provider's model; null: its usual one.", examples=["nova-3"]
     )
     settings: dict[str, Any] = Field(
         default_factory=dict,
         description=(
-            "The provider's own settings. `language` stands here where the agent hears more than it speaks: "
-            "`multi` with a model that knows many."
+            "The provider's own settings. Only those of its settings model are accepted. Set `language` "
+            "where callers speak more languages than the agent: `multi` (deepgram) or `auto` (elevenlabs)."
         ),
         examples=[{"keyterm": ["Acme", "SureFit"]}],
     )
@@ -138,13 +147,16 @@ class Llm(Part):
     """The language model that decides what is said and done."""
 
     provider: str = Field(
-        default="openai", description="Who answers: `openai` (or a server that speaks its protocol)."
+        default="openai",
+        description="Who answers: `openai`, or an endpoint that the operator named (VOICEBOT_LLM_ENDPOINTS).",
     )
-    model: str | None = Field(
-        default=None, description="The provider's model; null: the deployment's.", examples=["gpt-4.1"]
+    model: Annotated[str | None, MODEL_NAME] = Field(
+        default=None, description="The provider's model; null: the server's default.", examples=["gpt-4.1"]
     )
     settings: dict[str, Any] = Field(
-        default_factory=dict, description="The provider's own settings.", examples=[{"temperature": 0.2}]
+        default_factory=dict,
+        description="The provider's own settings. Only those of its settings model are accepted.",
+        examples=[{"temperature": 0.2}],
     )
 
 

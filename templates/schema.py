@@ -1,6 +1,7 @@
 """The JSON Schema of a template, for editors.
 
-In addition to the structure it contains ranges, patterns, and the names of built-in functions and providers.
+In addition to the structure it contains ranges, patterns, the names of built-in functions,
+and the providers with their settings.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from templates import flow, functions, model
 from templates.bounds import Bounds, TextPattern
-from templates.check.context import BUILTIN_FUNCTIONS, PROVIDERS
+from templates.check.context import BUILTIN_FUNCTIONS, ProviderRules, ProviderTable
 from templates.sets import file_model
 from templates.sets.file_model import FileRoute, FileTemplate, ordered
 
@@ -103,13 +104,13 @@ route."""
 def template_schema(
     *,
     builtins: frozenset[str] = BUILTIN_FUNCTIONS,
-    providers: Mapping[str, frozenset[str]] = PROVIDERS,
+    providers: ProviderTable | None = None,
 ) -> dict[str, Any]:
     """The schema of a template in the API.
 
     Args:
         builtins: names of the built-in functions; ``route_to_agent`` is left out, as it is not declared.
-        providers: "tts", "stt", "llm" → names of the providers.
+        providers: the providers that can be named, with their settings; None: unknown.
     """
     schema = _schema_with_constraints(model.TemplateContent, builtins, providers)
     return {"$schema": DIALECT, **schema, "title": "Conversation template", "examples": list(EXAMPLES)}
@@ -118,7 +119,7 @@ def template_schema(
 def file_schema(
     *,
     builtins: frozenset[str] = BUILTIN_FUNCTIONS,
-    providers: Mapping[str, frozenset[str]] = PROVIDERS,
+    providers: ProviderTable | None = None,
 ) -> dict[str, Any]:
     """The schema of a file: one template, or a list under ``templates``, with names in place of ids."""
     one = _schema_with_constraints(FileTemplate, builtins, providers)
@@ -158,7 +159,7 @@ def file_schema(
 
 
 def _schema_with_constraints(
-    root: type[BaseModel], builtins: frozenset[str], providers: Mapping[str, frozenset[str]]
+    root: type[BaseModel], builtins: frozenset[str], providers: ProviderTable | None
 ) -> dict[str, Any]:
     """A template's schema with the rules of the check that JSON Schema can express."""
     schema = root.model_json_schema()
@@ -168,9 +169,31 @@ def _schema_with_constraints(
         for name, field in part.model_fields.items() if part.__name__ in described else ():
             described[part.__name__]["properties"][name].update(_constraints(field))
     definitions["BuiltinFunction"]["properties"]["name"]["enum"] = sorted(builtins - {"route_to_agent"})
-    for kind, names in providers.items():
-        definitions[kind.capitalize()]["properties"]["provider"]["enum"] = sorted(names)
+    for kind, known in (providers or {}).items():
+        definitions |= {rules.settings.__name__: _settings_schema(rules) for rules in known.values()}
+        _offer(definitions[kind.capitalize()], known)
     return schema
+
+
+def _settings_schema(rules: ProviderRules) -> dict[str, Any]:
+    schema = rules.settings.model_json_schema()
+    return {name: value for name, value in schema.items() if name != "$defs"}
+
+
+def _offer(part: dict[str, Any], known: Mapping[str, ProviderRules]) -> None:
+    """State in the schema of tts, stt or llm which providers there are, with the settings of each."""
+    provider = part["properties"]["provider"]
+    provider["enum"] = sorted(known)
+    cases = []
+    for name, rules in known.items():
+        chosen: dict[str, Any] = {"properties": {"provider": {"const": name}}}
+        if name != provider["default"]:
+            chosen["required"] = ["provider"]
+        properties: dict[str, Any] = {"settings": {"$ref": f"#/$defs/{rules.settings.__name__}"}}
+        if rules.voices is not None:
+            properties["voice_id"] = {"pattern": f"^{rules.voices.pattern}$"}
+        cases.append({"if": chosen, "then": {"properties": properties}})
+    part["allOf"] = cases
 
 
 def _as_file_example(example: Mapping[str, Any]) -> dict[str, Any]:

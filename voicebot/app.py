@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
-from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry
 
 from db.events import EventRecord
@@ -52,6 +51,7 @@ from voicebot.handoffs import handoff_runtime as desk_office
 from voicebot.handoffs.handoff_runtime import HandoffDependencies
 from voicebot.handoffs.mail_sender import MailServer
 from voicebot.metrics import Metrics
+from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
 Application = FastAPI
@@ -138,13 +138,22 @@ async def running(
         for carrier in carriers.values():
             stack.push_async_callback(carrier.aclose)
         clock = SystemClock()
+        providers = Providers(settings)
         metrics = Metrics()
         vault = Vault(settings.fernet_key())
-        office = desk_office.build(database, clock, desk_supplies(settings, vault, metrics.registry))
-        call_registry = CallRegistry(
-            database, settings, carriers, clock, office.hand_off, lambda happening: count(happening, metrics)
+        office = desk_office.build(
+            database, clock, desk_supplies(settings, providers, vault, metrics.registry)
         )
-        chats = Chats(database, settings, clock)
+        call_registry = CallRegistry(
+            database,
+            settings,
+            providers,
+            carriers,
+            clock,
+            office.hand_off,
+            lambda happening: count(happening, metrics),
+        )
+        chats = Chats(database, settings, providers, clock)
         background = BackgroundTasks()
         stack.push_async_callback(background.finish, _LAST_WORDS_S)
         stack.push_async_callback(call_registry.drain, _LAST_WORDS_S)
@@ -159,6 +168,7 @@ async def running(
                 database,
                 vault,
                 http_allow=settings.http_allow,
+                providers=providers.rules(),
                 prechecks=prechecks,
             ),
             chats=chats,
@@ -189,22 +199,18 @@ def count(happening: CallFact, metrics: Metrics) -> None:
         metrics.provider_failures.labels(happening.data["part"]).inc()
 
 
-def desk_supplies(settings: Settings, vault: Vault, registry: CollectorRegistry) -> HandoffDependencies:
+def desk_supplies(
+    settings: Settings, providers: Providers, vault: Vault, registry: CollectorRegistry
+) -> HandoffDependencies:
     """What the desk may use: a mail server and a model where they are set."""
-    model = None
-    if settings.openai_api_key is not None:
-        model = AsyncOpenAI(
-            api_key=settings.openai_api_key.get_secret_value(),
-            base_url=settings.openai_base_url,
-            max_retries=0,
-        )
+    model, model_name = providers.openai_client() or (None, "")
     return HandoffDependencies(
         vault=vault,
         journal=settings.data_dir / "journal",
         registry=registry,
         mail=MailServer.of(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
         model=model,
-        model_name=settings.openai_model,
+        model_name=model_name,
         http_allow=settings.http_allow,
     )
 

@@ -7,27 +7,51 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, create_model, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+
+def _without_trailing_slash(url: str) -> str:
+    return url.rstrip("/")
 
 
-class Settings(BaseSettings):
-    """Everything the environment decides.
+Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+"), AfterValidator(_without_trailing_slash)]
+"""``http(s)://host:port`` with an optional path; a trailing slash is removed."""
 
-    Vendor URLs are ``http(s)://host:port`` (websocket URLs are derived from them); unset means the
-    vendor's own address. ``PUBLIC_URL`` is the origin under which the carrier reaches this server.
+
+class Variables(BaseSettings):
+    """Environment variables that are read together, each named by its field's alias.
+
+    A variable that is not in the environment is looked up in the ``.env`` file. An empty variable counts as
+    unset.
     """
 
-    model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+
+VariablesT = TypeVar("VariablesT", bound=Variables)
+
+
+class Settings(Variables):
+    """Everything the environment decides, except for what providers read (``read``).
+
+    ``PUBLIC_URL`` is the origin under which the carrier reaches this server.
+    """
+
+    model_config = SettingsConfigDict(populate_by_name=True)
+
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, **values: Any) -> None:
+        """Read the environment; ``values`` (by variable name) take precedence over it."""
+        super().__init__(**values)
+        self._given = values
 
     database_url: str | None = Field(None, alias="DATABASE_URL")
     data_dir: Path = Field(Path(".voicebot"), alias="VOICEBOT_DATA_DIR")
@@ -35,7 +59,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, alias="VOICEBOT_PORT", ge=0, le=65535)
     secret_key: SecretStr | None = Field(None, alias="VOICEBOT_SECRET_KEY")
     api_key: SecretStr | None = Field(None, alias="VOICEBOT_API_KEY")
-    """Opens an account of another server, for the commands that take its address."""
+    """A key of an account on another server, for the commands that take a URL."""
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
     public_url: Url | None = Field(None, alias="PUBLIC_URL")
     drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)
@@ -46,25 +70,10 @@ class Settings(BaseSettings):
     twilio_auth_token: SecretStr | None = Field(None, alias="TWILIO_AUTH_TOKEN")
     twilio_api_url: Url | None = Field(None, alias="TWILIO_API_URL")
 
-    deepgram_api_key: SecretStr | None = Field(None, alias="DEEPGRAM_API_KEY")
-    deepgram_url: Url | None = Field(None, alias="DEEPGRAM_URL")
-
-    elevenlabs_api_key: SecretStr | None = Field(None, alias="ELEVENLABS_API_KEY")
-    elevenlabs_url: Url | None = Field(None, alias="ELEVENLABS_URL")
-
     smtp_url: Annotated[str | None, Field(pattern=r"^smtps?://[^/\s]+")] = Field(
         None, alias="VOICEBOT_SMTP_URL", repr=False
     )
     mail_from: str = Field("voicebot <voicebot@localhost>", alias="VOICEBOT_MAIL_FROM")
-
-    openai_api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY")
-    openai_base_url: Url | None = Field(None, alias="OPENAI_BASE_URL")
-    openai_model: str = Field("gpt-4.1-mini", alias="OPENAI_MODEL")
-
-    @field_validator("public_url", "deepgram_url", "elevenlabs_url", "twilio_api_url", "openai_base_url")
-    @classmethod
-    def _without_trailing_slash(cls, value: str | None) -> str | None:
-        return value.rstrip("/") if value else value
 
     @field_validator("http_allow", mode="before")
     @classmethod
@@ -72,6 +81,25 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    def read(self, variables: type[VariablesT]) -> VariablesT:
+        """Other variables, from the same sources as these.
+
+        Raises:
+            pydantic.ValidationError: a variable is malformed.
+        """
+        return variables(**self._given)
+
+    def secret(self, name: str) -> SecretStr | None:
+        """The value of one variable whose name is only known at run time; None: it is unset."""
+        fields: Any = {"value": (SecretStr | None, Field(None, alias=name))}
+        read = self.read(create_model("OneVariable", __base__=Variables, **fields))
+        found: SecretStr | None = read.model_dump()["value"]
+        return found
+
+    def replace(self, values: Mapping[str, str]) -> Self:
+        """The same settings, with other values for some variables."""
+        return type(self)(**{**self._given, **values})
 
     @property
     def postgres_dir(self) -> Path:

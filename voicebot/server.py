@@ -22,6 +22,7 @@ from voicebot import startup
 from voicebot.api.app_state import AppState
 from voicebot.app import Application, app_state_of, create_app
 from voicebot.config import Settings
+from voicebot.providers.registry import VARIABLES
 
 WS_MAX_BYTES = 256 * 1024
 """Above the 64 KiB that a carrier's message may have, which the media socket itself answers with 1009."""
@@ -136,7 +137,7 @@ def run(app: Application, settings: Settings) -> None:
 
 def main() -> None:
     """Serve with the settings of the environment."""
-    settings = startup.settings()
+    settings = startup.settings(*VARIABLES)
     run(create_app(settings), settings)
 
 

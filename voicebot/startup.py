@@ -1,4 +1,4 @@
-"""How every command begins: settings read, or said plainly what is wrong with them; logs set up."""
+"""How every command begins: it reads the settings, or says what is wrong with them, and sets up logs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import sys
 from pydantic import ValidationError
 
 from voicebot import logs
-from voicebot.config import Settings
+from voicebot.config import Settings, Variables
 
 WRONG_SETTINGS = 2
 """The exit status of a command that was given settings it cannot use."""
 
 
-def settings() -> Settings:
-    """The settings of this process; ends it with a line for each that is wrong."""
+def settings(*others: type[Variables]) -> Settings:
+    """The settings of this process; ends it with a line for each variable that is malformed.
+
+    ``others`` are variables that are read later and validated now.
+    """
     try:
         read = Settings()
+        for variables in others:
+            read.read(variables)
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):
             sys.stderr.write(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}\n")

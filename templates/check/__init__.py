@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from templates.check.basics import check_basics, check_bounds, check_number, check_services, check_speech
+from templates.check.basics import check_basics, check_bounds, check_number, check_speech
 from templates.check.context import (
     BUILTIN_FUNCTIONS,
-    PROVIDERS,
     CheckContext,
+    ProviderRules,
+    ProviderTable,
     targets,
 )
 from templates.check.flow import check_flow
 from templates.check.functions import check_destinations, check_functions
 from templates.check.graph import check_entry_and_exit, check_hops, check_routes, check_targets
 from templates.check.http import check_http
+from templates.check.providers import check_providers
 from templates.check.rules import RULES, Rule
 from templates.check.structure import Reading, read
 from templates.check.texts import check_texts
@@ -30,10 +32,11 @@ from templates.problem import Problem, Severity
 
 __all__ = [
     "BUILTIN_FUNCTIONS",
-    "PROVIDERS",
     "RULES",
     "CheckContext",
     "Problem",
+    "ProviderRules",
+    "ProviderTable",
     "Reading",
     "Report",
     "Rule",
@@ -47,7 +50,7 @@ __all__ = [
 _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...] = (
     check_basics,
     check_number,
-    check_services,
+    check_providers,
     check_bounds,
     check_speech,
     check_variables,

@@ -1,4 +1,4 @@
-"""Rules about the template as a whole: name, language, number, providers, ranges and speech."""
+"""Rules about the template as a whole: name, language, number, ranges and speech."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.functions import HttpFunction
 from templates.languages import primary_language
-from templates.model import DEFAULT_VOICE_ID, Idle, TemplateContent
+from templates.model import Idle, TemplateContent
 from templates.problem import Problem
 
 _LONG_PROMPT = 30_000
@@ -42,7 +42,7 @@ def _conversation(content: TemplateContent) -> Iterator[Problem]:
     elif content.prompt is not None and content.flow is not None:
         yield problem_for("conversation_ambiguous", ("flow",), "The template has both a prompt and a flow.")
     if content.prompt is not None and not content.prompt.strip():
-        yield problem_for("prompt_empty", ("prompt",), "The idle prompt is empty.")
+        yield problem_for("prompt_empty", ("prompt",), "The prompt is empty.")
     if content.prompt is not None and len(content.prompt) > _LONG_PROMPT:
         yield problem_for("prompt_long", ("prompt",), f"The prompt has {len(content.prompt)} characters.")
 
@@ -62,19 +62,6 @@ def check_number(content: TemplateContent, context: CheckContext) -> Iterator[Pr
             yield problem_for("number_unknown", ("number_id",), "This account has no number with this id.")
         elif not context.numbers[content.number_id]:
             yield problem_for("number_inactive", ("number_id",), "The number is not active.")
-
-
-def check_services(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
-    """Check providers and voice."""
-    for part, service in (("tts", content.tts), ("stt", content.stt), ("llm", content.llm)):
-        known = context.providers[part]
-        if service.provider not in known:
-            message = f"'{service.provider}' is not one of: {', '.join(sorted(known))}."
-            yield problem_for("provider_unknown", (part, "provider"), message)
-    if not content.tts.voice_id.strip():
-        yield problem_for("voice_missing", ("tts", "voice_id"), "The voice id is empty.")
-    elif content.tts.voice_id == DEFAULT_VOICE_ID:
-        yield problem_for("voice_default", ("tts", "voice_id"), "The voice is the default one.")
 
 
 def check_bounds(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from pydantic import BaseModel
+
+from templates.bounds import TextPattern
 from templates.model import Route, TemplateContent
 
 BUILTIN_FUNCTIONS = frozenset(
@@ -21,12 +24,28 @@ BUILTIN_FUNCTIONS = frozenset(
 )
 """Names of the built-in functions."""
 
-PROVIDERS: Mapping[str, frozenset[str]] = {
-    "tts": frozenset({"elevenlabs"}),
-    "stt": frozenset({"deepgram"}),
-    "llm": frozenset({"openai"}),
-}
-"""Valid values of ``provider``, by part of the template."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRules:
+    """What a template may write for one provider.
+
+    Attributes:
+        settings: the pydantic model of ``settings``.
+        has_models: whether ``model`` has an effect.
+        missing: names of environment variables that the server lacks to use the provider.
+        voices: the form of its voice ids (tts only).
+        voice_example: one of its voice ids (tts only).
+    """
+
+    settings: type[BaseModel]
+    has_models: bool = True
+    missing: tuple[str, ...] = ()
+    voices: TextPattern | None = None
+    voice_example: str = ""
+
+
+ProviderTable = Mapping[str, Mapping[str, ProviderRules]]
+"""The providers by kind (``tts``, ``stt``, ``llm``) and name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +58,7 @@ class CheckContext:
             Templates of other accounts are absent, so that their ids are reported as missing.
         numbers: number id → whether the number is active.
         builtins: names of the built-in functions.
-        providers: names allowed as ``provider`` of tts, stt and llm.
+        providers: the providers that a template may name, with their settings.
         http_allow: private addresses that HTTP functions may reach, each as ``host:port``.
     """
 
@@ -47,7 +66,7 @@ class CheckContext:
     templates: Mapping[str, TemplateContent] | None = None
     numbers: Mapping[str, bool] | None = None
     builtins: frozenset[str] = BUILTIN_FUNCTIONS
-    providers: Mapping[str, frozenset[str]] = field(default_factory=lambda: PROVIDERS)
+    providers: ProviderTable | None = None
     http_allow: frozenset[str] = frozenset()
 
 

@@ -124,7 +124,13 @@ _TABLE = (
     Rule("min_words_unused", WARNING, "Set `barge_in` to true or `min_words` to 0."),
     Rule("voice_missing", ERROR, "Set `tts.voice_id` to a voice of the provider."),
     Rule("voice_default", WARNING, "Set `tts.voice_id`: all agents without it have the same voice."),
+    Rule("voice_invalid", ERROR, "{detail}"),
+    Rule("model_invalid", ERROR, "Use letters, digits and `._:/@-`, beginning with a letter or a digit."),
+    Rule("model_unused", WARNING, "Set `model` to null: the voice implies the model."),
     Rule("provider_unknown", ERROR, "Use one of the providers that the message lists."),
+    Rule("provider_unconfigured", WARNING, "{detail}"),
+    Rule("setting_unknown", ERROR, "{detail}"),
+    Rule("setting_invalid", ERROR, "Write a value of the type and range that the message names, or null."),
     # Functions
     Rule("function_unknown", ERROR, "Declare the function in `functions`, or use a built-in one."),
     Rule("function_duplicate", ERROR, "Remove one of the two functions, or rename it."),

@@ -126,7 +126,7 @@ def read(document: Any) -> Reading:
 
 
 def _repair(reading: Reading, error: ValidationError) -> None:
-    located = [(_locate(reading.document, details), details) for details in error.errors(include_url=False)]
+    located = [(locate(reading.document, details), details) for details in error.errors(include_url=False)]
     for path, details in located:
         _add_problem(reading, path, details)
     # From the end, so that removing an item of a list does not change the indexes of later removals.
@@ -139,7 +139,7 @@ def _document_order(path: Path) -> list[tuple[int, str]]:
     return [(part, "") if isinstance(part, int) else (-1, part) for part in path]
 
 
-def _locate(document: Any, details: ErrorDetails) -> Path:
+def locate(document: Any, details: ErrorDetails) -> Path:
     """Path in the document: pydantic's location without the names of union members."""
     path: list[str | int] = []
     current = document

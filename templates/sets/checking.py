@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from templates.check import CheckContext, Problem, Reading, Report, check_reading, read, targets
-from templates.check.context import BUILTIN_FUNCTIONS
+from templates.check.context import BUILTIN_FUNCTIONS, ProviderTable
 from templates.model import TemplateContent
 from templates.problem import Severity
 from templates.sets.names import NameIndex, ResolvedDocument, name_of, resolve_names, without_server_fields
@@ -43,6 +43,7 @@ class SetContext:
     names: Collection[str] = ()
     builtins: frozenset[str] = BUILTIN_FUNCTIONS
     http_allow: frozenset[str] = frozenset()
+    providers: ProviderTable | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,7 @@ class _SetIndex:
             numbers=self._set_context.active_numbers,
             builtins=self._set_context.builtins,
             http_allow=self._set_context.http_allow,
+            providers=self._set_context.providers,
         )
 
 

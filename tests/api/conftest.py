@@ -40,8 +40,9 @@ def shared_settings(shared_dsn: str, tmp_path_factory: pytest.TempPathFactory) -
         twilio_auth_token=AUTH_TOKEN,
         # Nothing listens on this port, so that no test reaches a vendor.
         twilio_api_url="http://127.0.0.1:9",
-        elevenlabs_url="http://127.0.0.1:9",
-        openai_base_url="http://127.0.0.1:9",
+        DEEPGRAM_URL="http://127.0.0.1:9",
+        ELEVENLABS_URL="http://127.0.0.1:9",
+        OPENAI_BASE_URL="http://127.0.0.1:9",
         drain_timeout_ms=500,
     )
 

@@ -16,6 +16,7 @@ from db.pool import Database
 from tests.api.server_fixture import RunningServer, Tenant, create, create_tenant, serving
 from voicebot.call.text.chats import Chats, Limits
 from voicebot.config import Settings
+from voicebot.providers.registry import Providers
 from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.faults import Fault
 
@@ -102,7 +103,13 @@ async def limited(server: RunningServer, **limits: float) -> AsyncIterator[None]
     """Other limits on conversations, for those that begin inside."""
     app_state = server.app_state
     usual = app_state.chats
-    app_state.chats = Chats(app_state.database, app_state.settings, app_state.clock, Limits(**limits))  # type: ignore[arg-type]
+    app_state.chats = Chats(
+        app_state.database,
+        app_state.settings,
+        Providers(app_state.settings),
+        app_state.clock,
+        Limits(**limits),
+    )  # type: ignore[arg-type]
     yield
     await app_state.chats.close()
     app_state.chats = usual

@@ -27,10 +27,10 @@ from tests.templates.sample_accounts import (
     make_account,
     sample_accounts,
 )
-from voicebot.call.audio.service_switch import ServiceSpec, made
 from voicebot.call.text.answers import Answer, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
 from voicebot.call.text.exchange import Exchange
+from voicebot.providers.service_spec import ServiceSpec, made
 
 EXAMPLES = 15
 ACCOUNT = new_id()

@@ -15,7 +15,8 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 from pipecat.workers.runner import WorkerRunner
 
 from voicebot.call.audio.drain import DrainFrame
-from voicebot.call.audio.service_switch import ServiceFailed, ServiceSpec, ServiceSwitch, made
+from voicebot.call.audio.service_switch import ServiceSwitch
+from voicebot.providers.service_spec import ServiceFailed, ServiceSpec, made
 
 
 class Vendor(FrameProcessor):

@@ -11,8 +11,8 @@ from pipecat.services.llm_service import LLMService
 
 from templates.model import TemplateContent
 from tests.templates.flow_harness import Call, Say, ScriptedModel
-from voicebot.call.audio.service_switch import ServiceSpec, made
 from voicebot.call.text.judge import Judge
+from voicebot.providers.service_spec import ServiceSpec, made
 from voicebot.simulate.file_library import FileLibrary
 from voicebot.simulate.runner import SimulationSetup
 

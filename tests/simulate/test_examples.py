@@ -18,9 +18,9 @@ from rich.text import Text
 from templates.sets import check_set
 from tests import forked
 from voicebot.authoring.files import read_files
-from voicebot.call.audio.services import VendorServices
 from voicebot.call.text.judge import Judge
 from voicebot.config import Settings
+from voicebot.providers.registry import Providers
 from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.simulate.file_library import FileLibrary
@@ -59,7 +59,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def played(script: Script, folder: Path, sandbox: Sandbox) -> list[Played]:
     """What `voicebot test --sandbox` plays of a script in this folder."""
     library = FileLibrary([folder / path for path in script.templates])
-    llm = VendorServices(Settings(_env_file=None, **sandbox.env)).llm
+    llm = Providers(Settings(_env_file=None, **sandbox.env)).llm
 
     async def find(name: str) -> UUID:
         return library.find(name)

@@ -117,7 +117,9 @@ async def test_the_command_and_the_api_say_the_same(
     broken = corpus()
     assert len(broken) > 100
     place = written(tmp_path / "broken", **broken)
-    ran = await run("check", place, "--json", "--account", str(tenant.account_id), DATABASE_URL=database_url)
+    servers = dict.fromkeys(("DEEPGRAM_URL", "ELEVENLABS_URL", "OPENAI_BASE_URL"), "http://127.0.0.1:9")
+    account = str(tenant.account_id)
+    ran = await run("check", place, "--json", "--account", account, DATABASE_URL=database_url, **servers)
     assert ran.status == 1, ran.err
     reports = {Path(each["file"]).stem: each for each in json.loads(ran.out)["templates"]}
     assert reports.keys() == broken.keys()

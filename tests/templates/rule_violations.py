@@ -294,6 +294,42 @@ put_http("out_of_range", "timeout_ms", value=600_000)
 put("min_words_unused", "turns", value={"barge_in": False, "min_words": 2}, at=("turns", "min_words"))
 put("voice_missing", "tts", "voice_id", value="")
 put("voice_default", "tts", value={}, at=("tts", "voice_id"))
+put("voice_invalid", "tts", "voice_id", value="../../v1/user")
+put("voice_invalid", "tts", "voice_id", value="a" * 65)
+put(
+    "voice_invalid",
+    "tts",
+    value={"provider": "deepgram", "voice_id": "21m00Tcm4TlvDq8ikWAM"},
+    at=("tts", "voice_id"),
+)
+put("model_invalid", "stt", "model", value="nova-3&callback=https://example.com")
+put("model_invalid", "llm", "model", value="")
+put(
+    "model_unused",
+    "tts",
+    value={"provider": "deepgram", "voice_id": "aura-2-thalia-en", "model": "aura-2"},
+    at=("tts", "model"),
+)
+put("setting_unknown", "llm", "settings", "temprature", value=9)
+put("setting_unknown", "llm", "settings", "extra_headers", value={"Authorization": "Bearer x"})
+put("setting_unknown", "llm", "settings", "n", value=100)
+put(
+    "setting_unknown",
+    "stt",
+    value={"settings": {"callback": "https://example.com"}},
+    at=("stt", "settings", "callback"),
+)
+put("setting_invalid", "llm", "settings", "temperature", value=9)
+put("setting_invalid", "llm", "settings", "temperature", value="0.2")
+put("setting_invalid", "llm", "settings", "reasoning_effort", value="much")
+put("setting_invalid", "tts", "settings", "speed", value=0.1)
+put(
+    "setting_invalid",
+    "stt",
+    value={"settings": {"keyterm": ["Acme", 5]}},
+    at=("stt", "settings", "keyterm", 1),
+)
+put("provider_unconfigured", "llm", "provider", value="unset")
 put("provider_unknown", "tts", "provider", value="cartesia")
 put("provider_unknown", "llm", "provider", value="nobody")
 

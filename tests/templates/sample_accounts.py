@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from templates.check import CheckContext
 from templates.model import TemplateContent
+from voicebot.config import Settings
+from voicebot.providers.registry import Providers
 
 Item = TypeVar("Item")
 Document = dict[str, Any]
@@ -69,6 +71,20 @@ class HypothesisChoice:
         return self.draw(st.integers(minimum, maximum))  # type: ignore[no-any-return]
 
 
+PROVIDERS = Providers(
+    Settings(
+        _env_file=None,
+        DEEPGRAM_API_KEY="a key",
+        ELEVENLABS_API_KEY="a key",
+        OPENAI_API_KEY="a key",
+        VOICEBOT_LLM_ENDPOINTS={
+            "unset": {"base_url": "https://example.com/v1", "model": "any", "api_key_env": "NO_SUCH_VARIABLE"}
+        },
+    )
+).rules()
+"""Those of a server that has every key but one."""
+
+
 @dataclass
 class SampleAccount:
     """An account's templates, and which of them is checked."""
@@ -98,7 +114,9 @@ class SampleAccount:
             for key, each in self.documents.items()
             if key != self.checked
         }
-        return CheckContext(template_id=self.checked, templates=others, numbers=self.numbers)
+        return CheckContext(
+            template_id=self.checked, templates=others, numbers=self.numbers, providers=PROVIDERS
+        )
 
 
 def make_account(chooser: ShapeChooser | None = None) -> SampleAccount:

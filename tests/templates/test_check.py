@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -129,7 +130,7 @@ def test_every_problem_teaches() -> None:
                 assert text.endswith((".", "?")), problem
                 assert text[0].isupper() or text[0] in "'`0123456789", problem
                 assert "{better}" not in text
-                assert not any(word in text.lower() for word in ("pydantic", "pipecat", "dict")), problem
+                assert not {"pydantic", "pipecat", "dict"} & set(re.findall("[a-z]+", text.lower())), problem
 
 
 def test_foreign_and_missing_targets_look_the_same() -> None:
@@ -148,7 +149,10 @@ def test_allowed_private_host() -> None:
     account.document["functions"][2]["url"] = "http://127.0.0.1:9000/orders"
     around = account.check_context()
     allowed = CheckContext(
-        templates=around.templates, numbers=around.numbers, http_allow=frozenset({"127.0.0.1:9000"})
+        templates=around.templates,
+        numbers=around.numbers,
+        providers=around.providers,
+        http_allow=frozenset({"127.0.0.1:9000"}),
     )
     assert not check_document(account.document, around)[1].ok
     assert check_document(account.document, allowed)[1].ok

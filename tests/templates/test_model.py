@@ -11,15 +11,15 @@ from jsonschema import Draft202012Validator
 from pipecat.flows import FlowConfig
 from pydantic import ValidationError
 
-from templates.check import check_document
+from templates.check import CheckContext, check_document
 from templates.model import Template, TemplateContent
 from templates.parameters import declared_parameters
 from templates.schema import EXAMPLES, file_schema, template_schema
 from templates.sets import with_names
-from tests.templates.sample_accounts import SampleAccount, sample_accounts
+from tests.templates.sample_accounts import PROVIDERS, SampleAccount, sample_accounts
 
-SCHEMA = template_schema()
-FILE_SCHEMA = file_schema()
+SCHEMA = template_schema(providers=PROVIDERS)
+FILE_SCHEMA = file_schema(providers=PROVIDERS)
 
 
 def properties(schema: dict[str, Any]) -> dict[str, set[str]]:
@@ -97,7 +97,7 @@ def test_schema_is_valid_and_its_examples_fit() -> None:
 def test_examples_pass_the_check() -> None:
     """The examples that authors copy have no errors."""
     for example in EXAMPLES:
-        assert check_document(example)[1].errors == ()
+        assert check_document(example, CheckContext(providers=PROVIDERS))[1].errors == ()
 
 
 def test_every_field_of_a_file_is_described_for_editors() -> None:
@@ -138,6 +138,13 @@ def test_faultless_templates_fit_the_schema(account: SampleAccount) -> None:
         (("language",), "english"),
         (("limits",), {"max_hops": 99}),
         (("tts", "provider"), "nobody"),
+        (("tts", "voice_id"), "../v1/user"),
+        (("tts",), {"provider": "deepgram", "voice_id": "21m00Tcm4TlvDq8ikWAM"}),
+        (("tts", "settings"), {"speed": 9}),
+        (("stt",), {"settings": {"callback": "https://example.com"}}),
+        (("stt",), {"provider": "elevenlabs", "settings": {"keyterm": ["Acme"]}}),
+        (("llm",), {"settings": {"temprature": 0.2}}),
+        (("llm",), {"provider": "unset", "settings": {"temperature": 3}}),
         (("functions", 0, "name"), "send_fax"),
         (("kind",), "queue"),
     ],

@@ -26,6 +26,7 @@ from tests.templates.rule_violations import VIOLATIONS, Violation
 from tests.templates.sample_accounts import (
     NUMBER_ID,
     ORCHESTRATOR_ID,
+    PROVIDERS,
     SampleAccount,
     make_account,
     sample_accounts,
@@ -83,6 +84,7 @@ def outside(account: SampleAccount, names: dict[str, str] | None = None) -> SetC
         templates={},
         numbers={E164: NUMBER_ID},
         active_numbers=account.numbers,
+        providers=PROVIDERS,
     )
 
 

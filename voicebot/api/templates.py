@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -12,10 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from db import templates
 from db.templates import Kind, Status, TemplateFilter, TemplateRecord
-from handlers.registry import HANDLERS
 from templates.model import Template, TemplateProblem
-from templates.schema import file_schema
-from templates.schema import template_schema as schema_of_template
 from voicebot.api.access import Author, Reader
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
@@ -110,9 +106,9 @@ async def check_template(wired: AppStateDep, reader: Reader, document: AnyJson) 
 
 
 @router.get("/schema", response_class=SchemaResponse, responses=refuses("invalid_request"))
-async def template_schema(_: Reader, query: Annotated[SchemaQuery, Query()]) -> Response:
+async def template_schema(wired: AppStateDep, _: Reader, query: Annotated[SchemaQuery, Query()]) -> Response:
     """The JSON Schema of a template (or of a file of templates), for an editor's completion."""
-    return SchemaResponse(_schema(query.form))
+    return SchemaResponse(wired.authoring.schema(query.form))
 
 
 @router.get("/{template_id:uuid}", response_model=Template, responses=NOT_MODIFIED | refuses("not_found"))
@@ -207,9 +203,3 @@ def prepare_greetings(wired: AppState, saved: TemplateRecord) -> None:
     if saved.status == "active":
         preparing = wired.call_registry.prepare_greetings(saved.account_id, saved.id)
         wired.background.start(preparing, name=f"preparing greetings of template {saved.id}")
-
-
-@cache
-def _schema(form: Literal["api", "file"]) -> dict[str, Any]:
-    builtins = frozenset(HANDLERS)
-    return file_schema(builtins=builtins) if form == "file" else schema_of_template(builtins=builtins)

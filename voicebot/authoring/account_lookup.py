@@ -13,6 +13,7 @@ from db.pool import Executor
 from db.rows import MAX_LIMIT
 from db.templates import TemplateFilter, TemplateRecord
 from handlers.registry import HANDLERS
+from templates.check import ProviderTable
 from templates.sets import CheckedTemplate, SetContext, check_set, find_references, name_of
 from voicebot.authoring.documents import content_of, uuid_of
 
@@ -34,7 +35,11 @@ class AccountLookup:
 
 
 async def account_lookup(
-    db: Executor, account_id: UUID, documents: Sequence[Any], http_allow: frozenset[str]
+    db: Executor,
+    account_id: UUID,
+    documents: Sequence[Any],
+    http_allow: frozenset[str],
+    providers: ProviderTable | None,
 ) -> AccountLookup:
     """Look around in an account.
 
@@ -43,6 +48,7 @@ async def account_lookup(
         account_id: the account.
         documents: any JSON, as files have it.
         http_allow: the private hosts that HTTP functions may reach.
+        providers: what there is to be named as provider; None: not known.
     """
     said = find_references(documents)
     near = await template_sets.find(
@@ -63,18 +69,23 @@ async def account_lookup(
         names=await _names(db, account_id) if said.targets - said.names - known.keys() else (),
         builtins=BUILTINS,
         http_allow=http_allow,
+        providers=providers,
     )
     return AccountLookup(outside=outside, named=named)
 
 
 async def check_around(
-    db: Executor, account_id: UUID, documents: Sequence[Any], http_allow: frozenset[str]
+    db: Executor,
+    account_id: UUID,
+    documents: Sequence[Any],
+    http_allow: frozenset[str],
+    providers: ProviderTable | None,
 ) -> list[CheckedTemplate]:
     """What the check finds in a set of documents, with an account around them.
 
     A document that says an id is the template of that id; else one of the account that has its name.
     """
-    found = await account_lookup(db, account_id, documents, http_allow)
+    found = await account_lookup(db, account_id, documents, http_allow, providers)
     own_ids = {
         name_of(document): document["id"]
         for document in documents

@@ -10,7 +10,7 @@ from db.errors import NotFound
 from db.pool import Executor
 from db.templates import TemplateRecord
 from handlers.registry import HANDLERS
-from templates.check import CheckContext, Problem, check, targets
+from templates.check import CheckContext, Problem, ProviderTable, check, targets
 from templates.model import TemplateContent
 from voicebot.authoring.documents import InvalidTemplate, content_of, uuid_of
 
@@ -18,8 +18,9 @@ from voicebot.authoring.documents import InvalidTemplate, content_of, uuid_of
 class Dependents:
     """Looks around in one account."""
 
-    def __init__(self, account_id: UUID, http_allow: frozenset[str]) -> None:
+    def __init__(self, account_id: UUID, http_allow: frozenset[str], providers: ProviderTable | None) -> None:
         """``http_allow`` are the private hosts that HTTP functions may reach."""
+        self._providers = providers
         self._account_id = account_id
         self._http_allow = http_allow
 
@@ -35,6 +36,7 @@ class Dependents:
             numbers=await self._number_states(db, uuid_of(content.number_id)),
             builtins=frozenset(HANDLERS),
             http_allow=self._http_allow,
+            providers=self._providers,
         )
 
     async def recheck_users(self, db: Executor, template_id: UUID) -> None:

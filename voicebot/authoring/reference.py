@@ -12,6 +12,7 @@ from typing import Any
 from handlers.registry import BUILTIN_FUNCTIONS, HANDLERS
 from templates.schema import template_schema
 from templates.sets.file_model import NAME_FIELDS, FileRoute, FileTemplate
+from voicebot.providers.registry import DECLARED
 
 Schema = Mapping[str, Any]
 
@@ -129,7 +130,7 @@ def template_reference() -> str:
 
 
 def _parts() -> Iterator[str]:
-    schema = template_schema(builtins=BUILTIN_FUNCTIONS)
+    schema = template_schema(builtins=BUILTIN_FUNCTIONS, providers=DECLARED)
     definitions: Mapping[str, Schema] = schema["$defs"]
     reference = Reference(definitions)
     yield _INTRODUCTION

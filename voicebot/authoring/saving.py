@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from db import audit, templates
@@ -14,11 +14,12 @@ from db.audit import Change
 from db.errors import RevisionConflict, TargetsUnavailable
 from db.pool import Database, Transaction
 from db.templates import Status, TemplateDraft, TemplateRecord
-from templates.check import CheckContext, Problem, Report, check, targets
+from templates.check import CheckContext, Problem, ProviderTable, Report, check, targets
 from templates.check.rules import problem_for
 from templates.model import TemplateContent
+from templates.schema import file_schema, template_schema
 from templates.sets import CheckedTemplate
-from voicebot.authoring.account_lookup import check_around
+from voicebot.authoring.account_lookup import BUILTINS, check_around
 from voicebot.authoring.dependents import Dependents
 from voicebot.authoring.documents import (
     InvalidTemplate,
@@ -64,14 +65,25 @@ class Authoring:
         vault: Vault,
         *,
         http_allow: frozenset[str] = frozenset(),
+        providers: ProviderTable | None = None,
         prechecks: Sequence[Precheck] = PRECHECKS,
     ) -> None:
-        """``http_allow`` are the private hosts that HTTP functions may reach (``Settings.http_allow``)."""
+        """Save in a database.
+
+        Args:
+            database: where templates are.
+            vault: seals secret headers.
+            http_allow: the private hosts that HTTP functions may reach (``Settings.http_allow``).
+            providers: what there is to be named as provider; None: not known, and not checked.
+            prechecks: what is looked at before the database decides.
+        """
+        self._providers = providers
+        self._schemas: dict[str, dict[str, Any]] = {}
         self._database = database
         self._vault = vault
         self._http_allow = http_allow
         self._prechecks = prechecks
-        self._sets = SetImport(database, vault, http_allow, prechecks)
+        self._sets = SetImport(database, vault, http_allow, providers, prechecks)
 
     async def import_set(self, editor: Editor, wish: ImportOptions) -> list[Imported]:
         """Create and update templates by their names, all or none; see ``SetImport.run``."""
@@ -82,9 +94,16 @@ class Authoring:
         [checked] = await self.check_set(account_id, [document])
         return checked.report
 
+    def schema(self, form: Literal["api", "file"]) -> dict[str, Any]:
+        """The JSON Schema of a template as the API takes it, or of a file of templates."""
+        if form not in self._schemas:
+            make = file_schema if form == "file" else template_schema
+            self._schemas[form] = make(builtins=BUILTINS, providers=self._providers)
+        return self._schemas[form]
+
     async def check_set(self, account_id: UUID, documents: Sequence[Any]) -> list[CheckedTemplate]:
         """What the check finds in a set of documents, each looked at with the others around it."""
-        return await check_around(self._database, account_id, documents, self._http_allow)
+        return await check_around(self._database, account_id, documents, self._http_allow, self._providers)
 
     async def create(self, editor: Editor, document: Any, *, deed: AuditAction = _CREATE) -> TemplateRecord:
         """Save a new template.
@@ -168,7 +187,7 @@ class Authoring:
             await audit.record(transaction, editor.account_id, change)
 
     def _dependents(self, account_id: UUID) -> Dependents:
-        return Dependents(account_id, self._http_allow)
+        return Dependents(account_id, self._http_allow, self._providers)
 
     async def _draft(
         self, editor: Editor, document: Any, before: TemplateRecord | None, deed: AuditAction

@@ -27,7 +27,7 @@ from db.errors import (
 from db.ids import new_id
 from db.pool import Database, Transaction
 from db.templates import TemplateDraft, TemplateRecord
-from templates.check import Problem, targets
+from templates.check import Problem, ProviderTable, targets
 from templates.problem import pointer
 from templates.sets import CheckedTemplate, check_set
 from voicebot.authoring.account_lookup import AccountLookup, account_lookup
@@ -104,8 +104,14 @@ class SetImport:
     """Imports sets into accounts."""
 
     def __init__(
-        self, database: Database, vault: Vault, http_allow: frozenset[str], prechecks: Sequence[Precheck]
+        self,
+        database: Database,
+        vault: Vault,
+        http_allow: frozenset[str],
+        providers: ProviderTable | None,
+        prechecks: Sequence[Precheck],
     ) -> None:
+        self._providers = providers
         self._database = database
         self._vault = vault
         self._http_allow = http_allow
@@ -121,8 +127,9 @@ class SetImport:
             DatabaseBusy: others keep changing the same templates.
         """
         for _ in range(_ATTEMPTS):
+            documents = [each for _, each in wish.documents]
             found = await account_lookup(
-                self._database, editor.account_id, [each for _, each in wish.documents], self._http_allow
+                self._database, editor.account_id, documents, self._http_allow, self._providers
             )
             await self._expect(editor.account_id, wish, found)
             entries = await self._entries(editor, wish, found)
@@ -258,7 +265,7 @@ class SetImport:
         written = [entry.id for entry in entries if entry.action != "unchanged"]
         users = await template_sets.users_of(transaction, editor.account_id, written)
         others = {user: target for target, using in users.items() for user in using if user not in ours}
-        dependents = Dependents(editor.account_id, self._http_allow)
+        dependents = Dependents(editor.account_id, self._http_allow, self._providers)
         for user, target in others.items():
             try:
                 await dependents.recheck(transaction, user)

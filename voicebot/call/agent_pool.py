@@ -22,11 +22,10 @@ from templates.compile import UnknownFunction
 from templates.model import Route, TemplateContent
 from templates.values import InvalidValues, render, resolve
 from voicebot.call.agents import BACK, Agent, ServiceKeys
-from voicebot.call.audio.greetings import SynthesisFailed
 from voicebot.call.audio.pipeline import CallPipeline, InitialServices
-from voicebot.call.audio.service_switch import ServiceFailed
-from voicebot.call.audio.services import OnRequest
 from voicebot.call.dependencies import ReadyGreetings, ServiceFactory
+from voicebot.providers.provider import SynthesisFailed
+from voicebot.providers.service_spec import OnRequest, ServiceFailed
 
 Compile = Callable[[Agent], Flow]
 

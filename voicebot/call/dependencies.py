@@ -21,10 +21,9 @@ from handlers.context import CallContext, HandoffRequest
 from telephony.carrier import MediaStream
 from templates.compile import Function
 from templates.model import HttpFunction, TemplateContent, Variable
-from voicebot.call.audio.service_switch import ServiceSpec
-from voicebot.call.audio.services import OnRequest
 from voicebot.call.transcript.writer import Entry
 from voicebot.clock import Clock
+from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 CallFact = EventRecord | UtteranceRecord | RouteRecord
 """Something that is written down because it happened on the call."""
@@ -79,7 +78,7 @@ class Writer(Protocol):
 
 
 class ServiceFactory(Protocol):
-    """Makes an agent's services; ``speech.Speech`` makes those of the vendors."""
+    """Makes an agent's services; ``voicebot.providers.registry.Providers`` makes those of vendors."""
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """What turns the caller's side into text, and decides where their turns end."""
@@ -95,7 +94,7 @@ class ServiceFactory(Protocol):
 
 
 class ReadyGreetings(Protocol):
-    """Greetings made ahead; ``greeting.Greetings`` has them synthesised."""
+    """Greetings made ahead; ``voicebot.providers.greetings.Greetings`` has them synthesised."""
 
     def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
         """The audio of ``text`` in the template's voice if it is at hand, without waiting."""

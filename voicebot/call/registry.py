@@ -23,8 +23,6 @@ from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
 from voicebot.call.agent_pool import template_ids
 from voicebot.call.agents import Agent
-from voicebot.call.audio.greetings import Greetings, SynthesisFailed
-from voicebot.call.audio.services import VendorServices
 from voicebot.call.dependencies import CallDependencies, CallFact, CreateHandoffEntry
 from voicebot.call.hangup import End
 from voicebot.call.resume import load_resume_state
@@ -33,6 +31,9 @@ from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.call.transcript.writer import CallWriter
 from voicebot.clock import Clock
 from voicebot.config import Settings
+from voicebot.providers.greetings import Greetings
+from voicebot.providers.provider import SynthesisFailed
+from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
 RESUME_GRACE_S = 10.0
@@ -45,6 +46,7 @@ class CallRegistry:
         self,
         database: Database,
         settings: Settings,
+        providers: Providers,
         carriers: Mapping[str, Carrier],
         clock: Clock,
         hand_off: CreateHandoffEntry | None = None,
@@ -56,8 +58,8 @@ class CallRegistry:
         self._clock = clock
         self._hand_off = hand_off
         self._tell = tell
-        self._speech = VendorServices(settings)
-        self._greetings = Greetings(database, settings)
+        self._speech = providers
+        self._greetings = Greetings(database, providers)
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
         self._http = HttpFunctions(self._http_client.send, Vault(settings.fernet_key()).open)
         self._sessions: dict[UUID, Session] = {}

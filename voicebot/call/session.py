@@ -26,7 +26,6 @@ from voicebot.call.agent_pool import AgentFactory, AgentPool
 from voicebot.call.agents import BACK, Agent
 from voicebot.call.apologies import apology
 from voicebot.call.audio.connections import ServiceConnections, ServiceLost
-from voicebot.call.audio.greetings import SynthesisFailed
 from voicebot.call.audio.pipeline import assemble
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallDependencies
@@ -44,6 +43,7 @@ from voicebot.call.tools import offer_routes, tools_with
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import ActiveAgent
+from voicebot.providers.provider import SynthesisFailed
 
 WRITTEN_S = 1.0
 TARGETS_SETTLE_S = 5.0

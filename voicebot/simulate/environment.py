@@ -13,11 +13,10 @@ from db.errors import NotFound
 from db.pool import Database
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from voicebot import logs, startup
-from voicebot.call.audio.services import VendorServices
 from voicebot.call.text.judge import Judge
 from voicebot.call.text.library import AccountLibrary
-from voicebot.config import Settings
 from voicebot.database import only_account, open_database
+from voicebot.providers.registry import VARIABLES, Providers
 from voicebot.sandbox.process import SandboxProcess
 from voicebot.simulate.file_library import FileLibrary
 from voicebot.simulate.runner import SimulationSetup
@@ -53,16 +52,16 @@ async def open_environment(wish: SimulationOptions) -> AsyncIterator[SimulationS
         DatabaseError: the database cannot be opened.
     """
     async with contextlib.AsyncExitStack() as stack:
-        settings = startup.settings()
+        settings = startup.settings(*VARIABLES)
         if not wish.verbose:
             logs.configure("WARNING")
         if wish.sandbox:
             world = await stack.enter_async_context(SandboxProcess())
-            settings = Settings(**{**settings.model_dump(by_alias=True), **world.env})
+            settings = settings.replace(world.env)
         http_client = HttpClient(CheckedNetwork(settings.http_allow))
         stack.push_async_callback(http_client.close)
         http = HttpFunctions(http_client.send, Vault(settings.fernet_key()).open) if wish.real_http else None
-        mind = VendorServices(settings).llm
+        llm = Providers(settings).llm
         if wish.files:
             files = FileLibrary(wish.files)
 
@@ -70,7 +69,7 @@ async def open_environment(wish: SimulationOptions) -> AsyncIterator[SimulationS
                 return files.find(name)
 
             yield SimulationSetup(
-                library=files, find=in_files, llm=mind, judge=lambda: Judge.by_model(mind), http=http
+                library=files, find=in_files, llm=llm, judge=lambda: Judge.by_model(llm), http=http
             )
             return
         database = await stack.enter_async_context(open_database(settings))
@@ -81,7 +80,7 @@ async def open_environment(wish: SimulationOptions) -> AsyncIterator[SimulationS
 
         library = AccountLibrary(database, account_id)
         yield SimulationSetup(
-            library=library, find=in_account, llm=mind, judge=lambda: Judge.by_model(mind), http=http
+            library=library, find=in_account, llm=llm, judge=lambda: Judge.by_model(llm), http=http
         )
 
 

@@ -21,6 +21,7 @@ from voicebot.authoring import BUILTINS, Authoring, check_around
 from voicebot.authoring.files import BadFiles, read_files
 from voicebot.config import Settings
 from voicebot.database import WhichAccount, only_account, open_database
+from voicebot.providers.registry import VARIABLES, Providers
 from voicebot.sync import check_report
 from voicebot.sync.account import Account, Refused, Unreachable
 from voicebot.sync.api_account import ApiAccount
@@ -98,7 +99,7 @@ def pull(
 
     async def work() -> None:
         async with _opened(url, account) as there:
-            schema = file_schema(builtins=BUILTINS)
+            schema = _schema()
             done = await pull_into(WorkingFolder(folder), there, Pull(force=force, prune=prune), schema)
         for name, step in done.steps:
             print(f"{name}: {TOLD[step]}")
@@ -163,7 +164,7 @@ def diff(folder: Folder, url: Url = None, account: Chosen = None) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of template files, for an editor's completion."""
-    print(json.dumps(file_schema(builtins=BUILTINS), ensure_ascii=False, indent=2))
+    print(json.dumps(_schema(), ensure_ascii=False, indent=2))
 
 
 def _told(pushed: Pushed, dry_run: bool) -> list[str]:
@@ -182,10 +183,15 @@ def _told(pushed: Pushed, dry_run: bool) -> list[str]:
 async def _checked(documents: Sequence[Any], in_account: bool, account: UUID | None) -> list[CheckedTemplate]:
     settings = _settings()
     if not in_account and account is None:
-        return check_set(documents, SetContext(builtins=BUILTINS, http_allow=settings.http_allow))
+        # Keys that this machine lacks say nothing about the server that the files are for.
+        providers = Providers(settings).rules(configured=False)
+        context = SetContext(builtins=BUILTINS, http_allow=settings.http_allow, providers=providers)
+        return check_set(documents, context)
     async with open_database(settings) as database:
         account_id = account or await only_account(database)
-        return await check_around(database, account_id, documents, settings.http_allow)
+        return await check_around(
+            database, account_id, documents, settings.http_allow, Providers(settings).rules()
+        )
 
 
 @contextlib.asynccontextmanager
@@ -201,12 +207,21 @@ async def _opened(url: str | None, account: UUID | None) -> AsyncIterator[Accoun
             await server.close()
         return
     async with open_database(settings) as database:
-        authoring = Authoring(database, Vault(settings.fernet_key()), http_allow=settings.http_allow)
+        authoring = Authoring(
+            database,
+            Vault(settings.fernet_key()),
+            http_allow=settings.http_allow,
+            providers=Providers(settings).rules(),
+        )
         yield DatabaseAccount(database, authoring, account or await only_account(database))
 
 
+def _schema() -> dict[str, Any]:
+    return file_schema(builtins=BUILTINS, providers=Providers(_settings()).rules())
+
+
 def _settings() -> Settings:
-    settings = startup.settings()
+    settings = startup.settings(*VARIABLES)
     logs.configure("WARNING")
     return settings
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from templates.model import TemplateContent
 from voicebot.call.audio.pipeline import CallPipeline, InitialServices
-from voicebot.call.audio.service_switch import ServiceFailed, ServiceSpec, ServiceSwitch
-from voicebot.call.audio.services import OnRequest
+from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.dependencies import ServiceFactory
+from voicebot.providers.service_spec import OnRequest, ServiceFailed, ServiceSpec
 
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 

@@ -25,8 +25,8 @@ from voicebot.call.audio.drain import DrainFrame, DrainSink
 from voicebot.call.audio.llm_gate import LlmGate
 from voicebot.call.audio.llm_response import LlmResponseObserver
 from voicebot.call.audio.playout_observer import Listener, MarkInserter, PlayoutObserver
-from voicebot.call.audio.service_switch import OnError, ServiceSpec, ServiceSwitch
-from voicebot.call.audio.services import SAMPLE_RATE
+from voicebot.call.audio.service_switch import OnError, ServiceSwitch
+from voicebot.providers.service_spec import SAMPLE_RATE, ServiceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from pipecat.pipeline.pipeline import Pipeline, PipelineSink, PipelineSource
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from voicebot.call.audio.drain import DrainFrame
+from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 
 PREPARE_TIMEOUT_S = 10.0
 BACKLOG_FRAMES = 500  # 10 s of 20 ms carrier audio, kept while the active part still connects
@@ -47,38 +48,6 @@ _ALWAYS_PASSED = (
 )
 
 OnError = Callable[[str, ErrorFrame], Awaitable[None]]
-
-
-class ServiceFailed(Exception):
-    """A service could not be made ready; ``reason`` says why, without secrets."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
-        self.key = key
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceSpec:
-    """One interchangeable service, with the processors that belong to it.
-
-    ``key`` identifies equal settings; ``make`` makes the processors, and is not asked to where an equal part
-    is there already; ``connected`` returns once the vendor's socket is open and raises :class:`PartFailed`
-    when it is not.
-    """
-
-    key: str
-    make: Callable[[], Awaitable[Sequence[FrameProcessor]]]
-    connected: Callable[[], Awaitable[None]]
-
-
-def made(*processors: FrameProcessor) -> Callable[[], Awaitable[Sequence[FrameProcessor]]]:
-    """For :class:`Part`: processors that are there already."""
-
-    async def make() -> Sequence[FrameProcessor]:
-        return processors
-
-    return make
 
 
 @dataclass(slots=True, kw_only=True)

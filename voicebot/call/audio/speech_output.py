@@ -18,8 +18,8 @@ from pipecat.utils.text.base_text_aggregator import TextType
 from db.ids import new_id
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.playout_observer import BYTES_PER_MS
-from voicebot.call.audio.services import SAMPLE_RATE
 from voicebot.call.transcript.transcript import Source, Transcript
+from voicebot.providers.service_spec import SAMPLE_RATE
 
 CHUNK_MS = 200
 _NS_PER_MS = 1_000_000

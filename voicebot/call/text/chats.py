@@ -17,7 +17,6 @@ from uuid import UUID
 from db.ids import new_id
 from db.pool import Database
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
-from voicebot.call.audio.services import VendorServices
 from voicebot.call.dependencies import HttpBinder
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.call.text.chat import TURN_TIMEOUT_S, Chat, Setup, TurnTooLong
@@ -25,6 +24,7 @@ from voicebot.call.text.exchange import Exchange, ExchangeLog
 from voicebot.call.text.library import AccountLibrary
 from voicebot.clock import Clock
 from voicebot.config import Settings
+from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
 MAX_PER_ACCOUNT = 20
@@ -88,12 +88,17 @@ class Chats:
     """The conversations of this process."""
 
     def __init__(
-        self, database: Database, settings: Settings, clock: Clock, limits: Limits | None = None
+        self,
+        database: Database,
+        settings: Settings,
+        providers: Providers,
+        clock: Clock,
+        limits: Limits | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._limits = limits or Limits()
-        self._speech = VendorServices(settings)
+        self._speech = providers
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
         self._http = HttpFunctions(self._http_client.send, Vault(settings.fernet_key()).open)
         self._held: dict[UUID, HeldChat] = {}

@@ -15,14 +15,13 @@ from pipecat.services.tts_service import TTSService
 
 from templates.model import TemplateContent
 from voicebot.call.audio.playout_observer import BYTES_PER_MS
-from voicebot.call.audio.service_switch import ServiceSpec, made
-from voicebot.call.audio.services import SAMPLE_RATE, OnRequest, tts_key
+from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 
 SILENCE = bytes(20 * BYTES_PER_MS)
 """20 ms: enough for a text to have sounded."""
 
 LlmFactory = Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]
-"""Makes an agent's language model; ``speech.Speech.mind`` makes the vendor's."""
+"""Makes an agent's language model; ``Providers.llm`` makes those of vendors."""
 
 
 class TextServices:
@@ -34,7 +33,7 @@ class TextServices:
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """Nothing to listen to: the line brings whole turns."""
-        return ServiceSpec(key="ear of text", make=made(IdentityFilter()), connected=_at_once)
+        return ServiceSpec(key="ear of text", make=made(IdentityFilter()), connected=connected_at_once)
 
     def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:
         """Speaks as a vendor's service does, in as many sentences, but in no time and without a sound."""
@@ -44,7 +43,11 @@ class TextServices:
             await on_request(context_id, text)
 
         tts.add_event_handler("on_tts_request", on_tts_request)
-        return ServiceSpec(key=tts_key(content), make=made(tts), connected=_at_once)
+        return ServiceSpec(
+            key=f"tts of text {content.language} {content.tts.model_dump_json()}",
+            make=made(tts),
+            connected=connected_at_once,
+        )
 
 
 class _SilentVoice(TTSService):
@@ -70,7 +73,3 @@ class SilentGreetings:
     async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
         """The same."""
         return SILENCE
-
-
-async def _at_once() -> None:
-    return None

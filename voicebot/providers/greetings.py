@@ -11,59 +11,43 @@ import hashlib
 from collections import OrderedDict
 from uuid import UUID
 
-from elevenlabs.client import AsyncElevenLabs
-from elevenlabs.core.api_error import ApiError
-from elevenlabs.types import VoiceSettings
-from httpx import HTTPError
 from loguru import logger
 
 from db import greetings as stored
 from db.errors import DatabaseError, NotFound
 from db.pool import Database
 from templates.model import TemplateContent
-from voicebot.call.audio.services import tts_key
-from voicebot.config import Settings
+from voicebot.providers.provider import SYNTHESIS_TIMEOUT_S, SynthesisFailed
+from voicebot.providers.registry import Providers
 
 MEMORY_BYTES = 64 * 1024 * 1024
-MAX_AUDIO_BYTES = 60 * 16_000  # a minute: a greeting that is longer is a lecture
-SYNTHESIS_TIMEOUT_S = 15.0
-DEFAULT_MODEL = "eleven_flash_v2_5"
-_VOICE_SETTINGS = ("stability", "similarity_boost", "style", "use_speaker_boost", "speed")
-
-
-class SynthesisFailed(Exception):
-    """The greeting could not be synthesised; the agent will begin by itself."""
+MAX_AUDIO_BYTES = 60 * 16_000  # one minute
 
 
 class Greetings:
     """The greetings of all calls of this process."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, providers: Providers) -> None:
         self._database = database
-        key = settings.elevenlabs_api_key
-        self._vendor = AsyncElevenLabs(
-            api_key=key.get_secret_value() if key else "missing",
-            base_url=settings.elevenlabs_url,
-            timeout=SYNTHESIS_TIMEOUT_S,
-        )
+        self._providers = providers
         self._memory: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._making: dict[str, asyncio.Task[bytes]] = {}
 
     def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
-        """The audio of ``text`` in the template's voice if it is at hand, without waiting."""
-        audio = self._memory.get(key := _key(account_id, content, text))
+        """The audio of ``text`` in the template's voice if it is in memory, without waiting."""
+        audio = self._memory.get(key := self._key(account_id, content, text))
         if audio is not None:
             self._memory.move_to_end(key)
         return audio
 
     async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
-        """Have the audio of ``text`` at hand: from memory, the database, or the vendor. Equal requests share.
+        """The audio of ``text``: from memory, the database, or the provider. Equal requests share one.
 
         Raises:
-            SynthesisFailed: the vendor refused or did not answer in time.
+            SynthesisFailed: the provider refused or did not answer in time.
         """
-        key = _key(account_id, content, text)
+        key = self._key(account_id, content, text)
         audio = self._memory.get(key)
         if audio is not None:
             return audio
@@ -98,19 +82,11 @@ class Greetings:
             logger.warning("greetings: not kept in the database: {}", type(error).__name__)
 
     async def _synthesise(self, content: TemplateContent, text: str) -> bytes:
-        given = {k: v for k, v in content.tts.settings.items() if k in _VOICE_SETTINGS and v is not None}
         try:
             async with asyncio.timeout(SYNTHESIS_TIMEOUT_S):
-                chunks = self._vendor.text_to_speech.convert(
-                    content.tts.voice_id,
-                    text=text,
-                    model_id=content.tts.model or DEFAULT_MODEL,
-                    output_format="pcm_8000",
-                    voice_settings=VoiceSettings(**given) if given else None,
-                )
-                audio = b"".join([chunk async for chunk in chunks])
-        except (ApiError, HTTPError, TimeoutError) as error:
-            raise SynthesisFailed(type(error).__name__) from error
+                audio = await self._providers.synthesise(content, text)
+        except TimeoutError as error:
+            raise SynthesisFailed("TimeoutError") from error
         if not 0 < len(audio) <= MAX_AUDIO_BYTES:
             raise SynthesisFailed(f"{len(audio)} bytes of audio")
         return audio[: len(audio) // 2 * 2]
@@ -123,6 +99,6 @@ class Greetings:
             _, oldest = self._memory.popitem(last=False)
             self._bytes -= len(oldest)
 
-
-def _key(account_id: UUID, content: TemplateContent, text: str) -> str:
-    return hashlib.sha256(f"{account_id}\0{tts_key(content)}\0{text}".encode()).hexdigest()
+    def _key(self, account_id: UUID, content: TemplateContent, text: str) -> str:
+        voice = self._providers.tts_key(content)
+        return hashlib.sha256(f"{account_id}\0{voice}\0{text}".encode()).hexdigest()

@@ -1,0 +1,89 @@
+"""What is said to a vendor follows from the template; the author's settings take precedence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from templates.model import TemplateContent
+from voicebot.config import Settings
+from voicebot.providers.registry import Providers
+from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
+
+
+def content(**members: Any) -> TemplateContent:
+    return TemplateContent.model_validate({"name": "Front desk", **members})
+
+
+def stt_key(**members: Any) -> str:
+    """The key of an agent's STT service, which holds all its settings."""
+    return Providers(Settings(_env_file=None)).stt(content(**members)).key
+
+
+async def on_request(context_id: str, text: str) -> None:
+    raise AssertionError("nothing is spoken")
+
+
+def spec(kind: str, **members: Any) -> ServiceSpec:
+    """The service of a template."""
+    providers = Providers(Settings(_env_file=None))
+    match kind:
+        case "stt":
+            return providers.stt(content(**members))
+        case "tts":
+            return providers.tts(content(**members), on_request)
+        case _:
+            return providers.llm(content(**members))[0]
+
+
+async def test_the_transcriber_expects_the_language_of_the_template() -> None:
+    """Without a setting of its own, STT is told the template's language."""
+    assert '"language":"de-DE"' in stt_key(language="de-DE")
+
+
+async def test_the_transcriber_may_expect_another_language_than_the_agent_speaks() -> None:
+    """The author's settings of STT replace the language and the endpointing of the template."""
+    settings = {"language": "multi", "endpointing": 50}
+    key = stt_key(language="en-US", stt={"model": "nova-3", "settings": settings})
+    assert '"language":"multi"' in key
+    assert '"endpointing":50' in key
+
+
+@pytest.mark.parametrize("kind", ["stt", "tts", "llm"])
+async def test_equal_settings_have_one_key_and_different_ones_have_two(kind: str) -> None:
+    """Templates share a service exactly if provider and settings are equal."""
+    one = spec(kind, **{kind: {"model": "one"}})
+    assert one.key == spec(kind, name="Billing", **{kind: {"model": "one"}}).key
+    assert one.key != spec(kind, **{kind: {"model": "two"}}).key
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("stt", {"provider": "nobody"}),
+        ("tts", {"provider": "nobody"}),
+        ("llm", {"provider": "nobody"}),
+        ("tts", {"voice_id": "../../v1/user"}),
+        ("stt", {"model": "nova-3&callback=https://example.com"}),
+    ],
+)
+async def test_a_service_that_this_server_cannot_make_fails_when_it_is_prepared(
+    kind: str, part: dict[str, Any]
+) -> None:
+    """A provider that was removed since, or a voice id that was saved before it was checked, fails alone."""
+    with pytest.raises(ServiceFailed):
+        await spec(kind, **{kind: part}).make()
+
+
+async def test_settings_that_were_saved_before_they_were_checked_do_not_reach_a_vendor() -> None:
+    """An unknown or invalid setting of an old template is left out, and the valid ones are kept."""
+    old = {"temperature": 0.2, "n": 100, "extra_headers": {"Authorization": "x"}, "top_p": 7}
+    key = spec("llm", llm={"settings": old}).key
+    assert key == spec("llm", llm={"settings": {"temperature": 0.2}}).key
+    assert '"temperature":0.2' in key
+
+
+async def test_null_means_the_vendors_default() -> None:
+    """A setting of null is the same as a setting left out."""
+    assert spec("tts", tts={"settings": {"speed": None}}).key == spec("tts").key

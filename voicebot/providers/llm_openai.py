@@ -1,0 +1,224 @@
+"""OpenAI (`llm.provider: openai`), and endpoints that speak its protocol, named by the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+# The client loads this module at its first use, which would be while the first caller waits.
+import openai.resources.chat.completions.completions  # noqa: F401
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
+from openai.types.chat import ChatCompletionChunk
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.services.llm_service import LLMService
+from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.utils.http import connection_limits
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from templates.model import TemplateContent
+from voicebot.config import Settings, Url, Variables
+from voicebot.providers.provider import LlmProvider, ProviderSettings, secret_of
+
+SILENCE_TIMEOUT_S = 5.0
+"""A model that sends nothing for so long has failed: the caller must not wait for it in silence."""
+
+
+class OpenAILlmSettings(ProviderSettings):
+    """`llm.settings` for `openai` and for every endpoint that the operator named."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        default=None, description="How much answers vary (0 to 2). Null: the model's default.", examples=[0.2]
+    )
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Share of likely tokens considered (0 to 1). Null: the model's default.",
+        examples=[0.9],
+    )
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
+        default=None,
+        description="Penalty for frequent tokens (-2 to 2). Null: the model's default.",
+        examples=[0.5],
+    )
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
+        default=None,
+        description="Penalty for tokens said before (-2 to 2). Null: the model's default.",
+        examples=[0.5],
+    )
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        default=None, description="Makes answers repeatable where the model supports it.", examples=[7]
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="Most tokens of an answer, for models that do not reason.", examples=[300]
+    )
+    max_completion_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="Most tokens of an answer, reasoning included.", examples=[2000]
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = Field(
+        default=None,
+        description="How long a reasoning model thinks; callers wait.",
+        examples=["low"],
+    )
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        default=None, description="How long answers are, where the model supports it.", examples=["low"]
+    )
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="Whether the model may call several functions at once.", examples=[False]
+    )
+
+
+class OpenAIVariables(Variables):
+    """The key of OpenAI, its URL where it is not the vendor's own, and the model of templates without one."""
+
+    api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY")
+    base_url: Url | None = Field(None, alias="OPENAI_BASE_URL")
+    model: str = Field("gpt-4.1-mini", alias="OPENAI_MODEL", min_length=1)
+
+
+class LlmEndpoint(BaseModel):
+    """A server that speaks OpenAI's protocol.
+
+    Attributes:
+        base_url: its URL, with ``/v1`` where it has that.
+        model: the model of templates that name none.
+        api_key_env: the variable that holds its key; None: it needs none.
+        developer_role: whether it knows the message role ``developer``; otherwise ``user`` is sent.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: Url
+    model: str = Field(min_length=1)
+    api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    developer_role: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key(cls, endpoint: object) -> object:
+        if isinstance(endpoint, dict) and "api_key" in endpoint:
+            raise ValueError("name the variable that holds the key as 'api_key_env' instead of the key")
+        return endpoint
+
+
+class EndpointVariables(Variables):
+    """Endpoints by the name that templates write as ``llm.provider``: a JSON object."""
+
+    endpoints: Annotated[
+        dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,31}$")], LlmEndpoint], NoDecode
+    ] = Field(default_factory=dict, alias="VOICEBOT_LLM_ENDPOINTS")
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _json(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+
+    @field_validator("endpoints")
+    @classmethod
+    def _other_names(cls, endpoints: dict[str, LlmEndpoint]) -> dict[str, LlmEndpoint]:
+        if "openai" in endpoints:
+            raise ValueError("'openai' is taken; set OPENAI_BASE_URL, or choose another name")
+        return endpoints
+
+
+class _ChatCompletions(LlmProvider):
+    """A server of OpenAI's protocol, with connections that all calls share."""
+
+    settings = OpenAILlmSettings
+    default_model: str
+    client: AsyncOpenAI
+
+    def _connect(self, api_key: SecretStr | None, base_url: str | None, *, developer_role: bool) -> None:
+        self._developer_role = developer_role
+        self.client = AsyncOpenAI(
+            api_key=secret_of(api_key),
+            base_url=base_url,
+            timeout=SILENCE_TIMEOUT_S,
+            max_retries=1,
+            http_client=DefaultAsyncHttpxClient(
+                limits=connection_limits(max_connections=1000, keepalive_expiry=None)
+            ),
+        )
+
+    def options(self, content: TemplateContent) -> dict[str, Any]:
+        """The author's settings and the model."""
+        return {**self.accepted(content.llm.settings), "model": content.llm.model or self.default_model}
+
+    def service(self, options: Mapping[str, Any]) -> LLMService[Any]:
+        """pipecat's service on the shared connections."""
+        service = _PooledLLMService(self.client, settings=OpenAILLMService.Settings.from_mapping(options))
+        service.supports_developer_role = self._developer_role
+        return service
+
+
+class OpenAILlm(_ChatCompletions):
+    """OpenAI, or another server of its protocol at ``OPENAI_BASE_URL``."""
+
+    name = "openai"
+    variables = OpenAIVariables
+
+    def __init__(self, settings: Settings) -> None:
+        variables = settings.read(OpenAIVariables)
+        self.default_model = variables.model
+        self.has_key = variables.api_key is not None
+        self._missing = () if variables.api_key or variables.base_url else ("OPENAI_API_KEY",)
+        self._connect(variables.api_key, variables.base_url, developer_role=True)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the variables that have to be set; a server of one's own may need no key."""
+        return self._missing
+
+
+class EndpointLlm(_ChatCompletions):
+    """An endpoint of ``VOICEBOT_LLM_ENDPOINTS``."""
+
+    variables = EndpointVariables
+
+    def __init__(self, settings: Settings, name: str, endpoint: LlmEndpoint) -> None:
+        self.name = name
+        self.default_model = endpoint.model
+        key = settings.secret(endpoint.api_key_env) if endpoint.api_key_env else None
+        self._missing = (endpoint.api_key_env,) if endpoint.api_key_env and key is None else ()
+        self._connect(key, endpoint.base_url, developer_role=endpoint.developer_role)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the variables that have to be set."""
+        return self._missing
+
+
+def endpoints(settings: Settings) -> dict[str, EndpointLlm]:
+    """The endpoints that the operator named.
+
+    Raises:
+        pydantic.ValidationError: ``VOICEBOT_LLM_ENDPOINTS`` is malformed.
+    """
+    named = settings.read(EndpointVariables).endpoints
+    return {name: EndpointLlm(settings, name, endpoint) for name, endpoint in named.items()}
+
+
+class _PooledLLMService(OpenAILLMService):
+    """pipecat's service on connections that all calls share.
+
+    With connections of its own, each agent of each call would spend 20 ms of the event loop on TLS set-up,
+    and its first answer would wait for a handshake with the vendor.
+    """
+
+    def __init__(self, client: AsyncOpenAI, **kwargs: Any) -> None:
+        self._pooled = client
+        super().__init__(**kwargs)
+
+    def create_client(self, *_: Any, **__: Any) -> AsyncOpenAI:
+        return self._pooled
+
+    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
+        # The client tries again after a quick failure; the limit is for both attempts.
+        async with asyncio.timeout(SILENCE_TIMEOUT_S):
+            return await super().get_chat_completions(context)

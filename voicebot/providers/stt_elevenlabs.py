@@ -1,0 +1,121 @@
+"""ElevenLabs Scribe in real time (`stt.provider: elevenlabs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.elevenlabs.stt import CommitStrategy, ElevenLabsRealtimeSTTService
+from pydantic import Field
+
+from templates.model import TemplateContent, Turns
+from voicebot.config import Settings
+from voicebot.providers.provider import LANGUAGE_TAG, ProviderSettings, SttProvider, secret_of
+from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.tts_elevenlabs import ELEVENLABS_URL, ElevenLabsVariables
+
+LEAST_SILENCE_MS, MOST_SILENCE_MS = 300, 3000
+"""Bounds that the vendor sets to the silence before it commits a transcript, in ms."""
+
+
+class ElevenLabsSttSettings(ProviderSettings):
+    """`stt.settings` for the provider `elevenlabs`: Scribe in real time."""
+
+    language: Annotated[str, Field(pattern=rf"{LANGUAGE_TAG}|^auto$")] | None = Field(
+        default=None,
+        description="Language tag that is transcribed, or `auto`. Null: the template's `language`.",
+        examples=["de-DE", "auto"],
+    )
+    keyterms: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=100)] | None
+    ) = Field(default=None, description="Terms that callers say.", examples=[["Acme", "SureFit"]])
+    no_verbatim: bool | None = Field(
+        default=None,
+        description="Whether filler words and false starts are left out. Null: no.",
+        examples=[True],
+    )
+    filter_background_audio: bool | None = Field(
+        default=None,
+        description="Whether background audio is filtered out. Null: no.",
+        examples=[True],
+    )
+    vad_silence_threshold_secs: Annotated[float, Field(ge=0.3, le=3)] | None = Field(
+        default=None,
+        description=(
+            "Silence before a transcript is final, in s, for `turns.strategy` `stt`. Null: half of "
+            "`turns.end_silence_ms`, but at least 0.3."
+        ),
+        examples=[0.4],
+    )
+    vad_threshold: Annotated[float, Field(ge=0.1, le=0.9)] | None = Field(
+        default=None,
+        description="How loud speech has to be (0.1 to 0.9, lower is more sensitive).",
+        examples=[0.4],
+    )
+    min_speech_duration_ms: Annotated[int, Field(ge=50, le=2000)] | None = Field(
+        default=None, description="The shortest speech that counts, in ms.", examples=[100]
+    )
+    min_silence_duration_ms: Annotated[int, Field(ge=50, le=2000)] | None = Field(
+        default=None, description="The shortest silence that counts, in ms.", examples=[100]
+    )
+
+
+class ElevenLabsStt(SttProvider):
+    """ElevenLabs Scribe in real time.
+
+    With ``turns.strategy: stt`` the vendor's own voice activity detection commits transcripts. With a VAD of
+    ours, pipecat commits when the caller stops speaking.
+    """
+
+    name = "elevenlabs"
+    settings = ElevenLabsSttSettings
+    variables = ElevenLabsVariables
+
+    def __init__(self, settings: Settings) -> None:
+        self._variables = settings.read(ElevenLabsVariables)
+        url = urlsplit(self._variables.url or ELEVENLABS_URL)
+        self._host = url.netloc + url.path
+        self._make = ElevenLabsRealtimeSTTService if url.scheme == "https" else _WithoutTls
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the variables that have to be set."""
+        return self._variables.missing
+
+    def silence_ms(self, turns: Turns) -> int:
+        """Half of the silence that ends a turn, within the vendor's bounds."""
+        return min(max(LEAST_SILENCE_MS, turns.end_silence_ms // 2), MOST_SILENCE_MS)
+
+    def options(self, content: TemplateContent) -> dict[str, Any]:
+        """The connection's parameters; the author's settings take precedence."""
+        by_vendor = content.turns.strategy == "stt"
+        silence = {"vad_silence_threshold_secs": self.silence_ms(content.turns) / 1000} if by_vendor else {}
+        options = {
+            "language": content.language,
+            "commit_strategy": CommitStrategy.VAD.value if by_vendor else CommitStrategy.MANUAL.value,
+            **silence,
+            **self.accepted(content.stt.settings),
+        }
+        if options["language"] == "auto":
+            options["language"] = None
+        return {**options, "model": content.stt.model} if content.stt.model else options
+
+    def service(self, options: Mapping[str, Any]) -> FrameProcessor:
+        """pipecat's service."""
+        settings = {name: value for name, value in options.items() if name != "commit_strategy"}
+        return self._make(
+            api_key=secret_of(self._variables.api_key),
+            base_url=self._host,
+            commit_strategy=CommitStrategy(options["commit_strategy"]),
+            sample_rate=SAMPLE_RATE,
+            settings=ElevenLabsRealtimeSTTService.Settings.from_mapping(settings),
+        )
+
+
+class _WithoutTls(ElevenLabsRealtimeSTTService):
+    """For an ``http://`` URL: pipecat always writes ``wss://`` (docs/decisions/0017-providers.md)."""
+
+    async def _websocket_connect(self, uri: str, **kwargs: Any) -> Any:
+        return await super()._websocket_connect(uri.replace("wss://", "ws://", 1), **kwargs)

@@ -1,0 +1,88 @@
+"""Deepgram Aura (`tts.provider: deepgram`). `voice_id` is a model such as `aura-2-thalia-en`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from httpx import AsyncClient, HTTPError
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.deepgram.tts import DeepgramTTSService
+from pydantic import Field
+
+from templates.bounds import TextPattern
+from templates.model import TemplateContent
+from voicebot.config import Settings, websocket_url
+from voicebot.providers.provider import (
+    SYNTHESIS_TIMEOUT_S,
+    ProviderSettings,
+    SynthesisFailed,
+    TtsProvider,
+    secret_of,
+)
+from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.stt_deepgram import DeepgramVariables
+
+DEEPGRAM_URL = "https://api.deepgram.com"
+
+
+class DeepgramTtsSettings(ProviderSettings):
+    """`tts.settings` for the provider `deepgram`: Aura."""
+
+    speed: Annotated[float, Field(ge=0.7, le=1.5)] | None = Field(
+        default=None,
+        description="Speech rate (0.7 to 1.5; Aura-2 in English and Spanish). Null: 1.",
+        examples=[1.1],
+    )
+
+
+class DeepgramTts(TtsProvider):
+    """Deepgram Aura."""
+
+    name = "deepgram"
+    settings = DeepgramTtsSettings
+    variables = DeepgramVariables
+    has_models = False
+    voices = TextPattern("aura-[a-z0-9-]{1,59}")
+    voice_example = "aura-2-thalia-en"
+
+    def __init__(self, settings: Settings) -> None:
+        self._variables = settings.read(DeepgramVariables)
+        self._url = self._variables.url or DEEPGRAM_URL
+        self._client = AsyncClient(
+            headers={"Authorization": f"Token {secret_of(self._variables.api_key)}"},
+            timeout=SYNTHESIS_TIMEOUT_S,
+        )
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the variables that have to be set."""
+        return self._variables.missing
+
+    def options(self, content: TemplateContent) -> dict[str, Any]:
+        """Voice and speed. The voice implies model and language."""
+        return {"voice": content.tts.voice_id, **self.accepted(content.tts.settings)}
+
+    def service(self, options: Mapping[str, Any]) -> FrameProcessor:
+        """pipecat's service."""
+        return DeepgramTTSService(
+            api_key=secret_of(self._variables.api_key),
+            base_url=websocket_url(self._url),
+            sample_rate=SAMPLE_RATE,
+            settings=DeepgramTTSService.Settings.from_mapping(options),
+        )
+
+    async def synthesise(self, options: Mapping[str, Any], text: str) -> bytes:
+        """Speak a greeting: 16-bit little-endian mono PCM at 8,000 Hz."""
+        query = {
+            "model": options["voice"],
+            "encoding": "linear16",
+            "sample_rate": SAMPLE_RATE,
+            "container": "none",
+            **{name: value for name, value in options.items() if name != "voice"},
+        }
+        try:
+            answer = await self._client.post(f"{self._url}/v1/speak", params=query, json={"text": text})
+            return answer.raise_for_status().content
+        except HTTPError as error:
+            raise SynthesisFailed(type(error).__name__) from error

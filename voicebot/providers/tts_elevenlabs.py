@@ -1,0 +1,127 @@
+"""ElevenLabs (`tts.provider: elevenlabs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from elevenlabs.client import AsyncElevenLabs
+from elevenlabs.core.api_error import ApiError
+from elevenlabs.types import VoiceSettings
+from httpx import HTTPError
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
+from pydantic import Field, SecretStr
+
+from templates.model import TemplateContent
+from voicebot.config import Settings, Url, Variables, websocket_url
+from voicebot.providers.provider import (
+    SYNTHESIS_TIMEOUT_S,
+    ProviderSettings,
+    SynthesisFailed,
+    TtsProvider,
+    secret_of,
+)
+from voicebot.providers.service_spec import SAMPLE_RATE
+
+ELEVENLABS_URL = "https://api.elevenlabs.io"
+DEFAULT_MODEL = "eleven_flash_v2_5"
+_VOICE_SETTINGS = ("stability", "similarity_boost", "style", "use_speaker_boost", "speed")
+
+
+class ElevenLabsVariables(Variables):
+    """The key of ElevenLabs, and its URL where it is not the vendor's own."""
+
+    api_key: SecretStr | None = Field(None, alias="ELEVENLABS_API_KEY")
+    url: Url | None = Field(None, alias="ELEVENLABS_URL")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The variables that have to be set; a server of one's own may need no key."""
+        return () if self.api_key or self.url else ("ELEVENLABS_API_KEY",)
+
+
+class ElevenLabsTtsSettings(ProviderSettings):
+    """`tts.settings` for the provider `elevenlabs`."""
+
+    stability: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="How steady the voice is (0 to 1). Null: the voice's own.", examples=[0.5]
+    )
+    similarity_boost: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="How closely it follows the original (0 to 1). Null: the voice's own.",
+        examples=[0.75],
+    )
+    style: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="How much the style is exaggerated (0 to 1). Null: the voice's own.",
+        examples=[0.2],
+    )
+    use_speaker_boost: bool | None = Field(
+        default=None,
+        description="Whether likeness is raised at the cost of latency. Null: the voice's own.",
+        examples=[False],
+    )
+    speed: Annotated[float, Field(ge=0.7, le=1.2)] | None = Field(
+        default=None, description="Speech rate (0.7 to 1.2). Null: the voice's own.", examples=[1.05]
+    )
+    apply_text_normalization: Literal["auto", "on", "off"] | None = Field(
+        default=None,
+        description="Whether numbers and the like are spelled out. Null: `auto`.",
+        examples=["on"],
+    )
+
+
+class ElevenLabsTts(TtsProvider):
+    """ElevenLabs' voices."""
+
+    name = "elevenlabs"
+    settings = ElevenLabsTtsSettings
+    variables = ElevenLabsVariables
+    voice_example = "21m00Tcm4TlvDq8ikWAM"
+
+    def __init__(self, settings: Settings) -> None:
+        self._variables = settings.read(ElevenLabsVariables)
+        self._client = AsyncElevenLabs(
+            api_key=secret_of(self._variables.api_key),
+            base_url=self._variables.url,
+            timeout=SYNTHESIS_TIMEOUT_S,
+        )
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the variables that have to be set."""
+        return self._variables.missing
+
+    def options(self, content: TemplateContent) -> dict[str, Any]:
+        """Voice, language, model and the author's settings."""
+        options = {
+            **self.accepted(content.tts.settings),
+            "voice": content.tts.voice_id,
+            "language": content.language.partition("-")[0],
+        }
+        return {**options, "model": content.tts.model} if content.tts.model else options
+
+    def service(self, options: Mapping[str, Any]) -> FrameProcessor:
+        """pipecat's service."""
+        return ElevenLabsTTSService(
+            api_key=secret_of(self._variables.api_key),
+            url=websocket_url(self._variables.url or ELEVENLABS_URL),
+            sample_rate=SAMPLE_RATE,
+            settings=ElevenLabsTTSService.Settings.from_mapping(options),
+        )
+
+    async def synthesise(self, options: Mapping[str, Any], text: str) -> bytes:
+        """Speak a greeting: 16-bit little-endian mono PCM at 8,000 Hz."""
+        given = {name: options[name] for name in _VOICE_SETTINGS if name in options}
+        try:
+            chunks = self._client.text_to_speech.convert(
+                options["voice"],
+                text=text,
+                model_id=options.get("model", DEFAULT_MODEL),
+                output_format="pcm_8000",
+                voice_settings=VoiceSettings(**given) if given else None,
+            )
+            return b"".join([chunk async for chunk in chunks])
+        except (ApiError, HTTPError) as error:
+            raise SynthesisFailed(type(error).__name__) from error
