@@ -1,6 +1,6 @@
-"""``python -m voicebot.sandbox``: the vendors' servers in a process of their own, until it is told to end.
+"""``python -m voicebot.sandbox``: the vendors' servers in a process of their own, until SIGINT or SIGTERM.
 
-One line of JSON on standard output tells where they are and the environment that points a voicebot server at
+It prints one line of JSON with the addresses, and with the environment that makes a voicebot server use
 them: {"event": "ready", "openai_url": …, "deepgram_url": …, "elevenlabs_url": …, "twilio_url": …,
 "control_url": …, "env": {…}}.
 """
@@ -25,10 +25,10 @@ def main() -> None:
     parser.add_argument("--phrases", type=Path, help="a file with what callers will say, a phrase a line")
     parser.add_argument(
         "--public-url",
-        help="PUBLIC_URL of the voicebot server: runs a carrier here, which it can dial by REST",
+        help="PUBLIC_URL of the voicebot server: also run a carrier, which the server can use through REST",
     )
     parser.add_argument(
-        "--end-with-stdin", action="store_true", help="end when standard input does, as when a parent dies"
+        "--end-with-stdin", action="store_true", help="end when standard input ends: when the parent dies"
     )
     options = parser.parse_args()
     phrases = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else []
@@ -59,7 +59,7 @@ class _UntilEnd(asyncio.Protocol):
         self._ended = ended
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The other end is gone."""
+        """The other end of the pipe is closed."""
         self._ended.set()
 
 

@@ -1,4 +1,4 @@
-"""The world without keys: every vendor's server, started together and told what to do from one place.
+"""All servers of the sandbox in this process, started and controlled together.
 
 async with Sandbox(phrases=["I have a question about my bill."]) as sandbox:
     ...  # start a voicebot server with sandbox.env in its environment
@@ -44,7 +44,7 @@ _SHUTDOWN_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Urls:
-    """Where the servers are. OpenAI's ends in `/v1`, as its clients want it; `control` takes orders."""
+    """The addresses of the servers. OpenAI's ends in `/v1`; `control` is the control server's."""
 
     openai: str
     deepgram: str
@@ -54,14 +54,14 @@ class Urls:
 
 
 class Sandbox:
-    """The vendors' servers on loopback ports of their own, for as long as the context lasts.
+    """The vendors' servers on free loopback ports while the context is open.
 
     Attributes:
-        faults: misbehaviour that is on.
+        faults: the faults that are active.
         script: answers of the language model given by a test; what it leaves goes to the stand-in model.
         transcripts: announced utterances, used with `scripted_speech`.
-        usage: everything that was asked of the servers.
-        latency: how quick they are; may be changed at any time.
+        usage: the recorded requests and connections.
+        latency: delays of the servers, in ms; may be changed at any time.
     """
 
     def __init__(
@@ -121,10 +121,10 @@ class Sandbox:
 
     @property
     def urls(self) -> Urls:
-        """Where the servers are.
+        """The addresses of the servers.
 
         Raises:
-            RuntimeError: outside of the context.
+            RuntimeError: the context is not open.
         """
         if self._urls is None:
             raise RuntimeError("the sandbox has not been started")
@@ -132,7 +132,7 @@ class Sandbox:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment that points a voicebot server at the sandbox; its keys are worth nothing."""
+        """The environment variables that make a voicebot server use the sandbox."""
         urls = self.urls
         return {
             "OPENAI_API_KEY": KEYS["openai"],
@@ -148,13 +148,13 @@ class Sandbox:
         }
 
     async def expect(self, phrases: Iterable[str]) -> None:
-        """Let Deepgram expect these phrases, and no others, from the next utterance on."""
+        """Make Deepgram recognise these phrases, and no others, from the next utterance on."""
         self._phrases = tuple(phrases)
         if self._recognisers is not None:
             await teach(self._recognisers, list(self._phrases))
 
     async def attach(self, carrier: Carrier) -> None:
-        """Serve a carrier's REST API at the address that `env` gave away; until then nobody answers there."""
+        """Serve a carrier's REST API at `urls.twilio`; before, connections to it are refused."""
         await self._serve(TwilioRest(carrier, self.faults).application(), self._twilio)
 
     def _prepare(self) -> RecogniserPool:

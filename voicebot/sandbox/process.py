@@ -1,4 +1,4 @@
-"""The sandbox in a process of its own, as a vendor's servers are: for the demo and for benches."""
+"""The sandbox in a process of its own, for the demo and the benches."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _STOP_S = 5.0
 
 
 class SandboxFailed(RuntimeError):
-    """The sandbox's process did not start; its standard error, which is ours, says why."""
+    """The process of the sandbox did not start; its standard error, which is shared with ours, says why."""
 
 
 class SandboxProcess:
-    """`python -m voicebot.sandbox` for as long as the context lasts: what `Sandbox` offers, from outside."""
+    """`python -m voicebot.sandbox` while the context is open, controlled through its control server."""
 
     def __init__(self, phrases: Iterable[str] = ()) -> None:
         """`phrases` are what callers will say."""
@@ -47,7 +47,7 @@ class SandboxProcess:
             self._ready = await asyncio.wait_for(self._first_line(self._process), _START_S)
         except (TimeoutError, ValueError) as error:
             await self._end(self._process)
-            raise SandboxFailed("the sandbox said nothing that could be understood") from error
+            raise SandboxFailed("the sandbox did not print its addresses") from error
         self._client = httpx.AsyncClient(base_url=self._ready["control_url"], timeout=30.0)
         if self._phrases:
             await self.expect(self._phrases)
@@ -61,17 +61,17 @@ class SandboxProcess:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment that points a voicebot server at the sandbox."""
+        """The environment variables that make a voicebot server use the sandbox."""
         return dict(self._ready["env"])
 
     @property
     def urls(self) -> Urls:
-        """Where the servers are."""
+        """The addresses of the servers."""
         names = ("openai", "deepgram", "elevenlabs", "twilio", "control")
         return Urls(**{name: self._ready[f"{name}_url"] for name in names})
 
     async def expect(self, phrases: Iterable[str]) -> None:
-        """Let Deepgram expect these phrases, and no others, from the next utterance on."""
+        """Make Deepgram recognise these phrases, and no others, from the next utterance on."""
         await self._ask("PUT", "/phrases", {"phrases": list(phrases)})
 
     async def misbehave(self, fault: Fault) -> None:

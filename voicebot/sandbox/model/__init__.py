@@ -1,8 +1,6 @@
-"""A small, obedient language model: it knows English word forms and its request, and no agent or phrase.
+"""The language model of the stand-in for OpenAI: a few rules, described in docs/guides/sandbox.md.
 
-Everything it does follows from `messages` and `tools`: it says what it is told to say, asks what it is told
-to ask, calls the tool that is most like the caller's words, tells its result, and makes small talk otherwise.
-The same request always gets the same answer.
+An answer follows from the messages and functions of its request alone; equal requests get equal answers.
 """
 
 from voicebot.sandbox.model.answer import Call, Reply, reply

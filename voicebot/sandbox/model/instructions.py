@@ -1,4 +1,4 @@
-"""Reading instructions: sentences that say what to say, what to ask, what to tell, and when."""
+"""Instructions, read sentence by sentence into rules: what to say, ask or call, and in which case."""
 
 from __future__ import annotations
 
@@ -9,89 +9,69 @@ from typing import Literal
 
 from voicebot.sandbox.model.words import tokens
 
-Kind = Literal["say", "ask", "call", "fact", "other"]
-
 _QUOTE = re.compile(r"[\"“«]([^\"”»]+)[\"”»]|(?<!\w)['‘]([^'’\n]{2,}?[.!?,]?)['’](?!\w)")
 _END = re.compile(r"(?<=[.!?;])\s+(?=[\"“A-Z0-9-])|\n+")
 _WRAPPED = re.compile(r"(?<=[^\s.!?:;])[ \t]*\n[ \t]*(?=[a-z`\"“\x00(])")
-_BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d+[.)]|step \d+[.:])\s*", re.IGNORECASE)
-_WHEN = r"(?:if|when|whenever|once|after|as soon as|in case|unless)"
+_WHEN = r"(?:if|when|whenever|once|after|as soon as)"
 _LEADING = re.compile(
     rf"^(?:and |then |but )?{_WHEN}\b\s+(.+?)(?:,|\bthen\b)\s*(.+)$", re.IGNORECASE | re.DOTALL
 )
-_TRAILING = re.compile(rf"^(.+?)\s+{_WHEN}\s+(.+)$", re.IGNORECASE | re.DOTALL)
-_NEVER = re.compile(r"\b(?:never|not|don't|avoid|without)\b", re.IGNORECASE)
-_SAY = re.compile(
-    r"\b(?:say|saying|says|greet|answer|reply|respond|tell|ask|introduce|begin|start|open|announce|explain|"
-    r"mention|finish|end|close|add|repeat|words)\b",
-    re.IGNORECASE,
-)
-_WHO = r"(?:the (?:caller|customer|user|guest|patient|client)|callers|them|him|her|people)"
+_NEVER = re.compile(r"\b(?:never|not|nothing|don't|without)\b", re.IGNORECASE)
+_SAY = re.compile(r"\b(?:say|saying|greet|answer|reply|respond|tell|ask|begin|start)\b", re.IGNORECASE)
+_CALLER = r"(?:the (?:caller|customer|user|guest|patient)|callers|them|him|her)"
 _ASK_FOR = re.compile(
-    rf"\b(?:ask|request)\b(?:\s+{_WHO})?\s+(?:for|about)\s+(.+)"
-    rf"|\b(?:ask|find out|collect|get|take)\s+((?:{_WHO}'s|their|his|her)\s+.+)",
+    rf"\bask\b(?:\s+{_CALLER})?\s+(?:for|about)\s+(.+)|\b(?:ask|find out)\s+((?:{_CALLER}'s|their)\s+.+)",
     re.IGNORECASE,
 )
 _ASK_WHAT = re.compile(
-    rf"\b(?:ask|find out|check)\b(?:\s+{_WHO})?\s+((?:what|which|when|where|who|how|whether|if|why)\b.+)",
+    rf"\b(?:ask|find out)\b(?:\s+{_CALLER})?\s+((?:on )?(?:what|which|when|where|who|how|whether|why)\b.+)",
     re.IGNORECASE,
 )
-_TELL = re.compile(rf"\b(?:tell|inform|remind|let)\s+{_WHO}(?:\s+know)?\s+(?:that\s+)?(.+)", re.IGNORECASE)
-_ROLE = re.compile(
-    r"\b(?:you are|you're|you act as)\s+(.+?)(?:[.;:!?]|\s+(?:who|that|which)\s|$)", re.IGNORECASE
-)
-_THEN = re.compile(r",?\s+(?:and\s+)?then\s", re.IGNORECASE)
-_LABELLED = re.compile(r"^[\w' ]{2,40}: \S")
 _FINITE = re.compile(
-    r"\b(?:is|are|was|were|costs?|opens?|closes?|has|have|takes?|starts?|ends?|lasts?|offers?)\b"
+    r"\b(?:is|are|was|were|costs?|opens?|closes?|has|have|takes?|starts?|ends?|bring|comes?)\b"
 )
-_IMPERATIVE = (
-    "after", "always", "answer", "ask", "avoid", "be", "begin", "book", "call", "check", "close",
-    "collect", "confirm", "do", "don't", "end", "explain", "find", "finish", "get", "give", "greet",
-    "hand", "help", "if", "keep", "let", "look", "make", "mention", "never", "note", "offer", "once",
-    "only", "pass", "put", "read", "record", "remember", "repeat", "reply", "respond", "route", "say",
-    "send", "speak", "start", "stay", "take", "talk", "tell", "thank", "then", "transfer", "try",
-    "unless", "use", "wait", "when", "write", "you", "your",
-)  # fmt: skip
-_NEXT_STEP = re.compile(
-    rf"(?:,|;)?\s+(?:and|then|and then)\s+(?=(?:{'|'.join(_IMPERATIVE)})\b)", re.IGNORECASE
+_IMPERATIVE = frozenset(
+    tokens(
+        "after always answer ask be begin book call collect confirm do don't end find give greet hand "
+        "help if keep let look make never note offer once only pass put read record reply route say speak "
+        "start take tell then use wait when you your"
+    )
 )
-_TURNED = {
-    "they're": "you are", "they've": "you have", "they": "you", "them": "you", "their": "your",
-    "theirs": "yours", "his": "your", "he": "you", "she": "you", "him": "you", "her": "your",
-}  # fmt: skip
+_NEXT = re.compile(
+    rf"(?:,|;)?\s+(?:and|then|and then)\s+(?=(?:{'|'.join(sorted(_IMPERATIVE))})\b)", re.IGNORECASE
+)
+_TO_CALLER = {"they": "you", "them": "you", "their": "your", "his": "your", "her": "your"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One thing that the instructions want, or a fact they tell.
+    """One thing that the instructions want.
 
     Attributes:
-        kind: `say` gives words, `ask` a question, `call` a tool, `fact` a statement of some use.
-        text: what is to be spoken; for `call` the tool's name.
-        condition: when; empty for always.
-        step: the words it was read from.
+        kind: `say` and `ask` give words, `call` a function, `fact` a statement; `other` is not understood.
+        text: the words; for `call` the name of the function.
+        condition: when it applies; empty: always.
+        source: the part of the sentence that it was read from.
     """
 
-    kind: Kind
+    kind: Literal["say", "ask", "call", "fact", "other"]
     text: str
     condition: str
-    step: str
+    source: str
 
     @property
     def spoken(self) -> bool:
-        """Whether its text is to be said."""
+        """Whether its text is said to the caller."""
         return self.kind in ("say", "ask")
 
 
-def rules(instructions: Iterable[str], names: Iterable[str] = ()) -> list[Rule]:
-    """Read every sentence, step by step; `names` are the tools that may be spoken of."""
-    known = tuple(names)
-    return [rule for text in instructions for one in sentences(text) for rule in _rules(one, known)]
+def rules(instructions: Iterable[str], names: Sequence[str]) -> list[Rule]:
+    """Read instructions; `names` are the functions that they may name."""
+    return [rule for text in instructions for sentence in sentences(text) for rule in _rules(sentence, names)]
 
 
 def sentences(text: str) -> list[str]:
-    """Split instructions into sentences, which may go on in the next line; what is quoted is never split."""
+    """Split a text into sentences. A sentence may go on in the next line; quoted words are not split."""
     kept: list[str] = []
 
     def hide(match: re.Match[str]) -> str:
@@ -99,137 +79,80 @@ def sentences(text: str) -> list[str]:
         return f"\x00{len(kept) - 1}\x00{'. ' if match[0][-2] in '.!?' else ''}"
 
     hidden = _WRAPPED.sub(" ", _QUOTE.sub(hide, text))
-    parts = (_BULLET.sub("", part).strip() for part in _END.split(hidden))
+    parts = (re.sub(r"^\s*(?:[-*•]|\d+[.)])\s*", "", part).strip() for part in _END.split(hidden))
     whole = (re.sub(r"\x00(\d+)\x00(?:\. ?)?", lambda m: kept[int(m[1])], part) for part in parts)
     return [part for part in whole if part]
 
 
-def role(instructions: Iterable[str]) -> str:
-    """Return who the model is told it is, such as "Ada of the library"; empty when it is not told."""
-    for text in instructions:
-        match = _ROLE.search(text)
-        if match:
-            return match[1].strip(" ,")
-    return ""
-
-
-def quotes(step: str) -> list[str]:
-    """Return what a step has in quotation marks."""
-    return [_in_one_line(match[1] or match[2]) for match in _QUOTE.finditer(step)]
+def quotes(text: str) -> list[str]:
+    """Return the parts of a text that are in quotation marks, each in one line."""
+    return [" ".join((match[1] or match[2]).split()) for match in _QUOTE.finditer(text)]
 
 
 def _rules(sentence: str, names: Sequence[str]) -> Iterator[Rule]:
-    """Read the steps of a sentence; a condition at its beginning holds for all of them."""
-    leading = _LEADING.match(_masked(sentence))
-    always, rest = ("", 0) if leading is None else (sentence[slice(*leading.span(1))], leading.start(2))
-    for step in _steps(sentence[rest:]):
-        condition, action = (always, step) if always else _trailing(step)
-        yield _rule(condition, action, names)
+    masked = _masked(sentence)
+    leading = _LEADING.match(masked)
+    start = leading.start(2) if leading else 0
+    condition = sentence[slice(*leading.span(1))] if leading else ""
+    for joint in (*_NEXT.finditer(masked, start), None):
+        part = sentence[start : joint.start() if joint else None]
+        start = joint.end() if joint else start
+        yield _rule(part, condition, names)
 
 
-def _rule(condition: str, action: str, names: Sequence[str]) -> Rule:
-    for kind, text in _readings(action, names):
-        if text:
-            return Rule(kind=kind, text=text, condition=condition, step=action)
-    return Rule(kind="other", text="", condition=condition, step=action)
-
-
-def _readings(action: str, names: Sequence[str]) -> Iterator[tuple[Kind, str]]:
-    forbidden = bool(_NEVER.search(_masked(action)))
-    if not forbidden:
-        yield "call", _named(action, names)
-    yield "say", _quoted(action)
-    if not forbidden:
-        yield "ask", _question(action)
-        yield "say", _told(action)
-        yield "fact", _fact(action)
+def _rule(part: str, condition: str, names: Sequence[str]) -> Rule:
+    call, quoted = _named(part, names), _quoted(part)
+    if _NEVER.search(_masked(part)):
+        call = ""
+    elif not (call or quoted):
+        question, fact = _question(part), _fact(part)
+        if question or fact:
+            return Rule(
+                kind="ask" if question else "fact", text=question or fact, condition=condition, source=part
+            )
+    kind: Literal["call", "say", "other"] = "call" if call else "say" if quoted else "other"
+    return Rule(kind=kind, text=call or quoted, condition=condition, source=part)
 
 
 def _masked(text: str) -> str:
-    """Blank out what is quoted, keeping every other character where it is."""
+    """Blank out what is quoted; every other character stays where it is."""
     return _QUOTE.sub(lambda match: "\x00" * len(match[0]), text)
 
 
-def _steps(action: str) -> Iterator[str]:
-    start = 0
-    for joint in _NEXT_STEP.finditer(_masked(action)):
-        yield action[start : joint.start()]
-        start = joint.end()
-    yield action[start:]
+def _named(part: str, names: Sequence[str]) -> str:
+    return next((name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", part)), "")
 
 
-def _trailing(step: str) -> tuple[str, str]:
-    """Part a step from a condition at its end."""
-    masked = _masked(step)
-    trailing = _TRAILING.match(masked)
-    if trailing is None or _ASK_WHAT.search(masked):
-        return "", step
-    return step[slice(*trailing.span(2))].rstrip(".!"), step[: trailing.end(1)]
+def _quoted(part: str) -> str:
+    match = _QUOTE.search(part)
+    before = part[: match.start()] if match else ""
+    return quotes(part)[0] if _SAY.search(before) and not _NEVER.search(before) else ""
 
 
-def _named(action: str, names: Sequence[str]) -> str:
-    """The tool that a step speaks of by name; a name of one plain word needs a verb or quotes before it."""
-    for name in names:
-        plain = name.isalpha() and name.islower()
-        before = r"(?:\b(?:call|use|run|invoke)\s+(?:the\s+)?|`)" if plain else r"(?<!\w)"
-        if re.search(rf"{before}[`'\"]?{re.escape(name)}(?!\w)", action, re.IGNORECASE):
-            return name
-    return ""
-
-
-def _quoted(action: str) -> str:
-    match = _QUOTE.search(action)
-    if match is None:
-        return ""
-    before = action[: match.start()]
-    if _NEVER.search(before) or not _SAY.search(before):
-        return ""
-    return _in_one_line(match[1] or match[2])
-
-
-def _question(action: str) -> str:
-    what = _ASK_WHAT.search(action)
+def _question(part: str) -> str:
+    what = _ASK_WHAT.search(part)
     if what:
-        return f"May I ask {_turned(what[1])}?"
-    wanted = _ASK_FOR.search(action)
+        return f"May I ask {_to_caller(what[1])}?"
+    wanted = _ASK_FOR.search(part)
     if wanted is None:
         return ""
-    topic = _turned(_THEN.split(next(group for group in wanted.groups() if group), maxsplit=1)[0])
+    topic = _to_caller(wanted[1] or wanted[2])
     first = topic.split(" ", 1)[0].lower()
     return f"Could you tell me {topic if first in ('your', 'the', 'a', 'an') else f'your {topic}'}, please?"
 
 
-def _told(action: str) -> str:
-    match = _TELL.search(action)
-    return _sentence(_turned(match[1])) if match else ""
+def _fact(part: str) -> str:
+    words = tokens(part)
+    told = (
+        len(words) >= 3 and words[0] not in _IMPERATIVE and _FINITE.search(part) and not _QUOTE.search(part)
+    )
+    text = part.strip().rstrip(".!;:,")
+    return f"{text[:1].upper()}{text[1:]}." if told else ""
 
 
-def _fact(action: str) -> str:
-    words = tokens(action)
-    telling = _FINITE.search(action) or _LABELLED.match(action)
-    if len(words) < 3 or words[0] in _IMPERATIVE or not telling or _QUOTE.search(action):
-        return ""
-    return _sentence(action)
-
-
-def _turned(text: str) -> str:
+def _to_caller(text: str) -> str:
     """Speak to the caller instead of about them: "their order" becomes "your order"."""
-    text = re.sub(rf"\b{_WHO}'s\b", "your", text.strip().rstrip(".!?;:,"), flags=re.IGNORECASE)
-    # What begins with one of them is a name of something: "the customer number".
-    text = re.sub(rf"(?!\A)\b{_WHO}\b", "they", text, flags=re.IGNORECASE)
-    text = re.sub(r"\bthey (is|was|has|does|wants|needs|likes)\b", _agreed, text, flags=re.IGNORECASE)
-    return re.sub(r"[\w']+", lambda match: _TURNED.get(match[0].lower(), match[0]), text)
-
-
-def _agreed(match: re.Match[str]) -> str:
-    irregular = {"is": "are", "was": "were", "has": "have", "does": "do"}
-    return f"you {irregular.get(match[1].lower(), match[1].removesuffix('s'))}"
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _sentence(text: str) -> str:
-    text = text.strip().rstrip(".!;:,")
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    text = re.sub(rf"\b{_CALLER}'s\b", "your", text.strip().rstrip(".!?;:,"), flags=re.IGNORECASE)
+    text = re.sub(rf"(?!\A)\b{_CALLER} (\w+?)s\b", r"you \1", text, flags=re.IGNORECASE)
+    text = re.sub(rf"(?!\A)\b{_CALLER}\Z", "you", text)
+    return re.sub(r"[\w']+", lambda match: _TO_CALLER.get(match[0].lower(), match[0]), text)

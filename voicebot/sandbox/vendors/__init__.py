@@ -1,1 +1,1 @@
-"""The vendors' servers: OpenAI, Deepgram and ElevenLabs as their wire protocols are, on loopback."""
+"""Servers with the wire protocols of OpenAI, Deepgram and ElevenLabs."""

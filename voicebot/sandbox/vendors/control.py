@@ -1,14 +1,14 @@
-"""Telling the servers what to do, and asking what they were used for, from another process.
+"""The control server: configures the other servers, and returns their recorded use, to another process.
 
-- `PUT /phrases` `{"phrases": ["…"]}`: what callers will say; `GET /phrases`; 404 with scripted speech
-- `POST /faults` with the fields of `Fault`: misbehave; `DELETE /faults?server=…`: behave again
+- `PUT /phrases` `{"phrases": ["…"]}`: the phrases to recognise; `GET /phrases`; 404 with scripted speech
+- `POST /faults` with the fields of `Fault`: activate a fault; `DELETE /faults?server=…`: deactivate
 - `POST /answers` `{"answers": ["text" or {"text", "calls": [{"name", "arguments"}], "delay_ms", "fault",
   "fault_stage"}], "user", "system", "tool", "repeat"}`: script the language model as `LlmScript.answer` does;
   `GET /answers`: `{"remaining": n}`; `DELETE /answers`: remove the script
 - `PATCH /latency` with fields of `Latency`
 - `GET /usage?server=…&key=…`: a `Tally`, and one `by_key` for each voice or model; `DELETE /usage`
-- `GET /connections?server=…&key=…`: websockets with their times; `DELETE`: cut the open ones
-- `GET /requests?server=…&key=…`: what was asked
+- `GET /connections?server=…&key=…`: websockets with their times; `DELETE`: abort the open ones
+- `GET /requests?server=…&key=…`: the requests
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Control:
 
 
 async def teach(recognisers: RecogniserPool, phrases: list[str]) -> None:
-    """Let the listeners expect these phrases, and no others, from the next utterance on."""
+    """Recognise these phrases, and no others, from the next utterance on."""
 
     def learn() -> None:
         recognisers.teach(PhraseGrammar.of(phrases))

@@ -1,4 +1,4 @@
-"""Misbehaviour on request: what a vendor may do to its customers, told to a server at run time."""
+"""Faults of the servers: errors, delays and broken connections, switched on and off at run time."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Kind = Literal["slow", "unauthorized", "rate_limited", "broken", "hang", "drop"]
 Stage = Literal["connect", "message"]
 
 STATUS: dict[Kind, int] = {"unauthorized": 401, "rate_limited": 429, "broken": 500}
-"""HTTP status of the kinds that are an answer."""
+"""HTTP status codes of the kinds that are an HTTP error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One way to misbehave.
+    """One fault.
 
     Attributes:
-        server: who misbehaves.
-        kind: `slow` waits `delay_ms` and then goes on as usual; `unauthorized`, `rate_limited` (with
-            Retry-After) and `broken` answer 401, 429 and 500; `hang` accepts and never answers; `drop` cuts
+        server: the server that it applies to.
+        kind: `slow` waits `delay_ms` and then continues normally; `unauthorized`, `rate_limited` (with
+            Retry-After) and `broken` answer 401, 429 and 500; `hang` accepts and never answers; `drop` aborts
             the connection.
-        stage: `connect` strikes a request or a websocket's handshake. `message` strikes later: a text sent to
-            be spoken, an utterance to be transcribed, an answer after its headers.
-        match: strikes only where the path, its query or what was sent contains this; a voice id, say.
-        count: strikes so often and is then forgotten; None: always, until it is cleared.
-        delay_ms: for `slow`.
-        retry_after_s: for `rate_limited`.
+        stage: `connect` applies to a request or the handshake of a websocket; `message` applies to a text to
+            be spoken, an utterance to be transcribed, or an answer after its headers.
+        match: applies only if the path, its query or the body contains this, such as a voice id.
+        count: how many times it applies; None: until it is cleared.
+        delay_ms: the delay of `slow`, in ms.
+        retry_after_s: the Retry-After of `rate_limited`, in s.
     """
 
     server: Server
@@ -41,24 +41,24 @@ class Fault:
 
 
 class Faults:
-    """The faults that are on. Safe to use from any thread."""
+    """The active faults. Thread-safe."""
 
     def __init__(self) -> None:
         self._on: list[Fault] = []
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
-        """Turn a fault on; earlier ones come first where several match."""
+        """Activate a fault; of several that match, the earliest applies."""
         with self._lock:
             self._on.append(fault)
 
     def clear(self, server: Server | None = None) -> None:
-        """Turn all faults off, or those of one server."""
+        """Deactivate all faults, or those of one server."""
         with self._lock:
             self._on = [fault for fault in self._on if server is not None and fault.server != server]
 
     def strike(self, server: Server, stage: Stage, subject: str) -> Fault | None:
-        """Return the fault that strikes now, used up by one; None when everything is well."""
+        """Return the fault that applies now, and count its use; None when none applies."""
         with self._lock:
             for index, fault in enumerate(self._on):
                 if (fault.server, fault.stage) == (server, stage) and fault.match in subject:

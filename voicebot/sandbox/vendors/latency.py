@@ -1,4 +1,4 @@
-"""How quick the servers are: small, steady figures that a bench can measure and subtract."""
+"""Delays of the servers: constant, so that a bench can subtract them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _PATH = "/v1/chat/completions"
 
 
 def error(status: int) -> dict[str, Any]:
-    """Word an error as OpenAI does."""
+    """Return the body of an error, as OpenAI's."""
     code, kind, message = {
         400: ("invalid_request", "invalid_request_error", "The request could not be read."),
         401: ("invalid_api_key", "invalid_request_error", "Incorrect API key provided."),
@@ -101,7 +101,7 @@ class OpenAI:
         await response.prepare(request)
         try:
             for index, chunk in enumerate(_chunks(body, answer)):
-                if index == 2:  # the first is only the role: a cut "mid-way" comes after something was said
+                if index == 2:  # the first has only the role: a fault comes after the first words
                     await self._interrupt(request, answer, scripted)
                 await _send(response, json.dumps(chunk, ensure_ascii=False))
                 await asyncio.sleep(self.latency.token_ms / 1000 if index else 0)
@@ -226,7 +226,7 @@ def _finish_reason(answer: Reply) -> str:
 
 
 def _usage(body: Mapping[str, Any], answer: Reply) -> dict[str, Any]:
-    """Count four characters as a token, which is about right for English."""
+    """Return the usage; four characters count as a token."""
     asked = len(json.dumps([body["messages"], body.get("tools") or []])) // 4
     answered = (len(answer.text) + sum(len(json.dumps(c.arguments)) for c in answer.calls)) // 4 + 1
     return {

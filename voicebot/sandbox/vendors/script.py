@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from voicebot.sandbox.model.conversation import text_of
 from voicebot.sandbox.vendors.faults import Kind, Stage
 
 Body = Mapping[str, Any]
@@ -106,16 +107,6 @@ def newest(body: Body) -> Mapping[str, Any]:
     """Return the newest message apart from instructions; an empty one when there is none."""
     spoken = (message for message in reversed(body["messages"]) if not _is_instruction(message))
     return next(spoken, {"role": "", "content": ""})
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """Return the text of a message, whose content is a string or a list of parts."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content.strip()
-    parts = content if isinstance(content, Sequence) else ()
-    texts = (part.get("text", "") for part in parts if isinstance(part, Mapping))
-    return " ".join(text for text in texts if isinstance(text, str)).strip()
 
 
 def _is_instruction(message: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What the servers were used for: the evidence by which a test proves who was asked, when and how often."""
+"""The recorded use of the servers: requests and connections with their times, for the assertions of tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One thing asked: an HTTP request, a text to speak, an utterance heard. `body` is what was sent."""
+    """One request: an HTTP request, a text to speak, or a recognised utterance; `body` is what was sent."""
 
     server: Server
     key: str
@@ -48,7 +48,7 @@ class Tally:
 
 
 class Usage:
-    """The record of everything asked of the servers; the last 5,000 connections and requests are kept."""
+    """The last 5,000 connections and requests of the servers."""
 
     def __init__(self) -> None:
         self._connections: deque[Connection] = deque(maxlen=_KEPT)
@@ -59,7 +59,7 @@ class Usage:
     def connection(
         self, server: Server, key: str, path: str, cut: Callable[[], None]
     ) -> Iterator[Connection]:
-        """Count a websocket for as long as the block runs; `cut` aborts it."""
+        """Record a websocket that is open while the block runs; `cut` aborts it."""
         connection = Connection(server=server, key=key, path=path, opened_at=time.time())
         self._connections.append(connection)
         self._cuts[id(connection)] = connection, cut
@@ -77,7 +77,7 @@ class Usage:
         return len(struck)
 
     def request(self, server: Server, key: str, path: str, body: Any, characters: int = 0) -> None:
-        """Count something asked."""
+        """Record a request."""
         self._requests.append(
             Request(server=server, key=key, at=time.time(), path=path, characters=characters, body=body)
         )
@@ -87,11 +87,11 @@ class Usage:
         return [c for c in self._connections if _of(c, server, key)]
 
     def requests(self, server: Server | None = None, key: str | None = None) -> list[Request]:
-        """Return what was asked, in order."""
+        """Return the requests in order."""
         return [r for r in self._requests if _of(r, server, key)]
 
     def tally(self, server: Server | None = None, key: str | None = None) -> Tally:
-        """Sum up a server, or one of its voices or models."""
+        """Return the sums of a server, or of one of its voices or models."""
         connections, requests = self.connections(server, key), self.requests(server, key)
         return Tally(
             opened=len(connections),
@@ -105,7 +105,7 @@ class Usage:
         return sorted({c.key for c in self.connections(server)} | {r.key for r in self.requests(server)})
 
     def clear(self) -> None:
-        """Forget everything but the open connections."""
+        """Remove everything but the open connections."""
         still_open = [c for c in self._connections if c.closed_at is None]
         self._connections.clear()
         self._connections.extend(still_open)

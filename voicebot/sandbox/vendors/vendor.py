@@ -1,4 +1,4 @@
-"""What the vendors' servers have in common: keys are checked, faults strike, everything is counted."""
+"""What the vendors' servers have in common: they check keys, apply faults and record requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Wording = Callable[[int], dict[str, Any]]
 
 
 class Refusal(Exception):
-    """The server refuses with an HTTP status; on an open websocket, with the vendor's error and a close."""
+    """The server refuses with an HTTP status or, on an open websocket, with an error and a close."""
 
     def __init__(self, status: int, retry_after_s: float | None = None) -> None:
         super().__init__(f"refused with {status}")
@@ -31,17 +31,17 @@ class Refusal(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Retry-After, where the vendor sends it."""
+        """The header Retry-After, if there is one."""
         return {} if self.retry_after_s is None else {"Retry-After": f"{self.retry_after_s:g}"}
 
 
 class Cut(Exception):
-    """The connection was cut; there is nobody left to answer."""
+    """The connection was aborted; nothing can be answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """One vendor: who it is, which key it takes, how it words its errors.
+    """One vendor: its name, its key, and the form of its errors.
 
     `presented` reads the key from a request's headers; `error` makes the body of an error from its status.
     """
@@ -54,11 +54,11 @@ class Vendor:
     usage: Usage = field(default_factory=Usage)
 
     async def meet(self, request: web.Request) -> None:
-        """Let a fault of stage `connect` strike, then check the key.
+        """Apply a fault of stage `connect`, then check the key.
 
         Raises:
-            Refusal: by a fault or for a wrong key.
-            Cut: by a fault.
+            Refusal: a fault applies, or the key is wrong.
+            Cut: a fault applies.
         """
         body = (await request.text()) if request.can_read_body else ""
         fault = self.faults.strike(self.server, "connect", f"{request.path_qs} {body}")
@@ -67,16 +67,15 @@ class Vendor:
             raise Refusal(401)
 
     async def interrupt(self, request: web.Request, sent: str) -> None:
-        """Let a fault of stage `message` strike.
+        """Apply a fault of stage `message`.
 
         Raises:
-            Refusal: by a fault.
-            Cut: by a fault.
+            Refusal, Cut: a fault applies.
         """
         await apply_fault(self.faults.strike(self.server, "message", f"{request.path_qs} {sent}"), request)
 
     def application(self) -> web.Application:
-        """Return an empty application that meets every request."""
+        """Return an application without routes that calls `meet` for each request."""
 
         @web.middleware
         async def meeting(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -94,7 +93,7 @@ class Vendor:
 
 
 async def apply_fault(fault: Fault | None, request: web.Request) -> None:
-    """Do to a request what a fault says; without a fault return at once.
+    """Apply a fault to a request; None: do nothing.
 
     Raises:
         Refusal: for a kind that is an HTTP status.
@@ -114,7 +113,7 @@ async def apply_fault(fault: Fault | None, request: web.Request) -> None:
 
 
 def cut(request: web.Request) -> None:
-    """Abort the connection of a request, without a word."""
+    """Abort the connection of a request."""
     if request.transport is not None:
         request.transport.abort()
 
