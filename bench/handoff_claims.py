@@ -21,15 +21,14 @@ from bench.report import run_and_report
 from db import accounts, calls, handoffs, operators, users
 from db.calls import CallEnd
 from db.errors import DatabaseUnavailable
+from db.handoffs import HandoffDraft
 from db.pool import Database
 from db.users import UserDraft
 from voicebot.clock import SystemClock
-from voicebot.handoffs.create_request import CreateHandoff
-from voicebot.handoffs.errors import AlreadyClaimed
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.presence import PresenceService
 from voicebot.handoffs.scheduler import Scheduler
-from voicebot.handoffs.transitions import IllegalTransition
+from voicebot.handoffs.transitions import AlreadyClaimed, IllegalTransition
 
 PEOPLE = 50
 
@@ -42,7 +41,7 @@ async def races(dsn: str, rounds: int, claims: int) -> dict[str, Any]:
     """
     database = await Database.connect(dsn)
     account = (await accounts.create(database, "Races")).id
-    desk = HandoffService(database, SystemClock())
+    service = HandoffService(database, SystemClock())
     people = [
         (await users.create(database, account, UserDraft(name=f"p{n}", role="operator"))).id
         for n in range(PEOPLE)
@@ -51,15 +50,15 @@ async def races(dsn: str, rounds: int, claims: int) -> dict[str, Any]:
     took = []
     try:
         for _ in range(rounds):
-            wish = CreateHandoff(intent="escalate", origin="model", reason="race")
-            handoff = (await desk.create(account, wish)).handoff
+            draft = _draft()
+            handoff = (await service.create(account, draft)).handoff
             began = time.perf_counter()
             answers = await asyncio.gather(*(_ask(process, handoff.id) for process in processes))
             took.append(time.perf_counter() - began)
             await _check(database, account, handoff.id, answers, claims)
-            holder = (await handoffs.get(database, account, handoff.id)).holder_id
+            holder = (await handoffs.get(database, account, handoff.id)).claimed_by
             assert holder is not None
-            await desk.resolve(account, handoff.id, holder, resolution="done")
+            await service.resolve(account, handoff.id, holder, resolution="done")
         held = [(await operators.ensure(database, account, one)).holding for one in people]
         assert sum(held) == 0, held
     finally:
@@ -71,13 +70,18 @@ async def races(dsn: str, rounds: int, claims: int) -> dict[str, Any]:
     return {"rounds": rounds, "claims": claims, "claims_per_s": round(rounds * claims / sum(took))}
 
 
+def _draft(call_id: UUID | None = None) -> HandoffDraft:
+    now = SystemClock().now()
+    return HandoffDraft(intent="escalate", origin="model", reason="race", call_id=call_id, created_at=now)
+
+
 async def _check(
     database: Database, account: UUID, handoff_id: UUID, answers: list[dict[str, Any]], claims: int
 ) -> None:
     now = await handoffs.get(database, account, handoff_id)
     winners = {winner for answer in answers for winner in answer["won"]}
     told = {holder for answer in answers for holder in answer["lost_to"]}
-    assert winners == {str(now.holder_id)}, winners
+    assert winners == {str(now.claimed_by)}, winners
     assert told <= winners, told
     assert sum(answer["count"] for answer in answers) == claims
     assert now.epoch == 1
@@ -91,39 +95,39 @@ async def hang_ups(dsn: str, interleavings: int) -> dict[str, Any]:
     """
     database = await Database.connect(dsn, max_size=20)
     clock = SystemClock()
-    desk, presence = HandoffService(database, clock), PresenceService(database, clock)
-    scheduler = Scheduler(database, clock, desk, presence)
+    service, presence = HandoffService(database, clock), PresenceService(database, clock)
+    scheduler = Scheduler(database, clock, service, presence)
     account, number = await account_with_calls(database)
     chance, claimed = random.Random(5), 0
     for _ in range(interleavings):
         user = (await users.create(database, account, UserDraft(name="p", role="operator"))).id
         call = await ringing_call(database, number)
-        wish = CreateHandoff(intent="escalate", origin="model", reason="race", call_id=call)
-        handoff = (await desk.create(account, wish)).handoff
+        draft = _draft(call)
+        handoff = (await service.create(account, draft)).handoff
 
         async def hang_up(call: UUID = call) -> None:
             await asyncio.sleep(chance.uniform(0, 0.004))
             end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=clock.now())
             await calls.finish(database, account, call, end)
-            await scheduler.look()
+            await scheduler.run_once()
 
         async def claim(handoff_id: UUID = handoff.id, user: UUID = user) -> bool:
             await asyncio.sleep(chance.uniform(0, 0.01))
             try:
-                await desk.claim(account, handoff_id, user)
+                await service.claim(account, handoff_id, user)
             except (IllegalTransition, AlreadyClaimed):
                 return False
             return True
 
         _, won = await asyncio.gather(hang_up(), claim())
         claimed += won
-        await scheduler.look()
+        await scheduler.run_once()
         now = await handoffs.get(database, account, handoff.id)
         assert now.state == "abandoned", now.state
-        assert now.holder_id is None
+        assert now.claimed_by is None
         assert (await operators.ensure(database, account, user)).holding == 0
     rows = await database.fetch(
-        "SELECT count(*) AS ends FROM desk_events WHERE account_id = $1 AND type = 'handoff.abandoned'",
+        "SELECT count(*) AS ends FROM handoff_events WHERE account_id = $1 AND type = 'handoff.abandoned'",
         account,
     )
     assert rows[0]["ends"] == interleavings
@@ -152,7 +156,7 @@ async def _ask(process: Process, handoff_id: UUID) -> dict[str, Any]:
 async def claimer(dsn: str, account: str, claims: str, people: str) -> None:
     """A process that claims every handoff it is told of, by everybody at once."""
     database = await Database.connect(dsn, min_size=10, max_size=10)
-    desk = HandoffService(database, SystemClock())
+    service = HandoffService(database, SystemClock())
     who = [UUID(one) for one in people.split(",")]
     room = asyncio.Semaphore(20)  # as many as a server's pool serves well; the others wait at its door
 
@@ -160,7 +164,7 @@ async def claimer(dsn: str, account: str, claims: str, people: str) -> None:
         async with room:
             while True:
                 try:
-                    await desk.claim(UUID(account), handoff_id, user)
+                    await service.claim(UUID(account), handoff_id, user)
                 except AlreadyClaimed as lost:
                     return "lost", str(lost.claimed_by)
                 except DatabaseUnavailable:

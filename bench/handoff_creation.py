@@ -31,7 +31,7 @@ from db.pool import Database
 from db.users import UserDraft
 from handlers.context import HandoffRequest
 from voicebot.clock import SystemClock
-from voicebot.handoffs.create import entry
+from voicebot.handoffs.create import call_hand_off
 
 LIMIT_MS = 100.0
 PER_S = 5.0
@@ -114,7 +114,7 @@ class Askers:
     def __init__(self, database: Database, api: httpx.AsyncClient, ready: Iterator[CallRecord]) -> None:
         self._api, self._ready = api, ready
         self._database = database
-        self._hand_off = entry(SystemClock(), assess=True, stir=lambda: None)
+        self._hand_off = call_hand_off(SystemClock(), assess=True, wake=lambda: None)
         self.took_ms: defaultdict[str, dict[Way, list[float]]] = defaultdict(lambda: {"api": [], "call": []})
 
     async def ask(self, condition: str, seconds: float, *, counts: bool = True) -> None:

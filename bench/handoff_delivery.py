@@ -26,10 +26,12 @@ from db.outbox import NoticeDraft
 from db.pool import Database
 from voicebot.clock import SystemClock
 from voicebot.handoffs.webhook_sender import WebhookSender
-from voicebot.outbox import Outbox, Rules
+from voicebot.outbox import Outbox, OutboxSettings
 from voicebot.vault import Vault
 
-RULES = Rules(lease=timedelta(seconds=1), timeout_s=0.8, look_s=0.05, first_pause=timedelta(milliseconds=50))
+SETTINGS = OutboxSettings(
+    lease=timedelta(seconds=1), timeout_s=0.8, poll_s=0.05, first_pause=timedelta(milliseconds=50)
+)
 
 
 async def deliver(dsn: str, notices: int) -> dict[str, Any]:
@@ -111,7 +113,7 @@ async def sender(dsn: str, port: str) -> None:
         database, Vault(Fernet.generate_key()), SystemClock(), allow=frozenset({f"127.0.0.1:{port}"})
     )
     print("ready", flush=True)
-    await Outbox(database, SystemClock(), {"slack": posting}, RULES).run()
+    await Outbox(database, SystemClock(), {"slack": posting}, SETTINGS).run()
 
 
 async def main() -> None:

@@ -23,7 +23,6 @@ from uuid import UUID
 from bench.handoff_setup import ROOT, fresh_server
 from bench.report import run_and_report
 from db import accounts, handoff_events
-from db.handoff_events import HandoffEvent
 from db.pool import Database
 from voicebot.clock import SystemClock
 from voicebot.handoffs.journal import Journal
@@ -91,14 +90,15 @@ async def _kill_writers(dsn: str, directory: Path, kills: int) -> None:
 
 
 async def _tell(database: Database, account: UUID, number: int) -> None:
-    event = HandoffEvent(
-        type="handoff.offered",
-        at=datetime.now(UTC),
-        kind="gate_transition",
-        data={"summary": f"event {number}"},
-    )
     async with database.transaction() as transaction:
-        await handoff_events.append(transaction, account, event)
+        await handoff_events.append(
+            transaction,
+            account,
+            "handoff.offered",
+            datetime.now(UTC),
+            kind="gate_transition",
+            data={"summary": f"event {number}"},
+        )
 
 
 def _lines(directory: Path) -> list[dict[str, Any]]:

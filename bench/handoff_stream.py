@@ -26,7 +26,6 @@ import httpx
 from bench.handoff_setup import fresh_server, replica
 from bench.report import percentiles, run_and_report
 from db import accounts, handoff_events, keys
-from db.handoff_events import HandoffEvent
 from db.notify import APPLICATION
 from db.pool import Database
 
@@ -133,8 +132,8 @@ async def _tell(database: Database, account: UUID, count: int, per_s: float) -> 
     for number in range(count):
         await asyncio.sleep(max(0.0, began + number / per_s - time.perf_counter()))
         async with database.transaction() as transaction:
-            event = HandoffEvent(type="handoff.offered", at=datetime.now(UTC), data={"account": str(account)})
-            await handoff_events.append(transaction, account, event)
+            data = {"account": str(account)}
+            await handoff_events.append(transaction, account, "handoff.offered", datetime.now(UTC), data=data)
 
 
 async def _kill_listeners(database: Database) -> None:

@@ -1,6 +1,6 @@
-"""The case of a call: what is known of it, its lead and its agent, in one statement.
+"""Snapshot of a call: the call, its lead, its agent and what happened, in one statement.
 
-It is read while a caller waits to be told that a person was asked for, so it is one trip to the database.
+It is read while the caller waits for a reply, so it takes one round trip to the database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from db.rows import read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSnapshotRecord:
-    """What is known of a call at one moment; the lists are of JSON objects, in the order it happened."""
+    """State of a call at one moment; the lists hold JSON objects in chronological order."""
 
     call_id: UUID
     direction: Direction
@@ -34,7 +34,7 @@ class CallSnapshotRecord:
     template_description: str | None
     language: str | None
     time_zone: str | None
-    """Of the number that was called."""
+    """Time zone of the number that was called."""
     lead_id: UUID
     phone: str | None
     payload: Mapping[str, Any]
@@ -42,27 +42,31 @@ class CallSnapshotRecord:
     lead_status: LeadStatus
     outcome: str | None
     calls: int
-    """How many calls the lead has had."""
+    """Number of calls of the lead."""
     transcript: Sequence[Mapping[str, Any]]
-    """Speaker, text (what was heard of it, if it was interrupted), template_id, node, started_ms."""
+    """Speaker, text (the heard part, if it was interrupted), template_id, node, started_ms."""
     functions: Sequence[Mapping[str, Any]]
-    """What was called and what returned: type, at, data."""
+    """Events of function calls and returns: type, at, data."""
     routes: Sequence[Mapping[str, Any]]
     """Name, reason, status, error_code."""
 
 
 async def of_call(
-    db: Executor, account_id: UUID, call_id: UUID, *, lead_id: UUID | None = None, most_utterances: int
+    db: Executor, account_id: UUID, call_id: UUID, *, lead_id: UUID | None = None, max_utterances: int
 ) -> CallSnapshotRecord:
-    """The case of a call, with its latest words.
+    """Read the snapshot of a call.
 
     Args:
-        lead_id: another lead than the call's.
+        db: the connection.
+        account_id: the account.
+        call_id: the call.
+        lead_id: a lead other than the call's.
+        max_utterances: how many of the latest utterances to include.
 
     Raises:
         NotFound: the account has no such call or lead.
     """
-    row = await db.fetchrow(_CASE, account_id, call_id, lead_id, most_utterances)
+    row = await db.fetchrow(_SNAPSHOT, account_id, call_id, lead_id, max_utterances)
     if row is None:
         raise NotFound("call", call_id)
     if row["lead_id"] is None:
@@ -70,18 +74,18 @@ async def of_call(
     return read(CallSnapshotRecord, row)
 
 
-_CASE = """
+_SNAPSHOT = """
     SELECT call.id AS call_id, call.direction, call.from_number, call.to_number, call.status,
         call.started_at, call.node, call.template_id, template.name AS template_name,
         template.content ->> 'description' AS template_description,
         template.content ->> 'language' AS language, number.time_zone, lead.id AS lead_id, lead.phone,
         lead.payload, lead.variables, lead.status AS lead_status, lead.outcome,
-        (SELECT count(*) FROM calls one WHERE one.account_id = $1 AND one.lead_id = lead.id) AS calls,
-        (SELECT coalesce(jsonb_agg(to_jsonb(said) - 'seq' ORDER BY seq), '[]') FROM (
+        (SELECT count(*) FROM calls other WHERE other.account_id = $1 AND other.lead_id = lead.id) AS calls,
+        (SELECT coalesce(jsonb_agg(to_jsonb(utterance) - 'seq' ORDER BY seq), '[]') FROM (
             SELECT seq, speaker, template_id, node, started_ms,
                 CASE WHEN interrupted THEN coalesce(heard_text, text) ELSE text END AS text
             FROM utterances WHERE account_id = $1 AND call_id = $2 ORDER BY seq DESC LIMIT $4
-        ) said) AS transcript,
+        ) utterance) AS transcript,
         (SELECT coalesce(jsonb_agg(to_jsonb(event) - 'seq' ORDER BY seq), '[]') FROM (
             SELECT seq, type, at, data FROM events WHERE account_id = $1 AND call_id = $2
                 AND (type = 'function.called' OR type = 'function.returned')

@@ -1,4 +1,4 @@
-"""Channels: where an account wants to hear of its handoffs, besides its people's mail."""
+"""Channels: HTTP endpoints that an account wants to be notified at, in addition to its users' e-mail."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ChannelRecord:
     label: str
     url: str
     secret: str | None
-    """Sealed (``voicebot.vault``); what webhooks and tickets are signed with."""
+    """Signing key of webhooks and tickets, encrypted by ``voicebot.vault``."""
     created_at: datetime
     deleted_at: datetime | None
 
 
 _CHANNEL = columns(ChannelRecord)
-_MOST = 100
+_LIMIT = 100
 
 
 async def create(
@@ -41,7 +41,12 @@ async def create(
     """Add a channel.
 
     Args:
-        secret: sealed.
+        db: the connection.
+        account_id: the account.
+        kind: what is sent to it.
+        url: the endpoint.
+        label: a name for people.
+        secret: the signing key, encrypted by ``voicebot.vault``.
     """
     row = await db.fetchrow(
         f"""
@@ -61,7 +66,7 @@ async def create(
 
 
 async def get(db: Executor, account_id: UUID, channel_id: UUID) -> ChannelRecord:
-    """One channel, deleted ones included.
+    """Get one channel, also a deleted one.
 
     Raises:
         NotFound: the account has no such channel.
@@ -79,12 +84,12 @@ async def get(db: Executor, account_id: UUID, channel_id: UUID) -> ChannelRecord
 async def of_account(
     db: Executor, account_id: UUID, kind: ChannelKind | None = None
 ) -> Sequence[ChannelRecord]:
-    """The account's channels, of one kind if given, oldest first."""
+    """The account's channels, of one kind if given, oldest first; at most 100."""
     rows = await db.fetch(
         f"""
         SELECT {_CHANNEL} FROM channels
         WHERE account_id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR kind = $2)
-        ORDER BY id LIMIT {_MOST}
+        ORDER BY id LIMIT {_LIMIT}
         """,  # noqa: S608
         account_id,
         kind,
@@ -93,7 +98,7 @@ async def of_account(
 
 
 async def delete(db: Executor, account_id: UUID, channel_id: UUID) -> None:
-    """Take a channel away; what was queued for it is given up when its turn comes.
+    """Delete a channel; notices that wait for it fail when they are due.
 
     Raises:
         NotFound: the account has no such channel.

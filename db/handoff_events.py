@@ -1,13 +1,14 @@
-"""What happened at the desk: one gapless sequence an account, committed with the change itself."""
+"""Events of handoffs, operators and routes: one gapless sequence per account, committed with the change."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from db.handoffs import HandoffRecord
 from db.pool import Executor, Transaction
 from db.rows import columns, read
 
@@ -16,8 +17,31 @@ JournalKind = Literal[
     "proof_ready", "cancelled", "failed", "refused",
 ]  # fmt: skip
 
-CHANNEL = "voicebot_desk"
-"""What NOTIFY is called; its payload is ``account_id:seq``. It wakes, and nothing else."""
+CHANNEL = "voicebot_handoffs"
+"""Name of the NOTIFY channel; the payload is ``account_id:seq``."""
+
+_KINDS: Mapping[str, JournalKind] = {
+    "handoff.offered": "gate_transition",
+    "handoff.claimed": "worker_started",
+    "handoff.released": "gate_transition",
+    "handoff.declined": "refused",
+    "handoff.lapsed": "gate_transition",
+    "handoff.due": "gate_transition",
+    "handoff.rescheduled": "gate_transition",
+    "handoff.transferring": "gate_transition",
+    "handoff.bridged": "gate_transition",
+    "handoff.dialing": "gate_transition",
+    "handoff.connected": "gate_transition",
+    "handoff.resolved": "worker_completed",
+    "handoff.abandoned": "cancelled",
+    "handoff.expired": "cancelled",
+    "handoff.cancelled": "cancelled",
+    "handoff.converted_to_park": "cancelled",
+    "handoff.failed": "failed",
+    "handoff.no_answer": "failed",
+    "handoff.assessed": "proof_ready",
+}
+"""Journal kind by event type; ``handoff.created`` depends on the intent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,73 +50,83 @@ class HandoffEventRecord:
 
     account_id: UUID
     seq: int
+    """Position in the account's sequence, from 1 and without a gap."""
     type: str
-    """``handoff.claimed``, ``operator.changed``…"""
+    """Event type, such as ``handoff.claimed`` or ``operator.changed``."""
     at: datetime
     handoff_id: UUID | None
     call_id: UUID | None
     actor_id: UUID | None
-    """The user who did it; None: the program."""
+    """The user who caused it; None: the program."""
     data: Mapping[str, Any]
     kind: JournalKind | None
-    """What it is in the journal; None: not of its story."""
+    """Its kind in the journal; None: it is not journaled."""
     line: int | None
-    """Its line in the journal, once it has one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandoffEvent:
-    """An event to write."""
-
-    type: str
-    at: datetime
-    handoff_id: UUID | None = None
-    call_id: UUID | None = None
-    actor_id: UUID | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
-    kind: JournalKind | None = None
+    """Its line in the journal, once it has been numbered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Which events of an account there are."""
+    """The range of an account's stored events."""
 
     oldest: int
-    """The first that is still kept; ``last + 1`` when none is."""
+    """Sequence number of the oldest stored event; ``last + 1`` if none is stored."""
     last: int
-    """The last that was committed; 0 before the first."""
+    """Sequence number of the latest committed event; 0 before the first."""
 
 
 _EVENT = columns(HandoffEventRecord)
 
 
-async def append(db: Transaction, account_id: UUID, event: HandoffEvent) -> int:
-    """Write an event under the account's next number, and wake who waits once it is committed.
+async def append(
+    db: Transaction,
+    account_id: UUID,
+    type: str,
+    at: datetime,
+    *,
+    handoff_id: UUID | None = None,
+    call_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    data: Mapping[str, Any] | None = None,
+    kind: JournalKind | None = None,
+) -> int:
+    """Write an event under the account's next sequence number; NOTIFY is sent when the transaction commits.
 
-    To be the last statement of its transaction: it holds the account's sequence until the commit.
+    It must be the last statement of the transaction, because it locks the account's sequence until then.
+
+    Args:
+        db: the transaction of the change that the event reports.
+        account_id: the account.
+        type: the event type, such as ``handoff.claimed``.
+        at: when it happened.
+        handoff_id: the handoff that it is about.
+        call_id: the call that it is about.
+        actor_id: the user who caused it; None: the program.
+        data: JSON values.
+        kind: its kind in the journal; None: it is not journaled.
 
     Returns:
-        Its number.
+        The sequence number.
     """
     row = await db.fetchrow(
         """
         WITH next AS (
-            INSERT INTO desk_sequences AS s (account_id, last_seq) VALUES ($1, 1)
+            INSERT INTO handoff_event_sequences AS s (account_id, last_seq) VALUES ($1, 1)
             ON CONFLICT (account_id) DO UPDATE SET last_seq = s.last_seq + 1 RETURNING s.last_seq
         ), written AS (
-            INSERT INTO desk_events (account_id, seq, type, at, handoff_id, call_id, actor_id, data, kind)
+            INSERT INTO handoff_events (account_id, seq, type, at, handoff_id, call_id, actor_id, data, kind)
             SELECT $1, next.last_seq, $2, $3, $4, $5, $6, $7, $8 FROM next RETURNING seq
         )
         SELECT seq, pg_notify($9, $1::text || ':' || seq::text) FROM written
         """,
         account_id,
-        event.type,
-        event.at,
-        event.handoff_id,
-        event.call_id,
-        event.actor_id,
-        event.data,
-        event.kind,
+        type,
+        at,
+        handoff_id,
+        call_id,
+        actor_id,
+        data or {},
+        kind,
         CHANNEL,
     )
     assert row is not None  # noqa: S101 - an INSERT … RETURNING of one row
@@ -100,10 +134,72 @@ async def append(db: Transaction, account_id: UUID, event: HandoffEvent) -> int:
     return seq
 
 
+async def append_change(
+    db: Transaction,
+    handoff: HandoffRecord,
+    type: str,
+    at: datetime,
+    *,
+    actor_id: UUID | None = None,
+    summary: str = "",
+) -> int:
+    """Write the event of a change to a handoff; see ``append``.
+
+    Args:
+        db: the transaction of the change.
+        handoff: the handoff after the change.
+        type: the event type, ``handoff.`` and a verb.
+        at: when it happened.
+        actor_id: the user who changed it; None: the program.
+        summary: one line for the journal; by default the cause of the change.
+
+    Returns:
+        The sequence number.
+    """
+    kind = _KINDS.get(type)
+    if type == "handoff.created":
+        kind = "router_escalation" if handoff.intent == "escalate" else "goal_created"
+    return await append(
+        db,
+        handoff.account_id,
+        type,
+        at,
+        handoff_id=handoff.id,
+        call_id=handoff.call_id,
+        actor_id=actor_id,
+        data=_change_data(handoff, type, kind, summary),
+        kind=kind,
+    )
+
+
+def _change_data(handoff: HandoffRecord, type: str, kind: JournalKind | None, summary: str) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "intent": handoff.intent,
+        "state": handoff.state,
+        "epoch": handoff.epoch,
+        "claimed_by": str(handoff.claimed_by) if handoff.claimed_by else None,
+        "offered_to": str(handoff.offered_to) if handoff.offered_to else None,
+        "priority": handoff.priority,
+        "language": handoff.language,
+        "team": handoff.team,
+        "due_at": handoff.due_at.isoformat() if handoff.due_at else None,
+        "cause": handoff.cause,
+        "call_state": handoff.call_state,
+        "summary": summary or handoff.cause or type.partition(".")[2],
+    }
+    if type == "handoff.resolved":
+        data["summary"] = f"completed: {handoff.resolution or 'resolved'}"
+    if kind == "router_escalation":
+        data["auto_proceed"] = handoff.origin != "person"
+    if type == "handoff.assessed" and handoff.assessment is not None:
+        data["confidence"] = handoff.assessment.get("confidence")
+    return data
+
+
 async def after(db: Executor, account_id: UUID, seq: int, *, limit: int) -> Sequence[HandoffEventRecord]:
-    """The events that follow ``seq``, in order."""
+    """Events after ``seq``, in order."""
     rows = await db.fetch(
-        f"SELECT {_EVENT} FROM desk_events WHERE account_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",  # noqa: S608
+        f"SELECT {_EVENT} FROM handoff_events WHERE account_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",  # noqa: S608
         account_id,
         seq,
         limit,
@@ -112,11 +208,11 @@ async def after(db: Executor, account_id: UUID, seq: int, *, limit: int) -> Sequ
 
 
 async def bounds(db: Executor, account_id: UUID) -> Bounds:
-    """Which events there are."""
+    """Get the range of the account's stored events."""
     row = await db.fetchrow(
         """
-        SELECT coalesce((SELECT last_seq FROM desk_sequences WHERE account_id = $1), 0) AS last,
-            (SELECT seq FROM desk_events WHERE account_id = $1 ORDER BY seq LIMIT 1) AS oldest
+        SELECT coalesce((SELECT last_seq FROM handoff_event_sequences WHERE account_id = $1), 0) AS last,
+            (SELECT seq FROM handoff_events WHERE account_id = $1 ORDER BY seq LIMIT 1) AS oldest
         """,
         account_id,
     )
@@ -126,24 +222,27 @@ async def bounds(db: Executor, account_id: UUID) -> Bounds:
 
 
 async def last_seqs(db: Executor, account_ids: Sequence[UUID]) -> Mapping[UUID, int]:
-    """The last number of each of these accounts; those without events are left out."""
+    """Latest sequence number of each account; accounts without events are left out."""
     rows = await db.fetch(
-        "SELECT account_id, last_seq FROM desk_sequences WHERE account_id = ANY($1::uuid[])",
+        "SELECT account_id, last_seq FROM handoff_event_sequences WHERE account_id = ANY($1::uuid[])",
         list(account_ids),
     )
     return {row["account_id"]: row["last_seq"] for row in rows}
 
 
-async def forget(db: Executor, before: datetime, *, limit: int = 1000) -> int:
-    """Remove events older than ``before`` that the journal has, or does not want; returns how many.
+async def delete_old(db: Executor, before: datetime, *, limit: int = 1000) -> int:
+    """Delete events older than ``before`` that are in the journal or are not journaled.
 
-    The newest line of the journal stays, since the next one is counted from it.
+    The event with the highest journal line is kept, because the next line is numbered from it.
+
+    Returns:
+        The number of deleted events.
     """
     return await db.execute(
         """
-        DELETE FROM desk_events WHERE (account_id, seq) IN (
-            SELECT account_id, seq FROM desk_events
-            WHERE at < $1 AND (kind IS NULL OR line < (SELECT max(line) FROM desk_events))
+        DELETE FROM handoff_events WHERE (account_id, seq) IN (
+            SELECT account_id, seq FROM handoff_events
+            WHERE at < $1 AND (kind IS NULL OR line < (SELECT max(line) FROM handoff_events))
             ORDER BY at LIMIT $2)
         """,
         before,

@@ -1,7 +1,7 @@
-"""Moves of handoffs: conditional statements. One that comes too late touches no row.
+"""Transitions of handoffs as conditional statements: one that lost a race changes no row.
 
-Whoever moves one says which state and epoch they saw. Which moves there are says
-``voicebot.handoffs.transitions``; only the claim decides for itself, since many may want the same one.
+A transition names the state and the epoch that it was decided on. ``voicebot.handoffs.transitions`` says
+which ones are allowed; only the claim is decided by its statement, because many operators may race for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from db.errors import ConstraintViolated, NotFound
 from db.handoffs import HandoffRecord, State
 from db.pool import Executor
 from db.rows import columns, read
@@ -19,22 +20,28 @@ from db.rows import columns, read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A change of state, decided on what was read."""
+    """A change of state, decided on a handoff that was read before."""
 
     to: State
     at: datetime
-    holder_id: UUID | None = None
-    """Who holds it afterwards."""
+    event: str = ""
+    """Type of the event that reports it; empty: ``handoff.`` and the new state."""
+    claimed_by: UUID | None = None
+    """The user who holds it afterwards."""
     lease_until: datetime | None = None
-    ends: bool = False
     cause: str | None = None
     resolution: str | None = None
     resolved_by: UUID | None = None
     due_at: datetime | None = None
-    """None keeps what is there, as for the three below."""
+    """None keeps the stored value; likewise for the three fields below."""
     time_zone: str | None = None
     consent: bool | None = None
     expires_at: datetime | None = None
+
+    @property
+    def event_type(self) -> str:
+        """The type of the event that reports it."""
+        return self.event or f"handoff.{self.to}"
 
 
 _HANDOFF = columns(HandoffRecord)
@@ -43,15 +50,18 @@ _HANDOFF = columns(HandoffRecord)
 async def claim(
     db: Executor, account_id: UUID, handoff_id: UUID, user_id: UUID, *, at: datetime, lease_until: datetime
 ) -> HandoffRecord | None:
-    """Take a place at the operator and the handoff in one conditional statement; None: not both to be had.
+    """Count a claim on the operator and give them the handoff, in one conditional statement.
 
-    A place is to be had by an active user with room who is neither away nor exhausted; see
-    ``voicebot.availability.check_claim``, with which a test compares it. On None the transaction is to be
-    undone, since the place may have been taken.
+    The conditions are an active user below capacity who is neither away nor exhausted (the rules of
+    ``voicebot.availability.check_claim``; a test compares both), and a handoff that waits for a claim.
+
+    Returns:
+        The claimed handoff, or None if a condition does not hold. The caller must then roll back the
+        transaction, because the claim may have been counted on the operator.
     """
     row = await db.fetchrow(
         f"""
-        WITH place AS (
+        WITH claimant AS (
             UPDATE operators SET holding = holding + 1, last_seen_at = greatest(last_seen_at, $4),
                 signed_on = true, revision = revision + 1,
                 activity = CASE activity WHEN 'wrapping_up' THEN 'idle' ELSE activity END,
@@ -59,13 +69,12 @@ async def claim(
             WHERE account_id = $1 AND user_id = $3 AND holding < capacity
                 AND (activity <> 'away' OR activity_until <= $4)
                 AND (quota = 'free' OR quota = 'timed' AND quota_until <= $4)
-                AND EXISTS (SELECT FROM users person WHERE person.account_id = $1 AND person.id = $3
-                    AND person.active)
+                AND EXISTS (SELECT FROM users WHERE users.account_id = $1 AND users.id = $3 AND users.active)
             RETURNING user_id
         )
-        UPDATE handoffs SET state = 'claimed', epoch = epoch + 1, holder_id = place.user_id,
+        UPDATE handoffs SET state = 'claimed', epoch = epoch + 1, claimed_by = claimant.user_id,
             offered_to = NULL, lease_until = $5, claimed_at = coalesce(claimed_at, $4), cause = NULL
-        FROM place
+        FROM claimant
         WHERE account_id = $1 AND id = $2 AND (state = 'queued' OR state = 'offered' OR state = 'due')
         RETURNING {_HANDOFF}
         """,  # noqa: S608
@@ -79,11 +88,11 @@ async def claim(
 
 
 async def renew(db: Executor, account_id: UUID, user_id: UUID, lease_until: datetime) -> int:
-    """Extend the leases of all claims that an operator holds; returns how many."""
+    """Extend the leases of all claims that an operator holds; returns their number."""
     return await db.execute(
         """
         UPDATE handoffs SET lease_until = $3
-        WHERE account_id = $1 AND holder_id = $2 AND state = 'claimed' AND ended_at IS NULL
+        WHERE account_id = $1 AND claimed_by = $2 AND state = 'claimed' AND ended_at IS NULL
         """,
         account_id,
         user_id,
@@ -94,7 +103,7 @@ async def renew(db: Executor, account_id: UUID, user_id: UUID, lease_until: date
 async def offer(
     db: Executor, account_id: UUID, handoff_id: UUID, user_id: UUID, *, at: datetime, lease_until: datetime
 ) -> HandoffRecord | None:
-    """Point a queued handoff at somebody; None: it is not queued any more."""
+    """Offer a queued handoff to a user; None: it is no longer queued."""
     row = await db.fetchrow(
         f"""
         UPDATE handoffs SET state = 'offered', offered_to = $3, offered_at = coalesce(offered_at, $4),
@@ -110,11 +119,23 @@ async def offer(
     return None if row is None else read(HandoffRecord, row)
 
 
-async def move(db: Executor, seen: HandoffRecord, move: Transition) -> HandoffRecord | None:
-    """Move a handoff on from where it was seen; None: it is elsewhere by now, and nothing was done."""
+async def apply(
+    db: Executor, before: HandoffRecord, transition: Transition, *, ended: bool
+) -> HandoffRecord | None:
+    """Apply a transition if the handoff is still in the state and epoch of ``before``.
+
+    Args:
+        db: the transaction.
+        before: the handoff that the transition was decided on.
+        transition: the transition.
+        ended: whether the new state is final.
+
+    Returns:
+        The changed handoff, or None if it has changed meanwhile.
+    """
     row = await db.fetchrow(
         f"""
-        UPDATE handoffs SET state = $6, holder_id = $7, lease_until = $8, offered_to = NULL,
+        UPDATE handoffs SET state = $6, claimed_by = $7, lease_until = $8, offered_to = NULL,
             cause = $9, resolution = coalesce($10, resolution), resolved_by = coalesce($11, resolved_by),
             ended_at = CASE WHEN $12 THEN $13::timestamptz END,
             bridged_at = CASE WHEN $6 = 'bridged' OR $6 = 'connected' THEN coalesce(bridged_at, $13)
@@ -123,26 +144,26 @@ async def move(db: Executor, seen: HandoffRecord, move: Transition) -> HandoffRe
             expires_at = coalesce($16, expires_at), consent = coalesce($17, consent),
             queue_at = CASE WHEN $14::timestamptz IS NULL THEN queue_at ELSE queue_at + ($14 - due_at) END
         WHERE account_id = $1 AND id = $2 AND state = $3 AND epoch = $4
-            AND holder_id IS NOT DISTINCT FROM $5
+            AND claimed_by IS NOT DISTINCT FROM $5
         RETURNING {_HANDOFF}
         """,  # noqa: S608
-        seen.account_id,
-        seen.id,
-        seen.state,
-        seen.epoch,
-        seen.holder_id,
-        move.to,
-        move.holder_id,
-        move.lease_until,
-        move.cause,
-        move.resolution,
-        move.resolved_by,
-        move.ends,
-        move.at,
-        move.due_at,
-        move.time_zone,
-        move.expires_at,
-        move.consent,
+        before.account_id,
+        before.id,
+        before.state,
+        before.epoch,
+        before.claimed_by,
+        transition.to,
+        transition.claimed_by,
+        transition.lease_until,
+        transition.cause,
+        transition.resolution,
+        transition.resolved_by,
+        ended,
+        transition.at,
+        transition.due_at,
+        transition.time_zone,
+        transition.expires_at,
+        transition.consent,
     )
     return None if row is None else read(HandoffRecord, row)
 
@@ -150,24 +171,33 @@ async def move(db: Executor, seen: HandoffRecord, move: Transition) -> HandoffRe
 async def decline(
     db: Executor, account_id: UUID, handoff_id: UUID, user_id: UUID, *, reason: str, at: datetime
 ) -> None:
-    """Remember that somebody does not want it, so that it is not offered to them again."""
-    await db.execute(
-        """
-        INSERT INTO handoff_declines (account_id, handoff_id, user_id, reason, at) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (handoff_id, user_id) DO NOTHING
-        """,
-        account_id,
-        handoff_id,
-        user_id,
-        reason,
-        at,
-    )
+    """Store that a user declined a handoff, so that it is not offered to them again.
+
+    Raises:
+        NotFound: the account has no such handoff.
+    """
+    try:
+        await db.execute(
+            """
+            INSERT INTO handoff_declines (account_id, handoff_id, user_id, reason, at)
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (handoff_id, user_id) DO NOTHING
+            """,
+            account_id,
+            handoff_id,
+            user_id,
+            reason,
+            at,
+        )
+    except ConstraintViolated as error:
+        if error.constraint == "handoff_declines_account_id_handoff_id_fkey":
+            raise NotFound("handoff", handoff_id) from None
+        raise
 
 
-async def assess(
+async def set_assessment(
     db: Executor, account_id: UUID, handoff_id: UUID, assessment: Mapping[str, Any], at: datetime
 ) -> HandoffRecord | None:
-    """Add an assessment; None: there is one already, or no such handoff."""
+    """Store an assessment; None: the handoff has one already, or does not exist."""
     row = await db.fetchrow(
         f"""
         UPDATE handoffs SET assessment = $3, assessed_at = $4
@@ -181,8 +211,8 @@ async def assess(
     return None if row is None else read(HandoffRecord, row)
 
 
-async def note(db: Executor, account_id: UUID, handoff_id: UUID, note_id: str) -> HandoffRecord | None:
-    """Keep what the ticket system calls the notes; the first name stays, None then."""
+async def set_note_id(db: Executor, account_id: UUID, handoff_id: UUID, note_id: str) -> HandoffRecord | None:
+    """Store the id that the ticket system gave to the notes; None: the handoff has one already."""
     row = await db.fetchrow(
         f"""
         UPDATE handoffs SET note_id = $3 WHERE account_id = $1 AND id = $2 AND note_id IS NULL

@@ -1,7 +1,7 @@
-"""The journal's order: which committed event is which line. The file is written from here, never from memory.
+"""Line numbers of the journal: which committed event is which line. The file is written from these rows.
 
-A line's number is given in a transaction of its own, by whoever holds the journal's lock. So the order is
-settled before the first byte is written, and a writer that dies is continued by the next one exactly.
+The process that holds the journal's advisory lock numbers lines in transactions of their own, before it
+writes them. Therefore the next writer continues exactly where one that died has stopped.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from db.rows import columns, read
 
 RemarkKind = Literal["gap", "lag"]
 
-# Any constant that no other advisory lock of this database has (see db.migrate).
+# A constant that no other advisory lock of this database uses (see db.migrate).
 _LOCK = 0x766F696A
 _CONNECT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineRecord:
-    """One line to write: an event of the escalation story, or a remark of the journal about itself."""
+    """One line to write: an event, or a remark of the journal about itself."""
 
     line: int
     at: datetime
@@ -41,7 +41,7 @@ class LineRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What has no line yet."""
+    """Events that have no line number yet."""
 
     count: int
     oldest_at: datetime | None
@@ -51,14 +51,14 @@ _LINE = columns(LineRecord)
 
 
 class JournalLock:
-    """Being the only writer of all processes, for as long as one connection lives."""
+    """The advisory lock of the only writer of all processes; it lasts as long as its connection."""
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Use ``only_writer``."""
+        """Create it with ``only_writer``."""
         self._connection = connection
 
     async def is_held(self) -> bool:
-        """Whether the connection lives, and the lock with it; to be asked before each batch."""
+        """Whether the connection, and with it the lock, still exists; check it before each batch."""
         try:
             await self._connection.fetchval("SELECT 1", timeout=5)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -68,15 +68,15 @@ class JournalLock:
 
 @contextlib.asynccontextmanager
 async def only_writer(database: Database) -> AsyncIterator[JournalLock | None]:
-    """Be the only writer while the block runs; None: another process is.
+    """Hold the writer's lock while the block runs; None if another process holds it.
 
     Raises:
-        DatabaseUnavailable: it cannot be asked who is; try again.
+        DatabaseUnavailable: the connection failed; try again.
     """
     try:
         connection = await asyncpg.connect(database.dsn, timeout=_CONNECT_S)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise DatabaseUnavailable(f"The journal's lock cannot be had ({type(error).__name__}).") from None
+        raise DatabaseUnavailable(f"The journal's lock was not acquired ({type(error).__name__}).") from None
     try:
         held = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)
         yield JournalLock(connection) if held else None
@@ -88,18 +88,18 @@ async def only_writer(database: Database) -> AsyncIterator[JournalLock | None]:
 
 
 async def number(db: Executor, *, limit: int) -> int:
-    """Give the oldest events without a line the next lines; returns how many got one."""
+    """Number the oldest events that have no line; returns how many were numbered."""
     return await db.execute(
         """
         WITH next AS (
-            SELECT greatest((SELECT coalesce(max(line), 0) FROM desk_events),
+            SELECT greatest((SELECT coalesce(max(line), 0) FROM handoff_events),
                 (SELECT coalesce(max(line), 0) FROM journal_remarks)) AS last
         ), waiting AS (
-            SELECT account_id, seq, row_number() OVER (ORDER BY at, account_id, seq) AS place
-            FROM (SELECT account_id, seq, at FROM desk_events
+            SELECT account_id, seq, row_number() OVER (ORDER BY at, account_id, seq) AS position
+            FROM (SELECT account_id, seq, at FROM handoff_events
                 WHERE kind IS NOT NULL AND line IS NULL ORDER BY at LIMIT $1) oldest
         )
-        UPDATE desk_events event SET line = next.last + waiting.place
+        UPDATE handoff_events event SET line = next.last + waiting.position
         FROM next, waiting WHERE event.account_id = waiting.account_id AND event.seq = waiting.seq
         """,
         limit,
@@ -107,11 +107,11 @@ async def number(db: Executor, *, limit: int) -> int:
 
 
 async def remark(db: Executor, kind: RemarkKind, summary: str, at: datetime) -> None:
-    """Have the journal say something about itself, as its next line."""
+    """Add a remark of the journal about itself as the next line."""
     await db.execute(
         """
         INSERT INTO journal_remarks (line, at, kind, summary)
-        SELECT 1 + greatest((SELECT coalesce(max(line), 0) FROM desk_events),
+        SELECT 1 + greatest((SELECT coalesce(max(line), 0) FROM handoff_events),
             (SELECT coalesce(max(line), 0) FROM journal_remarks)), $1, $2, $3
         """,
         at,
@@ -121,16 +121,16 @@ async def remark(db: Executor, kind: RemarkKind, summary: str, at: datetime) -> 
 
 
 async def lines_after(db: Executor, line: int, *, limit: int) -> Sequence[LineRecord]:
-    """The lines that follow ``line``, in order."""
+    """The lines after ``line``, in order."""
     rows = await db.fetch(
         f"""
         SELECT {_LINE} FROM (
-            (SELECT line, at, kind, call_id, handoff_id, data FROM desk_events
+            (SELECT line, at, kind, call_id, handoff_id, data FROM handoff_events
                 WHERE line > $1 ORDER BY line LIMIT $2)
             UNION ALL
             (SELECT line, at, kind, NULL, NULL, jsonb_build_object('summary', summary) FROM journal_remarks
                 WHERE line > $1 ORDER BY line LIMIT $2)
-        ) told ORDER BY line LIMIT $2
+        ) lines ORDER BY line LIMIT $2
         """,  # noqa: S608 - only column names
         line,
         limit,
@@ -139,10 +139,10 @@ async def lines_after(db: Executor, line: int, *, limit: int) -> Sequence[LineRe
 
 
 async def backlog(db: Executor) -> Backlog:
-    """How far the journal is behind."""
+    """Count the events that have no line number yet."""
     row = await db.fetchrow(
         """
-        SELECT count(*) AS count, min(at) AS oldest_at FROM desk_events
+        SELECT count(*) AS count, min(at) AS oldest_at FROM handoff_events
         WHERE kind IS NOT NULL AND line IS NULL
         """
     )

@@ -1,7 +1,7 @@
-"""Being woken by NOTIFY: one connection a process that does nothing but listen, opened again when it is lost.
+"""LISTEN on one dedicated connection per process, which is opened again when it is lost.
 
-A wake says that something was committed, never what: whoever is woken reads the rows. Wakes may be lost with
-the connection, so nobody relies on them.
+A notification only says that an event was committed; the receiver reads the rows. Notifications are lost
+while the connection is down, so every receiver also polls.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from loguru import logger
 
 from db.handoff_events import CHANNEL
 
-APPLICATION = "voicebot-wakes"
-"""What the listening connection is called among the server's."""
+APPLICATION = "voicebot-listener"
+"""``application_name`` of the listening connection in ``pg_stat_activity``."""
 
 _CONNECT_S = 5.0
 _FIRST_PAUSE_S = 0.2
 _LAST_PAUSE_S = 5.0
 
 OnNotify = Callable[[UUID, int], None]
-"""(account, the number of an event of it that was committed)."""
+"""Called with the account and the sequence number of a committed event."""
 
 
-async def listen(dsn: str, wake: OnNotify) -> None:
-    """Call ``wake`` for every event committed by any process, until cancelled."""
+async def listen(dsn: str, on_notify: OnNotify) -> None:
+    """Call ``on_notify`` for every event that any process commits, until cancelled."""
     pause = _FIRST_PAUSE_S
     while True:
         try:
@@ -36,28 +36,30 @@ async def listen(dsn: str, wake: OnNotify) -> None:
                 dsn, timeout=_CONNECT_S, server_settings={"application_name": APPLICATION}
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            logger.warning("the desk's listener cannot connect: {}", type(error).__name__)
+            logger.warning(
+                "The listener for handoff events cannot connect to the database: {}", type(error).__name__
+            )
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE_S)
             continue
         pause = _FIRST_PAUSE_S
         try:
-            await _until_lost(connection, wake)
+            await _until_lost(connection, on_notify)
         finally:
             connection.terminate()
 
 
-async def _until_lost(connection: asyncpg.Connection[asyncpg.Record], wake: OnNotify) -> None:
+async def _until_lost(connection: asyncpg.Connection[asyncpg.Record], on_notify: OnNotify) -> None:
     lost = asyncio.Event()
 
-    def heard(_connection: object, _process: int, _channel: str, payload: object) -> None:
+    def received(_connection: object, _process: int, _channel: str, payload: object) -> None:
         account, _, seq = str(payload).partition(":")
         with contextlib.suppress(ValueError):
-            wake(UUID(account), int(seq))
+            on_notify(UUID(account), int(seq))
 
     connection.add_termination_listener(lambda _: lost.set())
     try:
-        await connection.add_listener(CHANNEL, heard)
+        await connection.add_listener(CHANNEL, received)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return
     await lost.wait()

@@ -1,4 +1,4 @@
-"""Handoffs that have not ended: of an operator, of a call, and those the keeper has to look after."""
+"""Handoffs that have not ended: of an operator, of a call, and those that the scheduler has to act on."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _NO_ID = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queued:
-    """A handoff that waits, and who is not to be asked about it again."""
+class QueuedHandoff:
+    """A queued handoff and the users who declined it."""
 
     handoff: HandoffRecord
     declined_by: frozenset[UUID]
 
 
 async def held_by(db: Executor, account_id: UUID, user_id: UUID) -> Sequence[HandoffRecord]:
-    """What an operator holds, oldest first."""
+    """Handoffs that an operator holds, oldest first."""
     rows = await db.fetch(
         f"""
         SELECT {_HANDOFF} FROM handoffs
-        WHERE account_id = $1 AND holder_id = $2 AND ended_at IS NULL ORDER BY id
+        WHERE account_id = $1 AND claimed_by = $2 AND ended_at IS NULL ORDER BY id
         """,  # noqa: S608
         account_id,
         user_id,
@@ -37,21 +37,8 @@ async def held_by(db: Executor, account_id: UUID, user_id: UUID) -> Sequence[Han
     return [read(HandoffRecord, row) for row in rows]
 
 
-async def open_of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[HandoffRecord]:
-    """The call's handoffs that have not ended, oldest first."""
-    rows = await db.fetch(
-        f"""
-        SELECT {_HANDOFF} FROM handoffs
-        WHERE account_id = $1 AND call_id = $2 AND ended_at IS NULL ORDER BY id
-        """,  # noqa: S608
-        account_id,
-        call_id,
-    )
-    return [read(HandoffRecord, row) for row in rows]
-
-
 async def intents(db: Executor, account_id: UUID, call_ids: Sequence[UUID]) -> Mapping[UUID, Intent]:
-    """What of these calls people have: a person is wanted now before somebody is to call later."""
+    """Intent of the open handoff of each of these calls; an escalation takes precedence over a park."""
     rows = await db.fetch(
         """
         SELECT DISTINCT ON (call_id) call_id, intent FROM handoffs
@@ -64,27 +51,38 @@ async def intents(db: Executor, account_id: UUID, call_ids: Sequence[UUID]) -> M
     return {row["call_id"]: row["intent"] for row in rows}
 
 
-async def to_look_after(db: Executor, now: datetime, *, limit: int) -> Sequence[HandoffRecord]:
-    """Open handoffs of all accounts for which something is due: a lease, a time, a caller who is gone."""
+async def needing_action(db: Executor, now: datetime, *, limit: int) -> Sequence[tuple[HandoffRecord, bool]]:
+    """Open handoffs of all accounts whose lease, due time or expiry has passed, or whose caller hung up.
+
+    Returns:
+        Each handoff, and whether it is an escalation whose caller hung up.
+    """
     rows = await db.fetch(
         f"""
-        SELECT {columns(HandoffRecord, "handoff")} FROM handoffs handoff
-        LEFT JOIN calls call ON call.account_id = handoff.account_id AND call.id = handoff.call_id
-        WHERE handoff.ended_at IS NULL AND (
-            handoff.expires_at <= $1 OR handoff.lease_until <= $1
-            OR (handoff.state = 'scheduled' AND handoff.due_at <= $1 AND handoff.consent)
-            OR (handoff.intent = 'escalate' AND call.ended_at >= handoff.created_at
-                AND handoff.state <> 'bridged'))
-        ORDER BY handoff.expires_at LIMIT $2
+        SELECT * FROM (
+            SELECT {columns(HandoffRecord, "handoff")}, coalesce(handoff.intent = 'escalate'
+                AND handoff.state <> 'bridged' AND call.ended_at >= handoff.created_at, false) AS hung_up
+            FROM handoffs handoff
+            LEFT JOIN calls call ON call.account_id = handoff.account_id AND call.id = handoff.call_id
+            WHERE handoff.ended_at IS NULL
+        ) open
+        WHERE hung_up OR expires_at <= $1 OR lease_until <= $1
+            OR (state = 'scheduled' AND due_at <= $1 AND consent)
+        ORDER BY expires_at LIMIT $2
         """,  # noqa: S608
         now,
         limit,
     )
-    return [read(HandoffRecord, row) for row in rows]
+    found = []
+    for row in rows:
+        values = dict(row)
+        hung_up = values.pop("hung_up")
+        found.append((read(HandoffRecord, values), hung_up))
+    return found
 
 
 async def accounts_with_queue(db: Executor) -> Sequence[UUID]:
-    """The accounts where something is queued and somebody is signed on who has room."""
+    """Accounts with a queued handoff and a signed-on operator below capacity."""
     rows = await db.fetch(
         """
         SELECT DISTINCT operator.account_id FROM operators operator
@@ -97,14 +95,17 @@ async def accounts_with_queue(db: Executor) -> Sequence[UUID]:
 
 
 async def queued(
-    db: Executor, account_id: UUID, *, after: Queued | None = None, limit: int
-) -> Sequence[Queued]:
-    """Handoffs that nobody is being asked about, who is to be helped first first.
+    db: Executor, account_id: UUID, *, after: QueuedHandoff | None = None, limit: int
+) -> Sequence[QueuedHandoff]:
+    """Queued handoffs that are not offered to anybody, in queue order.
 
     Args:
-        after: the last one of the page before.
+        db: the connection.
+        account_id: the account.
+        after: the last handoff of the previous page.
+        limit: the maximum number of handoffs.
     """
-    seen = (_EARLIEST, _NO_ID) if after is None else (after.handoff.queue_at, after.handoff.id)
+    position = (_EARLIEST, _NO_ID) if after is None else (after.handoff.queue_at, after.handoff.id)
     rows = await db.fetch(
         f"""
         SELECT {columns(HandoffRecord, "handoff")}, ARRAY(
@@ -116,12 +117,12 @@ async def queued(
         ORDER BY handoff.queue_at, handoff.id LIMIT $4
         """,  # noqa: S608
         account_id,
-        *seen,
+        *position,
         limit,
     )
     found = []
     for row in rows:
-        facts = dict(row)
-        declined_by = frozenset(facts.pop("declined_by"))
-        found.append(Queued(handoff=read(HandoffRecord, facts), declined_by=declined_by))
+        values = dict(row)
+        declined_by = frozenset(values.pop("declined_by"))
+        found.append(QueuedHandoff(handoff=read(HandoffRecord, values), declined_by=declined_by))
     return found

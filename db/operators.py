@@ -1,4 +1,4 @@
-"""Operators: people at the desk. Facts are changed by compare-and-set; claims are counted conditionally."""
+"""Operators: users who claim handoffs. Facts change by compare-and-set, claims are counted conditionally."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ from db.pool import Executor
 from db.rows import Page, after_id, columns, page, read
 
 Activity = Literal["idle", "away", "on_call", "wrapping_up"]
+"""What an operator has set; ``on_call`` is a shift. Claims and bridged callers are counted, not set."""
+
 Quota = Literal["free", "timed", "billing"]
+"""Whether a quota is exhausted: ``timed`` ends at a time, ``billing`` when an admin clears it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorRecord:
-    """The facts of one operator; ``voicebot.availability`` says what they add up to."""
+class Presence:
+    """The facts from which ``voicebot.availability`` computes a state, of an operator or a provider."""
+
+    last_seen_at: datetime | None = None
+    """When it was last heard from; null: never, or signed off."""
+    activity: Activity = "idle"
+    activity_until: datetime | None = None
+    """When the activity ends and becomes `idle`; null: it does not end on its own."""
+    quota: Quota = "free"
+    quota_until: datetime | None = None
+    """When a `timed` exhaustion ends; null for the others."""
+    holding: int = 0
+    """Number of claims held."""
+    bridged: int = 0
+    """Number of held claims whose caller is connected to the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRecord(Presence):
+    """The stored facts of one operator."""
 
     account_id: UUID
     user_id: UUID
-    last_seen_at: datetime | None
-    activity: Activity
-    activity_until: datetime | None
-    quota: Quota
-    quota_until: datetime | None
     capacity: int
-    """The most claims at once."""
-    holding: int
-    bridged: int
+    """Maximum number of claims at once."""
     languages: Sequence[str]
-    """What they speak; empty: asked for any."""
+    """Language tags the operator speaks; empty: offered handoffs of any language."""
     teams: Sequence[str]
+    """Teams of the operator; empty: offered handoffs of any team."""
     last_offered_at: datetime | None
     signed_on: bool
-    """Whether they were there when last looked at; the keeper tells of those who fall silent."""
+    """Whether the operator was online when last checked; the scheduler finds those that became silent."""
     revision: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorFacts:
-    """The facts that are set, not counted."""
-
-    last_seen_at: datetime | None
-    activity: Activity
-    activity_until: datetime | None
-    quota: Quota
-    quota_until: datetime | None
-    capacity: int
-    languages: Sequence[str]
-    teams: Sequence[str]
-    signed_on: bool
 
 
 _OPERATOR = columns(OperatorRecord)
 
 
 async def ensure(db: Executor, account_id: UUID, user_id: UUID) -> OperatorRecord:
-    """The operator a user is; made when they first come to the desk.
+    """Get the operator record of a user; it is created on first use.
 
     Raises:
         NotFound: the account has no such user.
@@ -88,10 +88,15 @@ async def ensure(db: Executor, account_id: UUID, user_id: UUID) -> OperatorRecor
     return read(OperatorRecord, row)
 
 
-async def set_facts(
-    db: Executor, account_id: UUID, user_id: UUID, facts: OperatorFacts, *, expected_revision: int
-) -> OperatorRecord | None:
-    """Write facts decided on knowing a revision; None: the operator has changed since, look again."""
+async def save(db: Executor, operator: OperatorRecord) -> OperatorRecord | None:
+    """Write an operator's facts, except the counters of claims.
+
+    Args:
+        operator: the record to write; ``revision`` is the revision that it was computed from.
+
+    Returns:
+        The written record with its new revision, or None if the row has another revision by now.
+    """
     row = await db.fetchrow(
         f"""
         UPDATE operators SET last_seen_at = $4, activity = $5, activity_until = $6, quota = $7,
@@ -99,18 +104,18 @@ async def set_facts(
             revision = revision + 1
         WHERE account_id = $1 AND user_id = $2 AND revision = $3 RETURNING {_OPERATOR}
         """,  # noqa: S608
-        account_id,
-        user_id,
-        expected_revision,
-        facts.last_seen_at,
-        facts.activity,
-        facts.activity_until,
-        facts.quota,
-        facts.quota_until,
-        facts.capacity,
-        list(facts.languages),
-        list(facts.teams),
-        facts.signed_on,
+        operator.account_id,
+        operator.user_id,
+        operator.revision,
+        operator.last_seen_at,
+        operator.activity,
+        operator.activity_until,
+        operator.quota,
+        operator.quota_until,
+        operator.capacity,
+        list(operator.languages),
+        list(operator.teams),
+        operator.signed_on,
     )
     return None if row is None else read(OperatorRecord, row)
 
@@ -118,7 +123,7 @@ async def set_facts(
 async def count(
     db: Executor, account_id: UUID, user_id: UUID, *, holding: int = 0, bridged: int = 0
 ) -> OperatorRecord | None:
-    """Add to what an operator holds; None: there is no such operator. Locks the operator."""
+    """Add to an operator's counters and lock the row; None: the account has no such operator."""
     row = await db.fetchrow(
         f"""
         UPDATE operators SET holding = holding + $3, bridged = bridged + $4, revision = revision + 1
@@ -135,7 +140,7 @@ async def count(
 async def list_operators(
     db: Executor, account_id: UUID, *, limit: int, cursor: str | None = None
 ) -> Page[OperatorRecord]:
-    """The account's operators who are not deleted, the newest user first.
+    """List the account's operators whose user is not deleted, newest user first.
 
     Raises:
         BadCursor: the cursor is not one of this list.
@@ -143,25 +148,25 @@ async def list_operators(
     rows = await db.fetch(
         f"""
         SELECT {columns(OperatorRecord, "operator")} FROM operators operator
-        JOIN users person ON person.account_id = operator.account_id AND person.id = operator.user_id
-        WHERE operator.account_id = $1 AND operator.user_id < $2 AND person.deleted_at IS NULL
+        JOIN users ON users.account_id = operator.account_id AND users.id = operator.user_id
+        WHERE operator.account_id = $1 AND operator.user_id < $2 AND users.deleted_at IS NULL
         ORDER BY operator.user_id DESC LIMIT $3
         """,  # noqa: S608
         account_id,
         after_id(cursor),
         limit + 1,
     )
-    return page([read(OperatorRecord, row) for row in rows], limit, lambda one: one.user_id)
+    return page([read(OperatorRecord, row) for row in rows], limit, lambda operator: operator.user_id)
 
 
-async def with_room(db: Executor, account_id: UUID) -> Sequence[OperatorRecord]:
-    """Who could be offered a handoff: active, signed on, with room; the longest unasked first."""
+async def below_capacity(db: Executor, account_id: UUID) -> Sequence[OperatorRecord]:
+    """Operators below capacity whose user is active and signed on, the longest without an offer first."""
     rows = await db.fetch(
         f"""
         SELECT {columns(OperatorRecord, "operator")} FROM operators operator
-        JOIN users person ON person.account_id = operator.account_id AND person.id = operator.user_id
+        JOIN users ON users.account_id = operator.account_id AND users.id = operator.user_id
         WHERE operator.account_id = $1 AND operator.signed_on AND operator.holding < operator.capacity
-            AND person.active
+            AND users.active
         ORDER BY operator.last_offered_at NULLS FIRST, operator.user_id
         """,  # noqa: S608
         account_id,
@@ -169,8 +174,8 @@ async def with_room(db: Executor, account_id: UUID) -> Sequence[OperatorRecord]:
     return [read(OperatorRecord, row) for row in rows]
 
 
-async def offered(db: Executor, account_id: UUID, user_id: UUID, at: datetime) -> None:
-    """Remember that somebody was asked, so that the next one asked is another."""
+async def set_last_offered(db: Executor, account_id: UUID, user_id: UUID, at: datetime) -> None:
+    """Store when an operator was last offered a handoff, so that offers rotate."""
     await db.execute(
         "UPDATE operators SET last_offered_at = $3 WHERE account_id = $1 AND user_id = $2",
         account_id,
@@ -180,7 +185,7 @@ async def offered(db: Executor, account_id: UUID, user_id: UUID, at: datetime) -
 
 
 async def silent_since(db: Executor, before: datetime, *, limit: int) -> Sequence[OperatorRecord]:
-    """Operators of all accounts who are signed on but were last heard from earlier than ``before``."""
+    """Operators of all accounts who are signed on and were last seen earlier than ``before``."""
     rows = await db.fetch(
         f"""
         SELECT {_OPERATOR} FROM operators

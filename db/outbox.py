@@ -1,7 +1,7 @@
-"""The outbox: what is to leave the building, committed with what it tells of; every attempt is a row.
+"""The transactional outbox: notices are committed with the change that they report; every attempt is a row.
 
-A notice is claimed by a conditional statement that also writes the attempt's row, so that a process killed in
-the middle of sending leaves both. Its id is the same at every attempt: receivers can tell repetitions.
+The statement that claims a notice also writes the attempt's row, so both exist if the process is killed
+while it sends. A notice has the same id at every attempt, so receivers can recognise repetitions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from db.rows import Page, after_id, columns, narrow, page, read
 Medium = Literal["email", "slack", "webhook", "ticket", "assessment"]
 NoticeState = Literal["waiting", "sending", "sent", "dead", "cancelled"]
 Outcome = Literal["sent", "failed", "refused", "lost"]
-"""``failed``: to be tried again; ``refused``: trying again would not help; ``lost``: its process died."""
+"""``failed``: a retry may help; ``refused``: a retry does not help; ``lost``: the sending process died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +34,14 @@ class NoticeRecord:
     user_id: UUID | None
     medium: Medium
     message: Mapping[str, Any]
-    """What to send; its form is the medium's."""
+    """What to send; the members depend on the medium."""
     state: NoticeState
     attempts: int
     next_at: datetime
     lease_until: datetime | None
     cancelled_at: datetime | None
     remote_id: str | None
-    """What the recipient calls it."""
+    """The id that the recipient gave to it."""
     created_at: datetime
     sent_at: datetime | None
 
@@ -68,20 +68,20 @@ class AttemptRecord:
     started_at: datetime
     ended_at: datetime | None
     outcome: Outcome | None
-    """None: under way, or its process has just died."""
+    """Null while the attempt runs, or after its process died."""
     status_code: int | None
     error: str | None
     retry_after_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class AttemptResult:
     """How an attempt ended."""
 
     outcome: Literal["sent", "failed", "refused"]
     at: datetime
     next_at: datetime | None = None
-    """When to try again; None: not at all."""
+    """When to try again; None: never."""
     status_code: int | None = None
     error: str | None = None
     retry_after_ms: int | None = None
@@ -93,7 +93,7 @@ _ATTEMPT = columns(AttemptRecord)
 
 
 async def put(db: Executor, account_id: UUID, drafts: Sequence[NoticeDraft]) -> Sequence[UUID]:
-    """Add notices, in the transaction of what they tell of; returns their ids."""
+    """Add notices in the transaction of the change that they report; returns their ids."""
     if not drafts:
         return []
     ids = [new_id() for _ in drafts]
@@ -121,7 +121,7 @@ async def put(db: Executor, account_id: UUID, drafts: Sequence[NoticeDraft]) -> 
 async def claim(
     db: Executor, medium: Medium, *, now: datetime, lease_until: datetime, limit: int
 ) -> Sequence[NoticeRecord]:
-    """Take notices of all accounts that are to be sent now, also those whose sender has died."""
+    """Claim notices of all accounts that are due, also those whose sending process has died."""
     rows = await db.fetch(
         f"""
         WITH fresh AS (
@@ -136,14 +136,14 @@ async def claim(
         ), lost AS (
             UPDATE outbox_attempts attempt SET ended_at = $2, outcome = 'lost'
             FROM due WHERE attempt.notice_id = due.id AND attempt.ended_at IS NULL
-        ), taken AS (
+        ), claimed AS (
             UPDATE outbox SET state = 'sending', attempts = attempts + 1, lease_until = $3
             FROM due WHERE outbox.id = due.id RETURNING {columns(NoticeRecord, "outbox")}
-        ), begun AS (
+        ), started AS (
             INSERT INTO outbox_attempts (account_id, notice_id, number, started_at)
-            SELECT account_id, id, attempts, $2 FROM taken
+            SELECT account_id, id, attempts, $2 FROM claimed
         )
-        SELECT {_NOTICE} FROM taken ORDER BY id
+        SELECT {_NOTICE} FROM claimed ORDER BY id
         """,  # noqa: S608 - only column names
         medium,
         now,
@@ -153,8 +153,8 @@ async def claim(
     return [read(NoticeRecord, row) for row in rows]
 
 
-async def finish(db: Executor, sent: NoticeRecord, ended: Ended) -> NoticeRecord | None:
-    """Record how an attempt ended; None: its lease was over and another process tries again by now."""
+async def finish(db: Executor, sent: NoticeRecord, result: AttemptResult) -> NoticeRecord | None:
+    """Record how an attempt ended; None: its lease had run out and another process has claimed the notice."""
     row = await db.fetchrow(
         f"""
         WITH attempt AS (
@@ -171,13 +171,13 @@ async def finish(db: Executor, sent: NoticeRecord, ended: Ended) -> NoticeRecord
         sent.account_id,
         sent.id,
         sent.attempts,
-        ended.at,
-        ended.outcome,
-        ended.status_code,
-        ended.error,
-        ended.retry_after_ms,
-        ended.next_at,
-        ended.remote_id,
+        result.at,
+        result.outcome,
+        result.status_code,
+        result.error,
+        result.retry_after_ms,
+        result.next_at,
+        result.remote_id,
     )
     return None if row is None else read(NoticeRecord, row)
 
@@ -185,7 +185,7 @@ async def finish(db: Executor, sent: NoticeRecord, ended: Ended) -> NoticeRecord
 async def cancel(
     db: Executor, account_id: UUID, handoff_id: UUID, media: Sequence[Medium], at: datetime
 ) -> int:
-    """Take back what has not been sent yet; what is just being sent is not tried again. Returns how many."""
+    """Cancel a handoff's unsent notices; one that is being sent is not retried. Returns their number."""
     return await db.execute(
         """
         UPDATE outbox SET cancelled_at = $4, state = CASE state WHEN 'waiting' THEN 'cancelled' ELSE state END
@@ -199,8 +199,8 @@ async def cancel(
     )
 
 
-async def bury_cancelled(db: Executor, now: datetime) -> int:
-    """Close notices that were cancelled while a process that has died since was sending them."""
+async def close_cancelled(db: Executor, now: datetime) -> int:
+    """Close notices that were cancelled while a process that has since died was sending them."""
     return await db.execute(
         """
         WITH lost AS (
@@ -216,7 +216,7 @@ async def bury_cancelled(db: Executor, now: datetime) -> int:
 
 
 async def retry(db: Executor, account_id: UUID, notice_id: UUID, at: datetime) -> NoticeRecord:
-    """Try a dead letter again; one in another state stays as it is: look at the record.
+    """Make a dead notice due again; a notice in another state is not changed.
 
     Raises:
         NotFound: the account has no such notice.
@@ -234,7 +234,7 @@ async def retry(db: Executor, account_id: UUID, notice_id: UUID, at: datetime) -
 
 
 async def get(db: Executor, account_id: UUID, notice_id: UUID) -> NoticeRecord:
-    """One notice.
+    """Get one notice.
 
     Raises:
         NotFound: the account has no such notice.
@@ -252,7 +252,7 @@ async def get(db: Executor, account_id: UUID, notice_id: UUID) -> NoticeRecord:
 async def list_notices(
     db: Executor, account_id: UUID, *, state: NoticeState | None = None, limit: int, cursor: str | None = None
 ) -> Page[NoticeRecord]:
-    """The account's notices, newest first.
+    """List the account's notices, newest first.
 
     Raises:
         BadCursor: the cursor is not one of this list.
@@ -272,7 +272,7 @@ async def list_notices(
 
 
 async def of_handoff(db: Executor, account_id: UUID, handoff_id: UUID) -> Sequence[NoticeRecord]:
-    """What a handoff has sent, or will, oldest first."""
+    """Notices of a handoff, oldest first."""
     rows = await db.fetch(
         f"SELECT {_NOTICE} FROM outbox WHERE account_id = $1 AND handoff_id = $2 ORDER BY id",  # noqa: S608
         account_id,

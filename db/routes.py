@@ -10,7 +10,6 @@ from uuid import UUID
 
 from db import handoff_events
 from db.errors import ConstraintViolated, NotFound, SequenceTaken
-from db.handoff_events import HandoffEvent
 from db.pool import Executor, Transaction
 from db.rows import columns, read
 
@@ -129,36 +128,37 @@ async def complete(db: Executor, route: RouteRecord) -> None:
             route.call_id,
         )
         if route.name not in TRIVIAL:
-            await _tell(transaction, route)
+            await _append_event(transaction, route)
 
 
-async def _tell(transaction: Transaction, route: RouteRecord) -> None:
-    """Have the account's desk hear of a route, once; the last statement of its transaction."""
-    told = await transaction.fetchrow(
+async def _append_event(transaction: Transaction, route: RouteRecord) -> None:
+    """Append the event of a route to the account's stream, once; the last statement of its transaction."""
+    existing = await transaction.fetchrow(
         """
-        SELECT FROM desk_events
+        SELECT FROM handoff_events
         WHERE account_id = $1 AND call_id = $2 AND type = 'route.done' AND data ->> 'route_id' = $3
         """,
         route.account_id,
         route.call_id,
         str(route.id),
     )
-    if told is None:
-        event = HandoffEvent(
-            type="route.done",
-            at=route.requested_at,
+    if existing is None:
+        await handoff_events.append(
+            transaction,
+            route.account_id,
+            "route.done",
+            route.requested_at,
             call_id=route.call_id,
             kind="router_escalation",
             data={
                 "route_id": str(route.id),
                 "intent": route.name,
                 "template_id": str(route.to_template_id),
-                # The model routes by itself: nobody is asked first.
+                # The model routes without asking a person first.
                 "auto_proceed": True,
                 "summary": route.reason,
             },
         )
-        await handoff_events.append(transaction, route.account_id, event)
 
 
 async def measured(

@@ -1,4 +1,4 @@
-"""Users: the people of an account. A key speaks for one; who is deactivated or deleted speaks no more."""
+"""Users: the people of an account. An API key belongs to a user and is refused once the user is inactive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from db.rows import Page, after_id, columns, page, read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRecord:
-    """One person."""
+    """One user."""
 
     id: UUID
     account_id: UUID
@@ -30,7 +30,7 @@ class UserRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserDraft:
-    """A person as somebody writes them down."""
+    """The fields of a user that a client sets."""
 
     name: str
     role: Role
@@ -42,7 +42,7 @@ _USER = columns(UserRecord)
 
 
 async def create(db: Executor, account_id: UUID, draft: UserDraft) -> UserRecord:
-    """Add a person to the account.
+    """Add a user to the account.
 
     Raises:
         EmailTaken: another user of the account has the address.
@@ -64,14 +64,14 @@ async def create(db: Executor, account_id: UUID, draft: UserDraft) -> UserRecord
     except ConstraintViolated as error:
         if error.constraint == "users_account_id_fkey":
             raise NotFound("account", account_id) from None
-        raise _named(error) from None
+        raise _translated(error) from None
     if row is None:
         raise NotFound("account", account_id)
     return read(UserRecord, row)
 
 
 async def get(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:
-    """One person, deleted ones included.
+    """Get one user, also a deleted one.
 
     Raises:
         NotFound: the account has no such user.
@@ -89,7 +89,7 @@ async def get(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:
 async def list_users(
     db: Executor, account_id: UUID, *, limit: int, cursor: str | None = None
 ) -> Page[UserRecord]:
-    """The account's people who are not deleted, newest first.
+    """List the account's users who are not deleted, newest first.
 
     Raises:
         BadCursor: the cursor is not one of this list.
@@ -107,11 +107,11 @@ async def list_users(
 
 
 async def update(db: Executor, account_id: UUID, user_id: UUID, draft: UserDraft) -> UserRecord:
-    """Write a person down anew; deactivating closes the way in for all of their keys.
+    """Replace a user; deactivating a user invalidates all of their keys.
 
     Raises:
         EmailTaken: another user of the account has the address.
-        NotFound: the account has no such user, or none any more.
+        NotFound: the account has no such user, or the user was deleted.
     """
     try:
         row = await db.fetchrow(
@@ -127,14 +127,14 @@ async def update(db: Executor, account_id: UUID, user_id: UUID, draft: UserDraft
             draft.active,
         )
     except ConstraintViolated as error:
-        raise _named(error) from None
+        raise _translated(error) from None
     if row is None:
         raise NotFound("user", user_id)
     return read(UserRecord, row)
 
 
 async def delete(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:
-    """Take a person off the list; what they did keeps their name. Repeating it changes nothing.
+    """Delete a user; records of what they did keep their name. Repeating it changes nothing.
 
     Raises:
         NotFound: the account has no such user.
@@ -152,11 +152,13 @@ async def delete(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:
     return read(UserRecord, row)
 
 
-async def to_notify(db: Executor, account_id: UUID, *, but_not: UUID | None = None) -> Sequence[UserRecord]:
-    """Who is to hear of a caller who needs a person: owners, admins and operators who can be written to.
+async def to_notify(db: Executor, account_id: UUID, *, exclude: UUID | None = None) -> Sequence[UserRecord]:
+    """Active owners, admins and operators with an e-mail address.
 
     Args:
-        but_not: who asked for help knows of it already.
+        db: the connection.
+        account_id: the account.
+        exclude: a user to leave out.
     """
     rows = await db.fetch(
         f"""
@@ -166,22 +168,22 @@ async def to_notify(db: Executor, account_id: UUID, *, but_not: UUID | None = No
         ORDER BY id
         """,  # noqa: S608
         account_id,
-        but_not,
+        exclude,
         ["owner", "admin", "operator"],
     )
     return [read(UserRecord, row) for row in rows]
 
 
 async def of_key(db: Executor, account_id: UUID, key_id: UUID) -> UserRecord:
-    """Whom a key speaks for. A key that was made for nobody gets a user of its own, once.
+    """Get the user of a key. A key that was created without a user gets one of its own on first use.
 
     Raises:
         NotFound: the account has no such key.
     """
     row = await db.fetchrow(
         f"""
-        SELECT {columns(UserRecord, "person")} FROM api_keys key
-        JOIN users person ON person.account_id = key.account_id AND person.id = key.user_id
+        SELECT {columns(UserRecord, "users")} FROM api_keys key
+        JOIN users ON users.account_id = key.account_id AND users.id = key.user_id
         WHERE key.account_id = $1 AND key.id = $2
         """,  # noqa: S608
         account_id,
@@ -200,15 +202,15 @@ async def of_key(db: Executor, account_id: UUID, key_id: UUID) -> UserRecord:
         if key["user_id"] is not None:
             return await get(transaction, account_id, key["user_id"])
         name = key["label"] or f"key {key['prefix']}…"
-        person = await create(transaction, account_id, UserDraft(name=name, role=key["role"]))
+        user = await create(transaction, account_id, UserDraft(name=name, role=key["role"]))
         await transaction.execute(
             "UPDATE api_keys SET user_id = $3 WHERE account_id = $1 AND id = $2",
             account_id,
             key_id,
-            person.id,
+            user.id,
         )
-    return person
+    return user
 
 
-def _named(error: ConstraintViolated) -> ConstraintViolated | EmailTaken:
+def _translated(error: ConstraintViolated) -> ConstraintViolated | EmailTaken:
     return EmailTaken() if error.constraint == "users_email_unique" else error

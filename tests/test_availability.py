@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from db import operators
+from db.operators import Activity, Presence
 from voicebot import availability
-from voicebot.availability import BY_HAND, IllegalMove, Presence
+from voicebot.availability import SETTABLE, IllegalMove
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECONDS = st.integers(0, 8 * 3600)
@@ -22,7 +22,7 @@ def after(seconds: float) -> datetime:
 
 def test_silence_of_exactly_120_seconds_is_not_offline() -> None:
     """Only silence of more than 120 s is offline."""
-    presence = availability.seen(Presence(), START)
+    presence = availability.mark_seen(Presence(), START)
 
     assert availability.state(presence, after(120)) == "idle"
     assert availability.state(presence, after(120.001)) == "offline"
@@ -35,23 +35,23 @@ def test_who_was_never_heard_from_is_offline() -> None:
 
 def test_a_heartbeat_revives_but_erases_no_exhaustion() -> None:
     """Exhausted, silent for 121 s, timed out, heard from again: still exhausted."""
-    presence = availability.exhausted(availability.seen(Presence(), START), START)
+    presence = availability.exhaust(availability.mark_seen(Presence(), START), START)
     assert availability.state(presence, after(121)) == "offline"
 
-    assert availability.state(availability.seen(presence, after(121)), after(121)) == "exhausted"
+    assert availability.state(availability.mark_seen(presence, after(121)), after(121)) == "exhausted"
 
 
 def test_a_later_shorter_report_never_shortens_an_exhaustion() -> None:
     """The longest end that was ever reported counts."""
-    long = availability.exhausted(Presence(), START, until=after(3600))
+    long = availability.exhaust(Presence(), START, until=after(3600))
 
-    assert availability.exhausted(long, after(10), until=after(60)).quota_until == after(3600)
-    assert availability.exhausted(long, after(10)).quota_until == after(10 + 5 * 3600)
+    assert availability.exhaust(long, after(10), until=after(60)).quota_until == after(3600)
+    assert availability.exhaust(long, after(10)).quota_until == after(10 + 5 * 3600)
 
 
 def test_an_exhaustion_without_a_known_end_lasts_5_hours() -> None:
     """It ends at that moment, not before."""
-    presence = availability.exhausted(availability.seen(Presence(), START), START)
+    presence = availability.exhaust(availability.mark_seen(Presence(), START), START)
 
     assert availability.is_exhausted(presence, after(5 * 3600 - 1))
     assert not availability.is_exhausted(presence, after(5 * 3600))
@@ -59,11 +59,11 @@ def test_an_exhaustion_without_a_known_end_lasts_5_hours() -> None:
 
 def test_an_exhaustion_for_billing_ends_by_a_person_only() -> None:
     """Neither time nor a later report with an end changes it."""
-    presence = availability.exhausted(availability.seen(Presence(), START), START, billing=True)
-    presence = availability.exhausted(presence, START, until=after(60))
+    presence = availability.exhaust(availability.mark_seen(Presence(), START), START, billing=True)
+    presence = availability.exhaust(presence, START, until=after(60))
 
     assert availability.is_exhausted(presence, after(365 * 86400))
-    assert not availability.is_exhausted(availability.relieved(presence), START)
+    assert not availability.is_exhausted(availability.clear_exhaustion(presence), START)
 
 
 def test_an_illegal_move_names_the_state_and_the_allowed_ones() -> None:
@@ -80,14 +80,8 @@ def test_an_illegal_move_names_the_state_and_the_allowed_ones() -> None:
 @pytest.mark.parametrize("state", get_args(availability.State))
 def test_every_state_says_where_it_may_go(state: availability.State) -> None:
     """No state is without moves, and everybody may go offline."""
-    assert "offline" in BY_HAND[state]
-    assert BY_HAND[state] <= set(get_args(availability.State))
-
-
-def test_the_rules_and_the_rows_have_the_same_words() -> None:
-    """Activities and quotas of the rules are those of the rows (which a test compares with the CHECKs)."""
-    assert get_args(availability.Activity) == get_args(operators.Activity)
-    assert get_args(availability.Quota) == get_args(operators.Quota)
+    assert "offline" in SETTABLE[state]
+    assert SETTABLE[state] <= set(get_args(availability.State))
 
 
 class PresenceMachine(RuleBasedStateMachine):
@@ -107,39 +101,39 @@ class PresenceMachine(RuleBasedStateMachine):
 
     @rule()
     def heartbeat(self) -> None:
-        self.presence = availability.seen(self.presence, self.now)
+        self.presence = availability.mark_seen(self.presence, self.now)
         self.heard.append(self.now)
 
     @rule(ago=st.integers(0, 300))
     def late_heartbeat(self, ago: int) -> None:
         at = self.now - timedelta(seconds=ago)
-        self.presence = availability.seen(self.presence, at)
+        self.presence = availability.mark_seen(self.presence, at)
         self.heard.append(at)
 
     @rule()
     def sign_off(self) -> None:
-        self.presence = availability.signed_off(self.presence)
+        self.presence = availability.sign_off(self.presence)
         self.heard.clear()
 
     @rule(seconds=st.none() | SECONDS)
     def exhaust(self, seconds: int | None) -> None:
         until = None if seconds is None else self.now + timedelta(seconds=seconds)
-        self.presence = availability.exhausted(self.presence, self.now, until=until)
+        self.presence = availability.exhaust(self.presence, self.now, until=until)
         self.reports.append(until or self.now + timedelta(hours=5))
 
     @rule()
     def exhaust_for_billing(self) -> None:
-        self.presence = availability.exhausted(self.presence, self.now, billing=True)
+        self.presence = availability.exhaust(self.presence, self.now, billing=True)
         self.billing = True
 
     @rule()
     def relieve(self) -> None:
-        self.presence = availability.relieved(self.presence)
+        self.presence = availability.clear_exhaustion(self.presence)
         self.reports.clear()
         self.billing = False
 
-    @rule(wanted=st.sampled_from(get_args(availability.Activity)), seconds=st.none() | SECONDS)
-    def set_to(self, wanted: availability.Activity, seconds: int | None) -> None:
+    @rule(wanted=st.sampled_from(get_args(Activity)), seconds=st.none() | SECONDS)
+    def set_to(self, wanted: Activity, seconds: int | None) -> None:
         before = self.presence
         until = None if seconds is None else self.now + timedelta(seconds=seconds)
         try:
@@ -166,7 +160,7 @@ class PresenceMachine(RuleBasedStateMachine):
     @rule()
     def resolve(self) -> None:
         fewer = Presence(**{**as_dict(self.presence), "holding": self.presence.holding - 1})
-        self.presence = availability.wrapped_up(fewer, self.now)
+        self.presence = availability.wrap_up(fewer, self.now)
 
     def used_up(self) -> bool:
         # The other telling: the longest report of those since a person said that it is over.

@@ -47,8 +47,7 @@ from voicebot.call.text.chats import Chats
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
-from voicebot.handoffs import handoff_runtime as desk_office
-from voicebot.handoffs.handoff_runtime import HandoffDependencies
+from voicebot.handoffs.handoff_runtime import HandoffDependencies, HandoffRuntime
 from voicebot.handoffs.mail_sender import MailServer
 from voicebot.metrics import Metrics
 from voicebot.providers.registry import Providers
@@ -141,8 +140,8 @@ async def running(
         providers = Providers(settings)
         metrics = Metrics()
         vault = Vault(settings.fernet_key())
-        office = desk_office.build(
-            database, clock, desk_supplies(settings, providers, vault, metrics.registry)
+        handoff_runtime = HandoffRuntime(
+            database, clock, handoff_dependencies(settings, providers, vault, metrics.registry)
         )
         call_registry = CallRegistry(
             database,
@@ -150,7 +149,7 @@ async def running(
             providers,
             carriers,
             clock,
-            office.hand_off,
+            handoff_runtime.hand_off,
             lambda happening: count(happening, metrics),
         )
         chats = Chats(database, settings, providers, clock)
@@ -175,7 +174,7 @@ async def running(
             clock=clock,
             metrics=metrics,
             background=background,
-            office=office,
+            handoffs=handoff_runtime,
             vault=vault,
             stream_tokens=StreamTokens(settings.fernet_key()),
             grace=grace,
@@ -187,9 +186,9 @@ async def running(
             lambda call: metrics.count_end(call.ended_by, call.end_reason),
             lease,
         )
-        await stack.enter_async_context(
-            desk_office.running(office, database, lambda: app_state.draining, more=(reaper.run,))
-        )
+        background.supervise(reaper.run, name="lease reaper")
+        handoff_runtime.start(lambda: app_state.draining)
+        stack.push_async_callback(handoff_runtime.stop)
         yield app_state
 
 
@@ -199,16 +198,16 @@ def count(happening: CallFact, metrics: Metrics) -> None:
         metrics.provider_failures.labels(happening.data["part"]).inc()
 
 
-def desk_supplies(
+def handoff_dependencies(
     settings: Settings, providers: Providers, vault: Vault, registry: CollectorRegistry
 ) -> HandoffDependencies:
-    """What the desk may use: a mail server and a model where they are set."""
+    """What handoffs need from the settings; the mail server and the model are optional."""
     model, model_name = providers.openai_client() or (None, "")
     return HandoffDependencies(
         vault=vault,
         journal=settings.data_dir / "journal",
         registry=registry,
-        mail=MailServer.of(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
+        mail=MailServer.from_url(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
         model=model,
         model_name=model_name,
         http_allow=settings.http_allow,

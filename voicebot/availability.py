@@ -1,67 +1,47 @@
-"""The rules of presence and exhaustion: pure functions of facts and a moment, for people and providers alike.
+"""Rules of presence and exhaustion: pure functions of facts and a moment, for operators and providers alike.
 
-Three kinds of facts are kept apart, so that news of one never undoes another: liveness (when it was last
-heard from), activity (what it is set to do, what it holds) and quota (whether it is used up, until when).
-What they add up to is computed, never stored. Every function returns new facts; who stores them compares
-and sets.
+Three kinds of facts are separate, so that a report of one never overwrites another: liveness (when it was
+last heard from), activity (what it is set to do, what it holds) and quota (whether and until when it is
+exhausted). The state is computed from them and never stored. Every function returns changed facts; the
+caller stores them by compare-and-set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
+
+from db.operators import Activity, Presence
 
 State = Literal["offline", "exhausted", "on_call", "busy", "away", "wrapping_up", "idle"]
-"""What the facts add up to. The first in this order that applies is the state."""
+"""The computed state: the first in this order that applies."""
 
-Activity = Literal["idle", "away", "on_call", "wrapping_up"]
-"""What somebody is set to do; `on_call` is a shift. Claims and bridged callers are counted, not set."""
+PresenceT = TypeVar("PresenceT", bound=Presence)
 
-Quota = Literal["free", "timed", "billing"]
-"""Whether something is used up: `timed` ends at its time, `billing` only by a person."""
+OFFLINE_AFTER = timedelta(seconds=120)
+"""An operator or provider that was silent for longer is offline."""
 
-SILENCE = timedelta(seconds=120)
-"""Silent for longer than this is offline."""
-
-UNKNOWN_EXHAUSTION = timedelta(hours=5)
-"""How long something counts as used up when nobody said until when."""
+DEFAULT_EXHAUSTION = timedelta(hours=5)
+"""Duration of an exhaustion that was reported without an end."""
 
 WRAP_UP = timedelta(seconds=60)
-"""How long an operator is left alone after resolving a handoff, unless they say otherwise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Presence:
-    """All that is known of one operator or provider."""
-
-    last_seen_at: datetime | None = None
-    """None: never heard from, or signed off."""
-    activity: Activity = "idle"
-    activity_until: datetime | None = None
-    """When `away`, a shift or wrapping up ends by itself; None: when somebody ends it."""
-    quota: Quota = "free"
-    quota_until: datetime | None = None
-    """Set for `timed` alone."""
-    holding: int = 0
-    """Claims held."""
-    bridged: int = 0
-    """Those of the claims whose caller is on the line."""
+"""Duration of `wrapping_up` after an operator resolved a handoff."""
 
 
 class IllegalMove(Exception):
-    """The state does not allow this; `allowed` lists what it does. A retry helps once it has changed."""
+    """The state does not allow this change; ``allowed`` lists the changes that it allows."""
 
     def __init__(self, state: str, wanted: str, allowed: frozenset[str]) -> None:
         self.state = state
         self.wanted = wanted
         self.allowed = tuple(sorted(allowed))
         choices = ", ".join(self.allowed) or "nothing"
-        super().__init__(f"Cannot become {wanted} while {state}; allowed: {choices}.")
+        super().__init__(f"The state {state} does not allow {wanted}. Allowed: {choices}.")
 
 
-BY_HAND: Mapping[State, frozenset[str]] = {
+SETTABLE: Mapping[State, frozenset[str]] = {
     "offline": frozenset({"idle", "away", "on_call", "exhausted", "offline"}),
     "exhausted": frozenset({"exhausted", "offline"}),
     "on_call": frozenset({"idle", "on_call", "wrapping_up", "exhausted", "offline"}),
@@ -70,101 +50,101 @@ BY_HAND: Mapping[State, frozenset[str]] = {
     "wrapping_up": frozenset({"idle", "away", "on_call", "wrapping_up", "exhausted", "offline"}),
     "idle": frozenset({"idle", "away", "on_call", "exhausted", "offline"}),
 }
-"""What one may be set to, by state. Who is `busy` or has a caller releases or resolves the claim first."""
+"""What may be set, by state. An operator who is `busy` or has a caller must end the claim first."""
 
 CAN_CLAIM: frozenset[State] = frozenset({"idle", "busy", "on_call", "wrapping_up", "offline"})
-"""Who may claim: asking for it is a sign of life, but neither ends a pause nor fills an empty quota."""
+"""States that may claim. A claim counts as a sign of life; it ends neither `away` nor an exhaustion."""
 
 
 def is_offline(presence: Presence, now: datetime) -> bool:
-    """Whether nothing was heard for more than `SILENCE`, or ever."""
-    return presence.last_seen_at is None or now - presence.last_seen_at > SILENCE
+    """Whether the last sign of life is older than ``OFFLINE_AFTER``, or there was none."""
+    return presence.last_seen_at is None or now - presence.last_seen_at > OFFLINE_AFTER
 
 
 def is_exhausted(presence: Presence, now: datetime) -> bool:
-    """Whether it is used up: until its time, or for billing until a person says otherwise."""
+    """Whether the quota is exhausted at this moment."""
     if presence.quota == "timed":
         return presence.quota_until is not None and now < presence.quota_until
     return presence.quota == "billing"
 
 
 def activity(presence: Presence, now: datetime) -> Activity:
-    """What is set, unless its time is over."""
-    over = presence.activity_until is not None and now >= presence.activity_until
-    return "idle" if over else presence.activity
+    """The activity that is set, or ``idle`` once its end has passed."""
+    ended = presence.activity_until is not None and now >= presence.activity_until
+    return "idle" if ended else presence.activity
 
 
 def state(presence: Presence, now: datetime) -> State:
-    """What the facts add up to."""
+    """Compute the state from the facts."""
     if is_offline(presence, now):
         return "offline"
     if is_exhausted(presence, now):
         return "exhausted"
-    doing = activity(presence, now)
-    if presence.bridged or doing == "on_call":
+    current = activity(presence, now)
+    if presence.bridged or current == "on_call":
         return "on_call"
-    return "busy" if presence.holding else doing
+    return "busy" if presence.holding else current
 
 
-def seen(presence: Presence, now: datetime) -> Presence:
-    """Heard from. Revives, and touches nothing else; late news of an earlier moment changes nothing."""
+def mark_seen(presence: PresenceT, now: datetime) -> PresenceT:
+    """Record a sign of life at ``now``; it changes nothing else, and an older one changes nothing at all."""
     last = presence.last_seen_at
     return replace(presence, last_seen_at=now if last is None else max(last, now))
 
 
-def signed_off(presence: Presence) -> Presence:
-    """Gone, without waiting for the silence to tell. What it was used up by stays."""
+def sign_off(presence: PresenceT) -> PresenceT:
+    """Go offline at once; an exhaustion stays."""
     return replace(presence, last_seen_at=None, activity="idle", activity_until=None)
 
 
-def exhausted(
-    presence: Presence, now: datetime, *, until: datetime | None = None, billing: bool = False
-) -> Presence:
-    """Used up, `until` a time, or for `UNKNOWN_EXHAUSTION`. A later, shorter report never shortens."""
+def exhaust(
+    presence: PresenceT, now: datetime, *, until: datetime | None = None, billing: bool = False
+) -> PresenceT:
+    """Record an exhaustion until a time or for ``DEFAULT_EXHAUSTION``; the latest reported end counts."""
     if billing or presence.quota == "billing":
         return replace(presence, quota="billing", quota_until=None)
-    end = until or now + UNKNOWN_EXHAUSTION
+    end = until or now + DEFAULT_EXHAUSTION
     if presence.quota_until is not None:
         end = max(end, presence.quota_until)
     return replace(presence, quota="timed", quota_until=end)
 
 
-def relieved(presence: Presence) -> Presence:
-    """A person says that it is not used up any more; the only end of one for billing."""
+def clear_exhaustion(presence: PresenceT) -> PresenceT:
+    """End an exhaustion; nothing else ends one for billing."""
     return replace(presence, quota="free", quota_until=None)
 
 
-def set_to(presence: Presence, wanted: Activity, now: datetime, until: datetime | None = None) -> Presence:
-    """What somebody sets themselves to; asking for it is a sign of life.
+def set_to(presence: PresenceT, wanted: Activity, now: datetime, until: datetime | None = None) -> PresenceT:
+    """Set the activity; doing so counts as a sign of life.
 
     Raises:
-        IllegalMove: not from this state, by `BY_HAND`.
+        IllegalMove: ``SETTABLE`` does not allow it in the present state.
     """
     present = state(presence, now)
-    # Coming back may find a claim still held, or the quota empty: those states rule then.
-    ruling = state(seen(presence, now), now) if present == "offline" else present
+    # An operator who returns may still hold a claim or be exhausted; that state decides then.
+    effective = state(mark_seen(presence, now), now) if present == "offline" else present
     held = presence.holding > 0 or presence.bridged > 0
-    allowed = BY_HAND[ruling]
+    allowed = SETTABLE[effective]
     if held:
         allowed -= {"idle", "away", "wrapping_up"}
     if wanted not in allowed:
-        raise IllegalMove(ruling, wanted, allowed)
-    return replace(seen(presence, now), activity=wanted, activity_until=until)
+        raise IllegalMove(effective, wanted, allowed)
+    return replace(mark_seen(presence, now), activity=wanted, activity_until=until)
 
 
-def wrapped_up(presence: Presence, now: datetime) -> Presence:
-    """A claim was resolved: a moment for notes, unless there are more claims, a shift or a pause."""
+def wrap_up(presence: PresenceT, now: datetime) -> PresenceT:
+    """Start wrapping up after a resolved claim, unless there are more claims or another activity is set."""
     if presence.holding or activity(presence, now) != "idle":
         return presence
     return replace(presence, activity="wrapping_up", activity_until=now + WRAP_UP)
 
 
 def check_claim(presence: Presence, now: datetime) -> None:
-    """Whether one may claim.
+    """Check that the state allows a claim.
 
     Raises:
-        IllegalMove: away or exhausted.
+        IllegalMove: the state is away or exhausted.
     """
-    present = state(seen(presence, now), now)
+    present = state(mark_seen(presence, now), now)
     if present not in CAN_CLAIM:
-        raise IllegalMove(present, "busy", BY_HAND[present])
+        raise IllegalMove(present, "busy", SETTABLE[present])

@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 from db import handoff_metrics
-from db.handoff_metrics import Times, Window
+from db.handoff_metrics import Durations, Window
 from db.ids import new_id
 from db.pool import Database
 from tests.db.seed import NOON, SeededAccount
@@ -18,8 +18,8 @@ def nearest_rank(values: list[int], share: float) -> int | None:
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else None
 
 
-def times(values: list[int]) -> Times:
-    return Times(
+def times(values: list[int]) -> Durations:
+    return Durations(
         count=len(values),
         p50=nearest_rank(values, 0.5),
         p90=nearest_rank(values, 0.9),
@@ -53,7 +53,7 @@ async def test_figures_equal_a_brute_force_recomputation(database: Database, see
                 "claimed_at": claimed,
                 "bridged_at": later(claimed, 0.6),
                 "ended_at": later(made, 1) if state in STATES[3:] else None,
-                "holder_id": user if state in ("claimed", "bridged") else None,
+                "claimed_by": user if state in ("claimed", "bridged") else None,
                 "cause": chance.choice([None, "a", "b"]),
             }
         )
@@ -62,7 +62,7 @@ async def test_figures_equal_a_brute_force_recomputation(database: Database, see
             """
             INSERT INTO handoffs (id, account_id, intent, origin, ordinal, reason, priority, snapshot,
                 queue_at, expires_at, state, created_at, offered_at, claimed_at, bridged_at, ended_at,
-                holder_id, cause)
+                claimed_by, cause)
             VALUES ($1, $2, 'escalate', 'model', 1, 'r', 'normal', '{}', $4, $4, $3, $4, $5, $6, $7, $8, $9,
                 $10)
             """,

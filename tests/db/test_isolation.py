@@ -45,11 +45,9 @@ from db import (
 from db.audit import AuditFilter, Change
 from db.calls import CallEnd, CallFilter
 from db.errors import ConstraintViolated, KeyRefused, NotFound, TargetsUnavailable
-from db.handoff_events import HandoffEvent
-from db.handoffs import HandoffDraft
+from db.handoffs import CreatedHandoff, HandoffDraft
 from db.leads import LeadDraft, LeadFilter
 from db.numbers import NumberDraft, NumberFilter
-from db.operators import OperatorFacts
 from db.outbox import NoticeDraft
 from db.pool import Database, Executor
 from db.rows import Page
@@ -77,10 +75,10 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     calls.resumed: lambda d, me, w: calls.resumed(d, me, w.call.id, 9),
     calls.set_node: lambda d, me, w: calls.set_node(d, me, w.call.id, "stolen"),
     calls.set_status: lambda d, me, w: calls.set_status(d, me, w.call.id, "transferring"),
-    channels.delete: lambda d, me, w: channels.delete(d, me, desk_id(w, 4)),
-    channels.get: lambda d, me, w: channels.get(d, me, desk_id(w, 4)),
+    channels.delete: lambda d, me, w: channels.delete(d, me, row_id(w, 4)),
+    channels.get: lambda d, me, w: channels.get(d, me, row_id(w, 4)),
     channels.of_account: lambda d, me, w: channels.of_account(d, me),
-    call_snapshot.of_call: lambda d, me, w: call_snapshot.of_call(d, me, w.call.id, most_utterances=9),
+    call_snapshot.of_call: lambda d, me, w: call_snapshot.of_call(d, me, w.call.id, max_utterances=9),
     handoff_events.after: lambda d, me, w: handoff_events.after(d, me, 0, limit=9),
     handoff_events.last_seqs: lambda d, me, w: handoff_events.last_seqs(d, [me]),
     events.append: lambda d, me, w: events.append(
@@ -91,27 +89,28 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, replace(make_event(w, seq=9), account_id=me, template_id=None)
     ),
     greetings.get: lambda d, me, w: greetings.get(d, me, "greeting"),
-    handoff_transitions.assess: lambda d, me, w: handoff_transitions.assess(
-        d, me, desk_id(w, 1), {"stolen": 1}, NOON
+    handoff_transitions.set_assessment: lambda d, me, w: handoff_transitions.set_assessment(
+        d, me, row_id(w, 1), {"stolen": 1}, NOON
     ),
     handoff_transitions.claim: lambda d, me, w: handoff_transitions.claim(
-        d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
+        d, me, row_id(w, 1), row_id(w, 2), at=NOON, lease_until=NOON
     ),
-    handoffs.create: lambda d, me, w: handoffs.create(d, me, a_handoff(w)),
+    handoffs.create: lambda d, me, w: create_handoff(d, me, make_handoff(w)),
     handoff_transitions.decline: lambda d, me, w: handoff_transitions.decline(
-        d, me, desk_id(w, 1), desk_id(w, 3), reason="", at=NOON
+        d, me, row_id(w, 1), row_id(w, 3), reason="", at=NOON
     ),
-    handoffs.get: lambda d, me, w: handoffs.get(d, me, desk_id(w, 1)),
-    open_handoffs.held_by: lambda d, me, w: open_handoffs.held_by(d, me, desk_id(w, 2)),
-    handoff_transitions.note: lambda d, me, w: handoff_transitions.note(d, me, desk_id(w, 1), "stolen"),
+    handoffs.get: lambda d, me, w: handoffs.get(d, me, row_id(w, 1)),
+    open_handoffs.held_by: lambda d, me, w: open_handoffs.held_by(d, me, row_id(w, 2)),
+    handoff_transitions.set_note_id: lambda d, me, w: handoff_transitions.set_note_id(
+        d, me, row_id(w, 1), "stolen"
+    ),
     handoff_transitions.offer: lambda d, me, w: handoff_transitions.offer(
-        d, me, desk_id(w, 1), desk_id(w, 2), at=NOON, lease_until=NOON
+        d, me, row_id(w, 1), row_id(w, 2), at=NOON, lease_until=NOON
     ),
     open_handoffs.queued: lambda d, me, w: open_handoffs.queued(d, me, limit=9),
     open_handoffs.intents: lambda d, me, w: open_handoffs.intents(d, me, [w.call.id]),
-    open_handoffs.open_of_call: lambda d, me, w: open_handoffs.open_of_call(d, me, w.call.id),
-    handoff_transitions.renew: lambda d, me, w: handoff_transitions.renew(d, me, desk_id(w, 2), NOON),
-    handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, desk_id(w, 1)),
+    handoff_transitions.renew: lambda d, me, w: handoff_transitions.renew(d, me, row_id(w, 2), NOON),
+    handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, row_id(w, 1)),
     keys.get: lambda d, me, w: keys.get(d, me, w.key.record.id),
     keys.list_keys: lambda d, me, w: keys.list_keys(d, me, limit=9),
     keys.still_good: lambda d, me, w: keys.still_good(d, me, w.key.record.id),
@@ -125,23 +124,20 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     numbers.get: lambda d, me, w: numbers.get(d, me, w.number.id),
     numbers.list_numbers: lambda d, me, w: numbers.list_numbers(d, me, NumberFilter(), limit=9),
     numbers.update: lambda d, me, w: numbers.update(d, me, w.number.id, STOLEN, expected_revision=1),
-    operators.count: lambda d, me, w: operators.count(d, me, desk_id(w, 2), holding=1),
-    operators.ensure: lambda d, me, w: operators.ensure(d, me, desk_id(w, 2)),
+    operators.count: lambda d, me, w: operators.count(d, me, row_id(w, 2), holding=1),
+    operators.ensure: lambda d, me, w: operators.ensure(d, me, row_id(w, 2)),
     operators.list_operators: lambda d, me, w: operators.list_operators(d, me, limit=9),
-    operators.offered: lambda d, me, w: operators.offered(d, me, desk_id(w, 2), NOON),
-    operators.set_facts: lambda d, me, w: operators.set_facts(
-        d, me, desk_id(w, 2), STOLEN_FACTS, expected_revision=1
-    ),
-    operators.with_room: lambda d, me, w: operators.with_room(d, me),
-    outbox.attempts: lambda d, me, w: outbox.attempts(d, me, desk_id(w, 5)),
-    outbox.cancel: lambda d, me, w: outbox.cancel(d, me, desk_id(w, 1), ["email"], NOON),
-    outbox.get: lambda d, me, w: outbox.get(d, me, desk_id(w, 5)),
+    operators.set_last_offered: lambda d, me, w: operators.set_last_offered(d, me, row_id(w, 2), NOON),
+    operators.below_capacity: lambda d, me, w: operators.below_capacity(d, me),
+    outbox.attempts: lambda d, me, w: outbox.attempts(d, me, row_id(w, 5)),
+    outbox.cancel: lambda d, me, w: outbox.cancel(d, me, row_id(w, 1), ["email"], NOON),
+    outbox.get: lambda d, me, w: outbox.get(d, me, row_id(w, 5)),
     outbox.list_notices: lambda d, me, w: outbox.list_notices(d, me, limit=9),
-    outbox.of_handoff: lambda d, me, w: outbox.of_handoff(d, me, desk_id(w, 1)),
+    outbox.of_handoff: lambda d, me, w: outbox.of_handoff(d, me, row_id(w, 1)),
     outbox.put: lambda d, me, w: outbox.put(
-        d, me, [NoticeDraft(medium="email", message={}, at=NOON, handoff_id=desk_id(w, 1))]
+        d, me, [NoticeDraft(medium="email", message={}, at=NOON, handoff_id=row_id(w, 1))]
     ),
-    outbox.retry: lambda d, me, w: outbox.retry(d, me, desk_id(w, 5), NOON),
+    outbox.retry: lambda d, me, w: outbox.retry(d, me, row_id(w, 5), NOON),
     revisions.for_call: lambda d, me, w: revisions.for_call(d, me, w.front.id, 1),
     revisions.get: lambda d, me, w: revisions.get(d, me, w.front.id, 1),
     revisions.list_revisions: lambda d, me, w: revisions.list_revisions(d, me, w.front.id, limit=9),
@@ -168,12 +164,12 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, me, w.front.id, draft("stolen"), expected_revision=1
     ),
     templates.used_by: lambda d, me, w: templates.used_by(d, me, w.billing.id),
-    users.delete: lambda d, me, w: users.delete(d, me, desk_id(w, 2)),
-    users.get: lambda d, me, w: users.get(d, me, desk_id(w, 2)),
+    users.delete: lambda d, me, w: users.delete(d, me, row_id(w, 2)),
+    users.get: lambda d, me, w: users.get(d, me, row_id(w, 2)),
     users.list_users: lambda d, me, w: users.list_users(d, me, limit=9),
     users.of_key: lambda d, me, w: users.of_key(d, me, w.key.record.id),
     users.to_notify: lambda d, me, w: users.to_notify(d, me),
-    users.update: lambda d, me, w: users.update(d, me, desk_id(w, 2), UserDraft(name="stolen", role="owner")),
+    users.update: lambda d, me, w: users.update(d, me, row_id(w, 2), UserDraft(name="stolen", role="owner")),
     utterances.of_call: lambda d, me, w: utterances.of_call(d, me, w.call.id),
     utterances.record: lambda d, me, w: utterances.record(
         d, replace(make_utterance(w, seq=9), account_id=me, template_id=None)
@@ -188,20 +184,21 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     audit.record: "writes into the account it is given",
     call_tokens.consume: "the token names the account; test_call_tokens",
     channels.create: "makes a channel of the account it is given",
-    handoff_metrics.of_account: "figures of the account it is asked for; test_desk_figures",
-    handoff_metrics.standing: "figures of all accounts, for whoever runs the server",
-    handoff_events.bounds: "numbers of the account it is asked for; test_desk_events",
-    handoff_events.forget: "old events of all accounts",
-    handoff_transitions.move: "the record names the account",
-    handoffs.queue: "items and a number of the account it is asked for; test_desk_events",
-    open_handoffs.accounts_with_queue: "the keeper looks after all accounts",
-    open_handoffs.to_look_after: "the keeper looks after all accounts",
+    handoff_metrics.of_account: "metrics of the account it is asked for; test_handoff_metrics",
+    handoff_metrics.totals: "totals of all accounts, for the operator of the server",
+    handoff_events.bounds: "sequence numbers of the account it is asked for; test_stream",
+    handoff_events.delete_old: "old events of all accounts",
+    handoff_transitions.apply: "the record names the account",
+    handoffs.queue: "items and a sequence number of the account it is asked for; test_handoff_service",
+    open_handoffs.accounts_with_queue: "the scheduler works for all accounts",
+    open_handoffs.needing_action: "the scheduler works for all accounts",
     journal.backlog: "the journal is the installation's",
     journal.lines_after: "the journal is the installation's",
     journal.number: "the journal is the installation's",
     journal.remark: "the journal is the installation's",
-    operators.silent_since: "the keeper looks after all accounts",
-    outbox.bury_cancelled: "the outbox sends for all accounts",
+    operators.save: "the record names the account",
+    operators.silent_since: "the scheduler works for all accounts",
+    outbox.close_cancelled: "the outbox sends for all accounts",
     outbox.claim: "the outbox sends for all accounts",
     outbox.finish: "the record names the account",
     users.create: "makes a user of the account it is given",
@@ -228,49 +225,37 @@ def stolen_lead(seeded: SeededAccount) -> LeadDraft:
     )
 
 
-STOLEN_FACTS = OperatorFacts(
-    last_seen_at=NOON,
-    activity="idle",
-    activity_until=None,
-    quota="free",
-    quota_until=None,
-    capacity=9,
-    languages=(),
-    teams=(),
-    signed_on=True,
-)
-
-
-def desk_id(seeded: SeededAccount, number: int) -> UUID:
+def row_id(seeded: SeededAccount, number: int) -> UUID:
     """1: a handoff, 2: an operator who has not been asked, 3: one who declined, 4: a channel, 5: a notice."""
     return UUID(int=seeded.call.id.int ^ (number << 8))
 
 
-def a_handoff(seeded: SeededAccount, **more: Any) -> HandoffDraft:
-    return HandoffDraft(
-        **{"intent": "escalate", "origin": "model", "state": "queued", "reason": "stolen"} | more,
-        call_id=seeded.call.id,
-        created_at=NOON,
-        queue_at=NOON,
-        expires_at=NOON + timedelta(hours=1),
+def make_handoff(seeded: SeededAccount, **more: Any) -> HandoffDraft:
+    values = {"intent": "escalate", "origin": "model", "reason": "stolen"} | more
+    return HandoffDraft(**values, call_id=seeded.call.id, created_at=NOON)
+
+
+async def create_handoff(db: Executor, account_id: UUID, draft: HandoffDraft) -> CreatedHandoff:
+    return await handoffs.create(
+        db, account_id, draft, state="queued", queue_at=NOON, expires_at=NOON + timedelta(hours=1)
     )
 
 
 async def seed_account(database: Database, seeded: SeededAccount) -> None:
-    """A desk with a handoff, two people, a channel and a notice."""
-    await handoffs.create(database, seeded.id, a_handoff(seeded, id=desk_id(seeded, 1)))
+    """Add a handoff, two users, a channel and a notice."""
+    await create_handoff(database, seeded.id, make_handoff(seeded, id=row_id(seeded, 1)))
     for number in (2, 3):
         await database.execute(
             "INSERT INTO users (id, account_id, name, role, email) VALUES ($2, $1, 'Acme', 'operator', $3)",
             seeded.id,
-            desk_id(seeded, number),
+            row_id(seeded, number),
             f"{number}@example.com",
         )
-        await operators.ensure(database, seeded.id, desk_id(seeded, number))
+        await operators.ensure(database, seeded.id, row_id(seeded, number))
     await database.execute(
         "INSERT INTO channels (id, account_id, kind, label, url) VALUES ($2, $1, 'slack', 'Acme', 'https://x')",
         seeded.id,
-        desk_id(seeded, 4),
+        row_id(seeded, 4),
     )
     await database.execute(
         """
@@ -278,15 +263,17 @@ async def seed_account(database: Database, seeded: SeededAccount) -> None:
         VALUES ($2, $1, $3, 'email', '{}', $4, $4, 'dead')
         """,
         seeded.id,
-        desk_id(seeded, 5),
-        desk_id(seeded, 1),
+        row_id(seeded, 5),
+        row_id(seeded, 1),
         NOON,
     )
     async with database.transaction() as transaction:
         await handoff_events.append(
             transaction,
             seeded.id,
-            HandoffEvent(type="handoff.created", at=NOON, handoff_id=desk_id(seeded, 1)),
+            "handoff.created",
+            NOON,
+            handoff_id=row_id(seeded, 1),
         )
 
 

@@ -88,7 +88,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "route": lambda d, w: routes.complete(d, make_route(w)),
     "routes of a call": lambda d, w: routes.of_call(d, w.id, w.call.id),
     "utterance": lambda d, w: utterances.record(d, make_utterance(w)),
-    "the case of a call": lambda d, w: call_snapshot.of_call(d, w.id, w.call.id, most_utterances=9),
+    "snapshot of a call": lambda d, w: call_snapshot.of_call(d, w.id, w.call.id, max_utterances=9),
     "transcript": lambda d, w: utterances.of_call(d, w.id, w.call.id),
     "hold": lambda d, w: call_leases.hold(d, [w.call.id], MINUTE),
     "end what nobody holds": lambda d, w: call_leases.end_unheld(d, limit=50),

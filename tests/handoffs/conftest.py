@@ -1,4 +1,4 @@
-"""What the tests of the desk share: an account with a call, people, and a clock that stands still."""
+"""Fixtures: an account with a call, its handoff components, and a clock that stands still."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from db.pool import Database
 from tests.db.seed import SeededAccount, seed_account
-from tests.handoffs.fixtures import HandClock, Staff
+from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 
 
 @pytest.fixture
@@ -16,12 +16,12 @@ async def world(database: Database) -> SeededAccount:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    """A clock that moves when told."""
-    return HandClock()
+def clock() -> ManualClock:
+    """A clock that is advanced by hand."""
+    return ManualClock()
 
 
 @pytest.fixture
-def staff(database: Database, world: SeededAccount, clock: HandClock) -> Staff:
-    """The desk of the account, and the people at it."""
-    return Staff(database, world.id, clock)
+def env(database: Database, world: SeededAccount, clock: ManualClock) -> HandoffEnvironment:
+    """The handoff components of the account."""
+    return HandoffEnvironment(database, world.id, clock)

@@ -14,10 +14,10 @@ from db.outbox import NoticeRecord
 from db.pool import Database, Transaction
 from voicebot.clock import SystemClock
 from voicebot.handoffs.webhook_sender import WebhookSender
-from voicebot.outbox import Outbox, Rules, Sender, Sent
+from voicebot.outbox import Outbox, OutboxSettings, Sender, Sent
 from voicebot.vault import Vault
 
-RULES = Rules(lease=timedelta(seconds=1), timeout_s=60, look_s=0.05)
+SETTINGS = OutboxSettings(lease=timedelta(seconds=1), timeout_s=60, poll_s=0.05)
 
 
 class Stopping:
@@ -49,10 +49,10 @@ async def main(dsn: str, port: str, step: str) -> None:
     """Send until killed."""
     database = await Database.connect(dsn, max_size=3)
     clock = SystemClock()
-    posting = WebhookSender(
+    webhooks = WebhookSender(
         database, Vault(Fernet.generate_key()), clock, allow=frozenset({f"127.0.0.1:{port}"})
     )
-    await Outbox(database, clock, {"slack": Stopping(posting, step)}, RULES).run()
+    await Outbox(database, clock, {"slack": Stopping(webhooks, step)}, SETTINGS).run()
 
 
 if __name__ == "__main__":

@@ -13,18 +13,17 @@ import pytest
 from openai import AsyncOpenAI
 
 from db import handoffs, outbox, utterances
-from db.handoffs import HandoffRecord
+from db.handoffs import HandoffDraft, HandoffRecord, Intent
 from db.pool import Database
-from tests.db.seed import SeededAccount, make_utterance
-from tests.handoffs.fixtures import Staff
+from tests.db.seed import NOON, SeededAccount, make_utterance
+from tests.handoffs.fixtures import HandoffEnvironment
 from tests.handoffs.receivers import Answer, Receiver, receiver
 from voicebot.clock import SystemClock
 from voicebot.handoffs.assessment import Assessor
-from voicebot.handoffs.create_request import CreateHandoff
 from voicebot.handoffs.handoff_service import HandoffService
-from voicebot.outbox import Outbox, Rules
+from voicebot.outbox import Outbox, OutboxSettings
 
-QUICK = Rules(first_pause=timedelta(milliseconds=10), look_s=0.02, most_attempts=3, timeout_s=1)
+QUICK = OutboxSettings(first_pause=timedelta(milliseconds=10), poll_s=0.02, max_attempts=3, timeout_s=1)
 GOOD = {
     "likely_cause": "The invoice was sent twice.",
     "next_steps": ["Check the invoice."],
@@ -65,33 +64,41 @@ async def sending(database: Database, model: Receiver) -> AsyncIterator[None]:
         await client.close()
 
 
-async def escalated(staff: Staff, world: SeededAccount) -> HandoffRecord:
-    await utterances.record(staff.database, make_utterance(world))
-    desk = HandoffService(staff.database, staff.clock, assess=True)
-    wish = CreateHandoff(intent="escalate", origin="model", reason="double charge", call_id=world.call.id)
-    return (await desk.create(world.id, wish)).handoff
+def make_draft(world: SeededAccount, intent: Intent) -> HandoffDraft:
+    return HandoffDraft(
+        intent=intent, origin="model", reason="double charge", call_id=world.call.id, created_at=NOON
+    )
 
 
-async def settled(staff: Staff, handoff: HandoffRecord) -> str:
+async def escalated(env: HandoffEnvironment, world: SeededAccount) -> HandoffRecord:
+    await utterances.record(env.database, make_utterance(world))
+    service = HandoffService(env.database, env.clock, assess=True)
+    draft = make_draft(world, "escalate")
+    return (await service.create(world.id, draft)).handoff
+
+
+async def settled(env: HandoffEnvironment, handoff: HandoffRecord) -> str:
     async with asyncio.timeout(10):
         while True:
-            [notice] = await outbox.of_handoff(staff.database, handoff.account_id, handoff.id)
+            [notice] = await outbox.of_handoff(env.database, handoff.account_id, handoff.id)
             if notice.state in ("sent", "dead"):
                 return notice.state
             await asyncio.sleep(0.02)
 
 
-async def test_an_assessment_arrives_later(staff: Staff, world: SeededAccount, model: Receiver) -> None:
+async def test_an_assessment_arrives_later(
+    env: HandoffEnvironment, world: SeededAccount, model: Receiver
+) -> None:
     """It is kept, told in the stream, and begins the briefing's first steps; the transcript goes as data."""
     model.answer = lambda _: answering(json.dumps(GOOD))
-    handoff = await escalated(staff, world)
-    async with sending(staff.database, model):
-        assert await settled(staff, handoff) == "sent"
+    handoff = await escalated(env, world)
+    async with sending(env.database, model):
+        assert await settled(env, handoff) == "sent"
 
-    assert (await handoffs.get(staff.database, world.id, handoff.id)).assessment == GOOD
-    [event] = [one for one in await staff.told() if one.type == "handoff.assessed"]
+    assert (await handoffs.get(env.database, world.id, handoff.id)).assessment == GOOD
+    [event] = [one for one in await env.events() if one.type == "handoff.assessed"]
     assert (event.kind, event.data["confidence"]) == ("proof_ready", 0.7)
-    claim = await staff.desk.claim(world.id, handoff.id, await staff.operator())
+    claim = await env.service.claim(world.id, handoff.id, await env.operator())
     assert claim.briefing.start_here == ["Check the invoice."]
     asked = model.posted[0].document["messages"]
     assert "I have a question" not in asked[0]["content"]
@@ -109,37 +116,39 @@ async def test_an_assessment_arrives_later(staff: Staff, world: SeededAccount, m
     ],
 )
 async def test_what_does_not_fit_the_schema_is_nothing(
-    staff: Staff, world: SeededAccount, model: Receiver, content: str
+    env: HandoffEnvironment, world: SeededAccount, model: Receiver, content: str
 ) -> None:
     """No assessment is made up from half an answer, and no word of it is logged."""
     model.answer = lambda _: answering(content)
-    handoff = await escalated(staff, world)
-    async with sending(staff.database, model):
-        assert await settled(staff, handoff) == "dead"
+    handoff = await escalated(env, world)
+    async with sending(env.database, model):
+        assert await settled(env, handoff) == "dead"
 
-    assert (await handoffs.get(staff.database, world.id, handoff.id)).assessment is None
-    [notice] = await outbox.of_handoff(staff.database, world.id, handoff.id)
-    attempts = await outbox.attempts(staff.database, world.id, notice.id)
+    assert (await handoffs.get(env.database, world.id, handoff.id)).assessment is None
+    [notice] = await outbox.of_handoff(env.database, world.id, handoff.id)
+    attempts = await outbox.attempts(env.database, world.id, notice.id)
     assert {one.error for one in attempts} == {"the model's answer does not fit the schema"}
 
 
-async def test_a_hanging_model_delays_no_handoff(staff: Staff, world: SeededAccount, model: Receiver) -> None:
+async def test_a_hanging_model_delays_no_handoff(
+    env: HandoffEnvironment, world: SeededAccount, model: Receiver
+) -> None:
     """Handoffs are made, claimed and resolved while the model, which was asked, never says anything."""
     model.answer = lambda _: Answer(after_s=3600)
-    first = await escalated(staff, world)
-    desk, user_id = HandoffService(staff.database, staff.clock, assess=True), await staff.operator()
-    async with sending(staff.database, model):
+    first = await escalated(env, world)
+    service, user_id = HandoffService(env.database, env.clock, assess=True), await env.operator()
+    async with sending(env.database, model):
         async with asyncio.timeout(10):
             while not model.posted:
                 await asyncio.sleep(0.01)
         made = [first]
         for _ in range(20):
-            wish = CreateHandoff(intent="park", origin="model", reason="x", call_id=world.call.id)
-            made.append((await desk.create(world.id, wish)).handoff)
-        claim = await desk.claim(world.id, first.id, user_id)
-        await desk.resolve(world.id, first.id, user_id, resolution="helped")
+            draft = make_draft(world, "park")
+            made.append((await service.create(world.id, draft)).handoff)
+        claim = await service.claim(world.id, first.id, user_id)
+        await service.resolve(world.id, first.id, user_id, resolution="helped")
 
     assert claim.briefing.assessment is None
     for handoff in made:
-        [notice] = await outbox.of_handoff(staff.database, world.id, handoff.id)
+        [notice] = await outbox.of_handoff(env.database, world.id, handoff.id)
         assert (notice.medium, notice.sent_at) == ("assessment", None)

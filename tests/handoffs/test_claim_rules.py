@@ -17,39 +17,25 @@ import pytest
 from db import handoff_transitions, handoffs, open_handoffs, operators, users
 from db.errors import NotFound
 from db.handoffs import HandoffRecord
-from db.operators import Activity, OperatorFacts, Quota
+from db.operators import Activity, OperatorRecord, Presence, Quota
 from db.pool import Database, Transaction
 from db.users import UserDraft
 from tests.db.seed import NOON
-from tests.handoffs.fixtures import Staff
+from tests.handoffs.fixtures import HandoffEnvironment
 from voicebot import availability
 from voicebot.availability import IllegalMove
-from voicebot.handoffs.errors import CapacityReached, StaleClaim
 from voicebot.handoffs.handoff_service import HandoffService
-from voicebot.handoffs.presence import Setting, Wanted
-from voicebot.handoffs.presence_mapping import presence_of
+from voicebot.handoffs.presence import PresenceChange, Status
+from voicebot.handoffs.transitions import CapacityReached, StaleClaim
 
 MINUTE = timedelta(minutes=1)
-FREE = OperatorFacts(
-    last_seen_at=NOON,
-    activity="idle",
-    activity_until=None,
-    quota="free",
-    quota_until=None,
-    capacity=3,
-    languages=(),
-    teams=(),
-    signed_on=True,
-)
 
 
-def every_presence() -> list[OperatorFacts]:
+def every_presence() -> list[Presence]:
     """All facts that bear on a claim, with times before, at and after the moment of it."""
     times = (None, NOON - MINUTE, NOON, NOON + MINUTE)
     return [
-        replace(
-            FREE, activity=activity, activity_until=ends, quota=quota, quota_until=until, last_seen_at=seen
-        )
+        Presence(activity=activity, activity_until=ends, quota=quota, quota_until=until, last_seen_at=seen)
         for activity, ends, quota, until, seen in itertools.product(
             get_args(Activity), times, get_args(Quota), times, (None, NOON - 9 * MINUTE, NOON)
         )
@@ -75,56 +61,62 @@ async def take(database: Database, handoff: HandoffRecord, user_id: UUID) -> Han
         return None
 
 
-async def set_facts(staff: Staff, user_id: UUID, facts: OperatorFacts) -> None:
-    operator = await operators.ensure(staff.database, staff.account_id, user_id)
-    written = await operators.set_facts(
-        staff.database, staff.account_id, user_id, facts, expected_revision=operator.revision
+async def set_presence(env: HandoffEnvironment, user_id: UUID, presence: Presence) -> OperatorRecord:
+    operator = await operators.ensure(env.database, env.account_id, user_id)
+    changed = replace(
+        operator,
+        last_seen_at=presence.last_seen_at,
+        activity=presence.activity,
+        activity_until=presence.activity_until,
+        quota=presence.quota,
+        quota_until=presence.quota_until,
     )
+    written = await operators.save(env.database, changed)
     assert written is not None
+    return written
 
 
-async def test_the_statement_agrees_with_the_rules_of_presence(staff: Staff) -> None:
+async def test_the_statement_agrees_with_the_rules_of_presence(env: HandoffEnvironment) -> None:
     """Whatever an operator is, it lets them claim exactly when `availability.check_claim` does."""
-    user_id = await staff.hire()
+    user_id = await env.user()
     opinions = set()
-    for facts in every_presence():
-        await set_facts(staff, user_id, facts)
-        operator = await operators.ensure(staff.database, staff.account_id, user_id)
+    for presence in every_presence():
+        operator = await set_presence(env, user_id, presence)
         try:
-            availability.check_claim(presence_of(operator), NOON)
+            availability.check_claim(operator, NOON)
         except IllegalMove:
             allowed = False
         else:
             allowed = True
-        handoff = await staff.escalate()
-        won = await take(staff.database, handoff, user_id)
+        handoff = await env.escalate()
+        won = await take(env.database, handoff, user_id)
 
-        assert (won is not None) == allowed, facts
+        assert (won is not None) == allowed, presence
         opinions.add(allowed)
         if won is not None:
-            await staff.desk.release(staff.account_id, handoff.id, user_id)
+            await env.service.release(env.account_id, handoff.id, user_id)
     assert opinions == {True, False}
 
 
-async def test_who_claims_is_there(staff: Staff) -> None:
+async def test_who_claims_is_there(env: HandoffEnvironment) -> None:
     """Nobody holds a claim while signed off: taking one is a sign of life in the same statement."""
-    user_id = await staff.operator()
-    await staff.presence.set(staff.account_id, user_id, Setting(status="offline"))
-    assert await take(staff.database, await staff.escalate(), user_id) is not None
+    user_id = await env.operator()
+    await env.presence.set(env.account_id, user_id, PresenceChange(status="offline"))
+    assert await take(env.database, await env.escalate(), user_id) is not None
 
-    operator = await operators.ensure(staff.database, staff.account_id, user_id)
+    operator = await operators.ensure(env.database, env.account_id, user_id)
     assert (operator.signed_on, operator.last_seen_at) == (True, NOON)
 
 
-async def test_who_was_deactivated_claims_nothing(staff: Staff) -> None:
+async def test_who_was_deactivated_claims_nothing(env: HandoffEnvironment) -> None:
     """Not by the statement, and the desk says that there is no such user."""
-    user_id, handoff = await staff.operator(), await staff.escalate()
+    user_id, handoff = await env.operator(), await env.escalate()
     gone = UserDraft(name="gone", role="operator", active=False)
-    await users.update(staff.database, staff.account_id, user_id, gone)
+    await users.update(env.database, env.account_id, user_id, gone)
 
-    assert await take(staff.database, handoff, user_id) is None
+    assert await take(env.database, handoff, user_id) is None
     with pytest.raises(NotFound, match="user"):
-        await staff.desk.claim(staff.account_id, handoff.id, user_id)
+        await env.service.claim(env.account_id, handoff.id, user_id)
 
 
 class Meanwhile:
@@ -147,95 +139,93 @@ class Meanwhile:
 @pytest.mark.parametrize(
     ("setting", "refusal"),
     [
-        (Setting(status="away"), IllegalMove),
-        (Setting(status="exhausted"), IllegalMove),
-        (Setting(capacity=0), CapacityReached),
-        (Setting(status="offline"), None),
+        (PresenceChange(status="away"), IllegalMove),
+        (PresenceChange(status="exhausted"), IllegalMove),
+        (PresenceChange(capacity=0), CapacityReached),
+        (PresenceChange(status="offline"), None),
     ],
 )
 async def test_what_changes_after_the_look_decides(
-    staff: Staff, setting: Setting, refusal: type[Exception] | None
+    env: HandoffEnvironment, setting: PresenceChange, refusal: type[Exception] | None
 ) -> None:
     """Who stops being able between the look and the statement is told why; a claim brings one back online."""
-    user_id, handoff = await staff.operator(), await staff.escalate()
+    user_id, handoff = await env.operator(), await env.escalate()
 
     async def happens() -> None:
-        await staff.presence.set(staff.account_id, user_id, setting)
+        await env.presence.set(env.account_id, user_id, setting)
 
-    desk = HandoffService(Meanwhile(staff.database, happens), staff.clock)  # type: ignore[arg-type]
+    desk = HandoffService(Meanwhile(env.database, happens), env.clock)  # type: ignore[arg-type]
     if refusal is None:
-        await desk.claim(staff.account_id, handoff.id, user_id)
+        await desk.claim(env.account_id, handoff.id, user_id)
     else:
         with pytest.raises(refusal):
-            await desk.claim(staff.account_id, handoff.id, user_id)
+            await desk.claim(env.account_id, handoff.id, user_id)
 
-    operator = await operators.ensure(staff.database, staff.account_id, user_id)
-    held = [one.id for one in await open_handoffs.held_by(staff.database, staff.account_id, user_id)]
+    operator = await operators.ensure(env.database, env.account_id, user_id)
+    held = [one.id for one in await open_handoffs.held_by(env.database, env.account_id, user_id)]
     assert held == ([handoff.id] if refusal is None else [])
     assert operator.holding == len(held)
-    assert not held or availability.state(presence_of(operator), NOON) == "busy"
+    assert not held or availability.state(operator, NOON) == "busy"
 
 
-async def test_a_move_decided_on_an_old_claim_is_decided_anew(staff: Staff) -> None:
+async def test_a_move_decided_on_an_old_claim_is_decided_anew(env: HandoffEnvironment) -> None:
     """Released and claimed again by the same person in between, the first claim's resolve is stale."""
-    user_id, handoff = await staff.operator(), await staff.escalate()
-    first = await staff.desk.claim(staff.account_id, handoff.id, user_id)
+    user_id, handoff = await env.operator(), await env.escalate()
+    first = await env.service.claim(env.account_id, handoff.id, user_id)
 
     async def happens() -> None:
-        await staff.desk.release(staff.account_id, handoff.id, user_id)
-        await staff.desk.claim(staff.account_id, handoff.id, user_id)
+        await env.service.release(env.account_id, handoff.id, user_id)
+        await env.service.claim(env.account_id, handoff.id, user_id)
 
-    desk = HandoffService(Meanwhile(staff.database, happens), staff.clock)  # type: ignore[arg-type]
+    desk = HandoffService(Meanwhile(env.database, happens), env.clock)  # type: ignore[arg-type]
     with pytest.raises(StaleClaim):
-        await desk.resolve(
-            staff.account_id, handoff.id, user_id, epoch=first.handoff.epoch, resolution="late"
-        )
+        await desk.resolve(env.account_id, handoff.id, user_id, epoch=first.handoff.epoch, resolution="late")
 
-    now = await handoffs.get(staff.database, staff.account_id, handoff.id)
+    now = await handoffs.get(env.database, env.account_id, handoff.id)
     assert (now.state, now.epoch) == ("claimed", 2)
 
 
 @pytest.mark.parametrize("leaving", ["offline", "away"])
-async def test_leaving_while_claiming_leaves_nothing_held(staff: Staff, leaving: Wanted) -> None:
+async def test_leaving_while_claiming_leaves_nothing_held(env: HandoffEnvironment, leaving: Status) -> None:
     """Whichever comes first: who ends up offline or away holds nothing, and what was held is queued again."""
-    user_id, chance = await staff.operator(), random.Random(3)
+    user_id, chance = await env.operator(), random.Random(3)
     for _ in range(40):
-        handoff = await staff.escalate()
-        await staff.presence.set(staff.account_id, user_id, Setting(status="idle"))
+        handoff = await env.escalate()
+        await env.presence.set(env.account_id, user_id, PresenceChange(status="idle"))
 
         async def claim(handoff_id: UUID = handoff.id) -> None:
             await asyncio.sleep(chance.uniform(0, 0.004))
-            await staff.desk.claim(staff.account_id, handoff_id, user_id)
+            await env.service.claim(env.account_id, handoff_id, user_id)
 
         async def leave() -> None:
             await asyncio.sleep(chance.uniform(0, 0.008))
-            await staff.presence.set(staff.account_id, user_id, Setting(status=leaving))
+            await env.presence.set(env.account_id, user_id, PresenceChange(status=leaving))
 
         answers = await asyncio.gather(claim(), leave(), return_exceptions=True)
 
         refused = [one for one in answers if isinstance(one, BaseException)]
         assert all(isinstance(one, IllegalMove) for one in refused), refused
-        operator = await operators.ensure(staff.database, staff.account_id, user_id)
-        held = await open_handoffs.held_by(staff.database, staff.account_id, user_id)
+        operator = await operators.ensure(env.database, env.account_id, user_id)
+        held = await open_handoffs.held_by(env.database, env.account_id, user_id)
         assert operator.holding == len(held)
-        assert not held or availability.state(presence_of(operator), NOON) == "busy"
-        assert (await handoffs.get(staff.database, staff.account_id, handoff.id)).state == (
+        assert not held or availability.state(operator, NOON) == "busy"
+        assert (await handoffs.get(env.database, env.account_id, handoff.id)).state == (
             "claimed" if held else "queued"
         )
         for one in held:
-            await staff.desk.release(staff.account_id, one.id, user_id)
+            await env.service.release(env.account_id, one.id, user_id)
 
 
-async def test_of_200_claims_at_capacity_3_exactly_3_win(staff: Staff) -> None:
+async def test_of_200_claims_at_capacity_3_exactly_3_win(env: HandoffEnvironment) -> None:
     """One operator claims 200 handoffs at once and gets three; the others stay queued and unclaimed."""
-    user_id = await staff.operator(capacity=3)
-    made = [await staff.escalate() for _ in range(200)]
+    user_id = await env.operator(capacity=3)
+    made = [await env.escalate() for _ in range(200)]
 
     answers = await asyncio.gather(
-        *(staff.desk.claim(staff.account_id, one.id, user_id) for one in made), return_exceptions=True
+        *(env.service.claim(env.account_id, one.id, user_id) for one in made), return_exceptions=True
     )
 
     assert sum(isinstance(answer, CapacityReached) for answer in answers) == 197
-    assert (await operators.ensure(staff.database, staff.account_id, user_id)).holding == 3
-    assert len(await open_handoffs.held_by(staff.database, staff.account_id, user_id)) == 3
-    assert (await staff.types()).count("handoff.claimed") == 3
+    assert (await operators.ensure(env.database, env.account_id, user_id)).holding == 3
+    assert len(await open_handoffs.held_by(env.database, env.account_id, user_id)) == 3
+    assert (await env.event_types()).count("handoff.claimed") == 3

@@ -15,7 +15,7 @@ import pytest
 from db import channels, outbox
 from db.pool import Database
 from tests.db.seed import SeededAccount
-from tests.handoffs.fixtures import Staff
+from tests.handoffs.fixtures import HandoffEnvironment
 from tests.handoffs.receivers import Answer, Receiver, receiver
 
 ROOT = Path(__file__).parents[2]
@@ -46,12 +46,12 @@ async def until_posted(hook: Receiver) -> None:
     ("step", "arrivals"), [("claimed", 1), ("received", 2), ("answered", 2), ("recording", 2)]
 )
 async def test_killed_at_any_step_a_notice_still_arrives(
-    database: Database, dsn: str, world: SeededAccount, staff: Staff, step: str, arrivals: int
+    database: Database, dsn: str, world: SeededAccount, env: HandoffEnvironment, step: str, arrivals: int
 ) -> None:
     """The next process sends it again, with the same id; both attempts are rows, the first one lost."""
     async with receiver() as hook:
         await channels.create(database, world.id, "slack", hook.url)
-        handoff = await staff.escalate()
+        handoff = await env.escalate()
         if step == "received":
             hook.answer = lambda _: Answer(after_s=3600)
         async with postman(dsn, hook.port, step) as killed:

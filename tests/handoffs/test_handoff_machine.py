@@ -18,13 +18,12 @@ from db.handoff_transitions import Transition
 from db.handoffs import State
 from db.open_handoffs import held_by
 from db.pool import Database
-from tests.handoffs.fixtures import HandClock, Staff
+from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.availability import IllegalMove
 from voicebot.handoffs import transitions
-from voicebot.handoffs.errors import AlreadyClaimed, CapacityReached, StaleClaim
 from voicebot.handoffs.handoff_service import Reschedule
-from voicebot.handoffs.presence import Setting
-from voicebot.handoffs.transitions import IllegalTransition
+from voicebot.handoffs.presence import PresenceChange
+from voicebot.handoffs.transitions import AlreadyClaimed, CapacityReached, IllegalTransition, StaleClaim
 
 ResultT = TypeVar("ResultT")
 REFUSALS = (AlreadyClaimed, CapacityReached, StaleClaim, IllegalTransition, IllegalMove)
@@ -54,13 +53,13 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
         def __init__(self) -> None:
             super().__init__()
             account = self.run(accounts.create(database, "Acme"))
-            self.clock = HandClock()
-            self.staff = Staff(database, account.id, self.clock)
-            self.people = [self.run(self.staff.operator(capacity=2)) for _ in range(3)]
-            self.made: list[UUID] = [self.run(self.staff.escalate()).id for _ in range(2)]
+            self.clock = ManualClock()
+            self.env = HandoffEnvironment(database, account.id, self.clock)
+            self.people = [self.run(self.env.operator(capacity=2)) for _ in range(3)]
+            self.made: list[UUID] = [self.run(self.env.escalate()).id for _ in range(2)]
             self.ended: dict[UUID, State] = {}
             # So that even a short story has a claim in it.
-            self.run(self.staff.desk.claim(account.id, self.made[0], self.people[0]))
+            self.run(self.env.service.claim(account.id, self.made[0], self.people[0]))
 
         def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
             return loop.run(work)
@@ -82,46 +81,46 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
             return handoff and (handoff, self.people[who])
 
         async def all_waiting(self) -> list[UUID]:
-            made = [await handoffs.get(database, self.staff.account_id, one) for one in self.made]
+            made = [await handoffs.get(database, self.env.account_id, one) for one in self.made]
             return [one.id for one in made if "claimed" in transitions.allowed(one.intent, one.state)]
 
         async def all_held(self) -> list[tuple[UUID, UUID]]:
-            account = self.staff.account_id
+            account = self.env.account_id
             return [(each.id, one) for one in self.people for each in await held_by(database, account, one)]
 
         @rule(park=st.booleans(), consent=st.booleans())
         def make(self, park: bool, consent: bool) -> None:
             parked = {"due_at": self.clock.now(), "consent": consent}
-            made = self.staff.park(**parked) if park else self.staff.escalate()
+            made = self.env.park(**parked) if park else self.env.escalate()
             self.made.append(self.run(made).id)
 
         @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
         def claim(self, who: int, which: int, rightly: bool) -> None:
             waiting = self.run(self.all_waiting()) if rightly else []
             if handoff := waiting[which % len(waiting)] if waiting else self.one(which):
-                self.attempt(self.staff.desk.claim(self.staff.account_id, handoff, self.people[who]))
+                self.attempt(self.env.service.claim(self.env.account_id, handoff, self.people[who]))
 
         @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
         def release(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
             if pair := self.held(who, which, rightly):
-                self.attempt(self.staff.desk.release(self.staff.account_id, *pair, epoch=epoch))
+                self.attempt(self.env.service.release(self.env.account_id, *pair, epoch=epoch))
 
         @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
         def decline(self, who: int, which: int, rightly: bool) -> None:
             if pair := self.held(who, which, rightly):
-                self.attempt(self.staff.desk.decline(self.staff.account_id, *pair))
+                self.attempt(self.env.service.decline(self.env.account_id, *pair))
 
         @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
         def resolve(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
             if pair := self.held(who, which, rightly):
-                desk = self.staff.desk
-                self.attempt(desk.resolve(self.staff.account_id, *pair, epoch=epoch, resolution="x"))
+                desk = self.env.service
+                self.attempt(desk.resolve(self.env.account_id, *pair, epoch=epoch, resolution="x"))
 
         @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
         def reschedule(self, who: int, which: int, rightly: bool) -> None:
             if pair := self.held(who, which, rightly):
                 later = Reschedule(due_at=self.clock.now())
-                self.attempt(self.staff.desk.reschedule(self.staff.account_id, *pair, later))
+                self.attempt(self.env.service.reschedule(self.env.account_id, *pair, later))
 
         @rule(
             which=WHICH,
@@ -131,53 +130,53 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
         def telephone(self, which: int, rightly: bool, to: State) -> None:
             if pair := self.held(0, which, rightly):
                 handoff, _ = pair
-                seen = self.run(handoffs.get(database, self.staff.account_id, handoff))
+                seen = self.run(handoffs.get(database, self.env.account_id, handoff))
                 likely = sorted((TELEPHONE - {"failed"}) & transitions.allowed(seen.intent, seen.state))
                 to = likely[which % len(likely)] if rightly and likely else to
 
                 def decide(seen: handoffs.HandoffRecord) -> Transition:
-                    ends = transitions.ends(seen.intent, to)
+                    final = transitions.is_final(seen.intent, to)
                     return Transition(
-                        to=to, at=self.clock.now(), ends=ends, holder_id=None if ends else seen.holder_id
+                        to=to, at=self.clock.now(), claimed_by=None if final else seen.claimed_by
                     )
 
-                self.attempt(self.staff.desk.move(self.staff.account_id, handoff, decide, f"handoff.{to}"))
+                self.attempt(self.env.service.transition(self.env.account_id, handoff, decide))
 
         @rule(who=WHO, status=st.sampled_from(["idle", "idle", "away", "offline", "exhausted", "relieved"]))
         def presence(self, who: int, status: Any) -> None:
             until = self.clock.now() + timedelta(seconds=30) if status == "exhausted" else None
-            setting = Setting(status=status, until=until)
-            self.attempt(self.staff.presence.set(self.staff.account_id, self.people[who], setting))
+            setting = PresenceChange(status=status, until=until)
+            self.attempt(self.env.presence.set(self.env.account_id, self.people[who], setting))
 
         @rule(who=WHO)
         def heartbeat(self, who: int) -> None:
-            self.run(self.staff.presence.heartbeat(self.staff.account_id, self.people[who]))
+            self.run(self.env.presence.heartbeat(self.env.account_id, self.people[who]))
 
         @rule(seconds=st.sampled_from([1, 31, 121, 200, 20_000]))
         def wait(self, seconds: int) -> None:
-            self.clock.wait(seconds=seconds)
+            self.clock.advance(seconds=seconds)
 
         @rule()
         def keep(self) -> None:
-            self.run(self.staff.scheduler.look())
+            self.run(self.env.scheduler.run_once())
 
         @invariant()
         def it_all_holds(self) -> None:
             self.run(self.look())
 
         async def look(self) -> None:
-            account = self.staff.account_id
+            account = self.env.account_id
             held: dict[UUID, list[State]] = {one: [] for one in self.people}
             for handoff_id in self.made:
                 handoff = await handoffs.get(database, account, handoff_id)
-                over = transitions.ends(handoff.intent, handoff.state)
+                over = transitions.is_final(handoff.intent, handoff.state)
                 assert over == (handoff.ended_at is not None), handoff.state
                 assert self.ended.setdefault(handoff_id, handoff.state) == handoff.state if over else True
                 if handoff.intent == "park" and not handoff.consent:
                     assert handoff.state in ("scheduled", "resolved", "expired")
-                if handoff.holder_id is not None:
+                if handoff.claimed_by is not None:
                     assert not over
-                    held[handoff.holder_id].append(handoff.state)
+                    held[handoff.claimed_by].append(handoff.state)
             for one in self.people:
                 operator = await operators.ensure(database, account, one)
                 continued = [
@@ -185,7 +184,7 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
                 ]
                 states = held[one] + [each.state for each in continued]
                 assert operator.holding == len(states)
-                assert operator.bridged == sum(state in transitions.ON_THE_LINE for state in states)
+                assert operator.bridged == sum(state in transitions.CONNECTED for state in states)
                 assert 0 <= operator.holding <= operator.capacity
             told = await handoff_events.after(database, account, 0, limit=10_000)
             assert [event.seq for event in told] == list(range(1, len(told) + 1))
@@ -195,7 +194,7 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
 
         async def every_event_is_a_move(self) -> None:
             was: dict[UUID, tuple[Any, State]] = {}
-            for event in await self.staff.told():
+            for event in await self.env.events():
                 if event.handoff_id is None or event.type == "handoff.assessed":
                     continue
                 intent, state = event.data["intent"], event.data["state"]

@@ -14,10 +14,9 @@ import pytest
 
 from bench.handoff_journal import journal
 from db import handoff_events, routes
-from db.handoff_events import HandoffEvent
 from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, make_route
-from tests.handoffs.fixtures import HandClock, Staff
+from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.handoffs.journal import Journal
 from voicebot.handoffs.journal_files import JournalBroken, JournalFiles, journal_files, verify
 
@@ -37,14 +36,15 @@ def lines(directory: Path) -> list[dict[str, Any]]:
 
 async def tell(database: Database, world: SeededAccount, count: int) -> None:
     for number in range(count):
-        event = HandoffEvent(
-            type="handoff.offered",
-            at=datetime.now(UTC),
-            kind="gate_transition",
-            data={"summary": f"event {number}"},
-        )
         async with database.transaction() as transaction:
-            await handoff_events.append(transaction, world.id, event)
+            await handoff_events.append(
+                transaction,
+                world.id,
+                "handoff.offered",
+                datetime.now(UTC),
+                kind="gate_transition",
+                data={"summary": f"event {number}"},
+            )
 
 
 def chain(directory: Path, count: int, full_bytes: int = 10**6) -> None:
@@ -56,14 +56,14 @@ def chain(directory: Path, count: int, full_bytes: int = 10**6) -> None:
 
 
 async def test_the_story_of_a_handoff(
-    staff: Staff, world: SeededAccount, clock: HandClock, tmp_path: Path
+    env: HandoffEnvironment, world: SeededAccount, clock: ManualClock, tmp_path: Path
 ) -> None:
     """Escalated, claimed, resolved: each a line of its kind, with what the journal tells of it."""
-    handoff = await staff.escalate(world.call.id, reason="a refund")
-    user_id = await staff.operator()
-    await staff.desk.claim(world.id, handoff.id, user_id)
-    await staff.desk.resolve(world.id, handoff.id, user_id, resolution="refunded")
-    await written(Journal(staff.database, clock, tmp_path))
+    handoff = await env.escalate(world.call.id, reason="a refund")
+    user_id = await env.operator()
+    await env.service.claim(world.id, handoff.id, user_id)
+    await env.service.resolve(world.id, handoff.id, user_id, resolution="refunded")
+    await written(Journal(env.database, clock, tmp_path))
 
     told = lines(tmp_path)
     assert [(one["seq"], one["kind"]) for one in told] == [
@@ -79,10 +79,10 @@ async def test_the_story_of_a_handoff(
     assert verify(tmp_path) == 3
 
 
-async def test_a_parked_call_is_a_goal(staff: Staff, clock: HandClock, tmp_path: Path) -> None:
+async def test_a_parked_call_is_a_goal(env: HandoffEnvironment, clock: ManualClock, tmp_path: Path) -> None:
     """Its lines name it as the goal."""
-    handoff = await staff.park(NOON + timedelta(hours=1))
-    await written(Journal(staff.database, clock, tmp_path))
+    handoff = await env.park(NOON + timedelta(hours=1))
+    await written(Journal(env.database, clock, tmp_path))
 
     [line] = lines(tmp_path)
     assert (line["kind"], line["goal_id"]) == ("goal_created", str(handoff.id))
@@ -95,7 +95,7 @@ async def test_a_route_is_a_line_and_going_back_is_none(
     route = make_route(world)
     for one in (route, route, replace(make_route(world, seq=2), name="back")):
         await routes.complete(database, one)
-    await written(Journal(database, HandClock(), tmp_path))
+    await written(Journal(database, ManualClock(), tmp_path))
 
     [line] = lines(tmp_path)
     assert (line["kind"], line["intent"], line["auto_proceed"]) == ("router_escalation", "billing", True)
@@ -107,7 +107,7 @@ async def test_two_writers_write_one_journal(
 ) -> None:
     """Whoever comes second waits; together they write each line once."""
     await tell(database, world, 100)
-    writers = [Journal(database, HandClock(datetime.now(UTC)), tmp_path) for _ in range(2)]
+    writers = [Journal(database, ManualClock(datetime.now(UTC)), tmp_path) for _ in range(2)]
     await asyncio.gather(*(written(writer) for writer in writers))
 
     assert verify(tmp_path) == 100
@@ -184,11 +184,11 @@ async def test_a_file_that_cannot_be_opened_loses_nothing(
     place = tmp_path / "journal"
     place.write_text("not a directory")
     await tell(database, world, 3)
-    writer = Journal(database, HandClock(datetime.now(UTC)), place)
+    writer = Journal(database, ManualClock(datetime.now(UTC)), place)
     await written(writer)
     assert writer.alarms == 1
     place.unlink()
-    await written(Journal(database, HandClock(datetime.now(UTC)), place))
+    await written(Journal(database, ManualClock(datetime.now(UTC)), place))
 
     assert verify(place) == 3
 
@@ -196,7 +196,7 @@ async def test_a_file_that_cannot_be_opened_loses_nothing(
 async def test_lag_is_a_line_with_its_count(database: Database, world: SeededAccount, tmp_path: Path) -> None:
     """Events that were written late are followed by a line that says how many, and how late."""
     await tell(database, world, 3)
-    await written(Journal(database, HandClock(datetime.now(UTC) + timedelta(minutes=5)), tmp_path))
+    await written(Journal(database, ManualClock(datetime.now(UTC) + timedelta(minutes=5)), tmp_path))
 
     last = lines(tmp_path)[-1]
     assert (last["seq"], last["kind"]) == (4, "lag")
@@ -208,10 +208,10 @@ async def test_what_was_forgotten_is_a_line_with_its_count(
 ) -> None:
     """A journal begun anew on another disk says how much it has missed, and verifies."""
     await tell(database, world, 5)
-    await written(Journal(database, HandClock(datetime.now(UTC)), tmp_path / "first"))
-    await handoff_events.forget(database, datetime.now(UTC) + timedelta(days=1))
+    await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "first"))
+    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
     await tell(database, world, 2)
-    await written(Journal(database, HandClock(datetime.now(UTC)), tmp_path / "second"))
+    await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "second"))
 
     told = lines(tmp_path / "second")
     assert [(one["seq"], one["kind"]) for one in told[:2]] == [(4, "gap"), (5, "gate_transition")]

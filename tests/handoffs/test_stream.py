@@ -15,12 +15,11 @@ import httpx
 import pytest
 
 from db import handoff_events, keys
-from db.handoff_events import HandoffEvent
 from db.notify import APPLICATION
 from db.pool import Database
 from tests.api.server_fixture import RunningServer, Tenant, create_tenant, http_client, serving
 from tests.handoffs.stream_client import Follower, events
-from voicebot.api.app_state import StreamRules
+from voicebot.api.app_state import StreamLimits
 from voicebot.config import Settings
 from voicebot.handoffs.event_broker import EventBroker, Heartbeat, Reset
 from voicebot.server import UNREAD_MS
@@ -52,9 +51,8 @@ async def tenant(server: RunningServer, database: Database) -> AsyncIterator[Ten
 
 async def tell(database: Database, account: UUID, count: int = 1, **data: str) -> None:
     for _ in range(count):
-        event = HandoffEvent(type="handoff.offered", at=datetime.now(UTC), data=data)
         async with database.transaction() as transaction:
-            await handoff_events.append(transaction, account, event)
+            await handoff_events.append(transaction, account, "handoff.offered", datetime.now(UTC), data=data)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -92,7 +90,7 @@ async def test_without_a_last_id_only_what_is_new_is_told(
     await tell(database, tenant.account_id, 5)
     follower = Follower([server.url], tenant.keys["viewer"])
     listening = asyncio.create_task(first(follower))
-    await until(lambda: server.app_state.office.broker.followers == 1)
+    await until(lambda: server.app_state.handoffs.broker.followers == 1)
     await tell(database, tenant.account_id)
     await asyncio.wait_for(listening, 5)
 
@@ -104,7 +102,7 @@ async def test_who_has_been_away_too_long_is_reset(
 ) -> None:
     """When what follows their last event was forgotten, they are told to begin anew, and as of when."""
     await tell(database, tenant.account_id, 5)
-    await handoff_events.forget(database, datetime.now(UTC) + timedelta(days=1))
+    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
     await tell(database, tenant.account_id)
     follower = Follower([server.url], tenant.keys["viewer"], last=2)
     await asyncio.wait_for(first(follower), 5)
@@ -134,13 +132,13 @@ async def test_who_loses_their_key_is_let_go(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """Authorisation is looked up again while the stream is open; nothing more is told after that."""
-    server.app_state.stream_rules = StreamRules(recheck=timedelta(0))
+    server.app_state.stream_limits = StreamLimits(recheck=timedelta(0))
     follower = Follower([server.url], tenant.keys["operator"], last=0)
     await tell(database, tenant.account_id)
     await asyncio.wait_for(follower.follow(1), 5)
-    await until(lambda: not server.app_state.office.broker.followers)
+    await until(lambda: not server.app_state.handoffs.broker.followers)
     listening = asyncio.create_task(first(follower))
-    await until(lambda: server.app_state.office.broker.followers == 1)
+    await until(lambda: server.app_state.handoffs.broker.followers == 1)
     page = await keys.list_keys(database, tenant.account_id, limit=10)
     [key] = [key for key in page.items if key.role == "operator"]
     await keys.revoke(database, tenant.account_id, key.id)
@@ -156,7 +154,7 @@ async def test_without_its_listener_a_process_is_two_seconds_late_at_most(
     """NOTIFY only wakes: with the listening connection killed again and again, events still come in time."""
     follower = Follower([server.url], tenant.keys["viewer"], last=0)
     listening = asyncio.create_task(first(follower))
-    await until(lambda: server.app_state.office.broker.followers == 1)
+    await until(lambda: server.app_state.handoffs.broker.followers == 1)
 
     async def kill() -> None:
         while True:
@@ -241,7 +239,7 @@ async def test_a_client_too_slow_is_cut_off_and_resumes(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """Who does not read is disconnected; nothing is skipped when they come back."""
-    server.app_state.stream_rules = StreamRules(grace_s=0.3)
+    server.app_state.stream_limits = StreamLimits(send_timeout_s=0.3)
     await tell(database, tenant.account_id, 60, text="x" * 200_000)
     url = f"{server.url}/api/v1/handoffs/stream"
     headers = {"Authorization": f"Bearer {tenant.keys['viewer']}", "Last-Event-ID": "0"}
@@ -249,7 +247,7 @@ async def test_a_client_too_slow_is_cut_off_and_resumes(
         last = 0
         told = events(response)
         last = (await anext(told)).id or 0
-        await until(lambda: not server.app_state.office.broker.followers)
+        await until(lambda: not server.app_state.handoffs.broker.followers)
         with contextlib.suppress(httpx.HTTPError):
             async for one in told:
                 assert one.id == last + 1
@@ -266,7 +264,7 @@ async def test_a_client_that_never_reads_loses_its_connection(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """Its socket is not held until it deigns to read: the server lets go of it, buffers and all."""
-    server.app_state.stream_rules = StreamRules(grace_s=0.3)
+    server.app_state.stream_limits = StreamLimits(send_timeout_s=0.3)
     [listening] = server.call_server.servers[0].sockets
     assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNREAD_MS
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
@@ -287,4 +285,4 @@ async def test_a_client_that_never_reads_loses_its_connection(
 
         await until(is_held)
         await until(lambda: not is_held())
-    assert server.app_state.office.broker.followers == 0
+    assert server.app_state.handoffs.broker.followers == 0

@@ -11,7 +11,7 @@ import pytest
 from db.handoffs import Intent, State
 from db.pool import Database
 from voicebot.handoffs import transitions
-from voicebot.handoffs.transitions import BEGINS, ON_THE_LINE, TRANSITIONS, WAITING
+from voicebot.handoffs.transitions import CONNECTED, INITIAL, TRANSITIONS, WAITING
 
 PATHS = {
     "escalate": ["queued", "offered", "claimed", "transferring", "bridged", "resolved"],
@@ -31,13 +31,13 @@ def states(intent: Intent) -> set[State]:
 @pytest.mark.parametrize("intent", get_args(Intent))
 def test_every_state_is_reached_and_every_open_one_can_end(intent: Intent) -> None:
     """From where a handoff begins there is a way to each state, and from each open state to an end."""
-    reached, seen = {BEGINS[intent]}, set[State]()
+    reached, seen = {INITIAL[intent]}, set[State]()
     while reached - seen:
         seen |= reached
         reached |= {to for state in seen for to in transitions.allowed(intent, state)}
 
     assert reached == states(intent)
-    assert {state for state in reached if transitions.ends(intent, state)} == ENDS[intent]
+    assert {state for state in reached if transitions.is_final(intent, state)} == ENDS[intent]
     assert all(transitions.allowed(intent, state) for state in TRANSITIONS[intent])
 
 
@@ -59,4 +59,4 @@ async def test_the_table_has_the_states_of_the_database(database: Database) -> N
         == set(re.findall(r"'(\w+)'", row["told"]))
         == set(get_args(State))
     )
-    assert {*WAITING.values(), *BEGINS.values(), *ON_THE_LINE} <= set(get_args(State))
+    assert {*WAITING.values(), *INITIAL.values(), *CONNECTED} <= set(get_args(State))

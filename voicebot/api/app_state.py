@@ -36,15 +36,15 @@ class EndGrace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRules:
-    """How whoever follows the desk's stream is treated."""
+class StreamLimits:
+    """Limits of the event stream."""
 
     recheck: timedelta = timedelta(minutes=5)
-    """How often it is looked whether they still may."""
+    """How often the API key of an open stream is checked again."""
     trusted: timedelta = timedelta(minutes=15)
-    """How long they are believed when that cannot be looked up."""
-    grace_s: float = 10.0
-    """How long they may leave what was sent to them in the buffers before they are cut off."""
+    """How long a key counts as valid while the database cannot be reached."""
+    send_timeout_s: float = 10.0
+    """A client that leaves sent data unread for longer is disconnected, in seconds."""
 
 
 class LiveCalls(Protocol):
@@ -91,12 +91,11 @@ class AppState:
     clock: Clock
     metrics: Metrics
     background: BackgroundTasks
-    office: HandoffRuntime
-    """The desk: where people take over."""
+    handoffs: HandoffRuntime
     vault: Vault
     stream_tokens: StreamTokens
     grace: EndGrace = field(default_factory=EndGrace)
-    stream_rules: StreamRules = field(default_factory=StreamRules)
+    stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False
     """Set when the server is told to stop: it finishes its calls and takes no new ones."""
 

@@ -27,10 +27,11 @@ from db.errors import (
     RevisionConflict,
     TemplateInUse,
 )
-from voicebot.api import handoff_errors
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_request
 from voicebot.authoring import InvalidTemplate
+from voicebot.availability import IllegalMove
+from voicebot.handoffs.transitions import AlreadyClaimed, CapacityReached, IllegalTransition, StaleClaim
 
 RETRY_AFTER_S = 2
 
@@ -49,7 +50,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiProblem, _handler(lambda problem: problem, ApiProblem))
     app.add_exception_handler(InvalidTemplate, _handler(of_template, InvalidTemplate))
     app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
-    handoff_errors.install(app)
+    for refusal in (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove):
+        app.add_exception_handler(refusal, _handler(of_handoff, refusal))
     app.add_exception_handler(RequestValidationError, _handler(invalid_request, RequestValidationError))
     app.add_exception_handler(HTTPException, _handler(of_http, HTTPException))
     app.add_exception_handler(Exception, _unforeseen)
@@ -73,6 +75,25 @@ def of_template(error: InvalidTemplate) -> ApiProblem:
         str(error),
         errors=[FieldError(**problem.to_json()) for problem in error.problems],
     )
+
+
+def of_handoff(error: Exception) -> ApiProblem:
+    """The refusal of a claim, a transition of a handoff or a change of presence."""
+    match error:
+        case AlreadyClaimed():
+            return ApiProblem("already_claimed", str(error), more={"claimed_by": str(error.claimed_by)})
+        case StaleClaim():
+            claimed_by = None if error.claimed_by is None else str(error.claimed_by)
+            return ApiProblem(
+                "stale_claim", str(error), more={"claimed_by": claimed_by, "epoch": error.epoch}
+            )
+        case CapacityReached():
+            return ApiProblem("capacity_reached", str(error), more={"capacity": error.capacity})
+        case IllegalTransition() | IllegalMove():
+            more = {"state": error.state, "allowed": list(error.allowed)}
+            return ApiProblem("illegal_move", str(error), more=more)
+        case _:
+            raise error
 
 
 def of_database(error: DatabaseError) -> ApiProblem:

@@ -1,4 +1,4 @@
-"""/metrics/handoffs: how well callers who need a person are served."""
+"""/metrics/handoffs: waiting times, service level and counts of handoffs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import handoff_metrics
-from db.handoff_metrics import Times, Window
+from db.handoff_metrics import Durations, Window
 from voicebot.api.access import Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import refuses
@@ -18,23 +18,28 @@ from voicebot.api.validation import Moment
 
 router = APIRouter(prefix="/metrics", tags=["metrics"])
 
-USUAL = timedelta(days=7)
+DEFAULT_WINDOW = timedelta(days=7)
 
 
-class FiguresQuery(BaseModel):
-    """Which handoffs to look at."""
+class MetricsQuery(BaseModel):
+    """Which handoffs to include."""
 
     model_config = ConfigDict(extra="forbid")
 
-    since: Annotated[Moment | None, Field(description="Made from then on; by default a week ago.")] = None
-    until: Annotated[Moment | None, Field(description="Made before then; by default now.")] = None
+    since: Annotated[
+        Moment | None, Field(description="Created from then on; by default a week before `until`.")
+    ] = None
+    until: Annotated[Moment | None, Field(description="Created before then; by default now.")] = None
     in_time_ms: Annotated[
-        int, Field(ge=0, le=86_400_000, description="How soon an escalation is to be claimed.")
+        int,
+        Field(
+            ge=0, le=86_400_000, description="Target time from the creation of an escalation to its claim."
+        ),
     ] = 60_000
 
 
-class TimesShown(BaseModel):
-    """How long something took; percentiles are values that occurred (nearest rank)."""
+class DurationsAnswer(BaseModel):
+    """Durations; percentiles are nearest-rank."""
 
     count: int
     p50_ms: int | None
@@ -43,7 +48,7 @@ class TimesShown(BaseModel):
 
 
 class ServiceLevel(BaseModel):
-    """Escalations claimed in time, of those of which it is known."""
+    """Share of escalations that were claimed within the target time."""
 
     in_time_ms: int
     in_time: int
@@ -51,81 +56,83 @@ class ServiceLevel(BaseModel):
     share: float | None
 
 
-class HandoffFigures(BaseModel):
-    """The desk in figures."""
+class HandoffMetricsAnswer(BaseModel):
+    """Metrics of the account's handoffs."""
 
     since: datetime
     until: datetime
     created: int
     states: dict[str, int]
-    time_to_offer: TimesShown
-    time_to_claim: TimesShown
-    time_to_bridge: TimesShown
+    time_to_offer: DurationsAnswer
+    time_to_claim: DurationsAnswer
+    time_to_bridge: DurationsAnswer
     service_level: ServiceLevel
     failures: Annotated[
-        dict[str, int], Field(description="Failed, abandoned, expired or unanswered, by cause.")
+        dict[str, int], Field(description="Failed, abandoned, expired and unanswered handoffs by cause.")
     ]
-    open: Annotated[int, Field(description="Of all times, as are the next two.")]
+    open: Annotated[int, Field(description="Independent of the window, like the next two.")]
     abandoned: int
     oldest_open_ms: int | None
     notices: dict[str, int]
-    delivery: TimesShown
+    delivery: DurationsAnswer
     stream_last_seq: int
-    stream_followers: Annotated[int, Field(description="Of all accounts, in the process that answers.")]
+    stream_followers: Annotated[
+        int, Field(description="Subscribers of all accounts in the process that answers.")
+    ]
     journal_waiting: int
     journal_lag_ms: int
 
 
 @router.get("/handoffs", responses=refuses("invalid_request"))
-async def handoff_figures(
-    wired: AppStateDep, reader: Reader, query: Annotated[FiguresQuery, Query()]
-) -> HandoffFigures:
-    """The account's desk in figures, computed from the rows now."""
-    now = wired.clock.now()
+async def get_handoff_metrics(
+    state: AppStateDep, reader: Reader, query: Annotated[MetricsQuery, Query()]
+) -> HandoffMetricsAnswer:
+    """Compute the metrics of the account's handoffs."""
+    now = state.clock.now()
     window = Window(since=query.since or _week_before(query.until or now), until=query.until or now)
     found = await handoff_metrics.of_account(
-        wired.database, reader.account_id, window, in_time_ms=query.in_time_ms, now=now
+        state.database, reader.account_id, window, in_time_ms=query.in_time_ms, now=now
     )
-    known = found.in_time + found.late
-    return HandoffFigures(
+    decided = found.in_time + found.late
+    return HandoffMetricsAnswer(
         since=window.since,
         until=window.until,
         created=found.created,
         states=dict(found.states),
-        time_to_offer=_times(found.to_offer),
-        time_to_claim=_times(found.to_claim),
-        time_to_bridge=_times(found.to_bridge),
+        time_to_offer=_durations(found.to_offer),
+        time_to_claim=_durations(found.to_claim),
+        time_to_bridge=_durations(found.to_bridge),
         service_level=ServiceLevel(
             in_time_ms=query.in_time_ms,
             in_time=found.in_time,
             late=found.late,
-            share=found.in_time / known if known else None,
+            share=found.in_time / decided if decided else None,
         ),
         failures=dict(found.failures),
         open=found.open,
         abandoned=found.abandoned,
         oldest_open_ms=_age_ms(found.oldest_open_at, now),
         notices=dict(found.notices),
-        delivery=_times(found.delivery),
+        delivery=_durations(found.delivery),
         stream_last_seq=found.last_seq,
-        stream_followers=wired.office.broker.followers,
+        stream_followers=state.handoffs.broker.followers,
         journal_waiting=found.unjournaled,
         journal_lag_ms=_age_ms(found.oldest_unjournaled_at, now) or 0,
     )
 
 
-def _times(found: Times) -> TimesShown:
-    return TimesShown(count=found.count, p50_ms=found.p50, p90_ms=found.p90, p99_ms=found.p99)
+def _durations(found: Durations) -> DurationsAnswer:
+    return DurationsAnswer(count=found.count, p50_ms=found.p50, p90_ms=found.p90, p99_ms=found.p99)
 
 
 def _week_before(moment: datetime) -> datetime:
     try:
-        return moment - USUAL
+        return moment - DEFAULT_WINDOW
     except OverflowError:
         fault = FieldError(
             pointer="/until",
             code="out_of_reach",
-            message="Nothing was before it.",
+            message="There is no time before it.",
             remedy="Choose a later time.",
         )
         raise ApiProblem("invalid_request", fault.message, errors=[fault]) from None

@@ -1,18 +1,21 @@
-"""What /handoffs takes and answers."""
+"""Request and response models of /handoffs."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, computed_field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
-from db.handoffs import Intent, Origin, Priority, State
+from db.handoffs import HandoffRecord, Intent, Priority, State
+from voicebot.api.answers import AnswerOf
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.validation import Moment
-from voicebot.handoffs.events import CallState, call_state
+from voicebot.handoffs.briefing import Briefing
+from voicebot.handoffs.handoff_service import Claim
 
 _ZONES = frozenset(available_timezones())
 
@@ -23,7 +26,9 @@ Reason = Annotated[
 ]
 Notes = Annotated[str, Field(max_length=10_000)]
 Epoch = Annotated[
-    int | None, Strict(), Field(ge=0, le=2**31 - 1, description="Of the claim; 409 if it is over.")
+    int | None,
+    Strict(),
+    Field(ge=0, le=2**31 - 1, description="Of the claim; the answer is 409 if that claim has ended."),
 ]
 
 
@@ -37,111 +42,64 @@ TimeZone = Annotated[str, AfterValidator(_known_zone), Field(max_length=64, exam
 
 
 class HandoffBody(BaseModel):
-    """A caller who needs a person."""
+    """A request for a person."""
 
     model_config = ConfigDict(extra="forbid")
 
     intent: Annotated[
-        Intent, Field(description="`escalate`: a person, now. `park`: a call, later.", examples=["escalate"])
+        Intent,
+        Field(description="`escalate`: a person now. `park`: a call later.", examples=["escalate"]),
     ] = "escalate"
     call_id: UUID | None = None
-    lead_id: Annotated[UUID | None, Field(description="Without it: the call's.")] = None
+    lead_id: Annotated[UUID | None, Field(description="By default the call's.")] = None
     reason: Reason
     notes: Notes = ""
     priority: Priority = "normal"
-    language: Annotated[Language | None, Field(description="Without it: the agent's.")] = None
+    language: Annotated[Language | None, Field(description="By default the agent's.")] = None
     team: Team | None = None
-    due_at: Annotated[Moment | None, Field(description="Of a park: when to call. Null: soon.")] = None
-    time_zone: Annotated[TimeZone | None, Field(description="The caller's; without it: the number's.")] = None
+    due_at: Annotated[
+        Moment | None, Field(description="Of a park: when to call. Null: as soon as possible.")
+    ] = None
+    time_zone: Annotated[TimeZone | None, Field(description="The caller's; by default the number's.")] = None
     consent: Annotated[
         bool,
         Strict(),
-        Field(description="Of a park: whether the caller agreed to be called. If not, it never becomes due."),
+        Field(
+            description="Of a park: whether the caller agreed to be called. Without it, it never becomes due."
+        ),
     ] = False
 
 
-class Handoff(BaseModel):
-    """A handoff."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoffWithSnapshot(HandoffRecord):
+    """A handoff with the snapshot of its call."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    intent: Intent
-    origin: Origin
-    state: State
-    call_id: UUID | None
-    lead_id: UUID | None
-    template_id: UUID | None
-    node: str | None
-    ordinal: Annotated[int, Field(description="The how-manyth handoff of its call.")]
-    reason: str
-    notes: str
-    priority: Priority
-    language: str | None
-    team: str | None
-    due_at: datetime | None
-    time_zone: str | None
-    consent: bool
-    created_by: UUID | None
-    epoch: Annotated[int, Field(description="The number of the latest claim; writes of a claim name it.")]
-    claimed_by: UUID | None
-    offered_to: UUID | None
-    lease_until: datetime | None
-    expires_at: datetime
-    assessment: dict[str, Any] | None
-    assessed_at: datetime | None
-    cause: str | None
-    resolution: str | None
-    resolved_by: UUID | None
-    note_id: str | None
-    continues_id: UUID | None
-    created_at: datetime
-    offered_at: datetime | None
-    claimed_at: datetime | None
-    bridged_at: datetime | None
-    ended_at: datetime | None
-
-    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented way
-    @property
-    def call_state(self) -> CallState:
-        """What the handoff makes of its call."""
-        return call_state(self.intent, self.state)
+    snapshot: Mapping[str, Any]
+    """Lead, call, template, node, variables, transcript, functions and routes when it was created."""
 
 
-class HandoffDetail(Handoff):
-    """A handoff with what was frozen when it was made."""
-
-    snapshot: dict[str, Any]
+_OMITTED = ("account_id", "queue_at")
+Handoff = Annotated[HandoffRecord, AnswerOf("Handoff", omit=_OMITTED, properties=("call_state",))]
+HandoffDetail = Annotated[
+    HandoffWithSnapshot, AnswerOf("HandoffDetail", omit=_OMITTED, properties=("call_state",))
+]
+BriefingAnswer = Annotated[Briefing, AnswerOf("Briefing", omit=())]
+ClaimAnswer = Annotated[
+    Claim, AnswerOf("Claim", omit=(), types={"handoff": Handoff, "briefing": BriefingAnswer})
+]
 
 
 class QueuePage(PageOf[Handoff]):
-    """A page of the queue, who is to be helped first first."""
+    """A page of the queue, in queue order."""
 
     as_of_seq: Annotated[
-        int, Field(description="The stream's number of this moment: follow it with `Last-Event-ID`.")
+        int,
+        Field(description="Number of the latest event at this moment; follow the stream with it."),
     ]
 
 
-class BriefingShown(BaseModel):
-    """What to know first, in four parts."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    problem: dict[str, Any]
-    tried: dict[str, Any]
-    assessment: Annotated[dict[str, Any] | None, Field(description="The model's; null while there is none.")]
-    start_here: list[str]
-
-
-class ClaimShown(BaseModel):
-    """A claim, and its briefing."""
-
-    handoff: Handoff
-    briefing: BriefingShown
-
-
 class ReleaseBody(BaseModel):
-    """Letting go of a claim, or of an offer."""
+    """Release of a claim, or decline of an offer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -150,7 +108,7 @@ class ReleaseBody(BaseModel):
 
 
 class ResolveBody(BaseModel):
-    """Being done."""
+    """Resolution of a claim."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -168,13 +126,16 @@ class RescheduleBody(BaseModel):
     consent: Annotated[
         bool | None,
         Strict(),
-        Field(description="Whether the caller agreed. Null: as it was; of an escalation, they asked for it."),
+        Field(
+            description="Whether the caller agreed to be called. Null: unchanged for a park, agreed for an "
+            "escalation."
+        ),
     ] = None
     epoch: Epoch = None
 
 
 class QueueQuery(PageQuery):
-    """Which handoffs to list. Without a state: those that are open."""
+    """Which handoffs to list. Without a state: the open ones."""
 
     state: State | None = None
     intent: Intent | None = None

@@ -1,9 +1,14 @@
-"""/handoffs/stream: all events of the account's desk, as server-sent events, in order and without a gap."""
+"""/handoffs/stream: the account's events as server-sent events, in order and without a gap.
+
+The format is that of https://html.spec.whatwg.org/multipage/server-sent-events.html.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import json
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,23 +16,37 @@ from fastapi import APIRouter, Header, Query, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials
 from loguru import logger
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from db import keys
 from db.errors import DatabaseError, KeyRefused
 from db.handoff_events import HandoffEventRecord
-from voicebot.api import sse
 from voicebot.api.access import BEARER, Principal, Reader, principal, unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.stream_token import LIFE, TokenRefused
+from voicebot.api.stream_token import LIFETIME, TokenRefused
 from voicebot.handoffs.event_broker import Heartbeat, Item, Reset
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"])
 
-_CHUNK = 32 * 1024
+_CHUNK_CHARACTERS = 32 * 1024
+_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    # nginx buffers responses otherwise: https://nginx.org/en/docs/http/ngx_http_proxy_module.html
+    "X-Accel-Buffering": "no",
+}
 _HIGHEST_SEQ = 2**63 - 1
-_EXAMPLE = sse.event(
+
+
+def _sse(name: str, data: Mapping[str, Any], id: int) -> str:
+    """One server-sent event; its data is one line of JSON."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return f"id: {id}\nevent: {name}\ndata: {text}\n\n"
+
+
+_EXAMPLE = _sse(
     "handoff.offered",
     {
         "seq": 42,
@@ -42,70 +61,119 @@ _EXAMPLE = sse.event(
 )
 _ENDLESS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events, without an end.",
+        "description": "Server-sent events; the response does not end.",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     }
 }
 
 
 class StreamToken(BaseModel):
-    """A token that opens the stream."""
+    """A token for the stream."""
 
     token: str
     expires_at: datetime
 
 
 @router.post("/stream-token", status_code=201, responses=refuses())
-async def create_stream_token(wired: AppStateDep, reader: Reader) -> StreamToken:
-    """A token for `GET /handoffs/stream?token=…`, where no header can be sent. Good for a minute."""
-    now = wired.clock.now()
-    token = wired.stream_tokens.issue(reader.account_id, reader.key_id, now)
-    return StreamToken(token=token, expires_at=now + LIFE)
+async def create_stream_token(state: AppStateDep, reader: Reader) -> StreamToken:
+    """Create a token for `GET /handoffs/stream?token=…`, for clients without headers; valid for a minute."""
+    now = state.clock.now()
+    token = state.stream_tokens.issue(reader.account_id, reader.key_id, now)
+    return StreamToken(token=token, expires_at=now + LIFETIME)
 
 
 @router.get("/stream", response_class=Response, responses=_ENDLESS | refuses("invalid_request"))
 async def stream(
-    wired: AppStateDep,
+    state: AppStateDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
-    token: Annotated[str | None, Query(max_length=500, description="In place of a key's header.")] = None,
-    after: Annotated[str | None, Query(max_length=20, description="In place of `Last-Event-ID`.")] = None,
-    last_event_id: Annotated[str | None, Header(max_length=20, description="The last `id` seen.")] = None,
+    token: Annotated[
+        str | None, Query(max_length=500, description="Instead of the Authorization header.")
+    ] = None,
+    after: Annotated[str | None, Query(max_length=20, description="Instead of `Last-Event-ID`.")] = None,
+    last_event_id: Annotated[str | None, Header(max_length=20, description="The last `id` received.")] = None,
 ) -> Response:
-    """What happens at the desk, for as long as one listens, in order and without a gap.
+    """Stream the account's events of handoffs and operators, in order and without a gap.
 
-    Events from the one after `Last-Event-ID` (or `?after=`) on; without either, from now on. `reset` says
-    that what followed was forgotten: read the queue, and go on from `as_of_seq`. Comments are heartbeats.
+    Begins after `Last-Event-ID` (or `?after=`); without either, with the next event. The event `reset` means
+    that the events after that id were deleted: read the queue and continue from its `as_of_seq`. Comments are
+    heartbeats.
     """
-    follower = await _by_token(wired, token) if token else await principal(wired, credentials)
-    items = wired.office.broker.follow(follower.account_id, _seen(last_event_id or after))
-    return sse.EventStream(_told(wired, follower, items), grace_s=wired.stream_rules.grace_s)
+    follower = await _principal_of_token(state, token) if token else await principal(state, credentials)
+    items = state.handoffs.broker.follow(follower.account_id, _position(last_event_id or after))
+    return EventStream(_chunks(state, follower, items), send_timeout_s=state.stream_limits.send_timeout_s)
 
 
-async def _told(
-    wired: AppState, follower: Principal, items: AsyncGenerator[Item, None]
+class EventStream(Response):
+    """A response that lasts until ``chunks`` ends, or the client disconnects or reads too slowly."""
+
+    def __init__(self, chunks: AsyncGenerator[str, None], *, send_timeout_s: float) -> None:
+        """Send ``chunks``, which are whole events and comments.
+
+        Args:
+            chunks: the text to send.
+            send_timeout_s: a client that leaves a chunk unread for longer is disconnected, in seconds.
+        """
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+        self._chunks = chunks
+        self._send_timeout_s = send_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one client."""
+        del scope
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        disconnected = asyncio.create_task(_disconnected(receive))
+        sending = asyncio.create_task(self._send_all(send))
+        try:
+            await asyncio.wait({disconnected, sending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (disconnected, sending):
+                task.cancel()
+            await asyncio.gather(disconnected, sending, return_exceptions=True)
+            await self._chunks.aclose()
+
+    async def _send_all(self, send: Send) -> None:
+        try:
+            async for chunk in self._chunks:
+                async with asyncio.timeout(self._send_timeout_s):
+                    await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})
+        except TimeoutError:
+            # The server closes the connection, because the response ends without its last chunk.
+            logger.warning("a client of the event stream read too slowly and was disconnected")
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _chunks(
+    state: AppState, follower: Principal, items: AsyncGenerator[Item, None]
 ) -> AsyncGenerator[str, None]:
-    trust = _Trust(wired, follower)
+    authorization = _Authorization(state, follower)
     yield ": connected\nretry: 1000\n\n"
     async with contextlib.aclosing(items):
         async for item in items:
-            if not await trust.holds():
+            if not await authorization.is_valid():
                 return
             match item:
                 case Heartbeat():
                     yield ": heartbeat\n\n"
                 case Reset(last):
-                    yield sse.event("reset", {"as_of_seq": last}, last)
+                    yield _sse("reset", {"as_of_seq": last}, last)
                 case _:
-                    for chunk in _chunks(item):
+                    for chunk in _joined(item):
                         yield chunk
 
 
-def _chunks(batch: Sequence[HandoffEventRecord]) -> Iterator[str]:
-    """Events put together to chunks that are small enough to notice between them that nobody reads."""
+def _joined(batch: Sequence[HandoffEventRecord]) -> Iterator[str]:
+    """Events joined to chunks that are small enough to detect between them that the client does not read."""
     chunk = ""
     for event in batch:
         chunk += _event(event)
-        if len(chunk) > _CHUNK:
+        if len(chunk) > _CHUNK_CHARACTERS:
             yield chunk
             chunk = ""
     if chunk:
@@ -113,62 +181,59 @@ def _chunks(batch: Sequence[HandoffEventRecord]) -> Iterator[str]:
 
 
 def _event(event: HandoffEventRecord) -> str:
-    return sse.event(
-        event.type,
-        {
-            "seq": event.seq,
-            "type": event.type,
-            "at": event.at.isoformat(),
-            "handoff_id": str(event.handoff_id) if event.handoff_id else None,
-            "call_id": str(event.call_id) if event.call_id else None,
-            "actor_id": str(event.actor_id) if event.actor_id else None,
-            "data": event.data,
-        },
-        event.seq,
-    )
+    data = {
+        "seq": event.seq,
+        "type": event.type,
+        "at": event.at.isoformat(),
+        "handoff_id": str(event.handoff_id) if event.handoff_id else None,
+        "call_id": str(event.call_id) if event.call_id else None,
+        "actor_id": str(event.actor_id) if event.actor_id else None,
+        "data": event.data,
+    }
+    return _sse(event.type, data, event.seq)
 
 
-class _Trust:
-    """Whether a follower may go on: looked up now and then, before anything more is told."""
+class _Authorization:
+    """The API key behind an open stream, which is checked again from time to time before more is sent."""
 
-    def __init__(self, wired: AppState, follower: Principal) -> None:
-        self._wired = wired
+    def __init__(self, state: AppState, follower: Principal) -> None:
+        self._state = state
         self._follower = follower
-        self._sure_ms = wired.clock.monotonic_ms()
+        self._checked_ms = state.clock.monotonic_ms()
 
-    async def holds(self) -> bool:
-        passed = timedelta(milliseconds=self._wired.clock.monotonic_ms() - self._sure_ms)
-        if passed < self._wired.stream_rules.recheck:
+    async def is_valid(self) -> bool:
+        age = timedelta(milliseconds=self._state.clock.monotonic_ms() - self._checked_ms)
+        if age < self._state.stream_limits.recheck:
             return True
         try:
-            await keys.still_good(self._wired.database, self._follower.account_id, self._follower.key_id)
+            await keys.still_good(self._state.database, self._follower.account_id, self._follower.key_id)
         except KeyRefused:
-            logger.info("a follower of the desk lost its key and was let go")
+            logger.info("a stream was closed, because its API key is no longer valid")
             return False
         except DatabaseError:
-            return passed < self._wired.stream_rules.trusted
-        self._sure_ms = self._wired.clock.monotonic_ms()
+            return age < self._state.stream_limits.trusted
+        self._checked_ms = self._state.clock.monotonic_ms()
         return True
 
 
-async def _by_token(wired: AppState, token: str) -> Principal:
+async def _principal_of_token(state: AppState, token: str) -> Principal:
     try:
-        account_id, key_id = wired.stream_tokens.read(token, wired.clock.now())
-        key = await keys.still_good(wired.database, account_id, key_id)
+        account_id, key_id = state.stream_tokens.read(token, state.clock.now())
+        key = await keys.still_good(state.database, account_id, key_id)
     except (TokenRefused, KeyRefused) as error:
         raise unauthorized(str(error), ' error="invalid_token"') from None
     return Principal(account_id=key.account_id, key_id=key.id, role=key.role)
 
 
-def _seen(last: str | None) -> int | None:
+def _position(last: str | None) -> int | None:
     if last is None or last == "":
         return None
     if not (last.isascii() and last.isdigit()) or int(last) > _HIGHEST_SEQ:
         fault = FieldError(
             pointer="/after",
             code="invalid_value",
-            message="Not the id of an event.",
-            remedy="Use the id that came with it.",
+            message="The value is not the id of an event.",
+            remedy="Send the id of the last event received.",
         )
         raise ApiProblem("invalid_request", fault.message, errors=[fault])
     return int(last)

@@ -1,4 +1,4 @@
-"""Tokens for what sends no header, such as a browser's EventSource: for a minute, for the stream alone."""
+"""Short-lived tokens for the event stream, for clients without headers, such as a browser's EventSource."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from uuid import UUID
 
 from cryptography.fernet import Fernet, InvalidToken
 
-LIFE = timedelta(seconds=60)
-"""How long a token opens the stream. An open stream lasts, for as long as the key behind it is good."""
+LIFETIME = timedelta(seconds=60)
+"""How long a token can open the stream. An open stream lasts as long as the API key is valid."""
 
 _PREFIX = "vs_"
 
 
 class TokenRefused(Exception):
-    """The token is none of ours, or too old; ask for another one."""
+    """The token is invalid or expired; create another one."""
 
 
 class StreamTokens:
-    """Makes and reads tokens; replicas that share a key understand one another."""
+    """Issues and reads tokens; replicas that share a key accept each other's tokens."""
 
     def __init__(self, key: bytes) -> None:
-        """Use ``key``: urlsafe base64 of 32 bytes (``Settings.fernet_key``)."""
+        """Encrypt with ``key``: urlsafe base64 of 32 bytes (``Settings.fernet_key``)."""
         self._fernet = Fernet(key)
 
     def issue(self, account_id: UUID, key_id: UUID, now: datetime) -> str:
-        """A token that stands for an API key of an account."""
+        """Issue a token that stands for an API key of an account."""
         sealed = self._fernet.encrypt_at_time(b"stream" + account_id.bytes + key_id.bytes, _seconds(now))
         return _PREFIX + sealed.decode()
 
     def read(self, token: str, now: datetime) -> tuple[UUID, UUID]:
-        """The account and the key a token stands for.
+        """Read the account and the API key that a token stands for.
 
         Raises:
-            TokenRefused: it is not one, or too old.
+            TokenRefused: the token is invalid or expired.
         """
         try:
-            life = round(LIFE.total_seconds())
-            opened = self._fernet.decrypt_at_time(
-                token.removeprefix(_PREFIX).encode("ascii", "replace"), life, _seconds(now)
+            lifetime = round(LIFETIME.total_seconds())
+            content = self._fernet.decrypt_at_time(
+                token.removeprefix(_PREFIX).encode("ascii", "replace"), lifetime, _seconds(now)
             )
         except InvalidToken:
-            raise TokenRefused("The token is unknown or too old; ask for another one.") from None
-        if len(opened) != 38 or not opened.startswith(b"stream"):
-            raise TokenRefused("The token does not open this.")
-        return UUID(bytes=opened[6:22]), UUID(bytes=opened[22:])
+            raise TokenRefused("The token is invalid or expired; create another one.") from None
+        if len(content) != 38 or not content.startswith(b"stream"):
+            raise TokenRefused("The token is not one for the event stream.")
+        return UUID(bytes=content[6:22]), UUID(bytes=content[22:])
 
 
 def _seconds(moment: datetime) -> int:

@@ -1,4 +1,4 @@
-"""What whoever claims is told first: the problem, what was tried, the assessment, where to start."""
+"""The briefing that the claimant of a handoff gets: problem, what was tried, assessment, where to start."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any
 
 from db.handoffs import HandoffRecord
 
-LAST_WORDS = 6
-"""How many of the latest utterances the problem is told with."""
+LAST_UTTERANCES = 6
+"""Number of the latest utterances in the briefing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Briefing:
-    """Four parts of JSON values. `assessment` is None while the model has none; nothing waits for it."""
+    """The four parts of a briefing, as JSON values."""
 
     problem: Mapping[str, Any]
     tried: Mapping[str, Any]
     assessment: Mapping[str, Any] | None
+    """The language model's; null until there is one."""
     start_here: Sequence[str]
 
 
 def brief(handoff: HandoffRecord, snapshot: Mapping[str, Any]) -> Briefing:
-    """Say it plainly from what was frozen, with the model's assessment where there is one."""
+    """Make the briefing from the snapshot and, if there is one, the model's assessment."""
     lead, transcript = snapshot.get("lead") or {}, snapshot.get("transcript", [])
-    called = [one["name"] for one in snapshot.get("functions", [])]
+    called = [function["name"] for function in snapshot.get("functions", [])]
     problem = {
         "summary": handoff.reason,
         "notes": handoff.notes,
@@ -33,7 +34,7 @@ def brief(handoff: HandoffRecord, snapshot: Mapping[str, Any]) -> Briefing:
         "language": handoff.language,
         "priority": handoff.priority,
         "variables": snapshot.get("variables", {}),
-        "last_words": transcript[-LAST_WORDS:],
+        "last_words": transcript[-LAST_UTTERANCES:],
     }
     tried = {
         "agent": (snapshot.get("template") or {}).get("name"),
@@ -41,29 +42,32 @@ def brief(handoff: HandoffRecord, snapshot: Mapping[str, Any]) -> Briefing:
         "functions": snapshot.get("functions", []),
         "routes": snapshot.get("routes", []),
         "handoffs_before": handoff.ordinal - 1,
-        "summary": _tried(called, handoff.ordinal),
+        "summary": _tried_summary(called, handoff.ordinal),
     }
     return Briefing(
-        problem=problem, tried=tried, assessment=handoff.assessment, start_here=_start(handoff, transcript)
+        problem=problem,
+        tried=tried,
+        assessment=handoff.assessment,
+        start_here=_first_steps(handoff, transcript),
     )
 
 
-def _tried(called: Sequence[str], ordinal: int) -> str:
+def _tried_summary(called: Sequence[str], ordinal: int) -> str:
     functions = f"Functions called: {', '.join(called)}." if called else "No function was called."
     return f"{functions} This is handoff number {ordinal} of the call."
 
 
-def _start(handoff: HandoffRecord, transcript: Sequence[Mapping[str, Any]]) -> list[str]:
+def _first_steps(handoff: HandoffRecord, transcript: Sequence[Mapping[str, Any]]) -> list[str]:
     steps = list((handoff.assessment or {}).get("next_steps", []))
     if steps:
         return steps
-    plain = [f"The caller needs a person because: {handoff.reason}"]
-    said = [one["text"] for one in transcript if one["speaker"] == "caller"]
+    steps = [f"The caller needs a person because: {handoff.reason}"]
+    said = [utterance["text"] for utterance in transcript if utterance["speaker"] == "caller"]
     if said:
-        plain.append(f"Their last words were: “{said[-1]}”")
+        steps.append(f"The caller said last: “{said[-1]}”")
     if handoff.intent == "park":
         agreed = "agreed" if handoff.consent else "has not agreed"
-        plain.append(f"The caller {agreed} to be called ({handoff.time_zone or 'time zone unknown'}).")
+        steps.append(f"The caller {agreed} to be called ({handoff.time_zone or 'time zone unknown'}).")
     else:
-        plain.append("Read the transcript before you speak, so that they need not repeat themselves.")
-    return plain
+        steps.append("Read the transcript first, so that the caller need not repeat anything.")
+    return steps

@@ -1,4 +1,4 @@
-"""What is known at the moment a caller is handed over, frozen: whoever picks up reads no moving call."""
+"""The snapshot of a call that is stored with a handoff: its state at the moment of the handoff."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from db.call_snapshot import CallSnapshotRecord
 from db.leads import LeadRecord
 from db.pool import Executor
 
-MOST_UTTERANCES = 500
-"""The latest ones; an hour of talk has fewer."""
+MAX_UTTERANCES = 500
+"""Number of the latest utterances that a snapshot holds; a call of an hour has fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSnapshot:
-    """A snapshot, and the facts of it that are columns too."""
+    """A snapshot, and those of its values that are also columns of the handoff."""
 
     lead_id: UUID | None = None
     template_id: UUID | None = None
@@ -32,7 +32,7 @@ class CallSnapshot:
 async def take_snapshot(
     db: Executor, account_id: UUID, call_id: UUID | None, lead_id: UUID | None
 ) -> CallSnapshot:
-    """Gather what is known of a call and its lead, or of a lead alone.
+    """Read the state of a call and its lead, or of a lead alone.
 
     Raises:
         NotFound: the account has no such call or lead.
@@ -40,33 +40,33 @@ async def take_snapshot(
     if call_id is None:
         if lead_id is None:
             return CallSnapshot(document=_document())
-        lead = _lead_alone(await leads.get(db, account_id, lead_id))
+        lead = _lead(await leads.get(db, account_id, lead_id))
         return CallSnapshot(
             lead_id=lead_id, document=_document(lead=lead, variables=lead["payload"] | lead["variables"])
         )
-    case = await call_snapshot.of_call(
-        db, account_id, call_id, lead_id=lead_id, most_utterances=MOST_UTTERANCES
+    record = await call_snapshot.of_call(
+        db, account_id, call_id, lead_id=lead_id, max_utterances=MAX_UTTERANCES
     )
     document = _document(
-        lead=_lead(case),
-        call=_call(case),
+        lead=_lead_of_call(record),
+        call=_call(record),
         template={
-            "id": str(case.template_id),
-            "name": case.template_name,
-            "description": case.template_description or "",
+            "id": str(record.template_id),
+            "name": record.template_name,
+            "description": record.template_description or "",
         },
-        node=case.node,
-        variables={**case.payload, **case.variables},
-        transcript=list(case.transcript),
-        functions=_functions(case.functions),
-        routes=list(case.routes),
+        node=record.node,
+        variables={**record.payload, **record.variables},
+        transcript=list(record.transcript),
+        functions=_functions(record.functions),
+        routes=list(record.routes),
     )
     return CallSnapshot(
-        lead_id=case.lead_id,
-        template_id=case.template_id,
-        node=case.node,
-        language=case.language,
-        time_zone=case.time_zone,
+        lead_id=record.lead_id,
+        template_id=record.template_id,
+        node=record.node,
+        language=record.language,
+        time_zone=record.time_zone,
         document=document,
     )
 
@@ -85,19 +85,19 @@ def _document(**known: Any) -> dict[str, Any]:
     return empty | known
 
 
-def _lead(case: CallSnapshotRecord) -> dict[str, Any]:
+def _lead_of_call(record: CallSnapshotRecord) -> dict[str, Any]:
     return {
-        "id": str(case.lead_id),
-        "phone": case.phone,
-        "payload": dict(case.payload),
-        "variables": dict(case.variables),
-        "status": case.lead_status,
-        "outcome": case.outcome,
-        "calls": case.calls,
+        "id": str(record.lead_id),
+        "phone": record.phone,
+        "payload": dict(record.payload),
+        "variables": dict(record.variables),
+        "status": record.lead_status,
+        "outcome": record.outcome,
+        "calls": record.calls,
     }
 
 
-def _lead_alone(lead: LeadRecord) -> dict[str, Any]:
+def _lead(lead: LeadRecord) -> dict[str, Any]:
     return {
         "id": str(lead.id),
         "phone": lead.phone,
@@ -109,28 +109,28 @@ def _lead_alone(lead: LeadRecord) -> dict[str, Any]:
     }
 
 
-def _call(case: CallSnapshotRecord) -> dict[str, Any]:
+def _call(record: CallSnapshotRecord) -> dict[str, Any]:
     return {
-        "id": str(case.call_id),
-        "direction": case.direction,
-        "from": case.from_number,
-        "to": case.to_number,
-        "status": case.status,
-        "started_at": case.started_at.isoformat(),
+        "id": str(record.call_id),
+        "direction": record.direction,
+        "from": record.from_number,
+        "to": record.to_number,
+        "status": record.status,
+        "started_at": record.started_at.isoformat(),
     }
 
 
-def _functions(happened: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The functions called, each with how it ended; the n-th return of a name belongs to its n-th call."""
-    found: list[dict[str, Any]] = []
-    for event in happened:
+def _functions(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Function calls with their status; the n-th return of a name belongs to its n-th call."""
+    calls: list[dict[str, Any]] = []
+    for event in events:
         data = event["data"]
         name = data.get("name")
         if event["type"] == "function.called":
             arguments = data.get("arguments", {})
-            found.append({"name": name, "arguments": arguments, "status": None, "at": event["at"]})
+            calls.append({"name": name, "arguments": arguments, "status": None, "at": event["at"]})
         else:
-            under_way = [one for one in found if one["name"] == name and one["status"] is None]
-            if under_way:
-                under_way[0]["status"] = data.get("status")
-    return found
+            pending = [call for call in calls if call["name"] == name and call["status"] is None]
+            if pending:
+                pending[0]["status"] = data.get("status")
+    return calls

@@ -1,9 +1,10 @@
-"""Handoffs are made: by people, and by a live call among what it writes."""
+"""Creation of handoffs, by users and by live calls."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -12,108 +13,115 @@ from db.handoffs import CreatedHandoff, HandoffDraft
 from db.pool import Executor
 from handlers.context import HandoffRequest
 from voicebot.clock import Clock
-from voicebot.handoffs import events, notifications, transitions
+from voicebot.handoffs import notifications, transitions
 from voicebot.handoffs.call_snapshot import take_snapshot
-from voicebot.handoffs.create_request import CreateHandoff
 
 ESCALATION_LIFE = timedelta(hours=4)
-"""After so long without an answer an escalation is over; calls are shorter."""
+"""An escalation without an answer expires after this time, which is longer than a call."""
 
 PARK_LIFE = timedelta(hours=72)
-"""How long after its time a parked call may wait."""
+"""A parked call expires this long after its due time."""
 
 
-async def make(
+async def create(
     db: Executor,
     account_id: UUID,
-    wish: CreateHandoff,
-    now: datetime,
+    draft: HandoffDraft,
     *,
-    key: str | None = None,
+    idempotency_key: str | None = None,
     assess: bool = True,
 ) -> CreatedHandoff:
-    """Make a handoff: snapshot, row, calls for help and event in one transaction. It waits on nothing else.
+    """Create a handoff: snapshot, row, notices and event in one transaction.
 
-    May be repeated: the same wish, or an escalation of a call that has an open one, gives the one made first.
+    Repeated with the same draft, or for a call that has an open escalation, it returns the first handoff.
 
     Args:
-        key: the client's Idempotency-Key.
-        assess: whether to ask the model for its opinion afterwards.
+        db: the connection; if it is a transaction, the handoff commits with it.
+        account_id: the account.
+        draft: what is asked for.
+        idempotency_key: the client's Idempotency-Key.
+        assess: whether to ask the language model for an assessment afterwards.
 
     Raises:
         NotFound: the account has no such call or lead.
-        IdempotencyKeyReused: the key came with another wish.
+        IdempotencyKeyReused: the key came with a different request.
     """
+    now = draft.created_at
     async with db.transaction() as transaction:
-        frozen = await take_snapshot(transaction, account_id, wish.call_id, wish.lead_id)
-        due_at = (wish.due_at or now) if wish.intent == "park" else None
-        draft = HandoffDraft(
-            id=wish.id,
-            intent=wish.intent,
-            origin=wish.origin,
-            state=transitions.BEGINS[wish.intent],
-            reason=wish.reason,
-            created_at=now,
-            queue_at=transitions.queue_at(due_at or now, wish.priority),
+        snapshot = await take_snapshot(transaction, account_id, draft.call_id, draft.lead_id)
+        due_at = (draft.due_at or now) if draft.intent == "park" else None
+        made = await handoffs.create(
+            transaction,
+            account_id,
+            replace(
+                draft,
+                lead_id=snapshot.lead_id,
+                template_id=snapshot.template_id,
+                node=snapshot.node,
+                language=draft.language or snapshot.language,
+                time_zone=draft.time_zone or snapshot.time_zone,
+                due_at=due_at,
+            ),
+            state=transitions.INITIAL[draft.intent],
+            queue_at=transitions.queue_at(due_at or now, draft.priority),
             expires_at=due_at + PARK_LIFE if due_at else now + ESCALATION_LIFE,
-            call_id=wish.call_id,
-            lead_id=frozen.lead_id,
-            template_id=frozen.template_id,
-            node=frozen.node,
-            notes=wish.notes,
-            priority=wish.priority,
-            language=wish.language or frozen.language,
-            team=wish.team,
-            due_at=due_at,
-            time_zone=wish.time_zone or frozen.time_zone,
-            consent=wish.consent,
-            snapshot=frozen.document,
-            created_by=wish.created_by,
-            continues_id=wish.continues_id,
+            snapshot=snapshot.document,
+            idempotency_key=idempotency_key,
         )
-        made = await handoffs.create(transaction, account_id, draft, idempotency_key=key)
         if made.created:
-            worth_an_opinion = assess and bool(frozen.document["transcript"])
-            await notifications.tell(transaction, made.handoff, assess=worth_an_opinion)
-            await handoff_events.append(transaction, account_id, events.created(made.handoff))
+            handoff = made.handoff
+            await notifications.add(
+                transaction, handoff, assess=assess and bool(snapshot.document["transcript"])
+            )
+            await handoff_events.append_change(
+                transaction, handoff, "handoff.created", now, actor_id=draft.created_by, summary=draft.reason
+            )
         return made
 
 
-class CallFacts(Protocol):
-    """Which call it is."""
+class CallIdentity(Protocol):
+    """Identifies a call."""
 
     @property
     def id(self) -> UUID:
-        """The call."""
+        """The call's id."""
         ...
 
     @property
     def account_id(self) -> UUID:
-        """Whose call it is."""
+        """The account's id."""
         ...
 
 
-def entry(
-    clock: Clock, *, assess: bool, stir: Callable[[], None]
-) -> Callable[[CallFacts, HandoffRequest], Callable[[Executor], Awaitable[None]]]:
-    """How a live call hands itself to people: as an entry among what it writes, which may be repeated."""
+HandOff = Callable[[CallIdentity, HandoffRequest], Callable[[Executor], Awaitable[None]]]
+"""Makes the write with which a live call hands over its caller; the write may be repeated."""
 
-    def hand_off(call: CallFacts, request: HandoffRequest) -> Callable[[Executor], Awaitable[None]]:
-        now = clock.now()
-        wish = CreateHandoff(
+
+def call_hand_off(clock: Clock, *, assess: bool, wake: Callable[[], None]) -> HandOff:
+    """Make the function with which live calls create handoffs.
+
+    Args:
+        clock: the time.
+        assess: whether to ask the language model for assessments.
+        wake: called after each write, because an operator may be offered the handoff.
+    """
+
+    def hand_off(call: CallIdentity, request: HandoffRequest) -> Callable[[Executor], Awaitable[None]]:
+        draft = HandoffDraft(
             intent=request.intent,
             origin=request.origin,
             reason=request.reason,
             priority=request.priority,
+            created_at=clock.now(),
             due_at=request.due_at,
-            # The agent is told to park a call only when the caller has agreed to it.
+            # The model is instructed to park a call only with the caller's consent.
             consent=request.intent == "park",
             call_id=call.id,
         )
 
         async def write(db: Executor) -> None:
-            await make(db, call.account_id, wish, now, assess=assess)
-            stir()
+            await create(db, call.account_id, draft, assess=assess)
+            wake()
 
         return write
 

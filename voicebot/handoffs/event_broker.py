@@ -1,8 +1,8 @@
-"""The stream: all events of an account in order, to whoever follows, from wherever they left off.
+"""The event stream: an account's events in order, to every subscriber, from any position.
 
-What is sent is always read from the rows, by number: so nothing is missed, doubled or reordered, whichever
-process wrote it. Wakes only make it quick; without them a look every second finds what is new. No connection
-to the database is held while a follower waits.
+Events are always read from the rows by sequence number, so none is missed, repeated or reordered, whichever
+process wrote it. Notifications only shorten the delay; polling finds what they missed. A waiting subscriber
+holds no database connection.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from db.errors import DatabaseError
 from db.handoff_events import HandoffEventRecord
 from db.pool import Database
 
-LOOK_S = 1.0
-"""How often new events are looked for without being woken."""
+POLL_S = 1.0
+"""How often new events are looked for without a notification."""
 
 HEARTBEAT_S = 15.0
 BATCH = 200
@@ -30,106 +30,119 @@ BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """What the follower has last seen is not kept any more: read the queue anew, and go on from here."""
+    """The subscriber's position is not stored any more: read the queue again and continue after ``last``."""
 
     last: int
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Nothing happened for a while."""
+    """There was no event for a while."""
 
 
 Item = Sequence[HandoffEventRecord] | Reset | Heartbeat
 
 
 class EventBroker:
-    """Everybody in this process who follows an account."""
+    """The subscribers of this process."""
 
     def __init__(
         self,
         database: Database,
         *,
         heartbeat_s: float = HEARTBEAT_S,
-        look_s: float = LOOK_S,
-        told: Callable[[HandoffEventRecord], None] = lambda _: None,
+        poll_s: float = POLL_S,
+        on_delivery: Callable[[HandoffEventRecord], None] = lambda _: None,
     ) -> None:
-        """Read from ``database``; ``told`` hears of each batch's last event as a waiting follower gets it."""
-        self._told = told
+        """Read events from ``database``.
+
+        Args:
+            database: the database.
+            heartbeat_s: time without an event after which a subscriber gets a heartbeat, in seconds.
+            poll_s: interval of polling, in seconds.
+            on_delivery: called with the last event of each batch for which a subscriber was waiting.
+        """
+        self._on_delivery = on_delivery
         self._db = database
         self._heartbeat_s = heartbeat_s
-        self._look_s = look_s
+        self._poll_s = poll_s
         self._last: dict[UUID, int] = {}
-        self._bells: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._wakeups: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
         self._closed = False
 
     @property
     def followers(self) -> int:
-        """How many follow now."""
-        return sum(len(bells) for bells in self._bells.values())
+        """Number of subscribers whose position is known, so that each gets every later event."""
+        return sum(len(wakeups) for wakeups in self._wakeups.values())
 
     def wake(self, account_id: UUID, seq: int) -> None:
-        """An event of an account was committed."""
-        if account_id in self._bells and seq > self._last.get(account_id, 0):
+        """Wake the account's subscribers, because event ``seq`` was committed."""
+        if account_id in self._wakeups and seq > self._last.get(account_id, 0):
             self._last[account_id] = seq
-            for bell in self._bells[account_id]:
-                bell.set()
+            for wakeup in self._wakeups[account_id]:
+                wakeup.set()
 
     def close(self) -> None:
-        """Let all followers go: the process stops, and another one will serve them."""
+        """End all streams; the subscribers reconnect to another process."""
         self._closed = True
-        for bells in self._bells.values():
-            for bell in bells:
-                bell.set()
+        for wakeups in self._wakeups.values():
+            for wakeup in wakeups:
+                wakeup.set()
 
-    async def run(self, leaving: Callable[[], bool] = lambda: False) -> None:
-        """Look for what no wake told of, until cancelled; lets all go once the process is ``leaving``."""
+    async def run(self, is_draining: Callable[[], bool] = lambda: False) -> None:
+        """Poll for events that no notification reported, until cancelled.
+
+        Args:
+            is_draining: whether the process is shutting down; all streams end then.
+        """
         while True:
-            await asyncio.sleep(self._look_s)
-            if leaving():
+            await asyncio.sleep(self._poll_s)
+            if is_draining():
                 self.close()
-            if not self._bells:
+            if not self._wakeups:
                 continue
             try:
-                found = await handoff_events.last_seqs(self._db, list(self._bells))
+                found = await handoff_events.last_seqs(self._db, list(self._wakeups))
             except DatabaseError as error:
-                logger.warning("the desk's stream could not look: {}", type(error).__name__)
+                logger.warning("the event stream could not poll: {}", type(error).__name__)
                 continue
             for account_id, seq in found.items():
                 self.wake(account_id, seq)
 
     async def follow(self, account: UUID | str, after: int | None = None) -> AsyncGenerator[Item, None]:
-        """The events of an account as they come, in batches.
+        """The events of an account, in batches, until the broker closes.
 
         Args:
-            account: its id, however it is spelt.
-            after: the number of the last event seen; None: from now on.
+            account: its id.
+            after: sequence number of the last event that the subscriber has; None: begin now.
 
         Raises:
-            DatabaseUnavailable: it cannot even be said what there is; later trouble is waited out.
+            DatabaseUnavailable: the position could not be read. Later failures are waited out.
         """
         account_id = account if isinstance(account, UUID) else UUID(account)
-        with self._ringing(account_id) as bell:
-            bounds = await handoff_events.bounds(self._db, account_id)
-            cursor = bounds.last if after is None else after
+        bounds = await handoff_events.bounds(self._db, account_id)
+        cursor = bounds.last if after is None else after
+        # Registered only now that the position is known. An event committed in between wakes nobody, but the
+        # first read below finds it, because that read comes before the first wait.
+        with self._registered(account_id) as wakeup:
             if not bounds.oldest - 1 <= cursor <= bounds.last:
                 yield Reset(bounds.last)
                 cursor = bounds.last
             waited = False
             while not self._closed:
-                bell.clear()
+                wakeup.clear()
                 batch = await self._next(account_id, cursor)
                 if batch and batch[0].seq != cursor + 1:
-                    # Forgotten while the follower was away from the line.
+                    # Old events were deleted after the subscriber's position.
                     cursor = (await handoff_events.bounds(self._db, account_id)).last
                     yield Reset(cursor)
                 elif batch:
                     cursor = batch[-1].seq
                     if waited:
-                        self._told(batch[-1])
+                        self._on_delivery(batch[-1])
                     waited = False
                     yield batch
-                elif await self._rung(bell):
+                elif await self._woken(wakeup):
                     waited = True
                 else:
                     yield Heartbeat()
@@ -139,26 +152,26 @@ class EventBroker:
             try:
                 return await handoff_events.after(self._db, account_id, cursor, limit=BATCH)
             except DatabaseError as error:
-                logger.warning("the desk's stream waits for the database: {}", type(error).__name__)
-                await asyncio.sleep(self._look_s)
+                logger.warning("the event stream waits for the database: {}", type(error).__name__)
+                await asyncio.sleep(self._poll_s)
         return []
 
-    async def _rung(self, bell: asyncio.Event) -> bool:
+    async def _woken(self, wakeup: asyncio.Event) -> bool:
         try:
             async with asyncio.timeout(self._heartbeat_s):
-                await bell.wait()
+                await wakeup.wait()
         except TimeoutError:
             return False
         return True
 
     @contextlib.contextmanager
-    def _ringing(self, account_id: UUID) -> Iterator[asyncio.Event]:
-        bell = asyncio.Event()
-        self._bells[account_id].add(bell)
+    def _registered(self, account_id: UUID) -> Iterator[asyncio.Event]:
+        wakeup = asyncio.Event()
+        self._wakeups[account_id].add(wakeup)
         try:
-            yield bell
+            yield wakeup
         finally:
-            self._bells[account_id].discard(bell)
-            if not self._bells[account_id]:
-                del self._bells[account_id]
+            self._wakeups[account_id].discard(wakeup)
+            if not self._wakeups[account_id]:
+                del self._wakeups[account_id]
                 self._last.pop(account_id, None)

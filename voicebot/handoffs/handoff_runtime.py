@@ -1,26 +1,24 @@
-"""The parts of the desk of one process, and what runs in the background."""
+"""The handoff components of one process and their background jobs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from loguru import logger
 from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry
 
 from db import notify
+from db.handoff_events import HandoffEventRecord
 from db.outbox import Medium
-from db.pool import Database, Executor
-from handlers.context import HandoffRequest
+from db.pool import Database
+from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
-from voicebot.handoffs.create import CallFacts, entry
+from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.event_broker import EventBroker
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.journal import Journal
@@ -29,131 +27,82 @@ from voicebot.handoffs.presence import PresenceService
 from voicebot.handoffs.queue_metrics import QueueMetrics
 from voicebot.handoffs.scheduler import Scheduler
 from voicebot.handoffs.webhook_sender import WebhookSender
-from voicebot.outbox import Outbox, Rules, Sender
+from voicebot.outbox import Outbox, OutboxSettings, Sender
 from voicebot.vault import Vault
 
-_PAUSE_S = 1.0
-_LAST_LINES_S = 5.0
-"""How long the journal may take at the end; what it does not manage waits in the database."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandoffRuntime:
-    """What the outside may ask the desk of this process."""
-
-    desk: HandoffService
-    presence: PresenceService
-    scheduler: Scheduler
-    broker: EventBroker
-    outbox: Outbox
-    posting: WebhookSender
-    journal: Journal
-    metrics: QueueMetrics
-    hand_off: Callable[[CallFacts, HandoffRequest], Callable[[Executor], Awaitable[None]]]
-    """For the calls: how one hands itself to people."""
-
-    def wake(self, account_id: UUID, seq: int) -> None:
-        """Something was committed at the desk of an account."""
-        self.broker.wake(account_id, seq)
-        self.outbox.stir()
-        self.journal.stir()
+_JOURNAL_FLUSH_S = 5.0
+"""How long the journal may write at shutdown; unwritten events stay in the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoffDependencies:
-    """What the desk needs of the outside."""
+    """What the components need from the rest of the server."""
 
     vault: Vault
     journal: Path
-    """The directory of its files."""
+    """Directory of the journal's files."""
     registry: CollectorRegistry
     mail: MailServer | None = None
-    """None: mails are dead letters."""
+    """None: e-mail notices fail."""
     model: AsyncOpenAI | None = None
-    """None: handoffs are served without an assessment."""
+    """None: handoffs have no assessment."""
     model_name: str = ""
     http_allow: frozenset[str] = frozenset()
-    rules: Rules = field(default_factory=Rules)
+    """``host:port`` of private addresses that webhooks may reach."""
+    outbox: OutboxSettings = field(default_factory=OutboxSettings)
 
 
-def build(database: Database, clock: Clock, supplies: HandoffDependencies) -> HandoffRuntime:
-    """The desk's parts on a database."""
-    metrics = QueueMetrics(database, clock, supplies.registry)
-    broker = EventBroker(
-        database,
-        told=lambda event: metrics.stream_lag.observe(max(0.0, (clock.now() - event.at).total_seconds())),
-    )
-    stirring = asyncio.Event()
-    desk = HandoffService(database, clock, assess=supplies.model is not None, stir=stirring.set)
-    presence = PresenceService(database, clock, stir=stirring.set)
-    posting = WebhookSender(database, supplies.vault, clock, allow=supplies.http_allow)
-    senders: dict[Medium, Sender] = {
-        "email": MailSender(supplies.mail),
-        "slack": posting,
-        "webhook": posting,
-        "ticket": posting,
-    }
-    if supplies.model is not None:
-        senders["assessment"] = Assessor(database, clock, supplies.model, supplies.model_name)
-    return HandoffRuntime(
-        desk=desk,
-        presence=presence,
-        scheduler=Scheduler(database, clock, desk, presence, stirring),
-        broker=broker,
-        outbox=Outbox(database, clock, senders, supplies.rules),
-        posting=posting,
-        journal=Journal(database, clock, supplies.journal),
-        metrics=metrics,
-        hand_off=entry(clock, assess=supplies.model is not None, stir=stirring.set),
-    )
+class HandoffRuntime:
+    """Creates the components and runs their background jobs."""
 
+    def __init__(self, database: Database, clock: Clock, dependencies: HandoffDependencies) -> None:
+        """Create the components on ``database``; ``start`` runs their jobs."""
+        self._dsn = database.dsn
+        self._background = BackgroundTasks("handoffs")
+        assess = dependencies.model is not None
+        wakeup = asyncio.Event()
+        self.metrics = QueueMetrics(database, clock, dependencies.registry)
+        self.service = HandoffService(database, clock, assess=assess, wake=wakeup.set)
+        self.presence = PresenceService(database, clock, wake=wakeup.set)
+        self.scheduler = Scheduler(database, clock, self.service, self.presence, wakeup)
+        self.hand_off = call_hand_off(clock, assess=assess, wake=wakeup.set)
+        """For live calls: makes the write that hands over the caller."""
 
-@contextlib.asynccontextmanager
-async def running(
-    office: HandoffRuntime,
-    database: Database,
-    leaving: Callable[[], bool],
-    more: Sequence[Callable[[], Background]],
-) -> AsyncIterator[None]:
-    """Run what the desk does by itself while the block runs: keeper, listener, stream, and ``more``."""
-    jobs: list[Callable[[], Background]] = [
-        office.scheduler.run,
-        lambda: notify.listen(database.dsn, office.wake),
-        lambda: office.broker.run(leaving),
-        office.outbox.run,
-        office.metrics.run,
-        *more,
-    ]
-    writing = asyncio.create_task(_until_done(office.journal.run))
-    tasks = [writing, *(asyncio.create_task(_again_and_again(job)) for job in jobs)]
-    try:
-        yield
-    finally:
-        office.broker.close()
-        office.journal.stop()
-        await asyncio.wait({writing}, timeout=_LAST_LINES_S)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await office.posting.close()
+        def observe_lag(event: HandoffEventRecord) -> None:
+            self.metrics.stream_lag.observe(max(0.0, (clock.now() - event.at).total_seconds()))
 
+        self.broker = EventBroker(database, on_delivery=observe_lag)
+        self.journal = Journal(database, clock, dependencies.journal)
+        self._webhooks = WebhookSender(database, dependencies.vault, clock, allow=dependencies.http_allow)
+        senders: dict[Medium, Sender] = {
+            "email": MailSender(dependencies.mail),
+            "slack": self._webhooks,
+            "webhook": self._webhooks,
+            "ticket": self._webhooks,
+        }
+        if dependencies.model is not None:
+            senders["assessment"] = Assessor(database, clock, dependencies.model, dependencies.model_name)
+        self.outbox = Outbox(database, clock, senders, dependencies.outbox)
 
-Background = Coroutine[Any, Any, None]
+    def start(self, is_draining: Callable[[], bool]) -> None:
+        """Start the background jobs; ``is_draining`` tells whether the process is shutting down."""
+        run = self._background.supervise
+        run(self.scheduler.run, name="scheduler")
+        run(lambda: notify.listen(self._dsn, self._on_notify), name="listener")
+        run(lambda: self.broker.run(is_draining), name="event broker")
+        run(self.outbox.run, name="outbox")
+        run(self.metrics.run, name="queue metrics")
+        self._writing = run(self.journal.run, name="journal", until_done=True)
 
+    async def stop(self) -> None:
+        """End the streams, let the journal write for some seconds and cancel the jobs."""
+        self.broker.close()
+        self.journal.stop()
+        await asyncio.wait({self._writing}, timeout=_JOURNAL_FLUSH_S)
+        await self._background.finish()
+        await self._webhooks.close()
 
-async def _again_and_again(job: Callable[[], Background]) -> None:
-    while True:
-        await _until_done(job)
-        await asyncio.sleep(_PAUSE_S)
-
-
-async def _until_done(job: Callable[[], Background]) -> None:
-    """The edge of a background job: what it did not foresee is logged, and it begins anew."""
-    while True:
-        try:
-            await job()
-        except Exception as error:
-            logger.opt(exception=error).error("a job of the desk failed and begins anew")
-            await asyncio.sleep(_PAUSE_S)
-        else:
-            return
+    def _on_notify(self, account_id: UUID, seq: int) -> None:
+        self.broker.wake(account_id, seq)
+        self.outbox.wake()
+        self.journal.wake()

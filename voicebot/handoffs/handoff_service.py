@@ -1,8 +1,8 @@
-"""The desk: handoffs are claimed and moved on. Each move is decided on what was read; if late, anew."""
+"""Operations on handoffs. Each transition is decided on what was read, and again if it lost a race."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -10,28 +10,34 @@ from uuid import UUID
 from db import handoff_transitions, handoffs, operators, users
 from db.errors import DatabaseBusy, NotFound
 from db.handoff_transitions import Transition
-from db.handoffs import CreatedHandoff, HandoffRecord
+from db.handoffs import CreatedHandoff, HandoffDraft, HandoffRecord
 from db.operators import OperatorRecord
 from db.pool import Database, Transaction
 from voicebot import availability
 from voicebot.clock import Clock
-from voicebot.handoffs import apply_transition, transitions
-from voicebot.handoffs.apply_transition import CLAIM_LEASE, LostRace
+from voicebot.handoffs import transitions
 from voicebot.handoffs.briefing import Briefing, brief
-from voicebot.handoffs.create import PARK_LIFE, make
-from voicebot.handoffs.create_request import CreateHandoff
-from voicebot.handoffs.errors import AlreadyClaimed, CapacityReached, StaleClaim
-from voicebot.handoffs.presence_mapping import presence_of
+from voicebot.handoffs.create import PARK_LIFE, create
+from voicebot.handoffs.transitions import (
+    CLAIM_LEASE,
+    AlreadyClaimed,
+    CapacityReached,
+    LostRace,
+    StaleClaim,
+)
 
 _TRIES = 20
 
 Decide = Callable[[HandoffRecord], Transition | None]
-"""What to do with a handoff as it is now; None: nothing."""
+"""Decides on a transition of a handoff as it is now; None: no change."""
+
+FollowUp = Callable[[Transaction, HandoffRecord], Awaitable[HandoffRecord]]
+"""Runs in the transaction of a transition and returns the handoff to answer with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A claim that was won, or is held already."""
+    """A claim and its briefing."""
 
     handoff: HandoffRecord
     briefing: Briefing
@@ -39,16 +45,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reschedule:
-    """Another time to call; None keeps the caller's time zone."""
+    """Another time to call."""
 
     due_at: datetime
     time_zone: str | None = None
+    """IANA name; None keeps the caller's time zone."""
     consent: bool | None = None
-    """Whether the caller agreed to be called. None: as it was; who had asked for a person is answered."""
+    """Whether the caller agreed to be called. None: unchanged for a park, agreed for an escalation."""
 
 
 class HandoffService:
-    """What people and the telephone do with handoffs."""
+    """The operations on handoffs."""
 
     def __init__(
         self,
@@ -56,106 +63,106 @@ class HandoffService:
         clock: Clock,
         *,
         assess: bool = False,
-        stir: Callable[[], None] = lambda: None,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """``assess``: a model is at hand; ``stir`` is called when somebody could be offered something."""
+        """Work on ``database``.
+
+        Args:
+            database: the database.
+            clock: the time.
+            assess: whether to ask the language model for assessments.
+            wake: called after a change that may allow an offer.
+        """
         self._db = database
         self._clock = clock
         self._assess = assess
-        self._stir = stir
+        self._wake = wake
 
     async def create(
-        self, account_id: UUID, wish: CreateHandoff, *, key: str | None = None
+        self, account_id: UUID, draft: HandoffDraft, *, idempotency_key: str | None = None
     ) -> CreatedHandoff:
-        """See `make`."""
-        now = self._clock.now()
-        made = await make(self._db, account_id, wish, now, key=key, assess=self._assess)
-        self._stir()
+        """Create a handoff; see ``voicebot.handoffs.create.create``."""
+        made = await create(self._db, account_id, draft, idempotency_key=idempotency_key, assess=self._assess)
+        self._wake()
         return made
 
     async def claim(self, account_id: UUID, handoff_id: UUID, user_id: UUID) -> Claim:
-        """Take a handoff, or see again what one holds already.
+        """Claim a handoff; a claim that the operator already holds is renewed and returned.
 
         Raises:
-            AlreadyClaimed: somebody else was first.
-            CapacityReached: the operator's hands are full.
+            AlreadyClaimed: another operator holds it.
+            CapacityReached: the operator's capacity is reached.
             IllegalMove: the operator is away or exhausted.
-            IllegalTransition: the handoff is over, or parked for later.
-            NotFound: the account has no such handoff or user, or the user is deactivated.
+            IllegalTransition: the handoff has ended or is parked for later.
+            NotFound: the account has no such handoff or active user.
             DatabaseBusy: it kept changing; try again.
         """
         for _ in range(_TRIES):
             now = self._clock.now()
             operator = await operators.ensure(self._db, account_id, user_id)
-            seen = await handoffs.get(self._db, account_id, handoff_id)
-            if seen.holder_id == user_id:
-                return await self._held_already(seen, user_id)
-            # A friendly look, which names the reason and spares those who come late the wait for a lock;
-            # the statement decides by the same rules.
-            _check_claim(seen, operator, now)
+            handoff = await handoffs.get(self._db, account_id, handoff_id)
+            if handoff.claimed_by == user_id:
+                await handoff_transitions.renew(self._db, account_id, user_id, now + CLAIM_LEASE)
+                return await self._with_briefing(await handoffs.get(self._db, account_id, handoff_id))
+            # The statement decides by the same rules; the check names the reason, and spares the losers of a
+            # race the wait for a lock.
+            _check_claim(handoff, operator, now)
             try:
                 async with self._db.transaction() as transaction:
-                    won = await apply_transition.take(transaction, account_id, handoff_id, user_id, now)
+                    claimed = await transitions.claim(transaction, account_id, handoff_id, user_id, now)
             except LostRace:
                 if not (await users.get(self._db, account_id, user_id)).active:
                     raise NotFound("user", user_id) from None
                 continue
-            return await self._with_briefing(won)
+            return await self._with_briefing(claimed)
         raise DatabaseBusy(f"The handoff {handoff_id} kept changing; try again.")
-
-    async def _held_already(self, handoff: HandoffRecord, user_id: UUID) -> Claim:
-        await handoff_transitions.renew(
-            self._db, handoff.account_id, user_id, self._clock.now() + CLAIM_LEASE
-        )
-        return await self._with_briefing(await handoffs.get(self._db, handoff.account_id, handoff.id))
-
-    async def _with_briefing(self, handoff: HandoffRecord) -> Claim:
-        frozen = await handoffs.snapshot(self._db, handoff.account_id, handoff.id)
-        return Claim(handoff=handoff, briefing=brief(handoff, frozen))
 
     async def release(
         self, account_id: UUID, handoff_id: UUID, user_id: UUID, *, epoch: int | None = None, reason: str = ""
     ) -> HandoffRecord:
-        """Give a claim back to the queue, where it keeps its place.
+        """Return a claim to its place in the queue.
 
         Raises:
-            StaleClaim: the operator does not hold it (any more), or another claim than this one.
-            IllegalTransition: the caller is on the line.
+            StaleClaim: the operator does not hold the handoff, or ``epoch`` is another claim.
+            IllegalTransition: the caller is connected to the operator.
         """
 
-        def decide(seen: HandoffRecord) -> Transition:
-            _must_hold(seen, user_id, epoch)
+        def decide(handoff: HandoffRecord) -> Transition:
+            _check_holds(handoff, user_id, epoch)
             return Transition(
-                to=transitions.WAITING[seen.intent], at=self._clock.now(), cause=reason or "released"
+                to=transitions.WAITING[handoff.intent],
+                at=self._clock.now(),
+                event="handoff.released",
+                cause=reason or "released",
             )
 
-        released = await self.move(account_id, handoff_id, decide, "handoff.released", actor_id=user_id)
-        self._stir()
-        return released
+        return await self.transition(account_id, handoff_id, decide, actor_id=user_id)
 
     async def decline(
         self, account_id: UUID, handoff_id: UUID, user_id: UUID, *, reason: str = ""
     ) -> HandoffRecord:
-        """Not take what one is offered, or has claimed; it is not offered to the same person again.
+        """Decline an offer or end a claim; the handoff is not offered to the same user again.
 
         Raises:
-            StaleClaim: somebody else holds it.
+            StaleClaim: another operator holds it.
             NotFound: the account has no such handoff.
         """
-        await handoffs.get(self._db, account_id, handoff_id)
         now = self._clock.now()
         await handoff_transitions.decline(self._db, account_id, handoff_id, user_id, reason=reason, at=now)
 
-        def decide(seen: HandoffRecord) -> Transition | None:
-            if seen.holder_id is None and seen.offered_to != user_id:
+        def decide(handoff: HandoffRecord) -> Transition | None:
+            if handoff.claimed_by is None and handoff.offered_to != user_id:
                 return None
-            if seen.holder_id is not None:
-                _must_hold(seen, user_id, None)
-            return Transition(to=transitions.WAITING[seen.intent], at=now, cause=reason or "declined")
+            if handoff.claimed_by is not None:
+                _check_holds(handoff, user_id, None)
+            return Transition(
+                to=transitions.WAITING[handoff.intent],
+                at=now,
+                event="handoff.declined",
+                cause=reason or "declined",
+            )
 
-        declined = await self.move(account_id, handoff_id, decide, "handoff.declined", actor_id=user_id)
-        self._stir()
-        return declined
+        return await self.transition(account_id, handoff_id, decide, actor_id=user_id)
 
     async def resolve(
         self,
@@ -166,22 +173,24 @@ class HandoffService:
         epoch: int | None = None,
         resolution: str,
     ) -> HandoffRecord:
-        """Be done with a claim; the account's ticket systems are told. Doing it again changes nothing.
+        """Resolve a claim and notify the account's ticket systems. Repeating it changes nothing.
 
         Raises:
-            StaleClaim: the operator does not hold it (any more), or another claim than this one.
+            StaleClaim: the operator does not hold the handoff, or ``epoch`` is another claim.
         """
         now = self._clock.now()
 
-        def decide(seen: HandoffRecord) -> Transition | None:
-            if seen.state == "resolved" and seen.resolved_by == user_id and epoch in (None, seen.epoch):
+        def decide(handoff: HandoffRecord) -> Transition | None:
+            if (
+                handoff.state == "resolved"
+                and handoff.resolved_by == user_id
+                and epoch in (None, handoff.epoch)
+            ):
                 return None
-            _must_hold(seen, user_id, epoch)
-            return Transition(to="resolved", at=now, ends=True, resolution=resolution, resolved_by=user_id)
+            _check_holds(handoff, user_id, epoch)
+            return Transition(to="resolved", at=now, resolution=resolution, resolved_by=user_id)
 
-        resolved = await self.move(account_id, handoff_id, decide, "handoff.resolved", actor_id=user_id)
-        self._stir()
-        return resolved
+        return await self.transition(account_id, handoff_id, decide, actor_id=user_id)
 
     async def reschedule(
         self,
@@ -192,22 +201,23 @@ class HandoffService:
         *,
         epoch: int | None = None,
     ) -> HandoffRecord:
-        """Have the caller called at another time; of an escalation, the park that continues it.
+        """Set another time to call. An escalation is converted to a park, which is returned.
 
         Raises:
-            StaleClaim: somebody else holds it, or another claim than this one.
-            IllegalTransition: it is over, or the caller is on the line.
+            StaleClaim: another operator holds the handoff, or ``epoch`` is another claim.
+            IllegalTransition: the handoff has ended, or the caller is connected to the operator.
         """
         now = self._clock.now()
 
-        def decide(seen: HandoffRecord) -> Transition:
-            if seen.holder_id is not None or epoch is not None:
-                _must_hold(seen, user_id, epoch)
-            if seen.intent == "escalate":
-                return Transition(to="converted_to_park", at=now, ends=True, cause="rescheduled")
+        def decide(handoff: HandoffRecord) -> Transition:
+            if handoff.claimed_by is not None or epoch is not None:
+                _check_holds(handoff, user_id, epoch)
+            if handoff.intent == "escalate":
+                return Transition(to="converted_to_park", at=now, cause="rescheduled")
             return Transition(
                 to="scheduled",
                 at=now,
+                event="handoff.rescheduled",
                 cause="rescheduled",
                 due_at=later.due_at,
                 time_zone=later.time_zone,
@@ -215,89 +225,89 @@ class HandoffService:
                 expires_at=later.due_at + PARK_LIFE,
             )
 
-        def event(wanted: Transition) -> str:
-            return "handoff.rescheduled" if wanted.to == "scheduled" else f"handoff.{wanted.to}"
+        async def create_park(transaction: Transaction, handoff: HandoffRecord) -> HandoffRecord:
+            if handoff.state != "converted_to_park":
+                return handoff
+            draft = _continuation(handoff, later, now, user_id)
+            return (await create(transaction, account_id, draft, assess=False)).handoff
 
-        moved = await self._move(account_id, handoff_id, decide, event, user_id, later)
-        self._stir()
-        return moved
+        return await self.transition(account_id, handoff_id, decide, actor_id=user_id, follow_up=create_park)
 
-    async def move(
+    async def transition(
         self,
         account_id: UUID,
         handoff_id: UUID,
         decide: Decide,
-        event: str,
         *,
         actor_id: UUID | None = None,
+        follow_up: FollowUp | None = None,
     ) -> HandoffRecord:
-        """Move a handoff as ``decide`` says of what it is now; asked again when it changed meanwhile.
+        """Apply the transition that ``decide`` returns; it is asked again if the handoff changed meanwhile.
+
+        Args:
+            account_id: the account.
+            handoff_id: the handoff.
+            decide: decides on the handoff as it is now; what it raises is raised here.
+            actor_id: the user who causes it; None: the program.
+            follow_up: runs in the same transaction.
 
         Raises:
-            IllegalTransition: not a move of the table.
+            IllegalTransition: the table does not allow it.
+            NotFound: the account has no such handoff.
             DatabaseBusy: it kept changing; try again.
-            Whatever ``decide`` raises.
         """
-        return await self._move(account_id, handoff_id, decide, lambda _: event, actor_id)
-
-    async def _move(
-        self,
-        account_id: UUID,
-        handoff_id: UUID,
-        decide: Decide,
-        event: Callable[[Transition], str],
-        actor_id: UUID | None,
-        later: Reschedule | None = None,
-    ) -> HandoffRecord:
         for _ in range(_TRIES):
-            seen = await handoffs.get(self._db, account_id, handoff_id)
-            wanted = decide(seen)
+            before = await handoffs.get(self._db, account_id, handoff_id)
+            wanted = decide(before)
             if wanted is None:
-                return seen
-            transitions.check(seen, wanted.to)
+                return before
+            transitions.check(before, wanted.to)
             try:
                 async with self._db.transaction() as transaction:
-                    moved = await apply_transition.apply(transaction, seen, wanted, event(wanted), actor_id)
-                    if wanted.to == "converted_to_park" and later is not None:
-                        moved = await _continue(transaction, moved, later, wanted.at, actor_id)
-                    return moved
+                    after = await transitions.apply(transaction, before, wanted, actor_id)
+                    if follow_up is not None:
+                        after = await follow_up(transaction, after)
             except LostRace:
                 continue
+            self._wake()
+            return after
         raise DatabaseBusy(f"The handoff {handoff_id} kept changing; try again.")
 
+    async def _with_briefing(self, handoff: HandoffRecord) -> Claim:
+        snapshot = await handoffs.snapshot(self._db, handoff.account_id, handoff.id)
+        return Claim(handoff=handoff, briefing=brief(handoff, snapshot))
 
-def _check_claim(seen: HandoffRecord, operator: OperatorRecord, now: datetime) -> None:
-    if seen.holder_id is not None:
-        raise AlreadyClaimed(seen.holder_id)
-    transitions.check(seen, "claimed")
-    availability.check_claim(presence_of(operator), now)
+
+def _check_claim(handoff: HandoffRecord, operator: OperatorRecord, now: datetime) -> None:
+    if handoff.claimed_by is not None:
+        raise AlreadyClaimed(handoff.claimed_by)
+    transitions.check(handoff, "claimed")
+    availability.check_claim(operator, now)
     if operator.holding >= operator.capacity:
         raise CapacityReached(operator.capacity)
 
 
-def _must_hold(seen: HandoffRecord, user_id: UUID, epoch: int | None) -> None:
-    if seen.holder_id != user_id or (epoch is not None and epoch != seen.epoch):
-        raise StaleClaim(seen)
+def _check_holds(handoff: HandoffRecord, user_id: UUID, epoch: int | None) -> None:
+    if handoff.claimed_by != user_id or (epoch is not None and epoch != handoff.epoch):
+        raise StaleClaim(handoff)
 
 
-async def _continue(
-    transaction: Transaction, ended: HandoffRecord, later: Reschedule, now: datetime, actor_id: UUID | None
-) -> HandoffRecord:
-    """The park that an escalation has become, in the same transaction."""
-    wish = CreateHandoff(
+def _continuation(escalation: HandoffRecord, later: Reschedule, now: datetime, user_id: UUID) -> HandoffDraft:
+    """The park that an escalation becomes."""
+    return HandoffDraft(
         intent="park",
         origin="person",
-        reason=ended.reason,
-        call_id=ended.call_id,
-        lead_id=ended.lead_id,
-        notes=ended.notes,
-        priority=ended.priority,
-        language=ended.language,
-        team=ended.team,
+        reason=escalation.reason,
+        created_at=now,
+        call_id=escalation.call_id,
+        lead_id=escalation.lead_id,
+        notes=escalation.notes,
+        priority=escalation.priority,
+        language=escalation.language,
+        team=escalation.team,
         due_at=later.due_at,
-        time_zone=later.time_zone or ended.time_zone,
+        time_zone=later.time_zone or escalation.time_zone,
         consent=later.consent is not False,
-        created_by=actor_id,
-        continues_id=ended.id,
+        created_by=user_id,
+        continues_id=escalation.id,
     )
-    return (await make(transaction, ended.account_id, wish, now, assess=False)).handoff

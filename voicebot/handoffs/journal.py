@@ -1,7 +1,7 @@
-"""The journal's writer: the escalation story in lines of JSON, from committed events, one process at a time.
+"""The journal's writer: committed events as lines of JSON, written by one process at a time.
 
-The order of the lines is committed before they are written (`db.journal`), and the file says how far it got.
-So a writer that dies is continued exactly, and a file that cannot be opened loses nothing.
+The order of the lines is committed before they are written (``db.journal``), and the file tells how far it
+got. So the next writer continues exactly where one that died has stopped, and an unusable file loses nothing.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from voicebot.clock import Clock
 from voicebot.handoffs.journal_files import FULL_BYTES, JournalFiles
 
 LATE = timedelta(seconds=60)
-"""When events have waited for longer than this, the journal says so in a line."""
+"""When events have waited for longer, a line of the journal reports it."""
 
 BATCH = 500
-LOOK_S = 1.0
-SETTLE_S = 0.05
-"""How long after a stir it is written, so that what comes together is synced together."""
-TURN_S = 5.0
-"""How often it is looked whether another process still writes."""
+POLL_S = 1.0
+DEBOUNCE_S = 0.05
+"""Pause after a wake-up, so that events that are committed together are written together."""
+LOCK_POLL_S = 5.0
+"""How often a process that is not the writer tries to become it."""
 
 
 class Journal:
-    """Writes while it can, and tells how far it is behind."""
+    """Writes events to the journal's files."""
 
     def __init__(
         self, database: Database, clock: Clock, directory: Path, *, full_bytes: int = FULL_BYTES
     ) -> None:
-        """Write to files in ``directory``, which are sealed at ``full_bytes``."""
+        """Write to files in ``directory``, each of which is sealed when it has ``full_bytes`` bytes."""
         self._db = database
         self._clock = clock
         self._directory = directory
         self._full_bytes = full_bytes
-        self._stirred = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stopping = False
         self.alarms = 0
-        """How often the files could not be used."""
+        """How often the files were not usable."""
 
-    def stir(self) -> None:
-        """Something was committed."""
-        self._stirred.set()
+    def wake(self) -> None:
+        """Write soon, because an event was committed."""
+        self._wakeup.set()
 
     def stop(self) -> None:
-        """Write what there is, then let `run` return."""
+        """Write the committed events, then let ``run`` return."""
         self._stopping = True
-        self._stirred.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
-        """Write until stopped: when this process is the one whose turn it is."""
+        """Write until stopped, while this process holds the writer's lock."""
         while True:
             try:
                 async with journal.only_writer(self._db) as lock:
@@ -70,59 +70,59 @@ class Journal:
             except OSError as error:
                 self.alarms += 1
                 logger.error(
-                    "ALARM: the journal cannot be written ({}); its events wait in the database", error
+                    "ALARM: the journal cannot be written ({}); its events stay in the database", error
                 )
             if self._stopping:
                 return
-            await self._pause(TURN_S)
+            await self._pause(LOCK_POLL_S)
 
     async def _write(self, lock: JournalLock) -> None:
         files = JournalFiles(self._directory, full_bytes=self._full_bytes)
         try:
             await asyncio.to_thread(files.open)
             while await lock.is_held():
-                self._stirred.clear()
-                if not await self._batch(files):
+                self._wakeup.clear()
+                if not await self._write_batch(files):
                     if self._stopping:
                         return
-                    await self._pause(LOOK_S)
+                    await self._pause(POLL_S)
         finally:
             await asyncio.to_thread(files.close)
 
-    async def _batch(self, files: JournalFiles) -> bool:
-        """Write the next lines; False: there were none."""
-        await self._remark_lag()
+    async def _write_batch(self, files: JournalFiles) -> bool:
+        """Write the next lines; returns whether there were any."""
+        await self._report_lag()
         await journal.number(self._db, limit=BATCH)
         lines = await journal.lines_after(self._db, files.end.seq, limit=BATCH)
         if lines:
             now = self._clock.now()
-            await asyncio.to_thread(files.append, _told(lines, files.end.seq, now))
+            await asyncio.to_thread(files.append, _documents(lines, files.end.seq, now))
         return bool(lines)
 
-    async def _remark_lag(self) -> None:
-        behind = await journal.backlog(self._db)
+    async def _report_lag(self) -> None:
+        backlog = await journal.backlog(self._db)
         now = self._clock.now()
-        if behind.oldest_at is not None and now - behind.oldest_at > LATE:
-            late_s = round((now - behind.oldest_at).total_seconds())
+        if backlog.oldest_at is not None and now - backlog.oldest_at > LATE:
+            late_s = round((now - backlog.oldest_at).total_seconds())
             await journal.number(self._db, limit=BATCH)
-            summary = f"{behind.count} events were written late, the oldest by {late_s} s"
+            summary = f"{backlog.count} events were written late, the oldest by {late_s} s"
             await journal.remark(self._db, "lag", summary, now)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._stirred.wait()
+                await self._wakeup.wait()
                 if not self._stopping:
-                    await asyncio.sleep(SETTLE_S)
+                    await asyncio.sleep(DEBOUNCE_S)
 
 
-def _told(lines: Sequence[LineRecord], last: int, now: datetime) -> list[dict[str, Any]]:
-    """The lines as they are written, with one for what was forgotten before the first of them."""
-    told = [_line(line, now) for line in lines]
+def _documents(lines: Sequence[LineRecord], last: int, now: datetime) -> list[dict[str, Any]]:
+    """The lines to write, with a gap line first if lines before them were deleted from the database."""
+    documents = [_line(line, now) for line in lines]
     missing = lines[0].line - last - 1
     if missing:
-        told.insert(0, _gap(lines[0], missing, now))
-    return told
+        documents.insert(0, _gap(lines[0], missing, now))
+    return documents
 
 
 def _line(line: LineRecord, now: datetime) -> dict[str, Any]:
@@ -148,5 +148,5 @@ def _gap(first: LineRecord, missing: int, now: datetime) -> dict[str, Any]:
         "at": first.at.isoformat(),
         "written_at": now.isoformat(),
         "kind": "gap",
-        "summary": f"{missing} lines are not in the database any more",
+        "summary": f"{missing} lines were deleted from the database before they were written",
     }

@@ -1,8 +1,8 @@
-"""The journal on disk: lines of JSON, each with the hash of the one before, in files sealed when full.
+"""The journal on disk: lines of JSON, each with the hash of the previous one, in files sealed when full.
 
 A line's hash is the SHA-256 of its other members as canonical JSON (sorted keys, no spaces, UTF-8). The
-first line's ``prev`` is 64 zeros; a file's first line continues the file before. A full file gets a ``.seal``
-beside it and is made read-only.
+first line's ``prev`` is 64 zeros; a file's first line continues the previous file. A full file gets a
+``.seal`` file and is made read-only.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ MEMBERS = (
     "seq", "at", "written_at", "kind", "call_id", "handoff_id", "goal_id", "intent", "summary", "confidence",
     "auto_proceed", "prev",
 )  # fmt: skip
-"""What is hashed, in the order of the line; ``hash`` follows."""
+"""The hashed members in the order of the line; ``hash`` follows."""
 
 FULL_BYTES = 16 * 1024 * 1024
 
 
 class JournalBroken(Exception):
-    """A line was altered, is missing or stands elsewhere; a person must look, nothing is repaired."""
+    """A line was altered, is missing or was moved. Nothing is repaired; a person must decide."""
 
-    def __init__(self, file: str, line: int, what: str) -> None:
+    def __init__(self, file: str, line: int, problem: str) -> None:
         self.file = file
         self.line = line
-        """Counted from 1 in its file."""
-        super().__init__(f"{file}, line {line}: {what}")
+        """Line number in its file, from 1."""
+        super().__init__(f"{file}, line {line}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where the journal ends: the next line has ``seq + 1`` and this hash as its ``prev``."""
+    """The end of the journal: the next line has ``seq + 1`` and this hash as its ``prev``."""
 
     seq: int = 0
     hash: str = ORIGIN
@@ -46,8 +46,8 @@ class End:
 
 def digest(line: Mapping[str, Any]) -> str:
     """The hash of a line."""
-    told = {name: line.get(name) for name in MEMBERS}
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    members = {name: line.get(name) for name in MEMBERS}
+    text = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -55,7 +55,7 @@ class JournalFiles:
     """The files of a directory, open for appending by one process."""
 
     def __init__(self, directory: Path, *, full_bytes: int = FULL_BYTES) -> None:
-        """Use ``open`` before anything else."""
+        """Use the files in ``directory``; call ``open`` first."""
         self._directory = directory
         self._full_bytes = full_bytes
         self._lock: IO[bytes] | None = None
@@ -64,7 +64,7 @@ class JournalFiles:
         self.end = End()
 
     def open(self) -> None:
-        """Find the end, mend a torn last line, and be ready to append.
+        """Find the end, cut off an incomplete last line, and prepare to append.
 
         Raises:
             OSError: the directory or a file cannot be used, or another process has it open.
@@ -75,7 +75,7 @@ class JournalFiles:
         files = journal_files(self._directory)
         self.end = End()
         for path in reversed(files):
-            _mend(path)
+            _truncate_incomplete(path)
             last = _last_line(path)
             if last is not None:
                 self.end = End(int(last["seq"]), str(last["hash"]))
@@ -87,7 +87,7 @@ class JournalFiles:
         """Write lines, which have their ``seq``, and return when they are on the disk.
 
         Raises:
-            OSError: they may or may not be written; open the journal anew to see.
+            OSError: the lines may or may not have been written; open the journal again to find out.
         """
         if not lines:
             return
@@ -110,7 +110,7 @@ class JournalFiles:
             self._seal()
 
     def close(self) -> None:
-        """Let another process write."""
+        """Close the files and release the lock."""
         for file in (self._file, self._lock):
             if file is not None:
                 file.close()
@@ -119,7 +119,7 @@ class JournalFiles:
     def _append_to(self, path: Path) -> None:
         self._path = path
         self._file = path.open("ab")
-        # So that the file itself, not only its contents, outlives a loss of power.
+        # So that the directory entry, not only the contents, survives a power failure.
         _sync_directory(self._directory)
 
     def _seal(self) -> None:
@@ -145,15 +145,15 @@ class JournalFiles:
 
 
 def journal_files(directory: Path) -> list[Path]:
-    """The journal's files in their order."""
+    """The journal's files in order."""
     return sorted(directory.glob("journal-*.jsonl"))
 
 
 def verify(directory: Path) -> int:
-    """Read the whole journal; returns how many lines it has.
+    """Verify the whole journal; returns its number of lines.
 
     Raises:
-        JournalBroken: naming the first line that was altered, is missing or was moved.
+        JournalBroken: a line was altered, is missing or was moved; it names the first one.
         OSError: a file cannot be read.
     """
     end, count = End(), 0
@@ -171,21 +171,20 @@ def verify(directory: Path) -> int:
 def _verified(file: str, number: int, raw: bytes, end: End) -> End:
     try:
         line = json.loads(raw)
-        seq, told = line["seq"], line["hash"]
-        whole = digest(line) == told and set(line) == {*MEMBERS, "hash"} and raw == _written(line)
+        seq, stored = line["seq"], line["hash"]
+        intact = digest(line) == stored and set(line) == {*MEMBERS, "hash"} and raw == _written(line)
     except (ValueError, KeyError, TypeError):
         raise JournalBroken(file, number, "altered: it cannot be read") from None
-    if not whole:
+    if not intact:
         raise JournalBroken(file, number, "altered: it does not match its hash")
     expected = end.seq + 1
-    forgotten = line["kind"] == "gap" and seq > expected
-    if seq > expected and not forgotten:
+    if seq > expected and line["kind"] != "gap":
         raise JournalBroken(file, number, f"missing before it: {expected} to {seq - 1}")
     if seq < expected:
-        raise JournalBroken(file, number, f"moved: it is {seq}, and {expected} belongs here")
+        raise JournalBroken(file, number, f"moved: found {seq}, expected {expected}")
     if line["prev"] != end.hash:
-        raise JournalBroken(file, number, "altered: it does not continue the line before")
-    return End(seq, told)
+        raise JournalBroken(file, number, "altered: it does not continue the previous line")
+    return End(seq, stored)
 
 
 def _written(line: Mapping[str, Any]) -> bytes:
@@ -213,20 +212,20 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 
 
 def _last_line(path: Path) -> dict[str, Any] | None:
-    whole = path.read_bytes().splitlines()
-    if not whole:
+    lines = path.read_bytes().splitlines()
+    if not lines:
         return None
-    line: dict[str, Any] = json.loads(whole[-1])
+    line: dict[str, Any] = json.loads(lines[-1])
     return line
 
 
-def _mend(path: Path) -> None:
-    """Cut off what a process that died left of its last line. Whole lines are not touched."""
+def _truncate_incomplete(path: Path) -> None:
+    """Cut off the incomplete last line that a killed process left; complete lines are not changed."""
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
         with path.open("r+b") as file:
-            file.truncate(whole)
+            file.truncate(end)
             os.fsync(file.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Notices by e-mail: SMTP, with the notice's id as the message's, so that a repetition is one message."""
+"""Notices by SMTP. The Message-ID contains the notice's id, so a repetition is recognised."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _PERMANENT = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailServer:
-    """Where mail is handed in."""
+    """The SMTP server that mail is submitted to."""
 
     host: str
     port: int
     username: str | None
     password: str | None
     tls: bool
-    """From the first byte; otherwise STARTTLS wherever it is offered."""
+    """Implicit TLS; otherwise STARTTLS if the server offers it."""
     sender: str
     """The From address."""
 
     @classmethod
-    def of(cls, url: str, sender: str) -> MailServer:
-        """From ``smtp://`` or ``smtps://[user:password@]host[:port]``."""
+    def from_url(cls, url: str, sender: str) -> MailServer:
+        """Parse ``smtp://`` or ``smtps://[user:password@]host[:port]``."""
         parts = urlsplit(url)
         tls = parts.scheme == "smtps"
         return cls(
@@ -45,20 +45,20 @@ class MailServer:
 
 
 class MailSender:
-    """Hands in one mail a notice; its message has ``to``, ``subject`` and ``text``."""
+    """Sends one e-mail for each notice, whose message has ``to``, ``subject`` and ``text``."""
 
     def __init__(self, server: MailServer | None) -> None:
-        """None: there is no mail server, and every mail is a dead letter that says so."""
+        """Send through ``server``; without one every notice fails."""
         self._server = server
 
     async def send(self, notice: NoticeRecord) -> Sent:
         """See ``voicebot.outbox.Sender``."""
         server = self._server
         if server is None:
-            raise NotSent("no mail server is configured (VOICEBOT_SMTP_URL)", again=False)
+            raise NotSent("no mail server is configured (VOICEBOT_SMTP_URL)", retryable=False)
         try:
             await aiosmtplib.send(
-                _letter(notice, server.sender),
+                _message(notice, server.sender),
                 hostname=server.host,
                 port=server.port,
                 username=server.username,
@@ -68,29 +68,31 @@ class MailSender:
             )
         except aiosmtplib.SMTPRecipientsRefused as refused:
             code = refused.recipients[0].code if refused.recipients else None
-            raise NotSent("the recipient was refused", again=_again(code), status_code=code) from None
-        except aiosmtplib.SMTPResponseException as refused:
-            # The server's words may quote the message.
             raise NotSent(
-                type(refused).__name__, again=_again(refused.code), status_code=refused.code
+                "the recipient was refused", retryable=_is_retryable(code), status_code=code
+            ) from None
+        except aiosmtplib.SMTPResponseException as refused:
+            # The server's text is not logged, because it may quote the message.
+            raise NotSent(
+                type(refused).__name__, retryable=_is_retryable(refused.code), status_code=refused.code
             ) from None
         except (aiosmtplib.SMTPException, OSError) as error:
             unreachable = isinstance(error, (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPConnectTimeoutError))
-            raise NotSent(type(error).__name__, nobody_can=unreachable) from None
+            raise NotSent(type(error).__name__, medium_down=unreachable) from None
         return Sent(status_code=250)
 
 
-def _again(code: int | None) -> bool:
+def _is_retryable(code: int | None) -> bool:
     return code is None or code < _PERMANENT
 
 
-def _letter(notice: NoticeRecord, sender: str) -> EmailMessage:
-    letter = EmailMessage()
-    letter["From"] = sender
-    letter["To"] = str(notice.message["to"])
-    letter["Subject"] = " ".join(str(notice.message["subject"]).split())
-    letter["Date"] = format_datetime(notice.created_at)
-    letter["Message-ID"] = f"<{notice.id}@{parseaddr(sender)[1].rpartition('@')[2] or 'voicebot'}>"
-    letter["Auto-Submitted"] = "auto-generated"
-    letter.set_content(str(notice.message["text"]))
-    return letter
+def _message(notice: NoticeRecord, sender: str) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = str(notice.message["to"])
+    message["Subject"] = " ".join(str(notice.message["subject"]).split())
+    message["Date"] = format_datetime(notice.created_at)
+    message["Message-ID"] = f"<{notice.id}@{parseaddr(sender)[1].rpartition('@')[2] or 'voicebot'}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(str(notice.message["text"]))
+    return message

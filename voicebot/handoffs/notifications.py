@@ -1,6 +1,6 @@
-"""Who hears of a handoff, and what: written into the outbox in the transaction of the handoff itself.
+"""Notices of handoffs: recipients and messages, written to the outbox in the transaction of the handoff.
 
-Subjects and first lines carry no word of the conversation: they appear on locked screens.
+Subjects and first lines contain nothing of the conversation, because they appear on locked screens.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from db.handoffs import HandoffRecord
 from db.outbox import Medium, NoticeDraft
 from db.pool import Executor
 
-CALLS_FOR_HELP: Sequence[Medium] = ("email", "slack", "webhook")
-"""What is pointless once somebody has claimed the handoff."""
+REQUESTS: Sequence[Medium] = ("email", "slack", "webhook")
+"""Media of notices that ask for help; unsent ones are cancelled once the handoff is claimed."""
 
 
-async def tell(db: Executor, handoff: HandoffRecord, *, assess: bool) -> None:
-    """Tell of a handoff that was made: those who can help, and the model if its opinion is wanted.
+async def add(db: Executor, handoff: HandoffRecord, *, assess: bool) -> None:
+    """Add the notices of a new handoff; a parked call and an account without recipients have none.
 
-    Nobody is called to a parked call. Nobody to tell is no error.
+    Args:
+        db: the transaction of the handoff.
+        handoff: the new handoff.
+        assess: whether to ask the language model for an assessment.
     """
-    drafts = await _calls_for_help(db, handoff) if handoff.intent == "escalate" else []
+    drafts = await _requests(db, handoff) if handoff.intent == "escalate" else []
     if assess:
         drafts.append(
             NoticeDraft(medium="assessment", at=handoff.created_at, handoff_id=handoff.id, message={})
@@ -32,17 +35,17 @@ async def tell(db: Executor, handoff: HandoffRecord, *, assess: bool) -> None:
     await outbox.put(db, handoff.account_id, drafts)
 
 
-async def _calls_for_help(db: Executor, handoff: HandoffRecord) -> list[NoticeDraft]:
+async def _requests(db: Executor, handoff: HandoffRecord) -> list[NoticeDraft]:
     at = handoff.created_at
     drafts = [
         NoticeDraft(
             medium="email",
             at=at,
             handoff_id=handoff.id,
-            user_id=person.id,
-            message={"to": person.email, "subject": _headline(handoff), "text": _text(handoff)},
+            user_id=user.id,
+            message={"to": user.email, "subject": _headline(handoff), "text": _text(handoff)},
         )
-        for person in await users.to_notify(db, handoff.account_id, but_not=handoff.created_by)
+        for user in await users.to_notify(db, handoff.account_id, exclude=handoff.created_by)
     ]
     for channel in await channels.of_account(db, handoff.account_id):
         if channel.kind == "slack":
@@ -59,8 +62,8 @@ async def _calls_for_help(db: Executor, handoff: HandoffRecord) -> list[NoticeDr
     return drafts
 
 
-async def file_notes(db: Executor, handoff: HandoffRecord, at: datetime) -> None:
-    """Have the account's ticket systems keep what was resolved, and how."""
+async def add_tickets(db: Executor, handoff: HandoffRecord, at: datetime) -> None:
+    """Add the notices of a resolved handoff to the account's ticket systems."""
     message = _event("handoff.resolved", handoff, at)
     drafts = [
         NoticeDraft(medium="ticket", at=at, handoff_id=handoff.id, channel_id=channel.id, message=message)
@@ -69,9 +72,9 @@ async def file_notes(db: Executor, handoff: HandoffRecord, at: datetime) -> None
     await outbox.put(db, handoff.account_id, drafts)
 
 
-async def call_off(db: Executor, account_id: UUID, handoff_id: UUID, at: datetime) -> None:
-    """Take back the calls for help that have not gone out."""
-    await outbox.cancel(db, account_id, handoff_id, CALLS_FOR_HELP, at)
+async def cancel_unsent(db: Executor, account_id: UUID, handoff_id: UUID, at: datetime) -> None:
+    """Cancel the unsent notices that ask for help."""
+    await outbox.cancel(db, account_id, handoff_id, REQUESTS, at)
 
 
 def _headline(handoff: HandoffRecord) -> str:

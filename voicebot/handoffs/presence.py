@@ -1,4 +1,4 @@
-"""Who is at the desk: facts changed by compare-and-set, by the rules of `voicebot.availability`."""
+"""Presence of operators: facts are changed by compare-and-set, by the rules of ``voicebot.availability``."""
 
 from __future__ import annotations
 
@@ -10,179 +10,183 @@ from uuid import UUID
 
 from db import handoff_events, handoff_transitions, open_handoffs, operators
 from db.errors import DatabaseBusy
-from db.handoff_events import HandoffEvent
 from db.handoff_transitions import Transition
 from db.operators import OperatorRecord
 from db.pool import Database, Transaction
 from voicebot import availability
-from voicebot.availability import IllegalMove, Presence, State
+from voicebot.availability import State
 from voicebot.clock import Clock
 from voicebot.handoffs import transitions
-from voicebot.handoffs.apply_transition import CLAIM_LEASE, apply, held_state
-from voicebot.handoffs.presence_mapping import facts_of, presence_of
+from voicebot.handoffs.transitions import CLAIM_LEASE
 
-Wanted = Literal["idle", "away", "on_call", "wrapping_up", "offline", "exhausted", "relieved"]
+Status = Literal["idle", "away", "on_call", "wrapping_up", "offline", "exhausted", "relieved"]
+"""What an operator can be set to; ``relieved`` ends an exhaustion."""
 
 _TRIES = 20
+_LOST_WHEN_OFFLINE = frozenset({"claimed", "transferring"})
+"""States in which a claim returns to the queue when its operator goes offline; connected callers stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What an operator sets; None leaves a fact as it is."""
+class PresenceChange:
+    """A change of an operator's facts; None keeps a fact."""
 
-    status: Wanted | None = None
+    status: Status | None = None
     until: datetime | None = None
+    """When the status ends; None: it does not end on its own."""
     billing: bool = False
-    """Of `exhausted`: until a person says otherwise."""
+    """Whether `exhausted` lasts until an admin ends it."""
     capacity: int | None = None
     languages: tuple[str, ...] | None = None
     teams: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PresenceView:
-    """An operator, and what their facts add up to now."""
+class OperatorPresence:
+    """An operator and the state computed from their facts."""
 
     operator: OperatorRecord
     state: State
 
 
 class PresenceService:
-    """Changes the facts of operators, and tells the stream when they add up to something else."""
+    """Changes the facts of operators and appends an event when the state changes."""
 
-    def __init__(self, database: Database, clock: Clock, *, stir: Callable[[], None] = lambda: None) -> None:
-        """``stir`` is called when somebody could be offered something."""
+    def __init__(self, database: Database, clock: Clock, *, wake: Callable[[], None] = lambda: None) -> None:
+        """Work on ``database``; ``wake`` is called after a change that may allow an offer."""
         self._db = database
         self._clock = clock
-        self._stir = stir
+        self._wake = wake
 
-    async def look(self, account_id: UUID, user_id: UUID) -> PresenceView:
-        """An operator as they are."""
-        operator = await operators.ensure(self._db, account_id, user_id)
-        return PresenceView(
-            operator=operator, state=availability.state(presence_of(operator), self._clock.now())
-        )
-
-    async def heartbeat(self, account_id: UUID, user_id: UUID) -> PresenceView:
-        """A sign of life; renews the leases of what the operator holds."""
-        now = self._clock.now()
-        seen = await self._change(
-            account_id, user_id, lambda _, presence: availability.seen(presence, now), now, signed_on=True
-        )
-        if seen.operator.holding:
-            await handoff_transitions.renew(self._db, account_id, user_id, now + CLAIM_LEASE)
-        return seen
-
-    async def set(self, account_id: UUID, user_id: UUID, setting: Setting) -> PresenceView:
-        """Set oneself to something.
+    async def get(self, account_id: UUID, user_id: UUID) -> OperatorPresence:
+        """Get an operator and their state.
 
         Raises:
-            IllegalMove: the state does not allow it.
+            NotFound: the account has no such user.
+        """
+        operator = await operators.ensure(self._db, account_id, user_id)
+        return OperatorPresence(operator=operator, state=availability.state(operator, self._clock.now()))
+
+    async def heartbeat(self, account_id: UUID, user_id: UUID) -> OperatorPresence:
+        """Record a sign of life and renew the leases of the operator's claims.
+
+        Raises:
+            NotFound: the account has no such user.
+            DatabaseBusy: the operator kept changing; try again.
         """
         now = self._clock.now()
 
-        def rule(operator: OperatorRecord, presence: Presence) -> Presence:
-            return _ruled(presence, setting, now)
+        def change(operator: OperatorRecord) -> OperatorRecord:
+            return replace(availability.mark_seen(operator, now), signed_on=True)
 
-        seen = await self._change(
-            account_id, user_id, rule, now, signed_on=setting.status != "offline", setting=setting
-        )
-        self._stir()
-        return seen
+        after = await self._change(account_id, user_id, change, now)
+        if after.operator.holding:
+            await handoff_transitions.renew(self._db, account_id, user_id, now + CLAIM_LEASE)
+        return after
 
-    async def lost(self, account_id: UUID, user_id: UUID) -> PresenceView:
-        """Look whether an operator has fallen silent; if so what they hold returns to the queue, once."""
+    async def set(self, account_id: UUID, user_id: UUID, wanted: PresenceChange) -> OperatorPresence:
+        """Change an operator's facts. Going offline returns their claims to the queue.
+
+        Raises:
+            IllegalMove: the state does not allow the status.
+            NotFound: the account has no such user.
+            DatabaseBusy: the operator kept changing; try again.
+        """
         now = self._clock.now()
-        seen = await self.look(account_id, user_id)
-        if seen.state != "offline" or not seen.operator.signed_on:
-            return seen
-        gone = await self._change(
-            account_id, user_id, lambda _, presence: presence, now, signed_on=False, only_if_silent=True
-        )
-        self._stir()
-        return gone
+        after = await self._change(account_id, user_id, lambda operator: _changed(operator, wanted, now), now)
+        self._wake()
+        return after
+
+    async def expire(self, account_id: UUID, user_id: UUID) -> OperatorPresence:
+        """Sign off an operator who has become silent; their claims return to the queue, once.
+
+        Raises:
+            NotFound: the account has no such user.
+            DatabaseBusy: the operator kept changing; try again.
+        """
+        now = self._clock.now()
+
+        def change(operator: OperatorRecord) -> OperatorRecord | None:
+            silent = operator.signed_on and availability.is_offline(operator, now)
+            return replace(operator, signed_on=False) if silent else None
+
+        after = await self._change(account_id, user_id, change, now)
+        self._wake()
+        return after
 
     async def _change(
         self,
         account_id: UUID,
         user_id: UUID,
-        rule: Callable[[OperatorRecord, Presence], Presence],
+        change: Callable[[OperatorRecord], OperatorRecord | None],
         now: datetime,
-        *,
-        signed_on: bool,
-        setting: Setting | None = None,
-        only_if_silent: bool = False,
-    ) -> PresenceView:
+    ) -> OperatorPresence:
         for _ in range(_TRIES):
-            operator = await operators.ensure(self._db, account_id, user_id)
-            before = presence_of(operator)
-            if only_if_silent and not availability.is_offline(before, now):
-                return PresenceView(operator=operator, state=availability.state(before, now))
-            after = rule(operator, before)
-            facts = facts_of(_with(operator, setting), after, signed_on=signed_on)
+            before = await operators.ensure(self._db, account_id, user_id)
+            changed = change(before)
+            if changed is None:
+                return OperatorPresence(operator=before, state=availability.state(before, now))
             async with self._db.transaction() as transaction:
-                written = await operators.set_facts(
-                    transaction, account_id, user_id, facts, expected_revision=operator.revision
-                )
+                written = await operators.save(transaction, changed)
                 if written is not None:
-                    # Who was signed on counts as there until somebody noticed that they are not.
-                    told = availability.state(before, now) if operator.signed_on else "offline"
-                    return await self._tell(transaction, written, told, now)
+                    # Silence alone changes no row: a signed-on operator has been reported as online.
+                    reported = availability.state(before, now) if before.signed_on else "offline"
+                    return await self._report(transaction, written, reported, now)
         raise DatabaseBusy("The operator kept changing; try again.")
 
-    async def _tell(
+    async def _report(
         self, transaction: Transaction, operator: OperatorRecord, before: State, now: datetime
-    ) -> PresenceView:
-        state = availability.state(presence_of(operator), now)
-        left = not operator.signed_on
-        if left and operator.holding:
+    ) -> OperatorPresence:
+        state = availability.state(operator, now)
+        if not operator.signed_on and operator.holding:
             operator = await self._return_claims(transaction, operator, now)
-        if left or state != before:
-            event = HandoffEvent(
-                type="operator.changed",
-                at=now,
+        if not operator.signed_on or state != before:
+            await handoff_events.append(
+                transaction,
+                operator.account_id,
+                "operator.changed",
+                now,
                 actor_id=operator.user_id,
                 data={"operator_id": str(operator.user_id), "state": state, "before": before},
             )
-            await handoff_events.append(transaction, operator.account_id, event)
-        return PresenceView(operator=operator, state=state)
+        return OperatorPresence(operator=operator, state=state)
 
     async def _return_claims(
         self, transaction: Transaction, operator: OperatorRecord, now: datetime
     ) -> OperatorRecord:
-        # The operator's row is ours, and a claim needs it too: nothing is added while we give back.
-        for held in await open_handoffs.held_by(transaction, operator.account_id, operator.user_id):
-            if held_state(held.state):
-                back = Transition(to=transitions.WAITING[held.intent], at=now, cause="operator_offline")
-                await apply(transaction, held, back, "handoff.lapsed")
+        # The operator's row is locked, and a claim needs it too, so no claim is added meanwhile.
+        for handoff in await open_handoffs.held_by(transaction, operator.account_id, operator.user_id):
+            if handoff.state in _LOST_WHEN_OFFLINE:
+                back = Transition(
+                    to=transitions.WAITING[handoff.intent],
+                    at=now,
+                    event="handoff.lapsed",
+                    cause="operator_offline",
+                )
+                await transitions.apply(transaction, handoff, back)
         return await operators.ensure(transaction, operator.account_id, operator.user_id)
 
 
-def _ruled(presence: Presence, setting: Setting, now: datetime) -> Presence:
-    match setting.status:
-        case None:
-            return availability.seen(presence, now)
-        case "offline":
-            return availability.signed_off(presence)
-        case "exhausted":
-            return availability.exhausted(
-                availability.seen(presence, now), now, until=setting.until, billing=setting.billing
-            )
-        case "relieved":
-            return availability.relieved(availability.seen(presence, now))
-        case activity:
-            return availability.set_to(presence, activity, now, setting.until)
-
-
-def _with(operator: OperatorRecord, setting: Setting | None) -> OperatorRecord:
-    if setting is None:
-        return operator
+def _changed(operator: OperatorRecord, wanted: PresenceChange, now: datetime) -> OperatorRecord:
     return replace(
-        operator,
-        capacity=operator.capacity if setting.capacity is None else setting.capacity,
-        languages=operator.languages if setting.languages is None else setting.languages,
-        teams=operator.teams if setting.teams is None else setting.teams,
+        _with_status(operator, wanted, now),
+        signed_on=wanted.status != "offline",
+        capacity=operator.capacity if wanted.capacity is None else wanted.capacity,
+        languages=operator.languages if wanted.languages is None else wanted.languages,
+        teams=operator.teams if wanted.teams is None else wanted.teams,
     )
 
 
-__all__ = ["IllegalMove", "PresenceService", "PresenceView", "Setting", "Wanted"]
+def _with_status(operator: OperatorRecord, wanted: PresenceChange, now: datetime) -> OperatorRecord:
+    match wanted.status:
+        case None:
+            return availability.mark_seen(operator, now)
+        case "offline":
+            return availability.sign_off(operator)
+        case "exhausted":
+            seen = availability.mark_seen(operator, now)
+            return availability.exhaust(seen, now, until=wanted.until, billing=wanted.billing)
+        case "relieved":
+            return availability.clear_exhaustion(availability.mark_seen(operator, now))
+        case activity:
+            return availability.set_to(operator, activity, now, wanted.until)

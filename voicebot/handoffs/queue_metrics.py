@@ -1,4 +1,4 @@
-"""The desk's figures for Prometheus, looked up now and then: a scrape does not wait for the database."""
+"""Prometheus metrics of handoffs, read from the database periodically, not on a scrape."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from db.outbox import NoticeState
 from db.pool import Database
 from voicebot.clock import Clock
 
-EVERY_S = 5.0
+INTERVAL_S = 5.0
 _LAG_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0)
 
 
 class QueueMetrics:
-    """Gauges of all accounts together."""
+    """Metrics over all accounts."""
 
     def __init__(self, database: Database, clock: Clock, registry: CollectorRegistry) -> None:
-        """Add them to ``registry``."""
+        """Register the metrics in ``registry``."""
         self._db = database
         self._clock = clock
         self._handoffs = Gauge(
@@ -37,42 +37,42 @@ class QueueMetrics:
         )
         self._notices = Gauge("voicebot_notices", "Notices by state.", ["state"], registry=registry)
         self._waiting = Gauge(
-            "voicebot_journal_waiting", "Events the journal has not written.", registry=registry
+            "voicebot_journal_waiting", "Events that the journal has not written.", registry=registry
         )
         self._lag = Gauge(
             "voicebot_journal_lag_seconds",
-            "Age of the oldest event the journal has not written.",
+            "Age of the oldest event that the journal has not written.",
             registry=registry,
         )
         self.stream_lag = Histogram(
             "voicebot_stream_lag_seconds",
-            "From an event's happening to its being handed to a follower who was up to date.",
+            "Delay from an event to its delivery to a waiting subscriber.",
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
 
     async def run(self) -> None:
-        """Look every few seconds, until cancelled."""
+        """Update every few seconds, until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.update()
             except DatabaseError as error:
-                logger.warning("the desk's figures could not be looked up: {}", type(error).__name__)
-            await asyncio.sleep(EVERY_S)
+                logger.warning("the handoff metrics could not be read: {}", type(error).__name__)
+            await asyncio.sleep(INTERVAL_S)
 
-    async def look(self) -> None:
-        """Look once."""
-        found = await handoff_metrics.standing(self._db)
+    async def update(self) -> None:
+        """Update once."""
+        totals = await handoff_metrics.totals(self._db)
         now = self._clock.now()
-        _show(self._handoffs, get_args(State), {**found.open, **found.ended})
-        _show(self._notices, get_args(NoticeState), found.notices)
-        self._open.set(sum(found.open.values()))
-        self._oldest.set(_age_s(found.oldest_open_at, now))
-        self._waiting.set(found.unjournaled)
-        self._lag.set(_age_s(found.oldest_unjournaled_at, now))
+        _set_labels(self._handoffs, get_args(State), {**totals.open, **totals.ended})
+        _set_labels(self._notices, get_args(NoticeState), totals.notices)
+        self._open.set(sum(totals.open.values()))
+        self._oldest.set(_age_s(totals.oldest_open_at, now))
+        self._waiting.set(totals.unjournaled)
+        self._lag.set(_age_s(totals.oldest_unjournaled_at, now))
 
 
-def _show(gauge: Gauge, names: tuple[str, ...], counts: Mapping[str, int]) -> None:
+def _set_labels(gauge: Gauge, names: tuple[str, ...], counts: Mapping[str, int]) -> None:
     for name in names:
         gauge.labels(name).set(counts.get(name, 0))
 

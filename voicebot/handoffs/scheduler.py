@@ -1,16 +1,16 @@
-"""The keeper: nobody is forgotten. Every replica has one; conditional statements keep them apart.
+"""Periodic work on handoffs, in every replica; conditional statements keep the replicas apart.
 
-Leases that ran out, callers who hung up, parked calls whose time has come, operators who fell silent,
-handoffs that nobody has been asked about: each is found in the database, so a process that dies forgets
-nothing.
+It acts on leases and expiry times that have passed, callers who hung up, parked calls that are due,
+operators who became silent, and queued handoffs that can be offered. All of them are found in the database,
+so nothing is lost when a process dies.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from loguru import logger
@@ -19,164 +19,158 @@ from db import handoff_events, handoff_transitions, open_handoffs, operators, ou
 from db.errors import DatabaseError
 from db.handoff_transitions import Transition
 from db.handoffs import HandoffRecord
-from db.open_handoffs import Queued
+from db.open_handoffs import QueuedHandoff
 from db.operators import OperatorRecord
 from db.pool import Database
 from voicebot import availability
 from voicebot.clock import Clock
-from voicebot.handoffs import events, transitions
+from voicebot.handoffs import transitions
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.presence import PresenceService
-from voicebot.handoffs.presence_mapping import presence_of
 
-EVERY_S = 1.0
-SETTLE_S = 0.05
-"""How long after being stirred it looks, so that one look serves all who come together."""
+INTERVAL_S = 1.0
+DEBOUNCE_S = 0.05
+"""Pause after a wake-up, so that one run serves several changes."""
 OFFER_LEASE = timedelta(seconds=30)
-"""How long somebody is asked before the next one is."""
+"""An offer that is not claimed in this time goes to the next operator."""
 
-KEPT = timedelta(days=30)
-"""How long events stay for the stream to resume from."""
+EVENT_RETENTION = timedelta(days=30)
+"""How long events are kept for the stream to resume from."""
 
 _BATCH = 200
-_ASKABLE = ("idle", "on_call", "busy")
+_OFFER_ORDER = ("idle", "on_call", "busy")
+"""States in which an operator is offered handoffs, in this order."""
 
 
 class Scheduler:
-    """Looks after all handoffs, again and again."""
+    """Runs the periodic work."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        desk: HandoffService,
+        service: HandoffService,
         presence: PresenceService,
-        stirred: asyncio.Event | None = None,
+        wakeup: asyncio.Event | None = None,
     ) -> None:
-        """Look after ``database``; at once when ``stirred``: something was queued, somebody came."""
+        """Work on ``database``, every second and whenever ``wakeup`` is set."""
         self._db = database
         self._clock = clock
-        self._desk = desk
+        self._service = service
         self._presence = presence
-        self._stirred = stirred or asyncio.Event()
+        self._wakeup = wakeup or asyncio.Event()
 
     async def run(self) -> None:
-        """Look every second, and when stirred, until cancelled."""
+        """Run the work every second and after each wake-up, until cancelled."""
         while True:
-            self._stirred.clear()
+            self._wakeup.clear()
             try:
-                await self.look()
+                await self.run_once()
             except DatabaseError as error:
-                logger.warning("the desk's keeper could not look: {}", type(error).__name__)
+                logger.warning("the handoff scheduler waits for the database: {}", type(error).__name__)
             with suppress(TimeoutError):
-                async with asyncio.timeout(EVERY_S):
-                    await self._stirred.wait()
-                    await asyncio.sleep(SETTLE_S)
+                async with asyncio.timeout(INTERVAL_S):
+                    await self._wakeup.wait()
+                    await asyncio.sleep(DEBOUNCE_S)
 
-    async def look(self) -> None:
-        """Look once at everything."""
+    async def run_once(self) -> None:
+        """Run the work once."""
         now = self._clock.now()
-        for operator in await operators.silent_since(self._db, now - availability.SILENCE, limit=_BATCH):
-            await self._guarded(self._presence.lost(operator.account_id, operator.user_id))
-        for handoff in await open_handoffs.to_look_after(self._db, now, limit=_BATCH):
-            await self._guarded(self._look_after(handoff))
+        silent_since = now - availability.OFFLINE_AFTER
+        for operator in await operators.silent_since(self._db, silent_since, limit=_BATCH):
+            await self._attempt(self._presence.expire(operator.account_id, operator.user_id))
+        for handoff, hung_up in await open_handoffs.needing_action(self._db, now, limit=_BATCH):
+            await self._attempt(self._act_on(handoff, hung_up))
         for account_id in await open_handoffs.accounts_with_queue(self._db):
-            await self._guarded(self._offer_all(account_id))
-        await outbox.bury_cancelled(self._db, now)
-        await handoff_events.forget(self._db, now - KEPT)
+            await self._attempt(self._offer_queue(account_id))
+        await outbox.close_cancelled(self._db, now)
+        await handoff_events.delete_old(self._db, now - EVENT_RETENTION)
 
-    async def _guarded(self, work: object) -> None:
-        """One handoff's trouble is no other's."""
+    async def _attempt(self, work: Awaitable[object]) -> None:
+        """Log a failure, so that one handoff's error does not affect another; the next run tries again."""
         try:
-            await work  # type: ignore[misc]
+            await work
         except (DatabaseError, transitions.IllegalTransition) as error:
-            logger.warning("the desk's keeper left something for later: {}", type(error).__name__)
+            logger.warning("the handoff scheduler will try again: {}", type(error).__name__)
 
-    async def _look_after(self, found: HandoffRecord) -> None:
-        event = ""
-
-        def decide(seen: HandoffRecord) -> Transition | None:
-            nonlocal event
-            if (seen.state, seen.epoch) != (found.state, found.epoch):
+    async def _act_on(self, found: HandoffRecord, hung_up: bool) -> None:
+        def decide(handoff: HandoffRecord) -> Transition | None:
+            if (handoff.state, handoff.epoch) != (found.state, found.epoch):
                 return None
-            event, move = self._verdict(seen)
-            return move
+            return _due_transition(handoff, hung_up, self._clock.now())
 
-        # The event's name is known when the move is: asked for what it would be now, then made.
-        decide(found)
-        if event:
-            await self._desk.move(found.account_id, found.id, decide, event)
+        await self._service.transition(found.account_id, found.id, decide)
 
-    def _verdict(self, seen: HandoffRecord) -> tuple[str, Transition | None]:
+    async def _offer_queue(self, account_id: UUID) -> None:
+        """Offer every queued handoff of an account, so that none waits behind those that nobody can take."""
         now = self._clock.now()
-        if seen.expires_at <= now:
-            return self._expired(seen)
-        if seen.state == "scheduled":
-            if seen.consent and seen.due_at is not None and seen.due_at <= now:
-                return "handoff.due", Transition(to="due", at=now)
-            return "", None
-        if seen.lease_until is not None and seen.lease_until <= now:
-            cause = f"{seen.state}_lapsed"
-            return "handoff.lapsed", Transition(to=transitions.WAITING[seen.intent], at=now, cause=cause)
-        if seen.intent == "escalate" and "abandoned" in transitions.allowed(seen.intent, seen.state):
-            return "handoff.abandoned", Transition(to="abandoned", at=now, ends=True, cause="caller_hung_up")
-        return "", None
-
-    def _expired(self, seen: HandoffRecord) -> tuple[str, Transition | None]:
-        now = self._clock.now()
-        possible = transitions.allowed(seen.intent, seen.state)
-        if "expired" in possible:
-            agreed = seen.intent == "escalate" or seen.consent
-            cause = "nobody_answered" if agreed else "no_consent"
-            return "handoff.expired", Transition(to="expired", at=now, ends=True, cause=cause)
-        if "resolved" in possible:
-            # The caller was helped; whoever did it never said so.
-            end = Transition(
-                to="resolved", at=now, ends=True, cause="never_closed", resolution="never closed"
-            )
-            return "handoff.resolved", end
-        return "", None
-
-    async def _offer_all(self, account_id: UUID) -> None:
-        """Ask about everything that is queued, so that nobody waits behind those whom no one here fits."""
-        now = self._clock.now()
-        askable = [
-            (state, operator)
-            for operator in await operators.with_room(self._db, account_id)
-            if (state := availability.state(presence_of(operator), now)) in _ASKABLE and not operator.bridged
+        candidates = [
+            operator
+            for operator in await operators.below_capacity(self._db, account_id)
+            if availability.state(operator, now) in _OFFER_ORDER and not operator.bridged
         ]
-        # Those whose hands are free before those who hold something; who was asked goes last.
-        candidates = [one for _, one in sorted(askable, key=lambda pair: _ASKABLE.index(pair[0]))]
-        page: Sequence[Queued] = []
+        # Operators without a claim come first; an operator who was offered a handoff goes to the end.
+        candidates.sort(key=lambda operator: _OFFER_ORDER.index(availability.state(operator, now)))
+        page: Sequence[QueuedHandoff] = []
         while candidates and (
             page := await open_handoffs.queued(
                 self._db, account_id, after=page[-1] if page else None, limit=_BATCH
             )
         ):
-            for each in page:
-                asked = next((one for one in candidates if _fits(one, each)), None)
-                if asked is not None:
-                    candidates.append(candidates.pop(candidates.index(asked)))
-                    await self._offer(each.handoff, asked)
+            for queued in page:
+                operator = next((one for one in candidates if _matches(one, queued)), None)
+                if operator is not None:
+                    candidates.remove(operator)
+                    candidates.append(operator)
+                    await self._offer(queued.handoff, operator)
 
-    async def _offer(self, handoff: HandoffRecord, asked: OperatorRecord) -> None:
+    async def _offer(self, handoff: HandoffRecord, operator: OperatorRecord) -> None:
         now = self._clock.now()
         async with self._db.transaction() as transaction:
-            await operators.offered(transaction, handoff.account_id, asked.user_id, now)
+            await operators.set_last_offered(transaction, handoff.account_id, operator.user_id, now)
             offered = await handoff_transitions.offer(
                 transaction,
                 handoff.account_id,
                 handoff.id,
-                asked.user_id,
+                operator.user_id,
                 at=now,
                 lease_until=now + OFFER_LEASE,
             )
             if offered is not None:
-                event = events.changed("handoff.offered", offered, now)
-                await handoff_events.append(transaction, handoff.account_id, event)
+                await handoff_events.append_change(transaction, offered, "handoff.offered", now)
 
 
-def _fits(operator: OperatorRecord, queued: Queued) -> bool:
+def _due_transition(handoff: HandoffRecord, hung_up: bool, now: datetime) -> Transition | None:
+    """The transition that time or the end of the call requires of an open handoff; None: none."""
+    if handoff.expires_at <= now and (expiry := _expiry(handoff, now)) is not None:
+        return expiry
+    if handoff.state == "scheduled":
+        due = handoff.consent and handoff.due_at is not None and handoff.due_at <= now
+        return Transition(to="due", at=now) if due else None
+    if handoff.lease_until is not None and handoff.lease_until <= now:
+        return Transition(
+            to=transitions.WAITING[handoff.intent],
+            at=now,
+            event="handoff.lapsed",
+            cause=f"{handoff.state}_lapsed",
+        )
+    if hung_up and "abandoned" in transitions.allowed(handoff.intent, handoff.state):
+        return Transition(to="abandoned", at=now, cause="caller_hung_up")
+    return None
+
+
+def _expiry(handoff: HandoffRecord, now: datetime) -> Transition | None:
+    possible = transitions.allowed(handoff.intent, handoff.state)
+    if "expired" in possible:
+        agreed = handoff.intent == "escalate" or handoff.consent
+        return Transition(to="expired", at=now, cause="nobody_answered" if agreed else "no_consent")
+    if "resolved" in possible:
+        # The caller was connected to an operator, who never resolved the handoff.
+        return Transition(to="resolved", at=now, cause="never_closed", resolution="never closed")
+    return None
+
+
+def _matches(operator: OperatorRecord, queued: QueuedHandoff) -> bool:
     handoff = queued.handoff
     return (
         operator.user_id not in queued.declined_by
@@ -186,7 +180,7 @@ def _fits(operator: OperatorRecord, queued: Queued) -> bool:
 
 
 def speaks(operator: OperatorRecord, language: str | None) -> bool:
-    """Whether an operator can be asked to speak a language: `en` speaks `en-US`; who names none, any."""
+    """Whether an operator speaks a language: `en` includes `en-US`; an operator without languages, any."""
     if not operator.languages or language is None:
         return True
     primary = language.partition("-")[0].lower()

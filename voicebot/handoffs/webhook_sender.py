@@ -1,7 +1,7 @@
-"""Notices by HTTP: Slack-compatible webhooks, webhooks signed by Standard Webhooks, and ticket systems.
+"""Notices by HTTP: Slack-compatible webhooks, signed webhooks, and ticket systems.
 
-Signatures are those of https://www.standardwebhooks.com (webhook-id, webhook-timestamp, webhook-signature).
-The id is the notice's at every attempt. Addresses that are not public are refused, as for HTTP functions.
+Signatures follow https://www.standardwebhooks.com (webhook-id, webhook-timestamp, webhook-signature). The
+webhook-id is the notice's id at every attempt. Private addresses are refused, as for HTTP functions.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from db.pool import Database, Transaction
 from handlers.http.errors import AddressRefused
 from handlers.http.network import CheckedNetwork
 from voicebot.clock import Clock
-from voicebot.handoffs import events
 from voicebot.outbox import Effect, NotSent, Sent
 from voicebot.vault import SecretUnreadable, Vault
 
 TIMEOUT_S = 10.0
 READ_LIMIT = 64 * 1024
-"""How much of an answer is read, in bytes."""
+"""How much of a response is read, in bytes."""
 
-_AGAIN = frozenset({408, 409, 425, 429})
+_RETRYABLE = frozenset({408, 409, 425, 429})
 
 
 class WebhookSender:
-    """Posts a notice's message to its channel. Of tickets the answer's ``id`` is kept as the note's name."""
+    """Posts a notice's message to its channel; the ``id`` in a ticket system's response is stored."""
 
     def __init__(
         self,
@@ -47,7 +46,15 @@ class WebhookSender:
         allow: frozenset[str] = frozenset(),
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """``allow``: ``host:port`` that are reached although they are not public."""
+        """Send to channels of ``database``.
+
+        Args:
+            database: the database.
+            vault: decrypts signing keys.
+            clock: the time.
+            allow: ``host:port`` of private addresses that may be reached.
+            tls: the TLS settings; None: the default ones.
+        """
         self._db = database
         self._vault = vault
         self._clock = clock
@@ -68,26 +75,26 @@ class WebhookSender:
         body = json.dumps(notice.message, separators=(",", ":"), ensure_ascii=False).encode()
         status, headers, answer = await self._post(channel.url, self._headers(channel, notice, body), body)
         if 200 <= status < 300:
-            note_id = _named(answer) if channel.kind == "ticket" else None
-            effect = self._kept(note_id) if note_id else None
+            note_id = _ticket_id(answer) if channel.kind == "ticket" else None
+            effect = self._store_note_id(note_id) if note_id else None
             return Sent(status_code=status, remote_id=note_id, effect=effect)
-        again = status >= 500 or status in _AGAIN
+        retryable = status >= 500 or status in _RETRYABLE
         raise NotSent(
             f"answered {status}",
-            again=again,
+            retryable=retryable,
             status_code=status,
             retry_after=_retry_after(headers.get("retry-after"), self._clock.now()),
         )
 
     async def _channel(self, notice: NoticeRecord) -> ChannelRecord:
         if notice.channel_id is None:
-            raise NotSent("the notice has no channel", again=False)
+            raise NotSent("the notice has no channel", retryable=False)
         try:
             channel = await channels.get(self._db, notice.account_id, notice.channel_id)
         except NotFound:
-            raise NotSent("the channel is gone", again=False) from None
+            raise NotSent("the channel does not exist", retryable=False) from None
         if channel.deleted_at is not None:
-            raise NotSent("the channel was deleted", again=False)
+            raise NotSent("the channel was deleted", retryable=False)
         return channel
 
     def _headers(self, channel: ChannelRecord, notice: NoticeRecord, body: bytes) -> dict[str, str]:
@@ -97,7 +104,7 @@ class WebhookSender:
             try:
                 signing = Webhook(self._vault.open(channel.secret))
             except SecretUnreadable:
-                raise NotSent("the channel's secret cannot be read", again=False) from None
+                raise NotSent("the channel's secret cannot be read", retryable=False) from None
             headers["webhook-timestamp"] = str(int(now.timestamp()))
             headers["webhook-signature"] = signing.sign(str(notice.id), now, body.decode())
         return headers
@@ -116,29 +123,32 @@ class WebhookSender:
                     answer += part
                     if len(answer) > READ_LIMIT:
                         break
-                told = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers}
-                return response.status, told, answer[:READ_LIMIT]
+                received = {
+                    name.decode().lower(): value.decode("latin-1") for name, value in response.headers
+                }
+                return response.status, received, answer[:READ_LIMIT]
         except AddressRefused:
-            raise NotSent("the address is not public", again=False) from None
+            raise NotSent("the address is not public", retryable=False) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise NotSent(type(error).__name__) from None
         except (httpcore.UnsupportedProtocol, ValueError, TypeError, OverflowError):
-            raise NotSent("the address is not one that can be posted to", again=False) from None
+            raise NotSent("the URL is not valid", retryable=False) from None
 
-    def _kept(self, note_id: str) -> Effect:
-        async def keep(transaction: Transaction, notice: NoticeRecord) -> None:
+    def _store_note_id(self, note_id: str) -> Effect:
+        async def store(transaction: Transaction, notice: NoticeRecord) -> None:
             if notice.handoff_id is None:
                 return
-            noted = await handoff_transitions.note(transaction, notice.account_id, notice.handoff_id, note_id)
+            noted = await handoff_transitions.set_note_id(
+                transaction, notice.account_id, notice.handoff_id, note_id
+            )
             if noted is not None:
-                event = events.changed("handoff.noted", noted, self._clock.now())
-                await handoff_events.append(transaction, notice.account_id, event)
+                await handoff_events.append_change(transaction, noted, "handoff.noted", self._clock.now())
 
-        return keep
+        return store
 
 
-def _named(answer: bytes) -> str | None:
-    """The ``id`` of a JSON answer."""
+def _ticket_id(answer: bytes) -> str | None:
+    """The ``id`` of a JSON response."""
     try:
         document: Any = json.loads(answer)
     except ValueError:
