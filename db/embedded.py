@@ -1,9 +1,8 @@
-"""The embedded server: PostgreSQL without an installation, for a laptop, the demo and the tests.
+"""The embedded server: PostgreSQL without an installation, for development, the demo and the tests.
 
-Several processes may use one data directory at once. Who uses it holds a shared lock on a file beside it;
-the one that finds nobody else holding it stops the server. The kernel drops the lock of a process that
-dies, however it dies, so nothing stale is left to believe in: a server orphaned by ``kill -9`` is taken
-over by the next process. Linux and macOS.
+Several processes can use one data directory. Each holds a shared lock on a file beside it; a process that
+leaves and gets the exclusive lock stops the server. The kernel releases the lock of a killed process, so a
+server whose processes were killed is used again by the next process. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -25,32 +24,33 @@ _LOCK_SECONDS = 180
 
 
 class EmbeddedServer:
-    """``async with EmbeddedServer(data_dir) as dsn:`` a running server, shared with other processes.
+    """A running server that is shared with other processes: ``async with EmbeddedServer(data_dir) as dsn:``.
 
-    Made on first use under ``data_dir/postgres``; it listens on a Unix socket in a private directory only. As
-    root it runs as the system user ``pgserver``, which is made if need be.
+    The data is in ``data_dir/postgres``, which is created if missing. The server listens only on a Unix
+    socket in a private directory. If this process runs as root, the server runs as the system user
+    ``pgserver``, which is created if missing.
     """
 
     def __init__(self, data_dir: Path | str, *, settings: Mapping[str, str] | None = None) -> None:
         """Args:
-        data_dir: the program's data directory (``VOICEBOT_DATA_DIR``); made if missing.
-        settings: server settings (``{"max_connections": "200"}``), if this process starts the server.
+        data_dir: the program's data directory (``VOICEBOT_DATA_DIR``); created if missing.
+        settings: server settings (``{"max_connections": "200"}``), used if this process starts the server.
         """
         self._dir = Path(data_dir).expanduser().resolve()
         self._cluster = Cluster(self._dir / "postgres", settings or {})
-        self._use: int | None = None
+        self._users_lock: int | None = None
 
     async def __aenter__(self) -> str:
-        """Start or join the server; returns a DSN for asyncpg.
+        """Start the server if it is not running; return a DSN for asyncpg.
 
         Raises:
-            EmbeddedServerError: it cannot be made or started.
+            EmbeddedServerError: the server cannot be created or started.
         """
         opening = asyncio.create_task(asyncio.to_thread(self._open))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The thread cannot be interrupted: wait for what it started, then give it back.
+            # The thread cannot be interrupted: wait until the server is started, then release it.
             with contextlib.suppress(EmbeddedServerError):
                 await opening
                 await asyncio.to_thread(self._close)
@@ -59,48 +59,48 @@ class EmbeddedServer:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave; the last one out stops the server."""
+        """Release the server; the last process stops it."""
         await asyncio.shield(asyncio.create_task(asyncio.to_thread(self._close)))
 
     def _open(self) -> str:
         try:
             self._dir.mkdir(parents=True, exist_ok=True)
-            with self._turn():
-                use = os.open(self._dir / "postgres.users", os.O_RDWR | os.O_CREAT, 0o600)
+            with self._exclusive_lock():
+                users_lock = os.open(self._dir / "postgres.users", os.O_RDWR | os.O_CREAT, 0o600)
                 try:
-                    fcntl.flock(use, fcntl.LOCK_SH)
+                    fcntl.flock(users_lock, fcntl.LOCK_SH)
                     dsn = self._cluster.ensure_running()
                 except BaseException:
-                    os.close(use)
+                    os.close(users_lock)
                     raise
-                self._use = use
+                self._users_lock = users_lock
                 return dsn
         except OSError as error:
             raise EmbeddedServerError(f"The data directory {self._dir} cannot be used: {error}") from error
 
     def _close(self) -> None:
-        if self._use is None:
+        if self._users_lock is None:
             return
-        with self._turn():
-            use, self._use = self._use, None
+        with self._exclusive_lock():
+            users_lock, self._users_lock = self._users_lock, None
             try:
-                fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(users_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
             else:
                 self._cluster.stop()
             finally:
-                os.close(use)
+                os.close(users_lock)
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Only one process at a time starts, joins or leaves."""
-        turn = os.open(self._dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    def _exclusive_lock(self) -> Iterator[None]:
+        """Exclusive lock for starting, joining and releasing the server."""
+        lock_file = os.open(self._dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             deadline = time.monotonic() + _LOCK_SECONDS
             while True:
                 try:
-                    fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
@@ -110,4 +110,4 @@ class EmbeddedServer:
                     time.sleep(0.02)
             yield
         finally:
-            os.close(turn)
+            os.close(lock_file)

@@ -1,7 +1,7 @@
-"""What the database can answer besides a result; each class says what happened and whether a retry helps.
+"""The errors of the database layer; each class says what happened and whether a retry helps.
 
-No message or argument here carries a row's contents: PostgreSQL puts whole rows into its error details, and a
-row may hold what a caller said.
+No message or attribute contains the data of a row: PostgreSQL puts whole rows into its error details, and a
+row may contain what a caller said.
 """
 
 from __future__ import annotations
@@ -12,97 +12,97 @@ from uuid import UUID
 
 
 class DatabaseError(Exception):
-    """The database refused a statement in a way that has no name of its own.
+    """Base class; also raised for errors of the server without a class of their own.
 
-    ``retryable`` is true when the same statement may succeed later without anybody changing anything.
+    ``retryable`` is True if the same statement may succeed later without any change.
     """
 
     retryable: ClassVar[bool] = False
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The server cannot be reached, is starting, stopping or out of connections; try again shortly."""
+    """The server cannot be reached, is starting or stopping, or has no free connection; retry later."""
 
     retryable = True
 
 
 class DatabaseBusy(DatabaseError):
-    """The statement lost to concurrent work (deadlock, lock or statement timeout), did nothing; try again."""
+    """The statement was cancelled (deadlock, lock or statement timeout) and had no effect; retry it."""
 
     retryable = True
 
 
 class InvalidValue(DatabaseError):
-    """A value does not fit its column (type, range, format); the same value will be refused again."""
+    """A value is not valid for its column (type, range, format). A retry does not help."""
 
 
 class ConstraintViolated(DatabaseError):
-    """A constraint of the schema refused the row; this package's functions translate the ones they know."""
+    """A constraint of the schema refused the row. Functions of this package translate the expected ones."""
 
     def __init__(self, constraint: str) -> None:
         self.constraint = constraint
-        """The constraint's or unique index's name in the schema."""
+        """Name of the constraint or unique index in the schema."""
         super().__init__(f"The row violates the constraint {constraint!r}.")
 
 
 class MigrationError(DatabaseError):
-    """The schema cannot be brought up to date; a person must look, a retry does not help."""
+    """The schema cannot be migrated; an operator must correct this. A retry does not help."""
 
 
 class NotFound(DatabaseError):
-    """There is no such row in this account (another account's row counts as none)."""
+    """The account has no such row; rows of other accounts count as missing."""
 
     def __init__(self, resource: str, id: UUID | str) -> None:
         self.resource = resource
         self.id = id
-        super().__init__(f"There is no {resource} {id} in this account.")
+        super().__init__(f"This account has no {resource} {id}.")
 
 
 class RevisionConflict(DatabaseError):
-    """The row has been changed since it was read; read it again, then decide."""
+    """The row was changed after it was read; read it again before changing it."""
 
     def __init__(self, resource: str, id: UUID, current: int) -> None:
         self.resource = resource
         self.id = id
         self.current = current
-        """The revision the row has now."""
-        super().__init__(f"The {resource} {id} is at revision {current} by now.")
+        """The current revision of the row."""
+        super().__init__(f"The current revision of {resource} {id} is {current}.")
 
 
 class NameTaken(DatabaseError):
-    """Another row of the account has this name already."""
+    """Another row of the account has this name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"The name {name!r} is taken.")
+        super().__init__(f"The name {name!r} is in use.")
 
 
 class EmailTaken(DatabaseError):
-    """Another user of the account has this address already."""
+    """Another user of the account has this e-mail address."""
 
     def __init__(self) -> None:
-        super().__init__("Another user of the account has this address.")
+        super().__init__("Another user of the account has this e-mail address.")
 
 
 class NumberTaken(DatabaseError):
-    """The number is active already with this carrier, in this account or in another one."""
+    """The number is already active with this carrier, in this account or in another one."""
 
     def __init__(self, carrier: str, e164: str) -> None:
         self.carrier = carrier
         self.e164 = e164
-        super().__init__(f"The number {e164} is in use with {carrier} already.")
+        super().__init__(f"The number {e164} is already in use with {carrier}.")
 
 
 class NumberInUse(DatabaseError):
-    """Templates are still attached to the number; detach them first."""
+    """Templates use the number; remove it from them first."""
 
     def __init__(self, template_ids: Sequence[UUID]) -> None:
         self.template_ids = tuple(template_ids)
-        super().__init__(f"{len(self.template_ids)} template(s) are attached to the number.")
+        super().__init__(f"{len(self.template_ids)} template(s) use the number.")
 
 
 class OrchestratorExists(DatabaseError):
-    """The number has an active orchestrator already; a number is answered by one."""
+    """The number has another active orchestrator; a number can have only one."""
 
     def __init__(self, conflicting_template_id: UUID, name: str) -> None:
         self.conflicting_template_id = conflicting_template_id
@@ -115,7 +115,7 @@ class TemplateInUse(DatabaseError):
 
     def __init__(self, template_ids: Sequence[UUID]) -> None:
         self.template_ids = tuple(template_ids)
-        """The active templates that refer to it."""
+        """The active templates that route to it."""
         super().__init__(f"{len(self.template_ids)} active template(s) route to this one.")
 
 
@@ -124,7 +124,7 @@ class TargetsUnavailable(DatabaseError):
 
     def __init__(self, template_ids: Sequence[UUID]) -> None:
         self.template_ids = tuple(template_ids)
-        """The targets that cannot be routed to."""
+        """Ids of these targets."""
         super().__init__(f"{len(self.template_ids)} target(s) cannot be routed to.")
 
 
@@ -134,7 +134,7 @@ class UnknownNumber(DatabaseError):
     def __init__(self, carrier: str, e164: str) -> None:
         self.carrier = carrier
         self.e164 = e164
-        super().__init__(f"Nobody answers {e164} with {carrier}.")
+        super().__init__(f"No account has the number {e164} with {carrier}.")
 
 
 class NoOrchestrator(DatabaseError):
@@ -143,15 +143,15 @@ class NoOrchestrator(DatabaseError):
     def __init__(self, number_id: UUID, fallback_number: str | None) -> None:
         self.number_id = number_id
         self.fallback_number = fallback_number
-        """E.164; where the number's owner wants such calls to go, if anywhere."""
+        """Number (E.164) to which such calls are forwarded, or None."""
         super().__init__(f"No active orchestrator answers the number {number_id}.")
 
 
 class TokenRefused(DatabaseError):
-    """The token is unknown, expired, used already, or belongs to another call."""
+    """The token is unknown, expired, already used, or belongs to another call."""
 
     def __init__(self) -> None:
-        super().__init__("The token does not open this call.")
+        super().__init__("The token is not valid for this call.")
 
 
 class KeyRefused(DatabaseError):
@@ -162,34 +162,34 @@ class KeyRefused(DatabaseError):
 
 
 class SequenceTaken(DatabaseError):
-    """Another row of the call has this ``seq`` already: two writers count for one call."""
+    """Another row of the call has this ``seq``: there are two writers for one call."""
 
     def __init__(self, resource: str, call_id: UUID, seq: int) -> None:
         self.resource = resource
         self.call_id = call_id
         self.seq = seq
-        super().__init__(f"The call {call_id} has another {resource} numbered {seq}.")
+        super().__init__(f"The {resource} with seq {seq} already exists in call {call_id}.")
 
 
 class IdempotencyKeyReused(DatabaseError):
-    """The Idempotency-Key was used before, for a different request."""
+    """The Idempotency-Key was used for a different request."""
 
     def __init__(self, existing_id: UUID) -> None:
         self.existing_id = existing_id
-        super().__init__(f"The idempotency key made {existing_id}, from a different request.")
+        super().__init__(f"The idempotency key was used for another request, which made {existing_id}.")
 
 
 class GreetingTooLarge(DatabaseError):
-    """The audio alone exceeds what the cache may hold."""
+    """The audio is larger than the whole cache."""
 
     def __init__(self, size: int, limit: int) -> None:
         self.size = size
         self.limit = limit
-        super().__init__(f"{size} bytes exceed the cache of {limit} bytes.")
+        super().__init__(f"The audio has {size} bytes; the cache holds {limit} bytes.")
 
 
 class BadCursor(DatabaseError):
-    """The cursor did not come from a list of this API."""
+    """The cursor is not valid for this list."""
 
     def __init__(self) -> None:
-        super().__init__("The cursor is not one this list gave out.")
+        super().__init__("The cursor is not valid for this list.")

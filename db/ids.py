@@ -1,4 +1,4 @@
-"""Ids: UUID version 7, made by the program, so that a row has its name before it is first written."""
+"""Ids: UUID version 7, made by the program, so that a row's id is known before it is written."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["new_id"]
 
 
 def new_id() -> UUID:
-    """A fresh id; ids sort by the millisecond they were made in."""
+    """A new id; ids sort by their time of creation in ms."""
     return uuid7()

@@ -1,8 +1,8 @@
-"""The schema, brought up to date: numbered files of SQL, applied once each, in order, never backwards.
+"""Migrations of the schema: numbered SQL files that are applied once, in order.
 
-A file that has been applied is history: it is never edited, its checksum is kept and compared. What a release
-adds, the release before it must be able to live with, since replicas are replaced one after another: so a
-schema newer than this program is left alone.
+An applied file must not be edited; its checksum is stored and compared. During an update, replicas of two
+releases run at the same time: each migration must be compatible with the previous release, and a schema that
+is newer than this program is not changed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from db.errors import DatabaseError, DatabaseUnavailable, MigrationError
 
 __all__ = ["Migration", "migrate", "migrations"]
 
-# Any constant will do, as long as no other program takes this advisory lock in the same database.
+# An arbitrary key; no other program may use this advisory lock in the same database.
 _LOCK = 0x766F6963
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _CONNECT_SECONDS = 10.0
 
-_BOOKS = """
+_CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version integer PRIMARY KEY,
     name text NOT NULL,
@@ -46,15 +46,15 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the file's text, in hex."""
+        """SHA-256 of the file's text in hexadecimal."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
 def migrations(folder: Traversable | None = None) -> list[Migration]:
-    """The migrations of this program in their order.
+    """The migrations in a folder, by default of this program, ordered by version.
 
     Raises:
-        MigrationError: two files have one number, or a file has no number.
+        MigrationError: two files have the same number, or a file has no number.
     """
     folder = folder or resources.files("db") / "migrations"
     found: dict[int, Migration] = {}
@@ -63,39 +63,41 @@ def migrations(folder: Traversable | None = None) -> list[Migration]:
             continue
         named = _FILE_NAME.fullmatch(file.name)
         if named is None:
-            raise MigrationError(f"{file.name} is not named NNNN_name.sql.")
+            raise MigrationError(f"The file name {file.name} does not have the form NNNN_name.sql.")
         version = int(named[1])
         if version in found:
-            raise MigrationError(f"{file.name} has the number of {found[version].name}.")
+            raise MigrationError(f"{file.name} has the same number as {found[version].name}.")
         found[version] = Migration(version=version, name=named[2], sql=file.read_text(encoding="utf-8"))
     return [found[version] for version in sorted(found)]
 
 
 async def migrate(dsn: str, known: Sequence[Migration] | None = None) -> list[Migration]:
-    """Apply what is missing, each file in a transaction of its own; several processes may do so at once.
+    """Apply the missing migrations, each in its own transaction. Several processes may call this at once.
 
     Args:
-        dsn: as for ``Database.connect``; its user owns the schema.
-        known: the migrations to apply, this program's own by default.
+        dsn: see ``Database.connect``; its user must own the schema.
+        known: the migrations to apply; None: those of this program.
 
     Returns:
-        The migrations applied now, none when the schema is up to date.
+        The migrations that were applied; an empty list if the schema is up to date.
 
     Raises:
-        MigrationError: an applied file was edited, a file is older than one applied already, or a file fails.
-        DatabaseUnavailable: no server answers; try again.
+        MigrationError: an applied file was edited, a missing file is older than an applied one, or a file
+            fails.
+        DatabaseUnavailable: the server cannot be reached; retry later.
+        DatabaseError: the server refused the connection.
     """
     known = migrations() if known is None else known
     try:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
     except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
-        raise DatabaseUnavailable(f"The database cannot be reached ({error}); try again.") from error
+        raise DatabaseUnavailable(f"The database cannot be reached ({error}); retry later.") from error
     except asyncpg.PostgresError as error:
-        raise DatabaseError(f"The database refuses us: {error.args[0]}") from error
+        raise DatabaseError(f"The database refused the connection: {error.args[0]}") from error
     try:
-        # Of the session, not of a transaction: it spans several. It ends with the connection at the latest.
+        # A lock of the session, because it spans several transactions; it ends with the connection.
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await connection.execute(_BOOKS)
+        await connection.execute(_CREATE_TABLE)
         rows = await connection.fetch("SELECT version, name, checksum FROM schema_migrations")
         missing = _missing(known, {row["version"]: row["checksum"] for row in rows})
         for migration in missing:
@@ -112,18 +114,18 @@ def _missing(known: Sequence[Migration], applied: Mapping[int, str]) -> list[Mig
         checksum = applied.get(migration.version)
         if checksum is None and migration.version < newest:
             raise MigrationError(
-                f"Migration {migration.version:04} ({migration.name}) was skipped, {newest:04} was applied: "
-                "give it a new number."
+                f"Migration {migration.version:04} ({migration.name}) is missing, but {newest:04} was "
+                "applied: give it a new number."
             )
         if checksum is None:
             missing.append(migration)
         elif checksum != migration.checksum:
             raise MigrationError(
-                f"Migration {migration.version:04} ({migration.name}) was edited after it had been applied: "
+                f"Migration {migration.version:04} ({migration.name}) was edited after it was applied: "
                 "restore the file and write a new migration."
             )
     if newest > max((migration.version for migration in known), default=0):
-        logger.warning("The schema ({:04}) is newer than this program; left as it is.", newest)
+        logger.warning("The schema ({:04}) is newer than this program; it is not changed.", newest)
     return missing
 
 
@@ -140,5 +142,5 @@ async def _apply(connection: asyncpg.Connection[asyncpg.Record], migration: Migr
             )
     except asyncpg.PostgresError as error:
         raise MigrationError(
-            f"Migration {migration.version:04} ({migration.name}) failed and was undone: {error}"
+            f"Migration {migration.version:04} ({migration.name}) failed and was rolled back: {error}"
         ) from error

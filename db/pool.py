@@ -1,4 +1,4 @@
-"""The only place that talks to asyncpg: one pool for any PostgreSQL server, and its errors by our names."""
+"""``Database``: a pool of asyncpg connections to any PostgreSQL server, with the errors of ``db.errors``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from db.errors import (
 __all__ = ["Database", "Executor", "Row", "Transaction"]
 
 Row = Mapping[str, Any]
-"""A result row by column name. Values are Python's own: UUID, datetime, str, bytes, and plain JSON values."""
+"""A result row: column name → value (UUID, datetime, str, bytes, or a JSON value)."""
 
 OLDEST_SERVER = 15
-"""The oldest major version of PostgreSQL this schema runs on."""
+"""The oldest supported major version of PostgreSQL."""
 
 _CONNECT_SECONDS = 5.0
 _ACQUIRE_SECONDS = 5.0
@@ -41,67 +41,67 @@ _UNSTORABLE = dict.fromkeys([0, *range(0xD800, 0xE000)], "\ufffd")
 
 
 class Executor(Protocol):
-    """What a query function needs: a ``Database`` (each statement on its own) or a ``Transaction``."""
+    """Executes statements: a ``Database`` (each statement in its own transaction) or a ``Transaction``."""
 
     async def execute(self, query: str, *arguments: object) -> int:
-        """Run a statement; returns how many rows it touched."""
+        """Run a statement; return the number of affected rows."""
         ...
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[Row]:
-        """Run a query; returns all rows."""
+        """Run a query; return all rows."""
         ...
 
     async def fetchrow(self, query: str, *arguments: object) -> Row | None:
-        """Run a query; returns its first row, None when there is no row."""
+        """Run a query; return its first row, or None."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction: committed when the block ends, undone if it raises. Inside another: a savepoint."""
+        """A transaction: committed at the end of the block, rolled back if it raises. Nested: a savepoint."""
         ...
 
 
 class Transaction:
-    """An open transaction on one connection. Not for use by two tasks at once."""
+    """An open transaction on one connection. It must not be used by two tasks at once."""
 
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> None:
         self._connection = connection
 
     async def execute(self, query: str, *arguments: object) -> int:
         """See ``Executor.execute``."""
-        with _named_errors(self._is_lost):
-            return _touched(await self._connection.execute(query, *arguments))
+        with _translated_errors(self._is_lost):
+            return _affected_rows(await self._connection.execute(query, *arguments))
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[Row]:
         """See ``Executor.fetch``."""
-        with _named_errors(self._is_lost):
+        with _translated_errors(self._is_lost):
             return cast("Sequence[Row]", await self._connection.fetch(query, *arguments))
 
     async def fetchrow(self, query: str, *arguments: object) -> Row | None:
         """See ``Executor.fetchrow``."""
-        with _named_errors(self._is_lost):
+        with _translated_errors(self._is_lost):
             return cast("Row | None", await self._connection.fetchrow(query, *arguments))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """A savepoint: an error inside undoes only the block."""
-        with _named_errors(self._is_lost):
+        """A savepoint: an error in the block rolls back only the block."""
+        with _translated_errors(self._is_lost):
             block = self._connection.transaction()
             await block.start()
         try:
             yield self
         except BaseException:
-            # A lost connection has rolled back by itself.
+            # On a lost connection, the server has rolled back already.
             with contextlib.suppress(*_BROKEN):
                 await block.rollback()
             raise
-        with _named_errors(self._is_lost):
+        with _translated_errors(self._is_lost):
             await block.commit()
 
     def _is_lost(self) -> bool:
         try:
             return self._connection.is_closed()
         except asyncpg.InterfaceError:
-            # The pool takes a connection away when it breaks.
+            # The pool removes a broken connection.
             return True
 
 
@@ -109,7 +109,7 @@ class Database:
     """A pool of connections to one PostgreSQL database."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
-        """Use ``connect``."""
+        """Use ``connect`` to create an instance."""
         self._pool = pool
         self._dsn = dsn
 
@@ -118,15 +118,15 @@ class Database:
         """Open a pool.
 
         Args:
-            dsn: ``postgresql://user:password@host:port/database``; of the embedded server or any other one.
-            min_size: connections opened now and kept.
-            max_size: connections at most; statements beyond wait up to 5 s for one.
+            dsn: ``postgresql://user:password@host:port/database``.
+            min_size: number of connections that are opened now and kept.
+            max_size: maximum number of connections; further statements wait up to 5 s for one.
 
         Raises:
-            DatabaseUnavailable: no server answers, or it takes no connections now; try again.
-            DatabaseError: the server refuses us (password, database name, version); a retry does not help.
+            DatabaseUnavailable: the server cannot be reached or accepts no connections; retry later.
+            DatabaseError: the server refused the connection (password, database name) or is too old.
         """
-        with _named_errors(lambda: False):
+        with _translated_errors(lambda: False):
             pool = await asyncpg.create_pool(
                 dsn,
                 min_size=min_size,
@@ -135,7 +135,7 @@ class Database:
                 command_timeout=_COMMAND_SECONDS,
                 server_settings=_SERVER_SETTINGS,
                 init=_set_codecs,
-                reset=_leave_as_is,
+                reset=_no_reset,
             )
         database = cls(pool, dsn)
         try:
@@ -147,7 +147,7 @@ class Database:
 
     @property
     def dsn(self) -> str:
-        """The DSN this pool was opened with; it may hold a password."""
+        """The DSN of this pool; it may contain a password."""
         return self._dsn
 
     @property
@@ -156,7 +156,7 @@ class Database:
         return self._pool
 
     async def close(self) -> None:
-        """Close every connection; a statement still running after 5 s is cut off."""
+        """Close all connections; statements that run longer than 5 s are cancelled."""
         try:
             async with asyncio.timeout(5):
                 await self._pool.close()
@@ -164,10 +164,10 @@ class Database:
             self._pool.terminate()
 
     async def ping(self) -> None:
-        """Ask the server for a sign of life.
+        """Check that the server responds.
 
         Raises:
-            DatabaseUnavailable: there is none.
+            DatabaseUnavailable: it does not.
         """
         await self.fetchrow("SELECT 1")
 
@@ -188,18 +188,18 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """A transaction on a connection of its own."""
+        """A transaction on its own connection."""
         async with self._connection() as connection, connection.transaction() as opened:
             yield opened
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Transaction]:
-        with _named_errors(self._pool.is_closing):
+        with _translated_errors(self._pool.is_closing):
             connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
         try:
             yield Transaction(connection)
         finally:
-            # A connection that cannot be reset is closed by the pool; what the block raised matters more.
+            # The pool closes a connection that cannot be reset; the exception of the block is kept.
             with contextlib.suppress(*_BROKEN):
                 await self._pool.release(connection)
 
@@ -207,7 +207,7 @@ class Database:
         async with self._connection() as connection:
             row = await connection.fetchrow("SELECT current_setting('server_version_num')::int AS version")
         if row is None or row["version"] < OLDEST_SERVER * 10_000:
-            raise DatabaseError(f"PostgreSQL {OLDEST_SERVER} or newer is needed.")
+            raise DatabaseError(f"PostgreSQL {OLDEST_SERVER} or newer is required.")
 
 
 async def _set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -216,39 +216,39 @@ async def _set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     await connection.set_type_codec("text", schema="pg_catalog", encoder=_storable, decoder=str)
 
 
-async def _leave_as_is(_: object) -> None:
-    """Spare every statement a second trip: nothing here sets what outlives its transaction.
+async def _no_reset(_: object) -> None:
+    """Do not reset connections, which would cost a round trip: no statement changes session state.
 
-    What a transaction left open is rolled back by asyncpg all the same.
+    asyncpg rolls back open transactions in any case.
     """
 
 
 def _storable(value: object) -> str:
-    """PostgreSQL stores no NUL and no lone surrogate; a model or a payload may send either."""
+    """Replace NUL and lone surrogates, which PostgreSQL cannot store, by U+FFFD."""
     if not isinstance(value, str):
-        raise TypeError(f"a str is wanted, not {type(value).__name__}")
+        raise TypeError(f"expected str, not {type(value).__name__}")
     return value if value.isascii() and "\0" not in value else value.translate(_UNSTORABLE)
 
 
 def _to_json(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if "\\u0000" in text:
-        text = json.dumps(_without_nul(value), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_storable_json(value), ensure_ascii=False, allow_nan=False)
     return _storable(text)
 
 
-def _without_nul(value: object) -> object:
+def _storable_json(value: object) -> object:
     if isinstance(value, str):
         return _storable(value)
     if isinstance(value, Mapping):
-        return {_storable(str(key)): _without_nul(item) for key, item in value.items()}
+        return {_storable(str(key)): _storable_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nul(item) for item in value]
+        return [_storable_json(item) for item in value]
     return value
 
 
-def _touched(status: str) -> int:
-    """The count at the end of a command tag such as ``UPDATE 3``."""
+def _affected_rows(status: str) -> int:
+    """The number at the end of a command tag such as ``UPDATE 3``."""
     count = status.rpartition(" ")[2]
     return int(count) if count.isdigit() else 0
 
@@ -262,7 +262,7 @@ _UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
-    # What a connection says that the server ended in the middle of something.
+    # Raised by a connection that the server closed during a statement.
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
@@ -276,25 +276,25 @@ _BUSY = (
 
 
 @contextlib.contextmanager
-def _named_errors(closed: Callable[[], bool]) -> Iterator[None]:
-    """Translate asyncpg's errors. ``from None`` throughout: their texts quote values, ours do not."""
+def _translated_errors(closed: Callable[[], bool]) -> Iterator[None]:
+    """Translate asyncpg's errors, ``from None`` because their messages contain values."""
     try:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
         raise ConstraintViolated(error.constraint_name or error.column_name or "") from None
     except _BUSY as error:
-        raise DatabaseBusy(f"The statement was given up ({type(error).__name__}); try again.") from None
+        raise DatabaseBusy(f"The statement was cancelled ({type(error).__name__}); retry it.") from None
     except _UNAVAILABLE as error:
         raise DatabaseUnavailable(
-            f"The database cannot be used now ({_summary(error)}); try again."
+            f"The database is not available ({_summary(error)}); retry later."
         ) from None
     except asyncpg.DataError as error:
-        raise _misfit(error) from None
+        raise _invalid_value(error) from None
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):
-            raise _misfit(error) from None
+            raise _invalid_value(error) from None
         if closed():
-            raise DatabaseUnavailable("The connection was closed; try again.") from None
+            raise DatabaseUnavailable("The connection was closed; retry later.") from None
         raise
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"{error.sqlstate}: {error.args[0] if error.args else ''}") from None
@@ -304,7 +304,7 @@ def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
 
 
-def _misfit(error: Exception) -> InvalidValue:
-    # A TypeError names types only ("UUID is not JSON serializable"); the others quote the value.
+def _invalid_value(error: Exception) -> InvalidValue:
+    # A TypeError contains types only ("UUID is not JSON serializable"); other messages contain the value.
     reason = error.__cause__ if isinstance(error.__cause__, TypeError) else type(error).__name__
-    return InvalidValue(f"A value does not fit its column ({reason}).")
+    return InvalidValue(f"A value is not valid for its column ({reason}).")

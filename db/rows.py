@@ -1,4 +1,4 @@
-"""From rows to records and pages: shared by the files of each resource."""
+"""Conversion of rows to records, and pages of lists; used by the modules of the resources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HIGHEST_NUMBER = 2**31 - 1
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 
 MAX_LIMIT = 200
-"""The most items a page may hold."""
+"""Maximum number of items of a page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,23 +42,23 @@ class Page(Generic[RecordT]):
 
     items: Sequence[RecordT]
     next_cursor: str | None
-    """Where the next page begins, opaque; None on the last page."""
+    """Opaque cursor of the next page; None on the last page."""
 
 
 @cache
 def columns(record: type[Any], table: str = "") -> str:
-    """The columns of a record's fields for a SELECT or RETURNING, qualified by ``table`` if given."""
+    """The columns of a record's fields for SELECT or RETURNING, qualified by ``table`` if given."""
     prefix = f"{table}." if table else ""
     return ", ".join(prefix + field.name for field in fields(record))
 
 
 def read(record: type[RecordT], row: Row) -> RecordT:
-    """Make a record from the columns that ``columns(record)`` asked for."""
+    """Make a record from a row with the columns ``columns(record)``."""
     return record(**dict(row))
 
 
 def after_id(cursor: str | None) -> UUID:
-    """The id below which a page begins; the highest possible one for the first page.
+    """The id before which a page begins; the highest possible id for the first page.
 
     Raises:
         BadCursor: the text is not a cursor of such a list.
@@ -70,7 +70,7 @@ def after_id(cursor: str | None) -> UUID:
 
 
 def after_number(cursor: str | None) -> int:
-    """The number below which a page begins; the highest possible one for the first page.
+    """The number before which a page begins; the highest possible number for the first page.
 
     Raises:
         BadCursor: the text is not a cursor of such a list.
@@ -82,7 +82,7 @@ def after_number(cursor: str | None) -> int:
 
 
 def split_cursor(cursor: str | None) -> tuple[datetime, UUID]:
-    """The time and id above which a page begins, in a list sorted by both; the lowest for the first page.
+    """The time and id after which a page begins, in a list sorted by both; the lowest for the first page.
 
     Raises:
         BadCursor: the text is not a cursor of such a list.
@@ -100,21 +100,21 @@ def split_cursor(cursor: str | None) -> tuple[datetime, UUID]:
 
 
 def whole_cursor(at: datetime, id: UUID) -> str:
-    """The cursor of a page that ends with this time and id."""
+    """The cursor for the page after an item with this time and id."""
     return _encode(f"{at.isoformat()}/{id}")
 
 
 def narrow(filters: Mapping[str, object], first: int) -> tuple[str, list[object]]:
     """Conditions for the filters that are set, and their arguments.
 
-    Written out rather than left to ``$n IS NULL OR …``, which keeps PostgreSQL from using an index for them.
+    Only these conditions are in the query, because PostgreSQL cannot use an index for ``$n IS NULL OR …``.
 
     Args:
-        filters: column → value, None where the list is not narrowed. The columns are ours, never a client's.
-        first: the number of the first placeholder.
+        filters: column → value; None: no condition. Columns must not come from a client.
+        first: number of the first placeholder.
 
     Returns:
-        `` AND kind = $4 AND …`` or nothing, and the values in that order.
+        `` AND kind = $4 AND …`` or "", and the values in that order.
     """
     given = [(column, value) for column, value in filters.items() if value is not None]
     conditions = "".join(f" AND {column} = ${first + place}" for place, (column, _) in enumerate(given))
@@ -122,12 +122,12 @@ def narrow(filters: Mapping[str, object], first: int) -> tuple[str, list[object]
 
 
 def page(items: Sequence[RecordT], limit: int, key: Callable[[RecordT], UUID | int]) -> Page[RecordT]:
-    """A page of the first ``limit`` items, of which one more was asked for to know whether there are more.
+    """Make a page of the first ``limit`` items.
 
     Args:
-        items: up to ``limit + 1`` items.
-        limit: how many the page may hold, at least 1.
-        key: what the list is sorted by.
+        items: up to ``limit + 1`` items; the additional one shows that there is a next page.
+        limit: maximum number of items of the page, at least 1.
+        key: the value by which the list is sorted.
     """
     cursor = _encode(str(key(items[limit - 1]))) if len(items) > limit else None
     return Page(items=items[:limit], next_cursor=cursor)

@@ -12,16 +12,14 @@ MINUTE = timedelta(minutes=1)
 PAST = timedelta(seconds=-1)
 
 
-async def test_a_new_call_is_held_as_long_as_a_carrier_takes(
-    database: Database, seeded: SeededAccount
-) -> None:
-    """Nobody ends a call that has just come in, though no process has its stream yet."""
+async def test_new_call_has_a_lease(database: Database, seeded: SeededAccount) -> None:
+    """A call that has just come in is not ended before its stream can arrive."""
     assert await call_leases.end_unheld(database, limit=9) == []
     assert (await calls.get(database, seeded.id, seeded.call.id)).status == "ringing"
 
 
-async def test_a_call_that_nobody_holds_ends_with_its_lead(database: Database, seeded: SeededAccount) -> None:
-    """Ended once, by the system; the reason says whether its stream had come; its lead is finished."""
+async def test_call_with_an_expired_lease_is_ended(database: Database, seeded: SeededAccount) -> None:
+    """A call whose lease has expired is ended once, by the system, and its lead is finished."""
     other = await inbound.begin(database, webhook(seeded.number.e164, "CA-ringing"))
     await calls.answered(database, seeded.id, seeded.call.id, NOON)
     await call_leases.hold(database, [seeded.call.id, other.call.id], PAST)
@@ -36,8 +34,10 @@ async def test_a_call_that_nobody_holds_ends_with_its_lead(database: Database, s
     assert await call_leases.end_unheld(database, limit=9) == []
 
 
-async def test_of_many_who_look_one_ends_a_call(database: Database, dsn: str, seeded: SeededAccount) -> None:
-    """Replicas that look at once are each told of other calls."""
+async def test_expired_call_is_ended_by_one_replica(
+    database: Database, dsn: str, seeded: SeededAccount
+) -> None:
+    """Each of several concurrent replicas ends other calls."""
     others = [await inbound.begin(database, webhook(seeded.number.e164, f"CA-{n}")) for n in range(20)]
     await call_leases.hold(database, [other.call.id for other in others], PAST)
     replica = await Database.connect(dsn)
@@ -47,8 +47,8 @@ async def test_of_many_who_look_one_ends_a_call(database: Database, dsn: str, se
     assert sorted(call.id for calls_ in found for call in calls_) == [other.call.id for other in others]
 
 
-async def test_a_held_call_goes_on(database: Database, seeded: SeededAccount) -> None:
-    """A lease that is renewed in time keeps the call, also when it had run out already."""
+async def test_renewed_lease_keeps_the_call(database: Database, seeded: SeededAccount) -> None:
+    """A renewed lease keeps the call, also if it had expired."""
     await calls.answered(database, seeded.id, seeded.call.id, NOON)
     await call_leases.hold(database, [seeded.call.id], PAST)
     await call_leases.hold(database, [seeded.call.id], MINUTE)
@@ -56,8 +56,8 @@ async def test_a_held_call_goes_on(database: Database, seeded: SeededAccount) ->
     assert await call_leases.end_unheld(database, limit=9) == []
 
 
-async def test_a_stream_that_is_expected_is_waited_for(database: Database, seeded: SeededAccount) -> None:
-    """A call that the carrier is connecting again has time for it, whoever had it before."""
+async def test_expected_stream_extends_the_lease(database: Database, seeded: SeededAccount) -> None:
+    """A call that the carrier reconnects gets time for the new stream."""
     await calls.answered(database, seeded.id, seeded.call.id, NOON)
     await call_leases.hold(database, [seeded.call.id], PAST)
     await calls.resumed(database, seeded.id, seeded.call.id, 1)
@@ -65,8 +65,8 @@ async def test_a_stream_that_is_expected_is_waited_for(database: Database, seede
     assert await call_leases.end_unheld(database, limit=9) == []
 
 
-async def test_a_transferred_call_is_left_alone(database: Database, seeded: SeededAccount) -> None:
-    """While a call is being transferred no process of ours has it, and that is right."""
+async def test_transferred_call_is_not_ended(database: Database, seeded: SeededAccount) -> None:
+    """A call that is being transferred has no lease and is not ended."""
     await calls.set_status(database, seeded.id, seeded.call.id, "transferring")
     await call_leases.hold(database, [seeded.call.id], PAST)
 
@@ -74,7 +74,7 @@ async def test_a_transferred_call_is_left_alone(database: Database, seeded: Seed
 
 
 async def test_the_first_end_stays(database: Database, seeded: SeededAccount) -> None:
-    """A call that somebody has ended keeps its end, and is not held any more."""
+    """A call that has ended keeps its end and gets no lease."""
     end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
     await calls.finish(database, seeded.id, seeded.call.id, end)
     await call_leases.hold(database, [seeded.call.id], PAST)
@@ -84,8 +84,8 @@ async def test_the_first_end_stays(database: Database, seeded: SeededAccount) ->
     assert await events.of_call(database, seeded.id, seeded.call.id) == []
 
 
-async def test_agents_variables_are_kept_by_agent(database: Database, seeded: SeededAccount) -> None:
-    """What one agent keeps replaces what it kept, and leaves the others' alone."""
+async def test_variables_are_stored_by_agent(database: Database, seeded: SeededAccount) -> None:
+    """New variables of one agent replace its old ones and leave other agents' variables unchanged."""
     await calls.keep_variables(database, seeded.id, seeded.call.id, "desk", {"name": "Ada"})
     await calls.keep_variables(database, seeded.id, seeded.call.id, "billing", {"due": 12})
     call = await calls.keep_variables(

@@ -143,8 +143,8 @@ async def test_a_killed_server_recovers(data_dir: Path) -> None:
         assert await asked(dsn, "SELECT answer FROM kept") == 42
 
 
-async def test_a_pid_file_that_names_a_stranger_is_not_believed(data_dir: Path) -> None:
-    """A pid file left by a crash, whose id another program has by now, does not hinder a start."""
+async def test_pid_file_of_another_process_is_ignored(data_dir: Path) -> None:
+    """A pid file whose id belongs to another process does not prevent a start."""
     async with EmbeddedServer(data_dir, settings=FAST):
         left = (data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
     left[0] = str(os.getpid())
@@ -207,7 +207,7 @@ async def test_data_of_another_release_is_refused(data_dir: Path) -> None:
     (data_dir / "postgres").mkdir(parents=True)
     (data_dir / "postgres" / "PG_VERSION").write_text("16\n")
 
-    with pytest.raises(EmbeddedServerError, match="made by PostgreSQL 16"):
+    with pytest.raises(EmbeddedServerError, match="created by PostgreSQL 16"):
         await EmbeddedServer(data_dir).__aenter__()
 
 

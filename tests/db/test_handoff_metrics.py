@@ -100,8 +100,8 @@ async def test_figures_equal_a_brute_force_recomputation(database: Database, see
     assert found.abandoned == sum(row["state"] == "abandoned" for row in rows)
 
 
-async def test_an_idle_desk_has_figures_too(database: Database, seeded: SeededAccount) -> None:
-    """Nothing happened: counts are nought, percentiles are not made up."""
+async def test_metrics_without_handoffs(database: Database, seeded: SeededAccount) -> None:
+    """Without handoffs the counts are 0 and the percentiles are absent."""
     window = Window(since=NOON - timedelta(days=1), until=NOON)
     found = await handoff_metrics.of_account(database, seeded.id, window, in_time_ms=1, now=NOON)
 

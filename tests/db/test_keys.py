@@ -86,10 +86,10 @@ async def test_a_key_allows_no_more_than_its_person(database: Database, seeded: 
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-async def test_a_key_falls_silent_with_its_person(
+async def test_key_of_an_inactive_person_is_refused(
     database: Database, seeded: SeededAccount, deleted: bool
 ) -> None:
-    """Whoever is deactivated or deleted is refused with every key that speaks for them."""
+    """All keys of a deactivated or deleted person are refused."""
     person = await users.create(database, seeded.id, UserDraft(name="Ada", role="admin"))
     made = await keys.create(database, seeded.id, "viewer", user_id=person.id)
     if deleted:

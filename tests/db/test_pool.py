@@ -108,8 +108,8 @@ async def test_what_is_not_json_is_named_by_its_type(database: Database) -> None
         await database.fetchrow("SELECT $1::jsonb", float("nan"))
 
 
-async def test_a_lost_connection_is_retryable_and_the_pool_mends_itself(database: Database, dsn: str) -> None:
-    """A connection that the server drops gives DatabaseUnavailable; the next statement gets a new one."""
+async def test_lost_connection_is_retryable_and_replaced(database: Database, dsn: str) -> None:
+    """A connection that the server drops raises DatabaseUnavailable; the next statement gets a new one."""
     other = await Database.connect(dsn)
 
     async def lose_the_connection() -> None:
@@ -127,8 +127,8 @@ async def test_a_lost_connection_is_retryable_and_the_pool_mends_itself(database
     await database.ping()
 
 
-async def test_a_statement_given_up_is_busy(database: Database) -> None:
-    """A statement past the server's limit gives DatabaseBusy, which a retry may mend."""
+async def test_cancelled_statement_is_busy(database: Database) -> None:
+    """A statement that exceeds the server's timeout raises DatabaseBusy."""
 
     async def take_too_long() -> None:
         async with database.transaction() as transaction:
@@ -184,8 +184,8 @@ async def test_a_closed_pool_is_unavailable(dsn: str) -> None:
         await database.ping()
 
 
-async def test_execute_tells_how_many_rows_it_touched(database: Database) -> None:
-    """The count of rows comes back, zero included."""
+async def test_execute_returns_the_number_of_rows(database: Database) -> None:
+    """The number of affected rows is returned, including 0."""
     await accounts.create(database, "one")
     await accounts.create(database, "two")
 

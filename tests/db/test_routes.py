@@ -66,10 +66,8 @@ async def test_a_late_repetition_does_not_undo_a_later_route(
     assert await where(database, seeded) == (shipping.id, "hello", shipping.id)
 
 
-async def test_a_route_after_the_end_still_tells_where_the_lead_was(
-    database: Database, seeded: SeededAccount
-) -> None:
-    """A route written late, after the carrier's word ended the call, is not lost to the lead."""
+async def test_route_after_the_end_is_stored_in_the_lead(database: Database, seeded: SeededAccount) -> None:
+    """A route written after the call's end is stored in the lead."""
     end = calls.CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
     await calls.finish(database, seeded.id, seeded.call.id, end)
     await routes.complete(database, make_route(seeded))

@@ -222,8 +222,8 @@ async def test_times_have_a_zone(database: Database) -> None:
     assert list(rows) == []
 
 
-def test_ids_sort_by_their_making() -> None:
-    """Ids made one after another are UUIDv7 and in order, which lists rely on."""
+def test_ids_sort_by_their_creation() -> None:
+    """Successive ids are UUIDv7 in order."""
     made = [new_id() for _ in range(1000)]
 
     assert made == sorted(made)

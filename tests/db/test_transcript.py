@@ -50,14 +50,14 @@ async def test_an_event_is_written_once_and_never_changed(database: Database, se
     assert await events.of_call(database, seeded.id, seeded.call.id) == [event]
 
 
-async def test_two_writers_of_one_seq_are_found_out(database: Database, seeded: SeededAccount) -> None:
-    """Another event or utterance with a taken seq is refused by name."""
+async def test_duplicate_seq_is_refused(database: Database, seeded: SeededAccount) -> None:
+    """Another event or utterance with a used seq is refused."""
     await utterances.record(database, make_utterance(seeded))
     await events.record(database, make_event(seeded))
 
-    with pytest.raises(SequenceTaken, match="utterance numbered 1"):
+    with pytest.raises(SequenceTaken, match="utterance with seq 1"):
         await utterances.record(database, replace(make_utterance(seeded), id=new_id()))
-    with pytest.raises(SequenceTaken, match="event numbered 1"):
+    with pytest.raises(SequenceTaken, match="event with seq 1"):
         await events.record(database, replace(make_event(seeded), id=new_id()))
 
 
@@ -73,8 +73,8 @@ async def test_an_event_is_written_behind_the_others(database: Database, seeded:
     assert {event.id for event in written[1:]} == {event.id for event in late}
 
 
-async def test_an_appended_event_is_not_told_to_be_earlier(database: Database, seeded: SeededAccount) -> None:
-    """Whatever the clock of who appends it says, it happened no earlier than the event before it."""
+async def test_appended_event_is_not_earlier(database: Database, seeded: SeededAccount) -> None:
+    """An appended event has a time that is not before the previous event."""
     first = make_event(seeded, seq=1)
     await events.record(database, first)
     await events.append(database, replace(first, id=new_id(), at=first.at - timedelta(seconds=1)))

@@ -19,8 +19,8 @@ class InBerlin(RecordingCall):
         return ZoneInfo("Europe/Berlin")
 
 
-async def test_a_person_is_asked_for() -> None:
-    """The call hands itself off with reason and priority, and the model is told that it is queued."""
+async def test_escalation_requests_a_handoff() -> None:
+    """The handoff request has the reason and the priority, and the result is "queued"."""
     call = RecordingCall()
     answer = await EscalateToPerson().bind(call).run({"reason": "a refund", "priority": "high"})
 
@@ -28,8 +28,8 @@ async def test_a_person_is_asked_for() -> None:
     assert (call.kept["escalate"].reason, call.kept["escalate"].priority) == ("a refund", "high")
 
 
-async def test_a_time_without_a_zone_is_the_callers() -> None:
-    """Ten o'clock is ten o'clock in Berlin."""
+async def test_time_without_zone_is_in_the_zone_of_the_number() -> None:
+    """A time without a zone is in the time zone of the called number."""
     call = InBerlin()
     answer = await ParkCall().bind(call).run({"reason": "later", "due_at": "2026-01-02T10:00"})
 
@@ -42,8 +42,8 @@ async def test_a_time_without_a_zone_is_the_callers() -> None:
 
 
 @pytest.mark.parametrize("due_at", ["2020-01-01T10:00", "2031-01-01T10:00", "soon"])
-async def test_an_impossible_time_is_refused(due_at: str) -> None:
-    """The model is told what is wrong and can ask the caller again."""
+async def test_invalid_time_is_refused(due_at: str) -> None:
+    """A time in the past, too far in the future or not readable is refused, and nothing is requested."""
     call = InBerlin()
     answer = await ParkCall().bind(call).run({"reason": "later", "due_at": due_at})
 
@@ -51,6 +51,6 @@ async def test_an_impossible_time_is_refused(due_at: str) -> None:
     assert "park" not in call.kept
 
 
-def test_both_can_be_listed_by_authors() -> None:
-    """The registry knows them under the names of the interface."""
+def test_handoff_handlers_are_registered() -> None:
+    """The registry contains escalate_to_person and park_call."""
     assert {"escalate_to_person", "park_call"} <= HANDLERS.keys()

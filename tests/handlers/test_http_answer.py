@@ -30,8 +30,8 @@ def size(result: Any) -> int:
 
 
 @given(JSON, st.integers(0, 4000))
-def test_what_the_model_is_given_fits(answer: Any, limit: int) -> None:
-    """The model gets a JSON object within the limit, which says when something is missing."""
+def test_result_for_model_is_within_the_limit(answer: Any, limit: int) -> None:
+    """The model gets a JSON object within the limit that says when something was left out."""
     result = result_for_model(answer, limit)
     assert size(result) <= max(limit, 256)
     assert result
@@ -45,8 +45,8 @@ def test_what_the_model_is_given_fits(answer: Any, limit: int) -> None:
     st.binary(max_size=300),
     st.sampled_from(["application/json", "text/plain; charset=utf-16", "text/html", ""]),
 )
-def test_any_bytes(body: bytes, content_type: str) -> None:
-    """Any bytes are JSON that can be stored and sent on, or unreadable."""
+def test_any_body_is_read_or_unreadable(body: bytes, content_type: str) -> None:
+    """Any bytes are read as storable JSON or raise UnreadableAnswer."""
     try:
         answer = read(reply(body, content_type))
     except UnreadableAnswer:
@@ -57,7 +57,7 @@ def test_any_bytes(body: bytes, content_type: str) -> None:
 
 
 def test_long_lists_are_shortened_first() -> None:
-    """An answer too long keeps its short facts, so that a flow can still branch on them."""
+    """In a long answer short values are kept, so that a flow can branch on them."""
     answer = {"found": True, "items": [{"text": "x" * 100, "n": n} for n in range(300)], "total": 300}
     result = result_for_model(answer, 2048)
     assert (result["found"], result["total"], result["truncated"]) == (True, 300, NOTE)
@@ -81,35 +81,35 @@ def test_long_lists_are_shortened_first() -> None:
         (rb'{"a": "x\ud800y\u0000z"}', "application/json", {"a": "x?yz"}),
     ],
 )
-def test_reading(body: bytes, content_type: str, answer: Any) -> None:
-    """JSON is parsed, text is decoded, the rest is named; what cannot be stored is replaced."""
+def test_body_is_read_by_its_content_type(body: bytes, content_type: str, answer: Any) -> None:
+    """JSON is parsed, text is decoded, other types are named, and unstorable characters are replaced."""
     assert read(reply(body, content_type)) == answer
 
 
 @pytest.mark.parametrize(
     "body", [b"{", b"NaN", b'{"a": Infinity}', b"\xff", b"[" * 200 + b"]" * 200, b"[" * 100_000]
 )
-def test_bad_json(body: bytes) -> None:
-    """What claims to be JSON and is not is unreadable."""
+def test_invalid_json_is_unreadable(body: bytes) -> None:
+    """A body that is declared as JSON and is not valid is unreadable."""
     with pytest.raises(UnreadableAnswer):
         read(reply(body))
 
 
-def test_json_that_was_not_read_to_its_end() -> None:
-    """Half a JSON document is not looked at."""
+def test_incomplete_json_is_unreadable() -> None:
+    """JSON that was not read completely is not parsed."""
     with pytest.raises(UnreadableAnswer, match="too long"):
         read(reply(b'{"a": 1}', complete=False))
 
 
-def test_compressed_though_not_asked() -> None:
-    """A compressed answer is refused, because its size is not bounded by what was read."""
+def test_compressed_body_is_refused() -> None:
+    """A compressed body is refused, because its uncompressed size is not limited."""
     with pytest.raises(UnreadableAnswer):
         read(reply(b"\x1f\x8b", content_encoding="gzip"))
 
 
 @pytest.mark.parametrize("status", [199, 304, 400, 404, 418, 429, 500, 503])
-def test_statuses_of_failure(status: int) -> None:
-    """A status that is not success is named, and nothing of the body is."""
+def test_failure_status_is_reported_without_the_body(status: int) -> None:
+    """A status other than 2xx is reported, without any text of the body."""
     with pytest.raises(StatusRefused) as failure:
         read(HttpResponse(status=status, body=b"stack trace", content_type="text/plain"))
     assert failure.value.to_result()["code"] == f"http_{status}"
@@ -117,8 +117,8 @@ def test_statuses_of_failure(status: int) -> None:
     assert failure.value.retryable is (status == 429)
 
 
-def test_keeping() -> None:
-    """Values are kept in their declared types, wherever they stand in the answer."""
+def test_kept_values_have_the_type_of_their_variable() -> None:
+    """Values are converted to the type of their variable, wherever they are in the answer."""
     variables = [
         variable("n", "integer"),
         variable("when", "date"),
@@ -135,8 +135,8 @@ def test_keeping() -> None:
     }
 
 
-def test_nothing_to_keep() -> None:
-    """What is not there, is of another type or is not declared leaves the variable alone."""
+def test_missing_values_leave_variables_unchanged() -> None:
+    """Missing values, values of another type and undeclared variables are left out."""
     variables = [variable("n", "integer"), variable("m"), variable("p")]
     keep = {"n": "/n", "m": "/none/deep", "p": "no pointer", "undeclared": "/n"}
     assert values_to_keep({"n": "forty"}, keep, variables) == {}

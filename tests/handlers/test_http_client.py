@@ -34,8 +34,8 @@ async def a_http_client(*servers: LocalServer) -> AsyncIterator[HttpClient]:
         await http_client.close()
 
 
-async def test_what_arrives() -> None:
-    """The server gets the method, target, headers, secrets and body that were declared, in UTF-8."""
+async def test_request_is_sent_as_declared() -> None:
+    """The server receives the declared method, target, headers, secrets and body, in UTF-8."""
     async with (
         running_server(ServerAnswer(status=201, body=b'{"ok": true}')) as server,
         a_http_client(server) as http_client,
@@ -58,8 +58,8 @@ async def test_what_arrives() -> None:
     assert seen.headers["accept-encoding"] == "identity"
 
 
-async def test_connections_are_used_again() -> None:
-    """Requests to one server one after the other share a connection, so only the first pays for it."""
+async def test_connections_are_reused() -> None:
+    """Successive requests to one server share a connection."""
     async with running_server() as server, a_http_client(server) as http_client:
         for _ in range(3):
             await http_client.send(request_to(server))
@@ -71,8 +71,8 @@ async def test_connections_are_used_again() -> None:
     "bad",
     [ServerAnswer(status=502), ServerAnswer(status=503), ServerAnswer(status=504), ServerAnswer(drop=True)],
 )
-async def test_safe_methods_are_tried_again(method: str, bad: ServerAnswer) -> None:
-    """GET and HEAD are tried again as often as declared, after a broken connection or a gateway's error."""
+async def test_safe_methods_are_retried(method: str, bad: ServerAnswer) -> None:
+    """GET and HEAD are retried as declared after a broken connection or a gateway error."""
     bodiless = ServerAnswer(status=bad.status, drop=bad.drop, body=b"")
     async with (
         running_server(bodiless, bodiless, ServerAnswer(body=b"")) as server,
@@ -82,8 +82,8 @@ async def test_safe_methods_are_tried_again(method: str, bad: ServerAnswer) -> N
     assert (reply.status, len(server.seen)) == (200, 3)
 
 
-async def test_tries_have_an_end() -> None:
-    """After the last try the failure stands."""
+async def test_retries_are_limited() -> None:
+    """After the last retry the failure is raised."""
     async with running_server(ServerAnswer(status=503)) as server, a_http_client(server) as http_client:
         assert (await http_client.send(request_to(server, retries=1))).status == 503
         assert len(server.seen) == 2
@@ -96,8 +96,8 @@ async def test_tries_have_an_end() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("bad", [ServerAnswer(status=503), ServerAnswer(status=429), ServerAnswer(drop=True)])
-async def test_what_changes_something_is_sent_once(method: str, bad: ServerAnswer) -> None:
-    """Other methods are sent once, whatever comes back."""
+async def test_unsafe_methods_are_sent_once(method: str, bad: ServerAnswer) -> None:
+    """Unsafe methods are sent once, whatever the response."""
     async with running_server(bad) as server, a_http_client(server) as http_client:
         request = request_to(server, method=method, retries=3)
         if bad.drop:
@@ -110,15 +110,15 @@ async def test_what_changes_something_is_sent_once(method: str, bad: ServerAnswe
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 500, 501])
-async def test_answers_that_stand(status: int) -> None:
-    """A status that says no is not asked again."""
+async def test_final_statuses_are_not_retried(status: int) -> None:
+    """A final status is not retried."""
     async with running_server(ServerAnswer(status=status)) as server, a_http_client(server) as http_client:
         assert (await http_client.send(request_to(server, retries=3))).status == status
     assert len(server.seen) == 1
 
 
-async def test_nobody_listens() -> None:
-    """A closed port is a server that cannot be reached, and nothing was sent."""
+async def test_closed_port_is_unreachable() -> None:
+    """A closed port raises Unreachable, and nothing was sent."""
     async with running_server() as server:
         pass
     async with a_http_client(server) as http_client:
@@ -128,8 +128,8 @@ async def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-async def test_retry_after(as_date: bool) -> None:
-    """The server's wish to be left alone for a while is granted."""
+async def test_retry_after_is_respected(as_date: bool) -> None:
+    """The client waits as long as Retry-After says."""
     # A date has whole seconds, so two of them are at least one from now.
     wish = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if as_date else "1"
     busy = ServerAnswer(status=429, headers={"Retry-After": wish})
@@ -141,8 +141,8 @@ async def test_retry_after(as_date: bool) -> None:
 
 
 @pytest.mark.parametrize("wish", ["60", "Fri, 31 Dec 2099 23:59:59 GMT"])
-async def test_no_time_to_try_again(wish: str) -> None:
-    """When the wait would outlast the function's time, the caller is not kept waiting for nothing."""
+async def test_no_retry_beyond_the_time_limit(wish: str) -> None:
+    """If the wait would exceed the time limit, the response is returned at once."""
     async with (
         running_server(ServerAnswer(status=503, headers={"Retry-After": wish})) as server,
         a_http_client(server) as http_client,
@@ -161,8 +161,8 @@ async def test_no_time_to_try_again(wish: str) -> None:
         ServerAnswer(status=302, headers={"Location": "/again"}, after_s=0.2),
     ],
 )
-async def test_time_is_bounded(slow: ServerAnswer) -> None:
-    """The declared time holds for everything together: silence, a trickle, a chain of redirects."""
+async def test_time_limit_covers_the_whole_exchange(slow: ServerAnswer) -> None:
+    """The time limit covers silence, slow bodies and redirects together."""
     async with running_server(slow) as server, a_http_client(server) as http_client:
         began = time.monotonic()
         with pytest.raises(NoAnswer, match=r"0\.3 s"):
@@ -170,8 +170,8 @@ async def test_time_is_bounded(slow: ServerAnswer) -> None:
         assert time.monotonic() - began < 2
 
 
-async def test_huge_answers_are_not_read_to_the_end() -> None:
-    """Reading stops at the limit, and the connection with it."""
+async def test_reading_stops_at_the_limit() -> None:
+    """Reading stops at the limit, and the connection is closed."""
     megabytes = ServerAnswer(body=[b"x" * 65536] * 800)
     async with running_server(megabytes) as server, a_http_client(server) as http_client:
         reply = await http_client.send(request_to(server))
@@ -180,8 +180,8 @@ async def test_huge_answers_are_not_read_to_the_end() -> None:
         assert server.sent_bytes < 40 * 1024 * 1024
 
 
-async def test_an_answer_of_exactly_the_limit() -> None:
-    """An answer that just fits is complete."""
+async def test_body_of_exactly_the_limit_is_complete() -> None:
+    """A body of exactly the limit is complete."""
     async with (
         running_server(ServerAnswer(body=b"x" * READ_LIMIT)) as server,
         a_http_client(server) as http_client,
@@ -190,8 +190,8 @@ async def test_an_answer_of_exactly_the_limit() -> None:
     assert (len(reply.body), reply.complete) == (READ_LIMIT, True)
 
 
-async def test_redirects_at_home() -> None:
-    """A redirect within the same server keeps everything; 303 fetches the result of what was done."""
+async def test_redirect_within_a_server_keeps_the_request() -> None:
+    """A redirect within a server keeps headers and body; after 303 the request is a GET."""
     moved = ServerAnswer(status=308, headers={"Location": "/new?a=1"})
     done = ServerAnswer(status=303, headers={"Location": "result"})
     async with running_server(moved, done, ServerAnswer()) as server, a_http_client(server) as http_client:
@@ -207,8 +207,8 @@ async def test_redirects_at_home() -> None:
     assert "content-type" not in server.seen[2].headers
 
 
-async def test_redirects_abroad() -> None:
-    """Another server gets none of the author's headers, least of all the secret ones."""
+async def test_redirect_to_another_server_drops_headers() -> None:
+    """Another server gets none of the author's headers."""
     async with running_server() as other:
         moved = ServerAnswer(status=302, headers={"Location": f"{other.url}/x"})
         async with running_server(moved) as server, a_http_client(server, other) as http_client:
@@ -220,8 +220,8 @@ async def test_redirects_abroad() -> None:
     assert not {"authorization", "x-mine"} & set(seen.headers)
 
 
-async def test_a_change_does_not_go_abroad() -> None:
-    """A request that changes something is not repeated at another server."""
+async def test_unsafe_request_is_not_redirected_to_another_server() -> None:
+    """An unsafe request is not sent to another server."""
     async with running_server() as other:
         moved = ServerAnswer(status=307, headers={"Location": other.url})
         async with running_server(moved) as server, a_http_client(server, other) as http_client:
@@ -230,8 +230,8 @@ async def test_a_change_does_not_go_abroad() -> None:
     assert other.connections == 0
 
 
-async def test_redirects_have_an_end() -> None:
-    """A circle of redirects is left after the third."""
+async def test_redirects_are_limited() -> None:
+    """A redirect loop ends after the third redirect."""
     async with (
         running_server(ServerAnswer(status=302, headers={"Location": "/again"})) as server,
         a_http_client(server) as http_client,
@@ -241,8 +241,8 @@ async def test_redirects_have_an_end() -> None:
     assert len(server.seen) == MAX_REDIRECTS + 1
 
 
-async def test_what_was_done_before_a_broken_redirect_is_not_forgotten() -> None:
-    """When a POST was answered and only its result cannot be fetched, the model must not repeat it."""
+async def test_failure_after_a_redirect_counts_as_sent() -> None:
+    """If a POST was answered with a redirect that fails, the failure says that it may have been done."""
     async with running_server() as closed:
         pass
     done = ServerAnswer(status=303, headers={"Location": f"{closed.url}/result"})
@@ -252,7 +252,7 @@ async def test_what_was_done_before_a_broken_redirect_is_not_forgotten() -> None
     assert not failure.value.retryable
 
 
-def test_never_from_encrypted_to_plain() -> None:
+def test_redirect_from_https_to_http_is_refused() -> None:
     """A redirect from https to http is refused."""
     request = build(http_function(url="https://api.test/a"), {}, {}, str)
     with pytest.raises(RedirectRefused, match="from https to http"):
@@ -261,8 +261,8 @@ def test_never_from_encrypted_to_plain() -> None:
     assert redirected(request, 302, "?é").target == "/a?%C3%A9"
 
 
-async def test_requests_side_by_side() -> None:
-    """Many calls' requests run at the same time."""
+async def test_requests_run_concurrently() -> None:
+    """The requests of many calls run at the same time."""
     async with running_server(ServerAnswer(after_s=0.3)) as server, a_http_client(server) as http_client:
         began = time.monotonic()
         await asyncio.gather(*(http_client.send(request_to(server)) for _ in range(40)))

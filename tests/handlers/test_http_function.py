@@ -39,8 +39,8 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     lines.append(caplog.text)
 
 
-async def test_what_the_model_is_offered() -> None:
-    """The model sees the declared name, words and parameters."""
+async def test_function_has_the_declared_schema() -> None:
+    """The model receives the declared name, description and parameters."""
     async with functions() as http:
         function = http.bind(
             http_function(name="find_order", parameters=ORDER, timeout_ms=8000), [], RecordingCall()
@@ -52,8 +52,8 @@ async def test_what_the_model_is_offered() -> None:
     assert function.timeout_secs > 8
 
 
-async def test_a_changing_function_says_that_it_is_not_done_twice() -> None:
-    """What changes something tells the model how to learn the outcome after an interruption."""
+async def test_unsafe_function_describes_repetition() -> None:
+    """The description of an unsafe function says how to get the result after an interruption."""
     async with functions() as http:
         assert (
             http.bind(http_function(method="POST"), [], RecordingCall()).description
@@ -61,8 +61,8 @@ async def test_a_changing_function_says_that_it_is_not_done_twice() -> None:
         )
 
 
-async def test_answer_and_variables() -> None:
-    """The answer goes to the model, and parts of it into variables in their types."""
+async def test_answer_is_returned_and_stored() -> None:
+    """The answer is returned to the model, and its parts are stored in variables with their types."""
     body = json.dumps({"status": "shipped", "eta": {"days": "3"}}).encode()
     call = RecordingCall(customer="Ü 1")
     async with running_server(ServerAnswer(body=body)) as server, functions(server) as http:
@@ -89,8 +89,8 @@ async def test_answer_and_variables() -> None:
         ({"order": "x" * 5000}, "order: does not match 'type'"),
     ],
 )
-async def test_arguments_that_do_not_fit(arguments: dict[str, Any], says: str) -> None:
-    """Nothing is sent for arguments that do not fit; the model is told which, and may call again."""
+async def test_invalid_arguments_are_refused(arguments: dict[str, Any], says: str) -> None:
+    """Invalid arguments are refused with a message, and nothing is sent."""
     async with running_server() as server, functions(server) as http:
         result = await http.bind(http_function(url=server.url, parameters=ORDER), [], RecordingCall()).run(
             arguments
@@ -109,15 +109,15 @@ async def test_arguments_that_do_not_fit(arguments: dict[str, Any], says: str) -
         {"type": "object", "properties": {"a": {"type": "no such type"}}},
     ],
 )
-async def test_parameters_that_are_no_schema(schema: dict[str, Any]) -> None:
-    """A draft's broken schema fails the function."""
+async def test_invalid_schema_fails_the_function(schema: dict[str, Any]) -> None:
+    """An invalid schema in a draft makes the function fail."""
     async with functions() as http:
         result = await http.bind(http_function(parameters=schema), [], RecordingCall()).run({"a": 1})
     assert (result.failed, result.result["code"]) == (True, "misdeclared")
 
 
-async def test_parameters_that_refer_elsewhere(tmp_path: Path) -> None:
-    """A schema's reference to another document is not followed, be it a file of ours."""
+async def test_remote_references_are_not_followed(tmp_path: Path) -> None:
+    """A reference of a schema to another document, such as a file, is not followed."""
     elsewhere = tmp_path / "schema.json"
     elsewhere.write_text('{"type": "integer"}')
     schema = {"type": "object", "properties": {"a": {"$ref": elsewhere.as_uri()}}}
@@ -126,8 +126,8 @@ async def test_parameters_that_refer_elsewhere(tmp_path: Path) -> None:
     assert result.result["code"] == "misdeclared"
 
 
-async def test_wait_text_when_it_takes_long() -> None:
-    """The caller hears the waiting text once when the answer takes more than a moment."""
+async def test_wait_text_is_spoken_for_a_slow_answer() -> None:
+    """The wait text is spoken once if the answer is slow."""
     call = RecordingCall()
     async with running_server(ServerAnswer(after_s=0.9)) as server, functions(server) as http:
         declaration = http_function(
@@ -140,8 +140,8 @@ async def test_wait_text_when_it_takes_long() -> None:
     assert call.said == ["One moment, Ann."]
 
 
-async def test_no_wait_text_when_it_is_quick() -> None:
-    """A quick answer needs no filler."""
+async def test_wait_text_is_not_spoken_for_a_fast_answer() -> None:
+    """The wait text is not spoken if the answer is fast."""
     call = RecordingCall()
     async with running_server(ServerAnswer(after_s=0.1)) as server, functions(server) as http:
         await http.bind(http_function(url=server.url, wait_text="One moment."), [], call).run({})
@@ -158,8 +158,10 @@ async def test_no_wait_text_when_it_is_quick() -> None:
         (ServerAnswer(after_s=9), "timeout", True),
     ],
 )
-async def test_failures(answer: ServerAnswer, code: str, retryable: bool, log: list[str]) -> None:
-    """The model is told what failed and whether to try again; secrets and bodies are told to nobody."""
+async def test_failures_are_reported_without_secrets(
+    answer: ServerAnswer, code: str, retryable: bool, log: list[str]
+) -> None:
+    """The model gets the code and whether to retry; secrets and bodies are neither returned nor logged."""
     call = RecordingCall(mail="PRIVATE")
     async with running_server(answer) as server, functions(server, sealed="SECRET") as http:
         declaration = http_function(
@@ -180,8 +182,8 @@ async def test_failures(answer: ServerAnswer, code: str, retryable: bool, log: l
     assert code in "".join(log)
 
 
-async def test_secrets_that_come_back() -> None:
-    """A redirect's target that carries a secret header's value does not reach the model."""
+async def test_secret_in_a_redirect_is_not_returned() -> None:
+    """A secret in the location of a redirect does not reach the model."""
     leak = ServerAnswer(status=302, headers={"Location": "ftp://x/SECRET"})
     async with running_server(leak) as server, functions(server, sealed="SECRET") as http:
         declaration = http_function(url=server.url, secret_headers={"Authorization": "sealed"})
@@ -190,8 +192,8 @@ async def test_secrets_that_come_back() -> None:
     assert "SECRET" not in json.dumps(result.result)
 
 
-async def test_a_refused_address() -> None:
-    """An address inside the network is refused in words that do not name it."""
+async def test_refused_address_is_not_named() -> None:
+    """The message for a refused address does not contain the address."""
     async with running_server() as server, functions() as http:
         result = await http.bind(http_function(url=server.url), [], RecordingCall()).run({})
         assert server.connections == 0
@@ -199,8 +201,8 @@ async def test_a_refused_address() -> None:
     assert "127" not in json.dumps(result.result)
 
 
-async def test_a_secret_that_cannot_be_read(log: list[str]) -> None:
-    """A secret sealed with another key fails the function and nothing is sent."""
+async def test_undecryptable_secret_fails_the_function(log: list[str]) -> None:
+    """A secret encrypted with another key makes the function fail, and nothing is sent."""
     async with running_server() as server, functions(server) as http:
         declaration = http_function(url=server.url, secret_headers={"Authorization": "sealed"})
         result = await http.bind(declaration, [], RecordingCall()).run({})
@@ -209,8 +211,8 @@ async def test_a_secret_that_cannot_be_read(log: list[str]) -> None:
     assert "sealed" not in "".join(log)
 
 
-async def test_it_never_raises(log: list[str]) -> None:
-    """A defect behind the function is an answer for the model, and the log has its type alone."""
+async def test_unexpected_exception_is_reported(log: list[str]) -> None:
+    """An unexpected exception becomes a result for the model, and the log contains only its type."""
 
     async def broken(request: HttpRequest) -> HttpResponse:
         raise RuntimeError("PRIVATE")
@@ -221,8 +223,8 @@ async def test_it_never_raises(log: list[str]) -> None:
     assert "PRIVATE" not in "".join(log)
 
 
-async def test_a_call_that_can_keep_nothing() -> None:
-    """What was done stays done when the call is over by the time of the answer."""
+async def test_failure_to_store_does_not_fail_the_function() -> None:
+    """A failure to store variables, for example after the call's end, does not change the result."""
 
     class Over(RecordingCall):
         def keep(self, values: Any) -> None:
@@ -243,8 +245,8 @@ async def interrupted(running: asyncio.Task[Any], after_s: float) -> None:
 
 @pytest.mark.parametrize("interrupted_after_s", [0.2, 0.8])
 @pytest.mark.parametrize("again_after_s", [0.0, 1.2])
-async def test_an_interruption_cuts_nothing_in_half(interrupted_after_s: float, again_after_s: float) -> None:
-    """An interrupted POST arrives once and completes; called again, the model gets its answer."""
+async def test_interrupted_request_completes_once(interrupted_after_s: float, again_after_s: float) -> None:
+    """An interrupted POST is sent once and completes; a repeated call gets its result."""
     call = RecordingCall()
     async with (
         running_server(ServerAnswer(after_s=1.2, body=b'{"id": "A1"}')) as server,
@@ -262,8 +264,8 @@ async def test_an_interruption_cuts_nothing_in_half(interrupted_after_s: float, 
         assert len(server.seen) == 2
 
 
-async def test_another_request_does_not_join() -> None:
-    """Only the very same request joins one under way."""
+async def test_different_request_is_sent() -> None:
+    """Only an equal request gets the result of a running one."""
     async with running_server(ServerAnswer(after_s=0.3)) as server, functions(server) as http:
         bound = http.bind(http_function(url=server.url, method="POST", parameters=ORDER), [], RecordingCall())
         await asyncio.gather(bound.run({"order": 7}), bound.run({"order": 8}), bound.run({"order": 7}))
@@ -272,8 +274,8 @@ async def test_another_request_does_not_join() -> None:
     assert sorted(json.loads(seen.body)["order"] for seen in server.seen) == [7, 7, 7, 8]
 
 
-async def test_no_filler_after_an_interruption() -> None:
-    """An interrupted function says nothing any more."""
+async def test_wait_text_is_not_spoken_after_an_interruption() -> None:
+    """An interrupted function does not speak its wait text."""
     call = RecordingCall()
     async with running_server(ServerAnswer(after_s=1)) as server, functions(server) as http:
         bound = http.bind(http_function(url=server.url, wait_text="One moment."), [], call)
@@ -282,8 +284,8 @@ async def test_no_filler_after_an_interruption() -> None:
     assert call.said == []
 
 
-async def test_an_answer_nobody_asked_for_again_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while the same request is a new wish."""
+async def test_result_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the retention time the same request is sent again."""
     monkeypatch.setattr("handlers.http.function.RESULT_KEPT_S", 0.1)
     async with running_server(ServerAnswer(after_s=0.2)) as server, functions(server) as http:
         bound = http.bind(http_function(url=server.url, method="POST"), [], RecordingCall())
@@ -293,8 +295,8 @@ async def test_an_answer_nobody_asked_for_again_is_forgotten(monkeypatch: pytest
     assert len(server.seen) == 2
 
 
-async def test_closing_lets_what_is_under_way_finish() -> None:
-    """The process waits for requests that have left, for a while."""
+async def test_close_waits_for_running_requests() -> None:
+    """Closing waits for running requests, up to a limit."""
     call = RecordingCall()
     async with (
         running_server(ServerAnswer(after_s=0.4, body=b'{"id": "A1"}')) as server,
@@ -313,8 +315,8 @@ async def test_closing_lets_what_is_under_way_finish() -> None:
         assert time.monotonic() - began < 2
 
 
-async def test_answers_from_elsewhere() -> None:
-    """Anything that answers a request can stand in for the network, e.g. a file of prepared answers."""
+async def test_send_can_be_replaced() -> None:
+    """Any function that answers a request can replace the HTTP client."""
 
     async def prepared(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=200, content_type="text/plain", body=request.target.encode())

@@ -73,8 +73,8 @@ async def test_the_answer_leads_the_way(
     assert last["content"] == arrives if arrives else last["role"] == "tool"
 
 
-async def test_a_caller_who_interrupts_books_once() -> None:
-    """Interrupted while the server works, the model calls again and is told of the one booking."""
+async def test_interrupted_booking_is_made_once() -> None:
+    """If the caller interrupts a booking, the model's repeated call gets the result of the only booking."""
     slow = ServerAnswer(after_s=0.8, body=b'{"state": "booked"}')
     book = ("book", {"guests": 4})
     async with running_server(slow) as server, functions(server) as http:

@@ -45,8 +45,8 @@ def get(url: str, **fields: object) -> HttpRequest:
         "0.0.0.0",  # noqa: S104
     ],
 )
-async def test_loopback_however_it_is_spelt(host: str) -> None:
-    """A loopback server that is not allowed by name sees no connection, however its address is written."""
+async def test_loopback_is_refused_in_every_notation(host: str) -> None:
+    """A loopback server that is not allowed gets no connection, in any notation of its address."""
     async with running_server() as server:
         http_client = HttpClient(CheckedNetwork())
         with pytest.raises(AddressRefused):
@@ -71,8 +71,8 @@ async def test_loopback_however_it_is_spelt(host: str) -> None:
         ["10.1.2.3", PUBLIC],
     ],
 )
-async def test_names_of_private_addresses(addresses: Sequence[str]) -> None:
-    """A public name is refused if any of its addresses is private, and nothing is connected to."""
+async def test_name_with_a_private_address_is_refused(addresses: Sequence[str]) -> None:
+    """A name is refused if one of its addresses is private, and no connection is opened."""
     dialled = LoopbackBackend()
     http_client = HttpClient(CheckedNetwork(resolve=ScriptedResolver(addresses), tcp=dialled))
     with pytest.raises(AddressRefused):
@@ -80,8 +80,8 @@ async def test_names_of_private_addresses(addresses: Sequence[str]) -> None:
     assert dialled.addresses == []
 
 
-async def test_rebinding() -> None:
-    """What was checked is connected to, and an address that changes later is looked at again."""
+async def test_connection_goes_to_the_checked_address() -> None:
+    """The connection goes to a checked address, and a changed address is checked again."""
     names, dialled = ScriptedResolver([PUBLIC], ["127.0.0.1"]), LoopbackBackend()
     async with running_server(ServerAnswer(headers={"Connection": "close"})) as server:
         http_client = HttpClient(CheckedNetwork(resolve=names, tcp=dialled))
@@ -96,8 +96,8 @@ async def test_rebinding() -> None:
         assert dialled.addresses == [PUBLIC]
 
 
-async def test_allowed_by_host_and_port_alone() -> None:
-    """What is allowed is one host and port as URLs spell them, not its neighbours."""
+async def test_allowed_host_is_matched_with_its_port() -> None:
+    """An exception applies to one host and port only."""
     async with running_server() as server, running_server() as other:
         http_client = HttpClient(CheckedNetwork(frozenset({f"LocalHost:{server.port}"})))
         assert (await http_client.send(get(f"http://localhost:{server.port}/"))).status == 200
@@ -107,8 +107,8 @@ async def test_allowed_by_host_and_port_alone() -> None:
         await http_client.close()
 
 
-async def test_redirect_into_the_network() -> None:
-    """A redirect to a private address is refused at connect like any other request."""
+async def test_redirect_to_a_private_address_is_refused() -> None:
+    """A redirect to a private address is refused when the connection is opened."""
     async with running_server() as secret:
         async with running_server(
             ServerAnswer(status=302, headers={"Location": f"{secret.url}/keys"})
@@ -131,8 +131,8 @@ async def test_redirect_into_the_network() -> None:
         "http://x.test:99999/",
     ],
 )
-async def test_redirects_to_something_else(location: str) -> None:
-    """A redirect that is no plain http address is refused."""
+async def test_redirect_to_another_scheme_is_refused(location: str) -> None:
+    """A redirect to anything but an http or https URL is refused."""
     async with running_server(ServerAnswer(status=301, headers={"Location": location})) as server:
         http_client = HttpClient(
             CheckedNetwork(frozenset({server.address}), resolve=ScriptedResolver(["127.0.0.1"]))
@@ -142,8 +142,8 @@ async def test_redirects_to_something_else(location: str) -> None:
         await http_client.close()
 
 
-async def test_next_address_when_one_does_not_answer() -> None:
-    """Of several public addresses, one that refuses costs no more than a try."""
+async def test_next_address_is_tried() -> None:
+    """If an address refuses the connection, the next one is tried."""
 
     class FirstIsDead(LoopbackBackend):
         async def connect_tcp(self, host: str, port: int, *rest: object, **named: object) -> object:  # type: ignore[override]
@@ -162,8 +162,8 @@ async def test_next_address_when_one_does_not_answer() -> None:
     assert dialled.addresses == ["2606:4700::1111", PUBLIC]
 
 
-async def test_a_name_without_address() -> None:
-    """A name that does not resolve is a server that cannot be reached."""
+async def test_unresolvable_name_is_unreachable() -> None:
+    """A name that does not resolve raises Unreachable."""
 
     async def unknown(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror("unknown")
@@ -173,8 +173,8 @@ async def test_a_name_without_address() -> None:
             await HttpClient(CheckedNetwork(resolve=resolve)).send(get("https://nobody.example.com/"))
 
 
-async def test_no_sockets_of_this_machine() -> None:
-    """A unix socket is never connected to."""
+async def test_unix_sockets_are_refused() -> None:
+    """Unix sockets are refused."""
     with pytest.raises(AddressRefused):
         await CheckedNetwork().connect_unix_socket("/var/run/docker.sock")
 
@@ -203,7 +203,7 @@ def certified(name: str, directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContex
 
 
 async def test_tls_is_verified_by_name(tmp_path: Path) -> None:
-    """The connection goes to a checked address, the certificate is still held against the URL's name."""
+    """The certificate is verified against the URL's name, although the connection goes to an address."""
     server_tls, tls = certified("api.example.com", tmp_path)
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda _socket, name, _context: asked_for.append(name)

@@ -42,8 +42,8 @@ def request_for(
 
 
 @given(said=SAID | HOSTILE, known=SAID | HOSTILE)
-def test_what_is_said_stays_in_its_place(said: str, known: str) -> None:
-    """Nothing that is said changes scheme, host, port, the path's shape or a header's line."""
+def test_values_do_not_change_the_structure(said: str, known: str) -> None:
+    """Values do not change scheme, host, port, the number of path segments or the lines of headers."""
     try:
         request = request_for(
             {"said": said},
@@ -68,8 +68,8 @@ def test_what_is_said_stays_in_its_place(said: str, known: str) -> None:
 
 
 @pytest.mark.parametrize("said", ["", ".", "..", "../admin", "a/../b", "..\\x", None])
-def test_a_value_that_would_leave_its_place_in_the_path(said: str | None) -> None:
-    """An empty value, or one made of dots, would name another resource, so the model is told."""
+def test_empty_and_dot_segments_are_refused(said: str | None) -> None:
+    """An empty value or a dot segment in the path is refused."""
     with pytest.raises(InvalidArguments, match="order"):
         request_for({"order": said}, url="https://api.test/orders/{{ order }}", method="DELETE")
 
@@ -90,8 +90,8 @@ def test_a_value_that_would_leave_its_place_in_the_path(said: str | None) -> Non
         "file:///etc/passwd",
     ],
 )
-def test_urls_that_are_none(url: str) -> None:
-    """A draft's URL that has no fixed http host makes no request."""
+def test_invalid_url_is_refused(url: str) -> None:
+    """A URL without a fixed http host makes no request."""
     with pytest.raises(InvalidDeclaration):
         origin_of(url)
 
@@ -105,14 +105,14 @@ def test_urls_that_are_none(url: str) -> None:
         ("https://bücher.example/", Origin("https", "xn--bcher-kva.example", 443), "xn--bcher-kva.example"),
     ],
 )
-def test_origins(url: str, origin: Origin, host: str) -> None:
-    """Names become ASCII, default ports are left out of ``Host``, IPv6 addresses get their brackets."""
+def test_origin_is_normalised(url: str, origin: Origin, host: str) -> None:
+    """Names become ASCII, default ports are omitted in Host, and IPv6 addresses have brackets."""
     assert origin_of(url) == origin
     assert origin.host_header() == host
 
 
 def test_body_keeps_types() -> None:
-    """A text of the body that is one placeholder becomes the value in its type; within a text it is text."""
+    """A string that is one placeholder becomes the value with its type; within a longer string it is text."""
     request = request_for(
         {"quantity": 2, "express": True, "note": 'say "hi"\n', "size": None},
         {"order": {"id": 7, "tags": ["a"]}},
@@ -142,7 +142,7 @@ def test_body_keeps_types() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_arguments_are_the_body(method: str) -> None:
-    """Without a declared body, methods that have one send the arguments as they are."""
+    """Without a declared body, POST, PUT and PATCH send the arguments as JSON."""
     request = request_for({"a": "ü", "b": [1]}, method=method, url="https://x.test/p/{{ a }}")
     assert json.loads(request.body or b"") == {"a": "ü", "b": [1]}
     assert request.target == "/p/%C3%BC"
@@ -150,7 +150,7 @@ def test_arguments_are_the_body(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 def test_arguments_are_the_query(method: str) -> None:
-    """Other methods send those arguments as query that the author has not put elsewhere."""
+    """Other methods send the arguments that are not used elsewhere in the query."""
     request = request_for(
         {"id": "7", "deep": True, "who": "A B&C", "lang": "pl"},
         method=method,
@@ -162,15 +162,16 @@ def test_arguments_are_the_query(method: str) -> None:
 
 
 def test_a_parameter_hides_a_variable_even_when_not_given() -> None:
-    """A declared parameter is not filled from a variable of its name behind the model's back."""
+    """A declared parameter that is not given is not filled from a variable of the same name."""
     request = request_for(
         {}, {"note": "private"}, url="https://x.test/p?n={{ note }}", parameters=parameters(note="string")
     )
     assert request.target == "/p?n="
 
 
-def test_headers_of_the_author() -> None:
-    """The author's headers replace ours, never those of the connection, and a secret one wins."""
+def test_headers_of_the_author_replace_defaults() -> None:
+    """The author's headers replace defaults but not those of the connection; a secret header has
+    precedence."""
     request = request_for(
         {},
         headers={"user-agent": "clinic", "Host": "evil.test", "content-length": "0", "X-Key": "public"},
@@ -184,20 +185,20 @@ def test_headers_of_the_author() -> None:
     assert "stored" not in repr(request)
 
 
-def test_a_header_name_that_cannot_be_sent() -> None:
-    """A draft's header with a broken name is refused before anything is sent."""
+def test_invalid_header_name_is_refused() -> None:
+    """A header with an invalid name is refused before anything is sent."""
     with pytest.raises(InvalidDeclaration):
         request_for({}, headers={"X Key\r\nHost": "a"})
 
 
-def test_bounds() -> None:
-    """Time and tries are held within their bounds, and what changes something is tried once."""
+def test_timeout_and_retries_are_limited() -> None:
+    """Timeout and retries are limited to their ranges, and unsafe methods have no retries."""
     assert request_for({}, timeout_ms=10**9, retries=99).timeout_ms == 30_000
     assert request_for({}, timeout_ms=1, retries=99).retries == 3
     assert request_for({}, method="PUT", retries=3).retries == 0
 
 
-def test_literal_text_of_the_author() -> None:
-    """The author's own text is sent as written, encoded where a URL needs it and not twice."""
+def test_text_of_the_author_is_encoded_once() -> None:
+    """The author's text is encoded in URLs where necessary, and not twice."""
     request = request_for({}, url="https://x.test/a b/%C3%BC/ü?q=a b&r=%26#frag")
     assert request.target == "/a%20b/%C3%BC/%C3%BC?q=a%20b&r=%26"

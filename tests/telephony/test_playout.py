@@ -13,13 +13,13 @@ from telephony.playout import BLIND_MARGIN_MS, ECHO_GRACE_MS, Playout, PlayoutWa
 
 
 def test_nothing_sent_is_all_heard() -> None:
-    """A silent stream waits for nothing."""
+    """If nothing was sent, everything counts as heard."""
     playout = Playout()
     assert (playout.heard_ms(0.0), playout.all_heard(0.0), playout.is_marked()) == (0.0, True, False)
 
 
 def test_audio_is_heard_as_time_passes_but_never_before_it_was_sent() -> None:
-    """Without marks the estimate is elapsed time, bounded by what was sent; silence between is not heard."""
+    """Without marks the estimate is the elapsed time, limited by the sent audio, without pauses."""
     playout = Playout()
     playout.audio_sent(200.0, at=1000.0)
     assert [playout.heard_ms(now) for now in (1000.0, 1050.0, 1200.0, 1700.0)] == [0.0, 50.0, 200.0, 200.0]
@@ -28,7 +28,7 @@ def test_audio_is_heard_as_time_passes_but_never_before_it_was_sent() -> None:
 
 
 def test_audio_sent_ahead_queues_at_the_carrier() -> None:
-    """Two chunks sent at once take their time one after the other."""
+    """Two chunks sent at once are played one after the other."""
     playout = Playout()
     playout.audio_sent(40.0, at=0.0)
     playout.audio_sent(40.0, at=0.0)
@@ -36,7 +36,7 @@ def test_audio_sent_ahead_queues_at_the_carrier() -> None:
 
 
 def test_without_a_mark_all_is_heard_after_the_margin() -> None:
-    """Audio that no mark vouches for counts as heard when its time and a margin have passed."""
+    """Audio without a mark counts as heard after its duration and the margin."""
     playout = Playout()
     playout.audio_sent(100.0, at=0.0)
     assert not playout.all_heard(100.0 + BLIND_MARGIN_MS - 1)
@@ -44,7 +44,7 @@ def test_without_a_mark_all_is_heard_after_the_margin() -> None:
 
 
 def test_a_mark_decides_when_it_comes_back() -> None:
-    """With a mark outstanding elapsed time is not enough, and its echo is at once."""
+    """With an outstanding mark, audio counts as heard when the mark returns, not before."""
     playout = Playout()
     playout.audio_sent(100.0, at=0.0)
     playout.mark_sent("a", at=0.0)
@@ -56,7 +56,7 @@ def test_a_mark_decides_when_it_comes_back() -> None:
 
 
 def test_a_late_mark_neither_shrinks_nor_exceeds_what_was_heard() -> None:
-    """What a mark vouched for stays heard, whatever comes later."""
+    """Audio confirmed by a mark stays heard."""
     playout = Playout()
     playout.audio_sent(100.0, at=0.0)
     playout.mark_sent("a", at=0.0)
@@ -70,7 +70,7 @@ def test_a_late_mark_neither_shrinks_nor_exceeds_what_was_heard() -> None:
 
 
 def test_a_missing_mark_costs_the_grace_once_and_a_later_one_makes_up_for_it() -> None:
-    """A lost echo holds the wait for the grace only, and the next mark's echo vouches for all before it."""
+    """A lost mark delays the wait by the grace once, and the next mark confirms all audio before it."""
     playout = Playout()
     playout.audio_sent(100.0, at=0.0)
     playout.mark_sent("lost", at=0.0)
@@ -84,7 +84,7 @@ def test_a_missing_mark_costs_the_grace_once_and_a_later_one_makes_up_for_it() -
 
 
 def test_a_carrier_that_never_returns_marks_is_no_longer_waited_for() -> None:
-    """After one overdue mark and no echo ever, the margin replaces the grace, until an echo does come."""
+    """After one overdue mark and no returned one, the margin replaces the grace until a mark returns."""
     playout = Playout()
     playout.audio_sent(100.0, at=0.0)
     playout.mark_sent("a", at=0.0)
@@ -97,8 +97,8 @@ def test_a_carrier_that_never_returns_marks_is_no_longer_waited_for() -> None:
     assert not playout.all_heard(6100.0 + playout.lag_ms + BLIND_MARGIN_MS)
 
 
-def test_a_clear_ends_the_hearing_and_returns_the_marks_as_cleared() -> None:
-    """After a clear nothing more is heard; marks whose audio was out are played, the others cleared."""
+def test_clear_discards_audio_and_marks() -> None:
+    """After a clear nothing more is heard; marks of played audio are played, the others cleared."""
     playout = Playout()
     playout.audio_sent(100.0, at=0.0)
     playout.mark_sent("first", at=0.0)
@@ -112,8 +112,8 @@ def test_a_clear_ends_the_hearing_and_returns_the_marks_as_cleared() -> None:
     assert playout.mark_echoed("second", at=260.0) == "cleared"
 
 
-def test_marks_of_one_name_are_told_apart_by_order() -> None:
-    """A name may be used again: the echo of the cleared one is not taken for the new one."""
+def test_marks_with_equal_names_are_distinguished_by_order() -> None:
+    """A returned mark is matched to the oldest outstanding mark of its name."""
     playout = Playout()
     playout.audio_sent(400.0, at=0.0)
     playout.mark_sent("end", at=0.0)
@@ -126,8 +126,8 @@ def test_marks_of_one_name_are_told_apart_by_order() -> None:
     assert playout.all_heard(205.0)
 
 
-def test_an_unknown_echo_changes_nothing() -> None:
-    """A mark that was never sent, or came back before, has no fate."""
+def test_unknown_mark_changes_nothing() -> None:
+    """A mark that was not sent, or already returned, has no outcome."""
     playout = Playout()
     playout.audio_sent(100.0, at=0.0)
     playout.mark_sent("a", at=0.0)
@@ -137,8 +137,8 @@ def test_an_unknown_echo_changes_nothing() -> None:
     assert playout.lag_ms == 20.0
 
 
-def test_an_utterance_knows_its_own_part() -> None:
-    """Each utterance's share is right while another plays and after one was cut off."""
+def test_heard_part_of_an_utterance() -> None:
+    """The heard part of each utterance is right while another one plays and after an interruption."""
     playout = Playout()
     playout.audio_sent(300.0, at=0.0)
     first = (0.0, playout.sent_ms)
@@ -153,8 +153,8 @@ def test_an_utterance_knows_its_own_part() -> None:
     assert playout.heard_between(*second, 9000.0) == 500.0
 
 
-def test_the_end_of_the_stream_ends_the_hearing() -> None:
-    """What had not been heard when the socket closed never is, and nobody waits for it."""
+def test_end_of_stream_discards_audio() -> None:
+    """Audio that was not heard when the socket closed counts as not heard, and waits end."""
     playout = Playout()
     playout.audio_sent(1000.0, at=0.0)
     playout.mark_sent("a", at=0.0)
@@ -164,7 +164,7 @@ def test_the_end_of_the_stream_ends_the_hearing() -> None:
 
 
 def test_one_late_echo_hardly_moves_the_lag_and_an_early_one_corrects_it() -> None:
-    """The lag rises slowly and falls at once, so one delayed packet does not distort what follows."""
+    """The lag rises slowly and falls at once, so that one delayed packet has little effect."""
     playout = Playout()
     for start, echo_after in ((0.0, 120.0), (1000.0, 620.0), (3000.0, 120.0)):
         playout.audio_sent(100.0, at=start)
@@ -313,7 +313,7 @@ class Stopwatch:
 
 
 async def test_waiting_ends_when_the_mark_comes_back() -> None:
-    """The waiter wakes on the echo, well before elapsed time would have let it go."""
+    """A wait ends when the mark returns, before the elapsed time would end it."""
     now = Stopwatch()
     playout = Playout()
     watch = PlayoutWaiter(playout, now)
@@ -328,7 +328,7 @@ async def test_waiting_ends_when_the_mark_comes_back() -> None:
 
 
 async def test_waiting_ends_on_a_clear_and_ignores_audio_sent_later() -> None:
-    """The wait is for what was sent when it began, and a clear resolves it."""
+    """A wait concerns the audio sent before it, and ends on a clear."""
     now = Stopwatch()
     playout = Playout()
     watch = PlayoutWaiter(playout, now)
@@ -342,7 +342,7 @@ async def test_waiting_ends_on_a_clear_and_ignores_audio_sent_later() -> None:
 
 
 async def test_waiting_without_marks_ends_by_time_alone() -> None:
-    """A carrier that never answers is waited for by the clock: the audio's length and the margin."""
+    """Without returned marks a wait ends after the audio's duration and the margin."""
     now = Stopwatch()
     playout = Playout()
     watch = PlayoutWaiter(playout, now)
@@ -352,8 +352,8 @@ async def test_waiting_without_marks_ends_by_time_alone() -> None:
     assert now() - began >= 50.0 + BLIND_MARGIN_MS - 1.0
 
 
-async def test_waiting_gives_up_in_time() -> None:
-    """A wait longer than its timeout says False."""
+async def test_wait_times_out() -> None:
+    """A wait that exceeds its timeout returns False."""
     now = Stopwatch()
     playout = Playout()
     playout.audio_sent(10_000.0, now())

@@ -21,7 +21,7 @@ CHUNK_MS = AUDIO_OUT_10MS_CHUNKS * 10
 
 
 async def test_mulaw_goes_through_the_pipeline_byte_for_byte() -> None:
-    """Nothing is resampled: all µ-law values echoed by the pipeline come back unchanged and in order."""
+    """All µ-law values that the pipeline returns are unchanged and in order."""
     app = MediaApp()
     audio = bytes(value for value in range(256) if value != 0x7F) * 8  # 0x7F and 0xFF are both silence
     audio = audio[: len(audio) // 320 * 320]
@@ -35,7 +35,7 @@ async def test_mulaw_goes_through_the_pipeline_byte_for_byte() -> None:
 
 
 async def test_audio_is_sent_at_the_pace_of_playing() -> None:
-    """The carrier's buffer never holds much more than two chunks, so a clear leaves little to be heard."""
+    """The carrier's buffer holds little more than two chunks."""
     app = MediaApp()
     ahead: list[float] = []
     async with call(app) as twilio:
@@ -50,7 +50,7 @@ async def test_audio_is_sent_at_the_pace_of_playing() -> None:
 
 
 async def test_marks_travel_behind_their_audio_and_come_back_in_order() -> None:
-    """Each mark is on the wire after exactly the audio queued before it, and is reported as played."""
+    """Each mark is sent directly after the audio queued before it, and is reported as played."""
     app = MediaApp()
     async with call(app) as twilio:
         await app.say(tone(200), "one")
@@ -62,8 +62,8 @@ async def test_marks_travel_behind_their_audio_and_come_back_in_order() -> None:
     assert all(message["streamSid"] == STREAM_SID for message in twilio.received)
 
 
-async def test_an_interruption_cuts_what_is_heard() -> None:
-    """What was sent after the cut is never heard, a wait ends with it, and the next words are heard again."""
+async def test_interruption_clears_audio() -> None:
+    """Audio after an interruption is not heard, a wait ends, and later audio is heard."""
     app = MediaApp()
     errors: list[float] = []
     async with call(app) as twilio:
@@ -89,7 +89,7 @@ async def test_an_interruption_cuts_what_is_heard() -> None:
 
 
 async def test_a_mark_still_at_the_carrier_when_it_clears_is_reported_as_cleared() -> None:
-    """A mark returned because of our clear is not taken for played."""
+    """A mark returned because of a clear is not reported as played."""
     app = MediaApp()
     async with call(app, delay_s=0.5) as twilio:
         await app.say(tone(120), "whole")
@@ -103,7 +103,7 @@ async def test_a_mark_still_at_the_carrier_when_it_clears_is_reported_as_cleared
 
 
 async def test_what_was_heard_is_known_within_40_ms() -> None:
-    """At any moment of two utterances the model agrees with the carrier's loudspeaker."""
+    """During two utterances the estimate differs from the carrier's playout by at most 40 ms."""
     app = MediaApp()
     errors: list[float] = []
     async with call(app) as twilio:
@@ -118,7 +118,7 @@ async def test_what_was_heard_is_known_within_40_ms() -> None:
 
 
 async def test_a_carrier_with_latency_is_learned_from_its_marks() -> None:
-    """After one echo the model lags by what the carrier buffers, so it claims nothing too early."""
+    """After one mark the estimate includes the carrier's latency, so it is not early."""
     app = MediaApp()
     errors: list[float] = []
     async with call(app, delay_s=0.2) as twilio:
@@ -134,8 +134,8 @@ async def test_a_carrier_with_latency_is_learned_from_its_marks() -> None:
     assert statistics.median(errors) <= 40.0
 
 
-async def test_waiting_for_the_ear_ends_with_the_last_sound() -> None:
-    """After a flush the wait lasts until the carrier has played everything, with a mark of its own."""
+async def test_wait_all_heard_ends_with_playout() -> None:
+    """After a flush the wait sends a mark and ends when the carrier has played everything."""
     app = MediaApp()
     async with call(app) as twilio:
         await app.say(tone(300))
@@ -150,7 +150,7 @@ async def test_waiting_for_the_ear_ends_with_the_last_sound() -> None:
 
 
 async def test_waiting_does_not_depend_on_marks() -> None:
-    """A carrier that never returns a mark delays the wait by the grace, and only the first time."""
+    """A carrier that returns no marks delays a wait by the grace, the first time only."""
     app = MediaApp()
     async with call(app, ignores_marks=True) as twilio:
         durations = []

@@ -72,7 +72,7 @@ async def twilio() -> AsyncIterator[Twilio]:
 
 
 async def test_hang_up_completes_the_call(twilio: Twilio) -> None:
-    """One POST with Status=completed, as the account."""
+    """A hang-up is one POST with Status=completed, authenticated as the account."""
     await twilio.rest.hang_up("CA1")
     auth = "Basic " + base64.b64encode(b"AC1:secret").decode()
     assert twilio.seen == [("POST /2010-04-01/Accounts/AC1/Calls/CA1.json", {"Status": ["completed"]}, auth)]
@@ -80,14 +80,14 @@ async def test_hang_up_completes_the_call(twilio: Twilio) -> None:
 
 @pytest.mark.parametrize("answer", [(404, 20404), (404, 0), (400, 21220)])
 async def test_a_call_that_is_gone_counts_as_hung_up(twilio: Twilio, answer: tuple[int, int]) -> None:
-    """Hanging up what is no longer there succeeds at once."""
+    """Hanging up a call that has ended succeeds."""
     twilio.answers = [refusal(*answer)]
     await twilio.rest.hang_up("CA1")
     assert len(twilio.seen) == 1
 
 
 async def test_dial_sends_what_twilio_needs_and_returns_the_call_sid(twilio: Twilio) -> None:
-    """The webhooks are named with their methods and every progress event is asked for."""
+    """A dial request contains the webhooks with their methods and all progress events."""
     assert await twilio.rest.dial(DIAL) == "CA77"
     (path, fields, _), *others = twilio.seen
     assert not others
@@ -105,21 +105,21 @@ async def test_dial_sends_what_twilio_needs_and_returns_the_call_sid(twilio: Twi
 
 
 async def test_transfer_gives_the_call_new_twiml(twilio: Twilio) -> None:
-    """A live call is updated with a Dial of the destination."""
+    """A transfer updates the live call with a Dial of the destination."""
     await twilio.rest.transfer("CA1", TransferRequest(to="+14155550111"))
     assert "<Number>+14155550111</Number>" in twilio.seen[0][1]["Twiml"][0]
 
 
 async def test_a_transfer_of_a_call_that_is_gone_is_an_error(twilio: Twilio) -> None:
-    """Unlike a hang-up, a transfer that cannot happen is told."""
+    """A transfer of a call that has ended raises an error."""
     twilio.answers = [refusal(404, 20404)]
     with pytest.raises(CarrierError) as caught:
         await twilio.rest.transfer("CA1", TransferRequest(to="+14155550111"))
     assert (caught.value.status, caught.value.code, caught.value.retryable) == (404, "20404", False)
 
 
-async def test_429_is_repeated_after_the_time_asked_for(twilio: Twilio) -> None:
-    """Even a dial is repeated after 429, which Twilio never processed, and Retry-After is honoured."""
+async def test_429_is_retried_after_retry_after(twilio: Twilio) -> None:
+    """Every request, including a dial, is retried after a 429 response when Retry-After has passed."""
     twilio.answers = [refusal(429, 20429, **{"Retry-After": "3"}), refusal(429, 20429), OK]
     assert await twilio.rest.dial(DIAL) == "CA77"
     assert len(twilio.seen) == 3
@@ -127,16 +127,16 @@ async def test_429_is_repeated_after_the_time_asked_for(twilio: Twilio) -> None:
     assert 0.4 < twilio.waits[1] < 0.6
 
 
-async def test_too_long_a_wait_is_handed_to_the_caller(twilio: Twilio) -> None:
-    """A Retry-After beyond our patience raises at once and says how long."""
+async def test_long_retry_after_is_raised(twilio: Twilio) -> None:
+    """A Retry-After above the limit is raised at once, with its duration."""
     twilio.answers = [refusal(429, 20429, **{"Retry-After": "60"})]
     with pytest.raises(CarrierError) as caught:
         await twilio.rest.hang_up("CA1")
     assert (caught.value.retryable, caught.value.retry_after_s, twilio.waits) == (True, 60.0, [])
 
 
-async def test_a_hang_up_survives_a_sick_server(twilio: Twilio) -> None:
-    """5xx answers and answers that never come are repeated with growing waits."""
+async def test_hang_up_is_retried(twilio: Twilio) -> None:
+    """5xx responses and timeouts of a hang-up are retried with increasing waits."""
     twilio.answers = [refusal(503, 0), 2.0, refusal(500, 20500), OK]
     await twilio.rest.hang_up("CA1")
     assert len(twilio.seen) == 4
@@ -144,7 +144,7 @@ async def test_a_hang_up_survives_a_sick_server(twilio: Twilio) -> None:
 
 
 async def test_attempts_are_bounded(twilio: Twilio) -> None:
-    """After four attempts the last error is raised, still marked as worth another try later."""
+    """After four attempts the last error is raised as retryable."""
     twilio.answers = [refusal(503, 20503)]
     with pytest.raises(CarrierError) as caught:
         await twilio.rest.hang_up("CA1")
@@ -154,7 +154,7 @@ async def test_attempts_are_bounded(twilio: Twilio) -> None:
 
 @pytest.mark.parametrize("answer", [refusal(500, 20500), 2.0])
 async def test_a_dial_that_may_have_worked_is_not_repeated(twilio: Twilio, answer: Response | float) -> None:
-    """After a 5xx or a timeout the telephone may ring already, so the error says that it is uncertain."""
+    """After a 5xx response or a timeout a dial is not retried, and the error is uncertain."""
     twilio.answers = [answer, OK]
     with pytest.raises(CarrierError) as caught:
         await twilio.rest.dial(DIAL)
@@ -163,7 +163,7 @@ async def test_a_dial_that_may_have_worked_is_not_repeated(twilio: Twilio, answe
 
 
 async def test_a_refusal_is_final_and_keeps_twilios_code(twilio: Twilio) -> None:
-    """A bad number is told once, with the code, and is no matter of trying again."""
+    """An invalid number is an error with Twilio's code that is not retryable."""
     twilio.answers = [refusal(400, 21211)]
     with pytest.raises(CarrierError, match="21211") as caught:
         await twilio.rest.dial(DIAL)
@@ -171,8 +171,8 @@ async def test_a_refusal_is_final_and_keeps_twilios_code(twilio: Twilio) -> None
     assert not caught.value.uncertain
 
 
-async def test_an_answer_that_is_no_json_is_told(twilio: Twilio) -> None:
-    """A proxy's page with status 200 is an error, not a call."""
+async def test_response_that_is_not_json_is_an_error(twilio: Twilio) -> None:
+    """A response with status 200 that is not JSON is an error."""
     twilio.answers = [Response("<html>", status_code=201)]
     with pytest.raises(CarrierError) as caught:
         await twilio.rest.dial(DIAL)
@@ -180,7 +180,7 @@ async def test_an_answer_that_is_no_json_is_told(twilio: Twilio) -> None:
 
 
 async def test_a_refused_connection_is_tried_again_even_for_a_dial() -> None:
-    """Nothing can have happened at a server that was never reached; the error says so in the end."""
+    """A refused connection is retried also for a dial, and the error is not uncertain."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -196,7 +196,7 @@ async def test_a_refused_connection_is_tried_again_even_for_a_dial() -> None:
     assert "secret" not in str(caught.value)
 
 
-async def test_a_call_id_cannot_lead_elsewhere(twilio: Twilio) -> None:
-    """An id with path characters stays one path segment."""
+async def test_call_id_is_one_path_segment(twilio: Twilio) -> None:
+    """A call id with path characters is sent as one path segment."""
     await twilio.rest.hang_up("../AC2/x")
     assert twilio.seen[0][0] == "POST /2010-04-01/Accounts/AC1/Calls/..%2FAC2%2Fx.json"

@@ -48,8 +48,8 @@ CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.
 # ------------------------------------------------------------------------------------------- beginning
 
 
-async def test_the_start_message_becomes_the_streams_facts() -> None:
-    """Stream, call, account and token are what Twilio said; the media is the carrier-neutral protocol."""
+async def test_start_message_is_parsed() -> None:
+    """The start has the ids and the token from Twilio's message."""
     app = MediaApp(runs_pipeline=False)
     async with serving_media(app) as address, fake_twilio(address) as twilio:
         await twilio.start_stream(customParameters={"token": "t0k", "other": "x"})
@@ -61,8 +61,8 @@ async def test_the_start_message_becomes_the_streams_facts() -> None:
     assert media.start.parameters == {"token": "t0k", "other": "x"}
 
 
-async def test_a_start_without_a_token_is_left_to_the_caller() -> None:
-    """No custom parameters means an empty token, which the application then refuses with 1008."""
+async def test_start_without_a_token_has_an_empty_token() -> None:
+    """Without custom parameters the token is empty, and the application can refuse with 1008."""
     app = MediaApp(refusal=(1008, "bad token"))
     async with serving_media(app) as address:
         assert await close_code(address, CONNECTED, json.dumps(start_message(customParameters={}))) == 1008
@@ -81,7 +81,7 @@ async def test_a_start_without_a_token_is_left_to_the_caller() -> None:
     ],
 )
 async def test_without_a_valid_start_in_time_the_socket_is_closed_with_1008(messages: list[str]) -> None:
-    """Silence, other events and an incomplete start all run into the same deadline."""
+    """Silence, other events and an incomplete start are closed with 1008 after the timeout."""
     app = MediaApp(start_timeout_s=0.2)
     async with serving_media(app) as address:
         assert await close_code(address, *messages) == 1008
@@ -99,14 +99,14 @@ async def test_without_a_valid_start_in_time_the_socket_is_closed_with_1008(mess
     ],
 )
 async def test_audio_that_is_not_mulaw_at_8000_hz_is_refused_at_once(wrong: dict[str, object]) -> None:
-    """A stream in another format is closed with 1008 without waiting for the deadline."""
+    """A stream in another format is closed with 1008 immediately."""
     app = MediaApp()
     async with serving_media(app) as address:
         assert await close_code(address, CONNECTED, json.dumps(start_message(mediaFormat=wrong))) == 1008
 
 
-async def test_a_carrier_that_leaves_before_the_start_is_gone() -> None:
-    """A socket closed by the other side before its start is no refusal of ours."""
+async def test_socket_closed_before_the_start_raises_media_gone() -> None:
+    """A socket that the carrier closes before the start raises MediaGone."""
     app = MediaApp()
     async with serving_media(app) as address:
         async with connect(f"ws://{address}/media") as ws:
@@ -134,7 +134,7 @@ MALFORMED: list[str | bytes] = [
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_the_tenth_malformed_message_closes_with_1007(started: bool) -> None:
-    """Nine malformed messages of any kind are ignored before and after the start; the tenth is not."""
+    """Nine malformed messages are ignored, before and after the start; the tenth closes the socket."""
     app = MediaApp()
     async with serving_media(app) as address, connect(f"ws://{address}/media", compression=None) as ws:
         if started:
@@ -160,7 +160,7 @@ async def test_the_tenth_malformed_message_closes_with_1007(started: bool) -> No
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("kind", ["text", "umlauts", "bytes"])
 async def test_a_message_over_64_kib_closes_with_1009(started: bool, kind: str) -> None:
-    """The limit is in bytes, for text and binary, before and after the start."""
+    """The limit is in bytes, for text and binary messages, before and after the start."""
     too_big: dict[str, str | bytes] = {
         "text": "x" * (64 * 1024 + 1),
         "umlauts": "ü" * (32 * 1024 + 1),
@@ -173,7 +173,7 @@ async def test_a_message_over_64_kib_closes_with_1009(started: bool, kind: str) 
 
 
 async def test_a_message_of_exactly_64_kib_is_allowed() -> None:
-    """Audio that just fits reaches the pipeline."""
+    """Audio in a message of exactly 64 KiB reaches the pipeline."""
     app = MediaApp()
     async with call(app) as twilio:
         frame = json.dumps(media_message(b""))
@@ -184,7 +184,7 @@ async def test_a_message_of_exactly_64_kib_is_allowed() -> None:
 
 
 async def test_unknown_events_are_not_malformed() -> None:
-    """Twilio may add events: twenty of one that we do not know change nothing."""
+    """Unknown events are ignored and not counted as malformed."""
     app = MediaApp()
     async with call(app) as twilio:
         for _ in range(20):
@@ -197,7 +197,7 @@ async def test_unknown_events_are_not_malformed() -> None:
 # ----------------------------------------------------------------------------------------- keys and end
 
 
-async def test_keys_are_told() -> None:
+async def test_keys_are_observed() -> None:
     """Each pressed key reaches the observer."""
     app = MediaApp()
     async with call(app) as twilio:
@@ -207,7 +207,7 @@ async def test_keys_are_told() -> None:
     assert app.digits == ["1", "#"]
 
 
-async def test_a_stop_is_told_before_the_close() -> None:
+async def test_stop_is_observed_before_the_close() -> None:
     """Twilio's stop, then its close: the end is announced and the carrier's."""
     app = MediaApp()
     async with call(app) as twilio:
@@ -257,7 +257,7 @@ async def test_waiting_on_a_connection_that_is_gone_does_not_fail() -> None:
     assert results == [True, True]
 
 
-async def test_our_own_end_closes_normally_and_is_told_once() -> None:
+async def test_close_is_normal_and_observed_once() -> None:
     """When the pipeline ends the socket closes with 1000, and observers hear that it was us."""
     app = MediaApp()
     async with call(app) as twilio:

@@ -220,7 +220,7 @@ def test_one_changed_character_of_a_signature_is_refused(
         ("☎\N{ZERO WIDTH SPACE}", True),
     ],
 )
-def test_any_caller_is_kept_as_it_came(caller: str, known: bool) -> None:
+def test_caller_is_kept_as_received(caller: str, known: bool) -> None:
     """A withheld, SIP or client caller is no error; only its number is unknown."""
     call = webhooks.incoming_call(post({**CALL, "From": caller}))
     assert (call.from_, call.caller_known) == (caller, known)
@@ -233,7 +233,7 @@ def test_incoming_call_names_what_is_missing() -> None:
     assert caught.value.field == "CallSid"
 
 
-def test_an_outbound_call_is_told_from_an_inbound_one() -> None:
+def test_direction_of_a_call_is_parsed() -> None:
     """Twilio's outbound-api and outbound-dial are both outbound."""
     assert webhooks.incoming_call(post({**CALL, "Direction": "outbound-api"})).direction == "outbound"
     assert webhooks.incoming_call(post(CALL)).direction == "inbound"
@@ -313,7 +313,7 @@ def test_what_goes_into_twiml_is_escaped() -> None:
     assert (parameter.get("value"), redirect.text) == (token, resume)
 
 
-def test_a_forged_webhook_is_answered_with_403_and_nothing_else() -> None:
+def test_forged_webhook_is_answered_with_403() -> None:
     """The answer to a bad signature has an empty body."""
     reply = carrier().forbid()
     assert (reply.status, reply.body) == (403, "")
