@@ -1,4 +1,4 @@
-"""A recorded call, judged by machine: who sounds when and in which voice, the gaps, overlaps and repetitions.
+"""Analysis of a recorded call: who speaks when and in which voice; gaps, overlaps and repetitions.
 
 Two ways to look: `analyse` knows nothing but the recording; `locate` finds an utterance whose sound is known,
 exact to the sample. All times are ms since the answer.
@@ -120,7 +120,7 @@ class Found(Span):
 
 
 def analyse(recording: Recording | Path | str) -> Analysis:
-    """Judge a recording, or the WAV of one.
+    """Analyse a recording, or the WAV file of one.
 
     Raises:
         NotACall, OSError: the file is not a recording, or cannot be read.

@@ -1,6 +1,6 @@
-"""Hearing without understanding: when somebody speaks, and whether it is the voice from before.
+"""Measurements of speech: where there is sound, and fingerprints that distinguish voices.
 
-Everything here works on mono 16-bit samples at 8,000 Hz as they came out of a telephone line.
+All functions take mono 16-bit samples at 8,000 Hz, as received from a telephone line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LEAST_FRAMES = 8
 
 
 class TooShort(ValueError):
-    """Too little voiced sound to tell a voice by; more of it may do."""
+    """There is too little voiced sound for a fingerprint; more of it may be enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ class VoiceTrack:
 
 
 def fingerprint(samples: Samples) -> Fingerprint:
-    """Measure a voice. A second of speech is enough; less is less certain.
+    """Return the fingerprint of a voice. It needs a second of speech; less is less certain.
 
     Raises:
         TooShort: under 160 ms of voiced sound.
@@ -177,7 +177,7 @@ def fingerprint(samples: Samples) -> Fingerprint:
 
 
 def distance(one: Fingerprint, other: Fingerprint) -> float:
-    """Say how far apart two voices are; from `STRANGE` on they are taken for two.
+    """Return the distance of two voices; from `STRANGE` on they count as different.
 
     The weights are those at which espeak-ng's voices, 40 by 8 sentences, fell apart best.
     """

@@ -1,6 +1,6 @@
-"""µ-law (ITU-T G.711) and back, vectorised: the one encoding a telephone line of Twilio speaks.
+"""µ-law (ITU-T G.711) encoding and decoding, vectorised; Twilio's media streams use it.
 
-The standard library's `audioop` left in Python 3.13; two tables do the same work faster.
+The module `audioop` of the standard library was removed in Python 3.13.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Telling voices apart: splitting a track where the voice changes, and naming each voice A, B, C."""
+"""Diarisation: splits a track where the voice changes, and labels the voices A, B, C."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from voicebot.sandbox.audio.measurement import (
 from voicebot.sandbox.audio.mulaw import Samples
 
 UNKNOWN = "?"
-"""The label of a sound too short to tell whose it is."""
+"""The label of a sound that is too short for a fingerprint."""
 
 _TURN_PAUSE_MS = 400.0
 _LOOK = 150  # rows of 20 ms to each side of a possible change
@@ -40,7 +40,7 @@ class Segment(Span):
 
 
 class Voices:
-    """The voices heard so far; each keeps the mean of its fingerprints, weighted by how long it spoke."""
+    """The voices so far, each with the mean of its fingerprints, weighted by duration."""
 
     def __init__(self) -> None:
         self._known: list[tuple[Fingerprint, float]] = []

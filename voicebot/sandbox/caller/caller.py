@@ -29,14 +29,14 @@ from voicebot.sandbox.speech.synthesis import synthesize
 
 
 class CallerGaveUp(Exception):
-    """What the script expects was not heard in time, or the line died first; the report names the step."""
+    """What a step expects was not heard in time, or the call ended before."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Caller:
-    """One person for one call: pass it as `person` to the carrier.
+    """One caller for one call: pass it as `person` to the carrier.
 
-    Giving up ends the call and is told in `outcome`; it is not raised into the carrier.
+    A caller who gives up hangs up; `outcome` says why. Nothing is raised into the carrier.
     """
 
     script: Sequence[Step]
@@ -48,14 +48,14 @@ class Caller:
     on_step: Callable[[Step], None] | None = None
     """Called as each step begins."""
     attentive: bool = True
-    """Whether to recognise voices at every turn; False leaves it to the steps that expect one, and the
-    reports without voices: many callers at once then cost this machine no time."""
+    """Whether to compare voices at every turn. False: only in the steps that expect a voice, which saves CPU
+    time with many callers; the reports then have no voices."""
     _reports: list[StepReport] = field(default_factory=list)
     _failure: str | None = None
 
     @property
     def outcome(self) -> Outcome:
-        """How far the script has come."""
+        """The reports of the steps so far."""
         undone = self.script[len(self._reports) :]
         failure = self._failure
         if failure is None and undone:
@@ -63,7 +63,7 @@ class Caller:
         return Outcome(steps=tuple(self._reports), failure=failure)
 
     async def __call__(self, call: PhoneCall) -> None:
-        """Live the script on a telephone."""
+        """Do the steps of the script on a telephone."""
         spoken = await asyncio.gather(*(self._prepare(step) for step in self.script))
         person = _OnTheLine(self, call, dict(zip(map(id, self.script), spoken, strict=True)))
         for number, step in enumerate(self.script, start=1):
@@ -81,14 +81,14 @@ class Caller:
             )
 
     async def _prepare(self, step: Step) -> bytes:
-        """Synthesise what the step will say: nobody computes while speaking."""
+        """Synthesise the words of a step before the call, so that speaking costs no CPU time."""
         if not isinstance(step, Say | Interrupt):
             return b""
         return await asyncio.to_thread(self.synthesise, step.text, self.voice_id)
 
 
 class _OnTheLine:
-    """The person, once the telephone is answered."""
+    """The caller on an answered call."""
 
     def __init__(self, caller: Caller, call: PhoneCall, spoken: dict[int, bytes]) -> None:
         self._call = call
@@ -102,7 +102,7 @@ class _OnTheLine:
         self._asked_at = self._recalled = 0
 
     async def do(self, step: Step) -> None:
-        """Do one step; what the agent says from its end on counts for the next."""
+        """Do one step; audio after its end belongs to the next step."""
         await self._doings[type(step)](self, step)
         self._since = max(self._since, self._call.line.said.cursor)
 
@@ -145,7 +145,7 @@ class _OnTheLine:
 
         async def another() -> bool:
             nonlocal checked
-            # Recognising costs time, so it is done once for each pause.
+            # Comparing voices costs time: it is done once for each pause.
             if self._ear.quiet_ms < step.quiet_ms or self._ear.last_sound == checked:
                 return False
             checked = self._ear.last_sound

@@ -1,4 +1,4 @@
-"""An ear on a live line: speech by energy, 20 ms at a time, and the voices by fingerprint."""
+"""Monitors a live line: speech by its energy, every 20 ms, and voices by their fingerprints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from voicebot.sandbox.carrier.line import Line
 from voicebot.sandbox.carrier.timeline import TICK
 
 _BREATH = 12 * TICK
-"""A pause up to this long (240 ms) belongs to the utterance."""
+"""The longest pause within an utterance, in samples (240 ms)."""
 
 
 class LineMonitor:
-    """Follows what a line's person hears; call `catch_up` after each frame."""
+    """Monitors what the caller of a line hears; call `catch_up` after each frame."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -28,7 +28,7 @@ class LineMonitor:
         self._voice: str | None = None
 
     def catch_up(self) -> None:
-        """Take in what has sounded since the last time."""
+        """Process the audio since the last call."""
         start = self._heard
         fresh = self._line.heard.sounded(start)
         for index, level in enumerate(loudness(fresh)):
@@ -45,12 +45,12 @@ class LineMonitor:
 
     @property
     def quiet_ms(self) -> float:
-        """How long it has been quiet; since the answer when nothing has sounded."""
+        """The duration of the current silence, in ms."""
         return (self._heard - max(0, self.last_sound)) / 8
 
     @property
     def speaking_ms(self) -> float:
-        """How long the utterance that sounds right now has been going on; 0 when it is quiet."""
+        """The duration of the current utterance, in ms; 0 during silence."""
         if self.last_sound < 0 or self._heard - self.last_sound > _BREATH:
             return 0.0
         return (self.last_sound - self._first_sound) / 8

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from voicebot.sandbox.demo.account import Refused
 from voicebot.sandbox.demo.call_log import CallMissing
-from voicebot.sandbox.demo.run import CallTooLong, Result, play
+from voicebot.sandbox.demo.run import CallTooLong, Result, run
 from voicebot.sandbox.demo.server import ServerFailed
 from voicebot.sandbox.process import SandboxFailed
 from voicebot.sandbox.speech.espeak import SpeechEngineMissing
@@ -22,9 +22,9 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    """Play the demo; return 0 when all was as it should be."""
+    """Run the demo; return 0 if the call was as expected."""
     parser = argparse.ArgumentParser(prog="voicebot demo", description="Place a real call, without any key.")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the story")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the call")
     parser.add_argument("--out", type=Path, default=Path(".voicebot"), help="where the recording goes")
     options = parser.parse_args()
     console = Console(quiet=options.json, highlight=False)
@@ -42,32 +42,32 @@ def main() -> int:
 
 
 async def _interruptible(console: Console, directory: Path) -> Result:
-    """Play, and put everything away when told to stop by a signal."""
-    playing = asyncio.create_task(play(console, directory))
+    """Run the demo; a signal stops it, and everything is cleaned up."""
+    running = asyncio.create_task(run(console, directory))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, _stop, playing)
-    return await playing
+        asyncio.get_running_loop().add_signal_handler(number, _stop, running)
+    return await running
 
 
-def _stop(playing: asyncio.Task[Result]) -> None:
+def _stop(running: asyncio.Task[Result]) -> None:
     print("Stopping …", file=sys.stderr, flush=True)
-    playing.cancel()
+    running.cancel()
 
 
 def _as_json(result: Result) -> dict[str, object]:
-    told = result.told
+    call_result = result.call_result
     return {
         "ok": not result.faults,
         "faults": result.faults,
         "recording": str(result.recording),
-        "templates": told.ids,
-        "call": told.call,
-        "lead": told.lead,
-        "routes": told.routes,
-        "transcript": told.transcript,
-        "events": told.events,
+        "templates": call_result.ids,
+        "call": call_result.call,
+        "lead": call_result.lead,
+        "routes": call_result.routes,
+        "transcript": call_result.transcript,
+        "events": call_result.events,
         "shown": [{"at_ms": line.at_ms, "kind": line.kind, "id": line.record["id"]} for line in result.lines],
-        "heard": told.heard.as_json(),
+        "heard": call_result.measured.as_json(),
     }
 
 

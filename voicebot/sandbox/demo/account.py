@@ -1,4 +1,4 @@
-"""What the author of the three agents does: a number and templates by the API."""
+"""What the author of the three agents does through the API: creates a number and the templates."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import yaml
 
-from voicebot.sandbox.demo.backend import Office
+from voicebot.sandbox.demo.backend import Backend
 
 ORCHESTRATOR = "front_desk"
 _AGENTS = ("billing", "technicians")
 
 
 class Refused(RuntimeError):
-    """The API did not do what was asked; the message holds its problems with their pointers."""
+    """The API refused a request; the message has its answer, with the problems and their pointers."""
 
 
 class Api:
@@ -38,15 +38,15 @@ class Api:
         """Read a resource.
 
         Raises:
-            Refused: any status but success, or no answer.
+            Refused: the status is no success, or there is no answer.
         """
         return await self._ask("GET", path, None)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a resource.
+        """Create a resource.
 
         Raises:
-            Refused: any status but success, or no answer.
+            Refused: the status is no success, or there is no answer.
         """
         return await self._ask("POST", path, body)
 
@@ -60,28 +60,28 @@ class Api:
         return dict(response.json())
 
 
-async def build(api: Api, number: str, office: Office) -> dict[str, str]:
-    """Make the number, the agents, and the orchestrator that answers; return file name → template id."""
-    made = await api.post("/numbers", {"e164": number, "carrier": "twilio", "label": "Acme Heating"})
+async def build(api: Api, number: str, backend: Backend) -> dict[str, str]:
+    """Create the number, the agents and the orchestrator; return file name → template id."""
+    number_record = await api.post("/numbers", {"e164": number, "carrier": "twilio", "label": "Acme Heating"})
     ids: dict[str, str] = {}
     names: dict[str, str] = {}
     for name in _AGENTS:
-        agent = await api.post("/templates", document(name, office))
+        agent = await api.post("/templates", document(name, backend))
         ids[name] = names[agent["name"]] = agent["id"]
-    front = document(ORCHESTRATOR, office)
-    front["number_id"] = made["id"]
+    front = document(ORCHESTRATOR, backend)
+    front["number_id"] = number_record["id"]
     for route in front["routes"]:
         route["template_id"] = names[route.pop("template")]
     ids[ORCHESTRATOR] = (await api.post("/templates", front))["id"]
     return ids
 
 
-def document(name: str, office: Office) -> dict[str, Any]:
-    """Read a template's file; its functions are pointed at the office, wherever that is this time."""
+def document(name: str, backend: Backend) -> dict[str, Any]:
+    """Read the file of a template, and set the address and the token of the backend in its functions."""
     text = files(__package__).joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8")
     template: dict[str, Any] = yaml.safe_load(text)
     for function in template.get("functions", ()):
         if function["type"] == "http":
-            function["url"] = function["url"].replace("https://office.example", f"http://{office.address}")
-            function["secret_headers"] = {"Authorization": f"Bearer {office.token}"}
+            function["url"] = function["url"].replace("https://office.example", f"http://{backend.address}")
+            function["secret_headers"] = {"Authorization": f"Bearer {backend.token}"}
     return template

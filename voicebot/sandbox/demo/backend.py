@@ -1,4 +1,4 @@
-"""The company's own system, as far as its agents need it: what HTTP functions of templates reach."""
+"""The company's own system: the HTTP server that the functions of the templates call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HOST = "127.0.0.1"
 _ACCOUNTS = {"4471": {"balance": "forty two dollars", "due": "Friday"}}
 
 
-class Office:
+class Backend:
     """A small HTTP server on loopback: `GET /accounts/{number}` and `POST /visits`, with a bearer token."""
 
     def __init__(self) -> None:
@@ -42,18 +42,18 @@ class Office:
         return self._address
 
     async def _account(self, request: web.Request) -> web.Response:
-        self._admit(request)
+        self._authorize(request)
         account = _ACCOUNTS.get(request.match_info["number"])
         if account is None:
             return web.json_response({"error": "There is no account of this number."}, status=404)
         return web.json_response(account)
 
     async def _visit(self, request: web.Request) -> web.Response:
-        self._admit(request)
+        self._authorize(request)
         day = str((await request.json())["day"])
         self.visits.append(day)
         return web.json_response({"appointment": f"{day} at nine"}, status=201)
 
-    def _admit(self, request: web.Request) -> None:
+    def _authorize(self, request: web.Request) -> None:
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             raise web.HTTPUnauthorized

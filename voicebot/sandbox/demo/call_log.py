@@ -1,9 +1,9 @@
-"""What a running call tells: its events and its transcript in the order of time, each once."""
+"""Follows a running call: its events and utterances in order of time, each once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,22 +13,22 @@ from voicebot.sandbox.demo.account import Api
 
 _EVERY_S = 0.15
 _SETTLES = timedelta(milliseconds=400)
-"""Events and utterances come from two lists: a line is shown when none can come before it any more."""
+"""Events and utterances come from two requests: a line is shown once no earlier one can appear."""
 _APPEARS_S = 15.0
 
 
 class CallMissing(RuntimeError):
-    """The server knows of no call: the carrier's webhook did not reach it, or was refused."""
+    """The server has no call: the carrier's webhook did not reach it, or was refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One thing that happened: an utterance (when it was over) or an event."""
+    """An utterance (when it was over) or an event."""
 
     at: datetime
-    """When it was written down, by its id: a UUIDv7 begins with the time."""
+    """When it was recorded, from its id, which is a UUIDv7."""
     at_ms: float
-    """The same, since the answer."""
+    """The same, in ms since the call was answered."""
     kind: str
     """The event's type, or `said`."""
     template_id: str | None
@@ -38,7 +38,7 @@ class Line:
 
 
 async def newest_call(api: Api) -> str:
-    """Wait for the call to be known; return its id.
+    """Wait until the server has the call; return its id.
 
     Raises:
         CallMissing: it did not appear within 15 s.
@@ -48,15 +48,15 @@ async def newest_call(api: Api) -> str:
         if items:
             return str(items[0]["id"])
         await asyncio.sleep(_EVERY_S)
-    raise CallMissing("The server knows of no call.")
+    raise CallMissing("The server has no call.")
 
 
-async def follow(api: Api, call_id: str, over: Callable[[], bool]) -> AsyncIterator[Line]:
-    """Tell what happens until the call has ended on the record, or `over` says that it never will."""
+async def follow(api: Api, call_id: str) -> AsyncIterator[Line]:
+    """Yield what happens until the call has ended."""
     seen: set[str] = set()
     waiting: list[Line] = []
     ended = False
-    while not (ended or over()):
+    while not ended:
         ended = (await api.get(f"/calls/{call_id}"))["status"] == "ended"
         waiting += [line for line in await _lines(api, call_id) if line.record["id"] not in seen]
         seen.update(line.record["id"] for line in waiting)

@@ -1,4 +1,4 @@
-"""How the demo looks in a terminal, of any width or none."""
+"""Prints the demo in a terminal of any width."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ _EVENTS = {
     "idle.prompted": "asks whether the caller is there",
     "call.ended": "the call is over: {ended_by}, {reason}",
 }
-_TROUBLE = ("agent.unavailable", "route.refused", "route.failed", "provider.failed")
+_FAILURES = ("agent.unavailable", "route.refused", "route.failed", "provider.failed")
 
 
-class Screen:
-    """Lines of a call: when, who at which node, what."""
+class Display:
+    """Prints the lines of a call: time, speaker and node, words."""
 
     def __init__(self, console: Console, agents: Mapping[str, str]) -> None:
-        """`agents` is template id → name."""
+        """`agents` maps template ids to names."""
         self._console = console
         self._agents = agents
         self._colours = dict(zip(agents, _COLOURS, strict=False))
 
     def note(self, text: str) -> None:
-        """Say what the demo does."""
+        """Print a note on what the demo does."""
         self._console.print(f"[{_DIM}]{escape(text)}[/]")
 
     def line(self, line: Line) -> None:
-        """Show what happened, if it is worth a line."""
+        """Print a line of the call, unless another line says the same."""
         words = self._words(line)
         if words:
             self._row(f"{line.at_ms / 1000:5.1f}", self._who(line), words)
 
     def lead(self, lead: Mapping[str, Any], before: str, after: str) -> None:
-        """Show what the call left behind."""
+        """Print the lead of the call."""
         self._console.print(f"\n[bold]Lead[/] {lead['id']}")
         rows = (
             ("template", f"{before} → [bold]{after}[/]"),
@@ -61,7 +61,7 @@ class Screen:
             self._console.print(f"  {name:<10} {value}", soft_wrap=False)
 
     def recording(self, path: Path, heard: Analysis) -> None:
-        """Show where the recording is, and what a machine hears in it."""
+        """Print where the recording is, and what was measured in it."""
         gaps = sorted(gap.ms for gap in heard.gaps)
         self._console.print(f"\n[bold]Hear it[/] {path}")
         self._console.print("  left the caller, right what the carrier received", style=_DIM)
@@ -72,8 +72,8 @@ class Screen:
             f"caller's wait for an answer: median {middle}, longest {worst}"
         )
 
-    def verdict(self, faults: Sequence[str], seconds: float) -> None:
-        """Say whether all is as it should be."""
+    def result(self, faults: Sequence[str], seconds: float) -> None:
+        """Print whether the call was as expected."""
         if not faults:
             self._console.print(f"\n[bold green]All as it should be[/] ({seconds:.0f} s).")
             return
@@ -110,9 +110,9 @@ class Screen:
 
 
 def _event(kind: str, data: Mapping[str, Any]) -> str:
-    """An event in words; empty for one that another line tells as well."""
-    if kind in _TROUBLE:
+    """Return an event in words; empty if another line says the same."""
+    if kind in _FAILURES:
         return f"[red]{kind} {escape(str(dict(data)))}[/]"
     arguments = ", ".join(f"{name}: {value}" for name, value in data.get("arguments", {}).items())
-    told = {name: escape(str(value)) for name, value in data.items()} | {"arguments": escape(arguments)}
-    return _EVENTS.get(kind, "").format_map(told)
+    values = {name: escape(str(value)) for name, value in data.items()} | {"arguments": escape(arguments)}
+    return _EVENTS.get(kind, "").format_map(values)

@@ -1,4 +1,4 @@
-"""The demo from beginning to end: everything started, the call placed and watched, everything stopped."""
+"""Runs the demo: starts everything, places the call and shows it, checks it, and stops everything."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings
 from voicebot.sandbox.carrier.rest import TwilioRest
 from voicebot.sandbox.demo import scenario
 from voicebot.sandbox.demo.account import ORCHESTRATOR, Api, build
-from voicebot.sandbox.demo.backend import Office
+from voicebot.sandbox.demo.backend import Backend
 from voicebot.sandbox.demo.call_log import Line, follow, newest_call
-from voicebot.sandbox.demo.checks import Story, faults
-from voicebot.sandbox.demo.display import Screen
+from voicebot.sandbox.demo.checks import CallResult, faults
+from voicebot.sandbox.demo.display import Display
 from voicebot.sandbox.demo.server import ServerProcess
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 from voicebot.sandbox.process import SandboxProcess
@@ -39,77 +39,77 @@ class CallTooLong(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the demo leaves behind; `lines` are what was shown."""
+    """The result of the demo; `lines` are what was printed."""
 
-    told: Story
+    call_result: CallResult
     faults: tuple[str, ...]
     recording: Path
     lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _World:
-    """Everything that runs while the call is on."""
+class _Environment:
+    """What runs during the call."""
 
     api: Api
     carrier: Carrier
-    office: Office
+    backend: Backend
     ids: dict[str, str]
 
 
-async def play(console: Console, directory: Path) -> Result:
-    """Place the call and show it; the recording is written into `directory`.
+async def run(console: Console, directory: Path) -> Result:
+    """Place the call and print it; write the recording into `directory`.
 
     Raises:
-        ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong: what did not work, in plain words.
+        ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong: what did not work.
     """
     began = time.monotonic()
     console.print("Starting the vendors' stand-ins and the server …", style="bright_black")
-    async with _world() as world:
+    async with _environment() as running:
         agents = {
-            world.ids[name]: name.replace("_", " ") for name in (ORCHESTRATOR, "billing", "technicians")
+            running.ids[name]: name.replace("_", " ") for name in (ORCHESTRATOR, "billing", "technicians")
         }
-        screen = Screen(console, agents)
-        screen.note(f"{scenario.CALLER} dials {scenario.NUMBER} ({time.monotonic() - began:.1f} s).\n")
+        display = Display(console, agents)
+        display.note(f"{scenario.CALLER} dials {scenario.NUMBER} ({time.monotonic() - began:.1f} s).\n")
         caller = Caller(script=scenario.script(), voice_id=scenario.CALLER_VOICE)
-        call = world.carrier.call(from_=scenario.CALLER, to=scenario.NUMBER, person=caller)
-        lines = await _watched(world.api, call, screen)
+        call = running.carrier.call(from_=scenario.CALLER, to=scenario.NUMBER, person=caller)
+        lines = await _show(running.api, call, display)
         recording = call.recording()
         path = wav.write(directory / f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}.wav", recording)
         analysis = asyncio.create_task(asyncio.to_thread(analyse, recording))
-        call_id = lines[0].record["call_id"] if lines else await newest_call(world.api)
-        record = await world.api.get(f"/calls/{call_id}")
-        lead = await world.api.get(f"/leads/{record['lead_id']}")
-        told = Story(
-            ids=world.ids,
+        call_id = lines[0].record["call_id"] if lines else await newest_call(running.api)
+        record = await running.api.get(f"/calls/{call_id}")
+        lead = await running.api.get(f"/leads/{record['lead_id']}")
+        call_result = CallResult(
+            ids=running.ids,
             caller=caller.outcome,
             complaints=tuple(str(complaint) for complaint in call.complaints),
             call=record,
             lead=lead,
-            events=(await world.api.get(f"/calls/{call_id}/events"))["items"],
-            transcript=(await world.api.get(f"/calls/{call_id}/transcript"))["items"],
-            routes=(await world.api.get(f"/calls/{call_id}/routes"))["items"],
-            visits=tuple(world.office.visits),
-            heard=await analysis,
+            events=(await running.api.get(f"/calls/{call_id}/events"))["items"],
+            transcript=(await running.api.get(f"/calls/{call_id}/transcript"))["items"],
+            routes=(await running.api.get(f"/calls/{call_id}/routes"))["items"],
+            visits=tuple(running.backend.visits),
+            measured=await analysis,
         )
-        screen.lead(lead, *(agents.get(lead[key], "?") for key in ("initial_template_id", "template_id")))
-        screen.recording(path, told.heard)
-    found = tuple(faults(told))
-    screen.verdict(found, time.monotonic() - began)
-    return Result(told=told, faults=found, recording=path, lines=tuple(lines))
+        display.lead(lead, *(agents.get(lead[key], "?") for key in ("initial_template_id", "template_id")))
+        display.recording(path, call_result.measured)
+    found = tuple(faults(call_result))
+    display.result(found, time.monotonic() - began)
+    return Result(call_result=call_result, faults=found, recording=path, lines=tuple(lines))
 
 
 @asynccontextmanager
-async def _world() -> AsyncIterator[_World]:
+async def _environment() -> AsyncIterator[_Environment]:
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-demo-")))
         rest = stack.enter_context(socket.socket())
         rest.bind(("127.0.0.1", 0))
-        office = await stack.enter_async_context(Office())
+        backend = await stack.enter_async_context(Backend())
         sandbox = await stack.enter_async_context(SandboxProcess(scenario.PHRASES))
         environment = sandbox.env | {
             "TWILIO_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
-            "VOICEBOT_HTTP_ALLOW": office.address,
+            "VOICEBOT_HTTP_ALLOW": backend.address,
         }
         server = await stack.enter_async_context(ServerProcess(directory, environment))
         account = await server.ask("accounts", "create", "--name", "Acme Heating", "--json")
@@ -126,18 +126,18 @@ async def _world() -> AsyncIterator[_World]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, rest).start()
-        ids = await build(api, scenario.NUMBER, office)
-        yield _World(api=api, carrier=carrier, office=office, ids=ids)
+        ids = await build(api, scenario.NUMBER, backend)
+        yield _Environment(api=api, carrier=carrier, backend=backend, ids=ids)
 
 
-async def _watched(api: Api, call: Call, screen: Screen) -> list[Line]:
-    """Show the call until it has ended here and on the record."""
+async def _show(api: Api, call: Call, display: Display) -> list[Line]:
+    """Print the call until it has ended at the carrier and in the API."""
     lines: list[Line] = []
     try:
         async with asyncio.timeout(_CALL_S):
             call_id = await newest_call(api)
-            async for line in follow(api, call_id, lambda: False):
-                screen.line(line)
+            async for line in follow(api, call_id):
+                display.line(line)
                 lines.append(line)
             await call.ended()
     except TimeoutError:

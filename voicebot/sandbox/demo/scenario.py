@@ -1,4 +1,4 @@
-"""Who calls whom, what they say, and what should come of it."""
+"""Who calls, what is said, and what is expected of the call."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _QUIET_MS = 500.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leg:
-    """A change of agent that the story needs: the route's name, and whether the old voice says so."""
+class ExpectedRoute:
+    """A change of agent: the route's name, and whether the old agent announces it."""
 
     name: str
     announced: bool
 
 
-LEGS = (
-    Leg(name="billing", announced=False),
-    Leg(name="back", announced=False),
-    Leg(name="technicians", announced=True),
+ROUTES = (
+    ExpectedRoute(name="billing", announced=False),
+    ExpectedRoute(name="back", announced=False),
+    ExpectedRoute(name="technicians", announced=True),
 )
 FUNCTIONS = ("find_account", "record_outcome", "book_visit")
 OUTCOME = "balance_told"
 LAST_AGENT = "technicians"
 VOICES = ("A", "B", "A", "C")
-"""The agents' voices in the order they must be heard: the front desk's first and again after billing's."""
+"""The agents' voices in the order they are heard: the front desk's is first, and again after billing's."""
 LONGEST_GAP_MS = 3500.0
 
 
 def script() -> tuple[Step, ...]:
-    """What the caller does; they know the agents only by what they hear."""
+    """Return the steps of the caller, who distinguishes the agents only by their voices."""
     invoice, number, back, boiler, day, bye = (Say(text=phrase) for phrase in PHRASES)
     heard, another = Listen(quiet_ms=_QUIET_MS), ExpectAnotherVoice(quiet_ms=_QUIET_MS)
     return (

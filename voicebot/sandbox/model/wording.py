@@ -69,4 +69,4 @@ def form(schema: Mapping[str, Any], conversation: Conversation) -> Any:
             return int(middle) if schema["type"] == "integer" else middle
         case "boolean":
             return False
-    return summary(conversation)[: int(schema.get("maxLength", 1000))]
+    return summary(conversation)[: int(schema.get("maxLength", 300))]

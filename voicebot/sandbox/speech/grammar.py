@@ -1,4 +1,4 @@
-"""What callers may say, as a recogniser wants it: a grammar, and how each of its words is pronounced."""
+"""The phrases that callers may say, as a grammar and a pronunciation dictionary for pocketsphinx."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _PHONES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhraseGrammar:
-    """A recogniser's whole world.
+    """The phrases that a recogniser can recognise.
 
-    Every place of every phrase is a word of its own, so what is recognised tells where in which phrase it
-    stands, and is written as its author wrote it.
+    Each word of each phrase is a separate word of the grammar, so that a recognised word identifies its
+    phrase and its position, and has the spelling of its author.
 
     Attributes:
-        phrases: what callers may say.
+        phrases: the phrases that callers may say.
         written: word of the grammar → how it is written, with its punctuation.
-        alternatives: runs of whole clauses; people pause between clauses, and may be cut off there.
+        alternatives: runs of whole clauses, because callers pause between clauses.
         pronunciations: word of the grammar → phones, in one or more ways.
     """
 
@@ -114,7 +114,7 @@ def _runs(clauses: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 
 
 def pronounceable(text: str) -> bool:
-    """Tell whether anything is heard when this word is said."""
+    """Tell whether a word has a pronunciation."""
     return bool(_espeak_ways(text))
 
 
@@ -124,7 +124,7 @@ def _ways(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _espeak_ways(text: str) -> tuple[str, ...]:
-    """How espeak-ng says a word, in CMU's phones; empty when it says nothing."""
+    """Return how espeak-ng pronounces a word, in CMU's phones; empty without a pronunciation."""
     if not any(character.isalnum() for character in text):
         return ()
     ipa, at, parts = pronounce(text), 0, list[tuple[str, ...]]()

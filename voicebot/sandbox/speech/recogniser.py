@@ -1,8 +1,8 @@
-"""Recognising one utterance at a time with pocketsphinx, and a stock of recognisers that are warm.
+"""Recognition of one utterance at a time with pocketsphinx, and a pool of prepared recognisers.
 
-pocketsphinx's model wants 16,000 Hz and a room that is never wholly silent; a telephone offers neither. What
-was measured (12 voices by 20 phrases, µ-law, 8,000 Hz): digital silence costs 60 % of the utterances, faint
-noise under them 4 %, and hearing those that fit no phrase once more, with their own mean, brings it to 2 %.
+The model of pocketsphinx needs 16,000 Hz and some background noise; telephone audio has neither. Measured
+with 12 voices and 20 phrases (µ-law, 8,000 Hz): with digital silence 60 % of the utterances are missed,
+with faint noise added 4 %, and 2 % when those that fit no phrase are decoded again with their own mean.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Samples = NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """One word as written (with punctuation) and bare; its times are seconds since the utterance began."""
+    """One word as written (with punctuation) and bare (without); times are s since the utterance began."""
 
     written: str
     bare: str
@@ -46,7 +46,7 @@ class Word:
 
 
 class Recogniser:
-    """Hears one utterance at a time: `begin`, `hear`, `finish`. Not for two threads at once."""
+    """Recognises one utterance at a time: `begin`, `hear`, `finish`. Not thread-safe."""
 
     def __init__(self, book: PhraseGrammar) -> None:
         """Load the model and the grammar: about 15 ms and 6 MB."""
@@ -74,17 +74,17 @@ class Recogniser:
         self._start(_MEAN)
 
     def hear(self, samples: Samples) -> None:
-        """Take in mono samples at 8,000 Hz."""
+        """Take mono samples at 8,000 Hz."""
         self._said.append(samples)
         self._loudness = max(self._loudness, float(np.abs(samples.astype(np.int32)).max(initial=0)) / _LOUD)
         self._process(samples, _NOISE)
 
     def so_far(self) -> tuple[Word, ...]:
-        """Return what it has been taken for until now."""
+        """Return the words recognised so far."""
         return self._words()
 
     def finish(self) -> tuple[Word, ...]:
-        """End the utterance and return it: whole clauses or, when it was cut off, as far as it went."""
+        """End the utterance and return its words: whole clauses, or the part before it was cut off."""
         so_far = self._words()
         self._decoder.end_utt()
         said = np.concatenate(self._said) if self._said else np.zeros(0, np.int16)
@@ -92,7 +92,7 @@ class Recogniser:
             if self.book.whole(self._names()):
                 return self._words()
             self._start(self._decoder.get_cmn(True))
-            for start in range(0, len(said), _PART):  # in parts: the interpreter is not released meanwhile
+            for start in range(0, len(said), _PART):  # in parts, because the decoder holds the GIL
                 self._process(said[start : start + _PART], noise)
             self._decoder.end_utt()
         return self._words() if self.book.whole(self._names()) else so_far
@@ -141,7 +141,7 @@ class _Segment:
 
 
 class RecogniserPool:
-    """A stock of recognisers, lent for an utterance each, as many as people speak at once. Thread-safe."""
+    """A pool of recognisers, each lent for one utterance; it grows with simultaneous callers. Thread-safe."""
 
     def __init__(self, book: PhraseGrammar, warm: int = 2) -> None:
         """Prepare `warm` of them."""
@@ -153,17 +153,17 @@ class RecogniserPool:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """What they listen for."""
+        """The phrases that are recognised."""
         return self._book.phrases
 
     def teach(self, book: PhraseGrammar, warm: int = 2) -> None:
-        """Listen for other phrases from the next utterance on."""
+        """Recognise other phrases from the next utterance on."""
         fresh = [Recogniser(book) for _ in range(warm)] if book.alternatives else []
         with self._lock:
             self._book, self._idle = book, fresh
 
     def take(self) -> Recogniser | None:
-        """Borrow a recogniser; None when there is no phrase to listen for."""
+        """Return a recogniser for one utterance; None if there are no phrases."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()
@@ -171,7 +171,7 @@ class RecogniserPool:
         return Recogniser(book) if book.alternatives else None
 
     def give_back(self, recogniser: Recogniser) -> None:
-        """Return one; what listens for yesterday's phrases is thrown away."""
+        """Put a recogniser back; one with other phrases than the current ones is discarded."""
         with self._lock:
             if recogniser.book is self._book:
                 self._idle.append(recogniser)

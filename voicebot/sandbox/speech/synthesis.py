@@ -1,4 +1,4 @@
-"""Speech without a vendor: espeak-ng, one audibly and measurably different voice for every voice id."""
+"""Speech synthesis with espeak-ng: each voice id has a voice of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from voicebot.sandbox.speech.espeak import Floats, Settings, engine
 
 SAMPLE_RATE = 8000
-"""Hz of everything that is said."""
+"""Sample rate of all synthesised speech, in Hz."""
 
 _LOW, _HIGH = (0.96, 1.10), (0.90, 1.01)
 _VARIANTS = {
@@ -27,7 +27,7 @@ _REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """How one voice id sounds.
+    """The parameters of a voice.
 
     `variant` is an espeak-ng variant; `pitch` and `range` are espeak-ng's 0 to 100; `words_per_minute` is the
     pace that is heard; `tract` scales every frequency, as a longer or shorter throat does (1.0 is
@@ -43,7 +43,7 @@ class Voice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """What was said, and when.
+    """Synthesised speech with the times of its words.
 
     `pcm` is mono 16-bit little-endian at 8,000 Hz. `text` is what was said, with single spaces; `marks` tell
     where words begin in it, as (index of a character, ms from the start of `pcm`), both rising.
@@ -55,7 +55,7 @@ class Utterance:
 
     @property
     def duration_ms(self) -> float:
-        """How long it takes to hear."""
+        """The duration, in ms."""
         return len(self.pcm) / 2 * 1000 / SAMPLE_RATE
 
 
@@ -64,7 +64,7 @@ _said: dict[tuple[str, str], Utterance] = {}
 
 
 def voice_of(voice_id: str) -> Voice:
-    """Choose a voice from nothing but its id: it is the same on every machine."""
+    """Return the voice of an id; it depends on the id alone, and is the same on every machine."""
     digest = hashlib.sha256(voice_id.encode()).digest()
     variant = sorted(_VARIANTS)[digest[0] % len(_VARIANTS)]
     shortest, longest = _VARIANTS[variant]
@@ -78,7 +78,7 @@ def voice_of(voice_id: str) -> Voice:
 
 
 def synthesize(text: str, voice_id: str) -> bytes:
-    """Say `text` in the voice of `voice_id`.
+    """Synthesise `text` in the voice of `voice_id`.
 
     Returns mono 16-bit little-endian PCM at 8,000 Hz, without leading or trailing silence; empty when nothing
     in `text` can be pronounced. Safe to call from any thread; equal calls are answered from a bounded cache.
@@ -100,7 +100,7 @@ def pronounce(text: str) -> str:
 
 
 def utter(text: str, voice_id: str) -> Utterance:
-    """Say `text` as `synthesize` does, and tell when each word begins.
+    """Synthesise `text` as `synthesize` does, with the times of its words.
 
     Raises:
         SpeechEngineMissing: espeak-ng could not be loaded.
@@ -111,7 +111,7 @@ def utter(text: str, voice_id: str) -> Utterance:
         return known
     with _speaking:
         if key not in _said:
-            # espeak-ng's noise differs from run to run, so what was said first is what is always said.
+            # The noise of espeak-ng differs between runs: the first result is kept.
             _said[key] = _say(*key)
             if len(_said) > _REMEMBERED:
                 del _said[next(iter(_said))]

@@ -1,4 +1,4 @@
-"""Listening to a line: where speech begins and ends, by energy, and what was said, by recognition."""
+"""Transcription of a stream: speech is detected by its energy, words by a recogniser."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ class RecogniserSource(Protocol[_R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechStarted:
-    """Somebody began to speak, `at_s` after the stream began."""
+    """Speech began, `at_s` seconds after the stream."""
 
     at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What was said from `start_s` on, for `duration_s`; times of `words` count from the start of the stream.
+    """The words of `duration_s` seconds from `start_s`; times of `words` are seconds since the stream began.
 
-    `final` words will not change; `ended` says that a pause closed them; `asked` that `finalize` did.
+    `final`: the words will not change; `ended`: a pause ended them; `asked`: `finalize` ended them.
     """
 
     words: tuple[Word, ...]
@@ -77,7 +77,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceEnd:
-    """Nothing was said for as long as was asked for; the last word ended at `last_word_end_s`."""
+    """The gap after the last word, which ended at `last_word_end_s`, is as long as configured."""
 
     last_word_end_s: float
 
@@ -87,10 +87,12 @@ Event = SpeechStarted | Heard | UtteranceEnd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriberSettings:
-    """How a transcriber reports.
+    """Options of a transcriber.
 
-    `endpointing_ms`: how long a pause ends an utterance (None: pauses do not). Pauses under 150 ms lie within
-    words and never do. `utterance_end_ms`: how long a gap between words is worth a report of its own.
+    Attributes:
+        endpointing_ms: the pause that ends an utterance, at least 150 ms; None: pauses do not end it.
+        interim: whether to report words before they are final.
+        utterance_end_ms: the gap between words that is reported as `UtteranceEnd`; None: none.
     """
 
     endpointing_ms: int | None = 10
@@ -99,7 +101,7 @@ class TranscriberSettings:
 
     @property
     def pause_ms(self) -> int:
-        """How long it must be quiet until words are final."""
+        """The pause after which words are final, in ms."""
         return (
             _WITHOUT_ENDPOINTING_MS
             if self.endpointing_ms is None
@@ -108,7 +110,7 @@ class TranscriberSettings:
 
 
 class Transcriber:
-    """One stream of mono samples at 8,000 Hz, heard in order. Not for two threads at once."""
+    """Transcribes one stream of mono samples at 8,000 Hz, in order. Not thread-safe."""
 
     def __init__(self, recognisers: RecogniserSource[Any], settings: TranscriberSettings) -> None:
         self._recognisers = recognisers
@@ -124,16 +126,16 @@ class Transcriber:
 
     @property
     def now_s(self) -> float:
-        """How much has been heard."""
+        """The duration of the audio so far, in s."""
         return self._frames * _FRAME_MS / 1000
 
     @property
     def idle(self) -> bool:
-        """Whether it has been quiet, so that the next 20 ms cost next to nothing to hear."""
+        """Whether there is no speech, so that the next 20 ms cost almost no CPU time."""
         return self._utterance is None and self._loud == 0
 
     def hear(self, samples: Samples) -> list[Event]:
-        """Take in samples and report what they bring."""
+        """Take samples and return the events that they cause."""
         together = np.concatenate([self._rest, samples])
         whole = len(together) // _FRAME * _FRAME
         self._rest = together[whole:]
@@ -143,13 +145,13 @@ class Transcriber:
         return events
 
     def finalize(self) -> Heard:
-        """Close what is being said right now; without words when it is quiet."""
+        """End the current utterance; without words if there is no speech."""
         if self._utterance is not None:
             return self._close(asked=True)
         return Heard(words=(), start_s=self.now_s, duration_s=0.0, final=True, asked=True)
 
     def close(self) -> Heard | None:
-        """End the stream; return what was being said, if anything was."""
+        """End the stream; return the current utterance, if there is one."""
         return self._close() if self._utterance is not None else None
 
     def _frame(self, frame: Samples) -> list[Event]:
@@ -203,7 +205,7 @@ class Transcriber:
     def _close(self, *, ended: bool = False, asked: bool = False) -> Heard:
         utterance = self._utterance
         if utterance is None:
-            raise RuntimeError("nobody is speaking")
+            raise RuntimeError("there is no utterance")
         self._utterance = None
         self._loud = 0
         words, recogniser = utterance.finish()
@@ -222,7 +224,7 @@ class Transcriber:
 
 
 class _Utterance:
-    """What is being said, fed to a recogniser in parts of 40 ms."""
+    """The current utterance, given to a recogniser in parts of 40 ms."""
 
     def __init__(self, recogniser: UtteranceRecogniser | None, start_s: float) -> None:
         self._recogniser = recogniser
