@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["voicebot.simulate.__main__", "voicebot.cli"])
+_FORKS.set_forkserver_preload(["voicebot.simulate.commands", "voicebot.sync.commands", "voicebot.cli"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,5 @@ def _be(arguments: list[str], environment: dict[str, str], cwd: Path, streams: S
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    os.execv = _load  # type: ignore[assignment]
-    _load(sys.executable, [sys.executable, "-m", "voicebot", *arguments])
-
-
-def _load(_: str, command: Sequence[str]) -> None:
-    """What `python -m` does; a command that replaces itself by another keeps what is loaded."""
-    sys.argv[:] = command[2:]
-    sys.modules.pop(f"{command[2]}.__main__", None)
-    runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+    sys.argv[:] = ["voicebot", *arguments]
+    runpy.run_module("voicebot", run_name="__main__", alter_sys=True)

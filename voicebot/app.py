@@ -1,9 +1,9 @@
-"""The composition root: the only place that builds things and hands them to each other."""
+"""The composition root: the only place that constructs the parts of the server and connects them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -38,7 +38,7 @@ from voicebot.api.body_limit import BodyLimit
 from voicebot.api.documentation import describe
 from voicebot.api.media_types import json_only
 from voicebot.api.stream_token import StreamTokens
-from voicebot.authoring import PRECHECKS, Authoring, Precheck
+from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
 from voicebot.call.dependencies import CallFact
 from voicebot.call.leases import Lease, LeaseReaper
@@ -54,31 +54,26 @@ from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
 Application = FastAPI
-"""The server as uvicorn runs it."""
+"""The server as an ASGI application."""
 
 API_PREFIX = "/api/v1"
-_LAST_WORDS_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
 def create_app(
-    settings: Settings,
-    *,
-    prechecks: Sequence[Precheck] = PRECHECKS,
-    grace: EndGrace | None = None,
-    lease: Lease | None = None,
+    settings: Settings, *, grace: EndGrace | None = None, lease: Lease | None = None
 ) -> Application:
-    """The server as an ASGI application; it opens what it needs when it is started.
+    """The server as an ASGI application; its parts are opened when it starts.
 
     Args:
-        settings: everything the environment decides.
-        prechecks: friendly looks before a template is saved; the database decides without them as well.
-        patience: how long to wait for better knowledge of how a call ended.
-        lease: how long a call is held by a process that may have died.
+        settings: everything that the environment configures.
+        grace: how long a carrier's status waits for a better source of how a call ended.
+        lease: how long a call belongs to a process without a sign of life.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, prechecks, grace or EndGrace(), lease or Lease()) as app_state:
+        async with running(settings, grace or EndGrace(), lease or Lease()) as app_state:
             app.state.app_state = app_state
             yield
 
@@ -112,7 +107,7 @@ def create_app(
         audit,
     ):
         resources.include_router(resource.router)
-    # Takes YAML too, so it is not among those that take JSON only.
+    # Not with `json_only`: it accepts YAML too.
     app.include_router(template_sets.router, prefix=API_PREFIX)
     for router in (resources, operations.router, webhooks.router, media.router):
         app.include_router(router)
@@ -121,16 +116,14 @@ def create_app(
 
 
 def app_state_of(app: Application) -> AppState:
-    """The parts of an application that has been started."""
+    """The state of an application that has been started."""
     app_state: AppState = app.state.app_state
     return app_state
 
 
 @contextlib.asynccontextmanager
-async def running(
-    settings: Settings, prechecks: Sequence[Precheck], grace: EndGrace, lease: Lease
-) -> AsyncIterator[AppState]:
-    """All parts of a server, opened in their order and closed in the opposite one."""
+async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIterator[AppState]:
+    """The parts of a server, opened in the order of construction and closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         carriers = carriers_of(settings)
@@ -150,12 +143,12 @@ async def running(
             carriers,
             clock,
             handoff_runtime.hand_off,
-            lambda happening: count(happening, metrics),
+            lambda fact: count(fact, metrics),
         )
         chats = Chats(database, settings, providers, clock)
         background = BackgroundTasks()
-        stack.push_async_callback(background.finish, _LAST_WORDS_S)
-        stack.push_async_callback(call_registry.drain, _LAST_WORDS_S)
+        stack.push_async_callback(background.finish, _CLOSE_TIMEOUT_S)
+        stack.push_async_callback(call_registry.drain, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(chats.close)
         metrics.watch_live(lambda: call_registry.live)
         app_state = AppState(
@@ -163,13 +156,7 @@ async def running(
             database=database,
             carriers=carriers,
             call_registry=call_registry,
-            authoring=Authoring(
-                database,
-                vault,
-                http_allow=settings.http_allow,
-                providers=providers.rules(),
-                prechecks=prechecks,
-            ),
+            authoring=Authoring(database, vault, settings.http_allow, providers.rules()),
             chats=chats,
             clock=clock,
             metrics=metrics,
@@ -192,10 +179,10 @@ async def running(
         yield app_state
 
 
-def count(happening: CallFact, metrics: Metrics) -> None:
-    """What happens on calls, as figures."""
-    if isinstance(happening, EventRecord) and happening.type == "provider.failed":
-        metrics.provider_failures.labels(happening.data["part"]).inc()
+def count(fact: CallFact, metrics: Metrics) -> None:
+    """Count what is reported of calls."""
+    if isinstance(fact, EventRecord) and fact.type == "provider.failed":
+        metrics.provider_failures.labels(fact.data["part"]).inc()
 
 
 def handoff_dependencies(
@@ -215,7 +202,7 @@ def handoff_dependencies(
 
 
 def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:
-    """The carriers whose credentials are set; the webhooks of others do not exist."""
+    """The carriers with credentials, by name. The webhooks of other carriers are answered with 404."""
     carriers: dict[str, TwilioCarrier] = {}
     if settings.twilio_account_sid and settings.twilio_auth_token:
         account = TwilioAccount(

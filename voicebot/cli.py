@@ -1,19 +1,25 @@
-"""The commands that people type. Each opens what it needs, does one thing, and says what it did."""
+"""The command line.
+
+The commands of ``LAZY_COMMANDS`` are imported when they are run, so that the others, and ``--help``, need not
+load the server or the voice pipeline.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from db import accounts as account_rows
 from db import audit
@@ -27,24 +33,92 @@ from voicebot.handoffs import journal_files
 
 ResultT = TypeVar("ResultT")
 
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A command whose module is imported when it is run."""
+
+    module: str
+    function: str
+    help: str
+    """The first line of the function's docstring."""
+
+
+LAZY_COMMANDS: Mapping[str, LazyCommand] = {
+    "serve": LazyCommand("voicebot.server", "main", "Take calls until stopped by SIGTERM or SIGINT."),
+    "demo": LazyCommand(
+        "voicebot.sandbox.demo.__main__",
+        "main",
+        "Place a call with the sandbox, without any vendor's key (needs the extra `sandbox`).",
+    ),
+    "chat": LazyCommand("voicebot.simulate.commands", "chat", "Talk to a template in text, drafts included."),
+    "test": LazyCommand(
+        "voicebot.simulate.commands",
+        "run_script",
+        "Run scripted conversations, and report what was not as expected.",
+    ),
+    "check": LazyCommand("voicebot.sync.commands", "check", "Check template files."),
+    "pull": LazyCommand(
+        "voicebot.sync.commands", "pull", "Write an account's templates into a directory, one file each."
+    ),
+    "push": LazyCommand(
+        "voicebot.sync.commands", "push", "Save a directory's templates in an account, all or none."
+    ),
+    "diff": LazyCommand(
+        "voicebot.sync.commands", "diff", "Show the differences between an account (-) and a directory (+)."
+    ),
+    "schema": LazyCommand(
+        "voicebot.sync.commands", "schema", "Print the JSON Schema of template files, for editors."
+    ),
+}
+
+
+class _Unloaded(TyperCommand):
+    """Stands for a lazy command in the list of commands, and loads it to run it."""
+
+    def __init__(self, name: str, lazy: LazyCommand) -> None:
+        super().__init__(name, help=lazy.help, add_help_option=False)
+        self._lazy = lazy
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the arguments as the command itself does."""
+        command = typer.Typer(pretty_exceptions_show_locals=False, add_completion=False)
+        command.command(self.name)(getattr(import_module(self._lazy.module), self._lazy.function))
+        return get_command(command).make_context(info_name, args, parent, **extra)
+
+
+class _Group(TyperGroup):
+    """The commands of this module and the lazy ones."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of ``--help``."""
+        return [*LAZY_COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name; None if there is none."""
+        lazy = LAZY_COMMANDS.get(cmd_name)
+        return _Unloaded(cmd_name, lazy) if lazy else super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
     name="voicebot",
-    help="Voice agents for phone calls that are routed mid-call between authored agents.",
+    cls=_Group,
+    help="Voice agents for phone calls that are routed mid-call between agents.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
 accounts = typer.Typer(help="Accounts: everything belongs to one.", no_args_is_help=True)
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
+journal = typer.Typer(help="The journal of handoffs.", no_args_is_help=True)
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
-journal = typer.Typer(help="The journal of handoffs.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in one line of JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 
 class RoleName(StrEnum):
-    """What a key allows."""
+    """The roles of keys."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -54,92 +128,21 @@ class RoleName(StrEnum):
 
 
 @app.command()
-def serve() -> None:
-    """Take calls until told to stop."""
-    # A program of its own, in this one's place: what it has to load would slow every other command down.
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.server"])  # noqa: S606 - no shell is wanted
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def demo(context: typer.Context) -> None:
-    """Place a real call, routed mid-call, without any vendor's key (needs the extra `sandbox`)."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sandbox.demo", *context.args])  # noqa: S606
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def chat(context: typer.Context) -> None:
-    """Talk to a template in text, drafts included: the flow, functions and routes of a telephone call."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.simulate", "chat", *context.args])  # noqa: S606
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def test(context: typer.Context) -> None:
-    """Play scripted conversations with templates, and tell what was not as expected."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.simulate", "test", *context.args])  # noqa: S606
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def check(context: typer.Context) -> None:
-    """Say everything that is wrong with template files."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "check", *context.args])  # noqa: S606
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def pull(context: typer.Context) -> None:
-    """Write an account's templates into a folder, one file each."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "pull", *context.args])  # noqa: S606
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def push(context: typer.Context) -> None:
-    """Save a folder's templates in an account, all or none."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "push", *context.args])  # noqa: S606
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def diff(context: typer.Context) -> None:
-    """Show what differs between an account and a folder."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "diff", *context.args])  # noqa: S606
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def schema(context: typer.Context) -> None:
-    """Print the JSON Schema of template files, for an editor's completion."""
-    os.execv(sys.executable, [sys.executable, "-m", "voicebot.sync", "schema", *context.args])  # noqa: S606
-
-
-@app.command()
 def migrate() -> None:
-    """Bring the database's schema up to date (`serve` does so by itself)."""
+    """Bring the database's schema up to date; `serve` does so when it starts."""
 
-    async def nothing_more(_: Database) -> None:
-        return None
+    async def no_work(_: Database) -> None:
+        return None  # Opening the database has migrated it.
 
-    _with_database(nothing_more)
+    _with_database(no_work)
     typer.echo("The schema is up to date.")
 
 
 @accounts.command("create")
 def create_account(
-    name: Annotated[str, typer.Option(help="For people; need not be unique.")], as_json: AsJson = False
+    name: Annotated[str, typer.Option(help="For display; need not be unique.")], as_json: AsJson = False
 ) -> None:
-    """Make an account."""
+    """Create an account."""
 
     async def work(database: Database) -> UUID:
         async with database.transaction() as transaction:
@@ -149,42 +152,46 @@ def create_account(
         return account_id
 
     account_id = _with_database(work)
-    _say({"account_id": str(account_id)}, as_json, f"Made account {account_id}.")
+    _print({"account_id": str(account_id)}, as_json, f"Created account {account_id}.")
 
 
 @keys.command("create")
 def create_key(
     account: Annotated[UUID, typer.Option(help="The account's id.")],
     role: Annotated[RoleName, typer.Option(help="What the key allows.")],
-    label: Annotated[str, typer.Option(help="For people.")] = "",
+    label: Annotated[str, typer.Option(help="For display.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make an API key. It is shown once."""
+    """Create an API key. It is shown once."""
 
     async def work(database: Database) -> key_rows.CreatedKey:
         async with database.transaction() as transaction:
-            made = await key_rows.create(transaction, account, role.value, label=label)
+            created = await key_rows.create(transaction, account, role.value, label=label)
             data = {"role": role.value}
             change = Change(
-                key_id=None, action="create", resource="key", resource_id=made.record.id, data=data
+                key_id=None, action="create", resource="key", resource_id=created.record.id, data=data
             )
             await audit.record(transaction, account, change)
-        return made
+        return created
 
-    made = _with_database(work)
-    _say({"key_id": str(made.record.id), "key": made.key}, as_json, f"Made key {made.record.id}: {made.key}")
+    created = _with_database(work)
+    _print(
+        {"key_id": str(created.record.id), "key": created.key},
+        as_json,
+        f"Created key {created.record.id}: {created.key}",
+    )
 
 
 @journal.command("verify")
 def verify_journal(
     directory: Annotated[
-        Path | None, typer.Argument(help="Where its files are; by default those of this server.")
+        Path | None, typer.Argument(help="The directory of its files; by default that of this server.")
     ] = None,
 ) -> None:
-    """Say whether every line is as it was written; names the first that is altered, missing or moved."""
-    place = directory or startup.settings().data_dir / "journal"
+    """Verify that no line of the journal was altered, removed or moved; name the first that was."""
+    path = directory or startup.settings().data_dir / "journal"
     try:
-        lines = journal_files.verify(place)
+        lines = journal_files.verify(path)
     except (journal_files.JournalBroken, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -194,17 +201,17 @@ def verify_journal(
 def _with_database(work: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
     settings = startup.settings()
 
-    async def opened() -> ResultT:
+    async def run() -> ResultT:
         async with open_database(settings) as database:
             return await work(database)
 
-    with _plainly():
-        return asyncio.run(opened())
+    with _errors_in_one_line():
+        return asyncio.run(run())
 
 
 @contextlib.contextmanager
-def _plainly() -> Iterator[None]:
-    """What the database refuses is said in a line, without a traceback."""
+def _errors_in_one_line() -> Iterator[None]:
+    """Print an error of the database in one line, without a traceback."""
     try:
         yield
     except DatabaseError as error:
@@ -212,5 +219,5 @@ def _plainly() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _say(facts: Mapping[str, str], as_json: bool, words: str) -> None:
-    typer.echo(json.dumps(facts, separators=(",", ":")) if as_json else words)
+def _print(facts: Mapping[str, str], as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(facts, separators=(",", ":")) if as_json else text)

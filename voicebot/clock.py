@@ -1,4 +1,4 @@
-"""Injected time: everything that waits or stamps asks a clock, so that tests can hold one still."""
+"""Injected time, so that tests can control it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the rest of the program may know about time."""
+    """A source of time."""
 
     def now(self) -> datetime:
         """The current moment, in UTC."""
         ...
 
     def monotonic_ms(self) -> float:
-        """Milliseconds since an arbitrary start, never going back: for durations."""
+        """Milliseconds since an arbitrary start; never decreases. For durations."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the machine."""
 
     def now(self) -> datetime:
         """The current moment, in UTC."""

@@ -103,13 +103,13 @@ class Settings(Variables):
 
     @property
     def postgres_dir(self) -> Path:
-        """Where the embedded server keeps its data."""
+        """The data directory of the embedded server."""
         return self.data_dir.absolute() / "postgres"
 
     def fernet_key(self) -> bytes:
-        """The key (urlsafe base64, 32 bytes) under which secrets are encrypted at rest.
+        """The key (URL-safe base64 of 32 bytes) that encrypts secrets at rest.
 
-        Derived from ``VOICEBOT_SECRET_KEY``; on a laptop without one, from a key made once and kept in the
+        It is derived from ``VOICEBOT_SECRET_KEY``. Without one, a key is generated once and stored in the
         data directory (mode 0600).
         """
         if self.secret_key is not None:

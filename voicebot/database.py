@@ -1,4 +1,4 @@
-"""The database of this process: found or started, brought up to date, opened."""
+"""Opens the database of this process, and migrates it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from db.pool import Database
 from voicebot.config import Settings
 
 MAX_CONNECTIONS = 20
-"""Per process: with three replicas still below PostgreSQL's usual 100."""
+"""Per process; with three replicas this is below PostgreSQL's default of 100."""
 
 
-class WhichAccount(LookupError):
-    """There is not exactly one account: name one, or make one first."""
+class AccountNotUnique(LookupError):
+    """There is not exactly one account: name one, or create one."""
 
-    def __init__(self, how_many: str) -> None:
-        remedy = "name one with --account" if how_many == "several" else "make one: voicebot accounts create"
+    def __init__(self, *, several: bool) -> None:
         super().__init__(
-            f"There are {how_many} accounts here; {remedy}.".replace("none accounts", "no accounts")
+            "There are several accounts; name one with --account."
+            if several
+            else "There is no account; create one with `voicebot accounts create`."
         )
 
 
 @contextlib.asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database with its schema up to date: the embedded server where `DATABASE_URL` names no other.
+    """Open the database with its schema up to date: at ``DATABASE_URL``, or else the embedded server.
 
     Raises:
         DatabaseUnavailable: it cannot be reached; try again.
-        DatabaseError: it refuses us, or its schema cannot be brought up to date.
+        DatabaseError: it refuses the connection, or cannot be migrated.
     """
     async with contextlib.AsyncExitStack() as stack:
         dsn = settings.database_url
@@ -45,12 +46,12 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 async def only_account(database: Database) -> UUID:
-    """The account, where there is no choice.
+    """The only account.
 
     Raises:
-        WhichAccount: there are several, or none.
+        AccountNotUnique: there are several accounts, or none.
     """
     found = await accounts.some(database, 2)
     if len(found) != 1:
-        raise WhichAccount("several" if found else "none")
+        raise AccountNotUnique(several=bool(found))
     return found[0].id

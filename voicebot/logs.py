@@ -1,4 +1,4 @@
-"""Logs: to stderr, for people on a terminal, as JSON elsewhere. Values of variables are never written."""
+"""Logs on stderr: text on a terminal, JSON elsewhere. Values of variables are never logged."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from loguru import logger
 if TYPE_CHECKING:
     from loguru import Message
 
-_FOR_PEOPLE = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message} <dim>{name} {extra}</dim>"
+_TERMINAL_FORMAT = (
+    "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message} <dim>{name} {extra}</dim>"
+)
 
 
 class _Forward(logging.Handler):
-    """Brings what libraries write with Python's own logging to the same place."""
+    """Forwards the records of Python's logging, which libraries use, to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -27,11 +29,11 @@ class _Forward(logging.Handler):
 
 
 def configure(level: str) -> None:
-    """Send every log of this process to stderr, from ``level`` (``INFO``…) on."""
+    """Write all logs of this process from ``level`` (``INFO``…) on to stderr."""
     logger.remove()
-    # diagnose=False: a traceback with the values of variables would show keys and what callers said.
+    # diagnose=False: a traceback with the values of variables would contain keys and what callers said.
     if sys.stderr.isatty():
-        logger.add(sys.stderr, level=level.upper(), format=_FOR_PEOPLE, diagnose=False, backtrace=False)
+        logger.add(sys.stderr, level=level.upper(), format=_TERMINAL_FORMAT, diagnose=False, backtrace=False)
     else:
         logger.add(_write_json, level=level.upper(), diagnose=False, backtrace=False, format="{message}")
     logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
@@ -48,6 +50,6 @@ def _write_json(message: Message) -> None:
         **record["extra"],
     }
     if record["exception"] is not None:
-        # The message was formatted with its traceback behind it.
+        # The formatted message is followed by its traceback.
         entry["traceback"] = str(message).removeprefix(record["message"]).strip()
     sys.stderr.write(json.dumps(entry, default=str, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Figures for Prometheus. One registry a server, so that two in one process do not add up."""
+"""Metrics for Prometheus. Each server has its own registry, so that servers in one process do not add up."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, https://prometheus.io/docs/instrumenting/exposition_formats/."""
 
-AGENTS_WORDS = "agent"
-"""The reason that is counted for every call that an agent ended."""
+REASON_OF_AGENT = "agent"
+"""The `end_reason` label of every call that an agent ended."""
 
 _WEBHOOK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class Metrics:
-    """Everything this process counts."""
+    """The metrics of one server."""
 
     def __init__(self) -> None:
-        """Begin at nought."""
+        """Register all metrics, at zero."""
         self.registry = CollectorRegistry()
-        self._live = Gauge("voicebot_calls_live", "Calls this process holds.", registry=self.registry)
+        self._live = Gauge("voicebot_calls_live", "Calls that this process runs.", registry=self.registry)
         self._ended = Counter(
             "voicebot_calls_ended_total",
-            "Calls this process has held that are over.",
+            "Calls of this process that have ended.",
             ["ended_by", "end_reason"],
             registry=self.registry,
         )
@@ -55,14 +55,14 @@ class Metrics:
         )
 
     def watch_live(self, live: Callable[[], int]) -> None:
-        """Ask ``live`` for the number of calls whenever figures are read."""
+        """Take the number of live calls from ``live`` whenever metrics are read."""
         self._live.set_function(live)
 
     def count_end(self, ended_by: str | None, end_reason: str | None) -> None:
-        """A call is over. An agent's reason is in a model's own words: each would be a series of its own."""
-        reason = AGENTS_WORDS if ended_by == "agent" else end_reason
+        """Count the end of a call. An agent's reason is free text, so it is not used as a label."""
+        reason = REASON_OF_AGENT if ended_by == "agent" else end_reason
         self._ended.labels(ended_by or "unknown", reason or "unknown").inc()
 
     def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

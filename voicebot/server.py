@@ -1,7 +1,4 @@
-"""The server process: uvicorn, told how telephone calls want to be served, started and stopped.
-
-`voicebot serve` becomes `python -m voicebot.server`.
-"""
+"""The server process: uvicorn with the settings, start and shutdown that phone calls need."""
 
 from __future__ import annotations
 
@@ -25,19 +22,19 @@ from voicebot.config import Settings
 from voicebot.providers.registry import VARIABLES
 
 WS_MAX_BYTES = 256 * 1024
-"""Above the 64 KiB that a carrier's message may have, which the media socket itself answers with 1009."""
+"""Above the 64 KiB that a carrier's message may have; the media socket closes with 1009 itself."""
 
 UNREAD_MS = 30_000
-"""How long the kernel keeps what a client does not take before it drops the connection (on Linux)."""
+"""How long sent data may stay unread before the kernel drops the connection (on Linux), in ms."""
 
-_LOOK_S = 0.1
+_DRAIN_POLL_S = 0.1
 
 
 class CallServer(uvicorn.Server):
-    """A server that says when it takes calls, and lets them end before it goes."""
+    """A server that reports when it is ready, and lets calls end before it stops."""
 
     def __init__(self, app: Application, settings: Settings, out: TextIO = sys.stdout) -> None:
-        """Serve ``app``; the ready line goes to ``out``."""
+        """Serve ``app``, and print the ready line to ``out``."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -48,10 +45,10 @@ class CallServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 ws_max_size=WS_MAX_BYTES,
-                # A carrier's socket is never idle, and one that is slow to pong has a caller on the line.
+                # A carrier's socket is never idle, and closing one for a late pong would end a call.
                 ws_ping_interval=None,
                 ws_per_message_deflate=False,
-                # Who may say X-Forwarded-Proto: a proxy on this machine, or those in FORWARDED_ALLOW_IPS.
+                # X-Forwarded-Proto is accepted from this machine and from FORWARDED_ALLOW_IPS.
                 proxy_headers=True,
                 server_header=False,
                 timeout_graceful_shutdown=10,
@@ -63,19 +60,19 @@ class CallServer(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        """Where the server is, once it is started."""
+        """The server's URL, once it is started."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
             host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so in one JSON line."""
-        await _ask_for_nothing(self._app)
+        """Start, then print the ready line: one line of JSON."""
+        await _warm_up(self._app)
         await super().startup(sockets)
         self.freeze_heap()
         if self.started:
-            self._let_go_of_who_does_not_read()
+            self._limit_unread_data()
             print(
                 json.dumps({"event": "ready", "url": self.url}, separators=(",", ":")),
                 file=self._out,
@@ -91,18 +88,18 @@ class CallServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
 
-    def _let_go_of_who_does_not_read(self) -> None:
-        # A response that was given up is closed once its buffers are empty: without this, never, when the
-        # client lives and does not read. Connections inherit it from the sockets that listen.
+    def _limit_unread_data(self) -> None:
+        # An abandoned response is closed when its buffers are empty, so never if the client does not read.
+        # Connections inherit the option from the listening sockets.
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         for listening in (one for server in self.servers for one in server.sockets):
             if option is not None and listening.family in (socket.AF_INET, socket.AF_INET6):
                 listening.setsockopt(socket.IPPROTO_TCP, option, UNREAD_MS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no new calls, let those under way end, then stop. A second interrupt cuts them off.
+        """Take no new calls, let the present ones end, then stop. A second signal ends them at once.
 
-        Webhooks are answered meanwhile: calls of other processes come through here too.
+        Webhooks are answered in the meantime, because they may be for calls of other processes.
         """
         app_state = app_state_of(self._app)
         app_state.draining = True
@@ -114,29 +111,29 @@ class CallServer(uvicorn.Server):
     async def _drain(self, app_state: AppState) -> None:
         draining = asyncio.create_task(app_state.call_registry.drain(self._settings.drain_timeout_ms / 1000))
         while not draining.done() and not self.force_exit:
-            await asyncio.wait({draining}, timeout=_LOOK_S)
+            await asyncio.wait({draining}, timeout=_DRAIN_POLL_S)
         if not draining.done():
             draining.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await draining
 
 
-async def _ask_for_nothing(app: Application) -> None:
-    """Have the routes worked out, which FastAPI does at the first request; no call has that long to wait."""
+async def _warm_up(app: Application) -> None:
+    """Send one request, at which FastAPI compiles its routes, so that no call waits for it."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         await client.get("/")
 
 
 def run(app: Application, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    # uvicorn raises the signal again when it is done; we are done as well then, and without a fault.
+    # uvicorn raises the signal again when it has stopped; the process then ends with status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     CallServer(app, settings).run()
 
 
 def main() -> None:
-    """Serve with the settings of the environment."""
+    """Take calls until stopped by SIGTERM or SIGINT."""
     settings = startup.settings(*VARIABLES)
     run(create_app(settings), settings)
 

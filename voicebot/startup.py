@@ -10,11 +10,11 @@ from voicebot import logs
 from voicebot.config import Settings, Variables
 
 WRONG_SETTINGS = 2
-"""The exit status of a command that was given settings it cannot use."""
+"""The exit status of a command whose settings are not valid."""
 
 
 def settings(*others: type[Variables]) -> Settings:
-    """The settings of this process; ends it with a line for each variable that is malformed.
+    """The settings of this process. If some are not valid, print a line for each and exit.
 
     ``others`` are variables that are read later and validated now.
     """

@@ -1,7 +1,7 @@
-"""Secrets at rest: the headers of HTTP functions, encrypted when a template is stored, answered as ``***``.
+"""Encryption of secrets at rest: the secret headers of HTTP functions. The API answers them as ``***``.
 
-A sealed value is ``sealed:`` and a Fernet token (AES-128-CBC with HMAC-SHA256). Whoever makes a request on a
-call opens it; nothing else does.
+A sealed value is ``sealed:`` and a Fernet token (AES-128-CBC with HMAC-SHA256). Only requests of functions
+decrypt it.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from cryptography.fernet import Fernet, InvalidToken
 from templates.problem import Problem, pointer
 
 HIDDEN = "***"
-"""What a reader sees of a secret, and what a writer sends to keep it."""
+"""Stands for a secret in answers; a client sends it to keep the stored secret."""
 
 _SEALED = "sealed:"
 
 
 class SecretUnreadable(Exception):
-    """A stored secret was sealed with another key; enter it again, or bring the old key back."""
+    """A stored secret was encrypted with another key; enter it again, or restore the old key."""
 
 
 class Vault:
-    """Seals and opens short texts with one key."""
+    """Encrypts and decrypts short texts with one key."""
 
     def __init__(self, key: bytes) -> None:
-        """Use ``key``: urlsafe base64 of 32 bytes (``Settings.fernet_key``)."""
+        """Use ``key``: URL-safe base64 of 32 bytes (``Settings.fernet_key``)."""
         self._fernet = Fernet(key)
 
     def seal(self, secret: str) -> str:
-        """The secret as it may be stored."""
+        """Encrypt a secret for storage."""
         return _SEALED + self._fernet.encrypt(secret.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """The secret again.
+        """Decrypt a stored secret.
 
         Raises:
-            SecretUnreadable: the text was not sealed with this key.
+            SecretUnreadable: it was not encrypted with this key.
         """
         try:
             return self._fernet.decrypt(sealed.removeprefix(_SEALED).encode()).decode()
         except InvalidToken:
-            raise SecretUnreadable("A secret was sealed with another key.") from None
+            raise SecretUnreadable("A secret was encrypted with another key.") from None
 
     def is_sealed(self, secret: str, sealed: str) -> bool:
-        """Whether it is this secret that was sealed."""
+        """Whether ``sealed`` is the encrypted form of ``secret``."""
         try:
             return self.open(sealed) == secret
         except SecretUnreadable:
@@ -56,28 +56,28 @@ class Vault:
 
 
 def masked(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A template's document without its secrets; the given one is not changed."""
-    shown = dict(content)
+    """A copy of a template's document with ``***`` for its secrets."""
+    safe = dict(content)
     if any(headers for _, headers in _secrets(content)):
-        shown["functions"] = copy.deepcopy(list(content["functions"]))
-        for _, headers in _secrets(shown):
+        safe["functions"] = copy.deepcopy(list(content["functions"]))
+        for _, headers in _secrets(safe):
             headers.update(dict.fromkeys(headers, HIDDEN))
-    return shown
+    return safe
 
 
 def sealed(
     content: Mapping[str, Any], vault: Vault, stored: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """A template's document as it may be stored, and the secrets that were left ``***`` with nothing to keep.
+    """A template's document with encrypted secrets, and a problem for each ``***`` without a stored secret.
 
-    A secret is kept for a function of the same name (or place) that calls the same host: whoever may not read
-    a secret must not have it sent elsewhere either. One that is as it was stays sealed as it was, so that a
-    document that says nothing new is stored as nothing new.
+    A stored secret is kept for a function of the same name (or position) with the same host: an author who
+    cannot read a secret must not be able to send it to another host. An unchanged secret keeps its
+    encrypted form, so that an unchanged document is stored unchanged.
 
     Args:
         content: the whole document, secrets in plain text or ``***``.
-        vault: seals what is new.
-        stored: the document that it replaces, secrets sealed.
+        vault: encrypts new secrets.
+        stored: the document that it replaces, with encrypted secrets.
     """
     safe = dict(content)
     safe["functions"] = copy.deepcopy(list(content.get("functions", ())))
@@ -90,7 +90,7 @@ def sealed(
             elif value != HIDDEN:
                 headers[name] = vault.seal(value)
             else:
-                problems.append(_nothing_to_keep(index, name))
+                problems.append(_secret_missing(index, name))
     return safe, problems
 
 
@@ -117,10 +117,10 @@ def _origin(function: Mapping[str, Any]) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.lower()
 
 
-def _nothing_to_keep(index: int, name: str) -> Problem:
+def _secret_missing(index: int, name: str) -> Problem:
     return Problem(
         pointer=pointer("functions", index, "secret_headers", name),
         code="secret_missing",
-        message=f"'{HIDDEN}' keeps a stored secret; none is stored for '{name}' of this function and host.",
-        remedy="Write the secret itself. It is needed again when a function's host changes.",
+        message=f"'{HIDDEN}' keeps a stored secret; '{name}' of this function and host has none.",
+        remedy="Send the secret itself. It must be sent again when the host of a function changes.",
     )

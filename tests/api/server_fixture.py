@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import io
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, get_args
@@ -21,7 +21,6 @@ from db.keys import Role
 from db.pool import Database
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.app import create_app
-from voicebot.authoring import PRECHECKS, Precheck
 from voicebot.config import Settings
 from voicebot.server import CallServer
 
@@ -119,11 +118,9 @@ class _InProcessServer(CallServer):
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    settings: Settings, *, prechecks: Sequence[Precheck] = PRECHECKS, grace: EndGrace | None = None
-) -> AsyncIterator[RunningServer]:
+async def serving(settings: Settings, *, grace: EndGrace | None = None) -> AsyncIterator[RunningServer]:
     """Run a server in this process on a free port; at the end it stops as after SIGTERM."""
-    app = create_app(settings, prechecks=prechecks, grace=grace)
+    app = create_app(settings, grace=grace)
     server = _InProcessServer(app, settings, out=io.StringIO())
     task = asyncio.create_task(server.serve())
     try:

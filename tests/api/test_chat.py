@@ -191,7 +191,7 @@ async def test_a_draft_without_a_conversation_is_refused(tenant: Tenant) -> None
     """A draft that has neither prompt nor flow cannot be talked to, and the answer says so."""
     empty = await create(tenant.owner, "/templates", {"name": "Empty"})
     problem = await chat(tenant.owner, empty["id"], status=422)
-    assert "prompt or a flow" in problem["errors"][0]["message"]
+    assert "neither a prompt nor a flow" in problem["errors"][0]["message"]
 
 
 async def test_a_target_that_cannot_begin_is_named(tenant: Tenant) -> None:
@@ -231,7 +231,7 @@ async def test_a_conversation_belongs_to_its_account_and_its_template(
     problem = await chat(tenant.owner, other["id"], chat_id=began["chat_id"], status=409)
     assert problem["code"] == "chat_not_here"
     assert problem["errors"][0]["pointer"] == "/chat_id"
-    assert "Begin anew" in problem["errors"][0]["remedy"]
+    assert "Start a new one" in problem["errors"][0]["remedy"]
     async with create_tenant(server.url, database) as stranger:
         await chat(stranger.owner, agent["id"], status=404)
         await chat(stranger.owner, agent["id"], chat_id=began["chat_id"], status=409)

@@ -17,6 +17,7 @@ from tests.api.server_fixture import (
 )
 from voicebot.api.body_limit import MAX_BODY_BYTES
 from voicebot.api.problems import KINDS
+from voicebot.authoring import Authoring
 
 Scene = Callable[[RunningServer, Tenant], Awaitable[httpx.Response]]
 
@@ -190,7 +191,7 @@ async def test_a_failure_of_ours_tells_nothing_of_our_insides(
     async def broken(*_: Any) -> Any:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(server.app_state.authoring, "create", broken)
+    monkeypatch.setattr(Authoring, "create", broken)
     response = await tenant.owner.post("/templates", json=agent_document("x"))
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "42" not in response.text

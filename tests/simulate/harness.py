@@ -49,7 +49,7 @@ flow:
 
 
 def scripted(*turns: Say | Call) -> Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]:
-    """A model that says and calls these, whoever has the call."""
+    """A model that answers with these replies and calls, for every agent."""
     script = list(turns)
 
     def make_llm(content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
@@ -61,7 +61,7 @@ def scripted(*turns: Say | Call) -> Callable[[TemplateContent], tuple[ServiceSpe
 
 
 class Opinion(BaseClassifier):
-    """A judge who is of one opinion, and remembers what it was asked."""
+    """A judge that always gives the same verdict, and records what it was asked."""
 
     def __init__(self, verdict: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Opinion(BaseClassifier):
 
 
 def harness(library: FileLibrary, *turns: Say | Call, opinion: Opinion | None = None) -> SimulationSetup:
-    """A stage on which the model follows a script."""
+    """A setup in which the model follows a script."""
 
     async def find(name: str) -> UUID:
         return library.find(name)

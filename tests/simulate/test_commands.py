@@ -30,7 +30,7 @@ DEMO = ROOT / "voicebot" / "sandbox" / "demo" / "templates"
 
 
 async def run(*arguments: str | Path, stdin: str = "", database_url: str = "") -> Ran:
-    """Run the command line where no settings, no data and no keys of anybody's are."""
+    """Run the command line without any settings, data or keys."""
     with tempfile.TemporaryDirectory() as home:
         environment = at_home(home, database_url)
         return await forked.run(
@@ -39,7 +39,7 @@ async def run(*arguments: str | Path, stdin: str = "", database_url: str = "") -
 
 
 async def interrupted(*arguments: str | Path, at: str) -> Ran:
-    """Run it from a shell, and interrupt it as by Ctrl-C when it has printed ``at``."""
+    """Run it in a process, and interrupt it as by Ctrl-C when it has printed ``at``."""
     with tempfile.TemporaryDirectory() as home:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "voicebot", *map(str, arguments),
@@ -59,24 +59,24 @@ async def interrupted(*arguments: str | Path, at: str) -> Ran:
 
 
 def heed_interrupts() -> None:
-    """As a shell starts a command; what runs the tests in the background may have it ignored."""
+    """Restore the default handling of SIGINT, which a background test run ignores."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def at_home(home: str, database_url: str = "") -> dict[str, str]:
-    """The environment of somebody who has set nothing."""
+    """An environment without settings."""
     return {"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), "HOME": home, "COLUMNS": "200"}
 
 
 def templates(folder: Path) -> Path:
-    """The two templates, as files."""
+    """Write the two templates into files."""
     (folder / "desk.yaml").write_text(DESK)
     (folder / "billing.yaml").write_text(BILLING)
     return folder
 
 
-async def test_the_guide_s_conversation_is_as_expected(tmp_path: Path) -> None:
-    """The scripted conversation of the guide passes with the demo's templates, and no more is printed."""
+async def test_conversation_of_the_guide(tmp_path: Path) -> None:
+    """The script of the guide passes with the demo's templates, and prints the report only."""
     [script] = re.findall(r"```yaml\n(templates:.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     file = tmp_path / "conversations.yaml"
     file.write_text(script.replace("voicebot/sandbox/demo/templates", str(DEMO)))
@@ -87,8 +87,8 @@ async def test_the_guide_s_conversation_is_as_expected(tmp_path: Path) -> None:
     )
 
 
-async def test_a_failed_conversation_ends_with_1(tmp_path: Path) -> None:
-    """The status is 1, and the JSON report says what was not as expected."""
+async def test_failed_conversation_ends_with_1(tmp_path: Path) -> None:
+    """The status is 1, and the JSON report has what was not as expected."""
     file = templates(tmp_path) / "script"
     file.write_text(
         "templates: [desk.yaml, billing.yaml]\nbegin: Front desk\n"
@@ -100,8 +100,8 @@ async def test_a_failed_conversation_ends_with_1(tmp_path: Path) -> None:
     assert report["conversations"][0]["turns"][0]["misses"][0]["expected"] == "the words 'good morning'"
 
 
-async def test_a_file_that_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
-    """The status is 2, and the place of the fault is told without a traceback."""
+async def test_unreadable_file_ends_with_2(tmp_path: Path) -> None:
+    """The status is 2, and the place of the fault is printed without a traceback."""
     file = tmp_path / "script.yaml"
     file.write_text("conversations: [{name: x, turns: [{caler: hi}]}]")
     ran = await run("test", file)
@@ -110,8 +110,8 @@ async def test_a_file_that_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
     assert "Traceback" not in ran.err
 
 
-async def test_a_conversation_over_a_pipe(tmp_path: Path) -> None:
-    """Lines of standard input are the caller's turns; what happened is shown; the end of input hangs up."""
+async def test_chat_reads_turns_from_a_pipe(tmp_path: Path) -> None:
+    """Lines of standard input are the caller's turns; events are printed; the end of input hangs up."""
     ran = await run(
         "chat", "Front desk", "--templates", templates(tmp_path), "--sandbox",
         stdin="I have a question about a bill.\n\n/state\n",
@@ -123,8 +123,8 @@ async def test_a_conversation_over_a_pipe(tmp_path: Path) -> None:
     assert "the call ended, by the caller: hangup" in ran.out
 
 
-async def test_an_interrupt_hangs_up(tmp_path: Path) -> None:
-    """Ctrl-C ends the conversation and the command, although it waits for a line."""
+async def test_interrupt_hangs_up(tmp_path: Path) -> None:
+    """Ctrl-C ends the conversation and the command while it waits for a line."""
     ran = await interrupted(
         "chat", "Front desk", "--templates", templates(tmp_path), at="Acme, hello stranger."
     )
@@ -133,7 +133,7 @@ async def test_an_interrupt_hangs_up(tmp_path: Path) -> None:
     assert "Traceback" not in ran.err
 
 
-async def test_a_conversation_for_programs(tmp_path: Path) -> None:
+async def test_chat_as_json(tmp_path: Path) -> None:
     """With --json every turn is one line of JSON."""
     folder = templates(tmp_path)
     ran = await run(
@@ -155,16 +155,16 @@ async def test_a_conversation_for_programs(tmp_path: Path) -> None:
         (("chat", "Front desk", "--payload", "[]"), "a JSON object is expected"),
     ],
 )
-async def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
-    """Unknown templates and payloads that are none end with 2 and a sentence."""
+async def test_errors_are_one_line(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    """Unknown templates and invalid payloads end with status 2 and a message."""
     ran = await run(*arguments, "--templates", templates(tmp_path))
     assert ran.status == 2, ran
     assert told in ran.err
     assert "Traceback" not in ran.err
 
 
-async def test_templates_of_the_account(database: Database, database_url: str) -> None:
-    """Without files a template of the only account is called, a draft as well; several need a choice."""
+async def test_chat_with_a_template_of_the_account(database: Database, database_url: str) -> None:
+    """Without files, a template of the only account is used, drafts included; several need a choice."""
     refused = await run("chat", "Sleepy", database_url=database_url)
     assert refused.status == 2, refused
     assert "There are no accounts here" in refused.err

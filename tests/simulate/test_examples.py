@@ -25,7 +25,7 @@ from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.vendors.latency import Latency
 from voicebot.simulate.file_library import FileLibrary
 from voicebot.simulate.report import report
-from voicebot.simulate.runner import Played, SimulationSetup, play
+from voicebot.simulate.runner import ConversationResult, SimulationSetup, run
 from voicebot.simulate.script import Script, load
 
 ROOT = Path(__file__).parents[2]
@@ -56,22 +56,22 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield it
 
 
-async def played(script: Script, folder: Path, sandbox: Sandbox) -> list[Played]:
-    """What `voicebot test --sandbox` plays of a script in this folder."""
+async def run_script(script: Script, folder: Path, sandbox: Sandbox) -> list[ConversationResult]:
+    """Run a script as `voicebot test --sandbox` does in this directory."""
     library = FileLibrary([folder / path for path in script.templates])
     llm = Providers(Settings(_env_file=None, **sandbox.env)).llm
 
     async def find(name: str) -> UUID:
         return library.find(name)
 
-    return await play(
+    return await run(
         script, SimulationSetup(library=library, find=find, llm=llm, judge=lambda: Judge.by_model(llm))
     )
 
 
 @pytest.mark.long
-async def test_the_commands_of_the_readme() -> None:
-    """The first plays a folder's conversations; the second has one, with the answers of these."""
+async def test_commands_of_the_readme() -> None:
+    """The first runs an example's conversations; the second is a chat with the answers of the script."""
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     [commands] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     test, chat = (shlex.split(line)[1:] for line in commands.splitlines())
@@ -87,15 +87,15 @@ async def test_the_commands_of_the_readme() -> None:
     assert "nine fifteen or eleven" in chatted.out
 
 
-def test_the_readme_has_every_example() -> None:
-    """Each folder has its line in the table, and no line is about a folder that is not there."""
+def test_readme_lists_every_example() -> None:
+    """The table has one line for each directory, and no other."""
     table = re.findall(r"^\| \[(\S+)\]\((\S+)\)", (EXAMPLES / "README.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(table) == [(path.name, path.name) for path in FOLDERS]
 
 
 @each_example
-def test_the_check_finds_nothing(folder: Path) -> None:
-    """Neither errors nor warnings, in any template of the set."""
+def test_example_passes_the_check(folder: Path) -> None:
+    """No template of the set has an error or a warning."""
     checked = check_set([written.document for written in read_files([folder])])
     found = [problem for each in checked for problem in (*each.report.errors, *each.report.warnings)]
     assert found == []
@@ -103,29 +103,29 @@ def test_the_check_finds_nothing(folder: Path) -> None:
 
 
 @each_example
-async def test_its_conversations_are_as_expected(folder: Path, sandbox: Sandbox) -> None:
-    """At least four, and all of them pass."""
+async def test_conversations_of_the_example_pass(folder: Path, sandbox: Sandbox) -> None:
+    """There are at least four conversations, and all pass."""
     script = load(folder / "conversations.yaml")
-    results = await played(script, folder, sandbox)
+    results = await run_script(script, folder, sandbox)
     told = "\n".join(Text.from_markup(line).plain for line in report(results))
     assert all(each.passed for each in results), told
     assert len(results) >= 4
 
 
 @each_example
-async def test_each_conversation_can_fail(folder: Path, sandbox: Sandbox) -> None:
-    """One expectation of each conversation is made wrong, of another kind each time: just that is told."""
+async def test_conversations_of_the_example_can_fail(folder: Path, sandbox: Sandbox) -> None:
+    """One expectation of each conversation, of different kinds, is changed: only that one fails."""
     document = yaml.safe_load((folder / "conversations.yaml").read_text(encoding="utf-8"))
     spoilt = [spoil(each, number) for number, each in enumerate(document["conversations"])]
-    results = await played(Script.model_validate(document), folder, sandbox)
+    results = await run_script(Script.model_validate(document), folder, sandbox)
     for (turn, wrong), each in zip(spoilt, results, strict=True):
-        assert [index for index, found in enumerate(each.turns) if found.misses] == [turn], each.name
-        [miss] = each.turns[turn].misses
-        assert wrong in miss.expected
+        assert [index for index, found in enumerate(each.turns) if found.unmet] == [turn], each.name
+        [unmet] = each.turns[turn].unmet
+        assert wrong in unmet.expected
 
 
 def spoil(conversation: dict[str, Any], number: int) -> tuple[int, str]:
-    """Make one expectation of a conversation wrong; tell in which turn, and what is expected now."""
+    """Change one expectation of a conversation; return its turn and what is expected now."""
     places = [
         (index, member)
         for index, turn in enumerate(conversation["turns"])

@@ -14,8 +14,8 @@ from tests.simulate.harness import BILLING, DESK, Opinion, harness
 from tests.templates.flow_harness import Call, Say
 from voicebot.authoring.files import BadFiles
 from voicebot.simulate.file_library import FileLibrary
-from voicebot.simulate.report import as_json, report
-from voicebot.simulate.runner import Played, play
+from voicebot.simulate.report import report, report_as_json
+from voicebot.simulate.runner import ConversationResult, run
 from voicebot.simulate.script import BadFile, Script, load
 
 ROUTE: Call = ("route_to_agent", {"agent": "billing", "reason": "a bill"})
@@ -43,19 +43,19 @@ def script(*turns: dict[str, Any], **more: Any) -> Script:
     return Script.model_validate({"begin": "Front desk", "answers": ANSWERS, "conversations": [conversation]})
 
 
-def told(played: list[Played], **options: bool) -> str:
-    return "\n".join(Text.from_markup(line).plain for line in report(played, **options))
+def report_text(result: list[ConversationResult], **options: bool) -> str:
+    return "\n".join(Text.from_markup(line).plain for line in report(result, **options))
 
 
 async def one(
     library: FileLibrary, script: Script, *turns: Say | Call, opinion: Opinion | None = None
-) -> Played:
-    [played] = await play(script, harness(library, *turns, opinion=opinion))
-    return played
+) -> ConversationResult:
+    [result] = await run(script, harness(library, *turns, opinion=opinion))
+    return result
 
 
-async def test_a_conversation_that_is_as_expected(library: FileLibrary) -> None:
-    """Route, agent, node, functions and arguments, words, outcome and end are met, and nothing is told."""
+async def test_conversation_as_expected(library: FileLibrary) -> None:
+    """Expectations of route, agent, node, functions, arguments, words, outcome and end are met."""
     expected = script(
         {"expect": {"says": "ACME hello, Ada", "never_says": "stranger"}},
         {"caller": "My bill", "expect": {"route": "billing", "agent": "Billing", "node": "ask",
@@ -66,9 +66,9 @@ async def test_a_conversation_that_is_as_expected(library: FileLibrary) -> None:
         payload={"caller": "Ada"},
     )  # fmt: skip
     model: list[Say | Call] = [ROUTE, FIND, PAID, "It is seven.", ("end_call", {"reason": "done"})]
-    played = await one(library, expected, *model)
-    assert played.passed, told([played])
-    assert told([played]).endswith("1 conversation, all as expected")
+    result = await one(library, expected, *model)
+    assert result.passed, report_text([result])
+    assert report_text([result]).endswith("1 conversation, all as expected")
 
 
 @pytest.mark.parametrize(
@@ -77,22 +77,22 @@ async def test_a_conversation_that_is_as_expected(library: FileLibrary) -> None:
         ({"says": "seventy"}, "the words 'seventy'", "“It is seven.”"),
         ({"says": "seve"}, "the words 'seve'", "“It is seven.”"),
         ({"never_says": "it is"}, "never the words 'it is'", "“It is seven.”"),
-        ({"route": "billing"}, "the route billing", "no route was asked for"),
+        ({"route": "billing"}, "the route billing", "no route was requested"),
         ({"agent": "Billing"}, "the agent Billing", "Front desk"),
         ({"node": "tell"}, "the node tell", "prompt"),
         ({"outcome": "paid"}, "the outcome paid", "none was recorded"),
-        ({"ended": True}, "the end of the call", "it goes on"),
+        ({"ended": True}, "the end of the call", "it continued"),
         ({"functions": ["find_invoice"]}, "the function find_invoice()", "no function was called"),
     ],
 )
-async def test_what_was_not_as_expected_is_told(
+async def test_unmet_expectations(
     library: FileLibrary, expect: dict[str, Any], expected: str, got: str
 ) -> None:
-    """Each miss names what was expected and what happened instead."""
-    played = await one(library, script({"caller": "How much?", "expect": expect}), "It is seven.")
-    [miss] = played.turns[0].misses
-    assert (miss.expected, miss.got) == (expected, got)
-    assert not played.passed
+    """Each unmet expectation has what was expected and what happened instead."""
+    result = await one(library, script({"caller": "How much?", "expect": expect}), "It is seven.")
+    [unmet] = result.turns[0].unmet
+    assert (unmet.expected, unmet.got) == (expected, got)
+    assert not result.passed
 
 
 @pytest.mark.parametrize(
@@ -104,106 +104,104 @@ async def test_what_was_not_as_expected_is_told(
         (["record_outcome", "find_invoice"], "find_invoice()"),
     ],
 )
-async def test_functions_that_were_not_as_expected_are_told(
+async def test_unmet_expectations_of_functions(
     library: FileLibrary, functions: list[Any], expected: str
 ) -> None:
-    """Other arguments, another order, and calls where none should be are misses that show the calls made."""
+    """Other arguments, another order and unexpected calls are reported with the calls that were made."""
     asked = script({"caller": "My bill"}, {"caller": "Twelve", "expect": {"functions": functions}})
-    played = await one(library, asked, ROUTE, FIND, PAID, "It is seven.")
-    [miss] = played.turns[1].misses
-    assert expected in miss.expected
-    assert 'find_invoice("number": "12"), record_outcome("outcome": "paid")' in miss.got
+    result = await one(library, asked, ROUTE, FIND, PAID, "It is seven.")
+    [unmet] = result.turns[1].unmet
+    assert expected in unmet.expected
+    assert 'find_invoice("number": "12"), record_outcome("outcome": "paid")' in unmet.got
 
 
-async def test_a_route_that_should_not_be_is_told(library: FileLibrary) -> None:
-    """``route: null`` is missed by a route."""
-    played = await one(library, script({"caller": "My bill", "expect": {"route": None}}), ROUTE)
-    [miss] = played.turns[0].misses
-    assert (miss.expected, miss.got) == ("no route", "billing (done)")
+async def test_unexpected_route(library: FileLibrary) -> None:
+    """``route: null`` is not met by a route."""
+    result = await one(library, script({"caller": "My bill", "expect": {"route": None}}), ROUTE)
+    [unmet] = result.turns[0].unmet
+    assert (unmet.expected, unmet.got) == ("no route", "billing (done)")
 
 
-async def test_a_refused_route_is_told_with_its_code(library: FileLibrary) -> None:
-    """A route that the model asked for in vain is shown with the reason of the refusal."""
+async def test_refused_route_has_its_code(library: FileLibrary) -> None:
+    """A refused route is reported with the code of the refusal."""
     wrong: Call = ("route_to_agent", {"agent": "sales"})
     asked = script({"caller": "My bill", "expect": {"route": "billing"}})
-    played = await one(library, asked, wrong, "I cannot.")
-    assert played.turns[0].misses[0].got == "sales (refused: unknown_agent)"
+    result = await one(library, asked, wrong, "I cannot.")
+    assert result.turns[0].unmet[0].got == "sales (refused: unknown_agent)"
 
 
-async def test_a_function_without_a_prepared_answer_is_a_miss(library: FileLibrary) -> None:
-    """Nothing is requested for it, and the author learns which call is not answered."""
+async def test_function_without_a_prepared_answer(library: FileLibrary) -> None:
+    """No request is made, and the report names the call without an answer."""
     other: Call = ("find_invoice", {"number": "99"})
     asked = script({"caller": "My bill"}, {"caller": "Ninety-nine"})
-    played = await one(library, asked, ROUTE, other, "That did not work.")
-    [miss] = played.turns[1].misses
-    assert 'no answer is prepared for find_invoice with {"number": "99"}' in miss.got
+    result = await one(library, asked, ROUTE, other, "That did not work.")
+    [unmet] = result.turns[1].unmet
+    assert 'no answer is prepared for find_invoice with {"number": "99"}' in unmet.got
 
 
 @pytest.mark.parametrize(
     ("answer", "status"), [({"fails": "timeout"}, "failed"), ({"status": 404}, "failed")]
 )
-async def test_servers_that_fail_can_be_played(
-    library: FileLibrary, answer: dict[str, Any], status: str
-) -> None:
-    """An answer may be a failure: the model is told as on the telephone, and the flow stays where it is."""
+async def test_prepared_failure(library: FileLibrary, answer: dict[str, Any], status: str) -> None:
+    """An answer may be a failure: the model gets it as on a phone call, and the flow stays at its node."""
     asked = script({"caller": "My bill"}, {"caller": "Twelve", "expect": {"node": "ask"}},
                    answers={"find_invoice": [answer]})  # fmt: skip
-    played = await one(library, asked, ROUTE, FIND, "That did not work.")
-    assert played.passed, told([played])
-    exchange = played.turns[1].exchange
+    result = await one(library, asked, ROUTE, FIND, "That did not work.")
+    assert result.passed, report_text([result])
+    exchange = result.turns[1].exchange
     assert exchange is not None
     assert [call.status for call in exchange.functions] == [status]
 
 
-async def test_a_slow_server_is_bridged_by_the_wait_text(library: FileLibrary) -> None:
-    """A prepared answer that takes its time lets the agent say what it says while waiting."""
+async def test_slow_answer_with_wait_text(library: FileLibrary) -> None:
+    """During a delayed answer the agent says the wait text."""
     asked = script({"caller": "My bill"}, {"caller": "Twelve", "expect": {"says": "let me look"}},
                    answers={"find_invoice": [{"after_ms": 700, "body": {"status": "open"}}]})  # fmt: skip
-    played = await one(library, asked, ROUTE, FIND, "It is seven.")
-    assert played.passed, told([played])
+    result = await one(library, asked, ROUTE, FIND, "It is seven.")
+    assert result.passed, report_text([result])
 
 
-async def test_the_judge_decides_where_words_cannot(library: FileLibrary) -> None:
-    """``meets`` asks the judge about the reply, in the conversation so far; a no is a miss."""
+async def test_judge_decides_meets(library: FileLibrary) -> None:
+    """``meets`` asks the judge about the reply in its conversation; a negative verdict is reported."""
     for verdict, passed in (("yes", True), ("no", False)):
         opinion = Opinion(verdict)
         asked = script({"caller": "How much?", "expect": {"meets": "tells the amount"}})
-        played = await one(library, asked, "It is seven.", opinion=opinion)
-        assert played.passed is passed
+        result = await one(library, asked, "It is seven.", opinion=opinion)
+        assert result.passed is passed
         [state] = opinion.asked
         assert state["latest_bot_reply"] == "It is seven."
         assert "Acme, hello stranger." in str(state["conversation"])
-        assert not passed or played.turns[0].misses == []
-    assert played.turns[0].misses[0].expected == "a reply that tells the amount"
+        assert not passed or result.turns[0].unmet == []
+    assert result.turns[0].unmet[0].expected == "a reply that tells the amount"
 
 
-async def test_what_comes_after_a_miss_is_not_played(library: FileLibrary) -> None:
-    """The report tells the conversation up to the first miss, and which turns were not played."""
+async def test_turns_after_an_unmet_expectation_are_not_run(library: FileLibrary) -> None:
+    """The report has the turns up to the first unmet expectation, and marks the others as not run."""
     asked = script({"caller": "One", "expect": {"says": "ten"}}, {"caller": "Two"})
-    text = told([await one(library, asked, "It is seven.")])
+    text = report_text([await one(library, asked, "It is seven.")])
     assert "caller  One" in text
     assert "expected the words 'ten'" in text
     assert "got “It is seven.”" in text
-    assert "Two  (not played)" in text
+    assert "Two  (not run)" in text
     assert text.endswith("1 conversation, 1 failed")
 
 
-async def test_a_turn_after_the_end_is_a_miss(library: FileLibrary) -> None:
-    """A caller who is to say something on a call that is over has found a fault."""
+async def test_turn_after_the_end_of_the_call(library: FileLibrary) -> None:
+    """A turn of the caller after the end of the call is reported."""
     asked = script({"caller": "My bill"}, {"caller": "Bye"}, {"caller": "Hello?"})
-    played = await one(library, asked, ROUTE, ("end_call", {"reason": "bye"}))
-    assert played.turns[2].misses[0].got == "it had ended"
+    result = await one(library, asked, ROUTE, ("end_call", {"reason": "bye"}))
+    assert result.turns[2].unmet[0].got == "it had ended"
 
 
-async def test_an_agent_who_cannot_begin_is_told(library: FileLibrary) -> None:
-    """A template that is not there, or that lacks something, fails the conversation in a sentence."""
+async def test_agent_that_cannot_start(library: FileLibrary) -> None:
+    """A missing or incomplete template fails the conversation with a message."""
     missing = await one(library, script({"caller": "Hello"}, begin="Nobody"))
     assert missing.fault == "There is no template 'Nobody'."
     assert not missing.passed
 
 
-async def test_a_model_that_hangs_is_told(library: FileLibrary) -> None:
-    """A turn that takes too long fails its conversation and no other."""
+async def test_model_that_hangs(library: FileLibrary) -> None:
+    """A turn that takes too long fails its conversation only."""
     slow = harness(library, "…")
     make_llm = slow.llm
 
@@ -215,14 +213,14 @@ async def test_a_model_that_hangs_is_told(library: FileLibrary) -> None:
     hung = type(slow)(
         library=slow.library, find=slow.find, llm=hanging_llm, judge=slow.judge, turn_timeout_s=0.3
     )
-    [played] = await play(script({"caller": "Hello"}), hung)
-    assert played.fault == "The language model did not finish in time, after “Hello”."
+    [result] = await run(script({"caller": "Hello"}), hung)
+    assert result.fault == "The language model did not finish in time, after “Hello”."
 
 
-async def test_the_report_of_programs_has_everything(library: FileLibrary) -> None:
-    """The JSON report tells each turn's steps with their types, and the misses."""
-    played = await one(library, script({"caller": "My bill", "expect": {"route": "sales"}}), ROUTE)
-    document = as_json([played])
+async def test_report_as_json(library: FileLibrary) -> None:
+    """The JSON report has the steps of each turn with their types, and the unmet expectations."""
+    result = await one(library, script({"caller": "My bill", "expect": {"route": "sales"}}), ROUTE)
+    document = report_as_json([result])
     assert not document["ok"]
     [turn] = document["conversations"][0]["turns"]
     assert [step["type"] for step in turn["steps"]] == ["reply", "route", "node", "reply"]
@@ -243,15 +241,15 @@ async def test_the_report_of_programs_has_everything(library: FileLibrary) -> No
         ),
     ],
 )
-def test_faults_of_a_script_are_told_with_their_place(tmp_path: Path, text: str, fault: str) -> None:
-    """A file that is no script is refused with the place of what is wrong."""
+def test_faults_of_a_script_have_places(tmp_path: Path, text: str, fault: str) -> None:
+    """A file that is not a script is refused with the place of each fault."""
     path = tmp_path / "script.yaml"
     path.write_text(text)
     with pytest.raises(BadFile, match=fault):
         load(path)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     """A missing file is named."""
     with pytest.raises(BadFile, match="nowhere"):
         load(tmp_path / "nowhere.yaml")
@@ -271,8 +269,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("conversations: []", "script of conversations"),
     ],
 )
-def test_faults_of_template_files_are_told(tmp_path: Path, text: str, fault: str) -> None:
-    """A file of templates that cannot be read as such is refused with what is wrong."""
+def test_faults_of_template_files(tmp_path: Path, text: str, fault: str) -> None:
+    """An invalid template file is refused with its faults."""
     path = tmp_path / "templates.yaml"
     path.write_text(text)
     with pytest.raises(BadFiles, match=fault):

@@ -1,4 +1,4 @@
-"""An account as a folder sees it: in its database, and behind a server."""
+"""Accounts to synchronise with: in the database, and behind a server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["database", "database_url", "new_tenant", "server", "shared_server", 
 async def account(
     request: pytest.FixtureRequest, server: RunningServer, tenant: Tenant, database: Database
 ) -> AsyncIterator[Account]:
-    """The tenant's account, each of the two ways there."""
+    """The tenant's account, in both implementations."""
     if request.param == "database":
         yield DatabaseAccount(database, server.app_state.authoring, tenant.account_id)
         return
@@ -33,13 +33,13 @@ async def account(
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder that is not there yet."""
+def directory(tmp_path: Path) -> Path:
+    """A directory that does not exist yet."""
     return tmp_path / "templates"
 
 
 def agent(name: str = "Billing", **more: Any) -> dict[str, Any]:
-    """An agent as a file has it."""
+    """An agent in the format of files."""
     return {
         "name": name,
         "description": f"Knows about {name}.",
@@ -51,7 +51,7 @@ def agent(name: str = "Billing", **more: Any) -> dict[str, Any]:
 
 
 def desk(*targets: str, **more: Any) -> dict[str, Any]:
-    """An orchestrator as a file has it."""
+    """An orchestrator in the format of files."""
     return {
         "name": "Front desk",
         "kind": "orchestrator",

@@ -1,4 +1,4 @@
-"""The guide of templates in git says what is so."""
+"""The guide on templates in git is correct."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from templates.sets import check_set, read_text
-from voicebot.sync.__main__ import app
+from voicebot.cli import app
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "templates-in-git.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
 OTHERS = {"chat", "test"}
 
 
-def test_the_guide_s_template_is_in_order() -> None:
-    """The template that the guide shows has no fault, beside the agent it names."""
+def test_template_of_the_guide() -> None:
+    """The template of the guide passes the check, together with the agent that it names."""
     [template, _] = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     billing = {
         "name": "Acme billing",
@@ -28,8 +28,8 @@ def test_the_guide_s_template_is_in_order() -> None:
     assert (checked.report.errors, checked.report.warnings) == ((), ())
 
 
-def test_the_guide_s_options_exist() -> None:
-    """Every command of the guide is there, with every option that the guide gives it."""
+def test_options_of_the_guide() -> None:
+    """Every command of the guide exists, with every option that the guide uses."""
     lines = [
         line.partition("#")[0]
         for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
@@ -48,6 +48,6 @@ def test_the_guide_s_options_exist() -> None:
     ]
     assert {command for command, _ in used} >= {"check", "pull", "push", "diff"}
     for command, options in used:
-        helped = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300", "TERM": "dumb"})
-        assert helped.exit_code == 0, command
-        assert {each for each in options if each not in helped.output} == set(), command
+        result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300", "TERM": "dumb"})
+        assert result.exit_code == 0, command
+        assert {each for each in options if each not in result.output} == set(), command

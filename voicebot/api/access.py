@@ -1,4 +1,4 @@
-"""Who asks, and what their role allows."""
+"""Authentication by API key, and authorisation by role."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BEARER = HTTPBearer(
     auto_error=False,
     bearerFormat="vb_…",
     scheme_name="key",
-    description="An API key: `voicebot keys create` shows it once.",
+    description="An API key: create one with `voicebot keys create`, which shows it once.",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The holder of the key that a request came with."""
+    """The API key of a request: its account and role."""
 
     account_id: UUID
     key_id: UUID
@@ -37,38 +37,38 @@ class Principal:
 
     @property
     def editor(self) -> Editor:
-        """The caller as the author of a change."""
+        """The key as the author of a change of a template."""
         return Editor(account_id=self.account_id, key_id=self.key_id)
 
 
 async def principal(
-    wired: AppStateDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+    app_state: AppStateDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 ) -> Principal:
-    """Whose key the request carries; 401 without a good one."""
+    """A dependency: the key of the request; 401 if it is missing or not valid."""
     if credentials is None:
         raise unauthorized("Send `Authorization: Bearer vb_…`.", "")
     try:
-        key = await keys.authenticate(wired.database, credentials.credentials)
+        key = await keys.authenticate(app_state.database, credentials.credentials)
     except KeyRefused as error:
         raise unauthorized(str(error), ' error="invalid_token"') from None
     return Principal(account_id=key.account_id, key_id=key.id, role=key.role)
 
 
 def allowed(*roles: Role) -> Callable[..., Awaitable[Principal]]:
-    """A dependency: the caller, if they have one of the roles; else 403."""
+    """A dependency: the key of the request; 403 unless it has one of the roles."""
 
-    async def permitted(asking: Annotated[Principal, Depends(principal)]) -> Principal:
-        if asking.role not in roles:
+    async def authorize(caller: Annotated[Principal, Depends(principal)]) -> Principal:
+        if caller.role not in roles:
             raise ApiProblem(
-                "forbidden", f"The role {asking.role} does not allow this; it needs {' or '.join(roles)}."
+                "forbidden", f"The role {caller.role} does not allow this; it needs {' or '.join(roles)}."
             )
-        return asking
+        return caller
 
-    return permitted
+    return authorize
 
 
 def unauthorized(detail: str, parameters: str) -> ApiProblem:
-    """401, with what RFC 6750 wants said in `WWW-Authenticate`."""
+    """401 with the header `WWW-Authenticate` (RFC 6750); ``parameters`` follow the scheme."""
     return ApiProblem("unauthorized", detail, headers={"WWW-Authenticate": f"Bearer{parameters}"})
 
 

@@ -1,4 +1,4 @@
-"""What the composition root hands to the routers."""
+"""The state of the application that routers use."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from voicebot.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class EndGrace:
-    """How long those who know better than a carrier's status how a call ended are given to say so, in s."""
+    """How long a carrier's status waits for a better source of how a call ended, in seconds."""
 
     own_s: float = 2.0
-    """The media socket of a call in this process: it tells of a hang-up first, and by whom."""
+    """For the media socket of a call in this process, which reports a hang-up first, and who hung up."""
     others_s: float = 15.0
-    """Another process that may hold the call and be about to write how it ended."""
+    """For another process that may run the call and be about to write how it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class StreamLimits:
 
 
 class LiveCalls(Protocol):
-    """What the routers know of the calls this process holds; `voicebot.call.registry.Reception` is it."""
+    """The calls that this process runs; implemented by ``voicebot.call.registry.CallRegistry``."""
 
     async def answer(self, media: MediaStream, call: CallRecord) -> None:
         """Run one call to its end."""
@@ -61,20 +61,20 @@ class LiveCalls(Protocol):
         ...
 
     def stream_failed(self, call_id: UUID, error: str) -> bool:
-        """Write down that a call's stream failed; False if it is not a live call of this process."""
+        """Record that a call's stream failed; False if it is not a live call of this process."""
         ...
 
     @property
     def live(self) -> int:
-        """How many calls this process holds."""
+        """Number of calls that this process runs."""
         ...
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait for calls, then end those that last longer."""
+        """Wait for the calls to end, and end those that last longer than ``timeout_s``."""
         ...
 
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
-        """Synthesise an active template's greetings ahead of time."""
+        """Synthesise an active template's greetings before a call needs them."""
         ...
 
 
@@ -97,13 +97,13 @@ class AppState:
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False
-    """Set when the server is told to stop: it finishes its calls and takes no new ones."""
+    """Set on shutdown: the server finishes its calls and takes no new ones."""
 
 
 def app_state(connection: HTTPConnection) -> AppState:
-    """The parts of the server that this request came to."""
-    parts: AppState = connection.app.state.app_state
-    return parts
+    """A dependency: the state of the application that handles the request."""
+    state: AppState = connection.app.state.app_state
+    return state
 
 
 AppStateDep = Annotated[AppState, Depends(app_state)]

@@ -1,4 +1,4 @@
-"""/audit: who changed what, and when."""
+"""/audit: the log of changes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class AuditQuery(PageQuery):
 
 @router.get("", responses=refuses("invalid_request"))
 async def list_changes(
-    wired: AppStateDep, reader: Reader, query: Annotated[AuditQuery, Query()]
+    app_state: AppStateDep, reader: Reader, query: Annotated[AuditQuery, Query()]
 ) -> PageOf[AuditEntry]:
-    """Every change of the account's, newest first. Nobody can alter the list."""
+    """All changes in the account, newest first. Entries cannot be altered."""
     where = AuditFilter(resource=query.resource, resource_id=query.resource_id, action=query.action)
     found = await audit.list_changes(
-        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+        app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
     return PageOf[AuditEntry].of(found)

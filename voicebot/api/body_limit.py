@@ -1,4 +1,4 @@
-"""No request may fill the memory: bodies beyond a bound are refused with 413."""
+"""A limit on the size of request bodies: larger ones are refused with 413."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from voicebot.api.problems import ApiProblem
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
-"""A template of 200 nodes is under 200 KiB."""
+"""A template with 200 nodes has less than 200 KiB."""
 
 
 class BodyLimit:
-    """ASGI middleware that counts what comes in, whatever Content-Length says."""
+    """ASGI middleware that counts the bytes it receives, also where Content-Length is absent or wrong."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
         """Let at most ``limit`` bytes through to ``app``."""
@@ -20,11 +20,11 @@ class BodyLimit:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._announced(scope) > self._limit:
+        if self._declared_length(scope) > self._limit:
             await self._refuse(scope, receive, send)
             return
         read = 0
@@ -34,7 +34,7 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._limit:
-                # Raised where the body is read, inside the app: its handlers answer as for any refusal.
+                # Raised inside the app, where the body is read, so that its error handlers answer.
                 raise HTTPException(413, self._detail)
             return message
 
@@ -42,9 +42,9 @@ class BodyLimit:
 
     @property
     def _detail(self) -> str:
-        return f"A request may have {self._limit} bytes."
+        return f"A request body may have at most {self._limit} bytes."
 
-    def _announced(self, scope: Scope) -> int:
+    def _declared_length(self, scope: Scope) -> int:
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
                 return int(value)

@@ -1,4 +1,4 @@
-"""/calls: what happened on the telephone, and the way to end it."""
+"""/calls: the account's calls, their transcripts, events and routes; ending a call."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CallWithHandoff(CallRecord):
     """One call."""
 
     handoff_state: HandoffState | None
-    """`escalated`: a person is asked for or has it; `parked`: somebody is to call later."""
+    """`escalated`: a person is requested or has the call; `parked`: a person is to call back later."""
 
 
 Call = Annotated[
@@ -66,7 +66,7 @@ class CallQuery(PageQuery):
 
 @router.get("", responses=refuses("invalid_request"))
 async def list_calls(
-    wired: AppStateDep, reader: Reader, query: Annotated[CallQuery, Query()]
+    app_state: AppStateDep, reader: Reader, query: Annotated[CallQuery, Query()]
 ) -> PageOf[Call]:
     """The account's calls, newest first."""
     where = CallFilter(
@@ -76,10 +76,10 @@ async def list_calls(
         template_id=query.template_id,
     )
     found = await calls.list_calls(
-        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+        app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
     call_ids = [each.id for each in found.items]
-    intents = await open_handoffs.intents(wired.database, reader.account_id, call_ids)
+    intents = await open_handoffs.intents(app_state.database, reader.account_id, call_ids)
     return PageOf[Call](
         items=[_with_handoff(each, intents.get(each.id)) for each in found.items],
         next_cursor=found.next_cursor,
@@ -87,51 +87,51 @@ async def list_calls(
 
 
 @router.get("/{call_id:uuid}", responses=refuses("not_found"))
-async def get_call(wired: AppStateDep, reader: Reader, call_id: UUID) -> Call:
+async def get_call(app_state: AppStateDep, reader: Reader, call_id: UUID) -> Call:
     """One call."""
-    return await _answer(wired, await calls.get(wired.database, reader.account_id, call_id))
+    return await _answer(app_state, await calls.get(app_state.database, reader.account_id, call_id))
 
 
 @router.get("/{call_id:uuid}/transcript", responses=refuses("not_found"))
-async def get_transcript(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[Utterance]:
-    """What was said, in order, by whom and under which template; all of it on one page."""
-    call = await calls.get(wired.database, reader.account_id, call_id)
-    found = await utterances.of_call(wired.database, call.account_id, call.id)
+async def get_transcript(app_state: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[Utterance]:
+    """The transcript: what was said, in order, by whom and with which template; all on one page."""
+    call = await calls.get(app_state.database, reader.account_id, call_id)
+    found = await utterances.of_call(app_state.database, call.account_id, call.id)
     return PageOf[Utterance](items=list(found), next_cursor=None)
 
 
 @router.get("/{call_id:uuid}/events", responses=refuses("not_found"))
-async def get_events(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[Event]:
-    """What happened, in order; all of it on one page."""
-    call = await calls.get(wired.database, reader.account_id, call_id)
-    found = await events.of_call(wired.database, call.account_id, call.id)
+async def get_events(app_state: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[Event]:
+    """The call's events in order, all on one page."""
+    call = await calls.get(app_state.database, reader.account_id, call_id)
+    found = await events.of_call(app_state.database, call.account_id, call.id)
     return PageOf[Event](items=list(found), next_cursor=None)
 
 
 @router.get("/{call_id:uuid}/routes", responses=refuses("not_found"))
-async def get_routes(wired: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[RouteTaken]:
-    """The call's changes of agent, refused and failed ones included; all of them on one page."""
-    call = await calls.get(wired.database, reader.account_id, call_id)
-    found = await routes.of_call(wired.database, call.account_id, call.id)
+async def get_routes(app_state: AppStateDep, reader: Reader, call_id: UUID) -> PageOf[RouteTaken]:
+    """The call's routes between agents, refused and failed ones included, all on one page."""
+    call = await calls.get(app_state.database, reader.account_id, call_id)
+    found = await routes.of_call(app_state.database, call.account_id, call.id)
     return PageOf[RouteTaken](items=list(found), next_cursor=None)
 
 
 @router.post("/{call_id:uuid}/end", responses=refuses("not_found", "carrier_failed"))
-async def end_call(wired: AppStateDep, operator: Operator, call_id: UUID) -> Call:
-    """Hang up. A call that has ended stays as it ended."""
-    call = await calls.get(wired.database, operator.account_id, call_id)
+async def end_call(app_state: AppStateDep, operator: Operator, call_id: UUID) -> Call:
+    """End a call. One that has ended is not changed."""
+    call = await calls.get(app_state.database, operator.account_id, call_id)
     if call.status == "ended":
-        return await _answer(wired, call)
+        return await _answer(app_state, call)
     change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
-    if await wired.call_registry.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
-        await audit.record(wired.database, operator.account_id, change)
+    if await app_state.call_registry.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
+        await audit.record(app_state.database, operator.account_id, change)
     else:
-        await _end_elsewhere(wired, call, change)
-    return await _answer(wired, await calls.get(wired.database, operator.account_id, call.id))
+        await _end_elsewhere(app_state, call, change)
+    return await _answer(app_state, await calls.get(app_state.database, operator.account_id, call.id))
 
 
-async def _answer(wired: AppState, call: CallRecord) -> Call:
-    intents = await open_handoffs.intents(wired.database, call.account_id, [call.id])
+async def _answer(app_state: AppState, call: CallRecord) -> Call:
+    intents = await open_handoffs.intents(app_state.database, call.account_id, [call.id])
     return _with_handoff(call, intents.get(call.id))
 
 
@@ -141,18 +141,20 @@ def _with_handoff(call: CallRecord, intent: Intent | None) -> Call:
     return extended(CallWithHandoff, call, handoff_state=state)
 
 
-async def _end_elsewhere(wired: AppState, call: CallRecord, change: Change) -> None:
-    """End a call that another process holds, or none yet: through the carrier, which closes its stream."""
-    end = CallEnd(ended_by="operator", end_reason=ENDED_BY_OPERATOR, outcome=None, ended_at=wired.clock.now())
-    async with wired.database.transaction() as transaction:
+async def _end_elsewhere(app_state: AppState, call: CallRecord, change: Change) -> None:
+    """End a call that this process does not run, in the database and at the carrier."""
+    end = CallEnd(
+        ended_by="operator", end_reason=ENDED_BY_OPERATOR, outcome=None, ended_at=app_state.clock.now()
+    )
+    async with app_state.database.transaction() as transaction:
         await calls.finish(transaction, call.account_id, call.id, end)
         await audit.record(transaction, call.account_id, change)
-    carrier = wired.carriers.get(call.carrier)
+    carrier = app_state.carriers.get(call.carrier)
     if carrier is None or call.carrier_call_id is None:
         return
     try:
         await carrier.hang_up(call.carrier_call_id)
     except CarrierError as error:
         raise ApiProblem(
-            "carrier_failed", "The call was closed here, but the carrier did not hang up."
+            "carrier_failed", "The call was ended here, but the carrier did not hang up."
         ) from error

@@ -1,4 +1,4 @@
-"""/templates/{id}/chat: a text call with a template, for its author."""
+"""/templates/{id}/chat: a text call with a template, for authors."""
 
 from __future__ import annotations
 
@@ -40,37 +40,39 @@ class ChatRequest(BaseModel):
     )
 
     chat_id: UUID | None = Field(
-        default=None, description="Go on with this conversation; null: begin one, which the agent opens."
+        default=None,
+        description="The conversation to continue; null: start a new one, which the agent opens.",
     )
     turns: list[Turn] = Field(
         default_factory=list,
         max_length=MAX_TURNS,
-        description="What the caller says, one turn after the other; each is answered before the next.",
+        description="What the caller says, turn by turn; each is answered before the next is sent.",
     )
     payload: dict[str, Any] = Field(
-        default_factory=dict, description="To begin with: the lead's payload, which fills variables."
+        default_factory=dict, description="For a new conversation: the lead's payload, which sets variables."
     )
     answers: dict[str, list[Answer]] | None = Field(
         default=None,
         description=(
-            "To begin with: answers of HTTP functions by name, the first that fits. No request is made then, "
-            "and a call that no answer fits fails. Null: requests are really made."
+            "For a new conversation: answers of HTTP functions by name; the first that matches is used. No "
+            "request is made, and a call without a matching answer fails. Null: requests are made."
         ),
     )
-    end: bool = Field(default=False, description="Hang up when the turns have been answered.")
+    end: bool = Field(default=False, description="Hang up after the turns have been answered.")
 
     @model_validator(mode="before")
     @classmethod
-    def _sendable(cls, data: Any) -> Any:
+    def _storable(cls, data: Any) -> Any:
         for _, fault in unstorable(data):
             raise PydanticCustomError("unstorable", "A text {fault}", {"fault": fault})
         return data
 
     @model_validator(mode="after")
-    def _begins_once(self) -> Self:
+    def _only_at_the_start(self) -> Self:
         if self.chat_id is not None and (self.payload or self.answers is not None):
             raise PydanticCustomError(
-                "begun_already", "payload and answers belong to the beginning: leave them out, or chat_id"
+                "already_started",
+                "payload and answers are only for a new conversation: remove them, or chat_id",
             )
         return self
 
@@ -84,7 +86,7 @@ class Place(BaseModel):
 
 
 class Reply(BaseModel):
-    """Something that was said to the caller."""
+    """Something that the agent said."""
 
     text: str
     source: Literal["llm", "greeting", "filler"]
@@ -96,41 +98,43 @@ class FunctionCall(BaseModel):
 
     name: str
     arguments: dict[str, Any]
-    status: str | None = Field(description="Of its result: `ok`, `failed`, …; null: it has not returned.")
+    status: str | None = Field(
+        description="Of the result: `ok`, `failed`, …; null: the function has not returned."
+    )
     duration_ms: int | None
     at: Place
 
 
 class Route(BaseModel):
-    """A change of agent, or why there was none."""
+    """A route to another agent, done, refused or failed."""
 
     name: str
     reason: str
     status: Literal["done", "refused", "failed"]
     code: str | None = Field(description="Why it was refused or failed.")
     context: str
-    at: Place = Field(description="Who routed.")
+    at: Place = Field(description="The agent that routed.")
     to: Place | None
 
 
 class Outcome(BaseModel):
-    """What came of the call, as the model recorded it."""
+    """The outcome of the call, as the model recorded it."""
 
     outcome: str
     fields: dict[str, Any]
 
 
 class Trouble(BaseModel):
-    """Something that did not work; on the telephone the caller would have heard nothing, or an excuse."""
+    """A failure of a provider, an HTTP function or an agent. On a phone call it would be audible."""
 
     part: str = Field(description="`mind` (the language model), `http`, or `agent`.")
     reason: str
 
 
 class ChatTurn(BaseModel):
-    """A turn of the caller's, and everything that followed."""
+    """A turn of the caller, and everything that followed it."""
 
-    said: str | None = Field(description="Null: the agent's opening.")
+    said: str | None = Field(description="What the caller said; null: the agent's opening.")
     replies: list[Reply]
     functions: list[FunctionCall]
     nodes: list[str] = Field(description="Nodes that were entered, in order.")
@@ -144,20 +148,22 @@ class AgentState(BaseModel):
 
     name: str = Field(description="The route's name.")
     ready: bool
-    reason: str | None = Field(description="Why it cannot be routed to.")
+    reason: str | None = Field(description="Why the route is not available.")
 
 
 class ChatAnswer(BaseModel):
-    """Where the conversation stands after these turns."""
+    """The state of the conversation after these turns."""
 
     chat_id: UUID
     status: Literal["open", "ended"]
     ended_by: str | None
     end_reason: str | None
     at: Place
-    variables: dict[str, Any] = Field(description="Of the agent who has the call.")
+    variables: dict[str, Any] = Field(description="Of the agent that has the call.")
     agents: list[AgentState]
-    turns: list[ChatTurn] = Field(description="The new ones; a conversation's first is the agent's opening.")
+    turns: list[ChatTurn] = Field(
+        description="The new turns; the first of a conversation is the agent's opening."
+    )
 
 
 @router.post(
@@ -167,49 +173,49 @@ class ChatAnswer(BaseModel):
         "rate_limited", "model_timeout",
     ),
 )  # fmt: skip
-async def chat(wired: AppStateDep, author: Author, template_id: UUID, asked: ChatRequest) -> ChatAnswer:
-    """Talk to a template in text: the flow, functions and routes of a telephone call. Drafts answer too.
+async def chat(app_state: AppStateDep, author: Author, template_id: UUID, request: ChatRequest) -> ChatAnswer:
+    """Talk to a template in text, with the flow, functions and routes of a phone call. Drafts work too.
 
-    Nothing of it is written down: no call, no lead. The server process that began a conversation holds it
-    until it is over, or was left alone for ten minutes.
+    Nothing is stored: no call and no lead. The server process that started a conversation keeps it until it
+    ends or has been idle for ten minutes.
     """
     exchanges: list[happened.Exchange] = []
     try:
-        if asked.chat_id is None:
-            held, opening = await wired.chats.begin(
+        if request.chat_id is None:
+            session, opening = await app_state.chats.begin(
                 ChatOptions(
                     account_id=author.account_id,
                     template_id=template_id,
-                    payload=asked.payload,
-                    answers=asked.answers,
+                    payload=request.payload,
+                    answers=request.answers,
                 )
             )
             exchanges.append(opening)
         else:
-            held = wired.chats.find(author.account_id, template_id, asked.chat_id)
-        exchanges.extend(await wired.chats.take(held, asked.turns, end=asked.end))
+            session = app_state.chats.find(author.account_id, template_id, request.chat_id)
+        exchanges.extend(await app_state.chats.take(session, request.turns, end=request.end))
     except (CannotBegin, ChatNotHere, ChatBusy, TooManyChats, Interrupted) as error:
         raise _problem(error, exchanges) from None
     if any(exchange.model_hung for exchange in exchanges):
-        detail = "The language model sent nothing for too long; the conversation goes on."
-        raise _hung(detail, exchanges, held.id)
-    return _answer(held, exchanges)
+        detail = "The language model did not answer in time; the conversation can be continued."
+        raise _timed_out(detail, exchanges, session.id)
+    return _answer(session, exchanges)
 
 
-def _answer(held: HeldChat, exchanges: Sequence[happened.Exchange]) -> ChatAnswer:
-    end, at = held.chat.end, held.chat.log.at
+def _answer(session: HeldChat, exchanges: Sequence[happened.Exchange]) -> ChatAnswer:
+    end, at = session.chat.end, session.chat.log.at
     if at is None:
-        raise RuntimeError("a conversation that was begun is somewhere")
+        raise RuntimeError("a started conversation has an agent")
     return ChatAnswer(
-        chat_id=held.id,
+        chat_id=session.id,
         status="open" if end is None else "ended",
         ended_by=end.ended_by if end else None,
         end_reason=end.reason if end else None,
         at=_place(at),
-        variables=dict(held.chat.variables()),
+        variables=dict(session.chat.variables()),
         agents=[
             AgentState(name=agent.name, ready=agent.ready, reason=agent.reason)
-            for agent in held.chat.log.agents.values()
+            for agent in session.chat.log.agents.values()
         ],
         turns=[_turn(exchange) for exchange in exchanges],
     )
@@ -243,27 +249,29 @@ def _problem(error: Exception, before: Sequence[happened.Exchange]) -> ApiProble
             fault = FieldError(
                 pointer="/chat_id",
                 code="chat_not_here",
-                message="The conversation is over, was left alone for too long, or another server holds it.",
-                remedy="Begin anew without chat_id; turns may be all that the caller has said so far.",
+                message="The conversation has ended, expired, or belongs to another server process.",
+                remedy="Start a new one without chat_id; `turns` may repeat what the caller has said.",
             )
             return ApiProblem("chat_not_here", fault.message, errors=[fault])
         case ChatBusy():
-            return ApiProblem("chat_busy", "Another request is taking a turn; wait for its answer.")
+            return ApiProblem("chat_busy", "Another request is using the conversation; wait for its answer.")
         case TooManyChats():
             return ApiProblem(
                 "rate_limited",
-                "Too many conversations are open: end one (`end`), or wait until one has been left alone.",
+                "Too many conversations are open: end one (`end`), or wait until one has expired.",
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
         case Interrupted():
-            detail = "The turn was not over in time; the conversation was ended."
-            return _hung(detail, [*before, *error.exchanges])
+            detail = "The turn did not finish in time; the conversation was ended."
+            return _timed_out(detail, [*before, *error.exchanges])
     raise error
 
 
-def _hung(detail: str, exchanges: Sequence[happened.Exchange], chat_id: UUID | None = None) -> ApiProblem:
+def _timed_out(
+    detail: str, exchanges: Sequence[happened.Exchange], chat_id: UUID | None = None
+) -> ApiProblem:
     more = {
         "chat_id": str(chat_id) if chat_id else None,
         "turns": [_turn(exchange).model_dump(mode="json") for exchange in exchanges],
     }
-    return ApiProblem("model_timeout", f"{detail} `turns` is how far it came.", more=more)
+    return ApiProblem("model_timeout", f"{detail} `turns` has what happened until then.", more=more)

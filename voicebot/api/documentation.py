@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond the routes: every refusal, and an example of each."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: refusals, and examples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REF = "#/components/schemas/{model}"
 _DETAILS: dict[str, str] = {
     "orchestrator_exists": "The number is answered by the orchestrator 'Front desk'.",
     "template_in_use": "1 active template(s) route to this one.",
-    "precondition_required": 'Send If-Match with the ETag that you read, e.g. "1".',
+    "precondition_required": 'Send If-Match with the ETag of the resource that you read, such as "1".',
     "forbidden": "The role viewer does not allow this; it needs owner or admin or author.",
     "invalid_template": "The template has 1 fault.",
 }
@@ -30,7 +30,7 @@ _ERRORS: dict[str, FieldError] = {
         remedy="Activate that template first.",
     ),
     "invalid_request": FieldError(
-        pointer="/e164", code="missing_field", message="Field required", remedy="Give a value."
+        pointer="/e164", code="missing_field", message="Field required", remedy="Add a value."
     ),
     "invalid_payload": FieldError(
         pointer="/payload/customer",
@@ -50,7 +50,7 @@ _MORE: dict[str, dict[str, Any]] = {
 }
 
 TEMPLATE_EXAMPLES: dict[str, Any] = {
-    "draft": {"summary": "The least: a draft", "value": {"name": "Acme billing"}},
+    "draft": {"summary": "The smallest document: a draft", "value": {"name": "Acme billing"}},
     "agent": {
         "summary": "An agent in one step",
         "value": {
@@ -108,13 +108,13 @@ SET_EXAMPLES: dict[str, Any] = {
 }
 
 
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what the client has already."}}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has the current revision."}}
 
 BODY = ("invalid_json", "payload_too_large", "unsupported_media_type")
-"""What any operation with a body may be refused for."""
+"""Codes with which any operation with a body may be refused."""
 
 CHANGE = ("not_found", "precondition_required", "precondition_failed")
-"""What any change of something that is there may be refused for."""
+"""Codes with which any change of an existing resource may be refused."""
 
 _ALWAYS = ("unauthorized", "forbidden", "database_busy", "database_unavailable")
 
@@ -122,7 +122,7 @@ _ALWAYS = ("unauthorized", "forbidden", "database_busy", "database_unavailable")
 def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The problem documents that an operation may answer with, by status, each code with an example.
 
-    405 and 500 go without saying.
+    405 and 500 are possible everywhere and not listed.
     """
     by_status: defaultdict[int, list[str]] = defaultdict(list)
     for code in (*codes, *_ALWAYS):
@@ -149,7 +149,7 @@ def _example(code: str) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> None:
-    """Complete the app's OpenAPI document with what FastAPI cannot know."""
+    """Complete the app's OpenAPI document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -162,7 +162,7 @@ def describe(app: FastAPI) -> None:
                 separate_input_output_schemas=False,
             )
             _add_schemas(document["components"]["schemas"])
-            _take_out_defaults(document)
+            _remove_defaults(document)
             app.openapi_schema = _with_page_names(document)
         return app.openapi_schema
 
@@ -170,7 +170,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _add_schemas(schemas: dict[str, Any]) -> None:
-    """The schemas that are referred to by name, not by a route's model."""
+    """Add the schemas that are referred to by name and are not the model of a route."""
     for name, model in (("Problem", ProblemDocument), ("TemplateContent", TemplateContent)):
         schema = model.model_json_schema(ref_template=_REF)
         for inner, definition in schema.pop("$defs", {}).items():
@@ -178,8 +178,8 @@ def _add_schemas(schemas: dict[str, Any]) -> None:
         schemas[name] = schema
 
 
-def _take_out_defaults(document: dict[str, Any]) -> None:
-    """FastAPI's own 422, which this API never answers: an id that is none is a 404."""
+def _remove_defaults(document: dict[str, Any]) -> None:
+    """Remove FastAPI's own 422, which this API never answers."""
     for operations in document["paths"].values():
         for operation in operations.values():
             if "HTTPValidationError" in str(operation["responses"].get("422")):

@@ -1,4 +1,4 @@
-"""From whatever was raised to a problem document: the edge at which no exception gets past."""
+"""Exception handlers: every exception of a request is answered as a problem document."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 def install(app: FastAPI) -> None:
-    """Have every exception answered as a problem document."""
+    """Install the handlers."""
     app.add_exception_handler(ApiProblem, _handler(lambda problem: problem, ApiProblem))
     app.add_exception_handler(InvalidTemplate, _handler(of_template, InvalidTemplate))
     app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
@@ -54,13 +54,13 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(refusal, _handler(of_handoff, refusal))
     app.add_exception_handler(RequestValidationError, _handler(invalid_request, RequestValidationError))
     app.add_exception_handler(HTTPException, _handler(of_http, HTTPException))
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def _handler(
     translate: Callable[[ErrorT], ApiProblem], kind: type[ErrorT]
 ) -> Callable[[Request, Exception], Response]:
-    del kind  # it tells the type checker what `translate` is given
+    del kind  # for the type checker: the exceptions that `translate` takes
 
     def answer(_: Request, error: Exception) -> Response:
         return translate(cast("ErrorT", error)).response()
@@ -69,7 +69,7 @@ def _handler(
 
 
 def of_template(error: InvalidTemplate) -> ApiProblem:
-    """A template that cannot be saved, with everything that is wrong with it."""
+    """The problem of a template that cannot be saved, with all its faults."""
     return ApiProblem(
         "invalid_template",
         str(error),
@@ -97,7 +97,7 @@ def of_handoff(error: Exception) -> ApiProblem:
 
 
 def of_database(error: DatabaseError) -> ApiProblem:
-    """What the database refused, by the names of the API."""
+    """The problem of an error of the database."""
     retry = {"Retry-After": str(RETRY_AFTER_S)}
     match error:
         case NotFound():
@@ -121,7 +121,11 @@ def _orchestrator_exists(error: OrchestratorExists) -> ApiProblem:
     return ApiProblem(
         "orchestrator_exists",
         str(error),
-        errors=[_fault("/number_id", "orchestrator_exists", str(error), "Deactivate that one first.")],
+        errors=[
+            _fault(
+                "/number_id", "orchestrator_exists", str(error), "Deactivate the other orchestrator first."
+            )
+        ],
         more={"conflicting_template_id": str(error.conflicting_template_id)},
     )
 
@@ -132,7 +136,9 @@ def _of_refusal(error: DatabaseError) -> ApiProblem:
             fault = _fault("/name", "name_taken", str(error), "Choose another name.")
             return ApiProblem("name_taken", str(error), errors=[fault])
         case NumberTaken():
-            fault = _fault("/e164", "number_taken", str(error), "Free it there, or add another number.")
+            fault = _fault(
+                "/e164", "number_taken", str(error), "Delete or deactivate it there, or add another number."
+            )
             return ApiProblem("number_taken", str(error), errors=[fault])
         case EmailTaken():
             fault = _fault("/email", "email_taken", str(error), "Use another address.")
@@ -143,7 +149,7 @@ def _of_refusal(error: DatabaseError) -> ApiProblem:
         case IdempotencyKeyReused():
             return ApiProblem("idempotency_key_reused", str(error))
         case BadCursor():
-            fault = _fault("/cursor", "invalid_cursor", str(error), "Use next_cursor of the page before.")
+            fault = _fault("/cursor", "invalid_cursor", str(error), "Use `next_cursor` of the previous page.")
             return ApiProblem("invalid_request", "The query is not valid.", errors=[fault])
         case InvalidValue():
             return ApiProblem("invalid_request", str(error))
@@ -153,17 +159,20 @@ def _of_refusal(error: DatabaseError) -> ApiProblem:
 
 
 def of_http(error: HTTPException) -> ApiProblem:
-    """What the framework refuses by itself: unknown paths, methods, bodies it cannot take."""
+    """The problem of a request that the framework refuses, such as one of an unknown path."""
     code = _BY_STATUS.get(error.status_code)
     if code is None:
         code = "invalid_request" if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else "internal_error"
     return ApiProblem(code, str(error.detail), headers=error.headers or {})
 
 
-def _unforeseen(request: Request, error: Exception) -> Response:
-    # The traceback follows from the server's own log; the client learns nothing of our insides.
+def _unexpected(request: Request, error: Exception) -> Response:
+    # The server logs the traceback; the client gets no details of the implementation.
     logger.error("{} {} failed: {}", request.method, request.url.path, type(error).__name__)
-    return ApiProblem("internal_error", "It was logged; try again, then tell the operators.").response()
+    return ApiProblem(
+        "internal_error",
+        "The error was logged. Try again; if it persists, contact the operators of the server.",
+    ).response()
 
 
 def _fault(place: str, code: str, message: str, remedy: str) -> FieldError:

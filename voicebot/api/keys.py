@@ -1,4 +1,4 @@
-"""/keys: what opens this API."""
+"""/keys: the account's API keys."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ from voicebot.api.problems import ApiProblem, FieldError
 router = APIRouter(prefix="/keys", tags=["keys"])
 
 _REMEDIES = {
-    "role": "Choose a role that the user's includes, or give the user another one first.",
-    "user_id": "Choose an active user, or make a key that speaks for nobody.",
+    "role": "Choose a role that the user's role includes, or change the user's role first.",
+    "user_id": "Choose an active user, or create a key without a user.",
 }
 
 
 class KeyBody(BaseModel):
-    """A key to make."""
+    """A key to create."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"role": "author", "label": "Ada's laptop"}]}
     )
 
-    role: Annotated[Role, Field(description="What it allows. Only an owner makes a key that allows all.")]
-    label: Annotated[str, Field(max_length=100, description="For people.")] = ""
+    role: Annotated[Role, Field(description="What the key allows. Only an owner can create an owner's key.")]
+    label: Annotated[str, Field(max_length=100, description="For display.")] = ""
     user_id: Annotated[
         UUID | None,
-        Field(description="Whom it speaks for: it never allows more than their role of the moment."),
+        Field(
+            description="The user whom the key acts for; it never allows more than the user's present role."
+        ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyWithSecret(KeyRecord):
-    """A key that was just made."""
+    """A key that was just created."""
 
     key: str
     """The key itself, shown this once."""
@@ -58,22 +60,22 @@ NewKey = Annotated[KeyWithSecret, AnswerOf("NewKey")]
 
 
 class KeyQuery(PageQuery):
-    """Nothing but pages."""
+    """Paging only."""
 
 
 @router.get("", responses=refuses("invalid_request"))
-async def list_keys(wired: AppStateDep, admin: Admin, query: Annotated[KeyQuery, Query()]) -> PageOf[Key]:
+async def list_keys(app_state: AppStateDep, admin: Admin, query: Annotated[KeyQuery, Query()]) -> PageOf[Key]:
     """The account's keys, revoked ones included, newest first."""
-    found = await keys.list_keys(wired.database, admin.account_id, limit=query.limit, cursor=query.cursor)
+    found = await keys.list_keys(app_state.database, admin.account_id, limit=query.limit, cursor=query.cursor)
     return PageOf[Key].of(found)
 
 
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request"))
-async def create_key(wired: AppStateDep, admin: Admin, body: KeyBody, response: Response) -> NewKey:
-    """Make a key. It is shown in this answer and never again."""
-    async with wired.database.transaction() as transaction:
-        person = await _person(transaction, admin, body)
-        _must_own(admin, body.role, person)
+async def create_key(app_state: AppStateDep, admin: Admin, body: KeyBody, response: Response) -> NewKey:
+    """Create a key. Only this answer contains it."""
+    async with app_state.database.transaction() as transaction:
+        user = await _user_of(transaction, admin, body)
+        _require_owner(admin, body.role, user)
         made = await keys.create(
             transaction, admin.account_id, body.role, label=body.label, user_id=body.user_id
         )
@@ -83,52 +85,53 @@ async def create_key(wired: AppStateDep, admin: Admin, body: KeyBody, response: 
 
 
 @router.get("/{key_id:uuid}", responses=refuses("not_found"))
-async def get_key(wired: AppStateDep, admin: Admin, key_id: UUID) -> Key:
+async def get_key(app_state: AppStateDep, admin: Admin, key_id: UUID) -> Key:
     """One key, revoked or not."""
-    return await keys.get(wired.database, admin.account_id, key_id)
+    return await keys.get(app_state.database, admin.account_id, key_id)
 
 
 @router.delete("/{key_id:uuid}", status_code=204, responses=refuses("not_found"))
-async def revoke_key(wired: AppStateDep, admin: Admin, key_id: UUID) -> None:
-    """Close a key for good: the next request with it is refused. Only an owner closes an owner's key.
+async def revoke_key(app_state: AppStateDep, admin: Admin, key_id: UUID) -> None:
+    """Revoke a key: the next request with it is refused. Only an owner can revoke an owner's key.
 
-    A key does not close itself: whoever replaces one proves that the new one opens.
+    A key cannot revoke itself, so that the replacement of a key is known to work.
     """
     if key_id == admin.key_id:
-        raise ApiProblem("forbidden", "A key does not revoke itself: use the one that replaces it.")
-    async with wired.database.transaction() as transaction:
+        raise ApiProblem("forbidden", "A key cannot revoke itself: use the key that replaces it.")
+    async with app_state.database.transaction() as transaction:
         before = await keys.get(transaction, admin.account_id, key_id)
-        person = await _speaks_for(transaction, admin, before.user_id)
-        _must_own(admin, before.role, person)
+        user = await _find_user(transaction, admin, before.user_id)
+        _require_owner(admin, before.role, user)
         revoked = await keys.revoke(transaction, admin.account_id, key_id)
         if revoked.first:
             await audit.record(transaction, admin.account_id, _change(admin, "revoke", revoked.record))
 
 
-async def _person(db: Executor, admin: Principal, body: KeyBody) -> UserRecord | None:
-    """Whom the key is to speak for; 422 where nobody could use it as it is asked for."""
+async def _user_of(db: Executor, admin: Principal, body: KeyBody) -> UserRecord | None:
+    """The user whom a new key is to act for; 422 where they could not use it."""
     try:
-        person = await _speaks_for(db, admin, body.user_id)
+        user = await _find_user(db, admin, body.user_id)
     except NotFound:
-        raise _refused("user_id", "user_missing", "There is no such user in this account.") from None
-    if person is None:
+        raise _refused("user_id", "user_missing", "The account has no such user.") from None
+    if user is None:
         return None
-    if not person.active:
-        raise _refused("user_id", "user_inactive", "The user is deactivated: the key would open nothing.")
-    if keys.least(body.role, person.role) != body.role:
-        told = f"A key of the role {body.role} would allow its user more than their role, {person.role}."
-        raise _refused("role", "role_above_user", told)
-    return person
+    if not user.active:
+        raise _refused("user_id", "user_inactive", "The user is deactivated, so the key would allow nothing.")
+    if keys.least(body.role, user.role) != body.role:
+        message = f"A key of the role {body.role} would allow more than the user's role, {user.role}."
+        raise _refused("role", "role_above_user", message)
+    return user
 
 
-async def _speaks_for(db: Executor, admin: Principal, user_id: UUID | None) -> UserRecord | None:
+async def _find_user(db: Executor, admin: Principal, user_id: UUID | None) -> UserRecord | None:
     return None if user_id is None else await users.get(db, admin.account_id, user_id)
 
 
-def _must_own(admin: Principal, role: Role, person: UserRecord | None) -> None:
-    owners = role == "owner" or (person is not None and person.role == "owner")
-    if owners and admin.role != "owner":
-        raise ApiProblem("forbidden", "Only an owner makes or revokes keys of owners.")
+def _require_owner(admin: Principal, role: Role, user: UserRecord | None) -> None:
+    """403 where a key of an owner, or one that acts for an owner, is managed by someone else."""
+    of_owner = role == "owner" or (user is not None and user.role == "owner")
+    if of_owner and admin.role != "owner":
+        raise ApiProblem("forbidden", "Only an owner can create or revoke the keys of owners.")
 
 
 def _refused(field: str, code: str, message: str) -> ApiProblem:

@@ -1,4 +1,4 @@
-"""/leads: whom we speak with, and what for."""
+"""/leads: the people that calls are about."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ Key = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
-        description="The same key with the same body gives the lead that was made first.",
+        description="A repeated request with the same key and body returns the lead of the first one.",
     ),
 ]
 
 
 @router.get("", responses=refuses("invalid_request"))
 async def list_leads(
-    wired: AppStateDep, reader: Reader, query: Annotated[LeadQuery, Query()]
+    app_state: AppStateDep, reader: Reader, query: Annotated[LeadQuery, Query()]
 ) -> PageOf[Lead]:
     """The account's leads, newest first."""
     where = LeadFilter(
@@ -81,7 +81,7 @@ async def list_leads(
         template_id=query.template_id,
     )
     found = await leads.list_leads(
-        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+        app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
     return PageOf[Lead].of(found)
 
@@ -92,42 +92,48 @@ async def list_leads(
     responses=refuses(*BODY, "invalid_request", "invalid_payload", "idempotency_key_reused"),
 )
 async def create_lead(
-    wired: AppStateDep, dialler: LeadWriter, body: LeadBody, response: Response, idempotency_key: Key = None
+    app_state: AppStateDep,
+    caller: LeadWriter,
+    body: LeadBody,
+    response: Response,
+    idempotency_key: Key = None,
 ) -> Lead:
-    """Record a person to call. The payload must fit the template's variables."""
+    """Create a lead: a person to call. The payload must fit the template's variables."""
     draft = LeadDraft(
         direction="outbound",
         phone=body.phone,
         number_id=body.number_id,
         template_id=body.template_id,
         payload=body.payload,
-        variables=await _values(wired, dialler.account_id, body),
+        variables=await _values(app_state, caller.account_id, body),
     )
-    async with wired.database.transaction() as transaction:
-        made = await leads.create(transaction, dialler.account_id, draft, idempotency_key=idempotency_key)
-        if made.created:
-            change = Change(key_id=dialler.key_id, action="create", resource="lead", resource_id=made.lead.id)
-            await audit.record(transaction, dialler.account_id, change)
-    response.headers["Location"] = f"/api/v1/leads/{made.lead.id}"
-    if not made.created:
+    async with app_state.database.transaction() as transaction:
+        result = await leads.create(transaction, caller.account_id, draft, idempotency_key=idempotency_key)
+        if result.created:
+            change = Change(
+                key_id=caller.key_id, action="create", resource="lead", resource_id=result.lead.id
+            )
+            await audit.record(transaction, caller.account_id, change)
+    response.headers["Location"] = f"/api/v1/leads/{result.lead.id}"
+    if not result.created:
         response.headers["Idempotency-Replayed"] = "true"
-    return made.lead
+    return result.lead
 
 
 @router.get("/{lead_id:uuid}", responses=refuses("not_found"))
-async def get_lead(wired: AppStateDep, reader: Reader, lead_id: UUID) -> Lead:
+async def get_lead(app_state: AppStateDep, reader: Reader, lead_id: UUID) -> Lead:
     """One lead."""
-    return await leads.get(wired.database, reader.account_id, lead_id)
+    return await leads.get(app_state.database, reader.account_id, lead_id)
 
 
-async def _values(wired: AppState, account_id: UUID, body: LeadBody) -> dict[str, Any]:
-    """The payload as values of the template's variables; 422 where something does not fit or is not there."""
+async def _values(app_state: AppState, account_id: UUID, body: LeadBody) -> dict[str, Any]:
+    """The payload as values of the template's variables; 422 where it does not fit."""
     try:
-        await numbers.get(wired.database, account_id, body.number_id)
+        await numbers.get(app_state.database, account_id, body.number_id)
     except NotFound:
         raise _unusable("number_id", "number_missing", "The account has no such number.") from None
     try:
-        template = await templates.get(wired.database, account_id, body.template_id)
+        template = await templates.get(app_state.database, account_id, body.template_id)
     except NotFound:
         raise _unusable("template_id", "template_missing", "The account has no such template.") from None
     if template.status != "active":
@@ -143,7 +149,7 @@ async def _values(wired: AppState, account_id: UUID, body: LeadBody) -> dict[str
 
 
 def _unusable(field: str, code: str, message: str) -> ApiProblem:
-    remedy = "Use an id of this account that can take calls."
+    remedy = "Use the id of a number or an active template of this account."
     fault = FieldError(pointer=f"/{field}", code=code, message=message, remedy=remedy)
     return ApiProblem("invalid_request", message, errors=[fault])
 

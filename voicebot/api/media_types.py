@@ -1,4 +1,4 @@
-"""A body is JSON (or YAML, where files are sent) and says so; anything else is refused before it is read."""
+"""Media types of request bodies: JSON, and YAML where files are sent; others are refused with 415."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ _YAML = (YAML, "application/x-yaml", "text/yaml", "text/x-yaml")
 
 
 async def json_only(request: Request) -> None:
-    """A dependency: 415 for a body of another media type than JSON (or merge patch, which is JSON)."""
+    """A dependency: 415 for a body of another media type than JSON (merge patch included)."""
     if not await request.body():
         return
     kind = _kind(request)
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         accepts = {"Accept-Patch": "application/merge-patch+json", "Accept-Post": "application/json"}
-        raise ApiProblem("unsupported_media_type", f"Send JSON, not {kind or 'nothing'!r}.", headers=accepts)
+        raise ApiProblem(
+            "unsupported_media_type", f"Send JSON; the media type {kind!r} is not supported.", headers=accepts
+        )
 
 
 async def json_or_yaml(request: Request) -> None:
-    """A dependency: 415 for a body that is neither."""
+    """A dependency: 415 for a body that is neither JSON nor YAML."""
     if not is_yaml(request):
         await json_only(request)
 
 
 def is_yaml(request: Request) -> bool:
-    """Whether the body says that it is YAML."""
+    """Whether the request declares its body as YAML."""
     return _kind(request) in _YAML
 
 
 def prefers_yaml(request: Request) -> bool:
-    """Whether the client would rather have YAML than JSON (RFC 9110 section 12.5.1)."""
+    """Whether the client prefers YAML to JSON (RFC 9110 section 12.5.1)."""
     weights: dict[str, float] = {}
     for part in request.headers.get("Accept", "").lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))

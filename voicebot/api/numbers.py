@@ -1,4 +1,4 @@
-"""/numbers: which telephone numbers are the account's."""
+"""/numbers: the account's phone numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _known_zone(name: str) -> str:
 
 
 class NumberBody(BaseModel):
-    """A number, as its account writes it."""
+    """A number, as a client sends it."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -47,20 +47,20 @@ class NumberBody(BaseModel):
     )
 
     e164: E164
-    carrier: Annotated[Carrier, Field(description="Who brings its calls.")] = "twilio"
-    label: Annotated[str, Field(max_length=200, description="For people.")] = ""
+    carrier: Annotated[Carrier, Field(description="The carrier of its calls.")] = "twilio"
+    label: Annotated[str, Field(max_length=200, description="For display.")] = ""
     time_zone: Annotated[
         str,
         AfterValidator(_known_zone),
         Field(description="IANA name.", examples=["Europe/Berlin"]),
     ] = "UTC"
-    fallback_number: Annotated[E164 | None, Field(description="Where calls go that nothing can answer.")] = (
-        None
-    )
-    active: Annotated[bool, Field(strict=True, description="Whether its calls are taken.")] = True
+    fallback_number: Annotated[
+        E164 | None, Field(description="Where calls are sent that cannot be answered.")
+    ] = None
+    active: Annotated[bool, Field(strict=True, description="Whether its calls are answered.")] = True
 
     def draft(self) -> NumberDraft:
-        """What is to be saved."""
+        """The row to write."""
         return NumberDraft(**self.model_dump())
 
 
@@ -92,12 +92,12 @@ Patch = Annotated[
 
 @router.get("", responses=refuses("invalid_request"))
 async def list_numbers(
-    wired: AppStateDep, reader: Reader, query: Annotated[NumberQuery, Query()]
+    app_state: AppStateDep, reader: Reader, query: Annotated[NumberQuery, Query()]
 ) -> PageOf[Number]:
     """The account's numbers, newest first."""
     where = NumberFilter(carrier=query.carrier, e164=query.e164, active=query.active)
     found = await numbers.list_numbers(
-        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+        app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
     return PageOf[Number](
         items=[Number.model_validate(each) for each in found.items], next_cursor=found.next_cursor
@@ -105,9 +105,9 @@ async def list_numbers(
 
 
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request", "number_taken"))
-async def create_number(wired: AppStateDep, admin: Admin, body: NumberBody, response: Response) -> Number:
-    """Add a number that the carrier brings to this server."""
-    async with wired.database.transaction() as transaction:
+async def create_number(app_state: AppStateDep, admin: Admin, body: NumberBody, response: Response) -> Number:
+    """Add a number whose calls the carrier sends to this server."""
+    async with app_state.database.transaction() as transaction:
         saved = await numbers.create(transaction, admin.account_id, body.draft())
         await audit.record(transaction, admin.account_id, _change(admin, "create", saved, None))
     response.headers["Location"] = f"/api/v1/numbers/{saved.id}"
@@ -116,23 +116,23 @@ async def create_number(wired: AppStateDep, admin: Admin, body: NumberBody, resp
 
 @router.get("/{number_id:uuid}", response_model=Number, responses=NOT_MODIFIED | refuses("not_found"))
 async def get_number(
-    wired: AppStateDep, reader: Reader, number_id: UUID, if_none_match: IfNoneMatch, response: Response
+    app_state: AppStateDep, reader: Reader, number_id: UUID, if_none_match: IfNoneMatch, response: Response
 ) -> Number | Response:
     """One number."""
-    record = await numbers.get(wired.database, reader.account_id, number_id)
+    record = await numbers.get(app_state.database, reader.account_id, number_id)
     return unchanged(record.revision) if if_none_match.has(record.revision) else _answer(record, response)
 
 
 @router.patch("/{number_id:uuid}", responses=refuses(*BODY, *CHANGE, "invalid_request", "number_taken"))
 async def patch_number(
-    wired: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
+    app_state: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
 ) -> Number:
-    """Change parts of a number (RFC 7396). Calls to one that is not `active` are refused."""
-    before = await numbers.get(wired.database, admin.account_id, number_id)
+    """Change parts of a number (RFC 7396). Calls to a number that is not `active` are rejected."""
+    before = await numbers.get(app_state.database, admin.account_id, number_id)
     if_match.expect(before.revision)
-    known = Number.model_validate(before).model_dump(mode="json", include=set(NumberBody.model_fields))
-    draft = _read(merged(known, _own_part(patch)))
-    async with wired.database.transaction() as transaction:
+    stored = Number.model_validate(before).model_dump(mode="json", include=set(NumberBody.model_fields))
+    draft = _read(merged(stored, _writable_part(patch)))
+    async with app_state.database.transaction() as transaction:
         saved = await numbers.update(
             transaction, admin.account_id, number_id, draft, expected_revision=before.revision
         )
@@ -141,11 +141,11 @@ async def patch_number(
 
 
 @router.delete("/{number_id:uuid}", status_code=204, responses=refuses(*CHANGE, "number_in_use"))
-async def delete_number(wired: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch) -> Response:
-    """Give a number up; templates must have been detached from it."""
-    before = await numbers.get(wired.database, admin.account_id, number_id)
+async def delete_number(app_state: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch) -> Response:
+    """Delete a number; no template may be attached to it."""
+    before = await numbers.get(app_state.database, admin.account_id, number_id)
     if_match.expect(before.revision)
-    async with wired.database.transaction() as transaction:
+    async with app_state.database.transaction() as transaction:
         await numbers.delete(transaction, admin.account_id, number_id, expected_revision=before.revision)
         await audit.record(transaction, admin.account_id, _change(admin, "delete", None, before))
     return Response(status_code=204)
@@ -158,12 +158,12 @@ def _read(document: Any) -> NumberDraft:
         raise invalid_body(error) from None
 
 
-def _own_part(patch: Any) -> Any:
-    """A patch without what only the server says, which a client may send back as it was."""
+def _writable_part(patch: Any) -> Any:
+    """A patch without the read-only members, which a client may send back unchanged."""
     if not isinstance(patch, dict):
-        raise ApiProblem("invalid_request", "A merge patch of a number is an object.")
-    own_to_server = Number.model_fields.keys() - NumberBody.model_fields.keys()
-    return {name: value for name, value in patch.items() if name not in own_to_server}
+        raise ApiProblem("invalid_request", "A merge patch of a number must be an object.")
+    read_only = Number.model_fields.keys() - NumberBody.model_fields.keys()
+    return {name: value for name, value in patch.items() if name not in read_only}
 
 
 def _answer(record: NumberRecord, response: Response) -> Number:
@@ -173,7 +173,7 @@ def _answer(record: NumberRecord, response: Response) -> Number:
 
 def _change(admin: Principal, action: str, saved: NumberRecord | None, before: NumberRecord | None) -> Change:
     subject = saved or before
-    assert subject is not None  # noqa: S101 - one of the two is what happened
+    assert subject is not None  # noqa: S101 - one of the two exists
     return Change(
         key_id=admin.key_id,
         action=action,
@@ -186,5 +186,5 @@ def _change(admin: Principal, action: str, saved: NumberRecord | None, before: N
 
 
 def _changed(before: NumberRecord, saved: NumberRecord) -> list[str]:
-    """The members that a save changed."""
+    """Names of the members that a save changed."""
     return sorted(name for name in NumberBody.model_fields if getattr(before, name) != getattr(saved, name))

@@ -1,4 +1,4 @@
-"""For whoever runs the server: /healthz, /readyz, /metrics."""
+"""/healthz, /readyz and /metrics, for the operators of the server."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ router = APIRouter(tags=["operations"])
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The state of the process."""
 
     status: str
 
 
 class Readiness(BaseModel):
-    """Whether calls can be sent here, and what is missing."""
+    """Whether the server can take calls, and why not."""
 
     ready: bool
     database: bool
@@ -30,32 +30,32 @@ class Readiness(BaseModel):
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """The process lives. Looks at nothing else, so that nobody restarts it for the database's sake."""
+    """The process responds. The database is not asked, because a restart would not help it."""
     return Health(status="ok")
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-async def readyz(wired: AppStateDep) -> Response:
-    """Calls can be taken: the database answers (its schema is current since the start), nobody is leaving."""
-    reachable = await _reachable(wired)
+async def readyz(app_state: AppStateDep) -> Response:
+    """Whether the server can take calls: the database responds, and the server is not shutting down."""
+    reachable = await _reachable(app_state)
     state = Readiness(
-        ready=reachable and not wired.draining,
+        ready=reachable and not app_state.draining,
         database=reachable,
-        draining=wired.draining,
-        calls_live=wired.call_registry.live,
+        draining=app_state.draining,
+        calls_live=app_state.call_registry.live,
     )
     return JSONResponse(state.model_dump(), 200 if state.ready else 503)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(wired: AppStateDep) -> Response:
-    """Figures in Prometheus' text format."""
-    return Response(wired.metrics.text(), media_type=CONTENT_TYPE)
+async def metrics(app_state: AppStateDep) -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(app_state.metrics.text(), media_type=CONTENT_TYPE)
 
 
-async def _reachable(wired: AppState) -> bool:
+async def _reachable(app_state: AppState) -> bool:
     try:
-        await wired.database.ping()
+        await app_state.database.ping()
     except DatabaseError:
         return False
     return True

@@ -1,6 +1,6 @@
-"""Nobody overwrites what they have not seen: ETags are revisions, and a change names the one it knows.
+"""Conditional requests (RFC 9110 section 13): an ETag is a revision, and a change names its base revision.
 
-RFC 9110 section 13 (conditional requests), RFC 6585 section 3 (428).
+428 is defined in RFC 6585 section 3.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
 
 @dataclass(frozen=True, slots=True)
 class Revisions:
-    """The revisions that a header names; `any` for `*`."""
+    """The revisions that a header lists; ``any`` stands for ``*``."""
 
     any: bool
-    named: frozenset[str]
+    listed: frozenset[str]
 
     def has(self, revision: int) -> bool:
-        """Whether a resource at this revision is meant."""
-        return self.any or str(revision) in self.named
+        """Whether the header matches a resource at this revision."""
+        return self.any or str(revision) in self.listed
 
     def expect(self, revision: int) -> None:
-        """Refuse with 412 unless the resource is at a revision that was named."""
+        """Refuse with 412 unless the header matches the resource's revision."""
         if not self.has(revision):
             raise ApiProblem(
                 "precondition_failed",
-                f"It is at revision {revision} by now: read it again, then decide.",
+                f"The resource is at revision {revision}: read it again before you change it.",
                 headers={"ETag": etag(revision)},
             )
 
@@ -44,43 +44,47 @@ def etag(revision: int) -> str:
 
 def required(
     if_match: Annotated[
-        str | None, Header(description="The ETag of what was read.", examples=['"1"'])
+        str | None, Header(description="The ETag of the resource as it was read.", examples=['"1"'])
     ] = None,
 ) -> Revisions:
-    """A dependency: what `If-Match` names; 428 without it."""
+    """A dependency: the revisions in `If-Match`; 428 without it."""
     if if_match is None:
-        raise ApiProblem("precondition_required", 'Send If-Match with the ETag that you read, e.g. "1".')
+        raise ApiProblem(
+            "precondition_required", 'Send If-Match with the ETag of the resource that you read, such as "1".'
+        )
     return _read(if_match)
 
 
 def optional(
-    if_match: Annotated[str | None, Header(description="If given, the ETag of what was read.")] = None,
+    if_match: Annotated[
+        str | None, Header(description="If given, the ETag of the resource as it was read.")
+    ] = None,
 ) -> Revisions:
-    """A dependency: what `If-Match` names, everything without it."""
+    """A dependency: the revisions in `If-Match`; any revision without it."""
     return Revisions(True, frozenset()) if if_match is None else _read(if_match)
 
 
 def seen(
     if_none_match: Annotated[
-        str | None, Header(description="The ETag of what the client has; 304 if it is still that.")
+        str | None, Header(description="The ETag that the client has; 304 if it is current.")
     ] = None,
 ) -> Revisions:
-    """A dependency: what `If-None-Match` says the client has already, nothing without it."""
+    """A dependency: the revisions in `If-None-Match`; no revision without it."""
     if if_none_match is None:
         return Revisions(False, frozenset())
-    # Weak comparison (RFC 9110 section 13.1.2): a proxy that compressed the answer has weakened the tag.
+    # Weak comparison (RFC 9110 section 13.1.2): a proxy that compresses the answer weakens the tag.
     return _read(if_none_match.replace("W/", ""))
 
 
 def unchanged(revision: int) -> Response:
-    """304: the client has this revision."""
+    """304: the client has the current revision."""
     return Response(status_code=304, headers={"ETag": etag(revision)})
 
 
 def _read(header: str) -> Revisions:
-    # A weak tag never matches here (RFC 9110 section 13.1.1), nor does what is no tag at all.
-    named = frozenset(tag for weak, tag in _TAG.findall(header) if not weak)
-    return Revisions(header.strip() == "*", named)
+    # A weak tag never matches (RFC 9110 section 13.1.1), nor does a malformed one.
+    listed = frozenset(tag for weak, tag in _TAG.findall(header) if not weak)
+    return Revisions(header.strip() == "*", listed)
 
 
 IfMatch = Annotated[Revisions, Depends(required)]

@@ -1,4 +1,4 @@
-"""Errors as the API tells them: RFC 9457 problem documents, one shape for everything that goes wrong."""
+"""Errors of the API: RFC 9457 problem documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class FieldError(BaseModel):
-    """One thing that is wrong with a request."""
+    """One fault of a request."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,16 +32,16 @@ class ProblemDocument(BaseModel):
 
     type: str = Field(description="`urn:voicebot:problem:` and the code.")
     title: str = Field(description="The kind of problem, the same for every occurrence.")
-    status: int = Field(description="The HTTP status again.")
-    code: str = Field(description="Stable identifier to decide by.", examples=["not_found"])
-    detail: str = Field(description="This occurrence, for people.")
+    status: int = Field(description="The HTTP status.")
+    code: str = Field(description="Stable identifier of the kind of problem.", examples=["not_found"])
+    detail: str = Field(description="What is wrong in this case, for people.")
     retryable: bool = Field(description="Whether the same request may succeed later.")
     errors: list[FieldError] = Field(default_factory=list, description="Each fault of the request.")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What all problems of one code have in common."""
+    """What all problems with the same code share."""
 
     status: int
     title: str
@@ -50,60 +50,60 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "invalid_json": Kind(400, "The body is not JSON"),
-    "invalid_yaml": Kind(400, "The body is not YAML as it is read here"),
-    "invalid_webhook": Kind(400, "The webhook lacks something"),
-    "unauthorized": Kind(401, "A valid API key is needed"),
+    "invalid_yaml": Kind(400, "The body is not YAML of the supported subset"),
+    "invalid_webhook": Kind(400, "The webhook lacks a parameter"),
+    "unauthorized": Kind(401, "A valid API key is required"),
     "forbidden": Kind(403, "The key's role does not allow this"),
-    "not_found": Kind(404, "There is nothing here"),
-    "method_not_allowed": Kind(405, "The method is not allowed here"),
+    "not_found": Kind(404, "The resource does not exist"),
+    "method_not_allowed": Kind(405, "The method is not allowed for this path"),
     "orchestrator_exists": Kind(409, "The number has an active orchestrator"),
     "template_in_use": Kind(409, "Active templates route to the template"),
     "name_taken": Kind(409, "The name is taken"),
-    "already_claimed": Kind(409, "Another operator holds the handoff"),
+    "already_claimed": Kind(409, "Another operator has claimed the handoff"),
     "stale_claim": Kind(409, "The claim has ended"),
     "capacity_reached": Kind(409, "Operator capacity reached"),
     "illegal_move": Kind(409, "The present state does not allow this"),
-    "email_taken": Kind(409, "Another user has the address"),
-    "chat_not_here": Kind(409, "The conversation is not held here"),
-    "chat_busy": Kind(409, "The conversation is taking another turn", retryable=True),
+    "email_taken": Kind(409, "Another user has this email address"),
+    "chat_not_here": Kind(409, "This server does not have the conversation"),
+    "chat_busy": Kind(409, "Another request is using the conversation", retryable=True),
     "number_taken": Kind(409, "The number is in use"),
     "number_in_use": Kind(409, "Templates are attached to the number"),
-    "precondition_failed": Kind(412, "It has changed since it was read"),
+    "precondition_failed": Kind(412, "The resource has changed since it was read"),
     "payload_too_large": Kind(413, "The request is too large"),
     "unsupported_media_type": Kind(415, "The body's media type is not supported"),
     "invalid_request": Kind(422, "The request is not valid"),
     "invalid_template": Kind(422, "The template is not valid"),
     "invalid_payload": Kind(422, "The payload does not fit the template"),
     "idempotency_key_reused": Kind(422, "The Idempotency-Key was used for another request"),
-    "precondition_required": Kind(428, "If-Match is needed"),
-    "rate_limited": Kind(429, "Too much at once", retryable=True),
-    "internal_error": Kind(500, "Something went wrong on our side", retryable=True),
+    "precondition_required": Kind(428, "If-Match is required"),
+    "rate_limited": Kind(429, "Too many requests", retryable=True),
+    "internal_error": Kind(500, "Internal error", retryable=True),
     "carrier_failed": Kind(502, "The carrier refused or could not be reached", retryable=True),
     "database_busy": Kind(503, "The database is busy", retryable=True),
     "database_unavailable": Kind(503, "The database cannot be reached", retryable=True),
     "model_timeout": Kind(504, "The language model did not answer in time", retryable=True),
 }
-"""Every code that this API answers with."""
+"""Every code of this API."""
 
 
 @dataclass(slots=True)
 class ApiProblem(Exception):
-    """A request that cannot be fulfilled; told to the client as it stands."""
+    """A refused request. All of it is sent to the client."""
 
     code: str
     detail: str
     errors: Sequence[FieldError] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Members of this code, as JSON values."""
+    """Additional members of the document, as JSON values."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
-        """What is common to the code."""
+        """The kind of problem."""
         return KINDS[self.code]
 
     def document(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """The response body."""
         return {
             "type": f"urn:voicebot:problem:{self.code}",
             "title": self.kind.title,
@@ -116,7 +116,7 @@ class ApiProblem(Exception):
         }
 
     def response(self) -> JSONResponse:
-        """The answer."""
+        """The response."""
         return JSONResponse(
             self.document(), self.kind.status, headers=dict(self.headers), media_type=MEDIA_TYPE
         )

@@ -1,4 +1,4 @@
-"""/templates/{id}/revisions and /duplicate: what a template was, and what another one begins with."""
+"""/templates/{id}/revisions and /templates/{id}/duplicate: older revisions and copies of a template."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, refuses
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch
-from voicebot.api.templates import SAVE, answered, prepare_greetings
-from voicebot.authoring import shown_content
-from voicebot.authoring.differences import Difference as TemplateDifference
-from voicebot.authoring.differences import differences
-from voicebot.authoring.history import duplicate, restore
+from voicebot.api.templates import SAVE, answer_saved, answered
+from voicebot.authoring import Difference as DocumentDifference
+from voicebot.authoring import differences, duplicate, public_content, restore
 
 router = APIRouter(prefix="/templates", tags=["templates"])
 
@@ -31,12 +29,12 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="A revision.")]
 
 _OMIT = ("account_id", "template_id", "number_id", "content")
 _EXAMPLES = {"changed": ["prompt", "routes"]}
-Difference = Annotated[TemplateDifference, AnswerOf("Difference", examples={"pointer": "/greeting/text"})]
+Difference = Annotated[DocumentDifference, AnswerOf("Difference", examples={"pointer": "/greeting/text"})]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionWithContent(RevisionRecord):
-    """One save of a template, and what the template was then."""
+    """One save of a template, with the template as it was saved."""
 
     template: Annotated[dict[str, Any], DocumentedAs(TemplateContent)]
     differences: list[Difference] | None
@@ -48,48 +46,49 @@ RevisionDetail = Annotated[RevisionWithContent, AnswerOf("RevisionDetail", omit=
 
 
 class RevisionQuery(PageQuery):
-    """Nothing but pages."""
+    """Paging only."""
 
 
 class DuplicateBody(BaseModel):
-    """What the copy is to be called."""
+    """The copy to make."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Acme billing, new"}]})
 
     name: Annotated[
-        str | None, Field(description="Without it: the template's with `(copy)`, or `(copy 2)` and so on.")
+        str | None,
+        Field(description="The copy's name; by default the template's with `(copy)`, `(copy 2)` and so on."),
     ] = None
 
 
 Against = Annotated[
-    int | None, Query(ge=1, le=2**31 - 1, description="Another revision, to be told where they differ.")
+    int | None, Query(ge=1, le=2**31 - 1, description="Another revision, to compare this one with.")
 ]
 
 
 @router.get("/{template_id:uuid}/revisions", responses=refuses("not_found", "invalid_request"))
 async def list_revisions(
-    wired: AppStateDep, reader: Reader, template_id: UUID, query: Annotated[RevisionQuery, Query()]
+    app_state: AppStateDep, reader: Reader, template_id: UUID, query: Annotated[RevisionQuery, Query()]
 ) -> PageOf[Revision]:
     """Every save of a template, newest first."""
-    await templates.get(wired.database, reader.account_id, template_id)
+    await templates.get(app_state.database, reader.account_id, template_id)
     found = await revisions.list_revisions(
-        wired.database, reader.account_id, template_id, limit=query.limit, cursor=query.cursor
+        app_state.database, reader.account_id, template_id, limit=query.limit, cursor=query.cursor
     )
     return PageOf[Revision].of(found)
 
 
 @router.get("/{template_id:uuid}/revisions/{revision:int}", responses=refuses("not_found", "invalid_request"))
 async def get_revision(
-    wired: AppStateDep, reader: Reader, template_id: UUID, revision: Number, against: Against = None
+    app_state: AppStateDep, reader: Reader, template_id: UUID, revision: Number, against: Against = None
 ) -> RevisionDetail:
-    """What a template was at a revision; secrets are `***`."""
-    await templates.get(wired.database, reader.account_id, template_id)
-    kept = await revisions.get(wired.database, reader.account_id, template_id, revision)
+    """One revision of a template; secrets are `***`."""
+    await templates.get(app_state.database, reader.account_id, template_id)
+    kept = await revisions.get(app_state.database, reader.account_id, template_id, revision)
     changes = None
     if against is not None:
-        other = await revisions.get(wired.database, reader.account_id, template_id, against)
+        other = await revisions.get(app_state.database, reader.account_id, template_id, against)
         changes = differences(other.content, kept.content)
-    return extended(RevisionWithContent, kept, template=shown_content(kept.content), differences=changes)
+    return extended(RevisionWithContent, kept, template=public_content(kept.content), differences=changes)
 
 
 @router.post(
@@ -98,15 +97,14 @@ async def get_revision(
     responses=refuses(*CHANGE, *SAVE, "template_in_use"),
 )
 async def restore_revision(
-    wired: AppStateDep, author: Author, template_id: UUID, revision: Number, if_match: IfMatch
+    app_state: AppStateDep, author: Author, template_id: UUID, revision: Number, if_match: IfMatch
 ) -> Response:
-    """Save what a template was as its newest revision, secrets included; an active one is checked."""
-    before = await templates.get(wired.database, author.account_id, template_id)
+    """Save an older revision as the newest one, secrets included. An active template must pass the check."""
+    before = await templates.get(app_state.database, author.account_id, template_id)
     if_match.expect(before.revision)
-    kept = await revisions.get(wired.database, author.account_id, template_id, revision)
-    saved = await restore(wired.authoring, author.editor, before, kept)
-    prepare_greetings(wired, saved)
-    return answered(saved)
+    kept = await revisions.get(app_state.database, author.account_id, template_id, revision)
+    saved = await restore(app_state.authoring, author.editor, before, kept)
+    return answer_saved(app_state, saved)
 
 
 @router.post(
@@ -116,9 +114,9 @@ async def restore_revision(
     responses=refuses(*BODY, "not_found", "invalid_request", "invalid_template", "name_taken"),
 )
 async def duplicate_template(
-    wired: AppStateDep, author: Author, template_id: UUID, body: DuplicateBody | None = None
+    app_state: AppStateDep, author: Author, template_id: UUID, body: DuplicateBody | None = None
 ) -> Response:
-    """Save a draft that is like a template, secrets included."""
-    source = await templates.get(wired.database, author.account_id, template_id)
+    """Save a copy of a template as a draft, secrets included."""
+    source = await templates.get(app_state.database, author.account_id, template_id)
     name = body.name if body else None
-    return answered(await duplicate(wired.authoring, wired.database, author.editor, source, name), 201)
+    return answered(await duplicate(app_state.authoring, author.editor, source, name), 201)

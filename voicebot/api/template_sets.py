@@ -1,4 +1,4 @@
-"""/templates/export and /templates/import: templates as files have them, a set at a time."""
+"""/templates/export and /templates/import: sets of templates in the format of files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from templates.model import Revision, TemplateProblem
 from templates.sets import FileTemplate, UnreadableText, dump_text, members, read_text
 from voicebot.api.access import Author, Reader
-from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, SET_EXAMPLES, refuses
 from voicebot.api.error_handlers import of_database
 from voicebot.api.media_types import YAML, is_yaml, json_or_yaml, prefers_yaml
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.templates import prepare_greetings
 from voicebot.api.validation import invalid_body
-from voicebot.authoring import Imported, ImportOptions, SetMoved, SetRefused, export
+from voicebot.authoring import Imported, ImportOptions, RevisionsMoved, SetRefused, export, import_set
 
 MAX_TEMPLATES = 500
 """How many templates one import may save: they are written in one transaction."""
@@ -28,7 +29,7 @@ router = APIRouter(prefix="/templates", tags=["templates"], dependencies=[Depend
 
 
 class TemplateSet(BaseModel):
-    """Templates as files have them; see `GET /templates/schema?form=file`."""
+    """Templates in the format of files; see `GET /templates/schema?form=file`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,8 +37,8 @@ class TemplateSet(BaseModel):
     expect: dict[str, Revision | None] = Field(
         default_factory=dict,
         description=(
-            "Revisions that the account's templates must have, by name; null: there must be none of the "
-            "name. Otherwise nothing is imported."
+            "Revisions that the account's templates must have, by name; null: the account must have no "
+            "template of the name. Otherwise nothing is imported."
         ),
     )
 
@@ -48,12 +49,14 @@ class ExportQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Annotated[
-        Literal["json", "yaml"] | None, Field(description="Goes before the `Accept` header; default JSON.")
+        Literal["json", "yaml"] | None,
+        Field(description="Takes precedence over the `Accept` header; default JSON."),
     ] = None
     id: Annotated[list[UUID], Field(description="Templates by id.", max_length=200)] = []
     name: Annotated[list[str], Field(description="Templates by name.", max_length=200)] = []
     revisions: Annotated[
-        bool, Field(description="Add `expect`, so that an import is refused once somebody else has saved.")
+        bool,
+        Field(description="Add `expect`, so that an import is refused if another request has saved since."),
     ] = False
 
 
@@ -62,23 +65,25 @@ class ImportQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    dry_run: Annotated[bool, Field(description="Answer what would happen, and change nothing.")] = False
+    dry_run: Annotated[bool, Field(description="Answer what would happen, without changing anything.")] = (
+        False
+    )
 
 
 class ImportedTemplate(BaseModel):
-    """What became of a template of the set."""
+    """The result for one template of the set."""
 
     name: str
     id: str | None = Field(description="Null for a template that a dry run would create.")
     action: Literal["created", "updated", "unchanged"]
     revision: int
-    changed: list[str] = Field(description="Members that are not as they were.")
+    changed: list[str] = Field(description="Members that the import changes.")
     problems: list[TemplateProblem] = Field(description="Errors that a draft still has.")
     warnings: list[TemplateProblem]
 
 
 class ImportAnswer(BaseModel):
-    """What was done, or would have been; in the order of the set."""
+    """The results, in the order of the set; of a dry run, what they would be."""
 
     dry_run: bool
     templates: list[ImportedTemplate]
@@ -112,13 +117,13 @@ _IMPORT_BODY = {
     },
 )
 async def export_templates(
-    wired: AppStateDep, reader: Reader, request: Request, query: Annotated[ExportQuery, Query()]
+    app_state: AppStateDep, reader: Reader, request: Request, query: Annotated[ExportQuery, Query()]
 ) -> Response:
-    """Templates with those they route to, as files have them: names for ids, secrets as `***`.
+    """Templates and their route targets in the format of files: names for ids, secrets as `***`.
 
-    Without `id` and `name` all of the account's. JSON or YAML, by `format` or `Accept`.
+    Without `id` and `name`, all templates of the account. JSON or YAML, by `format` or `Accept`.
     """
-    found = await export(wired.database, reader.account_id, ids=query.id, names=query.name)
+    found = await export(app_state.database, reader.account_id, ids=query.id, names=query.name)
     document: dict[str, Any] = {"templates": [each.document for each in found]}
     if query.revisions:
         document["expect"] = {each.record.name: each.record.revision for each in found}
@@ -144,17 +149,19 @@ async def export_templates(
     openapi_extra=_IMPORT_BODY,
 )
 async def import_templates(
-    wired: AppStateDep, author: Author, request: Request, query: Annotated[ImportQuery, Query()]
+    app_state: AppStateDep, author: Author, request: Request, query: Annotated[ImportQuery, Query()]
 ) -> Response:
     """Create and update templates by their names, all of a set or none of it.
 
-    Routes name templates of the set or of the account. What is as it was is not saved again. A secret that
-    is `***` stays as it is. The body is JSON or YAML: a template, or a list of them under `templates`.
+    Routes name templates of the set or of the account. An unchanged template is not saved again. A secret
+    that is `***` is kept. The body is JSON or YAML: a template, or a list of them under `templates`.
     """
-    wish = _wish(await asyncio.to_thread(_document, await request.body(), is_yaml(request)), query.dry_run)
+    options = _options(
+        await asyncio.to_thread(_document, await request.body(), is_yaml(request)), query.dry_run
+    )
     try:
-        done = await wired.authoring.import_set(author.editor, wish)
-    except SetMoved as error:
+        imported = await import_set(app_state.authoring, author.editor, options)
+    except RevisionsMoved as error:
         raise ApiProblem(
             "precondition_failed",
             str(error),
@@ -162,10 +169,10 @@ async def import_templates(
         ) from None
     except SetRefused as error:
         raise _refused(error) from None
-    if not query.dry_run:
-        for each in done:
-            _prepare(wired, author.account_id, each)
-    return JSONResponse({"dry_run": query.dry_run, "templates": [_told(each) for each in done]})
+    for each in imported:
+        if each.template_id and each.action != "unchanged" and not query.dry_run:
+            prepare_greetings(app_state, author.account_id, each.template_id, each.status)
+    return JSONResponse({"dry_run": query.dry_run, "templates": [_answer(each) for each in imported]})
 
 
 def _document(body: bytes, yaml: bool) -> Any:
@@ -179,39 +186,41 @@ def _document(body: bytes, yaml: bool) -> Any:
 _EXPECT = TypeAdapter(dict[str, Revision | None])
 
 
-def _wish(document: Any, dry_run: bool) -> ImportOptions:
-    """What a body asks for.
+def _options(document: Any, dry_run: bool) -> ImportOptions:
+    """The import that a body asks for.
 
     Raises:
-        ApiProblem: it is a list of templates with something wrong around them.
+        ApiProblem: a member beside the list of templates is not valid.
     """
     if not isinstance(document, dict) or "templates" not in document:
         return ImportOptions(documents=members(document), dry_run=dry_run)
     try:
-        # The templates themselves are looked at by the check, which finds all faults at once.
-        around = _Around.model_validate(document)
+        # The templates are validated by the check, which finds all their faults at once.
+        envelope = _Envelope.model_validate(document)
     except ValidationError as error:
         raise invalid_body(error) from None
-    return ImportOptions(documents=members(document), expect=around.expect, dry_run=dry_run)
+    return ImportOptions(documents=members(document), expect=envelope.expect, dry_run=dry_run)
 
 
-class _Around(TemplateSet):
+class _Envelope(TemplateSet):
     templates: list[Any] = Field(max_length=MAX_TEMPLATES)
 
 
 def _refused(error: SetRefused) -> ApiProblem:
     problem = of_database(error.cause)
-    told = [each.model_copy(update={"pointer": error.entry.pointer(each.pointer)}) for each in problem.errors]
-    if not told:
+    errors = [
+        each.model_copy(update={"pointer": error.entry.pointer(each.pointer)}) for each in problem.errors
+    ]
+    if not errors:
         remedy = "Change the templates that route here, in the same set."
-        told = [
+        errors = [
             FieldError(pointer=error.entry.place, code=problem.code, message=problem.detail, remedy=remedy)
         ]
-    problem.errors = told
+    problem.errors = errors
     return problem
 
 
-def _told(imported: Imported) -> dict[str, Any]:
+def _answer(imported: Imported) -> dict[str, Any]:
     return {
         "name": imported.name,
         "id": str(imported.template_id) if imported.template_id else None,
@@ -221,10 +230,3 @@ def _told(imported: Imported) -> dict[str, Any]:
         "problems": [each.to_json() for each in imported.problems],
         "warnings": [each.to_json() for each in imported.warnings],
     }
-
-
-def _prepare(wired: AppState, account_id: UUID, imported: Imported) -> None:
-    """Have the greeting of what is active now made before somebody calls; nobody waits for it."""
-    if imported.status == "active" and imported.action != "unchanged" and imported.template_id is not None:
-        preparing = wired.call_registry.prepare_greetings(account_id, imported.template_id)
-        wired.background.start(preparing, name=f"preparing greetings of template {imported.template_id}")

@@ -19,17 +19,17 @@ from voicebot.api.merge_patch import MEDIA_TYPE as MERGE_PATCH
 from voicebot.api.merge_patch import merged
 from voicebot.api.pagination import PageOf, PageQuery, answer
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
-from voicebot.authoring import shown
+from voicebot.authoring import answer_of
 
 SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request")
-"""What a template that is to be saved may be refused for."""
+"""Codes with which a save of a template may be refused."""
 
 STATUS = ("not_found", "precondition_failed", "template_in_use")
-"""What a change of status may be refused for besides."""
+"""Further codes with which a change of status may be refused."""
 
 router = APIRouter(prefix="/templates", tags=["templates"])
 
-# The check itself reads the document: it finds all faults, where a model would tell of those of shape alone.
+# Documents are validated by the check, which finds all faults; a model would find those of shape only.
 _SCHEMA = WithJsonSchema({"$ref": "#/components/schemas/TemplateContent"})
 Document = Annotated[Any, Body(openapi_examples=TEMPLATE_EXAMPLES), _SCHEMA]
 AnyJson = Annotated[
@@ -48,7 +48,9 @@ class TemplateQuery(PageQuery):
     kind: Kind | None = None
     status: Status | None = None
     number_id: UUID | None = None
-    name: Annotated[str | None, Field(max_length=200, description="Part of the name, in any case.")] = None
+    name: Annotated[
+        str | None, Field(max_length=200, description="Part of the name; case does not matter.")
+    ] = None
 
 
 class SchemaQuery(BaseModel):
@@ -69,7 +71,7 @@ class SchemaResponse(JSONResponse):
 
 
 class CheckReport(BaseModel):
-    """What the check found: errors refuse activation, warnings do not."""
+    """The result of the check: errors prevent activation, warnings do not."""
 
     ok: bool
     errors: list[TemplateProblem]
@@ -78,45 +80,46 @@ class CheckReport(BaseModel):
 
 @router.get("", response_model=PageOf[Template], responses=refuses("invalid_request"))
 async def list_templates(
-    wired: AppStateDep, reader: Reader, query: Annotated[TemplateQuery, Query()]
+    app_state: AppStateDep, reader: Reader, query: Annotated[TemplateQuery, Query()]
 ) -> Response:
     """The account's templates, newest first."""
     where = TemplateFilter(
         kind=query.kind, status=query.status, number_id=query.number_id, name_contains=query.name or ""
     )
     found = await templates.list_templates(
-        wired.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
+        app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    return JSONResponse(answer([shown(record) for record in found.items], found.next_cursor))
+    return JSONResponse(answer([answer_of(record) for record in found.items], found.next_cursor))
 
 
 @router.post("", status_code=201, response_model=Template, responses=refuses(*BODY, *SAVE))
-async def create_template(wired: AppStateDep, author: Author, document: Document) -> Response:
-    """Save a new template. A draft may have any fault but one of shape, and its `problems` are answered."""
-    saved = await wired.authoring.create(author.editor, document)
-    prepare_greetings(wired, saved)
-    return answered(saved, 201)
+async def create_template(app_state: AppStateDep, author: Author, document: Document) -> Response:
+    """Save a new template. A draft may have any fault but one of shape; they are answered as `problems`."""
+    saved = await app_state.authoring.create(author.editor, document)
+    return answer_saved(app_state, saved, 201)
 
 
 @router.post("/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request"))
-async def check_template(wired: AppStateDep, reader: Reader, document: AnyJson) -> Response:
-    """What is wrong with a template, all at once; nothing is saved. Names may stand for ids, as in files."""
-    report = await wired.authoring.check(reader.account_id, document)
+async def check_template(app_state: AppStateDep, reader: Reader, document: AnyJson) -> Response:
+    """All problems of a template; nothing is saved. Names may be used for ids, as in files."""
+    report = await app_state.authoring.check(reader.account_id, document)
     return JSONResponse(report.to_json())
 
 
 @router.get("/schema", response_class=SchemaResponse, responses=refuses("invalid_request"))
-async def template_schema(wired: AppStateDep, _: Reader, query: Annotated[SchemaQuery, Query()]) -> Response:
+async def template_schema(
+    app_state: AppStateDep, _: Reader, query: Annotated[SchemaQuery, Query()]
+) -> Response:
     """The JSON Schema of a template (or of a file of templates), for an editor's completion."""
-    return SchemaResponse(wired.authoring.schema(query.form))
+    return SchemaResponse(app_state.authoring.schema(query.form))
 
 
 @router.get("/{template_id:uuid}", response_model=Template, responses=NOT_MODIFIED | refuses("not_found"))
 async def get_template(
-    wired: AppStateDep, reader: Reader, template_id: UUID, if_none_match: IfNoneMatch
+    app_state: AppStateDep, reader: Reader, template_id: UUID, if_none_match: IfNoneMatch
 ) -> Response:
     """One template."""
-    record = await templates.get(wired.database, reader.account_id, template_id)
+    record = await templates.get(app_state.database, reader.account_id, template_id)
     return unchanged(record.revision) if if_none_match.has(record.revision) else answered(record)
 
 
@@ -126,18 +129,17 @@ async def get_template(
     responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
 )
 async def replace_template(
-    wired: AppStateDep,
+    app_state: AppStateDep,
     author: Author,
     template_id: UUID,
     if_match: IfMatch,
     document: Document,
 ) -> Response:
-    """Replace a template by another document. Secrets that are `***` stay as they are."""
-    before = await templates.get(wired.database, author.account_id, template_id)
+    """Replace a template by another document. Secrets that are `***` are kept."""
+    before = await templates.get(app_state.database, author.account_id, template_id)
     if_match.expect(before.revision)
-    saved = await wired.authoring.replace(author.editor, before, document)
-    prepare_greetings(wired, saved)
-    return answered(saved)
+    saved = await app_state.authoring.replace(author.editor, before, document)
+    return answer_saved(app_state, saved)
 
 
 @router.patch(
@@ -146,60 +148,64 @@ async def replace_template(
     responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
 )
 async def patch_template(
-    wired: AppStateDep,
+    app_state: AppStateDep,
     author: Author,
     template_id: UUID,
     if_match: IfMatch,
     patch: Patch,
 ) -> Response:
-    """Change parts of a template (RFC 7396): what is given replaces, null removes, lists go as a whole."""
-    before = await templates.get(wired.database, author.account_id, template_id)
+    """Change parts of a template (RFC 7396): values replace, null removes, lists are replaced as a whole."""
+    before = await templates.get(app_state.database, author.account_id, template_id)
     if_match.expect(before.revision)
-    saved = await wired.authoring.replace(author.editor, before, merged(shown(before), patch))
-    prepare_greetings(wired, saved)
-    return answered(saved)
+    saved = await app_state.authoring.replace(author.editor, before, merged(answer_of(before), patch))
+    return answer_saved(app_state, saved)
 
 
 @router.delete("/{template_id:uuid}", status_code=204, responses=refuses(*CHANGE, "template_in_use"))
 async def delete_template(
-    wired: AppStateDep, author: Author, template_id: UUID, if_match: IfMatch
+    app_state: AppStateDep, author: Author, template_id: UUID, if_match: IfMatch
 ) -> Response:
-    """Take a template out of use; calls in progress go on with it."""
-    before = await templates.get(wired.database, author.account_id, template_id)
+    """Delete a template; calls in progress continue with it."""
+    before = await templates.get(app_state.database, author.account_id, template_id)
     if_match.expect(before.revision)
-    await wired.authoring.delete(author.editor, before)
+    await app_state.authoring.delete(author.editor, before)
     return Response(status_code=204)
 
 
 @router.post("/{template_id:uuid}/activate", response_model=Template, responses=refuses(*STATUS, *SAVE))
 async def activate_template(
-    wired: AppStateDep, author: Author, template_id: UUID, if_match: MaybeIfMatch
+    app_state: AppStateDep, author: Author, template_id: UUID, if_match: MaybeIfMatch
 ) -> Response:
-    """Have a template take calls; it must pass the check. One that is active stays as it is."""
-    saved = await wired.authoring.set_status(author.editor, template_id, "active", if_match.expect)
-    prepare_greetings(wired, saved)
-    return answered(saved)
+    """Activate a template; it must pass the check. One that is active is not saved again."""
+    saved = await app_state.authoring.set_status(author.editor, template_id, "active", if_match.expect)
+    return answer_saved(app_state, saved)
 
 
 @router.post("/{template_id:uuid}/deactivate", response_model=Template, responses=refuses(*STATUS, *SAVE))
 async def deactivate_template(
-    wired: AppStateDep, author: Author, template_id: UUID, if_match: MaybeIfMatch
+    app_state: AppStateDep, author: Author, template_id: UUID, if_match: MaybeIfMatch
 ) -> Response:
-    """Take a template out of service, as a draft; refused while active templates route to it."""
-    saved = await wired.authoring.set_status(author.editor, template_id, "draft", if_match.expect)
+    """Make a template a draft, which takes no calls; refused while active templates route to it."""
+    saved = await app_state.authoring.set_status(author.editor, template_id, "draft", if_match.expect)
     return answered(saved)
 
 
 def answered(record: TemplateRecord, status: int = 200) -> Response:
-    """A template as an answer, with its ETag."""
+    """The response for a template, with its ETag."""
     headers = {"ETag": etag(record.revision)}
     if status == 201:
         headers["Location"] = f"/api/v1/templates/{record.id}"
-    return JSONResponse(shown(record), status, headers=headers)
+    return JSONResponse(answer_of(record), status, headers=headers)
 
 
-def prepare_greetings(wired: AppState, saved: TemplateRecord) -> None:
-    """Have the greeting of what is active now made before somebody calls; nobody waits for it."""
-    if saved.status == "active":
-        preparing = wired.call_registry.prepare_greetings(saved.account_id, saved.id)
-        wired.background.start(preparing, name=f"preparing greetings of template {saved.id}")
+def answer_saved(app_state: AppState, record: TemplateRecord, status: int = 200) -> Response:
+    """The response for a template that was just saved."""
+    prepare_greetings(app_state, record.account_id, record.id, record.status)
+    return answered(record, status)
+
+
+def prepare_greetings(app_state: AppState, account_id: UUID, template_id: UUID, status: str) -> None:
+    """Start to synthesise an active template's greetings, so that the first call need not wait for them."""
+    if status == "active":
+        preparing = app_state.call_registry.prepare_greetings(account_id, template_id)
+        app_state.background.start(preparing, name=f"preparing greetings of template {template_id}")

@@ -1,36 +1,51 @@
-"""Authoring: what an author's document goes through before it is a row.
+"""Authoring: checking and saving templates.
 
-Shape first, then the whole check against the account's other templates and numbers, then secrets are
-sealed, then one transaction writes template, revision and audit. A draft may have any fault of the check; it
-is stored with them as its `problems`. What must hold when several people save at once is held by the database
-alone.
+A document is read and checked against the account's other templates and numbers, its secrets are encrypted,
+and one transaction writes template, revision and audit entry. A draft may have any error but one of shape or
+of its name; it is stored with them as its `problems`. The database enforces what must hold when several
+people save at once.
 """
 
-from voicebot.authoring.account_lookup import BUILTINS, check_around
-from voicebot.authoring.documents import InvalidTemplate, content_of, shown, shown_content
-from voicebot.authoring.editor import Editor
+from voicebot.authoring.account_lookup import BUILTINS, AccountLookup
+from voicebot.authoring.documents import (
+    Difference,
+    InvalidTemplate,
+    answer_of,
+    content_of,
+    differences,
+    public_content,
+)
+from voicebot.authoring.history import duplicate, restore
 from voicebot.authoring.import_entries import Imported
-from voicebot.authoring.prechecks import PRECHECKS, Precheck
-from voicebot.authoring.saving import Authoring
+from voicebot.authoring.saving import Authoring, Editor
 from voicebot.authoring.set_export import Exported, export
-from voicebot.authoring.set_import import ExpectedRevision, ImportOptions, SetMoved, SetRefused
+from voicebot.authoring.set_import import (
+    ExpectedRevision,
+    ImportOptions,
+    RevisionsMoved,
+    SetRefused,
+    import_set,
+)
 
 __all__ = [
     "BUILTINS",
-    "PRECHECKS",
+    "AccountLookup",
     "Authoring",
+    "Difference",
     "Editor",
     "ExpectedRevision",
     "Exported",
     "ImportOptions",
     "Imported",
     "InvalidTemplate",
-    "Precheck",
-    "SetMoved",
+    "RevisionsMoved",
     "SetRefused",
-    "check_around",
+    "answer_of",
     "content_of",
+    "differences",
+    "duplicate",
     "export",
-    "shown",
-    "shown_content",
+    "import_set",
+    "public_content",
+    "restore",
 ]

@@ -1,4 +1,4 @@
-"""The templates of a set that is imported: what each was, what it becomes, and when it is written."""
+"""The templates of an imported set: what each was, what it becomes, and in which order they are written."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ from db.audit import Change
 from db.errors import TargetsUnavailable
 from db.templates import TemplateDraft, TemplateRecord
 from templates.check import Problem
-from templates.check.rules import problem_for
 from templates.sets import CheckedTemplate
-from voicebot.authoring.editor import Editor
-
-_GONE = "The template that this route leads to has just ceased to be an active agent."
+from voicebot.authoring.saving import Editor, lost_targets
 
 Action = Literal["created", "updated", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What became of a template; ``template_id`` is None for one that a dry run would create."""
+    """The result for one template; ``template_id`` is None for one that a dry run would create."""
 
     name: str
     template_id: UUID | None
@@ -36,7 +33,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A template of the set, ready to be written. ``before`` of None: it is new."""
+    """A template of the set, ready to be written. ``before`` is None for a new one."""
 
     place: str
     checked: CheckedTemplate
@@ -45,12 +42,12 @@ class Entry:
 
     @property
     def id(self) -> UUID:
-        """The template's id, of a new one too."""
+        """The template's id; a new one has it already."""
         return UUID(self.checked.template_id)
 
     @property
     def action(self) -> Action:
-        """What is done to it."""
+        """What the import does to it."""
         if self.before is None:
             return "created"
         before, draft = self.before, self.draft
@@ -58,13 +55,13 @@ class Entry:
         return "unchanged" if same else "updated"
 
     @property
-    def gives_number_back(self) -> bool:
-        """Whether a number that it answers so far is to be free for others of the set."""
+    def releases_number(self) -> bool:
+        """Whether it gives up the number that it answers, which another template of the set may then take."""
         return self.before is not None and self.before.number_id not in (None, self.draft.number_id)
 
     @property
-    def turn(self) -> tuple[int, bool]:
-        """When it is written: who is routed to before who routes there, who ceases to be an agent last."""
+    def write_order(self) -> tuple[int, bool]:
+        """Sort key: route targets before the templates that route to them, former agents last."""
         is_agent = self.draft.kind == "agent"
         if is_agent and self.draft.status == "active":
             return 0, False
@@ -74,25 +71,19 @@ class Entry:
         return (1 if self.draft.status == "draft" else 2), not is_agent
 
     def pointer(self, inside: str) -> str:
-        """A place in the template of the API, as a place in what was sent."""
+        """A pointer into the template of the API, as a pointer into the request's body."""
         return self.place + self.checked.original_pointer(inside)
 
     def in_set(self, problems: Sequence[Problem]) -> list[Problem]:
-        """Problems of the template, with pointers into what was sent."""
+        """Problems of the template, with pointers into the request's body."""
         return [replace(each, pointer=self.place + each.pointer) for each in problems]
 
-    def gone(self, error: TargetsUnavailable) -> list[Problem]:
-        """Targets lost to a race, told as the check would have told it."""
-        lost = {str(template_id) for template_id in error.template_ids}
-        found = [
-            problem_for("target_inactive", ("routes", index, "template_id"), _GONE)
-            for index, route in enumerate(self.draft.content["routes"])
-            if route["template_id"] in lost
-        ]
-        return [replace(each, pointer=self.pointer(each.pointer)) for each in found]
+    def lost_targets(self, error: TargetsUnavailable) -> list[Problem]:
+        """Targets that another request has just deactivated, with pointers into the request's body."""
+        return [replace(each, pointer=self.pointer(each.pointer)) for each in lost_targets(error, self.draft)]
 
     def change(self, editor: Editor, saved: TemplateRecord) -> Change:
-        """The line of the audit list."""
+        """The entry of the audit log."""
         return Change(
             key_id=editor.key_id,
             action="import",
@@ -104,7 +95,7 @@ class Entry:
         )
 
     def imported(self, *, dry_run: bool) -> Imported:
-        """What became of it."""
+        """The result."""
         revision = self.before.revision if self.before else 0
         return Imported(
             name=self.draft.name,

@@ -1,10 +1,10 @@
-"""Saving: from a document to a row, its revision and its line in the audit list, in one transaction."""
+"""Saving a template: from a document to its row, revision and audit entry, in one transaction."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -14,168 +14,145 @@ from db.audit import Change
 from db.errors import RevisionConflict, TargetsUnavailable
 from db.pool import Database, Transaction
 from db.templates import Status, TemplateDraft, TemplateRecord
-from templates.check import CheckContext, Problem, ProviderTable, Report, check, targets
+from templates.check import Problem, ProviderTable, Report, check, targets
 from templates.check.rules import problem_for
 from templates.model import TemplateContent
 from templates.schema import file_schema, template_schema
-from templates.sets import CheckedTemplate
-from voicebot.authoring.account_lookup import BUILTINS, check_around
-from voicebot.authoring.dependents import Dependents
-from voicebot.authoring.documents import (
-    InvalidTemplate,
-    changed,
-    read_document,
-    uuid_of,
-)
-from voicebot.authoring.editor import Editor
-from voicebot.authoring.import_entries import Imported
-from voicebot.authoring.prechecks import PRECHECKS, Precheck
-from voicebot.authoring.set_import import ImportOptions, SetImport
+from voicebot.authoring.account_lookup import BUILTINS, AccountLookup
+from voicebot.authoring.documents import InvalidTemplate, changed, read_document, uuid_of
 from voicebot.vault import Vault, sealed
 
 _ATTEMPTS = 5
-_GONE = "The template that this route leads to has just ceased to be an active agent."
+_TARGET_LOST = "The template that this route leads to has just ceased to be an active agent."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Editor:
+    """Who changes something: an API key of an account, or (None) the command line."""
+
+    account_id: UUID
+    key_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditAction:
-    """What is done to a template, as the audit list tells it.
-
-    Attributes:
-        action: the verb.
-        data: what else the list should say.
-        of_stored: whether the document is one that was stored, its secrets sealed.
-    """
+    """How the audit log names a change of a template."""
 
     action: str
+    """A verb."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    of_stored: bool = False
+    """More facts for the log."""
+    is_stored: bool = False
+    """Whether the document is one that was stored, so that its secrets are encrypted already."""
 
 
 _CREATE = AuditAction(action="create")
 _UPDATE = AuditAction(action="update")
 
 
+@dataclass(frozen=True, slots=True)
 class Authoring:
-    """Everything that may be done to an account's templates."""
+    """Checks and saves the templates of accounts."""
 
-    def __init__(
-        self,
-        database: Database,
-        vault: Vault,
-        *,
-        http_allow: frozenset[str] = frozenset(),
-        providers: ProviderTable | None = None,
-        prechecks: Sequence[Precheck] = PRECHECKS,
-    ) -> None:
-        """Save in a database.
+    database: Database
+    vault: Vault
+    http_allow: frozenset[str] = frozenset()
+    """Private hosts (`host:port`) that HTTP functions may reach (``Settings.http_allow``)."""
+    providers: ProviderTable | None = None
+    """The providers that templates may name; None: they are not checked."""
+    _schemas: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
-        Args:
-            database: where templates are.
-            vault: seals secret headers.
-            http_allow: the private hosts that HTTP functions may reach (``Settings.http_allow``).
-            providers: what there is to be named as provider; None: not known, and not checked.
-            prechecks: what is looked at before the database decides.
-        """
-        self._providers = providers
-        self._schemas: dict[str, dict[str, Any]] = {}
-        self._database = database
-        self._vault = vault
-        self._http_allow = http_allow
-        self._prechecks = prechecks
-        self._sets = SetImport(database, vault, http_allow, providers, prechecks)
-
-    async def import_set(self, editor: Editor, wish: ImportOptions) -> list[Imported]:
-        """Create and update templates by their names, all or none; see ``SetImport.run``."""
-        return await self._sets.run(editor, wish)
+    def account(self, account_id: UUID) -> AccountLookup:
+        """What the checks of an account's templates look up."""
+        return AccountLookup(account_id, self.http_allow, self.providers)
 
     async def check(self, account_id: UUID, document: Any) -> Report:
-        """What the check finds in any JSON document, saved or not."""
-        [checked] = await self.check_set(account_id, [document])
+        """Check any JSON document, saved or not."""
+        [checked] = await self.account(account_id).check_set(self.database, [document])
         return checked.report
 
     def schema(self, form: Literal["api", "file"]) -> dict[str, Any]:
         """The JSON Schema of a template as the API takes it, or of a file of templates."""
         if form not in self._schemas:
             make = file_schema if form == "file" else template_schema
-            self._schemas[form] = make(builtins=BUILTINS, providers=self._providers)
+            self._schemas[form] = make(builtins=BUILTINS, providers=self.providers)
         return self._schemas[form]
 
-    async def check_set(self, account_id: UUID, documents: Sequence[Any]) -> list[CheckedTemplate]:
-        """What the check finds in a set of documents, each looked at with the others around it."""
-        return await check_around(self._database, account_id, documents, self._http_allow, self._providers)
-
-    async def create(self, editor: Editor, document: Any, *, deed: AuditAction = _CREATE) -> TemplateRecord:
+    async def create(
+        self, editor: Editor, document: Any, *, audit_action: AuditAction = _CREATE
+    ) -> TemplateRecord:
         """Save a new template.
 
         Raises:
-            InvalidTemplate: its shape is at fault, or it is to be active and does not pass the check.
+            InvalidTemplate: it has not the shape of a template, or is active and does not pass the check.
             NameTaken, OrchestratorExists: see db.errors.
         """
-        draft = await self._draft(editor, document, None, deed)
-        async with _saving(self._database, draft) as transaction:
+        draft = await self._draft(editor, document, None, audit_action)
+        async with _saving(self.database, draft) as transaction:
             saved = await templates.create(transaction, editor.account_id, draft)
-            await audit.record(transaction, editor.account_id, _change(editor, deed, saved, None, ()))
+            await audit.record(transaction, editor.account_id, _change(editor, audit_action, saved, None, ()))
         return saved
 
     async def replace(
-        self, editor: Editor, before: TemplateRecord, document: Any, *, deed: AuditAction = _UPDATE
+        self, editor: Editor, before: TemplateRecord, document: Any, *, audit_action: AuditAction = _UPDATE
     ) -> TemplateRecord:
-        """Save a template anew, if it still is what ``before`` says.
+        """Replace a template, if it is still at the revision of ``before``.
 
         Raises:
             InvalidTemplate, NameTaken, OrchestratorExists: as for ``create``.
-            RevisionConflict: somebody else has saved it meanwhile.
+            RevisionConflict: another request has saved it since.
             TemplateInUse: it would no longer be an active agent, and active templates route to it.
         """
-        draft = await self._draft(editor, document, before, deed)
-        async with _saving(self._database, draft) as transaction:
+        draft = await self._draft(editor, document, before, audit_action)
+        async with _saving(self.database, draft) as transaction:
             saved = await templates.update(
                 transaction, editor.account_id, before.id, draft, expected_revision=before.revision
             )
-            await self._dependents(editor.account_id).recheck_users(transaction, saved.id)
-            await audit.record(
-                transaction, editor.account_id, _change(editor, deed, saved, before, draft.changed)
-            )
+            await self.account(editor.account_id).recheck_users(transaction, saved.id)
+            change = _change(editor, audit_action, saved, before, draft.changed)
+            await audit.record(transaction, editor.account_id, change)
         return saved
 
     async def set_status(
-        self, editor: Editor, template_id: UUID, status: Status, expects: Callable[[int], None]
+        self, editor: Editor, template_id: UUID, status: Status, expect: Callable[[int], None]
     ) -> TemplateRecord:
-        """Activate or deactivate; a template that is so already stays as it is.
+        """Activate or deactivate a template. One that has the status already is not saved again.
 
         Args:
-            expects: raises if the revision it is given is not the one the editor knows.
+            editor: who asks for it.
+            template_id: the template.
+            status: the new status.
+            expect: raises if the revision that it is given is not one that the editor expects.
 
         Raises:
             InvalidTemplate, OrchestratorExists, TemplateInUse: as for ``replace``.
             NotFound: the account has no such template.
         """
+        audit_action = AuditAction(action="activate" if status == "active" else "deactivate", is_stored=True)
         for attempt in range(_ATTEMPTS):
-            before = await templates.get(self._database, editor.account_id, template_id)
-            expects(before.revision)
+            before = await templates.get(self.database, editor.account_id, template_id)
+            expect(before.revision)
             if before.status == status:
                 return before
             document = {**before.content, "status": status}
-            deed = AuditAction(action="activate" if status == "active" else "deactivate", of_stored=True)
             try:
-                return await self.replace(editor, before, document, deed=deed)
+                return await self.replace(editor, before, document, audit_action=audit_action)
             except RevisionConflict:
                 if attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
 
     async def delete(self, editor: Editor, before: TemplateRecord) -> None:
-        """Take a template out of use.
+        """Delete a template.
 
         Raises:
             RevisionConflict, TemplateInUse: as for ``replace``.
         """
-        async with self._database.transaction() as transaction:
+        async with self.database.transaction() as transaction:
             await templates.delete(
                 transaction, editor.account_id, before.id, expected_revision=before.revision
             )
-            await self._dependents(editor.account_id).recheck_users(transaction, before.id)
+            await self.account(editor.account_id).recheck_users(transaction, before.id)
             change = Change(
                 key_id=editor.key_id,
                 action="delete",
@@ -186,79 +163,91 @@ class Authoring:
             )
             await audit.record(transaction, editor.account_id, change)
 
-    def _dependents(self, account_id: UUID) -> Dependents:
-        return Dependents(account_id, self._http_allow, self._providers)
-
     async def _draft(
-        self, editor: Editor, document: Any, before: TemplateRecord | None, deed: AuditAction
+        self, editor: Editor, document: Any, before: TemplateRecord | None, audit_action: AuditAction
     ) -> TemplateDraft:
         content = read_document(document)
         template_id = before.id if before else None
-        around = await self._dependents(editor.account_id).around(self._database, template_id, content)
-        report = await _checked(content, around)
-        stored, lost = content.model_dump(mode="json"), list[Problem]()
-        if not deed.of_stored:
-            stored, lost = sealed(stored, self._vault, before.content if before else None)
-        nameless = [problem for problem in report.errors if problem.pointer == "/name"]
-        refused = [*(report.errors if content.status == "active" else nameless), *lost]
-        if refused:
+        context = await self.account(editor.account_id).context(self.database, template_id, content)
+        # In a thread: the check of a large template would delay the audio of calls.
+        report = await asyncio.to_thread(check, content, context)
+        stored, missing_secrets = content.model_dump(mode="json"), list[Problem]()
+        if not audit_action.is_stored:
+            stored, missing_secrets = sealed(stored, self.vault, before.content if before else None)
+        if refused := [*refused_problems(content, report.errors), *missing_secrets]:
             raise InvalidTemplate(refused)
-        for precheck in self._prechecks:
-            await precheck(self._database, editor.account_id, template_id, content)
-        return TemplateDraft(
-            name=content.name,
-            kind=content.kind,
-            status=content.status,
-            number_id=_known_number(content, around),
-            content=stored,
-            problems=[problem.to_json() for problem in report.errors],
-            references=[found for found in map(uuid_of, sorted(targets(content))) if found],
-            changed=changed(before.content if before else {}, stored),
-            saved_by=editor.key_id,
-        )
+        return draft_of(content, stored, report.errors, before, context.numbers or {}, editor)
 
 
-async def _checked(content: TemplateContent, around: CheckContext) -> Report:
-    """The check, beside the event loop: a big template takes longer than a caller's audio may wait."""
-    return await asyncio.to_thread(check, content, around)
+def refused_problems(content: TemplateContent, errors: Sequence[Problem]) -> list[Problem]:
+    """The errors that keep a template from being saved. A draft may have every error but one of its name."""
+    return [error for error in errors if content.status == "active" or error.pointer == "/name"]
+
+
+def draft_of(
+    content: TemplateContent,
+    stored: Mapping[str, Any],
+    errors: Sequence[Problem],
+    before: TemplateRecord | None,
+    known_numbers: Container[str],
+    editor: Editor,
+) -> TemplateDraft:
+    """The row to write.
+
+    Args:
+        content: the template.
+        stored: its document with encrypted secrets.
+        errors: what the check has found, for a draft's problems.
+        before: the row that it replaces, if any.
+        known_numbers: ids of the account's numbers; another one that a draft names stays in its document.
+        editor: who saves.
+    """
+    return TemplateDraft(
+        name=content.name,
+        kind=content.kind,
+        status=content.status,
+        number_id=uuid_of(content.number_id) if content.number_id in known_numbers else None,
+        content=stored,
+        problems=[error.to_json() for error in errors],
+        references=[found for found in map(uuid_of, sorted(targets(content))) if found],
+        changed=changed(before.content if before else {}, stored),
+        saved_by=editor.key_id,
+    )
+
+
+def lost_targets(error: TargetsUnavailable, draft: TemplateDraft) -> list[Problem]:
+    """Targets that another request has just deactivated, as problems with the wording of the check."""
+    lost = {str(template_id) for template_id in error.template_ids}
+    return [
+        problem_for("target_inactive", ("routes", index, "template_id"), _TARGET_LOST)
+        for index, route in enumerate(draft.content["routes"])
+        if route["template_id"] in lost
+    ]
 
 
 @contextlib.asynccontextmanager
 async def _saving(database: Database, draft: TemplateDraft) -> AsyncIterator[Transaction]:
-    """The transaction of a save; a target lost to a race is told as the check would have told it."""
+    """The transaction of a save."""
     try:
         async with database.transaction() as transaction:
             yield transaction
     except TargetsUnavailable as error:
-        gone = {str(template_id) for template_id in error.template_ids}
-        raise InvalidTemplate(
-            [
-                problem_for("target_inactive", ("routes", index, "template_id"), _GONE)
-                for index, route in enumerate(draft.content["routes"])
-                if route["template_id"] in gone
-            ]
-        ) from None
-
-
-def _known_number(content: TemplateContent, around: CheckContext) -> UUID | None:
-    """A draft may name a number that does not exist; it stays in the document alone."""
-    known = content.number_id is not None and content.number_id in (around.numbers or {})
-    return uuid_of(content.number_id) if known else None
+        raise InvalidTemplate(lost_targets(error, draft)) from None
 
 
 def _change(
     editor: Editor,
-    deed: AuditAction,
+    audit_action: AuditAction,
     saved: TemplateRecord,
     before: TemplateRecord | None,
     members: Sequence[str],
 ) -> Change:
     return Change(
         key_id=editor.key_id,
-        action=deed.action,
+        action=audit_action.action,
         resource="template",
         resource_id=saved.id,
         revision_before=before.revision if before else None,
         revision_after=saved.revision,
-        data={"name": saved.name, "changed": list(members), **deed.data},
+        data={"name": saved.name, "changed": list(members), **audit_action.data},
     )

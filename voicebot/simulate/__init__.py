@@ -1,6 +1,6 @@
-"""Trying templates without a phone: a conversation in the terminal, and scripted ones with a report."""
+"""Simulated calls: text conversations with templates in the terminal or from a script."""
 
 from voicebot import logs
 
-# Before anything else is imported: pipecat greets on import, and a conversation is not the place for it.
+# Before other imports: pipecat logs a greeting when it is imported, which would be in the output.
 logs.configure("WARNING")

@@ -1,4 +1,4 @@
-"""What conversations are played on: the account's templates or files, a model, functions real or answered."""
+"""The setup of simulated conversations: templates, language model and HTTP functions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from voicebot.vault import Vault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationOptions:
-    """What the command line asked for.
+    """The options of the command line.
 
     Attributes:
-        files: templates in files; none: those of the account.
-        account: which one; None: the only one there is.
-        sandbox: play with the sandbox's model, which needs no key.
+        files: template files; empty: the templates of the account.
+        account: the account's id; None: the only account.
+        sandbox: use the sandbox's language model, which needs no key.
         real_http: make the requests of HTTP functions.
-        verbose: write the logs of the settings' level.
+        verbose: log at the level of the settings.
     """
 
     files: Sequence[Path] = ()
@@ -43,44 +43,46 @@ class SimulationOptions:
 
 
 @contextlib.asynccontextmanager
-async def open_environment(wish: SimulationOptions) -> AsyncIterator[SimulationSetup]:
-    """A stage, opened and closed.
+async def open_environment(options: SimulationOptions) -> AsyncIterator[SimulationSetup]:
+    """Open the setup, and close it at the end.
 
     Raises:
         BadFiles: a file of templates cannot be read.
-        WhichAccount: none is named, and there is not exactly one.
+        AccountNotUnique: no account is named, and there is not exactly one.
         DatabaseError: the database cannot be opened.
     """
     async with contextlib.AsyncExitStack() as stack:
         settings = startup.settings(*VARIABLES)
-        if not wish.verbose:
+        if not options.verbose:
             logs.configure("WARNING")
-        if wish.sandbox:
-            world = await stack.enter_async_context(SandboxProcess())
-            settings = settings.replace(world.env)
+        if options.sandbox:
+            sandbox = await stack.enter_async_context(SandboxProcess())
+            settings = settings.replace(sandbox.env)
         http_client = HttpClient(CheckedNetwork(settings.http_allow))
         stack.push_async_callback(http_client.close)
-        http = HttpFunctions(http_client.send, Vault(settings.fernet_key()).open) if wish.real_http else None
+        http = (
+            HttpFunctions(http_client.send, Vault(settings.fernet_key()).open) if options.real_http else None
+        )
         llm = Providers(settings).llm
-        if wish.files:
-            files = FileLibrary(wish.files)
+        if options.files:
+            files = FileLibrary(options.files)
 
-            async def in_files(name: str) -> UUID:
+            async def find_in_files(name: str) -> UUID:
                 return files.find(name)
 
             yield SimulationSetup(
-                library=files, find=in_files, llm=llm, judge=lambda: Judge.by_model(llm), http=http
+                library=files, find=find_in_files, llm=llm, judge=lambda: Judge.by_model(llm), http=http
             )
             return
         database = await stack.enter_async_context(open_database(settings))
-        account_id = wish.account or await only_account(database)
+        account_id = options.account or await only_account(database)
 
-        async def in_account(name: str) -> UUID:
+        async def find_in_account(name: str) -> UUID:
             return await _by_name(database, account_id, name)
 
         library = AccountLibrary(database, account_id)
         yield SimulationSetup(
-            library=library, find=in_account, llm=llm, judge=lambda: Judge.by_model(llm), http=http
+            library=library, find=find_in_account, llm=llm, judge=lambda: Judge.by_model(llm), http=http
         )
 
 

@@ -1,4 +1,4 @@
-"""What was expected of a turn, held against what happened."""
+"""Compares what a turn was expected to do with what happened."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from voicebot.call.text.exchange import Exchange, OutcomeRecorded
 from voicebot.call.text.judge import Judge
 from voicebot.simulate.script import Expect
 
-_NO_WORD = re.compile(r"[\W_]+")
+_NON_WORD = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnmetExpectation:
-    """Something that was not as expected, in words."""
+    """An expectation of a turn that was not met, in words."""
 
     expected: str
     got: str
 
 
-async def misses(
+async def unmet_expectations(
     expect: Expect, exchange: Exchange, chat: Chat, judge: Judge | None
 ) -> list[UnmetExpectation]:
-    """Everything that was not as expected. ``judge`` has heard the turn; it is needed where ``meets`` is."""
+    """The expectations that were not met. ``judge`` has heard the turn; it is needed for ``meets``."""
     found = [
-        *_troubles(exchange),
+        *_failures(exchange),
         *_words(expect, exchange),
         *_functions(expect, exchange),
         *_routes(expect, exchange),
@@ -43,10 +43,10 @@ async def misses(
     return found
 
 
-def _troubles(exchange: Exchange) -> Iterator[UnmetExpectation]:
-    for trouble in exchange.troubles:
-        if trouble.part != "agent":
-            yield UnmetExpectation(expected="no trouble", got=f"{trouble.part}: {trouble.reason}")
+def _failures(exchange: Exchange) -> Iterator[UnmetExpectation]:
+    for failure in exchange.troubles:
+        if failure.part != "agent":
+            yield UnmetExpectation(expected="no failure", got=f"{failure.part}: {failure.reason}")
 
 
 def _words(expect: Expect, exchange: Exchange) -> Iterator[UnmetExpectation]:
@@ -63,14 +63,14 @@ def _functions(expect: Expect, exchange: Exchange) -> Iterator[UnmetExpectation]
     if expect.functions is None:
         return
     calls = [(call.name, call.arguments) for call in exchange.functions]
-    got = ", ".join(_shown(name, arguments) for name, arguments in calls) or "no function was called"
+    got = ", ".join(_call_text(name, arguments) for name, arguments in calls) or "no function was called"
     if not expect.functions and calls:
         yield UnmetExpectation(expected="no function", got=got)
     left = iter(calls)
     for wanted in expect.functions:
         name, arguments = (wanted, {}) if isinstance(wanted, str) else next(iter(wanted.items()))
         if not any(_fits(name, arguments, call) for call in left):
-            yield UnmetExpectation(expected=f"the function {_shown(name, arguments)}", got=got)
+            yield UnmetExpectation(expected=f"the function {_call_text(name, arguments)}", got=got)
             return
 
 
@@ -83,7 +83,7 @@ def _fits(name: str, arguments: Mapping[str, Any], call: tuple[str, Mapping[str,
 
 
 def _routes(expect: Expect, exchange: Exchange) -> Iterator[UnmetExpectation]:
-    if not expect.asks("route"):
+    if not expect.has("route"):
         return
     done = [route.name for route in exchange.routes if route.status == "done"]
     got = ", ".join(
@@ -92,7 +92,7 @@ def _routes(expect: Expect, exchange: Exchange) -> Iterator[UnmetExpectation]:
     if expect.route is None and done:
         yield UnmetExpectation(expected="no route", got=got)
     elif expect.route is not None and expect.route not in done:
-        yield UnmetExpectation(expected=f"the route {expect.route}", got=got or "no route was asked for")
+        yield UnmetExpectation(expected=f"the route {expect.route}", got=got or "no route was requested")
 
 
 def _places(expect: Expect, chat: Chat) -> Iterator[UnmetExpectation]:
@@ -112,19 +112,19 @@ def _results(expect: Expect, exchange: Exchange, chat: Chat) -> Iterator[UnmetEx
         )
     if expect.ended is not None and expect.ended is not chat.is_over:
         yield UnmetExpectation(
-            expected="the end of the call" if expect.ended else "that the call goes on",
-            got="it ended" if chat.is_over else "it goes on",
+            expected="the end of the call" if expect.ended else "the call to continue",
+            got="it ended" if chat.is_over else "it continued",
         )
 
 
 def _plain(text: str) -> str:
-    """Words alone, in one case, one blank between them."""
-    return f" {_NO_WORD.sub(' ', text.casefold()).strip()} "
+    """The words in lower case, separated by single spaces."""
+    return f" {_NON_WORD.sub(' ', text.casefold()).strip()} "
 
 
 def _quoted(text: str) -> str:
     return f"“{text}”" if text else "nothing was said"
 
 
-def _shown(name: str, arguments: Mapping[str, Any]) -> str:
+def _call_text(name: str, arguments: Mapping[str, Any]) -> str:
     return f"{name}({json.dumps(dict(arguments), ensure_ascii=False, default=str)[1:-1]})"

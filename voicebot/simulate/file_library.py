@@ -1,4 +1,4 @@
-"""Templates in files, so that they can be tried before they are saved anywhere."""
+"""Templates in files, for conversations with templates that are not saved in an account."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from voicebot.authoring.files import BadFiles, read_files
 from voicebot.call.text.library import UTC
 
 ACCOUNT = UUID("00000000-0000-7000-8000-000000000000")
-"""Files belong to no account."""
+"""The account id of templates in files, which belong to no account."""
 
 
 class FileLibrary:
     """A set of templates; routes name their targets."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Read files, or all files of folders.
+        """Read files, or all files of directories.
 
         Raises:
-            BadFiles: one cannot be read, holds no template or one of a shape that no template has, or a route
-                names no template of the set.
+            BadFiles: a file cannot be read or has no valid template, or a route names no template of the
+                set.
         """
         written = read_files(paths)
         checked = check_set([each.document for each in written])
@@ -55,7 +55,7 @@ class FileLibrary:
         return self._names[name]
 
     async def answering(self, template_id: UUID) -> TemplateSnapshot:
-        """The template that the call is with.
+        """The template that has the call.
 
         Raises:
             NotFound: there is none.

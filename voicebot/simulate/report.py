@@ -1,4 +1,4 @@
-"""What happened in a conversation, as lines for people and as JSON for programs."""
+"""Reports of conversations, as lines of text and as JSON."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from voicebot.call.text.exchange import (
     RouteTaken,
     Step,
 )
-from voicebot.simulate.runner import Played, PlayedTurn
+from voicebot.simulate.runner import ConversationResult, TurnResult
 
 
 def lines(exchange: Exchange) -> Iterator[str]:
-    """What happened in a turn, a line (of rich's markup) for each thing."""
+    """The steps of a turn, one line (with rich's markup) each."""
     for step in exchange.steps:
         yield _line(step)
 
 
-def report(played: Sequence[Played], *, everything: bool = False) -> Iterator[str]:
-    """The result of conversations; those that failed are told turn by turn, or all with ``everything``."""
-    for each in played:
+def report(results: Sequence[ConversationResult], *, verbose: bool = False) -> Iterator[str]:
+    """The results of conversations, with the turns of those that failed, or (``verbose``) of all."""
+    for each in results:
         mark = "[green]✓[/]" if each.passed else "[red]✗[/]"
         count = sum(turn.turn.caller is not None for turn in each.turns)
         took = f"{_counted(count, 'turn')}, {each.duration_ms / 1000:.1f} s"
         yield f"{mark} {escape(each.name)} [dim]({took})[/]"
         if each.fault is not None:
             yield f"    [red]{escape(each.fault)}[/]"
-        elif everything or not each.passed:
+        elif verbose or not each.passed:
             for turn in each.turns:
-                yield from _told(turn)
-    failed = sum(not each.passed for each in played)
+                yield from _turn_lines(turn)
+    failed = sum(not each.passed for each in results)
     verdict = f"[red]{failed} failed[/]" if failed else "[green]all as expected[/]"
-    yield f"{_counted(len(played), 'conversation')}, {verdict}"
+    yield f"{_counted(len(results), 'conversation')}, {verdict}"
 
 
-def as_json(played: Sequence[Played]) -> dict[str, Any]:
-    """The same for programs."""
+def report_as_json(results: Sequence[ConversationResult]) -> dict[str, Any]:
+    """The same as JSON values."""
     return {
-        "ok": all(each.passed for each in played),
+        "ok": all(each.passed for each in results),
         "conversations": [
             {
                 "name": each.name,
@@ -61,35 +61,35 @@ def as_json(played: Sequence[Played]) -> dict[str, Any]:
                     {
                         "caller": turn.turn.caller,
                         "played": turn.exchange is not None,
-                        "misses": [asdict(miss) for miss in turn.misses],
+                        "misses": [asdict(unmet) for unmet in turn.unmet],
                         "steps": steps(turn.exchange) if turn.exchange else [],
                     }
                     for turn in each.turns
                 ],
             }
-            for each in played
+            for each in results
         ],
     }
 
 
 def steps(exchange: Exchange) -> list[dict[str, Any]]:
-    """The steps of a turn as JSON values, each with its type."""
+    """The steps of a turn as JSON values, each with its ``type``."""
     plain = [{"type": _TYPES[type(step)], **asdict(step)} for step in exchange.steps]
     read: list[dict[str, Any]] = json.loads(json.dumps(plain, default=str))
     return read
 
 
-def _told(turn: PlayedTurn) -> Iterator[str]:
-    if turn.exchange is None and not turn.misses:
-        yield f"    [dim]caller  {escape(turn.turn.caller or '')}  (not played)[/]"
+def _turn_lines(turn: TurnResult) -> Iterator[str]:
+    if turn.exchange is None and not turn.unmet:
+        yield f"    [dim]caller  {escape(turn.turn.caller or '')}  (not run)[/]"
         return
     if turn.turn.caller is not None:
         yield f"    caller  {escape(turn.turn.caller)}"
     for line in lines(turn.exchange) if turn.exchange else ():
         yield f"    {line}"
-    for miss in turn.misses:
-        yield f"    [red]expected {escape(miss.expected)}[/]"
-        yield f"    [red]     got {escape(miss.got)}[/]"
+    for unmet in turn.unmet:
+        yield f"    [red]expected {escape(unmet.expected)}[/]"
+        yield f"    [red]     got {escape(unmet.got)}[/]"
 
 
 def _line(step: Step) -> str:
@@ -107,7 +107,7 @@ def _line(step: Step) -> str:
         case OutcomeRecorded():
             return f"[cyan]  outcome {escape(step.outcome)} {_arguments(step.fields)}[/]"
         case ProviderFailure():
-            return f"[red]  trouble with {escape(step.part)}: {escape(step.reason)}[/]"
+            return f"[red]  {_PARTS.get(step.part, step.part)} failed: {escape(step.reason)}[/]"
         case Ended():
             return f"[dim]  the call ended, by the {escape(step.ended_by)}: {escape(step.reason)}[/]"
 
@@ -132,6 +132,12 @@ def _arguments(arguments: Mapping[str, Any]) -> str:
     )
 
 
+_PARTS = {
+    "llm": "the language model",
+    "mind": "the language model",
+    "http": "an HTTP function",
+    "agent": "an agent",
+}
 _TYPES = {
     Reply: "reply",
     FunctionCall: "function",

@@ -1,4 +1,4 @@
-"""Plays scripted conversations, each as a text call."""
+"""Runs scripted conversations, each as a text call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voicebot.call.text.exchange import Exchange, ExchangeLog
 from voicebot.call.text.judge import Judge
 from voicebot.call.text.library import Library
 from voicebot.call.text.services import LlmFactory
-from voicebot.simulate.expectations import UnmetExpectation, misses
+from voicebot.simulate.expectations import UnmetExpectation, unmet_expectations
 from voicebot.simulate.script import Conversation, Script, Turn
 
 
@@ -35,7 +35,7 @@ class Find(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationSetup:
-    """What conversations are played on. ``http`` of None: functions are answered by the script alone."""
+    """What conversations run with. If ``http`` is None, only the script answers HTTP functions."""
 
     library: Library
     find: Find
@@ -46,74 +46,74 @@ class SimulationSetup:
 
 
 @dataclass(slots=True, kw_only=True)
-class PlayedTurn:
-    """A turn and what came of it; no exchange: it was not played."""
+class TurnResult:
+    """A turn and its result; ``exchange`` is None if the turn was not run."""
 
     turn: Turn
     exchange: Exchange | None = None
-    misses: list[UnmetExpectation] = field(default_factory=list)
+    unmet: list[UnmetExpectation] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
-class Played:
-    """A conversation and what came of it. ``fault``: why it could not be played at all."""
+class ConversationResult:
+    """A conversation and its result; ``fault`` says why it could not be run."""
 
     name: str
     begin: str
-    turns: list[PlayedTurn] = field(default_factory=list)
+    turns: list[TurnResult] = field(default_factory=list)
     fault: str | None = None
     duration_ms: int = 0
 
     @property
     def passed(self) -> bool:
         """Whether everything was as expected."""
-        return self.fault is None and all(turn.exchange and not turn.misses for turn in self.turns)
+        return self.fault is None and all(turn.exchange and not turn.unmet for turn in self.turns)
 
 
-async def play(script: Script, stage: SimulationSetup, *, at_once: int = 4) -> list[Played]:
-    """Play every conversation of a script, some of them at once; results in the script's order."""
-    room = asyncio.Semaphore(at_once)
+async def run(script: Script, setup: SimulationSetup, *, concurrency: int = 4) -> list[ConversationResult]:
+    """Run the conversations of a script, ``concurrency`` at a time; results are in the script's order."""
+    slots = asyncio.Semaphore(concurrency)
 
-    async def one(conversation: Conversation) -> Played:
-        async with room:
-            return await _play(script, conversation, stage)
+    async def one(conversation: Conversation) -> ConversationResult:
+        async with slots:
+            return await _run(script, conversation, setup)
 
     return list(await asyncio.gather(*map(one, script.conversations)))
 
 
-async def _play(script: Script, conversation: Conversation, stage: SimulationSetup) -> Played:
-    played = Played(name=conversation.name, begin=script.begins_with(conversation))
-    played.turns = [PlayedTurn(turn=turn) for turn in conversation.turns]
-    judge = stage.judge() if any(turn.expect.meets for turn in conversation.turns) else None
+async def _run(script: Script, conversation: Conversation, setup: SimulationSetup) -> ConversationResult:
+    result = ConversationResult(name=conversation.name, begin=script.begins_with(conversation))
+    result.turns = [TurnResult(turn=turn) for turn in conversation.turns]
+    judge = setup.judge() if any(turn.expect.meets for turn in conversation.turns) else None
     began = time.monotonic()
     try:
-        chat, opening = await Chat.begin(_setup(script, conversation, stage), await stage.find(played.begin))
+        chat, opening = await Chat.begin(_setup(script, conversation, setup), await setup.find(result.begin))
         try:
-            await _converse(played, chat, opening, judge)
+            await _converse(result, chat, opening, judge)
         finally:
             await chat.hang_up()
     except NotFound:
-        played.fault = f"There is no template {played.begin!r}."
+        result.fault = f"There is no template {result.begin!r}."
     except CannotBegin as error:
-        told = "; ".join(f"{fault.pointer} {fault.message}".strip() for fault in error.problems)
-        played.fault = f"{played.begin} cannot take the call: {told}"
+        problems = "; ".join(f"{fault.pointer} {fault.message}".strip() for fault in error.problems)
+        result.fault = f"{result.begin} cannot take the call: {problems}"
     except TurnTooLong as error:
         said = f"after “{error.exchange.said}”" if error.exchange.said else "as the call began"
-        played.fault = f"The language model did not finish in time, {said}."
+        result.fault = f"The language model did not finish in time, {said}."
     finally:
         if judge is not None:
             await judge.close()
-    played.duration_ms = round((time.monotonic() - began) * 1000)
-    return played
+    result.duration_ms = round((time.monotonic() - began) * 1000)
+    return result
 
 
-async def _converse(played: Played, chat: Chat, opening: Exchange, judge: Judge | None) -> None:
-    """Play turn after turn, up to the first that is not as expected: what follows would be about that."""
-    for index, each in enumerate(played.turns):
+async def _converse(result: ConversationResult, chat: Chat, opening: Exchange, judge: Judge | None) -> None:
+    """Run the turns up to the first that is not as expected; later ones would only fail because of it."""
+    for index, each in enumerate(result.turns):
         if each.turn.caller is None:
             each.exchange = opening
         elif chat.is_over:
-            each.misses.append(UnmetExpectation(expected="that the call was still on", got="it had ended"))
+            each.unmet.append(UnmetExpectation(expected="the call to continue", got="it had ended"))
             return
         else:
             if judge is not None and index == 0:
@@ -121,21 +121,21 @@ async def _converse(played: Played, chat: Chat, opening: Exchange, judge: Judge 
             each.exchange = await chat.say(each.turn.caller)
         if judge is not None:
             judge.hear(each.exchange)
-        each.misses = await misses(each.turn.expect, each.exchange, chat, judge)
-        if each.misses:
+        each.unmet = await unmet_expectations(each.turn.expect, each.exchange, chat, judge)
+        if each.unmet:
             return
 
 
-def _setup(script: Script, conversation: Conversation, stage: SimulationSetup) -> Setup:
+def _setup(script: Script, conversation: Conversation, setup: SimulationSetup) -> Setup:
     answers = script.answers_of(conversation)
 
     def http(log: ExchangeLog) -> HttpBinder:
-        return stage.http or PreparedHttp(answers, log.unanswered)
+        return setup.http or PreparedHttp(answers, log.unanswered)
 
     return Setup(
-        library=stage.library,
-        llm=stage.llm,
+        library=setup.library,
+        llm=setup.llm,
         http=http,
         payload=script.payload_of(conversation),
-        turn_timeout_s=stage.turn_timeout_s,
+        turn_timeout_s=setup.turn_timeout_s,
     )

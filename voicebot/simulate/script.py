@@ -1,4 +1,4 @@
-"""Scripted conversations as an author writes them down, and what they expect."""
+"""The format of scripts: conversations, and what is expected of each turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voicebot.call.text.answers import Answer
 
 
 class BadFile(ValueError):
-    """A file cannot be read as what it should be; each fault says where it is."""
+    """A file is not valid; each fault says where."""
 
     def __init__(self, path: Path, faults: Sequence[str]) -> None:
         super().__init__(f"{path}:\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -31,42 +31,42 @@ Texts = Annotated[list[str], BeforeValidator(_listed)]
 
 
 class Part(BaseModel):
-    """What every part of a script has in common: no unknown members."""
+    """The base of all parts of a script: unknown members are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Expect(Part):
-    """What is to happen in a turn; what is left out may be anything."""
+    """What is expected of a turn; members that are left out are not checked."""
 
-    says: Texts = Field(default_factory=list, description="Words the caller hears, in any case.")
+    says: Texts = Field(default_factory=list, description="Words the caller hears; case does not matter.")
     never_says: Texts = Field(default_factory=list, description="Words the caller does not hear.")
     meets: Texts = Field(
         default_factory=list,
-        description="What the reply should do, in plain words; the language model judges.",
+        description="What the reply should do, in plain words; a language model judges it.",
         examples=["offers another day, and apologises"],
     )
     functions: list[str | dict[str, dict[str, Any]]] | None = Field(
         default=None,
         description=(
             "Functions that are called, in this order, by name or as name and arguments; others may be "
-            "called as well. An empty list: none."
+            "called too. An empty list: no function is called."
         ),
         examples=[["current_time", {"find_order": {"order_number": "4471"}}]],
     )
-    route: str | None = Field(default=None, description="The route that is taken; null: none is.")
+    route: str | None = Field(default=None, description="The route that is taken; null: no route is taken.")
     agent: str | None = Field(default=None, description="Name of the template that has the call afterwards.")
     node: str | None = Field(default=None, description="The node where the call is afterwards.")
     outcome: str | None = Field(default=None, description="The outcome that is recorded.")
-    ended: bool | None = Field(default=None, description="Whether the call is over afterwards.")
+    ended: bool | None = Field(default=None, description="Whether the call has ended afterwards.")
 
-    def asks(self, name: str) -> bool:
-        """Whether the author wrote this member down."""
+    def has(self, name: str) -> bool:
+        """Whether the script contains this member."""
         return name in self.model_fields_set
 
 
 class Turn(Part):
-    """One turn; only the first may have no ``caller``: it is about the agent's opening."""
+    """One turn. Only the first may have no ``caller``; it is the agent's opening."""
 
     caller: str | None = Field(default=None, min_length=1, description="What the caller says.")
     expect: Expect = Field(default_factory=Expect)
@@ -75,13 +75,14 @@ class Turn(Part):
 class Conversation(Part):
     """One conversation."""
 
-    name: str = Field(description="What it shows.", examples=["A bill is explained"])
+    name: str = Field(description="A name for the report.", examples=["A bill is explained"])
     begin: str | None = Field(default=None, description="Name of the template that takes the call.")
     payload: dict[str, Any] = Field(
         default_factory=dict, description="The lead's payload; added to the file's."
     )
     answers: dict[str, list[Answer]] = Field(
-        default_factory=dict, description="Answers of HTTP functions, by name; they go before the file's."
+        default_factory=dict,
+        description="Answers of HTTP functions, by name; they take precedence over the file's.",
     )
     turns: list[Turn] = Field(min_length=1)
 
@@ -91,7 +92,7 @@ class Script(Part):
 
     templates: Texts = Field(
         default_factory=list,
-        description="Files with the templates, seen from this one; left out: those of the account.",
+        description="Template files, relative to this file; by default the account's templates are used.",
     )
     begin: str | None = Field(default=None, description="Name of the template that takes the calls.")
     payload: dict[str, Any] = Field(default_factory=dict)
@@ -99,7 +100,7 @@ class Script(Part):
     conversations: list[Conversation] = Field(min_length=1)
 
     def begins_with(self, conversation: Conversation) -> str:
-        """Name of the template that takes a conversation's call; "" where neither says so."""
+        """Name of the template that takes a conversation's call; "" if none is given."""
         return conversation.begin or self.begin or ""
 
     def payload_of(self, conversation: Conversation) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def load(path: Path) -> Script:
     """Read a script.
 
     Raises:
-        BadFile: it is missing, is not YAML, or not a script; all faults at once.
+        BadFile: it is missing, not YAML, or not a script; it has all faults.
     """
     try:
         script = Script.model_validate(read_yaml(path))
@@ -124,7 +125,7 @@ def load(path: Path) -> Script:
         raise BadFile(
             path, [f"{pointer(*fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         ) from None
-    faults = list(_odd(script))
+    faults = list(_inconsistencies(script))
     if faults:
         raise BadFile(path, faults)
     return script
@@ -144,13 +145,15 @@ def read_yaml(path: Path) -> Any:
         raise BadFile(path, [" ".join(str(error).split())]) from None
 
 
-def _odd(script: Script) -> list[str]:
+def _inconsistencies(script: Script) -> list[str]:
     faults = []
     for index, conversation in enumerate(script.conversations):
         here = pointer("conversations", index)
         if not script.begins_with(conversation):
-            faults.append(f"{here}: 'begin' is missing: which template takes the call?")
+            faults.append(f"{here}: 'begin' is missing: name the template that takes the call.")
         for number, turn in enumerate(conversation.turns):
             if turn.caller is None and number:
-                faults.append(f"{here}/turns/{number}: 'caller' is missing; only the opening has none.")
+                faults.append(
+                    f"{here}/turns/{number}: 'caller' is missing; only the first turn may be without it."
+                )
     return faults

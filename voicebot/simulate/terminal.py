@@ -20,37 +20,37 @@ from voicebot.call.text.exchange import Exchange, ExchangeLog
 from voicebot.simulate.report import lines, steps
 from voicebot.simulate.runner import SimulationSetup
 
-HELP = "[dim]Write what the caller says. /state shows where the call is, /quit hangs up.[/]"
+HELP = "[dim]Type what the caller says. /state shows the state of the call, /quit hangs up.[/]"
 
 
 class Terminal:
-    """Reads turns from standard input, and shows what came of them."""
+    """Reads turns from standard input, and prints what happens in them."""
 
     def __init__(self, console: Console, *, as_json: bool = False) -> None:
-        """``as_json``: one JSON line a turn on standard output, and no prompt."""
+        """``as_json``: print one line of JSON per turn, and no prompt."""
         self._console = console
         self._as_json = as_json
 
     async def converse(
-        self, stage: SimulationSetup, template_id: UUID, payload: Mapping[str, Any], answers: Answers
+        self, setup: SimulationSetup, template_id: UUID, payload: Mapping[str, Any], answers: Answers
     ) -> None:
-        """Have a conversation, until one side ends it.
+        """Hold a conversation until one side ends it.
 
         Raises:
             CannotBegin, NotFound, TurnTooLong: as for ``Chat``.
         """
 
         def http(log: ExchangeLog) -> HttpBinder:
-            return stage.http or PreparedHttp(answers, log.unanswered)
+            return setup.http or PreparedHttp(answers, log.unanswered)
 
-        setup = Setup(
-            library=stage.library,
-            llm=stage.llm,
+        chat_setup = Setup(
+            library=setup.library,
+            llm=setup.llm,
             http=http,
             payload=payload,
-            turn_timeout_s=stage.turn_timeout_s,
+            turn_timeout_s=setup.turn_timeout_s,
         )
-        chat, opening = await Chat.begin(setup, template_id)
+        chat, opening = await Chat.begin(chat_setup, template_id)
         if not self._as_json:
             self._console.print(HELP)
         self._show(opening)
@@ -69,7 +69,7 @@ class Terminal:
                 self._show(await chat.say(said))
 
     async def _next(self, read: asyncio.Queue[str]) -> str | None:
-        """What the caller says next; None when they hang up."""
+        """What the caller says next; None when the caller hangs up."""
         if not self._as_json and sys.stdin.isatty():
             self._console.print("[bold]caller[/]  ", end="")
         line = await read.get()
@@ -97,14 +97,14 @@ class Terminal:
 
 
 def _lines() -> asyncio.Queue[str]:
-    """The lines of standard input as they come, "" at its end; whoever stops waiting is not held up."""
+    """The lines of standard input as they arrive, "" at its end; a thread reads them."""
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
     def read() -> None:
         while not loop.is_closed():
             line = sys.stdin.readline()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
+            with contextlib.suppress(RuntimeError):  # The loop is closed: no reader is left.
                 loop.call_soon_threadsafe(lines.put_nowait, line)
             if not line:
                 return

@@ -1,6 +1,6 @@
-"""Templates in a folder (and so in git): checked, pulled from an account, pushed to it, compared with it."""
+"""Synchronising the template files of a directory with an account: check, pull, push, diff."""
 
 from voicebot import logs
 
-# Before anything else is imported: pipecat greets on import, and a report is not the place for it.
+# Before other imports: pipecat logs a greeting when it is imported, which would be in the output.
 logs.configure("WARNING")

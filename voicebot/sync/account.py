@@ -1,4 +1,4 @@
-"""An account as a folder sees it, be it in a database or behind a server's API."""
+"""The account that a directory is synchronised with, in a database or behind a server's API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from templates.problem import Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTemplate:
-    """A template as the account holds it; ``document`` is as a file has it, canonical."""
+    """A template of the account; ``document`` is in the canonical format of files."""
 
     name: str
     revision: int
@@ -20,17 +20,17 @@ class StoredTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveResult:
-    """What an import did to a template."""
+    """The result of an import for one template."""
 
     name: str
     action: str
     revision: int
     problems: int
-    """How many errors it still has, as a draft."""
+    """Number of errors that it has as a draft."""
 
 
 class Refused(Exception):
-    """The account does not take it as it is; ``problems`` have pointers into the set that was sent."""
+    """The account refuses the request; ``problems`` have pointers into the set that was sent."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
@@ -38,18 +38,18 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """The account cannot be asked; nothing is known of what it would have said."""
+    """The account cannot be reached; try again."""
 
 
 class Account(Protocol):
-    """Whom templates are pulled from and pushed to.
+    """An account to pull from and push to.
 
-    Every method raises ``Refused`` where the account says no, and ``Unreachable`` where it says nothing.
+    Every method raises ``Refused`` if the account refuses it, and ``Unreachable`` if it does not answer.
     """
 
     @property
     def place(self) -> str:
-        """Which account it is: what is remembered of one says nothing about another."""
+        """Identifies the account in the state file."""
         ...
 
     async def templates(self) -> Sequence[StoredTemplate]:
@@ -63,5 +63,5 @@ class Account(Protocol):
         ...
 
     async def delete(self, name: str, revision: int) -> None:
-        """Take a template out of use, if it is at that revision."""
+        """Delete a template, if it is at that revision."""
         ...

@@ -1,4 +1,4 @@
-"""An account in the database of the settings."""
+"""An account in the database that the settings name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from db import templates
 from db.errors import DatabaseError, RevisionConflict
 from db.pool import Database
 from templates.problem import Problem, pointer
-from voicebot.authoring import Authoring, Editor, ImportOptions, InvalidTemplate, SetMoved, SetRefused, export
+from voicebot.authoring import (
+    Authoring,
+    Editor,
+    ImportOptions,
+    InvalidTemplate,
+    RevisionsMoved,
+    SetRefused,
+    export,
+    import_set,
+)
 from voicebot.sync.account import Refused, SaveResult, StoredTemplate
 
 
 class DatabaseAccount:
-    """An account, and nobody's key: the command line changes it."""
+    """An account that the command line changes without an API key."""
 
     def __init__(self, database: Database, authoring: Authoring, account_id: UUID) -> None:
         self._database = database
@@ -41,13 +50,14 @@ class DatabaseAccount:
         """See ``Account``."""
         listed = [(pointer("templates", index), each) for index, each in enumerate(documents)]
         try:
-            done = await self._authoring.import_set(
-                self._editor, ImportOptions(documents=listed, expect=expect, dry_run=dry_run)
-            )
+            options = ImportOptions(documents=listed, expect=expect, dry_run=dry_run)
+            imported = await import_set(self._authoring, self._editor, options)
         except InvalidTemplate as error:
             raise Refused("The templates have faults.", error.problems) from None
-        except SetMoved as error:
-            raise Refused("Somebody has saved since.", [move.problem() for move in error.moves]) from None
+        except RevisionsMoved as error:
+            raise Refused(
+                "Templates have been saved since your last pull.", [move.problem() for move in error.moves]
+            ) from None
         except SetRefused as error:
             problem = Problem(pointer=error.entry.place, code="refused", message=str(error), remedy="")
             raise Refused(str(error), [problem]) from None
@@ -57,7 +67,7 @@ class DatabaseAccount:
             SaveResult(
                 name=each.name, action=each.action, revision=each.revision, problems=len(each.problems)
             )
-            for each in done
+            for each in imported
         ]
 
     async def delete(self, name: str, revision: int) -> None:

@@ -1,4 +1,4 @@
-"""From the account into the folder, without losing what somebody has written there."""
+"""Pull: write an account's templates into a directory without losing local changes."""
 
 from __future__ import annotations
 
@@ -7,111 +7,113 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from voicebot.sync.account import Account, StoredTemplate
-from voicebot.sync.state_file import SyncedTemplate, digest, keep, load
-from voicebot.sync.working_folder import WorkingFolder
+from voicebot.sync.state_file import SyncedTemplate, digest, load, store
+from voicebot.sync.template_directory import TemplateDirectory
 
-Step = Literal["written", "kept", "clash", "missing", "gone", "removed"]
+Step = Literal["written", "kept", "conflict", "missing", "gone", "removed"]
 
-TOLD: Mapping[Step, str] = {
+STEP_MESSAGES: Mapping[Step, str] = {
     "written": "written",
-    "kept": "changed here, not on the server: kept",
-    "clash": "changed here and on the server: not overwritten (--force takes the server's)",
-    "missing": "deleted here: not written again (--force brings it back, push --prune deletes it there)",
-    "gone": "no longer on the server (--prune removes it)",
+    "kept": "changed here and not on the server: kept",
+    "conflict": "changed here and on the server: not overwritten (--force takes the server's)",
+    "missing": "deleted here: not written (--force writes it, push --prune deletes it on the server)",
+    "gone": "no longer on the server: kept (--prune removes it)",
     "removed": "no longer on the server: removed",
 }
 
 
 @dataclass(slots=True)
-class Pulled:
-    """What was done, by the template's name; what needed nothing is left out."""
+class PullResult:
+    """What was done, by the template's name; templates that are equal on both sides are left out."""
 
     steps: list[tuple[str, Step]] = field(default_factory=list)
 
     @property
-    def clashed(self) -> bool:
-        """Whether something was left for somebody to decide."""
-        return any(step == "clash" for _, step in self.steps)
+    def has_conflicts(self) -> bool:
+        """Whether a template was changed on both sides."""
+        return any(step == "conflict" for _, step in self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pull:
+class PullOptions:
     """How to pull."""
 
     force: bool = False
-    """Take the server's, whatever was changed here."""
+    """Overwrite local changes."""
     prune: bool = False
-    """Remove templates that the server has no longer."""
+    """Remove templates that are no longer on the server."""
 
 
-async def pull(folder: WorkingFolder, account: Account, wish: Pull, schema: Mapping[str, Any]) -> Pulled:
-    """Have the folder hold what the account holds.
+async def pull(
+    local: TemplateDirectory, remote: Account, options: PullOptions, schema: Mapping[str, Any]
+) -> PullResult:
+    """Write the account's templates into the directory.
 
     Raises:
         BadFiles: files cannot be read.
-        Refused: the account cannot be.
+        Refused: the account cannot be read.
     """
-    records = load(folder.path)
-    known = records.of(account.place)
-    held = await account.templates()
-    done = Pulled()
-    folder.put_schema(schema)
-    for each in held:
-        step = _step(each, folder, known.get(each.name), wish)
+    state = load(local.path)
+    known = state.of(remote.place)
+    templates = await remote.templates()
+    result = PullResult()
+    local.put_schema(schema)
+    for each in templates:
+        step = _step(each, local, known.get(each.name), options)
         if step == "written":
             kept = known.get(each.name)
-            folder.put(each.name, each.document, kept.file if kept else None)
+            local.put(each.name, each.document, kept.file if kept else None)
         if step is not None:
-            done.steps.append((each.name, step))
+            result.steps.append((each.name, step))
         if step in (None, "written"):
-            remember(known, each, folder)
-    _drop(folder, known, held, wish, done)
-    keep(folder.path, records)
-    return done
+            mark_synced(known, each, local)
+    _handle_deleted(local, known, templates, options, result)
+    store(local.path, state)
+    return result
 
 
-def remember(known: dict[str, SyncedTemplate], held: StoredTemplate, folder: WorkingFolder) -> None:
-    """Note that folder and account have the same."""
-    path = folder.file_of(held.name)
+def mark_synced(known: dict[str, SyncedTemplate], template: StoredTemplate, local: TemplateDirectory) -> None:
+    """Record that directory and account have the same template."""
+    path = local.file_of(template.name)
     if path is not None:
-        known[held.name] = SyncedTemplate(
-            file=path.name, revision=held.revision, digest=digest(held.document)
+        known[template.name] = SyncedTemplate(
+            file=path.name, revision=template.revision, digest=digest(template.document)
         )
 
 
 def _step(
-    held: StoredTemplate, folder: WorkingFolder, kept: SyncedTemplate | None, wish: Pull
+    template: StoredTemplate, local: TemplateDirectory, kept: SyncedTemplate | None, options: PullOptions
 ) -> Step | None:
-    """What to do about a template of the account; None: nothing, both are the same."""
-    here = folder.documents.get(held.name)
-    theirs = digest(held.document)
+    """What to do with a template of the account; None: both sides are equal."""
+    here = local.documents.get(template.name)
+    theirs = digest(template.document)
     if here is None:
-        return "written" if kept is None or wish.force else "missing"
+        return "written" if kept is None or options.force else "missing"
     ours = digest(here)
     if ours == theirs:
         return None
-    if wish.force or (kept is not None and kept.digest == ours):
+    if options.force or (kept is not None and kept.digest == ours):
         return "written"
-    return "kept" if kept is not None and kept.digest == theirs else "clash"
+    return "kept" if kept is not None and kept.digest == theirs else "conflict"
 
 
-def _drop(
-    folder: WorkingFolder,
+def _handle_deleted(
+    local: TemplateDirectory,
     known: dict[str, SyncedTemplate],
-    held: Sequence[StoredTemplate],
-    wish: Pull,
-    done: Pulled,
+    templates: Sequence[StoredTemplate],
+    options: PullOptions,
+    result: PullResult,
 ) -> None:
-    """See to what was pulled once, and is no longer on the server."""
-    here = folder.documents
-    for name in known.keys() - {each.name for each in held}:
+    """Handle the templates that were synchronised before and are no longer on the server."""
+    here = local.documents
+    for name in known.keys() - {each.name for each in templates}:
         if name not in here:
             del known[name]
-        elif not wish.prune:
-            done.steps.append((name, "gone"))
-        elif wish.force or digest(here[name]) == known[name].digest:
-            folder.take_out(name)
+        elif not options.prune:
+            result.steps.append((name, "gone"))
+        elif options.force or digest(here[name]) == known[name].digest:
+            local.remove(name)
             del known[name]
-            done.steps.append((name, "removed"))
+            result.steps.append((name, "removed"))
         else:
-            done.steps.append((name, "clash"))
+            result.steps.append((name, "conflict"))

@@ -1,4 +1,4 @@
-"""From the folder to the account: all templates in one go, or none, and nobody's work overwritten unseen."""
+"""Push: save a directory's templates in an account, all or none, without losing changes made there."""
 
 from __future__ import annotations
 
@@ -8,117 +8,120 @@ from dataclasses import dataclass, field, replace
 from templates.sets import without_server_fields
 from voicebot.authoring.files import Fault, SourceFile
 from voicebot.sync.account import Account, Refused, SaveResult, StoredTemplate
-from voicebot.sync.pull import remember
+from voicebot.sync.pull import mark_synced
 from voicebot.sync.secrets import Secrets, with_secrets
-from voicebot.sync.state_file import SyncedTemplate, digest, keep, load
-from voicebot.sync.working_folder import WorkingFolder
+from voicebot.sync.state_file import SyncedTemplate, digest, load, store
+from voicebot.sync.template_directory import TemplateDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Push:
+class PushOptions:
     """How to push."""
 
     force: bool = False
-    """Overwrite what was saved on the server since."""
+    """Overwrite what was saved on the server since the last pull."""
     prune: bool = False
-    """Delete on the server what was pulled or pushed once and is no longer here."""
+    """Delete templates on the server that were synchronised before and deleted here."""
     dry_run: bool = False
-    """Change nothing."""
+    """Compute the result without changing anything."""
     secrets: Secrets = field(default_factory=dict)
-    """What goes where a template says ``***``; else the account keeps what it has."""
+    """Secrets for ``***`` in templates; without one, the account keeps its secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pushed:
+class PushResult:
     """What was done."""
 
-    done: Sequence[SaveResult]
+    saved: Sequence[SaveResult]
     deleted: Sequence[str] = ()
-    left: Sequence[str] = ()
-    """Templates that are no longer here and still on the server."""
+    missing: Sequence[str] = ()
+    """Templates on the server that were deleted here."""
 
 
-async def push(folder: WorkingFolder, account: Account, wish: Push) -> Pushed:
-    """Have the account hold what the folder holds.
+async def push(local: TemplateDirectory, remote: Account, options: PushOptions) -> PushResult:
+    """Save the directory's templates in the remote.
 
     Raises:
         BadFiles: files cannot be read.
-        Refused: the account does not take it; nothing was saved.
+        Refused: the account refuses them; nothing was saved.
     """
-    records = load(folder.path)
-    known = records.of(account.place)
-    held = {each.name: each for each in await account.templates()}
-    documents = with_secrets([without_server_fields(each.document) for each in folder.written], wish.secrets)
-    expect = {} if wish.force else _expected(folder, known, held)
-    gone = [held[name] for name in known if name in held and name not in folder.documents]
-    _refuse_changed(gone, known, wish)
-    done = await account.save(documents, expect, dry_run=wish.dry_run)
-    deleted = [each.name for each in sorted(gone, key=_orchestrators_first)] if wish.prune else []
-    left = [each.name for each in gone if not wish.prune]
-    if not wish.dry_run:
+    state = load(local.path)
+    known = state.of(remote.place)
+    stored = {each.name: each for each in await remote.templates()}
+    documents = with_secrets(
+        [without_server_fields(each.document) for each in local.sources], options.secrets
+    )
+    expect = {} if options.force else _expected(local, known, stored)
+    gone = [stored[name] for name in known if name in stored and name not in local.documents]
+    _refuse_changed(gone, known, options)
+    saved = await remote.save(documents, expect, dry_run=options.dry_run)
+    deleted = [each.name for each in sorted(gone, key=_orchestrators_first)] if options.prune else []
+    missing = [each.name for each in gone if not options.prune]
+    if not options.dry_run:
         try:
             for name in deleted:
-                await account.delete(name, held[name].revision)
+                await remote.delete(name, stored[name].revision)
                 del known[name]
         finally:
-            _remember(known, done, {each.name: each for each in await account.templates()}, folder)
-            keep(folder.path, records)
-    return Pushed(done=done, deleted=deleted, left=left)
+            _mark_saved(known, saved, {each.name: each for each in await remote.templates()}, local)
+            store(local.path, state)
+    return PushResult(saved=saved, deleted=deleted, missing=missing)
 
 
-def faults_of(refused: Refused, written: Sequence[SourceFile]) -> list[Fault | str]:
-    """What the account has against it, where it stands in the files."""
-    told: list[Fault | str] = []
+def faults_of(refused: Refused, sources: Sequence[SourceFile]) -> list[Fault | str]:
+    """The account's reasons for a refusal, with places in the files."""
+    faults: list[Fault | str] = []
     for problem in refused.problems:
         first, _, rest = problem.pointer.removeprefix("/templates/").partition("/")
-        if problem.pointer.startswith("/templates/") and first.isdigit() and int(first) < len(written):
+        if problem.pointer.startswith("/templates/") and first.isdigit() and int(first) < len(sources):
             place = f"/{rest}" if rest else ""
-            told.append(written[int(first)].fault(replace(problem, pointer=place)))
+            faults.append(sources[int(first)].fault(replace(problem, pointer=place)))
         else:
-            told.append(f"{problem.message} {problem.remedy}".strip())
-    return told
+            faults.append(f"{problem.message} {problem.remedy}".strip())
+    return faults
 
 
 def _expected(
-    folder: WorkingFolder, known: Mapping[str, SyncedTemplate], held: Mapping[str, StoredTemplate]
+    local: TemplateDirectory, known: Mapping[str, SyncedTemplate], stored: Mapping[str, StoredTemplate]
 ) -> dict[str, int | None]:
-    """The revisions that nobody may have gone beyond: those whose content is known here."""
+    """The revisions that the account must have: those whose content is known here."""
     expected: dict[str, int | None] = {}
-    for name, document in folder.documents.items():
-        kept, there = known.get(name), held.get(name)
-        if there is not None and digest(there.document) in (digest(document), kept.digest if kept else ""):
-            expected[name] = there.revision
+    for name, document in local.documents.items():
+        synced, remote = known.get(name), stored.get(name)
+        known_digests = (digest(document), synced.digest if synced else "")
+        if remote is not None and digest(remote.document) in known_digests:
+            expected[name] = remote.revision
         else:
-            # Where this is not what the account has, it is the account that says so, and who has saved.
-            expected[name] = kept.revision if kept and there else None
+            # If the account has another revision, its refusal names who has saved it.
+            expected[name] = synced.revision if synced and remote else None
     return expected
 
 
-def _refuse_changed(gone: Sequence[StoredTemplate], known: Mapping[str, SyncedTemplate], wish: Push) -> None:
-    moved = [each.name for each in gone if digest(each.document) != known[each.name].digest]
-    if moved and wish.prune and not wish.force:
-        names = ", ".join(f"'{name}'" for name in moved)
-        raise Refused(
-            f"Not here any more, but changed on the server since: {names}. Pull it, or use --force."
-        )
-
-
-def _remember(
-    known: dict[str, SyncedTemplate],
-    done: Sequence[SaveResult],
-    held: Mapping[str, StoredTemplate],
-    folder: WorkingFolder,
+def _refuse_changed(
+    gone: Sequence[StoredTemplate], known: Mapping[str, SyncedTemplate], options: PushOptions
 ) -> None:
-    for each in done:
-        there = held.get(each.name)
-        if there is not None and there.revision == each.revision:
-            remember(known, there, folder)
-        else:  # somebody was faster than we could look: what they saved is not known here
-            path = folder.file_of(each.name)
+    changed = [each.name for each in gone if digest(each.document) != known[each.name].digest]
+    if changed and options.prune and not options.force:
+        names = ", ".join(f"'{name}'" for name in changed)
+        raise Refused(f"Deleted here, but changed on the server since: {names}. Pull first, or use --force.")
+
+
+def _mark_saved(
+    known: dict[str, SyncedTemplate],
+    saved: Sequence[SaveResult],
+    stored: Mapping[str, StoredTemplate],
+    local: TemplateDirectory,
+) -> None:
+    for each in saved:
+        template = stored.get(each.name)
+        if template is not None and template.revision == each.revision:
+            mark_synced(known, template, local)
+        else:  # Another client has saved since: the content of its revision is not known here.
+            path = local.file_of(each.name)
             known[each.name] = SyncedTemplate(
                 file=path.name if path else "-", revision=each.revision, digest=""
             )
 
 
-def _orchestrators_first(held: StoredTemplate) -> tuple[bool, str]:
-    return held.document.get("kind") != "orchestrator", held.name
+def _orchestrators_first(template: StoredTemplate) -> tuple[bool, str]:
+    return template.document.get("kind") != "orchestrator", template.name

@@ -1,4 +1,4 @@
-"""Secrets for a push, from a file that is not in git: they go where a template says ``***``."""
+"""Secrets for a push, from a file that is not in git; they replace ``***`` in templates."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def read_secrets(path: Path) -> Secrets:
         return _SECRETS.validate_python(text.document, strict=True)
     except ValidationError as error:
         places = [pointer(*fault["loc"]) for fault in error.errors()]
-        message = "Template, function, header and then a text are expected."
+        message = "A mapping of template, function and header to a text is expected."
         raise BadFiles(
             [Fault(path=path, line=text.line(each), pointer=each, message=message) for each in places]
         ) from None
 
 
 def with_secrets(documents: Sequence[Any], secrets: Secrets) -> list[Any]:
-    """Documents with secrets where they say ``***``; the given ones are not changed."""
+    """Copies of the documents, with secrets in place of ``***``."""
     return [_filled(each, found) if (found := secrets.get(name_of(each))) else each for each in documents]
 
 
 def unused(documents: Sequence[Any], secrets: Secrets) -> list[str]:
-    """Secrets that no document says it needs, such as misspelt ones."""
+    """Secrets for which no document has ``***``, such as misspelt ones."""
     wanted = {
         (name_of(document), name, header)
         for document in documents
@@ -69,7 +69,7 @@ def _filled(document: Any, secrets: Mapping[str, Mapping[str, str]]) -> Any:
 
 
 def _hidden(document: Any) -> list[tuple[str, dict[str, str]]]:
-    """The secret headers of a document that are ``***``, by function; each is the document's own object."""
+    """The secret headers of a document with ``***``, by function; the mappings are those of the document."""
     functions = document.get("functions") if isinstance(document, dict) else None
     found = []
     for function in functions if isinstance(functions, list) else ():

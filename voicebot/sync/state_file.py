@@ -1,4 +1,4 @@
-"""What a folder remembers of an account: each template as it was when both were last the same."""
+"""The state file of a directory: each template as it was when directory and account were last equal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = ".voicebot.json"
 
 
 class SyncedTemplate(BaseModel):
-    """One template, when folder and account were last the same."""
+    """One template, as it was when directory and account were last equal."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,22 +26,22 @@ class SyncedTemplate(BaseModel):
 
 
 class SyncState(BaseModel):
-    """Everything that is remembered, by account and by the template's name."""
+    """The synchronised templates by account and name."""
 
     accounts: dict[str, dict[str, SyncedTemplate]] = Field(default_factory=dict)
 
     def of(self, place: str) -> dict[str, SyncedTemplate]:
-        """What is remembered of one account; to be changed."""
+        """The synchronised templates of one account; the caller may change them."""
         return self.accounts.setdefault(place, {})
 
 
-def load(folder: Path) -> SyncState:
-    """What a folder remembers; nothing, where it has never been pulled to or pushed from.
+def load(directory: Path) -> SyncState:
+    """The state of a directory; empty before the first pull or push.
 
     Raises:
         BadFiles: the file is damaged.
     """
-    path = folder / NAME
+    path = directory / NAME
     try:
         return SyncState.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -49,23 +49,23 @@ def load(folder: Path) -> SyncState:
     except (ValidationError, OSError):
         fault = Fault(
             path=path, line=None, pointer="", message="It cannot be read.",
-            remedy="Remove it: then what is here and what the account has are compared anew.",
+            remedy="Delete it: directory and account are then compared again.",
         )  # fmt: skip
         raise BadFiles([fault]) from None
 
 
-def keep(folder: Path, records: SyncState) -> None:
-    """Remember it."""
-    write(folder / NAME, records.model_dump_json(indent=2) + "\n")
+def store(directory: Path, state: SyncState) -> None:
+    """Write the state file."""
+    write(directory / NAME, state.model_dump_json(indent=2) + "\n")
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """What tells one canonical document from another, whatever the order of names in it."""
+    """A digest of a canonical document, independent of the order of its members."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    """Write a file atomically."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,14 +1,15 @@
-"""`voicebot demo` becomes `python -m voicebot.sandbox.demo`."""
+"""The command `voicebot demo`."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import signal
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from voicebot.sandbox.demo.account import Refused
@@ -21,24 +22,27 @@ from voicebot.sandbox.speech.espeak import SpeechEngineMissing
 INTERRUPTED = 130
 
 
-def main() -> int:
-    """Run the demo; return 0 if the call was as expected."""
-    parser = argparse.ArgumentParser(prog="voicebot demo", description="Place a real call, without any key.")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the call")
-    parser.add_argument("--out", type=Path, default=Path(".voicebot"), help="where the recording goes")
-    options = parser.parse_args()
-    console = Console(quiet=options.json, highlight=False)
+def main(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    out: Annotated[Path, typer.Option(help="Directory for the recording of the call.")] = Path(".voicebot"),
+) -> None:
+    """Place a call with the sandbox, without any vendor's key (needs the extra `sandbox`).
+
+    Exit status: 1 if the call was not as expected.
+    """
+    console = Console(quiet=as_json, highlight=False)
     try:
-        result = asyncio.run(_interruptible(console, options.out))
+        result = asyncio.run(_interruptible(console, out))
     except (ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong, SpeechEngineMissing) as error:
-        print(f"The demo did not work: {error}", file=sys.stderr)
-        return 1
+        print(f"The demo failed: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("Stopped.", file=sys.stderr)
-        return INTERRUPTED
-    if options.json:
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
         print(json.dumps(_as_json(result), ensure_ascii=False))
-    return 1 if result.faults else 0
+    if result.faults:
+        raise typer.Exit(1)
 
 
 async def _interruptible(console: Console, directory: Path) -> Result:
@@ -72,4 +76,4 @@ def _as_json(result: Result) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)
