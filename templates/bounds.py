@@ -49,10 +49,10 @@ LANGUAGE = TextPattern(
 """Language, script, region and variants of BCP 47 (RFC 5646), without extensions."""
 
 VOICE_ID = TextPattern("[A-Za-z0-9_-]{1,64}")
-"""What may stand in a provider's URL as a voice."""
+"""Voice ids; they are used in the path of a provider's URL."""
 
 MODEL_NAME = TextPattern("[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
-"""What may stand in a provider's URL as a model."""
+"""Model names; they are used in a provider's URL."""
 
 ToolName = Annotated[str, TOOL_NAME]
 VariableName = Annotated[str, VARIABLE_NAME]

@@ -72,7 +72,9 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
             {
                 "type": "http",
                 "name": "find_order",
-                "description": "Looks an order up. Call it as soon as the caller has told the order number.",
+                "description": (
+                    "Looks up an order by its number. Call it when the caller has said the number."
+                ),
                 "method": "GET",
                 "url": "https://api.example.com/orders/{{ order_number }}",
                 "secret_headers": {"Authorization": "Bearer …"},

@@ -116,7 +116,7 @@ class PromptValue(Mapping[str, Any]):
         return _text(self._value)
 
     def __repr__(self) -> str:
-        return f"Shown({type(self._value).__name__})"
+        return f"PromptValue({type(self._value).__name__})"
 
 
 def state(values: Mapping[str, Any]) -> dict[str, PromptValue]:

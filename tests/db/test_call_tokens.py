@@ -81,7 +81,7 @@ async def test_an_ended_call_has_no_tokens(database: Database, seeded: SeededAcc
 
 
 async def test_the_token_itself_is_not_stored(database: Database, seeded: SeededAccount) -> None:
-    """Who reads the table cannot open a call."""
+    """The table contains only a hash of the token."""
     token = await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
 
     row = await database.fetchrow("SELECT string_agg(call_tokens::text, '') AS everything FROM call_tokens")

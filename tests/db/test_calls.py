@@ -44,7 +44,7 @@ async def test_a_call_ends_with_its_lead_and_its_facts(database: Database, seede
 
 
 async def test_the_first_end_is_the_end(database: Database, seeded: SeededAccount) -> None:
-    """A later end changes nothing and is told the facts that hold; the winner may repeat itself."""
+    """A later end changes nothing and returns the stored end; repeating the first one succeeds."""
     await calls.finish(database, seeded.id, seeded.call.id, HANGUP)
     late = replace(HANGUP, ended_by="system", end_reason="max_duration", outcome="late")
 

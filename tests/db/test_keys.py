@@ -103,7 +103,7 @@ async def test_key_of_an_inactive_person_is_refused(
 
 
 async def test_the_key_itself_is_not_stored(database: Database, seeded: SeededAccount) -> None:
-    """Who reads the table cannot use a key."""
+    """The table contains only a hash of the key."""
     row = await database.fetchrow("SELECT string_agg(api_keys::text, '') AS everything FROM api_keys")
 
     assert row is not None

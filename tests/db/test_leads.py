@@ -61,7 +61,7 @@ async def test_a_key_is_not_good_for_another_request(database: Database, seeded:
 async def test_what_a_lead_needs_is_named_when_it_is_missing(
     database: Database, seeded: SeededAccount
 ) -> None:
-    """An unknown number and an unknown template are told apart."""
+    """An unknown number and an unknown template raise different errors."""
     with pytest.raises(NotFound, match="number"):
         await leads.create(database, seeded.id, replace(outbound(seeded), number_id=uuid4()))
     with pytest.raises(NotFound, match="template"):

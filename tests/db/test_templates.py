@@ -65,7 +65,7 @@ async def test_a_name_is_unique_in_the_account(database: Database, seeded: Seede
 
 
 async def test_an_update_wants_the_revision_it_read(database: Database, seeded: SeededAccount) -> None:
-    """A stale update changes nothing and is told the current revision."""
+    """A stale update changes nothing; the error contains the current revision."""
     second = await templates.update(
         database, seeded.id, seeded.billing.id, draft("billing"), expected_revision=1
     )

@@ -1,4 +1,4 @@
-"""What HTTP functions meet in these tests: a real server on loopback that does as it is told, and a call."""
+"""For tests of HTTP functions: a scripted server on loopback, and a call that records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP function on a call: what the model is offered and told, and what the caller hears meanwhile."""
+"""An HTTP function on a call: its schema, its results, and its wait text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server's side of a media socket in the tests: accepts, runs a pipeline, keeps what it is told."""
+"""The server's side of a media socket in the tests: accepts it, runs a pipeline, and records events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The other side of a media socket: a server for the app, and a telephone company that plays our audio."""
+"""The carrier's side of a media socket: a server for the app, and ``FakeTwilio``, which plays our audio."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def played_by(carrier: Carrier, sent: list[Sent]) -> None:
     carrier.flush()
 
 
-def told(playout: Playout, what: str, at: float, duration: float, name: str) -> None:
+def apply_event(playout: Playout, what: str, at: float, duration: float, name: str) -> None:
     """Give the model one piece of evidence; an echo's fate must be the carrier's truth."""
     if what == "audio":
         playout.audio_sent(duration, at)
@@ -288,7 +288,7 @@ def test_with_steady_delays_the_model_knows_what_was_heard(
     cuts = [at for at, what, _, _ in sent if what == "clear"]
     first_echo = min(at for at, _, _ in carrier.echoes)
     for at, what, duration, name in sorted(events, key=lambda event: event[0]):
-        told(playout, what, at, duration, name)
+        apply_event(playout, what, at, duration, name)
         if at >= first_echo:
             # Until a clear has arrived the carrier plays on, which the model counts at once.
             ahead = there if any(at - there <= cut <= at for cut in cuts) else 0

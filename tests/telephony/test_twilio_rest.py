@@ -1,4 +1,4 @@
-"""Twilio's REST API against a local server that answers as told."""
+"""Twilio's REST API against a scripted local server."""
 
 from __future__ import annotations
 

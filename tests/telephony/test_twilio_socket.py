@@ -219,7 +219,8 @@ async def test_stop_is_observed_before_the_close() -> None:
 
 
 async def test_an_abrupt_loss_of_the_connection_is_noticed_at_once() -> None:
-    """A dropped TCP connection is told as an unannounced end, once, and ends the pipeline and all waits."""
+    """A dropped TCP connection is observed once, as an unannounced end, and ends the pipeline and all
+    waits."""
     app = MediaApp()
     async with call(app) as twilio:
         await app.say(tone(5000))

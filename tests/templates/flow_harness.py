@@ -129,7 +129,7 @@ async def running_flow(*script: Say | Call) -> AsyncIterator[FlowHarness]:
 
 @dataclass(slots=True)
 class RecordingResolver:
-    """A resolver: functions that record their calls and answer what they were told to."""
+    """A resolver whose functions record their calls and return the given results."""
 
     answers: Mapping[str, FunctionResult] = field(default_factory=dict)
     calls: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""One way to break each rule: what is done to a faultless scene, and the pointer that must be named then."""
+"""Violations of each rule: a change of a valid sample account, and the pointer that must be reported."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Violation:
 
     Attributes:
         code: of the rule.
-        inflict: breaks the scene and gives the pointer to be named.
-        also: other rules that this cannot help breaking.
+        apply: changes the account and returns the pointer that must be reported.
+        also: other rules that the change violates as well.
     """
 
     code: str
@@ -56,7 +56,7 @@ def put(
 
 
 def http(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
-    """An HTTP function of the orchestrator, and where it stands."""
+    """An HTTP function of the orchestrator, and its path."""
     found = [
         (index, each) for index, each in enumerate(account.document["functions"]) if each["type"] == "http"
     ]
@@ -80,19 +80,19 @@ def put_http(
 
 
 def route(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
-    """A route of the orchestrator, and where it stands."""
+    """A route of the orchestrator, and its path."""
     index, found = account.chooser.choose(list(enumerate(account.document["routes"])))
     return found, ("routes", index)
 
 
 def node(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
-    """A node of the flow, and where it stands."""
+    """A node of the flow, and its path."""
     name = account.chooser.choose(list(account.document["flow"]["nodes"]))
     return account.document["flow"]["nodes"][name], ("flow", "nodes", name)
 
 
 def function_at_node(account: SampleAccount, function: Document) -> tuple[str | int, ...]:
-    """Add a function to a node, and say where it stands."""
+    """Add a function to a node and return its path."""
     found, where = node(account)
     found["functions"].append(function)
     return (*where, "functions", len(found["functions"]) - 1)

@@ -1,4 +1,4 @@
-"""Accounts whose templates have nothing wrong with them, of any shape, to be broken one rule at a time."""
+"""Sample accounts with valid templates of any structure; ``rule_violations`` breaks one rule at a time."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ TOPICS = (
 
 
 class ShapeChooser(Protocol):
-    """Where a scene's shape comes from: always the first choice, or hypothesis."""
+    """Chooses the structure of a sample account."""
 
     def choose(self, items: Sequence[Item]) -> Item:
         """One of the items."""
         ...
 
     def count(self, minimum: int, maximum: int) -> int:
-        """A number between both, included."""
+        """A number from ``minimum`` to ``maximum``."""
         ...
 
 
 class FirstChoice:
-    """The same small scene every time."""
+    """Always chooses the first item and the smallest number."""
 
     def choose(self, items: Sequence[Item]) -> Item:
         """The first."""
@@ -58,7 +58,7 @@ class FirstChoice:
 
 @dataclass
 class HypothesisChoice:
-    """Scenes of any shape."""
+    """Choices drawn by hypothesis."""
 
     draw: Callable[[st.SearchStrategy[Any]], Any]
 
@@ -82,12 +82,12 @@ PROVIDERS = Providers(
         },
     )
 ).rules()
-"""Those of a server that has every key but one."""
+"""Provider rules of a server with all API keys except one."""
 
 
 @dataclass
 class SampleAccount:
-    """An account's templates, and which of them is checked."""
+    """The templates and numbers of an account; ``checked`` is the id of the checked template."""
 
     documents: dict[str, Document]
     numbers: dict[str, bool]
@@ -100,7 +100,7 @@ class SampleAccount:
         return self.documents[self.checked]
 
     def agent(self, *, with_flow: bool = False) -> Document:
-        """Turn to an agent and give its document."""
+        """Select an agent as the checked template and return its document."""
         agents = [key for key, each in self.documents.items() if each["kind"] == "agent"]
         self.checked = self.chooser.choose(agents)
         if with_flow and self.document["flow"] is None:
@@ -108,7 +108,7 @@ class SampleAccount:
         return self.document
 
     def check_context(self) -> CheckContext:
-        """What the check is told of the account."""
+        """The context for the check of the checked template."""
         others = {
             key: TemplateContent.model_validate(each)
             for key, each in self.documents.items()
@@ -120,7 +120,7 @@ class SampleAccount:
 
 
 def make_account(chooser: ShapeChooser | None = None) -> SampleAccount:
-    """An orchestrator with at least two agents, everything in order."""
+    """An orchestrator with at least two agents, all valid."""
     chooser = chooser or FirstChoice()
     topics = list(TOPICS[: chooser.count(2, len(TOPICS))])
     agents = {f"0190a000-0000-7000-8000-{index:012d}": topic for index, topic in enumerate(topics)}
@@ -154,7 +154,7 @@ def make_agent(chooser: ShapeChooser, topic: str) -> Document:
 
 
 def make_orchestrator(chooser: ShapeChooser, agents: dict[str, str]) -> Document:
-    """An orchestrator that uses everything a template has."""
+    """An orchestrator that uses every field of a template."""
     lookups = [make_http(chooser, f"find_{index}", index) for index in range(chooser.count(1, 3))]
     return {
         "name": "Front desk",
@@ -202,7 +202,7 @@ def make_orchestrator(chooser: ShapeChooser, agents: dict[str, str]) -> Document
 
 
 def make_http(chooser: ShapeChooser, name: str, index: int) -> Document:
-    """An HTTP function that uses everything it has."""
+    """An HTTP function that uses every field."""
     return {
         "type": "http",
         "name": name,
@@ -225,7 +225,7 @@ def make_http(chooser: ShapeChooser, name: str, index: int) -> Document:
 
 
 def make_flow(chooser: ShapeChooser, functions: Sequence[str]) -> Document:
-    """A chain of nodes, with branches where there are functions and ways back where the dice say so."""
+    """A chain of nodes with optional transitions back, and with branches on the functions."""
     names = [f"node {index}" for index in range(chooser.count(2, 6))]
     nodes: dict[str, Document] = {}
     for index, name in enumerate(names):
@@ -260,5 +260,5 @@ def make_flow(chooser: ShapeChooser, functions: Sequence[str]) -> Document:
 
 @st.composite
 def sample_accounts(draw: Callable[[st.SearchStrategy[Any]], Any]) -> SampleAccount:
-    """Accounts of any shape without a fault."""
+    """Valid sample accounts of any structure."""
     return make_account(HypothesisChoice(draw))

@@ -30,7 +30,7 @@ def found_in(report: Report) -> set[tuple[str, str]]:
 
 
 def deviations(violation: Violation, account: SampleAccount) -> list[str]:
-    """What is wrong with how the check tells of a fault: the place, other codes, or what may be active."""
+    """Deviations of the report from the violation: a missing pointer, other codes, or a wrong ``ok``."""
     place = violation.apply(account)
     report = report_of(account)
     found = found_in(report)
@@ -46,20 +46,20 @@ def deviations(violation: Violation, account: SampleAccount) -> list[str]:
 @pytest.mark.parametrize(
     "violation", VIOLATIONS, ids=[f"{index}-{violation.code}" for index, violation in enumerate(VIOLATIONS)]
 )
-def test_rule_is_found_where_it_is_broken(violation: Violation) -> None:
-    """A broken rule is named with its pointer, and nothing else is complained of."""
+def test_violation_is_reported_at_its_pointer(violation: Violation) -> None:
+    """A violated rule is reported with its pointer, and no other rule is reported."""
     assert deviations(violation, make_account()) == []
 
 
-def test_every_rule_is_broken_by_some_fault() -> None:
-    """No rule stands in the table that these tests do not break."""
+def test_every_rule_has_a_violation() -> None:
+    """The violations cover every rule."""
     assert {violation.code for violation in VIOLATIONS} == set(RULES)
 
 
 @SLOW
 @given(account=sample_accounts())
 def test_whole_templates_are_accepted_and_compile(account: SampleAccount) -> None:
-    """A template without a fault has neither errors nor warnings, and every node of it compiles."""
+    """A valid template has neither errors nor warnings, and all its nodes compile."""
     for checked in account.documents:
         account.checked = checked
         content, report = check_document(account.document, account.check_context())
@@ -78,12 +78,12 @@ def test_whole_templates_are_accepted_and_compile(account: SampleAccount) -> Non
 def test_broken_templates_are_refused_with_the_right_pointer(
     account: SampleAccount, violation: Violation
 ) -> None:
-    """Whatever the template looks like, the broken rule is the one that is named, where it is broken."""
+    """In any template structure the violated rule is reported at its pointer."""
     assert deviations(violation, account) == []
 
 
-def test_twelve_faults_have_twelve_pointers() -> None:
-    """Faults of shape, of flow, of functions and of routes are all named at once."""
+def test_all_problems_are_reported_at_once() -> None:
+    """Problems of structure, flow, functions and routes are all in one report."""
     account = make_account()
     document = account.document
     nodes = document["flow"]["nodes"]
@@ -119,8 +119,8 @@ def test_twelve_faults_have_twelve_pointers() -> None:
     }
 
 
-def test_every_problem_teaches() -> None:
-    """Each fault has a message and a remedy in whole sentences, without our own vocabulary."""
+def test_messages_and_remedies_are_sentences() -> None:
+    """Messages and remedies are whole sentences without terms of the implementation."""
     for violation in VIOLATIONS:
         account = make_account()
         violation.apply(account)
@@ -134,7 +134,7 @@ def test_every_problem_teaches() -> None:
 
 
 def test_foreign_and_missing_targets_look_the_same() -> None:
-    """An author cannot find out whether an id belongs to another account."""
+    """The report for another account's id equals that for an unknown id."""
     account = make_account()
     answers = set()
     for template_id in ("0190a000-0000-7000-8000-00000000dead", "0190a000-0000-7000-8000-00000000beef"):
@@ -159,7 +159,7 @@ def test_allowed_private_host() -> None:
 
 
 def test_draft_needs_only_a_name() -> None:
-    """A document with a name has the shape of a template; what it lacks for a call is told."""
+    """A document with only a name is a template; the missing conversation is reported."""
     content, report = check_document({"name": "Billing"})
     assert content is not None
     assert [problem.code for problem in report.errors] == ["conversation_missing"]
@@ -171,8 +171,8 @@ def test_name_and_prompt_are_a_whole_template() -> None:
     assert report.ok
 
 
-def test_unknown_check_context_are_not_guessed_at() -> None:
-    """Without the account at hand, nothing is said about targets and numbers."""
+def test_rules_without_context_are_skipped() -> None:
+    """Without account data, targets and numbers are not checked."""
     account = make_account()
     _, report = check_document(account.document)
     assert found_in(report) == set()
@@ -195,7 +195,7 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @SLOW
 @given(data=st.data(), junk=st.lists(JSON_VALUES, min_size=1, max_size=4))
 def test_any_document_gets_an_answer(data: st.DataObject, junk: list[Any]) -> None:
-    """Whatever stands wherever, the check answers, and what it accepts compiles."""
+    """Any value at any place is reported or accepted, and an accepted template compiles."""
     document: Any = copy.deepcopy(make_account().documents[ORCHESTRATOR_ID])
     for value in junk:
         path = data.draw(st.sampled_from(paths(document)))

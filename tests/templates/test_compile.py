@@ -235,7 +235,7 @@ async def test_function_that_takes_over_keeps_the_model_silent() -> None:
         assert harness.manager.current_node == "ask"
 
 
-async def test_raising_function_is_told_to_the_model() -> None:
+async def test_exception_of_a_function_is_reported_to_the_model() -> None:
     """What a function raises reaches the model as an error, and no transition is taken."""
 
     def resolve(name: str) -> Function:

@@ -112,8 +112,8 @@ def test_every_field_of_a_file_is_described_for_editors() -> None:
 
 
 @given(account=sample_accounts())
-def test_faultless_templates_fit_the_schema_of_files(account: SampleAccount) -> None:
-    """A set with names is not underlined either, as one file or as several."""
+def test_valid_templates_match_the_schema_of_files(account: SampleAccount) -> None:
+    """A valid set with names is valid under the schema, as one file or as several."""
     validator = Draft202012Validator(FILE_SCHEMA)
     names = {key: document["name"] for key, document in account.documents.items()}
     documents = [with_names(each, names, {}) for each in account.documents.values()]
@@ -122,8 +122,8 @@ def test_faultless_templates_fit_the_schema_of_files(account: SampleAccount) -> 
 
 
 @given(account=sample_accounts())
-def test_faultless_templates_fit_the_schema(account: SampleAccount) -> None:
-    """What the check accepts, an editor does not underline."""
+def test_valid_templates_match_the_schema(account: SampleAccount) -> None:
+    """A template that the check accepts is valid under the schema."""
     validator = Draft202012Validator(SCHEMA)
     for document in account.documents.values():
         assert list(validator.iter_errors(document)) == []

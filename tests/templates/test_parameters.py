@@ -16,7 +16,7 @@ def of(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def test_references_are_written_out() -> None:
-    """A model is shown what a reference refers to, with the words that stand beside the reference."""
+    """A reference is replaced by its target, with the annotations beside the reference."""
     schema = of(
         {
             "to": {"$ref": "#/$defs/address", "description": "Where it goes."},
@@ -77,7 +77,7 @@ def test_references_that_double_each_other_are_stopped() -> None:
     ],
 )
 def test_references_that_cannot_be_followed(reference: Any, kind: str) -> None:
-    """Each is told with its place."""
+    """Each invalid reference is reported with its path."""
     faults = read_parameters(of({"a": {"$ref": reference}}, required=["a"])).faults
     assert [(violation.kind, violation.path[:2]) for violation in faults] == [(kind, ("properties", "a"))]
 
