@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests import forked
-from tests.calls.server import World, hear
+from tests.calls.harness import CallHarness, hear, started
 from voicebot.sandbox.caller import HangUp, Say
 
 ROOT = Path(__file__).parents[2]
@@ -135,32 +135,39 @@ def check(step: Step, printed: str) -> None:
         assert line in rest, f"{line!r} is not (or not there) in\n{printed}"
 
 
+@pytest.fixture
+async def harness(database_url: str, tmp_path: Path) -> AsyncIterator[CallHarness]:
+    """Calls with real speech, in the only account of a database."""
+    async with started(database_url, tmp_path, spoken=True) as it:
+        yield it
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)  # six commands that load the program, and a call at real pace
-async def test_the_guide_is_as_it_says(world: World, tmp_path: Path) -> None:
+async def test_the_guide_is_as_it_says(harness: CallHarness, tmp_path: Path) -> None:
     """Whoever does what the guide says sees what it shows, a call included."""
     told = [step for step in steps() if step.kind != "heading"]
     assert {step.kind for step in told} == {"file", "command", "json", "text"}
-    key = world.api.headers["Authorization"].removeprefix("Bearer ")
+    key = harness.api.headers["Authorization"].removeprefix("Bearer ")
     printed = ""
-    async with shell(tmp_path, {"DATABASE_URL": world.server.app_state.database.dsn}) as bash:
+    async with shell(tmp_path, {"DATABASE_URL": harness.server.app_state.database.dsn}) as bash:
         for step in steps():
             match step.kind:
                 case "heading" if "Look at a call" in step.text:
-                    await call(world)
+                    await call(harness)
                 case "file":
                     (tmp_path / "work" / step.file).write_text(step.text, encoding="utf-8")
                 case "command":
-                    ours = step.text.replace("http://localhost:8000", world.server.url)
+                    ours = step.text.replace("http://localhost:8000", harness.server.url)
                     printed = await bash.run(ours.replace("vb_…", key))
                 case "json" | "text":
                     check(step, printed)
 
 
-async def call(world: World) -> None:
+async def call(harness: CallHarness) -> None:
     """What the guide asks its reader to do with a telephone."""
-    await world.sandbox.expect([APPOINTMENT])
-    await world.place(hear(), Say(text=APPOINTMENT), hear(), HangUp(), to=NUMBER)
+    await harness.sandbox.expect([APPOINTMENT])
+    await harness.place(hear(), Say(text=APPOINTMENT), hear(), HangUp(), to=NUMBER)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.services.deepgram.stt import DeepgramSTTService
 from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 
-from tests.calls.server import BILL, HIGH, World, hear
+from tests.calls.harness import BILL, HIGH, CallHarness, hear
 from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.session import Session
 from voicebot.call.transcript.writer import CallWriter
@@ -26,10 +26,10 @@ def _kept() -> dict[str, int]:
     return {kind.__name__: kinds.count(kind) for kind in _OF_A_CALL}
 
 
-async def test_nothing_of_a_call_is_kept_once_it_is_over(world: World) -> None:
+async def test_nothing_of_a_call_is_kept_once_it_is_over(harness: CallHarness) -> None:
     """Session, pipeline, services and ledger are there while calls are on, and gone after they have ended."""
-    billing = await world.agent(voice=HIGH)
-    desk = await world.desk(world.route("billing", billing))
+    billing = await harness.agent(voice=HIGH)
+    number = await harness.orchestrator(harness.route("billing", billing))
     before = _kept()
     during: list[dict[str, int]] = []
 
@@ -38,7 +38,7 @@ async def test_nothing_of_a_call_is_kept_once_it_is_over(world: World) -> None:
             during.append(_kept())
 
     script = (hear(), Say(text=BILL), hear(), HangUp())
-    routed = await asyncio.gather(*(world.place(*script, to=desk, on_step=look) for _ in range(3)))
+    routed = await asyncio.gather(*(harness.place(*script, to=number, on_step=look) for _ in range(3)))
     assert [len(call.routes) for call in routed] == [1, 1, 1]
     assert all(seen[kind] > before[kind] for seen in during for kind in before)
     async with asyncio.timeout(_GONE_S):

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tests.calls.scripted import Answer, Body, ScriptedModel, last, system
-from tests.calls.server import moved_in
+from tests.calls.harness import CallHarness
+from voicebot.sandbox.vendors.script import Answer, Body, system_text
 
 SPOKEN = "My name is {{ customer }}."
 FOUND = {"note": "{{ customer }} has \\{{ x }} and {{ nope }}"}
@@ -21,9 +20,9 @@ LINE = "One moment {{ customer }}."
 
 def _looking_up(body: Body) -> Answer:
     """Finds what the caller asks about, goes on a node, and routes with what it was given."""
-    if "You are billing" in system(body) or last(body)["role"] == "assistant":
+    if "You are billing" in system_text(body) or body["messages"][-1]["role"] == "assistant":
         return Answer(text="Billing here.")
-    if "Tell what" in system(body):
+    if "Tell what" in system_text(body):
         arguments = {"agent": "billing", "reason": "asked", "variables": {"note": FOUND["note"]}}
         return Answer(calls=[("route_to_agent", arguments)])
     return Answer(text=LINE, calls=[("find", {})])
@@ -58,34 +57,29 @@ def _of(body: Body, *roles: str) -> Sequence[str]:
     return [str(message.get("content")) for message in messages if message["role"] in roles]
 
 
-async def test_braces_of_a_function_and_of_a_variable_stay_what_they_are(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_braces_of_a_function_and_of_a_variable_stay_what_they_are(harness: CallHarness) -> None:
     """A caller's turn, an agent's words, a function's result and a value handed over are inserted nowhere."""
-    async with (
-        ScriptedModel(_looking_up).running() as model,
-        moved_in(database_url, tmp_path, OPENAI_BASE_URL=model.url) as world,
-    ):
-        billing = await world.agent(
-            prompt="You are billing. Known: {{ note }}",
-            variables=[{"name": "note", "source": "call"}],
-            greeting={"text": "Billing, {{ note }}."},
-        )
-        await world.desk(world.route("billing", billing), **_flow())
-        listed = (await world.api.get("/templates", params={"kind": "orchestrator"})).json()["items"]
-        response = await world.api.post(
-            f"/templates/{listed[0]['id']}/chat",
-            json={"turns": [SPOKEN, SPOKEN], "answers": {"find": [{"body": FOUND}]}},
-        )
-        assert response.status_code == 200, response.text
+    harness.sandbox.script.respond(_looking_up)
+    billing = await harness.agent(
+        prompt="You are billing. Known: {{ note }}",
+        variables=[{"name": "note", "source": "call"}],
+        greeting={"text": "Billing, {{ note }}."},
+    )
+    await harness.orchestrator(harness.route("billing", billing), **_flow())
+    listed = (await harness.api.get("/templates", params={"kind": "orchestrator"})).json()["items"]
+    response = await harness.api.post(
+        f"/templates/{listed[0]['id']}/chat",
+        json={"turns": [SPOKEN, SPOKEN], "answers": {"find": [{"body": FOUND}]}},
+    )
+    assert response.status_code == 200, response.text
 
-    told = next(body for body in model.asked if "Tell what" in system(body))
+    told = next(body for body in harness.asked() if "Tell what" in system_text(body))
     assert _of(told, "user") == [SPOKEN]
     assert [text for text in _of(told, "tool") if "note" in text] == [json.dumps(FOUND)]
     assert LINE in " ".join(_of(told, "assistant"))
-    assert "called by Ada." in system(told)
-    assert f"Tell what was found: {FOUND['note']}" in system(told)
-    at_billing = next(body for body in model.asked if "You are billing" in system(body))
-    assert f"Known: {FOUND['note']}" in system(at_billing)
+    assert "called by Ada." in system_text(told)
+    assert f"Tell what was found: {FOUND['note']}" in system_text(told)
+    at_billing = next(body for body in harness.asked() if "You are billing" in system_text(body))
+    assert f"Known: {FOUND['note']}" in system_text(at_billing)
     assert SPOKEN in _of(at_billing, "user")
     assert f"Billing, {FOUND['note']}." in _of(at_billing, "assistant")

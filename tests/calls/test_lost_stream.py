@@ -1,4 +1,4 @@
-"""A call whose stream is lost goes on where it was: same agent, same node, same variables, on any replica."""
+"""A call whose media stream is lost continues on any replica, with its agent, node and variables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.api.server_fixture import serving
-from tests.calls.scripted import Body, ScriptedModel, ServerAnswer, last, system
-from tests.calls.server import OPEN, PUBLIC_URL, WELCOME, World, hear, moved_in
-from tests.handlers.http_harness import ServerAnswer as Served
-from tests.handlers.http_harness import running_server
-from voicebot.sandbox.caller import Caller, HangUp, Say, Wait
-from voicebot.sandbox.carrier import Carrier, CarrierSettings, Misbehaviour
-from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
+from tests.calls.harness import OPEN, WELCOME, CallHarness, carrier_settings, hear, started
+from tests.handlers.http_harness import ServerAnswer, running_server
+from voicebot.sandbox.caller import HangUp, Say
+from voicebot.sandbox.carrier import Carrier
+from voicebot.sandbox.vendors.script import Answer, Body, newest, system_text
 
 GREETED = "Hello Ada."
+BEFORE = (hear(), Say(text=OPEN), hear())
+AFTER = (Say(text=OPEN), hear(), HangUp())
 
 
 def flow_that_finds(url: str) -> dict[str, Any]:
@@ -49,13 +49,13 @@ def flow_that_finds(url: str) -> dict[str, Any]:
     }
 
 
-def finding(body: Body) -> ServerAnswer:
-    """Routes to billing, looks the caller up, and greets whom the instructions name."""
-    if "You are the desk" in system(body):
-        return ServerAnswer(calls=[("route_to_agent", {"agent": "billing", "reason": "asked"})])
-    if "Greet" in system(body):
-        return ServerAnswer(text=GREETED if "Greet Ada." in system(body) else "Hello nobody.")
-    return ServerAnswer(text="Hm.") if last(body)["role"] == "tool" else ServerAnswer(calls=[("find", {})])
+def finding(body: Body) -> Answer:
+    """Route to billing, find the caller, and greet the person whom the instructions name."""
+    if "You are the desk" in system_text(body):
+        return Answer(calls=[("route_to_agent", {"agent": "billing", "reason": "asked"})])
+    if "Greet" in system_text(body):
+        return Answer(text=GREETED if "Greet Ada." in system_text(body) else "Hello nobody.")
+    return Answer(text="Hm.") if newest(body)["role"] == "tool" else Answer(calls=[("find", {})])
 
 
 class Balancer:
@@ -65,9 +65,13 @@ class Balancer:
         self.chosen = url
         self._pumps: set[asyncio.Task[None]] = set()
 
+    def choose(self, url: str) -> None:
+        """Send new connections to another server."""
+        self.chosen = url
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
-        """Forward from a free port, which is told as a URL."""
+        """Forward from a free port; yields the URL."""
         server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         server.close()
@@ -92,27 +96,26 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @pytest.fixture
-async def found(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[World, ScriptedModel, str]]:
-    """A world with such a model, and where an office finds callers."""
-    async with (
-        running_server(Served(body=b'{"name": "Ada"}')) as office,
-        ScriptedModel(finding).running() as model,
-    ):
-        allowed = urlsplit(office.url).netloc
-        async with moved_in(
-            database_url, tmp_path, OPENAI_BASE_URL=model.url, VOICEBOT_HTTP_ALLOW=allowed
-        ) as world:
-            yield world, model, office.url
+async def office() -> AsyncIterator[str]:
+    """URL of a server that finds callers."""
+    async with running_server(ServerAnswer(body=b'{"name": "Ada"}')) as server:
+        yield server.url
 
 
-async def test_a_lost_stream_goes_on_in_the_node_it_was_in(
-    found: tuple[World, ScriptedModel, str],
-) -> None:
+@pytest.fixture
+async def harness(shared_dsn: str, tmp_path: Path, office: str) -> AsyncIterator[CallHarness]:
+    """Calls whose HTTP functions may reach the office."""
+    async with started(shared_dsn, tmp_path, VOICEBOT_HTTP_ALLOW=urlsplit(office).netloc) as it:
+        it.sandbox.script.respond(finding)
+        yield it
+
+
+async def test_a_lost_stream_goes_on_in_the_node_it_was_in(harness: CallHarness, office: str) -> None:
     """After the stream was lost in the second node the model has that node's task, role and variables."""
-    world, model, office = found
-    desk = await world.desk(world.route("billing", await world.agent()), **flow_that_finds(office))
-    script = (hear(), Say(text=OPEN), hear(), Wait(ms=4000), Say(text=OPEN), hear(), HangUp())
-    call = await world.place(*script, to=desk, wrong=Misbehaviour(drop_after_ms=6500))
+    number = await harness.orchestrator(
+        harness.route("billing", await harness.agent()), **flow_that_finds(office)
+    )
+    call = await harness.place_with_lost_stream(BEFORE, AFTER, to=number)
 
     assert call.record["resumes"] == 1
     assert set(call.words()) == {WELCOME, GREETED}
@@ -120,43 +123,28 @@ async def test_a_lost_stream_goes_on_in_the_node_it_was_in(
     resumed = next(index for index, event in enumerate(call.all_events) if event["type"] == "call.resumed")
     assert [e["node"] for e in call.all_events[resumed:] if e["type"] == "node.entered"] == ["greet"]
     assert len(call.events("function.called")) == 1
-    assert "You are the finder." in system(model.asked[-1])
-    assert "Greet Ada." in system(model.asked[-1])
+    assert "You are the finder." in system_text(harness.asked()[-1])
+    assert "Greet Ada." in system_text(harness.asked()[-1])
 
 
-async def test_another_replica_goes_on_with_it(found: tuple[World, ScriptedModel, str]) -> None:
+async def test_another_replica_goes_on_with_it(harness: CallHarness, office: str) -> None:
     """The next stream may come to a process that has never seen the call, while a target had it."""
-    world, model, office = found
-    finder = await world.agent(**flow_that_finds(office))
-    desk = await world.desk(world.route("billing", finder))
-    balancer = Balancer(world.server.url)
-    settings = world.server.app_state.settings
+    finder = await harness.agent(**flow_that_finds(office))
+    number = await harness.orchestrator(harness.route("billing", finder))
+    balancer = Balancer(harness.server.url)
+    settings = harness.server.app_state.settings
     async with (
         serving(settings) as second,
         balancer.running() as address,
-        Carrier(
-            CarrierSettings(
-                public_url=PUBLIC_URL,
-                server_url=address,
-                account_sid=TWILIO_ACCOUNT_SID,
-                auth_token=TWILIO_AUTH_TOKEN,
-            )
-        ) as carrier,
+        Carrier(carrier_settings(address)) as carrier,
     ):
-        script = (hear(), Say(text=OPEN), hear(), Wait(ms=4000), Say(text=OPEN), hear(), HangUp())
-        person = Caller(script=script, voice_id="caller-1", attentive=False)
-        wrong = Misbehaviour(drop_after_ms=6500)
-        call = carrier.call(from_="+14155559999", to=desk, person=person, wrong=wrong)
-        await call.answered.wait()
-        while not call.streams:
-            await asyncio.sleep(0.02)
-        balancer.chosen = second.url
-        await call.ended()
-        facts = await world.facts(call, person)
+        facts = await harness.place_with_lost_stream(
+            BEFORE, AFTER, to=number, carrier=carrier, before_drop=lambda: balancer.choose(second.url)
+        )
 
     assert facts.outcome.ok, facts.outcome.failure
     assert facts.record["resumes"] == 1
     assert set(facts.words()) == {WELCOME, GREETED}
     assert len(facts.routes) == len(facts.events("function.called")) == 1
     assert facts.transcript[-1]["template_id"] == finder["id"]
-    assert "Greet Ada." in system(model.asked[-1])
+    assert "Greet Ada." in system_text(harness.asked()[-1])

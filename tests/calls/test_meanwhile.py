@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.calls.server import BILL, HIGHEST, OPEN, REPAIR, WELCOME, World, hear, moved_in
-from voicebot.sandbox.caller import HangUp, Say, Wait
+from tests.calls.harness import BILL, HIGHEST, OPEN, REPAIR, WELCOME, CallHarness, hear, started
+from voicebot.sandbox.caller import HangUp, Say, Step, Wait, WaitFor
 
 
 class Cable:
@@ -67,18 +67,16 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def test_a_call_goes_on_without_the_database(database_url: str, tmp_path: Path) -> None:
     """With the database gone the caller hears the agents as ever; all is written when it is back."""
-    async with Cable(database_url).laid() as cable, moved_in(cable.url, tmp_path) as world:
-        desk = await world.desk(world.route("billing", await world.agent()))
-        call, person = world.dial(
-            hear(), Wait(ms=1000), Say(text=BILL), hear(), Say(text=BILL), hear(), HangUp(), to=desk
-        )
-        await call.answered.wait()
-        await asyncio.sleep(1.8)
-        cable.cut()
+    async with Cable(database_url).laid() as cable, started(cable.url, tmp_path) as harness:
+        number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+        call, person = harness.dial(
+            hear(), Wait(ms=1000), Say(text=BILL), hear(), Say(text=BILL), hear(), HangUp(),
+            to=number, on_step=lambda step: cable.cut() if isinstance(step, Wait) else None,
+        )  # fmt: skip
         await call.ended()
         assert person.outcome.ok, person.outcome.failure
         cable.mend()
-        facts = await world.facts(call, person)
+        facts = await harness.facts(call, person)
 
     assert facts.words()[:2] == [WELCOME, "Billing here."]
     assert facts.words("caller") == [BILL, BILL]
@@ -87,33 +85,48 @@ async def test_a_call_goes_on_without_the_database(database_url: str, tmp_path: 
     assert (facts.record["ended_by"], facts.record["end_reason"]) == ("caller", "hangup")
 
 
-async def test_a_call_keeps_the_templates_it_began_with(world: World) -> None:
+async def test_a_call_keeps_the_templates_it_began_with(harness: CallHarness) -> None:
     """Templates edited or deleted during a call change nothing in it, and its lead is finished."""
-    billing = await world.agent("Billing", "Billing here.")
-    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
-    script = (hear(), Wait(ms=2000), Say(text=BILL), hear(), Say(text=OPEN), hear(), HangUp())
-    placed = asyncio.create_task(world.place(*script, to=desk))
-    other = asyncio.create_task(
-        world.place(hear(), Wait(ms=2000), Say(text=REPAIR), hear(), HangUp(), to=desk)
+    billing = await harness.agent("Billing", "Billing here.")
+    workshop = await harness.agent("Workshop", "Workshop here.", HIGHEST)
+    number = await harness.orchestrator(
+        harness.route("billing", billing), harness.route("workshop", workshop)
     )
-    await asyncio.sleep(1.8)
+    changed = asyncio.Event()
+    greeted: list[Step] = []
+
+    def on_step(step: Step) -> None:
+        if isinstance(step, WaitFor):
+            greeted.append(step)
+
+    script = (hear(), WaitFor(event=changed), Say(text=BILL), hear(), Say(text=OPEN), hear(), HangUp())
+    placed = asyncio.create_task(harness.place(*script, to=number, on_step=on_step))
+    later = (hear(), WaitFor(event=changed), Wait(ms=500), Say(text=REPAIR), hear(), HangUp())
+    other = asyncio.create_task(harness.place(*later, to=number, on_step=on_step))
+    async with asyncio.timeout(30):
+        while len(greeted) < 2:
+            await asyncio.sleep(0.02)
     patch = {"Content-Type": "application/merge-patch+json"}
     front = next(
-        item for item in (await world.api.get("/templates")).json()["items"] if item["kind"] == "orchestrator"
+        item
+        for item in (await harness.api.get("/templates")).json()["items"]
+        if item["kind"] == "orchestrator"
     )
-    edited = await world.api.patch(
+    edited = await harness.api.patch(
         f"/templates/{billing['id']}",
         headers={**patch, "If-Match": f'"{billing["revision"]}"'},
         json={"prompt": 'You are billing. Say "Nothing is as it was." first.'},
     )
     assert edited.status_code == 200, edited.text
-    gone = await world.api.delete(f"/templates/{front['id']}", headers={"If-Match": f'"{front["revision"]}"'})
-    assert gone.status_code == 204, gone.text
-    gone = await world.api.delete(
-        f"/templates/{factory['id']}", headers={"If-Match": f'"{factory["revision"]}"'}
+    gone = await harness.api.delete(
+        f"/templates/{front['id']}", headers={"If-Match": f'"{front["revision"]}"'}
     )
     assert gone.status_code == 204, gone.text
+    gone = await harness.api.delete(
+        f"/templates/{workshop['id']}", headers={"If-Match": f'"{workshop["revision"]}"'}
+    )
+    assert gone.status_code == 204, gone.text
+    changed.set()
     calls = [await placed, await other]
 
     assert calls[0].words()[:2] == [WELCOME, "Billing here."]
@@ -124,16 +137,18 @@ async def test_a_call_keeps_the_templates_it_began_with(world: World) -> None:
         assert call.record["ended_by"] == "caller"
 
 
-async def test_two_calls_at_once_know_nothing_of_each_other(world: World) -> None:
+async def test_two_calls_at_once_know_nothing_of_each_other(any_harness: CallHarness) -> None:
     """Each of two calls at once has its own words, agents and events, and neither hears the other's."""
-    billing = await world.agent("Billing", "Billing here.")
-    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
+    billing = await any_harness.agent("Billing", "Billing here.")
+    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
+    number = await any_harness.orchestrator(
+        any_harness.route("billing", billing), any_harness.route("workshop", workshop)
+    )
     one, two = await asyncio.gather(
-        world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk),
-        world.place(hear(), Say(text=REPAIR), hear(), HangUp(), to=desk),
+        any_harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number),
+        any_harness.place(hear(), Wait(ms=500), Say(text=REPAIR), hear(), HangUp(), to=number),
     )
     assert one.said() == [("agent", WELCOME), ("caller", BILL), ("agent", "Billing here.")]
     assert two.said() == [("agent", WELCOME), ("caller", REPAIR), ("agent", "Workshop here.")]
     assert one.voices != two.voices
-    assert not [body for body in world.asked(containing=BILL) if REPAIR in str(body["messages"])]
+    assert not [body for body in any_harness.asked(containing=BILL) if REPAIR in str(body["messages"])]

@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from tests.calls.server import BILL, HIGH, HIGHEST, LOW, REPAIR, World, hear
+from tests.calls.harness import BILL, HIGH, HIGHEST, LOW, REPAIR, CallHarness, hear
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.vendors.faults import Fault
 
@@ -17,19 +17,21 @@ def _routing(body: dict[str, Any]) -> dict[str, Any] | None:
     return next((tool for tool in offered if tool["name"] == "route_to_agent"), None)
 
 
-async def test_the_first_word_never_waits_for_a_target(world: World) -> None:
+async def test_the_first_word_never_waits_for_a_target(harness: CallHarness) -> None:
     """With a target whose voice hangs, the greeting comes as early, and the target is not offered."""
-    world.sandbox.faults.add(Fault(server="elevenlabs", kind="hang", match=HIGHEST))
-    billing = await world.agent()
-    factory = await world.agent("Workshop", voice=HIGHEST)
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="hang", match=HIGHEST))
+    billing = await harness.agent()
+    workshop = await harness.agent("Workshop", voice=HIGHEST)
     patient = {"idle": {"after_ms": 60_000}}
-    control = await world.desk(world.route("billing", billing), **patient)
-    hanging = await world.desk(world.route("billing", billing), world.route("workshop", factory), **patient)
+    control = await harness.orchestrator(harness.route("billing", billing), **patient)
+    hanging = await harness.orchestrator(
+        harness.route("billing", billing), harness.route("workshop", workshop), **patient
+    )
     brief = (hear(), HangUp())
-    await world.place(*brief, to=control)  # whatever the first call of a server pays, it has paid
+    await harness.place(*brief, to=control)  # whatever the first call of a server pays, it has paid
     calls = await asyncio.gather(
-        world.place(*brief, to=control),
-        world.place(hear(), Wait(ms=11_000), Say(text=REPAIR), hear(), HangUp(), to=hanging),
+        harness.place(*brief, to=control),
+        harness.place(hear(), Wait(ms=11_000), Say(text=REPAIR), hear(), HangUp(), to=hanging),
     )
     assert (
         abs(calls[1].first_word_ms - calls[0].first_word_ms) < 2000
@@ -37,23 +39,23 @@ async def test_the_first_word_never_waits_for_a_target(world: World) -> None:
     (unavailable,) = calls[1].data("agent.unavailable")
     assert unavailable["agent"] == "workshop"
     assert "connect" in unavailable["reason"]
-    routing = _routing(world.asked(containing=REPAIR)[-1])
+    routing = _routing(harness.asked(containing=REPAIR)[-1])
     assert routing is not None
     assert routing["parameters"]["properties"]["agent"]["enum"] == ["billing"]
     assert "workshop" not in routing["description"]
     assert not calls[1].routes
 
 
-async def test_an_orchestrator_whom_nobody_can_help_says_so(world: World) -> None:
+async def test_an_orchestrator_whom_nobody_can_help_says_so(harness: CallHarness) -> None:
     """When no target can be made ready, the model is told so, and no name is offered."""
-    world.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized", match=HIGHEST))
-    desk = await world.desk(
-        world.route("workshop", await world.agent("Workshop", voice=HIGHEST)), idle={"after_ms": 60_000}
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized", match=HIGHEST))
+    number = await harness.orchestrator(
+        harness.route("workshop", await harness.agent("Workshop", voice=HIGHEST)), idle={"after_ms": 60_000}
     )
-    call = await world.place(hear(), Wait(ms=1800), Say(text=REPAIR), hear(), HangUp(), to=desk)
+    call = await harness.place(hear(), Wait(ms=1800), Say(text=REPAIR), hear(), HangUp(), to=number)
 
     assert [data["agent"] for data in call.data("agent.unavailable")] == ["workshop"]
-    asked = world.asked(containing=REPAIR)[-1]
+    asked = harness.asked(containing=REPAIR)[-1]
     routing = _routing(asked)
     assert "can be reached" in str(asked["tools"]) + str(asked["messages"])
     assert routing is None or "enum" not in routing["parameters"]["properties"]["agent"]
@@ -61,24 +63,26 @@ async def test_an_orchestrator_whom_nobody_can_help_says_so(world: World) -> Non
     assert len(call.words()) == 2
 
 
-async def test_sockets_stand_before_the_route_is_asked_for(world: World) -> None:
+async def test_sockets_stand_before_the_route_is_asked_for(harness: CallHarness) -> None:
     """A route opens no connection: the target's voice was connected before, and agents alike share theirs."""
-    billing = await world.agent("Billing", voice=HIGH)
-    factory = await world.agent("Workshop", voice=HIGH)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
-    call = await world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk)
+    billing = await harness.agent("Billing", voice=HIGH)
+    workshop = await harness.agent("Workshop", voice=HIGH)
+    number = await harness.orchestrator(
+        harness.route("billing", billing), harness.route("workshop", workshop)
+    )
+    call = await harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number)
 
     asked_at = datetime.fromisoformat(call.events("route.requested")[0]["at"]).timestamp()
-    connections = world.sandbox.usage.connections()
+    connections = harness.sandbox.usage.connections()
     assert sorted(c.key for c in connections if c.server == "elevenlabs") == sorted([LOW, HIGH])
     assert len([c for c in connections if c.server == "deepgram"]) == 1
     assert all(connection.opened_at < asked_at for connection in connections)
     assert all(connection.closed_at is not None for connection in connections)
 
 
-async def test_the_model_reads_the_routing_table_at_every_node(world: World) -> None:
+async def test_the_model_reads_the_routing_table_at_every_node(harness: CallHarness) -> None:
     """Names and reasons of all routes are in each request, with one node as with several."""
-    billing = await world.agent()
+    billing = await harness.agent()
     flow = {
         "initial_node": "ask",
         "nodes": {
@@ -97,15 +101,15 @@ async def test_the_model_reads_the_routing_table_at_every_node(world: World) -> 
             "tell": {"task_messages": [{"role": "developer", "content": 'Say "It will be ready today."'}]},
         },
     }
-    one = await world.desk(world.route("billing", billing))
-    several = await world.desk(world.route("billing", billing), prompt=None, flow=flow)
+    one = await harness.orchestrator(harness.route("billing", billing))
+    several = await harness.orchestrator(harness.route("billing", billing), prompt=None, flow=flow)
     script = (hear(), Say(text=REPAIR), hear(), Say(text=BILL), hear(), HangUp())
-    calls = await asyncio.gather(world.place(*script, to=one), world.place(*script, to=several))
+    calls = await asyncio.gather(harness.place(*script, to=one), harness.place(*script, to=several))
 
     assert [event["node"] for event in calls[1].events("node.entered")][:2] == ["ask", "tell"]
     for call in calls:
         assert [route["name"] for route in call.routes] == ["billing"]
-    at_desk = [body for body in world.asked() if "You are billing" not in str(body["messages"])]
+    at_desk = [body for body in harness.asked() if "You are billing" not in str(body["messages"])]
     assert len(at_desk) >= 4
     for body in at_desk:
         routing = _routing(body)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tests.calls.server import BACK, BILL, HIGH, HIGHEST, LOW, REPAIR, WELCOME, World, hear
+from tests.calls.harness import BACK, BILL, HIGH, HIGHEST, LOW, REPAIR, WELCOME, CallHarness, hear
 from voicebot.sandbox.caller import HangUp, Say
 
 
-async def test_a_silent_route_changes_voice_and_agent_at_once(world: World) -> None:
+async def test_a_silent_route_changes_voice_and_agent_at_once(any_harness: CallHarness) -> None:
     """Asked for something another agent does, the caller hears that agent next and nobody else."""
-    billing = await world.agent("Billing", "Billing here. What is it about?", HIGH)
-    desk = await world.desk(world.route("billing", billing))
-    call = await world.place(hear(), Say(text=BILL), hear(), HangUp(), to=desk)
+    billing = await any_harness.agent("Billing", "Billing here. What is it about?", HIGH)
+    number = await any_harness.orchestrator(any_harness.route("billing", billing))
+    call = await any_harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.said() == [
@@ -29,18 +29,18 @@ async def test_a_silent_route_changes_voice_and_agent_at_once(world: World) -> N
     assert call.heard.overlaps == ()
 
 
-async def test_an_announced_route_is_heard_in_both_voices(world: World) -> None:
+async def test_an_announced_route_is_heard_in_both_voices(any_harness: CallHarness) -> None:
     """The old voice says its farewell to the end, then the new one speaks, and never both at once."""
-    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    route = world.route("workshop", factory, announce="One moment, please.")
-    desk = await world.desk(route)
-    call = await world.place(hear(), Say(text=REPAIR), hear(quiet_ms=900), HangUp(), to=desk)
+    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
+    route = any_harness.route("workshop", workshop, announce="One moment, please.")
+    number = await any_harness.orchestrator(route)
+    call = await any_harness.place(hear(), Say(text=REPAIR), hear(quiet_ms=900), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words() == [WELCOME, "One moment, please.", "Workshop here."]
     farewell, target = call.transcript[2:]
     assert farewell["template_id"] == call.lead["initial_template_id"]
-    assert target["template_id"] == factory["id"]
+    assert target["template_id"] == workshop["id"]
     assert target["started_ms"] >= farewell["ended_ms"]
     assert not farewell["interrupted"]
     assert call.routes[0]["announced"]
@@ -48,26 +48,28 @@ async def test_an_announced_route_is_heard_in_both_voices(world: World) -> None:
     assert call.heard.overlaps == ()
 
 
-async def test_the_caller_goes_back_and_on_to_another_agent(world: World) -> None:
+async def test_the_caller_goes_back_and_on_to_another_agent(any_harness: CallHarness) -> None:
     """ "back" returns to the orchestrator, which routes on; each agent works under its own template."""
-    billing = await world.agent("Billing", "Billing here.", HIGH)
-    factory = await world.agent("Workshop", "Workshop here.", HIGHEST)
-    desk = await world.desk(world.route("billing", billing), world.route("workshop", factory))
+    billing = await any_harness.agent("Billing", "Billing here.", HIGH)
+    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
+    number = await any_harness.orchestrator(
+        any_harness.route("billing", billing), any_harness.route("workshop", workshop)
+    )
     script = (
         hear(), Say(text=BILL), hear(), Say(text=BACK), hear(), Say(text=REPAIR), hear(), HangUp(),
     )  # fmt: skip
-    call = await world.place(*script, to=desk)
+    call = await any_harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
     front = call.lead["initial_template_id"]
     assert [(r["name"], r["hop"], r["to_template_id"]) for r in call.routes] == [
         ("billing", 1, billing["id"]),
         ("back", 2, front),
-        ("workshop", 3, factory["id"]),
+        ("workshop", 3, workshop["id"]),
     ]
     assert [said["template_id"] for said in call.transcript if said["speaker"] == "agent"] == [
-        front, billing["id"], front, factory["id"],
+        front, billing["id"], front, workshop["id"],
     ]  # fmt: skip
     assert call.voices == [LOW, HIGH, LOW, HIGHEST]
     assert [data["agent"] for data in call.data("route.done")] == ["billing", "back", "workshop"]
-    assert call.lead["template_id"] == call.record["template_id"] == factory["id"]
+    assert call.lead["template_id"] == call.record["template_id"] == workshop["id"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import pytest
 
-from tests.calls.server import BILL, HIGH, LOW, STOP, WELCOME, World, hear
+from tests.calls.harness import BILL, HIGH, LOW, STOP, WELCOME, CallHarness, hear
 from voicebot.sandbox.caller import HangUp, Interrupt, Say
 from voicebot.sandbox.carrier import Misbehaviour
 
@@ -12,13 +12,15 @@ LONG = "Billing here. We answer every question about bills, invoices, payments, 
 FAREWELL = "One moment please, I will put you through to the colleagues who know everything about this."
 
 
-async def test_a_greeting_that_is_talked_over_is_remembered_as_far_as_it_was_heard(world: World) -> None:
+async def test_an_interrupted_greeting_is_recorded_as_far_as_it_was_heard(
+    any_harness: CallHarness,
+) -> None:
     """An interrupted greeting falls silent, its heard_text is what was heard, and the model goes on."""
-    billing = await world.agent(says="Go on.", greeting={"text": LONG})
-    desk = await world.desk(world.route("billing", billing))
-    await asyncio.sleep(0.5)  # the greeting is made when the template is activated
+    billing = await any_harness.agent(says="Go on.", greeting={"text": LONG})
+    number = await any_harness.orchestrator(any_harness.route("billing", billing))
+    await any_harness.greetings_are_prepared(2)
     script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=900), hear(), HangUp())
-    call = await world.place(*script, to=desk)
+    call = await any_harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
     greeting = next(said for said in call.transcript if said["source"] == "greeting" and said["text"] == LONG)
@@ -28,18 +30,18 @@ async def test_a_greeting_that_is_talked_over_is_remembered_as_far_as_it_was_hea
     assert len(call.data("barge_in")) == 1
     after = call.transcript[-1]
     assert (after["speaker"], after["source"], after["template_id"]) == ("agent", "llm", billing["id"])
-    (asked,) = world.asked(containing=STOP)[:1]
+    (asked,) = any_harness.asked(containing=STOP)[:1]
     assert greeting["heard_text"] in str(asked["messages"])
     assert "receipts" not in str(asked["messages"])
     assert any(event.name == "clear" for event in call.carrier.events)
 
 
-async def test_a_farewell_that_is_talked_over_does_not_stop_the_route(world: World) -> None:
+async def test_a_farewell_that_is_talked_over_does_not_stop_the_route(any_harness: CallHarness) -> None:
     """Talking over the announcement loses neither the route nor the words, and the old voice is gone."""
-    billing = await world.agent(says="Billing here, what is it?")
-    desk = await world.desk(world.route("billing", billing, announce=FAREWELL))
+    billing = await any_harness.agent(says="Billing here, what is it?")
+    number = await any_harness.orchestrator(any_harness.route("billing", billing, announce=FAREWELL))
     script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=900), hear(quiet_ms=1200), HangUp())
-    call = await world.place(*script, to=desk)
+    call = await any_harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert [route["status"] for route in call.routes] == ["done"]
@@ -53,29 +55,34 @@ async def test_a_farewell_that_is_talked_over_does_not_stop_the_route(world: Wor
     assert call.heard.overlaps == ()
 
 
-async def test_what_was_heard_is_known_by_the_carriers_marks(world: World) -> None:
+@pytest.mark.parametrize(
+    "wrong", [Misbehaviour(mark_delay_ms=700), Misbehaviour(marks=False)], ids=["late", "never"]
+)
+async def test_what_was_heard_is_known_by_the_carriers_marks(
+    any_harness: CallHarness, wrong: Misbehaviour
+) -> None:
     """Marks that come late, or never, still leave a shortened heard_text and a call that goes on."""
-    desk = await world.desk(world.route("billing", await world.agent()), greeting={"text": LONG})
+    billing = any_harness.route("billing", await any_harness.agent())
+    number = await any_harness.orchestrator(billing, greeting={"text": LONG})
     script = (Interrupt(text=STOP, after_ms=1200), hear(), Say(text=BILL), hear(), HangUp())
-    late, never = await asyncio.gather(
-        world.place(*script, to=desk, wrong=Misbehaviour(mark_delay_ms=700)),
-        world.place(*script, to=desk, wrong=Misbehaviour(marks=False)),
-    )
-    for call in (late, never):
-        assert call.outcome.ok, call.outcome.failure
-        greeting = call.transcript[0]
-        assert greeting["interrupted"]
-        assert LONG.startswith(greeting["heard_text"])
-        assert len(greeting["heard_text"]) < len(LONG)
-        assert [route["status"] for route in call.routes] == ["done"]
+    call = await any_harness.place(*script, to=number, wrong=wrong)
+
+    assert call.outcome.ok, call.outcome.failure
+    greeting = call.transcript[0]
+    assert greeting["interrupted"]
+    assert LONG.startswith(greeting["heard_text"])
+    assert len(greeting["heard_text"]) < len(LONG)
+    assert [route["status"] for route in call.routes] == ["done"]
 
 
-async def test_words_in_the_middle_of_a_route_are_answered_once(world: World) -> None:
+async def test_words_in_the_middle_of_a_route_are_answered_once(any_harness: CallHarness) -> None:
     """A caller who goes on talking while the call changes agent is answered once, by the new agent."""
-    billing = await world.agent(says="Billing here, what is it?")
-    desk = await world.desk(world.route("billing", billing), turns={"end_silence_ms": 200})
+    billing = await any_harness.agent(says="Billing here, what is it?")
+    number = await any_harness.orchestrator(
+        any_harness.route("billing", billing), turns={"end_silence_ms": 200}
+    )
     script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=20), hear(quiet_ms=1500), HangUp())
-    call = await world.place(*script, to=desk)
+    call = await any_harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words("caller") == [BILL, STOP]

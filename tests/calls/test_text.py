@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.calls.server import BACK, BILL, BYE, HIGH, HIGHEST, REPAIR, Facts, World, hear
+from tests.calls.harness import BACK, BILL, BYE, HIGH, HIGHEST, REPAIR, CallHarness, Facts, hear
 from voicebot.sandbox.caller import Say
 
 FLOW = {
@@ -69,18 +69,18 @@ def of_text(answer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def test_the_same_conversation_by_telephone_and_in_text(world: World) -> None:
+async def test_the_same_conversation_by_telephone_and_in_text(any_harness: CallHarness) -> None:
     """Words, nodes, functions, routes and the end are the same, whichever way the caller comes."""
-    billing = await world.agent("Billing", "Billing here.", HIGH)
-    factory = await world.agent("Workshop", "Workshop here.", HIGHEST, prompt=None, flow=FLOW)
-    desk = await world.desk(
-        world.route("billing", billing, context="summary"),
-        world.route("workshop", factory, announce="One moment, please."),
+    billing = await any_harness.agent("Billing", "Billing here.", HIGH)
+    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST, prompt=None, flow=FLOW)
+    number = await any_harness.orchestrator(
+        any_harness.route("billing", billing, context="summary"),
+        any_harness.route("workshop", workshop, announce="One moment, please."),
     )
     spoken = (BILL, BACK, REPAIR, BYE)
     script = [step for text in spoken for step in (hear(quiet_ms=900), Say(text=text))]
-    call = await world.place(*script, hear(), to=desk)
-    response = await world.api.post(
+    call = await any_harness.place(*script, hear(), to=number)
+    response = await any_harness.api.post(
         f"/templates/{call.lead['initial_template_id']}/chat", json={"turns": list(spoken)}
     )
     assert response.status_code == 200, response.text

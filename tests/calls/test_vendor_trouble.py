@@ -6,23 +6,24 @@ from typing import Any
 
 import pytest
 
-from tests.api.server_fixture import http_client
-from tests.calls.server import BILL, HIGH, LOW, OPEN, WELCOME, World, hear
+from tests.api.server_fixture import metric
+from tests.calls.harness import BILL, HIGH, LOW, OPEN, WELCOME, CallHarness, hear
 from voicebot.call.apologies import apology
 from voicebot.sandbox.caller import HangUp, Interrupt, Say, Wait, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
 
 HOURS = "Acme is open from eight to five."
+FAILURES = 'voicebot_provider_failures_total{part="llm"}'
 SORRY = apology("en-US")
 PATIENT: dict[str, Any] = {"idle": {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Goodbye."}}
 
 
 @pytest.mark.parametrize("kind", ["broken", "rate_limited", "drop"])
-async def test_a_model_that_fails_for_a_moment_is_asked_again(world: World, kind: Any) -> None:
+async def test_a_model_that_fails_for_a_moment_is_asked_again(harness: CallHarness, kind: Any) -> None:
     """The caller hears an apology at once and then the answer to what they asked, and need not ask again."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    world.sandbox.faults.add(Fault(server="openai", kind=kind, count=2, retry_after_s=0.2))
-    call = await world.place(hear(), Say(text=OPEN), hear(quiet_ms=1200), HangUp(), to=desk)
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(Fault(server="openai", kind=kind, count=2, retry_after_s=0.2))
+    call = await harness.place(hear(), Say(text=OPEN), hear(quiet_ms=1200), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.said() == [
@@ -33,22 +34,23 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(world: World, kind
     assert call.heard.overlaps == ()
 
 
-async def test_a_hiccup_that_a_second_request_survives_is_not_heard(world: World) -> None:
+async def test_a_hiccup_that_a_second_request_survives_is_not_heard(harness: CallHarness) -> None:
     """One refused request is repeated before anybody notices: no apology, and nothing on the record."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    world.sandbox.faults.add(Fault(server="openai", kind="broken", count=1))
-    call = await world.place(hear(), Say(text=OPEN), hear(), HangUp(), to=desk)
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(Fault(server="openai", kind="broken", count=1))
+    call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
 
     assert call.words() == [WELCOME, HOURS]
     assert call.events("provider.failed") == []
 
 
 @pytest.mark.parametrize("kind", ["broken", "unauthorized"])
-async def test_a_model_that_stays_away_ends_the_call_politely(world: World, kind: Any) -> None:
+async def test_a_model_that_stays_away_ends_the_call_politely(harness: CallHarness, kind: Any) -> None:
     """One apology, one more try, one goodbye in the agent's own voice; the record says what was missing."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    world.sandbox.faults.add(Fault(server="openai", kind=kind))
-    call = await world.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=30_000), to=desk)
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(Fault(server="openai", kind=kind))
+    failures = await metric(harness.server.url, FAILURES)
+    call = await harness.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=30_000), to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words() == [WELCOME, SORRY.moment, SORRY.goodbye]
@@ -56,18 +58,19 @@ async def test_a_model_that_stays_away_ends_the_call_politely(world: World, kind
     assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "llm_unavailable")
     assert len(call.events("provider.failed")) == 2
     assert call.events("idle.prompted") == []
-    async with http_client(base_url=world.server.url) as anybody:
-        assert 'voicebot_provider_failures_total{part="llm"} 2.0' in (await anybody.get("/metrics")).text
+    assert await metric(harness.server.url, FAILURES) == failures + 2
 
 
-async def test_a_model_that_hangs_leaves_no_endless_silence(world: World) -> None:
+async def test_a_model_that_hangs_leaves_no_endless_silence(harness: CallHarness) -> None:
     """Some six seconds after the question the caller hears that something is wrong, in their language."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT, language="de-DE")
-    call, person = world.dial(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=desk)
+    number = await harness.orchestrator(
+        harness.route("billing", await harness.agent()), **PATIENT, language="de-DE"
+    )
+    call, person = harness.dial(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=number)
     await call.answered.wait()
-    world.sandbox.faults.add(Fault(server="openai", kind="hang"))
+    harness.sandbox.faults.add(Fault(server="openai", kind="hang"))
     await call.ended()
-    facts = await world.facts(call, person)
+    facts = await harness.facts(call, person)
 
     assert facts.outcome.ok, facts.outcome.failure
     assert facts.words() == [WELCOME, apology("de").moment, apology("de").goodbye]
@@ -76,37 +79,39 @@ async def test_a_model_that_hangs_leaves_no_endless_silence(world: World) -> Non
     assert facts.record["end_reason"] == "llm_unavailable"
 
 
-async def test_an_answer_that_breaks_off_is_gone_on_with(world: World) -> None:
+async def test_an_answer_that_breaks_off_is_gone_on_with(harness: CallHarness) -> None:
     """What was said of it stays said and known; the model is told where it broke off, once."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    world.sandbox.faults.add(Fault(server="openai", kind="drop", stage="message", match="eight to", count=1))
-    call = await world.place(hear(), Say(text=OPEN), hear(quiet_ms=1200), HangUp(), to=desk)
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(
+        Fault(server="openai", kind="drop", stage="message", match="eight to", count=1)
+    )
+    call = await harness.place(hear(), Say(text=OPEN), hear(quiet_ms=1200), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words()[:-1] == [WELCOME, "Acme", SORRY.moment]
     assert call.heard.overlaps == ()
-    again = world.asked(containing="broke off")
+    again = harness.asked(containing="broke off")
     assert len(again) == 1
     said = [(m["role"], m["content"]) for m in again[0]["messages"] if m["role"] in ("user", "assistant")]
     assert said == [("assistant", WELCOME), ("user", OPEN), ("assistant", "Acme")]
 
 
-async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(world: World) -> None:
+async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(harness: CallHarness) -> None:
     """Whoever asks again while the apology is spoken gets one answer, not two."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    world.sandbox.faults.add(Fault(server="openai", kind="broken", count=2))
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(Fault(server="openai", kind="broken", count=2))
     script = (hear(), Say(text=OPEN), Interrupt(text=OPEN, after_ms=300))
-    call = await world.place(*script, hear(quiet_ms=1600), HangUp(), to=desk)
+    call = await harness.place(*script, hear(quiet_ms=1600), HangUp(), to=number)
 
     assert call.words("caller") == [OPEN, OPEN]
     assert call.words().count(HOURS) == 1
 
 
-async def test_a_target_whose_model_fails_at_once_begins_all_the_same(world: World) -> None:
+async def test_a_target_whose_model_fails_at_once_begins_all_the_same(harness: CallHarness) -> None:
     """The apology for a target's first words is in the target's voice, and the first words follow."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    world.sandbox.faults.add(Fault(server="openai", kind="broken", match="You are billing", count=2))
-    call = await world.place(hear(), Say(text=BILL), hear(quiet_ms=1200), HangUp(), to=desk)
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(Fault(server="openai", kind="broken", match="You are billing", count=2))
+    call = await harness.place(hear(), Say(text=BILL), hear(quiet_ms=1200), HangUp(), to=number)
 
     assert call.words() == [WELCOME, SORRY.moment, "Billing here."]
     assert call.voices == [LOW, HIGH]
@@ -114,64 +119,72 @@ async def test_a_target_whose_model_fails_at_once_begins_all_the_same(world: Wor
     assert [route["status"] for route in call.routes] == ["done"]
 
 
-async def test_people_are_asked_where_the_author_offers_them(world: World) -> None:
+async def test_people_are_asked_where_the_author_offers_them(harness: CallHarness) -> None:
     """When the model stays away a person is asked for, the caller is told, and is not hung up on at once."""
     offered = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT, functions=offered)
-    world.sandbox.faults.add(Fault(server="openai", kind="broken"))
-    call = await world.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=desk)
+    number = await harness.orchestrator(
+        harness.route("billing", await harness.agent()), **PATIENT, functions=offered
+    )
+    harness.sandbox.faults.add(Fault(server="openai", kind="broken"))
+    call = await harness.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=number)
 
     assert call.words() == [WELCOME, SORRY.moment, SORRY.people, "Are you there?", "Goodbye."]
-    asked = await world.server.app_state.database.fetch("SELECT call_id, intent, origin FROM handoffs")
-    assert [(str(row["call_id"]), row["intent"], row["origin"]) for row in asked] == [
+    handoffs = (await harness.api.get("/handoffs")).json()["items"]
+    assert [(one["call_id"], one["intent"], one["origin"]) for one in handoffs] == [
         (call.record["id"], "escalate", "failed_model")
     ]
     assert call.record["end_reason"] == "idle"
 
 
-async def test_a_voice_that_drops_in_mid_sentence_comes_back(world: World) -> None:
+async def test_a_voice_that_drops_in_mid_sentence_comes_back(harness: CallHarness) -> None:
     """After the voice's connection broke in the middle of an answer, later answers are heard again."""
-    desk = await world.desk(world.route("billing", await world.agent()), **PATIENT)
-    world.sandbox.faults.add(
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(
         Fault(server="elevenlabs", kind="drop", stage="message", match="from eight", count=1)
     )
     script = (hear(), Say(text=OPEN), Wait(ms=2000), Say(text=OPEN), hear(), HangUp())
-    call = await world.place(*script, to=desk)
+    call = await harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words()[-1] == HOURS
     assert call.record["ended_by"] == "caller"
 
 
-async def test_a_listener_that_drops_hears_again(world: World) -> None:
+async def test_a_listener_that_drops_hears_again(harness: CallHarness) -> None:
     """After the transcriber's connection broke on an utterance, the next one is understood."""
-    desk = await world.desk(world.route("billing", await world.agent()), idle={"after_ms": 60_000})
-    world.sandbox.faults.add(Fault(server="deepgram", kind="drop", stage="message", count=1))
+    number = await harness.orchestrator(
+        harness.route("billing", await harness.agent()), idle={"after_ms": 60_000}
+    )
+    harness.sandbox.faults.add(Fault(server="deepgram", kind="drop", stage="message", count=1))
     script = (hear(), Say(text=OPEN), Wait(ms=6000), Say(text=OPEN), hear(), HangUp())
-    call = await world.place(*script, to=desk)
+    call = await harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words()[-1] == HOURS
-    assert len(world.sandbox.usage.connections("deepgram")) >= 2
+    assert len(harness.sandbox.usage.connections("deepgram")) >= 2
 
 
-async def test_a_listener_that_stays_away_ends_the_call_with_words(world: World) -> None:
+async def test_a_listener_that_stays_away_ends_the_call_with_words(harness: CallHarness) -> None:
     """A call in which nobody can listen ends with a word of it, and the caller does not talk to nobody."""
-    desk = await world.desk(world.route("billing", await world.agent()), idle={"after_ms": 60_000})
-    world.sandbox.faults.add(Fault(server="deepgram", kind="unauthorized"))
-    call = await world.place(hear(), WaitForHangUp(timeout_ms=40_000), to=desk)
+    number = await harness.orchestrator(
+        harness.route("billing", await harness.agent()), idle={"after_ms": 60_000}
+    )
+    harness.sandbox.faults.add(Fault(server="deepgram", kind="unauthorized"))
+    call = await harness.place(hear(), WaitForHangUp(timeout_ms=40_000), to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words() == [WELCOME, SORRY.goodbye]
     assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "stt_unavailable")
 
 
-async def test_a_target_that_breaks_after_it_was_ready_does_not_take_the_call_down(world: World) -> None:
+async def test_a_target_that_breaks_after_it_was_ready_does_not_end_the_call(
+    harness: CallHarness,
+) -> None:
     """When the target's voice is lost before the route, the caller is answered all the same."""
-    desk = await world.desk(world.route("billing", await world.agent(voice=HIGH)), **PATIENT)
-    world.sandbox.faults.add(Fault(server="elevenlabs", kind="drop", stage="message", match=HIGH, count=1))
-    script = (hear(), Say(text=BILL), hear(), Say(text=BILL), hear(), HangUp())
-    call = await world.place(*script, to=desk)
+    number = await harness.orchestrator(harness.route("billing", await harness.agent(voice=HIGH)), **PATIENT)
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="drop", stage="message", match=HIGH, count=1))
+    script = (hear(), Say(text=BILL), hear(timeout_ms=30_000), Say(text=BILL), hear(), HangUp())
+    call = await harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words()[0] == WELCOME

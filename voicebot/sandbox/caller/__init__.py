@@ -30,6 +30,7 @@ from voicebot.sandbox.caller.steps import (
     Step,
     StepReport,
     Wait,
+    WaitFor,
     WaitForHangUp,
 )
 
@@ -46,5 +47,6 @@ __all__ = [
     "Step",
     "StepReport",
     "Wait",
+    "WaitFor",
     "WaitForHangUp",
 ]

@@ -21,6 +21,7 @@ from voicebot.sandbox.caller.steps import (
     Step,
     StepReport,
     Wait,
+    WaitFor,
     WaitForHangUp,
 )
 from voicebot.sandbox.carrier.line import LineDead
@@ -139,6 +140,12 @@ class _OnTheLine:
         while await self._call.line.next_frame() < end:
             self._ear.catch_up()
 
+    async def _wait_for(self, step: WaitFor) -> None:
+        async def is_set() -> bool:
+            return step.event.is_set()
+
+        await self._until(is_set, step.timeout_ms, "the event was not set")
+
     async def _another_voice(self, step: ExpectAnotherVoice) -> None:
         await self._recall()
         checked = -1
@@ -202,6 +209,7 @@ class _OnTheLine:
         ExpectAnotherVoice: _another_voice,
         ExpectSameVoice: _same_voice,
         Dtmf: _dtmf,
+        WaitFor: _wait_for,
         WaitForHangUp: _wait_for_hang_up,
         HangUp: _hang_up,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 DEFAULT_QUIET_MS = 700.0
@@ -40,6 +41,14 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitFor:
+    """Keep still until an event is set, whatever the agent does."""
+
+    event: asyncio.Event
+    timeout_ms: float = DEFAULT_TIMEOUT_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectAnotherVoice:
     """Wait until somebody else has spoken than before the caller's last words, and has then been quiet."""
 
@@ -71,7 +80,18 @@ class HangUp:
     """End the call."""
 
 
-Step = Listen | Say | Interrupt | Wait | ExpectAnotherVoice | ExpectSameVoice | Dtmf | WaitForHangUp | HangUp
+Step = (
+    Listen
+    | Say
+    | Interrupt
+    | Wait
+    | WaitFor
+    | ExpectAnotherVoice
+    | ExpectSameVoice
+    | Dtmf
+    | WaitForHangUp
+    | HangUp
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

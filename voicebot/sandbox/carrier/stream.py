@@ -93,6 +93,10 @@ class MediaStream:
         if self._wrong.start:
             await self._send("start", self._start())
 
+    def drop(self) -> None:
+        """Break the connection with the next frame that is sent."""
+        self._drop_after_ms = 0.0
+
     async def run(self) -> tuple[int | None, str]:
         """Take what the server sends until the connection ends; return its close code and reason.
 
