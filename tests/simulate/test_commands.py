@@ -151,8 +151,8 @@ async def test_chat_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("chat", "Nobody"), "There is no template Nobody"),
-        (("chat", "Front desk", "--payload", "[]"), "a JSON object is expected"),
+        (("chat", "Nobody"), "This account has no template Nobody"),
+        (("chat", "Front desk", "--payload", "[]"), "--payload:\n  must be a JSON object"),
     ],
 )
 async def test_errors_are_one_line(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
@@ -167,7 +167,7 @@ async def test_chat_with_a_template_of_the_account(database: Database, database_
     """Without files, a template of the only account is used, drafts included; several need a choice."""
     refused = await run("chat", "Sleepy", database_url=database_url)
     assert refused.status == 2, refused
-    assert "There are no accounts here" in refused.err
+    assert "There is no account" in refused.err
     account = await accounts.create(database, "Acme")
     content = TemplateContent.model_validate(
         {"name": "Sleepy", "prompt": "You are Ada.", "greeting": {"text": "Yes?"}}
