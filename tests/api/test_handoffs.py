@@ -1,4 +1,4 @@
-"""The desk over HTTP."""
+"""/handoffs, /operators and /users over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REASON = {"reason": "wants a person"}
 
 
 async def test_a_handoff_is_claimed_briefed_and_resolved(tenant: Tenant) -> None:
-    """An operator sees it in the queue, claims it with a briefing of four parts, and resolves it."""
+    """An operator lists it, claims it with a briefing of four parts, and resolves it."""
     handoff = await create(tenant.owner, "/handoffs", {**REASON, "priority": "high"})
     operator = tenant.clients["operator"]
 
@@ -34,33 +34,33 @@ async def test_a_handoff_is_claimed_briefed_and_resolved(tenant: Tenant) -> None
     assert (detail["resolution"], detail["call_state"]) == ("done", "active")
 
 
-async def test_a_call_tells_what_people_have_of_it(tenant: Tenant, database: Database) -> None:
-    """Escalated while a person is asked for or has it, parked until somebody calls, then neither."""
+async def test_a_call_has_a_handoff_state(tenant: Tenant, database: Database) -> None:
+    """`escalated` while its escalation is open, `parked` while its park is open, else null."""
     call = await a_call(tenant, database)
 
-    async def told() -> list[str | None]:
+    async def handoff_states() -> list[str | None]:
         one = (await tenant.owner.get(f"/calls/{call.id}")).json()
         [listed] = (await tenant.owner.get("/calls")).json()["items"]
         return [one["handoff_state"], listed["handoff_state"]]
 
     async def escalated() -> str:
         handoff = await create(tenant.owner, "/handoffs", {**REASON, "call_id": str(call.id)})
-        assert await told() == ["escalated", "escalated"]
+        assert await handoff_states() == ["escalated", "escalated"]
         await tenant.owner.post(f"/handoffs/{handoff['id']}/claim")
-        assert await told() == ["escalated", "escalated"]
+        assert await handoff_states() == ["escalated", "escalated"]
         return f"/handoffs/{handoff['id']}"
 
-    assert await told() == [None, None]
+    assert await handoff_states() == [None, None]
     await tenant.owner.post(f"{await escalated()}/resolve")
-    assert await told() == [None, None]
+    assert await handoff_states() == [None, None]
     body = {"due_at": "2026-12-24T10:00:00Z", "consent": True}
     await tenant.owner.post(f"{await escalated()}/reschedule", json=body)
-    assert await told() == ["parked", "parked"]
+    assert await handoff_states() == ["parked", "parked"]
     await tenant.owner.post(f"{await escalated()}/resolve")
-    assert await told() == ["parked", "parked"]
+    assert await handoff_states() == ["parked", "parked"]
 
 
-async def test_a_loser_is_told_who_has_it_and_the_winner_may_ask_again(tenant: Tenant) -> None:
+async def test_a_second_claim_names_the_holder(tenant: Tenant) -> None:
     """The second claim is 409 already_claimed with the holder; the first one's repetition is 200."""
     handoff = await create(tenant.owner, "/handoffs", REASON)
     path = f"/handoffs/{handoff['id']}/claim"
@@ -75,7 +75,7 @@ async def test_a_loser_is_told_who_has_it_and_the_winner_may_ask_again(tenant: T
 
 
 async def test_a_stale_epoch_is_refused(tenant: Tenant) -> None:
-    """What an earlier claim writes is 409 stale_claim."""
+    """A write with the epoch of an earlier claim is 409 stale_claim."""
     handoff = await create(tenant.owner, "/handoffs", REASON)
     operator, path = tenant.clients["operator"], f"/handoffs/{handoff['id']}"
     await operator.post(f"{path}/claim")
@@ -88,7 +88,7 @@ async def test_a_stale_epoch_is_refused(tenant: Tenant) -> None:
 
 
 async def test_an_escalation_is_rescheduled_into_a_park(tenant: Tenant) -> None:
-    """The escalation is converted, the park that continues it waits for its time."""
+    """The escalation is converted, and the park that continues it is scheduled."""
     handoff = await create(tenant.owner, "/handoffs", REASON)
     body = {"due_at": "2026-12-24T10:00:00+01:00", "time_zone": "Europe/Berlin"}
 
@@ -102,8 +102,8 @@ async def test_an_escalation_is_rescheduled_into_a_park(tenant: Tenant) -> None:
     assert "due" in claim.json()["allowed"]
 
 
-async def test_the_same_idempotency_key_makes_one_handoff(tenant: Tenant) -> None:
-    """A repetition is answered with the first one; another body under the key is refused."""
+async def test_the_same_idempotency_key_creates_one_handoff(tenant: Tenant) -> None:
+    """A repetition returns the first one; another body with the key is refused."""
     headers = {"Idempotency-Key": "k1"}
     first, second = [await tenant.owner.post("/handoffs", json=REASON, headers=headers) for _ in range(2)]
     other = await tenant.owner.post("/handoffs", json={"reason": "else"}, headers=headers)
@@ -113,8 +113,8 @@ async def test_the_same_idempotency_key_makes_one_handoff(tenant: Tenant) -> Non
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_roles_at_the_desk(tenant: Tenant) -> None:
-    """A viewer reads; an author asks for help but does not claim."""
+async def test_roles_for_handoffs(tenant: Tenant) -> None:
+    """A viewer reads; an author creates handoffs and cannot claim."""
     handoff = await create(tenant.clients["author"], "/handoffs", REASON)
     path = f"/handoffs/{handoff['id']}"
 
@@ -124,8 +124,8 @@ async def test_roles_at_the_desk(tenant: Tenant) -> None:
         assert (await tenant.clients[role].post(f"{path}/claim")).status_code == 403  # type: ignore[index]
 
 
-async def test_another_account_sees_nothing_of_the_desk(new_tenant: NewTenant) -> None:
-    """Handoffs, users and operators of another account are not there."""
+async def test_another_account_has_no_access(new_tenant: NewTenant) -> None:
+    """Handoffs, users and operators of another account are 404."""
     mine, theirs = await new_tenant(), await new_tenant()
     handoff = await create(mine.owner, "/handoffs", REASON)
     user = await create(mine.owner, "/users", {"name": "Ada"})
@@ -142,8 +142,8 @@ async def test_another_account_sees_nothing_of_the_desk(new_tenant: NewTenant) -
     assert (await theirs.owner.get("/handoffs")).json()["items"] == []
 
 
-async def test_presence_is_put_and_kept_by_heartbeats(tenant: Tenant) -> None:
-    """An operator says what they are; an illegal move names the state and what it allows."""
+async def test_presence_is_set_and_kept_by_heartbeats(tenant: Tenant) -> None:
+    """An operator sets their presence; an illegal one is refused with the state and the allowed ones."""
     operator = tenant.clients["operator"]
     assert (await operator.get("/operators/me")).json()["state"] == "offline"
     put = await operator.put("/operators/me/presence", json={"status": "idle", "capacity": 1, "teams": ["a"]})
@@ -159,22 +159,22 @@ async def test_presence_is_put_and_kept_by_heartbeats(tenant: Tenant) -> None:
     assert away.json()["allowed"] == ["exhausted", "offline"]
 
 
-async def test_a_deactivated_users_keys_open_nothing(tenant: Tenant) -> None:
-    """Deactivating the person behind a key closes its way in; deleting takes them off the list."""
+async def test_keys_of_a_deactivated_user_are_refused(tenant: Tenant) -> None:
+    """A deactivated user's key is 401; a deleted user is not listed."""
     operator = tenant.clients["operator"]
     me = (await operator.get("/operators/me")).json()["user_id"]
     user = (await tenant.owner.get(f"/users/{me}")).json()
 
-    gone = await tenant.owner.put(f"/users/{me}", json={"name": user["name"], "active": False})
-    assert gone.status_code == 200
+    deleted = await tenant.owner.put(f"/users/{me}", json={"name": user["name"], "active": False})
+    assert deleted.status_code == 200
     assert (await operator.get("/operators/me")).status_code == 401
     assert (await tenant.owner.delete(f"/users/{me}")).status_code == 204
     assert me not in [one["id"] for one in (await tenant.owner.get("/users")).json()["items"]]
     assert (await tenant.owner.get(f"/users/{me}")).status_code == 404
 
 
-async def test_a_queued_handoff_is_offered_within_a_moment(tenant: Tenant) -> None:
-    """Somebody idle is asked by the server itself."""
+async def test_the_server_offers_a_queued_handoff(tenant: Tenant) -> None:
+    """An idle operator gets the offer, and can decline it."""
     await tenant.clients["operator"].put("/operators/me/presence", json={"status": "idle"})
     handoff = await create(tenant.owner, "/handoffs", REASON)
     for _ in range(100):
@@ -188,8 +188,8 @@ async def test_a_queued_handoff_is_offered_within_a_moment(tenant: Tenant) -> No
     assert declined.json()["state"] == "queued"
 
 
-async def test_what_does_not_exist_cannot_be_handed_off(tenant: Tenant) -> None:
-    """An unknown call is 404, an unknown time zone and an absurd time are 422."""
+async def test_invalid_references_are_refused(tenant: Tenant) -> None:
+    """An unknown call is 404; an unknown time zone and a time years ahead are 422."""
     owner = tenant.owner
     assert (await owner.post("/handoffs", json={**REASON, "call_id": str(uuid4())})).status_code == 404
     bad = await owner.post("/handoffs", json={**REASON, "intent": "park", "time_zone": "Mars/Olympus"})
@@ -198,8 +198,8 @@ async def test_what_does_not_exist_cannot_be_handed_off(tenant: Tenant) -> None:
     assert (await owner.post("/handoffs", json=late)).status_code == 422
 
 
-async def test_the_desk_in_figures(tenant: Tenant) -> None:
-    """Times, service level, what is open and what was abandoned, for people and for Prometheus."""
+async def test_handoff_metrics(tenant: Tenant) -> None:
+    """Durations, service level and counts, as JSON and for Prometheus."""
     handoff = await create(tenant.owner, "/handoffs", REASON)
     await create(tenant.owner, "/handoffs", REASON)
     await tenant.owner.post(f"/handoffs/{handoff['id']}/claim")

@@ -1,12 +1,15 @@
 import asyncio
 import sys
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
+from db import events
 from db.errors import DatabaseUnavailable, MigrationError
 from db.migrate import Migration, migrate, migrations
 from db.pool import Database
+from tests.db.seed import make_event, seed_account
 
 FIRST = Migration(version=1, name="first", sql="CREATE TABLE first (id int)")
 SECOND = Migration(
@@ -111,3 +114,31 @@ async def test_the_tests_run_on_the_migrated_schema(database: Database, dsn: str
     row = await database.fetchrow("SELECT max(version) AS version FROM schema_migrations")
     assert row is not None
     assert row["version"] == migrations()[-1].version
+
+
+async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
+    """Migration 0005 rewrites the former part names and end reasons of calls and events."""
+    await migrate(empty, [migration for migration in migrations() if migration.version < 5])
+    database = await Database.connect(empty)
+    seeded = await seed_account(database)
+    await database.execute(
+        """
+        UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),
+            end_reason = 'mind_unavailable' WHERE id = $1
+        """,
+        seeded.call.id,
+    )
+    for seq, data in enumerate(({"part": "ear"}, {"part": "voice"}, {"reason": "mind_unavailable"}), 1):
+        await events.record(database, replace(make_event(seeded, seq=seq), data=data))
+
+    await migrate(empty)
+
+    [call] = await database.fetch("SELECT end_reason FROM calls WHERE id = $1", seeded.call.id)
+    recorded = await events.of_call(database, seeded.id, seeded.call.id)
+    await database.close()
+    assert call["end_reason"] == "llm_unavailable"
+    assert [event.data for event in recorded] == [
+        {"part": "stt"},
+        {"part": "tts"},
+        {"reason": "llm_unavailable"},
+    ]

@@ -1,4 +1,4 @@
-"""Sends notices up to a step, reports it, and stops: ``python -m tests.handoffs.delivery_process``.
+"""Sends notices up to a step, reports the step, and waits: ``python -m tests.handoffs.delivery_process``.
 
 Arguments: DSN PORT STEP. ``claimed``: before a byte is sent; ``answered``: the recipient has it, nothing here
 knows; ``recording``: it is written down, and not committed; ``none``: it sends everything.
@@ -21,7 +21,7 @@ SETTINGS = OutboxSettings(lease=timedelta(seconds=1), timeout_s=60, poll_s=0.05)
 
 
 class Stopping:
-    """A sender that goes no further than a step."""
+    """A sender that stops at a step."""
 
     def __init__(self, sender: Sender, step: str) -> None:
         self._sender = sender

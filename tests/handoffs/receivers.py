@@ -1,4 +1,4 @@
-"""Recipients to send to: a real SMTP server, and an HTTP server that answers as it is told."""
+"""Recipients of notices: a real SMTP server, and an HTTP server with scripted responses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 @dataclass(slots=True)
 class Mailbox:
-    """What an SMTP server has taken; `answer` says what it tells the next client."""
+    """The messages that an SMTP server has accepted; `answer` is its response to the next client."""
 
-    letters: list[Message] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     answer: str = "250 OK"
     port: int = 0
@@ -30,7 +30,7 @@ class Mailbox:
         if self.answer.startswith("250"):
             content = envelope.content
             assert isinstance(content, bytes)
-            self.letters.append(message_from_bytes(content, policy=default))  # type: ignore[arg-type]
+            self.messages.append(message_from_bytes(content, policy=default))  # type: ignore[arg-type]
             self.recipients += envelope.rcpt_tos
         return self.answer
 
@@ -38,17 +38,19 @@ class Mailbox:
 @contextlib.asynccontextmanager
 async def mail_server(port: int = 0) -> AsyncIterator[Mailbox]:
     """A real SMTP server on loopback."""
-    box = Mailbox()
+    mailbox = Mailbox()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(box, hostname="localhost", loop=loop), "127.0.0.1", port)
-    box.port = server.sockets[0].getsockname()[1]
+    server = await loop.create_server(
+        lambda: SMTP(mailbox, hostname="localhost", loop=loop), "127.0.0.1", port
+    )
+    mailbox.port = server.sockets[0].getsockname()[1]
     async with server:
-        yield box
+        yield mailbox
 
 
 @dataclass(slots=True)
 class Posted:
-    """A request that came."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -56,13 +58,13 @@ class Posted:
 
     @property
     def document(self) -> Any:
-        """The body."""
+        """The body as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(slots=True)
 class Answer:
-    """What to answer with."""
+    """A response."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Receiver:
-    """An HTTP server; `answer` is asked for each request."""
+    """An HTTP server; `answer` makes the response to each request."""
 
     answer: Callable[[Posted], Answer] = lambda _: Answer()
     posted: list[Posted] = field(default_factory=list)
@@ -80,11 +82,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Its URL."""
         return f"http://127.0.0.1:{self.port}/hook"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, one request."""
+        """Serve one request of a connection."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
@@ -95,10 +97,10 @@ class Receiver:
             answer = self.answer(posted)
             await asyncio.sleep(answer.after_s)
             more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-            told = (
+            head = (
                 f"HTTP/1.1 {answer.status} X\r\nContent-Length: {len(answer.body)}\r\nConnection: close\r\n"
             )
-            writer.write(f"{told}{more}\r\n".encode() + answer.body)
+            writer.write(f"{head}{more}\r\n".encode() + answer.body)
             await writer.drain()
         writer.close()
 

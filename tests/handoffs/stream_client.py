@@ -1,4 +1,4 @@
-"""A client of the stream that does what a browser's EventSource does: it reads, is cut off, and resumes."""
+"""A client of the event stream that reconnects and resumes as a browser's EventSource does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.api.server_fixture import http_client
 
 
 @dataclass(slots=True)
-class Told:
+class ServerSentEvent:
     """One server-sent event."""
 
     event: str
@@ -29,21 +29,21 @@ class Follower:
     """Follows an account's stream over real sockets."""
 
     urls: list[str]
-    """Of the replicas; each connection goes to the next."""
+    """URLs of the replicas; each connection goes to the next one."""
     key: str
     last: int | None = None
-    told: list[Told] = field(default_factory=list)
+    received: list[ServerSentEvent] = field(default_factory=list)
     connections: int = 0
     chance: random.Random | None = None
-    """If given, the line is cut after one event in twenty."""
+    """If given, the connection is closed after one event in twenty."""
 
     @property
     def seqs(self) -> list[int]:
-        """The numbers of the events, in the order they came."""
-        return [one.data["seq"] for one in self.told if one.event != "reset"]
+        """The sequence numbers of the received events, in order."""
+        return [one.data["seq"] for one in self.received if one.event != "reset"]
 
     async def follow(self, until: int) -> None:
-        """Read until the event ``until`` was seen, reconnecting when cut off."""
+        """Read until event ``until`` has arrived; reconnect when the connection ends."""
         while (self.last or 0) < until:
             with contextlib.suppress(httpx.HTTPError):
                 async for one in self.connection():
@@ -53,7 +53,7 @@ class Follower:
                         break
             await asyncio.sleep(0.02)
 
-    async def connection(self) -> AsyncIterator[Told]:
+    async def connection(self) -> AsyncIterator[ServerSentEvent]:
         """The events of one connection."""
         url = self.urls[self.connections % len(self.urls)]
         self.connections += 1
@@ -66,13 +66,13 @@ class Follower:
         ):
             response.raise_for_status()
             async for one in events(response):
-                self.told.append(one)
+                self.received.append(one)
                 self.last = one.id if one.id is not None else self.last
                 yield one
 
 
-async def events(response: httpx.Response) -> AsyncIterator[Told]:
-    """What a response tells; comments are left out."""
+async def events(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
+    """The events of a response, without comments."""
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
         if line.startswith((":", "retry")):
@@ -82,5 +82,7 @@ async def events(response: httpx.Response) -> AsyncIterator[Told]:
             fields[name] = value
         elif fields:
             number = fields.get("id")
-            yield Told(fields["event"], None if number is None else int(number), json.loads(fields["data"]))
+            yield ServerSentEvent(
+                fields["event"], None if number is None else int(number), json.loads(fields["data"])
+            )
             fields = {}

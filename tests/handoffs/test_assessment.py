@@ -1,4 +1,4 @@
-"""What the model makes of a handoff: late or never, and nothing waits for it."""
+"""Assessments by the language model, for which nothing waits."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from voicebot.handoffs.assessment import Assessor
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.outbox import Outbox, OutboxSettings
 
-QUICK = OutboxSettings(first_pause=timedelta(milliseconds=10), poll_s=0.02, max_attempts=3, timeout_s=1)
-GOOD = {
+FAST = OutboxSettings(first_pause=timedelta(milliseconds=10), poll_s=0.02, max_attempts=3, timeout_s=1)
+VALID = {
     "likely_cause": "The invoice was sent twice.",
     "next_steps": ["Check the invoice."],
     "confidence": 0.7,
@@ -32,7 +32,7 @@ GOOD = {
 
 
 def answering(content: str) -> Answer:
-    """A completion as the API gives it."""
+    """A response with a chat completion."""
     message = {"role": "assistant", "content": content}
     document: dict[str, Any] = {
         "id": "c",
@@ -46,7 +46,7 @@ def answering(content: str) -> Answer:
 
 @pytest.fixture
 async def model() -> AsyncIterator[Receiver]:
-    """A server that speaks as the model does."""
+    """A stand-in for the model's API."""
     async with receiver() as listening:
         yield listening
 
@@ -55,7 +55,7 @@ async def model() -> AsyncIterator[Receiver]:
 async def sending(database: Database, model: Receiver) -> AsyncIterator[None]:
     client = AsyncOpenAI(api_key="k", base_url=f"http://127.0.0.1:{model.port}/v1", max_retries=0)
     assessor = Assessor(database, SystemClock(), client, "m")
-    task = asyncio.create_task(Outbox(database, SystemClock(), {"assessment": assessor}, QUICK).run())
+    task = asyncio.create_task(Outbox(database, SystemClock(), {"assessment": assessor}, FAST).run())
     try:
         yield
     finally:
@@ -89,13 +89,13 @@ async def settled(env: HandoffEnvironment, handoff: HandoffRecord) -> str:
 async def test_an_assessment_arrives_later(
     env: HandoffEnvironment, world: SeededAccount, model: Receiver
 ) -> None:
-    """It is kept, told in the stream, and begins the briefing's first steps; the transcript goes as data."""
-    model.answer = lambda _: answering(json.dumps(GOOD))
+    """It is stored, reported in the stream and part of the briefing; the transcript is sent as data."""
+    model.answer = lambda _: answering(json.dumps(VALID))
     handoff = await escalated(env, world)
     async with sending(env.database, model):
         assert await settled(env, handoff) == "sent"
 
-    assert (await handoffs.get(env.database, world.id, handoff.id)).assessment == GOOD
+    assert (await handoffs.get(env.database, world.id, handoff.id)).assessment == VALID
     [event] = [one for one in await env.events() if one.type == "handoff.assessed"]
     assert (event.kind, event.data["confidence"]) == ("proof_ready", 0.7)
     claim = await env.service.claim(world.id, handoff.id, await env.operator())
@@ -109,16 +109,16 @@ async def test_an_assessment_arrives_later(
     "content",
     [
         "I think that the caller",
-        json.dumps({**GOOD, "confidence": 7}),
-        json.dumps({**GOOD, "next_steps": []}),
-        json.dumps({**GOOD, "invented": True}),
+        json.dumps({**VALID, "confidence": 7}),
+        json.dumps({**VALID, "next_steps": []}),
+        json.dumps({**VALID, "invented": True}),
         "",
     ],
 )
-async def test_what_does_not_fit_the_schema_is_nothing(
+async def test_an_answer_that_does_not_match_the_schema_is_discarded(
     env: HandoffEnvironment, world: SeededAccount, model: Receiver, content: str
 ) -> None:
-    """No assessment is made up from half an answer, and no word of it is logged."""
+    """There is no assessment then, and the answer is not logged."""
     model.answer = lambda _: answering(content)
     handoff = await escalated(env, world)
     async with sending(env.database, model):
@@ -133,7 +133,7 @@ async def test_what_does_not_fit_the_schema_is_nothing(
 async def test_a_hanging_model_delays_no_handoff(
     env: HandoffEnvironment, world: SeededAccount, model: Receiver
 ) -> None:
-    """Handoffs are made, claimed and resolved while the model, which was asked, never says anything."""
+    """Handoffs are created, claimed and resolved while the model does not answer."""
     model.answer = lambda _: Answer(after_s=3600)
     first = await escalated(env, world)
     service, user_id = HandoffService(env.database, env.clock, assess=True), await env.operator()

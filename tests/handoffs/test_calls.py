@@ -1,4 +1,4 @@
-"""A live call that hands itself to people, written in its place among the call's own words."""
+"""Handoffs of live calls are written in order with the call's transcript."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from voicebot.call.transcript.writer import CallWriter
 from voicebot.handoffs.create import call_hand_off
 
 
-async def test_the_snapshot_has_what_was_said_before_and_nothing_after(
+async def test_the_snapshot_has_the_transcript_up_to_the_handoff(
     database: Database, world: SeededAccount, clock: ManualClock
 ) -> None:
-    """The entry is written between the caller's words, whenever the database gets round to it."""
-    stirred = []
-    hand_off = call_hand_off(clock, assess=False, wake=lambda: stirred.append(1))
+    """The write is queued between the utterances, so later ones are not in the snapshot."""
+    wakeups = []
+    hand_off = call_hand_off(clock, assess=False, wake=lambda: wakeups.append(1))
     writer = CallWriter(database, world.call.id)
     writer.write(lambda db: utterances.record(db, make_utterance(world, seq=1)))
     writer.write(hand_off(world.call, HandoffRequest(intent="escalate", reason="a refund")))
@@ -28,16 +28,16 @@ async def test_the_snapshot_has_what_was_said_before_and_nothing_after(
 
     queue = await handoffs.queue(database, world.id, QueueFilter(), limit=5)
     [handoff] = queue.items
-    frozen = await handoffs.snapshot(database, world.id, handoff.id)
-    assert len(frozen["transcript"]) == 1
+    snapshot = await handoffs.snapshot(database, world.id, handoff.id)
+    assert len(snapshot["transcript"]) == 1
     assert (handoff.call_id, handoff.origin, handoff.reason) == (world.call.id, "model", "a refund")
-    assert stirred == [1]
+    assert wakeups == [1]
 
 
-async def test_an_entry_may_be_written_twice(
+async def test_a_repeated_write_creates_one_handoff(
     database: Database, world: SeededAccount, clock: ManualClock
 ) -> None:
-    """A connection that was lost after the commit makes the ledger repeat it: it is one handoff."""
+    """The call writer repeats a write when the connection is lost after the commit."""
     due_at = clock.now() + timedelta(hours=1)
     request = HandoffRequest(intent="park", reason="call back", due_at=due_at)
     write = call_hand_off(clock, assess=False, wake=lambda: None)(world.call, request)

@@ -1,4 +1,4 @@
-"""What the claim's one statement allows, by itself: no look before it is needed to keep the rules."""
+"""Rules of the claim's statement: they hold without the checks before it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def every_presence() -> list[Presence]:
-    """All facts that bear on a claim, with times before, at and after the moment of it."""
+    """All facts that affect a claim, with times before, at and after its moment."""
     times = (None, NOON - MINUTE, NOON, NOON + MINUTE)
     return [
         Presence(activity=activity, activity_until=ends, quota=quota, quota_until=until, last_seen_at=seen)
@@ -44,7 +44,7 @@ def every_presence() -> list[Presence]:
 
 
 async def take(database: Database, handoff: HandoffRecord, user_id: UUID) -> HandoffRecord | None:
-    """The statement alone, undone where it took only a place."""
+    """Run the statement alone; roll back if it counted a claim without a handoff."""
 
     class Undone(Exception):
         pass
@@ -56,7 +56,7 @@ async def take(database: Database, handoff: HandoffRecord, user_id: UUID) -> Han
             )
             if won is not None:
                 return won
-            raise Undone  # noqa: TRY301 - what undoes the transaction
+            raise Undone  # noqa: TRY301 - rolls the transaction back
     except Undone:
         return None
 
@@ -77,7 +77,7 @@ async def set_presence(env: HandoffEnvironment, user_id: UUID, presence: Presenc
 
 
 async def test_the_statement_agrees_with_the_rules_of_presence(env: HandoffEnvironment) -> None:
-    """Whatever an operator is, it lets them claim exactly when `availability.check_claim` does."""
+    """For all facts, it allows a claim exactly when `availability.check_claim` does."""
     user_id = await env.user()
     opinions = set()
     for presence in every_presence():
@@ -98,8 +98,8 @@ async def test_the_statement_agrees_with_the_rules_of_presence(env: HandoffEnvir
     assert opinions == {True, False}
 
 
-async def test_who_claims_is_there(env: HandoffEnvironment) -> None:
-    """Nobody holds a claim while signed off: taking one is a sign of life in the same statement."""
+async def test_a_claim_signs_the_operator_on(env: HandoffEnvironment) -> None:
+    """A claim is a sign of life in the same statement, so nobody holds one while signed off."""
     user_id = await env.operator()
     await env.presence.set(env.account_id, user_id, PresenceChange(status="offline"))
     assert await take(env.database, await env.escalate(), user_id) is not None
@@ -108,19 +108,19 @@ async def test_who_claims_is_there(env: HandoffEnvironment) -> None:
     assert (operator.signed_on, operator.last_seen_at) == (True, NOON)
 
 
-async def test_who_was_deactivated_claims_nothing(env: HandoffEnvironment) -> None:
-    """Not by the statement, and the desk says that there is no such user."""
+async def test_a_deactivated_user_cannot_claim(env: HandoffEnvironment) -> None:
+    """The statement refuses it, and the service reports that there is no such user."""
     user_id, handoff = await env.operator(), await env.escalate()
-    gone = UserDraft(name="gone", role="operator", active=False)
-    await users.update(env.database, env.account_id, user_id, gone)
+    deleted = UserDraft(name="deleted", role="operator", active=False)
+    await users.update(env.database, env.account_id, user_id, deleted)
 
     assert await take(env.database, handoff, user_id) is None
     with pytest.raises(NotFound, match="user"):
         await env.service.claim(env.account_id, handoff.id, user_id)
 
 
-class Meanwhile:
-    """A database on which something else happens just before the first transaction begins."""
+class DatabaseWithInterruption:
+    """A database on which another operation runs just before the first transaction."""
 
     def __init__(self, database: Database, happens: Callable[[], Awaitable[object]]) -> None:
         self._database = database
@@ -145,21 +145,21 @@ class Meanwhile:
         (PresenceChange(status="offline"), None),
     ],
 )
-async def test_what_changes_after_the_look_decides(
+async def test_a_change_after_the_check_decides(
     env: HandoffEnvironment, setting: PresenceChange, refusal: type[Exception] | None
 ) -> None:
-    """Who stops being able between the look and the statement is told why; a claim brings one back online."""
+    """A change between check and statement is refused with its reason; a claim brings an operator online."""
     user_id, handoff = await env.operator(), await env.escalate()
 
     async def happens() -> None:
         await env.presence.set(env.account_id, user_id, setting)
 
-    desk = HandoffService(Meanwhile(env.database, happens), env.clock)  # type: ignore[arg-type]
+    service = HandoffService(DatabaseWithInterruption(env.database, happens), env.clock)  # type: ignore[arg-type]
     if refusal is None:
-        await desk.claim(env.account_id, handoff.id, user_id)
+        await service.claim(env.account_id, handoff.id, user_id)
     else:
         with pytest.raises(refusal):
-            await desk.claim(env.account_id, handoff.id, user_id)
+            await service.claim(env.account_id, handoff.id, user_id)
 
     operator = await operators.ensure(env.database, env.account_id, user_id)
     held = [one.id for one in await open_handoffs.held_by(env.database, env.account_id, user_id)]
@@ -168,8 +168,8 @@ async def test_what_changes_after_the_look_decides(
     assert not held or availability.state(operator, NOON) == "busy"
 
 
-async def test_a_move_decided_on_an_old_claim_is_decided_anew(env: HandoffEnvironment) -> None:
-    """Released and claimed again by the same person in between, the first claim's resolve is stale."""
+async def test_a_transition_decided_on_an_old_claim_is_decided_again(env: HandoffEnvironment) -> None:
+    """After a release and another claim of the same user, resolving the first claim is stale."""
     user_id, handoff = await env.operator(), await env.escalate()
     first = await env.service.claim(env.account_id, handoff.id, user_id)
 
@@ -177,9 +177,11 @@ async def test_a_move_decided_on_an_old_claim_is_decided_anew(env: HandoffEnviro
         await env.service.release(env.account_id, handoff.id, user_id)
         await env.service.claim(env.account_id, handoff.id, user_id)
 
-    desk = HandoffService(Meanwhile(env.database, happens), env.clock)  # type: ignore[arg-type]
+    service = HandoffService(DatabaseWithInterruption(env.database, happens), env.clock)  # type: ignore[arg-type]
     with pytest.raises(StaleClaim):
-        await desk.resolve(env.account_id, handoff.id, user_id, epoch=first.handoff.epoch, resolution="late")
+        await service.resolve(
+            env.account_id, handoff.id, user_id, epoch=first.handoff.epoch, resolution="late"
+        )
 
     now = await handoffs.get(env.database, env.account_id, handoff.id)
     assert (now.state, now.epoch) == ("claimed", 2)
@@ -187,7 +189,7 @@ async def test_a_move_decided_on_an_old_claim_is_decided_anew(env: HandoffEnviro
 
 @pytest.mark.parametrize("leaving", ["offline", "away"])
 async def test_leaving_while_claiming_leaves_nothing_held(env: HandoffEnvironment, leaving: Status) -> None:
-    """Whichever comes first: who ends up offline or away holds nothing, and what was held is queued again."""
+    """In any order, an operator who is offline or away holds nothing, and the handoff is queued again."""
     user_id, chance = await env.operator(), random.Random(3)
     for _ in range(40):
         handoff = await env.escalate()

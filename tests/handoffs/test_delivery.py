@@ -1,4 +1,4 @@
-"""A process that is killed while it sends: at every step between the commit and the note that it was sent."""
+"""Delivery by processes that are killed at every step between the commit and the record of delivery."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.asynccontextmanager
-async def postman(dsn: str, port: int, step: str) -> AsyncIterator[Process]:
-    """A process that sends as far as a step; killed at the end."""
+async def sending_process(dsn: str, port: int, step: str) -> AsyncIterator[Process]:
+    """A process that sends up to a step; it is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.handoffs.delivery_process", dsn, str(port), step, stdout=PIPE, cwd=ROOT
     )
@@ -48,20 +48,20 @@ async def until_posted(hook: Receiver) -> None:
 async def test_killed_at_any_step_a_notice_still_arrives(
     database: Database, dsn: str, world: SeededAccount, env: HandoffEnvironment, step: str, arrivals: int
 ) -> None:
-    """The next process sends it again, with the same id; both attempts are rows, the first one lost."""
+    """The next process sends it again with the same id; both attempts are recorded, the first as lost."""
     async with receiver() as hook:
         await channels.create(database, world.id, "slack", hook.url)
         handoff = await env.escalate()
         if step == "received":
             hook.answer = lambda _: Answer(after_s=3600)
-        async with postman(dsn, hook.port, step) as killed:
+        async with sending_process(dsn, hook.port, step) as killed:
             assert killed.stdout is not None
             if step == "received":
                 await until_posted(hook)
             else:
                 assert await asyncio.wait_for(killed.stdout.readline(), 30) == f"{step}\n".encode()
         hook.answer = lambda _: Answer()
-        async with postman(dsn, hook.port, "none"), asyncio.timeout(30):
+        async with sending_process(dsn, hook.port, "none"), asyncio.timeout(30):
             [notice] = await outbox.of_handoff(database, world.id, handoff.id)
             while notice.state != "sent":
                 await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Anything may happen to handoffs, in any order: what must always hold is looked at after every step."""
+"""A state machine test of handoffs: invariants are checked after every operation, in any order."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ResultT = TypeVar("ResultT")
 REFUSALS = (AlreadyClaimed, CapacityReached, StaleClaim, IllegalTransition, IllegalMove)
 TELEPHONE: frozenset[State] = frozenset({"transferring", "bridged", "connected", "dialing", "failed"})
 RIGHTLY = st.sampled_from([True, True, False])
-"""Mostly what could succeed: chance alone hardly ever finds a holder and their claim."""
-WHO, WHICH = st.integers(0, 2), st.integers(0, 5)
+"""Mostly operations that can succeed: random choices hardly ever find a claim and its holder."""
+USER, HANDOFF = st.integers(0, 2), st.integers(0, 5)
 
 
 @pytest.fixture
 def runner(dsn: str) -> Iterator[tuple[asyncio.Runner, Database]]:
-    """An event loop that lasts for all examples, with a database."""
+    """An event loop and a database for all examples."""
     with asyncio.Runner() as opened:
         database = opened.run(Database.connect(dsn))
         yield opened, database
@@ -43,10 +43,10 @@ def runner(dsn: str) -> Iterator[tuple[asyncio.Runner, Database]]:
 
 
 @pytest.mark.hypothesis
-def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is its body
+def test_invariants_of_handoffs(  # noqa: C901 - the machine is its body
     runner: tuple[asyncio.Runner, Database],
 ) -> None:
-    """Holders and counters agree, what ended stays, events are gapless and tell of the table's moves only."""
+    """Claims and counters agree, final states stay, and events have no gap and follow the table."""
     loop, database = runner
 
     class Handoffs(RuleBasedStateMachine):
@@ -58,7 +58,7 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
             self.people = [self.run(self.env.operator(capacity=2)) for _ in range(3)]
             self.made: list[UUID] = [self.run(self.env.escalate()).id for _ in range(2)]
             self.ended: dict[UUID, State] = {}
-            # So that even a short story has a claim in it.
+            # So that even a short example contains a claim.
             self.run(self.env.service.claim(account.id, self.made[0], self.people[0]))
 
         def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -74,7 +74,7 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
             return self.made[which % len(self.made)] if self.made else None
 
         def held(self, who: int, which: int, rightly: bool) -> tuple[UUID, UUID] | None:
-            """Somebody and a handoff; if rightly, one of those that are held, and its holder."""
+            """A handoff and a user; if ``rightly``, a claimed handoff and its holder."""
             handoff = self.one(which)
             if rightly and (holding := self.run(self.all_held())):
                 return holding[which % len(holding)]
@@ -94,36 +94,36 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
             made = self.env.park(**parked) if park else self.env.escalate()
             self.made.append(self.run(made).id)
 
-        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        @rule(who=USER, which=HANDOFF, rightly=RIGHTLY)
         def claim(self, who: int, which: int, rightly: bool) -> None:
             waiting = self.run(self.all_waiting()) if rightly else []
             if handoff := waiting[which % len(waiting)] if waiting else self.one(which):
                 self.attempt(self.env.service.claim(self.env.account_id, handoff, self.people[who]))
 
-        @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
+        @rule(who=USER, which=HANDOFF, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
         def release(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
             if pair := self.held(who, which, rightly):
                 self.attempt(self.env.service.release(self.env.account_id, *pair, epoch=epoch))
 
-        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        @rule(who=USER, which=HANDOFF, rightly=RIGHTLY)
         def decline(self, who: int, which: int, rightly: bool) -> None:
             if pair := self.held(who, which, rightly):
                 self.attempt(self.env.service.decline(self.env.account_id, *pair))
 
-        @rule(who=WHO, which=WHICH, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
+        @rule(who=USER, which=HANDOFF, rightly=RIGHTLY, epoch=st.none() | st.integers(0, 2))
         def resolve(self, who: int, which: int, rightly: bool, epoch: int | None) -> None:
             if pair := self.held(who, which, rightly):
-                desk = self.env.service
-                self.attempt(desk.resolve(self.env.account_id, *pair, epoch=epoch, resolution="x"))
+                service = self.env.service
+                self.attempt(service.resolve(self.env.account_id, *pair, epoch=epoch, resolution="x"))
 
-        @rule(who=WHO, which=WHICH, rightly=RIGHTLY)
+        @rule(who=USER, which=HANDOFF, rightly=RIGHTLY)
         def reschedule(self, who: int, which: int, rightly: bool) -> None:
             if pair := self.held(who, which, rightly):
                 later = Reschedule(due_at=self.clock.now())
                 self.attempt(self.env.service.reschedule(self.env.account_id, *pair, later))
 
         @rule(
-            which=WHICH,
+            which=HANDOFF,
             rightly=RIGHTLY,
             to=st.sampled_from(sorted(TELEPHONE)),
         )
@@ -142,13 +142,13 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
 
                 self.attempt(self.env.service.transition(self.env.account_id, handoff, decide))
 
-        @rule(who=WHO, status=st.sampled_from(["idle", "idle", "away", "offline", "exhausted", "relieved"]))
+        @rule(who=USER, status=st.sampled_from(["idle", "idle", "away", "offline", "exhausted", "relieved"]))
         def presence(self, who: int, status: Any) -> None:
             until = self.clock.now() + timedelta(seconds=30) if status == "exhausted" else None
             setting = PresenceChange(status=status, until=until)
             self.attempt(self.env.presence.set(self.env.account_id, self.people[who], setting))
 
-        @rule(who=WHO)
+        @rule(who=USER)
         def heartbeat(self, who: int) -> None:
             self.run(self.env.presence.heartbeat(self.env.account_id, self.people[who]))
 
@@ -186,8 +186,8 @@ def test_what_must_hold_of_handoffs_always_holds(  # noqa: C901 - the machine is
                 assert operator.holding == len(states)
                 assert operator.bridged == sum(state in transitions.CONNECTED for state in states)
                 assert 0 <= operator.holding <= operator.capacity
-            told = await handoff_events.after(database, account, 0, limit=10_000)
-            assert [event.seq for event in told] == list(range(1, len(told) + 1))
+            events = await handoff_events.after(database, account, 0, limit=10_000)
+            assert [event.seq for event in events] == list(range(1, len(events) + 1))
 
         def teardown(self) -> None:
             self.run(self.every_event_is_a_move())

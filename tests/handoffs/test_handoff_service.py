@@ -1,4 +1,4 @@
-"""Making, claiming and moving on handoffs."""
+"""Creation, claims and transitions of handoffs."""
 
 import asyncio
 from datetime import timedelta
@@ -35,8 +35,8 @@ async def claimed(env: HandoffEnvironment, **more: object) -> tuple[UUID, handof
     return user_id, (await env.service.claim(env.account_id, handoff.id, user_id)).handoff
 
 
-async def test_an_escalation_freezes_what_is_known(env: HandoffEnvironment, world: SeededAccount) -> None:
-    """The snapshot has lead, template, transcript and functions as they were; later words change nothing."""
+async def test_an_escalation_stores_a_snapshot(env: HandoffEnvironment, world: SeededAccount) -> None:
+    """The snapshot has lead, template, transcript and functions; later utterances do not change it."""
     await utterances.record(env.database, make_utterance(world))
     called = make_event(world)
     await events.record(
@@ -49,18 +49,18 @@ async def test_an_escalation_freezes_what_is_known(env: HandoffEnvironment, worl
     handoff = await env.escalate(world.call.id, notes="angry")
     await utterances.record(env.database, make_utterance(world, seq=2))
 
-    frozen = await handoffs.snapshot(env.database, world.id, handoff.id)
+    snapshot = await handoffs.snapshot(env.database, world.id, handoff.id)
 
-    assert [said["text"] for said in frozen["transcript"]] == ["I have a question"]
-    assert frozen["functions"][0]["arguments"] == {"n": 7}
-    assert frozen["template"]["name"] == "front desk"
-    assert frozen["lead"]["id"] == str(world.call.lead_id)
+    assert [said["text"] for said in snapshot["transcript"]] == ["I have a question"]
+    assert snapshot["functions"][0]["arguments"] == {"n": 7}
+    assert snapshot["template"]["name"] == "front desk"
+    assert snapshot["lead"]["id"] == str(world.call.lead_id)
     assert (handoff.template_id, handoff.lead_id, handoff.ordinal) == (world.front.id, world.call.lead_id, 1)
     assert (handoff.time_zone, handoff.notes, handoff.state) == (world.number.time_zone, "angry", "queued")
 
 
 async def test_a_call_has_one_open_escalation(env: HandoffEnvironment, world: SeededAccount) -> None:
-    """Whoever escalates it meanwhile gets the one that is open; after its end the next is the second."""
+    """Escalating again returns the open one; after its end the next has ordinal 2."""
     made = await asyncio.gather(*(env.escalate(world.call.id) for _ in range(5)))
     assert len({handoff.id for handoff in made}) == 1
     user_id = await env.operator()
@@ -72,10 +72,8 @@ async def test_a_call_has_one_open_escalation(env: HandoffEnvironment, world: Se
     assert (second.id != made[0].id, second.ordinal) == (True, 2)
 
 
-async def test_the_queue_goes_by_priority_then_age_and_nothing_starves(
-    env: HandoffEnvironment, clock: ManualClock
-) -> None:
-    """The urgent goes before those of its time; a normal one that waited goes before a high one of now."""
+async def test_the_queue_is_ordered_by_time_and_priority(env: HandoffEnvironment, clock: ManualClock) -> None:
+    """An urgent one precedes others of its time; a normal one that waited precedes a new high one."""
     low, normal = await env.escalate(priority="low"), await env.escalate()
     urgent = await env.escalate(priority="urgent")
     clock.advance(minutes=11)
@@ -87,8 +85,8 @@ async def test_the_queue_goes_by_priority_then_age_and_nothing_starves(
     assert queue.as_of_seq == 4
 
 
-async def test_the_queue_is_paged_and_narrowed(env: HandoffEnvironment) -> None:
-    """Every page follows the one before; language, team and intent narrow it."""
+async def test_the_queue_is_paged_and_filtered(env: HandoffEnvironment) -> None:
+    """Every page continues the previous one; language, team and intent filter it."""
     made = [await env.escalate(language="de", team="a") for _ in range(5)]
     await env.escalate(language="en")
     seen, cursor = [], None
@@ -103,8 +101,8 @@ async def test_the_queue_is_paged_and_narrowed(env: HandoffEnvironment) -> None:
     assert seen == [one.id for one in made]
 
 
-async def test_an_empty_queue_knows_its_moment(env: HandoffEnvironment, world: SeededAccount) -> None:
-    """Without a handoff the list is empty, and says as of which event."""
+async def test_an_empty_queue_has_an_event_number(env: HandoffEnvironment, world: SeededAccount) -> None:
+    """Without a handoff the list is empty and has the number of the latest event."""
     await env.operator()
 
     queue = await handoffs.queue(env.database, world.id, QueueFilter(), limit=5)
@@ -112,8 +110,8 @@ async def test_an_empty_queue_knows_its_moment(env: HandoffEnvironment, world: S
     assert (list(queue.items), queue.as_of_seq) == ([], 1)
 
 
-async def test_a_claim_has_one_winner_who_may_ask_again(env: HandoffEnvironment) -> None:
-    """Of 30 operators one wins; the others learn who it is; the winner gets the same claim again."""
+async def test_a_claim_has_one_winner_who_may_repeat_it(env: HandoffEnvironment) -> None:
+    """Of 30 operators one wins; the others get its id; the winner gets the same claim again."""
     handoff = await env.escalate()
     people = [await env.operator() for _ in range(30)]
 
@@ -131,7 +129,7 @@ async def test_a_claim_has_one_winner_who_may_ask_again(env: HandoffEnvironment)
 
 
 async def test_a_stale_claim_writes_nothing(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """After its lease ran out and the same person claimed anew, writes of the old epoch are refused."""
+    """After the lease ran out and the same user claimed again, writes of the old epoch are refused."""
     user_id, first = await claimed(env)
     clock.advance(seconds=CLAIM_LEASE.total_seconds() + 1)
     await env.presence.heartbeat(env.account_id, user_id)
@@ -147,7 +145,7 @@ async def test_a_stale_claim_writes_nothing(env: HandoffEnvironment, clock: Manu
 
 
 async def test_a_released_claim_keeps_its_place(env: HandoffEnvironment) -> None:
-    """It returns to where it was in the queue, and the operator has room again."""
+    """It returns to its place in the queue, and the operator's counter decreases."""
     user_id, handoff = await claimed(env)
     await env.escalate()
 
@@ -160,7 +158,7 @@ async def test_a_released_claim_keeps_its_place(env: HandoffEnvironment) -> None
 
 
 async def test_heartbeats_renew_a_lease(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """Who is heard from keeps what they hold."""
+    """An operator who sends heartbeats keeps their claims."""
     user_id, handoff = await claimed(env)
     for _ in range(10):
         clock.advance(seconds=100)
@@ -171,7 +169,7 @@ async def test_heartbeats_renew_a_lease(env: HandoffEnvironment, clock: ManualCl
 
 
 async def test_going_offline_returns_a_claim_once(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """Silent for 121 s: back in the queue, told once; coming back finds it gone."""
+    """After 121 s of silence it is queued again, with one event; the operator has lost it."""
     user_id, handoff = await claimed(env)
     clock.advance(seconds=121)
     await asyncio.gather(*(env.scheduler.run_once() for _ in range(3)))
@@ -186,7 +184,7 @@ async def test_going_offline_returns_a_claim_once(env: HandoffEnvironment, clock
 
 
 async def test_signing_off_returns_a_claim_at_once(env: HandoffEnvironment) -> None:
-    """Nobody needs to wait for the silence of who says that they go."""
+    """Going offline returns it without waiting for silence."""
     user_id, handoff = await claimed(env)
 
     await env.presence.set(env.account_id, user_id, PresenceChange(status="offline"))
@@ -195,7 +193,7 @@ async def test_signing_off_returns_a_claim_at_once(env: HandoffEnvironment) -> N
 
 
 async def test_a_bridged_caller_is_not_returned(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """Who speaks with a caller keeps them, though their screen has gone dark."""
+    """A connected caller stays with the operator, even when the heartbeats stop."""
     user_id, handoff = await claimed(env)
     for state in ("transferring", "bridged"):
         move = Transition(to=state, at=clock.now(), claimed_by=user_id)  # type: ignore[arg-type]
@@ -207,8 +205,8 @@ async def test_a_bridged_caller_is_not_returned(env: HandoffEnvironment, clock: 
     assert (await handoffs.get(env.database, env.account_id, handoff.id)).state == "bridged"
 
 
-async def test_a_queued_handoff_is_offered_and_a_decline_asks_the_next(env: HandoffEnvironment) -> None:
-    """Somebody idle is asked; who declines is not asked again, the next one is."""
+async def test_a_declined_offer_goes_to_the_next_operator(env: HandoffEnvironment) -> None:
+    """An idle operator gets the offer; after a decline another one does."""
     first, second = await env.operator(), await env.operator()
     handoff = await env.escalate()
     await env.scheduler.run_once()
@@ -223,8 +221,10 @@ async def test_a_queued_handoff_is_offered_and_a_decline_asks_the_next(env: Hand
     assert "handoff.declined" in await env.event_types()
 
 
-async def test_an_unanswered_offer_goes_to_somebody_else(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """After 30 s without a claim another one is asked."""
+async def test_an_unanswered_offer_goes_to_another_operator(
+    env: HandoffEnvironment, clock: ManualClock
+) -> None:
+    """After 30 s without a claim another operator gets the offer."""
     await env.operator()
     await env.operator()
     handoff = await env.escalate()
@@ -238,8 +238,8 @@ async def test_an_unanswered_offer_goes_to_somebody_else(env: HandoffEnvironment
     assert now.offered_to != asked
 
 
-async def test_only_who_speaks_the_language_is_asked(env: HandoffEnvironment) -> None:
-    """An operator for English is offered en-GB, and never Spanish."""
+async def test_offers_go_only_to_operators_of_the_language(env: HandoffEnvironment) -> None:
+    """An operator with `en` is offered en-GB and not Spanish."""
     user_id = await env.operator()
     await env.presence.set(env.account_id, user_id, PresenceChange(status="idle", languages=("en",)))
     spanish, english = await env.escalate(language="es"), await env.escalate(language="en-GB")
@@ -249,10 +249,10 @@ async def test_only_who_speaks_the_language_is_asked(env: HandoffEnvironment) ->
     assert states == ["queued", "offered"]
 
 
-async def test_nobody_waits_behind_those_whom_no_one_fits(
+async def test_handoffs_that_nobody_matches_block_no_others(
     env: HandoffEnvironment, database: Database
 ) -> None:
-    """However many wait for a language that nobody speaks, others are offered, also of another account."""
+    """201 handoffs in a language that nobody speaks do not block others, of any account."""
     elsewhere = HandoffEnvironment(database, (await accounts.create(database, "Other")).id, env.clock)
     await elsewhere.operator()
     user_id = await env.operator()
@@ -267,8 +267,8 @@ async def test_nobody_waits_behind_those_whom_no_one_fits(
         assert (await handoffs.get(database, handoff.account_id, handoff.id)).state == "offered"
 
 
-async def test_offers_go_round(env: HandoffEnvironment) -> None:
-    """Of two who are free each is asked about one of two handoffs, in one look."""
+async def test_offers_rotate(env: HandoffEnvironment) -> None:
+    """Of two idle operators each is offered one of two handoffs in one run."""
     people = {await env.operator(), await env.operator()}
     made = [await env.escalate() for _ in range(2)]
     await env.scheduler.run_once()
@@ -277,10 +277,10 @@ async def test_offers_go_round(env: HandoffEnvironment) -> None:
     assert asked == people
 
 
-async def test_a_caller_who_hangs_up_abandons_the_queue(
+async def test_a_hang_up_abandons_the_escalation(
     env: HandoffEnvironment, world: SeededAccount, clock: ManualClock
 ) -> None:
-    """The escalation of a call that ended is over, and whoever held it has room again."""
+    """The escalation of a call that ended is abandoned, and its operator's counter decreases."""
     user_id, handoff = await claimed(env, call_id=world.call.id)
     clock.advance(seconds=5)
     end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=clock.now())
@@ -292,7 +292,7 @@ async def test_a_caller_who_hangs_up_abandons_the_queue(
     assert (await operators.ensure(env.database, world.id, user_id)).holding == 0
 
 
-async def test_nobody_away_or_exhausted_claims(env: HandoffEnvironment) -> None:
+async def test_an_operator_away_or_exhausted_cannot_claim(env: HandoffEnvironment) -> None:
     """The refusal names the state."""
     user_id, handoff = await env.operator(), await env.escalate()
     await env.presence.set(env.account_id, user_id, PresenceChange(status="away"))
@@ -304,8 +304,10 @@ async def test_nobody_away_or_exhausted_claims(env: HandoffEnvironment) -> None:
         await env.service.claim(env.account_id, handoff.id, user_id)
 
 
-async def test_who_resolves_wraps_up_and_may_repeat_it(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """A moment for notes follows, ends by itself, and a repeated resolve changes nothing."""
+async def test_resolving_starts_wrapping_up_and_may_be_repeated(
+    env: HandoffEnvironment, clock: ManualClock
+) -> None:
+    """The state is wrapping_up for a minute; a repeated resolve changes nothing."""
     user_id, handoff = await claimed(env)
     resolved = await env.service.resolve(env.account_id, handoff.id, user_id, epoch=1, resolution="refund")
     again = await env.service.resolve(env.account_id, handoff.id, user_id, epoch=1, resolution="other")
@@ -319,7 +321,7 @@ async def test_who_resolves_wraps_up_and_may_repeat_it(env: HandoffEnvironment, 
 async def test_a_parked_call_becomes_due(
     env: HandoffEnvironment, clock: ManualClock, world: SeededAccount
 ) -> None:
-    """It cannot be claimed before its time, and waits for a person from then on; nobody is written to."""
+    """It cannot be claimed before it is due, and can be claimed then; no notice is sent."""
     await env.user(role="admin", email="boss@example.com")
     handoff = await env.park(NOON + timedelta(hours=1), world.call.id, consent=True)
     user_id = await env.operator()
@@ -336,8 +338,8 @@ async def test_a_parked_call_becomes_due(
     assert await outbox.of_handoff(env.database, env.account_id, handoff.id) == []
 
 
-async def test_who_has_not_agreed_is_never_called(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """Parked without consent it stays scheduled past its time, cannot be claimed, and expires saying why."""
+async def test_a_park_without_consent_is_never_due(env: HandoffEnvironment, clock: ManualClock) -> None:
+    """It stays scheduled after its time, cannot be claimed, and expires with the cause no_consent."""
     handoff = await env.park(NOON, consent=False)
     clock.advance(hours=1)
     user_id = await env.operator()
@@ -357,8 +359,8 @@ async def test_who_has_not_agreed_is_never_called(env: HandoffEnvironment, clock
     assert (now.state, now.cause) == ("expired", "no_consent")
 
 
-async def test_who_agrees_later_is_called(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """Rescheduled with consent, a parked call becomes due; without a word it stays as it was."""
+async def test_a_park_with_later_consent_becomes_due(env: HandoffEnvironment, clock: ManualClock) -> None:
+    """Rescheduled with consent it becomes due; without it the consent is unchanged."""
     handoff, user_id = await env.park(NOON, consent=False), await env.operator()
     for consent, state in ((None, "scheduled"), (True, "due")):
         later = Reschedule(due_at=clock.now() + timedelta(minutes=1), consent=consent)
@@ -369,10 +371,10 @@ async def test_who_agrees_later_is_called(env: HandoffEnvironment, clock: Manual
 
 
 @pytest.mark.parametrize(("said", "agreed"), [(None, True), (True, True), (False, False)])
-async def test_whoever_asked_for_a_person_may_be_called_back(
+async def test_a_rescheduled_escalation_has_consent_by_default(
     env: HandoffEnvironment, said: bool | None, agreed: bool
 ) -> None:
-    """An escalation put off becomes a parked call with consent, unless whoever puts it off says otherwise."""
+    """A rescheduled escalation becomes a park with consent, unless the request says otherwise."""
     handoff, user_id = await env.escalate(), await env.operator()
     later = Reschedule(due_at=NOON + timedelta(hours=1), consent=said)
 
@@ -381,8 +383,8 @@ async def test_whoever_asked_for_a_person_may_be_called_back(
     assert (parked.intent, parked.state, parked.consent) == ("park", "scheduled", agreed)
 
 
-async def test_nobody_answers_for_ever(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """An escalation that nobody claimed in four hours has expired."""
+async def test_an_escalation_expires(env: HandoffEnvironment, clock: ManualClock) -> None:
+    """An escalation without a claim expires after four hours."""
     handoff = await env.escalate()
     clock.advance(hours=4)
     await env.scheduler.run_once()
@@ -390,7 +392,7 @@ async def test_nobody_answers_for_ever(env: HandoffEnvironment, clock: ManualClo
     assert (await handoffs.get(env.database, env.account_id, handoff.id)).state == "expired"
 
 
-async def test_a_repeated_wish_is_made_once(env: HandoffEnvironment, database: Database) -> None:
+async def test_a_repeated_draft_creates_one_handoff(env: HandoffEnvironment, database: Database) -> None:
     """The same id gives the same handoff, and one event."""
     draft = HandoffDraft(intent="escalate", origin="model", reason="again", created_at=NOON)
     made = [await env.service.create(env.account_id, draft) for _ in range(3)]
@@ -399,8 +401,8 @@ async def test_a_repeated_wish_is_made_once(env: HandoffEnvironment, database: D
     assert len(await handoff_events.after(database, env.account_id, 0, limit=9)) == 1
 
 
-async def test_the_briefing_is_plain_without_the_model(env: HandoffEnvironment, world: SeededAccount) -> None:
-    """Four parts, from what was frozen; the assessment's is empty and nothing is made up."""
+async def test_a_briefing_without_an_assessment(env: HandoffEnvironment, world: SeededAccount) -> None:
+    """It has four parts from the snapshot; the assessment is null."""
     await utterances.record(env.database, make_utterance(world))
     handoff = await env.escalate(world.call.id)
     claim = await env.service.claim(world.id, handoff.id, await env.operator())

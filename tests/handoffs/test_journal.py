@@ -1,4 +1,4 @@
-"""The journal: nothing lost, nothing doubled, nothing altered without being found."""
+"""The journal: no line is lost or repeated, and every alteration is found."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines(directory: Path) -> list[dict[str, Any]]:
     ]
 
 
-async def tell(database: Database, world: SeededAccount, count: int) -> None:
+async def append_events(database: Database, world: SeededAccount, count: int) -> None:
     for number in range(count):
         async with database.transaction() as transaction:
             await handoff_events.append(
@@ -55,32 +55,32 @@ def chain(directory: Path, count: int, full_bytes: int = 10**6) -> None:
     files.close()
 
 
-async def test_the_story_of_a_handoff(
+async def test_the_lines_of_a_handoff(
     env: HandoffEnvironment, world: SeededAccount, clock: ManualClock, tmp_path: Path
 ) -> None:
-    """Escalated, claimed, resolved: each a line of its kind, with what the journal tells of it."""
+    """Creation, claim and resolution are lines of their kinds with the expected members."""
     handoff = await env.escalate(world.call.id, reason="a refund")
     user_id = await env.operator()
     await env.service.claim(world.id, handoff.id, user_id)
     await env.service.resolve(world.id, handoff.id, user_id, resolution="refunded")
     await written(Journal(env.database, clock, tmp_path))
 
-    told = lines(tmp_path)
-    assert [(one["seq"], one["kind"]) for one in told] == [
+    written_lines = lines(tmp_path)
+    assert [(one["seq"], one["kind"]) for one in written_lines] == [
         (1, "router_escalation"),
         (2, "worker_started"),
         (3, "worker_completed"),
     ]
-    assert told[0]["summary"] == "a refund"
-    assert (told[0]["auto_proceed"], told[0]["intent"]) == (True, "escalate")
-    assert told[0]["call_id"] == str(world.call.id)
-    assert {one["handoff_id"] for one in told} == {str(handoff.id)}
-    assert told[2]["summary"] == "completed: refunded"
+    assert written_lines[0]["summary"] == "a refund"
+    assert (written_lines[0]["auto_proceed"], written_lines[0]["intent"]) == (True, "escalate")
+    assert written_lines[0]["call_id"] == str(world.call.id)
+    assert {one["handoff_id"] for one in written_lines} == {str(handoff.id)}
+    assert written_lines[2]["summary"] == "completed: refunded"
     assert verify(tmp_path) == 3
 
 
 async def test_a_parked_call_is_a_goal(env: HandoffEnvironment, clock: ManualClock, tmp_path: Path) -> None:
-    """Its lines name it as the goal."""
+    """Its lines have its id as goal_id."""
     handoff = await env.park(NOON + timedelta(hours=1))
     await written(Journal(env.database, clock, tmp_path))
 
@@ -91,7 +91,7 @@ async def test_a_parked_call_is_a_goal(env: HandoffEnvironment, clock: ManualClo
 async def test_a_route_is_a_line_and_going_back_is_none(
     database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
-    """What the model decided by itself is told once, however often it is written; trivial routes are not."""
+    """A route of the model is one line, however often it is written; `back` is none."""
     route = make_route(world)
     for one in (route, route, replace(make_route(world, seq=2), name="back")):
         await routes.complete(database, one)
@@ -105,8 +105,8 @@ async def test_a_route_is_a_line_and_going_back_is_none(
 async def test_two_writers_write_one_journal(
     database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
-    """Whoever comes second waits; together they write each line once."""
-    await tell(database, world, 100)
+    """The second writer waits; together they write each line once."""
+    await append_events(database, world, 100)
     writers = [Journal(database, ManualClock(datetime.now(UTC)), tmp_path) for _ in range(2)]
     await asyncio.gather(*(written(writer) for writer in writers))
 
@@ -116,7 +116,7 @@ async def test_two_writers_write_one_journal(
 @pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_writer_killed_at_any_time_is_continued_exactly(dsn: str, tmp_path: Path) -> None:
-    """Killed ten times, the journal has every event once and verifies; a flipped byte is found."""
+    """After ten kills the journal has every event once and verifies; a flipped byte is found."""
     found = await journal(dsn, tmp_path, kills=10)
 
     assert found["events"] > 10
@@ -125,7 +125,7 @@ async def test_a_writer_killed_at_any_time_is_continued_exactly(dsn: str, tmp_pa
 
 @pytest.mark.parametrize("line", [1, 4, 10])
 def test_every_alteration_of_a_line_is_found(tmp_path: Path, line: int) -> None:
-    """Whichever byte of a line is flipped, that line is named."""
+    """A flipped byte in a line is reported with that line's number."""
     chain(tmp_path, 10)
     [path] = journal_files(tmp_path)
     whole = path.read_bytes()
@@ -141,7 +141,7 @@ def test_every_alteration_of_a_line_is_found(tmp_path: Path, line: int) -> None:
 
 
 def test_a_missing_and_a_moved_line_are_told_apart(tmp_path: Path) -> None:
-    """The first line after the hole, or out of its place, is named."""
+    """The first line after a gap, or in a wrong place, is named."""
     chain(tmp_path, 6)
     [path] = journal_files(tmp_path)
     whole = path.read_text().splitlines(keepends=True)
@@ -155,7 +155,7 @@ def test_a_missing_and_a_moved_line_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_sealed_file_cannot_be_cut_short(tmp_path: Path) -> None:
-    """Whole lines taken from the end of a sealed file are missed."""
+    """Lines removed from the end of a sealed file are reported as missing."""
     chain(tmp_path, 20, full_bytes=1500)
     path = journal_files(tmp_path)[0]
     assert not os.access(path, os.W_OK) or os.geteuid() == 0
@@ -166,8 +166,8 @@ def test_a_sealed_file_cannot_be_cut_short(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-def test_a_torn_tail_is_mended_at_start(tmp_path: Path) -> None:
-    """Half a line at the end is cut off, and the next line continues the last whole one."""
+def test_an_incomplete_last_line_is_cut_off_at_start(tmp_path: Path) -> None:
+    """The next line continues the last complete one."""
     chain(tmp_path, 3)
     [path] = journal_files(tmp_path)
     with path.open("ab") as file:
@@ -180,10 +180,10 @@ def test_a_torn_tail_is_mended_at_start(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_opened_loses_nothing(
     database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
-    """It is an alarm; the events wait in the database, and are written when it can be."""
+    """An alarm is counted; the events stay in the database and are written later."""
     place = tmp_path / "journal"
     place.write_text("not a directory")
-    await tell(database, world, 3)
+    await append_events(database, world, 3)
     writer = Journal(database, ManualClock(datetime.now(UTC)), place)
     await written(writer)
     assert writer.alarms == 1
@@ -194,8 +194,8 @@ async def test_a_file_that_cannot_be_opened_loses_nothing(
 
 
 async def test_lag_is_a_line_with_its_count(database: Database, world: SeededAccount, tmp_path: Path) -> None:
-    """Events that were written late are followed by a line that says how many, and how late."""
-    await tell(database, world, 3)
+    """Events that were written late are followed by a line with their number and delay."""
+    await append_events(database, world, 3)
     await written(Journal(database, ManualClock(datetime.now(UTC) + timedelta(minutes=5)), tmp_path))
 
     last = lines(tmp_path)[-1]
@@ -203,17 +203,17 @@ async def test_lag_is_a_line_with_its_count(database: Database, world: SeededAcc
     assert last["summary"].startswith("3 events were written late")
 
 
-async def test_what_was_forgotten_is_a_line_with_its_count(
+async def test_deleted_events_are_a_gap_line_with_their_count(
     database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
-    """A journal begun anew on another disk says how much it has missed, and verifies."""
-    await tell(database, world, 5)
+    """A journal that starts on another disk reports the number of missing lines, and verifies."""
+    await append_events(database, world, 5)
     await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "first"))
     await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
-    await tell(database, world, 2)
+    await append_events(database, world, 2)
     await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "second"))
 
-    told = lines(tmp_path / "second")
-    assert [(one["seq"], one["kind"]) for one in told[:2]] == [(4, "gap"), (5, "gate_transition")]
-    assert told[0]["summary"].startswith("4 lines")
+    written_lines = lines(tmp_path / "second")
+    assert [(one["seq"], one["kind"]) for one in written_lines[:2]] == [(4, "gap"), (5, "gate_transition")]
+    assert written_lines[0]["summary"].startswith("4 lines")
     assert verify(tmp_path / "second") == 4

@@ -1,4 +1,4 @@
-"""Who hears of a handoff, and how: real mail, real webhooks, every attempt a row."""
+"""Recipients and delivery of notices, with a real SMTP server and real webhooks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from voicebot.handoffs.webhook_sender import WebhookSender
 from voicebot.outbox import Outbox, OutboxSettings
 from voicebot.vault import Vault
 
-QUICK = OutboxSettings(
+FAST = OutboxSettings(
     first_pause=timedelta(milliseconds=20),
     max_pause=timedelta(milliseconds=100),
     lease=timedelta(seconds=2),
@@ -40,16 +40,16 @@ QUICK = OutboxSettings(
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-class Post:
-    """An account's outbox, and those whom it reaches."""
+class Recipients:
+    """An account's outbox and its recipients."""
 
-    def __init__(self, database: Database, account_id: UUID, box: Mailbox, hook: Receiver) -> None:
-        self.database, self.account_id, self.box, self.hook = database, account_id, box, hook
+    def __init__(self, database: Database, account_id: UUID, mailbox: Mailbox, hook: Receiver) -> None:
+        self.database, self.account_id, self.mailbox, self.hook = database, account_id, mailbox, hook
         self.vault = Vault(Fernet.generate_key())
-        self.posting = WebhookSender(
+        self.webhooks = WebhookSender(
             database, self.vault, SystemClock(), allow=frozenset({f"127.0.0.1:{hook.port}"})
         )
-        self.mail = MailServer.from_url(f"smtp://127.0.0.1:{box.port}", "Acme <bot@example.com>")
+        self.mail = MailServer.from_url(f"smtp://127.0.0.1:{mailbox.port}", "Acme <bot@example.com>")
 
     async def channel(self, kind: ChannelKind, url: str | None = None) -> UUID:
         sealed = None if kind == "slack" else self.vault.seal(SECRET)
@@ -59,12 +59,12 @@ class Post:
         return made.id
 
     @contextlib.asynccontextmanager
-    async def running(self, rules: OutboxSettings = QUICK) -> AsyncIterator[Outbox]:
+    async def running(self, rules: OutboxSettings = FAST) -> AsyncIterator[Outbox]:
         senders = {
             "email": MailSender(self.mail),
-            "slack": self.posting,
-            "webhook": self.posting,
-            "ticket": self.posting,
+            "slack": self.webhooks,
+            "webhook": self.webhooks,
+            "ticket": self.webhooks,
         }
         sending = Outbox(self.database, SystemClock(), senders, rules)  # type: ignore[arg-type]
         task = asyncio.create_task(sending.run())
@@ -91,17 +91,17 @@ class Post:
 
 
 @pytest.fixture
-async def post(database: Database, world: SeededAccount) -> AsyncIterator[Post]:
+async def recipients(database: Database, world: SeededAccount) -> AsyncIterator[Recipients]:
     """An outbox with a mail server and a webhook receiver."""
-    async with mail_server() as box, receiver() as hook:
-        made = Post(database, world.id, box, hook)
+    async with mail_server() as mailbox, receiver() as hook:
+        made = Recipients(database, world.id, mailbox, hook)
         yield made
-        await made.posting.close()
+        await made.webhooks.close()
 
 
-async def test_those_who_can_help_are_written_to(env: HandoffEnvironment, post: Post) -> None:
-    """Active owners, admins and operators; not viewers, not who left, not who asked; no word of the call."""
-    told = [
+async def test_who_gets_an_e_mail(env: HandoffEnvironment, recipients: Recipients) -> None:
+    """Active owners, admins and operators, except the requester; the subject has nothing of the call."""
+    expected = [
         await env.user(role=role, email=f"{role}@example.com")  # type: ignore[arg-type]
         for role in ("owner", "admin", "operator")
     ]
@@ -109,195 +109,209 @@ async def test_those_who_can_help_are_written_to(env: HandoffEnvironment, post: 
     await env.user(role="viewer", email="viewer@example.com")
     await env.user(role="author", email="author@example.com")
     await env.user(role="operator", email="off@example.com", active=False)
-    gone = await env.user(role="operator", email="gone@example.com")
-    await users.delete(env.database, env.account_id, gone)
+    deleted = await env.user(role="operator", email="deleted@example.com")
+    await users.delete(env.database, env.account_id, deleted)
 
     handoff = await env.escalate(created_by=asking, priority="high")
-    async with post.running():
-        notices = await post.settled(handoff.id)
+    async with recipients.running():
+        notices = await recipients.settled(handoff.id)
 
-    assert {notice.user_id for notice in notices} == set(told)
-    assert sorted(post.box.recipients) == ["admin@example.com", "operator@example.com", "owner@example.com"]
-    assert {letter["Subject"] for letter in post.box.letters} == {"A caller needs a person (high priority)"}
-    assert {letter["Message-ID"] for letter in post.box.letters} == {
+    assert {notice.user_id for notice in notices} == set(expected)
+    assert sorted(recipients.mailbox.recipients) == [
+        "admin@example.com",
+        "operator@example.com",
+        "owner@example.com",
+    ]
+    assert {message["Subject"] for message in recipients.mailbox.messages} == {
+        "A caller needs a person (high priority)"
+    }
+    assert {message["Message-ID"] for message in recipients.mailbox.messages} == {
         f"<{notice.id}@example.com>" for notice in notices
     }
 
 
-async def test_a_webhook_is_signed_and_slack_gets_text(env: HandoffEnvironment, post: Post) -> None:
-    """A receiver can verify the one by Standard Webhooks; the other is what Slack takes."""
-    await post.channel("webhook")
-    await post.channel("slack")
+async def test_a_webhook_is_signed_and_slack_gets_text(
+    env: HandoffEnvironment, recipients: Recipients
+) -> None:
+    """The webhook verifies by Standard Webhooks; Slack gets a text."""
+    await recipients.channel("webhook")
+    await recipients.channel("slack")
     handoff = await env.escalate()
-    async with post.running():
-        notices = await post.settled(handoff.id)
+    async with recipients.running():
+        notices = await recipients.settled(handoff.id)
 
     assert {notice.state for notice in notices} == {"sent"}
-    [signed] = [one for one in post.hook.posted if "webhook-signature" in one.headers]
+    [signed] = [one for one in recipients.hook.posted if "webhook-signature" in one.headers]
     verified = Webhook(SECRET).verify(signed.body, signed.headers)
     assert verified["data"]["handoff_id"] == str(handoff.id)
     assert signed.headers["webhook-id"] in {str(notice.id) for notice in notices}
-    [slack] = [one for one in post.hook.posted if one is not signed]
+    [slack] = [one for one in recipients.hook.posted if one is not signed]
     assert slack.document["text"].startswith("A caller needs a person")
 
 
 async def test_retry_after_is_honoured_and_every_attempt_is_a_row(
-    env: HandoffEnvironment, post: Post
+    env: HandoffEnvironment, recipients: Recipients
 ) -> None:
-    """Told to wait for a second, the outbox does; the id is the same each time."""
-    await post.channel("webhook")
+    """The retry comes after the requested second, with the same id."""
+    await recipients.channel("webhook")
     loop, times = asyncio.get_running_loop(), []
 
     def answer(_: Posted) -> Answer:
         times.append(loop.time())
         return Answer(429, {"Retry-After": "1"}) if len(times) == 1 else Answer(204, body=b"")
 
-    post.hook.answer = answer
+    recipients.hook.answer = answer
     handoff = await env.escalate()
-    async with post.running():
-        [notice] = await post.settled(handoff.id)
+    async with recipients.running():
+        [notice] = await recipients.settled(handoff.id)
 
-    assert await post.attempts(notice) == [("failed", 429), ("sent", 204)]
+    assert await recipients.attempts(notice) == [("failed", 429), ("sent", 204)]
     assert times[1] - times[0] >= 1
-    assert len({one.headers["webhook-id"] for one in post.hook.posted}) == 1
+    assert len({one.headers["webhook-id"] for one in recipients.hook.posted}) == 1
 
 
-async def test_a_dead_letter_can_be_sent_again(env: HandoffEnvironment, post: Post) -> None:
-    """What failed as often as it may is dead; a person has it tried again when the recipient is well."""
-    await post.channel("webhook")
-    post.hook.answer = lambda _: Answer(500)
+async def test_a_dead_notice_can_be_retried(env: HandoffEnvironment, recipients: Recipients) -> None:
+    """A notice is dead after the maximum of attempts; a retry sends it when the recipient works again."""
+    await recipients.channel("webhook")
+    recipients.hook.answer = lambda _: Answer(500)
     handoff = await env.escalate()
-    async with post.running() as sending:
-        [dead] = await post.settled(handoff.id)
+    async with recipients.running() as sending:
+        [dead] = await recipients.settled(handoff.id)
         assert (dead.state, dead.attempts) == ("dead", 4)
-        post.hook.answer = lambda _: Answer()
-        await outbox.retry(post.database, post.account_id, dead.id, SystemClock().now())
+        recipients.hook.answer = lambda _: Answer()
+        await outbox.retry(recipients.database, recipients.account_id, dead.id, SystemClock().now())
         sending.wake()
-        [sent] = await post.settled(handoff.id)
+        [sent] = await recipients.settled(handoff.id)
 
-    assert (sent.state, len(await post.attempts(sent))) == ("sent", 5)
+    assert (sent.state, len(await recipients.attempts(sent))) == ("sent", 5)
 
 
-async def test_a_refusal_for_good_is_not_repeated(env: HandoffEnvironment, post: Post) -> None:
-    """410 from a webhook, an unknown recipient, an address that is not public: dead at once."""
-    await post.channel("webhook")
-    await post.channel("slack", "http://127.0.0.1:1/private")
+async def test_a_permanent_refusal_is_not_retried(env: HandoffEnvironment, recipients: Recipients) -> None:
+    """410 of a webhook, an unknown recipient and a private address: dead at once."""
+    await recipients.channel("webhook")
+    await recipients.channel("slack", "http://127.0.0.1:1/private")
     await env.user(role="admin", email="nobody@example.com")
-    post.hook.answer = lambda _: Answer(410)
-    post.box.answer = "550 no such user"
+    recipients.hook.answer = lambda _: Answer(410)
+    recipients.mailbox.answer = "550 no such user"
     handoff = await env.escalate()
-    async with post.running():
-        notices = await post.settled(handoff.id)
+    async with recipients.running():
+        notices = await recipients.settled(handoff.id)
 
     assert [(notice.state, notice.attempts) for notice in notices] == [("dead", 1)] * 3
 
 
-async def test_a_dead_mail_server_changes_nothing_else(env: HandoffEnvironment, post: Post) -> None:
-    """Handoffs are made and webhooks arrive as ever; the mail is delivered when the server is back."""
-    await post.channel("webhook")
+async def test_a_failing_mail_server_delays_nothing_else(
+    env: HandoffEnvironment, recipients: Recipients
+) -> None:
+    """Handoffs are created and webhooks arrive; the mail is delivered when the server works again."""
+    await recipients.channel("webhook")
     await env.user(role="admin", email="boss@example.com")
-    post.box.answer = "451 come back later"
-    async with post.running(OutboxSettings(first_pause=timedelta(milliseconds=20), poll_s=0.02)):
+    recipients.mailbox.answer = "451 come back later"
+    async with recipients.running(OutboxSettings(first_pause=timedelta(milliseconds=20), poll_s=0.02)):
         made = [await env.escalate() for _ in range(5)]
         async with asyncio.timeout(5):
-            while len(post.hook.posted) < 5:
+            while len(recipients.hook.posted) < 5:
                 await asyncio.sleep(0.01)
-        assert post.box.letters == []
-        post.box.answer = "250 OK"
+        assert recipients.mailbox.messages == []
+        recipients.mailbox.answer = "250 OK"
         for handoff in made:
-            assert {one.state for one in await post.settled(handoff.id)} == {"sent"}
+            assert {one.state for one in await recipients.settled(handoff.id)} == {"sent"}
 
-    assert len(post.box.letters) == 5
+    assert len(recipients.mailbox.messages) == 5
 
 
-async def test_while_no_mail_server_answers_one_mail_tries_for_all(
-    env: HandoffEnvironment, post: Post
+async def test_while_the_mail_server_is_down_one_mail_is_tried(
+    env: HandoffEnvironment, recipients: Recipients
 ) -> None:
-    """A server that is gone costs an attempt now and then, not one a mail; all arrive once it is back."""
+    """A single mail is retried while the server is down; all arrive when it is back."""
     for number in range(10):
         await env.user(role="admin", email=f"boss{number}@example.com")
-    async with mail_server() as gone:
-        port = gone.port
-    post.mail = MailServer.from_url(f"smtp://127.0.0.1:{port}", "bot@example.com")
+    async with mail_server() as deleted:
+        port = deleted.port
+    recipients.mail = MailServer.from_url(f"smtp://127.0.0.1:{port}", "bot@example.com")
     rules = OutboxSettings(
         first_pause=timedelta(milliseconds=10), poll_s=0.02, down_pause_s=0.05, parallel=1, max_attempts=99
     )
     made = [await env.escalate() for _ in range(5)]
-    async with post.running(rules):
+    async with recipients.running(rules):
         async with asyncio.timeout(20):
-            while sum([one.attempts for each in made for one in await post.notices(each.id)]) < 5:
+            while sum([one.attempts for each in made for one in await recipients.notices(each.id)]) < 5:
                 await asyncio.sleep(0.02)
-        tried = [one.attempts for each in made for one in await post.notices(each.id)]
+        tried = [one.attempts for each in made for one in await recipients.notices(each.id)]
         async with mail_server(port) as back:
             for handoff in made:
-                assert {one.state for one in await post.settled(handoff.id)} == {"sent"}
+                assert {one.state for one in await recipients.settled(handoff.id)} == {"sent"}
 
     assert tried.count(0) > 30
-    assert len(back.letters) == 50
+    assert len(back.messages) == 50
 
 
-async def test_a_claim_cancels_what_is_unsent(env: HandoffEnvironment, post: Post) -> None:
-    """Nobody is called to a caller who is being helped."""
+async def test_a_claim_cancels_unsent_notices(env: HandoffEnvironment, recipients: Recipients) -> None:
+    """No request for help is sent after a claim."""
     await env.user(role="admin", email="boss@example.com")
     handoff = await env.escalate()
     await env.service.claim(env.account_id, handoff.id, await env.operator())
-    async with post.running():
+    async with recipients.running():
         await asyncio.sleep(0.2)
 
-    assert [notice.state for notice in await post.notices(handoff.id)] == ["cancelled"]
-    assert post.box.letters == []
+    assert [notice.state for notice in await recipients.notices(handoff.id)] == ["cancelled"]
+    assert recipients.mailbox.messages == []
 
 
 async def test_nothing_is_sent_for_a_handoff_that_was_rolled_back(
-    env: HandoffEnvironment, post: Post, database: Database
+    env: HandoffEnvironment, recipients: Recipients, database: Database
 ) -> None:
-    """Notices commit with the handoff, or not at all."""
+    """Notices commit with the handoff."""
     await env.user(role="admin", email="boss@example.com")
     draft = HandoffDraft(intent="escalate", origin="model", reason="help", created_at=env.clock.now())
     with contextlib.suppress(DatabaseError):
         async with database.transaction() as transaction:
             await create(transaction, env.account_id, draft)
             raise DatabaseError("the plug is pulled")
-    async with post.running():
+    async with recipients.running():
         await asyncio.sleep(0.1)
 
     page = await outbox.list_notices(database, env.account_id, limit=10)
     assert list(page.items) == []
 
 
-async def test_nobody_to_tell_is_no_error(env: HandoffEnvironment, post: Post) -> None:
-    """An account without addresses escalates all the same."""
-    assert await post.notices((await env.escalate()).id) == []
+async def test_an_account_without_recipients(env: HandoffEnvironment, recipients: Recipients) -> None:
+    """An account without recipients can escalate."""
+    assert await recipients.notices((await env.escalate()).id) == []
 
 
-async def test_a_ticket_gets_the_notes_on_resolve_once(env: HandoffEnvironment, post: Post) -> None:
-    """What the ticket system calls them is kept; a repeated delivery or resolve changes nothing."""
-    await post.channel("ticket")
-    post.hook.answer = lambda _: Answer(201, body=json.dumps({"id": "T-7"}).encode())
+async def test_a_ticket_gets_the_notes_on_resolve_once(
+    env: HandoffEnvironment, recipients: Recipients
+) -> None:
+    """The ticket system's id is stored; a repeated delivery or resolve changes nothing."""
+    await recipients.channel("ticket")
+    recipients.hook.answer = lambda _: Answer(201, body=json.dumps({"id": "T-7"}).encode())
     handoff = await env.escalate(notes="angry")
     user_id = await env.operator()
     await env.service.claim(env.account_id, handoff.id, user_id)
     for _ in range(2):
         await env.service.resolve(env.account_id, handoff.id, user_id, resolution="refunded")
-    async with post.running():
-        [notice] = await post.settled(handoff.id)
+    async with recipients.running():
+        [notice] = await recipients.settled(handoff.id)
 
     assert notice.remote_id == "T-7"
     assert (await handoffs.get(env.database, env.account_id, handoff.id)).note_id == "T-7"
-    [posted] = post.hook.posted
+    [posted] = recipients.hook.posted
     assert (posted.document["data"]["notes"], posted.document["data"]["resolution"]) == ("angry", "refunded")
 
 
-async def test_a_sender_that_died_is_followed_by_another(env: HandoffEnvironment, post: Post) -> None:
-    """The lease runs out, its attempt is written down as lost, and the notice is sent once more."""
-    await post.channel("webhook")
+async def test_a_notice_of_a_dead_sender_is_sent_again(
+    env: HandoffEnvironment, recipients: Recipients
+) -> None:
+    """The lease runs out, the attempt is recorded as lost, and the notice is sent again."""
+    await recipients.channel("webhook")
     handoff = await env.escalate()
     now = SystemClock().now()
     [taken] = await outbox.claim(
-        post.database, "webhook", now=now, lease_until=now + timedelta(milliseconds=100), limit=5
+        recipients.database, "webhook", now=now, lease_until=now + timedelta(milliseconds=100), limit=5
     )
-    async with post.running():
-        [notice] = await post.settled(handoff.id)
+    async with recipients.running():
+        [notice] = await recipients.settled(handoff.id)
 
     assert notice.id == taken.id
-    assert [outcome for outcome, _ in await post.attempts(notice)] == ["lost", "sent"]
+    assert [outcome for outcome, _ in await recipients.attempts(notice)] == ["lost", "sent"]

@@ -1,4 +1,4 @@
-"""The stream over real sockets, from servers of their own."""
+"""The event stream over real sockets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EVENTS = 300
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings of a server that calls nobody."""
+    """Settings of a server without vendors."""
     return Settings(
         _env_file=None, database_url=database_url, data_dir=tmp_path, port=0, drain_timeout_ms=500
     )
@@ -49,7 +49,7 @@ async def tenant(server: RunningServer, database: Database) -> AsyncIterator[Ten
         yield moved
 
 
-async def tell(database: Database, account: UUID, count: int = 1, **data: str) -> None:
+async def append_events(database: Database, account: UUID, count: int = 1, **data: str) -> None:
     for _ in range(count):
         async with database.transaction() as transaction:
             await handoff_events.append(transaction, account, "handoff.offered", datetime.now(UTC), data=data)
@@ -69,7 +69,7 @@ async def first(follower: Follower) -> None:
 async def test_events_come_in_order_and_resume_where_they_were_left(
     server: RunningServer, tenant: Tenant
 ) -> None:
-    """What was committed while nobody listened comes first, once; then what happens."""
+    """Events that were committed before come first, once; then new ones."""
     for _ in range(3):
         await tenant.owner.post("/handoffs", json={"reason": "help"})
     follower = Follower([server.url], tenant.keys["viewer"], last=0)
@@ -80,41 +80,43 @@ async def test_events_come_in_order_and_resume_where_they_were_left(
 
     assert seen in (2, 3)
     assert follower.seqs == [1, 2, 3, 4]
-    assert follower.told[0].event == "handoff.created"
+    assert follower.received[0].event == "handoff.created"
 
 
-async def test_without_a_last_id_only_what_is_new_is_told(
+async def test_without_a_last_id_the_stream_begins_now(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """A fresh follower begins now."""
-    await tell(database, tenant.account_id, 5)
+    """A subscriber without a position gets every event committed after it was counted, and no earlier one."""
+    await append_events(database, tenant.account_id, 5)
     follower = Follower([server.url], tenant.keys["viewer"])
     listening = asyncio.create_task(first(follower))
     await until(lambda: server.app_state.handoffs.broker.followers == 1)
-    await tell(database, tenant.account_id)
+    await append_events(database, tenant.account_id)
     await asyncio.wait_for(listening, 5)
 
     assert follower.seqs == [6]
 
 
-async def test_who_has_been_away_too_long_is_reset(
+async def test_a_position_that_is_not_stored_is_reset(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """When what follows their last event was forgotten, they are told to begin anew, and as of when."""
-    await tell(database, tenant.account_id, 5)
+    """If the events after a position were deleted, a reset event gives the number to continue from."""
+    await append_events(database, tenant.account_id, 5)
     await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
-    await tell(database, tenant.account_id)
+    await append_events(database, tenant.account_id)
     follower = Follower([server.url], tenant.keys["viewer"], last=2)
     await asyncio.wait_for(first(follower), 5)
     from_the_future = Follower([server.url], tenant.keys["viewer"], last=99)
     await asyncio.wait_for(first(from_the_future), 5)
 
     for one in (follower, from_the_future):
-        assert [(told.event, told.id, told.data) for told in one.told] == [("reset", 6, {"as_of_seq": 6})]
+        assert [(event.event, event.id, event.data) for event in one.received] == [
+            ("reset", 6, {"as_of_seq": 6})
+        ]
 
 
 async def test_a_token_opens_the_stream_for_a_minute(server: RunningServer, tenant: Tenant) -> None:
-    """Who cannot send a header uses a token; a forged or old one, or none, is 401."""
+    """A client without headers uses a token; a forged, expired or missing one is 401."""
     token = (await tenant.clients["viewer"].post("/handoffs/stream-token")).json()["token"]
     url = f"{server.url}/api/v1/handoffs/stream"
     old = server.app_state.stream_tokens.issue(
@@ -128,13 +130,13 @@ async def test_a_token_opens_the_stream_for_a_minute(server: RunningServer, tena
             assert (await client.get(url, params=bad)).status_code == 401
 
 
-async def test_who_loses_their_key_is_let_go(
+async def test_a_revoked_key_ends_the_stream(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """Authorisation is looked up again while the stream is open; nothing more is told after that."""
+    """The key is checked again while the stream is open; no event is sent after it was revoked."""
     server.app_state.stream_limits = StreamLimits(recheck=timedelta(0))
     follower = Follower([server.url], tenant.keys["operator"], last=0)
-    await tell(database, tenant.account_id)
+    await append_events(database, tenant.account_id)
     await asyncio.wait_for(follower.follow(1), 5)
     await until(lambda: not server.app_state.handoffs.broker.followers)
     listening = asyncio.create_task(first(follower))
@@ -142,16 +144,16 @@ async def test_who_loses_their_key_is_let_go(
     page = await keys.list_keys(database, tenant.account_id, limit=10)
     [key] = [key for key in page.items if key.role == "operator"]
     await keys.revoke(database, tenant.account_id, key.id)
-    await tell(database, tenant.account_id)
+    await append_events(database, tenant.account_id)
     await asyncio.wait_for(listening, 5)
 
     assert follower.seqs == [1]
 
 
-async def test_without_its_listener_a_process_is_two_seconds_late_at_most(
+async def test_without_notifications_events_arrive_by_polling(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """NOTIFY only wakes: with the listening connection killed again and again, events still come in time."""
+    """With the listening connection killed again and again, an event arrives within two seconds."""
     follower = Follower([server.url], tenant.keys["viewer"], last=0)
     listening = asyncio.create_task(first(follower))
     await until(lambda: server.app_state.handoffs.broker.followers == 1)
@@ -169,7 +171,7 @@ async def test_without_its_listener_a_process_is_two_seconds_late_at_most(
 
     killing = asyncio.create_task(kill())
     await asyncio.sleep(0.1)
-    await tell(database, tenant.account_id)
+    await append_events(database, tenant.account_id)
     try:
         await asyncio.wait_for(listening, 2)
     finally:
@@ -178,8 +180,8 @@ async def test_without_its_listener_a_process_is_two_seconds_late_at_most(
     assert follower.seqs == [1]
 
 
-async def test_nothing_is_missed_doubled_or_foreign(settings: Settings, database: Database) -> None:
-    """Two replicas, dying listeners, connections cut at random: every event of the account once, in order."""
+async def test_no_event_is_missing_repeated_or_foreign(settings: Settings, database: Database) -> None:
+    """With two replicas, killed listeners and closed connections, every event arrives once, in order."""
     async with contextlib.AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(serving(settings)) for _ in range(2)]
         mine = await stack.enter_async_context(create_tenant(replicas[0].url, database))
@@ -189,7 +191,7 @@ async def test_nothing_is_missed_doubled_or_foreign(settings: Settings, database
         )
         following = asyncio.create_task(follower.follow(EVENTS))
         telling = [
-            asyncio.create_task(tell(database, account, EVENTS // 2))
+            asyncio.create_task(append_events(database, account, EVENTS // 2))
             for account in (mine.account_id, theirs.account_id, mine.account_id)
         ]
         await asyncio.gather(*telling, kill_the_listeners(database))
@@ -197,7 +199,7 @@ async def test_nothing_is_missed_doubled_or_foreign(settings: Settings, database
 
     assert follower.seqs == list(range(1, EVENTS + 1))
     assert follower.connections > 10
-    assert {one.event for one in follower.told} == {"handoff.offered"}
+    assert {one.event for one in follower.received} == {"handoff.offered"}
 
 
 async def kill_the_listeners(database: Database) -> None:
@@ -211,7 +213,7 @@ async def kill_the_listeners(database: Database) -> None:
 async def test_a_follower_gets_a_heartbeat_when_nothing_happens(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """Silence is told from a dead line."""
+    """A heartbeat tells an idle connection from a dead one."""
     broker = EventBroker(database, heartbeat_s=0.05)
     items = broker.follow(str(tenant.account_id))
     async with contextlib.aclosing(items):
@@ -219,37 +221,37 @@ async def test_a_follower_gets_a_heartbeat_when_nothing_happens(
 
 
 async def test_a_string_and_a_uuid_of_one_account_are_one(tenant: Tenant, database: Database) -> None:
-    """However the account is spelt, its followers are woken by its events."""
+    """Subscribers are woken for every spelling of the account's id."""
     broker = EventBroker(database)
     spellings = (tenant.account_id, str(tenant.account_id), str(tenant.account_id).upper())
     following = [broker.follow(spelling, 0) for spelling in spellings]
     waiting = [asyncio.ensure_future(anext(one)) for one in following]
     await until(lambda: broker.followers == 3)
-    await tell(database, tenant.account_id)
+    await append_events(database, tenant.account_id)
     broker.wake(tenant.account_id, 1)
-    told = await asyncio.wait_for(asyncio.gather(*waiting), 2)
+    batches = await asyncio.wait_for(asyncio.gather(*waiting), 2)
     for one in following:
         await one.aclose()
 
-    assert all(not isinstance(item, (Reset, Heartbeat)) and item[0].seq == 1 for item in told)
+    assert all(not isinstance(item, (Reset, Heartbeat)) and item[0].seq == 1 for item in batches)
     assert broker.followers == 0
 
 
-async def test_a_client_too_slow_is_cut_off_and_resumes(
+async def test_a_slow_client_is_disconnected_and_resumes(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """Who does not read is disconnected; nothing is skipped when they come back."""
+    """A client that does not read is disconnected; no event is missing after it resumes."""
     server.app_state.stream_limits = StreamLimits(send_timeout_s=0.3)
-    await tell(database, tenant.account_id, 60, text="x" * 200_000)
+    await append_events(database, tenant.account_id, 60, text="x" * 200_000)
     url = f"{server.url}/api/v1/handoffs/stream"
     headers = {"Authorization": f"Bearer {tenant.keys['viewer']}", "Last-Event-ID": "0"}
     async with http_client() as client, client.stream("GET", url, headers=headers) as response:
         last = 0
-        told = events(response)
-        last = (await anext(told)).id or 0
+        received = events(response)
+        last = (await anext(received)).id or 0
         await until(lambda: not server.app_state.handoffs.broker.followers)
         with contextlib.suppress(httpx.HTTPError):
-            async for one in told:
+            async for one in received:
                 assert one.id == last + 1
                 last = one.id
     assert 0 < last < 60
@@ -263,19 +265,19 @@ async def test_a_client_too_slow_is_cut_off_and_resumes(
 async def test_a_client_that_never_reads_loses_its_connection(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """Its socket is not held until it deigns to read: the server lets go of it, buffers and all."""
+    """The server closes its socket and discards the buffers."""
     server.app_state.stream_limits = StreamLimits(send_timeout_s=0.3)
     [listening] = server.call_server.servers[0].sockets
     assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNREAD_MS
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
-    await tell(database, tenant.account_id, 60, text="x" * 200_000)
-    with socket.socket() as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.connect(listening.getsockname())
+    await append_events(database, tenant.account_id, 60, text="x" * 200_000)
+    with socket.socket() as client_socket:
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client_socket.connect(listening.getsockname())
         key = tenant.keys["viewer"]
         head = ["GET /api/v1/handoffs/stream?after=0 HTTP/1.1", "Host: x", f"Authorization: Bearer {key}"]
-        deaf.sendall("\r\n".join([*head, "", ""]).encode())
-        me = deaf.getsockname()
+        client_socket.sendall("\r\n".join([*head, "", ""]).encode())
+        me = client_socket.getsockname()
 
         def is_held() -> bool:
             return any(
