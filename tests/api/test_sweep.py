@@ -69,8 +69,8 @@ async def test_the_stream_tells_of_ones_own_desk_alone(
     handoff = await create(mine.owner, "/handoffs", {"reason": "mine"})
     follower = Follower([server.url], mine.keys["viewer"], last=0)
     await asyncio.wait_for(follower.follow(1), 10)
-    assert [one.data["handoff_id"] for one in follower.told] == [handoff["id"]]
-    assert not told({WORD, ids["handoff_id"], ids["call_id"]}, str(follower.told))
+    assert [one.data["handoff_id"] for one in follower.received] == [handoff["id"]]
+    assert not told({WORD, ids["handoff_id"], ids["call_id"]}, str(follower.received))
 
 
 async def test_an_idempotency_key_is_its_accounts_own(new_tenant: NewTenant) -> None:
