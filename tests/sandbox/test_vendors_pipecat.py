@@ -36,7 +36,7 @@ from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.vendors.faults import Fault
 
 
-class _Collector(FrameProcessor):
+class Collector(FrameProcessor):
     """Keeps what comes by."""
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class _Collector(FrameProcessor):
         return self.of(*kinds)[0]
 
 
-class _Line:
+class ServicePipeline:
     """A running pipeline of one service between two collectors; use as an async context manager."""
 
     def __init__(self, service: FrameProcessor) -> None:
-        self.before, self.after = _Collector(), _Collector()
+        self.before, self.after = Collector(), Collector()
         self.worker = PipelineWorker(
             Pipeline([self.before, service, self.after]),
             params=PipelineParams(audio_in_sample_rate=8000, audio_out_sample_rate=8000),
@@ -73,7 +73,7 @@ class _Line:
         )
         self._runner = WorkerRunner(handle_sigint=False)
 
-    async def __aenter__(self) -> "_Line":
+    async def __aenter__(self) -> "ServicePipeline":
         await self._runner.add_workers(self.worker)
         self._running = asyncio.create_task(self._runner.run(auto_end=True))
         return self
@@ -98,7 +98,7 @@ def _tts(sandbox: Sandbox, voice: str = "anna") -> ElevenLabsTTSService:
 
 async def test_pipecat_speaks_with_elevenlabs(sandbox: Sandbox) -> None:
     """A text to speak becomes exactly the voice's audio, every word in order, and a proper stop."""
-    async with _Line(_tts(sandbox)) as line:
+    async with ServicePipeline(_tts(sandbox)) as line:
         await line.send([TTSSpeakFrame("Hello there, caller.")])
         await line.after.until(TTSStoppedFrame)
         audio = b"".join(frame.audio for frame in line.after.of(TTSAudioRawFrame))
@@ -111,7 +111,7 @@ async def test_pipecat_speaks_with_elevenlabs(sandbox: Sandbox) -> None:
 async def test_a_refused_key_reaches_pipecat_as_an_error(sandbox: Sandbox) -> None:
     """A handshake answered with 401 is an ErrorFrame, not silence."""
     sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized", match="/anna/"))
-    async with _Line(_tts(sandbox)) as line:
+    async with ServicePipeline(_tts(sandbox)) as line:
         await line.send([TTSSpeakFrame("Hello.")])
         error = await line.before.until(ErrorFrame)
     assert "401" in error.error
@@ -126,7 +126,7 @@ async def test_pipecat_listens_with_deepgram(sandbox: Sandbox) -> None:
         settings=DeepgramSTTService.Settings(endpointing=300),
     )
     audio = b"\0" * 3200 + synthesize(PHRASES[0], "caller-2") + b"\0" * 16000
-    async with _Line(stt) as line:
+    async with ServicePipeline(stt) as line:
         for start in range(0, len(audio), 640):
             part = audio[start : start + 640]
             await line.send([InputAudioRawFrame(audio=part, sample_rate=8000, num_channels=1)])
@@ -151,7 +151,7 @@ async def test_pipecat_talks_with_openai(sandbox: Sandbox) -> None:
         {"role": "system", "content": 'Greet with "Welcome to the library."'},
         {"role": "user", "content": "Hi"},
     ]
-    async with _Line(_llm(sandbox)) as line:
+    async with ServicePipeline(_llm(sandbox)) as line:
         await line.send([LLMContextFrame(LLMContext(messages))])
         await line.after.until(LLMTextFrame)
         await asyncio.sleep(0.2)
@@ -177,6 +177,6 @@ async def test_pipecat_calls_a_function_of_openai(sandbox: Sandbox, words: str) 
         required=["loan_number"],
     )
     context = LLMContext([{"role": "user", "content": words}], tools=ToolsSchema(standard_tools=[schema]))
-    async with _Line(llm) as line:
+    async with ServicePipeline(llm) as line:
         await line.send([LLMContextFrame(context)])
         assert await asyncio.wait_for(called, 10) == {"loan_number": "4271"}

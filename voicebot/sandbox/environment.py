@@ -9,6 +9,7 @@ async with Sandbox(phrases=["I have a question about my bill."]) as sandbox:
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,15 +24,20 @@ from voicebot.sandbox.speech.recogniser import RecogniserPool
 from voicebot.sandbox.speech.scripted import ScriptedTranscripts, tone
 from voicebot.sandbox.speech.synthesis import synthesize, utter
 from voicebot.sandbox.vendors import deepgram, elevenlabs, openai
+from voicebot.sandbox.vendors.aura import Aura
 from voicebot.sandbox.vendors.control import Control, teach
 from voicebot.sandbox.vendors.faults import Faults, Server
 from voicebot.sandbox.vendors.latency import Latency
+from voicebot.sandbox.vendors.scribe import Scribe
 from voicebot.sandbox.vendors.script import LlmScript
 from voicebot.sandbox.vendors.usage import Usage
 from voicebot.sandbox.vendors.vendor import Presented, Vendor, Wording
 
 HOST = "127.0.0.1"
 MODEL = "sandbox"
+ENDPOINT = "sandbox"
+"""The name of the language model's server as an endpoint of OpenAI's protocol."""
+
 KEYS: Mapping[Server, str] = {
     "openai": "sandbox-openai-key",
     "deepgram": "sandbox-deepgram-key",
@@ -75,11 +81,11 @@ class Sandbox:
         """Configure the servers; entering the context starts them.
 
         Args:
-            phrases: what callers will say; the only phrases that Deepgram recognises.
+            phrases: what callers will say; the only phrases that are recognised.
             latency: how quick the servers are.
             voices: the ids that ElevenLabs has; None: any.
-            scripted_speech: Deepgram returns what is announced to `transcripts`, and ElevenLabs sounds a tone
-                for each voice: no espeak-ng, no pocketsphinx, little CPU time.
+            scripted_speech: speech to text returns what is announced to `transcripts`, and text to speech
+                sounds a tone for each voice: no espeak-ng, no pocketsphinx, little CPU time.
         """
         self.faults = Faults()
         self.script = LlmScript()
@@ -89,6 +95,7 @@ class Sandbox:
         self._phrases = tuple(phrases)
         self._voices = None if voices is None else frozenset(voices)
         self._scripted_speech = scripted_speech
+        self._synthesise = tone if scripted_speech else utter
         self._recognisers: RecogniserPool | None = None
         self._runners: list[web.AppRunner] = []
         self._urls: Urls | None = None
@@ -134,10 +141,17 @@ class Sandbox:
     def env(self) -> dict[str, str]:
         """The environment variables that make a voicebot server use the sandbox."""
         urls = self.urls
+        endpoint = {
+            "base_url": urls.openai,
+            "model": MODEL,
+            "api_key_env": "OPENAI_API_KEY",
+            "developer_role": True,
+        }
         return {
             "OPENAI_API_KEY": KEYS["openai"],
             "OPENAI_BASE_URL": urls.openai,
             "OPENAI_MODEL": MODEL,
+            "VOICEBOT_LLM_ENDPOINTS": json.dumps({ENDPOINT: endpoint}),
             "DEEPGRAM_API_KEY": KEYS["deepgram"],
             "DEEPGRAM_URL": urls.deepgram,
             "ELEVENLABS_API_KEY": KEYS["elevenlabs"],
@@ -148,7 +162,7 @@ class Sandbox:
         }
 
     async def expect(self, phrases: Iterable[str]) -> None:
-        """Make Deepgram recognise these phrases, and no others, from the next utterance on."""
+        """Make speech to text recognise these phrases, and no others, from the next utterance on."""
         self._phrases = tuple(phrases)
         if self._recognisers is not None:
             await teach(self._recognisers, list(self._phrases))
@@ -170,17 +184,22 @@ class Sandbox:
         vendor = self._vendor("deepgram", deepgram.presented, deepgram.error)
         recognisers = self._recognisers or self.transcripts
         server = deepgram.Deepgram(vendor=vendor, latency=self.latency, recognisers=recognisers)
-        return server.application()
+        application = server.application()
+        Aura(vendor=vendor, latency=self.latency, synthesise=self._synthesise).add_to(application)
+        return application
 
     def _elevenlabs(self) -> web.Application:
         vendor = self._vendor("elevenlabs", elevenlabs.presented, elevenlabs.error)
         server = elevenlabs.ElevenLabs(
             vendor=vendor,
             latency=self.latency,
-            synthesise=tone if self._scripted_speech else utter,
+            synthesise=self._synthesise,
             voices=self._voices,
         )
-        return server.application()
+        application = server.application()
+        recognisers = self._recognisers or self.transcripts
+        Scribe(vendor=vendor, latency=self.latency, recognisers=recognisers).add_to(application)
+        return application
 
     def _vendor(self, server: Server, presented: Presented, error: Wording) -> Vendor:
         return Vendor(

@@ -12,9 +12,10 @@ class Latency:
     Attributes:
         first_token_ms: OpenAI: from the request to the first chunk of an answer.
         token_ms: OpenAI: between chunks (about a word each).
-        first_audio_ms: ElevenLabs: from a text to its first audio.
-        audio_ms: ElevenLabs: between pieces of audio (200 ms of sound each).
-        transcript_ms: Deepgram: from the end of an utterance, as its endpointing decided, to the transcript.
+        first_audio_ms: ElevenLabs and Aura: from a text to its first audio.
+        audio_ms: ElevenLabs and Aura: between pieces of audio (200 ms of sound each).
+        transcript_ms: Deepgram and Scribe: from the end of an utterance, as its endpointing decided, to the
+            transcript.
     """
 
     first_token_ms: float = 60.0
