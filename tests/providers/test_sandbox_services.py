@@ -96,7 +96,7 @@ async def test_audio_becomes_interim_and_final_transcripts(sandbox: Sandbox, ven
     assert sandbox.usage.tally(vendor).opened == 1
 
 
-async def test_scribe_commits_when_a_vad_of_ours_says_so(sandbox: Sandbox) -> None:
+async def test_elevenlabs_stt_commits_when_a_vad_of_ours_says_so(sandbox: Sandbox) -> None:
     """With a turn strategy that has its own VAD, Scribe waits for the commit, whatever the silence."""
     sandbox.transcripts.announce(BILL)
     template = content(stt={"provider": "elevenlabs"}, turns={"strategy": "silero"})
@@ -112,7 +112,7 @@ async def test_scribe_commits_when_a_vad_of_ours_says_so(sandbox: Sandbox) -> No
     assert (transcript.text, transcript.finalized) == (BILL, True)
 
 
-async def test_scribe_is_told_language_silence_and_terms(sandbox: Sandbox) -> None:
+async def test_elevenlabs_stt_is_told_language_silence_and_terms(sandbox: Sandbox) -> None:
     """The template's language, half of its closing silence and the author's terms are in the request."""
     template = content(
         language="de-DE",
@@ -149,7 +149,7 @@ async def test_a_text_to_speak_becomes_the_audio_of_the_voice(sandbox: Sandbox, 
     assert line.before.of(ErrorFrame) == []
 
 
-async def test_an_interruption_clears_what_aura_has_not_said(sandbox: Sandbox) -> None:
+async def test_an_interruption_clears_what_deepgram_has_not_said(sandbox: Sandbox) -> None:
     """After an interruption Aura says nothing of the old text, and speaks the next one."""
     sandbox.latency.first_audio_ms = 60_000
     spec = providers(sandbox).tts(tts_content("deepgram"), ignore)

@@ -24,11 +24,11 @@ from voicebot.sandbox.speech.recogniser import RecogniserPool
 from voicebot.sandbox.speech.scripted import ScriptedTranscripts, tone
 from voicebot.sandbox.speech.synthesis import synthesize, utter
 from voicebot.sandbox.vendors import deepgram, elevenlabs, openai
-from voicebot.sandbox.vendors.aura import Aura
 from voicebot.sandbox.vendors.control import Control, teach
+from voicebot.sandbox.vendors.deepgram_tts import DeepgramTts
+from voicebot.sandbox.vendors.elevenlabs_stt import ElevenLabsStt
 from voicebot.sandbox.vendors.faults import Faults, Server
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.vendors.scribe import Scribe
 from voicebot.sandbox.vendors.script import LlmScript
 from voicebot.sandbox.vendors.usage import Usage
 from voicebot.sandbox.vendors.vendor import Presented, Vendor, Wording
@@ -185,7 +185,7 @@ class Sandbox:
         recognisers = self._recognisers or self.transcripts
         server = deepgram.Deepgram(vendor=vendor, latency=self.latency, recognisers=recognisers)
         application = server.application()
-        Aura(vendor=vendor, latency=self.latency, synthesise=self._synthesise).add_to(application)
+        DeepgramTts(vendor=vendor, latency=self.latency, synthesise=self._synthesise).add_to(application)
         return application
 
     def _elevenlabs(self) -> web.Application:
@@ -198,7 +198,7 @@ class Sandbox:
         )
         application = server.application()
         recognisers = self._recognisers or self.transcripts
-        Scribe(vendor=vendor, latency=self.latency, recognisers=recognisers).add_to(application)
+        ElevenLabsStt(vendor=vendor, latency=self.latency, recognisers=recognisers).add_to(application)
         return application
 
     def _vendor(self, server: Server, presented: Presented, error: Wording) -> Vendor:

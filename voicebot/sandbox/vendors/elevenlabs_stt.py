@@ -36,7 +36,7 @@ _ERRORS = {400: "input_error", 401: "auth_error", 429: "rate_limited"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scribe:
+class ElevenLabsStt:
     """The server. It recognises the phrases of `recognisers`."""
 
     vendor: Vendor
@@ -80,7 +80,7 @@ class _Session:
     """One websocket. Words that are final but not committed wait in `_pending`."""
 
     def __init__(
-        self, server: Scribe, request: web.Request, socket: web.WebSocketResponse, options: _Options
+        self, server: ElevenLabsStt, request: web.Request, socket: web.WebSocketResponse, options: _Options
     ) -> None:
         self._server, self._request, self._socket, self._options = server, request, socket, options
         endpointing_ms = options.silence_ms if options.by_vad else None

@@ -31,7 +31,7 @@ _SENTENCE_ENDS = (".", "!", "?", ":", ";", "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aura:
+class DeepgramTts:
     """The server. Any name that begins with `aura-` is a voice; `synthesise` speaks a text in a voice."""
 
     vendor: Vendor
@@ -77,7 +77,12 @@ class _Stream:
     """One websocket: sentences are spoken in order by one task, which `Clear` replaces."""
 
     def __init__(
-        self, server: Aura, request: web.Request, socket: web.WebSocketResponse, voice: str, output: str
+        self,
+        server: DeepgramTts,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        voice: str,
+        output: str,
     ) -> None:
         self._server, self._request, self._socket = server, request, socket
         self._voice, self._output = voice, output
@@ -135,7 +140,7 @@ class _Stream:
         await self._send("Cleared", sequence_id=self._next())
 
     def _begin(self) -> asyncio.Task[None]:
-        return asyncio.create_task(self._speak(self._queue), name=f"aura {self._voice}")
+        return asyncio.create_task(self._speak(self._queue), name=f"speak as {self._voice}")
 
     async def _speak(self, queue: asyncio.Queue[str | None]) -> None:
         try:
