@@ -1,4 +1,4 @@
-"""Accounts: the tenants. Everything else belongs to one."""
+"""Accounts (tenants). Every other row belongs to one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ACCOUNT = columns(AccountRecord)
 
 
 async def create(db: Executor, name: str) -> AccountRecord:
-    """Make an account; names need not be unique."""
+    """Create an account; names need not be unique."""
     row = await db.fetchrow(
         f"INSERT INTO accounts (id, name) VALUES ($1, $2) RETURNING {_ACCOUNT}",  # noqa: S608 - column names
         new_id(),
@@ -46,7 +46,7 @@ async def get(db: Executor, account_id: UUID) -> AccountRecord:
 
 
 async def some(db: Executor, limit: int) -> Sequence[AccountRecord]:
-    """The oldest accounts, at most so many: for an operator's command that has to find out whom it is for."""
+    """The oldest accounts, at most ``limit``; for commands that use the only account."""
     rows = await db.fetch(f"SELECT {_ACCOUNT} FROM accounts ORDER BY id LIMIT $1", limit)  # noqa: S608
     return [read(AccountRecord, row) for row in rows]
 

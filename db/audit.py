@@ -1,4 +1,4 @@
-"""Who did what, when, to which resource. Written in the transaction of the change itself, never changed."""
+"""The audit log: who changed what, and when. An entry is written in the transaction of the change."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """Which changes to list; None does not narrow."""
+    """Which changes to list; None does not filter."""
 
     resource: Resource | None = None
     resource_id: UUID | None = None
@@ -63,7 +63,7 @@ _AUDIT = columns(AuditRecord)
 
 
 async def record(db: Executor, account_id: UUID, change: Change) -> None:
-    """Write a change down; pass the transaction that makes it."""
+    """Write an entry; pass the transaction that makes the change."""
     await db.execute(
         """
         INSERT INTO audit (id, account_id, key_id, action, resource, resource_id, revision_before,

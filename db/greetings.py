@@ -1,7 +1,7 @@
-"""Greetings synthesised ahead of time, kept across calls and restarts, bounded per account.
+"""A cache of synthesised greetings, with a size limit per account.
 
-The key is a digest of everything the audio depends on (words, voice, model, settings, rate, encoding), so
-an entry never goes stale; it is only pushed out by ones used later.
+The key is a digest of everything that the audio depends on (text, voice, model, settings, rate, encoding), so
+entries never become stale. The least recently used entries are dropped.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from db.errors import GreetingTooLarge, NotFound
 from db.pool import Executor
 
 DEFAULT_BOUND = 64 * 1024 * 1024
-"""Bytes of audio an account may keep: over two hours of 8 kHz µ-law."""
+"""Bytes of audio per account: over two hours of 8 kHz µ-law."""
 
 
 async def get(db: Executor, account_id: UUID, key: str) -> bytes:
-    """The audio as it was put.
+    """The audio of an entry.
 
     Raises:
         NotFound: it is not in the cache.
@@ -39,10 +39,10 @@ async def get(db: Executor, account_id: UUID, key: str) -> bytes:
 
 
 async def put(db: Executor, account_id: UUID, key: str, audio: bytes, *, bound: int = DEFAULT_BOUND) -> None:
-    """Keep audio; the least recently used is dropped until the account's total is within ``bound`` bytes.
+    """Store audio, and drop the least recently used until the account's total is within ``bound`` bytes.
 
     Raises:
-        GreetingTooLarge: it exceeds the bound by itself.
+        GreetingTooLarge: it alone exceeds the bound.
     """
     if len(audio) > bound:
         raise GreetingTooLarge(len(audio), bound)
@@ -57,7 +57,7 @@ async def put(db: Executor, account_id: UUID, key: str, audio: bytes, *, bound: 
             key,
             audio,
         )
-        # Rows that another process is dropping or has just used are left to it.
+        # Rows that another process has locked are skipped.
         await transaction.execute(
             """
             DELETE FROM greetings WHERE account_id = $1 AND key IN (

@@ -1,4 +1,4 @@
-"""API keys. Of a key only its hash is stored; it is shown once, when it is made."""
+"""API keys. Only the hash of a key is stored; the key is shown once, when it is created."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from db.rows import Page, after_id, columns, page, read
 
 Role = Literal["owner", "admin", "author", "operator", "viewer"]
 
-_SHOWN = 10
+_PREFIX_LENGTH = 10
 _RANK: Mapping[Role, int] = {"owner": 3, "admin": 2, "author": 1, "operator": 1, "viewer": 0}
 
 
@@ -58,7 +58,7 @@ class RevokedKey:
 
 _KEY = columns(KeyRecord)
 _BEARER = f"""
-    SELECT {columns(KeyRecord, "key")}, person.role AS person_role FROM api_keys key
+    SELECT {columns(KeyRecord, "key")}, person.role AS user_role FROM api_keys key
     LEFT JOIN users person ON person.account_id = key.account_id AND person.id = key.user_id
     WHERE key.revoked_at IS NULL AND (key.user_id IS NULL OR person.active)"""  # noqa: S608 - only column names
 
@@ -66,7 +66,7 @@ _BEARER = f"""
 async def create(
     db: Executor, account_id: UUID, role: Role, *, label: str = "", user_id: UUID | None = None
 ) -> CreatedKey:
-    """Make a key for an account, to speak for one of its users if given.
+    """Create a key for an account, which acts for one of its users if given.
 
     Raises:
         NotFound: there is no such account, or it has no such user.
@@ -83,7 +83,7 @@ async def create(
             new_id(),
             role,
             label,
-            key[:_SHOWN],
+            key[:_PREFIX_LENGTH],
             _hash(key),
             user_id,
         )
@@ -99,17 +99,17 @@ async def create(
 
 
 def least(one: Role, other: Role) -> Role:
-    """What both roles allow. An author and an operator have little in common: what a viewer may do."""
+    """The role with what both roles allow. An author and an operator share only what a viewer may do."""
     if one != other and _RANK[one] == _RANK[other]:
         return "viewer"
     return min(one, other, key=lambda role: _RANK[role])
 
 
 async def authenticate(db: Executor, key: str) -> KeyRecord:
-    """Whose key this is. The key itself names the account; its role is what it allows now (see ``least``).
+    """The record of a key, by the key itself. Its role is what the key allows now (see ``least``).
 
     Raises:
-        KeyRefused: it is unknown or revoked, or whom it speaks for is deactivated.
+        KeyRefused: it is unknown or revoked, or its user is deactivated.
     """
     row = await db.fetchrow(
         f"""
@@ -126,10 +126,10 @@ async def authenticate(db: Executor, key: str) -> KeyRecord:
 
 
 async def still_good(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
-    """The key again, as ``authenticate`` tells of it, for whoever was let in by it a while ago.
+    """The record of a key that was authenticated before, as ``authenticate`` returns it now.
 
     Raises:
-        KeyRefused: it is revoked by now, or whom it speaks for is deactivated.
+        KeyRefused: it has been revoked, or its user is deactivated.
     """
     row = await db.fetchrow(
         f"{_BEARER} AND key.account_id = $1 AND key.id = $2",
@@ -176,7 +176,7 @@ async def list_keys(
 
 
 async def revoke(db: Executor, account_id: UUID, key_id: UUID) -> RevokedKey:
-    """Close a key for good; revoking it again keeps the first time.
+    """Revoke a key; revoking it again keeps the first time.
 
     Raises:
         NotFound: the account has no such key.
@@ -195,15 +195,15 @@ async def revoke(db: Executor, account_id: UUID, key_id: UUID) -> RevokedKey:
 
 
 def _good(row: Row | None) -> KeyRecord:
-    """The key in a row of ``_BEARER``, with what it allows: never more than the person it speaks for may."""
+    """The key in a row of ``_BEARER``, with the role that it has in common with its user."""
     if row is None:
         raise KeyRefused
     facts = dict(row)
-    person_role: Role | None = facts.pop("person_role")
+    user_role: Role | None = facts.pop("user_role")
     key: KeyRecord = KeyRecord(**facts)
-    return key if person_role is None else replace(key, role=least(key.role, person_role))
+    return key if user_role is None else replace(key, role=least(key.role, user_role))
 
 
 def _hash(key: str) -> bytes:
-    """Plain SHA-256: a key of 256 random bits needs no slow hash."""
+    """SHA-256; a key of 256 random bits needs no slow hash."""
     return hashlib.sha256(key.encode()).digest()

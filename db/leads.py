@@ -1,4 +1,4 @@
-"""Leads: whom we speak with and what for. An inbound call brings its own (``db.inbound``)."""
+"""Leads: the people that calls are about. An inbound call creates its own lead (``db.inbound``)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LeadRecord:
     number_id: UUID
     initial_template_id: UUID
     template_id: UUID
-    """The agent that has the lead now, or had it last."""
+    """The agent that has the lead, or had it last."""
     payload: Mapping[str, Any]
     variables: Mapping[str, Any]
     status: LeadStatus
@@ -47,7 +47,7 @@ class LeadRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadDraft:
-    """A lead to make."""
+    """A lead to create."""
 
     direction: Direction
     phone: str | None
@@ -59,7 +59,7 @@ class LeadDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedLead:
-    """The lead a request made, now or when it came first."""
+    """The lead of a request, and whether this request created it."""
 
     lead: LeadRecord
     created: bool
@@ -67,7 +67,7 @@ class CreatedLead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadFilter:
-    """Which leads to list; None does not narrow."""
+    """Which leads to list; None does not filter."""
 
     status: LeadStatus | None = None
     direction: Direction | None = None
@@ -88,15 +88,15 @@ _LEAD = """
 async def create(
     db: Executor, account_id: UUID, draft: LeadDraft, *, idempotency_key: str | None = None
 ) -> CreatedLead:
-    """Make a lead; the same key with the same request gives the lead made before.
+    """Create a lead. A repeated request with the same key returns the lead of the first one.
 
     Raises:
-        IdempotencyKeyReused: the key made a lead from another request.
+        IdempotencyKeyReused: the key was used for another request.
         NotFound: the account has no such number or template.
     """
     lead_id = new_id()
     try:
-        made = await db.execute(
+        inserted = await db.execute(
             """
             INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
                 payload, variables, status, idempotency_key)
@@ -119,13 +119,13 @@ async def create(
         if error.constraint == "leads_account_id_initial_template_id_fkey":
             raise NotFound("template", draft.template_id) from None
         raise
-    if made:
+    if inserted:
         return CreatedLead(lead=await get(db, account_id, lead_id), created=True)
-    return CreatedLead(lead=await _made_before(db, account_id, draft, idempotency_key), created=False)
+    return CreatedLead(lead=await _created_before(db, account_id, draft, idempotency_key), created=False)
 
 
-async def _made_before(db: Executor, account_id: UUID, draft: LeadDraft, key: str | None) -> LeadRecord:
-    # Compared by PostgreSQL, which knows when two JSON documents are equal; variables grow with the calls.
+async def _created_before(db: Executor, account_id: UUID, draft: LeadDraft, key: str | None) -> LeadRecord:
+    # PostgreSQL compares the JSON documents. Variables are not compared, because calls add to them.
     row = await db.fetchrow(
         """
         SELECT id, (direction, number_id, initial_template_id, payload) = ($3, $4, $5, $6)
@@ -197,7 +197,7 @@ async def list_leads(
 async def keep_variables(
     db: Executor, account_id: UUID, lead_id: UUID, variables: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Add to what is known of the lead, replacing values of the same name; returns all of it.
+    """Add variables to the lead, replacing those of the same name; return all of them.
 
     Raises:
         NotFound: the account has no such lead.

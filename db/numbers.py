@@ -1,4 +1,4 @@
-"""Telephone numbers: which account a dialled number belongs to."""
+"""Phone numbers of accounts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NumberRecord:
     time_zone: str
     """IANA name."""
     fallback_number: str | None
-    """E.164; where calls go that nothing can answer."""
+    """E.164; where calls are sent that cannot be answered."""
     active: bool
     revision: int
     created_at: datetime
@@ -43,7 +43,7 @@ class NumberRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberDraft:
-    """What a save writes."""
+    """The columns that a save writes."""
 
     e164: str
     carrier: Carrier
@@ -55,7 +55,7 @@ class NumberDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFilter:
-    """Which numbers to list; None does not narrow."""
+    """Which numbers to list; None does not filter."""
 
     carrier: Carrier | None = None
     e164: str | None = None
@@ -69,7 +69,7 @@ async def create(db: Executor, account_id: UUID, draft: NumberDraft) -> NumberRe
     """Add a number at revision 1.
 
     Raises:
-        NumberTaken: it is active already with this carrier, in any account.
+        NumberTaken: it is already active with this carrier, in any account.
         InvalidValue: a number is not E.164.
     """
     try:
@@ -88,7 +88,7 @@ async def create(db: Executor, account_id: UUID, draft: NumberDraft) -> NumberRe
             draft.active,
         )
     except ConstraintViolated as error:
-        raise _named(error, draft) from None
+        raise _specific_error(error, draft) from None
     return _found(row, draft.e164)
 
 
@@ -109,7 +109,7 @@ async def get(db: Executor, account_id: UUID, number_id: UUID) -> NumberRecord:
 async def find(
     db: Executor, account_id: UUID, *, e164s: Collection[str] = (), ids: Collection[UUID] = ()
 ) -> Sequence[NumberRecord]:
-    """Those of the account's numbers that have one of these digits or ids; active ones come last."""
+    """The account's numbers with one of these E.164 numbers or ids; active ones come last."""
     rows = await db.fetch(
         f"""
         SELECT {_NUMBER} FROM numbers
@@ -176,12 +176,12 @@ async def update(
                 draft.active,
             )
     except ConstraintViolated as error:
-        raise _named(error, draft) from None
+        raise _specific_error(error, draft) from None
     return _found(row, number_id)
 
 
 async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_revision: int) -> None:
-    """Give a number up. Records of its calls keep naming it.
+    """Delete a number. Records of its calls keep its id.
 
     Raises:
         NotFound: the account has no such number.
@@ -225,11 +225,11 @@ async def _lock(transaction: Transaction, account_id: UUID, number_id: UUID, exp
         raise RevisionConflict("number", number_id, row["revision"])
 
 
-def _named(error: ConstraintViolated, draft: NumberDraft) -> DatabaseError:
+def _specific_error(error: ConstraintViolated, draft: NumberDraft) -> DatabaseError:
     if error.constraint == "numbers_active_unique":
         return NumberTaken(draft.carrier, draft.e164)
     if error.constraint in ("numbers_e164_form", "numbers_fallback_number_form"):
-        return InvalidValue("A telephone number is not E.164.")
+        return InvalidValue("A phone number is not E.164.")
     return error
 
 

@@ -1,4 +1,4 @@
-"""Templates as they were saved: what a call begins with and keeps, and what an author can look back at."""
+"""Revisions of templates: calls keep the one that they began with, and authors can restore one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from db.templates import Kind, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSnapshot:
-    """A template at one revision, as a call keeps it."""
+    """A template at one revision, as a call uses it."""
 
     id: UUID
     account_id: UUID
     name: str
     kind: Kind
     status: Status
-    """The status the template has now, whatever it had at that revision; a deleted one is a draft."""
+    """The present status of the template, not that of the revision; a deleted template is a draft."""
     revision: int
     content: Mapping[str, Any]
 
@@ -53,9 +53,9 @@ _REVISION = columns(RevisionRecord)
 async def for_call(
     db: Executor, account_id: UUID, template_id: UUID, revision: int | None = None
 ) -> TemplateSnapshot:
-    """A template at the revision that the call keeps, or at its newest one.
+    """A template at the given revision, or at its newest one.
 
-    With a revision, a template deleted since is found as well.
+    With a revision, a template that was deleted since is found too.
 
     Raises:
         NotFound: the account has no such template or revision.
@@ -72,7 +72,7 @@ async def targets(
 ) -> Mapping[UUID, TemplateSnapshot]:
     """Several templates at once, each at its revision in ``revisions`` or at its newest one.
 
-    Those that do not exist are left out; those that are not active are not: look at ``status`` and ``kind``.
+    Templates that do not exist are left out; drafts are included, so callers check ``status`` and ``kind``.
     """
     kept = revisions or {}
     rows = await db.fetch(

@@ -1,7 +1,7 @@
-"""What must hold between templates while several people save at once, by row locks of the saving transaction.
+"""Row locks that enforce the rules between templates under concurrent saves.
 
-Who activates an orchestrator holds its targets; who deactivates an agent holds it, then looks who routes to
-it. So one of the two waits for the other and sees what it did.
+Activating an orchestrator locks its targets. Deactivating an agent locks the agent, then reads which
+templates route to it. One of two such transactions therefore waits for the other and sees its result.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from db.pool import Transaction
 
 
 async def lock(transaction: Transaction, account_id: UUID, template_id: UUID, expected_revision: int) -> None:
+    """Lock a template that is to be changed.
+
+    Raises:
+        NotFound: the account has no such template.
+        RevisionConflict: it is not at ``expected_revision``.
+    """
     row = await transaction.fetchrow(
         """
         SELECT revision FROM templates
@@ -29,7 +35,7 @@ async def lock(transaction: Transaction, account_id: UUID, template_id: UUID, ex
 
 
 async def hold_number(transaction: Transaction, account_id: UUID, number_id: UUID) -> None:
-    """Make sure that the number is there and stays until we commit.
+    """Lock the number, so that it exists until the transaction ends.
 
     Raises:
         NotFound: the account has no such number.
@@ -44,7 +50,7 @@ async def hold_number(transaction: Transaction, account_id: UUID, number_id: UUI
 
 
 async def hold_targets(transaction: Transaction, account_id: UUID, references: Sequence[UUID]) -> None:
-    """Make sure that every target is an active agent and stays one until we commit.
+    """Lock the targets, so that each is an active agent until the transaction ends.
 
     Raises:
         TargetsUnavailable: some are not.
@@ -65,7 +71,7 @@ async def hold_targets(transaction: Transaction, account_id: UUID, references: S
 
 
 async def refuse_if_used(transaction: Transaction, account_id: UUID, template_id: UUID) -> None:
-    """Make sure that no active template routes to this one, which we have locked.
+    """Check that no active template routes to this one, which the transaction has locked.
 
     Raises:
         TemplateInUse: some do.
@@ -89,7 +95,7 @@ async def refuse_if_used(transaction: Transaction, account_id: UUID, template_id
 async def refer(
     transaction: Transaction, account_id: UUID, template_id: UUID, references: Sequence[UUID]
 ) -> None:
-    """Write down which templates this one routes to; those that do not exist are left out."""
+    """Store which templates this one routes to; those that do not exist are left out."""
     await transaction.execute(
         """
         DELETE FROM template_references

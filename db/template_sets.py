@@ -1,4 +1,4 @@
-"""Templates by the set: found together, held together, and what lets a set change hands at once."""
+"""Queries and locks for several templates at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEMPLATE = columns(TemplateRecord)
 async def find(
     db: Executor, account_id: UUID, *, names: Collection[str] = (), ids: Collection[UUID] = ()
 ) -> Sequence[TemplateRecord]:
-    """Those of the account's templates that have one of these names or ids."""
+    """The account's templates with one of these names or ids."""
     rows = await db.fetch(
         f"""
         SELECT {_TEMPLATE} FROM templates
@@ -30,7 +30,7 @@ async def find(
 
 
 async def users_of(db: Executor, account_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, Sequence[UUID]]:
-    """By template, the templates (drafts included) that route to it; those nobody routes to are left out."""
+    """By template, the templates (drafts included) that route to it. Templates without users are left out."""
     rows = await db.fetch(
         """
         SELECT to_template_id, array_agg(from_template_id ORDER BY from_template_id) AS users
@@ -44,9 +44,9 @@ async def users_of(db: Executor, account_id: UUID, ids: Collection[UUID]) -> Map
 
 
 async def hold(transaction: Transaction, account_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, int]:
-    """Keep others from changing templates until we commit; their revisions. Deleted ones are left out.
+    """Lock templates until the transaction ends; return their revisions. Deleted ones are left out.
 
-    In the order of ids: two who hold sets that overlap wait for each other in turn.
+    They are locked in the order of their ids, so that overlapping sets do not deadlock.
     """
     rows = await transaction.fetch(
         """
@@ -61,7 +61,7 @@ async def hold(transaction: Transaction, account_id: UUID, ids: Collection[UUID]
 
 
 async def release_numbers(transaction: Transaction, account_id: UUID, ids: Collection[UUID]) -> None:
-    """Take templates off their numbers, which those saved next in this transaction can then have."""
+    """Detach templates from their numbers, which others in the same transaction can then take."""
     await transaction.execute(
         "UPDATE templates SET number_id = NULL WHERE account_id = $1 AND id = ANY($2::uuid[])",
         account_id,

@@ -1,8 +1,8 @@
-"""Templates as rows: their content is the author's document, which this package stores and does not read.
+"""Templates. Their content is the author's document, which this package stores without reading it.
 
-Every save writes a revision, in the same transaction, so a call can go on with the revision it began with.
-What must hold while several people save at once is held by the schema or by row locks here: one active
-orchestrator a number, unique names, active orchestrators route to active agents.
+Every save writes a revision in the same transaction, so that a call keeps the revision that it began with.
+Constraints of the schema and row locks enforce what must hold under concurrent saves: one active orchestrator
+per number, unique names, and active route targets of active orchestrators.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TemplateRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateDraft:
-    """What a save writes."""
+    """The columns that a save writes."""
 
     name: str
     kind: Kind
@@ -57,29 +57,29 @@ class TemplateDraft:
     content: Mapping[str, Any]
     """The whole document, as JSON values."""
     problems: Sequence[Any] = ()
-    """What the check found, as JSON values."""
+    """The problems that the check found, as JSON values."""
     references: Sequence[UUID] = ()
-    """The templates it routes to. A draft may name ones that do not exist; they are left out."""
+    """The templates that it routes to. Those that do not exist, which a draft may name, are left out."""
     changed: Sequence[str] = ()
-    """What this save changes, for the list of revisions: field names or pointers."""
+    """Names of the members that the save changes, for the list of revisions."""
     saved_by: UUID | None = None
-    """The API key that saves; None for the program itself."""
+    """The API key that saves; None: the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateFilter:
-    """Which templates to list; None does not narrow."""
+    """Which templates to list; None does not filter."""
 
     kind: Kind | None = None
     status: Status | None = None
     number_id: UUID | None = None
     name_contains: str = ""
-    """Case does not matter; empty does not narrow."""
+    """Case does not matter; empty does not filter."""
 
 
 _TEMPLATE = columns(TemplateRecord)
-_WRITTEN = "id, account_id, name, kind, status, number_id, revision, created_at, updated_at"
-"""What a save answers: whoever saves has the document, and a large one takes its time to come back."""
+_RETURNED = "id, account_id, name, kind, status, number_id, revision, created_at, updated_at"
+"""What a save returns: without the document, which the caller has and which may be large."""
 _ATTEMPTS = 3
 
 
@@ -100,7 +100,7 @@ async def get(db: Executor, account_id: UUID, template_id: UUID) -> TemplateReco
 
 
 async def by_name(db: Executor, account_id: UUID, name: str) -> TemplateRecord:
-    """The template of that exact name.
+    """The template with exactly this name.
 
     Raises:
         NotFound: the account has no such template.
@@ -158,10 +158,10 @@ async def list_templates(
 async def create(
     db: Executor, account_id: UUID, draft: TemplateDraft, *, template_id: UUID | None = None
 ) -> TemplateRecord:
-    """Make a template at revision 1, under a new id (``template_id``, where others of a set refer to it).
+    """Create a template at revision 1, with a new id or (in a set, where others refer to it) a given one.
 
     Raises:
-        NameTaken, OrchestratorExists, TargetsUnavailable: see there.
+        NameTaken, OrchestratorExists, TargetsUnavailable: see db.errors.
         NotFound: the account has no such number.
     """
     own_id = template_id or new_id()
@@ -170,7 +170,7 @@ async def create(
         return await transaction.fetchrow(
             f"""
             INSERT INTO templates (id, account_id, name, kind, status, number_id, content, problems)
-            VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_WRITTEN}
+            VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_RETURNED}
             """,  # noqa: S608
             account_id,
             own_id,
@@ -194,7 +194,7 @@ async def update(
         NotFound: the account has no such template or number.
         RevisionConflict: it is not at ``expected_revision``.
         TemplateInUse: it would no longer be an active agent, and active templates route to it.
-        NameTaken, OrchestratorExists, TargetsUnavailable: see there.
+        NameTaken, OrchestratorExists, TargetsUnavailable: see db.errors.
     """
 
     async def replace(transaction: Transaction) -> Row | None:
@@ -205,7 +205,7 @@ async def update(
             f"""
             UPDATE templates SET name = $3, kind = $4, status = $5, number_id = $6, content = $7,
                 problems = $8, revision = revision + 1, updated_at = now()
-            WHERE account_id = $1 AND id = $2 RETURNING {_WRITTEN}
+            WHERE account_id = $1 AND id = $2 RETURNING {_RETURNED}
             """,  # noqa: S608
             account_id,
             template_id,
@@ -221,7 +221,7 @@ async def update(
 
 
 async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_revision: int) -> None:
-    """Take a template out of use. Calls in progress go on with it, and records keep naming it.
+    """Delete a template. Calls in progress continue with it, and records keep its id.
 
     Raises:
         NotFound: the account has no such template.
@@ -257,7 +257,7 @@ async def used_by(db: Executor, account_id: UUID, template_id: UUID) -> Sequence
 
 
 async def keep_problems(db: Executor, account_id: UUID, template_id: UUID, problems: Sequence[Any]) -> None:
-    """Replace what the check finds in a template because another one has changed; no revision of its own."""
+    """Replace the problems of a template because another one has changed; this writes no revision."""
     await db.execute(
         "UPDATE templates SET problems = $3 WHERE account_id = $1 AND id = $2",
         account_id,
@@ -272,7 +272,7 @@ async def _save(
     draft: TemplateDraft,
     write: Callable[[Transaction], Awaitable[Row | None]],
 ) -> TemplateRecord:
-    """Write the template, what it refers to and its revision together; name what the schema refuses."""
+    """Write the template, its references and its revision in one transaction."""
     for _ in range(_ATTEMPTS):
         try:
             async with db.transaction() as transaction:
@@ -288,14 +288,14 @@ async def _save(
                 await _keep_revision(transaction, saved, draft)
                 return saved
         except ConstraintViolated as error:
-            await _raise_named(db, account_id, draft, error)
-    raise DatabaseBusy("Others keep changing this number's orchestrator; try again.")
+            await _raise_specific_error(db, account_id, draft, error)
+    raise DatabaseBusy("Other requests keep changing this number's orchestrator; try again.")
 
 
-async def _raise_named(
+async def _raise_specific_error(
     db: Executor, account_id: UUID, draft: TemplateDraft, error: ConstraintViolated
 ) -> None:
-    """Raise what the violation means; return when its cause is gone by now and a new attempt may succeed."""
+    """Raise the error that the violation means; return if its cause is gone and a new attempt may succeed."""
     if error.constraint == "templates_name_unique":
         raise NameTaken(draft.name) from None
     if error.constraint != "templates_one_active_orchestrator":

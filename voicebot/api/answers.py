@@ -10,9 +10,9 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -26,36 +26,64 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from voicebot.api.pagination import PageOf
-
 RecordT = TypeVar("RecordT")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerOf:
-    """An annotation of a record: how the API answers it. The arguments are those of ``answer_model``."""
+    """An annotation of a record: how the API answers it.
+
+    The docstrings of the record, its fields and its properties become the descriptions in OpenAPI.
+    """
 
     name: str
+    """Name of the schema in OpenAPI."""
     omit: tuple[str, ...] = ("account_id",)
+    """Fields that are not answered."""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    """Field → its name in JSON, where that differs."""
     types: Mapping[str, Any] = field(default_factory=dict)
+    """Field → the type that is answered, where that differs, such as a nested answer."""
     properties: tuple[str, ...] = ()
+    """Properties of the record that are answered too."""
     examples: Mapping[str, object] = field(default_factory=dict)
+    """Field → an example for OpenAPI."""
     _models: dict[type[Any], type[BaseModel]] = field(default_factory=dict, init=False, repr=False)
 
     def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Have pydantic read, serialise and document the record as its answer model."""
+        """Have pydantic read, serialise and document the record as a model."""
         if source not in self._models:
-            self._models[source] = answer_model(
-                self.name,
-                source,
-                omit=self.omit,
-                aliases=self.aliases,
-                types=self.types,
-                properties=self.properties,
-                examples=self.examples,
-            )
+            self._models[source] = self._model(source)
         return handler.generate_schema(self._models[source])
+
+    def _model(self, record: type[Any]) -> type[BaseModel]:
+        hints: dict[str, Any] = get_type_hints(record, include_extras=True)
+        descriptions = _field_docstrings(record)
+        for each in self.properties:
+            getter = getattr(record, each).fget
+            hints[each], descriptions[each] = get_type_hints(getter)["return"], inspect.getdoc(getter)
+        hints |= self.types
+        names = [each.name for each in fields(record) if each.name not in self.omit]
+        members: dict[str, Any] = {
+            each: (
+                hints[each],
+                Field(
+                    alias=self.aliases.get(each),
+                    description=_in_json_terms(descriptions.get(each)),
+                    examples=[self.examples[each]] if each in self.examples else None,
+                ),
+            )
+            for each in (*names, *self.properties)
+        }
+        model: type[BaseModel] = create_model(
+            self.name,
+            # It reads records by their fields' names, and writes the aliases.
+            __config__=ConfigDict(from_attributes=True, validate_by_name=True, validate_by_alias=True),
+            __doc__=_in_json_terms(inspect.getdoc(record)),
+            __module__=__name__,
+            **members,
+        )
+        return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,61 +95,6 @@ class DocumentedAs:
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """The JSON Schema of the model."""
         return handler(TypeAdapter(self.model).core_schema)
-
-
-def answer_model(
-    name: str,
-    record: type[Any],
-    *,
-    omit: Collection[str] = (),
-    aliases: Mapping[str, str] | None = None,
-    types: Mapping[str, Any] | None = None,
-    properties: Collection[str] = (),
-    examples: Mapping[str, object] | None = None,
-) -> type[BaseModel]:
-    """Make the model of a record's answer; it reads records by attribute.
-
-    The docstrings of the record, its fields and its properties become the descriptions in OpenAPI.
-
-    Args:
-        name: the name of the schema in OpenAPI.
-        record: a dataclass with annotated fields.
-        omit: fields that are not part of the answer.
-        aliases: the JSON names of fields that differ from the record's.
-        types: the types of fields that differ from the record's, such as nested answers.
-        properties: properties of the record that are part of the answer.
-        examples: an example for OpenAPI, by field.
-    """
-    hints: dict[str, Any] = get_type_hints(record, include_extras=True)
-    descriptions = _field_docstrings(record)
-    for each in properties:
-        getter = getattr(record, each).fget
-        hints[each], descriptions[each] = get_type_hints(getter)["return"], inspect.getdoc(getter)
-    hints |= types or {}
-    members: dict[str, Any] = {
-        each: (
-            hints[each],
-            Field(
-                alias=(aliases or {}).get(each),
-                description=_in_json_terms(descriptions.get(each)),
-                examples=[examples[each]] if examples and each in examples else None,
-            ),
-        )
-        for each in (*(field.name for field in fields(record) if field.name not in omit), *properties)
-    }
-    model: type[BaseModel] = create_model(
-        name,
-        __config__=ConfigDict(from_attributes=True, validate_by_name=True, validate_by_alias=True),
-        __doc__=_in_json_terms(inspect.getdoc(record)),
-        __module__=__name__,
-        **members,
-    )
-    return model
-
-
-def page_of(model: type[BaseModel]) -> type[BaseModel]:
-    """The model of a page of answers; it reads ``db.rows.Page``."""
-    return cast("type[BaseModel]", PageOf.__class_getitem__(model))
 
 
 def extended(kind: type[RecordT], record: Any, **more: object) -> RecordT:

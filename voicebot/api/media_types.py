@@ -1,11 +1,15 @@
-"""Media types of request bodies: JSON, and YAML where files are sent; others are refused with 415."""
+"""Media types of request bodies: JSON and merge patch, and YAML for files. Others get 415."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fastapi import Request
 
 from voicebot.api.problems import ApiProblem
 
+MERGE_PATCH = "application/merge-patch+json"
+"""RFC 7396."""
 YAML = "application/yaml"
 """RFC 9512."""
 
@@ -18,7 +22,7 @@ async def json_only(request: Request) -> None:
         return
     kind = _kind(request)
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        accepts = {"Accept-Patch": "application/merge-patch+json", "Accept-Post": "application/json"}
+        accepts = {"Accept-Patch": MERGE_PATCH, "Accept-Post": "application/json"}
         raise ApiProblem(
             "unsupported_media_type", f"Send JSON; the media type {kind!r} is not supported.", headers=accepts
         )
@@ -43,6 +47,19 @@ def prefers_yaml(request: Request) -> bool:
         weights[kind] = _weight(parameters)
     others = [weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights]
     return max(weights.get(kind, 0.0) for kind in _YAML) > (others[0] if others else 0.0)
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """``target`` with a merge patch applied: null removes a member, objects merge, other values replace."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
 
 
 def _weight(parameters: list[str]) -> float:

@@ -17,8 +17,7 @@ from db.numbers import NumberDraft, NumberFilter, NumberRecord
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, refuses
-from voicebot.api.merge_patch import MEDIA_TYPE as MERGE_PATCH
-from voicebot.api.merge_patch import merged
+from voicebot.api.media_types import MERGE_PATCH, merged
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem

@@ -15,8 +15,7 @@ from templates.model import Template, TemplateProblem
 from voicebot.api.access import Author, Reader
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
-from voicebot.api.merge_patch import MEDIA_TYPE as MERGE_PATCH
-from voicebot.api.merge_patch import merged
+from voicebot.api.media_types import MERGE_PATCH, merged
 from voicebot.api.pagination import PageOf, PageQuery, answer
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
 from voicebot.authoring import answer_of

@@ -1,4 +1,4 @@
-"""Template files: which there are in folders, what stands in them, and where in them a fault is."""
+"""Template files: finding and reading them, and locating faults in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that is wrong with a file."""
+    """A fault of a file."""
 
     path: Path
     line: int | None
@@ -24,7 +24,7 @@ class Fault:
     remedy: str = ""
 
     def __str__(self) -> str:
-        """A line that an editor can jump by."""
+        """One line that begins with file and line number, as editors expect it."""
         place = str(self.path) if self.line is None else f"{self.path}:{self.line}"
         return ": ".join(
             part for part in (place, self.pointer, f"{self.message} {self.remedy}".strip()) if part
@@ -32,7 +32,7 @@ class Fault:
 
 
 class BadFiles(ValueError):
-    """Files are not what they should be; every fault says where it is and what to do."""
+    """Files are not valid; every fault says where and what to do."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -41,13 +41,13 @@ class BadFiles(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A template as it stands in a file.
+    """A template in a file.
 
     Attributes:
         path: the file.
         place: pointer of the template in the file; "" where it is the file's only one.
         document: any JSON.
-        text: all of the file.
+        text: the text of the file.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class SourceFile:
     text: ParsedText
 
     def fault(self, problem: Problem) -> Fault:
-        """A problem of the template, as a fault of the file."""
+        """A problem of the template as a fault of the file."""
         pointer = self.place + problem.pointer
         return Fault(
             path=self.path,
@@ -68,20 +68,20 @@ class SourceFile:
 
 
 def read_files(paths: Sequence[Path]) -> list[SourceFile]:
-    """The templates in files and folders, which together are a set.
+    """The templates in files and directories, which together are a set.
 
-    Of a folder all template files are read, but not those of folders inside of it, hidden ones, and scripts
-    of conversations.
+    Of a directory all template files are read, except those in subdirectories, hidden files and scripts of
+    conversations.
 
     Raises:
-        BadFiles: some cannot be read, or hold no template.
+        BadFiles: some cannot be read, or contain no template.
     """
     found: list[SourceFile] = []
     faults: list[Fault] = []
     files = dict.fromkeys((each, path.is_dir()) for path in paths for each in _files(path))
-    for path, of_folder in files:
+    for path, of_directory in files:
         try:
-            found += _templates(path, of_folder)
+            found += _templates(path, of_directory)
         except BadFiles as error:
             faults += error.faults
     if faults:
@@ -114,10 +114,10 @@ def _files(path: Path) -> Iterator[Path]:
             yield each
 
 
-def _templates(path: Path, of_folder: bool) -> list[SourceFile]:
+def _templates(path: Path, of_directory: bool) -> list[SourceFile]:
     text = read_file(path)
     if isinstance(text.document, dict) and "conversations" in text.document:
-        if of_folder:
+        if of_directory:
             return []
         raise BadFiles([_unreadable(path, "This is a script of conversations: see `voicebot test`")])
     if not isinstance(text.document, dict):

@@ -1,4 +1,4 @@
-"""From an account to a set of documents that a file can hold."""
+"""Exporting templates of an account in the format of files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voicebot.vault import masked
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A template as a file has it, and what it was made of."""
+    """A template in the format of files, and its record."""
 
     record: TemplateRecord
     document: Mapping[str, Any]
@@ -28,12 +28,12 @@ class Exported:
 async def export(
     db: Executor, account_id: UUID, *, ids: Sequence[UUID] = (), names: Sequence[str] = ()
 ) -> list[Exported]:
-    """The templates that are asked for and those they route to, by name; all where none is asked for.
+    """The requested templates and their route targets, sorted by name; all templates if none is requested.
 
     Raises:
         NotFound: the account has no template of one of the ids or names.
     """
-    records = await (_wanted(db, account_id, ids, names) if ids or names else _all(db, account_id))
+    records = await (_requested(db, account_id, ids, names) if ids or names else _all(db, account_id))
     by_id = {str(record.id): record.name for record in records}
     used = {found for record in records if (found := uuid_of(record.content.get("number_id")))}
     e164s = {str(number.id): number.e164 for number in await numbers.find(db, account_id, ids=used)}
@@ -44,12 +44,12 @@ async def export(
 
 
 def document_of(record: TemplateRecord, names: Mapping[str, str], e164s: Mapping[str, str]) -> dict[str, Any]:
-    """A template as a file has it: names (by id) and numbers (by id) for ids, secrets masked."""
+    """A template in the format of files: names and E.164 numbers in place of ids, secrets masked."""
     content = {**masked(record.content), "status": record.status}
     return canonical(FileTemplate.model_validate(with_names(content, names, e164s)))
 
 
-async def _wanted(
+async def _requested(
     db: Executor, account_id: UUID, ids: Sequence[UUID], names: Sequence[str]
 ) -> list[TemplateRecord]:
     found = {record.id: record for record in await template_sets.find(db, account_id, names=names, ids=ids)}
