@@ -45,7 +45,7 @@ async def get(db: Executor, account_id: UUID) -> AccountRecord:
     return _found(row, account_id)
 
 
-async def some(db: Executor, limit: int) -> Sequence[AccountRecord]:
+async def oldest(db: Executor, limit: int) -> Sequence[AccountRecord]:
     """The oldest accounts, at most ``limit``; for commands that use the only account."""
     rows = await db.fetch(f"SELECT {_ACCOUNT} FROM accounts ORDER BY id LIMIT $1", limit)  # noqa: S608
     return [read(AccountRecord, row) for row in rows]

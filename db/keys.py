@@ -125,7 +125,7 @@ async def authenticate(db: Executor, key: str) -> KeyRecord:
     return _good(row)
 
 
-async def still_good(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
+async def get_valid(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
     """The record of a key that was authenticated before, as ``authenticate`` returns it now.
 
     Raises:

@@ -34,7 +34,7 @@ async def lock(transaction: Transaction, account_id: UUID, template_id: UUID, ex
         raise RevisionConflict("template", template_id, row["revision"])
 
 
-async def hold_number(transaction: Transaction, account_id: UUID, number_id: UUID) -> None:
+async def lock_number(transaction: Transaction, account_id: UUID, number_id: UUID) -> None:
     """Lock the number, so that it exists until the transaction ends.
 
     Raises:
@@ -49,7 +49,7 @@ async def hold_number(transaction: Transaction, account_id: UUID, number_id: UUI
         raise NotFound("number", number_id)
 
 
-async def hold_targets(transaction: Transaction, account_id: UUID, references: Sequence[UUID]) -> None:
+async def lock_targets(transaction: Transaction, account_id: UUID, references: Sequence[UUID]) -> None:
     """Lock the targets, so that each is an active agent until the transaction ends.
 
     Raises:
@@ -92,7 +92,7 @@ async def refuse_if_used(transaction: Transaction, account_id: UUID, template_id
         raise TemplateInUse([row["id"] for row in rows])
 
 
-async def refer(
+async def set_references(
     transaction: Transaction, account_id: UUID, template_id: UUID, references: Sequence[UUID]
 ) -> None:
     """Store which templates this one routes to; those that do not exist are left out."""

@@ -43,7 +43,7 @@ async def users_of(db: Executor, account_id: UUID, ids: Collection[UUID]) -> Map
     return {row["to_template_id"]: row["users"] for row in rows}
 
 
-async def hold(transaction: Transaction, account_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, int]:
+async def lock(transaction: Transaction, account_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, int]:
     """Lock templates until the transaction ends; return their revisions. Deleted ones are left out.
 
     They are locked in the order of their ids, so that overlapping sets do not deadlock.

@@ -240,7 +240,7 @@ async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_
             account_id,
             template_id,
         )
-        await template_rules.refer(transaction, account_id, template_id, ())
+        await template_rules.set_references(transaction, account_id, template_id, ())
 
 
 async def used_by(db: Executor, account_id: UUID, template_id: UUID) -> Sequence[UUID]:
@@ -277,14 +277,14 @@ async def _save(
         try:
             async with db.transaction() as transaction:
                 if draft.number_id is not None:
-                    await template_rules.hold_number(transaction, account_id, draft.number_id)
+                    await template_rules.lock_number(transaction, account_id, draft.number_id)
                 row = await write(transaction)
                 if row is None:
                     raise DatabaseBusy("The template was not written; try again.")
                 saved = TemplateRecord(**dict(row), content=draft.content, problems=list(draft.problems))
-                await template_rules.refer(transaction, account_id, saved.id, draft.references)
+                await template_rules.set_references(transaction, account_id, saved.id, draft.references)
                 if draft.status == "active":
-                    await template_rules.hold_targets(transaction, account_id, draft.references)
+                    await template_rules.lock_targets(transaction, account_id, draft.references)
                 await _keep_revision(transaction, saved, draft)
                 return saved
         except ConstraintViolated as error:

@@ -51,7 +51,7 @@ async def only_account(database: Database) -> UUID:
     Raises:
         AccountNotUnique: there are several accounts, or none.
     """
-    found = await accounts.some(database, 2)
+    found = await accounts.oldest(database, 2)
     if len(found) != 1:
         raise AccountNotUnique(several=bool(found))
     return found[0].id

@@ -113,7 +113,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, row_id(w, 1)),
     keys.get: lambda d, me, w: keys.get(d, me, w.key.record.id),
     keys.list_keys: lambda d, me, w: keys.list_keys(d, me, limit=9),
-    keys.still_good: lambda d, me, w: keys.still_good(d, me, w.key.record.id),
+    keys.get_valid: lambda d, me, w: keys.get_valid(d, me, w.key.record.id),
     keys.revoke: lambda d, me, w: keys.revoke(d, me, w.key.record.id),
     leads.create: lambda d, me, w: leads.create(d, me, stolen_lead(w), idempotency_key="k"),
     leads.get: lambda d, me, w: leads.get(d, me, w.call.lead_id),
@@ -180,7 +180,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
 NO_OTHER_ACCOUNT_TO_REACH = {
     accounts.create: "makes an account",
     accounts.get: "answers for the account it is asked for",
-    accounts.some: "the commands of whoever runs the server",
+    accounts.oldest: "the commands of whoever runs the server",
     audit.record: "writes into the account it is given",
     call_tokens.consume: "the token names the account; test_call_tokens",
     channels.create: "makes a channel of the account it is given",

@@ -71,7 +71,7 @@ async def test_a_key_allows_no_more_than_its_person(database: Database, seeded: 
 
     async def allowed() -> set[Role]:
         found = await keys.authenticate(database, made.key)
-        again = await keys.still_good(database, seeded.id, found.id)
+        again = await keys.get_valid(database, seeded.id, found.id)
         return {found.role, again.role}
 
     for role, expected in (
@@ -99,7 +99,7 @@ async def test_key_of_an_inactive_person_is_refused(
     with pytest.raises(KeyRefused):
         await keys.authenticate(database, made.key)
     with pytest.raises(KeyRefused):
-        await keys.still_good(database, seeded.id, made.record.id)
+        await keys.get_valid(database, seeded.id, made.record.id)
 
 
 async def test_the_key_itself_is_not_stored(database: Database, seeded: SeededAccount) -> None:

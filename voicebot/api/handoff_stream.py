@@ -206,7 +206,7 @@ class _Authorization:
         if age < self._state.stream_limits.recheck:
             return True
         try:
-            await keys.still_good(self._state.database, self._follower.account_id, self._follower.key_id)
+            await keys.get_valid(self._state.database, self._follower.account_id, self._follower.key_id)
         except KeyRefused:
             logger.info("a stream was closed, because its API key is no longer valid")
             return False
@@ -219,7 +219,7 @@ class _Authorization:
 async def _principal_of_token(state: AppState, token: str) -> Principal:
     try:
         account_id, key_id = state.stream_tokens.read(token, state.clock.now())
-        key = await keys.still_good(state.database, account_id, key_id)
+        key = await keys.get_valid(state.database, account_id, key_id)
     except (TokenRefused, KeyRefused) as error:
         raise unauthorized(str(error), ' error="invalid_token"') from None
     return Principal(account_id=key.account_id, key_id=key.id, role=key.role)

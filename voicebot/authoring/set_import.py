@@ -204,7 +204,7 @@ class _SetImport:
         """
         account_id = self._editor.account_id
         read = [entry.before for entry in entries if entry.before is not None]
-        revisions_now = await template_sets.hold(transaction, account_id, [each.id for each in read])
+        revisions_now = await template_sets.lock(transaction, account_id, [each.id for each in read])
         for before in read:
             if before.id not in revisions_now:
                 raise NotFound("template", before.id)
