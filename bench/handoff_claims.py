@@ -1,4 +1,4 @@
-"""Who gets a handoff when everybody wants it: claims racing from two processes, and against a hang-up.
+"""Races for handoffs: claims from two processes, and claims against a hang-up.
 
 ``python -m bench.handoff_claims --rounds 100 --claims 1000`` prints JSON and fails unless every round has one
 winner, every operator's counter agrees, and every hang-up leaves one end state.
@@ -37,7 +37,7 @@ async def races(dsn: str, rounds: int, claims: int) -> dict[str, Any]:
     """Have two processes claim the same handoff ``claims`` times at once, ``rounds`` times.
 
     Raises:
-        AssertionError: a round had no winner or two, a loser was not told who won, or a counter is wrong.
+        AssertionError: a round had not one winner, a loser did not get its id, or a counter is wrong.
     """
     database = await Database.connect(dsn)
     account = (await accounts.create(database, "Races")).id
@@ -80,15 +80,15 @@ async def _check(
 ) -> None:
     now = await handoffs.get(database, account, handoff_id)
     winners = {winner for answer in answers for winner in answer["won"]}
-    told = {holder for answer in answers for holder in answer["lost_to"]}
+    received = {holder for answer in answers for holder in answer["lost_to"]}
     assert winners == {str(now.claimed_by)}, winners
-    assert told <= winners, told
+    assert received <= winners, received
     assert sum(answer["count"] for answer in answers) == claims
     assert now.epoch == 1
 
 
 async def hang_ups(dsn: str, interleavings: int) -> dict[str, Any]:
-    """Have a claim race the caller's hang-up, again and again.
+    """Race claims against hang-ups, ``interleavings`` times.
 
     Raises:
         AssertionError: a handoff did not end, ended twice, or left its operator holding something.
@@ -154,11 +154,11 @@ async def _ask(process: Process, handoff_id: UUID) -> dict[str, Any]:
 
 
 async def claimer(dsn: str, account: str, claims: str, people: str) -> None:
-    """A process that claims every handoff it is told of, by everybody at once."""
+    """A process that claims every handoff whose id it reads, for all users at once."""
     database = await Database.connect(dsn, min_size=10, max_size=10)
     service = HandoffService(database, SystemClock())
     who = [UUID(one) for one in people.split(",")]
-    room = asyncio.Semaphore(20)  # as many as a server's pool serves well; the others wait at its door
+    room = asyncio.Semaphore(20)  # as many as a server's pool serves well
 
     async def claim(handoff_id: UUID, user: UUID) -> tuple[str, str]:
         async with room:
@@ -168,7 +168,7 @@ async def claimer(dsn: str, account: str, claims: str, people: str) -> None:
                 except AlreadyClaimed as lost:
                     return "lost", str(lost.claimed_by)
                 except DatabaseUnavailable:
-                    continue  # a busy machine: clients are told to try again
+                    continue  # a busy machine: the client tries again
                 return "won", str(user)
 
     print("ready", flush=True)

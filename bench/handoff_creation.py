@@ -35,7 +35,7 @@ from voicebot.handoffs.create import call_hand_off
 
 LIMIT_MS = 100.0
 PER_S = 5.0
-"""Eighteen thousand callers an hour who need a person: more than a desk sees."""
+"""18,000 handoffs per hour, more than an account has."""
 PEOPLE = 5
 UTTERANCES = 60
 
@@ -53,7 +53,7 @@ _COMPLETION = json.dumps(
 
 @dataclass(slots=True)
 class Model:
-    """A model that answers at once, or lets everybody wait."""
+    """A stand-in for the model that answers at once or never."""
 
     hangs: bool = False
     asked: int = 0
@@ -79,7 +79,7 @@ class Model:
 
 @dataclass(slots=True)
 class Mail:
-    """A mail server that can be taken away and comes back at the same port."""
+    """A mail server that can be stopped and started again at the same port."""
 
     letters: Counter[str] = field(default_factory=Counter)
     port: int = 0
@@ -109,7 +109,7 @@ class Mail:
 
 
 class Askers:
-    """Ask for people at a steady pace, and note how long each time took."""
+    """Create handoffs at a steady rate and measure each."""
 
     def __init__(self, database: Database, api: httpx.AsyncClient, ready: Iterator[CallRecord]) -> None:
         self._api, self._ready = api, ready
@@ -118,7 +118,7 @@ class Askers:
         self.took_ms: defaultdict[str, dict[Way, list[float]]] = defaultdict(lambda: {"api": [], "call": []})
 
     async def ask(self, condition: str, seconds: float, *, counts: bool = True) -> None:
-        """Ask for ``seconds``; each does not wait for the one before, as in life."""
+        """Create handoffs for ``seconds``; none waits for the previous one."""
         began, asking = time.perf_counter(), []
         for number in range(round(seconds * PER_S)):
             await asyncio.sleep(max(0.0, began + number / PER_S - time.perf_counter()))
@@ -150,7 +150,7 @@ async def creation(dsn: str, seconds: float) -> dict[str, Any]:
     """See the module.
 
     Raises:
-        AssertionError: making was too slow, or a mail is missing.
+        AssertionError: creation was too slow, or a mail is missing.
     """
     database = await Database.connect(dsn)
     account, number = await account_with_calls(database)
@@ -176,7 +176,7 @@ async def creation(dsn: str, seconds: float) -> dict[str, Any]:
             httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=30)
         )
         wanted = round((3 * seconds + 2) * PER_S) + 20
-        ready = iter([await _talked(database, account, number) for _ in range(wanted)])
+        ready = iter([await _call_with_transcript(database, account, number) for _ in range(wanted)])
         askers = Askers(database, api, ready)
         await _conditions(askers, model, mail, seconds)
         arrived = await _all_mail(database, mail, 90)
@@ -188,7 +188,7 @@ async def creation(dsn: str, seconds: float) -> dict[str, Any]:
 
 async def _conditions(askers: Askers, model: Model, mail: Mail, seconds: float) -> None:
     await askers.ask("warm", 2, counts=False)
-    # In turns, so that what else the machine does falls on both alike.
+    # In turns, so that other load of the machine affects both conditions.
     for _ in range(2):
         for hangs in (False, True):
             model.hangs = hangs
@@ -203,7 +203,7 @@ def _judge(figures: dict[str, dict[str, dict[str, float]]]) -> None:
     for way in ("api", "call"):
         well, hanging, down = (figures[one][way]["p99"] for one in ("all_well", "model_hangs", "mail_down"))
         assert hanging < LIMIT_MS, f"{way}: p99 {hanging} ms with the model hanging; {figures}"
-        # "Unchanged" within what two runs of the same thing differ by.
+        # Equal within the difference of two runs of the same condition.
         assert down <= 1.5 * well + 10, (
             f"{way}: p99 {down} ms with mail down, {well} ms with all well; {figures}"
         )
@@ -221,8 +221,8 @@ async def _all_mail(database: Database, mail: Mail, seconds: float) -> dict[str,
     return {"mails": len(due), "arrived_again": sum(mail.letters.values()) - len(mail.letters)}
 
 
-async def _talked(database: Database, account: UUID, number: str) -> CallRecord:
-    """A live call in which something was said."""
+async def _call_with_transcript(database: Database, account: UUID, number: str) -> CallRecord:
+    """A live call with a transcript."""
     call = await calls.get(database, account, await ringing_call(database, number))
     await call_leases.hold(database, [call.id], timedelta(hours=1))
     await database.execute(
@@ -230,7 +230,7 @@ async def _talked(database: Database, account: UUID, number: str) -> CallRecord:
         INSERT INTO utterances (id, account_id, call_id, seq, speaker, text, source, template_id, started_ms,
             ended_ms, interrupted)
         SELECT gen_random_uuid(), $1, $2, n, CASE n % 2 WHEN 0 THEN 'caller' ELSE 'agent' END,
-            'something of the length of what people say on the telephone', 'stt', $3, n * 3000,
+            'a sentence of the usual length of an utterance in a phone call', 'stt', $3, n * 3000,
             n * 3000 + 2000, false
         FROM generate_series(1, $4::int) n
         """,

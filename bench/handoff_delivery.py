@@ -1,7 +1,7 @@
-"""Whether every notice arrives although its sender is killed again and again.
+"""Whether every notice arrives although its sending process is killed repeatedly.
 
 ``python -m bench.handoff_delivery --notices 3000`` prints JSON: how often it was killed, and how many notices
-arrived twice. It fails unless every notice arrived and is written down as sent.
+the number of kills and of notices that
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SETTINGS = OutboxSettings(
 
 
 async def deliver(dsn: str, notices: int) -> dict[str, Any]:
-    """Send ``notices`` webhooks by processes that live for a fraction of a second.
+    """Send ``notices`` webhooks by processes that are killed after a fraction of a second.
 
     Raises:
-        AssertionError: a notice did not arrive, or is not written down as sent.
+        AssertionError: a notice did not arrive, or is not recorded as sent.
     """
     database = await Database.connect(dsn)
     account = (await accounts.create(database, "Delivery")).id
@@ -76,10 +76,10 @@ async def deliver(dsn: str, notices: int) -> dict[str, Any]:
 
 
 def judge(came: Counter[str], ids: set[str]) -> None:
-    """Refuse what arrived unless it is every notice, at least once, and nothing else.
+    """Check that every notice arrived at least once, and nothing else.
 
     Raises:
-        AssertionError: a notice is missing, or something came that is none.
+        AssertionError: a notice is missing, or an unknown one arrived.
     """
     assert not ids - set(came), f"{len(ids - set(came))} notices did not arrive"
     assert not set(came) - ids, f"{len(set(came) - ids)} arrived that nobody sent"
@@ -93,9 +93,9 @@ async def _killing(dsn: str, port: int, database: Database) -> int:
         )
         assert process.stdout is not None
         if await process.stdout.readline() != b"ready\n":
-            # On a machine too busy to be let in at the database: that is a death as well.
+            # The process could not connect to the database of a busy machine; it counts as a kill.
             await process.wait()
-        # Each lives a little longer at most, so that it comes to an end on any machine.
+        # The limit grows, so that the bench ends on a machine of any speed.
         await asyncio.sleep(chance.uniform(0.0, 0.4 + 0.05 * kills))
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
@@ -109,11 +109,11 @@ async def _killing(dsn: str, port: int, database: Database) -> int:
 async def sender(dsn: str, port: str) -> None:
     """A process that sends until it is killed."""
     database = await Database.connect(dsn, max_size=8)
-    posting = WebhookSender(
+    webhooks = WebhookSender(
         database, Vault(Fernet.generate_key()), SystemClock(), allow=frozenset({f"127.0.0.1:{port}"})
     )
     print("ready", flush=True)
-    await Outbox(database, SystemClock(), {"slack": posting}, SETTINGS).run()
+    await Outbox(database, SystemClock(), {"slack": webhooks}, SETTINGS).run()
 
 
 async def main() -> None:

@@ -47,17 +47,19 @@ async def journal(dsn: str, directory: Path, kills: int) -> dict[str, Any]:
     events = 0
     while not killing.done() or events < kills:
         events += 1
-        await _tell(database, account, events)
+        await _append_events(database, account, events)
         await asyncio.sleep(PAUSE_S)
     await killing
     by_the_killed = len(_lines(directory))
-    assert by_the_killed, "nobody lived long enough to write: this showed nothing"
+    assert by_the_killed, "no writer wrote before it was killed, so the run proves nothing"
     last = Journal(database, SystemClock(), directory, full_bytes=FULL_BYTES)
     last.stop()
     await asyncio.wait_for(last.run(), 60)
     await database.close()
-    told = [line["summary"] for line in _lines(directory) if line["kind"] == "gate_transition"]
-    assert told == [f"event {number}" for number in range(1, events + 1)], "missing, doubled or out of order"
+    received = [line["summary"] for line in _lines(directory) if line["kind"] == "gate_transition"]
+    assert received == [f"event {number}" for number in range(1, events + 1)], (
+        "missing, repeated or misplaced"
+    )
     whole = verify(directory)
     assert whole == len(_lines(directory)), f"{whole} lines verified of {len(_lines(directory))}"
     return {
@@ -89,7 +91,7 @@ async def _kill_writers(dsn: str, directory: Path, kills: int) -> None:
         await process.wait()
 
 
-async def _tell(database: Database, account: UUID, number: int) -> None:
+async def _append_events(database: Database, account: UUID, number: int) -> None:
     async with database.transaction() as transaction:
         await handoff_events.append(
             transaction,
@@ -102,7 +104,7 @@ async def _tell(database: Database, account: UUID, number: int) -> None:
 
 
 def _lines(directory: Path) -> list[dict[str, Any]]:
-    """All whole lines; a writer may be in the middle of one."""
+    """All complete lines; a writer may be writing one."""
     return [
         json.loads(line)
         for path in journal_files(directory)

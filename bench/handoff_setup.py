@@ -1,4 +1,4 @@
-"""What the benches of the desk share: a database, servers in processes, an account with calls."""
+"""Shared by the handoff benches: a database, servers in processes, an account with calls."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Whether followers of the desk hear everything, once, in order, and how soon.
+"""Whether subscribers of the event stream get every event once, in order, and with what delay.
 
-``python -m bench.handoff_stream`` runs two servers, commits to two accounts, cuts one follower's line at
-random, kills the servers' listeners, and
-prints JSON: lateness in ms, from before the commit to the arrival at two
-followers whose lines stand. It fails if an event is missing, doubled or foreign to any of the three, or if
-p99 is not under 250 ms. ``--full``: 10,000 events, 200 cuts.
+``python -m bench.handoff_stream`` runs two servers, commits events of two accounts, closes one subscriber's
+connection at random, kills the servers' listeners, and prints JSON: the delay in ms from before the commit to
+the arrival at two subscribers with open connections. It fails if an event is missing, repeated or foreign to
+any of the three, or if p99 is not under 250 ms. ``--full``: 10,000 events, 200 closed connections.
 """
 
 from __future__ import annotations
@@ -33,25 +32,25 @@ LIMIT_MS = 250.0
 
 
 class Follower:
-    """Reads the stream from one replica after the other, and is cut off on purpose."""
+    """Reads the stream from one replica after the other; its connections are closed on purpose."""
 
     def __init__(self, urls: list[str], key: str, cut_every: int) -> None:
-        """``cut_every``: about how many events a line lasts; 0: it is not cut."""
+        """``cut_every``: about how many events a connection lasts; 0: it is not closed."""
         self._urls, self._key, self._cut_every = urls, key, cut_every
         self._chance = random.Random(2)
-        self.told: list[tuple[int, str]] = []
-        """The number and the account of each event, as they came."""
+        self.received: list[tuple[int, str]] = []
+        """The sequence number and the account of each event, in the order of arrival."""
         self.late_ms: list[float] = []
         self.connected = asyncio.Event()
         self.lines = 0
 
     @property
     def last(self) -> int:
-        """The number of the last event that came."""
-        return self.told[-1][0] if self.told else 0
+        """The sequence number of the latest event."""
+        return self.received[-1][0] if self.received else 0
 
     async def follow(self, until: int) -> None:
-        """Read until the event ``until`` has come."""
+        """Read until event ``until`` has arrived."""
         while self.last < until:
             with contextlib.suppress(httpx.HTTPError):
                 await self._read(until)
@@ -75,7 +74,7 @@ class Follower:
                     continue
                 now = time.time()
                 event = json.loads(line.removeprefix("data: "))
-                self.told.append((event["seq"], event["data"]["account"]))
+                self.received.append((event["seq"], event["data"]["account"]))
                 self.late_ms.append((now - datetime.fromisoformat(event["at"]).timestamp()) * 1000)
                 left -= 1
                 if event["seq"] >= until or left <= 0:
@@ -93,41 +92,42 @@ async def stream(dsn: str, events: int, cuts: int, per_s: float) -> dict[str, An
     key = (await keys.create(database, mine, "viewer")).key
     async with contextlib.AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(replica(dsn)) for _ in range(2)]
-        # A tenth more often, since chance may also cut it less often.
+        # A tenth more often, because the random choice may also close it less often.
         cut = Follower(urls, key, max(1, events * 10 // (cuts * 11)))
         standing = [Follower([url], key, 0) for url in urls]
         following = asyncio.gather(*(each.follow(events) for each in (cut, *standing)))
         await asyncio.gather(*(each.connected.wait() for each in (cut, *standing)))
         killing = asyncio.create_task(_kill_listeners(database))
         await asyncio.gather(
-            _tell(database, mine, events, per_s), _tell(database, theirs, events // 4, per_s / 4)
+            _append_events(database, mine, events, per_s),
+            _append_events(database, theirs, events // 4, per_s / 4),
         )
         await asyncio.wait_for(following, 60)
         killing.cancel()
     await database.close()
     for each in (cut, *standing):
-        judge(each.told, mine, events)
+        judge(each.received, mine, events)
     late = percentiles([one for each in standing for one in each.late_ms])
     assert late["p99"] < LIMIT_MS, f"p99 from commit to arrival: {late}"
     return {"events": events, "cuts": cut.lines - 1, "late_ms": late}
 
 
-def judge(told: Sequence[tuple[int, str]], account: UUID, events: int) -> None:
-    """Refuse what was told of an account unless it is every event of it, once, in order.
+def judge(received: Sequence[tuple[int, str]], account: UUID, events: int) -> None:
+    """Check that the received events are all events of an account, once, in order.
 
     Raises:
         AssertionError: an event is missing, doubled, out of order or another account's.
     """
-    foreign = [seq for seq, whose in told if whose != str(account)]
+    foreign = [seq for seq, whose in received if whose != str(account)]
     assert not foreign, f"foreign: {foreign[:5]}"
-    seqs = [seq for seq, _ in told]
+    seqs = [seq for seq, _ in received]
     missing = sorted(set(range(1, events + 1)) - set(seqs))
     assert not missing, f"missing: {missing[:5]}"
     assert len(seqs) == events, f"doubled: {len(seqs) - events}"
     assert seqs == sorted(seqs), "out of order"
 
 
-async def _tell(database: Database, account: UUID, count: int, per_s: float) -> None:
+async def _append_events(database: Database, account: UUID, count: int, per_s: float) -> None:
     began = time.perf_counter()
     for number in range(count):
         await asyncio.sleep(max(0.0, began + number / per_s - time.perf_counter()))
