@@ -342,6 +342,26 @@ async def test_a_draft_may_name_what_does_not_exist(tenant: Tenant) -> None:
     assert {"/number_id", "/routes/0/template_id"} <= {problem["pointer"] for problem in draft["problems"]}
 
 
+async def test_settings_that_no_vendor_may_get_are_refused_when_saved(tenant: Tenant) -> None:
+    """An active template with an unknown setting is refused with pointer and suggestion; a draft keeps it."""
+    document = {**agent_document("Billing"), "llm": {"settings": {"temprature": 0.2, "temperature": 9}}}
+    refused = await tenant.owner.post("/templates", json=document)
+    assert refused.status_code == 422
+    found = {error["pointer"]: error for error in refused.json()["errors"]}
+    assert found.keys() == {"/llm/settings/temprature", "/llm/settings/temperature"}
+    assert "Did you mean 'temperature'?" in found["/llm/settings/temprature"]["message"]
+    assert "at most 2" in found["/llm/settings/temperature"]["message"]
+    draft = await create(tenant.owner, "/templates", {**document, "status": "draft"})
+    assert {problem["code"] for problem in draft["problems"]} == {"setting_unknown", "setting_invalid"}
+
+
+async def test_the_schema_describes_the_settings_of_each_provider(tenant: Tenant) -> None:
+    """GET /templates/schema lists the providers and the settings that each of them takes."""
+    definitions = (await tenant.owner.get("/templates/schema")).json()["$defs"]
+    assert definitions["Stt"]["properties"]["provider"]["enum"] == ["deepgram", "elevenlabs"]
+    assert definitions["OpenAILlmSettings"]["properties"]["temperature"]["anyOf"][0]["maximum"] == 2
+
+
 async def test_the_schema_describes_what_an_author_writes(tenant: Tenant) -> None:
     """GET /templates/schema is a JSON Schema with the fields of a template and their descriptions."""
     schema = (await tenant.owner.get("/templates/schema")).json()
