@@ -224,7 +224,7 @@ async def _all_mail(database: Database, mail: Mail, seconds: float) -> dict[str,
 async def _call_with_transcript(database: Database, account: UUID, number: str) -> CallRecord:
     """A live call with a transcript."""
     call = await calls.get(database, account, await ringing_call(database, number))
-    await call_leases.hold(database, [call.id], timedelta(hours=1))
+    await call_leases.renew(database, [call.id], timedelta(hours=1))
     await database.execute(
         """
         INSERT INTO utterances (id, account_id, call_id, seq, speaker, text, source, template_id, started_ms,

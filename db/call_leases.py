@@ -1,6 +1,6 @@
-"""Who has a live call: its process renews a lease on it, and what nobody holds any more is ended.
+"""Leases on live calls: the process that has a call renews its lease; calls with an expired lease are ended.
 
-Leases are told by the database's clock alone, so the clocks of replicas need not agree.
+Leases use the database's clock only, so the clocks of replicas need not agree.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from db.pool import Executor
 from db.rows import columns, read
 
 PROCESS_LOST = "process_lost"
-"""Why a call ends that was answered: whoever had it is gone."""
+"""The end reason of an answered call whose process is gone."""
 
 NEVER_CONNECTED = "never_connected"
-"""Why a call ends whose media stream never came."""
+"""The end reason of a call whose media stream never connected."""
 
 
-async def hold(db: Executor, call_ids: Sequence[UUID], lease: timedelta) -> None:
-    """Hold calls for ``lease`` from now, all of a process at once; those that have ended stay as they are."""
+async def renew(db: Executor, call_ids: Sequence[UUID], lease: timedelta) -> None:
+    """Extend the leases of live calls to ``lease`` from now; ended calls stay as they are."""
     await db.execute(
         "UPDATE calls SET held_until = now() + $2::interval WHERE id = ANY($1::uuid[]) AND status <> 'ended'",
         list(call_ids),
@@ -29,21 +29,21 @@ async def hold(db: Executor, call_ids: Sequence[UUID], lease: timedelta) -> None
     )
 
 
-async def end_unheld(db: Executor, *, limit: int) -> Sequence[CallRecord]:
-    """End calls (and their leads) that nobody holds; each is answered to one of all who ask at once.
+async def end_expired(db: Executor, *, limit: int) -> Sequence[CallRecord]:
+    """End calls with an expired lease, and their leads; return those that this statement has ended.
 
-    A call that is being transferred is the carrier's, and not looked at.
+    A call that is being transferred has no lease: the carrier has it.
     """
     rows = await db.fetch(
         f"""
-        WITH unheld AS (
+        WITH expired AS (
             SELECT id FROM calls
             WHERE (status = 'ringing' OR status = 'in_progress') AND held_until < now()
             ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
         ), call AS (
             UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),
                 end_reason = CASE WHEN answered_at IS NULL THEN $2 ELSE $3 END
-            FROM unheld WHERE calls.id = unheld.id
+            FROM expired WHERE calls.id = expired.id
             RETURNING {columns(CallRecord, "calls")}
         ), lead AS (
             UPDATE leads SET status = 'finished', outcome = coalesce(call.outcome, leads.outcome),

@@ -172,7 +172,7 @@ class Walker:
 
     def look(self, chat: Chat, exchange: Exchange) -> None:
         """Nothing failed, something was said; remember where we have been."""
-        assert exchange.troubles == []
+        assert exchange.failures == []
         assert exchange.replies, exchange
         self.nodes |= {(str(s.at.template_id), s.at.node or "") for s in exchange.steps}
         if chat.is_over:

@@ -30,17 +30,17 @@ class HandClock:
 async def test_nobody_is_judged_before_everybody_could_have_renewed(database: Database) -> None:
     """A keeper that has seen the database for less than a lease ends no call; after that it does, once."""
     world = await seed_account(database)
-    await call_leases.hold(database, [world.call.id], timedelta(seconds=-1))
+    await call_leases.renew(database, [world.call.id], timedelta(seconds=-1))
     clock, told = HandClock(), list[CallRecord]()
-    scheduler = LeaseReaper(database, clock, lambda: set[UUID](), told.append, LEASE)
+    reaper = LeaseReaper(database, clock, lambda: set[UUID](), told.append, LEASE)
 
-    await scheduler.look()
+    await reaper.run_once()
     clock.ms = 89_000
-    await scheduler.look()
+    await reaper.run_once()
     assert told == []
     clock.ms = 90_000
-    await scheduler.look()
-    await scheduler.look()
+    await reaper.run_once()
+    await reaper.run_once()
     assert [call.id for call in told] == [world.call.id]
     [event] = await events.of_call(database, world.id, world.call.id)
     assert (event.type, event.data["reason"]) == ("call.ended", "never_connected")
@@ -49,13 +49,13 @@ async def test_nobody_is_judged_before_everybody_could_have_renewed(database: Da
 async def test_a_scheduler_holds_its_own_before_it_looks(database: Database) -> None:
     """A process that was stopped for longer than a lease finds its own calls unheld, and keeps them."""
     world = await seed_account(database)
-    await call_leases.hold(database, [world.call.id], timedelta(seconds=-1))
+    await call_leases.renew(database, [world.call.id], timedelta(seconds=-1))
     clock, told = HandClock(), list[CallRecord]()
-    scheduler = LeaseReaper(database, clock, lambda: {world.call.id}, told.append, LEASE)
-    await scheduler.look()
+    reaper = LeaseReaper(database, clock, lambda: {world.call.id}, told.append, LEASE)
+    await reaper.run_once()
     clock.ms = 1_000_000
-    await call_leases.hold(database, [world.call.id], timedelta(seconds=-1))
-    await scheduler.look()
+    await call_leases.renew(database, [world.call.id], timedelta(seconds=-1))
+    await reaper.run_once()
 
     assert told == []
     assert (await calls.get(database, world.id, world.call.id)).status == "ringing"

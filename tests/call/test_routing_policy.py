@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -10,9 +11,8 @@ from pipecat.flows import Flow, FlowConfig
 
 from handlers.context import Refused
 from templates.model import TemplateContent
-from voicebot.call.agent_pool import AgentFactory, AgentPool
-from voicebot.call.agents import BACK, Agent, ServiceKeys
-from voicebot.call.routing.policy import AcceptedRoute, RoutingPolicy
+from voicebot.call.agents import BACK, Agent, AgentPool, ServiceKeys
+from voicebot.call.routing.policy import RoutingPolicy
 
 NODE = {"task_messages": []}
 
@@ -33,17 +33,17 @@ def orchestrator(routes: list[dict[str, Any]], **limits: int) -> Agent:
 
 
 def agent_pool(*names: str, can_return: bool = True, max_hops: int = 6) -> AgentPool:
-    """A switchboard whose targets are all ready."""
+    """A pool whose targets are all ready."""
     routes = [
         {"name": name, "template_id": str(uuid4()), "when": f"for {name}", "can_return": can_return}
         for name in names
     ]
     front = orchestrator(routes, max_hops=max_hops)
-    board = AgentPool(front, cast(AgentFactory, None), lambda _: None)
+    pool = AgentPool(front)
     for route in front.content.routes:
         variables = [{"name": "order", "type": "integer", "source": "call", "required": True}]
         content = TemplateContent.model_validate({"name": route.name, "variables": variables})
-        board.targets[route.name] = ready(
+        pool.targets[route.name] = ready(
             Agent(
                 name=route.name,
                 route=route,
@@ -52,15 +52,21 @@ def agent_pool(*names: str, can_return: bool = True, max_hops: int = 6) -> Agent
                 content=content,
             )
         )
-    return board
+    return pool
 
 
-def decide(policy: RoutingPolicy, name: str, **variables: Any) -> AcceptedRoute | Refused:
+def decide(policy: RoutingPolicy, name: str, **variables: Any) -> Mapping[str, Any] | Refused:
     """Ask for a route while none is under way."""
     return policy.decide(name, variables, is_routing=False)
 
 
-def code(answer: AcceptedRoute | Refused) -> str:
+def hand_over(pool: AgentPool, policy: RoutingPolicy, target: Agent) -> None:
+    """Do a route."""
+    policy.routed(pool.current)
+    pool.hand_over(target)
+
+
+def code(answer: Mapping[str, Any] | Refused) -> str:
     """The code of a refusal."""
     assert isinstance(answer, Refused)
     return answer.code
@@ -68,9 +74,7 @@ def code(answer: AcceptedRoute | Refused) -> str:
 
 def test_a_ready_agent_can_be_routed_to_with_its_variables() -> None:
     """A route to a ready agent is accepted, its variables coerced to their declared types."""
-    way = decide(RoutingPolicy(agent_pool("billing")), "billing", order="17")
-    assert isinstance(way, AcceptedRoute)
-    assert way.values == {"order": 17}
+    assert decide(RoutingPolicy(agent_pool("billing")), "billing", order="17") == {"order": 17}
 
 
 def test_an_unknown_agent_is_refused_with_those_that_can_be_chosen() -> None:
@@ -82,10 +86,10 @@ def test_an_unknown_agent_is_refused_with_those_that_can_be_chosen() -> None:
 
 def test_an_agent_that_is_not_ready_is_refused() -> None:
     """An agent whose services are not connected is not offered, and refused when it is asked for."""
-    board = agent_pool("billing", "visits")
-    board.targets["billing"].keys = None
-    policy = RoutingPolicy(board)
-    assert [d.name for d in board.destinations(board.answering)] == ["visits"]
+    pool = agent_pool("billing", "visits")
+    pool.targets["billing"].keys = None
+    policy = RoutingPolicy(pool)
+    assert [d.name for d in pool.destinations()] == ["visits"]
     assert code(decide(policy, "billing", order=1)) == "not_ready"
 
 
@@ -99,36 +103,36 @@ def test_missing_variables_are_named() -> None:
 def test_back_leads_to_the_orchestrator_where_the_author_allows_it() -> None:
     """Only an agent whose route can return may route back."""
     for allowed in (True, False):
-        board = agent_pool("billing", can_return=allowed)
-        policy = RoutingPolicy(board)
-        policy.moved(board.targets["billing"])
+        pool = agent_pool("billing", can_return=allowed)
+        policy = RoutingPolicy(pool)
+        hand_over(pool, policy, pool.targets["billing"])
         policy.caller_spoke()
-        answer = decide(policy, BACK)
-        assert (isinstance(answer, AcceptedRoute) and answer.target is board.answering) == allowed
+        assert isinstance(decide(policy, BACK), Refused) != allowed
+        assert pool.find(BACK) is pool.answering
 
 
 def test_the_orchestrator_cannot_go_back() -> None:
-    """The one who answered has nowhere to go back to."""
+    """The agent who answered the call cannot route back."""
     assert code(decide(RoutingPolicy(agent_pool("billing")), BACK)) == "unknown_agent"
 
 
 def test_going_back_before_the_caller_spoke_is_ping_pong() -> None:
     """An agent cannot give the caller straight back before the caller has said anything to it."""
-    board = agent_pool("billing")
-    policy = RoutingPolicy(board)
-    policy.moved(board.targets["billing"])
+    pool = agent_pool("billing")
+    policy = RoutingPolicy(pool)
+    hand_over(pool, policy, pool.targets["billing"])
     assert code(decide(policy, BACK)) == "ping_pong"
     policy.caller_spoke()
-    assert isinstance(decide(policy, BACK), AcceptedRoute)
+    assert not isinstance(decide(policy, BACK), Refused)
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_hops_are_limited(limit: int) -> None:
-    """After max_hops changes of agent every further route is refused, ways back included."""
-    board = agent_pool("billing", max_hops=limit)
-    policy = RoutingPolicy(board)
+    """After max_hops routes every further route is refused, routes back included."""
+    pool = agent_pool("billing", max_hops=limit)
+    policy = RoutingPolicy(pool)
     for hop in range(limit):
-        policy.moved(board.targets["billing"] if hop % 2 == 0 else board.answering)
+        hand_over(pool, policy, pool.targets["billing"] if hop % 2 == 0 else pool.answering)
         policy.caller_spoke()
     name = BACK if limit % 2 else "billing"
     assert code(decide(policy, name, order=1)) == "hop_limit"

@@ -14,7 +14,7 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.workers.runner import WorkerRunner
 
-from voicebot.call.audio.drain import DrainFrame
+from voicebot.call.audio.frames import DrainFrame
 from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec, made
 

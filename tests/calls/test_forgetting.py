@@ -12,7 +12,7 @@ from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 from tests.calls.harness import BILL, HIGH, CallHarness, hear
 from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.session import Session
-from voicebot.call.transcript.writer import CallWriter
+from voicebot.call.transcript.recorder import CallWriter
 from voicebot.sandbox.caller import HangUp, Say, Step
 
 _OF_A_CALL = (Session, PipelineWorker, ServiceSwitch, DeepgramSTTService, ElevenLabsTTSService, CallWriter)

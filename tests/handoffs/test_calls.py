@@ -10,7 +10,7 @@ from db.pool import Database
 from handlers.context import HandoffRequest
 from tests.db.seed import SeededAccount, make_utterance
 from tests.handoffs.fixtures import ManualClock
-from voicebot.call.transcript.writer import CallWriter
+from voicebot.call.transcript.recorder import CallWriter
 from voicebot.handoffs.create import call_hand_off
 
 

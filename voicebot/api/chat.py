@@ -230,7 +230,7 @@ def _turn(exchange: happened.Exchange) -> ChatTurn:
             "nodes": exchange.nodes,
             "routes": exchange.routes,
             "outcomes": [step for step in exchange.steps if isinstance(step, happened.OutcomeRecorded)],
-            "troubles": exchange.troubles,
+            "troubles": exchange.failures,
         },
         from_attributes=True,
     )

@@ -1,22 +1,38 @@
-"""A template in its role on one call."""
+"""The agents of one call: templates in their role on the call, and which of them has the caller."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from pipecat.flows import Flow
 
+from db.revisions import TemplateSnapshot
+from handlers.context import CallContext, Destination
+from handlers.escalate_to_person import EscalateToPerson
 from templates.model import Route, TemplateContent
 
 BACK = "back"
+"""The name by which a target routes to the agent who answered the call."""
+
+_NO_TEMPLATE = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveAgent:
+    """The agent who has the call at one moment: its template, and the node of its flow if it is at one."""
+
+    template_id: UUID
+    node: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceKeys:
-    """Which parts of the switches an agent works with."""
+    """The keys of the services that an agent uses (``ServiceSpec.key``)."""
 
     stt: str
     llm: str
@@ -28,10 +44,11 @@ class ServiceKeys:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Agent:
-    """One agent of a call, from the moment it is known until the call ends.
+    """One agent of a call.
 
-    ``route`` is the way to it (None: it answered the call). ``flow`` and ``keys`` are there once it is ready;
-    ``problem`` says why it never will be. ``values`` are its variables, kept while others have the call.
+    ``route`` is the route that leads to it (None: it answered the call). ``context`` and ``flow`` are set
+    when it is compiled, ``keys`` when its services are connected; ``problem`` says why it cannot be used.
+    ``values`` are its variables, kept while another agent has the call.
     """
 
     name: str
@@ -40,13 +57,14 @@ class Agent:
     revision: int
     content: TemplateContent
     values: dict[str, Any] = field(default_factory=dict)
+    context: CallContext | None = None
     flow: Flow | None = None
     keys: ServiceKeys | None = None
     problem: str | None = None
 
     @property
-    def known_as(self) -> str:
-        """Its name in what is kept of the call: the route's; no route is called as the one who answered."""
+    def key(self) -> str:
+        """Its name in the records of the call: the route's name; ``back`` for the agent who answered."""
         return self.name if self.route is not None else BACK
 
     @property
@@ -55,10 +73,125 @@ class Agent:
         return self.keys is not None and self.flow is not None
 
     @property
-    def may_return(self) -> bool:
-        """Whether it may give the caller back to the one who routed."""
+    def can_return(self) -> bool:
+        """Whether it may route the caller back to the agent who answered."""
         return self.route is not None and self.route.can_return
 
-    def with_values(self, values: Mapping[str, Any]) -> None:
-        """Set some of its variables."""
-        self.values = {**self.values, **values}
+    @property
+    def offers_people(self) -> bool:
+        """Whether its author offers the caller a person."""
+        functions = self.content.functions
+        return any(each.type == "builtin" and each.name == EscalateToPerson.name for each in functions)
+
+
+class AgentPool:
+    """All agents of one call, the one who has it, and the node that one is at."""
+
+    def __init__(self, answering: Agent) -> None:
+        """``answering`` has the call; the targets of its routes are added when they are loaded."""
+        self.answering = answering
+        self.current = answering
+        self.node: str | None = None
+        self.targets: dict[str, Agent] = {}
+        self._unsettled = len(answering.content.routes)
+        self._all_settled = asyncio.Event()
+
+    @property
+    def active(self) -> ActiveAgent:
+        """The agent who has the call now."""
+        return ActiveAgent(template_id=self.current.template_id, node=self.node)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every target is ready or known to be unusable."""
+        return self._unsettled == 0
+
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until every target is settled, for ``timeout_s`` seconds at most."""
+        if not self.is_settled:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_settled.wait(), timeout_s)
+
+    def note_settled(self) -> None:
+        """One more target is ready or known to be unusable."""
+        self._unsettled -= 1
+        if self.is_settled:
+            self._all_settled.set()
+
+    def note_unsettled(self) -> None:
+        """A settled target lost a service and is being prepared again."""
+        self._unsettled += 1
+
+    def add_targets(self, snapshots: Mapping[UUID, TemplateSnapshot]) -> None:
+        """Add the agents that the answering agent's routes lead to."""
+        for route in self.answering.content.routes:
+            self.targets[route.name] = _target(route, snapshots.get(target_id(route)))
+
+    def find(self, name: str) -> Agent | None:
+        """The agent that the current one calls ``name``, ready or not."""
+        if name == BACK:
+            return self.answering if self.current is not self.answering else None
+        return self.targets.get(name) if self.current is self.answering else None
+
+    def destinations(self) -> tuple[Destination, ...]:
+        """The agents that the current one may route to now."""
+        if self.current is self.answering:
+            return tuple(
+                Destination(name=name, when=agent.route.when if agent.route else "")
+                for name, agent in self.targets.items()
+                if agent.is_ready
+            )
+        if self.current.can_return:
+            when = "The caller wants something else, or wants to go back."
+            return (Destination(name=BACK, when=when),)
+        return ()
+
+    def hand_over(self, agent: Agent) -> None:
+        """``agent`` has the call from now on and has entered no node yet."""
+        self.current = agent
+        self.node = None
+
+
+def answering_agent(snapshot: TemplateSnapshot, content: TemplateContent | None = None) -> Agent:
+    """The agent who answers the call; ``content`` replaces the content of the snapshot."""
+    return Agent(
+        name="orchestrator",
+        route=None,
+        template_id=snapshot.id,
+        revision=snapshot.revision,
+        content=content or TemplateContent.model_validate(snapshot.content),
+    )
+
+
+def target_ids(routes: Iterable[Route]) -> list[UUID]:
+    """The templates that routes lead to."""
+    return [target_id(route) for route in routes]
+
+
+def target_id(route: Route) -> UUID:
+    """The template that a route leads to; an id that no template has when a draft names none."""
+    try:
+        return UUID(route.template_id)
+    except ValueError:
+        return _NO_TEMPLATE
+
+
+def _target(route: Route, snapshot: TemplateSnapshot | None) -> Agent:
+    if snapshot is None:
+        return Agent(
+            name=route.name,
+            route=route,
+            template_id=target_id(route),
+            revision=0,
+            content=TemplateContent(name=route.name),
+            problem="the template is gone",
+        )
+    active = snapshot.status == "active" and snapshot.kind == "agent"
+    return Agent(
+        name=route.name,
+        route=route,
+        template_id=snapshot.id,
+        revision=snapshot.revision,
+        content=TemplateContent.model_validate(snapshot.content),
+        problem=None if active else "the template is not an active agent",
+    )

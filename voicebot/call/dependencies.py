@@ -1,12 +1,12 @@
-"""What a session stands on: one answered call, its line, and the works of the process.
+"""What a session is given: one answered call, its media stream, and what the process shares between calls.
 
-Stated as protocols, because a call by telephone and one in text (``voicebot.call.text``) bring different ones
-to the same session.
+These are protocols, because a telephone call and a text call (``voicebot.call.text``) give the same session
+different implementations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -15,22 +15,25 @@ from zoneinfo import ZoneInfo
 from pipecat.services.llm_service import LLMService
 
 from db.events import EventRecord
+from db.pool import Database
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from handlers.context import CallContext, HandoffRequest
 from telephony.carrier import MediaStream
 from templates.compile import Function
 from templates.model import HttpFunction, TemplateContent, Variable
-from voicebot.call.transcript.writer import Entry
 from voicebot.clock import Clock
 from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 CallFact = EventRecord | UtteranceRecord | RouteRecord
-"""Something that is written down because it happened on the call."""
+"""A record of something that happened on a call."""
+
+Entry = Callable[[Database], Awaitable[object]]
+"""A write to the database that may be repeated."""
 
 
 class CallFacts(Protocol):
-    """Which call it is; ``db.calls.CallRecord`` of a telephone call."""
+    """The ids of a call; a telephone call's are in its ``db.calls.CallRecord``."""
 
     @property
     def id(self) -> UUID:
@@ -39,25 +42,25 @@ class CallFacts(Protocol):
 
     @property
     def account_id(self) -> UUID:
-        """Whose call it is."""
+        """The account that the call belongs to."""
         ...
 
     @property
     def lead_id(self) -> UUID:
-        """The lead it belongs to."""
+        """The lead that the call belongs to."""
         ...
 
     @property
     def template_id(self) -> UUID:
-        """The agent the caller is with as the session begins."""
+        """The template of the agent who has the call when the session begins."""
         ...
 
 
 class CallEnder(Protocol):
-    """Ends the call at the other side of the line: the carrier."""
+    """Ends a call at the carrier."""
 
     async def hang_up(self, carrier_call_id: str) -> None:
-        """End a call; a call that is already gone is no error.
+        """End a call; a call that has ended already is no error.
 
         Raises:
             CarrierError: it could not be ended.
@@ -66,22 +69,22 @@ class CallEnder(Protocol):
 
 
 class Writer(Protocol):
-    """Takes what is to be written, in order; ``ledger.Ledger`` writes it to the database."""
+    """Writes a call's entries in order; ``CallWriter`` writes them to the database."""
 
     def write(self, entry: Entry) -> None:
-        """Have ``entry`` written after all earlier ones; returns at once."""
+        """Have ``entry`` written after all earlier ones; return at once."""
         ...
 
     async def flushed(self, timeout_s: float) -> bool:
-        """Whether everything was written within ``timeout_s`` seconds; it will be later if not."""
+        """Wait until everything is written; False if that took longer than ``timeout_s`` seconds."""
         ...
 
 
 class ServiceFactory(Protocol):
-    """Makes an agent's services; ``voicebot.providers.registry.Providers`` makes those of vendors."""
+    """Makes the services of an agent; ``voicebot.providers.registry.Providers`` makes those of vendors."""
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
-        """What turns the caller's side into text, and decides where their turns end."""
+        """Speech to text, and the decision when the caller's turn ends."""
         ...
 
     def llm(self, content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
@@ -89,47 +92,48 @@ class ServiceFactory(Protocol):
         ...
 
     def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:
-        """The agent's voice; ``on_request`` hears every text to be spoken, with its TTS context id."""
+        """Text to speech; ``on_request`` is called with the TTS context id and text of every request."""
         ...
 
 
 class ReadyGreetings(Protocol):
-    """Greetings made ahead; ``voicebot.providers.greetings.Greetings`` has them synthesised."""
+    """Greetings synthesised ahead of time."""
 
     def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
-        """The audio of ``text`` in the template's voice if it is at hand, without waiting."""
+        """The audio of ``text`` in the template's voice, if it is in memory.
+
+        Raw PCM, 16 bit, mono, 8,000 Hz.
+        """
         ...
 
     async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
-        """Have the audio of ``text`` at hand.
+        """Get the audio of ``text`` into memory.
 
         Raises:
-            SynthesisFailed: it could not be made.
+            SynthesisFailed: it could not be synthesised.
         """
         ...
 
 
 class HttpBinder(Protocol):
-    """Makes HTTP functions callable; ``handlers.http.HttpFunctions`` really makes their requests."""
+    """Makes the functions of HTTP declarations."""
 
     def bind(self, declaration: HttpFunction, variables: Sequence[Variable], call: CallContext) -> Function:
-        """A declared function as a function of one call."""
+        """The function of a declaration for one call."""
         ...
 
 
 CreateHandoffEntry = Callable[[CallFacts, HandoffRequest], Entry]
-"""Makes the entry that hands a call to people; it is written in its place among the call's own."""
+"""Makes the entry that creates a handoff; it is written in its place among the call's own."""
 
 
-def _to_nobody(_: CallFact) -> None:
+def _ignore(_: CallFact) -> None:
     return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDependencies:
-    """What a session stands on. ``tell`` is told of everything that happens, at once and before it is
-    written; it must return at once.
-    """
+    """What a session is given."""
 
     call: CallFacts
     media: MediaStream
@@ -137,12 +141,13 @@ class CallDependencies:
     time_zone: ZoneInfo
     payload: Mapping[str, Any]
     writer: Writer
-    speech: ServiceFactory
+    services: ServiceFactory
     greetings: ReadyGreetings
     http: HttpBinder
     clock: Clock
-    tell: Callable[[CallFact], None] = _to_nobody
+    on_fact: Callable[[CallFact], None] = _ignore
+    """Called with everything that happens on the call before it is written; must return at once."""
     recovers: bool = True
-    """Whether the caller hears of a model's failure; in text it is the author's to see, and to ask again."""
-    hand_off: CreateHandoffEntry | None = None
-    """None: there are no people behind this line (a conversation in text)."""
+    """Whether the caller hears of a model's failure; in a text call the author sees it and asks again."""
+    create_handoff: CreateHandoffEntry | None = None
+    """None: no handoff can be created (a text call)."""

@@ -1,71 +1,142 @@
-"""An agent's flow with its functions bound to one call, each call of a function on the record."""
+"""The functions of an agent on one call: bound to the call, recorded, and compiled into the agent's flow.
+
+The function ``route_to_agent`` describes the agents that can be routed to, which change while targets become
+ready; so its description in the flow and in the model's tools is replaced when they do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
-from pipecat.flows import Flow
+from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
+from pipecat.flows import Flow, FlowsFunctionSchema
+from pipecat.frames.frames import LLMSetToolsFrame
+from pipecat.processors.aggregators.llm_context import LLMContext, NotGiven
 
 from handlers.context import CallContext
 from handlers.registry import HANDLERS
 from handlers.route_to_agent import RouteToAgent
 from templates.compile import Function, FunctionResult, UnknownFunction, compile_template
 from templates.model import HttpFunction, TemplateContent
-from voicebot.call.agents import Agent
+from voicebot.call.agents import Agent, AgentPool
 from voicebot.call.dependencies import HttpBinder
-from voicebot.call.tools import tell_nodes
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.transcript.transcript import ActiveAgent
+
+NODE_ENTERED = "voicebot_node_entered"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Functions:
-    """Where the functions of one call come from, and where their calls are written down."""
+def compile_agent(
+    agent: Agent,
+    call: CallContext,
+    http: HttpBinder,
+    recorder: CallRecorder,
+    on_node: Callable[[str], None],
+) -> Flow:
+    """Compile an agent's flow for one call.
 
-    call: CallContext
-    record: CallRecorder
-    role: Callable[[], ActiveAgent]
-    http: HttpBinder
-
-    def resolve(self, content: TemplateContent, name: str) -> Function:
-        """A function by the name that the template gives it.
-
-        Raises:
-            UnknownFunction: neither the template nor this server has it.
-        """
-        if name == RouteToAgent.name:
-            return HANDLERS[name].bind(self.call)  # a route has events of its own
-        return _on_record(self._find(content, name), self.record, self.role)
-
-    def _find(self, content: TemplateContent, name: str) -> Function:
-        for declared in content.functions:
-            if isinstance(declared, HttpFunction) and declared.name == name:
-                return self.http.bind(declared, content.variables, self.call)
-        if name not in HANDLERS:
-            raise UnknownFunction(name)
-        return HANDLERS[name].bind(self.call)
-
-
-def compile_agent(agent: Agent, functions: Functions, entered: Callable[[str], None]) -> Flow:
-    """Compile the agent's flow for one call; ``entered`` is told of every node it enters.
+    Args:
+        agent: whose template is compiled.
+        call: what its functions may do with the call.
+        http: binds its HTTP functions.
+        recorder: records the calls of its functions.
+        on_node: called with the name of every node that the flow enters.
 
     Raises:
         UnknownFunction: the template names a function that this server does not have.
     """
     content = agent.content
-    routes = content.kind == "orchestrator" or agent.may_return
-    extra = [RouteToAgent.name] if routes else []
-    flow = compile_template(content, lambda name: functions.resolve(content, name), extra=extra)
-    tell_nodes(flow, lambda action, _manager: entered(action["node"]))
+
+    def resolve(name: str) -> Function:
+        if name == RouteToAgent.name:
+            return HANDLERS[name].bind(call)  # the router records its own events
+        return _recorded(_find(content, name, call, http), recorder)
+
+    has_routes = content.kind == "orchestrator" or agent.can_return
+    flow = compile_template(content, resolve, extra=[RouteToAgent.name] if has_routes else [])
+    for name in flow.config.nodes:
+        node = flow.node(name)
+        action: Any = {
+            "type": NODE_ENTERED,
+            "handler": lambda action, _: on_node(action["node"]),
+            "node": name,
+        }
+        node["pre_actions"] = [action, *node.get("pre_actions", [])]
     return flow
 
 
-def _on_record(function: Function, record: CallRecorder, role: Callable[[], ActiveAgent]) -> Function:
+def offer_routes(agent: Agent) -> None:
+    """Update the description of ``route_to_agent`` in every node of an agent's flow."""
+    if agent.flow is None or agent.context is None:
+        return
+    route = RouteToAgent().bind(agent.context)
+    for name in agent.flow.config.nodes:
+        for schema in cast("list[FlowsFunctionSchema]", agent.flow.node(name).get("functions", [])):
+            if schema.name == RouteToAgent.name:
+                schema.description = route.description
+                schema.properties = dict(route.properties)
+
+
+class UpdateToolsFrame(LLMSetToolsFrame):
+    """Updates the description of ``route_to_agent`` among the tools that the model has.
+
+    The tools are computed when an aggregator takes the frame, so that they are those of the latest node. Both
+    aggregators of a call take it: they also both take the frame that sets the tools of a node, the second one
+    later than the first, and would bring back the old description.
+    """
+
+    def __init__(self, context: LLMContext, agents: AgentPool) -> None:
+        """Update the tools in ``context`` if the agent who answered has the call."""
+        self._context = context
+        self._agents = agents
+        super().__init__(tools=context.tools)
+        self.interruptible = False
+
+    @property
+    def tools(self) -> ToolsSchema | NotGiven:
+        """The tools to set."""
+        agent, tools = self._agents.answering, self._context.tools
+        if agent is not self._agents.current or agent.context is None or not isinstance(tools, ToolsSchema):
+            return tools
+        return _with_route(tools, RouteToAgent().bind(agent.context))
+
+    @tools.setter
+    def tools(self, _: object) -> None:
+        """Ignore the value that the initialiser of the base class sets."""
+
+
+def _with_route(tools: ToolsSchema, route: Function) -> ToolsSchema:
+    return ToolsSchema(
+        standard_tools=[
+            FunctionSchema(
+                name=schema.name,
+                description=route.description,
+                properties=dict(route.properties),
+                required=list(route.required),
+                handler=schema.handler,
+            )
+            if schema.name == RouteToAgent.name
+            else schema
+            for schema in tools.standard_tools
+        ]
+    )
+
+
+def _find(content: TemplateContent, name: str, call: CallContext, http: HttpBinder) -> Function:
+    for declared in content.functions:
+        if isinstance(declared, HttpFunction) and declared.name == name:
+            return http.bind(declared, content.variables, call)
+    if name not in HANDLERS:
+        raise UnknownFunction(name)
+    return HANDLERS[name].bind(call)
+
+
+def _recorded(function: Function, recorder: CallRecorder) -> Function:
     async def run(arguments: Mapping[str, Any]) -> FunctionResult:
-        record.event("function.called", role(), name=function.name, arguments=dict(arguments))
+        recorder.event("function.called", name=function.name, arguments=dict(arguments))
         began = perf_counter()
         status = "raised"
         try:
@@ -74,8 +145,6 @@ def _on_record(function: Function, record: CallRecorder, role: Callable[[], Acti
             return result
         finally:
             duration_ms = round((perf_counter() - began) * 1000)
-            record.event(
-                "function.returned", role(), name=function.name, status=status, duration_ms=duration_ms
-            )
+            recorder.event("function.returned", name=function.name, status=status, duration_ms=duration_ms)
 
     return replace(function, run=run)

@@ -1,29 +1,27 @@
-"""How a call comes to its end: once, and with nothing said cut off by us."""
+"""The end of a call: it happens once, and what we are saying is spoken to its end first."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from loguru import logger
 
 from db.calls import EndedBy
-from telephony.carrier import CarrierError
+from telephony.carrier import CarrierError, MediaStream
+from voicebot.background import BackgroundTasks
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
-from voicebot.call.dependencies import CallDependencies
-from voicebot.call.tasks import Tasks
+from voicebot.call.dependencies import CallEnder
 
-LAST_WORDS_S = 20.0
-HANG_UP_S = 5.0
+GOODBYE_TIMEOUT_S = 20.0
+HANG_UP_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a call ended. ``resumable``: only the stream is lost, and the carrier may bring another."""
+    """How a call ended. ``resumable``: only the stream was lost, and the carrier may open another one."""
 
     ended_by: EndedBy
     reason: str
@@ -32,77 +30,92 @@ class End:
 
 
 class Hangup:
-    """The end of one call."""
+    """Ends one call."""
 
     def __init__(
         self,
-        line: CallDependencies,
+        carrier: CallEnder,
+        media: MediaStream,
         pipeline: CallPipeline,
         speech_output: SpeechOutput,
-        tasks: Tasks,
-        stir: Callable[[], None],
+        tasks: BackgroundTasks,
     ) -> None:
-        """``stir`` is called when a goodbye begins: nobody has to prompt the caller any more."""
-        self._line = line
+        """The call lasts until ``finish``."""
+        self._carrier = carrier
+        self._media = media
         self._pipeline = pipeline
         self._speech_output = speech_output
         self._tasks = tasks
-        self._stir = stir
-        self._over: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self._farewell: asyncio.Task[Any] | None = None
+        self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._cancellable: asyncio.Task[None] | None = None
+        self._is_hanging_up = False
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether a goodbye is being said that a caller who goes on would stop."""
-        return self._farewell is not None and not self._farewell.done()
+    def is_hanging_up(self) -> bool:
+        """Whether a goodbye is being said, or the call is over."""
+        return self._is_hanging_up
 
-    async def come(self) -> End:
-        """Wait for it."""
-        return await self._over
+    @property
+    def is_cancellable(self) -> bool:
+        """Whether a goodbye is being said that ``cancel`` would stop."""
+        return self._cancellable is not None and not self._cancellable.done()
+
+    async def wait(self) -> End:
+        """Wait for the end of the call."""
+        return await self._end
 
     def finish(self, end: End) -> None:
-        """The call is over now; the first end is the end."""
-        if not self._over.done():
-            self._over.set_result(end)
+        """The call is over now; a later end changes nothing."""
+        if not self._end.done():
+            self._end.set_result(end)
 
-    def take_leave(self, end: End, last_words: str | None = None) -> None:
-        """Hang up after the last words, unless the caller goes on."""
-        self._farewell = self.begin(end, last_words)
+    def start(self, end: End, goodbye: str | None = None, *, cancellable: bool = False) -> None:
+        """Hang up in the background, after what we are saying and ``goodbye`` have been heard.
 
-    def begin(self, end: End, last_words: str | None = None) -> asyncio.Task[Any]:
-        """Hang up after the last words, whatever the caller says."""
-        return self._tasks.start(self.hang_up(end, last_words), name="hang-up", lasting=True)
+        Args:
+            end: how the call ends.
+            goodbye: what to say first.
+            cancellable: whether ``cancel`` stops it, because the caller speaks.
+        """
+        task = self._tasks.start(self.hang_up(end, goodbye), name="hanging up")
+        if cancellable:
+            self._cancellable = task
 
-    def stay(self) -> bool:
-        """The caller goes on: take the goodbye back; False if none is being said, or the call is over."""
-        if self._farewell is None or self._farewell.done() or self._over.done():
+    def cancel(self) -> bool:
+        """The caller speaks: do not hang up after all. False if no cancellable goodbye is being said."""
+        if self._cancellable is None or self._cancellable.done() or self._end.done():
             return False
-        self._farewell.cancel()
-        self._pipeline.gate.open()
+        self._cancellable.cancel()
+        self._is_hanging_up = False
+        self._pipeline.llm.open_gate()
         return True
 
-    async def hang_up(self, end: End, last_words: str | None = None) -> None:
-        """End the call by ourselves when everything has been heard."""
-        if self._over.done():
+    async def hang_up(self, end: End, goodbye: str | None = None) -> None:
+        """Hang up after what we are saying and ``goodbye`` have been heard; return when it is done."""
+        if self._end.done():
             return
-        self._stir()
-        self._pipeline.gate.shut()
-        if last_words:
-            await self._speech_output.text(last_words)
+        self._is_hanging_up = True
+        self._pipeline.llm.shut_gate()
+        if goodbye:
+            await self._speech_output.text(goodbye)
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 await self.all_heard()
         self.finish(end)
+        carrier_call_id = self._media.start.carrier_call_id
         try:
-            async with asyncio.timeout(HANG_UP_S):
-                await self._line.carrier.hang_up(self._line.media.start.carrier_call_id)
+            async with asyncio.timeout(HANG_UP_TIMEOUT_S):
+                await self._carrier.hang_up(carrier_call_id)
         except (CarrierError, TimeoutError) as error:
-            # The socket's end leads the carrier to /resume, which hangs up too.
-            logger.warning("call {}: hang-up failed: {}", self._line.call.id, type(error).__name__)
+            # The end of the media stream makes the carrier call /resume, which hangs up as well.
+            logger.warning("carrier call {}: hang-up failed: {}", carrier_call_id, type(error).__name__)
 
     async def all_heard(self) -> None:
-        """Return when the caller has heard all: a text may be complete before its audio is sent."""
+        """Wait until the caller has heard everything, for 20 s at most.
+
+        A text may be complete before its audio is sent, and audio is sent before it is played.
+        """
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 await self._pipeline.drain()
-                await self._line.media.wait_all_heard(LAST_WORDS_S)
+                await self._media.wait_all_heard(GOODBYE_TIMEOUT_S)

@@ -1,92 +1,75 @@
-"""The caller's silence: prompts, then goodbye, timed from what the caller last *heard*."""
+"""The caller's silence: prompts, then a goodbye, timed from when the caller heard our last word."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from templates.values import render
-from voicebot.call.agents import Agent
+from voicebot.background import BackgroundTasks
+from voicebot.call.agents import AgentPool
+from voicebot.call.audio.speech_output import SpeechOutput
+from voicebot.call.hangup import End, Hangup
+from voicebot.call.transcript.recorder import CallRecorder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdleRules:
-    """How long to wait before each prompt (ms), the prompts, and the last words."""
+class IdleTimer:
+    """Times the silence of both sides, by the rules of the current agent's template.
 
-    after_ms: int
-    prompts: tuple[str, ...]
-    goodbye: str
-
-
-def rules_of(agent: Agent) -> IdleRules:
-    """How long an agent waits, and what it says then."""
-    idle = agent.content.idle
-    return IdleRules(
-        after_ms=idle.after_ms,
-        prompts=tuple(render(prompt, agent.values) for prompt in idle.prompts),
-        goodbye=render(idle.goodbye, agent.values),
-    )
-
-
-class IdleWatch:
-    """Runs a timer while both sides are silent.
-
-    ``quiet`` starts it (it first waits until everything sent was heard), ``stir`` stops it, and ``spoke``
-    also forgets the prompts that went unanswered.
+    ``start`` starts the timer when everything sent was heard, ``cancel`` stops it, and ``reset`` also forgets
+    the prompts that the caller left unanswered.
     """
 
     def __init__(
         self,
-        rules: Callable[[], IdleRules],
-        *,
-        heard: Callable[[], Awaitable[object]],
-        busy: Callable[[], bool],
-        prompt: Callable[[int, str], Awaitable[None]],
-        give_up: Callable[[str], Awaitable[None]],
+        agents: AgentPool,
+        recorder: CallRecorder,
+        speech_output: SpeechOutput,
+        hangup: Hangup,
+        tasks: BackgroundTasks,
+        is_busy: Callable[[], bool],
     ) -> None:
-        """Watch with these.
-
-        Args:
-            rules: the current agent's.
-            heard: returns once all that was sent has been heard.
-            busy: whether a function still works, which is no silence of the caller's.
-            prompt: speaks the n-th prompt.
-            give_up: says goodbye and ends the call.
-        """
-        self._rules = rules
-        self._heard = heard
-        self._busy = busy
-        self._prompt = prompt
-        self._give_up = give_up
+        """``is_busy`` says whether we are working, so that the silence is not the caller's."""
+        self._agents = agents
+        self._recorder = recorder
+        self._speech_output = speech_output
+        self._hangup = hangup
+        self._tasks = tasks
+        self._is_busy = is_busy
         self._prompted = 0
         self._timer: asyncio.Task[None] | None = None
 
-    def quiet(self) -> None:
-        """Neither side speaks or works any more: begin to wait."""
-        self.stir()
-        self._timer = asyncio.create_task(self._wait(), name="idle-watch")
+    def start(self) -> None:
+        """Neither side speaks any more: start the timer."""
+        self.cancel()
+        self._timer = self._tasks.start(self._run(), name="timing the caller's silence", droppable=True)
 
-    def stir(self) -> None:
-        """Something happens: stop waiting."""
+    def cancel(self) -> None:
+        """Stop the timer."""
         if self._timer is not None and self._timer is not asyncio.current_task():
             self._timer.cancel()
         self._timer = None
 
-    def spoke(self) -> None:
-        """The caller said something: stop waiting, and begin with the first prompt the next time."""
-        self.stir()
+    def reset(self) -> None:
+        """The caller spoke: stop the timer and begin with the first prompt the next time."""
+        self.cancel()
         self._prompted = 0
 
-    async def _wait(self) -> None:
-        await self._heard()
-        rules = self._rules()
-        await asyncio.sleep(rules.after_ms / 1000)
-        while self._busy():  # noqa: ASYNC110 - a pause, not a wait for an event
-            await asyncio.sleep(rules.after_ms / 1000)
+    async def _run(self) -> None:
+        await self._hangup.all_heard()
+        agent = self._agents.current
+        idle = agent.content.idle
+        await asyncio.sleep(idle.after_ms / 1000)
+        while self._is_busy():  # noqa: ASYNC110 - a pause, not a wait for an event
+            await asyncio.sleep(idle.after_ms / 1000)
         self._timer = None
-        if self._prompted < len(rules.prompts):
+        if self._hangup.is_hanging_up:
+            return
+        if self._prompted < len(idle.prompts):
+            prompt = render(idle.prompts[self._prompted], agent.values)
             self._prompted += 1
-            await self._prompt(self._prompted, rules.prompts[self._prompted - 1])
+            self._recorder.event("idle.prompted", number=self._prompted)
+            await self._speech_output.text(prompt)
         else:
-            await self._give_up(rules.goodbye)
+            goodbye = render(idle.goodbye, agent.values)
+            self._hangup.start(End(ended_by="system", reason="idle"), goodbye, cancellable=True)

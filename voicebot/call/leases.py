@@ -1,7 +1,7 @@
-"""Live calls are held by their process, and calls whose process died are ended by any other.
+"""Leases on live calls: a process renews the leases of its calls and ends calls whose lease has expired.
 
-Every process renews, in one statement, the lease on all calls it has, and looks for those whose lease ran
-out. A conditional statement keeps replicas apart; a terminal status that comes first is the end that stays.
+Renewing is one statement for all calls of the process. A call whose process died is ended by any other
+process, by one conditional statement, so that only one of them ends it; the first terminal status stays.
 """
 
 from __future__ import annotations
@@ -27,72 +27,74 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """How long a call is held, and how often that is renewed."""
+    """The length of a lease, and the interval at which it is renewed."""
 
     length: timedelta = timedelta(seconds=90)
     every: timedelta = timedelta(seconds=15)
 
 
 class LeaseReaper:
-    """Holds the calls of one process, and looks after those that nobody holds."""
+    """Renews the leases of one process's calls and ends calls whose lease has expired."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         live: Callable[[], Collection[UUID]],
-        ended: Callable[[CallRecord], None],
+        on_end: Callable[[CallRecord], None],
         lease: Lease,
     ) -> None:
-        """``live`` names the calls of this process; ``ended`` is told of each call that is ended here."""
+        """``live`` returns the calls of this process; ``on_end`` is called with each call that is ended."""
         self._db = database
         self._clock = clock
         self._live = live
-        self._ended = ended
+        self._on_end = on_end
         self._lease = lease
-        self._steady_since_ms: float | None = None
+        self._connected_since_ms: float | None = None
 
     async def run(self) -> None:
-        """Hold and look, again and again, until cancelled."""
+        """Renew and end at the lease's interval until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.run_once()
             except DatabaseError as error:
-                self._steady_since_ms = None
-                logger.warning("the calls of this process could not be held: {}", type(error).__name__)
+                self._connected_since_ms = None
+                logger.warning(
+                    "the leases of this process's calls were not renewed: {}", type(error).__name__
+                )
             await asyncio.sleep(self._lease.every.total_seconds())
 
-    async def look(self) -> None:
-        """Hold what is ours, then end what is nobody's.
+    async def run_once(self) -> None:
+        """Renew the leases of our calls, then end calls whose lease has expired.
 
-        Others are judged only after the database was there for as long as a lease: when it was away, nobody
-        could renew theirs, and a process that just starts does not know whether it was.
+        Calls are ended only when the database has been reachable for the length of a lease: while it is not,
+        no process can renew, and a process that has just started does not know whether it was.
         """
-        await call_leases.hold(self._db, list(self._live()), self._lease.length)
+        await call_leases.renew(self._db, list(self._live()), self._lease.length)
         now_ms = self._clock.monotonic_ms()
-        if self._steady_since_ms is None:
-            self._steady_since_ms = now_ms
-        if now_ms - self._steady_since_ms < self._lease.length.total_seconds() * 1000:
+        if self._connected_since_ms is None:
+            self._connected_since_ms = now_ms
+        if now_ms - self._connected_since_ms < self._lease.length.total_seconds() * 1000:
             return
-        for call in await self._end_unheld():
-            logger.warning("call {}: nobody has it any more ({})", call.id, call.end_reason)
-            self._ended(call)
+        for call in await self._end_expired():
+            logger.warning("call {}: ended because its lease expired ({})", call.id, call.end_reason)
+            self._on_end(call)
 
-    async def _end_unheld(self) -> list[CallRecord]:
-        """End calls together with the events that tell of it."""
+    async def _end_expired(self) -> list[CallRecord]:
+        """End calls and write their events in one transaction."""
         async with self._db.transaction() as transaction:
-            ended = list(await call_leases.end_unheld(transaction, limit=_BATCH))
+            ended = list(await call_leases.end_expired(transaction, limit=_BATCH))
             for call in ended:
-                await events.append(transaction, _end_of(call))
+                await events.append(transaction, _end_event(call))
         return ended
 
 
-def _end_of(call: CallRecord) -> EventRecord:
+def _end_event(call: CallRecord) -> EventRecord:
     return EventRecord(
         id=new_id(),
         account_id=call.account_id,
         call_id=call.id,
-        seq=0,  # behind all others
+        seq=0,  # replaced: append() numbers it
         type="call.ended",
         at=call.ended_at or call.started_at,
         template_id=call.template_id,

@@ -1,4 +1,7 @@
-"""What a call was before its stream was lost: read from what it has written, by whichever process goes on."""
+"""The state of a call before its stream was lost, read from its records.
+
+The process that continues the call may be another one than the one that had it.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ _ROLES = {"caller": "user", "agent": "assistant"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeState:
-    """What happened on a call before its stream was lost, and how long ago it was answered.
+    """What happened on a call before its stream was lost.
 
-    ``agent`` had the call (``Agent.known_as``) and had entered the nodes ``visited``; ``variables`` are those
-    of all agents.
+    ``agent`` (``Agent.key``) had the call and had entered the nodes ``visited``; ``variables`` are those of
+    all agents, by the same keys; ``said`` are the messages of the conversation.
     """
 
     agent: str = BACK
@@ -37,8 +40,8 @@ class ResumeState:
 
 
 async def load_resume_state(database: Database, call: CallRecord, now: datetime) -> ResumeState:
-    """Read a call's past."""
-    happened, said, routed = await asyncio.gather(
+    """Read the state of a call that is resumed at ``now``."""
+    recorded, spoken, routed = await asyncio.gather(
         events.of_call(database, call.account_id, call.id),
         utterances.of_call(database, call.account_id, call.id),
         routes.of_call(database, call.account_id, call.id),
@@ -46,27 +49,27 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
     done = [route for route in routed if route.status == "done"]
     return ResumeState(
         agent=done[-1].name if done else BACK,
-        visited=visited(happened),
+        visited=visited(recorded),
         variables=call.variables,
         since_answer_ms=(now - (call.answered_at or now)).total_seconds() * 1000,
         said=[
             {"role": _ROLES[u.speaker], "content": u.heard_text or u.text}
-            for u in said
+            for u in spoken
             if u.speaker in _ROLES
         ],
         hops=len(done),
         seqs=Seqs(
-            events=max((e.seq for e in happened), default=0),
-            utterances=max((u.seq for u in said), default=0),
+            events=max((e.seq for e in recorded), default=0),
+            utterances=max((u.seq for u in spoken), default=0),
             routes=max((r.seq for r in routed), default=0),
         ),
     )
 
 
-def visited(happened: Sequence[EventRecord]) -> Sequence[str]:
-    """The nodes that the agent who has the call has entered since they took it over, in order."""
+def visited(recorded: Sequence[EventRecord]) -> Sequence[str]:
+    """The nodes that the current agent has entered since it took the call over, in order."""
     nodes: list[tuple[UUID | None, str]] = []
-    for event in happened:
+    for event in recorded:
         if event.type == "voice.switched":
             nodes.clear()
         elif event.type == "node.entered" and event.node is not None:

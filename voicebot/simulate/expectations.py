@@ -44,7 +44,7 @@ async def unmet_expectations(
 
 
 def _failures(exchange: Exchange) -> Iterator[UnmetExpectation]:
-    for failure in exchange.troubles:
+    for failure in exchange.failures:
         if failure.part != "agent":
             yield UnmetExpectation(expected="no failure", got=f"{failure.part}: {failure.reason}")
 

@@ -117,10 +117,10 @@ async def _converse(result: ConversationResult, chat: Chat, opening: Exchange, j
             return
         else:
             if judge is not None and index == 0:
-                judge.hear(opening)
+                judge.add(opening)
             each.exchange = await chat.say(each.turn.caller)
         if judge is not None:
-            judge.hear(each.exchange)
+            judge.add(each.exchange)
         each.unmet = await unmet_expectations(each.turn.expect, each.exchange, chat, judge)
         if each.unmet:
             return

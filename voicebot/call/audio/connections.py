@@ -6,82 +6,84 @@ import asyncio
 from collections.abc import Callable
 
 from templates.model import TemplateContent
-from voicebot.call.audio.pipeline import CallPipeline, InitialServices
+from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.dependencies import ServiceFactory
 from voicebot.providers.service_spec import OnRequest, ServiceFailed, ServiceSpec
 
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 
-Report = Callable[[str, str], None]
-
 
 class ServiceLost(Exception):
-    """A service could not be connected, however often it was tried; ``kind`` is ear, mind or voice."""
+    """A service could not be connected after all attempts; ``kind`` is ``stt``, ``llm`` or ``tts``."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"the {kind} cannot be connected")
+        super().__init__(f"the {kind} service cannot be connected")
         self.kind = kind
 
 
 class ServiceConnections:
-    """Connects and reconnects, each time with fresh processors, since broken ones do not mend."""
+    """Connects and reconnects services, each attempt with new processors: a failed one stays unusable."""
 
     def __init__(
-        self, pipeline: CallPipeline, speech: ServiceFactory, on_request: OnRequest, report: Report
+        self,
+        pipeline: CallPipeline,
+        services: ServiceFactory,
+        on_request: OnRequest,
+        on_failure: Callable[[str, str], None],
     ) -> None:
-        """``report`` is told of every failure: the kind of service and the reason."""
+        """``on_failure`` is called with the kind of service and the reason of every failed attempt."""
         self._pipeline = pipeline
-        self._speech = speech
+        self._services = services
         self._on_request = on_request
-        self._report = report
-        self._mending: set[str] = set()
+        self._on_failure = on_failure
+        self._reconnecting: set[str] = set()
 
-    async def begin(self, first: InitialServices, content: TemplateContent) -> None:
-        """Connect what the answering agent needs.
+    async def connect(self, content: TemplateContent) -> None:
+        """Connect the services of the agent who answers.
 
         Raises:
             ServiceLost: one of them could not be connected.
         """
         pipeline = self._pipeline
         await asyncio.gather(
-            self._connect(pipeline.stt, first.stt, content),
-            self._connect(pipeline.llm, first.llm, content),
-            self._connect(pipeline.tts, first.tts, content),
+            self._connect(pipeline.stt, pipeline.initial.stt, content),
+            self._connect(pipeline.llm, pipeline.initial.llm, content),
+            self._connect(pipeline.tts, pipeline.initial.tts, content),
         )
 
     def switch_of(self, key: str) -> ServiceSwitch | None:
-        """The switch in which the part with this key is the active one."""
+        """The switch whose active service has this key."""
         switches = (self._pipeline.stt, self._pipeline.llm, self._pipeline.tts)
         return next((switch for switch in switches if switch.active == key), None)
 
-    async def mend(self, switch: ServiceSwitch, content: TemplateContent) -> None:
-        """Replace the active part, which broke down; what comes meanwhile is kept for the new one.
+    async def reconnect(self, switch: ServiceSwitch, content: TemplateContent) -> None:
+        """Replace the active service, which failed; frames that arrive meanwhile go to the new one.
 
         Raises:
             ServiceLost: it could not be connected again.
         """
-        if switch.name in self._mending:
+        if switch.name in self._reconnecting:
             return
-        self._mending.add(switch.name)
+        self._reconnecting.add(switch.name)
         try:
-            await self._connect(switch, self._fresh(switch, content), content)
+            await self._connect(switch, self._new(switch, content), content)
         finally:
-            self._mending.discard(switch.name)
+            self._reconnecting.discard(switch.name)
 
-    async def _connect(self, switch: ServiceSwitch, part: ServiceSpec, content: TemplateContent) -> None:
+    async def _connect(self, switch: ServiceSwitch, spec: ServiceSpec, content: TemplateContent) -> None:
         for pause_s in RECONNECT_PAUSES_S:
             try:
-                return await switch.prepare(part)
+                return await switch.prepare(spec)
             except ServiceFailed as error:
-                self._report(switch.name, error.reason)
+                self._on_failure(switch.name, error.reason)
             await asyncio.sleep(pause_s)
-            part = self._fresh(switch, content)
+            spec = self._new(switch, content)
         raise ServiceLost(switch.name)
 
-    def _fresh(self, switch: ServiceSwitch, content: TemplateContent) -> ServiceSpec:
+    def _new(self, switch: ServiceSwitch, content: TemplateContent) -> ServiceSpec:
         if switch is self._pipeline.stt:
-            return self._speech.stt(content)
+            return self._services.stt(content)
         if switch is self._pipeline.llm:
-            return self._speech.llm(content)[0]
-        return self._speech.tts(content, self._on_request)
+            return self._services.llm(content)[0]
+        return self._services.tts(content, self._on_request)

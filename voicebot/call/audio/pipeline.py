@@ -1,7 +1,7 @@
-"""Assembles the pipecat pipeline of one call.
+"""The pipecat pipeline of one call.
 
-carrier → ear (STT, turns) → user context → gate → mind (LLM) → watch → gate → voice (TTS) → marker → carrier
-→ scribe → assistant context. Ear, mind and voice are switches; everything else stays for the whole call.
+carrier's input → STT and turns → user context → LLM → TTS → marks → carrier's output → playout observer →
+assistant context. STT, LLM and TTS are switches; everything else stays for the whole call.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipecat.flows import FlowManager
+from pipecat.frames.frames import Frame, LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -21,48 +22,122 @@ from pipecat.services.llm_service import LLMService
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
 from telephony.carrier import MediaStream
-from voicebot.call.audio.drain import DrainFrame, DrainSink
-from voicebot.call.audio.llm_gate import LlmGate
-from voicebot.call.audio.llm_response import LlmResponseObserver
-from voicebot.call.audio.playout_observer import Listener, MarkInserter, PlayoutObserver
+from templates.model import TemplateContent
+from voicebot.call.agents import ServiceKeys
+from voicebot.call.audio.frames import DrainFrame, uninterruptible
+from voicebot.call.audio.llm_switch import LlmSwitch
+from voicebot.call.audio.playout import MarkInserter, PlayoutObserver
 from voicebot.call.audio.service_switch import OnError, ServiceSwitch
-from voicebot.providers.service_spec import SAMPLE_RATE, ServiceSpec
+from voicebot.call.dependencies import ServiceFactory
+from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitialServices:
-    """The parts of the agent who answers."""
+    """The services of the agent who answers."""
 
     stt: ServiceSpec
     llm: ServiceSpec
     tts: ServiceSpec
-    llm_service: LLMService[Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CallPipeline:
-    """The assembled pipeline and the places of it that a session works with."""
+    """The pipeline of one call and the parts of it that a session works with.
 
-    worker: PipelineWorker
-    context: LLMContext
-    aggregators: LLMContextAggregatorPair
-    flow_manager: FlowManager
-    stt: ServiceSwitch
-    llm: ServiceSwitch
-    tts: ServiceSwitch
-    gate: LlmGate
-    answers: LlmResponseObserver
+    Nothing connects before the worker runs.
+    """
 
-    async def begin_drain(self) -> DrainFrame:
-        """Send a drain behind all that the model and we had spoken so far."""
+    def __init__(
+        self,
+        media: MediaStream,
+        services: ServiceFactory,
+        content: TemplateContent,
+        *,
+        on_request: OnRequest,
+        on_error: OnError,
+    ) -> None:
+        """Assemble the pipeline.
+
+        Args:
+            media: the carrier's stream; audio is 16-bit mono PCM at 8,000 Hz both ways.
+            services: makes the services.
+            content: the template of the agent who answers.
+            on_request: called with every text sent to a TTS, and its TTS context id.
+            on_error: called with every error of a service, and the key of the service.
+        """
+        llm_spec, llm_service = services.llm(content)
+        self.initial = InitialServices(
+            stt=services.stt(content), llm=llm_spec, tts=services.tts(content, on_request)
+        )
+        self.stt = ServiceSwitch(self.initial.stt, on_error=on_error, name="stt")
+        self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
+        self.tts = ServiceSwitch(self.initial.tts, on_error=on_error, name="tts")
+        self.playout = PlayoutObserver()
+        self.context = LLMContext()
+        self.aggregators = _aggregators(self.context)
+        processors = [
+            media.transport.input(),
+            self.stt,
+            self.aggregators.user(),
+            self.llm,
+            self.tts,
+            MarkInserter(media.mark_frame),
+            media.transport.output(),
+            self.playout,
+            self.aggregators.assistant(),
+        ]
+        self.worker = PipelineWorker(
+            Pipeline(processors),
+            params=PipelineParams(audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=SAMPLE_RATE),
+            enable_rtvi=False,
+            enable_turn_tracking=False,
+            idle_timeout_secs=None,  # the session times the caller's silence itself
+            processor_unusable_policy=ProcessorUnusablePolicy.CONTINUE,
+        )
+        self.worker.add_event_handler("on_frame_reached_downstream", _drain_sent)
+        self.flow_manager = FlowManager(
+            llm=llm_service, context_aggregator=self.aggregators, worker=self.worker
+        )
+
+    @property
+    def is_calling_functions(self) -> bool:
+        """Whether a function that the model called has not returned yet."""
+        return self.aggregators.assistant().has_function_calls_in_progress
+
+    async def initialize(self) -> None:
+        """Initialize the flow manager; the pipeline must be running."""
+        await self.flow_manager.initialize()
+        # Only now: the flow manager replaces the filter by its own.
+        self.worker.add_reached_downstream_filter((DrainFrame,))
+
+    def use(self, keys: ServiceKeys) -> None:
+        """Switch to an agent's services.
+
+        Raises:
+            ServiceFailed: one of them is not ready.
+        """
+        self.stt.switch(keys.stt)
+        self.llm.switch(keys.llm)
+        self.tts.switch(keys.tts)
+
+    async def run_model(self) -> None:
+        """Have the model answer the context as it is."""
+        await self.worker.queue_frame(uninterruptible(LLMRunFrame()))
+
+    async def speak(self, frame: Frame) -> None:
+        """Send a frame to the TTS, behind everything that the model has produced so far."""
+        await self.llm.push_frame(frame)
+
+    async def start_drain(self) -> DrainFrame:
+        """Send a drain behind everything to speak that was produced so far."""
         frame = DrainFrame()
-        await self.gate.after.push_frame(frame)
+        await self.speak(frame)
         return frame
 
     async def drain(self) -> None:
-        """Wait until all that the model and we had spoken so far was handed to the carrier."""
-        frame = await self.begin_drain()
-        await frame.arrived.wait()
+        """Wait until everything to speak that was produced so far was handed to the carrier."""
+        frame = await self.start_drain()
+        await frame.sent.wait()
 
     async def infer(self, context: LLMContext, instruction: str) -> str | None:
         """One answer of the active model outside the conversation; None when it has nothing to say."""
@@ -70,57 +145,18 @@ class CallPipeline:
         return await llm.run_inference(context, system_instruction=instruction)
 
 
-def assemble(
-    media: MediaStream, first: InitialServices, *, listener: Listener, on_error: OnError
-) -> CallPipeline:
-    """Put the pipeline together; nothing connects before the worker runs."""
-    stt = ServiceSwitch(first.stt, on_error=on_error, name="stt")
-    llm = ServiceSwitch(first.llm, on_error=on_error, name="llm")
-    tts = ServiceSwitch(first.tts, on_error=on_error, name="tts")
-    gate = LlmGate()
-    answers = LlmResponseObserver()
-    context = LLMContext()
-    aggregators = LLMContextAggregatorPair(
+def _aggregators(context: LLMContext) -> LLMContextAggregatorPair:
+    return LLMContextAggregatorPair(
         context,
         user_params=LLMUserAggregatorParams(
-            # Turns are decided in the ear, so that they change with the agent.
+            # Turns are decided beside the STT service, so that they change with the agent.
             user_turn_strategies=ExternalUserTurnStrategies(),
-            # A cough is no turn: it must not make the model speak.
+            # An interruption without words, such as a cough, must not run the model.
             empty_user_turn=None,
         ),
     )
-    processors = [
-        media.transport.input(),
-        stt,
-        aggregators.user(),
-        gate.before,
-        llm,
-        answers,
-        gate.after,
-        tts,
-        MarkInserter(media.mark_frame),
-        media.transport.output(),
-        PlayoutObserver(listener),
-        aggregators.assistant(),
-        DrainSink(),
-    ]
-    worker = PipelineWorker(
-        Pipeline(processors),
-        params=PipelineParams(audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=SAMPLE_RATE),
-        enable_rtvi=False,
-        enable_turn_tracking=False,
-        idle_timeout_secs=None,  # the caller's silence is the session's business
-        processor_unusable_policy=ProcessorUnusablePolicy.CONTINUE,
-    )
-    flow_manager = FlowManager(llm=first.llm_service, context_aggregator=aggregators, worker=worker)
-    return CallPipeline(
-        worker=worker,
-        context=context,
-        aggregators=aggregators,
-        flow_manager=flow_manager,
-        stt=stt,
-        llm=llm,
-        tts=tts,
-        gate=gate,
-        answers=answers,
-    )
+
+
+async def _drain_sent(_worker: PipelineWorker, frame: Frame) -> None:
+    if isinstance(frame, DrainFrame):
+        frame.sent.set()

@@ -1,8 +1,8 @@
-"""One place in a call's pipeline where one of several prepared services does the work.
+"""The stage of a call's pipeline at which one of several connected services is active.
 
-pipecat's own ``ServiceSwitcher`` sets all its members up before the call starts, so the first word waits for
-the slowest of them, copies every frame to every member, and cannot take a member in later. This one connects
-its members in the background, at any time of the call, and gives frames to the active one alone
+pipecat's own ``ServiceSwitcher`` sets up all its members before the call starts, so the first word waits for
+the slowest of them, it copies every frame to every member, and it cannot take in a member later. This one
+connects its members in the background, at any time of the call, and gives frames to the active one alone
 (docs/decisions/0003-service-switch.md).
 """
 
@@ -32,13 +32,15 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline, PipelineSink, PipelineSource
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from voicebot.call.audio.drain import DrainFrame
+from voicebot.background import BackgroundTasks
+from voicebot.call.audio.frames import DrainFrame
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 
 PREPARE_TIMEOUT_S = 10.0
-BACKLOG_FRAMES = 500  # 10 s of 20 ms carrier audio, kept while the active part still connects
+BACKLOG_FRAMES = 500  # 10 s of 20 ms carrier audio, kept while the active service still connects
 
-# A function that outlives its agent still owes the conversation its result; somebody waits for a drain's end.
+# Passed on from inactive services too: the result of a function that an earlier agent called belongs in the
+# context, and something waits for every drain and flush.
 _ALWAYS_PASSED = (
     FunctionCallInProgressFrame,
     FunctionCallResultFrame,
@@ -52,7 +54,7 @@ OnError = Callable[[str, ErrorFrame], Awaitable[None]]
 
 @dataclass(slots=True, kw_only=True)
 class _Branch:
-    part: ServiceSpec
+    spec: ServiceSpec
     processors: Sequence[FrameProcessor] = ()
     pipeline: Pipeline | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,95 +64,95 @@ class _Branch:
     backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
 
     async def queue_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Give a frame to the processors, which are there once the branch is ready."""
+        """Give a frame to the processors; they exist when the branch is ready."""
         if self.pipeline is not None:
             await self.pipeline.queue_frame(frame, direction)
 
 
 class ServiceSwitch(FrameProcessor):
-    """Routes frames to the active part; the others wait with their sockets open.
+    """Passes frames to the active service; the others wait with their sockets open.
 
-    Frames that come while the active part still connects are kept and given to it in order, so that a call
-    starts (and its first greeting sounds) before any vendor has answered.
+    Frames that arrive while the active service still connects are kept and given to it in order, so that a
+    call starts (and its first greeting is spoken) before any vendor has answered.
     """
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError, name: str) -> None:
-        """``on_error`` is told of every error of every part, by the part's key."""
+        """``on_error`` is called with the key of a service and every error of it."""
         super().__init__(name=name)
         self._on_error = on_error
         self._branches: dict[str, _Branch] = {}
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
-        self._releases: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks(f"{name} switch")
         self._held: list[Frame] | None = None
         self._held_since_ns = 0
 
     @property
     def active(self) -> str:
-        """The key of the part that does the work."""
-        return self._active.part.key
+        """The key of the active service."""
+        return self._active.spec.key
 
     @property
     def active_processors(self) -> Sequence[FrameProcessor]:
-        """The processors of the part that does the work."""
+        """The processors of the active service."""
         return self._active.processors
 
     def is_ready(self, key: str) -> bool:
-        """Whether a part with this key is connected and started."""
+        """Whether a service with this key is connected and started."""
         branch = self._branches.get(key)
         return branch is not None and branch.ready
 
-    async def prepare(self, part: ServiceSpec, *, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
-        """Connect and start ``part``; equal parts (by key) are prepared once and shared.
+    async def prepare(self, spec: ServiceSpec, *, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
+        """Connect and start a service; services with equal keys are prepared once and shared.
 
         Raises:
-            PartFailed: it did not connect within ``timeout_s`` seconds, or the vendor refused.
+            ServiceFailed: it did not connect within ``timeout_s`` seconds, or the vendor refused.
         """
-        branch = self._branches.get(part.key)
+        branch = self._branches.get(spec.key)
         if branch is None or branch.failed:
-            branch = self._replace(branch, self._add(part))
+            branch = self._replace(branch, self._add(spec))
         if branch.ready:
             return
         task = branch.preparing
         if task is None or task.done():
-            # pipecat's own tasks swallow what they raise
+            # Shared by all who wait for it. Not a task of pipecat's, which swallow their exceptions.
             task = asyncio.create_task(self._prepare(branch, timeout_s), name=f"prepare {self.name}")
             task.add_done_callback(_retrieve)
             branch.preparing = task
         await asyncio.shield(task)
 
     def switch(self, key: str) -> None:
-        """Give all further frames to the part with this key.
+        """Make the service with this key the active one: it gets all further frames.
 
         Raises:
-            PartFailed: it is not ready; the active part stays.
+            ServiceFailed: it is not ready; the active service stays.
         """
         if not self.is_ready(key):
             raise ServiceFailed(key, "is not ready")
         self._active = self._branches[key]
 
     def give_up(self, key: str) -> None:
-        """Stop using a part that broke down; what comes for it is kept until another one is prepared."""
+        """Stop using a service that failed; frames for it are kept until another one is prepared."""
         branch = self._branches[key]
         branch.failed, branch.ready = True, False
 
     def hold(self) -> None:
-        """Keep what the active part brings, until it is released: another's words are still being heard."""
+        """Keep the active service's output until it is released, while earlier speech is still playing."""
         self._held = []
         self._held_since_ns = self.get_clock().get_time()
 
     async def release(self) -> None:
-        """Let out what was held, in order; what was timed comes as much later as it was held."""
-        late_ns = self.get_clock().get_time() - self._held_since_ns
+        """Push the held frames in order; timestamps move by the time for which the frames were held."""
+        delay_ns = self.get_clock().get_time() - self._held_since_ns
         while self._held:
             frame = self._held.pop(0)
             if frame.pts:
-                frame.pts += late_ns
+                frame.pts += delay_ns
             await self.push_frame(frame)
         self._held = None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Pass lifecycle frames to every part and all others to the active one."""
+        """Pass lifecycle frames to every service and all others to the active one."""
         await super().process_frame(frame, direction)
         if isinstance(frame, StartFrame):
             self._start.set_result(frame)
@@ -163,19 +165,19 @@ class ServiceSwitch(FrameProcessor):
             await self._keep(frame, direction)
 
     async def cleanup(self) -> None:
-        """Release every part, connected or not."""
+        """Release every service, connected or not."""
         await super().cleanup()  # type: ignore[no-untyped-call]
-        parts = (self._release_part(branch) for branch in self._branches.values())
-        await asyncio.gather(*parts, *self._releases, return_exceptions=True)
+        releases = (self._release(branch) for branch in self._branches.values())
+        await asyncio.gather(*releases, return_exceptions=True)
+        await self._background.finish()
 
-    def _add(self, part: ServiceSpec) -> _Branch:
-        branch = _Branch(part=part)
-        self._branches[part.key] = branch
+    def _add(self, spec: ServiceSpec) -> _Branch:
+        branch = _Branch(spec=spec)
+        self._branches[spec.key] = branch
         return branch
 
     def _join(self, branch: _Branch, processors: Sequence[FrameProcessor]) -> Pipeline:
-        """Put a branch's processors together, with our ends."""
-        part = branch.part
+        """Make a pipeline of a branch's processors, with our own source and sink."""
 
         async def downstream(frame: Frame, direction: FrameDirection) -> None:
             await self._leave(branch, frame, direction)
@@ -184,8 +186,8 @@ class ServiceSwitch(FrameProcessor):
             if isinstance(frame, ErrorFrame) and frame.processor in processors:
                 if not all(processor.is_usable for processor in processors):
                     branch.failed, branch.ready = True, False
-                if self._branches.get(part.key) is branch:  # nobody wants to hear of one that was replaced
-                    await self._on_error(part.key, frame)
+                if self._branches.get(branch.spec.key) is branch:  # not of one that was replaced
+                    await self._on_error(branch.spec.key, frame)
             await self._leave(branch, frame, direction)
 
         branch.processors = processors
@@ -197,19 +199,19 @@ class ServiceSwitch(FrameProcessor):
     def _replace(self, failed: _Branch | None, branch: _Branch) -> _Branch:
         if failed is not None:
             # Its processors would go on trying to connect for the rest of the call.
-            self._releases.add(asyncio.create_task(self._release_part(failed)))
+            self._background.start(self._release(failed), name="releasing a failed service")
         if failed is self._active:
             branch.backlog = failed.backlog
             self._active = branch
         return branch
 
     async def _prepare(self, branch: _Branch, timeout_s: float) -> None:
-        key = branch.part.key
+        key = branch.spec.key
         try:
             async with asyncio.timeout(timeout_s):
-                pipeline = self._join(branch, await branch.part.make())
+                pipeline = self._join(branch, await branch.spec.make())
                 await pipeline.setup(self.processor_setup)
-                await branch.part.connected()
+                await branch.spec.connected()
                 start = await asyncio.shield(self._start)
                 await pipeline.queue_frame(copy(start))
                 await branch.started.wait()
@@ -225,22 +227,22 @@ class ServiceSwitch(FrameProcessor):
         branch.ready = True
 
     async def _drop(self, branch: _Branch) -> None:
-        """Release a part that failed; it can be tried again with fresh processors."""
+        """Release a service that failed; it can be prepared again with new processors."""
         branch.failed = True
-        await self._release_part(branch)
+        await self._release(branch)
 
-    async def _release_part(self, branch: _Branch) -> None:
+    async def _release(self, branch: _Branch) -> None:
         preparing = branch.preparing
         if preparing is not None and preparing is not asyncio.current_task():
-            # Released while it still connects, its processors would outlive the call.
+            # Its processors would outlive the call if it went on connecting.
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
         if branch.pipeline is None:
             return
         try:
             await branch.pipeline.cleanup()
-        except Exception as error:  # an edge: a vendor's half-open socket must not take the call down
-            logger.debug("{}: cleaning up {} failed: {}", self, branch.part.key, type(error).__name__)
+        except Exception as error:  # a half-open socket of a vendor must not end the call
+            logger.debug("{}: cleaning up {} failed: {}", self, branch.spec.key, type(error).__name__)
 
     async def _keep(self, frame: Frame, direction: FrameDirection) -> None:
         branch = self._active
@@ -260,7 +262,7 @@ class ServiceSwitch(FrameProcessor):
         if isinstance(frame, StartFrame):
             branch.started.set()
         elif isinstance(frame, CancelFrame):
-            return  # passed on already: nobody waits for a cancelled part
+            return  # process_frame has passed it on: nobody waits for a cancelled service
         elif branch is self._active or isinstance(frame, _ALWAYS_PASSED):
             urgent = isinstance(frame, SystemFrame | EndFrame) or direction is FrameDirection.UPSTREAM
             if self._held is None or urgent:
@@ -277,6 +279,6 @@ class ServiceSwitch(FrameProcessor):
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Whoever waited for a preparation has its error; if nobody did, it is no news."""
+    """Mark a preparation's exception as retrieved: whoever waited for it has got it."""
     if not task.cancelled():
         task.exception()

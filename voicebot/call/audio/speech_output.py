@@ -1,4 +1,4 @@
-"""How a call speaks other than by the model: greetings made ahead, and fixed texts."""
+"""Speech that the model does not produce: greetings synthesised ahead of time, and fixed texts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pipecat.frames.frames import (
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from db.ids import new_id
+from db.utterances import Source
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.audio.playout_observer import BYTES_PER_MS
-from voicebot.call.transcript.transcript import Source, Transcript
+from voicebot.call.audio.playout import BYTES_PER_MS
+from voicebot.call.transcript.transcript import Transcript
 from voicebot.providers.service_spec import SAMPLE_RATE
 
 CHUNK_MS = 200
@@ -26,34 +27,35 @@ _NS_PER_MS = 1_000_000
 
 
 class SpeechOutput:
-    """Speaks on one call in whatever voice is active."""
+    """Speaks on one call in the active voice."""
 
     def __init__(self, pipeline: CallPipeline, transcript: Transcript) -> None:
         self._pipeline = pipeline
         self._transcript = transcript
-        self._sources: dict[str, tuple[Source | None, bool]] = {}
 
     async def text(
         self, text: str, source: Source = "filler", *, interruptible: bool = True, remembered: bool = True
     ) -> None:
-        """Have ``text`` synthesised and spoken behind what is being said already; returns at once.
+        """Have ``text`` synthesised and spoken after everything queued so far; return at once.
 
-        ``remembered`` says that it enters the model's memory when it has been spoken.
+        Args:
+            text: the words.
+            source: what the transcript names as their source.
+            interruptible: whether a barge-in stops it.
+            remembered: whether it enters the model's context when it has been spoken.
         """
-        self._sources[text] = (source, remembered)
+        self._transcript.expect(text, source, remembered=remembered)
         frame = TTSSpeakFrame(text, append_to_context=remembered)
         frame.interruptible = interruptible
-        await self._pipeline.gate.after.push_frame(frame)
-
-    async def requested(self, context_id: str, text: str) -> None:
-        """The TTS service was asked for ``text``: remember what it is for the transcript."""
-        source, remembered = self._sources.pop(text, (None, True))
-        self._transcript.requested(context_id, text, source, remembered=remembered)
+        await self._pipeline.speak(frame)
 
     async def audio(self, text: str, audio: bytes, *, interruptible: bool) -> None:
-        """Speak a greeting that is there already: raw PCM, 16 bit, mono, 8,000 Hz.
+        """Speak a synthesised greeting.
 
-        Its words are timed evenly over the audio, so that an interruption leaves what was heard.
+        Args:
+            text: its words; they are timed evenly over the audio, so that an interruption keeps those heard.
+            audio: raw PCM, 16 bit, little endian, mono, 8,000 Hz.
+            interruptible: whether a barge-in stops it.
         """
         context_id = f"greeting-{new_id()}"
         self._transcript.requested(context_id, text, "greeting")
@@ -64,7 +66,7 @@ class SpeechOutput:
 
 
 def _frames(text: str, audio: bytes, context_id: str, now_ns: int) -> Sequence[Frame]:
-    """A greeting as a TTS service would push it: start, audio, timed words, stop, and into the context."""
+    """The frames that a TTS service pushes: start, audio, timed words, stop, commit to the context."""
     step = CHUNK_MS * BYTES_PER_MS
     chunks = [
         TTSAudioRawFrame(audio[at : at + step], SAMPLE_RATE, 1, context_id=context_id)

@@ -1,178 +1,156 @@
-"""The second in which a live call changes agent."""
+"""Routes: how a live call changes from one agent to another."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from uuid import UUID
 
 from loguru import logger
 from pipecat.frames.frames import LLMMessagesAppendFrame, LLMRunFrame
 
 from db.ids import new_id
-from db.routes import RouteRecord
+from db.routes import RouteContext, RouteRecord
 from handlers.context import Refused, Routed
 from handlers.route_to_agent import RouteToAgent
 from templates.values import render
-from voicebot.call.agents import BACK, Agent, ServiceKeys
-from voicebot.call.audio.drain import DrainFrame
-from voicebot.call.audio.llm_gate import OpenGateFrame
+from voicebot.background import BackgroundTasks
+from voicebot.call.agents import BACK, Agent, AgentPool
+from voicebot.call.audio.frames import DrainFrame, OpenGateFrame, uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
-from voicebot.call.routing import context as modes
-from voicebot.call.routing.activation import AgentActivation, ContextMemory, firm
-from voicebot.call.routing.policy import AcceptedRoute, RoutingPolicy
+from voicebot.call.functions import offer_routes
+from voicebot.call.idle import IdleTimer
+from voicebot.call.routing import context
+from voicebot.call.routing.activation import AgentActivation, ContextTransfer
+from voicebot.call.routing.policy import RoutingPolicy
+from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.transcript.transcript import ActiveAgent
+from voicebot.clock import Clock
 
 RESULTS_TIMEOUT_S = 1.0
-CALLER_FINISHES_S = 2.0
+TURN_END_TIMEOUT_S = 2.0
+POLL_S = 0.02
 FAILED_MESSAGE = (
     "The call could not be handed over to the agent {name}. Tell the caller briefly that this did not work, "
     "and go on helping yourself."
 )
 
 
-class RouterHost(Protocol):
-    """What a route needs of the session."""
-
-    @property
-    def record(self) -> CallRecorder:
-        """Where the call is written down."""
-        ...
-
-    def role(self) -> ActiveAgent:
-        """Who has the call now."""
-        ...
-
-    def now(self) -> datetime:
-        """The current moment, in UTC."""
-        ...
-
-    def caller_is_speaking(self) -> bool:
-        """Whether the caller's turn is open."""
-        ...
-
-    def took_over(self, agent: Agent) -> None:
-        """``agent`` has the call from now on."""
-        ...
-
-    def route_failed(self, agent: str) -> None:
-        """The caller could not be brought to the route's agent."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """A route that was accepted."""
+class _AcceptedRoute:
+    """A route that is to be done."""
 
-    way: AcceptedRoute
-    mode: str
-    announce: str | None
+    name: str
+    target: Agent
+    values: Mapping[str, Any]
+    announcement: str | None
     record: RouteRecord
 
 
 class Router:
-    """Performs routes, one at a time."""
+    """Does the routes of one call, one at a time."""
 
     def __init__(
         self,
+        agents: AgentPool,
         policy: RoutingPolicy,
+        recorder: CallRecorder,
         pipeline: CallPipeline,
-        stage: RouterHost,
         speech_output: SpeechOutput,
         activation: AgentActivation,
+        conversation: Conversation,
+        idle: IdleTimer,
+        tasks: BackgroundTasks,
+        clock: Clock,
+        on_failure: Callable[[str], None],
     ) -> None:
+        """``on_failure`` is called with the name of a route that was accepted and failed."""
+        self._agents = agents
         self._policy = policy
+        self._recorder = recorder
         self._pipeline = pipeline
-        self._stage = stage
         self._speech_output = speech_output
         self._activation = activation
-        self._record = stage.record
+        self._conversation = conversation
+        self._idle = idle
+        self._tasks = tasks
+        self._clock = clock
+        self._on_failure = on_failure
         self._task: asyncio.Task[None] | None = None
         self._unheard: tuple[UUID, str] | None = None
 
     @property
-    def current(self) -> Agent:
-        """Who has the call."""
-        return self._policy.current
-
-    @property
     def is_routing(self) -> bool:
-        """Whether a change of agent is under way."""
+        """Whether a route is under way."""
         return self._task is not None and not self._task.done()
 
     async def request(self, name: str, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
-        """The model asks for a route: refuse with words it can correct itself by, or begin."""
-        role = self._stage.role()
-        self._record.event("route.requested", role, agent=name, reason=reason)
+        """The model asks for a route: refuse it with a message for the model, or start it."""
+        self._idle.cancel()
+        self._recorder.event("route.requested", agent=name, reason=reason)
+        target = self._agents.find(name)
         answer = self._policy.decide(name, variables, is_routing=self.is_routing)
         if isinstance(answer, Refused):
-            self._record.event("route.refused", role, agent=name, code=answer.code)
-            self._record.route(self._refused(name, reason, answer))
+            self._recorder.event("route.refused", agent=name, code=answer.code)
+            record = self._new_record(name, target, reason)
+            self._recorder.route(replace(record, status="refused", error_code=answer.code))
             return answer
-        plan = self._plan(answer, reason)
-        self._pipeline.gate.shut(RouteToAgent.name)
-        self._task = asyncio.create_task(self._perform(plan), name=f"route to {name}")
+        if target is None:
+            raise LookupError(f"a route to an unknown agent was accepted: {name}")
+        route = self._accept(name, target, answer, reason)
+        self._pipeline.llm.shut_gate(RouteToAgent.name)
+        self._task = self._tasks.start(self._perform(route), name=f"routing to {name}", droppable=True)
         return Routed(agent=name)
 
-    def caller_said_something(self) -> None:
-        """The caller finished a turn."""
+    def caller_spoke(self) -> None:
+        """The caller finished a turn with words."""
         self._policy.caller_spoke()
 
-    def sounding(self, gap_ms: int) -> None:
-        """First audio goes out, ``gap_ms`` after the last; after a route it is the new agent's first word."""
+    def audio_started(self, gap_ms: int) -> None:
+        """Audio was sent, ``gap_ms`` milliseconds after the last sound; the first after a route ends it."""
         if self._unheard is not None:
             (route_id, name), self._unheard = self._unheard, None
-            self._record.route_heard(route_id, self._stage.now(), gap_ms)
-            self._record.event("route.done", self._stage.role(), agent=name, gap_ms=gap_ms)
+            self._recorder.route_heard(route_id, self._clock.now(), gap_ms)
+            self._recorder.event("route.done", agent=name, gap_ms=gap_ms)
 
-    async def resume(self, agent: Agent, transform: modes.Transform, visited: Sequence[str]) -> None:
-        """Go on with a call whose stream was lost: the same agent and node, what was said, no greeting."""
-        if agent is not self.current:
+    async def resume(self, agent: Agent, transform: context.Transform, visited: Sequence[str]) -> None:
+        """Continue a call whose stream was lost: same agent, node and conversation, without a greeting."""
+        if agent is not self._agents.current:
             if agent.keys is not None:
-                self._use(agent.keys)
-            self._policy.current = agent
-            self._stage.took_over(agent)
-        await self._activation.enter(agent, agent.values, transform, greet=False, visited=visited)
+                self._pipeline.use(agent.keys)
+            self._hand_over(agent)
+        await self._activation.activate(agent, agent.values, transform, greet=False, visited=visited)
 
-    async def close(self) -> None:
-        """Stop a change that is under way: the call is over."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    def _plan(self, way: AcceptedRoute, reason: str) -> _Plan:
-        route = way.target.route if way.name != BACK else None
-        announce = render(route.announce, self.current.values) if route and route.announce else None
-        mode = route.context if route else "full"
-        record = self._row(way.name, way.target, reason)
-        return _Plan(
-            way=way,
-            mode=mode,
-            announce=announce,
-            record=replace(record, context=mode, announced=announce is not None),
+    def _accept(self, name: str, target: Agent, values: Mapping[str, Any], reason: str) -> _AcceptedRoute:
+        route = target.route if name != BACK else None
+        announcement = None
+        if route is not None and route.announce:
+            announcement = render(route.announce, self._agents.current.values)
+        mode: RouteContext = route.context if route else "full"
+        record = self._new_record(name, target, reason)
+        return _AcceptedRoute(
+            name=name,
+            target=target,
+            values=values,
+            announcement=announcement,
+            record=replace(record, context=mode, announced=announcement is not None),
         )
 
-    def _refused(self, name: str, reason: str, refusal: Refused) -> RouteRecord:
-        row = self._row(name, self._policy.known(name), reason)
-        return replace(row, status="refused", error_code=refusal.code)
-
-    def _row(self, name: str, target: Agent | None, reason: str) -> RouteRecord:
-        role = self._stage.role()
+    def _new_record(self, name: str, target: Agent | None, reason: str) -> RouteRecord:
+        active = self._agents.active
         return RouteRecord(
             id=new_id(),
-            account_id=self._record.account_id,
-            call_id=self._record.call_id,
-            seq=self._record.next_route_seq(),
+            account_id=self._recorder.account_id,
+            call_id=self._recorder.call_id,
+            seq=self._recorder.next_route_seq(),
             name=name,
             hop=self._policy.hops + 1,
-            from_template_id=role.template_id,
-            from_node=role.node,
+            from_template_id=active.template_id,
+            from_node=active.node,
             to_template_id=target.template_id if target else None,
             to_node=None,
             reason=reason,
@@ -180,111 +158,111 @@ class Router:
             announced=False,
             status="done",
             error_code=None,
-            requested_at=self._stage.now(),
+            requested_at=self._clock.now(),
             switched_at=None,
             first_audio_at=None,
             gap_ms=None,
         )
 
-    # ----------------------------------------------------------------------------------- the performance
+    # ------------------------------------------------------------------------ an accepted route
 
-    async def _perform(self, plan: _Plan) -> None:
-        source, ahead = self.current, None
+    async def _perform(self, route: _AcceptedRoute) -> None:
+        source, announcing = self._agents.current, None
         try:
-            memory = ContextMemory(self._pipeline, plan.mode, plan.way.values)
-            ahead = await self._let_finish(plan)
-            transform = await memory.transform()
-            await self._switch_services(plan.way.target)
-        except Exception as error:  # a task's top: whatever happens, the caller is not left in silence
-            logger.opt(exception=error).error("route to {} failed", plan.way.name)
-            await self._stay(source, plan)
+            transfer = ContextTransfer(self._pipeline, route.record.context, route.values)
+            announcing = await self._let_source_finish(route)
+            transform = await transfer.transform()
+            await self._switch_services(route.target)
+        except Exception as error:  # the top of a task: the caller must not be left in silence
+            logger.opt(exception=error).error("route to {} failed", route.name)
+            await self._stay(source, route)
             return
-        if ahead is not None and plan.announce:
+        if announcing is not None and route.announcement:
             self._pipeline.tts.hold()
-            transform = modes.followed_by(transform, plan.announce)
-        self._take_over(plan)
+            transform = context.followed_by(transform, route.announcement)
+        self._take_over(source, route)
         try:
-            target, values = plan.way.target, plan.way.values
-            await self._activation.enter(target, values, transform, greet=plan.way.name != BACK)
+            await self._activation.activate(route.target, route.values, transform, greet=route.name != BACK)
         except Exception as error:
-            logger.opt(exception=error).error("entering {} failed", plan.way.name)
-            await self._return(source, plan)
-        if ahead is not None:
-            await ahead.arrived.wait()
+            logger.opt(exception=error).error("the flow of {} could not be entered", route.name)
+            await self._return(source, route)
+        if announcing is not None:
+            await announcing.sent.wait()
             await self._pipeline.tts.release()
 
-    async def _let_finish(self, plan: _Plan) -> DrainFrame | None:
-        """Let the old voice finish, and its functions' results come into the context.
+    async def _let_source_finish(self, route: _AcceptedRoute) -> DrainFrame | None:
+        """Wait until the source has spoken and the results of its functions are in the context.
 
-        An announcement takes seconds to be heard but is synthesised at once. When the target's first words
-        have yet to be found, that time is used for it: then this returns as soon as the announcement is
-        queued, with the frame that arrives when it has been handed to the carrier.
+        An announcement is synthesised at once but takes seconds to play. When the target's first words have
+        yet to be produced, that time is used: then this returns as soon as the announcement is synthesised.
+
+        Returns:
+            The drain behind an announcement that is still playing.
         """
-        with contextlib.suppress(TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(RESULTS_TIMEOUT_S):
-                await self._pipeline.gate.result_passed()
-        ahead = plan.announce is not None and not self._activation.has_words(plan.way.target, plan.way.values)
-        if plan.announce is not None:
-            await self._speech_output.text(plan.announce, remembered=not ahead)
-        drain = await self._pipeline.begin_drain()
-        await (drain.synthesised if ahead else drain.arrived).wait()
-        assistant = self._pipeline.aggregators.assistant()
-        with contextlib.suppress(TimeoutError):  # a function that takes longer must not hold the caller
+                await self._pipeline.llm.result_passed()
+        announced = route.announcement is not None
+        overlaps = announced and not self._activation.has_first_words(route.target, route.values)
+        if route.announcement is not None:
+            await self._speech_output.text(route.announcement, remembered=not overlaps)
+        drain = await self._pipeline.start_drain()
+        await (drain.synthesised if overlaps else drain.sent).wait()
+        with suppress(TimeoutError):  # a function that takes longer must not delay the caller
             async with asyncio.timeout(RESULTS_TIMEOUT_S):
-                while assistant.has_function_calls_in_progress:  # noqa: ASYNC110 - pipecat has no event for it
+                while self._pipeline.is_calling_functions:  # noqa: ASYNC110 - pipecat has no event for it
                     await asyncio.sleep(0.005)
-        return drain if ahead else None
+        return drain if overlaps else None
 
     async def _switch_services(self, target: Agent) -> None:
-        keys = target.keys
-        if keys is None:
+        if target.keys is None:
             raise RuntimeError(f"{target.name} is not ready")
-        if keys.stt != self._pipeline.stt.active:
-            # Half a sentence to one listener and half to another would be understood by neither.
-            waited = 0.0
-            while self._stage.caller_is_speaking() and waited < CALLER_FINISHES_S:
-                await asyncio.sleep(0.02)
-                waited += 0.02
-        self._use(keys)
+        if target.keys.stt != self._pipeline.stt.active:
+            # Neither STT service would understand its half of a sentence.
+            waited_s = 0.0
+            while self._conversation.caller_is_speaking and waited_s < TURN_END_TIMEOUT_S:
+                await asyncio.sleep(POLL_S)
+                waited_s += POLL_S
+        self._pipeline.use(target.keys)
 
-    def _use(self, keys: ServiceKeys) -> None:
-        self._pipeline.stt.switch(keys.stt)
-        self._pipeline.llm.switch(keys.llm)
-        self._pipeline.tts.switch(keys.tts)
+    def _hand_over(self, agent: Agent) -> None:
+        self._agents.hand_over(agent)
+        self._recorder.variables(agent.key, agent.values)
+        offer_routes(agent)
 
-    def _take_over(self, plan: _Plan) -> None:
-        target = plan.way.target
-        self._policy.moved(target)
-        target.values = dict(plan.way.values)
-        self._stage.took_over(target)
+    def _take_over(self, source: Agent, route: _AcceptedRoute) -> None:
+        target = route.target
+        target.values = dict(route.values)
+        self._policy.routed(source)
+        self._hand_over(target)
         to_node = target.flow.config.initial_node if target.flow else None
-        record = replace(plan.record, switched_at=self._stage.now(), to_node=to_node)
-        self._record.route(record)
-        self._unheard = (record.id, plan.way.name)
-        self._record.event("voice.switched", self._stage.role(), agent=plan.way.name)
+        record = replace(route.record, switched_at=self._clock.now(), to_node=to_node)
+        self._recorder.route(record)
+        self._unheard = (record.id, route.name)
+        self._recorder.event("voice.switched", agent=route.name)
 
-    async def _stay(self, source: Agent, plan: _Plan) -> None:
-        """The change failed before anything changed: the agent who has the call says so and goes on."""
-        self._record.route(replace(plan.record, status="failed", error_code="switch_failed"))
-        await self._give_back(source, plan)
-        await self._pipeline.worker.queue_frames([OpenGateFrame(), firm(LLMRunFrame())])
+    async def _stay(self, source: Agent, route: _AcceptedRoute) -> None:
+        """The route failed before anything changed: the source tells the caller and continues."""
+        self._recorder.route(replace(route.record, status="failed", error_code="switch_failed"))
+        await self._give_back(source, route)
+        await self._pipeline.worker.queue_frames([OpenGateFrame(), uninterruptible(LLMRunFrame())])
 
-    async def _return(self, source: Agent, plan: _Plan) -> None:
-        """The target's flow could not be entered: the call goes back, on the record too."""
-        row = self._row(BACK, source, f"{plan.way.name} could not begin")
-        self._record.route(replace(row, switched_at=self._stage.now()))
+    async def _return(self, source: Agent, route: _AcceptedRoute) -> None:
+        """The target's flow could not be entered: route the call back, in the records too."""
+        record = self._new_record(BACK, source, f"{route.name} could not begin")
+        self._recorder.route(replace(record, switched_at=self._clock.now()))
         self._unheard = None
-        self._policy.moved(source)
-        self._stage.took_over(source)
-        await self._give_back(source, plan)
-        await self._activation.enter(source, source.values, modes.full(), greet=False)
+        self._policy.routed(route.target)
+        self._hand_over(source)
+        await self._give_back(source, route)
+        await self._activation.activate(source, source.values, context.full(), greet=False)
 
-    async def _give_back(self, source: Agent, plan: _Plan) -> None:
-        """Give the services back to ``source``, and tell its model what happened."""
-        self._record.event("route.failed", self._stage.role(), agent=plan.way.name)
-        self._stage.route_failed(plan.way.name)
+    async def _give_back(self, source: Agent, route: _AcceptedRoute) -> None:
+        """Give the services back to ``source`` and tell its model what happened."""
+        self._recorder.event("route.failed", agent=route.name)
+        self._on_failure(route.name)
         if source.keys is not None:
-            self._use(source.keys)
-        message = {"role": "developer", "content": FAILED_MESSAGE.format(name=plan.way.name)}
+            self._pipeline.use(source.keys)
+        message = {"role": "developer", "content": FAILED_MESSAGE.format(name=route.name)}
         append = LLMMessagesAppendFrame(messages=[cast(Any, message)])
-        await self._pipeline.worker.queue_frame(firm(append))
+        await self._pipeline.worker.queue_frame(append)

@@ -1,1 +1,1 @@
-"""A call in text: the same session as a telephone call, on a line that carries words instead of audio."""
+"""Text calls: the same session as a telephone call, over a media stream of words instead of audio."""

@@ -1,4 +1,4 @@
-"""HTTP functions answered from prepared answers, so that an author's test books no real table."""
+"""HTTP functions with prepared answers, so that an author's test makes no real request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _arguments: ContextVar[Mapping[str, Any]] = ContextVar("arguments of the HTTP fu
 
 
 class Answer(BaseModel):
-    """What the server of an HTTP function answers."""
+    """A prepared answer to an HTTP function."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,26 +44,26 @@ class Answer(BaseModel):
     )
 
     def fits(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether it is an answer to a call with these arguments."""
+        """Whether this answers a call with these arguments."""
         return all(name in arguments and arguments[name] == value for name, value in self.when.items())
 
 
 Answers = Mapping[str, Sequence[Answer]]
-"""By the function's name; the first that fits is given."""
+"""The prepared answers by function name; the first that fits is used."""
 
 Unanswered = Callable[[str, Mapping[str, Any]], None]
 
 
 class PreparedHttp:
-    """Implements ``line.BindsHttp``: everything but the request itself is as on a telephone call."""
+    """Implements ``HttpBinder``: everything but the request itself is done as on a telephone call."""
 
     def __init__(self, answers: Answers, unanswered: Unanswered) -> None:
-        """``unanswered`` is told of every call, by name and arguments, for which there is no answer."""
+        """``unanswered`` is called with the name and arguments of every call that no prepared answer fits."""
         self._answers = answers
         self._unanswered = unanswered
 
     def bind(self, declaration: HttpFunction, variables: Sequence[Variable], call: CallContext) -> Function:
-        """A declared function that answers itself."""
+        """The function of a declaration for one call."""
 
         async def send(request: HttpRequest) -> HttpResponse:
             return await self._answer(declaration.name, request)
@@ -92,5 +92,5 @@ class PreparedHttp:
 
 
 def _no_secret(_: str) -> str:
-    """Nothing is sent, so no secret is opened."""
+    """No request is sent, so no secret is decrypted."""
     return "secret"

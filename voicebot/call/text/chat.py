@@ -1,4 +1,4 @@
-"""One text call: the caller writes a turn, and everything happens that would happen on the telephone."""
+"""One text call: the caller writes turns, and everything else happens as on a telephone call."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from db.events import EventRecord
 from db.ids import new_id
 from db.revisions import TemplateSnapshot
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
 from templates.values import InvalidValues
-from voicebot.call.agent_pool import template_ids
-from voicebot.call.agents import Agent
-from voicebot.call.dependencies import CallDependencies, CallFact, HttpBinder
+from voicebot.call.agents import answering_agent, target_ids
+from voicebot.call.dependencies import CallDependencies, CallFact, Entry, HttpBinder
 from voicebot.call.hangup import End
 from voicebot.call.session import Session
 from voicebot.call.text.exchange import Exchange, ExchangeLog
 from voicebot.call.text.library import Library
 from voicebot.call.text.media import TextMedia
 from voicebot.call.text.services import LlmFactory, SilentGreetings, TextServices
-from voicebot.call.transcript.writer import Entry
 from voicebot.clock import Clock, SystemClock
 
 TURN_TIMEOUT_S = 30.0
-FOREVER_MS = 10**12
-LAST_S = 5.0
-_LOOK_S = 0.01
+_NEVER_MS = 10**12
+HANG_UP_TIMEOUT_S = 5.0
+_POLL_S = 0.01
 
 
 class CannotBegin(Exception):
-    """The agent cannot take a call as it is, or not with these values; ``problems`` say why."""
+    """The template cannot take a call, or not with these values; ``problems`` say why."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
@@ -42,23 +41,23 @@ class CannotBegin(Exception):
 
 
 class TurnTooLong(Exception):
-    """The turn was not over in time, most likely because the model hangs; the conversation is given up.
+    """A turn took too long, most likely because the model does not answer; the call has been ended.
 
-    ``exchange`` is the turn as far as it came.
+    ``exchange`` is the turn as far as it got.
     """
 
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__("the turn was not over in time")
+        super().__init__("the turn took too long")
         self.exchange = exchange
 
 
 class ChatOver(Exception):
-    """The call has ended; nothing more can be said on it."""
+    """The call has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What text calls stand on. ``http`` makes the HTTP functions of one call; it is given its diary."""
+    """What a text call is given. ``http`` makes the binder of HTTP functions from the call's log."""
 
     library: Library
     llm: LlmFactory
@@ -76,8 +75,8 @@ class _TextCall:
     template_id: UUID
 
 
-class _Unwritten:
-    """Nothing of a text call is kept: no call, no lead, no transcript."""
+class _NoWriter:
+    """Writes nothing: no call, lead or transcript of a text call is kept."""
 
     def write(self, entry: Entry) -> None:
         return None
@@ -86,39 +85,36 @@ class _Unwritten:
         return True
 
 
-class _NobodyElse:
-    """The only other side of a text line is the one who writes."""
+class _NoCarrier:
+    """A text call has no carrier that must be told of its end."""
 
     async def hang_up(self, carrier_call_id: str) -> None:
         return None
 
 
 class Chat:
-    """A text call, from ``begin`` until it is over. Turns are taken one at a time."""
+    """A text call. Turns are taken one at a time."""
 
     def __init__(self, setup: Setup, snapshot: TemplateSnapshot, time_zone: ZoneInfo) -> None:
-        """Prepare a call with a template; drafts take text calls too."""
+        """Prepare a call with a template, which may be a draft."""
         self._setup = setup
         self._names = {snapshot.id: snapshot.name}
         self._log = ExchangeLog(lambda template_id: self._names.get(template_id, str(template_id)))
         self._began = asyncio.Event()
         self._media = TextMedia(setup.clock)
-        content = TemplateContent.model_validate(_patient(snapshot.content))
-        self._answering = Agent(
-            name="orchestrator", route=None, template_id=snapshot.id,
-            revision=snapshot.revision, content=content,
-        )  # fmt: skip
-        self._session = Session(self._line(snapshot, time_zone), self._answering)
+        content = TemplateContent.model_validate(_without_idle(snapshot.content))
+        self._answering = answering_agent(snapshot, content)
+        self._session = Session(self._dependencies(snapshot, time_zone), self._answering)
         self._running: asyncio.Task[End] | None = None
 
     @classmethod
     async def begin(cls, setup: Setup, template_id: UUID) -> tuple[Chat, Exchange]:
-        """Call a template, and hear what it says first.
+        """Call a template; return the call and what the agent says first.
 
         Raises:
             NotFound: there is no such template.
             CannotBegin: it cannot take a call, or not with this payload.
-            TurnTooLong: it said nothing in time.
+            TurnTooLong: it did not speak in time.
         """
         snapshot = await setup.library.answering(template_id)
         chat = cls(setup, snapshot, await setup.library.time_zone(snapshot))
@@ -130,7 +126,7 @@ class Chat:
 
     @property
     def log(self) -> ExchangeLog:
-        """Where the call is, and which agents it can be routed to."""
+        """The exchanges, where the call is, and which agents it can be routed to."""
         return self._log
 
     @property
@@ -140,21 +136,21 @@ class Chat:
 
     @property
     def end(self) -> End | None:
-        """How it ended; None while it lasts."""
+        """How the call ended; None while it lasts."""
         if self._running is None or not self._running.done() or self._running.cancelled():
             return None
         return self._running.result()
 
     def variables(self) -> Mapping[str, Any]:
-        """The variables of the agent who has the call."""
+        """The variables of the current agent."""
         return self._session.variables()
 
     async def say(self, text: str) -> Exchange:
-        """The caller says something; return when it is their turn again, or the call is over.
+        """Say something as the caller; return when the agent is waiting for the caller, or the call is over.
 
         Raises:
             ChatOver: the call had ended before.
-            TurnTooLong: the turn was not over in time; the call is.
+            TurnTooLong: the turn took too long; the call has been ended.
         """
         if self.is_over:
             raise ChatOver
@@ -163,11 +159,11 @@ class Chat:
         return exchange
 
     async def hang_up(self) -> Exchange:
-        """The caller ends the call, if it is not over; nothing is said any more."""
+        """End the call as the caller, if it is not over."""
         exchange = self._log.open(None)
         if self._running is not None:
             self._media.hang_up()
-            _, late = await asyncio.wait({self._running}, timeout=LAST_S)
+            _, late = await asyncio.wait({self._running}, timeout=HANG_UP_TIMEOUT_S)
             for task in late:
                 task.cancel()
         return exchange
@@ -189,7 +185,7 @@ class Chat:
 
     async def _take_turn(self, text: str) -> None:
         await self._media.begin_turn(text)
-        await self._flush()  # the end of a turn would overtake its words
+        await self._flush()  # the frame that ends the turn would overtake the words
         await self._media.end_turn()
         await self._rest()
 
@@ -216,21 +212,21 @@ class Chat:
     # ----------------------------------------------------------------------------- a turn's end
 
     async def _rest(self) -> None:
-        """Wait until nothing moves: the model has answered, functions have returned, routes are done.
+        """Wait until the model has answered, functions have returned and routes are done.
 
-        The pipeline is drained until it was drained without anything having moved. Work between two drains
-        is the event loop's alone, which runs all tasks in turn, so that a drain's many steps outlast it.
+        The pipeline is flushed until no frame has passed during a flush. A flush takes many steps of the
+        event loop, which is longer than the steps between two frames.
         """
         while not self.is_over:
             before = self._media.activity
             drained = await self._flush()
             if not self._session.is_at_rest:
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
             elif drained and self._media.activity == before:
                 return
 
     async def _flush(self) -> bool:
-        """Wait until the pipeline is drained; False if it was not, because it is busy or the call is over."""
+        """Flush the pipeline; False if that did not succeed, because it is busy or the call is over."""
         if self._running is None:
             return False
         flush = asyncio.create_task(self._session.worker.flush_pipeline())
@@ -242,42 +238,42 @@ class Chat:
 
     # ------------------------------------------------------------------------------------ set-up
 
-    def _line(self, snapshot: TemplateSnapshot, time_zone: ZoneInfo) -> CallDependencies:
+    def _dependencies(self, snapshot: TemplateSnapshot, time_zone: ZoneInfo) -> CallDependencies:
         return CallDependencies(
             call=_TextCall(
                 id=new_id(), account_id=snapshot.account_id, lead_id=new_id(), template_id=snapshot.id
             ),
             media=self._media,
-            carrier=_NobodyElse(),
+            carrier=_NoCarrier(),
             time_zone=time_zone,
             payload=self._setup.payload,
-            writer=_Unwritten(),
-            speech=TextServices(self._setup.llm),
+            writer=_NoWriter(),
+            services=TextServices(self._setup.llm),
             greetings=SilentGreetings(),
             http=self._setup.http(self._log),
             clock=self._setup.clock,
-            tell=self._tell,
+            on_fact=self._add_fact,
             recovers=False,
         )
 
-    def _tell(self, happening: CallFact) -> None:
-        self._log.tell(happening)
-        if getattr(happening, "type", None) == "node.entered":
+    def _add_fact(self, fact: CallFact) -> None:
+        self._log.add_fact(fact)
+        if isinstance(fact, EventRecord) and fact.type == "node.entered":
             self._began.set()
 
     async def _targets(self) -> Mapping[UUID, TemplateSnapshot]:
-        found = await self._setup.library.targets(template_ids(self._answering.content.routes))
+        found = await self._setup.library.targets(target_ids(self._answering.content.routes))
         self._names.update({snapshot.id: snapshot.name for snapshot in found.values()})
         return {
-            # A draft is offered too: trying it is what a text call is for.
-            template_id: replace(snapshot, status="active", content=_patient(snapshot.content))
+            # Drafts are offered too: a text call is for trying them.
+            template_id: replace(snapshot, status="active", content=_without_idle(snapshot.content))
             for template_id, snapshot in found.items()
         }
 
 
-def _patient(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A template's document whose agent never asks whether the caller is still there: writing takes time."""
-    return {**content, "idle": {**(content.get("idle") or {}), "after_ms": FOREVER_MS}}
+def _without_idle(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a template without idle prompts, since a person who writes takes time."""
+    return {**content, "idle": {**(content.get("idle") or {}), "after_ms": _NEVER_MS}}
 
 
 def _problem(code: str, message: str) -> Problem:

@@ -1,8 +1,8 @@
-"""The text calls that this process holds for clients of the API: so many an account, for so long.
+"""The text calls that this process holds for clients of the API, limited per account and in time.
 
-A conversation lives in one process: its flow, its model's memory and what its functions have done cannot be
-played again without doing things twice. So it is held here, and another replica (or this one, later) says
-plainly that it does not have it (docs/decisions/0010-text-calls.md).
+A text call lives in one process: its flow, its context and the effects of its functions cannot be replayed
+without doing things twice. Another process, or this one after a restart, answers that it does not have the
+call (docs/decisions/0010-text-calls.md).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from uuid import UUID
 from db.ids import new_id
 from db.pool import Database
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
+from voicebot.background import BackgroundTasks
 from voicebot.call.dependencies import HttpBinder
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.call.text.chat import TURN_TIMEOUT_S, Chat, Setup, TurnTooLong
@@ -28,55 +29,55 @@ from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
 MAX_PER_ACCOUNT = 20
-MAX_IN_ALL = 200
+MAX_TOTAL = 200
 IDLE_S = 600.0
 
 
 class ChatNotHere(LookupError):
-    """This process holds no such conversation: it ended, was left alone too long, or is held elsewhere."""
+    """This process holds no such text call: it ended, was idle too long, or is held by another process."""
 
 
 class ChatBusy(Exception):
-    """Another request is taking a turn in the conversation; try again when it has been answered."""
+    """Another request is taking a turn in the text call; try again when it has been answered."""
 
 
 class TooManyChats(Exception):
-    """The account, or the process, has as many conversations open as it may; end one, or wait."""
+    """The account or the process has as many text calls as allowed; end one, or wait."""
 
 
 class Interrupted(Exception):
-    """A turn was not over in time. ``exchanges`` is what came before, the unfinished one included."""
+    """A turn took too long. ``exchanges`` are the turns of the request, the unfinished one included."""
 
     def __init__(self, exchanges: Sequence[Exchange]) -> None:
-        super().__init__("the turn was not over in time")
+        super().__init__("the turn took too long")
         self.exchanges = tuple(exchanges)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a turn may take and a conversation be left alone, in s; how many there may be."""
+    """How long a turn may take and a text call be idle, in seconds, and how many text calls there may be."""
 
     turn_s: float = TURN_TIMEOUT_S
     idle_s: float = IDLE_S
     per_account: int = MAX_PER_ACCOUNT
-    in_all: int = MAX_IN_ALL
+    total: int = MAX_TOTAL
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class HeldChat:
-    """A conversation that a client can go on with."""
+    """A text call that a client can continue."""
 
     id: UUID
     account_id: UUID
     template_id: UUID
     chat: Chat
-    taking: bool = False
+    is_busy: bool = False
     expiry: asyncio.TimerHandle | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatOptions:
-    """How a conversation is to begin. ``answers`` of None: HTTP functions make real requests."""
+    """How to begin a text call. ``answers`` of None: HTTP functions make real requests."""
 
     account_id: UUID
     template_id: UUID
@@ -85,7 +86,7 @@ class ChatOptions:
 
 
 class Chats:
-    """The conversations of this process."""
+    """The text calls of this process."""
 
     def __init__(
         self,
@@ -98,39 +99,41 @@ class Chats:
         self._database = database
         self._clock = clock
         self._limits = limits or Limits()
-        self._speech = providers
+        self._services = providers
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
         self._http = HttpFunctions(self._http_client.send, Vault(settings.fernet_key()).open)
         self._held: dict[UUID, HeldChat] = {}
         self._open: Counter[UUID] = Counter()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
-    async def begin(self, wish: ChatOptions) -> tuple[HeldChat, Exchange]:
-        """Begin a conversation, and hear what the agent says first.
+    async def begin(self, options: ChatOptions) -> tuple[HeldChat, Exchange]:
+        """Begin a text call; return it and what the agent says first.
 
         Raises:
             TooManyChats: the account has too many.
             NotFound, CannotBegin: as for ``Chat.begin``.
-            Interrupted: the first words did not come in time.
+            Interrupted: the agent did not speak in time.
         """
-        mine, limits = self._open[wish.account_id], self._limits
-        if mine >= limits.per_account or self._open.total() >= limits.in_all:
+        of_account, limits = self._open[options.account_id], self._limits
+        if of_account >= limits.per_account or self._open.total() >= limits.total:
             raise TooManyChats
-        self._open[wish.account_id] += 1
+        self._open[options.account_id] += 1
         try:
-            chat, opening = await Chat.begin(self._setup(wish), wish.template_id)
+            chat, opening = await Chat.begin(self._setup(options), options.template_id)
         except BaseException as error:
-            self._open[wish.account_id] -= 1
+            self._open[options.account_id] -= 1
             if isinstance(error, TurnTooLong):
                 raise Interrupted([error.exchange]) from None
             raise
-        held = HeldChat(id=new_id(), account_id=wish.account_id, template_id=wish.template_id, chat=chat)
+        held = HeldChat(
+            id=new_id(), account_id=options.account_id, template_id=options.template_id, chat=chat
+        )
         self._held[held.id] = held
-        self._leave_alone(held)
+        self._restart_timeout(held)
         return held, opening
 
     def find(self, account_id: UUID, template_id: UUID, chat_id: UUID) -> HeldChat:
-        """A conversation that this process holds.
+        """A text call that this process holds.
 
         Raises:
             ChatNotHere: it does not.
@@ -141,15 +144,15 @@ class Chats:
         return held
 
     async def take(self, held: HeldChat, turns: Sequence[str], *, end: bool = False) -> list[Exchange]:
-        """Say the turns one after the other, until the call is over; with ``end`` the caller then hangs up.
+        """Say the turns one after the other until the call is over; with ``end``, then hang up.
 
         Raises:
-            ChatBusy: somebody else is taking a turn.
-            Interrupted: a turn was not over in time; the conversation is.
+            ChatBusy: another request is taking a turn.
+            Interrupted: a turn took too long; the call has been ended.
         """
-        if held.taking:
+        if held.is_busy:
             raise ChatBusy
-        held.taking = True
+        held.is_busy = True
         exchanges: list[Exchange] = []
         try:
             for turn in turns:
@@ -161,36 +164,35 @@ class Chats:
         except TurnTooLong as error:
             raise Interrupted([*exchanges, error.exchange]) from None
         finally:
-            held.taking = False
-            self._leave_alone(held)
+            held.is_busy = False
+            self._restart_timeout(held)
         return exchanges
 
     async def close(self) -> None:
-        """End all conversations."""
+        """End all text calls."""
         for held in list(self._held.values()):
             self._forget(held)
-        if self._leaving:
-            await asyncio.wait(self._leaving)
+        await self._background.finish()
         await self._http.close()
         await self._http_client.close()
 
-    def _setup(self, wish: ChatOptions) -> Setup:
-        answers = wish.answers
+    def _setup(self, options: ChatOptions) -> Setup:
+        answers = options.answers
 
         def http(log: ExchangeLog) -> HttpBinder:
             return self._http if answers is None else PreparedHttp(answers, log.unanswered)
 
         return Setup(
-            library=AccountLibrary(self._database, wish.account_id),
-            llm=self._speech.llm,
+            library=AccountLibrary(self._database, options.account_id),
+            llm=self._services.llm,
             http=http,
-            payload=wish.payload,
+            payload=options.payload,
             clock=self._clock,
             turn_timeout_s=self._limits.turn_s,
         )
 
-    def _leave_alone(self, held: HeldChat) -> None:
-        """Keep it for a while; a call that is over need not be kept."""
+    def _restart_timeout(self, held: HeldChat) -> None:
+        """Restart the idle timeout, or forget a call that is over."""
         if held.expiry is not None:
             held.expiry.cancel()
         if held.chat.is_over:
@@ -200,8 +202,8 @@ class Chats:
             held.expiry = loop.call_later(self._limits.idle_s, self._expire, held)
 
     def _expire(self, held: HeldChat) -> None:
-        if held.taking:
-            self._leave_alone(held)
+        if held.is_busy:
+            self._restart_timeout(held)
         else:
             self._forget(held)
 
@@ -211,9 +213,7 @@ class Chats:
         self._open[held.account_id] -= 1
         if held.expiry is not None:
             held.expiry.cancel()
-        task = asyncio.create_task(_hang_up(held.chat), name=f"ending text call {held.id}")
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._background.start(_hang_up(held.chat), name=f"ending text call {held.id}")
 
 
 async def _hang_up(chat: Chat) -> None:

@@ -1,4 +1,4 @@
-"""What came of one turn of a text call, for people and programs to read."""
+"""The results of the turns of a text call, for people and programs to read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RouteStatus = Literal["done", "refused", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the call was: which agent had it, at which node of the agent's flow."""
+    """The agent who had the call, and the node of its flow."""
 
     template_id: UUID
     agent: str
@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Something that was said to the caller. ``source``: by the model, a greeting, or a fixed text."""
+    """Something said to the caller; ``source`` is ``llm``, ``greeting`` or ``filler``."""
 
     at: Place
     text: str
@@ -36,7 +36,7 @@ class Reply:
 
 @dataclass(slots=True, kw_only=True)
 class FunctionCall:
-    """A function that the model called; ``status`` is the result's, None until it returned."""
+    """A function that the model called; ``status`` is None until it returned."""
 
     at: Place
     name: str
@@ -47,14 +47,14 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEntered:
-    """The flow moved on."""
+    """The flow entered a node."""
 
     at: Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteTaken:
-    """A change of agent: done, refused or failed. ``to`` is None where the name leads nowhere."""
+    """A route: done, refused or failed. ``to`` is None if no agent has the name."""
 
     at: Place
     name: str
@@ -67,7 +67,7 @@ class RouteTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRecorded:
-    """The model wrote down what came of the call."""
+    """The model recorded the outcome of the call."""
 
     at: Place
     outcome: str
@@ -76,7 +76,7 @@ class OutcomeRecorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFailure:
-    """Something did not work: ``part`` is ``mind`` (the model), ``http`` or ``agent``."""
+    """Something failed; ``part`` is ``llm``, ``http`` or ``agent``."""
 
     at: Place
     part: str
@@ -97,7 +97,7 @@ Step = Reply | FunctionCall | NodeEntered | RouteTaken | OutcomeRecorded | Provi
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """What the caller said (None: the agent begins), and what happened until it was their turn again."""
+    """What the caller said (None: the agent begins), and what happened until the caller's next turn."""
 
     said: str | None
     steps: list[Step] = field(default_factory=list)
@@ -109,12 +109,12 @@ class Exchange:
 
     @property
     def functions(self) -> list[FunctionCall]:
-        """The functions that were called, in order; routes are apart."""
+        """The functions that were called, in order, without routes."""
         return [step for step in self.steps if isinstance(step, FunctionCall)]
 
     @property
     def routes(self) -> list[RouteTaken]:
-        """The changes of agent, in order, refused ones included."""
+        """The routes, in order, refused ones included."""
         return [step for step in self.steps if isinstance(step, RouteTaken)]
 
     @property
@@ -123,19 +123,19 @@ class Exchange:
         return [step.at.node or "" for step in self.steps if isinstance(step, NodeEntered)]
 
     @property
-    def troubles(self) -> list[ProviderFailure]:
-        """What did not work."""
+    def failures(self) -> list[ProviderFailure]:
+        """What failed, in order."""
         return [step for step in self.steps if isinstance(step, ProviderFailure)]
 
     @property
     def model_hung(self) -> bool:
-        """Whether the model was given up because nothing came from it."""
-        return any(trouble.part == "llm" and "Timeout" in trouble.reason for trouble in self.troubles)
+        """Whether the model did not answer in time."""
+        return any(failure.part == "llm" and "Timeout" in failure.reason for failure in self.failures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
-    """An agent that can be routed to, or why it cannot."""
+    """Whether an agent can be routed to, and if not, why."""
 
     name: str
     ready: bool
@@ -143,10 +143,10 @@ class AgentState:
 
 
 class ExchangeLog:
-    """Turns what a session tells into exchanges."""
+    """Collects the facts of a session into exchanges."""
 
     def __init__(self, name_of: Callable[[UUID], str]) -> None:
-        """``name_of`` tells a template's name."""
+        """``name_of`` returns a template's name."""
         self._name_of = name_of
         self._exchange = Exchange(said=None)
         self._at: Place | None = None
@@ -154,28 +154,28 @@ class ExchangeLog:
 
     @property
     def at(self) -> Place | None:
-        """Where the call is; None before it began."""
+        """Where the call is; None before it has begun."""
         return self._at
 
     def open(self, said: str | None) -> Exchange:
-        """Begin a new exchange; what happens from now on belongs to it."""
+        """Start a new exchange, to which everything from now on belongs."""
         self._exchange = Exchange(said=said)
         return self._exchange
 
-    def tell(self, happening: CallFact) -> None:
-        """Something happened (``line.Line.tell``)."""
-        match happening:
+    def add_fact(self, fact: CallFact) -> None:
+        """Add something that happened on the call."""
+        match fact:
             case EventRecord():
-                self._event(happening)
+                self._event(fact)
             case UtteranceRecord():
-                if happening.speaker == "agent" and (text := happening.heard_text or happening.text):
-                    at = self._place(happening.template_id, happening.node)
-                    self._add(Reply(at=at, text=text, source=happening.source))
+                if fact.speaker == "agent" and (text := fact.heard_text or fact.text):
+                    at = self._place(fact.template_id, fact.node)
+                    self._add(Reply(at=at, text=text, source=fact.source))
             case RouteRecord():
-                self._route(happening)
+                self._route(fact)
 
     def unanswered(self, function: str, arguments: Mapping[str, Any]) -> None:
-        """An HTTP function was called for which no answer is prepared."""
+        """An HTTP function was called that no prepared answer fits."""
         if self._at is not None:
             given = json.dumps(arguments, ensure_ascii=False, default=str)
             reason = f"no answer is prepared for {function} with {given}"
@@ -236,5 +236,5 @@ class ExchangeLog:
 
     def _place(self, template_id: UUID | None, node: str | None) -> Place:
         if template_id is None:
-            raise ValueError("what happens on a call happens with an agent")
+            raise ValueError("a fact of a call must name a template")
         return Place(template_id=template_id, agent=self._name_of(template_id), node=node)

@@ -1,4 +1,4 @@
-"""Whether a reply is what an author asked for, where no list of words can tell: asked of a language model."""
+"""Judges with a language model whether a reply satisfies a criterion in an author's words."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class Verdict:
 
 
 class Judge:
-    """Judges one conversation: pipecat's own judge, that its evals use."""
+    """Judges one conversation with the judge of pipecat's evals."""
 
     def __init__(self, judge: EvalJudge) -> None:
-        """``judge`` has heard nothing yet."""
+        """``judge`` has received no message yet."""
         self._judge = judge
 
     @classmethod
     def by_model(cls, llm: LlmFactory) -> Judge:
-        """The deployment's usual model decides, and says why."""
+        """A judge that uses the deployment's default model, which also explains its verdict."""
         _, service = llm(TemplateContent(name="judge"))
-        # What is judged is complete: there is nothing to wait for.
+        # The conversation to be judged is complete, so the judge may not ask to wait for more.
         return cls(EvalJudge(LLMClassifier(llm=service), explainer=service, allow_continue=False))
 
     @classmethod
     def by_classifier(cls, classifier: BaseClassifier) -> Judge:
-        """A classifier decides."""
+        """A judge that uses a classifier."""
         return cls(EvalJudge(classifier, allow_continue=False))
 
-    def hear(self, exchange: Exchange) -> None:
-        """Take in a turn: what is judged from now on is its reply."""
+    def add(self, exchange: Exchange) -> None:
+        """Add a turn; from now on its reply is judged."""
         self._judge.add_user_message(exchange.said)
         for step in exchange.steps:
             if isinstance(step, Reply):
@@ -50,10 +50,10 @@ class Judge:
                 self._judge.add_tool_call(f"{step.name}({dict(step.arguments)})")
 
     async def verdict(self, criterion: str) -> Verdict:
-        """Whether the latest reply satisfies ``criterion``; a model that cannot be asked makes it no."""
+        """Whether the latest reply satisfies ``criterion``; False if the model cannot be reached."""
         verdict = await self._judge.evaluate(criterion)
         return Verdict(passed=verdict.passed, reason=verdict.reason)
 
     async def close(self) -> None:
-        """Release what the model holds."""
+        """Release the model's connections."""
         await self._judge.close()

@@ -16,10 +16,10 @@ UTC = ZoneInfo("UTC")
 
 
 class Library(Protocol):
-    """Templates by id: the account's, or those of a file."""
+    """Templates by id: those of an account, or those of a file."""
 
     async def answering(self, template_id: UUID) -> TemplateSnapshot:
-        """The template that the call is with.
+        """The template that answers the call.
 
         Raises:
             NotFound: there is none.
@@ -27,7 +27,7 @@ class Library(Protocol):
         ...
 
     async def targets(self, template_ids: Sequence[UUID]) -> Mapping[UUID, TemplateSnapshot]:
-        """Those of the templates that exist."""
+        """The given templates, without those that do not exist."""
         ...
 
     async def time_zone(self, snapshot: TemplateSnapshot) -> ZoneInfo:
@@ -36,14 +36,14 @@ class Library(Protocol):
 
 
 class AccountLibrary:
-    """An account's templates as they are saved now, drafts included."""
+    """The current revisions of an account's templates, drafts included."""
 
     def __init__(self, database: Database, account_id: UUID) -> None:
         self._database = database
         self._account_id = account_id
 
     async def answering(self, template_id: UUID) -> TemplateSnapshot:
-        """The template that the call is with.
+        """The template that answers the call.
 
         Raises:
             NotFound: the account has no such template.
@@ -51,11 +51,11 @@ class AccountLibrary:
         return await revisions.for_call(self._database, self._account_id, template_id)
 
     async def targets(self, template_ids: Sequence[UUID]) -> Mapping[UUID, TemplateSnapshot]:
-        """Those of the templates that the account has."""
+        """The given templates, without those that the account does not have."""
         return await revisions.targets(self._database, self._account_id, template_ids)
 
     async def time_zone(self, snapshot: TemplateSnapshot) -> ZoneInfo:
-        """The time zone of the template's number; UTC where it has none (yet)."""
+        """The time zone of the template's number; UTC if it has no number."""
         try:
             number_id = UUID(snapshot.content.get("number_id") or "")
             number = await numbers.get(self._database, self._account_id, number_id)

@@ -1,4 +1,4 @@
-"""The line of a text call: the caller's words go in as their speech, ours count as heard at once."""
+"""The media stream of a text call: the caller's words arrive as turns, ours count as heard at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipecat.transports.base_transport import BaseTransport
 
 from telephony.carrier import MarkEcho, MediaClosed, MediaStart
 from telephony.playout import Playout
-from voicebot.call.audio.playout_observer import BYTES_PER_MS
+from voicebot.call.audio.playout import BYTES_PER_MS
 from voicebot.clock import Clock
 
 NAME = "text"
@@ -39,7 +39,7 @@ class TextMedia:
     """A ``telephony.carrier.MediaStream`` without audio."""
 
     def __init__(self, clock: Clock) -> None:
-        """Times come from ``clock``."""
+        """All times come from ``clock``."""
         self._clock = clock
         self._closed: Callable[[MediaClosed], None] | None = None
         self._mark_observers: list[Callable[[MarkEcho], None]] = []
@@ -54,17 +54,17 @@ class TextMedia:
 
     @property
     def activity(self) -> int:
-        """A count that grows while anything moves in the pipeline; waiting for it to drain does not count."""
+        """A count of the frames that passed the ends of the pipeline, without those of ``flush_pipeline``."""
         return self._input.passed + self._output.passed
 
     async def begin_turn(self, text: str) -> None:
-        """The caller says ``text`` and has not finished yet."""
+        """The caller says ``text``; the turn stays open."""
         await self._input.broadcast_frame(UserStartedSpeakingFrame)
         said_at = self._clock.now().isoformat()
         await self._input.push_frame(TranscriptionFrame(text, "caller", said_at, finalized=True))
 
     async def end_turn(self) -> None:
-        """The caller has finished."""
+        """The caller's turn ends."""
         await self._input.broadcast_frame(UserStoppedSpeakingFrame)
 
     def hang_up(self) -> None:
@@ -78,33 +78,33 @@ class TextMedia:
         return self._clock.monotonic_ms()
 
     def mark_frame(self, name: str) -> Frame:
-        """A frame that comes back as played as soon as it is through."""
+        """A frame that is reported as played when it reaches the output."""
         return _MarkFrame(mark=name)
 
     async def wait_all_heard(self, timeout_s: float) -> bool:
-        """True at once: what was sent was heard."""
+        """Return True at once: what was sent counts as heard."""
         return True
 
     def on_mark(self, observer: Callable[[MarkEcho], None]) -> None:
-        """Tell ``observer`` of every mark."""
+        """Call ``observer`` with every mark."""
         self._mark_observers.append(observer)
 
     def on_dtmf(self, observer: Callable[[str], None]) -> None:
-        """A text line has no keys: ``observer`` is never told."""
+        """A text call has no keys: ``observer`` is never called."""
 
     def on_stop(self, observer: Callable[[], None]) -> None:
-        """A text line is never led elsewhere: ``observer`` is never told."""
+        """No carrier announces the end of a text call: ``observer`` is never called."""
 
     def on_closed(self, observer: Callable[[MediaClosed], None]) -> None:
-        """Tell ``observer`` once when the line is closed, whoever closed it."""
+        """Call ``observer`` once when the stream is closed by either side."""
         self._closed = observer
 
     async def refuse(self, close_code: int, reason: str) -> None:
-        """Close the line."""
+        """Close the stream."""
         self._close(MediaClosed(by="us", code=close_code, reason=reason, announced=False))
 
     async def close(self) -> None:
-        """Close the line."""
+        """Close the stream."""
         self._close(MediaClosed(by="us", code=1000, reason="", announced=False))
 
     # ------------------------------------------------------------------------------------- inside
@@ -139,7 +139,7 @@ class _Transport(BaseTransport):
 
 
 class _Edge(FrameProcessor):
-    """Passes everything on and counts it."""
+    """Passes every frame on and counts them."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
@@ -153,7 +153,7 @@ class _Edge(FrameProcessor):
 
 
 class _Output(_Edge):
-    """Tells as pipecat's own outputs do when we begin and cease to speak."""
+    """Broadcasts when the bot starts and stops speaking, as pipecat's outputs do."""
 
     def __init__(self, heard: Callable[[float], None], marked: Callable[[str], None]) -> None:
         super().__init__("text-out")

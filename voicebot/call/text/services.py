@@ -1,4 +1,4 @@
-"""The services of a text call: the real model between an ear that reads and a voice that makes no sound."""
+"""The services of a text call: a real language model, no STT, and a TTS that produces silence."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from pipecat.services.settings import TTSSettings
 from pipecat.services.tts_service import TTSService
 
 from templates.model import TemplateContent
-from voicebot.call.audio.playout_observer import BYTES_PER_MS
+from voicebot.call.audio.playout import BYTES_PER_MS
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 
 SILENCE = bytes(20 * BYTES_PER_MS)
-"""20 ms: enough for a text to have sounded."""
+"""20 ms of silence, 16 bit, mono, 8,000 Hz: enough to count as spoken."""
 
 LlmFactory = Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]
-"""Makes an agent's language model; ``Providers.llm`` makes those of vendors."""
+"""Makes the language model of an agent (``ServiceFactory.llm``)."""
 
 
 class TextServices:
-    """Implements ``line.Services``. Agents with different voices have different ones here too."""
+    """Implements ``ServiceFactory``. Agents with different voices have different TTS services here too."""
 
     def __init__(self, llm: LlmFactory) -> None:
-        """``mind`` makes the language models."""
+        """``llm`` makes the language models."""
         self.llm = llm
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
-        """Nothing to listen to: the line brings whole turns."""
-        return ServiceSpec(key="ear of text", make=made(IdentityFilter()), connected=connected_at_once)
+        """Nothing to transcribe: the media stream brings whole turns."""
+        return ServiceSpec(key="text-stt", make=made(IdentityFilter()), connected=connected_at_once)
 
     def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:
-        """Speaks as a vendor's service does, in as many sentences, but in no time and without a sound."""
-        tts = _SilentVoice(content.language)
+        """Speaks sentence by sentence as a vendor's service does, but at once and silently."""
+        tts = _SilentTts(content.language)
 
         async def on_tts_request(_: FrameProcessor, context_id: str, text: str) -> None:
             await on_request(context_id, text)
 
         tts.add_event_handler("on_tts_request", on_tts_request)
         return ServiceSpec(
-            key=f"tts of text {content.language} {content.tts.model_dump_json()}",
+            key=f"text-tts {content.language} {content.tts.model_dump_json()}",
             make=made(tts),
             connected=connected_at_once,
         )
 
 
-class _SilentVoice(TTSService):
+class _SilentTts(TTSService):
     def __init__(self, language: str) -> None:
         super().__init__(
             push_start_frame=True,
@@ -64,12 +64,12 @@ class _SilentVoice(TTSService):
 
 
 class SilentGreetings:
-    """Implements ``line.ReadyGreetings``: every greeting is at hand."""
+    """Implements ``ReadyGreetings``: every greeting is ready."""
 
     def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
-        """Its (absent) sound."""
+        """20 ms of silence."""
         return SILENCE
 
     async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
-        """The same."""
+        """20 ms of silence."""
         return SILENCE

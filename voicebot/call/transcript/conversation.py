@@ -1,91 +1,89 @@
-"""What is said on a call, by both sides: kept for the transcript, the model's memory and the idle watch."""
+"""Follows what both sides of a call say: for the transcript, the model's context and the idle timer."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from pipecat.frames.frames import LLMMessagesTransformFrame
-from pipecat.pipeline.worker import PipelineWorker
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 
 from telephony.carrier import MediaStream
-from voicebot.call.idle import IdleWatch
-from voicebot.call.routing import context as modes
+from voicebot.background import BackgroundTasks
+from voicebot.call.agents import AgentPool
+from voicebot.call.audio.frames import uninterruptible
+from voicebot.call.audio.pipeline import CallPipeline
+from voicebot.call.routing import context
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.transcript.transcript import ActiveAgent, Cut, Transcript
+from voicebot.call.transcript.transcript import Cut, Transcript
 from voicebot.clock import Clock
 
 
-class Conversation:
-    """Listens to both directions of one call (``scribe.Listener`` for what goes out).
+class ConversationListener(Protocol):
+    """Receives the turns of a conversation. Its methods must return at once."""
 
-    Times are ms since the session began, which is when the carrier's stream stood.
+    def caller_started(self) -> None:
+        """The caller's turn began."""
+        ...
+
+    def caller_finished(self, *, has_words: bool) -> None:
+        """The caller's turn ended."""
+        ...
+
+    def agent_audio_started(self, gap_ms: int) -> None:
+        """The first audio of a TTS context was sent, ``gap_ms`` milliseconds after the last sound."""
+        ...
+
+    def agent_finished(self) -> None:
+        """An agent's turn ended without an interruption."""
+        ...
+
+
+class Conversation:
+    """Both directions of one call; implements ``PlayoutListener``.
+
+    Times are milliseconds since the call was answered.
     """
 
     def __init__(
         self,
         media: MediaStream,
         clock: Clock,
-        record: CallRecorder,
-        role: Callable[[], ActiveAgent],
+        agents: AgentPool,
+        recorder: CallRecorder,
+        transcript: Transcript,
+        pipeline: CallPipeline,
+        tasks: BackgroundTasks,
+        listener: ConversationListener,
         *,
-        first_seq: int,
         since_answer_ms: float = 0.0,
     ) -> None:
-        """Listen to a stream.
+        """Start to follow a call.
 
         Args:
-            media: whose marks tell what was heard.
-            clock: for all times, which are told in ms since the answer.
-            record: where utterances go.
-            role: tells who speaks for us.
-            first_seq: the number of the first utterance.
-            since_answer_ms: how long ago the call was answered, when this is not its first stream.
+            media: the stream whose marks say what was heard.
+            clock: the source of all times.
+            agents: the source of the active agent, to whom utterances belong.
+            recorder: for barge-ins.
+            transcript: for utterances.
+            pipeline: where turns and audio are observed.
+            tasks: the background tasks of the call.
+            listener: who is told of turns.
+            since_answer_ms: how long ago a resumed call was answered.
         """
-        self.transcript = Transcript(record.utterance, first_seq=first_seq)
         self._media = media
         self._clock = clock
-        self._record = record
-        self._role = role
-        self._since_answer_ms = since_answer_ms
-        self._began_ms = clock.monotonic_ms() - since_answer_ms
+        self._agents = agents
+        self._recorder = recorder
+        self._transcript = transcript
+        self._pipeline = pipeline
+        self._tasks = tasks
+        self._listener = listener
+        self._answered_at_ms = clock.monotonic_ms() - since_answer_ms
         self._caller_since: int | None = None
         self._last_sound_ms = 0
         self._cut: Cut | None = None
-        self._corrections: set[asyncio.Task[None]] = set()
-        self._idle: IdleWatch | None = None
-        self._worker: PipelineWorker | None = None
-        self._aggregators: LLMContextAggregatorPair | None = None
         self._is_over = False
-        self._on_first_audio: Callable[[int], None] = lambda _gap_ms: None
-        self._on_caller: Callable[[], None] = lambda: None
-        self._on_empty_turn: Callable[[], None] = lambda: None
-
-    def attend(
-        self,
-        aggregators: LLMContextAggregatorPair,
-        worker: PipelineWorker,
-        idle: IdleWatch,
-        *,
-        on_first_audio: Callable[[int], None],
-        on_caller: Callable[[], None],
-        on_empty_turn: Callable[[], None],
-    ) -> None:
-        """Begin to listen.
-
-        Args:
-            on_first_audio: told of every first audio of ours, with the silence before it in ms.
-            on_caller: told whenever the caller has finished a turn with words.
-            on_empty_turn: told whenever a turn of the caller brought no words.
-        """
-        self._idle, self._worker = idle, worker
-        self._on_first_audio, self._on_caller = on_first_audio, on_caller
-        self._on_empty_turn = on_empty_turn
-        self._aggregators = aggregators
-        self._began_ms = self._clock.monotonic_ms() - self._since_answer_ms
-        user, assistant = aggregators
+        pipeline.playout.listen(self)
+        user, assistant = pipeline.aggregators
         user.add_event_handler("on_user_turn_started", self._caller_started)
         user.add_event_handler("on_user_turn_stopped", self._caller_stopped)
         assistant.add_event_handler("on_assistant_turn_stopped", self._agent_stopped)
@@ -96,40 +94,40 @@ class Conversation:
         return self._caller_since is not None
 
     def finish(self) -> None:
-        """The call is over: what was being said counts as far as it was heard, by either side."""
+        """The call is over: record what either side was saying, as far as it was heard."""
         self._is_over = True
-        if self._aggregators is not None and (words := self._aggregators.user().aggregation_string()):
-            started = self._caller_since if self._caller_since is not None else self._now_ms()
-            self.transcript.caller_said(words, self._role(), started_ms=started, ended_ms=self._now_ms())
-        self.transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=self._now_ms())
+        now = self._now_ms()
+        if words := self._pipeline.aggregators.user().aggregation_string():
+            started = self._caller_since if self._caller_since is not None else now
+            self._transcript.caller_said(words, self._agents.active, started_ms=started, ended_ms=now)
+        self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now)
 
-    # ------------------------------------------------------------------------- what goes out
+    # ------------------------------------------------------------------------- what we say
 
-    def on_sounding(self, context_id: str) -> None:
+    def on_audio_started(self, context_id: str) -> None:
         """The first audio of a TTS context was handed to the carrier."""
-        self._stir()
-        position = self._media.playout.sent_ms
-        self.transcript.sounding(context_id, self._role(), at_ms=self._now_ms(), position=position)
-        self._on_first_audio(max(0, self._now_ms() - self._last_sound_ms))
+        now, position = self._now_ms(), self._media.playout.sent_ms
+        self._transcript.audio_started(context_id, self._agents.active, at_ms=now, position=position)
+        self._listener.agent_audio_started(max(0, now - self._last_sound_ms))
 
     def on_word(self, text: str, *, spaced: bool) -> None:
-        """A word was reached by the audio that was handed over."""
-        self.transcript.word(text, spaced=spaced, position=self._media.playout.sent_ms)
+        """The audio handed over has reached a word."""
+        self._transcript.word(text, spaced=spaced, position=self._media.playout.sent_ms)
 
-    def on_silent(self) -> None:
+    def on_audio_ended(self) -> None:
         """The last audio of a TTS context was handed to the carrier."""
         self._last_sound_ms = self._now_ms()
-        self.transcript.silent(position=self._media.playout.sent_ms, at_ms=self._now_ms())
+        self._transcript.audio_ended(position=self._media.playout.sent_ms, at_ms=self._last_sound_ms)
 
-    def on_cut(self) -> None:
-        """An interruption stopped the output: keep what was heard, by the marks, and nothing else."""
-        was_speaking = self.transcript.speaking_since is not None
-        self._last_sound_ms = self._now_ms()
-        self._cut = self.transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=self._now_ms())
+    def on_interrupted(self) -> None:
+        """An interruption stopped the output: keep what was heard according to the marks."""
+        was_speaking = self._transcript.speaking_since is not None
+        self._last_sound_ms = now = self._now_ms()
+        self._cut = self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now)
         if self._cut is not None and not self._cut.remembered:
             self._correct(self._cut.meant, self._cut.heard)
         if was_speaking:
-            self._record.event("barge_in", self._role())
+            self._recorder.event("barge_in")
 
     async def _agent_stopped(self, _aggregator: Any, message: Any) -> None:
         if message.interrupted:
@@ -137,30 +135,26 @@ class Conversation:
             if cut is not None and cut.heard != message.content:
                 self._correct(message.content, cut.heard)
             return
-        self.transcript.agent_finished(message.content, at_ms=self._now_ms())
-        if message.content and self._idle is not None:
-            self._idle.quiet()
+        self._transcript.agent_finished(message.content, at_ms=self._now_ms())
+        if message.content:
+            self._listener.agent_finished()
 
     def _correct(self, sent: str, heard: str) -> None:
-        """The model remembers what was sent until the interruption; make that what was heard."""
-        frame = LLMMessagesTransformFrame(transform=modes.as_heard(sent, heard))
-        frame.interruptible = False
-        if self._worker is not None:
-            task = asyncio.create_task(self._worker.queue_frame(frame))
-            self._corrections.add(task)
-            task.add_done_callback(self._corrections.discard)
+        """Replace the interrupted utterance in the model's context by what was heard of it."""
+        frame = LLMMessagesTransformFrame(transform=context.as_heard(sent, heard))
+        work = self._pipeline.worker.queue_frame(uninterruptible(frame))
+        self._tasks.start(work, name="correcting the context", droppable=True)
 
     def _heard_until(self) -> float:
-        playout, begin = self._media.playout, self.transcript.speaking_since
+        playout, begin = self._media.playout, self._transcript.speaking_since
         if begin is None:
             return 0.0
         return begin + playout.heard_between(begin, playout.sent_ms, self._media.now_ms())
 
-    # ------------------------------------------------------------------------- what comes in
+    # --------------------------------------------------------------------- what the caller says
 
     async def _caller_started(self, *_: Any) -> None:
-        if self._idle is not None:
-            self._idle.spoke()
+        self._listener.caller_started()
         self._caller_since = self._now_ms()
 
     async def _caller_stopped(self, _aggregator: Any, _strategy: Any, message: Any) -> None:
@@ -170,16 +164,9 @@ class Conversation:
         started, self._caller_since = self._caller_since or now, None
         self._last_sound_ms = now
         if message.content:
-            self.transcript.caller_said(message.content, self._role(), started_ms=started, ended_ms=now)
-            self._on_caller()
-        else:
-            self._on_empty_turn()
-            if self._idle is not None:
-                self._idle.quiet()
-
-    def _stir(self) -> None:
-        if self._idle is not None:
-            self._idle.stir()
+            agent = self._agents.active
+            self._transcript.caller_said(message.content, agent, started_ms=started, ended_ms=now)
+        self._listener.caller_finished(has_words=bool(message.content))
 
     def _now_ms(self) -> int:
-        return round(self._clock.monotonic_ms() - self._began_ms)
+        return round(self._clock.monotonic_ms() - self._answered_at_ms)

@@ -1,24 +1,31 @@
-"""What a call leaves behind: events, utterances, routes and its end, handed to the ordered writer."""
+"""What a call writes to the database: events, utterances, routes and its end, in one ordered queue.
+
+A call never waits for the database. Entries are written in the order they were made; while the database is
+not reachable they wait in memory, and the call goes on. Every entry is a statement that may be repeated.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from db import calls, events, routes, utterances
-from db.calls import CallEnd, EndedBy
-from db.errors import SequenceTaken
+from loguru import logger
+
+from db import calls, events, leads, routes, utterances
+from db.calls import CallEnd
+from db.errors import DatabaseError, SequenceTaken
 from db.events import EventRecord
 from db.ids import new_id
 from db.pool import Database
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
-from voicebot.call.dependencies import CallFact, CallFacts, Writer
-from voicebot.call.transcript.transcript import ActiveAgent, Utterance
-from voicebot.clock import Clock
+from handlers.context import HandoffRequest
+from voicebot.call.agents import ActiveAgent, AgentPool
+from voicebot.call.dependencies import CallDependencies, CallFact, Entry
 
 EventType = Literal[
     "call.started", "stream.started", "stream.failed", "agent.ready", "agent.unavailable", "node.entered",
@@ -27,10 +34,68 @@ EventType = Literal[
     "outcome.recorded", "call.ended",
 ]  # fmt: skip
 
+FIRST_RETRY_S = 0.1
+LAST_RETRY_S = 5.0
+
+
+class CallWriter:
+    """The ordered queue of one call's entries, which retries until PostgreSQL has them."""
+
+    def __init__(self, database: Database, call_id: UUID) -> None:
+        """Start to write; close it to end."""
+        self._database = database
+        self._call_id = call_id
+        self._entries: asyncio.Queue[Entry | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._write(), name=f"writing call {call_id}")
+
+    @property
+    def waiting(self) -> int:
+        """Entries not yet written."""
+        return self._entries.qsize()
+
+    def write(self, entry: Entry) -> None:
+        """Have ``entry`` written after all earlier ones; return at once."""
+        self._entries.put_nowait(entry)
+
+    async def flushed(self, timeout_s: float) -> bool:
+        """Wait until everything is written; False if that took longer than ``timeout_s`` seconds."""
+        try:
+            await asyncio.wait_for(self._entries.join(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Return when everything is written; no entry may follow."""
+        self._entries.put_nowait(None)
+        await self._task
+
+    async def _write(self) -> None:
+        while (entry := await self._entries.get()) is not None:
+            await self._write_entry(entry)
+            self._entries.task_done()
+
+    async def _write_entry(self, entry: Entry) -> None:
+        pause_s = FIRST_RETRY_S
+        while True:
+            try:
+                await entry(self._database)
+            except DatabaseError as error:
+                if not error.retryable:
+                    logger.error("call {}: an entry was refused: {}", self._call_id, type(error).__name__)
+                    return
+                logger.warning(
+                    "call {}: the database is not reachable, {} entries wait", self._call_id, self.waiting + 1
+                )
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, LAST_RETRY_S)
+            else:
+                return
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seqs:
-    """The last numbers that were given on a call."""
+    """The last sequence numbers used on a call."""
 
     events: int = 0
     utterances: int = 0
@@ -38,27 +103,28 @@ class Seqs:
 
 
 class CallRecorder:
-    """Numbers and stamps what happens on one call; nothing here waits."""
+    """Writes down what happens on one call; no method waits."""
 
-    def __init__(
-        self,
-        call: CallFacts,
-        writer: Writer,
-        clock: Clock,
-        seqs: Seqs | None = None,
-        tell: Callable[[CallFact], None] | None = None,
-    ) -> None:
-        """``seqs`` are given when the call goes on after its stream was lost; ``tell`` hears of all."""
-        self._call = call
-        self._writer = writer
-        self._clock = clock
-        self._events = seqs.events if seqs else 0
-        self._routes = seqs.routes if seqs else 0
-        self._tell = tell or (lambda _: None)
+    def __init__(self, deps: CallDependencies, agents: AgentPool, seqs: Seqs) -> None:
+        """Record a call.
+
+        Args:
+            deps: the call, its writer and who else is told of what happens.
+            agents: the source of the active agent, to which events belong.
+            seqs: the numbers used before, in a resumed call.
+        """
+        self._call = deps.call
+        self._writer = deps.writer
+        self._clock = deps.clock
+        self._create_handoff = deps.create_handoff
+        self._emit: Callable[[CallFact], None] = deps.on_fact
+        self._agents = agents
+        self._events = seqs.events
+        self._routes = seqs.routes
 
     @property
     def account_id(self) -> UUID:
-        """Whose call it is."""
+        """The account that the call belongs to."""
         return self._call.account_id
 
     @property
@@ -66,8 +132,9 @@ class CallRecorder:
         """The call."""
         return self._call.id
 
-    def event(self, type_: EventType, role: ActiveAgent | None = None, **data: Any) -> None:
-        """Something happened; ``role`` is who had the call."""
+    def event(self, type_: EventType, active: ActiveAgent | None = None, /, **data: Any) -> None:
+        """Record an event of ``active``; None is the agent who has the call now."""
+        active = active or self._agents.active
         self._events += 1
         event = EventRecord(
             id=new_id(),
@@ -76,62 +143,46 @@ class CallRecorder:
             seq=self._events,
             type=type_,
             at=self._clock.now(),
-            template_id=role.template_id if role else None,
-            node=role.node if role else None,
+            template_id=active.template_id,
+            node=active.node,
             data=data,
         )
-        self._tell(event)
-        self._writer.write(lambda db: _in_order(db, event))
+        self._emit(event)
+        self._writer.write(lambda db: _write_event(db, event))
 
-    def utterance(self, said: Utterance) -> None:
-        """Somebody said something."""
-        row = UtteranceRecord(
-            id=said.id,
-            account_id=self._call.account_id,
-            call_id=self._call.id,
-            seq=said.seq,
-            speaker=said.speaker,
-            template_id=said.template_id,
-            node=said.node,
-            text=said.text,
-            heard_text=said.heard_text,
-            interrupted=said.interrupted,
-            source=said.source,
-            started_ms=said.started_ms,
-            ended_ms=said.ended_ms,
-        )
-        self._tell(row)
-        self._writer.write(lambda db: utterances.record(db, row))
+    def utterance(self, utterance: UtteranceRecord) -> None:
+        """Record an utterance."""
+        self._emit(utterance)
+        self._writer.write(lambda db: utterances.record(db, utterance))
 
     def next_route_seq(self) -> int:
-        """The number of the next route, done or not."""
+        """The number of the next route, whether it will be done or not."""
         self._routes += 1
         return self._routes
 
     def route(self, route: RouteRecord) -> None:
-        """A route was refused or failed, or is done: then lead and call change with it."""
-        self._tell(route)
-        if route.status == "done":
-            self._writer.write(lambda db: routes.complete(db, route))
-        else:
-            self._writer.write(lambda db: routes.record(db, route))
+        """Record a route that was refused, has failed, or is done: then lead and call change with it."""
+        self._emit(route)
+        write = routes.complete if route.status == "done" else routes.record
+        self._writer.write(lambda db: write(db, route))
 
     def route_heard(self, route_id: UUID, first_audio_at: datetime, gap_ms: int) -> None:
-        """The new agent was heard, ``gap_ms`` after the last sound before it."""
+        """The new agent was heard, ``gap_ms`` milliseconds after the last sound before it."""
         account_id = self._call.account_id
         self._writer.write(
             lambda db: routes.measured(db, account_id, route_id, first_audio_at=first_audio_at, gap_ms=gap_ms)
         )
 
     def answered(self) -> None:
-        """The media stream stands."""
+        """The media stream is connected."""
         call, at = self._call, self._clock.now()
         self._writer.write(lambda db: calls.answered(db, call.account_id, call.id, at))
 
-    def node(self, name: str) -> None:
-        """The current agent entered a node."""
+    def node_entered(self, name: str) -> None:
+        """The current agent entered a node of its flow."""
         call = self._call
         self._writer.write(lambda db: calls.set_node(db, call.account_id, call.id, name))
+        self.event("node.entered")
 
     def revisions(self, kept: Mapping[UUID, int]) -> None:
         """The call keeps these revisions of its templates."""
@@ -139,24 +190,36 @@ class CallRecorder:
         self._writer.write(lambda db: calls.keep_revisions(db, call.account_id, call.id, kept))
 
     def variables(self, agent: str, values: Mapping[str, Any]) -> None:
-        """An agent's variables as they are now, for a stream that comes after a lost one."""
+        """Record the variables of an agent (``Agent.key``), for the case that the call is resumed."""
         call, kept = self._call, dict(values)
         self._writer.write(lambda db: calls.keep_variables(db, call.account_id, call.id, agent, kept))
 
-    def outcome(self, outcome: str) -> None:
-        """What came of the call."""
+    def lead_variables(self, values: Mapping[str, Any]) -> None:
+        """Add values to the variables of the lead."""
+        call, kept = self._call, dict(values)
+        self._writer.write(lambda db: leads.keep_variables(db, call.account_id, call.lead_id, kept))
+
+    def outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
+        """Record the outcome of the call, and its fields on the lead."""
         call = self._call
         self._writer.write(lambda db: calls.record_outcome(db, call.account_id, call.id, outcome))
+        self.event("outcome.recorded", outcome=outcome, fields=dict(fields))
+        self.lead_variables(fields)
 
-    def ended(self, ended_by: EndedBy, reason: str, outcome: str | None) -> None:
-        """The call is over."""
+    def hand_off(self, request: HandoffRequest) -> None:
+        """Create a handoff; it is written after everything said before, which it includes."""
+        if self._create_handoff is not None:
+            self._writer.write(self._create_handoff(self._call, request))
+
+    def ended(self, end: CallEnd) -> None:
+        """Record the end of the call."""
+        self.event("call.ended", ended_by=end.ended_by, reason=end.end_reason)
         call = self._call
-        end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=outcome, ended_at=self._clock.now())
         self._writer.write(lambda db: calls.finish(db, call.account_id, call.id, end))
 
 
-async def _in_order(db: Database, event: EventRecord) -> None:
-    """Write an event in its place, or behind what others wrote of the call meanwhile."""
+async def _write_event(db: Database, event: EventRecord) -> None:
+    """Write an event with its number, or behind those that another process wrote meanwhile."""
     try:
         await events.record(db, event)
     except SequenceTaken:

@@ -1,68 +1,41 @@
-"""What was said, by whom, under which template: each utterance once."""
+"""The transcript of a call: what was said, by whom, under which template; each utterance once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
-from uuid import UUID
 
 from pipecat.utils.string import TextPartForConcatenation, concatenate_aggregated_text
 
 from db.ids import new_id
-
-Speaker = Literal["caller", "agent", "operator", "system"]
-Source = Literal["stt", "llm", "greeting", "filler"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveAgent:
-    """Who speaks for us at a moment: a template and one of its nodes."""
-
-    template_id: UUID
-    node: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Utterance:
-    """One thing said. ``text`` is what was meant to be said, ``heard_text`` what reached the other side.
-
-    Times are milliseconds since the answer.
-    """
-
-    id: UUID
-    seq: int
-    speaker: Speaker
-    template_id: UUID
-    node: str | None
-    text: str
-    heard_text: str
-    interrupted: bool
-    source: Source
-    started_ms: int
-    ended_ms: int
+from db.utterances import Source, Speaker, UtteranceRecord
+from voicebot.call.agents import ActiveAgent
+from voicebot.call.dependencies import CallFacts
 
 
 @dataclass(slots=True)
 class _Speaking:
-    """An utterance of ours while it sounds; it is over when its text is complete and its audio is out."""
+    """An agent's utterance while it is spoken; it ends when its text is complete and its audio was sent.
 
-    role: ActiveAgent
+    ``heard`` is set when the text is complete, ``ended_ms`` and ``end_position`` when the audio was sent.
+    """
+
+    agent: ActiveAgent
     started_ms: int
-    begins_at: float
+    start_position: float
     source: Source
     contexts: list[str] = field(default_factory=list)
     words: list[tuple[TextPartForConcatenation, float]] = field(default_factory=list)
     heard: str | None = None
-    silent_ms: int | None = None
-    ends_at: float | None = None
+    ended_ms: int | None = None
+    end_position: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """What was meant to be said, and what was heard of it before an interruption.
+    """An interrupted utterance: the words that were to be said, and those that were heard.
 
-    ``remembered``: pipecat's own memory takes it in; else it is there already, as it was meant.
+    ``remembered``: pipecat adds the spoken words to the context at its end; otherwise the context has them.
     """
 
     meant: str
@@ -71,12 +44,25 @@ class Cut:
 
 
 class Transcript:
-    """The one list of a call's utterances; ``record`` is called once for each, in order."""
+    """The utterances of one call, in order.
 
-    def __init__(self, record: Callable[[Utterance], None], *, first_seq: int = 1) -> None:
-        """``first_seq`` is above 1 when the call goes on after its stream was lost."""
+    Positions are milliseconds of all audio sent; times are milliseconds since the answer.
+    """
+
+    def __init__(
+        self, call: CallFacts, record: Callable[[UtteranceRecord], None], *, first_seq: int = 1
+    ) -> None:
+        """Start a transcript.
+
+        Args:
+            call: the call it belongs to.
+            record: called once with every utterance, in order.
+            first_seq: the number of the first utterance, above 1 in a resumed call.
+        """
+        self._call = call
         self._record = record
         self._next_seq = first_seq
+        self._expected: dict[str, tuple[Source, bool]] = {}
         self._requested: dict[str, str] = {}
         self._sources: dict[str, Source] = {}
         self._unremembered: set[str] = set()
@@ -84,18 +70,30 @@ class Transcript:
 
     @property
     def speaking_since(self) -> float | None:
-        """Where our utterance began, in ms of all audio sent; None while we are silent."""
-        return self._speaking.begins_at if self._speaking else None
+        """The position at which the current utterance of an agent began; None while no agent speaks."""
+        return self._speaking.start_position if self._speaking else None
 
-    def caller_said(self, text: str, role: ActiveAgent, *, started_ms: int, ended_ms: int) -> None:
-        """The caller finished a turn while ``role`` had the call."""
+    def caller_said(self, text: str, agent: ActiveAgent, *, started_ms: int, ended_ms: int) -> None:
+        """The caller finished a turn while ``agent`` had the call."""
         if text.strip():
-            self._add("caller", role, text, text, source="stt", span=(started_ms, ended_ms))
+            self._add("caller", agent, text, text, source="stt", span=(started_ms, ended_ms))
+
+    def expect(self, text: str, source: Source, *, remembered: bool = True) -> None:
+        """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`."""
+        self._expected[text] = (source, remembered)
+
+    async def on_request(self, context_id: str, text: str) -> None:
+        """The TTS service was sent ``text``, which is the model's unless it was expected."""
+        if text in self._expected:
+            source, remembered = self._expected.pop(text)
+            self.requested(context_id, text, source, remembered=remembered)
+        else:
+            self.requested(context_id, text)
 
     def requested(
         self, context_id: str, text: str, source: Source | None = None, *, remembered: bool = True
     ) -> None:
-        """``text`` was sent to be spoken under a TTS context id.
+        """``text`` is to be spoken in a TTS context.
 
         What is not ``remembered`` by the model is complete with its audio: no turn of the model ends with it.
         """
@@ -106,50 +104,51 @@ class Transcript:
         if source is not None:
             self._sources[context_id] = source
 
-    def sounding(self, context_id: str, role: ActiveAgent, *, at_ms: int, position: float) -> None:
-        """The first audio of a TTS context went out, at ``position`` ms of all audio sent."""
+    def audio_started(self, context_id: str, agent: ActiveAgent, *, at_ms: int, position: float) -> None:
+        """The first audio of a TTS context was sent, at ``position``."""
         if self._speaking is not None and self._speaking.heard is not None:
             self._close(at_ms)
         if self._speaking is None:
-            self._speaking = _Speaking(role, at_ms, position, self._sources.get(context_id, "llm"))
+            self._speaking = _Speaking(agent, at_ms, position, self._sources.get(context_id, "llm"))
         self._speaking.contexts.append(context_id)
-        self._speaking.silent_ms = self._speaking.ends_at = None
+        self._speaking.ended_ms = self._speaking.end_position = None
 
     def word(self, text: str, *, spaced: bool, position: float) -> None:
-        """A word was reached by the audio sent; ``spaced`` says that it brings its own spaces."""
+        """The audio sent has reached a word; ``spaced`` says that the word contains its own spaces."""
         if self._speaking is not None:
             part = TextPartForConcatenation(text, includes_inter_part_spaces=spaced)
             self._speaking.words.append((part, position))
 
-    def silent(self, *, at_ms: int, position: float | None = None) -> None:
-        """The audio of a TTS context is out, up to ``position`` ms of all audio sent."""
+    def audio_ended(self, *, at_ms: int, position: float | None = None) -> None:
+        """The audio of a TTS context was sent, up to ``position``."""
         if self._speaking is not None:
-            self._speaking.silent_ms = at_ms
-            self._speaking.ends_at = position
+            self._speaking.ended_ms = at_ms
+            self._speaking.end_position = position
             if self._unremembered.issuperset(self._speaking.contexts):
                 self._speaking.heard = self._meant(self._speaking)
             if self._speaking.heard is not None:
                 self._close(at_ms)
 
     def agent_finished(self, heard: str, *, at_ms: int) -> None:
-        """The text of our utterance is complete."""
+        """The text of the current utterance is complete."""
         if self._speaking is not None:
             self._speaking.heard = heard
-            if self._speaking.silent_ms is not None:
+            if self._speaking.ended_ms is not None:
                 self._close(at_ms)
 
     def agent_interrupted(self, *, heard_until: float, at_ms: int) -> Cut | None:
-        """Our utterance was cut off; ``heard_until`` is the position up to which its audio was played.
+        """The current utterance was interrupted; its audio was played up to position ``heard_until``.
 
-        Returns what was lost of it; None when we were not speaking.
+        Returns:
+            What was cut off; None when no agent was speaking.
         """
         speaking = self._speaking
         if speaking is None:
             return None
         meant = self._meant(speaking)
         heard = concatenate_aggregated_text([part for part, at in speaking.words if at <= heard_until])
-        # Vendors tell the last word late: when all of the sound was heard, so were all of the words.
-        whole = speaking.ends_at is not None and heard_until >= speaking.ends_at
+        # TTS vendors report the last word late: when all audio was heard, all words were heard.
+        whole = speaking.end_position is not None and heard_until >= speaking.end_position
         speaking.heard = heard = meant if whole and meant else heard
         remembered = not self._unremembered.issuperset(speaking.contexts)
         cut = Cut(meant=meant, heard=heard, remembered=remembered)
@@ -165,9 +164,9 @@ class Transcript:
         meant = self._meant(speaking) or heard
         for context_id in speaking.contexts:
             self._requested.pop(context_id, None)
-        ended_ms = at_ms if speaking.silent_ms is None else speaking.silent_ms
+        ended_ms = at_ms if speaking.ended_ms is None else speaking.ended_ms
         self._add(
-            "agent", speaking.role, meant, heard,
+            "agent", speaking.agent, meant, heard,
             source=speaking.source, span=(speaking.started_ms, ended_ms), interrupted=interrupted,
         )  # fmt: skip
 
@@ -177,7 +176,7 @@ class Transcript:
     def _add(
         self,
         speaker: Speaker,
-        role: ActiveAgent,
+        agent: ActiveAgent,
         text: str,
         heard: str,
         *,
@@ -185,12 +184,14 @@ class Transcript:
         span: tuple[int, int],
         interrupted: bool = False,
     ) -> None:
-        utterance = Utterance(
+        utterance = UtteranceRecord(
             id=new_id(),
+            account_id=self._call.account_id,
+            call_id=self._call.id,
             seq=self._next_seq,
             speaker=speaker,
-            template_id=role.template_id,
-            node=role.node,
+            template_id=agent.template_id,
+            node=agent.node,
             text=text,
             heard_text=heard,
             interrupted=interrupted,
