@@ -1,14 +1,20 @@
-"""The beginning of a call that comes in: from a carrier's webhook to a call with its lead, once."""
+"""The beginning of an inbound call: the call with its lead, and the tokens that open its media stream.
+
+A token is bound to one call and can be used once, so that a media socket proves which call it belongs to.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from db import calls
 from db.calls import CallRecord, Carrier
-from db.errors import NoOrchestrator, NotFound, UnknownNumber
+from db.errors import NoOrchestrator, NotFound, TokenRefused, UnknownNumber
 from db.ids import new_id
 from db.pool import Executor
 from db.rows import columns, read
@@ -16,7 +22,7 @@ from db.rows import columns, read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundCall:
-    """What a carrier's voice webhook says."""
+    """The facts of a carrier's voice webhook."""
 
     carrier: Carrier
     carrier_call_id: str
@@ -28,11 +34,11 @@ class InboundCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedCall:
-    """The call a webhook speaks of."""
+    """The call of a webhook."""
 
     call: CallRecord
     created: bool
-    """False when an earlier webhook (perhaps on another replica) made it."""
+    """False if an earlier webhook, perhaps at another replica, has created it."""
 
 
 _CALL = columns(CallRecord)
@@ -40,13 +46,13 @@ _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
 
 async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
-    """The call of a voice webhook: made with its lead, or found when the webhook has come before.
+    """The call of a voice webhook: created with its lead, or found if the webhook was sent before.
 
-    The number names the account and the active orchestrator, whose revision the call keeps.
+    The number determines the account and the active orchestrator, whose revision the call keeps.
 
     Raises:
-        UnknownNumber: nobody has the number active with this carrier.
-        NoOrchestrator: the number is known, but nothing answers it.
+        UnknownNumber: no account has this number active at this carrier.
+        NoOrchestrator: the number has no active orchestrator.
     """
     phone = inbound.from_number if _E164.fullmatch(inbound.from_number or "") else None
     row = await db.fetchrow(
@@ -88,10 +94,10 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
             call=await calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id), created=False
         )
     except NotFound:
-        raise await _nobody_answers(db, inbound) from None
+        raise await _refusal(db, inbound) from None
 
 
-async def _nobody_answers(db: Executor, inbound: InboundCall) -> UnknownNumber | NoOrchestrator:
+async def _refusal(db: Executor, inbound: InboundCall) -> UnknownNumber | NoOrchestrator:
     row = await db.fetchrow(
         "SELECT id, fallback_number FROM numbers WHERE carrier = $1 AND e164 = $2 AND active",
         inbound.carrier,
@@ -100,3 +106,54 @@ async def _nobody_answers(db: Executor, inbound: InboundCall) -> UnknownNumber |
     if row is None:
         return UnknownNumber(inbound.carrier, inbound.to_number)
     return NoOrchestrator(row["id"], row["fallback_number"])
+
+
+async def issue_token(db: Executor, account_id: UUID, call_id: UUID, ttl: timedelta) -> str:
+    """Issue a token that opens the call's media stream once within ``ttl``. Only its hash is stored.
+
+    Raises:
+        NotFound: the account has no such call, or it has ended.
+    """
+    token = secrets.token_urlsafe(32)
+    made = await db.execute(
+        """
+        INSERT INTO call_tokens (token_hash, account_id, call_id, expires_at)
+        SELECT $3, account_id, id, now() + $4::interval FROM calls
+        WHERE account_id = $1 AND id = $2 AND status <> 'ended'
+        """,
+        account_id,
+        call_id,
+        _hash(token),
+        ttl,
+    )
+    if not made:
+        raise NotFound("call", call_id)
+    return token
+
+
+async def consume_token(db: Executor, token: str, carrier_call_id: str) -> CallRecord:
+    """Use up a token and return the live call that it opens. The token determines the account.
+
+    Raises:
+        TokenRefused: it is unknown, expired, used or of another call, or the call has ended.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE call_tokens token SET used_at = now()
+        FROM calls call
+        WHERE token.token_hash = $1 AND token.used_at IS NULL AND token.expires_at > now()
+            AND call.account_id = token.account_id AND call.id = token.call_id
+            AND call.carrier_call_id = $2 AND call.status <> 'ended'
+        RETURNING {columns(CallRecord, "call")}
+        """,  # noqa: S608
+        _hash(token),
+        carrier_call_id,
+    )
+    if row is None:
+        raise TokenRefused
+    return read(CallRecord, row)
+
+
+def _hash(token: str) -> bytes:
+    """Plain SHA-256: a token of 256 random bits needs no slow hash."""
+    return hashlib.sha256(token.encode()).digest()

@@ -19,7 +19,6 @@ from db import (
     audit,
     call_leases,
     call_snapshot,
-    call_tokens,
     calls,
     channels,
     events,
@@ -28,6 +27,7 @@ from db import (
     handoff_metrics,
     handoff_transitions,
     handoffs,
+    inbound,
     journal,
     keys,
     leads,
@@ -64,7 +64,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     audit.list_changes: lambda d, me, w: audit.list_changes(
         d, me, AuditFilter(resource_id=w.front.id), limit=9
     ),
-    call_tokens.issue: lambda d, me, w: call_tokens.issue(d, me, w.call.id, timedelta(minutes=1)),
+    inbound.issue_token: lambda d, me, w: inbound.issue_token(d, me, w.call.id, timedelta(minutes=1)),
     calls.answered: lambda d, me, w: calls.answered(d, me, w.call.id, NOON),
     calls.finish: lambda d, me, w: calls.finish(d, me, w.call.id, END),
     calls.get: lambda d, me, w: calls.get(d, me, w.call.id),
@@ -182,7 +182,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     accounts.get: "answers for the account it is asked for",
     accounts.oldest: "the commands of whoever runs the server",
     audit.record: "writes into the account it is given",
-    call_tokens.consume: "the token names the account; test_call_tokens",
+    inbound.consume_token: "the token names the account; test_inbound_tokens",
     channels.create: "makes a channel of the account it is given",
     handoff_metrics.of_account: "metrics of the account it is asked for; test_handoff_metrics",
     handoff_metrics.totals: "totals of all accounts, for the operator of the server",
@@ -204,13 +204,13 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     users.create: "makes a user of the account it is given",
     calls.by_carrier_id: "the carrier's signature vouches for it",
     calls.carrier_status: "the carrier's signature vouches for it",
-    call_leases.end_expired: "every process looks after the calls of all accounts; test_holding",
-    call_leases.renew: "a process names the calls it has; test_holding",
+    call_leases.end_expired: "every process ends calls of all accounts; test_call_leases",
+    call_leases.renew: "a process names the calls it has; test_call_leases",
     greetings.put: "writes into the account it is given; test_greetings",
     keys.authenticate: "the key names the account; test_keys",
     keys.create: "makes a key of the account it is given",
     numbers.create: "makes a number of the account it is given; test_numbers",
-    import_module("db.inbound").begin: "the dialled number names the account; test_inbound",
+    inbound.begin: "the dialled number names the account; test_inbound",
 }
 
 

@@ -1,4 +1,4 @@
-"""When a carrier says that a call is over: its holder is told, and no call stays open for ever."""
+"""Ends a call when the carrier reports its end, so that no call stays live for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BY_CARRIER = frozenset({"busy", "failed"})
 
 
 def carrier_end(status: CallStatus) -> CarrierStatus:
-    """A carrier's news in the words of the call's record."""
+    """A carrier's status as the call record stores it."""
     if status.end_reason is not None:
         return status.end_reason
     if status.status == "in_progress":
@@ -24,18 +24,21 @@ def carrier_end(status: CallStatus) -> CarrierStatus:
     return "queued" if status.carrier_status == "queued" else "ringing"
 
 
-async def close(wired: AppState, call: CallRecord, status: CallStatus) -> None:
-    """See to it that the call ends here too, by the word of whoever knows best how it ended."""
+async def close(app: AppState, call: CallRecord, status: CallStatus) -> None:
+    """End the call here too, after waiting for a better source of how it ended.
+
+    The media socket of the call knows best, then another process that runs the call, then the carrier.
+    """
     ended_by: Literal["caller", "carrier"] = "carrier" if status.end_reason in _BY_CARRIER else "caller"
     reason = "hangup" if status.end_reason == "completed" else status.end_reason or "completed"
-    ended_at = wired.clock.now()
-    await asyncio.sleep(wired.grace.own_s)
-    if await wired.call_registry.end(call.id, ended_by=ended_by, reason=reason):
+    ended_at = app.clock.now()
+    await asyncio.sleep(app.grace.own_s)
+    if await app.call_registry.end(call.id, ended_by=ended_by, reason=reason):
         return
-    known = await calls.get(wired.database, call.account_id, call.id)
-    if known.answered_at is not None and known.status != "ended":
-        await asyncio.sleep(wired.grace.others_s)
+    now = await calls.get(app.database, call.account_id, call.id)
+    if now.answered_at is not None and now.status != "ended":
+        await asyncio.sleep(app.grace.others_s)
     end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=ended_at)
-    finished = await calls.finish(wired.database, call.account_id, call.id, end)
+    finished = await calls.finish(app.database, call.account_id, call.id, end)
     if finished.first:
-        logger.info("call {} closed by the carrier's word: {}", call.id, status.carrier_status)
+        logger.info("call {}: ended by the carrier's status {}", call.id, status.carrier_status)

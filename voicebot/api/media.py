@@ -1,4 +1,4 @@
-"""The media sockets: a token opens one call's stream once, and the reception takes over."""
+"""The media sockets of carriers: a token opens the stream of one call once; then the call is answered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from fastapi import APIRouter, WebSocket
 from loguru import logger
 
-from db import call_tokens, calls
+from db import calls, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseError, TokenRefused
@@ -22,68 +22,68 @@ INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
-_LOOKS_FOR_THE_END_S = (0.5, 2.0, 12.0)
+_END_CHECK_PAUSES_S = (0.5, 2.0, 12.0)
 
 
 @router.websocket("/{name}")
-async def media_socket(websocket: WebSocket, wired: AppStateDep, name: CarrierName) -> None:
-    """One call's audio, from the carrier's connection to the call's end."""
-    carrier = wired.carriers.get(name)
+async def media_socket(websocket: WebSocket, app: AppStateDep, name: CarrierName) -> None:
+    """Carry the audio of one call until it ends."""
+    carrier = app.carriers.get(name)
     if carrier is None:
         await websocket.close(POLICY)
         return
-    if wired.draining:
-        # Accepted first: a stream that its server closes leads Twilio to the next verb, the redirect to
-        # /resume, and whoever is there by then goes on with the call.
+    if app.draining:
+        # Accepted first: when the server closes a stream, Twilio goes on to the next verb, the redirect to
+        # /resume, and the process that answers it continues the call.
         await websocket.accept()
         await websocket.close(SERVICE_RESTART)
         return
     try:
         media = await carrier.accept_media(websocket)
     except MediaRefused as error:
-        _refused(wired, carrier, str(error))
+        _refused(app, carrier, str(error))
         return
     except MediaGone:
         return
-    call = await _admit(wired, carrier, media)
+    call = await _admit(app, carrier, media)
     if call is not None:
-        await _run(wired, media, call)
+        await _run(app, media, call)
 
 
-async def _admit(wired: AppState, carrier: Carrier, media: MediaStream) -> CallRecord | None:
+async def _admit(app: AppState, carrier: Carrier, media: MediaStream) -> CallRecord | None:
     try:
-        return await call_tokens.consume(wired.database, media.start.token, media.start.carrier_call_id)
+        return await inbound.consume_token(app.database, media.start.token, media.start.carrier_call_id)
     except TokenRefused as error:
-        _refused(wired, carrier, str(error))
+        _refused(app, carrier, str(error))
         await media.refuse(POLICY, "the token does not open this call")
     except DatabaseError as error:
-        _refused(wired, carrier, type(error).__name__)
+        _refused(app, carrier, type(error).__name__)
         await media.refuse(TRY_AGAIN_LATER, "try again")
     return None
 
 
-async def _run(wired: AppState, media: MediaStream, call: CallRecord) -> None:
+async def _run(app: AppState, media: MediaStream, call: CallRecord) -> None:
     with logger.contextualize(call_id=str(call.id)):
         try:
-            await wired.call_registry.answer(media, call)
+            await app.call_registry.answer(media, call)
         except Exception as error:
-            # The edge of a call: nothing it raises may harm another one.
-            logger.exception("the call broke down: {}", type(error).__name__)
+            # The top of a call: its exception must not affect another call.
+            logger.exception("the call failed: {}", type(error).__name__)
             await media.refuse(INTERNAL_ERROR, "internal error")
         finally:
-            wired.background.start(_count_end(wired, call), name=f"counting call {call.id}", droppable=True)
+            app.background.start(_count_end(app, call), name=f"counting call {call.id}", droppable=True)
 
 
-async def _count_end(wired: AppState, call: CallRecord) -> None:
-    """Count how the call ended, which is written shortly after (or not, when it is resumed elsewhere)."""
-    for pause in _LOOKS_FOR_THE_END_S:
-        await asyncio.sleep(pause)
-        known = await calls.get(wired.database, call.account_id, call.id)
-        if known.status == "ended":
-            wired.metrics.count_end(known.ended_by, known.end_reason)
+async def _count_end(app: AppState, call: CallRecord) -> None:
+    """Count the end of the call, which is written shortly after, or not if the call is resumed elsewhere."""
+    for pause_s in _END_CHECK_PAUSES_S:
+        await asyncio.sleep(pause_s)
+        now = await calls.get(app.database, call.account_id, call.id)
+        if now.status == "ended":
+            app.metrics.count_end(now.ended_by, now.end_reason)
             return
 
 
-def _refused(wired: AppState, carrier: Carrier, why: str) -> None:
-    wired.metrics.media_refused.labels(carrier.name).inc()
-    logger.warning("a media socket of {} was refused: {}", carrier.name, why)
+def _refused(app: AppState, carrier: Carrier, reason: str) -> None:
+    app.metrics.media_refused.labels(carrier.name).inc()
+    logger.warning("refused a media socket of {}: {}", carrier.name, reason)

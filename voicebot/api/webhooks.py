@@ -1,4 +1,4 @@
-"""What carriers call: voice, status, stream, resume. No carrier is known by name here."""
+"""The webhooks of carriers: voice, status, stream, resume. The code is the same for all carriers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from time import perf_counter
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
-from db import call_tokens, calls, events
-from db import inbound as inbound_calls
+from db import calls, events, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import NoOrchestrator, NotFound, UnknownNumber
@@ -33,31 +32,31 @@ from voicebot.config import websocket_url
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
 TOKEN_LIFE = timedelta(seconds=60)
-"""From the answer to the media socket's start; a carrier takes a second or two."""
+"""How long a token is valid; a carrier opens the media stream within a second or two."""
 
 MAX_RESUMES = 3
-"""How often a call whose stream was lost is connected again."""
+"""How many times a call whose stream was lost is connected again."""
 
 
 MAX_ERROR = 500
-"""How much of a carrier's words about a failure is kept, in characters."""
+"""The maximum length of a carrier's error text, in characters; the rest is cut off."""
 
 
-class Visit:
-    """One webhook (its signature is to be right): where it came to, whom it is from, what it says."""
+class CarrierRequest:
+    """One request of a carrier, whose signature is verified before it is used."""
 
-    def __init__(self, wired: AppState, name: CarrierName, webhook: WebhookRequest, origin: str) -> None:
-        """``origin`` is where carriers reach this server: ``https://host`` and any prefix."""
-        self.wired = wired
+    def __init__(self, app: AppState, name: CarrierName, webhook: WebhookRequest, origin: str) -> None:
+        """``origin`` is the URL of this server for carriers: ``https://host`` and the prefix, if any."""
+        self.app = app
         self.name = name
-        self.carrier = wired.carriers[name]
+        self.carrier = app.carriers[name]
         self.webhook = webhook
         self._origin = origin
 
     async def connect(self, call: CallRecord) -> WebhookReply:
-        """Lead the call to our media socket with a fresh token; hang up if it has just ended."""
+        """Connect the call to our media socket with a new token; hang up if it has just ended."""
         try:
-            token = await call_tokens.issue(self.wired.database, call.account_id, call.id, TOKEN_LIFE)
+            token = await inbound.issue_token(self.app.database, call.account_id, call.id, TOKEN_LIFE)
         except NotFound:
             return self.carrier.hang_up_reply()
         return self.carrier.answer(token, self._urls())
@@ -71,89 +70,91 @@ class Visit:
         )
 
 
-async def voice(visit: Visit) -> WebhookReply:
-    """A call comes in: made with its lead, or found when the webhook comes again, and connected."""
-    incoming = visit.carrier.incoming_call(visit.webhook)
+async def voice(request: CarrierRequest) -> WebhookReply:
+    """Create the call with its lead, or find it if the webhook was sent before, and connect it."""
+    incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
-        return await visit.connect(await _known(visit, incoming.carrier_call_id))
-    inbound = InboundCall(
-        carrier=visit.name,
+        return await request.connect(await _known(request, incoming.carrier_call_id))
+    call = InboundCall(
+        carrier=request.name,
         carrier_call_id=incoming.carrier_call_id,
         to_number=incoming.to,
         from_number=incoming.from_ or None,
-        started_at=visit.wired.clock.now(),
+        started_at=request.app.clock.now(),
     )
     try:
-        began = await inbound_calls.begin(visit.wired.database, inbound)
+        started = await inbound.begin(request.app.database, call)
     except UnknownNumber:
-        logger.warning("a call of {} to an unknown number was rejected", visit.name)
-        return visit.carrier.reject()
+        logger.warning("rejected a call of {} to an unknown number", request.name)
+        return request.carrier.reject()
     except NoOrchestrator as error:
-        logger.warning("number {}: no active orchestrator answers it", error.number_id)
+        logger.warning("number {} has no active orchestrator", error.number_id)
         if error.fallback_number is None:
-            return visit.carrier.reject()
-        return visit.carrier.transfer_reply(TransferRequest(to=error.fallback_number))
-    if began.created:
-        # While the carrier opens its stream, the greeting is fetched from where a restart left it.
-        greeting = visit.wired.call_registry.prepare_greetings(
-            began.call.account_id, began.call.initial_template_id
+            return request.carrier.reject()
+        return request.carrier.transfer_reply(TransferRequest(to=error.fallback_number))
+    if started.created:
+        # While the carrier opens its stream, the greeting is loaded into memory.
+        greeting = request.app.call_registry.prepare_greetings(
+            started.call.account_id, started.call.initial_template_id
         )
-        visit.wired.background.start(greeting, name="fetching a greeting", droppable=True)
-    return await visit.connect(began.call)
+        request.app.background.start(greeting, name="loading a greeting", droppable=True)
+    return await request.connect(started.call)
 
 
-async def resume(visit: Visit) -> WebhookReply:
-    """The call's stream is over: hang up if the call is, else connect it again, a few times at most."""
-    incoming = visit.carrier.incoming_call(visit.webhook)
+async def resume(request: CarrierRequest) -> WebhookReply:
+    """The stream has ended: hang up if the call has ended too, else connect it again, three times at most."""
+    incoming = request.carrier.incoming_call(request.webhook)
     try:
-        call = await _known(visit, incoming.carrier_call_id)
+        call = await _known(request, incoming.carrier_call_id)
     except NotFound:
-        return visit.carrier.hang_up_reply()
+        return request.carrier.hang_up_reply()
     if call.status == "ended" or call.resumes >= MAX_RESUMES:
-        return visit.carrier.hang_up_reply()
-    call = await calls.resumed(visit.wired.database, call.account_id, call.id, call.resumes + 1)
-    logger.info("call {}: stream lost, resumed for the {}. time", call.id, call.resumes)
-    return await visit.connect(call)
+        return request.carrier.hang_up_reply()
+    call = await calls.resumed(request.app.database, call.account_id, call.id, call.resumes + 1)
+    logger.info("call {}: the stream was lost; resume {}", call.id, call.resumes)
+    return await request.connect(call)
 
 
-async def status(visit: Visit) -> WebhookReply:
-    """News of a call. A terminal status wins; whatever comes after it changes nothing."""
-    news = visit.carrier.call_status(visit.webhook)
-    wired = visit.wired
+async def status(request: CarrierRequest) -> WebhookReply:
+    """Record the status of a call. After a terminal status, later ones change nothing."""
+    report = request.carrier.call_status(request.webhook)
+    app = request.app
     try:
-        call = await calls.carrier_status(wired.database, visit.name, news.carrier_call_id, carrier_end(news))
+        call = await calls.carrier_status(
+            app.database, request.name, report.carrier_call_id, carrier_end(report)
+        )
     except NotFound:
-        return NOTED
-    if news.terminal and call.status != "ended":
-        wired.background.start(close(wired, call, news), name=f"closing call {call.id}")
-    return NOTED
+        return NO_CONTENT
+    if report.terminal and call.status != "ended":
+        app.background.start(close(app, call, report), name=f"closing call {call.id}")
+    return NO_CONTENT
 
 
-async def stream(visit: Visit) -> WebhookReply:
-    """News of a media stream; only its failure is of interest, since its socket tells the rest."""
-    news = visit.carrier.stream_status(visit.webhook)
-    if news.event != "failed":
-        return NOTED
-    wired, error = visit.wired, (news.error or "unknown")[:MAX_ERROR]
-    wired.metrics.stream_errors.labels(visit.name).inc()
-    logger.warning("{} call {}: the media stream failed: {}", visit.name, news.carrier_call_id, error)
+async def stream(request: CarrierRequest) -> WebhookReply:
+    """Record the failure of a media stream; its other events are known from its socket."""
+    report = request.carrier.stream_status(request.webhook)
+    if report.event != "failed":
+        return NO_CONTENT
+    app, error = request.app, (report.error or "unknown")[:MAX_ERROR]
+    app.metrics.stream_errors.labels(request.name).inc()
+    logger.warning("{} call {}: the media stream failed: {}", request.name, report.carrier_call_id, error)
     try:
-        call = await _known(visit, news.carrier_call_id)
+        call = await _known(request, report.carrier_call_id)
     except NotFound:
-        return NOTED
-    if not wired.call_registry.stream_failed(call.id, error):
-        # Another process may have the call and be writing its events: this one goes behind them.
-        await events.append(wired.database, stream_failure(call, error, wired.clock.now()))
-    return NOTED
+        return NO_CONTENT
+    if not app.call_registry.stream_failed(call.id, error):
+        # Another process may have the call and be writing its events: append() numbers this one after them.
+        await events.append(app.database, stream_failure(call, error, app.clock.now()))
+    return NO_CONTENT
 
 
 def stream_failure(call: CallRecord, error: str, at: datetime) -> EventRecord:
-    """The event that tells of a failed stream, of a call that this process does not have."""
+    """The event of a failed stream of a call that this process does not have."""
     return EventRecord(
         id=new_id(),
         account_id=call.account_id,
         call_id=call.id,
-        seq=0,  # behind all others
+        seq=0,  # replaced: append() numbers it
         type="stream.failed",
         at=at,
         template_id=call.template_id,
@@ -162,9 +163,9 @@ def stream_failure(call: CallRecord, error: str, at: datetime) -> EventRecord:
     )
 
 
-NOTED = WebhookReply(status=204, content_type="text/plain", body="")
+NO_CONTENT = WebhookReply(status=204, content_type="text/plain", body="")
 
-WEBHOOKS: Mapping[str, Callable[[Visit], Awaitable[WebhookReply]]] = {
+WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "voice": voice,
     "status": status,
     "stream": stream,
@@ -173,20 +174,23 @@ WEBHOOKS: Mapping[str, Callable[[Visit], Awaitable[WebhookReply]]] = {
 
 
 @router.post("/{carrier}/{webhook}")
-async def receive(request: Request, wired: AppStateDep, carrier: CarrierName, webhook: str) -> Response:
-    """Verify, then do what the webhook is for. A forged one gets 403 and not a word."""
-    work = WEBHOOKS.get(webhook)
-    if carrier not in wired.carriers or work is None:
-        raise ApiProblem("not_found", "There is no such webhook here.")
-    began = perf_counter()
-    response = await _reply(request, wired, carrier, work)
-    seconds = perf_counter() - began
-    wired.metrics.webhook_seconds.labels(carrier, webhook, response.status_code).observe(seconds)
+async def receive(request: Request, app: AppStateDep, carrier: CarrierName, webhook: str) -> Response:
+    """Verify a webhook, then handle it. A wrong signature is answered with 403 and an empty body."""
+    handler = WEBHOOKS.get(webhook)
+    if carrier not in app.carriers or handler is None:
+        raise ApiProblem("not_found", "There is no such webhook.")
+    start = perf_counter()
+    response = await _reply(request, app, carrier, handler)
+    seconds = perf_counter() - start
+    app.metrics.webhook_seconds.labels(carrier, webhook, response.status_code).observe(seconds)
     return response
 
 
 async def _reply(
-    request: Request, wired: AppState, name: CarrierName, work: Callable[[Visit], Awaitable[WebhookReply]]
+    request: Request,
+    app: AppState,
+    name: CarrierName,
+    handler: Callable[[CarrierRequest], Awaitable[WebhookReply]],
 ) -> Response:
     webhook = WebhookRequest.received(
         method=request.method,
@@ -194,18 +198,18 @@ async def _reply(
         headers=request.headers,
         body=await request.body(),
     )
-    origin = wired.settings.public_url or str(request.base_url).rstrip("/")
-    visit = Visit(wired, name, webhook, origin)
+    origin = app.settings.public_url or str(request.base_url).rstrip("/")
+    carrier_request = CarrierRequest(app, name, webhook, origin)
     try:
-        visit.carrier.verify(webhook)
-        reply = await work(visit)
+        carrier_request.carrier.verify(webhook)
+        reply = await handler(carrier_request)
     except BadSignature as error:
-        logger.warning("{} {}: refused: {}", request.method, request.url.path, error)
+        logger.warning("{} {} was refused: {}", request.method, request.url.path, error)
         return Response(status_code=403)
     except BadWebhook as error:
         raise ApiProblem("invalid_webhook", str(error)) from error
     return Response(reply.body, reply.status, media_type=reply.content_type)
 
 
-async def _known(visit: Visit, carrier_call_id: str) -> CallRecord:
-    return await calls.by_carrier_id(visit.wired.database, visit.name, carrier_call_id)
+async def _known(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
+    return await calls.by_carrier_id(request.app.database, request.name, carrier_call_id)

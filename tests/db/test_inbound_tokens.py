@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from db import call_tokens, calls
+from db import calls, inbound
 from db.calls import CallEnd
 from db.errors import NotFound, TokenRefused
 from db.pool import Database
@@ -19,22 +19,22 @@ def carrier_id(seeded: SeededAccount) -> str:
 
 async def test_a_token_opens_its_call_once(database: Database, seeded: SeededAccount) -> None:
     """The first use gives the call, the second is refused, and a fresh token opens it again."""
-    token = await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
+    token = await inbound.issue_token(database, seeded.id, seeded.call.id, MINUTE)
 
-    assert await call_tokens.consume(database, token, carrier_id(seeded)) == seeded.call
+    assert await inbound.consume_token(database, token, carrier_id(seeded)) == seeded.call
     with pytest.raises(TokenRefused):
-        await call_tokens.consume(database, token, carrier_id(seeded))
-    fresh = await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
-    assert await call_tokens.consume(database, fresh, carrier_id(seeded)) == seeded.call
+        await inbound.consume_token(database, token, carrier_id(seeded))
+    fresh = await inbound.issue_token(database, seeded.id, seeded.call.id, MINUTE)
+    assert await inbound.consume_token(database, fresh, carrier_id(seeded)) == seeded.call
 
 
 async def test_of_many_uses_at_once_one_wins(database: Database, dsn: str, seeded: SeededAccount) -> None:
     """A token replayed on two replicas at once opens one stream."""
     replica = await Database.connect(dsn)
     for _ in range(20):
-        token = await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
+        token = await inbound.issue_token(database, seeded.id, seeded.call.id, MINUTE)
         results = await asyncio.gather(
-            *(call_tokens.consume(db, token, carrier_id(seeded)) for db in (database, replica) * 4),
+            *(inbound.consume_token(db, token, carrier_id(seeded)) for db in (database, replica) * 4),
             return_exceptions=True,
         )
         assert results.count(seeded.call) == 1
@@ -46,43 +46,43 @@ async def test_a_token_of_another_call_is_refused_and_not_used_up(
     database: Database, seeded: SeededAccount
 ) -> None:
     """A wrong call id does not open anything and leaves the token to the right one."""
-    token = await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
+    token = await inbound.issue_token(database, seeded.id, seeded.call.id, MINUTE)
 
     with pytest.raises(TokenRefused):
-        await call_tokens.consume(database, token, "CA-another")
-    assert await call_tokens.consume(database, token, carrier_id(seeded)) == seeded.call
+        await inbound.consume_token(database, token, "CA-another")
+    assert await inbound.consume_token(database, token, carrier_id(seeded)) == seeded.call
 
 
 @pytest.mark.parametrize("token", ["", "guess", "\0", "é" * 5000])
 async def test_an_unknown_token_is_refused(database: Database, seeded: SeededAccount, token: str) -> None:
     """Whatever a stranger sends as a token is refused in the same way."""
     with pytest.raises(TokenRefused):
-        await call_tokens.consume(database, token, carrier_id(seeded))
+        await inbound.consume_token(database, token, carrier_id(seeded))
 
 
 async def test_an_expired_token_is_refused(database: Database, seeded: SeededAccount) -> None:
     """A token is worth nothing once its time is over."""
-    token = await call_tokens.issue(database, seeded.id, seeded.call.id, timedelta(milliseconds=-1))
+    token = await inbound.issue_token(database, seeded.id, seeded.call.id, timedelta(milliseconds=-1))
 
     with pytest.raises(TokenRefused):
-        await call_tokens.consume(database, token, carrier_id(seeded))
+        await inbound.consume_token(database, token, carrier_id(seeded))
 
 
 async def test_an_ended_call_has_no_tokens(database: Database, seeded: SeededAccount) -> None:
     """After the end a token issued before is refused, and no new one is issued."""
-    token = await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
+    token = await inbound.issue_token(database, seeded.id, seeded.call.id, MINUTE)
     end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
     await calls.finish(database, seeded.id, seeded.call.id, end)
 
     with pytest.raises(TokenRefused):
-        await call_tokens.consume(database, token, carrier_id(seeded))
+        await inbound.consume_token(database, token, carrier_id(seeded))
     with pytest.raises(NotFound):
-        await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
+        await inbound.issue_token(database, seeded.id, seeded.call.id, MINUTE)
 
 
 async def test_the_token_itself_is_not_stored(database: Database, seeded: SeededAccount) -> None:
     """The table contains only a hash of the token."""
-    token = await call_tokens.issue(database, seeded.id, seeded.call.id, MINUTE)
+    token = await inbound.issue_token(database, seeded.id, seeded.call.id, MINUTE)
 
     row = await database.fetchrow("SELECT string_agg(call_tokens::text, '') AS everything FROM call_tokens")
     assert row is not None
