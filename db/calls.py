@@ -1,7 +1,7 @@
-"""Calls: what is known of one while it lasts, and how it ends once. How one begins: ``db.inbound``.
+"""Calls: their progress and their end. How an inbound call begins is in ``db.inbound``.
 
-Every function may be repeated with the same arguments, since a lost connection leaves the caller not knowing
-whether a statement was done. Nothing changes a call that has ended.
+Every function may be repeated with the same arguments, because after a lost connection it is not known
+whether a statement was executed. Nothing changes a call that has ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EndedBy = Literal["caller", "agent", "operator", "carrier", "system"]
 CarrierStatus = Literal[
     "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "canceled"
 ]
-"""What a carrier says of its leg of the call: the first three come in this order, the others are final."""
+"""The status of the carrier's leg: the first three come in this order, the others are final."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class CallRecord:
 
     @property
     def duration_ms(self) -> int | None:
-        """Milliseconds from the answer to the end; None while it lasts or when nobody answered."""
+        """Milliseconds from the answer to the end; None while the call lasts or if it was not answered."""
         if self.answered_at is None or self.ended_at is None:
             return None
         return max(0, round((self.ended_at - self.answered_at) / timedelta(milliseconds=1)))
@@ -69,11 +69,11 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedCall:
-    """The end of a call, whoever brought it about."""
+    """A call that has ended."""
 
     call: CallRecord
     first: bool
-    """Whether the facts in ``call`` are those just given: the first end is the end."""
+    """Whether the end in ``call`` is the one just given; a later end does not replace an earlier one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +83,13 @@ class CallEnd:
     ended_by: EndedBy
     end_reason: str
     outcome: str | None
-    """None keeps what was recorded during the call."""
+    """None keeps the outcome recorded during the call."""
     ended_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFilter:
-    """Which calls to list; None does not narrow."""
+    """Which calls to list; None does not filter."""
 
     status: CallStatus | None = None
     number_id: UUID | None = None
@@ -101,7 +101,7 @@ _CALL = columns(CallRecord)
 
 
 async def by_carrier_id(db: Executor, carrier: Carrier, carrier_call_id: str) -> CallRecord:
-    """The call a carrier's callback speaks of. Not scoped by account: the carrier's signature vouches for it.
+    """The call of a carrier's callback. Not scoped by account: the carrier's signature was verified.
 
     Raises:
         NotFound: no such call.
@@ -160,7 +160,7 @@ async def list_calls(
 
 
 async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) -> CallRecord:
-    """The media stream has begun: the call, and its lead, are in progress. The first answer's time stays.
+    """The media stream has begun: call and lead are in progress. The time of the first answer stays.
 
     Raises:
         NotFound: the account has no such call.
@@ -186,9 +186,9 @@ async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) 
 
 
 async def resumed(db: Executor, account_id: UUID, call_id: UUID, resumes: int) -> CallRecord:
-    """The call's media stream is to come again for the ``resumes``-th time; never counts down.
+    """The call's media stream is to be opened again; ``resumes`` counts how many times, and only grows.
 
-    Until a process has it, it is held as long as a carrier takes to connect.
+    The lease is extended by the time that a carrier takes to connect.
 
     Raises:
         NotFound: the account has no such call.
@@ -198,7 +198,7 @@ async def resumed(db: Executor, account_id: UUID, call_id: UUID, resumes: int) -
 
 
 async def set_status(db: Executor, account_id: UUID, call_id: UUID, status: LiveStatus) -> CallRecord:
-    """Move a live call to another live status. An ended call stays ended: look at the record.
+    """Move a live call to another live status. An ended call stays ended, as the record says.
 
     Raises:
         NotFound: the account has no such call.
@@ -218,7 +218,7 @@ async def set_node(db: Executor, account_id: UUID, call_id: UUID, node: str) -> 
 async def keep_variables(
     db: Executor, account_id: UUID, call_id: UUID, agent: str, values: Mapping[str, Any]
 ) -> CallRecord:
-    """Remember an agent's variables as they are now.
+    """Store the current variables of an agent.
 
     Raises:
         NotFound: the account has no such call.
@@ -229,7 +229,7 @@ async def keep_variables(
 async def keep_revisions(
     db: Executor, account_id: UUID, call_id: UUID, revisions: Mapping[UUID, int]
 ) -> CallRecord:
-    """Remember which revisions the call uses; one that is kept already stays.
+    """Store which revisions the call uses; a stored one is not replaced.
 
     Raises:
         NotFound: the account has no such call.
@@ -239,7 +239,7 @@ async def keep_revisions(
 
 
 async def record_outcome(db: Executor, account_id: UUID, call_id: UUID, outcome: str) -> CallRecord:
-    """Keep what came of the call, on it and on its lead; a later outcome replaces it until the end.
+    """Store the outcome of the call, on its lead too; until the end, a later outcome replaces it.
 
     Raises:
         NotFound: the account has no such call.
@@ -263,7 +263,7 @@ async def record_outcome(db: Executor, account_id: UUID, call_id: UUID, outcome:
 
 
 async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) -> FinishedCall:
-    """End the call and its lead, once: one conditional statement, and the first to come wins.
+    """End the call and its lead by one conditional statement, so that the first end stays.
 
     Raises:
         NotFound: the account has no such call.
@@ -291,7 +291,7 @@ async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) ->
         end.ended_at,
     )
     call = await _changed_or_ended(db, row, account_id, call_id)
-    # A repetition whose first attempt was done, though the answer was lost, has won as well.
+    # The repetition of a statement that was executed, although its answer was lost, is the first end too.
     ours = (call.ended_by, call.end_reason, call.ended_at) == (end.ended_by, end.end_reason, end.ended_at)
     return FinishedCall(call=call, first=row is not None or ours)
 
@@ -299,7 +299,7 @@ async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) ->
 async def carrier_status(
     db: Executor, carrier: Carrier, carrier_call_id: str, status: CarrierStatus
 ) -> CallRecord:
-    """Keep what the carrier says of its leg. It only moves forward, and the first terminal status stays.
+    """Store the status of the carrier's leg. It only moves forward; the first terminal status stays.
 
     Raises:
         NotFound: no such call.

@@ -1,4 +1,4 @@
-"""What happened on a call, in order. Written once, never changed."""
+"""The events of calls. They are written once and never changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EventRecord:
     account_id: UUID
     call_id: UUID
     seq: int
-    """The place among the call's events, counted by the call."""
+    """The number of the event within its call."""
     type: str
     """Lower case, at most one dot: ``route.done``, ``barge_in``."""
     at: datetime
@@ -65,18 +65,18 @@ async def record(db: Executor, event: EventRecord) -> None:
 
 
 async def append(db: Executor, event: EventRecord) -> None:
-    """Write an event behind all others of its call, whatever its ``seq``; writing it again changes nothing.
+    """Write an event with the next number of its call, ignoring its ``seq``; again changes nothing.
 
-    For whoever does not count the call's events, or lost count because somebody else wrote one. It is not
-    told to be earlier than the event before it: clocks of two processes differ.
+    For a process that does not number the events, or whose number another process has used. Its time is
+    moved to that of the event before it if it is earlier, since the clocks of processes differ.
 
     Raises:
-        SequenceTaken: others wrote at the same time, again and again; try again.
+        SequenceTaken: other processes wrote at the same time in every attempt; try again.
         ConstraintViolated: the account has no such call or template, or the type is malformed.
     """
     for _ in range(_ATTEMPTS):
         try:
-            async with db.transaction() as attempt:  # inside another one: what fails is this alone
+            async with db.transaction() as attempt:  # inside another one, only this one fails
                 await attempt.execute(
                     f"""
                     INSERT INTO events ({_EVENT})
@@ -102,7 +102,7 @@ async def append(db: Executor, event: EventRecord) -> None:
 
 
 async def of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[EventRecord]:
-    """The call's events in order; empty when the account has no such call."""
+    """The call's events in order; empty if the account has no such call."""
     rows = await db.fetch(
         f"SELECT {_EVENT} FROM events WHERE account_id = $1 AND call_id = $2 ORDER BY seq",  # noqa: S608
         account_id,

@@ -1,4 +1,4 @@
-"""Routes: a live call's moves between agents, done, refused or failed. Each is one row."""
+"""Routes: the changes of agent on a call, one row each: done, refused or failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RouteContext = Literal["full", "summary", "variables", "none"]
 RouteStatus = Literal["done", "refused", "failed"]
 
 TRIVIAL = frozenset({"back"})
-"""Routes that only undo one: the account's stream and journal are not told."""
+"""The names of routes without an event for the account's stream and journal: they undo another route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +28,15 @@ class RouteRecord:
     account_id: UUID
     call_id: UUID
     seq: int
-    """The place among the call's routes, refused ones included, counted by the call."""
+    """The number of the route within its call, refused ones included."""
     name: str
-    """The route's name as the model gave it."""
+    """The name that the model gave."""
     hop: int
-    """How many routes the call had done before, plus one."""
+    """The number of routes done before on the call, plus one."""
     from_template_id: UUID
     from_node: str | None
     to_template_id: UUID | None
-    """None only for a refused route whose name leads nowhere."""
+    """None only for a refused route whose name no agent has."""
     to_node: str | None
     reason: str
     context: RouteContext
@@ -47,14 +47,14 @@ class RouteRecord:
     switched_at: datetime | None
     first_audio_at: datetime | None
     gap_ms: int | None
-    """Milliseconds without a voice between the old agent and the new one."""
+    """Milliseconds of silence between the old agent and the new one."""
 
 
 _ROUTE = columns(RouteRecord)
 
 
 async def record(db: Executor, route: RouteRecord) -> None:
-    """Write a route that moved nobody (refused, failed); writing it again updates it. See ``complete``.
+    """Write a refused or failed route; writing it again updates it. For done routes see ``complete``.
 
     Raises:
         SequenceTaken: another route of the call has this ``seq``.
@@ -99,9 +99,9 @@ async def record(db: Executor, route: RouteRecord) -> None:
 
 
 async def complete(db: Executor, route: RouteRecord) -> None:
-    """Write a route that is done and move the lead and the live call to its target, in one transaction.
+    """Write a done route and move the lead and the live call to its target, in one transaction.
 
-    Repeated late, it does not undo a later route: lead and call follow the route with the highest ``seq``.
+    A late repetition does not undo a later route: lead and call follow the route with the highest ``seq``.
 
     Raises:
         SequenceTaken: another route of the call has this ``seq``.
@@ -164,7 +164,7 @@ async def _append_event(transaction: Transaction, route: RouteRecord) -> None:
 async def measured(
     db: Executor, account_id: UUID, route_id: UUID, *, first_audio_at: datetime, gap_ms: int
 ) -> None:
-    """Add when the target was first heard and how long nobody was, in milliseconds.
+    """Add the time at which the target was first heard, and the silence before it in milliseconds.
 
     Raises:
         NotFound: the account has no such route.
@@ -181,7 +181,7 @@ async def measured(
 
 
 async def of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[RouteRecord]:
-    """The call's routes in order; empty when the account has no such call."""
+    """The call's routes in order; empty if the account has no such call."""
     rows = await db.fetch(
         f"SELECT {_ROUTE} FROM routes WHERE account_id = $1 AND call_id = $2 ORDER BY seq",  # noqa: S608
         account_id,

@@ -1,4 +1,4 @@
-"""What was said on a call, by whom, under which template."""
+"""The utterances of calls: what was said, by whom, under which template."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UTTERANCE = columns(UtteranceRecord)
 
 
 async def record(db: Executor, utterance: UtteranceRecord) -> None:
-    """Write an utterance, or write it again with what is known by now.
+    """Write an utterance, or update it.
 
     Raises:
         SequenceTaken: another utterance of the call has this ``seq``.
@@ -76,7 +76,7 @@ async def record(db: Executor, utterance: UtteranceRecord) -> None:
 
 
 async def of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[UtteranceRecord]:
-    """The call's transcript in order; empty when the account has no such call."""
+    """The call's transcript in order; empty if the account has no such call."""
     rows = await db.fetch(
         f"SELECT {_UTTERANCE} FROM utterances WHERE account_id = $1 AND call_id = $2 ORDER BY seq",  # noqa: S608
         account_id,
