@@ -27,7 +27,7 @@ def _kept() -> dict[str, int]:
 
 
 async def test_nothing_of_a_call_is_kept_once_it_is_over(harness: CallHarness) -> None:
-    """Session, pipeline, services and ledger are there while calls are on, and gone after they have ended."""
+    """Session, pipeline, services and writer exist during calls and are freed after them."""
     billing = await harness.agent(voice=HIGH)
     number = await harness.orchestrator(harness.route("billing", billing))
     before = _kept()
@@ -44,4 +44,6 @@ async def test_nothing_of_a_call_is_kept_once_it_is_over(harness: CallHarness) -
     async with asyncio.timeout(_GONE_S):
         while any(count > before[kind] for kind, count in _kept().items()):
             await asyncio.sleep(0.5)
-    assert _kept() == before
+    # Fewer is possible: a call of an earlier test may still have been ending on the shared server.
+    kept = _kept()
+    assert all(kept[kind] <= before[kind] for kind in before)
