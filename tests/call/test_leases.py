@@ -1,4 +1,4 @@
-"""Who may judge that a call is nobody's."""
+"""When a process may end calls with an expired lease: voicebot.call.leases."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ class HandClock:
         return self.ms
 
 
-async def test_nobody_is_judged_before_everybody_could_have_renewed(database: Database) -> None:
-    """A keeper that has seen the database for less than a lease ends no call; after that it does, once."""
+async def test_no_call_is_ended_before_every_process_could_renew(database: Database) -> None:
+    """A process ends expired calls only after the database was reachable for a lease, and each call once."""
     world = await seed_account(database)
     await call_leases.renew(database, [world.call.id], timedelta(seconds=-1))
-    clock, told = HandClock(), list[CallRecord]()
-    reaper = LeaseReaper(database, clock, lambda: set[UUID](), told.append, LEASE)
+    clock, ended = HandClock(), list[CallRecord]()
+    reaper = LeaseReaper(database, clock, lambda: set[UUID](), ended.append, LEASE)
 
     await reaper.run_once()
     clock.ms = 89_000
     await reaper.run_once()
-    assert told == []
+    assert ended == []
     clock.ms = 90_000
     await reaper.run_once()
     await reaper.run_once()
-    assert [call.id for call in told] == [world.call.id]
+    assert [call.id for call in ended] == [world.call.id]
     [event] = await events.of_call(database, world.id, world.call.id)
     assert (event.type, event.data["reason"]) == ("call.ended", "never_connected")
 
 
-async def test_a_scheduler_holds_its_own_before_it_looks(database: Database) -> None:
-    """A process that was stopped for longer than a lease finds its own calls unheld, and keeps them."""
+async def test_a_process_renews_its_own_leases_first(database: Database) -> None:
+    """A process that was stopped for longer than a lease renews its own expired leases and ends no call."""
     world = await seed_account(database)
     await call_leases.renew(database, [world.call.id], timedelta(seconds=-1))
-    clock, told = HandClock(), list[CallRecord]()
-    reaper = LeaseReaper(database, clock, lambda: {world.call.id}, told.append, LEASE)
+    clock, ended = HandClock(), list[CallRecord]()
+    reaper = LeaseReaper(database, clock, lambda: {world.call.id}, ended.append, LEASE)
     await reaper.run_once()
     clock.ms = 1_000_000
     await call_leases.renew(database, [world.call.id], timedelta(seconds=-1))
     await reaper.run_once()
 
-    assert told == []
+    assert ended == []
     assert (await calls.get(database, world.id, world.call.id)).status == "ringing"

@@ -1,4 +1,4 @@
-"""One service at a time, the others connected in the background: voicebot.call.audio.service_switch."""
+"""Switching between connected services: voicebot.call.audio.service_switch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from voicebot.providers.service_spec import ServiceFailed, ServiceSpec, made
 
 
 class Vendor(FrameProcessor):
-    """Connects when told to, and signs every text that passes through it."""
+    """Connects when a test lets it, and prefixes every text with its name."""
 
     def __init__(self, name: str, *, connects: bool = True) -> None:
         super().__init__(name=name)
@@ -40,7 +40,7 @@ class Vendor(FrameProcessor):
 
 
 class Busy(Vendor):
-    """Takes its time over a text."""
+    """Holds a text until a test releases it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -55,7 +55,7 @@ class Busy(Vendor):
 
 
 class Sink(FrameProcessor):
-    """Keeps what comes out."""
+    """Collects what leaves the switch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,8 +74,8 @@ class Sink(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
-def part(vendor: FrameProcessor) -> ServiceSpec:
-    """A part whose vendor is connected once it is set up."""
+def spec(vendor: FrameProcessor) -> ServiceSpec:
+    """A service that is connected when it is set up."""
 
     async def connected() -> None:
         return None
@@ -110,12 +110,11 @@ async def running(switch: ServiceSwitch) -> AsyncIterator[tuple[PipelineWorker, 
 
 
 async def test_the_pipeline_starts_before_the_first_vendor_has_connected() -> None:
-    """A vendor that hangs at connect does not hold the StartFrame, and what came meanwhile is delivered in
-    order."""
+    """A vendor that hangs at connect does not hold the StartFrame; frames kept meanwhile arrive in order."""
     slow = Vendor("slow", connects=False)
-    switch = ServiceSwitch(part(slow), on_error=no_error, name="tts")
+    switch = ServiceSwitch(spec(slow), on_error=no_error, name="tts")
     async with running(switch) as (worker, sink):
-        preparing = asyncio.create_task(switch.prepare(part(slow)))
+        preparing = asyncio.create_task(switch.prepare(spec(slow)))
         for n in range(3):
             await worker.queue_frame(TextFrame(str(n)))
         await asyncio.sleep(0.05)
@@ -127,13 +126,13 @@ async def test_the_pipeline_starts_before_the_first_vendor_has_connected() -> No
         assert sink.texts == ["slow:0", "slow:1", "slow:2", "slow:3"]
 
 
-async def test_only_the_active_part_gets_frames() -> None:
-    """After a switch the new part does the work, without a frame lost or doubled."""
+async def test_only_the_active_service_gets_frames() -> None:
+    """After a switch the new service gets all frames, none lost and none twice."""
     first, second = Vendor("first"), Vendor("second")
-    switch = ServiceSwitch(part(first), on_error=no_error, name="tts")
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="tts")
     async with running(switch) as (worker, sink):
-        await switch.prepare(part(first))
-        await switch.prepare(part(second))
+        await switch.prepare(spec(first))
+        await switch.prepare(spec(second))
         await worker.queue_frame(TextFrame("a"))
         await worker.flush_pipeline()
         switch.switch("second")
@@ -142,8 +141,8 @@ async def test_only_the_active_part_gets_frames() -> None:
         assert sink.texts == ["first:a", "second:b"]
 
 
-async def test_an_equal_part_is_not_made_again() -> None:
-    """Agents with equal settings share a part, which is made once, also when both are prepared at a time."""
+async def test_an_equal_service_is_not_made_again() -> None:
+    """Agents with equal settings share one service, also when both are prepared at the same time."""
     times = 0
     vendor = Vendor("first", connects=False)
 
@@ -153,7 +152,7 @@ async def test_an_equal_part_is_not_made_again() -> None:
         return [vendor]
 
     def equal() -> ServiceSpec:
-        return replace(part(vendor), make=make)
+        return replace(spec(vendor), make=make)
 
     switch = ServiceSwitch(equal(), on_error=no_error, name="stt")
     async with running(switch):
@@ -164,23 +163,23 @@ async def test_an_equal_part_is_not_made_again() -> None:
     assert times == 1
 
 
-async def test_a_part_that_is_not_ready_cannot_be_switched_to() -> None:
-    """Switching to a part that has not connected is refused, and the active one stays."""
-    switch = ServiceSwitch(part(Vendor("first")), on_error=no_error, name="tts")
+async def test_a_service_that_is_not_ready_cannot_be_switched_to() -> None:
+    """Switching to a service that is not connected raises ServiceFailed; the active one stays."""
+    switch = ServiceSwitch(spec(Vendor("first")), on_error=no_error, name="tts")
     with pytest.raises(ServiceFailed):
         switch.switch("unknown")
     assert switch.active == "first"
 
 
-async def test_a_part_that_does_not_connect_in_time_fails() -> None:
-    """A vendor that never accepts the connection gives PartFailed in time, and may be tried again."""
+async def test_a_service_that_does_not_connect_in_time_fails() -> None:
+    """A service that does not connect in time raises ServiceFailed and can be prepared again."""
     first, dead = Vendor("first"), Vendor("other", connects=False)
-    switch = ServiceSwitch(part(first), on_error=no_error, name="tts")
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="tts")
     async with running(switch) as (worker, sink):
-        await switch.prepare(part(first))
+        await switch.prepare(spec(first))
         with pytest.raises(ServiceFailed, match="did not connect"):
-            await switch.prepare(part(dead), timeout_s=0.05)
-        await switch.prepare(part(Vendor("other")))
+            await switch.prepare(spec(dead), timeout_s=0.05)
+        await switch.prepare(spec(Vendor("other")))
         switch.switch("other")
         await worker.queue_frame(TextFrame("again"))
         await worker.flush_pipeline()
@@ -188,11 +187,11 @@ async def test_a_part_that_does_not_connect_in_time_fails() -> None:
 
 
 async def test_an_interruption_passes_while_nothing_is_connected() -> None:
-    """A barge-in reaches the output although the voice still connects, and drops what was to be said."""
+    """An interruption passes a TTS that still connects and drops the speech kept for it."""
     slow = Vendor("slow", connects=False)
-    switch = ServiceSwitch(part(slow), on_error=no_error, name="tts")
+    switch = ServiceSwitch(spec(slow), on_error=no_error, name="tts")
     async with running(switch) as (worker, sink):
-        preparing = asyncio.create_task(switch.prepare(part(slow)))
+        preparing = asyncio.create_task(switch.prepare(spec(slow)))
         await worker.queue_frame(TextFrame("dropped"))
         await asyncio.sleep(0.05)
         await worker.queue_frame(InterruptionFrame())
@@ -204,13 +203,13 @@ async def test_an_interruption_passes_while_nothing_is_connected() -> None:
         assert sink.texts == []
 
 
-async def test_a_drain_comes_out_of_a_part_that_is_replaced_meanwhile() -> None:
-    """Whoever waits for a drain that is inside the old part when the switch changes is not left waiting."""
+async def test_a_drain_passes_a_service_that_is_replaced_meanwhile() -> None:
+    """A drain inside the old service reaches the output although another service is active by then."""
     first, second = Busy("first"), Vendor("second")
-    switch = ServiceSwitch(part(first), on_error=no_error, name="tts")
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="tts")
     async with running(switch) as (worker, sink):
-        await switch.prepare(part(first))
-        await switch.prepare(part(second))
+        await switch.prepare(spec(first))
+        await switch.prepare(spec(second))
         drain = DrainFrame()
         await worker.queue_frames([TextFrame("a"), drain])
         flush = asyncio.create_task(worker.flush_pipeline())
@@ -221,14 +220,14 @@ async def test_a_drain_comes_out_of_a_part_that_is_replaced_meanwhile() -> None:
         assert sink.drains == [drain]
 
 
-async def test_the_end_passes_every_part() -> None:
-    """An EndFrame ends the pipeline although one part is idle and another still connects."""
+async def test_the_end_passes_every_spec() -> None:
+    """An EndFrame ends the pipeline although one service is idle and another still connects."""
     first, second, slow = Vendor("first"), Vendor("second"), Vendor("slow", connects=False)
-    switch = ServiceSwitch(part(first), on_error=no_error, name="tts")
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="tts")
     async with running(switch) as (worker, sink):
-        await switch.prepare(part(first))
-        await switch.prepare(part(second))
-        preparing = asyncio.create_task(switch.prepare(part(slow)))
+        await switch.prepare(spec(first))
+        await switch.prepare(spec(second))
+        preparing = asyncio.create_task(switch.prepare(spec(slow)))
         await worker.queue_frames([TextFrame("last"), EndFrame()])
         async with asyncio.timeout(2):
             while not worker.has_finished():
