@@ -50,12 +50,13 @@ class MigrationError(DatabaseError):
 
 
 class NotFound(DatabaseError):
-    """The account has no such row; rows of other accounts count as missing."""
+    """There is no such row; rows of other accounts count as missing."""
 
     def __init__(self, resource: str, id: UUID | str) -> None:
         self.resource = resource
         self.id = id
-        super().__init__(f"This account has no {resource} {id}.")
+        where = "" if resource == "account" else " in this account"
+        super().__init__(f"There is no {resource} {id}{where}.")
 
 
 class RevisionConflict(DatabaseError):
