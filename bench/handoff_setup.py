@@ -46,7 +46,7 @@ async def replica(dsn: str, more: Mapping[str, str] = MappingProxyType({})) -> A
             "DATABASE_URL": dsn,
             "VOICEBOT_DATA_DIR": directory,
             "VOICEBOT_PORT": "0",
-            "VOICEBOT_SECRET_KEY": "bench",
+            "VOICEBOT_SECRET_KEY": "bench" * 8,
             "VOICEBOT_DRAIN_TIMEOUT_MS": "0",
             **more,
         }

@@ -132,7 +132,7 @@ async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIte
         clock = SystemClock()
         providers = Providers(settings)
         metrics = Metrics()
-        vault = Vault(settings.fernet_key())
+        vault = Vault(*settings.fernet_keys())
         handoff_runtime = HandoffRuntime(
             database, clock, handoff_dependencies(settings, providers, vault, metrics.registry)
         )
@@ -163,7 +163,7 @@ async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIte
             background=background,
             handoffs=handoff_runtime,
             vault=vault,
-            stream_tokens=StreamTokens(settings.fernet_key()),
+            stream_tokens=StreamTokens(*settings.fernet_keys()),
             grace=grace,
         )
         reaper = LeaseReaper(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +24,13 @@ def _without_trailing_slash(url: str) -> str:
 
 Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+"), AfterValidator(_without_trailing_slash)]
 """``http(s)://host:port`` with an optional path; a trailing slash is removed."""
+
+
+SECRET_KEY_CHARACTERS = 32
+"""Minimum length of a key in ``VOICEBOT_SECRET_KEY``."""
+
+PRIVATE_DIRECTORY = 0o700
+"""Mode of the data directory."""
 
 
 class Variables(BaseSettings):
@@ -58,6 +66,7 @@ class Settings(Variables):
     host: str = Field("127.0.0.1", alias="VOICEBOT_HOST")
     port: int = Field(8000, alias="VOICEBOT_PORT", ge=0, le=65535)
     secret_key: SecretStr | None = Field(None, alias="VOICEBOT_SECRET_KEY")
+    """One key, or several separated by commas: the newest first, then those that old secrets need."""
     api_key: SecretStr | None = Field(None, alias="VOICEBOT_API_KEY")
     """A key of an account on another server, for the commands that take a URL."""
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
@@ -74,6 +83,16 @@ class Settings(Variables):
         None, alias="VOICEBOT_SMTP_URL", repr=False
     )
     mail_from: str = Field("voicebot <voicebot@localhost>", alias="VOICEBOT_MAIL_FROM")
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and any(len(key) < SECRET_KEY_CHARACTERS for key in _keys_in(value)):
+            raise ValueError(
+                f"each key must have at least {SECRET_KEY_CHARACTERS} characters; make one with "
+                "`openssl rand -base64 32`, and separate the new key and the old one by a comma"
+            )
+        return value
 
     @field_validator("http_allow", mode="before")
     @classmethod
@@ -106,21 +125,29 @@ class Settings(Variables):
         """The data directory of the embedded server."""
         return self.data_dir.absolute() / "postgres"
 
-    def fernet_key(self) -> bytes:
-        """The key (URL-safe base64 of 32 bytes) that encrypts secrets at rest.
+    def fernet_keys(self) -> Sequence[bytes]:
+        """The keys (URL-safe base64 of 32 bytes) of secrets at rest; the first one encrypts, all decrypt.
 
-        It is derived from ``VOICEBOT_SECRET_KEY``. Without one, a key is generated once and stored in the
-        data directory (mode 0600).
+        Each is derived from one key of ``VOICEBOT_SECRET_KEY``. Without it, a key is generated once and
+        stored in the data directory (mode 0600).
         """
         if self.secret_key is not None:
-            digest = hashlib.sha256(self.secret_key.get_secret_value().encode()).digest()
-            return base64.urlsafe_b64encode(digest)
+            digests = [hashlib.sha256(key.encode()).digest() for key in _keys_in(self.secret_key)]
+            return [base64.urlsafe_b64encode(digest) for digest in digests]
         path = self.data_dir / "secret.key"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_bytes(Fernet.generate_key())
-        return path.read_bytes()
+            self.data_dir.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            with open(path, "xb", opener=_private) as file:
+                file.write(Fernet.generate_key())
+        return [path.read_bytes()]
+
+
+def _keys_in(secret: SecretStr) -> list[str]:
+    return [key.strip() for key in secret.get_secret_value().split(",")]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def websocket_url(url: str) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from templates.problem import Problem, pointer
 
@@ -26,11 +25,11 @@ class SecretUnreadable(Exception):
 
 
 class Vault:
-    """Encrypts and decrypts short texts with one key."""
+    """Encrypts short texts with the newest key, and decrypts those of all keys."""
 
-    def __init__(self, key: bytes) -> None:
-        """Use ``key``: URL-safe base64 of 32 bytes (``Settings.fernet_key``)."""
-        self._fernet = Fernet(key)
+    def __init__(self, *keys: bytes) -> None:
+        """Use ``keys``, the newest first: each is URL-safe base64 of 32 bytes (``Settings.fernet_keys``)."""
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def seal(self, secret: str) -> str:
         """Encrypt a secret for storage."""
@@ -40,7 +39,7 @@ class Vault:
         """Decrypt a stored secret.
 
         Raises:
-            SecretUnreadable: it was not encrypted with this key.
+            SecretUnreadable: it was not encrypted with one of the keys.
         """
         try:
             return self._fernet.decrypt(sealed.removeprefix(_SEALED).encode()).decode()
@@ -70,9 +69,9 @@ def sealed(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """A template's document with encrypted secrets, and a problem for each ``***`` without a stored secret.
 
-    A stored secret is kept for a function of the same name (or position) with the same host: an author who
-    cannot read a secret must not be able to send it to another host. An unchanged secret keeps its
-    encrypted form, so that an unchanged document is stored unchanged.
+    A stored secret is kept for a function of the same name (or position) with the same URL: an author who
+    cannot read a secret must not be able to send it to another host, nor to a path whose answer repeats it.
+    An unchanged secret keeps its encrypted form, so that an unchanged document is stored unchanged.
 
     Args:
         content: the whole document, secrets in plain text or ``***``.
@@ -106,21 +105,16 @@ def _kept(function: Mapping[str, Any], index: int, stored: Mapping[str, Any]) ->
     same_name = [other for other in before if other.get("name") == function.get("name")]
     same_place = [other for other in stored.get("functions", ())[index : index + 1] if other in before]
     for other in (*same_name, *same_place):
-        if _origin(other) == _origin(function):
+        if other.get("url") == function.get("url"):
             secrets: Mapping[str, str] = other.get("secret_headers", {})
             return secrets
     return {}
-
-
-def _origin(function: Mapping[str, Any]) -> tuple[str, str]:
-    parts = urlsplit(function.get("url", ""))
-    return parts.scheme.lower(), parts.netloc.lower()
 
 
 def _secret_missing(index: int, name: str) -> Problem:
     return Problem(
         pointer=pointer("functions", index, "secret_headers", name),
         code="secret_missing",
-        message=f"'{HIDDEN}' keeps a stored secret; '{name}' of this function and host has none.",
-        remedy="Send the secret itself. It must be sent again when the host of a function changes.",
+        message=f"'{HIDDEN}' keeps the secret that was saved with this URL; '{name}' has none.",
+        remedy="Send the secret itself. It must be sent again when the URL of a function changes.",
     )

@@ -201,13 +201,13 @@ async def test_secrets_are_sealed_and_never_answered(
     stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))
     sealed = stored.content["functions"][0]["secret_headers"]["Authorization"]
     assert "deep secret" not in str(stored.content)
-    assert Vault(server.app_state.settings.fernet_key()).open(sealed) == "Bearer deep secret"
+    assert Vault(*server.app_state.settings.fernet_keys()).open(sealed) == "Bearer deep secret"
 
 
 async def test_three_stars_keep_a_secret(tenant: Tenant, database: Database, server: RunningServer) -> None:
     """A PUT or PATCH with `***` keeps the stored secret; a new value replaces it."""
     agent = await tenant.agent(functions=[HTTP_FUNCTION])
-    path, vault = f"/templates/{agent['id']}", Vault(server.app_state.settings.fernet_key())
+    path, vault = f"/templates/{agent['id']}", Vault(*server.app_state.settings.fernet_keys())
 
     async def secret() -> str:
         stored = await templates.get(database, tenant.account_id, UUID(agent["id"]))
@@ -225,11 +225,12 @@ async def test_three_stars_keep_a_secret(tenant: Tenant, database: Database, ser
     "change",
     [
         {"url": "https://thief.example.net/find"},
+        {"url": f"{HTTP_FUNCTION['url']}/echo"},
         {"secret_headers": {"X-Other": HIDDEN}},
     ],
 )
 async def test_a_kept_secret_goes_nowhere_else(tenant: Tenant, change: dict[str, Any]) -> None:
-    """`***` keeps nothing for another host or another header: the secret must be written again."""
+    """`***` keeps nothing for another host, path or header: the secret must be sent again."""
     agent = await tenant.agent(functions=[HTTP_FUNCTION])
     function = {**agent["functions"][0], **change}
     response = await tenant.owner.patch(

@@ -31,7 +31,7 @@ async def environment(database_url: str, tmp_path: Path) -> AsyncIterator[Mappin
             **sandbox.env,
             "DATABASE_URL": database_url,
             "VOICEBOT_DATA_DIR": str(tmp_path),
-            "VOICEBOT_SECRET_KEY": "k",
+            "VOICEBOT_SECRET_KEY": "k" * 32,
             "PUBLIC_URL": PUBLIC_URL,
             "TWILIO_AUTH_TOKEN": AUTH_TOKEN,
         }

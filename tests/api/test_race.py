@@ -21,7 +21,7 @@ async def test_one_of_200_racing_saves_wins(database: Database, tmp_path: Path) 
     environment = {
         "DATABASE_URL": database.dsn,
         "VOICEBOT_DATA_DIR": str(tmp_path),
-        "VOICEBOT_SECRET_KEY": "k",
+        "VOICEBOT_SECRET_KEY": "k" * 32,
     }
     async with (
         server(SERVE, environment, tmp_path) as (first, _),
@@ -50,7 +50,7 @@ async def test_racing_activations_have_one_winner(database: Database, tmp_path: 
     environment = {
         "DATABASE_URL": database.dsn,
         "VOICEBOT_DATA_DIR": str(tmp_path),
-        "VOICEBOT_SECRET_KEY": "k",
+        "VOICEBOT_SECRET_KEY": "k" * 32,
     }
     async with (
         server(SERVE, environment, tmp_path) as (url, _),

@@ -48,18 +48,38 @@ def test_masking_hides_every_secret_and_nothing_else(headers: dict[str, str]) ->
 
 
 def test_a_renamed_function_keeps_its_secret() -> None:
-    """A function that is only renamed in its place keeps what it had; one of another host does not."""
+    """A function that is only renamed in its place keeps its secret."""
     vault = Vault(Fernet.generate_key())
     before = {"type": "http", "name": "f", "url": "https://a/x", "secret_headers": {"K": "secret"}}
     stored, _ = sealed({"functions": [before]}, vault)
-    renamed = {**before, "name": "g", "url": "https://a/y", "secret_headers": {"K": HIDDEN}}
+    renamed = {**before, "name": "g", "secret_headers": {"K": HIDDEN}}
     again, lost = sealed({"functions": [renamed]}, vault, stored)
     assert (again["functions"][0]["secret_headers"], lost) == (
         stored["functions"][0]["secret_headers"],
         [],
     )
-    _, lost = sealed({"functions": [{**renamed, "url": "https://b/y"}]}, vault, stored)
-    assert [problem.pointer for problem in lost] == ["/functions/0/secret_headers/K"]
+
+
+@pytest.mark.parametrize("url", ["https://a/echo", "https://b/x", "https://a/x?q=1", "http://a/x"])
+def test_a_secret_is_bound_to_the_url_it_was_saved_with(url: str) -> None:
+    """`***` with another host, path or query is refused with a remedy: the path may repeat the header."""
+    vault = Vault(Fernet.generate_key())
+    before = {"type": "http", "name": "f", "url": "https://a/x", "secret_headers": {"K": "secret"}}
+    stored, _ = sealed({"functions": [before]}, vault)
+    moved = {**before, "url": url, "secret_headers": {"K": HIDDEN}}
+    again, [problem] = sealed({"functions": [moved]}, vault, stored)
+    assert again["functions"][0]["secret_headers"] == {"K": HIDDEN}
+    assert (problem.pointer, problem.code) == ("/functions/0/secret_headers/K", "secret_missing")
+    assert "when the URL of a function changes" in problem.remedy
+
+
+def test_a_secret_of_the_old_key_opens_while_the_key_is_rotated() -> None:
+    """With `new,old`, old secrets open and new ones are encrypted with the new key."""
+    old, new = Fernet.generate_key(), Fernet.generate_key()
+    stored = Vault(old).seal("secret")
+    both = Vault(new, old)
+    assert both.open(stored) == "secret"
+    assert Vault(new).open(both.seal("other")) == "other"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 LIFETIME = timedelta(seconds=60)
 """How long a token can open the stream. An open stream lasts as long as the API key is valid."""
@@ -20,9 +20,9 @@ class TokenRefused(Exception):
 class StreamTokens:
     """Issues and reads tokens; replicas that share a key accept each other's tokens."""
 
-    def __init__(self, key: bytes) -> None:
-        """Encrypt with ``key``: urlsafe base64 of 32 bytes (``Settings.fernet_key``)."""
-        self._fernet = Fernet(key)
+    def __init__(self, *keys: bytes) -> None:
+        """Encrypt with the first of ``keys``, which are those of ``Settings.fernet_keys``."""
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def issue(self, account_id: UUID, key_id: UUID, now: datetime) -> str:
         """Issue a token that stands for an API key of an account."""

@@ -70,7 +70,7 @@ class CallRegistry:
         self._services = providers
         self._greetings = Greetings(database, providers)
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
-        self._http = HttpFunctions(self._http_client.send, Vault(settings.fernet_key()).open)
+        self._http = HttpFunctions(self._http_client.send, Vault(*settings.fernet_keys()).open)
         self._sessions: dict[UUID, Session] = {}
         self._idle = asyncio.Event()
         self._idle.set()

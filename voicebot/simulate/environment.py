@@ -61,7 +61,9 @@ async def open_environment(options: SimulationOptions) -> AsyncIterator[Simulati
         http_client = HttpClient(CheckedNetwork(settings.http_allow))
         stack.push_async_callback(http_client.close)
         http = (
-            HttpFunctions(http_client.send, Vault(settings.fernet_key()).open) if options.real_http else None
+            HttpFunctions(http_client.send, Vault(*settings.fernet_keys()).open)
+            if options.real_http
+            else None
         )
         llm = Providers(settings).llm
         if options.files:

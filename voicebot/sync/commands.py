@@ -220,7 +220,7 @@ async def _open_account(url: str | None, account: UUID | None) -> AsyncIterator[
         return
     async with open_database(settings) as database:
         authoring = Authoring(
-            database, Vault(settings.fernet_key()), settings.http_allow, Providers(settings).rules()
+            database, Vault(*settings.fernet_keys()), settings.http_allow, Providers(settings).rules()
         )
         yield DatabaseAccount(database, authoring, account or await only_account(database))
 

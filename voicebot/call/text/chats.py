@@ -101,7 +101,7 @@ class Chats:
         self._limits = limits or Limits()
         self._services = providers
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
-        self._http = HttpFunctions(self._http_client.send, Vault(settings.fernet_key()).open)
+        self._http = HttpFunctions(self._http_client.send, Vault(*settings.fernet_keys()).open)
         self._held: dict[UUID, HeldChat] = {}
         self._open: Counter[UUID] = Counter()
         self._background = BackgroundTasks()
