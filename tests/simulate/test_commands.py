@@ -151,7 +151,7 @@ async def test_chat_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("chat", "Nobody"), "This account has no template Nobody"),
+        (("chat", "Nobody"), "There is no template Nobody in this account"),
         (("chat", "Front desk", "--payload", "[]"), "--payload:\n  must be a JSON object"),
     ],
 )
