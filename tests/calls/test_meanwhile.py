@@ -88,10 +88,8 @@ async def test_a_call_goes_on_without_the_database(database_url: str, tmp_path: 
 async def test_a_call_keeps_the_templates_it_began_with(harness: CallHarness) -> None:
     """Templates edited or deleted during a call change nothing in it, and its lead is finished."""
     billing = await harness.agent("Billing", "Billing here.")
-    workshop = await harness.agent("Workshop", "Workshop here.", HIGHEST)
-    number = await harness.orchestrator(
-        harness.route("billing", billing), harness.route("workshop", workshop)
-    )
+    repairs = await harness.agent("Workshop", "Workshop here.", HIGHEST)
+    number = await harness.orchestrator(harness.route("billing", billing), harness.route("workshop", repairs))
     changed = asyncio.Event()
     greeted: list[Step] = []
 
@@ -140,9 +138,9 @@ async def test_a_call_keeps_the_templates_it_began_with(harness: CallHarness) ->
 async def test_two_calls_at_once_know_nothing_of_each_other(any_harness: CallHarness) -> None:
     """Each of two calls at once has its own words, agents and events, and neither hears the other's."""
     billing = await any_harness.agent("Billing", "Billing here.")
-    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
+    repairs = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
     number = await any_harness.orchestrator(
-        any_harness.route("billing", billing), any_harness.route("workshop", workshop)
+        any_harness.route("billing", billing), any_harness.route("workshop", repairs)
     )
     one, two = await asyncio.gather(
         any_harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number),

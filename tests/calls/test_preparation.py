@@ -21,11 +21,11 @@ async def test_the_first_word_never_waits_for_a_target(harness: CallHarness) -> 
     """With a target whose voice hangs, the greeting comes as early, and the target is not offered."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind="hang", match=HIGHEST))
     billing = await harness.agent()
-    workshop = await harness.agent("Workshop", voice=HIGHEST)
+    repairs = await harness.agent("Workshop", voice=HIGHEST)
     patient = {"idle": {"after_ms": 60_000}}
     control = await harness.orchestrator(harness.route("billing", billing), **patient)
     hanging = await harness.orchestrator(
-        harness.route("billing", billing), harness.route("workshop", workshop), **patient
+        harness.route("billing", billing), harness.route("workshop", repairs), **patient
     )
     brief = (hear(), HangUp())
     await harness.place(*brief, to=control)  # whatever the first call of a server pays, it has paid
@@ -66,10 +66,8 @@ async def test_an_orchestrator_whom_nobody_can_help_says_so(harness: CallHarness
 async def test_sockets_stand_before_the_route_is_asked_for(harness: CallHarness) -> None:
     """A route opens no connection: the target's voice was connected before, and agents alike share theirs."""
     billing = await harness.agent("Billing", voice=HIGH)
-    workshop = await harness.agent("Workshop", voice=HIGH)
-    number = await harness.orchestrator(
-        harness.route("billing", billing), harness.route("workshop", workshop)
-    )
+    repairs = await harness.agent("Workshop", voice=HIGH)
+    number = await harness.orchestrator(harness.route("billing", billing), harness.route("workshop", repairs))
     call = await harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number)
 
     asked_at = datetime.fromisoformat(call.events("route.requested")[0]["at"]).timestamp()

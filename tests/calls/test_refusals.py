@@ -65,9 +65,9 @@ async def test_of_two_routes_at_once_the_first_is_taken(harness: CallHarness) ->
         return Answer(calls=[_route("billing"), _route("workshop")])
 
     harness.sandbox.script.respond(answer)
-    workshop = await harness.agent("Workshop", voice=HIGHEST)
+    repairs = await harness.agent("Workshop", voice=HIGHEST)
     number = await harness.orchestrator(
-        harness.route("billing", await harness.agent()), harness.route("workshop", workshop)
+        harness.route("billing", await harness.agent()), harness.route("workshop", repairs)
     )
     call = await harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number)
 

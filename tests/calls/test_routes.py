@@ -31,8 +31,8 @@ async def test_a_silent_route_changes_voice_and_agent_at_once(any_harness: CallH
 
 async def test_an_announced_route_is_heard_in_both_voices(any_harness: CallHarness) -> None:
     """The old voice says its farewell to the end, then the new one speaks, and never both at once."""
-    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
-    route = any_harness.route("workshop", workshop, announce="One moment, please.")
+    repairs = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
+    route = any_harness.route("workshop", repairs, announce="One moment, please.")
     number = await any_harness.orchestrator(route)
     call = await any_harness.place(hear(), Say(text=REPAIR), hear(quiet_ms=900), HangUp(), to=number)
 
@@ -40,7 +40,7 @@ async def test_an_announced_route_is_heard_in_both_voices(any_harness: CallHarne
     assert call.words() == [WELCOME, "One moment, please.", "Workshop here."]
     farewell, target = call.transcript[2:]
     assert farewell["template_id"] == call.lead["initial_template_id"]
-    assert target["template_id"] == workshop["id"]
+    assert target["template_id"] == repairs["id"]
     assert target["started_ms"] >= farewell["ended_ms"]
     assert not farewell["interrupted"]
     assert call.routes[0]["announced"]
@@ -51,9 +51,9 @@ async def test_an_announced_route_is_heard_in_both_voices(any_harness: CallHarne
 async def test_the_caller_goes_back_and_on_to_another_agent(any_harness: CallHarness) -> None:
     """ "back" returns to the orchestrator, which routes on; each agent works under its own template."""
     billing = await any_harness.agent("Billing", "Billing here.", HIGH)
-    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
+    repairs = await any_harness.agent("Workshop", "Workshop here.", HIGHEST)
     number = await any_harness.orchestrator(
-        any_harness.route("billing", billing), any_harness.route("workshop", workshop)
+        any_harness.route("billing", billing), any_harness.route("workshop", repairs)
     )
     script = (
         hear(), Say(text=BILL), hear(), Say(text=BACK), hear(), Say(text=REPAIR), hear(), HangUp(),
@@ -65,11 +65,11 @@ async def test_the_caller_goes_back_and_on_to_another_agent(any_harness: CallHar
     assert [(r["name"], r["hop"], r["to_template_id"]) for r in call.routes] == [
         ("billing", 1, billing["id"]),
         ("back", 2, front),
-        ("workshop", 3, workshop["id"]),
+        ("workshop", 3, repairs["id"]),
     ]
     assert [said["template_id"] for said in call.transcript if said["speaker"] == "agent"] == [
-        front, billing["id"], front, workshop["id"],
+        front, billing["id"], front, repairs["id"],
     ]  # fmt: skip
     assert call.voices == [LOW, HIGH, LOW, HIGHEST]
     assert [data["agent"] for data in call.data("route.done")] == ["billing", "back", "workshop"]
-    assert call.lead["template_id"] == call.record["template_id"] == workshop["id"]
+    assert call.lead["template_id"] == call.record["template_id"] == repairs["id"]

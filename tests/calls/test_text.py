@@ -72,10 +72,10 @@ def of_text(answer: Mapping[str, Any]) -> dict[str, Any]:
 async def test_the_same_conversation_by_telephone_and_in_text(any_harness: CallHarness) -> None:
     """Words, nodes, functions, routes and the end are the same, whichever way the caller comes."""
     billing = await any_harness.agent("Billing", "Billing here.", HIGH)
-    workshop = await any_harness.agent("Workshop", "Workshop here.", HIGHEST, prompt=None, flow=FLOW)
+    repairs = await any_harness.agent("Workshop", "Workshop here.", HIGHEST, prompt=None, flow=FLOW)
     number = await any_harness.orchestrator(
         any_harness.route("billing", billing, context="summary"),
-        any_harness.route("workshop", workshop, announce="One moment, please."),
+        any_harness.route("workshop", repairs, announce="One moment, please."),
     )
     spoken = (BILL, BACK, REPAIR, BYE)
     script = [step for text in spoken for step in (hear(quiet_ms=900), Say(text=text))]
