@@ -121,7 +121,7 @@ async def test_a_call_keeps_the_templates_it_began_with(harness: CallHarness) ->
     )
     assert gone.status_code == 204, gone.text
     gone = await harness.api.delete(
-        f"/templates/{workshop['id']}", headers={"If-Match": f'"{workshop["revision"]}"'}
+        f"/templates/{repairs['id']}", headers={"If-Match": f'"{repairs["revision"]}"'}
     )
     assert gone.status_code == 204, gone.text
     changed.set()
