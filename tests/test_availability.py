@@ -1,7 +1,7 @@
 """The rules of presence against a second, independent telling of them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import settings
@@ -180,7 +180,7 @@ class PresenceMachine(RuleBasedStateMachine):
             assert not self.presence.holding
 
 
-def as_dict(presence: Presence) -> dict[str, object]:
+def as_dict(presence: Presence) -> dict[str, Any]:
     return {name: getattr(presence, name) for name in Presence.__slots__}
 
 

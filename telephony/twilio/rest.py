@@ -18,11 +18,11 @@ from urllib.parse import quote, urlsplit
 
 from aiohttp import ClientConnectorError, ClientError
 from loguru import logger
-from twilio.base.exceptions import TwilioException  # type: ignore[import-untyped]
-from twilio.http.async_http_client import AsyncTwilioHttpClient  # type: ignore[import-untyped]
-from twilio.http.response import Response  # type: ignore[import-untyped]
-from twilio.rest import Client  # type: ignore[import-untyped]
-from twilio.rest.api import Api  # type: ignore[import-untyped]
+from twilio.base.exceptions import TwilioException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
+from twilio.rest.api import Api
 
 from telephony.carrier import DialRequest, TransferRequest
 from telephony.errors import CarrierError

@@ -12,12 +12,12 @@ import hmac
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from twilio.request_validator import (  # type: ignore[import-untyped]
+from twilio.request_validator import (
     RequestValidator,
     add_port,
     remove_port,
 )
-from twilio.twiml.voice_response import VoiceResponse  # type: ignore[import-untyped]
+from twilio.twiml.voice_response import VoiceResponse
 
 from telephony.carrier import (
     FORM_TYPE,

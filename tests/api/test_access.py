@@ -107,7 +107,7 @@ async def test_roles_are_held_to_the_matrix(tenant: Tenant) -> None:
 )
 async def test_a_bad_key_is_refused_everywhere(server: RunningServer, header: str | None) -> None:
     """Without a good key every operation is answered 401."""
-    headers = {} if header is None else {"Authorization": header.encode()}
+    headers = {} if header is None else {b"Authorization": header.encode()}
     async with client(server.url, None) as nobody:
         for method, path, _ in MATRIX:
             assert (await nobody.request(method, path, headers=headers)).status_code == 401, (method, path)

@@ -169,10 +169,10 @@ async def test_a_filter_that_makes_no_sense_is_refused(tenant: Tenant, query: di
 async def test_commands_leave_lines_too(database: Database, database_url: str, tmp_path: Path) -> None:
     """Accounts and keys made on the command line are in the list, by no key."""
     environment = {"DATABASE_URL": database_url, "VOICEBOT_DATA_DIR": str(tmp_path)}
-    create = ("accounts", "create", "--name", "Acme", "--json")
-    account = (await said((*VOICEBOT, *create), environment, tmp_path))["account_id"]
-    create = ("keys", "create", "--account", account, "--role", "viewer", "--json")
-    key = (await said((*VOICEBOT, *create), environment, tmp_path))["key_id"]
+    create_account = ("accounts", "create", "--name", "Acme", "--json")
+    account = (await said((*VOICEBOT, *create_account), environment, tmp_path))["account_id"]
+    create_key = ("keys", "create", "--account", account, "--role", "viewer", "--json")
+    key = (await said((*VOICEBOT, *create_key), environment, tmp_path))["key_id"]
     found = await audit.list_changes(database, UUID(account), AuditFilter(), limit=9)
     assert [(each.action, each.resource, str(each.resource_id), each.key_id) for each in found.items] == [
         ("create", "key", key, None),

@@ -99,7 +99,7 @@ async def desk(tenant: Tenant, **target: Any) -> str:
 
 
 @contextlib.asynccontextmanager
-async def limited(server: RunningServer, **limits: float) -> AsyncIterator[None]:
+async def limited(server: RunningServer, **limits: Any) -> AsyncIterator[None]:
     """Other limits on conversations, for those that begin inside."""
     app_state = server.app_state
     usual = app_state.chats
@@ -109,7 +109,7 @@ async def limited(server: RunningServer, **limits: float) -> AsyncIterator[None]
         Providers(app_state.settings),
         app_state.clock,
         Limits(**limits),
-    )  # type: ignore[arg-type]
+    )
     yield
     await app_state.chats.close()
     app_state.chats = usual
@@ -218,7 +218,7 @@ async def test_only_authors_and_their_superiors_talk_to_templates(tenant: Tenant
     """Operators and viewers are refused."""
     agent = await tenant.agent()
     for role in ("operator", "viewer"):
-        problem = await chat(tenant.clients[role], agent["id"], status=403)  # type: ignore[index]
+        problem = await chat(tenant.clients[role], agent["id"], status=403)
         assert problem["code"] == "forbidden"
 
 

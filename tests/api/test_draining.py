@@ -48,7 +48,9 @@ async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, server: 
     assert (await twilio.post("resume")).token
 
 
-async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, call_registry: StandIn) -> None:
+async def test_a_server_that_is_told_to_stop_lets_calls_end(
+    server: RunningServer, twilio: Twilio, call_registry: StandIn
+) -> None:
     """After SIGTERM the call goes on and webhooks are answered; when the call is over the server is gone."""
     reply = await twilio.post("voice")
     call_registry.hurries = False
@@ -56,17 +58,16 @@ async def test_a_server_that_is_told_to_stop_lets_calls_end(twilio: Twilio, call
         async with asyncio.timeout(5):
             await call_registry.arrived.wait()
         (call_id,) = call_registry.answered
-        server = twilio.server.call_server
-        server.handle_exit(signal.SIGTERM, None)
+        server.call_server.handle_exit(signal.SIGTERM, None)
         async with asyncio.timeout(5):
-            while not twilio.server.app_state.draining:
+            while not server.app_state.draining:
                 await asyncio.sleep(0.01)
         assert (await twilio.post("resume")).token
         assert socket.close_code is None
         await call_registry.end(call_id, ended_by="caller", reason="hangup")
         assert await close_code(socket) == 1000
         async with asyncio.timeout(10):
-            while server.servers[0].is_serving():
+            while server.call_server.servers[0].is_serving():
                 await asyncio.sleep(0.01)
     with pytest.raises(httpx.ConnectError):
         await twilio.post("resume")

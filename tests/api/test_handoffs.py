@@ -121,7 +121,7 @@ async def test_roles_for_handoffs(tenant: Tenant) -> None:
     assert (await tenant.clients["viewer"].get(path)).status_code == 200
     assert (await tenant.clients["viewer"].post("/handoffs", json=REASON)).status_code == 403
     for role in ("viewer", "author"):
-        assert (await tenant.clients[role].post(f"{path}/claim")).status_code == 403  # type: ignore[index]
+        assert (await tenant.clients[role].post(f"{path}/claim")).status_code == 403
 
 
 async def test_another_account_has_no_access(new_tenant: NewTenant) -> None:

@@ -116,6 +116,7 @@ async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, call_re
     ("ended_by", "reason", "told"), [("caller", "hangup", "hangup"), ("agent", "he was very kind", "agent")]
 )
 async def test_ended_calls_are_counted_by_reason(
+    server: RunningServer,
     twilio: Twilio,
     call_registry: StandIn,
     database: Database,
@@ -132,7 +133,7 @@ async def test_ended_calls_are_counted_by_reason(
             await call_registry.arrived.wait()
         (call,) = call_registry.answered.values()
         end = CallEnd(
-            ended_by=ended_by, end_reason=reason, outcome=None, ended_at=twilio.server.app_state.clock.now()
+            ended_by=ended_by, end_reason=reason, outcome=None, ended_at=server.app_state.clock.now()
         )
         await calls.finish(database, call.account_id, call.id, end)
         await call_registry.drain(0)

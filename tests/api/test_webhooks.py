@@ -209,8 +209,8 @@ async def test_a_failed_stream_is_an_event_of_its_call(twilio: Twilio, database:
     """A stream error of a call that is not here is written behind its events, in the carrier's words."""
     await twilio.post("voice")
     for error in ("Socket gone", "x" * 9000):
-        news = {"StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": error}
-        assert (await twilio.post("stream", **news)).response.status_code == 204
+        reply = await twilio.post("stream", StreamSid="MZ1", StreamEvent="stream-error", StreamError=error)
+        assert reply.response.status_code == 204
     call = await call_of(twilio, database)
     happened = await events.of_call(database, call.account_id, call.id)
     assert [(event.seq, event.type) for event in happened] == [(1, "stream.failed"), (2, "stream.failed")]

@@ -23,7 +23,7 @@ def modules() -> Iterator[Path]:
 
 def test_import_contracts_hold() -> None:
     """The import-linter contracts in pyproject.toml hold."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     linting = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert linting.returncode == 0, linting.stdout
 

@@ -14,7 +14,7 @@ from templates.model import TemplateContent
 from voicebot.call.agents import BACK, Agent, AgentPool, ServiceKeys
 from voicebot.call.routing.policy import RoutingPolicy
 
-NODE = {"task_messages": []}
+NODE: dict[str, Any] = {"task_messages": []}
 
 
 def ready(agent: Agent) -> Agent:

@@ -28,7 +28,7 @@ class Vendor(FrameProcessor):
         if connects:
             self.may_connect.set()
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor has it
         await super().setup(setup)
         await self.may_connect.wait()
 

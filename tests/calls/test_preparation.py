@@ -22,7 +22,7 @@ async def test_the_first_word_never_waits_for_a_target(harness: CallHarness) -> 
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind="hang", match=HIGHEST))
     billing = await harness.agent()
     repairs = await harness.agent("Workshop", voice=HIGHEST)
-    patient = {"idle": {"after_ms": 60_000}}
+    patient: dict[str, Any] = {"idle": {"after_ms": 60_000}}
     control = await harness.orchestrator(harness.route("billing", billing), **patient)
     hanging = await harness.orchestrator(
         harness.route("billing", billing), harness.route("workshop", repairs), **patient

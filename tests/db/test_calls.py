@@ -2,6 +2,7 @@ import asyncio
 import random
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -57,10 +58,8 @@ async def test_the_first_end_is_the_end(database: Database, seeded: SeededAccoun
 async def test_of_many_ends_at_once_one_wins(database: Database, dsn: str, seeded: SeededAccount) -> None:
     """Caller, agent, carrier and system all end the call through two replicas: one of them did."""
     replica = await Database.connect(dsn)
-    ends = [
-        replace(HANGUP, ended_by=who, end_reason=f"reason {n}")
-        for n, who in enumerate(["caller", "agent", "carrier", "system"] * 3)
-    ]
+    enders: list[Any] = ["caller", "agent", "carrier", "system"] * 3
+    ends = [replace(HANGUP, ended_by=who, end_reason=f"reason {n}") for n, who in enumerate(enders)]
     results = await asyncio.gather(
         *(calls.finish(random.choice([database, replica]), seeded.id, seeded.call.id, end) for end in ends)
     )

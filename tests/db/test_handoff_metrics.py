@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import Any
 
 from db import handoff_metrics
 from db.handoff_metrics import Durations, Window
@@ -40,7 +41,7 @@ async def test_figures_equal_a_brute_force_recomputation(database: Database, see
             return None
         return at + timedelta(milliseconds=chance.randint(0, 120_000))
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for _ in range(300):
         made = NOON - timedelta(seconds=chance.randint(0, 100_000))
         state = chance.choice(STATES)

@@ -74,12 +74,10 @@ async def test_a_key_allows_no_more_than_its_person(database: Database, seeded: 
         again = await keys.get_valid(database, seeded.id, found.id)
         return {found.role, again.role}
 
-    for role, expected in (
-        ("owner", "admin"),
-        ("author", "author"),
-        ("viewer", "viewer"),
-        ("admin", "admin"),
-    ):
+    roles: list[tuple[Role, Role]] = [
+        ("owner", "admin"), ("author", "author"), ("viewer", "viewer"), ("admin", "admin"),
+    ]  # fmt: skip
+    for role, expected in roles:
         await users.update(database, seeded.id, person.id, UserDraft(name="Ada", role=role))
         assert await allowed() == {expected}
     assert (await keys.get(database, seeded.id, made.record.id)).role == "admin"

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -36,7 +37,7 @@ async def test_a_template_comes_back_as_it_was_saved(database: Database, seeded:
 
 async def test_a_document_keeps_its_authors_order(database: Database, seeded: SeededAccount) -> None:
     """Nodes come back in the order they were written in, from the template and from its revision."""
-    nodes = {name: {"task_messages": []} for name in ("welcome", "ask", "zone", "bye", "b")}
+    nodes: dict[str, Any] = {name: {"task_messages": []} for name in ("welcome", "ask", "zone", "bye", "b")}
     document = replace(
         draft("ordered", status="draft"), content={"flow": {"nodes": nodes, "initial_node": "ask"}}
     )

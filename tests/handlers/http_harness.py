@@ -138,6 +138,9 @@ class RecordingCall:
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC)
 
+    def agents_are_coming(self) -> bool:
+        return False
+
     def destinations(self) -> tuple[Destination, ...]:
         return ()
 

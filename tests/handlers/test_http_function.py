@@ -133,7 +133,7 @@ async def test_wait_text_is_spoken_for_a_slow_answer() -> None:
         declaration = http_function(
             url=server.url, wait_text="One moment, {{ name }}.", parameters=parameters(name="string")
         )
-        running = asyncio.create_task(http.bind(declaration, [], call).run({"name": "Ann"}))
+        running = asyncio.ensure_future(http.bind(declaration, [], call).run({"name": "Ann"}))
         await asyncio.sleep(0.3)
         assert call.said == []
         assert not (await running).failed
@@ -235,7 +235,7 @@ async def test_failure_to_store_does_not_fail_the_function() -> None:
         assert (await bound.run({})).result == {"status": "done"}
 
 
-async def interrupted(running: asyncio.Task[Any], after_s: float) -> None:
+async def interrupted(running: asyncio.Future[Any], after_s: float) -> None:
     """The caller speaks: pipecat cancels the function's task."""
     await asyncio.sleep(after_s)
     running.cancel()
@@ -254,7 +254,7 @@ async def test_interrupted_request_completes_once(interrupted_after_s: float, ag
     ):
         declaration = http_function(url=server.url, method="POST", parameters=ORDER, keep={"id": "/id"})
         bound = http.bind(declaration, [variable("id")], call)
-        await interrupted(asyncio.create_task(bound.run({"order": 7})), interrupted_after_s)
+        await interrupted(asyncio.ensure_future(bound.run({"order": 7})), interrupted_after_s)
         await asyncio.sleep(again_after_s)
         assert call.kept == ({"id": "A1"} if again_after_s else {})
         assert (await bound.run({"order": 7})).result == {"id": "A1"}
@@ -279,7 +279,7 @@ async def test_wait_text_is_not_spoken_after_an_interruption() -> None:
     call = RecordingCall()
     async with running_server(ServerAnswer(after_s=1)) as server, functions(server) as http:
         bound = http.bind(http_function(url=server.url, wait_text="One moment."), [], call)
-        await interrupted(asyncio.create_task(bound.run({})), 0.2)
+        await interrupted(asyncio.ensure_future(bound.run({})), 0.2)
         await asyncio.sleep(0.7)
     assert call.said == []
 
@@ -289,7 +289,7 @@ async def test_result_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("handlers.http.function.RESULT_KEPT_S", 0.1)
     async with running_server(ServerAnswer(after_s=0.2)) as server, functions(server) as http:
         bound = http.bind(http_function(url=server.url, method="POST"), [], RecordingCall())
-        await interrupted(asyncio.create_task(bound.run({})), 0.1)
+        await interrupted(asyncio.ensure_future(bound.run({})), 0.1)
         await asyncio.sleep(0.4)
         await bound.run({})
     assert len(server.seen) == 2
@@ -303,12 +303,12 @@ async def test_close_waits_for_running_requests() -> None:
         functions(server) as http,
     ):
         declaration = http_function(url=server.url, method="POST", keep={"id": "/id"})
-        await interrupted(asyncio.create_task(http.bind(declaration, [variable("id")], call).run({})), 0.2)
+        await interrupted(asyncio.ensure_future(http.bind(declaration, [variable("id")], call).run({})), 0.2)
         await http.close()
         assert call.kept == {"id": "A1"}
     async with running_server(ServerAnswer(after_s=30)) as server, functions(server) as http:
         await interrupted(
-            asyncio.create_task(http.bind(http_function(url=server.url), [], call).run({})), 0.2
+            asyncio.ensure_future(http.bind(http_function(url=server.url), [], call).run({})), 0.2
         )
         began = time.monotonic()
         await http.close(wait_s=0.1)

@@ -63,13 +63,18 @@ class HandoffEnvironment:
 
     async def escalate(self, call_id: UUID | None = None, **more: Any) -> HandoffRecord:
         """Create an escalation."""
-        values = {"intent": "escalate", "origin": "model", "reason": "wants a person"} | more
+        values: dict[str, Any] = {"intent": "escalate", "origin": "model", "reason": "wants a person"} | more
         draft = HandoffDraft(**values, call_id=call_id, created_at=self.clock.now())
         return (await self.service.create(self.account_id, draft)).handoff
 
     async def park(self, due_at: datetime, call_id: UUID | None = None, **more: Any) -> HandoffRecord:
         """Create a parked call."""
-        values = {"intent": "park", "origin": "model", "reason": "later", "consent": True} | more
+        values: dict[str, Any] = {
+            "intent": "park",
+            "origin": "model",
+            "reason": "later",
+            "consent": True,
+        } | more
         draft = HandoffDraft(**values, call_id=call_id, due_at=due_at, created_at=self.clock.now())
         return (await self.service.create(self.account_id, draft)).handoff
 

@@ -30,7 +30,7 @@ class Mailbox:
         if self.answer.startswith("250"):
             content = envelope.content
             assert isinstance(content, bytes)
-            self.messages.append(message_from_bytes(content, policy=default))  # type: ignore[arg-type]
+            self.messages.append(message_from_bytes(content, policy=default))
             self.recipients += envelope.rcpt_tos
         return self.answer
 

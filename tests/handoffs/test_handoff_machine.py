@@ -78,7 +78,7 @@ def test_invariants_of_handoffs(  # noqa: C901 - the machine is its body
             handoff = self.one(which)
             if rightly and (holding := self.run(self.all_held())):
                 return holding[which % len(holding)]
-            return handoff and (handoff, self.people[who])
+            return (handoff, self.people[who]) if handoff else None
 
         async def all_waiting(self) -> list[UUID]:
             made = [await handoffs.get(database, self.env.account_id, one) for one in self.made]
@@ -90,8 +90,8 @@ def test_invariants_of_handoffs(  # noqa: C901 - the machine is its body
 
         @rule(park=st.booleans(), consent=st.booleans())
         def make(self, park: bool, consent: bool) -> None:
-            parked = {"due_at": self.clock.now(), "consent": consent}
-            made = self.env.park(**parked) if park else self.env.escalate()
+            due_at = self.clock.now()
+            made = self.env.park(due_at, consent=consent) if park else self.env.escalate()
             self.made.append(self.run(made).id)
 
         @rule(who=USER, which=HANDOFF, rightly=RIGHTLY)
@@ -204,7 +204,7 @@ def test_invariants_of_handoffs(  # noqa: C901 - the machine is its body
                 was[event.handoff_id] = (intent, state)
 
     Handoffs.TestCase.settings = settings(deadline=None)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Handoffs,
         settings=settings(
             stateful_step_count=40,

@@ -196,7 +196,7 @@ async def test_a_bridged_caller_is_not_returned(env: HandoffEnvironment, clock: 
     """A connected caller stays with the operator, even when the heartbeats stop."""
     user_id, handoff = await claimed(env)
     for state in ("transferring", "bridged"):
-        move = Transition(to=state, at=clock.now(), claimed_by=user_id)  # type: ignore[arg-type]
+        move = Transition(to=state, at=clock.now(), claimed_by=user_id)
         await env.service.transition(env.account_id, handoff.id, lambda _, m=move: m)  # type: ignore[misc]
     assert (await env.presence.get(env.account_id, user_id)).state == "on_call"
     clock.advance(seconds=121)

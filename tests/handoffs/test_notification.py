@@ -102,8 +102,7 @@ async def recipients(database: Database, world: SeededAccount) -> AsyncIterator[
 async def test_who_gets_an_e_mail(env: HandoffEnvironment, recipients: Recipients) -> None:
     """Active owners, admins and operators, except the requester; the subject has nothing of the call."""
     expected = [
-        await env.user(role=role, email=f"{role}@example.com")  # type: ignore[arg-type]
-        for role in ("owner", "admin", "operator")
+        await env.user(role=role, email=f"{role}@example.com") for role in ("owner", "admin", "operator")
     ]
     asking = await env.user(role="admin", email="asking@example.com")
     await env.user(role="viewer", email="viewer@example.com")

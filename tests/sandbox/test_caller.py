@@ -95,7 +95,12 @@ async def test_same_agent_answering_is_not_taken_for_another(server: StandIn) ->
         await peer.over.wait()
 
     server.talk = talk
-    script = [Listen(), Say(text="Billing please."), ExpectAnotherVoice(timeout_ms=4000), HangUp()]
+    script: list[Step] = [
+        Listen(),
+        Say(text="Billing please."),
+        ExpectAnotherVoice(timeout_ms=4000),
+        HangUp(),
+    ]
     caller, call = await call_with(server, script)
     assert "no other voice was heard than A" in (caller.outcome.failure or "")
     assert len(caller.outcome.steps) == 2
@@ -113,7 +118,7 @@ async def test_caller_recognises_the_voice_from_before(server: StandIn, attentiv
         await peer.over.wait()
 
     server.talk = talk
-    script = [Listen(), Say(text="When do you open?"), Listen(), ExpectSameVoice(), HangUp()]
+    script: list[Step] = [Listen(), Say(text="When do you open?"), Listen(), ExpectSameVoice(), HangUp()]
     caller, _ = await call_with(server, script, attentive=attentive)
     assert caller.outcome.failure is None
 
@@ -128,7 +133,7 @@ async def test_inattentive_caller_still_knows_another_voice(server: StandIn) -> 
         await peer.over.wait()
 
     server.talk = talk
-    script = [Listen(), Say(text="My bill is wrong."), Listen(), ExpectAnotherVoice(), HangUp()]
+    script: list[Step] = [Listen(), Say(text="My bill is wrong."), Listen(), ExpectAnotherVoice(), HangUp()]
     caller, _ = await call_with(server, script, attentive=False)
     assert caller.outcome.failure is None
     assert [report.voice is None for report in caller.outcome.steps] == [True, True, True, False, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -185,13 +186,17 @@ async def test_mark_returns_when_its_audio_has_been_played(server: StandIn) -> N
         assert 0 <= late <= 20 + call.line.lateness().max_ms + 5
 
 
+def has_marks(peer: Peer, count: int) -> bool:
+    return len(peer.marks) == count
+
+
 async def test_mark_without_audio_returns_at_once(server: StandIn) -> None:
     """A mark sent while nothing plays comes straight back."""
 
     async def talk(peer: Peer) -> None:
         for count in range(1, 6):
             await peer.mark("nothing")
-            await peer.until(lambda count=count: len(peer.marks) == count)
+            await peer.until(functools.partial(has_marks, peer, count))
 
     server.talk = talk
     call = await whole_call(server)

@@ -44,7 +44,9 @@ def test_every_sample_comes_back_within_its_segments_precision() -> None:
 )
 def test_timeline_plays_what_a_list_of_samples_would(moves: list[tuple[str, int]]) -> None:
     """Appending, clearing and advancing leave exactly the sound that a plain queue would have played."""
-    timeline, queue, played, value = Timeline(), [], [], 0
+    timeline, value = Timeline(), 0
+    queue: list[int] = []
+    played: list[int] = []
     for move, count in moves:
         if move == "append":
             value = value % 1000 + 1

@@ -23,7 +23,8 @@ def _envelope(pcm: bytes) -> np.ndarray:
         axis=0
     )
     centred = bands - bands.mean()
-    return centred / np.linalg.norm(centred)
+    timbre: np.ndarray = centred / np.linalg.norm(centred)
+    return timbre
 
 
 def test_a_sentence_lasts_as_long_as_a_person_would_take() -> None:

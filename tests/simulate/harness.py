@@ -64,7 +64,7 @@ class Opinion(BaseClassifier):
     """A judge that always gives the same verdict, and records what it was asked."""
 
     def __init__(self, verdict: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._verdict = verdict
         self.asked: list[Any] = []
 

@@ -36,7 +36,7 @@ async def pulled(directory: Path, account: Account, **options: bool) -> dict[str
     )
 
 
-async def pushed(directory: Path, account: Account, **options: bool) -> dict[str, str]:
+async def pushed(directory: Path, account: Account, **options: Any) -> dict[str, str]:
     """Push, and return the action of each template."""
     result = await push(TemplateDirectory(directory), account, PushOptions(**options))
     return {each.name: each.action for each in result.saved} | dict.fromkeys(result.deleted, "deleted")

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+from twilio.request_validator import RequestValidator
 
 from telephony.carrier import AnswerUrls, BadSignature, BadWebhook, TransferRequest, WebhookRequest
 from telephony.twilio import webhooks

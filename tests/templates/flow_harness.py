@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pipecat.flows import FlowManager
 from pipecat.frames.frames import (
@@ -71,7 +71,11 @@ class ScriptedModel(LLMService):
 
     async def _answer(self, context: LLMContext) -> None:
         tools = {tool.name: tool.to_default_dict() for tool in getattr(context.tools, "standard_tools", [])}
-        self.heard.append(LlmRequest([dict(message) for message in context.messages], tools, self._role))
+        self.heard.append(
+            LlmRequest(
+                [dict(cast("dict[str, Any]", message)) for message in context.messages], tools, self._role
+            )
+        )
         await self.push_frame(LLMFullResponseStartFrame())
         turn = self.script.pop(0) if self.script else "…"
         await asyncio.sleep(self.latency_s)
@@ -111,9 +115,10 @@ async def running_flow(*script: Say | Call) -> AsyncIterator[FlowHarness]:
     worker = PipelineWorker(Pipeline([pair.user(), model, pair.assistant()]), cancel_on_idle_timeout=False)
     started = asyncio.Event()
 
-    @worker.event_handler("on_pipeline_started")
-    async def _(_: PipelineWorker, __: Frame) -> None:
+    async def on_started(_: PipelineWorker, __: Frame) -> None:
         started.set()
+
+    worker.add_event_handler("on_pipeline_started", on_started)
 
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(worker)

@@ -296,12 +296,13 @@ async def test_missing_values_render_as_nothing() -> None:
         variables=[{"name": "name"}, {"name": "order", "type": "object"}],
     )
     flow = compile_template(content, RecordingResolver())
-    for payload, expected in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, "Name: [] Size: [] Item: []"),
         ({"order": {"item": "pizza"}}, "Name: [] Size: [] Item: [pizza]"),
         ({"order": {"item": None}}, "Name: [] Size: [] Item: []"),
         ({"order": {"item": {"size": 3.0}}}, 'Name: [] Size: [3] Item: [{"size": 3.0}]'),
-    ]:
+    ]
+    for payload, expected in cases:
         async with running_flow("Hello.") as harness:
             resolved = values.resolve(content.variables, payload, source="payload")
             harness.manager.state.update(values.state(resolved))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import httpx
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+from twilio.request_validator import RequestValidator
 
 from voicebot.sandbox.carrier.log import CallLog
 from voicebot.sandbox.carrier.model import CarrierSettings, WebhookFailed
