@@ -16,13 +16,20 @@ import re2
 from jsonpointer import JsonPointerException, resolve_pointer
 
 Path = tuple[str | int, ...]
-SchemaFaultKind = Literal["remote", "unknown", "endless", "pattern", "names"]
+SchemaFaultKind = Literal["remote", "unknown", "endless", "pattern", "names", "keyword", "deep"]
 
-MAX_PARTS = 5000
+MAX_PARTS = 500
 """Maximum number of parts of an expanded schema: nested references can multiply to millions of parts."""
+
+MAX_LEVELS = 16
+"""Maximum number of levels of an expanded schema: each reference and each schema inside another is one."""
+
+MAX_PATTERN_MEMORY = 128 * 1024
+"""Memory of a compiled pattern in bytes: RE2 refuses a pattern that needs more."""
 
 _RE2_OPTIONS = re2.Options()
 _RE2_OPTIONS.log_errors = False
+_RE2_OPTIONS.max_mem = MAX_PATTERN_MEMORY
 _SCHEMA_KEYWORDS = frozenset(
     {
         "additionalProperties",
@@ -35,8 +42,10 @@ _SCHEMA_KEYWORDS = frozenset(
         "propertyNames",
         "then",
     }
-    | {"unevaluatedItems", "unevaluatedProperties"}
 )
+_UNSUPPORTED_KEYWORDS = ("unevaluatedItems", "unevaluatedProperties")
+"""Keywords whose validation takes time that is exponential in the number of levels."""
+
 _SCHEMA_LIST_KEYWORDS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _SCHEMA_MAP_KEYWORDS = frozenset({"dependentSchemas", "patternProperties", "properties"})
 _OMITTED_KEYWORDS = frozenset({"$defs", "definitions", "$ref", "$schema", "$id"})
@@ -51,7 +60,8 @@ class SchemaFault:
         path: keys and indexes of the place in the author's schema.
         kind: ``remote``: a reference to another document; ``unknown``: a reference to a missing part;
             ``endless``: a recursive reference, or more than ``MAX_PARTS`` parts; ``pattern``: not supported
-            by RE2; ``names``: ``patternProperties``, which is not supported.
+            by RE2, or too large; ``names``: ``patternProperties``, which is not supported; ``keyword``: one
+            of ``_UNSUPPORTED_KEYWORDS``; ``deep``: more than ``MAX_LEVELS`` levels.
         text: the reference or pattern as written.
     """
 
@@ -82,9 +92,19 @@ def declared_parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list
     Args:
         schema: a JSON Schema of type object; an empty one means a function without arguments.
     """
-    read = read_parameters(schema).schema
-    properties = read.get("properties", {})
-    required = read.get("required", [])
+    return properties_and_required(read_parameters(schema).schema)
+
+
+def parameter_names(schema: Mapping[str, Any]) -> frozenset[str]:
+    """The names of a function's parameters. Only the references at the top are expanded."""
+    read = _TopReader(schema).schema(schema, (), ())
+    return frozenset(properties_and_required(read if isinstance(read, dict) else {})[0])
+
+
+def properties_and_required(schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The (properties, required) of an expanded schema."""
+    properties = schema.get("properties", {})
+    required = schema.get("required", [])
     return (
         dict(properties) if isinstance(properties, Mapping) else {},
         [str(name) for name in required]
@@ -99,7 +119,7 @@ def matches(pattern: str, text: str) -> bool:
     return compiled is None or compiled.search(text) is not None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _compiled(pattern: str) -> Any:
     try:
         return re2.compile(pattern, _RE2_OPTIONS)
@@ -112,6 +132,7 @@ class _Reader:
     root: Mapping[str, Any]
     faults: list[SchemaFault] = field(default_factory=list)
     parts: int = 0
+    level: int = 0
 
     def schema(self, schema: Any, path: Path, parents: tuple[str, ...]) -> Any:
         """One schema; ``parents`` are the references that led here."""
@@ -122,10 +143,20 @@ class _Reader:
             if self.parts == MAX_PARTS + 1:
                 self._add_fault("endless", path, parents[-1] if parents else "")
             return {}
+        if self.level == MAX_LEVELS:
+            self._add_fault("deep", path, parents[-1] if parents else "")
+            return {}
+        self.level += 1
+        try:
+            return self._read(schema, path, parents)
+        finally:
+            self.level -= 1
+
+    def _read(self, schema: Mapping[str, Any], path: Path, parents: tuple[str, ...]) -> Any:
         read = {
             key: self._member(key, value, (*path, key), parents)
             for key, value in schema.items()
-            if key not in _OMITTED_KEYWORDS
+            if key not in _OMITTED_KEYWORDS and key not in _UNSUPPORTED_KEYWORDS
         }
         if "$dynamicRef" in schema:
             self._add_fault("remote", (*path, "$dynamicRef"), read.pop("$dynamicRef"))
@@ -172,6 +203,18 @@ class _Reader:
             self._add_fault("pattern", (*path, "pattern"), pattern)
         if schema.get("patternProperties"):
             self._add_fault("names", (*path, "patternProperties"), "")
+        for keyword in _UNSUPPORTED_KEYWORDS:
+            if keyword in schema:
+                self._add_fault("keyword", (*path, keyword), keyword)
 
     def _add_fault(self, kind: SchemaFaultKind, path: Path, text: Any) -> None:
         self.faults.append(SchemaFault(path, kind, str(text)))
+
+
+class _TopReader(_Reader):
+    """Reads the top of a schema and leaves the schemas in it as they are."""
+
+    __slots__ = ()
+
+    def _member(self, key: str, value: Any, path: Path, parents: tuple[str, ...]) -> Any:
+        return value

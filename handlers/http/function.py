@@ -10,17 +10,12 @@ used: they would let the agent speak without the result and lengthen every syste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from time import perf_counter
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import UnknownType, ValidationError
-from jsonschema.validators import extend
 from loguru import logger
-from referencing import Registry
 
 from handlers.context import CallContext
 from handlers.http.answer import read, result_for_model, values_to_keep
@@ -28,21 +23,18 @@ from handlers.http.errors import (
     SAFE_METHODS,
     HttpFailure,
     InternalError,
-    InvalidArguments,
     InvalidDeclaration,
 )
+from handlers.http.parameters import Parameters
 from handlers.http.request import HttpRequest, HttpResponse, build, insertable_values
 from templates.compile import Function, FunctionResult
 from templates.functions import HttpFunction
 from templates.model import Variable
-from templates.parameters import declared_parameters, matches, read_parameters
+from templates.parameters import declared_parameters
 from templates.values import render
 
 Send = Callable[[HttpRequest], Awaitable[HttpResponse]]
 """Sends a request and returns the response, or raises ``HttpFailure``; see ``HttpClient.send``."""
-
-MAX_PROBLEMS = 5
-MAX_PROBLEM_CHARS = 200
 
 WAIT_TEXT_AFTER_S = 0.6
 """Seconds after which ``wait_text`` is spoken; a faster answer does not need it."""
@@ -239,52 +231,3 @@ class _BoundFunction:
 
 def _failure_result(failure: HttpFailure) -> FunctionResult:
     return FunctionResult(result=failure.to_result(), failed=True)
-
-
-class Parameters:
-    """The declared parameters of a function, for the validation of arguments."""
-
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        """Args:
-        schema: a JSON Schema of type object, or an empty one for a function without arguments. An undeclared
-            argument is refused unless the schema allows it.
-        """
-        read = read_parameters(schema)
-        self._usable = not read.faults
-        closed = {"type": "object", "additionalProperties": False, **read.schema}
-        self._validator = _Validator(closed, registry=Registry())
-
-    def check(self, arguments: Mapping[str, Any]) -> None:
-        """Validate arguments.
-
-        Raises:
-            InvalidArguments: they do not match; the message names up to ``MAX_PROBLEMS`` problems.
-            InvalidDeclaration: the schema cannot be used.
-        """
-        if not self._usable:
-            raise InvalidDeclaration(_MISDECLARED)
-        try:
-            errors = list(islice(self._validator.iter_errors(dict(arguments)), MAX_PROBLEMS))
-        except UnknownType:
-            raise InvalidDeclaration(_MISDECLARED) from None
-        if errors:
-            raise InvalidArguments([_described(error) for error in errors])
-
-
-_MISDECLARED = "Not done: the function's parameters are not declared correctly."
-
-
-def _pattern(_: object, pattern: str, value: object, __: object) -> Iterator[ValidationError]:
-    if isinstance(value, str) and not matches(pattern, value):
-        yield ValidationError(f"{value!r} does not match {pattern!r}")
-
-
-_Validator = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
-
-
-def _described(error: ValidationError) -> str:
-    where = ".".join(str(part) for part in error.absolute_path) or "arguments"
-    message = error.message
-    if len(message) > MAX_PROBLEM_CHARS:
-        message = f"does not match '{error.validator}' of its schema"
-    return f"{where}: {message}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from templates.check.basics import check_basics, check_bounds, check_number, check_speech
@@ -24,7 +25,7 @@ from templates.check.graph import check_entry_and_exit, check_hops, check_routes
 from templates.check.http import check_http
 from templates.check.providers import check_providers
 from templates.check.rules import RULES, Rule
-from templates.check.structure import Reading, read
+from templates.check.structure import MAX_PROBLEMS, Reading, read
 from templates.check.texts import check_texts
 from templates.check.variables import check_provision, check_variables
 from templates.model import TemplateContent
@@ -32,6 +33,7 @@ from templates.problem import Problem, Severity
 
 __all__ = [
     "BUILTIN_FUNCTIONS",
+    "MAX_PROBLEMS",
     "RULES",
     "CheckContext",
     "Problem",
@@ -115,14 +117,12 @@ def check_reading(reading: Reading, context: CheckContext | None = None) -> Repo
         context = await load_context(reading.content)
         report = check_reading(reading, context)
     """
-    problems = list(reading.problems)
-    if reading.content is not None:
-        relocated = (
-            reading.with_original_pointer(found)
-            for found in _problems(reading.content, context or CheckContext())
-        )
-        problems += [problem for problem in relocated if not reading.has_problem_at(problem.pointer)]
-    return _report(problems)
+    content = reading.content
+    if content is None:
+        return _report(reading.problems)
+    relocated = map(reading.with_original_pointer, _problems(content, context or CheckContext()))
+    others = (problem for problem in relocated if not reading.has_problem_at(problem.pointer))
+    return _report(chain(reading.problems, others))
 
 
 def _problems(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
@@ -131,8 +131,11 @@ def _problems(content: TemplateContent, context: CheckContext) -> Iterator[Probl
 
 
 def _report(problems: Iterable[Problem]) -> Report:
-    unique = list(dict.fromkeys(problems))
-    return Report(
-        errors=tuple(problem for problem in unique if problem.severity is Severity.ERROR),
-        warnings=tuple(problem for problem in unique if problem.severity is Severity.WARNING),
-    )
+    """Sort problems by severity. Nothing more is looked for when ``MAX_PROBLEMS`` errors have been found."""
+    found: dict[Severity, dict[Problem, None]] = {severity: {} for severity in Severity}
+    for problem in problems:
+        if len(found[problem.severity]) < MAX_PROBLEMS:
+            found[problem.severity][problem] = None
+        elif problem.severity is Severity.ERROR:
+            break
+    return Report(errors=tuple(found[Severity.ERROR]), warnings=tuple(found[Severity.WARNING]))

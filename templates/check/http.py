@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,11 +18,13 @@ from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.functions import HttpFunction
 from templates.model import TemplateContent, Variable
-from templates.parameters import SchemaFaultKind, declared_parameters, read_parameters
+from templates.parameters import SchemaFaultKind, properties_and_required, read_parameters
 from templates.problem import Problem
 
 Path = tuple[str | int, ...]
 
+_INSERTED = re.compile(r"\{\{[^{}]*\}\}")  # linear: each character is visited for one opening brace only
+_NOT_IN_URL = re.compile(r"[\s\x00-\x1f\\]")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _POINTER = re.compile(r"(/([^~/]|~[01])*)*")
 _SECRET_NAME = re.compile(
@@ -43,7 +46,10 @@ _SCHEMA_FAULTS: Mapping[SchemaFaultKind, tuple[str, str]] = {
     ),
     "pattern": ("parameters_pattern_unsupported", "The pattern '{}' is not supported by RE2."),
     "names": ("parameters_names_unsupported", "`patternProperties` is not supported."),
+    "keyword": ("parameters_keyword_unsupported", "`{}` is not supported."),
+    "deep": ("parameters_deep", "The schema, with its references expanded, has too many levels."),
 }
+_MAX_SCHEMA_FAULTS = 20
 _METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
@@ -85,7 +91,7 @@ def _url(where: Path, url: str, context: CheckContext) -> Iterator[Problem]:
 
 
 def _split(url: str) -> SplitResult | None:
-    if url != url.strip() or re.search(r"[\s\x00-\x1f\\]", re.sub(r"\{\{.*?\}\}", "", url)):
+    if url != url.strip() or _NOT_IN_URL.search(_INSERTED.sub("", url)):
         return None
     try:
         return urlsplit(url)
@@ -108,6 +114,10 @@ def _is_private(host: str) -> bool:
 def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Variable]) -> Iterator[Problem]:
     if not schema:
         return
+    read = read_parameters(schema)
+    if any(fault.kind == "deep" for fault in read.faults):
+        yield problem_for("parameters_deep", where, _SCHEMA_FAULTS["deep"][1])
+        return
     faults = _schema_faults(json.dumps(schema, sort_keys=True))
     for path in faults:
         part = ".".join(map(str, path))
@@ -115,12 +125,12 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
         yield problem_for("parameters_invalid", (*where, *path), message)
     if schema.get("type") != "object" and ("type",) not in faults:
         yield problem_for("parameters_not_object", (*where, "type"), "The schema's 'type' is not 'object'.")
-    for fault in read_parameters(schema).faults:
+    for fault in read.faults:
         code, message = _SCHEMA_FAULTS[fault.kind]
         yield problem_for(code, (*where, *fault.path), message.format(fault.text))
     if faults:
         return
-    properties, required = declared_parameters(schema)
+    properties, required = properties_and_required(read.schema)
     for name, inner in properties.items():
         yield from _parameter((*where, "properties", name), name, inner, variables)
     for index, name in enumerate(required):
@@ -129,10 +139,13 @@ def _parameters(where: Path, schema: dict[str, Any], variables: Mapping[str, Var
             yield problem_for("parameter_undefined", (*where, "required", index), message)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _schema_faults(schema: str) -> tuple[Path, ...]:
     """Paths of the errors of a schema (as JSON). Cached: it takes 1.6 ms, and most saves change no schema."""
-    return tuple(tuple(fault.absolute_path) for fault in _METASCHEMA.iter_errors(json.loads(schema)))
+    return tuple(
+        tuple(fault.absolute_path)
+        for fault in islice(_METASCHEMA.iter_errors(json.loads(schema)), _MAX_SCHEMA_FAULTS)
+    )
 
 
 def _parameter(where: Path, name: str, schema: Any, variables: Mapping[str, Variable]) -> Iterator[Problem]:

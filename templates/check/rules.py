@@ -12,6 +12,9 @@ from templates.problem import Problem, Severity, pointer
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
+_MAX_MESSAGE = 500
+"""Maximum number of characters of a message, which may quote the author's text."""
+
 _TOOL_NAME_REMEDY = "Use 1 to 64 letters, digits, `_` or `-`."
 
 
@@ -37,6 +40,7 @@ _TABLE = (
     Rule("wrong_type", ERROR, "Write a value of the type that the message names."),
     Rule("invalid_value", ERROR, "Use one of the values that the message lists."),
     Rule("unstorable", ERROR, "Remove or correct the value: it cannot be stored."),
+    Rule("too_large", ERROR, "Shorten the value, or split it: several agents or nodes can share the work."),
     # The template as a whole
     Rule("name_missing", ERROR, "Set `name` to a name that identifies the template in lists and records."),
     Rule("name_too_long", ERROR, "Shorten the name to 120 characters or fewer."),
@@ -184,8 +188,18 @@ _TABLE = (
         ERROR,
         "Write the levels that you need without the reference: the model receives the expanded schema.",
     ),
-    Rule("parameters_pattern_unsupported", ERROR, "Use RE2 syntax: no lookaround, no backreferences."),
+    Rule(
+        "parameters_pattern_unsupported",
+        ERROR,
+        "Use RE2 syntax (no lookaround, no backreferences) and repeat short parts only.",
+    ),
     Rule("parameters_names_unsupported", ERROR, "Name each property under `properties`."),
+    Rule(
+        "parameters_keyword_unsupported",
+        ERROR,
+        "Use `additionalProperties` or `items`, which are validated in time proportional to the arguments.",
+    ),
+    Rule("parameters_deep", ERROR, "Use fewer levels: a model fills in flat parameters more reliably."),
     Rule("parameter_name_invalid", ERROR, _TOOL_NAME_REMEDY),
     Rule("parameter_undefined", ERROR, "Add it to `properties`, or remove it from `required`."),
     Rule("parameter_undescribed", WARNING, "Add a `description`: the model reads it to fill in the value."),
@@ -299,7 +313,7 @@ def problem_for(code: str, where: tuple[str | int, ...], message: str, *, detail
     return Problem(
         pointer=pointer(*where),
         code=code,
-        message=message,
+        message=message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…",
         remedy=rule.remedy.replace("{detail}", detail).strip(),
         severity=rule.severity,
     )

@@ -12,6 +12,9 @@ Item = TypeVar("Item")
 THRESHOLD = 0.75
 """Jaccard index of the words from which two descriptions count as similar."""
 
+_COMPARED = 1000
+"""Characters of a description that are compared: the cost is quadratic in the number of descriptions."""
+
 _WORD = re.compile(r"\w+")
 _COMMON = """
 a an the of to in on for or and any is are was be been has have had with about their its his her this that
@@ -34,5 +37,5 @@ def similar_pairs(items: Sequence[Item], *, text: Callable[[Item], str]) -> Iter
 
 
 def _distinctive_words(text: str) -> frozenset[str]:
-    words = {word for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS}
+    words = {word for word in _WORD.findall(text[:_COMPARED].lower()) if word not in _STOP_WORDS}
     return frozenset(word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words)

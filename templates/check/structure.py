@@ -18,10 +18,17 @@ from pydantic_core import ErrorDetails
 from templates import flow, functions, model
 from templates.check.rules import problem_for
 from templates.problem import Problem, pointer
+from templates.size import oversized
 from templates.storable import unstorable
 
 _PASSES = 12
 """Maximum number of repairs: more than a template has levels, because each repairs at least one level."""
+
+MAX_PROBLEMS = 100
+"""Maximum number of errors, and of warnings, in a report; a document with more is not repaired."""
+
+_HINTS = 20
+"""Maximum number of unknown fields for which a known one is suggested: a suggestion takes 0.2 ms."""
 
 _EXPECTED = {
     "string_type": "a string",
@@ -61,6 +68,13 @@ class Reading:
     document: Any = None
     _original_indexes: dict[int, list[int]] = field(default_factory=dict)
     _pointers_with_problems: set[str] = field(default_factory=set)
+    _hints_left: int = _HINTS
+
+    def hint(self, name: str | int) -> str:
+        """The field that an unknown name may stand for, as a sentence; "" when enough have been suggested."""
+        self._hints_left -= 1
+        near = get_close_matches(str(name), _FIELD_NAMES, n=1) if self._hints_left >= 0 else []
+        return f" Did you mean '{near[0]}'?" if near else ""
 
     def original_path(self, path: Path) -> Path:
         """Path in the original document for a path in the repaired one."""
@@ -110,25 +124,33 @@ def read(document: Any) -> Reading:
     if not isinstance(document, dict):
         reading.add_problem(problem_for("wrong_type", (), "A template must be an object."))
         return reading
-    for path, fault in unstorable(document):
-        reading.add_problem(problem_for("unstorable", path, f"{_describe_place(path)} {fault}."))
-    if reading.problems:
-        return reading
+    for code, faults in (("too_large", oversized), ("unstorable", unstorable)):
+        for path, fault in faults(document):
+            reading.add_problem(problem_for(code, path, f"{_describe_place(path)} {fault}."))
+        if reading.problems:
+            return reading
     reading.document = copy.deepcopy(document)
     for _ in range(_PASSES):
         try:
             reading.content = model.TemplateContent.model_validate(reading.document)
         except ValidationError as error:
-            _repair(reading, error)
+            located = _located(reading, error)
+            for path, details in located:
+                _add_problem(reading, path, details)
+            if error.error_count() > MAX_PROBLEMS:
+                break
+            _repair(reading, located)
         else:
             break
     return reading
 
 
-def _repair(reading: Reading, error: ValidationError) -> None:
-    located = [(locate(reading.document, details), details) for details in error.errors(include_url=False)]
-    for path, details in located:
-        _add_problem(reading, path, details)
+def _located(reading: Reading, error: ValidationError) -> list[tuple[Path, ErrorDetails]]:
+    details = error.errors(include_url=False, include_input=False)[:MAX_PROBLEMS]
+    return [(locate(reading.document, each), each) for each in details]
+
+
+def _repair(reading: Reading, located: list[tuple[Path, ErrorDetails]]) -> None:
     # From the end, so that removing an item of a list does not change the indexes of later removals.
     repairs = {path: details["type"] for path, details in located}
     for path in sorted(repairs, key=_document_order, reverse=True):
@@ -161,9 +183,7 @@ def _add_problem(reading: Reading, path: Path, details: ErrorDetails) -> None:
         case "missing":
             problem = problem_for("missing_field", where, f"{name} is missing.")
         case "extra_forbidden":
-            near = get_close_matches(str(where[-1]), _FIELD_NAMES, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            problem = problem_for("unknown_field", where, f"Unknown field {name}.{hint}")
+            problem = problem_for("unknown_field", where, f"Unknown field {name}.{reading.hint(where[-1])}")
         case "literal_error":
             problem = problem_for("invalid_value", where, f"{name} must be {details['ctx']['expected']}.")
         case "union_tag_invalid" | "union_tag_not_found":
@@ -177,6 +197,8 @@ def _add_problem(reading: Reading, path: Path, details: ErrorDetails) -> None:
 
 
 def _describe_place(where: Path) -> str:
+    if not where:
+        return "The template"
     if isinstance(where[-1], int):
         return f"Item {where[-1]} of '{where[-2]}'"
     return f"'{where[-1]}'"

@@ -11,7 +11,7 @@ from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
-from templates.parameters import declared_parameters
+from templates.parameters import parameter_names
 from templates.problem import Problem
 from templates.values import BRACED, placeholders
 
@@ -62,7 +62,7 @@ def _flow_texts(content: TemplateContent) -> Iterator[Text]:
 
 
 def _http_texts(where: tuple[str | int, ...], function: HttpFunction) -> Iterator[Text]:
-    extra = frozenset(declared_parameters(function.parameters)[0])
+    extra = parameter_names(function.parameters)
     yield Text((*where, "url"), function.url, extra)
     if function.wait_text is not None:
         yield Text((*where, "wait_text"), function.wait_text, extra)

@@ -139,9 +139,10 @@ def _check(member: _SetMember, set_index: _SetIndex) -> CheckedTemplate:
     report = check_reading(member.reading, set_index.check_context(member))
     named = member.named
     found = [*named.problems, *named.unknown]
+    places = named.places()
     for reported in (*report.errors, *report.warnings):
         problem = replace(reported, pointer=named.original_pointer(reported.pointer))
-        if not named.has_problem_at(problem) and (
+        if problem.pointer not in places and (
             set_index.is_whole or not _needs_whole_account(problem, set_index)
         ):
             found.append(problem)

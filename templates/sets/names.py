@@ -25,7 +25,7 @@ _EMPTY_IDS: Mapping[str, Sequence[Any]] = {"number_id": (None, ""), "template_id
 
 Path = tuple[str | int, ...]
 
-_HINTS = 100
+_HINTS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +73,9 @@ class ResolvedDocument:
         """Translate a pointer into ``document`` to the document as the author wrote it."""
         return self._written.get(inside, inside)
 
-    def has_problem_at(self, problem: Problem) -> bool:
-        """Whether a problem at the same pointer is already known."""
-        places = {each.pointer for each in (*self.problems, *self.unknown)}
-        return problem.pointer in places
+    def places(self) -> set[str]:
+        """The pointers of all problems."""
+        return {each.pointer for each in (*self.problems, *self.unknown)}
 
 
 def without_server_fields(document: Any) -> Any:

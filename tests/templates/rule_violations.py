@@ -136,13 +136,33 @@ put("unstorable", "tts", "settings", "note", value="\ud800")
 put("unstorable", "tts", "settings", "a\0b", value=1)
 
 
-@violates("unstorable")
+# Its size
+
+
+@violates("too_large")
 def _(account: SampleAccount) -> str:
     deep: Document = {}
     account.document["tts"]["settings"]["deep"] = deep
     for _ in range(3000):
         deep["in"] = deep = {}
-    return pointer("tts", "settings", "deep", *["in"] * 61)
+    return pointer("tts", "settings", "deep", *["in"] * 24)
+
+
+put("too_large", "prompt", value="x" * 100_001)
+put("too_large", "idle", "goodbye", value="x" * 4001)
+put("too_large", "routes", value=[{}] * 101)
+put("too_large", "variables", 0, "default", value=[0] * 501)
+put("too_large", "tts", "settings", "x" * 201, value=1, at=("tts", "settings"))
+put("too_large", "description", value=["x" * 3000] * 100, at=())
+put_http("too_large", "url", value="https://api.example.com/" + "{{" * 1024)
+put_http("too_large", "parameters", "properties", "number", "pattern", value="x" * 501)
+put_http(
+    "too_large",
+    "parameters",
+    "properties",
+    value={f"p{n}": {"description": "x", "pattern": f"{n}"} for n in range(51)},
+    at=("parameters", "properties", "p0", "pattern"),
+)
 
 
 # What the template is
@@ -414,6 +434,21 @@ put_http("parameters_pattern_unsupported", "parameters", "properties", "number",
 put_http(
     "parameters_names_unsupported", "parameters", "patternProperties", value={"^x": {"description": "x"}}
 )
+put_http("parameters_keyword_unsupported", "parameters", "unevaluatedProperties", value=False)
+put_http(
+    "parameters_pattern_unsupported", "parameters", "properties", "number", "pattern", value=r"(\pL{100}){4}"
+)
+
+
+@violates("parameters_deep")
+def _(account: SampleAccount) -> str:
+    function, where = http(account)
+    links = {f"l{n}": {"$ref": f"#/$defs/l{n + 1}"} for n in range(30)}
+    function["parameters"]["$defs"] = {**links, "l30": {"type": "string"}}
+    function["parameters"]["properties"]["number"] = {"$ref": "#/$defs/l0", "description": "x"}
+    return pointer(*where, "parameters")
+
+
 put_http("parameter_name_invalid", "parameters", "properties", "the number", value={"description": "x"})
 put_http("parameter_undescribed", "parameters", "properties", "size", value={"type": "string"})
 put_http("parameter_shadows_variable", "parameters", "properties", "customer", value={"description": "x"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from templates.check import check_document
 from templates.model import TemplateContent
 from templates.problem import Problem, pointer
 from templates.sets import without_server_fields
+from templates.size import oversized
 from voicebot.vault import masked
 
 _ABSENT = object()
@@ -47,11 +49,12 @@ def read_document(document: Any) -> TemplateContent:
     Raises:
         InvalidTemplate: it does not have the shape of a template; all faults that can be found are listed.
     """
-    try:
-        return TemplateContent.model_validate(without_server_fields(document))
-    except ValidationError:
-        _, report = check_document(without_server_fields(document))
-        raise InvalidTemplate(report.errors) from None
+    own = without_server_fields(document)
+    if not oversized(own):
+        with contextlib.suppress(ValidationError):
+            return TemplateContent.model_validate(own)
+    _, report = check_document(own)
+    raise InvalidTemplate(report.errors)
 
 
 def content_of(document: Mapping[str, Any], **changes: Any) -> TemplateContent:
