@@ -62,7 +62,7 @@ _people = count(14155560000)
 _names = count(1)
 
 
-def hear(timeout_ms: float = 12_000, quiet_ms: float = QUIET_MS) -> Listen:
+def hear(timeout_ms: float = 30_000, quiet_ms: float = QUIET_MS) -> Listen:
     """Return the step that listens until an agent has finished."""
     return Listen(quiet_ms=quiet_ms, timeout_ms=timeout_ms)
 
@@ -368,9 +368,9 @@ def check_invariants(call: Facts) -> None:
     for rows in (call.transcript, call.all_events, call.routes):
         assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
         assert len({row["id"] for row in rows}) == len(rows)
-    assert [said["started_ms"] for said in call.transcript] == sorted(
-        said["started_ms"] for said in call.transcript
-    )
+    for speaker in ("caller", "agent"):
+        starts = [said["started_ms"] for said in call.transcript if said["speaker"] == speaker]
+        assert starts == sorted(starts)
     assert all(said["template_id"] and said["ended_ms"] >= said["started_ms"] for said in call.transcript)
     assert all(said["node"] for said in call.transcript if said["speaker"] == "agent")
     times = [event["at"] for event in call.all_events]

@@ -6,6 +6,8 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from tests.calls.harness import BILL, HIGH, HIGHEST, LOW, REPAIR, CallHarness, hear
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.vendors.faults import Fault
@@ -78,7 +80,8 @@ async def test_sockets_stand_before_the_route_is_asked_for(harness: CallHarness)
     assert all(connection.closed_at is not None for connection in connections)
 
 
-async def test_the_model_reads_the_routing_table_at_every_node(harness: CallHarness) -> None:
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+async def test_the_model_reads_the_routing_table_at_every_node(harness: CallHarness, several: bool) -> None:
     """Names and reasons of all routes are in each request, with one node as with several."""
     billing = await harness.agent()
     flow = {
@@ -99,16 +102,16 @@ async def test_the_model_reads_the_routing_table_at_every_node(harness: CallHarn
             "tell": {"task_messages": [{"role": "developer", "content": 'Say "It will be ready today."'}]},
         },
     }
-    one = await harness.orchestrator(harness.route("billing", billing))
-    several = await harness.orchestrator(harness.route("billing", billing), prompt=None, flow=flow)
+    more: dict[str, Any] = {"prompt": None, "flow": flow} if several else {}
+    number = await harness.orchestrator(harness.route("billing", billing), **more)
     script = (hear(), Say(text=REPAIR), hear(), Say(text=BILL), hear(), HangUp())
-    calls = await asyncio.gather(harness.place(*script, to=one), harness.place(*script, to=several))
+    call = await harness.place(*script, to=number)
 
-    assert [event["node"] for event in calls[1].events("node.entered")][:2] == ["ask", "tell"]
-    for call in calls:
-        assert [route["name"] for route in call.routes] == ["billing"]
+    if several:
+        assert [event["node"] for event in call.events("node.entered")][:2] == ["ask", "tell"]
+    assert [route["name"] for route in call.routes] == ["billing"]
     at_desk = [body for body in harness.asked() if "You are billing" not in str(body["messages"])]
-    assert len(at_desk) >= 4
+    assert len(at_desk) >= 2
     for body in at_desk:
         routing = _routing(body)
         assert routing is not None

@@ -15,7 +15,7 @@ from voicebot.sandbox.vendors.faults import Fault
 HOURS = "Acme is open from eight to five."
 FAILURES = 'voicebot_provider_failures_total{part="llm"}'
 SORRY = apology("en-US")
-PATIENT: dict[str, Any] = {"idle": {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Goodbye."}}
+PATIENT: dict[str, Any] = {"idle": {"after_ms": 6000, "prompts": ["Are you there?"], "goodbye": "Goodbye."}}
 
 
 @pytest.mark.parametrize("kind", ["broken", "rate_limited", "drop"])
@@ -75,7 +75,7 @@ async def test_a_model_that_hangs_leaves_no_endless_silence(harness: CallHarness
     assert facts.outcome.ok, facts.outcome.failure
     assert facts.words() == [WELCOME, apology("de").moment, apology("de").goodbye]
     asked, sorry = facts.transcript[1], facts.transcript[2]
-    assert sorry["started_ms"] - asked["ended_ms"] < 6500
+    assert sorry["started_ms"] - asked["ended_ms"] < 9000
     assert facts.record["end_reason"] == "llm_unavailable"
 
 
@@ -129,8 +129,10 @@ async def test_people_are_asked_where_the_author_offers_them(harness: CallHarnes
     call = await harness.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=number)
 
     assert call.words() == [WELCOME, SORRY.moment, SORRY.people, "Are you there?", "Goodbye."]
-    handoffs = (await harness.api.get("/handoffs")).json()["items"]
-    assert [(one["call_id"], one["intent"], one["origin"]) for one in handoffs] == [
+    handoffs = await harness.server.app_state.database.fetch(
+        "SELECT call_id, intent, origin FROM handoffs WHERE account_id = $1", harness.tenant.account_id
+    )
+    assert [(str(row["call_id"]), row["intent"], row["origin"]) for row in handoffs] == [
         (call.record["id"], "escalate", "failed_model")
     ]
     assert call.record["end_reason"] == "idle"
