@@ -19,6 +19,7 @@ from voicebot.sandbox.carrier import Carrier
 from voicebot.sandbox.vendors.script import Answer, Body, newest, system_text
 
 GREETED = "Hello Ada."
+HOURS = "Acme is open from eight to five."
 BEFORE = (hear(), Say(text=OPEN), hear())
 AFTER = (Say(text=OPEN), hear(), HangUp())
 
@@ -148,3 +149,31 @@ async def test_another_replica_goes_on_with_it(harness: CallHarness, office: str
     assert len(facts.routes) == len(facts.events("function.called")) == 1
     assert facts.transcript[-1]["template_id"] == finder["id"]
     assert "Greet Ada." in system_text(harness.asked()[-1])
+
+
+async def test_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(harness: CallHarness) -> None:
+    """A new call whose stream a stopping server refused gets its greeting from the other server."""
+    harness.sandbox.script.clear()
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+    balancer = Balancer(harness.server.url)
+    settings = harness.server.app_state.settings
+    async with (
+        serving(settings) as second,
+        balancer.running() as address,
+        Carrier(carrier_settings(address)) as carrier,
+    ):
+        harness.server.app_state.draining = True
+        person = harness.person(hear(), Say(text=OPEN), hear(), HangUp())
+        call = carrier.call(from_="+14155550142", to=number, person=person)
+        async with asyncio.timeout(10):
+            while (record := await harness.record(call.sid)) is None or not record["resumes"]:
+                await asyncio.sleep(0.01)
+        balancer.choose(second.url)
+        await call.ended()
+        harness.server.app_state.draining = False
+        facts = await harness.facts(call, person)
+
+    assert facts.outcome.ok, facts.outcome.failure
+    assert facts.words() == [WELCOME, HOURS]
+    assert [event["type"] for event in facts.events("call.started", "call.resumed")] == ["call.started"]
+    assert WELCOME in str(harness.asked(containing=OPEN)[-1]["messages"])

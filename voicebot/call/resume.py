@@ -34,6 +34,8 @@ class ResumeState:
     visited: Sequence[str] = ()
     variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: Sequence[Any] = ()
+    was_greeted: bool = True
+    """Whether the caller has heard an agent; otherwise the call begins as a new one does."""
     hops: int = 0
     since_answer_ms: float = 0.0
     seqs: Seqs = field(default_factory=Seqs)
@@ -57,6 +59,7 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
             for u in spoken
             if u.speaker in _ROLES
         ],
+        was_greeted=any(u.speaker == "agent" and u.heard_text != "" for u in spoken),
         hops=len(done),
         seqs=Seqs(
             events=max((e.seq for e in recorded), default=0),

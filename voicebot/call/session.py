@@ -128,7 +128,8 @@ class Session:
         self._preparation.prepare_answering()
         self._deps.media.on_closed(self._media_closed)
         self._recorder.answered()
-        self._recorder.event("call.resumed" if self._past else "call.started")
+        has_begun = self._past is not None and self._past.seqs.events > 0
+        self._recorder.event("call.resumed" if has_begun else "call.started")
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(self._pipeline.worker)
         running = asyncio.create_task(runner.run(), name=f"call {self._deps.call.id}")
@@ -176,17 +177,18 @@ class Session:
             self._connections.connect(agent.content), name="connecting the services", droppable=True
         )
         await pipeline.initialize()
-        if self._past is None:
+        past = self._past
+        if past is None or not past.was_greeted:
             await self._activation.activate(agent, agent.values)
-        elif self._past.agent == BACK:
-            await self._resume(self._past)
+        elif past.agent == BACK:
+            await self._resume(past)
         # Only now: the first word must not wait for the targets, nor for the database to load them.
         snapshots = await load_targets()
         self._agents.add_targets(snapshots)
         self._recorder.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
         self._preparation.prepare_targets()
-        if self._past is not None and self._past.agent != BACK:
-            await self._resume(self._past)
+        if past is not None and past.was_greeted and past.agent != BACK:
+            await self._resume(past)
         await self._cache_greeting(agent)
 
     async def _resume(self, past: ResumeState) -> None:
