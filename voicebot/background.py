@@ -96,7 +96,7 @@ class BackgroundTasks:
                 await job()
                 if until_done:
                     return
-            except Exception as error:  # the top of a task: report it, then start the job again
+            except Exception as error:  # noqa: BLE001 - the top of a task: report it, then start the job again
                 self._on_failure(name, error)
             await asyncio.sleep(pause_s)
 

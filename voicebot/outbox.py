@@ -166,7 +166,7 @@ class Outbox:
             result = self._failed(notice, failure)
         except TimeoutError:
             result = self._failed(notice, NotSent("no answer in time"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the top of a task
             # A bug in a sender counts as a failed attempt, so that the notice is retried with pauses.
             logger.opt(exception=error).error("the sender of {} notices failed", notice.medium)
             result = self._failed(notice, NotSent(type(error).__name__))

@@ -101,7 +101,7 @@ class HttpFunctions:
         """
         try:
             return self._decrypt(stored)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - decryption fails in ways of the cipher's own
             logger.error("a secret header cannot be decrypted: {}", type(error).__name__)
             raise InvalidDeclaration(
                 "Not done: a secret header of the function cannot be decrypted; it must be entered again."
@@ -158,7 +158,7 @@ class _BoundFunction:
             return await self._wait(request, wait_text)
         except HttpFailure as failure:
             return _failure_result(failure)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the top of a task
             # Top of a task: log the type only, because the message may quote the caller.
             logger.error("http function {}: {}", self._declaration.name, type(error).__name__)
             return _failure_result(InternalError())
@@ -199,7 +199,7 @@ class _BoundFunction:
         except HttpFailure as failure:
             outcome = failure.name()
             return _failure_result(failure)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the top of a task
             outcome = type(error).__name__
             return _failure_result(InternalError())
         else:
@@ -223,7 +223,7 @@ class _BoundFunction:
         try:
             if values := values_to_keep(answer, self._declaration.keep, self._variables):
                 self._call.keep(values)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the caller gets the answer all the same
             logger.error(
                 "http function {}: variables not set: {}", self._declaration.name, type(error).__name__
             )

@@ -203,7 +203,7 @@ class TwilioMedia:
         for observer in observers:
             try:
                 observer(*arguments)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the bug of an observer must not end the audio
                 # An observer's bug must not end the call's audio.
                 logger.exception("media observer failed, call {}", self._start.carrier_call_id)
 

@@ -66,7 +66,7 @@ async def _run(app: AppState, media: MediaStream, call: CallRecord) -> None:
     with logger.contextualize(call_id=str(call.id)):
         try:
             await app.call_registry.answer(media, call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the top of a call
             # The top of a call: its exception must not affect another call.
             logger.exception("the call failed: {}", type(error).__name__)
             await media.refuse(INTERNAL_ERROR, "internal error")

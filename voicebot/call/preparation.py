@@ -108,7 +108,7 @@ class AgentPreparation:
             agent.problem = f"unknown function: {error}"
         except ServiceFailed as error:
             agent.problem = error.reason
-        except Exception as error:  # the top of a task: one target must not end the call
+        except Exception as error:  # noqa: BLE001 - the top of a task: one target must not end the call
             agent.problem = type(error).__name__
         self._agents.note_settled()
         self._on_change(agent)
@@ -133,7 +133,7 @@ class AgentPreparation:
             await self._supplies.greetings.prepare(self._supplies.account_id, agent.content, text)
         except SynthesisFailed:
             return
-        except Exception as error:  # the top of a task: a greeting must not end the call
+        except Exception as error:  # noqa: BLE001 - the top of a task: a greeting must not end the call
             logger.opt(exception=error).error("the greeting of {} was not prepared", agent.name)
 
     def _values(self, agent: Agent) -> dict[str, Any]:

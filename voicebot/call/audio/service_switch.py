@@ -241,7 +241,7 @@ class ServiceSwitch(FrameProcessor):
             return
         try:
             await branch.pipeline.cleanup()
-        except Exception as error:  # a half-open socket of a vendor must not end the call
+        except Exception as error:  # noqa: BLE001 - a half-open socket of a vendor must not end the call
             logger.debug("{}: cleaning up {} failed: {}", self, branch.spec.key, type(error).__name__)
 
     async def _keep(self, frame: Frame, direction: FrameDirection) -> None:

@@ -151,6 +151,6 @@ def _entry(agent: Agent, visited: Sequence[str]) -> NodeConfig:
 async def _in_time(summary: asyncio.Task[str | None]) -> str | None:
     try:
         return await asyncio.wait_for(summary, modes.SUMMARY_TIMEOUT_S)
-    except Exception as error:  # a model that fails or hangs must not delay the route
+    except Exception as error:  # noqa: BLE001 - a model that fails or hangs must not delay the route
         logger.info("no summary in time: {}", type(error).__name__)
         return None

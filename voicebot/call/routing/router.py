@@ -173,7 +173,7 @@ class Router:
             announcing = await self._let_source_finish(route)
             transform = await transfer.transform()
             await self._switch_services(route.target)
-        except Exception as error:  # the top of a task: the caller must not be left in silence
+        except Exception as error:  # noqa: BLE001 - the top of a task: the caller must not be left in silence
             logger.opt(exception=error).error("route to {} failed", route.name)
             await self._stay(source, route)
             return
@@ -183,7 +183,7 @@ class Router:
         self._take_over(source, route)
         try:
             await self._activation.activate(route.target, route.values, transform, greet=route.name != BACK)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the top of a task
             logger.opt(exception=error).error("the flow of {} could not be entered", route.name)
             await self._return(source, route)
         if announcing is not None:
