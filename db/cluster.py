@@ -289,10 +289,19 @@ def _server_user() -> pwd.struct_passwd | None:
 
 
 def _make_parents_traversable(path: Path, owner: pwd.struct_passwd | None) -> None:
-    """As root: give all users execute permission on the directories above ``path``, not read permission."""
+    """As root: give execute permission on the directories above ``path``, not read permission.
+
+    A private directory, such as the data directory, is opened only to the group of the server's user.
+    """
     if owner is None:
         return
     for directory in path.parents:
-        mode = directory.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+        found = directory.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & stat.S_IXOTH or (found.st_gid == owner.pw_gid and mode & stat.S_IXGRP):
+            continue
+        if directory == path.parent and not mode & stat.S_IRWXG:
+            os.chown(directory, -1, owner.pw_gid)
+            directory.chmod(mode | stat.S_IXGRP)
+        else:
+            directory.chmod(mode | stat.S_IXOTH)

@@ -64,7 +64,7 @@ class EmbeddedServer:
 
     def _open(self) -> str:
         try:
-            self._dir.mkdir(parents=True, exist_ok=True)
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._exclusive_lock():
                 users_lock = os.open(self._dir / "postgres.users", os.O_RDWR | os.O_CREAT, 0o600)
                 try:

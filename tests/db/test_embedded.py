@@ -182,6 +182,17 @@ async def test_it_works_for_root_and_for_an_ordinary_user(data_dir: Path, uid: i
     assert postmaster_pid(data_dir) is None
 
 
+@pytest.mark.parametrize("uid", USERS)
+async def test_the_data_directory_is_private(data_dir: Path, uid: int | None) -> None:
+    """Its mode is 0700; if root starts the server, only the group of the server's user may pass through."""
+    if uid is not None:
+        os.chown(data_dir.parent, uid, uid)
+
+    async with another_process(data_dir, uid):
+        mode = await asyncio.to_thread(lambda: data_dir.stat().st_mode & 0o777)
+    assert mode == (0o710 if ROOT and uid is None else 0o700)
+
+
 @pytest.mark.parametrize("name", ["with space and 'quotes'", "long" * 30])
 async def test_any_directory_will_do(data_dir: Path, name: str) -> None:
     """A path with spaces and quotes works, and so does one too long for the name of a Unix socket."""

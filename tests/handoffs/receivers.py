@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import Message
 from email.policy import default
+from pathlib import Path
 from typing import Any
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 
 @dataclass(slots=True)
@@ -21,6 +29,7 @@ class Mailbox:
 
     messages: list[Message] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
+    logins: list[tuple[str, str]] = field(default_factory=list)
     answer: str = "250 OK"
     port: int = 0
 
@@ -36,16 +45,57 @@ class Mailbox:
 
 
 @contextlib.asynccontextmanager
-async def mail_server(port: int = 0) -> AsyncIterator[Mailbox]:
-    """A real SMTP server on loopback."""
+async def mail_server(port: int = 0, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Mailbox]:
+    """A real SMTP server on loopback, which offers STARTTLS with ``tls``, and authentication in any case."""
     mailbox = Mailbox()
     loop = asyncio.get_running_loop()
+
+    def authenticate(
+        server: SMTP, session: Session, envelope: Envelope, method: str, data: Any
+    ) -> AuthResult:
+        del server, session, envelope, method
+        mailbox.logins.append((data.login.decode(), data.password.decode()))
+        return AuthResult(success=True)
+
     server = await loop.create_server(
-        lambda: SMTP(mailbox, hostname="localhost", loop=loop), "127.0.0.1", port
+        lambda: SMTP(
+            mailbox,
+            hostname="localhost",
+            loop=loop,
+            tls_context=tls,
+            auth_require_tls=False,
+            authenticator=authenticate,
+        ),
+        "127.0.0.1",
+        port,
     )
     mailbox.port = server.sockets[0].getsockname()[1]
     async with server:
         yield mailbox
+
+
+def server_certificate(directory: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for localhost that signs itself: its file, and the TLS settings of its server."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file, key_file = directory / "server.pem", directory / "server.key"
+    file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(file, key_file)
+    return file, tls
 
 
 @dataclass(slots=True)

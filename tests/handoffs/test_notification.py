@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -21,12 +22,20 @@ from db.outbox import NoticeRecord
 from db.pool import Database
 from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import HandoffEnvironment
-from tests.handoffs.receivers import Answer, Mailbox, Posted, Receiver, mail_server, receiver
+from tests.handoffs.receivers import (
+    Answer,
+    Mailbox,
+    Posted,
+    Receiver,
+    mail_server,
+    receiver,
+    server_certificate,
+)
 from voicebot.clock import SystemClock
 from voicebot.handoffs.create import create
 from voicebot.handoffs.mail_sender import MailSender, MailServer
 from voicebot.handoffs.webhook_sender import WebhookSender
-from voicebot.outbox import Outbox, OutboxSettings
+from voicebot.outbox import NotSent, Outbox, OutboxSettings
 from voicebot.vault import Vault
 
 FAST = OutboxSettings(
@@ -146,6 +155,54 @@ async def test_a_webhook_is_signed_and_slack_gets_text(
     assert signed.headers["webhook-id"] in {str(notice.id) for notice in notices}
     [slack] = [one for one in recipients.hook.posted if one is not signed]
     assert slack.document["text"].startswith("A caller needs a person")
+
+
+async def test_a_reason_cannot_notify_a_whole_slack_channel(
+    env: HandoffEnvironment, recipients: Recipients
+) -> None:
+    """`<!channel>`, links and entities in a reason reach Slack escaped, as text."""
+    await recipients.channel("slack")
+    await recipients.channel("webhook")
+    handoff = await env.escalate(reason='<!channel> <https://evil.example|refund> &lt; "now"')
+    async with recipients.running():
+        await recipients.settled(handoff.id)
+
+    [slack] = [one for one in recipients.hook.posted if "webhook-signature" not in one.headers]
+    escaped = '&lt;!channel&gt; &lt;https://evil.example|refund&gt; &amp;lt; "now"'
+    assert escaped in slack.document["text"]
+    assert "<" not in slack.document["text"]
+    [webhook] = [one for one in recipients.hook.posted if one is not slack]
+    assert webhook.document["data"]["reason"].startswith("<!channel>")
+
+
+@pytest.mark.parametrize("offered", ["no TLS", "untrusted TLS", "trusted TLS"])
+async def test_starttls_cannot_be_stripped_from_credentials(
+    env: HandoffEnvironment,
+    recipients: Recipients,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    offered: str,
+) -> None:
+    """Credentials are sent only over TLS with a trusted certificate; without it the mail waits."""
+    certificate, tls = server_certificate(tmp_path)
+    if offered == "trusted TLS":
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    await env.user(role="admin", email="boss@example.com")
+    handoff = await env.escalate()
+    async with mail_server(tls=None if offered == "no TLS" else tls) as mailbox:
+        url = f"smtp://bot:secret@localhost:{mailbox.port}"
+        [notice] = await recipients.notices(handoff.id)
+        sending = MailSender(MailServer.from_url(url, "bot@example.com")).send(notice)
+        if offered == "trusted TLS":
+            await sending
+        else:
+            with pytest.raises(NotSent) as refused:
+                await sending
+            assert refused.value.retryable
+            assert refused.value.medium_down
+
+    sent = offered == "trusted TLS"
+    assert (mailbox.logins, len(mailbox.messages)) == (([("bot", "secret")], 1) if sent else ([], 0))
 
 
 async def test_retry_after_is_honoured_and_every_attempt_is_a_row(

@@ -63,6 +63,25 @@ def files(directory: Path) -> dict[str, Path]:
     return {each.name: each for each in directory.glob("*.yaml")}
 
 
+async def test_pull_does_not_follow_a_planted_link(tmp_path: Path, account: Account) -> None:
+    """A link in the place of a file, or of its temporary file, is replaced; its target is not written."""
+    await saved(account, agent())
+    directory, victim = tmp_path / "templates", tmp_path / "victim"
+    victim.write_text("mine")
+    directory.mkdir()
+    for name in (".schema.json", ".billing.yaml.new", "..schema.json.new", f".{NAME}.new"):
+        (directory / name).symlink_to(victim)
+    assert await pulled(directory, account) == {"Billing": "written"}
+
+    assert victim.read_text() == "mine"
+    assert sorted(each.name for each in directory.iterdir() if not each.is_symlink()) == [
+        ".schema.json",
+        NAME,
+        "billing.yaml",
+    ]
+    assert not any(each.is_symlink() for each in directory.iterdir())
+
+
 def texts(directory: Path) -> dict[str, str]:
     """The texts of the template files."""
     return {name: path.read_text() for name, path in files(directory).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -25,7 +26,7 @@ class MailServer:
     username: str | None
     password: str | None
     tls: bool
-    """Implicit TLS; otherwise STARTTLS if the server offers it."""
+    """Implicit TLS. Otherwise STARTTLS: required with credentials, else used if offered."""
     sender: str
     """The From address."""
 
@@ -64,6 +65,7 @@ class MailSender:
                 username=server.username,
                 password=server.password,
                 use_tls=server.tls,
+                start_tls=_start_tls(server),
                 timeout=TIMEOUT_S,
             )
         except aiosmtplib.SMTPRecipientsRefused as refused:
@@ -77,9 +79,27 @@ class MailSender:
                 type(refused).__name__, retryable=_is_retryable(refused.code), status_code=refused.code
             ) from None
         except (aiosmtplib.SMTPException, OSError) as error:
-            unreachable = isinstance(error, (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPConnectTimeoutError))
-            raise NotSent(type(error).__name__, medium_down=unreachable) from None
+            raise NotSent(_reason(server, error), medium_down=_is_unreachable(server, error)) from None
         return Sent(status_code=250)
+
+
+def _start_tls(server: MailServer) -> bool | None:
+    """True requires STARTTLS: whoever can remove the offer from the connection would read the credentials."""
+    if server.tls:
+        return False
+    return None if server.username is None else True
+
+
+def _is_unreachable(server: MailServer, error: Exception) -> bool:
+    """Whether the failure is one of the connection, which all mails share."""
+    refused = type(error) is aiosmtplib.SMTPException and _start_tls(server) is True
+    return refused or isinstance(error, aiosmtplib.SMTPConnectError | ssl.SSLError)
+
+
+def _reason(server: MailServer, error: Exception) -> str:
+    if type(error) is aiosmtplib.SMTPException and _start_tls(server) is True:
+        return "the mail server does not offer STARTTLS, which credentials require"
+    return type(error).__name__
 
 
 def _is_retryable(code: int | None) -> bool:

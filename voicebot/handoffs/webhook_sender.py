@@ -6,6 +6,7 @@ webhook-id is the notice's id at every attempt. Private addresses are refused, a
 
 from __future__ import annotations
 
+import html
 import json
 import ssl
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ class WebhookSender:
     async def send(self, notice: NoticeRecord) -> Sent:
         """See ``voicebot.outbox.Sender``."""
         channel = await self._channel(notice)
-        body = json.dumps(notice.message, separators=(",", ":"), ensure_ascii=False).encode()
+        body = json.dumps(_message(channel, notice), separators=(",", ":"), ensure_ascii=False).encode()
         status, headers, answer = await self._post(channel.url, self._headers(channel, notice, body), body)
         if 200 <= status < 300:
             note_id = _ticket_id(answer) if channel.kind == "ticket" else None
@@ -145,6 +146,16 @@ class WebhookSender:
                 await handoff_events.append_change(transaction, noted, "handoff.noted", self._clock.now())
 
         return store
+
+
+def _message(channel: ChannelRecord, notice: NoticeRecord) -> Mapping[str, Any]:
+    """The notice's message. Slack's control characters are escaped: `<!channel>` in a reason notifies all.
+
+    See https://docs.slack.dev/messaging/formatting-message-text/#escaping.
+    """
+    if channel.kind != "slack":
+        return notice.message
+    return {**notice.message, "text": html.escape(str(notice.message["text"]), quote=False)}
 
 
 def _ticket_id(answer: bytes) -> str | None:

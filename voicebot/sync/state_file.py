@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,17 @@ def digest(document: Mapping[str, Any]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file atomically."""
+    """Write a file atomically; links in its place are replaced and never followed.
+
+    Raises:
+        FileExistsError: another process makes the same file at the same time.
+    """
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "x", encoding="utf-8", opener=_not_through_links) as file:
+        file.write(text)
     temporary.replace(path)
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
