@@ -206,7 +206,7 @@ async def test_push_with_a_file_of_secrets(tmp_path: Path, only_account: str) ->
     directory = write_files(tmp_path / "templates", billing=agent(functions=[function]))
     refused = await run("push", directory, DATABASE_URL=only_account)
     assert refused.status == 1
-    assert "/functions/0/secret_headers/Authorization: '***' keeps a stored secret" in refused.err
+    assert "/functions/0/secret_headers/Authorization: '***' keeps the secret" in refused.err
     secrets = tmp_path / "secrets.yaml"
     secrets.write_text("Billing: {find: {Authorization: Bearer abyss}, fnd: {Authorization: x}}")
     pushed = await run("push", directory, "--secrets", secrets, DATABASE_URL=only_account)
