@@ -7,10 +7,11 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """Errors prevent activation; warnings do not."""
+    """Errors prevent activation; warnings and notes do not. A note is not a mistake."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class Problem:
         code: stable identifier: a key of ``templates.check.rules.RULES``, or a code of ``templates.values``.
         message: what is wrong.
         remedy: what the author can do.
-        severity: error or warning.
+        severity: error, warning or note.
     """
 
     pointer: str

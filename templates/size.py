@@ -83,6 +83,37 @@ def oversized(document: Any) -> list[Fault]:
     return list(islice(_Measure().faults(document), _MAX_FAULTS))
 
 
+@dataclass(frozen=True, slots=True)
+class JsonLimits:
+    """Limits of a JSON value that is not a template."""
+
+    levels: int = 16
+    values: int = 1000
+    characters: int = 64 * 1024
+
+    def fault(self, document: Any) -> Fault | None:
+        """Where a value exceeds a limit, with the limit as a predicate; None if it does not."""
+        pending: list[tuple[Path, Any]] = [((), document)]
+        values = characters = 0
+        while pending:
+            path, value = pending.pop()
+            values += 1
+            if len(path) > self.levels:
+                return path, f"is nested deeper than {self.levels} levels"
+            if isinstance(value, str):
+                characters += len(value)
+            elif isinstance(value, dict):
+                characters += sum(len(str(name)) for name in value)
+                pending += [((*path, _name(name)), inner) for name, inner in value.items()]
+            elif isinstance(value, list):
+                pending += [((*path, index), inner) for index, inner in enumerate(value)]
+            if values + len(pending) > self.values:
+                return path, f"brings the number of values above {self.values}"
+            if characters > self.characters:
+                return path, f"brings the number of characters above {self.characters}"
+        return None
+
+
 @dataclass(slots=True)
 class _FreeField:
     """A field that may be any JSON."""

@@ -28,6 +28,16 @@ BRACED = re.compile(_INSERTION)
 """A placeholder, escaped or not. The pattern begins with a literal, which makes the search fast."""
 
 
+MAX_CALL_TEXT = 2000
+"""Maximum number of characters of a text that is set during a call: by the model, or from an HTTP answer."""
+
+MAX_CALL_LINES = 20
+"""Maximum number of lines of such a text."""
+
+MAX_CALL_OBJECT = 16_384
+"""Maximum size of such an object in characters of JSON."""
+
+
 class InvalidValues(ValueError):
     """The values for a template's variables are missing or of a wrong type. A retry does not help."""
 
@@ -72,6 +82,8 @@ def resolve(
             continue
         try:
             values[variable.name] = coerce(variable.type, value)
+            if source == variable.source == "call":
+                require_short(values[variable.name])
         except ValueError as error:
             problems.append(_wrong_type(variable, str(error)))
     if problems:
@@ -86,6 +98,28 @@ def coerce(kind: VariableType, value: Any) -> Any:
         ValueError: the message names what was expected; it does not contain the value, which may be private.
     """
     return _COERCIONS[kind](value)
+
+
+def require_short(value: Any) -> None:
+    """Refuse a value that is too large to be set during a call.
+
+    Such a value becomes part of instructions to a model, and a caller may have chosen it.
+
+    Raises:
+        ValueError: the message names the limit.
+    """
+    if isinstance(value, str):
+        if shortened(value) != value:
+            raise ValueError(f"at most {MAX_CALL_TEXT} characters in at most {MAX_CALL_LINES} lines")
+    elif isinstance(value, Mapping) and len(json.dumps(dict(value), ensure_ascii=False)) > MAX_CALL_OBJECT:
+        raise ValueError(f"at most {MAX_CALL_OBJECT} characters as JSON")
+
+
+def shortened(text: str) -> str:
+    """A text cut off at the limits of a text that is set during a call."""
+    lines = text.split("\n", MAX_CALL_LINES)
+    short = "\n".join(lines[:MAX_CALL_LINES])[:MAX_CALL_TEXT]
+    return text if len(short) == len(text) else f"{short[: MAX_CALL_TEXT - 1]}…"
 
 
 class PromptValue(Mapping[str, Any]):

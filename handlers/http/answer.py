@@ -15,7 +15,7 @@ from loguru import logger
 from handlers.http.errors import StatusRefused, UnreadableAnswer
 from handlers.http.request import HttpResponse
 from templates.model import Variable
-from templates.values import coerce
+from templates.values import coerce, require_short, shortened
 
 RESULT_BYTES = (256, 65_536)
 NOTE = "The answer was too long; parts of it are left out."
@@ -80,7 +80,7 @@ def values_to_keep(answer: Any, keep: Mapping[str, str], variables: Iterable[Var
     """The values of the answer for variables, each converted to the variable's type.
 
     A variable is left out if the answer has no value at its pointer or a value of another type. The value
-    None (null in the answer) empties the variable.
+    None (null in the answer) empties the variable. A long text is cut off, because prompts contain it.
 
     Args:
         answer: the value that ``read`` returned.
@@ -94,12 +94,18 @@ def values_to_keep(answer: Any, keep: Mapping[str, str], variables: Iterable[Var
             continue
         try:
             value = JsonPointer(place).resolve(answer)
-            values[name] = None if value is None else coerce(kinds[name], value)
+            values[name] = None if value is None else _short(coerce(kinds[name], value))
         except JsonPointerException:
             logger.info("variable '{}' is not set: the answer has no value at its pointer", name)
         except ValueError as error:
             logger.warning("variable '{}' is not set: the value in the answer must be {}", name, error)
     return values
+
+
+def _short(value: Any) -> Any:
+    value = shortened(value) if isinstance(value, str) else value
+    require_short(value)
+    return value
 
 
 def _json(reply: HttpResponse) -> Any:

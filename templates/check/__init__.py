@@ -26,7 +26,7 @@ from templates.check.http import check_http
 from templates.check.providers import check_providers
 from templates.check.rules import RULES, Rule
 from templates.check.structure import MAX_PROBLEMS, Reading, read
-from templates.check.texts import check_texts
+from templates.check.texts import check_texts, note_caller_values
 from templates.check.variables import check_provision, check_variables
 from templates.model import TemplateContent
 from templates.problem import Problem, Severity
@@ -58,6 +58,7 @@ _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...
     check_variables,
     check_provision,
     check_texts,
+    note_caller_values,
     check_functions,
     check_destinations,
     check_http,
@@ -71,10 +72,33 @@ _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Result of a check: errors, which prevent activation, and warnings."""
+    """Result of a check: errors, which prevent activation, warnings, and notes, which are not mistakes."""
 
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> Report:
+        """Sort problems by severity, at most ``MAX_PROBLEMS`` of each.
+
+        Nothing more is looked for when that many errors have been found.
+        """
+        found: dict[Severity, dict[Problem, None]] = {severity: {} for severity in Severity}
+        for problem in problems:
+            if len(found[problem.severity]) < MAX_PROBLEMS:
+                found[problem.severity][problem] = None
+            elif problem.severity is Severity.ERROR:
+                break
+        return cls(
+            errors=tuple(found[Severity.ERROR]),
+            warnings=tuple(found[Severity.WARNING]),
+            notes=tuple(found[Severity.NOTE]),
+        )
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything in the report."""
+        return chain(self.errors, self.warnings, self.notes)
 
     @property
     def ok(self) -> bool:
@@ -87,12 +111,13 @@ class Report:
             "ok": self.ok,
             "errors": [problem.to_json() for problem in self.errors],
             "warnings": [problem.to_json() for problem in self.warnings],
+            "notes": [problem.to_json() for problem in self.notes],
         }
 
 
 def check(content: TemplateContent, context: CheckContext | None = None) -> Report:
     """Check a template with all rules, in the order of ``_CHECKS``."""
-    return _report(_problems(content, context or CheckContext()))
+    return Report.of(_problems(content, context or CheckContext()))
 
 
 def check_document(
@@ -119,23 +144,12 @@ def check_reading(reading: Reading, context: CheckContext | None = None) -> Repo
     """
     content = reading.content
     if content is None:
-        return _report(reading.problems)
+        return Report.of(reading.problems)
     relocated = map(reading.with_original_pointer, _problems(content, context or CheckContext()))
     others = (problem for problem in relocated if not reading.has_problem_at(problem.pointer))
-    return _report(chain(reading.problems, others))
+    return Report.of(chain(reading.problems, others))
 
 
 def _problems(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
     for each in _CHECKS:
         yield from each(content, context)
-
-
-def _report(problems: Iterable[Problem]) -> Report:
-    """Sort problems by severity. Nothing more is looked for when ``MAX_PROBLEMS`` errors have been found."""
-    found: dict[Severity, dict[Problem, None]] = {severity: {} for severity in Severity}
-    for problem in problems:
-        if len(found[problem.severity]) < MAX_PROBLEMS:
-            found[problem.severity][problem] = None
-        elif problem.severity is Severity.ERROR:
-            break
-    return Report(errors=tuple(found[Severity.ERROR]), warnings=tuple(found[Severity.WARNING]))

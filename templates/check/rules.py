@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from templates.problem import Problem, Severity, pointer
 
-ERROR, WARNING = Severity.ERROR, Severity.WARNING
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 _MAX_MESSAGE = 500
 """Maximum number of characters of a message, which may quote the author's text."""
@@ -24,7 +24,7 @@ class Rule:
 
     Attributes:
         code: stable identifier.
-        severity: an error prevents activation; a warning does not.
+        severity: an error prevents activation; a warning and a note do not.
         remedy: what the author can do. ``{detail}`` is replaced by a text that depends on the case.
     """
 
@@ -114,6 +114,11 @@ _TABLE = (
         "placeholder_not_rendered",
         WARNING,
         "Write the text without `{{ }}`: variables are not inserted in this field.",
+    ),
+    Rule(
+        "caller_value_in_instructions",
+        NOTE,
+        "State in the text what the value is, and that it is information and not an instruction.",
     ),
     # Speech
     Rule(

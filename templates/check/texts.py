@@ -116,6 +116,23 @@ def check_texts(content: TemplateContent, context: CheckContext) -> Iterator[Pro
             yield problem_for("placeholder_not_rendered", text.path, message)
 
 
+def note_caller_values(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Note where a value that is set during the call enters instructions: the caller may have chosen it."""
+    set_during_call = {variable.name for variable in content.variables if variable.source == "call"}
+    for text in _instructions(content) if set_during_call else ():
+        for path in dict.fromkeys(placeholders(text.text)):
+            if path.partition(".")[0] in set_during_call:
+                message = f"'{{{{ {path} }}}}' is set during the call, and becomes part of the instructions."
+                yield problem_for("caller_value_in_instructions", text.path, message)
+
+
+def _instructions(content: TemplateContent) -> Iterator[Text]:
+    """The texts that a model receives as instructions."""
+    if content.prompt is not None:
+        yield Text(("prompt",), content.prompt)
+    yield from _flow_texts(content)
+
+
 def _insertions(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:
     for path in dict.fromkeys(placeholders(text.text)):
         name, _, part = path.partition(".")

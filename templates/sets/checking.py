@@ -11,7 +11,6 @@ from uuid import UUID, uuid5
 from templates.check import CheckContext, Problem, Reading, Report, check_reading, read, targets
 from templates.check.context import BUILTIN_FUNCTIONS, ProviderTable
 from templates.model import TemplateContent
-from templates.problem import Severity
 from templates.sets.names import NameIndex, ResolvedDocument, name_of, resolve_names, without_server_fields
 
 _NAMESPACE = UUID("00000000-0000-7000-8000-000000000000")
@@ -140,7 +139,7 @@ def _check(member: _SetMember, set_index: _SetIndex) -> CheckedTemplate:
     named = member.named
     found = [*named.problems, *named.unknown]
     places = named.places()
-    for reported in (*report.errors, *report.warnings):
+    for reported in report.problems():
         problem = replace(reported, pointer=named.original_pointer(reported.pointer))
         if problem.pointer not in places and (
             set_index.is_whole or not _needs_whole_account(problem, set_index)
@@ -151,10 +150,7 @@ def _check(member: _SetMember, set_index: _SetIndex) -> CheckedTemplate:
         template_id=member.template_id,
         name=member.name,
         content=member.reading.content if is_readable else None,
-        report=Report(
-            errors=tuple(each for each in found if each.severity is Severity.ERROR),
-            warnings=tuple(each for each in found if each.severity is Severity.WARNING),
-        ),
+        report=Report.of(found),
         unknown=tuple(named.unknown),
         original_pointer=named.original_pointer,
     )

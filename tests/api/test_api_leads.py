@@ -115,3 +115,32 @@ async def test_leads_are_filtered(tenant: Tenant, lead: dict[str, Any]) -> None:
         assert [each["id"] for each in found] == [made["id"]]
     for query in ({"phone": "+1"}, {"status": "finished"}, {"direction": "inbound"}, {"number_id": NOBODY}):
         assert (await tenant.owner.get("/leads", params=query)).json()["items"] == []
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Return an object with that many levels."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"in": value}
+    return value
+
+
+async def test_a_payload_of_many_levels_is_refused_with_its_place(
+    tenant: Tenant, lead: dict[str, Any]
+) -> None:
+    """A payload with more levels or values than allowed is refused, with a pointer, and not stored."""
+    most = {**lead["payload"], "order": nested(16)}
+    assert (await tenant.owner.post("/leads", json={**lead, "payload": most})).status_code == 201
+    for more, place in (
+        ({"order": nested(17)}, "/payload/order" + "/in" * 16),
+        ({"order": [0] * 1000}, "/payload/order"),
+        ({"order": "x" * 64 * 1024}, "/payload/order"),
+    ):
+        response = await tenant.owner.post("/leads", json={**lead, "payload": {**lead["payload"], **more}})
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_payload")
+        assert response.json()["errors"][0]["pointer"] == place
+    for levels in (50, 300):
+        payload = {**lead["payload"], "order": nested(levels)}
+        response = await tenant.owner.post("/leads", json={**lead, "payload": payload})
+        assert response.status_code in (413, 422)
+    assert len((await tenant.owner.get("/leads")).json()["items"]) == 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from handlers.http.answer import NOTE, read, result_for_model, values_to_keep
 from handlers.http.errors import StatusRefused, UnreadableAnswer
 from handlers.http.request import HttpResponse
+from templates.values import MAX_CALL_TEXT
 from tests.handlers.http_harness import variable
 
 JSON = st.recursive(
@@ -142,3 +143,12 @@ def test_missing_values_leave_variables_unchanged() -> None:
     assert values_to_keep({"n": "forty"}, keep, variables) == {}
     assert values_to_keep("only a text", {"m": "/x"}, variables) == {}
     assert values_to_keep(None, {"m": "/x"}, variables) == {}
+
+
+def test_kept_values_are_bounded() -> None:
+    """A long text of an answer is cut off before it is kept; a large object is not kept."""
+    answer = {"note": "word " * 1000, "order": {"text": "x" * 20_000}}
+    variables = [variable("note"), variable("order", "object")]
+    kept = values_to_keep(answer, {"note": "/note", "order": "/order"}, variables)
+    assert kept.keys() == {"note"}
+    assert len(kept["note"]) == MAX_CALL_TEXT

@@ -129,7 +129,7 @@ async def test_command_and_api_give_the_same_report(
     assert reports.keys() == broken.keys()
     for name, document in broken.items():
         told = (await tenant.owner.post("/templates/check", json=document)).json()
-        assert {key: reports[name][key] for key in ("ok", "errors", "warnings")} == told, name
+        assert {key: reports[name][key] for key in ("ok", "errors", "warnings", "notes")} == told, name
 
 
 async def test_round_trip_with_a_server(tmp_path: Path, server: RunningServer, tenant: Tenant) -> None:

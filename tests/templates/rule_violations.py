@@ -311,6 +311,16 @@ put("out_of_range", "limits", "max_duration_ms", value=1)
 put("out_of_range", "limits", "max_hops", value=51)
 put("out_of_range", "turns", "end_silence_ms", value=99)
 put_http("out_of_range", "timeout_ms", value=600_000)
+
+
+@violates("caller_value_in_instructions")
+def _(account: SampleAccount) -> str:
+    account.document["variables"].append({"name": "mood", "source": "call"})
+    found, where = node(account)
+    found["task_messages"] = [{"role": "developer", "content": "The caller is {{ mood }}."}]
+    return pointer(*where, "task_messages", 0, "content")
+
+
 put("min_words_unused", "turns", value={"barge_in": False, "min_words": 2}, at=("turns", "min_words"))
 put("voice_missing", "tts", "voice_id", value="")
 put("voice_default", "tts", value={}, at=("tts", "voice_id"))

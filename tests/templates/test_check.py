@@ -26,7 +26,7 @@ def report_of(account: SampleAccount) -> Report:
 
 
 def found_in(report: Report) -> set[tuple[str, str]]:
-    return {(problem.pointer, problem.code) for problem in (*report.errors, *report.warnings)}
+    return {(problem.pointer, problem.code) for problem in report.problems()}
 
 
 def deviations(violation: Violation, account: SampleAccount) -> list[str]:
@@ -34,8 +34,9 @@ def deviations(violation: Violation, account: SampleAccount) -> list[str]:
     place = violation.apply(account)
     report = report_of(account)
     found = found_in(report)
-    others = {code for _, code in found} - violation.also - {violation.code}
-    only_warns = RULES[violation.code].severity is Severity.WARNING
+    notes = {code for code, rule in RULES.items() if rule.severity is Severity.NOTE}
+    others = {code for _, code in found} - violation.also - {violation.code} - notes
+    only_warns = RULES[violation.code].severity is not Severity.ERROR
     return [
         *([] if (place, violation.code) in found else [f"not at {place}, but {sorted(found)}"]),
         *(f"also {code}" for code in sorted(others)),

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from templates.model import Variable
-from templates.values import InvalidValues, coerce, literal, placeholders, render, resolve, state
+from templates.values import (
+    MAX_CALL_LINES,
+    MAX_CALL_OBJECT,
+    MAX_CALL_TEXT,
+    InvalidValues,
+    coerce,
+    literal,
+    placeholders,
+    render,
+    resolve,
+    shortened,
+    state,
+)
 
 ORDER = Variable(name="order", type="object")
 NAME = Variable(name="name", required=True, description="Who is calling")
@@ -157,3 +169,22 @@ def test_paths_into_anything_never_fail() -> None:
         assert render("{{ v.a.b.c }}", {"v": value}) == ""
         assert str(state({"v": value})["v"]["a"]["b"]["c"]) == ""
     assert render("{{ unknown }}", {}) == ""
+
+
+def test_values_set_during_a_call_are_bounded() -> None:
+    """A text of many characters or lines, or a large object, is refused if the model sets it on a call."""
+    variables = [Variable(name="note", source="call"), Variable(name="order", type="object", source="call")]
+    short = {"note": "x" * MAX_CALL_TEXT, "order": {"text": "x"}}
+    assert resolve(variables, short, source="call") == short
+    for long in ({"note": "x" * (MAX_CALL_TEXT + 1)}, {"note": "x\n" * MAX_CALL_LINES}):
+        with pytest.raises(InvalidValues, match="characters in at most"):
+            resolve(variables, long, source="call")
+    with pytest.raises(InvalidValues, match="characters as JSON"):
+        resolve(variables, {"order": {"text": "x" * MAX_CALL_OBJECT}}, source="call")
+
+
+def test_long_text_is_cut_off() -> None:
+    """A shortened text has the allowed length and says that something is missing."""
+    assert shortened("x" * MAX_CALL_TEXT) == "x" * MAX_CALL_TEXT
+    assert shortened("x" * 5000) == "x" * (MAX_CALL_TEXT - 1) + "…"
+    assert shortened("a\n" * 100).count("\n") == MAX_CALL_LINES - 1

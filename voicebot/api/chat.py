@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from templates.size import JsonLimits
 from templates.storable import unstorable
 from voicebot.api.access import Author
 from voicebot.api.app_state import AppStateDep
@@ -23,6 +24,7 @@ from voicebot.call.text.chats import ChatBusy, ChatNotHere, ChatOptions, HeldCha
 MAX_TURNS = 50
 MAX_TURN_LENGTH = 2000
 RETRY_AFTER_S = 60
+_LIMITS = JsonLimits(values=5000, characters=256 * 1024)
 
 router = APIRouter(prefix="/templates", tags=["templates"])
 
@@ -63,6 +65,8 @@ class ChatRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, data: Any) -> Any:
+        if too_large := _LIMITS.fault(data):
+            raise PydanticCustomError("too_large", "A value {fault}", {"fault": too_large[1]})
         for _, fault in unstorable(data):
             raise PydanticCustomError("unstorable", "A text {fault}", {"fault": fault})
         return data

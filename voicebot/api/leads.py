@@ -6,14 +6,15 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from db import audit, leads, numbers, templates
 from db.audit import Change
 from db.calls import Direction
 from db.errors import NotFound
 from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
-from templates.problem import Problem
+from templates.problem import Problem, pointer
+from templates.size import JsonLimits
 from templates.values import InvalidValues, resolve
 from voicebot.api.access import LeadWriter, Reader
 from voicebot.api.answers import AnswerOf
@@ -57,6 +58,9 @@ class LeadQuery(PageQuery):
     template_id: UUID | None = None
 
 
+PAYLOAD_LIMITS = JsonLimits()
+_LEAD: TypeAdapter[Any] = TypeAdapter(Lead)
+
 Key = Annotated[
     str | None,
     Header(
@@ -89,16 +93,18 @@ async def list_leads(
 @router.post(
     "",
     status_code=201,
+    response_model=Lead,
     responses=refuses(*BODY, "invalid_request", "invalid_payload", "idempotency_key_reused"),
 )
 async def create_lead(
     app_state: AppStateDep,
     caller: LeadWriter,
     body: LeadBody,
-    response: Response,
     idempotency_key: Key = None,
-) -> Lead:
+) -> Response:
     """Create a lead: a person to call. The payload must fit the template's variables."""
+    if fault := PAYLOAD_LIMITS.fault(body.payload):
+        raise _too_large(*fault)
     draft = LeadDraft(
         direction="outbound",
         phone=body.phone,
@@ -114,10 +120,12 @@ async def create_lead(
                 key_id=caller.key_id, action="create", resource="lead", resource_id=result.lead.id
             )
             await audit.record(transaction, caller.account_id, change)
-    response.headers["Location"] = f"/api/v1/leads/{result.lead.id}"
+        # Before the commit: a lead that cannot be answered is not stored.
+        answer = _LEAD.dump_json(_LEAD.validate_python(result.lead), by_alias=True)
+    headers = {"Location": f"/api/v1/leads/{result.lead.id}"}
     if not result.created:
-        response.headers["Idempotency-Replayed"] = "true"
-    return result.lead
+        headers["Idempotency-Replayed"] = "true"
+    return Response(answer, 201, headers, media_type="application/json")
 
 
 @router.get("/{lead_id:uuid}", responses=refuses("not_found"))
@@ -152,6 +160,17 @@ def _unusable(field: str, code: str, message: str) -> ApiProblem:
     remedy = "Use the id of a number or an active template of this account."
     fault = FieldError(pointer=f"/{field}", code=code, message=message, remedy=remedy)
     return ApiProblem("invalid_request", message, errors=[fault])
+
+
+def _too_large(path: tuple[str | int, ...], fault: str) -> ApiProblem:
+    place = pointer("payload", *path)
+    fault_of_payload = FieldError(
+        pointer=place,
+        code="too_large",
+        message=f"The value at '{place[:200]}' {fault}.",
+        remedy="Send only the values that the template's variables need.",
+    )
+    return ApiProblem("invalid_payload", "The payload is too large.", errors=[fault_of_payload])
 
 
 def _in_payload(problem: Problem) -> FieldError:

@@ -70,11 +70,12 @@ class SchemaResponse(JSONResponse):
 
 
 class CheckReport(BaseModel):
-    """The result of the check: errors prevent activation, warnings do not."""
+    """The result of the check: errors prevent activation, warnings do not; notes are not mistakes."""
 
     ok: bool
     errors: list[TemplateProblem]
     warnings: list[TemplateProblem]
+    notes: list[TemplateProblem]
 
 
 @router.get("", response_model=PageOf[Template], responses=refuses("invalid_request"))

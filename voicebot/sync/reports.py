@@ -18,8 +18,7 @@ def check_report(sources: Sequence[SourceFile], checked: Sequence[CheckedTemplat
     """A line for each problem, with file and line, and a last line with their numbers."""
     errors = warnings = 0
     for source, each in zip(sources, checked, strict=True):
-        problems = (*each.report.errors, *each.report.warnings)
-        for problem in sorted(problems, key=lambda one: _sort_key(source, one)):
+        for problem in sorted(each.report.problems(), key=lambda one: _sort_key(source, one)):
             yield str(source.fault(replace(problem, message=f"{problem.severity}: {problem.message}")))
         errors += len(each.report.errors)
         warnings += len(each.report.warnings)
@@ -62,7 +61,7 @@ async def diff_report(local: TemplateDirectory, remote: Account) -> list[str]:
 
 
 def _sort_key(source: SourceFile, problem: Problem) -> tuple[int, bool]:
-    return source.text.line(source.place + problem.pointer) or 0, problem.severity is Severity.WARNING
+    return source.text.line(source.place + problem.pointer) or 0, problem.severity is not Severity.ERROR
 
 
 def _yaml_lines(document: Mapping[str, Any] | None) -> list[str]:
