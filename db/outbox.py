@@ -6,7 +6,7 @@ while it sends. A notice has the same id at every attempt, so receivers can reco
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -44,6 +44,17 @@ class NoticeRecord:
     """The id that the recipient gave to it."""
     created_at: datetime
     sent_at: datetime | None
+    destination: UUID
+    """Its channel; for mail and assessments its account."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimLimits:
+    """How many notices of a medium a process may send at once."""
+
+    total: int
+    per_account: int
+    per_destination: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,26 +130,64 @@ async def put(db: Executor, account_id: UUID, drafts: Sequence[NoticeDraft]) -> 
 
 
 async def claim(
-    db: Executor, medium: Medium, *, now: datetime, lease_until: datetime, limit: int
+    db: Executor,
+    medium: Medium,
+    *,
+    now: datetime,
+    lease_until: datetime,
+    limits: ClaimLimits,
+    sending: Sequence[NoticeRecord] = (),
+    slow: Collection[UUID] = (),
+    from_slow: bool = False,
 ) -> Sequence[NoticeRecord]:
-    """Claim notices of all accounts that are due, also those whose sending process has died."""
+    """Claim notices of all accounts that are due, so that no account and no destination has all of them.
+
+    Args:
+        db: the connection.
+        medium: whose notices.
+        now: the present moment.
+        lease_until: how long they belong to this process without a sign of life.
+        limits: how many notices may be sent at once.
+        sending: notices that are being sent now; they count towards the limits.
+        slow: destinations that do not answer quickly.
+        from_slow: claim notices of the slow destinations only; otherwise only of the others.
+    """
+    free = limits.total - len(sending)
+    if free <= 0:
+        return []
     rows = await db.fetch(
         f"""
-        WITH fresh AS (
-            SELECT id FROM outbox WHERE medium = $1 AND state = 'waiting' AND next_at <= $2
-            ORDER BY next_at FOR UPDATE SKIP LOCKED LIMIT $4
-        ), stale AS (
-            SELECT id FROM outbox
-            WHERE medium = $1 AND state = 'sending' AND lease_until <= $2 AND cancelled_at IS NULL
-            ORDER BY lease_until FOR UPDATE SKIP LOCKED LIMIT $4
+        WITH RECURSIVE destinations AS (
+            -- One step for each destination, however many notices wait for it.
+            (SELECT destination FROM outbox WHERE medium = $1 AND state = 'waiting'
+                ORDER BY destination LIMIT 1)
+            UNION ALL
+            SELECT (SELECT destination FROM outbox WHERE medium = $1 AND state = 'waiting'
+                AND destination > previous.destination ORDER BY destination LIMIT 1)
+            FROM destinations previous WHERE previous.destination IS NOT NULL
+        ), sending AS (
+            SELECT * FROM unnest($5::uuid[], $6::uuid[]) AS given (account_id, destination)
         ), due AS (
-            SELECT id FROM fresh UNION ALL SELECT id FROM stale
-        ), lost AS (
-            UPDATE outbox_attempts attempt SET ended_at = $2, outcome = 'lost'
-            FROM due WHERE attempt.notice_id = due.id AND attempt.ended_at IS NULL
+            SELECT notice.id, notice.account_id, notice.next_at FROM destinations
+            CROSS JOIN LATERAL (
+                SELECT id, account_id, next_at FROM outbox
+                WHERE medium = $1 AND state = 'waiting' AND destination = destinations.destination
+                    AND next_at <= $2
+                ORDER BY next_at
+                LIMIT greatest(0, $7 - (SELECT count(*) FROM sending
+                    WHERE sending.destination = destinations.destination))
+                FOR UPDATE SKIP LOCKED
+            ) notice
+            WHERE (destinations.destination = ANY($9::uuid[])) = $10
+        ), placed AS (
+            SELECT id, next_at, row_number() OVER (PARTITION BY account_id ORDER BY next_at, id)
+                + (SELECT count(*) FROM sending WHERE sending.account_id = due.account_id) AS place
+            FROM due
+        ), chosen AS (
+            SELECT id FROM placed WHERE place <= $8 ORDER BY place, next_at LIMIT $4
         ), claimed AS (
             UPDATE outbox SET state = 'sending', attempts = attempts + 1, lease_until = $3
-            FROM due WHERE outbox.id = due.id RETURNING {columns(NoticeRecord, "outbox")}
+            FROM chosen WHERE outbox.id = chosen.id RETURNING {columns(NoticeRecord, "outbox")}
         ), started AS (
             INSERT INTO outbox_attempts (account_id, notice_id, number, started_at)
             SELECT account_id, id, attempts, $2 FROM claimed
@@ -148,9 +197,35 @@ async def claim(
         medium,
         now,
         lease_until,
-        limit,
+        free,
+        [notice.account_id for notice in sending],
+        [notice.destination for notice in sending],
+        limits.per_destination,
+        limits.per_account,
+        list(slow),
+        from_slow,
     )
     return [read(NoticeRecord, row) for row in rows]
+
+
+async def release_lost(db: Executor, medium: Medium, now: datetime) -> int:
+    """Make the notices due again whose sending process has died, and record their attempts as lost."""
+    return await db.execute(
+        """
+        WITH lost AS (
+            SELECT id FROM outbox
+            WHERE medium = $1 AND state = 'sending' AND lease_until <= $2 AND cancelled_at IS NULL
+            FOR UPDATE SKIP LOCKED
+        ), attempt AS (
+            UPDATE outbox_attempts attempt SET ended_at = $2, outcome = 'lost'
+            FROM lost WHERE attempt.notice_id = lost.id AND attempt.ended_at IS NULL
+        )
+        UPDATE outbox SET state = 'waiting', lease_until = NULL, next_at = $2
+        FROM lost WHERE outbox.id = lost.id
+        """,
+        medium,
+        now,
+    )
 
 
 async def finish(db: Executor, sent: NoticeRecord, result: AttemptResult) -> NoticeRecord | None:

@@ -1,25 +1,31 @@
 """Delivery of the outbox: notices are claimed from committed rows, sent and recorded, at least once each.
 
-Each medium has a loop of its own, so a mail server that is down delays no webhook. When a process dies while
-it sends, its lease runs out and another process sends again; recipients recognise repetitions by the id.
+Each medium has a loop of its own, so a mail server that is down delays no webhook. Within a medium, accounts
+and destinations have limits of their own, and destinations that do not answer quickly share a part that is
+separate from the others', so none of them delays another one's notices. When a process dies while it sends,
+its lease runs out and another process sends again; recipients recognise repetitions by the id.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
+from uuid import UUID
 
 from loguru import logger
 
 from db import outbox
 from db.errors import DatabaseError
-from db.outbox import AttemptResult, Medium, NoticeRecord
+from db.outbox import AttemptResult, ClaimLimits, Medium, NoticeRecord
 from db.pool import Database, Transaction
 from voicebot.clock import Clock
+
+_LIMITS = ClaimLimits(total=64, per_account=8, per_destination=4)
+_SLOW_LIMITS = ClaimLimits(total=16, per_account=2, per_destination=1)
 
 Effect = Callable[[Transaction, NoticeRecord], Awaitable[None]]
 """A change to make in the transaction that records the delivery."""
@@ -82,13 +88,26 @@ class OutboxSettings:
     timeout_s: float = 20.0
     lease: timedelta = timedelta(seconds=60)
     """Longer than the timeout, so that a process that is still sending keeps its claim."""
-    parallel: int = 8
-    """Maximum number of notices being sent at once, per medium and process."""
+    limits: ClaimLimits = _LIMITS
+    """Of notices being sent at once, per medium and process, to destinations that answer quickly."""
+    slow_limits: ClaimLimits = _SLOW_LIMITS
+    """The same for the other destinations; what was already being sent to them may exceed it."""
+    slow_after_s: float = 2.0
+    """A destination that takes longer is slow, until it answers sooner."""
     poll_s: float = 1.0
     down_pause_s: float = 2.0
     """While no recipient of a medium can be reached, one notice is tried at this interval."""
     debounce_s: float = 0.02
     """Pause after a wake-up, so that notices that are committed together are claimed together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A notice that is being sent."""
+
+    notice: NoticeRecord
+    started_s: float
+    """On the event loop's clock."""
 
 
 class Outbox:
@@ -108,6 +127,7 @@ class Outbox:
         self._settings = settings or OutboxSettings()
         self._wakeups = {medium: asyncio.Event() for medium in senders}
         self._down = set[Medium]()
+        self._slow = set[UUID]()
 
     def wake(self) -> None:
         """Claim due notices soon, because one may have been committed."""
@@ -121,19 +141,17 @@ class Outbox:
                 loops.create_task(self._loop(medium))
 
     async def _loop(self, medium: Medium) -> None:
-        wakeup, sending = self._wakeups[medium], set[asyncio.Task[None]]()
+        wakeup, sending = self._wakeups[medium], dict[asyncio.Task[None], _Attempt]()
         try:
             while True:
                 wakeup.clear()
                 if medium in self._down:
                     await asyncio.sleep(self._settings.down_pause_s)
-                # While no recipient can be reached, a single notice is tried.
-                limit = 1 if medium in self._down else self._settings.parallel
-                free = limit - len(sending)
-                for notice in await self._claim(medium, free) if free > 0 else ():
-                    task = asyncio.create_task(self._deliver(notice))
-                    sending.add(task)
-                    task.add_done_callback(sending.discard)
+                for notice in await self._claim(medium, list(sending.values())):
+                    attempt = _Attempt(notice, asyncio.get_running_loop().time())
+                    task = asyncio.create_task(self._deliver(attempt))
+                    sending[task] = attempt
+                    task.add_done_callback(sending.pop)
                     task.add_done_callback(lambda _: wakeup.set())
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._settings.poll_s):
@@ -144,25 +162,57 @@ class Outbox:
                 task.cancel()
             await asyncio.gather(*sending, return_exceptions=True)
 
-    async def _claim(self, medium: Medium, limit: int) -> list[NoticeRecord]:
+    async def _claim(self, medium: Medium, sending: Sequence[_Attempt]) -> list[NoticeRecord]:
         now = self._clock.now()
+        self._slow.update(attempt.notice.destination for attempt in sending if self._is_late(attempt))
+        claimed = list[NoticeRecord]()
         try:
-            return list(
-                await outbox.claim(
-                    self._db, medium, now=now, lease_until=now + self._settings.lease, limit=limit
+            await outbox.release_lost(self._db, medium, now)
+            for from_slow in (False, True):
+                claimed += await outbox.claim(
+                    self._db,
+                    medium,
+                    now=now,
+                    lease_until=now + self._settings.lease,
+                    limits=self._limits(medium, from_slow=from_slow, used=len(sending) + len(claimed)),
+                    sending=[
+                        attempt.notice
+                        for attempt in sending
+                        if (attempt.notice.destination in self._slow) == from_slow
+                    ],
+                    slow=self._slow,
+                    from_slow=from_slow,
                 )
-            )
         except DatabaseError as error:
             logger.warning("the outbox cannot claim {} notices: {}", medium, type(error).__name__)
-            return []
+        return claimed
 
-    async def _deliver(self, notice: NoticeRecord) -> None:
+    def _limits(self, medium: Medium, *, from_slow: bool, used: int) -> ClaimLimits:
+        if medium in self._down:
+            # While no recipient can be reached, a single notice is tried.
+            return ClaimLimits(total=0 if used else 1, per_account=1, per_destination=1)
+        return self._settings.slow_limits if from_slow else self._settings.limits
+
+    def _is_late(self, attempt: _Attempt) -> bool:
+        return asyncio.get_running_loop().time() - attempt.started_s > self._settings.slow_after_s
+
+    def _note_speed(self, attempt: _Attempt, *, answered: bool) -> None:
+        if answered and not self._is_late(attempt):
+            self._slow.discard(attempt.notice.destination)
+        else:
+            self._slow.add(attempt.notice.destination)
+
+    async def _deliver(self, attempt: _Attempt) -> None:
+        notice = attempt.notice
         effect: Effect | None = None
+        answered = False
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 sent = await self._senders[notice.medium].send(notice)
         except NotSent as failure:
             self._set_reached(notice.medium, reached=not failure.medium_down)
+            # Without a status there was no answer; what is not retried did not come so far.
+            answered = failure.status_code is not None or not failure.retryable
             result = self._failed(notice, failure)
         except TimeoutError:
             result = self._failed(notice, NotSent("no answer in time"))
@@ -172,6 +222,7 @@ class Outbox:
             result = self._failed(notice, NotSent(type(error).__name__))
         else:
             self._set_reached(notice.medium, reached=True)
+            answered = True
             effect = sent.effect
             result = AttemptResult(
                 outcome="sent",
@@ -179,6 +230,7 @@ class Outbox:
                 status_code=sent.status_code,
                 remote_id=sent.remote_id,
             )
+        self._note_speed(attempt, answered=answered)
         try:
             await self._record(notice, result, effect)
         except DatabaseError as error:

@@ -201,6 +201,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     outbox.close_cancelled: "the outbox sends for all accounts",
     outbox.claim: "the outbox sends for all accounts",
     outbox.finish: "the record names the account",
+    outbox.release_lost: "the outbox sends for all accounts",
     users.create: "makes a user of the account it is given",
     calls.by_carrier_id: "the carrier's signature vouches for it",
     calls.carrier_status: "the carrier's signature vouches for it",

@@ -167,7 +167,7 @@ async def test_no_reference_can_leave_its_account(database: Database) -> None:
 
 
 async def test_every_id_of_another_row_is_a_reference(database: Database) -> None:
-    """A column named for another table's id is a foreign key; the audit's resource is of any kind."""
+    """Every other id is a foreign key; the audit's resource and a notice's destination are of any kind."""
     columns = await database.fetch(
         """
         SELECT table_name::text AS table_name, column_name::text AS name FROM information_schema.columns
@@ -180,7 +180,10 @@ async def test_every_id_of_another_row_is_a_reference(database: Database) -> Non
         for column in re.findall(r"\w+", row["definition"].split("(")[1].split(")")[0])
     }
 
-    assert {(row["table_name"], row["name"]) for row in columns} - referring == {("audit", "resource_id")}
+    assert {(row["table_name"], row["name"]) for row in columns} - referring == {
+        ("audit", "resource_id"),
+        ("outbox", "destination"),
+    }
 
 
 async def test_every_reference_can_be_followed_backwards(database: Database) -> None:

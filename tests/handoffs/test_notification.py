@@ -18,7 +18,7 @@ from db import channels, handoffs, outbox, users
 from db.channels import ChannelKind
 from db.errors import DatabaseError
 from db.handoffs import HandoffDraft
-from db.outbox import NoticeRecord
+from db.outbox import ClaimLimits, NoticeRecord
 from db.pool import Database
 from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import HandoffEnvironment
@@ -46,6 +46,7 @@ FAST = OutboxSettings(
     poll_s=0.02,
     max_attempts=4,
 )
+ONE = ClaimLimits(total=1, per_account=1, per_destination=1)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -286,7 +287,7 @@ async def test_while_the_mail_server_is_down_one_mail_is_tried(
         port = deleted.port
     recipients.mail = MailServer.from_url(f"smtp://127.0.0.1:{port}", "bot@example.com")
     rules = OutboxSettings(
-        first_pause=timedelta(milliseconds=10), poll_s=0.02, down_pause_s=0.05, parallel=1, max_attempts=99
+        first_pause=timedelta(milliseconds=10), poll_s=0.02, down_pause_s=0.05, limits=ONE, max_attempts=99
     )
     made = [await env.escalate() for _ in range(5)]
     async with recipients.running(rules):
@@ -364,7 +365,11 @@ async def test_a_notice_of_a_dead_sender_is_sent_again(
     handoff = await env.escalate()
     now = SystemClock().now()
     [taken] = await outbox.claim(
-        recipients.database, "webhook", now=now, lease_until=now + timedelta(milliseconds=100), limit=5
+        recipients.database,
+        "webhook",
+        now=now,
+        lease_until=now + timedelta(milliseconds=100),
+        limits=OutboxSettings().limits,
     )
     async with recipients.running():
         [notice] = await recipients.settled(handoff.id)

@@ -59,7 +59,8 @@ _OMITTED = ("account_id", "secret", "deleted_at")
 Channel = Annotated[ChannelRecord, AnswerOf("Channel", omit=_OMITTED)]
 NewChannel = Annotated[ChannelWithSecret, AnswerOf("NewChannel", omit=_OMITTED)]
 Notice = Annotated[
-    NoticeRecord, AnswerOf("Notice", omit=("account_id", "message", "lease_until", "cancelled_at"))
+    NoticeRecord,
+    AnswerOf("Notice", omit=("account_id", "message", "lease_until", "cancelled_at", "destination")),
 ]
 Attempt = Annotated[AttemptRecord, AnswerOf("Attempt", omit=("account_id", "notice_id"))]
 

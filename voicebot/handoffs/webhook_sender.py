@@ -61,7 +61,9 @@ class WebhookSender:
         self._clock = clock
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls or httpcore.default_ssl_context(),
-            max_connections=32,
+            # The outbox limits how many are used at once.
+            max_connections=None,
+            max_keepalive_connections=32,
             keepalive_expiry=4.0,
             network_backend=CheckedNetwork(allow),
         )
