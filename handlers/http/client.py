@@ -114,7 +114,7 @@ class HttpClient:
         """Send one request and read its response, without redirects and retries."""
         sent = False
 
-        async def trace(event: str, info: object) -> None:
+        async def trace(event: str, _info: object) -> None:
             nonlocal sent
             sent = sent or event.endswith("send_request_headers.started")
 

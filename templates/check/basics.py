@@ -15,7 +15,7 @@ from templates.problem import Problem
 _LONG_PROMPT = 30_000
 
 
-def check_basics(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_basics(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check name, description, conversation and language."""
     if not content.name.strip():
         yield problem_for("name_missing", ("name",), "The template has no name.")
@@ -64,7 +64,7 @@ def check_number(content: TemplateContent, context: CheckContext) -> Iterator[Pr
             yield problem_for("number_inactive", ("number_id",), "The number is not active.")
 
 
-def check_bounds(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check numeric fields against their ``Bounds``, which the JSON Schema states too."""
     parts = [(("turns",), content.turns), (("idle",), content.idle), (("limits",), content.limits)]
     http = [
@@ -83,7 +83,7 @@ def check_bounds(content: TemplateContent, context: CheckContext) -> Iterator[Pr
                     yield problem_for("out_of_range", (*path, name), message)
 
 
-def check_speech(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_speech(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check greeting, idle prompts and interruption settings."""
     if content.greeting is not None:
         length = len(content.greeting.text.strip())

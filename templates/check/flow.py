@@ -8,7 +8,6 @@ from templates.bounds import TOOL_NAME
 from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.flow import Action, FlowDocument, FlowFunction, Node
-from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
 
@@ -32,13 +31,12 @@ def check_flow(content: TemplateContent, context: CheckContext) -> Iterator[Prob
         yield problem_for("flow_empty", ("flow", "nodes"), "The flow has no nodes.")
         return
     known = context.builtins | {function.name for function in content.functions}
-    declared = {function.name for function in content.functions if isinstance(function, HttpFunction)}
     shared = {function.name for function in flow.global_functions}
-    yield from _functions(("flow", "global_functions"), flow.global_functions, flow, known, declared)
+    yield from _functions(("flow", "global_functions"), flow.global_functions, flow, known)
     for name, node in flow.nodes.items():
         where = ("flow", "nodes", name)
         yield from _node(where, name, node)
-        yield from _functions((*where, "functions"), node.functions, flow, known, declared, shared)
+        yield from _functions((*where, "functions"), node.functions, flow, known, shared)
         yield from _actions(where, node)
     yield from _entry(flow)
     yield from _reachability(flow)
@@ -79,7 +77,6 @@ def _functions(
     functions: Iterable[FlowFunction],
     flow: FlowDocument,
     known: frozenset[str] | set[str],
-    declared: set[str],
     taken: Iterable[str] = (),
 ) -> Iterator[Problem]:
     seen = set(taken)

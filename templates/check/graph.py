@@ -20,7 +20,7 @@ LEAVING_FUNCTIONS = frozenset({"end_call", "transfer_to_number", "escalate_to_pe
 """Functions that end the agent's part of a call."""
 
 
-def check_routes(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_routes(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check each route, and the routes against each other."""
     if content.kind == "orchestrator" and not content.routes:
         yield problem_for("routes_missing", ("routes",), "The orchestrator has no routes.")
@@ -134,7 +134,7 @@ def _check_provided(
         )
 
 
-def check_hops(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_hops(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check that the hop limit permits the routes."""
     if not content.routes:
         return

@@ -103,7 +103,7 @@ def _texts_without_placeholders(content: TemplateContent) -> Iterator[Text]:
             )
 
 
-def check_texts(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_texts(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check for undeclared names, invalid paths, malformed placeholders, and texts that are not rendered."""
     kinds = {variable.name: variable.type for variable in content.variables}
     for text in texts_with_placeholders(content):
@@ -116,7 +116,7 @@ def check_texts(content: TemplateContent, context: CheckContext) -> Iterator[Pro
             yield problem_for("placeholder_not_rendered", text.path, message)
 
 
-def note_caller_values(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def note_caller_values(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Note where a value that is set during the call enters instructions: the caller may have chosen it."""
     set_during_call = {variable.name for variable in content.variables if variable.source == "call"}
     for text in _instructions(content) if set_during_call else ():

@@ -14,7 +14,7 @@ from templates.problem import Problem
 from templates.values import coerce, placeholders
 
 
-def check_variables(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_variables(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check names, defaults and use of the variables."""
     used = {
         path.partition(".")[0]
@@ -63,7 +63,7 @@ def _default(where: tuple[str | int, ...], variable: Variable) -> Iterator[Probl
         yield problem_for("variable_required_default", (*where, "required"), message)
 
 
-def check_provision(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+def check_provision(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check that a call that begins with this template has a value for each required variable."""
     for index, variable in enumerate(content.variables):
         if not variable.required or variable.default is not None:

@@ -96,7 +96,7 @@ NO_LINE = {
 """Changes that leave no line, and why."""
 
 
-async def test_every_change_leaves_a_line(server: RunningServer, tenant: Tenant, database: Database) -> None:
+async def test_every_change_leaves_a_line(tenant: Tenant, database: Database) -> None:
     """Each change of the API adds one line: what was done, to what, by which key."""
     ids = await api_fixtures.build(tenant, database)
     owner = next(

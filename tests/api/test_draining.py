@@ -30,7 +30,11 @@ def call_registry(server: RunningServer) -> StandIn:
 
 
 @pytest.fixture
-async def twilio(server: RunningServer, tenant: Tenant, call_registry: StandIn) -> Twilio:
+async def twilio(
+    server: RunningServer,
+    tenant: Tenant,
+    call_registry: StandIn,  # noqa: ARG001 -- in place before the call
+) -> Twilio:
     """A call to a number that an orchestrator answers."""
     return await called(server, tenant)
 

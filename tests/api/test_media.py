@@ -32,7 +32,11 @@ def call_registry(server: RunningServer) -> StandIn:
 
 
 @pytest.fixture
-async def twilio(server: RunningServer, tenant: Tenant, call_registry: StandIn) -> Twilio:
+async def twilio(
+    server: RunningServer,
+    tenant: Tenant,
+    call_registry: StandIn,  # noqa: ARG001 -- in place before the call
+) -> Twilio:
     """A call to a number that an orchestrator answers."""
     return await called(server, tenant)
 
@@ -156,9 +160,7 @@ async def test_an_operator_ends_a_live_call(twilio: Twilio, tenant: Tenant, call
     assert call_registry.ended == [(call_id, "operator", "ended_by_operator")]
 
 
-async def test_greetings_of_what_is_active_are_prepared(
-    tenant: Tenant, call_registry: StandIn, database: Database
-) -> None:
+async def test_greetings_of_what_is_active_are_prepared(tenant: Tenant, call_registry: StandIn) -> None:
     """A template that becomes active has its greeting made; a draft does not."""
     agent = await tenant.agent(status="draft")
     assert call_registry.prepared == []

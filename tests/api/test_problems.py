@@ -184,7 +184,7 @@ async def test_a_refusal_that_passes_says_when_to_come_again(server: RunningServ
 
 
 async def test_a_failure_of_ours_tells_nothing_of_our_insides(
-    server: RunningServer, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception that nobody foresaw is a 500 without its text, and the server goes on."""
 

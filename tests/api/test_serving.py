@@ -106,9 +106,7 @@ async def test_a_command_that_cannot_be_done_says_why(
     assert "Traceback" not in errors.decode()
 
 
-async def test_migrate_brings_the_schema_up_to_date(
-    server_dsn: str, database: Database, tmp_path: Path
-) -> None:
+async def test_migrate_brings_the_schema_up_to_date(database: Database, tmp_path: Path) -> None:
     """`voicebot migrate` on a current schema changes nothing and says so."""
     environment = {"DATABASE_URL": database.dsn, "VOICEBOT_DATA_DIR": str(tmp_path)}
     process = await start((*VOICEBOT, "migrate"), environment, tmp_path)

@@ -330,7 +330,7 @@ async def test_an_import_is_in_the_audit_list(tenant: Tenant, database: Database
     assert {each.key_id for each in changes} == {key.id}
 
 
-async def test_the_same_set_at_the_same_time(tenant: Tenant, database: Database) -> None:
+async def test_the_same_set_at_the_same_time(tenant: Tenant) -> None:
     """Imports that meet wait for each other: each is whole, none fails, and one of them is the last."""
     number = await tenant.number()
 
@@ -404,9 +404,7 @@ async def test_the_schema_of_files(tenant: Tenant) -> None:
     ],
 )
 @given(scene=sample_accounts())
-async def test_an_account_can_be_carried_to_another(
-    server: RunningServer, new_tenant: NewTenant, scene: SampleAccount
-) -> None:
+async def test_an_account_can_be_carried_to_another(new_tenant: NewTenant, scene: SampleAccount) -> None:
     """What one account exports and another one imports, the other exports just so, secrets aside."""
     theirs, mine = await new_tenant(), await new_tenant()
     number = await theirs.number()

@@ -104,9 +104,7 @@ async def test_a_forged_webhook_is_refused_without_a_word(
     assert (await tenant.owner.get("/calls")).json()["items"] == []
 
 
-async def test_a_number_that_nobody_answers_is_rejected(
-    server: RunningServer, tenant: Tenant, database: Database
-) -> None:
+async def test_a_number_that_nobody_answers_is_rejected(server: RunningServer, tenant: Tenant) -> None:
     """An unknown number, one without an orchestrator and one that is off: 200 with Reject."""
     off = await tenant.orchestrator()
     number = (await tenant.owner.get(f"/numbers/{off['number_id']}")).json()

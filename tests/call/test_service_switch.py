@@ -83,7 +83,7 @@ def spec(vendor: FrameProcessor) -> ServiceSpec:
     return ServiceSpec(key=vendor.name, make=made(vendor), connected=connected)
 
 
-async def no_error(key: str, frame: ErrorFrame) -> None:
+async def no_error(key: str, _frame: ErrorFrame) -> None:
     """No error is expected."""
     raise AssertionError(key)
 

@@ -77,10 +77,10 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     calls.set_status: lambda d, me, w: calls.set_status(d, me, w.call.id, "transferring"),
     channels.delete: lambda d, me, w: channels.delete(d, me, row_id(w, 4)),
     channels.get: lambda d, me, w: channels.get(d, me, row_id(w, 4)),
-    channels.of_account: lambda d, me, w: channels.of_account(d, me),
+    channels.of_account: lambda d, me, _: channels.of_account(d, me),
     call_snapshot.of_call: lambda d, me, w: call_snapshot.of_call(d, me, w.call.id, max_utterances=9),
-    handoff_events.after: lambda d, me, w: handoff_events.after(d, me, 0, limit=9),
-    handoff_events.last_seqs: lambda d, me, w: handoff_events.last_seqs(d, [me]),
+    handoff_events.after: lambda d, me, _: handoff_events.after(d, me, 0, limit=9),
+    handoff_events.last_seqs: lambda d, me, _: handoff_events.last_seqs(d, [me]),
     events.append: lambda d, me, w: events.append(
         d, replace(make_event(w, seq=9), account_id=me, template_id=None)
     ),
@@ -88,7 +88,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     events.record: lambda d, me, w: events.record(
         d, replace(make_event(w, seq=9), account_id=me, template_id=None)
     ),
-    greetings.get: lambda d, me, w: greetings.get(d, me, "greeting"),
+    greetings.get: lambda d, me, _: greetings.get(d, me, "greeting"),
     handoff_transitions.set_assessment: lambda d, me, w: handoff_transitions.set_assessment(
         d, me, row_id(w, 1), {"stolen": 1}, NOON
     ),
@@ -107,32 +107,32 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     handoff_transitions.offer: lambda d, me, w: handoff_transitions.offer(
         d, me, row_id(w, 1), row_id(w, 2), at=NOON, lease_until=NOON
     ),
-    open_handoffs.queued: lambda d, me, w: open_handoffs.queued(d, me, limit=9),
+    open_handoffs.queued: lambda d, me, _: open_handoffs.queued(d, me, limit=9),
     open_handoffs.intents: lambda d, me, w: open_handoffs.intents(d, me, [w.call.id]),
     handoff_transitions.renew: lambda d, me, w: handoff_transitions.renew(d, me, row_id(w, 2), NOON),
     handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, row_id(w, 1)),
     keys.get: lambda d, me, w: keys.get(d, me, w.key.record.id),
-    keys.list_keys: lambda d, me, w: keys.list_keys(d, me, limit=9),
+    keys.list_keys: lambda d, me, _: keys.list_keys(d, me, limit=9),
     keys.get_valid: lambda d, me, w: keys.get_valid(d, me, w.key.record.id),
     keys.revoke: lambda d, me, w: keys.revoke(d, me, w.key.record.id),
     leads.create: lambda d, me, w: leads.create(d, me, stolen_lead(w), idempotency_key="k"),
     leads.get: lambda d, me, w: leads.get(d, me, w.call.lead_id),
     leads.keep_variables: lambda d, me, w: leads.keep_variables(d, me, w.call.lead_id, {"stolen": 1}),
-    leads.list_leads: lambda d, me, w: leads.list_leads(d, me, LeadFilter(), limit=9),
+    leads.list_leads: lambda d, me, _: leads.list_leads(d, me, LeadFilter(), limit=9),
     numbers.delete: lambda d, me, w: numbers.delete(d, me, w.number.id, expected_revision=1),
     numbers.find: lambda d, me, w: numbers.find(d, me, e164s=[w.number.e164], ids=[w.number.id]),
     numbers.get: lambda d, me, w: numbers.get(d, me, w.number.id),
-    numbers.list_numbers: lambda d, me, w: numbers.list_numbers(d, me, NumberFilter(), limit=9),
+    numbers.list_numbers: lambda d, me, _: numbers.list_numbers(d, me, NumberFilter(), limit=9),
     numbers.update: lambda d, me, w: numbers.update(d, me, w.number.id, STOLEN, expected_revision=1),
     operators.count: lambda d, me, w: operators.count(d, me, row_id(w, 2), holding=1),
     operators.ensure: lambda d, me, w: operators.ensure(d, me, row_id(w, 2)),
-    operators.list_operators: lambda d, me, w: operators.list_operators(d, me, limit=9),
+    operators.list_operators: lambda d, me, _: operators.list_operators(d, me, limit=9),
     operators.set_last_offered: lambda d, me, w: operators.set_last_offered(d, me, row_id(w, 2), NOON),
-    operators.below_capacity: lambda d, me, w: operators.below_capacity(d, me),
+    operators.below_capacity: lambda d, me, _: operators.below_capacity(d, me),
     outbox.attempts: lambda d, me, w: outbox.attempts(d, me, row_id(w, 5)),
     outbox.cancel: lambda d, me, w: outbox.cancel(d, me, row_id(w, 1), ["email"], NOON),
     outbox.get: lambda d, me, w: outbox.get(d, me, row_id(w, 5)),
-    outbox.list_notices: lambda d, me, w: outbox.list_notices(d, me, limit=9),
+    outbox.list_notices: lambda d, me, _: outbox.list_notices(d, me, limit=9),
     outbox.of_handoff: lambda d, me, w: outbox.of_handoff(d, me, row_id(w, 1)),
     outbox.put: lambda d, me, w: outbox.put(
         d, me, [NoticeDraft(medium="email", message={}, at=NOON, handoff_id=row_id(w, 1))]
@@ -158,17 +158,17 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     templates.delete: lambda d, me, w: templates.delete(d, me, w.billing.id, expected_revision=1),
     templates.get: lambda d, me, w: templates.get(d, me, w.front.id),
     templates.keep_problems: lambda d, me, w: templates.keep_problems(d, me, w.front.id, ["stolen"]),
-    templates.list_templates: lambda d, me, w: templates.list_templates(d, me, TemplateFilter(), limit=9),
-    templates.names: lambda d, me, w: templates.names(d, me, beginning=""),
+    templates.list_templates: lambda d, me, _: templates.list_templates(d, me, TemplateFilter(), limit=9),
+    templates.names: lambda d, me, _: templates.names(d, me, beginning=""),
     templates.update: lambda d, me, w: templates.update(
         d, me, w.front.id, draft("stolen"), expected_revision=1
     ),
     templates.used_by: lambda d, me, w: templates.used_by(d, me, w.billing.id),
     users.delete: lambda d, me, w: users.delete(d, me, row_id(w, 2)),
     users.get: lambda d, me, w: users.get(d, me, row_id(w, 2)),
-    users.list_users: lambda d, me, w: users.list_users(d, me, limit=9),
+    users.list_users: lambda d, me, _: users.list_users(d, me, limit=9),
     users.of_key: lambda d, me, w: users.of_key(d, me, w.key.record.id),
-    users.to_notify: lambda d, me, w: users.to_notify(d, me),
+    users.to_notify: lambda d, me, _: users.to_notify(d, me),
     users.update: lambda d, me, w: users.update(d, me, row_id(w, 2), UserDraft(name="stolen", role="owner")),
     utterances.of_call: lambda d, me, w: utterances.of_call(d, me, w.call.id),
     utterances.record: lambda d, me, w: utterances.record(

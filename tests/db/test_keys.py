@@ -34,7 +34,8 @@ async def test_a_key_opens_its_account(database: Database, seeded: SeededAccount
 
 
 @pytest.mark.parametrize("key", ["", "vb_guess", "\0", "é"])
-async def test_an_unknown_key_is_refused(database: Database, seeded: SeededAccount, key: str) -> None:
+@pytest.mark.usefixtures("seeded")
+async def test_an_unknown_key_is_refused(database: Database, key: str) -> None:
     """Whatever a stranger sends is refused in the same way."""
     with pytest.raises(KeyRefused):
         await keys.authenticate(database, key)

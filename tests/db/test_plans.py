@@ -90,7 +90,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "snapshot of a call": lambda d, w: call_snapshot.of_call(d, w.id, w.call.id, max_utterances=9),
     "transcript": lambda d, w: utterances.of_call(d, w.id, w.call.id),
     "renew leases": lambda d, w: call_leases.renew(d, [w.call.id], MINUTE),
-    "end expired leases": lambda d, w: call_leases.end_expired(d, limit=50),
+    "end expired leases": lambda d, _: call_leases.end_expired(d, limit=50),
     "event": lambda d, w: events.record(d, make_event(w)),
     "an event behind the others": lambda d, w: events.append(d, make_event(w)),
     "events of a call": lambda d, w: events.of_call(d, w.id, w.call.id),
@@ -125,7 +125,8 @@ async def test_no_table_is_read_from_end_to_end(
     assert explaining.read_from_end_to_end == []
 
 
-async def test_the_explaining_finds_what_has_no_index(database: Database, seeded: SeededAccount) -> None:
+@pytest.mark.usefixtures("seeded")
+async def test_the_explaining_finds_what_has_no_index(database: Database) -> None:
     """The test above would notice: a query by a column without an index is found out."""
     async with database.transaction() as transaction:
         await transaction.execute("SET LOCAL enable_seqscan = off")

@@ -214,7 +214,7 @@ async def test_undecryptable_secret_fails_the_function(log: list[str]) -> None:
 async def test_unexpected_exception_is_reported(log: list[str]) -> None:
     """An unexpected exception becomes a result for the model, and the log contains only its type."""
 
-    async def broken(request: HttpRequest) -> HttpResponse:
+    async def broken(_request: HttpRequest) -> HttpResponse:
         raise RuntimeError("PRIVATE")
 
     result = await HttpFunctions(broken, str).bind(http_function(), [], RecordingCall()).run({})

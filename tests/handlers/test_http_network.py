@@ -165,7 +165,7 @@ async def test_next_address_is_tried() -> None:
 async def test_unresolvable_name_is_unreachable() -> None:
     """A name that does not resolve raises Unreachable."""
 
-    async def unknown(host: str, port: int) -> Sequence[str]:
+    async def unknown(_host: str, _port: int) -> Sequence[str]:
         raise socket.gaierror("unknown")
 
     for resolve in (unknown, ScriptedResolver([])):

@@ -210,9 +210,7 @@ async def kill_the_listeners(database: Database) -> None:
         )
 
 
-async def test_a_follower_gets_a_heartbeat_when_nothing_happens(
-    server: RunningServer, tenant: Tenant, database: Database
-) -> None:
+async def test_a_follower_gets_a_heartbeat_when_nothing_happens(tenant: Tenant, database: Database) -> None:
     """A heartbeat tells an idle connection from a dead one."""
     broker = EventBroker(database, heartbeat_s=0.05)
     items = broker.follow(str(tenant.account_id))

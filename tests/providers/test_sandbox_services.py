@@ -60,7 +60,7 @@ def tts_content(provider: str, **settings: Any) -> TemplateContent:
     return content(tts={"provider": provider, "voice_id": VOICES[provider], "settings": settings})
 
 
-async def ignore(context_id: str, text: str) -> None:
+async def ignore(_context_id: str, _text: str) -> None:
     return None
 
 

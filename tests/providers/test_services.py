@@ -21,7 +21,7 @@ def stt_key(**members: Any) -> str:
     return Providers(Settings(_env_file=None)).stt(content(**members)).key
 
 
-async def on_request(context_id: str, text: str) -> None:
+async def on_request(_context_id: str, _text: str) -> None:
     raise AssertionError("nothing is spoken")
 
 

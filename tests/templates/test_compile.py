@@ -239,7 +239,7 @@ async def test_exception_of_a_function_is_reported_to_the_model() -> None:
     """What a function raises reaches the model as an error, and no transition is taken."""
 
     def resolve(name: str) -> Function:
-        async def run(arguments: Any) -> FunctionResult:
+        async def run(_arguments: Any) -> FunctionResult:
             raise RuntimeError("the shop is closed")
 
         return Function(name=name, description="", properties={}, required=[], run=run)

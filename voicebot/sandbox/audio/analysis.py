@@ -138,7 +138,7 @@ def analyse(recording: Recording | Path | str) -> Analysis:
         gaps=_gaps(caller, agent),
         switches=_switches(caller, agent),
         overlaps=_overlaps(
-            recording.received, agent, {new: voices.pitch_of(old) for old, new in appearance.items()}
+            recording.received, {new: voices.pitch_of(old) for old, new in appearance.items()}
         ),
         repeats=_repeats(recording.received, caller, agent),
     )
@@ -215,7 +215,7 @@ def _speaks(caller: Sequence[Span], start: int, end: int) -> bool:
     return any(span.start < end and span.end > start for span in caller)
 
 
-def _overlaps(received: Samples, agent: Sequence[Segment], pitches: dict[str, float]) -> tuple[Overlap, ...]:
+def _overlaps(received: Samples, pitches: dict[str, float]) -> tuple[Overlap, ...]:
     """Find where the pitch flickers between two voices of the call, which one throat cannot do."""
     found: list[Overlap] = []
     for turn in spans(received, pause_ms=_PAUSE_MS):
