@@ -202,7 +202,7 @@ def _functions_named_in(config: FlowConfig) -> list[str]:
 def _schema_without_transition(function: Function) -> FlowsFunctionSchema:
     """Schema of a function without a transition."""
 
-    async def handler(args: dict[str, Any], _flow_manager: FlowManager) -> Any:
+    async def handler(args: dict[str, Any], flow_manager: FlowManager) -> Any:
         outcome = await function.run(args)
         return _result_for_model(outcome), None if outcome.respond else NO_RESPONSE
 
@@ -226,7 +226,7 @@ def _schema(function: Function, handler: FlowFunctionHandler) -> FlowsFunctionSc
     )
 
 
-async def _return_given_result(_flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
+async def _return_given_result(flow_manager: FlowManager, result: Any) -> tuple[Any, Any]:
     """Handler for pipecat's transitions: returns the result of a function that has already run."""
     return result, TRANSITION_IN_YAML
 
@@ -266,7 +266,7 @@ def _end_call_action(end_call: Function) -> Callable[[dict[str, Any], FlowManage
         await flow_manager.worker.flush_pipeline()
         await end_call.run({"reason": FLOW_FINISHED})
 
-    async def action(_config: dict[str, Any], flow_manager: FlowManager) -> None:
+    async def action(config: dict[str, Any], flow_manager: FlowManager) -> None:
         task = asyncio.create_task(end_after_flush(flow_manager), name="end_call after the flow's last node")
         running.add(task)
         task.add_done_callback(running.discard)
