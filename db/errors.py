@@ -86,12 +86,20 @@ class EmailTaken(DatabaseError):
 
 
 class NumberTaken(DatabaseError):
-    """The number is already active with this carrier, in this account or in another one."""
+    """This account or another one has the number with this carrier; it may be inactive."""
 
     def __init__(self, carrier: str, e164: str) -> None:
         self.carrier = carrier
         self.e164 = e164
         super().__init__(f"The number {e164} is already in use with {carrier}.")
+
+
+class NumberNotAssigned(DatabaseError):
+    """The operator of the server has not assigned the number to the account."""
+
+    def __init__(self, e164: str) -> None:
+        self.e164 = e164
+        super().__init__(f"The number {e164} is not assigned to this account.")
 
 
 class NumberInUse(DatabaseError):

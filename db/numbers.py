@@ -14,6 +14,7 @@ from db.errors import (
     InvalidValue,
     NotFound,
     NumberInUse,
+    NumberNotAssigned,
     NumberTaken,
     RevisionConflict,
 )
@@ -64,29 +65,43 @@ class NumberFilter:
 
 _NUMBER = columns(NumberRecord)
 
+# The class of the advisory locks of assignments; locks with one key, of 64 bits, are separate from these.
+_ASSIGNMENT_LOCK = 0x6E756D62
 
-async def create(db: Executor, account_id: UUID, draft: NumberDraft) -> NumberRecord:
+
+async def create(
+    db: Executor, account_id: UUID, draft: NumberDraft, *, assigned_only: bool = False
+) -> NumberRecord:
     """Add a number at revision 1.
 
+    Args:
+        db: the connection.
+        account_id: the account that registers it.
+        draft: the number.
+        assigned_only: whether the number must be assigned to the account (``assign``).
+
     Raises:
-        NumberTaken: it is already active with this carrier, in any account.
+        NumberTaken: an account has it with this carrier, active or not.
+        NumberNotAssigned: it is assigned to another account, or not assigned and must be.
         InvalidValue: a number is not E.164.
     """
     try:
-        row = await db.fetchrow(
-            f"""
-            INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, fallback_number, active)
-            VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_NUMBER}
-            """,  # noqa: S608 - only column names
-            account_id,
-            new_id(),
-            draft.e164,
-            draft.carrier,
-            draft.label,
-            draft.time_zone,
-            draft.fallback_number,
-            draft.active,
-        )
+        async with db.transaction() as transaction:
+            await _check_assignment(transaction, account_id, draft.e164, assigned_only=assigned_only)
+            row = await transaction.fetchrow(
+                f"""
+                INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, fallback_number, active)
+                VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_NUMBER}
+                """,  # noqa: S608 - only column names
+                account_id,
+                new_id(),
+                draft.e164,
+                draft.carrier,
+                draft.label,
+                draft.time_zone,
+                draft.fallback_number,
+                draft.active,
+            )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None
     return _found(row, draft.e164)
@@ -147,19 +162,63 @@ async def list_numbers(
     return page([read(NumberRecord, row) for row in rows], limit, lambda number: number.id)
 
 
+async def assign(db: Executor, account_id: UUID, e164: str) -> None:
+    """Give a number to an account: only that account can register it, whether it is required or not.
+
+    Raises:
+        NotFound: there is no such account.
+        NumberTaken: another account has registered it; it must be deleted there first.
+        InvalidValue: the number is not E.164.
+    """
+    try:
+        async with db.transaction() as transaction:
+            await _lock_assignment(transaction, e164)
+            holder = await transaction.fetchrow(
+                """
+                SELECT carrier FROM numbers WHERE e164 = $2 AND account_id <> $1 AND deleted_at IS NULL
+                """,
+                account_id,
+                e164,
+            )
+            if holder is not None:
+                raise NumberTaken(holder["carrier"], e164)
+            await transaction.execute(
+                """
+                INSERT INTO number_assignments (e164, account_id) VALUES ($2, $1)
+                ON CONFLICT (e164) DO UPDATE SET account_id = EXCLUDED.account_id, assigned_at = now()
+                """,
+                account_id,
+                e164,
+            )
+    except ConstraintViolated as error:
+        if error.constraint == "number_assignments_account_id_fkey":
+            raise NotFound("account", account_id) from None
+        if error.constraint == "number_assignments_e164_form":
+            raise InvalidValue("A phone number is not E.164.") from None
+        raise
+
+
 async def update(
-    db: Executor, account_id: UUID, number_id: UUID, draft: NumberDraft, *, expected_revision: int
+    db: Executor,
+    account_id: UUID,
+    number_id: UUID,
+    draft: NumberDraft,
+    *,
+    expected_revision: int,
+    assigned_only: bool = False,
 ) -> NumberRecord:
-    """Replace a number's record.
+    """Replace a number's record; ``assigned_only`` as for ``create``, if another number is written.
 
     Raises:
         NotFound: the account has no such number.
         RevisionConflict: it is not at ``expected_revision``.
-        NumberTaken, InvalidValue: as for ``create``.
+        NumberTaken, NumberNotAssigned, InvalidValue: as for ``create``.
     """
     try:
         async with db.transaction() as transaction:
-            await _lock(transaction, account_id, number_id, expected_revision)
+            e164 = await _lock(transaction, account_id, number_id, expected_revision)
+            if draft.e164 != e164:
+                await _check_assignment(transaction, account_id, draft.e164, assigned_only=assigned_only)
             row = await transaction.fetchrow(
                 f"""
                 UPDATE numbers SET e164 = $3, carrier = $4, label = $5, time_zone = $6, fallback_number = $7,
@@ -210,10 +269,10 @@ async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_re
         )
 
 
-async def _lock(transaction: Transaction, account_id: UUID, number_id: UUID, expected_revision: int) -> None:
+async def _lock(transaction: Transaction, account_id: UUID, number_id: UUID, expected_revision: int) -> str:
     row = await transaction.fetchrow(
         """
-        SELECT revision FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL
+        SELECT revision, e164 FROM numbers WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL
         FOR NO KEY UPDATE
         """,
         account_id,
@@ -223,10 +282,27 @@ async def _lock(transaction: Transaction, account_id: UUID, number_id: UUID, exp
         raise NotFound("number", number_id)
     if row["revision"] != expected_revision:
         raise RevisionConflict("number", number_id, row["revision"])
+    e164: str = row["e164"]
+    return e164
+
+
+async def _check_assignment(
+    transaction: Transaction, account_id: UUID, e164: str, *, assigned_only: bool
+) -> None:
+    await _lock_assignment(transaction, e164)
+    row = await transaction.fetchrow("SELECT account_id FROM number_assignments WHERE e164 = $1", e164)
+    allowed = not assigned_only if row is None else row["account_id"] == account_id
+    if not allowed:
+        raise NumberNotAssigned(e164)
+
+
+async def _lock_assignment(transaction: Transaction, e164: str) -> None:
+    """Serialise registrations and the assignment of one number, which may have no row to lock."""
+    await transaction.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _ASSIGNMENT_LOCK, e164)
 
 
 def _specific_error(error: ConstraintViolated, draft: NumberDraft) -> DatabaseError:
-    if error.constraint == "numbers_active_unique":
+    if error.constraint in ("numbers_active_unique", "numbers_one_owner"):
         return NumberTaken(draft.carrier, draft.e164)
     if error.constraint in ("numbers_e164_form", "numbers_fallback_number_form"):
         return InvalidValue("A phone number is not E.164.")

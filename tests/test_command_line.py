@@ -13,7 +13,7 @@ from voicebot.cli import LAZY_COMMANDS, LazyCommand, app
 def test_help_lists_every_command() -> None:
     """`voicebot --help` names all commands, whether they are imported or not."""
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
-    for name in (*LAZY_COMMANDS, "migrate", "accounts", "keys", "journal"):
+    for name in (*LAZY_COMMANDS, "migrate", "accounts", "keys", "numbers", "journal"):
         assert f" {name} " in shown, name
 
 

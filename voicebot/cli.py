@@ -24,6 +24,7 @@ from typer.main import get_command
 from db import accounts as account_rows
 from db import audit
 from db import keys as key_rows
+from db import numbers as number_rows
 from db.audit import Change
 from db.errors import DatabaseError
 from db.pool import Database
@@ -109,9 +110,11 @@ app = typer.Typer(
 )
 accounts = typer.Typer(help="Accounts: everything belongs to one.", no_args_is_help=True)
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
+numbers = typer.Typer(help="Phone numbers of accounts.", no_args_is_help=True)
 journal = typer.Typer(help="The journal of handoffs.", no_args_is_help=True)
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
+app.add_typer(numbers, name="numbers")
 app.add_typer(journal, name="journal")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
@@ -180,6 +183,28 @@ def create_key(
         as_json,
         f"Created key {created.record.id}: {created.key}",
     )
+
+
+@numbers.command("assign")
+def assign_number(
+    account: Annotated[UUID, typer.Option(help="The account's id.")],
+    number: Annotated[str, typer.Option(help="E.164, such as +14155550100.")],
+    as_json: AsJson = False,
+) -> None:
+    """Assign a number to an account: no other account can register it (see VOICEBOT_NUMBERS)."""
+
+    async def work(database: Database) -> None:
+        async with database.transaction() as transaction:
+            await number_rows.assign(transaction, account, number)
+            data = {"number": number}
+            change = Change(
+                key_id=None, action="assign_number", resource="account", resource_id=account, data=data
+            )
+            await audit.record(transaction, account, change)
+
+    _with_database(work)
+    facts = {"account_id": str(account), "number": number}
+    _print(facts, as_json, f"Assigned {number} to account {account}.")
 
 
 @journal.command("verify")

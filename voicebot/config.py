@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
@@ -69,6 +69,9 @@ class Settings(Variables):
     """One key, or several separated by commas: the newest first, then those that old secrets need."""
     api_key: SecretStr | None = Field(None, alias="VOICEBOT_API_KEY")
     """A key of an account on another server, for the commands that take a URL."""
+    numbers: Literal["open", "assigned"] = Field("open", alias="VOICEBOT_NUMBERS")
+    """Who can register a number. ``open``: the first account; ``assigned``: only the account that it was
+    assigned to (``voicebot numbers assign``)."""
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
     public_url: Url | None = Field(None, alias="PUBLIC_URL")
     drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import asyncio
+import json
 from uuid import UUID
 
 import pytest
+from typer.testing import CliRunner
 
 from db import audit
 from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import Tenant, create, new_e164
+from tests.api.server_fixture import Tenant, create, create_tenant, new_e164, serving
+from voicebot.cli import app
+from voicebot.config import Settings
 
 
 async def test_a_number_has_sensible_defaults(tenant: Tenant) -> None:
@@ -84,6 +89,43 @@ async def test_a_number_of_another_account_is_taken(new_tenant: NewTenant) -> No
     assert (response.status_code, response.json()["code"]) == (409, "number_taken")
     assert str(theirs.account_id) not in response.text
     assert number["id"] not in response.text
+
+
+async def test_a_paused_number_stays_its_owners(new_tenant: NewTenant) -> None:
+    """While its owner has paused it, another account is refused; the owner resumes it."""
+    mine, theirs = await new_tenant(), await new_tenant()
+    number = await theirs.number()
+    path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
+    await theirs.owner.patch(path, json={"active": False}, headers=headers)
+    response = await mine.owner.post("/numbers", json={"e164": number["e164"]})
+    assert (response.status_code, response.json()["code"]) == (409, "number_taken")
+    resumed = await theirs.owner.patch(path, json={"active": True}, headers=headers)
+    assert resumed.json()["active"] is True
+
+
+async def test_accounts_register_only_the_numbers_that_were_assigned_to_them(
+    shared_settings: Settings, database: Database
+) -> None:
+    """With `VOICEBOT_NUMBERS=assigned`, an account gets the numbers of `voicebot numbers assign` only."""
+    e164, other_e164 = new_e164(), new_e164()
+    settings = shared_settings.model_copy(update={"numbers": "assigned"})
+    async with serving(settings) as server, create_tenant(server.url, database) as tenant:
+        refused = await tenant.owner.post("/numbers", json={"e164": e164})
+        assert (refused.status_code, refused.json()["code"]) == (409, "number_not_assigned")
+        assert "voicebot numbers assign" in refused.json()["errors"][0]["remedy"]
+
+        assigned = await asyncio.to_thread(
+            CliRunner().invoke,
+            app,
+            ["numbers", "assign", "--account", str(tenant.account_id), "--number", e164, "--json"],
+            env={"DATABASE_URL": settings.database_url},
+        )
+        assert json.loads(assigned.output) == {"account_id": str(tenant.account_id), "number": e164}
+        number = await create(tenant.owner, "/numbers", {"e164": e164})
+        moved = await tenant.owner.patch(
+            f"/numbers/{number['id']}", json={"e164": other_e164}, headers={"If-Match": "*"}
+        )
+        assert (moved.status_code, moved.json()["code"]) == (409, "number_not_assigned")
 
 
 async def test_a_number_in_use_stays(tenant: Tenant) -> None:

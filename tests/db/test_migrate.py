@@ -120,7 +120,10 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
     """Migration 0005 rewrites the former part names and end reasons of calls and events."""
     await migrate(empty, [migration for migration in migrations() if migration.version < 5])
     database = await Database.connect(empty)
+    # The rows are made by the present release, which reads this table of 0007.
+    await database.execute("CREATE TABLE number_assignments (e164 text, account_id uuid)")
     seeded = await seed_account(database)
+    await database.execute("DROP TABLE number_assignments")
     await database.execute(
         """
         UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),
@@ -142,3 +145,26 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
         {"part": "tts"},
         {"reason": "llm_unavailable"},
     ]
+
+
+async def test_of_several_rows_of_a_number_one_is_kept(empty: str) -> None:
+    """0007: the active row keeps the number, or else the oldest; the others are deleted."""
+    known = [migration for migration in migrations() if migration.version <= 7]
+    await migrate(empty, known[:6])
+    connection = await asyncpg.connect(empty)
+    await connection.execute(
+        """
+        INSERT INTO accounts (id, name) SELECT md5(n::text)::uuid, 'Acme' FROM generate_series(1, 3) n;
+        INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, active) VALUES
+            (md5('a')::uuid, md5('1')::uuid, '+14155550001', 'twilio', 'paused', 'UTC', false),
+            (md5('b')::uuid, md5('2')::uuid, '+14155550001', 'twilio', 'active', 'UTC', true),
+            (repeat('1', 32)::uuid, md5('1')::uuid, '+14155550002', 'twilio', 'first', 'UTC', false),
+            (repeat('2', 32)::uuid, md5('3')::uuid, '+14155550002', 'twilio', 'later', 'UTC', false),
+            (md5('c')::uuid, md5('3')::uuid, '+14155550002', 'exotel', 'other carrier', 'UTC', false);
+        """
+    )
+    assert [migration.version for migration in await migrate(empty, known)] == [7]
+    kept = await connection.fetch("SELECT label FROM numbers WHERE deleted_at IS NULL")
+    await connection.close()
+
+    assert {row["label"] for row in kept} == {"active", "first", "other carrier"}

@@ -1,10 +1,11 @@
+import asyncio
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from db import accounts, numbers, templates
-from db.errors import InvalidValue, NotFound, NumberInUse, NumberTaken, RevisionConflict
+from db.errors import InvalidValue, NotFound, NumberInUse, NumberNotAssigned, NumberTaken, RevisionConflict
 from db.numbers import NumberDraft, NumberFilter
 from db.pool import Database
 from tests.db.seed import SeededAccount
@@ -13,7 +14,7 @@ SPARE = NumberDraft(e164="+14155550199", carrier="twilio", label="spare")
 
 
 async def test_a_number_is_active_once_with_a_carrier(database: Database, seeded: SeededAccount) -> None:
-    """A second active row is refused even to another account; an inactive one or another carrier's is not."""
+    """A second row is refused, even of another account or inactive; another carrier's is not."""
     other = await accounts.create(database, "Other")
     taken = NumberDraft(e164=seeded.number.e164, carrier="twilio")
 
@@ -21,9 +22,83 @@ async def test_a_number_is_active_once_with_a_carrier(database: Database, seeded
         with pytest.raises(NumberTaken):
             await numbers.create(database, account_id, taken)
     await numbers.create(database, other.id, replace(taken, carrier="exotel"))
-    asleep = await numbers.create(database, other.id, replace(taken, active=False))
     with pytest.raises(NumberTaken):
-        await numbers.update(database, other.id, asleep.id, taken, expected_revision=1)
+        await numbers.create(database, other.id, replace(taken, active=False))
+    spare = await numbers.create(database, other.id, SPARE)
+    with pytest.raises(NumberTaken):
+        await numbers.update(database, other.id, spare.id, taken, expected_revision=1)
+
+
+async def test_a_paused_number_stays_its_owners(database: Database, seeded: SeededAccount) -> None:
+    """While its owner has paused it, no other account can register it, and the owner can resume it."""
+    other = await accounts.create(database, "Other")
+    mine = NumberDraft(e164=seeded.number.e164, carrier="twilio")
+    paused = await numbers.update(
+        database, seeded.id, seeded.number.id, replace(mine, active=False), expected_revision=1
+    )
+
+    for active in (True, False):
+        with pytest.raises(NumberTaken):
+            await numbers.create(database, other.id, replace(mine, active=active))
+    resumed = await numbers.update(database, seeded.id, paused.id, mine, expected_revision=paused.revision)
+    assert resumed.active
+
+
+async def test_only_an_assigned_number_can_be_registered_where_numbers_are_assigned(
+    database: Database, seeded: SeededAccount
+) -> None:
+    """An unassigned number is refused, as a new number and as a change; an assigned one is the account's."""
+    other = await accounts.create(database, "Other")
+    with pytest.raises(NumberNotAssigned):
+        await numbers.create(database, seeded.id, SPARE, assigned_only=True)
+    await numbers.assign(database, seeded.id, SPARE.e164)
+    with pytest.raises(NumberNotAssigned):
+        await numbers.create(database, other.id, SPARE, assigned_only=True)
+    spare = await numbers.create(database, seeded.id, SPARE, assigned_only=True)
+
+    moved = replace(SPARE, e164="+14155550198")
+    with pytest.raises(NumberNotAssigned):
+        await numbers.update(database, seeded.id, spare.id, moved, expected_revision=1, assigned_only=True)
+    relabelled = replace(SPARE, label="other")
+    await numbers.update(database, seeded.id, spare.id, relabelled, expected_revision=1, assigned_only=True)
+
+
+async def test_an_assigned_number_is_reserved_where_numbers_are_open(
+    database: Database, seeded: SeededAccount
+) -> None:
+    """Another account cannot register it first; a number of an account is not assigned to another."""
+    other = await accounts.create(database, "Other")
+    await numbers.assign(database, seeded.id, SPARE.e164)
+    with pytest.raises(NumberNotAssigned):
+        await numbers.create(database, other.id, SPARE)
+    await numbers.assign(database, other.id, SPARE.e164)
+    await numbers.create(database, other.id, SPARE)
+    with pytest.raises(NumberTaken):
+        await numbers.assign(database, seeded.id, SPARE.e164)
+
+
+async def test_an_assignment_and_a_registration_at_the_same_time_agree(
+    database: Database, seeded: SeededAccount
+) -> None:
+    """Of an assignment to an account and a registration by another, exactly one succeeds."""
+    other = await accounts.create(database, "Other")
+    for number in range(20):
+        draft = replace(SPARE, e164=f"+1415555{number:04}")
+        results = await asyncio.gather(
+            numbers.create(database, other.id, draft),
+            numbers.assign(database, seeded.id, draft.e164),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, NumberTaken | NumberNotAssigned) for one in results) == 1, results
+
+
+@pytest.mark.parametrize("e164", ["", "14155550199", "+1 415"])
+async def test_an_assignment_is_checked(database: Database, seeded: SeededAccount, e164: str) -> None:
+    """A malformed number and an unknown account are refused."""
+    with pytest.raises(InvalidValue):
+        await numbers.assign(database, seeded.id, e164)
+    with pytest.raises(NotFound):
+        await numbers.assign(database, uuid4(), SPARE.e164)
 
 
 @pytest.mark.parametrize("e164", ["", "14155550199", "+0415", "+1 415", "+12345678901234567", "+1415\n"])

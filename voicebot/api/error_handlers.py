@@ -22,6 +22,7 @@ from db.errors import (
     NameTaken,
     NotFound,
     NumberInUse,
+    NumberNotAssigned,
     NumberTaken,
     OrchestratorExists,
     RevisionConflict,
@@ -135,9 +136,16 @@ def _of_refusal(error: DatabaseError) -> ApiProblem:
         case NameTaken():
             fault = _fault("/name", "name_taken", str(error), "Choose another name.")
             return ApiProblem("name_taken", str(error), errors=[fault])
+        case NumberNotAssigned():
+            remedy = "Ask the operator of this server to assign it (voicebot numbers assign)."
+            fault = _fault("/e164", "number_not_assigned", str(error), remedy)
+            return ApiProblem("number_not_assigned", str(error), errors=[fault])
         case NumberTaken():
             fault = _fault(
-                "/e164", "number_taken", str(error), "Delete or deactivate it there, or add another number."
+                "/e164",
+                "number_taken",
+                str(error),
+                "Delete it in the account that has it, or add another number.",
             )
             return ApiProblem("number_taken", str(error), errors=[fault])
         case EmailTaken():

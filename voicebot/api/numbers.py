@@ -25,6 +25,8 @@ from voicebot.api.validation import invalid_body
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
 
+_TAKEN = ("number_taken", "number_not_assigned")
+
 E164_PATTERN = r"^\+[1-9][0-9]{1,14}$"
 E164 = Annotated[str, Field(pattern=E164_PATTERN, description="E.164.", examples=["+14155550100"])]
 
@@ -103,11 +105,20 @@ async def list_numbers(
     )
 
 
-@router.post("", status_code=201, responses=refuses(*BODY, "invalid_request", "number_taken"))
+@router.post("", status_code=201, responses=refuses(*BODY, "invalid_request", *_TAKEN))
 async def create_number(app_state: AppStateDep, admin: Admin, body: NumberBody, response: Response) -> Number:
-    """Add a number whose calls the carrier sends to this server."""
+    """Add a number whose calls the carrier sends to this server.
+
+    A number belongs to the account that has registered it, also while it is not `active`. If the operator of
+    the server assigns numbers (`VOICEBOT_NUMBERS=assigned`), only assigned numbers can be added.
+    """
     async with app_state.database.transaction() as transaction:
-        saved = await numbers.create(transaction, admin.account_id, body.draft())
+        saved = await numbers.create(
+            transaction,
+            admin.account_id,
+            body.draft(),
+            assigned_only=app_state.settings.numbers == "assigned",
+        )
         await audit.record(transaction, admin.account_id, _change(admin, "create", saved, None))
     response.headers["Location"] = f"/api/v1/numbers/{saved.id}"
     return _answer(saved, response)
@@ -122,7 +133,7 @@ async def get_number(
     return unchanged(record.revision) if if_none_match.has(record.revision) else _answer(record, response)
 
 
-@router.patch("/{number_id:uuid}", responses=refuses(*BODY, *CHANGE, "invalid_request", "number_taken"))
+@router.patch("/{number_id:uuid}", responses=refuses(*BODY, *CHANGE, "invalid_request", *_TAKEN))
 async def patch_number(
     app_state: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
 ) -> Number:
@@ -133,7 +144,12 @@ async def patch_number(
     draft = _read(merged(stored, _writable_part(patch)))
     async with app_state.database.transaction() as transaction:
         saved = await numbers.update(
-            transaction, admin.account_id, number_id, draft, expected_revision=before.revision
+            transaction,
+            admin.account_id,
+            number_id,
+            draft,
+            expected_revision=before.revision,
+            assigned_only=app_state.settings.numbers == "assigned",
         )
         await audit.record(transaction, admin.account_id, _change(admin, "update", saved, before))
     return _answer(saved, response)

@@ -67,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
     "chat_not_here": Kind(409, "This server does not have the conversation"),
     "chat_busy": Kind(409, "Another request is using the conversation", retryable=True),
     "number_taken": Kind(409, "The number is in use"),
+    "number_not_assigned": Kind(409, "The number is not assigned to the account"),
     "number_in_use": Kind(409, "Templates are attached to the number"),
     "precondition_failed": Kind(412, "The resource has changed since it was read"),
     "payload_too_large": Kind(413, "The request is too large"),
