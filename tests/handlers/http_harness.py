@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,10 +19,18 @@ from templates.functions import HttpFunction
 from templates.model import Variable
 
 
+async def until(true: Callable[[], object]) -> None:
+    """Wait until a condition is true."""
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedRequest:
     """A request as it arrived; header names in lower case, values as UTF-8."""
 
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
     method: str
     target: str
     headers: Mapping[str, str]
@@ -33,14 +41,15 @@ class ReceivedRequest:
 class ServerAnswer:
     """What the server does with a request.
 
-    ``after_s`` passes before it answers; ``drop``: it closes the connection instead of answering; ``drip_s``
-    passes between the chunks of ``body``.
+    ``after_s`` passes before it answers, and ``may_answer`` must be set; ``drop``: it closes the connection
+    instead of answering; ``drip_s`` passes between the chunks of ``body``.
     """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Sequence[bytes] = b"{}"
     after_s: float = 0.0
+    may_answer: asyncio.Event | None = None
     drop: bool = False
     drip_s: float = 0.0
 
@@ -52,6 +61,7 @@ class LocalServer:
         self.answers = list(answers)
         self.seen: list[ReceivedRequest] = []
         self.connections = 0
+        self.closed = 0
         self.sent_bytes = 0
         self.port = 0
 
@@ -73,12 +83,15 @@ class LocalServer:
                 self.seen.append(request)
                 answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 await asyncio.sleep(answer.after_s)
+                if answer.may_answer is not None:
+                    await answer.may_answer.wait()
                 if answer.drop:
                     break
                 await self._write(answer, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self.closed += 1
             writer.close()
 
     async def _write(self, answer: ServerAnswer, writer: asyncio.StreamWriter) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.handlers.http_harness import (
     http_function,
     parameters,
     running_server,
+    until,
     variable,
 )
 
@@ -127,21 +128,24 @@ async def test_remote_references_are_not_followed(tmp_path: Path) -> None:
 
 
 async def test_wait_text_is_spoken_for_a_slow_answer() -> None:
-    """The wait text is spoken once if the answer is slow."""
-    call = RecordingCall()
-    async with running_server(ServerAnswer(after_s=0.9)) as server, functions(server) as http:
+    """The wait text is spoken once if there is no answer after 0.6 s."""
+    call, may_answer = RecordingCall(), asyncio.Event()
+    async with running_server(ServerAnswer(may_answer=may_answer)) as server, functions(server) as http:
         declaration = http_function(
             url=server.url, wait_text="One moment, {{ name }}.", parameters=parameters(name="string")
         )
+        began = time.monotonic()
         running = asyncio.ensure_future(http.bind(declaration, [], call).run({"name": "Ann"}))
-        await asyncio.sleep(0.3)
-        assert call.said == []
+        await until(lambda: call.said)
+        assert time.monotonic() - began >= 0.6
+        may_answer.set()
         assert not (await running).failed
     assert call.said == ["One moment, Ann."]
 
 
-async def test_wait_text_is_not_spoken_for_a_fast_answer() -> None:
+async def test_wait_text_is_not_spoken_for_a_fast_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait text is not spoken if the answer is fast."""
+    monkeypatch.setattr("handlers.http.function.WAIT_TEXT_AFTER_S", 20.0)
     call = RecordingCall()
     async with running_server(ServerAnswer(after_s=0.1)) as server, functions(server) as http:
         await http.bind(http_function(url=server.url, wait_text="One moment."), [], call).run({})
@@ -167,7 +171,7 @@ async def test_failures_are_reported_without_secrets(
         declaration = http_function(
             url=f"{server.url}/PATH/{{{{ mail }}}}",
             secret_headers={"Authorization": "sealed"},
-            timeout_ms=400,
+            timeout_ms=400 if code == "timeout" else 20_000,
             retries=0,
             keep={"x": ""},
         )
@@ -235,29 +239,40 @@ async def test_failure_to_store_does_not_fail_the_function() -> None:
         assert (await bound.run({})).result == {"status": "done"}
 
 
-async def interrupted(running: asyncio.Future[Any], after_s: float) -> None:
-    """The caller speaks: pipecat cancels the function's task."""
-    await asyncio.sleep(after_s)
+async def interrupted(running: asyncio.Future[Any], true: Callable[[], object]) -> None:
+    """The caller speaks once a condition is true: pipecat cancels the function's task."""
+    await until(true)
     running.cancel()
     await asyncio.wait({running})
     assert running.cancelled()
 
 
-@pytest.mark.parametrize("interrupted_after_s", [0.2, 0.8])
-@pytest.mark.parametrize("again_after_s", [0.0, 1.2])
-async def test_interrupted_request_completes_once(interrupted_after_s: float, again_after_s: float) -> None:
+@pytest.mark.parametrize("after_wait_text", [False, True])
+@pytest.mark.parametrize("answered", [False, True])
+async def test_interrupted_request_completes_once(
+    after_wait_text: bool, answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An interrupted POST is sent once and completes; a repeated call gets its result."""
-    call = RecordingCall()
+    monkeypatch.setattr("handlers.http.function.WAIT_TEXT_AFTER_S", 0.0 if after_wait_text else 20.0)
+    call, may_answer = RecordingCall(), asyncio.Event()
     async with (
-        running_server(ServerAnswer(after_s=1.2, body=b'{"id": "A1"}')) as server,
+        running_server(ServerAnswer(may_answer=may_answer, body=b'{"id": "A1"}')) as server,
         functions(server) as http,
     ):
-        declaration = http_function(url=server.url, method="POST", parameters=ORDER, keep={"id": "/id"})
+        declaration = http_function(
+            url=server.url, method="POST", parameters=ORDER, keep={"id": "/id"}, wait_text="One moment."
+        )
         bound = http.bind(declaration, [variable("id")], call)
-        await interrupted(asyncio.ensure_future(bound.run({"order": 7})), interrupted_after_s)
-        await asyncio.sleep(again_after_s)
-        assert call.kept == ({"id": "A1"} if again_after_s else {})
-        assert (await bound.run({"order": 7})).result == {"id": "A1"}
+        running = asyncio.ensure_future(bound.run({"order": 7}))
+        await interrupted(running, lambda: server.seen and bool(call.said) is after_wait_text)
+        if answered:
+            may_answer.set()
+            await until(lambda: call.kept)
+        again = asyncio.ensure_future(bound.run({"order": 7}))
+        await asyncio.sleep(0)
+        assert call.kept == ({"id": "A1"} if answered else {})
+        may_answer.set()
+        assert (await again).result == {"id": "A1"}
         assert call.kept == {"id": "A1"}
         assert len(server.seen) == 1
         await bound.run({"order": 7})
@@ -274,45 +289,54 @@ async def test_different_request_is_sent() -> None:
     assert sorted(json.loads(seen.body)["order"] for seen in server.seen) == [7, 7, 7, 8]
 
 
-async def test_wait_text_is_not_spoken_after_an_interruption() -> None:
+async def test_wait_text_is_not_spoken_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted function does not speak its wait text."""
-    call = RecordingCall()
-    async with running_server(ServerAnswer(after_s=1)) as server, functions(server) as http:
+    monkeypatch.setattr("handlers.http.function.WAIT_TEXT_AFTER_S", 20.0)
+    call, may_answer = RecordingCall(), asyncio.Event()
+    async with running_server(ServerAnswer(may_answer=may_answer)) as server, functions(server) as http:
         bound = http.bind(http_function(url=server.url, wait_text="One moment."), [], call)
-        await interrupted(asyncio.ensure_future(bound.run({})), 0.2)
-        await asyncio.sleep(0.7)
+        await interrupted(asyncio.ensure_future(bound.run({})), lambda: server.seen)
+        may_answer.set()
+        await http.close(wait_s=20.0)
     assert call.said == []
 
 
 async def test_result_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the retention time the same request is sent again."""
-    monkeypatch.setattr("handlers.http.function.RESULT_KEPT_S", 0.1)
-    async with running_server(ServerAnswer(after_s=0.2)) as server, functions(server) as http:
-        bound = http.bind(http_function(url=server.url, method="POST"), [], RecordingCall())
-        await interrupted(asyncio.ensure_future(bound.run({})), 0.1)
-        await asyncio.sleep(0.4)
+    monkeypatch.setattr("handlers.http.function.RESULT_KEPT_S", 0.0)
+    call, may_answer = RecordingCall(), asyncio.Event()
+    answer = ServerAnswer(may_answer=may_answer, body=b'{"id": "A1"}')
+    async with running_server(answer) as server, functions(server) as http:
+        declaration = http_function(url=server.url, method="POST", keep={"id": "/id"})
+        bound = http.bind(declaration, [variable("id")], call)
+        await interrupted(asyncio.ensure_future(bound.run({})), lambda: server.seen)
+        may_answer.set()
+        await until(lambda: call.kept)
         await bound.run({})
     assert len(server.seen) == 2
 
 
 async def test_close_waits_for_running_requests() -> None:
     """Closing waits for running requests, up to a limit."""
-    call = RecordingCall()
+    call, may_answer = RecordingCall(), asyncio.Event()
     async with (
-        running_server(ServerAnswer(after_s=0.4, body=b'{"id": "A1"}')) as server,
+        running_server(ServerAnswer(may_answer=may_answer, body=b'{"id": "A1"}')) as server,
         functions(server) as http,
     ):
         declaration = http_function(url=server.url, method="POST", keep={"id": "/id"})
-        await interrupted(asyncio.ensure_future(http.bind(declaration, [variable("id")], call).run({})), 0.2)
-        await http.close()
+        bound = http.bind(declaration, [variable("id")], call)
+        await interrupted(asyncio.ensure_future(bound.run({})), lambda: server.seen)
+        closing = asyncio.ensure_future(http.close(wait_s=20.0))
+        await asyncio.sleep(0)
+        assert not closing.done()
+        may_answer.set()
+        await closing
         assert call.kept == {"id": "A1"}
-    async with running_server(ServerAnswer(after_s=30)) as server, functions(server) as http:
-        await interrupted(
-            asyncio.ensure_future(http.bind(http_function(url=server.url), [], call).run({})), 0.2
-        )
-        began = time.monotonic()
-        await http.close(wait_s=0.1)
-        assert time.monotonic() - began < 2
+    async with running_server(ServerAnswer(after_s=60)) as server, functions(server) as http:
+        bound = http.bind(http_function(url=server.url, timeout_ms=30_000), [], call)
+        await interrupted(asyncio.ensure_future(bound.run({})), lambda: server.seen)
+        async with asyncio.timeout(20):
+            await http.close(wait_s=0.1)
 
 
 async def test_send_can_be_replaced() -> None:

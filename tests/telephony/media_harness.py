@@ -21,11 +21,45 @@ CALL_SID = "CA00000000000000000000000000000001"
 ACCOUNT_SID = "AC00000000000000000000000000000001"
 
 
-async def until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(true: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait until something has become true."""
     async with asyncio.timeout(timeout_s):
         while not true():
             await asyncio.sleep(0.005)
+
+
+class LoopDelay:
+    """Measures by how many ms, at most, the event loop was late since the start of the test.
+
+    Both sides of the socket run in one loop. What one side knows later than the other differs by what the
+    loop was late, so a bound on such a difference is `allowed_ms` of the bound on a loop that is never late.
+    """
+
+    def __init__(self) -> None:
+        self._worst_ms = 0.0
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.005
+            await asyncio.sleep(0.005)
+            self._worst_ms = max(self._worst_ms, (loop.time() - due) * 1000.0)
+
+    def allowed_ms(self, bound_ms: float) -> float:
+        """Add three delays to a bound: of the sender's timer, of the sending and of the receiving."""
+        return bound_ms + 3 * self._worst_ms
+
+
+@contextlib.asynccontextmanager
+async def loop_delay() -> AsyncIterator[LoopDelay]:
+    """Measure the delay of the event loop during a test."""
+    delay = LoopDelay()
+    task = asyncio.create_task(delay.run())
+    try:
+        yield delay
+    finally:
+        task.cancel()
 
 
 class _QuietServer(uvicorn.Server):
@@ -120,7 +154,7 @@ class FakeTwilio:
         finally:
             player.cancel()
 
-    async def wait_for(self, event: str, count: int = 1, timeout_s: float = 5.0) -> None:
+    async def wait_for(self, event: str, count: int = 1, timeout_s: float = 30.0) -> None:
         """Wait until `count` messages of one kind were received."""
         await until(lambda: len(self.of(event)) >= count, timeout_s)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 
 from pipecat.frames.frames import (
     InterruptionFrame,
@@ -12,7 +11,7 @@ from pipecat.frames.frames import (
 from telephony.carrier import MarkEcho
 from telephony.twilio.media import AUDIO_OUT_10MS_CHUNKS
 from tests.telephony.media_app import MediaApp, call, tone
-from tests.telephony.media_harness import STREAM_SID, media_message, until
+from tests.telephony.media_harness import STREAM_SID, loop_delay, media_message, until
 
 CHUNK_MS = AUDIO_OUT_10MS_CHUNKS * 10
 
@@ -38,12 +37,12 @@ async def test_audio_is_sent_at_the_pace_of_playing() -> None:
     """The carrier's buffer holds little more than two chunks."""
     app = MediaApp()
     ahead: list[float] = []
-    async with call(app) as twilio:
+    async with call(app) as twilio, loop_delay() as delay:
         await app.say(tone(800), "end")
         while not twilio.of("mark"):
             await asyncio.sleep(0.01)
             ahead.append(len(twilio.audio()) / 8.0 - twilio.heard_ms())
-    assert max(ahead) <= 2 * CHUNK_MS + 45  # and what a busy machine adds
+    assert max(ahead) <= delay.allowed_ms(2 * CHUNK_MS + 10)
 
 
 # ----------------------------------------------------------------------------------------------- marks
@@ -66,25 +65,24 @@ async def test_interruption_clears_audio() -> None:
     """Audio after an interruption is not heard, a wait ends, and later audio is heard."""
     app = MediaApp()
     errors: list[float] = []
-    async with call(app) as twilio:
+    async with call(app) as twilio, loop_delay() as delay:
         assert app.media is not None
         assert app.worker is not None
         for cut in range(3):
             began = twilio.heard_ms()
-            await app.say(tone(2000))
+            await app.say(tone(10_000))
             await until(lambda: twilio.heard_ms() > began + 250)  # noqa: B023 (awaited here)
-            waiting = asyncio.create_task(app.media.wait_all_heard(5.0))
+            waiting = asyncio.create_task(app.media.wait_all_heard(30.0))
             await twilio.wait_for("mark", cut + 1)
             await app.worker.queue_frame(InterruptionFrame())
             await twilio.wait_for("clear", cut + 1)
-            assert await asyncio.wait_for(waiting, 1.0)
-            await asyncio.sleep(0.1)
-            assert app.heard_ms() < began + 1900
+            assert await asyncio.wait_for(waiting, 5.0)
+            assert app.heard_ms() < began + 9_900
             errors.append(abs(app.heard_ms() - twilio.heard_ms()))
         await app.say(tone(120), "after")
         await until(lambda: app.marks)
         assert app.media.playout.all_heard(app.media.now_ms())
-    assert statistics.median(errors) <= 40.0  # a busy machine may delay one of the three
+    assert max(errors) <= delay.allowed_ms(40.0)
     assert app.marks == [MarkEcho(name="after", outcome="played")]
 
 
@@ -106,32 +104,31 @@ async def test_what_was_heard_is_known_within_40_ms() -> None:
     """During two utterances the estimate differs from the carrier's playout by at most 40 ms."""
     app = MediaApp()
     errors: list[float] = []
-    async with call(app) as twilio:
+    async with call(app) as twilio, loop_delay() as delay:
         for number in range(2):
             await app.say(tone(600), f"m{number}")
             while len(app.marks) <= number:
                 await asyncio.sleep(0.015)
-                errors.append(app.heard_ms() - twilio.heard_ms())
-            await asyncio.sleep(0.2)
+                errors.append(abs(app.heard_ms() - twilio.heard_ms()))
+            await asyncio.sleep(0.2)  # a pause between the utterances
         assert app.heard_ms() == 1200.0
-    assert sorted(map(abs, errors))[int(len(errors) * 0.95)] <= 40.0
+    assert max(errors) <= delay.allowed_ms(40.0)
 
 
 async def test_a_carrier_with_latency_is_learned_from_its_marks() -> None:
     """After one mark the estimate includes the carrier's latency, so it is not early."""
     app = MediaApp()
     errors: list[float] = []
-    async with call(app, delay_s=0.2) as twilio:
+    async with call(app, delay_s=0.2) as twilio, loop_delay() as delay:
         await app.say(tone(200), "first")
         await until(lambda: app.marks)
-        await asyncio.sleep(0.1)
         await app.say(tone(600), "second")
         while len(app.marks) < 2:
             await asyncio.sleep(0.015)
             errors.append(abs(app.heard_ms() - twilio.heard_ms()))
         assert app.media is not None
-        assert 200 <= app.media.playout.lag_ms < 300
-    assert statistics.median(errors) <= 40.0
+        assert 200 <= app.media.playout.lag_ms < delay.allowed_ms(300)
+    assert max(errors) <= delay.allowed_ms(40.0)
 
 
 async def test_wait_all_heard_ends_with_playout() -> None:
@@ -142,17 +139,17 @@ async def test_wait_all_heard_ends_with_playout() -> None:
         assert app.worker is not None
         assert app.media is not None
         assert await app.worker.flush_pipeline()
-        assert await app.media.wait_all_heard(3.0)
+        assert await app.media.wait_all_heard(30.0)
         assert twilio.heard_ms() >= 320 - 1  # 300 ms, padded to whole chunks
         assert app.heard_ms() == 320.0
-    assert app.marks == []  # its own mark is nobody else's business
+    assert app.marks == []  # the mark of a wait is not reported
     assert len(twilio.of("mark")) == 1
 
 
 async def test_waiting_does_not_depend_on_marks() -> None:
     """A carrier that returns no marks delays a wait by the grace, the first time only."""
     app = MediaApp()
-    async with call(app, ignores_marks=True) as twilio:
+    async with call(app, ignores_marks=True) as twilio, loop_delay() as delay:
         durations = []
         for _ in range(2):
             await app.say(tone(80))
@@ -161,7 +158,7 @@ async def test_waiting_does_not_depend_on_marks() -> None:
             assert app.media is not None
             assert await app.worker.flush_pipeline()
             began = app.media.now_ms()
-            assert await app.media.wait_all_heard(5.0)
+            assert await app.media.wait_all_heard(30.0)
             durations.append(app.media.now_ms() - began)
     assert durations[0] > 1200
-    assert durations[1] < 1200
+    assert durations[1] < delay.allowed_ms(1200)
