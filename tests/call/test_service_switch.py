@@ -8,7 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from pipecat.frames.frames import EndFrame, ErrorFrame, Frame, InterruptionFrame, TextFrame
+from pipecat.frames.frames import (
+    EndFrame,
+    ErrorFrame,
+    Frame,
+    InputAudioRawFrame,
+    InterruptionFrame,
+    TextFrame,
+)
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
@@ -60,6 +67,7 @@ class Sink(FrameProcessor):
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
+        self.audio: list[InputAudioRawFrame] = []
         self.drains: list[DrainFrame] = []
         self.interruptions = 0
 
@@ -67,6 +75,8 @@ class Sink(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, TextFrame):
             self.texts.append(frame.text)
+        elif isinstance(frame, InputAudioRawFrame):
+            self.audio.append(frame)
         elif isinstance(frame, InterruptionFrame):
             self.interruptions += 1
         elif isinstance(frame, DrainFrame):
@@ -234,3 +244,16 @@ async def test_the_end_passes_every_spec() -> None:
                 await asyncio.sleep(0.01)
         assert sink.texts == ["first:last"]
         preparing.cancel()
+
+
+async def test_the_callers_audio_ends_at_the_switch() -> None:
+    """No stage behind the switch gets the caller's audio, even if a service passes it on."""
+    first = Vendor("first")
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="stt")
+    async with running(switch) as (worker, sink):
+        await switch.prepare(spec(first))
+        frame = InputAudioRawFrame(audio=bytes(320), sample_rate=8000, num_channels=1)
+        await worker.queue_frames([frame, TextFrame("behind")])
+        await worker.flush_pipeline()
+        assert sink.texts == ["first:behind"]
+        assert sink.audio == []

@@ -13,6 +13,7 @@ from pipecat.frames.frames import (
     InterimTranscriptionFrame,
     InterruptionFrame,
     StartFrame,
+    TextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
     TTSSpeakFrame,
@@ -94,6 +95,21 @@ async def test_audio_becomes_interim_and_final_transcripts(sandbox: Sandbox, ven
         assert line.after.of(InterimTranscriptionFrame)
     assert transcript.text == BILL
     assert sandbox.usage.tally(vendor).opened == 1
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize(("strategy", "passes"), [("stt", False), ("silero", False), ("smart_turn", True)])
+async def test_audio_ends_at_the_stt_service(
+    sandbox: Sandbox, vendor: Server, strategy: str, passes: bool
+) -> None:
+    """Behind an STT service only a turn model gets the caller's audio."""
+    spec = providers(sandbox).stt(content(stt={"provider": vendor}, turns={"strategy": strategy}))
+    async with ServicePipeline(await pipeline_of(spec)) as line:
+        await ready(line, spec)
+        await speak(line, b"\0" * 6400)
+        await line.send([TextFrame("behind the audio")])
+        await line.after.until(TextFrame)
+        assert bool(line.after.of(InputAudioRawFrame)) is passes
 
 
 async def test_elevenlabs_stt_commits_when_a_vad_of_ours_says_so(sandbox: Sandbox) -> None:

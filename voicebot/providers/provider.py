@@ -102,8 +102,11 @@ class SttProvider(Provider):
         """All that is said to the vendor for a template: JSON values. Equal options share one service."""
 
     @abstractmethod
-    def service(self, options: Mapping[str, Any]) -> FrameProcessor:
-        """A pipecat service, not connected yet. May block for tens of ms: call it in a thread."""
+    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> FrameProcessor:
+        """A pipecat service, not connected yet. May block for tens of ms: call it in a thread.
+
+        ``passes_audio`` says whether the caller's audio goes on to the next processor.
+        """
 
 
 class TtsProvider(Provider):

@@ -116,12 +116,13 @@ class DeepgramStt(SttProvider):
         }
         return {**options, "model": content.stt.model} if content.stt.model else options
 
-    def service(self, options: Mapping[str, Any]) -> FrameProcessor:
+    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> FrameProcessor:
         """pipecat's service. It reads all root certificates, which blocks for tens of ms."""
         url = self._variables.url
         return DeepgramSTTService(
             api_key=secret_of(self._variables.api_key),
             base_url=websocket_url(url) if url else "",
+            audio_passthrough=passes_audio,
             sample_rate=SAMPLE_RATE,
             settings=DeepgramSTTService.Settings.from_mapping(options),
         )

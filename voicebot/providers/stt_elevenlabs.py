@@ -102,12 +102,13 @@ class ElevenLabsStt(SttProvider):
             options["language"] = None
         return {**options, "model": content.stt.model} if content.stt.model else options
 
-    def service(self, options: Mapping[str, Any]) -> FrameProcessor:
+    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> FrameProcessor:
         """pipecat's service."""
         settings = {name: value for name, value in options.items() if name != "commit_strategy"}
         return self._make(
             api_key=secret_of(self._variables.api_key),
             base_url=self._host,
+            audio_passthrough=passes_audio,
             commit_strategy=CommitStrategy(options["commit_strategy"]),
             sample_rate=SAMPLE_RATE,
             settings=ElevenLabsRealtimeSTTService.Settings.from_mapping(settings),

@@ -35,6 +35,11 @@ def with_turns(stt: FrameProcessor, turns: Turns, silence_ms: int) -> list[Frame
     return [*_vad(turns), stt, decider]
 
 
+def hears_audio(turns: Turns) -> bool:
+    """Whether what decides about turns needs the caller's audio, behind the STT service."""
+    return turns.strategy == "smart_turn"
+
+
 def turn_strategies(turns: Turns, silence_ms: int) -> UserTurnStrategies:
     """When the caller's turn begins (and interrupts) and when it ends."""
     start: list[BaseUserTurnStartStrategy]

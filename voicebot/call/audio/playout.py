@@ -49,7 +49,7 @@ class MarkInserter(FrameProcessor):
 
     def __init__(self, mark: Callable[[str], Frame]) -> None:
         """``mark`` makes the carrier's mark frame with a name."""
-        super().__init__(name="mark-inserter")
+        super().__init__(name="mark-inserter", enable_direct_mode=True)
         self._mark = mark
         self._count = 0
         self._unmarked_ms = 0.0
@@ -80,7 +80,7 @@ class PlayoutObserver(FrameProcessor):
 
     def __init__(self) -> None:
         """Nobody listens yet."""
-        super().__init__(name="playout-observer")
+        super().__init__(name="playout-observer", enable_direct_mode=True)
         self._listener: PlayoutListener | None = None
         self._next_context: str | None = None
         self._started: set[str] = set()

@@ -78,7 +78,7 @@ class ServiceSwitch(FrameProcessor):
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError, name: str) -> None:
         """``on_error`` is called with the key of a service and every error of it."""
-        super().__init__(name=name)
+        super().__init__(name=name, enable_direct_mode=True)
         self._on_error = on_error
         self._branches: dict[str, _Branch] = {}
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
@@ -263,6 +263,8 @@ class ServiceSwitch(FrameProcessor):
             branch.started.set()
         elif isinstance(frame, CancelFrame):
             return  # process_frame has passed it on: nobody waits for a cancelled service
+        elif isinstance(frame, InputAudioRawFrame):
+            return  # no stage behind the switch of the STT services uses it
         elif branch is self._active or isinstance(frame, _ALWAYS_PASSED):
             urgent = isinstance(frame, SystemFrame | EndFrame) or direction is FrameDirection.UPSTREAM
             if self._held is None or urgent:
