@@ -27,17 +27,21 @@ SETTLE_S = 1.5
 """Pause after which the server has written a call and closed its sockets, in seconds."""
 
 _FIRST_CALLER = 14155550200
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchEnvironment:
-    """The running processes and clients of a bench."""
+class VoicebotServer:
+    """A running server process with an account of its own.
 
-    sandbox: SandboxProcess
+    Attributes:
+        pid: the id of the process; PostgreSQL runs in processes of its own.
+        api: a client of the API with the key of the account's owner.
+    """
+
     url: str
+    pid: int
     api: httpx.AsyncClient
-    carrier: Carrier
 
     async def create(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """Create a resource with the API and return the answer.
@@ -51,6 +55,24 @@ class BenchEnvironment:
         response.raise_for_status()
         return dict(response.json())
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchEnvironment:
+    """The running processes and clients of a bench."""
+
+    sandbox: SandboxProcess
+    server: VoicebotServer
+    carrier: Carrier
+
+    @property
+    def url(self) -> str:
+        """The URL of the server."""
+        return self.server.url
+
+    async def create(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a resource with the API and return the answer; see `VoicebotServer.create`."""
+        return await self.server.create(path, document)
+
     def place_call(self, script: Sequence[Step], number: int) -> tuple[Call, Caller]:
         """Place a call in which caller ``number`` follows a script."""
         # Without voice recognition in the caller, which would use CPU time during the measurement.
@@ -59,11 +81,11 @@ class BenchEnvironment:
 
     async def transcript(self, call: Call) -> list[str]:
         """The transcript that the server wrote for a call, one line per utterance."""
-        calls = (await self.api.get("/calls", params={"limit": 200})).json()["items"]
+        calls = (await self.server.api.get("/calls", params={"limit": 200})).json()["items"]
         record = next((item for item in calls if item["carrier_call_id"] == call.sid), None)
         if record is None:
             return []
-        items = (await self.api.get(f"/calls/{record['id']}/transcript")).json()["items"]
+        items = (await self.server.api.get(f"/calls/{record['id']}/transcript")).json()["items"]
         return [f"{item['started_ms']} {item['speaker']}: {item['heard_text']}" for item in items]
 
     async def llm_first_token_ms(self) -> float:
@@ -84,6 +106,37 @@ class BenchEnvironment:
 
 
 @contextlib.asynccontextmanager
+async def voicebot_server(
+    vendors: Mapping[str, str], directory: str, python: Sequence[str] = (sys.executable, "-m")
+) -> AsyncIterator[VoicebotServer]:
+    """Start a server with an empty database and an account, and stop it at the end.
+
+    Args:
+        vendors: the environment variables of the vendors and of the carrier.
+        directory: where the database is.
+        python: how a module is run.
+    """
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        **vendors,
+        "PYTHONPATH": str(ROOT),
+        "VOICEBOT_DATA_DIR": f"{directory}/data",
+        "VOICEBOT_PORT": "0",
+        "VOICEBOT_DRAIN_TIMEOUT_MS": "1000",
+        "PUBLIC_URL": PUBLIC_URL,
+        "LOG_LEVEL": "WARNING",
+    }
+    async with _server([*python, "voicebot.server"], environment, directory) as (url, pid):
+        account = await _command(["accounts", "create", "--name", "bench"], environment, directory)
+        key = await _command(
+            ["keys", "create", "--account", account["account_id"], "--role", "owner"], environment, directory
+        )
+        headers = {"Authorization": f"Bearer {key['key']}"}
+        async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=30) as api:
+            yield VoicebotServer(url=url, pid=pid, api=api)
+
+
+@contextlib.asynccontextmanager
 async def bench_environment(phrases: Iterable[str]) -> AsyncIterator[BenchEnvironment]:
     """Start all processes with an empty database, and stop them at the end.
 
@@ -93,46 +146,29 @@ async def bench_environment(phrases: Iterable[str]) -> AsyncIterator[BenchEnviro
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-bench-"))
         sandbox = await stack.enter_async_context(SandboxProcess(phrases))
-        environment = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **sandbox.env,
-            "PYTHONPATH": str(_ROOT),
-            "VOICEBOT_DATA_DIR": f"{directory}/data",
-            "VOICEBOT_PORT": "0",
-            "VOICEBOT_DRAIN_TIMEOUT_MS": "1000",
-            "PUBLIC_URL": PUBLIC_URL,
-            "LOG_LEVEL": "WARNING",
-        }
-        url = await stack.enter_async_context(_server(environment, directory))
-        account = await _command(["accounts", "create", "--name", "bench"], environment, directory)
-        key = await _command(
-            ["keys", "create", "--account", account["account_id"], "--role", "owner"], environment, directory
-        )
-        api = await stack.enter_async_context(
-            httpx.AsyncClient(
-                base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {key['key']}"}, timeout=30
-            )
-        )
+        server = await stack.enter_async_context(voicebot_server(sandbox.env, directory))
         settings = CarrierSettings(
             public_url=PUBLIC_URL,
-            server_url=url,
+            server_url=server.url,
             account_sid=TWILIO_ACCOUNT_SID,
             auth_token=TWILIO_AUTH_TOKEN,
         )
         carrier = await stack.enter_async_context(Carrier(settings))
-        yield BenchEnvironment(sandbox=sandbox, url=url, api=api, carrier=carrier)
+        yield BenchEnvironment(sandbox=sandbox, server=server, carrier=carrier)
 
 
 @contextlib.asynccontextmanager
-async def _server(environment: Mapping[str, str], directory: str) -> AsyncIterator[str]:
-    """A server process; yields its URL and stops it at the end."""
+async def _server(
+    command: Sequence[str], environment: Mapping[str, str], directory: str
+) -> AsyncIterator[tuple[str, int]]:
+    """A server process; yields its URL and its id, and stops it at the end."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "voicebot.server", env=dict(environment), cwd=directory, stdout=PIPE
+        *command, env=dict(environment), cwd=directory, stdout=PIPE
     )
     try:
         if process.stdout is None:
             raise RuntimeError("the server process has no standard output")
-        yield json.loads(await process.stdout.readline())["url"]
+        yield json.loads(await process.stdout.readline())["url"], process.pid
     finally:
         process.terminate()
         await process.wait()

@@ -1,0 +1,244 @@
+"""Callers that cost little CPU time: they send prepared µ-law frames and note when audio arrives.
+
+A caller waits for the greeting, says the utterances of `bench.light_vendors` one after another, and waits for
+each answer, until it is told to hang up. Nothing is decoded: a voice is known by its pitch, which is counted
+in the sign bits of one µ-law message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from bench.light_vendors import PITCHES, UTTERANCES
+from voicebot.sandbox.audio.mulaw import encode, samples_of
+from voicebot.sandbox.carrier import CarrierSettings
+from voicebot.sandbox.carrier.model import new_sid
+from voicebot.sandbox.carrier.twiml import Stream, parse
+from voicebot.sandbox.carrier.webhooks import Webhooks, call_params
+from voicebot.sandbox.speech.synthesis import synthesize
+
+FRAME_S = 0.02
+LATE_S = 0.02
+"""Audio that arrives this much after the caller's buffer ran empty counts as late."""
+
+_ANSWER_TIMEOUT_S = 10.0
+_PAUSE_S = 0.8
+_SAME_ANSWER_S = 0.5
+_PITCH_MESSAGE = 3
+_SILENCE = base64.b64encode(b"\xff" * 160).decode()
+_VOICES = tuple(PITCHES)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What followed an utterance; times in seconds."""
+
+    question: str
+    after_s: float | None = None
+    voice: str | None = None
+
+
+@dataclass(slots=True)
+class Figures:
+    """What one call noted."""
+
+    webhook_s: float = 0.0
+    first_audio_s: float | None = None
+    answers: list[Answer] = field(default_factory=list)
+    audio_s: float = 0.0
+    late_s: float = 0.0
+    gaps: int = 0
+    worst_gap_s: float = 0.0
+    tick_late_s: float = 0.0
+    lost: bool = False
+
+
+def spoken_frames() -> dict[str, list[str]]:
+    """The base64 payloads of every utterance, 20 ms each, as a voice that a VAD recognises."""
+    frames = {}
+    for text in set(UTTERANCES):
+        code = encode(samples_of(synthesize(text, "caller-1")))
+        parts = [code[at : at + 160].ljust(160, b"\xff") for at in range(0, len(code), 160)]
+        frames[text] = [base64.b64encode(part).decode() for part in parts]
+    return frames
+
+
+class LightCall:
+    """One call on an open media socket."""
+
+    def __init__(self, socket: ClientConnection, stream_sid: str, frames: dict[str, list[str]]) -> None:
+        self.figures = Figures()
+        self._socket, self._sid, self._frames = socket, stream_sid, frames
+        self._loop = asyncio.get_running_loop()
+        self._utterances = itertools.chain(UTTERANCES, itertools.repeat(UTTERANCES[-1]))
+        self._saying: list[str] = []
+        self._plays_until = self._quiet_from = 0.0
+        self._asked_at: float | None = None
+        self._started_at = 0.0
+        self._messages = 0
+        self._marks: list[tuple[float, str]] = []
+        self.hangs_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Converse until `hangs_up` is set, then hang up."""
+        self._started_at = self._loop.time()
+        tasks = [asyncio.create_task(each) for each in (self._send_frames(), self._receive())]
+        ending = asyncio.create_task(self.hangs_up.wait())
+        await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
+        self.figures.lost = not self.hangs_up.is_set()
+        for task in (*tasks, ending):
+            task.cancel()
+        await asyncio.gather(*tasks, ending, return_exceptions=True)
+        if not self.figures.lost:
+            await self._socket.send(json.dumps({"event": "stop", "streamSid": self._sid, "stop": {}}))
+        await self._socket.close()
+
+    async def _send_frames(self) -> None:
+        due = self._loop.time()
+        for number in itertools.count(1):
+            payload = self._next_payload(self._loop.time())
+            await self._socket.send(
+                f'{{"event":"media","sequenceNumber":"{number}","streamSid":"{self._sid}","media":{{"track":'
+                f'"inbound","chunk":"{number}","timestamp":"{number * 20}","payload":"{payload}"}}}}'
+            )
+            now = self._loop.time()
+            while self._marks and self._marks[0][0] <= now:
+                name = self._marks.pop(0)[1]
+                await self._socket.send(
+                    json.dumps({"event": "mark", "streamSid": self._sid, "mark": {"name": name}})
+                )
+            due += FRAME_S
+            self.figures.tick_late_s = max(self.figures.tick_late_s, now - due)
+            await asyncio.sleep(max(0.0, due - now))
+
+    async def _receive(self) -> None:
+        try:
+            async for message in self._socket:
+                content = json.loads(message)
+                now = self._loop.time()
+                if content["event"] == "media":
+                    self._play(content["media"]["payload"], now)
+                elif content["event"] == "mark":
+                    self._marks.append((max(now, self._plays_until), content["mark"]["name"]))
+                elif content["event"] == "clear":
+                    self._plays_until = now
+                    self._marks = [(now, name) for _, name in self._marks]
+        except ConnectionClosed:
+            return
+
+    def _play(self, payload: str, now: float) -> None:
+        figures, gap = self.figures, now - self._plays_until
+        seconds = len(payload) * 3 / 4 / 8000
+        figures.audio_s += seconds
+        if gap > _SAME_ANSWER_S:
+            self._messages = 0
+        elif gap > LATE_S:
+            figures.gaps += 1
+            figures.late_s += seconds
+            figures.worst_gap_s = max(figures.worst_gap_s, gap)
+        self._messages += 1
+        self._plays_until = max(now, self._plays_until) + seconds
+        if figures.first_audio_s is None:
+            figures.first_audio_s = now - self._started_at
+        if self._asked_at is not None:
+            figures.answers[-1].after_s = now - self._asked_at
+            self._asked_at = None
+        if self._messages == _PITCH_MESSAGE and figures.answers:
+            figures.answers[-1].voice = voice_of(base64.b64decode(payload))
+
+    def _next_payload(self, now: float) -> str:
+        """The next 20 ms of the caller; an utterance begins when nothing was heard for a while."""
+        if self._asked_at is not None and now > self._asked_at + _ANSWER_TIMEOUT_S:
+            self._asked_at = None
+        if self._saying:
+            payload = self._saying.pop()
+            if not self._saying:
+                self._asked_at = now
+            return payload
+        greeted = self.figures.first_audio_s is not None
+        if greeted and self._asked_at is None and now > max(self._plays_until, self._quiet_from) + _PAUSE_S:
+            text = next(self._utterances)
+            self._saying = self._frames[text][::-1]
+            self.figures.answers.append(Answer(text))
+            self._quiet_from = now + len(self._saying) * FRAME_S
+        return _SILENCE
+
+
+def voice_of(code: bytes) -> str:
+    """The voice whose pitch is nearest to that of a µ-law message."""
+    signs = np.frombuffer(code, dtype=np.uint8) >> 7
+    pitch_hz = np.count_nonzero(np.diff(signs)) / 2 / (len(code) / 8000)
+    return min(_VOICES, key=lambda voice: abs(PITCHES[voice] - pitch_hz))
+
+
+class Carrier:
+    """Places light calls at a server, with signed webhooks, or at a bare bot's socket without."""
+
+    def __init__(self, settings: CarrierSettings, number: str, *, bare_url: str | None = None) -> None:
+        self._settings, self._number, self._bare_url = settings, number, bare_url
+        self._webhooks = Webhooks(settings)
+        self._frames = spoken_frames()
+
+    async def place(self, index: int) -> LightCall:
+        """Call, open the media socket, and send `start`."""
+        sid, loop = new_sid("CA"), asyncio.get_running_loop()
+        started = loop.time()
+        stream = None if self._bare_url else await self._answer(sid, index)
+        webhook_s = loop.time() - started
+        address, headers, parameters = self._bare_url or "", dict[str, str](), dict[str, str]()
+        if stream is not None:
+            parameters = dict(stream.parameters)
+            address, forwarded = self._webhooks.reach(stream.url)
+            headers = {"X-Twilio-Signature": self._webhooks.signature(stream.url, {}), **forwarded}
+        socket = await connect(
+            address, additional_headers=headers, compression=None, ping_interval=None, max_size=None
+        )
+        stream_sid = new_sid("MZ")
+        await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+        start = {
+            "streamSid": stream_sid, "accountSid": self._settings.account_sid, "callSid": sid,
+            "tracks": ["inbound"], "customParameters": parameters,
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        }  # fmt: skip
+        await socket.send(json.dumps({"event": "start", "streamSid": stream_sid, "start": start}))
+        call = LightCall(socket, stream_sid, self._frames)
+        call.figures.webhook_s = webhook_s
+        return call
+
+    async def close(self) -> None:
+        """Close the connections of the webhooks."""
+        await self._webhooks.aclose()
+
+    async def _answer(self, sid: str, index: int) -> Stream:
+        params = call_params(
+            sid=sid,
+            account_sid=self._settings.account_sid,
+            from_=f"+{14155550200 + index}",
+            to=self._number,
+            status="ringing",
+            direction="inbound",
+        )
+        answer = await self._webhooks.send(self._settings.public_url + self._settings.voice_path, params)
+        verbs = parse(answer.body)
+        return next(verb for verb in verbs if isinstance(verb, Stream))
+
+
+async def converse(
+    carrier: Carrier, count: int, ramp_s: float, running: set[asyncio.Task[None]], first: int = 0
+) -> Sequence[LightCall]:
+    """Place `count` calls spread over `ramp_s` seconds; their conversations are tasks in `running`."""
+    placing = []
+    for index in range(count):
+        placing.append(asyncio.create_task(carrier.place(first + index)))
+        placing[-1].add_done_callback(lambda placed: running.add(asyncio.create_task(placed.result().run())))
+        await asyncio.sleep(ramp_s / count)
+    return await asyncio.gather(*placing)
