@@ -85,6 +85,13 @@ class EmailTaken(DatabaseError):
         super().__init__("Another user of the account has this e-mail address.")
 
 
+class LastOwner(DatabaseError):
+    """The change would leave the account without an active owner, or without a key of an owner."""
+
+    def __init__(self) -> None:
+        super().__init__("The account would have no active owner, or no API key of an owner.")
+
+
 class NumberTaken(DatabaseError):
     """This account or another one has the number with this carrier; it may be inactive."""
 

@@ -19,6 +19,7 @@ from db.errors import (
     EmailTaken,
     IdempotencyKeyReused,
     InvalidValue,
+    LastOwner,
     NameTaken,
     NotFound,
     NumberInUse,
@@ -136,6 +137,8 @@ def _of_refusal(error: DatabaseError) -> ApiProblem:
         case NameTaken():
             fault = _fault("/name", "name_taken", str(error), "Choose another name.")
             return ApiProblem("name_taken", str(error), errors=[fault])
+        case LastOwner():
+            return ApiProblem("last_owner", f"{error} Make another user an owner, with a key, first.")
         case NumberNotAssigned():
             remedy = "Ask the operator of this server to assign it (voicebot numbers assign)."
             fault = _fault("/e164", "number_not_assigned", str(error), remedy)

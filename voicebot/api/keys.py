@@ -19,6 +19,7 @@ from voicebot.api.access import Admin, Principal
 from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
+from voicebot.api.membership import changing_members, require_owner
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
 
@@ -73,9 +74,9 @@ async def list_keys(app_state: AppStateDep, admin: Admin, query: Annotated[KeyQu
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request"))
 async def create_key(app_state: AppStateDep, admin: Admin, body: KeyBody, response: Response) -> NewKey:
     """Create a key. Only this answer contains it."""
-    async with app_state.database.transaction() as transaction:
+    async with changing_members(app_state, admin) as (transaction, present):
         user = await _user_of(transaction, admin, body)
-        _require_owner(admin, body.role, user)
+        _require_owner(present, body.role, user)
         made = await keys.create(
             transaction, admin.account_id, body.role, label=body.label, user_id=body.user_id
         )
@@ -90,7 +91,7 @@ async def get_key(app_state: AppStateDep, admin: Admin, key_id: UUID) -> Key:
     return await keys.get(app_state.database, admin.account_id, key_id)
 
 
-@router.delete("/{key_id:uuid}", status_code=204, responses=refuses("not_found"))
+@router.delete("/{key_id:uuid}", status_code=204, responses=refuses("not_found", "last_owner"))
 async def revoke_key(app_state: AppStateDep, admin: Admin, key_id: UUID) -> None:
     """Revoke a key: the next request with it is refused. Only an owner can revoke an owner's key.
 
@@ -98,10 +99,10 @@ async def revoke_key(app_state: AppStateDep, admin: Admin, key_id: UUID) -> None
     """
     if key_id == admin.key_id:
         raise ApiProblem("forbidden", "A key cannot revoke itself: use the key that replaces it.")
-    async with app_state.database.transaction() as transaction:
+    async with changing_members(app_state, admin) as (transaction, present):
         before = await keys.get(transaction, admin.account_id, key_id)
         user = await _find_user(transaction, admin, before.user_id)
-        _require_owner(admin, before.role, user)
+        _require_owner(present, before.role, user)
         revoked = await keys.revoke(transaction, admin.account_id, key_id)
         if revoked.first:
             await audit.record(transaction, admin.account_id, _change(admin, "revoke", revoked.record))
@@ -129,9 +130,8 @@ async def _find_user(db: Executor, admin: Principal, user_id: UUID | None) -> Us
 
 def _require_owner(admin: Principal, role: Role, user: UserRecord | None) -> None:
     """403 where a key of an owner, or one that acts for an owner, is managed by someone else."""
-    of_owner = role == "owner" or (user is not None and user.role == "owner")
-    if of_owner and admin.role != "owner":
-        raise ApiProblem("forbidden", "Only an owner can create or revoke the keys of owners.")
+    if role == "owner" or (user is not None and user.role == "owner"):
+        require_owner(admin, "Only an owner can create or revoke the keys of owners.")
 
 
 def _refused(field: str, code: str, message: str) -> ApiProblem:

@@ -15,8 +15,9 @@ from db.pool import Executor
 from db.users import UserDraft, UserRecord
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.answers import AnswerOf
-from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
+from voicebot.api.membership import changing_members, require_owner
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
 from voicebot.handoffs.presence import PresenceChange
@@ -64,8 +65,8 @@ async def list_users(
 @router.post("", status_code=201, responses=refuses(*BODY, "invalid_request", "email_taken"))
 async def create_user(state: AppStateDep, admin: Admin, body: UserBody, response: Response) -> User:
     """Add a user. Only an owner can add an owner."""
-    _check_may_manage(admin, body.role)
-    async with state.database.transaction() as transaction:
+    async with changing_members(state, admin) as (transaction, present):
+        _check_may_manage(present, body.role)
         made = await users.create(transaction, admin.account_id, _draft(body))
         await _audit(transaction, admin, "create", made)
     response.headers["Location"] = f"/api/v1/users/{made.id}"
@@ -75,21 +76,23 @@ async def create_user(state: AppStateDep, admin: Admin, body: UserBody, response
 @router.get("/{user_id:uuid}", responses=refuses("not_found"))
 async def get_user(state: AppStateDep, reader: Reader, user_id: UUID) -> User:
     """Get one user."""
-    return await _get(state, reader, user_id)
+    return await _get(state.database, reader, user_id)
 
 
-@router.put("/{user_id:uuid}", responses=refuses(*BODY, "invalid_request", "email_taken", "not_found"))
+@router.put(
+    "/{user_id:uuid}", responses=refuses(*BODY, "invalid_request", "email_taken", "not_found", "last_owner")
+)
 async def put_user(state: AppStateDep, admin: Admin, user_id: UUID, body: UserBody) -> User:
     """Replace a user. Deactivating a user returns their claims to the queue.
 
     You cannot change your own role or deactivate yourself.
     """
-    before = await _get(state, admin, user_id)
-    _check_may_manage(admin, before.role)
-    _check_may_manage(admin, body.role)
-    if (body.role, body.active) != (before.role, before.active):
-        await _check_not_self(state, admin, user_id)
-    async with state.database.transaction() as transaction:
+    async with changing_members(state, admin) as (transaction, present):
+        before = await _get(transaction, admin, user_id)
+        _check_may_manage(present, before.role)
+        _check_may_manage(present, body.role)
+        if (body.role, body.active) != (before.role, before.active):
+            await _check_not_self(transaction, admin, user_id)
         written = await users.update(transaction, admin.account_id, user_id, _draft(body))
         await _audit(transaction, admin, "update", written)
     if not written.active:
@@ -97,31 +100,31 @@ async def put_user(state: AppStateDep, admin: Admin, user_id: UUID, body: UserBo
     return written
 
 
-@router.delete("/{user_id:uuid}", status_code=204, responses=refuses("not_found"))
+@router.delete("/{user_id:uuid}", status_code=204, responses=refuses("not_found", "last_owner"))
 async def delete_user(state: AppStateDep, admin: Admin, user_id: UUID) -> None:
     """Delete a user; records of what they did keep their name. You cannot delete yourself."""
-    _check_may_manage(admin, (await _get(state, admin, user_id)).role)
-    await _check_not_self(state, admin, user_id)
-    async with state.database.transaction() as transaction:
+    async with changing_members(state, admin) as (transaction, present):
+        _check_may_manage(present, (await _get(transaction, admin, user_id)).role)
+        await _check_not_self(transaction, admin, user_id)
         deleted = await users.delete(transaction, admin.account_id, user_id)
         await _audit(transaction, admin, "delete", deleted)
     await state.handoffs.presence.set(admin.account_id, user_id, PresenceChange(status="offline"))
 
 
-async def _get(state: AppState, who: Principal, user_id: UUID) -> UserRecord:
-    found = await users.get(state.database, who.account_id, user_id)
+async def _get(db: Executor, who: Principal, user_id: UUID) -> UserRecord:
+    found = await users.get(db, who.account_id, user_id)
     if found.deleted_at is not None:
         raise ApiProblem("not_found", f"The user {user_id} was deleted.")
     return found
 
 
 def _check_may_manage(admin: Principal, role: Role) -> None:
-    if role == "owner" and admin.role != "owner":
-        raise ApiProblem("forbidden", "Only an owner can add, change or delete owners.")
+    if role == "owner":
+        require_owner(admin, "Only an owner can add, change or delete owners.")
 
 
-async def _check_not_self(state: AppState, admin: Principal, user_id: UUID) -> None:
-    key = await keys.get(state.database, admin.account_id, admin.key_id)
+async def _check_not_self(db: Executor, admin: Principal, user_id: UUID) -> None:
+    key = await keys.get(db, admin.account_id, admin.key_id)
     if key.user_id == user_id:
         raise ApiProblem(
             "forbidden", "You cannot deactivate, demote or delete yourself. Ask another admin or owner."
