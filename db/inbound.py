@@ -1,15 +1,14 @@
-"""The beginning of an inbound call: the call with its lead, and the tokens that open its media stream.
+"""The beginning of an inbound call: the call with its lead, and the use of the token of its media stream.
 
-A token is bound to one call and can be used once, so that a media socket proves which call it belongs to.
+A token is signed for one call and can be used once, so that a media socket proves which call it belongs to.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from db import calls
@@ -108,52 +107,49 @@ async def _refusal(db: Executor, inbound: InboundCall) -> UnknownNumber | NoOrch
     return NoOrchestrator(row["id"], row["fallback_number"])
 
 
-async def issue_token(db: Executor, account_id: UUID, call_id: UUID, ttl: timedelta) -> str:
-    """Issue a token that opens the call's media stream once within ``ttl``. Only its hash is stored.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUse:
+    """The use of a signed media token by one socket; the token names the account and the call."""
+
+    token: str
+    account_id: UUID
+    call_id: UUID
+    carrier_call_id: str
+    """The call that the socket is for, according to the carrier."""
+    used_by: UUID
+    """Id of this use. The same use may be repeated, because an answer of the database may be lost."""
+
+
+async def consume_token(db: Executor, use: TokenUse) -> CallRecord:
+    """Use up a token and return the live call that it opens. Only the token's hash is stored.
 
     Raises:
-        NotFound: the account has no such call, or it has ended.
-    """
-    token = secrets.token_urlsafe(32)
-    made = await db.execute(
-        """
-        INSERT INTO call_tokens (token_hash, account_id, call_id, expires_at)
-        SELECT $3, account_id, id, now() + $4::interval FROM calls
-        WHERE account_id = $1 AND id = $2 AND status <> 'ended'
-        """,
-        account_id,
-        call_id,
-        _hash(token),
-        ttl,
-    )
-    if not made:
-        raise NotFound("call", call_id)
-    return token
-
-
-async def consume_token(db: Executor, token: str, carrier_call_id: str) -> CallRecord:
-    """Use up a token and return the live call that it opens. The token determines the account.
-
-    Raises:
-        TokenRefused: it is unknown, expired, used or of another call, or the call has ended.
+        TokenRefused: it was used before or is of another call, or the call has ended.
     """
     row = await db.fetchrow(
         f"""
-        UPDATE call_tokens token SET used_at = now()
-        FROM calls call
-        WHERE token.token_hash = $1 AND token.used_at IS NULL AND token.expires_at > now()
-            AND call.account_id = token.account_id AND call.id = token.call_id
-            AND call.carrier_call_id = $2 AND call.status <> 'ended'
-        RETURNING {columns(CallRecord, "call")}
+        WITH used AS (
+            INSERT INTO call_tokens (token_hash, account_id, call_id, expires_at, used_at, used_by)
+            SELECT $4, account_id, id, now(), now(), $5 FROM calls
+            WHERE account_id = $1 AND id = $2 AND carrier_call_id = $3 AND status <> 'ended'
+            ON CONFLICT (token_hash) DO UPDATE SET used_at = call_tokens.used_at
+                WHERE call_tokens.used_by = $5
+            RETURNING account_id, call_id
+        )
+        SELECT {columns(CallRecord, "call")}
+        FROM calls call JOIN used ON used.account_id = call.account_id AND used.call_id = call.id
         """,  # noqa: S608
-        _hash(token),
-        carrier_call_id,
+        use.account_id,
+        use.call_id,
+        use.carrier_call_id,
+        token_hash(use.token),
+        use.used_by,
     )
     if row is None:
         raise TokenRefused
     return read(CallRecord, row)
 
 
-def _hash(token: str) -> bytes:
-    """Plain SHA-256: a token of 256 random bits needs no slow hash."""
-    return hashlib.sha256(token.encode()).digest()
+def token_hash(token: str) -> bytes:
+    """What is stored of a token. Plain SHA-256: a token is too long to guess, so it needs no slow hash."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

@@ -33,11 +33,12 @@ from voicebot.api import (
     users,
     webhooks,
 )
+from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.body_limit import BodyLimit
 from voicebot.api.documentation import describe
 from voicebot.api.media_types import json_only
-from voicebot.api.stream_token import StreamTokens
+from voicebot.api.signed_token import EVENT_STREAM, MEDIA_STREAM, SignedTokens
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
 from voicebot.call.dependencies import CallFact
@@ -132,7 +133,8 @@ async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIte
         clock = SystemClock()
         providers = Providers(settings)
         metrics = Metrics()
-        vault = Vault(*settings.fernet_keys())
+        secret_keys = settings.fernet_keys()
+        vault = Vault(*secret_keys)
         handoff_runtime = HandoffRuntime(
             database, clock, handoff_dependencies(settings, providers, vault, metrics.registry)
         )
@@ -163,7 +165,8 @@ async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIte
             background=background,
             handoffs=handoff_runtime,
             vault=vault,
-            stream_tokens=StreamTokens(*settings.fernet_keys()),
+            stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
+            media_admission=MediaAdmission(database, SignedTokens(MEDIA_STREAM, *secret_keys), background),
             grace=grace,
         )
         reaper = LeaseReaper(

@@ -66,6 +66,24 @@ class BackgroundTasks:
         """
         return self.start(self._repeat(job, name, pause_s, until_done), name=name, droppable=True)
 
+    async def in_time(self, work: Coroutine[Any, Any, T], timeout_s: float, *, name: str) -> T:
+        """Run ``work`` and wait for its result, for ``timeout_s`` seconds at most.
+
+        Work that is late goes on in the background; how it ends is then ignored. It is not cancelled, because
+        cancelling may wait for the server that is late: asyncpg asks a server to cancel a statement.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        self._droppable.add(task)
+        task.add_done_callback(self._forget)
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not done:
+            raise TimeoutError(f"{self._prefix}{name} took longer than {timeout_s} s")
+        return task.result()
+
     async def cancel(self) -> None:
         """Cancel the droppable tasks, except the one that calls this, and wait until they have ended."""
         dropped = self._droppable - {asyncio.current_task()}
@@ -100,10 +118,13 @@ class BackgroundTasks:
                 self._on_failure(name, error)
             await asyncio.sleep(pause_s)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, task: asyncio.Task[Any]) -> BaseException | None:
         self._tasks.discard(task)
         self._droppable.discard(task)
-        error = None if task.cancelled() else task.exception()
+        return None if task.cancelled() else task.exception()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        error = self._forget(task)
         if error is not None:
             self._on_failure(task.get_name(), error)
 

@@ -183,6 +183,13 @@ class StandIn:
         for over in self._over.values():
             over.set()
 
+    async def prepare(self, call: CallRecord) -> None:
+        """Load nothing."""
+
+    def known(self, call_id: UUID) -> CallRecord | None:
+        """No call is known before its stream."""
+        return None
+
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
         """Remember what was to be prepared."""
         self.prepared.append(template_id)

@@ -12,7 +12,7 @@ from db.accounts import AccountRecord
 from db.calls import CallRecord
 from db.events import EventRecord
 from db.ids import new_id
-from db.inbound import InboundCall
+from db.inbound import InboundCall, TokenUse
 from db.keys import CreatedKey
 from db.numbers import NumberDraft, NumberRecord
 from db.pool import Executor
@@ -130,6 +130,17 @@ def make_utterance(seeded: SeededAccount, *, seq: int = 1) -> UtteranceRecord:
         source="stt",
         started_ms=100,
         ended_ms=None,
+    )
+
+
+def make_token_use(seeded: SeededAccount, *, token: str = "any") -> TokenUse:  # noqa: S107
+    """Return a use of a media token by the account's call."""
+    return TokenUse(
+        token=token,
+        account_id=seeded.id,
+        call_id=seeded.call.id,
+        carrier_call_id=str(seeded.call.carrier_call_id),
+        used_by=new_id(),
     )
 
 

@@ -53,7 +53,14 @@ from db.pool import Database, Executor
 from db.rows import Page
 from db.templates import TemplateFilter
 from db.users import UserDraft
-from tests.db.seed import NOON, SeededAccount, draft, make_event, make_route, make_utterance
+from tests.db.seed import (
+    NOON,
+    SeededAccount,
+    draft,
+    make_event,
+    make_route,
+    make_utterance,
+)
 
 Attempt = Callable[[Database, UUID, SeededAccount], Awaitable[object]]
 
@@ -64,7 +71,6 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     audit.list_changes: lambda d, me, w: audit.list_changes(
         d, me, AuditFilter(resource_id=w.front.id), limit=9
     ),
-    inbound.issue_token: lambda d, me, w: inbound.issue_token(d, me, w.call.id, timedelta(minutes=1)),
     calls.answered: lambda d, me, w: calls.answered(d, me, w.call.id, NOON),
     calls.finish: lambda d, me, w: calls.finish(d, me, w.call.id, END),
     calls.get: lambda d, me, w: calls.get(d, me, w.call.id),

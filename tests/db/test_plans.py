@@ -32,7 +32,16 @@ from db.leads import LeadFilter
 from db.numbers import NumberFilter
 from db.pool import Database, Row, Transaction
 from db.templates import TemplateFilter
-from tests.db.seed import NOON, SeededAccount, draft, make_event, make_route, make_utterance, webhook
+from tests.db.seed import (
+    NOON,
+    SeededAccount,
+    draft,
+    make_event,
+    make_route,
+    make_token_use,
+    make_utterance,
+    webhook,
+)
 
 MINUTE = timedelta(minutes=1)
 END = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
@@ -78,7 +87,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "begin a call": lambda d, w: inbound.begin(d, webhook(w.number.e164, "CA-plan")),
     "begin it again": lambda d, w: inbound.begin(d, webhook(w.number.e164, str(w.call.carrier_call_id))),
     "carrier status": lambda d, w: calls.carrier_status(d, "twilio", str(w.call.carrier_call_id), "ringing"),
-    "issue a token": lambda d, w: inbound.issue_token(d, w.id, w.call.id, MINUTE),
+    "use a token": lambda d, w: inbound.consume_token(d, make_token_use(w)),
     "answer": lambda d, w: calls.answered(d, w.id, w.call.id, NOON),
     "node": lambda d, w: calls.set_node(d, w.id, w.call.id, "n"),
     "outcome": lambda d, w: calls.record_outcome(d, w.id, w.call.id, "o"),

@@ -14,7 +14,8 @@ from starlette.requests import HTTPConnection
 from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import Carrier, MediaStream
-from voicebot.api.stream_token import StreamTokens
+from voicebot.api.admission import MediaAdmission
+from voicebot.api.signed_token import SignedTokens
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
 from voicebot.call.text.chats import Chats
@@ -73,6 +74,14 @@ class LiveCalls(Protocol):
         """Wait for the calls to end, and end those that last longer than ``timeout_s``."""
         ...
 
+    async def prepare(self, call: CallRecord) -> None:
+        """Load what a call begins with, before its media stream does."""
+        ...
+
+    def known(self, call_id: UUID) -> CallRecord | None:
+        """The record of a call that ``prepare`` was given within the last minute."""
+        ...
+
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
         """Synthesise an active template's greetings before a call needs them."""
         ...
@@ -93,7 +102,9 @@ class AppState:
     background: BackgroundTasks
     handoffs: HandoffRuntime
     vault: Vault
-    stream_tokens: StreamTokens
+    stream_tokens: SignedTokens
+    """Those of the event stream."""
+    media_admission: MediaAdmission
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False

@@ -25,7 +25,7 @@ from voicebot.api.access import BEARER, Principal, Reader, principal, unauthoriz
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.stream_token import LIFETIME, TokenRefused
+from voicebot.api.signed_token import EVENT_STREAM, TokenRefused
 from voicebot.handoffs.event_broker import Heartbeat, Item, Reset
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"])
@@ -79,7 +79,7 @@ async def create_stream_token(state: AppStateDep, reader: Reader) -> StreamToken
     """Create a token for `GET /handoffs/stream?token=…`, for clients without headers; valid for a minute."""
     now = state.clock.now()
     token = state.stream_tokens.issue(reader.account_id, reader.key_id, now)
-    return StreamToken(token=token, expires_at=now + LIFETIME)
+    return StreamToken(token=token, expires_at=now + EVENT_STREAM.lifetime)
 
 
 @router.get("/stream", response_class=Response, responses=_ENDLESS | refuses("invalid_request"))

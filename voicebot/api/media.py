@@ -7,10 +7,10 @@ import asyncio
 from fastapi import APIRouter, WebSocket
 from loguru import logger
 
-from db import calls, inbound
+from db import calls
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
-from db.errors import DatabaseError, TokenRefused
+from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
 from telephony.carrier import Carrier, MediaGone, MediaRefused, MediaStream
 from voicebot.api.app_state import AppState, AppStateDep
 
@@ -51,8 +51,18 @@ async def media_socket(websocket: WebSocket, app: AppStateDep, name: CarrierName
 
 
 async def _admit(app: AppState, carrier: Carrier, media: MediaStream) -> CallRecord | None:
+    def close_replayed() -> None:
+        closing = media.refuse(POLICY, "the token was used before")
+        app.background.start(closing, name="closing a replayed stream")
+
     try:
-        return await inbound.consume_token(app.database, media.start.token, media.start.carrier_call_id)
+        return await app.media_admission.admit(
+            media.start.token,
+            media.start.carrier_call_id,
+            app.clock.now(),
+            known=app.call_registry.known,
+            on_replay=close_replayed,
+        )
     except TokenRefused as error:
         _refused(app, carrier, str(error))
         await media.refuse(POLICY, "the token does not open this call")
@@ -66,6 +76,10 @@ async def _run(app: AppState, media: MediaStream, call: CallRecord) -> None:
     with logger.contextualize(call_id=str(call.id)):
         try:
             await app.call_registry.answer(media, call)
+        except DatabaseUnavailable as error:
+            # The carrier requests /resume, and the call begins when the database is back.
+            logger.warning("the call cannot begin yet: {}", error)
+            await media.refuse(TRY_AGAIN_LATER, "try again")
         except Exception as error:  # noqa: BLE001 - the top of a call
             # The top of a call: its exception must not affect another call.
             logger.exception("the call failed: {}", type(error).__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import perf_counter
 
 from fastapi import APIRouter, Request, Response
@@ -31,9 +31,6 @@ from voicebot.config import websocket_url
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
-TOKEN_LIFE = timedelta(seconds=60)
-"""How long a token is valid; a carrier opens the media stream within a second or two."""
-
 MAX_RESUMES = 3
 """How many times a call whose stream was lost is connected again."""
 
@@ -53,13 +50,16 @@ class CarrierRequest:
         self.webhook = webhook
         self._origin = origin
 
-    async def connect(self, call: CallRecord) -> WebhookReply:
-        """Connect the call to our media socket with a new token; hang up if it has just ended."""
-        try:
-            token = await inbound.issue_token(self.app.database, call.account_id, call.id, TOKEN_LIFE)
-        except NotFound:
+    def connect(self, call: CallRecord) -> WebhookReply:
+        """Connect the call to our media socket with a new token; hang up if it has ended."""
+        app = self.app
+        if call.status == "ended":
             return self.carrier.hang_up_reply()
-        return self.carrier.answer(token, self._urls())
+        # While the carrier opens its stream, what the call begins with is loaded into memory.
+        app.background.start(
+            app.call_registry.prepare(call), name=f"preparing call {call.id}", droppable=True
+        )
+        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls())
 
     def _urls(self) -> AnswerUrls:
         webhooks = f"{self._origin}/webhooks/{self.name}"
@@ -74,7 +74,7 @@ async def voice(request: CarrierRequest) -> WebhookReply:
     """Create the call with its lead, or find it if the webhook was sent before, and connect it."""
     incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
-        return await request.connect(await _known(request, incoming.carrier_call_id))
+        return request.connect(await _known(request, incoming.carrier_call_id))
     call = InboundCall(
         carrier=request.name,
         carrier_call_id=incoming.carrier_call_id,
@@ -92,13 +92,7 @@ async def voice(request: CarrierRequest) -> WebhookReply:
         if error.fallback_number is None:
             return request.carrier.reject()
         return request.carrier.transfer_reply(TransferRequest(to=error.fallback_number))
-    if started.created:
-        # While the carrier opens its stream, the greeting is loaded into memory.
-        greeting = request.app.call_registry.prepare_greetings(
-            started.call.account_id, started.call.initial_template_id
-        )
-        request.app.background.start(greeting, name="loading a greeting", droppable=True)
-    return await request.connect(started.call)
+    return request.connect(started.call)
 
 
 async def resume(request: CarrierRequest) -> WebhookReply:
@@ -112,7 +106,7 @@ async def resume(request: CarrierRequest) -> WebhookReply:
         return request.carrier.hang_up_reply()
     call = await calls.resumed(request.app.database, call.account_id, call.id, call.resumes + 1)
     logger.info("call {}: the stream was lost; resume {}", call.id, call.resumes)
-    return await request.connect(call)
+    return request.connect(call)
 
 
 async def status(request: CarrierRequest) -> WebhookReply:

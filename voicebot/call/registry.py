@@ -7,13 +7,12 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import calls, leads, numbers, revisions
+from db import calls, revisions
 from db.calls import CallEnd, CallRecord
-from db.errors import DatabaseError
+from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
 from db.revisions import TemplateSnapshot
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
@@ -25,7 +24,7 @@ from voicebot.background import BackgroundTasks
 from voicebot.call.agents import answering_agent, target_ids
 from voicebot.call.dependencies import CallDependencies, CallFact, CreateHandoffEntry
 from voicebot.call.hangup import End
-from voicebot.call.resume import load_resume_state
+from voicebot.call.loading import CallLoader
 from voicebot.call.session import Session
 from voicebot.call.transcript.recorder import CallWriter
 from voicebot.clock import Clock
@@ -75,6 +74,7 @@ class CallRegistry:
         self._idle = asyncio.Event()
         self._idle.set()
         self._background = BackgroundTasks()
+        self._loader = CallLoader(database, clock, self._background)
 
     @property
     def live(self) -> int:
@@ -85,11 +85,28 @@ class CallRegistry:
         """The live calls, whose leases this process renews."""
         return self._sessions.keys()
 
+    def known(self, call_id: UUID) -> CallRecord | None:
+        """The record of a call that ``prepare`` was given within the last minute."""
+        return self._loader.known(call_id)
+
+    async def prepare(self, call: CallRecord) -> None:
+        """Load what a call begins with, before its media stream does."""
+        template = await self._loader.prepare(call)
+        if template is not None:
+            await self._prepare_greeting(template)
+
     async def answer(self, media: MediaStream, call: CallRecord) -> None:
-        """Run one call to its end."""
+        """Run one call to its end.
+
+        Raises:
+            DatabaseUnavailable: what the call begins with cannot be loaded now; it has not begun.
+        """
         writer = CallWriter(self._database, call.id)
         try:
             end = await self._converse(media, call, writer)
+        except DatabaseUnavailable:
+            await writer.close()
+            raise
         except (InvalidValues, UnknownFunction, DatabaseError) as error:
             logger.error("call {} cannot begin: {}", call.id, type(error).__name__)
             end = End(ended_by="system", reason="cannot_begin")
@@ -134,32 +151,26 @@ class CallRegistry:
 
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
         """Synthesise a template's greeting ahead of time, if it is the same for every caller."""
-        snapshot = await revisions.for_call(self._database, account_id, template_id)
-        content = TemplateContent.model_validate(snapshot.content)
+        await self._prepare_greeting(await revisions.for_call(self._database, account_id, template_id))
+
+    async def _prepare_greeting(self, template: TemplateSnapshot) -> None:
+        content = TemplateContent.model_validate(template.content)
         if content.greeting is None or placeholders(content.greeting.text):
             return
         try:
-            await self._greetings.prepare(account_id, content, content.greeting.text)
+            await self._greetings.prepare(template.account_id, content, content.greeting.text)
         except SynthesisFailed as error:
-            logger.warning("the greeting of template {} was not synthesised: {}", template_id, error)
+            logger.warning("the greeting of template {} was not synthesised: {}", template.id, error)
 
     async def _converse(self, media: MediaStream, call: CallRecord, writer: CallWriter) -> End:
-        account = call.account_id
-        kept = {UUID(template): revision for template, revision in call.revisions.items()}
-        snapshot, number, lead = await asyncio.gather(
-            revisions.for_call(
-                self._database, account, call.initial_template_id, kept.get(call.initial_template_id)
-            ),
-            numbers.get(self._database, account, call.number_id),
-            leads.get(self._database, account, call.lead_id),
-        )
-        answering = answering_agent(snapshot)
+        data = await self._loader.load(call)
+        answering = answering_agent(data.template)
         deps = CallDependencies(
             call=call,
             media=media,
             carrier=self._carriers[call.carrier],
-            time_zone=ZoneInfo(number.time_zone),
-            payload={**lead.payload, **lead.variables},
+            time_zone=data.time_zone,
+            payload=data.payload,
             writer=writer,
             services=self._services,
             greetings=self._greetings,
@@ -168,16 +179,11 @@ class CallRegistry:
             on_fact=self._on_fact,
             create_handoff=self._create_handoff,
         )
-        past = await load_resume_state(self._database, call, self._clock.now()) if call.resumes else None
-        session = Session(deps, answering, past)
+        session = Session(deps, answering, data.past)
         self._sessions[call.id] = session
         self._idle.clear()
 
-        async def load_targets() -> Mapping[UUID, TemplateSnapshot]:
-            ids = target_ids(answering.content.routes)
-            return await revisions.targets(self._database, account, ids, kept)
-
-        return await session.run(load_targets)
+        return await session.run(lambda: self._loader.targets(call, target_ids(answering.content.routes)))
 
     async def _hang_up(self, media: MediaStream, call: CallRecord) -> None:
         try:

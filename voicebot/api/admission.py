@@ -1,0 +1,125 @@
+"""Which call a media socket opens: its signed token is verified here and used up in the database.
+
+A call that this process has prepared does not wait for a slow database: the signature is proof enough for its
+first word, and the token is used up as soon as the database answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+from loguru import logger
+
+from db import inbound
+from db.calls import CallRecord
+from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
+from db.ids import new_id
+from db.inbound import TokenUse, token_hash
+from db.pool import Database
+from voicebot.api import signed_token
+from voicebot.api.signed_token import MEDIA_STREAM, SignedTokens
+from voicebot.background import BackgroundTasks
+
+KNOWN_CALL_WAIT_S = 0.25
+"""How long the first word of a call that was prepared here waits for the use of its token."""
+
+OTHER_CALL_WAIT_S = 1.5
+RETRY_PAUSE_S = 0.5
+
+
+class MediaAdmission:
+    """Issues the tokens of media streams, and admits each of them once."""
+
+    def __init__(self, database: Database, tokens: SignedTokens, tasks: BackgroundTasks) -> None:
+        """``tasks`` use up tokens that did not wait for the database."""
+        self._database = database
+        self._tokens = tokens
+        self._tasks = tasks
+        self._used: dict[bytes, datetime] = {}
+
+    def issue(self, call: CallRecord, now: datetime) -> str:
+        """Issue a token that opens the media stream of ``call`` once."""
+        return self._tokens.issue(call.account_id, call.id, now)
+
+    async def admit(
+        self,
+        token: str,
+        carrier_call_id: str,
+        now: datetime,
+        *,
+        known: Callable[[UUID], CallRecord | None],
+        on_replay: Callable[[], None],
+    ) -> CallRecord:
+        """The call that a media socket opens.
+
+        Args:
+            token: the token that the socket presented.
+            carrier_call_id: the call that the socket is for, according to the carrier.
+            now: the current moment.
+            known: the record of a call that this process has prepared.
+            on_replay: called if a call was admitted and its token turns out to be used elsewhere.
+
+        Raises:
+            TokenRefused: the token does not open this call, or has opened it before.
+            DatabaseUnavailable: the database does not answer, and the call is not known here.
+        """
+        try:
+            account_id, call_id = self._tokens.read(token, now)
+        except signed_token.TokenRefused:
+            raise TokenRefused from None
+        call = known(call_id)
+        if call is not None and call.carrier_call_id != carrier_call_id:
+            raise TokenRefused
+        use = TokenUse(
+            token=token,
+            account_id=account_id,
+            call_id=call_id,
+            carrier_call_id=carrier_call_id,
+            used_by=new_id(),
+        )
+        return await self._use(use, now, call, on_replay)
+
+    async def _use(
+        self, use: TokenUse, now: datetime, call: CallRecord | None, on_replay: Callable[[], None]
+    ) -> CallRecord:
+        self._use_here(use, now)
+        wait_s = OTHER_CALL_WAIT_S if call is None else KNOWN_CALL_WAIT_S
+        try:
+            return await self._tasks.in_time(
+                inbound.consume_token(self._database, use), wait_s, name="using a media token"
+            )
+        except (TimeoutError, DatabaseUnavailable) as error:
+            if call is None:
+                raise DatabaseUnavailable(str(error)) from None
+        logger.warning("call {}: it begins before the database answers", call.id)
+        self._tasks.start(self._use_later(use, on_replay), name="using a media token", droppable=True)
+        return call
+
+    def _use_here(self, use: TokenUse, now: datetime) -> None:
+        """Refuse a token that was used in this process; remember those that are not yet expired."""
+        for token, until in list(self._used.items()):
+            if until > now:
+                break  # in the order of insertion
+            del self._used[token]
+        key = token_hash(use.token)
+        if key in self._used:
+            raise TokenRefused
+        self._used[key] = now + MEDIA_STREAM.lifetime
+
+    async def _use_later(self, use: TokenUse, on_replay: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        expires_s = loop.time() + MEDIA_STREAM.lifetime.total_seconds()
+        while loop.time() < expires_s:
+            try:
+                await inbound.consume_token(self._database, use)
+            except TokenRefused:
+                logger.warning("call {}: its media token was used elsewhere, or it has ended", use.call_id)
+                on_replay()
+                return
+            except DatabaseError:
+                await asyncio.sleep(RETRY_PAUSE_S)
+            else:
+                return

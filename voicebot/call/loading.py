@@ -1,0 +1,131 @@
+"""Loads what a call begins with, from the voice webhook on, so that the first word needs no database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from loguru import logger
+
+from db import leads, numbers, revisions
+from db.calls import CallRecord
+from db.errors import DatabaseError, DatabaseUnavailable
+from db.pool import Database
+from db.revisions import TemplateSnapshot
+from voicebot.background import BackgroundTasks
+from voicebot.call.resume import ResumeState, load_resume_state
+from voicebot.clock import Clock
+
+LOAD_TIMEOUT_S = 1.5
+"""How long a media stream waits for the database; then it is closed, and the carrier asks for another one."""
+
+KEPT_MS = 60_000.0
+"""How long data is kept for the media stream of its call, in ms."""
+
+RETRY_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallData:
+    """What the database knows of a call before its first word."""
+
+    template: TemplateSnapshot
+    time_zone: ZoneInfo
+    payload: Mapping[str, Any]
+    """The lead's payload and variables."""
+    past: ResumeState | None
+    """What happened before the call's stream was lost; None: the call is new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    call: CallRecord
+    since_ms: float
+    data: CallData | None = None
+
+
+class CallLoader:
+    """Loads the data of calls, and keeps what was loaded before the media stream begins."""
+
+    def __init__(self, database: Database, clock: Clock, tasks: BackgroundTasks) -> None:
+        """``tasks`` run statements that take too long to wait for."""
+        self._database = database
+        self._clock = clock
+        self._tasks = tasks
+        self._prepared: dict[UUID, _Prepared] = {}
+
+    def known(self, call_id: UUID) -> CallRecord | None:
+        """The record of a call that was prepared here within the last minute."""
+        prepared = self._prepared.get(call_id)
+        return None if prepared is None else prepared.call
+
+    async def prepare(self, call: CallRecord) -> TemplateSnapshot | None:
+        """Load the data of a call that is about to begin; return its template, None if that failed."""
+        self._drop_old()
+        prepared = _Prepared(call=call, since_ms=self._clock.monotonic_ms())
+        self._prepared.pop(call.id, None)  # so that the new entry is the last one
+        self._prepared[call.id] = prepared
+        try:
+            data = await self._read(call)
+        except DatabaseError as error:
+            logger.warning("call {} was not prepared: {}", call.id, type(error).__name__)
+            return None
+        if self._prepared.get(call.id) is prepared:
+            self._prepared[call.id] = replace(prepared, data=data)
+        return data.template
+
+    async def load(self, call: CallRecord) -> CallData:
+        """The data of a call whose media stream has begun.
+
+        Raises:
+            DatabaseUnavailable: the database did not answer within ``LOAD_TIMEOUT_S``.
+            DatabaseError: the data cannot be read.
+        """
+        prepared = self._prepared.pop(call.id, None)
+        # What was said before a stream was lost may have been written after it was read here.
+        if prepared is not None and prepared.data is not None and not call.resumes:
+            return prepared.data
+        try:
+            return await self._tasks.in_time(self._read(call), LOAD_TIMEOUT_S, name="loading a call")
+        except TimeoutError as error:
+            raise DatabaseUnavailable(str(error)) from None
+
+    async def targets(self, call: CallRecord, ids: Sequence[UUID]) -> Mapping[UUID, TemplateSnapshot]:
+        """The templates that the call may be routed to; waits until the database answers."""
+        while True:
+            try:
+                return await revisions.targets(self._database, call.account_id, ids, _revisions(call))
+            except DatabaseError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("call {}: its targets wait for the database", call.id)
+                await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def _read(self, call: CallRecord) -> CallData:
+        db, account, template_id = self._database, call.account_id, call.initial_template_id
+        template, number, lead = await asyncio.gather(
+            revisions.for_call(db, account, template_id, _revisions(call).get(template_id)),
+            numbers.get(db, account, call.number_id),
+            leads.get(db, account, call.lead_id),
+        )
+        return CallData(
+            template=template,
+            time_zone=ZoneInfo(number.time_zone),
+            payload={**lead.payload, **lead.variables},
+            past=await load_resume_state(db, call, self._clock.now()) if call.resumes else None,
+        )
+
+    def _drop_old(self) -> None:
+        oldest_ms = self._clock.monotonic_ms() - KEPT_MS
+        for call_id, prepared in list(self._prepared.items()):
+            if prepared.since_ms >= oldest_ms:
+                return  # in the order of insertion
+            del self._prepared[call_id]
+
+
+def _revisions(call: CallRecord) -> Mapping[UUID, int]:
+    return {UUID(template): revision for template, revision in call.revisions.items()}
