@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from db.pool import Executor, Transaction
@@ -27,6 +28,45 @@ async def find(
         list(ids),
     )
     return [read(TemplateRecord, row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateName:
+    """A template without its content."""
+
+    id: UUID
+    name: str
+
+
+async def all_names(db: Executor, account_id: UUID) -> Sequence[TemplateName]:
+    """All templates of the account."""
+    rows = await db.fetch(
+        "SELECT id, name FROM templates WHERE account_id = $1 AND deleted_at IS NULL", account_id
+    )
+    return [read(TemplateName, row) for row in rows]
+
+
+async def names_with_targets(
+    db: Executor, account_id: UUID, *, names: Collection[str], ids: Collection[UUID]
+) -> Sequence[TemplateName]:
+    """The templates with one of these names or ids, and those that they route to."""
+    rows = await db.fetch(
+        """
+        WITH wanted AS (
+            SELECT id FROM templates
+            WHERE account_id = $1 AND deleted_at IS NULL AND (name = ANY($2::text[]) OR id = ANY($3::uuid[]))
+        )
+        SELECT id, name FROM templates
+        WHERE account_id = $1 AND deleted_at IS NULL AND (
+            id IN (SELECT id FROM wanted)
+            OR id IN (SELECT to_template_id FROM template_references
+                WHERE account_id = $1 AND from_template_id IN (SELECT id FROM wanted)))
+        """,
+        account_id,
+        list(names),
+        list(ids),
+    )
+    return [read(TemplateName, row) for row in rows]
 
 
 async def users_of(db: Executor, account_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, Sequence[UUID]]:

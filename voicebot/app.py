@@ -152,13 +152,15 @@ async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIte
         stack.push_async_callback(background.finish, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(call_registry.drain, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(chats.close)
+        authoring = Authoring(database, vault, settings.http_allow, providers.rules())
+        stack.callback(authoring.checks.close)
         metrics.watch_live(lambda: call_registry.live)
         app_state = AppState(
             settings=settings,
             database=database,
             carriers=carriers,
             call_registry=call_registry,
-            authoring=Authoring(database, vault, settings.http_allow, providers.rules()),
+            authoring=authoring,
             chats=chats,
             clock=clock,
             metrics=metrics,

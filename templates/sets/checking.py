@@ -12,6 +12,7 @@ from templates.check import CheckContext, Problem, Reading, Report, check_readin
 from templates.check.context import BUILTIN_FUNCTIONS, ProviderTable
 from templates.model import TemplateContent
 from templates.sets.names import NameIndex, ResolvedDocument, name_of, resolve_names, without_server_fields
+from templates.size import oversized
 
 _NAMESPACE = UUID("00000000-0000-7000-8000-000000000000")
 
@@ -91,7 +92,8 @@ def check_set(
     directory = _directory(documents, ids, set_context)
     members: list[_SetMember] = []
     for document, own in zip(documents, ids, strict=True):
-        named = resolve_names(without_server_fields(document), directory)
+        written = without_server_fields(document)
+        named = ResolvedDocument(written) if oversized(written) else resolve_names(written, directory)
         members.append(_SetMember(own, name_of(document), named, read(named.document)))
     seen: set[str] = set()
     for member in members:

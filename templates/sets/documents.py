@@ -23,8 +23,11 @@ MAX_BYTES = 2 * 1024 * 1024
 
 FileFormat = Literal["yaml", "json"]
 
-MAX_VALUES = 200_000
+MAX_VALUES = 50_000
 """Maximum number of values in a YAML text: a value needs about 100 times its length in memory."""
+
+MAX_POINTER = 2000
+"""Maximum number of characters of the JSON pointer of a value in a YAML text: each value keeps its own."""
 
 _DEPTH = MAX_DEPTH + 4  # levels of a template plus those of the list of templates around it
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -104,7 +107,7 @@ def _without_duplicate_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key, value in pairs:
         if key in document:
-            raise UnreadableText(f"The key '{key}' is used twice in one object.")
+            raise UnreadableText(f"The key '{key[:200]}' is used twice in one object.")
         document[key] = value
     return document
 
@@ -180,9 +183,11 @@ class _Builder:
             raise UnreadableText("A key must be a string, not a list or an object.", line)
         top.key = str(event.value)
         place = top.place + pointer(top.key)
+        if len(place) > MAX_POINTER:
+            raise UnreadableText(f"The keys down to here have more than {MAX_POINTER} characters.", line)
         if place in self.lines:
             first = self.lines[place]
-            raise UnreadableText(f"The key '{top.key}' is used twice, first in line {first}.", line)
+            raise UnreadableText(f"The key '{top.key[:200]}' is used twice, first in line {first}.", line)
         self.lines[place] = line
 
     def _put(self, top: _OpenCollection | None, value: Any, line: int) -> str:

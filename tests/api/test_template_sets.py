@@ -15,7 +15,8 @@ from db import audit, keys, templates
 from db.audit import AuditFilter
 from db.pool import Database
 from handlers.registry import HANDLERS
-from templates.sets import dump_text
+from templates.sets import dump_text, read_text
+from templates.sets.documents import FileFormat
 from tests.api.conftest import NewTenant
 from tests.api.server_fixture import RunningServer, Tenant, agent_document, create
 from tests.templates.sample_accounts import NUMBER_ID, SampleAccount, sample_accounts
@@ -445,3 +446,22 @@ async def test_a_template_s_greeting_is_prepared(
         each["name"]: UUID(each["id"]) for each in (await tenant.owner.get("/templates")).json()["items"]
     }
     assert prepared == [(tenant.account_id, found["Billing"]), (tenant.account_id, found["Parcels"])]
+
+
+async def test_an_export_is_sent_template_by_template(tenant: Tenant) -> None:
+    """A set of several batches is exported whole, in both formats, with and without templates."""
+    forms: tuple[FileFormat, ...] = ("json", "yaml")
+    for form in forms:
+        empty = await tenant.owner.get("/templates/export", params={"format": form, "revisions": True})
+        assert read_text(empty.content, form).document == {"templates": [], "expect": {}}
+    large = "x" * 20_000
+    names = [f"Agent {n:02}" for n in range(20)]
+    await imported(tenant.owner, *(agent(name, prompt=large) for name in names))
+    for form in forms:
+        query = f"?format={form}&revisions=true"
+        async with tenant.owner.stream("GET", f"/templates/export{query}") as response:
+            chunks = [chunk async for chunk in response.aiter_raw()]
+        document = read_text(b"".join(chunks), form).document
+        assert [each["name"] for each in document["templates"]] == names
+        assert document["expect"] == dict.fromkeys(names, 1)
+        assert max(map(len, chunks)) < 10 * len(large)

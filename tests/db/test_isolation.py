@@ -156,6 +156,10 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     template_sets.find: lambda d, me, w: template_sets.find(
         d, me, names=[w.front.name], ids=[w.front.id, w.billing.id]
     ),
+    template_sets.all_names: lambda d, me, _: template_sets.all_names(d, me),
+    template_sets.names_with_targets: lambda d, me, w: template_sets.names_with_targets(
+        d, me, names=[w.front.name], ids=[w.front.id, w.billing.id]
+    ),
     template_sets.users_of: lambda d, me, w: template_sets.users_of(d, me, [w.billing.id]),
     templates.by_name: lambda d, me, w: templates.by_name(d, me, w.front.name),
     templates.create: lambda d, me, w: templates.create(

@@ -31,7 +31,7 @@ from db.errors import (
 )
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_request
-from voicebot.authoring import InvalidTemplate
+from voicebot.authoring import InvalidTemplate, TooManyChecks
 from voicebot.availability import IllegalMove
 from voicebot.handoffs.transitions import AlreadyClaimed, CapacityReached, IllegalTransition, StaleClaim
 
@@ -51,6 +51,7 @@ def install(app: FastAPI) -> None:
     """Install the handlers."""
     app.add_exception_handler(ApiProblem, _handler(lambda problem: problem, ApiProblem))
     app.add_exception_handler(InvalidTemplate, _handler(of_template, InvalidTemplate))
+    app.add_exception_handler(TooManyChecks, _handler(of_checks, TooManyChecks))
     app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
     for refusal in (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove):
         app.add_exception_handler(refusal, _handler(of_handoff, refusal))
@@ -77,6 +78,11 @@ def of_template(error: InvalidTemplate) -> ApiProblem:
         str(error),
         errors=[FieldError(**problem.to_json()) for problem in error.problems],
     )
+
+
+def of_checks(error: TooManyChecks) -> ApiProblem:
+    """The refusal of a check for which there is no time."""
+    return ApiProblem("rate_limited", str(error), headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 def of_handoff(error: Exception) -> ApiProblem:

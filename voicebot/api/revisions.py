@@ -111,7 +111,9 @@ async def restore_revision(
     "/{template_id:uuid}/duplicate",
     status_code=201,
     response_model=Template,
-    responses=refuses(*BODY, "not_found", "invalid_request", "invalid_template", "name_taken"),
+    responses=refuses(
+        *BODY, "not_found", "invalid_request", "invalid_template", "name_taken", "rate_limited"
+    ),
 )
 async def duplicate_template(
     app_state: AppStateDep, author: Author, template_id: UUID, body: DuplicateBody | None = None

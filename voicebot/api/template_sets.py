@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from templates.model import Revision, TemplateProblem
@@ -18,9 +19,17 @@ from voicebot.api.documentation import BODY, SET_EXAMPLES, refuses
 from voicebot.api.error_handlers import of_database
 from voicebot.api.media_types import YAML, is_yaml, json_or_yaml, prefers_yaml
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.templates import prepare_greetings
+from voicebot.api.templates import prepare_greetings, to_json
 from voicebot.api.validation import invalid_body
-from voicebot.authoring import Imported, ImportOptions, RevisionsMoved, SetRefused, export, import_set
+from voicebot.authoring import (
+    Imported,
+    ImportOptions,
+    RevisionsMoved,
+    SetRefused,
+    export,
+    find_exported,
+    import_set,
+)
 
 MAX_TEMPLATES = 500
 """How many templates one import may save: they are written in one transaction."""
@@ -123,15 +132,58 @@ async def export_templates(
 
     Without `id` and `name`, all templates of the account. JSON or YAML, by `format` or `Accept`.
     """
-    found = await export(app_state.database, reader.account_id, ids=query.id, names=query.name)
-    document: dict[str, Any] = {"templates": [each.document for each in found]}
-    if query.revisions:
-        document["expect"] = {each.record.name: each.record.revision for each in found}
+    found = await find_exported(app_state.database, reader.account_id, ids=query.id, names=query.name)
+    checks = app_state.authoring.checks
+    exported = export(app_state.database, checks, reader.account_id, found)
     wants_yaml = query.format == "yaml" or (query.format is None and prefers_yaml(request))
-    if not wants_yaml:
-        return JSONResponse(document, headers={"Vary": "Accept"})
-    text = await asyncio.to_thread(dump_text, document)
-    return Response(text, media_type=YAML, headers={"Vary": "Accept"})
+
+    async def text() -> AsyncIterator[str]:
+        """The set, template by template, so that no part of it takes long or much memory."""
+        form, expect = _YAML if wants_yaml else _JSON, dict[str, int]()
+        async for each in exported:
+            yield form.between if expect else form.begin
+            yield await checks.run(reader.account_id, form.item, each.document)
+            expect[each.record.name] = each.record.revision
+        yield form.end if expect else form.empty
+        if query.revisions:
+            yield form.expect(expect)
+        yield form.last
+
+    media_type = YAML if wants_yaml else "application/json"
+    return StreamingResponse(text(), media_type=media_type, headers={"Vary": "Accept"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """How a set is written in parts."""
+
+    begin: str
+    item: Callable[[Any], str]
+    between: str
+    end: str
+    empty: str
+    expect: Callable[[Mapping[str, int]], str]
+    last: str
+
+
+_YAML = _Form(
+    begin="templates:\n",
+    item=lambda document: dump_text({"templates": [document]}).removeprefix("templates:\n"),
+    between="",
+    end="",
+    empty="templates: []\n",
+    expect=lambda expect: dump_text({"expect": expect}),
+    last="",
+)
+_JSON = _Form(
+    begin='{"templates":[',
+    item=to_json,
+    between=",",
+    end="]",
+    empty='{"templates":[]',
+    expect=lambda expect: f',"expect":{to_json(expect)}',
+    last="}",
+)
 
 
 @router.post(
@@ -145,6 +197,7 @@ async def export_templates(
         "orchestrator_exists",
         "template_in_use",
         "precondition_failed",
+        "rate_limited",
     ),
     openapi_extra=_IMPORT_BODY,
 )
@@ -156,9 +209,9 @@ async def import_templates(
     Routes name templates of the set or of the account. An unchanged template is not saved again. A secret
     that is `***` is kept. The body is JSON or YAML: a template, or a list of them under `templates`.
     """
-    options = _options(
-        await asyncio.to_thread(_document, await request.body(), is_yaml(request)), query.dry_run
-    )
+    run, body = app_state.authoring.checks.run, await request.body()
+    document = await run(author.account_id, _document, body, is_yaml(request))
+    options = _options(document, query.dry_run)
     try:
         imported = await import_set(app_state.authoring, author.editor, options)
     except RevisionsMoved as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from db import templates
@@ -16,11 +19,11 @@ from voicebot.api.access import Author, Reader
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
 from voicebot.api.media_types import MERGE_PATCH, merged
-from voicebot.api.pagination import PageOf, PageQuery, answer
+from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
 from voicebot.authoring import answer_of
 
-SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request")
+SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request", "rate_limited")
 """Codes with which a save of a template may be refused."""
 
 STATUS = ("not_found", "precondition_failed", "template_in_use")
@@ -89,7 +92,16 @@ async def list_templates(
     found = await templates.list_templates(
         app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    return JSONResponse(answer([answer_of(record) for record in found.items], found.next_cursor))
+
+    async def text() -> AsyncIterator[str]:
+        """The page, template by template: as a whole it may have 50 MB."""
+        for index, record in enumerate(found.items):
+            yield ("," if index else '{"items":[') + to_json(answer_of(record))
+            await asyncio.sleep(0)
+        yield "]" if found.items else '{"items":[]'
+        yield f',"next_cursor":{to_json(found.next_cursor)}}}'
+
+    return StreamingResponse(text(), media_type="application/json")
 
 
 @router.post("", status_code=201, response_model=Template, responses=refuses(*BODY, *SAVE))
@@ -99,7 +111,9 @@ async def create_template(app_state: AppStateDep, author: Author, document: Docu
     return answer_saved(app_state, saved, 201)
 
 
-@router.post("/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request"))
+@router.post(
+    "/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request", "rate_limited")
+)
 async def check_template(app_state: AppStateDep, reader: Reader, document: AnyJson) -> Response:
     """All problems of a template; nothing is saved. Names may be used for ids, as in files."""
     report = await app_state.authoring.check(reader.account_id, document)
@@ -161,7 +175,9 @@ async def patch_template(
     return answer_saved(app_state, saved)
 
 
-@router.delete("/{template_id:uuid}", status_code=204, responses=refuses(*CHANGE, "template_in_use"))
+@router.delete(
+    "/{template_id:uuid}", status_code=204, responses=refuses(*CHANGE, "template_in_use", "rate_limited")
+)
 async def delete_template(
     app_state: AppStateDep, author: Author, template_id: UUID, if_match: IfMatch
 ) -> Response:
@@ -188,6 +204,11 @@ async def deactivate_template(
     """Make a template a draft, which takes no calls; refused while active templates route to it."""
     saved = await app_state.authoring.set_status(author.editor, template_id, "draft", if_match.expect)
     return answered(saved)
+
+
+def to_json(value: Any) -> str:
+    """A part of a streamed answer."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def answered(record: TemplateRecord, status: int = 200) -> Response:

@@ -7,6 +7,7 @@ people save at once.
 """
 
 from voicebot.authoring.account_lookup import BUILTINS, AccountLookup
+from voicebot.authoring.check_pool import CheckPool, TooManyChecks
 from voicebot.authoring.documents import (
     Difference,
     InvalidTemplate,
@@ -18,7 +19,7 @@ from voicebot.authoring.documents import (
 from voicebot.authoring.history import duplicate, restore
 from voicebot.authoring.import_entries import Imported
 from voicebot.authoring.saving import Authoring, Editor
-from voicebot.authoring.set_export import Exported, export
+from voicebot.authoring.set_export import Exported, export, find_exported
 from voicebot.authoring.set_import import (
     ExpectedRevision,
     ImportOptions,
@@ -31,6 +32,7 @@ __all__ = [
     "BUILTINS",
     "AccountLookup",
     "Authoring",
+    "CheckPool",
     "Difference",
     "Editor",
     "ExpectedRevision",
@@ -40,11 +42,13 @@ __all__ = [
     "InvalidTemplate",
     "RevisionsMoved",
     "SetRefused",
+    "TooManyChecks",
     "answer_of",
     "content_of",
     "differences",
     "duplicate",
     "export",
+    "find_exported",
     "import_set",
     "public_content",
     "restore",

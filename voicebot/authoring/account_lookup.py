@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from db import numbers, revisions, template_sets, templates
 from db.errors import NotFound
 from db.pool import Executor
+from db.revisions import TemplateSnapshot
 from db.rows import MAX_LIMIT
 from db.templates import TemplateFilter, TemplateRecord
 from handlers.registry import HANDLERS
 from templates.check import CheckContext, Problem, ProviderTable, check, targets
 from templates.model import TemplateContent
-from templates.sets import CheckedTemplate, SetContext, check_set, find_references, name_of
+from templates.sets import CheckedTemplate, SetContext, SetReferences, check_set, find_references, name_of
+from templates.size import oversized
+from voicebot.authoring.check_pool import CheckPool
 from voicebot.authoring.documents import InvalidTemplate, content_of, uuid_of
+
+ParamsT = ParamSpec("ParamsT")
+ResultT = TypeVar("ResultT")
 
 BUILTINS = frozenset(HANDLERS)
 """Names of the built-in functions."""
@@ -41,6 +46,8 @@ class AccountLookup:
     """Private hosts (`host:port`) that HTTP functions may reach."""
     providers: ProviderTable | None
     """The providers that templates may name; None: they are not checked."""
+    checks: CheckPool = field(default_factory=CheckPool)
+    """Where the checks run."""
 
     async def look_up_set(self, db: Executor, documents: Sequence[Any]) -> SetLookup:
         """Find the templates and numbers that a set of documents mentions.
@@ -49,7 +56,7 @@ class AccountLookup:
             db: a database, or the transaction that will write.
             documents: any JSON, as in template files.
         """
-        said = find_references(documents)
+        said = await self._run(_references, documents)
         found = await template_sets.find(
             db, self.account_id, names=said.names | said.targets, ids=_ids(said.ids | said.own_ids)
         )
@@ -65,7 +72,7 @@ class AccountLookup:
         found_numbers = await numbers.find(db, self.account_id, e164s=said.numbers, ids=_ids(said.numbers))
         context = SetContext(
             ids=known,
-            templates={str(each.id): content_of(each.content, status=each.status) for each in found},
+            templates=await self._run(_contents, found),
             numbers={number.e164: str(number.id) for number in found_numbers},
             active_numbers={str(number.id): number.active for number in found_numbers},
             names=await self._newest_names(db) if said.targets - said.names - known.keys() else (),
@@ -88,7 +95,7 @@ class AccountLookup:
             if isinstance(document, dict) and uuid_of(document.get("id"))
         }
         context = replace(lookup.context, ids={**lookup.context.ids, **own_ids})
-        return await asyncio.to_thread(check_set, documents, context)
+        return await self._run(check_set, documents, context)
 
     async def context(self, db: Executor, template_id: UUID | None, content: TemplateContent) -> CheckContext:
         """What one template is checked against: its targets, the templates that route to it, its number."""
@@ -98,7 +105,7 @@ class AccountLookup:
         found = await revisions.targets(db, self.account_id, sorted(related)) if related else {}
         return CheckContext(
             template_id=str(template_id) if template_id else None,
-            templates={str(each.id): content_of(each.content, status=each.status) for each in found.values()},
+            templates=await self._run(_contents, found.values()),
             numbers=await self._number_states(db, uuid_of(content.number_id)),
             builtins=BUILTINS,
             http_allow=self.http_allow,
@@ -121,13 +128,18 @@ class AccountLookup:
             InvalidTemplate: it is active, and would no longer pass.
         """
         record = await templates.get(db, self.account_id, template_id)
-        content = content_of(record.content, status=record.status)
-        errors = check(content, await self.context(db, template_id, content)).errors
+        content = await self._run(content_of, record.content, status=record.status)
+        errors = (await self._run(check, content, await self.context(db, template_id, content))).errors
         if errors and record.status == "active":
             raise InvalidTemplate([_would_break(record, error) for error in errors])
         problems = [error.to_json() for error in errors]
         if problems != list(record.problems):
             await templates.keep_problems(db, self.account_id, template_id, problems)
+
+    async def _run(
+        self, function: Callable[ParamsT, ResultT], *args: ParamsT.args, **named: ParamsT.kwargs
+    ) -> ResultT:
+        return await self.checks.run(self.account_id, function, *args, **named)
 
     async def _number_states(self, db: Executor, number_id: UUID | None) -> Mapping[str, bool]:
         if number_id is None:
@@ -142,6 +154,15 @@ class AccountLookup:
         """Names to suggest for a misspelt one: those of the newest templates."""
         found = await templates.list_templates(db, self.account_id, TemplateFilter(), limit=MAX_LIMIT)
         return [record.name for record in found.items]
+
+
+def _references(documents: Sequence[Any]) -> SetReferences:
+    """The names and ids in documents; those in a document that is too large do not count."""
+    return find_references([document for document in documents if not oversized(document)])
+
+
+def _contents(records: Iterable[TemplateRecord | TemplateSnapshot]) -> dict[str, TemplateContent]:
+    return {str(each.id): content_of(each.content, status=each.status) for each in records}
 
 
 def _ids(texts: Iterable[str]) -> set[UUID]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from templates.check.rules import problem_for
 from templates.model import TemplateContent
 from templates.schema import file_schema, template_schema
 from voicebot.authoring.account_lookup import BUILTINS, AccountLookup
+from voicebot.authoring.check_pool import CheckPool
 from voicebot.authoring.documents import InvalidTemplate, changed, read_document, uuid_of
 from voicebot.vault import Vault, sealed
 
@@ -60,11 +60,13 @@ class Authoring:
     """Private hosts (`host:port`) that HTTP functions may reach (``Settings.http_allow``)."""
     providers: ProviderTable | None = None
     """The providers that templates may name; None: they are not checked."""
+    checks: CheckPool = field(default_factory=CheckPool)
+    """Where the checks run."""
     _schemas: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def account(self, account_id: UUID) -> AccountLookup:
         """What the checks of an account's templates look up."""
-        return AccountLookup(account_id, self.http_allow, self.providers)
+        return AccountLookup(account_id, self.http_allow, self.providers, self.checks)
 
     async def check(self, account_id: UUID, document: Any) -> Report:
         """Check any JSON document, saved or not."""
@@ -166,17 +168,25 @@ class Authoring:
     async def _draft(
         self, editor: Editor, document: Any, before: TemplateRecord | None, audit_action: AuditAction
     ) -> TemplateDraft:
-        content = read_document(document)
+        run, account_id = self.checks.run, editor.account_id
+        content = await run(account_id, read_document, document)
         template_id = before.id if before else None
-        context = await self.account(editor.account_id).context(self.database, template_id, content)
-        # In a thread: the check of a large template would delay the audio of calls.
-        report = await asyncio.to_thread(check, content, context)
-        stored, missing_secrets = content.model_dump(mode="json"), list[Problem]()
-        if not audit_action.is_stored:
-            stored, missing_secrets = sealed(stored, self.vault, before.content if before else None)
+        context = await self.account(account_id).context(self.database, template_id, content)
+        report = await run(account_id, check, content, context)
+        vault = None if audit_action.is_stored else self.vault
+        stored, missing_secrets = await run(account_id, stored_document, content, vault, before)
         if refused := [*refused_problems(content, report.errors), *missing_secrets]:
             raise InvalidTemplate(refused)
-        return draft_of(content, stored, report.errors, before, context.numbers or {}, editor)
+        known_numbers = context.numbers or {}
+        return await run(account_id, draft_of, content, stored, report.errors, before, known_numbers, editor)
+
+
+def stored_document(
+    content: TemplateContent, vault: Vault | None, before: TemplateRecord | None
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The document to store, with encrypted secrets (if there is a vault), and problems of its secrets."""
+    document = content.model_dump(mode="json")
+    return sealed(document, vault, before.content if before else None) if vault else (document, [])
 
 
 def refused_problems(content: TemplateContent, errors: Sequence[Problem]) -> list[Problem]:

@@ -6,7 +6,6 @@ transaction locks the rows. If one of them has changed since the look-up, the im
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,15 +25,14 @@ from db.errors import (
 from db.ids import new_id
 from db.pool import Transaction
 from db.templates import TemplateRecord
-from templates.check import Problem
+from templates.check import MAX_PROBLEMS, Problem
 from templates.model import TemplateContent
 from templates.problem import pointer
 from templates.sets import CheckedTemplate, check_set
 from voicebot.authoring.account_lookup import SetLookup
 from voicebot.authoring.documents import InvalidTemplate
 from voicebot.authoring.import_entries import Entry, Imported
-from voicebot.authoring.saving import Authoring, Editor, draft_of, refused_problems
-from voicebot.vault import sealed
+from voicebot.authoring.saving import Authoring, Editor, draft_of, refused_problems, stored_document
 
 _ATTEMPTS = 5
 
@@ -158,19 +156,22 @@ class _SetImport:
         return f"the key '{key.label or key.prefix}'"
 
     async def _entries(self, lookup: SetLookup) -> list[Entry]:
+        run, account_id = self._authoring.checks.run, self._editor.account_id
         documents = [document for _, document in self._options.documents]
-        checked = await asyncio.to_thread(check_set, documents, lookup.context, lambda _: str(new_id()))
+        checked = await run(account_id, check_set, documents, lookup.context, lambda _: str(new_id()))
         faults: list[Problem] = []
         entries: list[Entry] = []
         for (place, _), each in zip(self._options.documents, checked, strict=True):
             if each.content is None:
                 refused = list(each.report.errors)
             else:
-                entry, refused = self._entry(place, each, each.content, lookup)
+                entry, refused = await run(account_id, self._entry, place, each, each.content, lookup)
                 entries.append(entry)
             faults += [replace(problem, pointer=place + problem.pointer) for problem in refused]
+            if len(faults) >= MAX_PROBLEMS:
+                break
         if faults:
-            raise InvalidTemplate(faults)
+            raise InvalidTemplate(faults[:MAX_PROBLEMS])
         return entries
 
     def _entry(
@@ -179,9 +180,7 @@ class _SetImport:
         """A template ready to be written, and the problems that keep it from being saved."""
         errors = checked.report.errors
         before = lookup.named.get(checked.name)
-        stored, missing_secrets = sealed(
-            content.model_dump(mode="json"), self._authoring.vault, before.content if before else None
-        )
+        stored, missing_secrets = stored_document(content, self._authoring.vault, before)
         known_numbers = lookup.context.active_numbers or {}
         draft = draft_of(content, stored, errors, before, known_numbers, self._editor)
         entry = Entry(place=place, checked=checked, before=before, draft=draft)

@@ -18,6 +18,7 @@ from voicebot.authoring import (
     RevisionsMoved,
     SetRefused,
     export,
+    find_exported,
     import_set,
 )
 from voicebot.sync.account import Refused, SaveResult, StoredTemplate
@@ -38,10 +39,11 @@ class DatabaseAccount:
 
     async def templates(self) -> Sequence[StoredTemplate]:
         """See ``Account``."""
-        found = await export(self._database, self._editor.account_id)
+        account_id = self._editor.account_id
+        found = await find_exported(self._database, account_id)
         return [
             StoredTemplate(name=each.record.name, revision=each.record.revision, document=each.document)
-            for each in found
+            async for each in export(self._database, self._authoring.checks, account_id, found)
         ]
 
     async def save(
