@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import math
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -48,11 +46,16 @@ END = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOO
 
 
 class Explaining:
-    """A transaction that also asks for the plan of each statement, for tables read from end to end."""
+    """A transaction that also asks for the plan of each statement.
 
-    def __init__(self, transaction: Transaction) -> None:
+    With ``analyze`` each statement runs a second time, to count the blocks (of 8 KiB) that it reads.
+    """
+
+    def __init__(self, transaction: Transaction, *, analyze: bool = False) -> None:
         self._transaction = transaction
+        self._options = "ANALYZE, BUFFERS, FORMAT JSON" if analyze else "FORMAT JSON"
         self.read_from_end_to_end: list[tuple[str, str]] = []
+        self.blocks: list[int] = []
 
     async def execute(self, query: str, *arguments: object) -> int:
         await self._explain(query, *arguments)
@@ -72,10 +75,11 @@ class Explaining:
             yield self
 
     async def _explain(self, query: str, *arguments: object) -> None:
-        row = await self._transaction.fetchrow(f"EXPLAIN (FORMAT JSON) {query}", *arguments)
+        row = await self._transaction.fetchrow(f"EXPLAIN ({self._options}) {query}", *arguments)
         assert row is not None
         plan = row["QUERY PLAN"]
         nodes = [(plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]]
+        self.blocks.append(nodes[0].get("Shared Hit Blocks", 0) + nodes[0].get("Shared Read Blocks", 0))
         while nodes:
             node = nodes.pop()
             nodes += node.get("Plans", [])
@@ -163,54 +167,52 @@ async def fill(database: Database, seeded: SeededAccount, count: int) -> None:
     await database.execute("ANALYZE templates")
 
 
-def percentile_95(milliseconds: Sequence[float]) -> float:
-    return sorted(milliseconds)[math.ceil(len(milliseconds) * 0.95) - 1]
-
-
+# The p95 of these lists and of a save, in ms, is measured by `python -m bench.authoring`.
 @pytest.mark.parametrize(
-    "where",
+    ("where", "blocks"),
     [
-        TemplateFilter(),
-        TemplateFilter(kind="orchestrator"),
-        TemplateFilter(status="draft", kind="orchestrator"),
-        TemplateFilter(name_contains="PLATE 99"),
-        TemplateFilter(name_contains="no such name"),
+        (TemplateFilter(), 20),
+        (TemplateFilter(kind="orchestrator"), 60),
+        (TemplateFilter(status="draft", kind="orchestrator"), 60),
+        (TemplateFilter(name_contains="PLATE 99"), 600),
+        (TemplateFilter(name_contains="no such name"), 600),
     ],
-    ids=lambda where: f"{where.kind} {where.status} {where.name_contains}",
+    ids=["all", "orchestrators", "drafts", "by name", "no match"],
 )
-async def test_10000_templates_are_listed_filtered_and_paged_within_50_ms(
-    database: Database, seeded: SeededAccount, where: TemplateFilter
+async def test_a_page_of_10000_templates_reads_few_blocks(
+    database: Database, seeded: SeededAccount, where: TemplateFilter, blocks: int
 ) -> None:
-    """Ninety-five of a hundred pages, deep ones included, take no longer."""
+    """A page reads the rows that it returns or must compare, deep pages included, and no other rows."""
     await fill(database, seeded, 10_000)
-    took, cursor = [], None
-    for _ in range(100):
-        began = time.perf_counter()
-        page = await templates.list_templates(database, seeded.id, where, limit=50, cursor=cursor)
-        took.append((time.perf_counter() - began) * 1000)
-        cursor = page.next_cursor
+    cursor = None
+    async with database.transaction() as transaction:
+        explaining: Any = Explaining(transaction, analyze=True)
+        for _ in range(20):
+            page = await templates.list_templates(explaining, seeded.id, where, limit=50, cursor=cursor)
+            cursor = page.next_cursor
+    assert max(explaining.blocks) <= blocks
 
-    assert percentile_95(took) < 50
 
-
-async def test_a_template_of_200_nodes_is_saved_within_100_ms(
+async def test_saving_a_template_of_200_nodes_takes_as_many_statements_as_a_small_one(
     database: Database, seeded: SeededAccount
 ) -> None:
-    """The document's size does not make a save slow."""
+    """The document is written whole, whatever its size."""
     node = {
         "role_message": "x" * 500,
         "task_messages": [{"role": "system", "content": "y" * 1500}],
         "functions": [],
     }
-    large = {"flow": {"initial_node": "n0", "nodes": {f"n{n}": node for n in range(200)}}}
-    took, revision = [], 1
-    for _ in range(40):
-        began = time.perf_counter()
+    statements = []
+    for revision, nodes in enumerate((1, 200), start=1):
+        content = {"flow": {"initial_node": "n0", "nodes": {f"n{n}": node for n in range(nodes)}}}
         document = templates.TemplateDraft(
-            name="billing", kind="agent", status="active", number_id=None, content=large
+            name="billing", kind="agent", status="active", number_id=None, content=content
         )
-        await templates.update(database, seeded.id, seeded.billing.id, document, expected_revision=revision)
-        took.append((time.perf_counter() - began) * 1000)
-        revision += 1
+        async with database.transaction() as transaction:
+            explaining: Any = Explaining(transaction)
+            await templates.update(
+                explaining, seeded.id, seeded.billing.id, document, expected_revision=revision
+            )
+        statements.append(len(explaining.blocks))
 
-    assert percentile_95(took) < 100
+    assert statements[0] == statements[1] <= 10

@@ -23,7 +23,7 @@ from voicebot.handoffs.journal_files import JournalBroken, JournalFiles, journal
 
 async def written(journal: Journal) -> None:
     journal.stop()
-    await asyncio.wait_for(journal.run(), 20)
+    await asyncio.wait_for(journal.run(), 30)
 
 
 def lines(directory: Path) -> list[dict[str, Any]]:
