@@ -12,13 +12,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-from telephony.errors import BadSignature, BadWebhook, CarrierError, MediaGone, MediaRefused, TelephonyError
+from telephony.errors import (
+    BadSignature,
+    BadWebhook,
+    CarrierError,
+    MediaGone,
+    MediaRefused,
+    TelephonyError,
+    TooManyFields,
+)
 from telephony.media import MarkEcho, MediaClosed, MediaStart, MediaStream
 
 if TYPE_CHECKING:  # only named here
     from starlette.websockets import WebSocket
 
 __all__ = [
+    "MAX_FIELDS",
     "AnswerUrls",
     "BadSignature",
     "BadWebhook",
@@ -39,6 +48,7 @@ __all__ = [
     "StreamEvent",
     "StreamStatus",
     "TelephonyError",
+    "TooManyFields",
     "TransferRequest",
     "WebhookReply",
     "WebhookRequest",
@@ -52,6 +62,9 @@ CallProgress = Literal["ringing", "in_progress", "ended"]
 
 EndReason = Literal["completed", "busy", "no_answer", "canceled", "failed"]
 """Why a call ended, in values common to all carriers."""
+
+MAX_FIELDS = 200
+"""The highest number of fields in a form or query; a carrier's voice webhook has less than 50."""
 
 StreamEvent = Literal["started", "stopped", "failed"]
 
@@ -82,18 +95,24 @@ class WebhookRequest:
     body: bytes = b""
 
     @classmethod
-    def received(cls, *, method: str, url: str, headers: Mapping[str, str], body: bytes) -> WebhookRequest:
-        """Parse a request. A body with another content type than `FORM_TYPE` has no form fields."""
+    def received(
+        cls, *, method: str, url: str, headers: Mapping[str, str], body: bytes, max_fields: int = MAX_FIELDS
+    ) -> WebhookRequest:
+        """Parse a request. A body with another content type than `FORM_TYPE` has no form fields.
+
+        Raises:
+            TooManyFields: the form or the query has more than `max_fields` fields.
+        """
         lowered = {name.lower(): value for name, value in headers.items()}
         pairs: list[tuple[str, str]] = []
         if lowered.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
             text = body.decode("utf-8", errors="replace")
-            pairs = parse_qsl(text, keep_blank_values=True)
+            pairs = _pairs(text, max_fields)
         return cls(
             method=method.upper(),
             url=url,
             headers=lowered,
-            query=dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)),
+            query=dict(_pairs(urlsplit(url).query, max_fields)),
             form=dict(pairs),
             form_pairs=tuple(pairs),
             body=body,
@@ -101,6 +120,12 @@ class WebhookRequest:
 
 
 FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+def _pairs(text: str, max_fields: int) -> list[tuple[str, str]]:
+    if text.count("&") >= max_fields:
+        raise TooManyFields(f"the request has more than {max_fields} fields")
+    return parse_qsl(text, keep_blank_values=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,10 @@ class BadWebhook(TelephonyError):
         self.remedy = remedy
 
 
+class TooManyFields(TelephonyError):
+    """A webhook has more fields than a carrier sends; answer 413. None of them was read."""
+
+
 class MediaRefused(TelephonyError):
     """We closed the media socket, with this WebSocket close code."""
 

@@ -35,9 +35,11 @@ from voicebot.api import (
 )
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
-from voicebot.api.body_limit import BodyLimit
+from voicebot.api.connections import Connections
 from voicebot.api.documentation import describe
+from voicebot.api.limits import Limits
 from voicebot.api.media_types import json_only
+from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, MEDIA_STREAM, SignedTokens
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
@@ -62,7 +64,11 @@ _CLOSE_TIMEOUT_S = 5.0
 
 
 def create_app(
-    settings: Settings, *, grace: EndGrace | None = None, lease: Lease | None = None
+    settings: Settings,
+    *,
+    grace: EndGrace | None = None,
+    lease: Lease | None = None,
+    limits: Limits | None = None,
 ) -> Application:
     """The server as an ASGI application; its parts are opened when it starts.
 
@@ -70,11 +76,15 @@ def create_app(
         settings: everything that the environment configures.
         grace: how long a carrier's status waits for a better source of how a call ended.
         lease: how long a call belongs to a process without a sign of life.
+        limits: what clients may send and hold open; by default as ``settings`` says.
     """
+    limits = limits or Limits(
+        connections=settings.max_connections, connections_per_address=settings.max_connections_per_address
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, grace or EndGrace(), lease or Lease()) as app_state:
+        async with running(settings, grace or EndGrace(), lease or Lease(), limits) as app_state:
             app.state.app_state = app_state
             yield
 
@@ -88,7 +98,9 @@ def create_app(
         static_url="/docs-assets",
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(BodyLimit)
+    app.add_middleware(
+        RequestChecks, limits=limits, api_prefix=API_PREFIX, open_path=f"{API_PREFIX}/handoffs/stream"
+    )
     error_handlers.install(app)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
     for resource in (
@@ -123,7 +135,9 @@ def app_state_of(app: Application) -> AppState:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIterator[AppState]:
+async def running(
+    settings: Settings, grace: EndGrace, lease: Lease, limits: Limits
+) -> AsyncIterator[AppState]:
     """The parts of a server, opened in the order of construction and closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
@@ -167,6 +181,12 @@ async def running(settings: Settings, grace: EndGrace, lease: Lease) -> AsyncIte
             background=background,
             handoffs=handoff_runtime,
             vault=vault,
+            limits=limits,
+            connections=Connections(
+                limits,
+                lambda limit: metrics.limit_reached.labels(limit).inc(),
+                lambda: clock.monotonic_ms() / 1000,
+            ),
             stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
             media_admission=MediaAdmission(database, SignedTokens(MEDIA_STREAM, *secret_keys), background),
             grace=grace,

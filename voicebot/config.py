@@ -74,6 +74,10 @@ class Settings(Variables):
     assigned to (``voicebot numbers assign``)."""
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
     public_url: Url | None = Field(None, alias="PUBLIC_URL")
+    metrics_token: SecretStr | None = Field(None, alias="VOICEBOT_METRICS_TOKEN")
+    """The bearer token of ``/metrics``. Without one, only clients on this machine may read it."""
+    max_connections: int = Field(1000, alias="VOICEBOT_MAX_CONNECTIONS", ge=10)
+    max_connections_per_address: int = Field(256, alias="VOICEBOT_MAX_CONNECTIONS_PER_ADDRESS", ge=1)
     drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)
     log_level: str = Field("INFO", alias="LOG_LEVEL")
     otlp_endpoint: Url | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")

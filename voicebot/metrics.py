@@ -46,6 +46,12 @@ class Metrics:
             ["part"],
             registry=self.registry,
         )
+        self.limit_reached = Counter(
+            "voicebot_limit_reached_total",
+            "Requests and connections that were refused or closed because of a limit.",
+            ["limit"],
+            registry=self.registry,
+        )
         self.webhook_seconds = Histogram(
             "voicebot_webhook_seconds",
             "Time to answer a carrier's webhook.",

@@ -17,6 +17,8 @@ from loguru import logger
 
 from voicebot import startup
 from voicebot.api.app_state import AppState
+from voicebot.api.limits import DEFAULT_LIMITS
+from voicebot.api.protocols import CountedWebSocketProtocol, LimitedHttpProtocol
 from voicebot.app import Application, app_state_of, create_app
 from voicebot.config import Settings
 from voicebot.providers.registry import VARIABLES
@@ -27,7 +29,9 @@ WS_MAX_BYTES = 256 * 1024
 UNREAD_MS = 30_000
 """How long sent data may stay unread before the kernel drops the connection (on Linux), in ms."""
 
+_MAX_HEAD_BYTES = DEFAULT_LIMITS.header_bytes + DEFAULT_LIMITS.target_bytes
 _DRAIN_POLL_S = 0.1
+_TICKS_PER_S = 10
 
 
 class CallServer(uvicorn.Server):
@@ -38,6 +42,9 @@ class CallServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=LimitedHttpProtocol,
+                ws=CountedWebSocketProtocol,
+                h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop" if sys.platform != "win32" else "auto",
@@ -96,6 +103,12 @@ class CallServer(uvicorn.Server):
             if option is not None and listening.family in (socket.AF_INET, socket.AF_INET6):
                 listening.setsockopt(socket.IPPROTO_TCP, option, UNREAD_MS)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: uvicorn's work; once a second, the alarm of exhausted descriptors."""
+        if counter % _TICKS_PER_S == 0:
+            app_state_of(self._app).connections.check_descriptors()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new calls, let the present ones end, then stop. A second signal ends them at once.
 
@@ -121,7 +134,7 @@ class CallServer(uvicorn.Server):
 async def _warm_up(app: Application) -> None:
     """Send one request, at which FastAPI compiles its routes, so that no call waits for it."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-        await client.get("/")
+        await client.get("/healthz")
 
 
 def run(app: Application, settings: Settings) -> None:

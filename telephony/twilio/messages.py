@@ -116,7 +116,9 @@ def _start(message: dict[str, Any]) -> Start:
         stream_sid=_text(start, "streamSid"),
         call_sid=_text(start, "callSid"),
         account_sid=_text(start, "accountSid"),
-        parameters={str(name): str(value) for name, value in parameters.items()},
+        parameters={
+            _storable(name, "a parameter"): _storable(str(value), name) for name, value in parameters.items()
+        },
         encoding=_text(media_format, "encoding"),
         sample_rate=_integer(media_format, "sampleRate"),
         channels=_integer(media_format, "channels"),
@@ -138,7 +140,14 @@ def _text(values: dict[str, Any], name: str) -> str:
     value = values.get(name)
     if not isinstance(value, str) or not value:
         raise Malformed(f"{name} is not a string")
-    return value
+    return _storable(value, name)
+
+
+def _storable(text: str, name: str) -> str:
+    """The text, if it can be encoded and stored: JSON may contain lone surrogates and NUL."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise Malformed(f"{name} has an invalid character")
+    return text
 
 
 def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -151,7 +160,7 @@ def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
 def _integer(values: dict[str, Any], name: str) -> int:
     try:
         return int(values[name])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Malformed(f"{name} is not an integer") from error
 
 

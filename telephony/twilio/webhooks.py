@@ -53,6 +53,8 @@ _STREAM_EVENTS: dict[str, StreamEvent] = {
     "stream-error": "failed",
 }
 
+_MAX_DIGITS = 9
+
 _WITHHELD_WORDS = ("ANONYMOUS", "RESTRICTED", "BLOCKED", "UNKNOWN", "UNAVAILABLE", "PRIVATE", "WITHHELD")
 _KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
 _WITHHELD = {form for word in _WITHHELD_WORDS for form in (word, "+" + word.translate(_KEYPAD))}
@@ -66,16 +68,18 @@ class _FormFields:
     """Form fields with repeated keys, in the form that `RequestValidator` accepts."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._pairs = pairs
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name, []).append(value)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self._pairs)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._values)
 
     def getlist(self, name: str) -> list[str]:
-        return [value for key, value in self._pairs if key == name]
+        return self._values[name]
 
 
 def signed_url(seen_url: str, public_url: str | None) -> str:
@@ -94,7 +98,8 @@ def signed_url(seen_url: str, public_url: str | None) -> str:
 def verify(request: WebhookRequest, auth_token: str, public_url: str | None) -> None:
     """Check Twilio's signature of `request`, made with `auth_token`.
 
-    As in Twilio's library, the URL is tried with and without its port. The comparison takes constant time.
+    As in Twilio's library, the URL is tried with and without its port; the second form only if the first does
+    not match. Each comparison takes constant time.
 
     Raises:
         BadSignature: the signature is missing or wrong, or it does not cover the body (not a form).
@@ -108,16 +113,15 @@ def verify(request: WebhookRequest, auth_token: str, public_url: str | None) -> 
     validator = RequestValidator(auth_token)
     try:
         parts = urlsplit(url)
-        candidates = [add_port(parts), remove_port(parts)]
+        candidates = [remove_port(parts), add_port(parts)]
     except ValueError as error:
         raise BadSignature("the port of the URL is not a number") from error
     form = _FormFields(request.form_pairs)
     given = signature.encode("utf-8", "replace")
-    matches = [
+    if not any(
         hmac.compare_digest(validator.compute_signature(candidate, form).encode(), given)
         for candidate in candidates
-    ]
-    if not any(matches):
+    ):
         raise BadSignature(
             "the signature does not match; check that PUBLIC_URL is the URL configured at Twilio"
         )
@@ -205,7 +209,10 @@ def _required(request: WebhookRequest, name: str) -> str:
 
 
 def _integer(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    """A number of at most nine digits; None if it is absent or something else."""
+    if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
 
 
 # ------------------------------------------------------------------------------------------------- TwiML

@@ -20,6 +20,7 @@ from db import accounts, keys
 from db.keys import Role
 from db.pool import Database
 from voicebot.api.app_state import AppState, EndGrace
+from voicebot.api.limits import Limits
 from voicebot.app import create_app
 from voicebot.config import Settings
 from voicebot.server import CallServer
@@ -118,9 +119,11 @@ class _InProcessServer(CallServer):
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, *, grace: EndGrace | None = None) -> AsyncIterator[RunningServer]:
+async def serving(
+    settings: Settings, *, grace: EndGrace | None = None, limits: Limits | None = None
+) -> AsyncIterator[RunningServer]:
     """Run a server in this process on a free port; at the end it stops as after SIGTERM."""
-    app = create_app(settings, grace=grace)
+    app = create_app(settings, grace=grace, limits=limits)
     server = _InProcessServer(app, settings, out=io.StringIO())
     task = asyncio.create_task(server.serve())
     try:

@@ -15,7 +15,7 @@ from tests.api.server_fixture import (
     new_e164,
     serving,
 )
-from voicebot.api.body_limit import MAX_BODY_BYTES
+from voicebot.api.limits import DEFAULT_LIMITS
 from voicebot.api.problems import KINDS
 from voicebot.authoring import Authoring
 
@@ -57,13 +57,13 @@ async def no_json(_: RunningServer, tenant: Tenant) -> httpx.Response:
 
 
 async def too_large(_: RunningServer, tenant: Tenant) -> httpx.Response:
-    return await tenant.owner.post("/templates", json={"name": "x" * MAX_BODY_BYTES})
+    return await tenant.owner.post("/templates", json={"name": "x" * DEFAULT_LIMITS.body_bytes})
 
 
 async def too_large_in_chunks(_: RunningServer, tenant: Tenant) -> httpx.Response:
     async def chunks() -> Any:
         for _ in range(3):
-            yield b" " * (MAX_BODY_BYTES // 2)
+            yield b" " * (DEFAULT_LIMITS.body_bytes // 2)
 
     headers = {"Content-Type": "application/json"}
     return await tenant.owner.post("/templates", content=chunks(), headers=headers)

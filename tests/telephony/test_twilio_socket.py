@@ -131,6 +131,22 @@ MALFORMED: list[str | bytes] = [
     b"\x00\x01",
 ]
 
+ODD_VALUES = [
+    '{"event": "\\ud800"}',
+    json.dumps(start_message(customParameters={"token": "\ud800"})),
+    json.dumps(start_message(callSid="CA\0")),
+    json.dumps(start_message()).replace("8000", "1e999"),
+    json.dumps(start_message()).replace("8000", "9" * 5000),
+]
+
+
+@pytest.mark.parametrize("message", ODD_VALUES, ids=["event", "surrogate", "nul", "1e999", "5000 digits"])
+async def test_a_surrogate_in_a_token_and_a_sample_rate_of_1e999_are_malformed(message: str) -> None:
+    """A message with a value that cannot be stored or converted is malformed, like one that is not JSON."""
+    app = MediaApp()
+    async with serving_media(app) as address:
+        assert await close_code(address, *[message] * 10) == 1007
+
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_the_tenth_malformed_message_closes_with_1007(started: bool) -> None:

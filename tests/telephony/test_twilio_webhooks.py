@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from telephony.carrier import AnswerUrls, BadSignature, BadWebhook, TransferRequest, WebhookRequest
+from telephony.carrier import (
+    MAX_FIELDS,
+    AnswerUrls,
+    BadSignature,
+    BadWebhook,
+    TooManyFields,
+    TransferRequest,
+    WebhookRequest,
+)
 from telephony.twilio import webhooks
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 
@@ -269,6 +278,39 @@ def test_status_facts_are_read_and_rubbish_in_them_is_not_fatal() -> None:
     assert (arguments.duration_ms, arguments.sequence, arguments.error_code) == (12_000, 3, "503")
     odd = webhooks.call_status(post({**fields, "CallDuration": "-1", "SequenceNumber": "²"}))
     assert (odd.duration_ms, odd.sequence) == (None, None)
+
+
+def test_a_5000_digit_call_duration_is_ignored() -> None:
+    """A number of more digits than Python converts is absent, and the status still counts."""
+    fields = {"CallSid": "CA1", "CallStatus": "completed", "CallDuration": "9" * 5000}
+    assert webhooks.call_status(post(fields)).duration_ms is None
+
+
+def test_a_form_of_too_many_fields_is_not_parsed() -> None:
+    """200 fields are read; one more raises TooManyFields before any is decoded, in the form and the query."""
+    fields = [(f"Field{number}", "x") for number in range(MAX_FIELDS)]
+    assert len(post(fields).form) == MAX_FIELDS
+    with pytest.raises(TooManyFields):
+        post([*fields, ("One", "more")])
+    with pytest.raises(TooManyFields):
+        post({}, seen=f"{INSIDE}?{urlencode([*fields, ('One', 'more')])}")
+
+
+def test_the_signature_of_repeated_fields_takes_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A genuine signature is computed once, also over fields that are repeated."""
+    computed: list[str] = []
+    compute = RequestValidator.compute_signature
+
+    def counted(self: RequestValidator, uri: str, params: Any) -> Any:
+        computed.append(uri)
+        return compute(self, uri, params)
+
+    request = post(
+        [("Field", f"{number}") for number in range(MAX_FIELDS)], signed=f"{PUBLIC}/webhooks/twilio/voice"
+    )
+    monkeypatch.setattr(RequestValidator, "compute_signature", counted)
+    carrier().verify(request)
+    assert len(computed) == 1
 
 
 def test_an_unknown_status_ends_no_call() -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from db import keys
 from db.errors import KeyRefused
 from db.keys import Role
-from voicebot.api.app_state import AppStateDep
+from voicebot.api.app_state import AppState
 from voicebot.api.problems import ApiProblem
 from voicebot.authoring import Editor
 
@@ -41,17 +42,28 @@ class Principal:
         return Editor(account_id=self.account_id, key_id=self.key_id)
 
 
-async def principal(
-    app_state: AppStateDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
-) -> Principal:
-    """A dependency: the key of the request; 401 if it is missing or not valid."""
-    if credentials is None:
+async def authenticate(app_state: AppState, authorization: str | None) -> Principal:
+    """The key in an ``Authorization`` header.
+
+    Raises:
+        ApiProblem: 401, it is missing or not valid.
+    """
+    scheme, key = get_authorization_scheme_param(authorization)
+    if scheme.lower() != "bearer" or not key:
         raise unauthorized("Send `Authorization: Bearer vb_…`.", "")
     try:
-        key = await keys.authenticate(app_state.database, credentials.credentials)
+        record = await keys.authenticate(app_state.database, key)
     except KeyRefused as error:
         raise unauthorized(str(error), ' error="invalid_token"') from None
-    return Principal(account_id=key.account_id, key_id=key.id, role=key.role)
+    return Principal(account_id=record.account_id, key_id=record.id, role=record.role)
+
+
+def principal(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+) -> Principal:
+    """A dependency: the key of the request, which was authenticated before its body was read."""
+    authenticated: Principal = request.state.principal
+    return authenticated
 
 
 def allowed(*roles: Role) -> Callable[..., Awaitable[Principal]]:

@@ -15,6 +15,8 @@ from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import Carrier, MediaStream
 from voicebot.api.admission import MediaAdmission
+from voicebot.api.connections import Connections
+from voicebot.api.limits import Limits
 from voicebot.api.signed_token import SignedTokens
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
@@ -105,6 +107,8 @@ class AppState:
     stream_tokens: SignedTokens
     """Those of the event stream."""
     media_admission: MediaAdmission
+    limits: Limits
+    connections: Connections
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False

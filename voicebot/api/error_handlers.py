@@ -29,6 +29,7 @@ from db.errors import (
     RevisionConflict,
     TemplateInUse,
 )
+from voicebot.api.app_state import AppState
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_request
 from voicebot.authoring import InvalidTemplate, TooManyChecks
@@ -65,8 +66,12 @@ def _handler(
 ) -> Callable[[Request, Exception], Response]:
     del kind  # for the type checker: the exceptions that `translate` takes
 
-    def answer(_: Request, error: Exception) -> Response:
-        return translate(cast("ErrorT", error)).response()
+    def answer(request: Request, error: Exception) -> Response:
+        problem = translate(cast("ErrorT", error))
+        if problem.limit is not None:
+            app_state: AppState = request.app.state.app_state
+            app_state.metrics.limit_reached.labels(problem.limit).inc()
+        return problem.response()
 
     return answer
 

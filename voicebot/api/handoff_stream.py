@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response, Security
+from fastapi import APIRouter, Header, Query, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials
 from loguru import logger
 from pydantic import BaseModel
@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from db import keys
 from db.errors import DatabaseError, KeyRefused
 from db.handoff_events import HandoffEventRecord
-from voicebot.api.access import BEARER, Principal, Reader, principal, unauthorized
+from voicebot.api.access import BEARER, Principal, Reader, authenticate, unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.problems import ApiProblem, FieldError
@@ -85,7 +85,8 @@ async def create_stream_token(state: AppStateDep, reader: Reader) -> StreamToken
 @router.get("/stream", response_class=Response, responses=_ENDLESS | refuses("invalid_request"))
 async def stream(
     state: AppStateDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
+    request: Request,
+    _: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     token: Annotated[
         str | None, Query(max_length=500, description="Instead of the Authorization header.")
     ] = None,
@@ -98,7 +99,10 @@ async def stream(
     that the events after that id were deleted: read the queue and continue from its `as_of_seq`. Comments are
     heartbeats.
     """
-    follower = await _principal_of_token(state, token) if token else await principal(state, credentials)
+    if token:
+        follower = await _principal_of_token(state, token)
+    else:
+        follower = await authenticate(state, request.headers.get("authorization"))
     items = state.handoffs.broker.follow(follower.account_id, _position(last_event_id or after))
     return EventStream(_chunks(state, follower, items), send_timeout_s=state.stream_limits.send_timeout_s)
 

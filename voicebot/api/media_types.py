@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from voicebot.api.problems import ApiProblem
 
@@ -34,7 +35,7 @@ async def json_or_yaml(request: Request) -> None:
         await json_only(request)
 
 
-def is_yaml(request: Request) -> bool:
+def is_yaml(request: HTTPConnection) -> bool:
     """Whether the request declares its body as YAML."""
     return _kind(request) in _YAML
 
@@ -73,5 +74,5 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
-def _kind(request: Request) -> str:
+def _kind(request: HTTPConnection) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()

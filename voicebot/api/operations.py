@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import hmac
+from ipaddress import IPv6Address, ip_address
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
+from starlette.datastructures import Address
 
 from db.errors import DatabaseError
+from voicebot.api.access import unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.config import Settings
 from voicebot.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["operations"])
+
+_METRICS_TOKEN = HTTPBearer(
+    auto_error=False, scheme_name="metrics", description="The token `VOICEBOT_METRICS_TOKEN`."
+)
 
 
 class Health(BaseModel):
@@ -47,10 +59,41 @@ async def readyz(app_state: AppStateDep) -> Response:
     return JSONResponse(state.model_dump(), 200 if state.ready else 503)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(app_state: AppStateDep) -> Response:
-    """Metrics in Prometheus' text format."""
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, 401: {"description": "The token is missing or wrong."}},
+)
+async def metrics(
+    app_state: AppStateDep,
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_METRICS_TOKEN)] = None,
+) -> Response:
+    """Metrics in Prometheus' text format.
+
+    They need the token `VOICEBOT_METRICS_TOKEN`; without that setting, only this machine may read them.
+    """
+    if not _may_read_metrics(app_state.settings, request.client, credentials):
+        raise unauthorized("Send the token VOICEBOT_METRICS_TOKEN as a bearer token.", "")
     return Response(app_state.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _may_read_metrics(
+    settings: Settings, client: Address | None, credentials: HTTPAuthorizationCredentials | None
+) -> bool:
+    if settings.metrics_token is None:
+        return client is None or _is_loopback(client.host)
+    given = "" if credentials is None else credentials.credentials
+    return hmac.compare_digest(given.encode(), settings.metrics_token.get_secret_value().encode())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 async def _reachable(app_state: AppState) -> bool:

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Response
 
+from voicebot.api.app_state import AppStateDep
+from voicebot.api.limits import Limits, limit_exceeded
 from voicebot.api.problems import ApiProblem
-
-_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ def etag(revision: int) -> str:
 
 
 def required(
+    app_state: AppStateDep,
     if_match: Annotated[
         str | None, Header(description="The ETag of the resource as it was read.", examples=['"1"'])
     ] = None,
@@ -52,19 +52,21 @@ def required(
         raise ApiProblem(
             "precondition_required", 'Send If-Match with the ETag of the resource that you read, such as "1".'
         )
-    return _read(if_match)
+    return _read(if_match, app_state.limits)
 
 
 def optional(
+    app_state: AppStateDep,
     if_match: Annotated[
         str | None, Header(description="If given, the ETag of the resource as it was read.")
     ] = None,
 ) -> Revisions:
     """A dependency: the revisions in `If-Match`; any revision without it."""
-    return Revisions(True, frozenset()) if if_match is None else _read(if_match)
+    return Revisions(True, frozenset()) if if_match is None else _read(if_match, app_state.limits)
 
 
 def seen(
+    app_state: AppStateDep,
     if_none_match: Annotated[
         str | None, Header(description="The ETag that the client has; 304 if it is current.")
     ] = None,
@@ -73,7 +75,7 @@ def seen(
     if if_none_match is None:
         return Revisions(False, frozenset())
     # Weak comparison (RFC 9110 section 13.1.2): a proxy that compresses the answer weakens the tag.
-    return _read(if_none_match.replace("W/", ""))
+    return _read(if_none_match, app_state.limits, weak=True)
 
 
 def unchanged(revision: int) -> Response:
@@ -81,9 +83,20 @@ def unchanged(revision: int) -> Response:
     return Response(status_code=304, headers={"ETag": etag(revision)})
 
 
-def _read(header: str) -> Revisions:
-    # A weak tag never matches (RFC 9110 section 13.1.1), nor does a malformed one.
-    listed = frozenset(tag for weak, tag in _TAG.findall(header) if not weak)
+def _read(header: str, limits: Limits, *, weak: bool = False) -> Revisions:
+    """The revisions in a list of tags. A malformed tag matches nothing.
+
+    Args:
+        header: the value of the header.
+        limits: bounds its length.
+        weak: whether a weak tag may match; not in `If-Match` (RFC 9110 section 13.1.1).
+    """
+    if len(header) > limits.condition_characters:
+        detail = f"If-Match and If-None-Match may have at most {limits.condition_characters} characters."
+        raise limit_exceeded("condition_header", "headers_too_large", detail)
+    tags = (tag.strip() for tag in header.split(","))
+    strong = [tag.removeprefix("W/") if weak else tag for tag in tags]
+    listed = frozenset(tag[1:-1] for tag in strong if len(tag) > 1 and tag[0] == tag[-1] == '"')
     return Revisions(header.strip() == "*", listed)
 
 

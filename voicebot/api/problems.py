@@ -56,6 +56,7 @@ KINDS: Mapping[str, Kind] = {
     "forbidden": Kind(403, "The key's role does not allow this"),
     "not_found": Kind(404, "The resource does not exist"),
     "method_not_allowed": Kind(405, "The method is not allowed for this path"),
+    "request_timeout": Kind(408, "The request was not sent in time", retryable=True),
     "orchestrator_exists": Kind(409, "The number has an active orchestrator"),
     "template_in_use": Kind(409, "Active templates route to the template"),
     "name_taken": Kind(409, "The name is taken"),
@@ -72,6 +73,7 @@ KINDS: Mapping[str, Kind] = {
     "number_in_use": Kind(409, "Templates are attached to the number"),
     "precondition_failed": Kind(412, "The resource has changed since it was read"),
     "payload_too_large": Kind(413, "The request is too large"),
+    "uri_too_long": Kind(414, "The path and query are too long"),
     "unsupported_media_type": Kind(415, "The body's media type is not supported"),
     "invalid_request": Kind(422, "The request is not valid"),
     "invalid_template": Kind(422, "The template is not valid"),
@@ -79,8 +81,10 @@ KINDS: Mapping[str, Kind] = {
     "idempotency_key_reused": Kind(422, "The Idempotency-Key was used for another request"),
     "precondition_required": Kind(428, "If-Match is required"),
     "rate_limited": Kind(429, "Too many requests", retryable=True),
+    "headers_too_large": Kind(431, "The headers are too large"),
     "internal_error": Kind(500, "Internal error", retryable=True),
     "carrier_failed": Kind(502, "The carrier refused or could not be reached", retryable=True),
+    "overloaded": Kind(503, "The server has too many connections", retryable=True),
     "database_busy": Kind(503, "The database is busy", retryable=True),
     "database_unavailable": Kind(503, "The database cannot be reached", retryable=True),
     "model_timeout": Kind(504, "The language model did not answer in time", retryable=True),
@@ -98,6 +102,8 @@ class ApiProblem(Exception):
     more: Mapping[str, Any] = field(default_factory=dict)
     """Additional members of the document, as JSON values."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    limit: str | None = None
+    """The limit that the request exceeds (``voicebot.api.limits.Limit``), for the metrics."""
 
     @property
     def kind(self) -> Kind:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BeforeValidator, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationError
 
 from templates.problem import pointer
 from voicebot.api.problems import ApiProblem, FieldError
 
+_YEARS = (1970, 9998)
 _DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -22,7 +24,14 @@ def _require_date(value: object) -> object:
     return value
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_require_date)]
+def _require_near(moment: datetime) -> datetime:
+    # The offset of a moment at either end of the calendar leads out of it.
+    if not _YEARS[0] <= moment.year <= _YEARS[1]:
+        raise ValueError(f"must be in the years {_YEARS[0]} to {_YEARS[1]}")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_require_date), AfterValidator(_require_near)]
 """An RFC 3339 date and time with an offset. A number is refused: it could mean seconds or milliseconds."""
 
 _PLACES = {"body": "request body", "query": "query", "header": "request headers", "cookie": "cookies"}

@@ -20,12 +20,14 @@ from telephony.carrier import (
     AnswerUrls,
     BadSignature,
     BadWebhook,
+    TooManyFields,
     TransferRequest,
     WebhookReply,
     WebhookRequest,
 )
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.carrier_status import carrier_end, close
+from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.config import websocket_url
 
@@ -186,12 +188,16 @@ async def _reply(
     name: CarrierName,
     handler: Callable[[CarrierRequest], Awaitable[WebhookReply]],
 ) -> Response:
-    webhook = WebhookRequest.received(
-        method=request.method,
-        url=str(request.url),
-        headers=request.headers,
-        body=await request.body(),
-    )
+    try:
+        webhook = WebhookRequest.received(
+            method=request.method,
+            url=str(request.url),
+            headers=request.headers,
+            body=await request.body(),
+            max_fields=app.limits.webhook_fields,
+        )
+    except TooManyFields as error:
+        raise limit_exceeded("webhook_fields", "payload_too_large", str(error)) from None
     origin = app.settings.public_url or str(request.base_url).rstrip("/")
     carrier_request = CarrierRequest(app, name, webhook, origin)
     try:

@@ -30,6 +30,7 @@ from voicebot.vault import SecretUnreadable, Vault
 
 TIMEOUT_S = 10.0
 READ_LIMIT = 64 * 1024
+_MAX_RETRY_DIGITS = 7
 """How much of a response is read, in bytes."""
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
@@ -174,8 +175,9 @@ def _retry_after(value: str | None, now: datetime) -> timedelta | None:
     """Seconds or an HTTP date (RFC 9110 section 10.2.3)."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return timedelta(seconds=min(int(value), 10**7))
+    seconds = value.strip()
+    if seconds.isascii() and seconds.isdigit():
+        return timedelta(seconds=int(seconds[:_MAX_RETRY_DIGITS]))
     try:
         at = parsedate_to_datetime(value)
     except ValueError:

@@ -1,0 +1,82 @@
+"""The limits of what clients may send, and of what they may hold open at the same time.
+
+docs/guides/deploy.md describes them. A request that exceeds one is refused with a problem that names it
+(``limit_exceeded``), and counted in ``voicebot_limit_reached_total``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from telephony.carrier import MAX_FIELDS
+from voicebot.api.problems import KINDS, ApiProblem
+
+Limit = Literal[
+    "target",
+    "headers",
+    "condition_header",
+    "body",
+    "json_depth",
+    "json_values",
+    "webhook_body",
+    "webhook_fields",
+    "header_deadline",
+    "body_deadline",
+    "connections",
+    "descriptors",
+    "connections_per_address",
+    "media_handshakes",
+    "streams_per_key",
+    "streams_per_account",
+    "chats",
+]
+"""The label ``limit`` in the metrics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of one server process."""
+
+    target_bytes: int = 8 * 1024
+    """Path and query."""
+    headers: int = 100
+    header_bytes: int = 16 * 1024
+    """Names and values of all headers of a request together."""
+    condition_characters: int = 200
+    """``If-Match`` or ``If-None-Match``."""
+    body_bytes: int = 2 * 1024 * 1024
+    """A template with 200 nodes has less than 200 KiB."""
+    json_depth: int = 64
+    """Levels of arrays and objects in a JSON body."""
+    json_values: int = 200_000
+    """Values in a JSON body, those of arrays and objects included."""
+    webhook_body_bytes: int = 64 * 1024
+    """A request of a carrier, and of any client outside the API."""
+    webhook_fields: int = MAX_FIELDS
+    """Fields in the form, and in the query, of a carrier's request."""
+    header_deadline_s: float = 10.0
+    """From the connection, or the end of the previous response, to the end of a request's headers."""
+    body_deadline_s: float = 15.0
+    """From the end of a request's headers to the end of its body."""
+    connections: int = 1000
+    """Connections of all kinds; never more than half of the descriptors that the process may open."""
+    connections_per_address: int = 256
+    """Connections without a WebSocket from one address (IPv6: /64) that is not a trusted proxy."""
+    media_handshakes: int = 64
+    """Media sockets that have not yet presented a valid token."""
+    streams_per_key: int = 20
+    streams_per_account: int = 200
+    """Open event streams."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def limit_exceeded(limit: Limit, code: str, detail: str, *, retry_after_s: int | None = None) -> ApiProblem:
+    """The problem of a request that exceeds a limit; the exception handlers count it."""
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    if KINDS[code].status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Connection"] = "close"
+    return ApiProblem(code, detail, headers=headers, limit=limit)
