@@ -22,6 +22,8 @@ from db.ids import new_id
 from db.pool import Executor, Row, Transaction
 from db.rows import Page, after_id, columns, narrow, page, read
 
+DEFAULT_PATIENCE_MS = 30_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberRecord:
@@ -36,6 +38,8 @@ class NumberRecord:
     """IANA name."""
     fallback_number: str | None
     """E.164; where calls are sent that cannot be answered."""
+    patience_ms: int
+    """How long a call waits while the database is down, in ms."""
     active: bool
     revision: int
     created_at: datetime
@@ -51,7 +55,20 @@ class NumberDraft:
     label: str = ""
     time_zone: str = "UTC"
     fallback_number: str | None = None
+    patience_ms: int = DEFAULT_PATIENCE_MS
     active: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberFallback:
+    """What happens to calls of a number that cannot be answered because the database is down."""
+
+    carrier: Carrier
+    e164: str
+    fallback_number: str | None = None
+    patience_ms: int = DEFAULT_PATIENCE_MS
+    language: str = "en"
+    """BCP 47; that of the orchestrator that answers the number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +107,9 @@ async def create(
             await _check_assignment(transaction, account_id, draft.e164, assigned_only=assigned_only)
             row = await transaction.fetchrow(
                 f"""
-                INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, fallback_number, active)
-                VALUES ($2, $1, $3, $4, $5, $6, $7, $8) RETURNING {_NUMBER}
+                INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, fallback_number, active,
+                    patience_ms)
+                VALUES ($2, $1, $3, $4, $5, $6, $7, $8, $9) RETURNING {_NUMBER}
                 """,  # noqa: S608 - only column names
                 account_id,
                 new_id(),
@@ -101,6 +119,7 @@ async def create(
                 draft.time_zone,
                 draft.fallback_number,
                 draft.active,
+                draft.patience_ms,
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None
@@ -136,6 +155,21 @@ async def find(
         list(ids),
     )
     return [read(NumberRecord, row) for row in rows]
+
+
+async def fallbacks(db: Executor) -> Sequence[NumberFallback]:
+    """What happens to calls of the active numbers of all accounts while the database is down."""
+    rows = await db.fetch(
+        """
+        SELECT number.carrier, number.e164, number.fallback_number, number.patience_ms,
+            coalesce(template.content ->> 'language', 'en') AS language
+        FROM numbers number LEFT JOIN templates template
+            ON template.account_id = number.account_id AND template.number_id = number.id
+            AND template.kind = 'orchestrator' AND template.status = 'active'
+        WHERE number.active
+        """
+    )
+    return [read(NumberFallback, row) for row in rows]
 
 
 async def list_numbers(
@@ -222,7 +256,7 @@ async def update(
             row = await transaction.fetchrow(
                 f"""
                 UPDATE numbers SET e164 = $3, carrier = $4, label = $5, time_zone = $6, fallback_number = $7,
-                    active = $8, revision = revision + 1, updated_at = now()
+                    active = $8, patience_ms = $9, revision = revision + 1, updated_at = now()
                 WHERE account_id = $1 AND id = $2 RETURNING {_NUMBER}
                 """,  # noqa: S608
                 account_id,
@@ -233,6 +267,7 @@ async def update(
                 draft.time_zone,
                 draft.fallback_number,
                 draft.active,
+                draft.patience_ms,
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None

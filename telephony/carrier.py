@@ -288,6 +288,14 @@ class Carrier(Protocol):
         """Response that ends the call."""
         ...
 
+    def wait_reply(self, pause_s: int, then_url: str) -> WebhookReply:
+        """Response that waits for `pause_s` seconds and then requests `then_url`."""
+        ...
+
+    def goodbye_reply(self, text: str, language: str) -> WebhookReply:
+        """Response that says `text` in the carrier's own voice (`language`: BCP 47) and ends the call."""
+        ...
+
     def transfer_reply(self, transfer: TransferRequest) -> WebhookReply:
         """Response that transfers the call to another number."""
         ...

@@ -39,6 +39,7 @@ from voicebot.api.connections import Connections
 from voicebot.api.documentation import describe
 from voicebot.api.limits import Limits
 from voicebot.api.media_types import json_only
+from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, MEDIA_STREAM, SignedTokens
 from voicebot.authoring import Authoring
@@ -169,6 +170,9 @@ async def running(
         authoring = Authoring(database, vault, settings.http_allow, providers.rules())
         stack.callback(authoring.checks.close)
         metrics.watch_live(lambda: call_registry.live)
+        number_directory = NumberDirectory(database)
+        await number_directory.refresh()
+        background.supervise(number_directory.run, name="copying the numbers")
         app_state = AppState(
             settings=settings,
             database=database,
@@ -188,6 +192,7 @@ async def running(
                 lambda: clock.monotonic_ms() / 1000,
             ),
             stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
+            number_directory=number_directory,
             media_admission=MediaAdmission(database, SignedTokens(MEDIA_STREAM, *secret_keys), background),
             grace=grace,
         )

@@ -40,6 +40,8 @@ class TwilioCarrier(TwilioRest):
     forbid = staticmethod(webhooks.forbid)
     reject = staticmethod(webhooks.reject)
     hang_up_reply = staticmethod(webhooks.hang_up_reply)
+    wait_reply = staticmethod(webhooks.wait_reply)
+    goodbye_reply = staticmethod(webhooks.goodbye_reply)
     transfer_reply = staticmethod(webhooks.transfer_reply)
     accept_media = staticmethod(accept_media)
 

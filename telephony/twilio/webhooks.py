@@ -249,6 +249,22 @@ def hang_up_reply() -> WebhookReply:
     return _twiml(response)
 
 
+def wait_reply(pause_s: int, then_url: str) -> WebhookReply:
+    """TwiML that waits, then requests `then_url`. A `<Pause>` at the beginning does not answer the call."""
+    response = VoiceResponse()
+    response.pause(length=pause_s)
+    response.redirect(then_url, method="POST")
+    return _twiml(response)
+
+
+def goodbye_reply(text: str, language: str) -> WebhookReply:
+    """TwiML that says `text` in Twilio's own voice and ends the call. `language` is a BCP 47 tag."""
+    response = VoiceResponse()
+    response.say(text, language=language)
+    response.hangup()
+    return _twiml(response)
+
+
 def transfer_reply(transfer: TransferRequest) -> WebhookReply:
     """TwiML that transfers the call to another number."""
     return WebhookReply(status=200, content_type=_XML, body=transfer_twiml(transfer))

@@ -26,6 +26,7 @@ async def test_a_number_has_sensible_defaults(tenant: Tenant) -> None:
         "label": "",
         "time_zone": "UTC",
         "fallback_number": None,
+        "patience_ms": 30_000,
         "active": True,
         "revision": 1,
     }

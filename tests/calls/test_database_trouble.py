@@ -71,3 +71,22 @@ async def test_a_database_lost_before_the_stream_does_not_delay_the_first_word(
     assert facts.words() == [WELCOME]
     assert facts.first_word_ms < 2000
     assert facts.record["resumes"] == 0
+
+
+async def test_a_call_that_arrives_while_the_database_is_down_is_greeted_when_it_is_back(
+    harness: CallHarness, proxy: DatabaseProxy
+) -> None:
+    """The caller hears it ring, and then the greeting: the carrier has asked again every second."""
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+    await harness.greetings_are_prepared(1)
+    proxy.cut()
+    call, person = harness.dial(hear(), HangUp(), to=number)
+    await asyncio.sleep(1.5)
+    assert not call.answered.is_set()
+    proxy.restore()
+    async with asyncio.timeout(15):
+        await call.ended()
+    facts = await harness.facts(call, person)
+
+    assert facts.words() == [WELCOME]
+    assert facts.first_word_ms < 2000

@@ -17,6 +17,7 @@ from telephony.carrier import Carrier, MediaStream
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.connections import Connections
 from voicebot.api.limits import Limits
+from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.signed_token import SignedTokens
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
@@ -109,6 +110,7 @@ class AppState:
     media_admission: MediaAdmission
     limits: Limits
     connections: Connections
+    number_directory: NumberDirectory
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from db import audit, numbers
 from db.audit import Change
 from db.calls import Carrier
-from db.numbers import NumberDraft, NumberFilter, NumberRecord
+from db.numbers import DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, refuses
@@ -58,6 +58,15 @@ class NumberBody(BaseModel):
     fallback_number: Annotated[
         E164 | None, Field(description="Where calls are sent that cannot be answered.")
     ] = None
+    patience_ms: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=300_000,
+            description="How long a call waits while the database is down, before it is sent there.",
+        ),
+    ] = DEFAULT_PATIENCE_MS
     active: Annotated[bool, Field(strict=True, description="Whether its calls are answered.")] = True
 
     def draft(self) -> NumberDraft:

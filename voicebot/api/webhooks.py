@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
 from time import perf_counter
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from loguru import logger
@@ -12,7 +13,7 @@ from loguru import logger
 from db import calls, events, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
-from db.errors import NoOrchestrator, NotFound, UnknownNumber
+from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
 from db.events import EventRecord
 from db.ids import new_id
 from db.inbound import InboundCall
@@ -29,6 +30,7 @@ from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
+from voicebot.call.apologies import apology
 from voicebot.config import websocket_url
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
@@ -36,6 +38,15 @@ router = APIRouter(prefix="/webhooks", include_in_schema=False)
 MAX_RESUMES = 3
 """How many times a call whose stream was lost is connected again."""
 
+
+DATABASE_WAIT_S = 1.2
+"""How long a webhook that connects a call waits for the database; the answer must come within 2 s."""
+
+DATABASE_PAUSE_S = 1
+"""How long the carrier waits before it asks again, in whole seconds."""
+
+_WAITING_SINCE = "waiting_since"
+_MAX_DIGITS = 15
 
 MAX_ERROR = 500
 """The maximum length of a carrier's error text, in characters; the rest is cut off."""
@@ -51,6 +62,8 @@ class CarrierRequest:
         self.carrier = app.carriers[name]
         self.webhook = webhook
         self._origin = origin
+        self.is_late = False
+        """Whether the carrier was answered before the database was: nothing may be changed any more."""
 
     def connect(self, call: CallRecord) -> WebhookReply:
         """Connect the call to our media socket with a new token; hang up if it has ended."""
@@ -63,16 +76,41 @@ class CarrierRequest:
         )
         return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls())
 
+    @property
+    def webhooks_url(self) -> str:
+        """The URL of the carrier's webhooks."""
+        return f"{self._origin}/webhooks/{self.name}"
+
     def _urls(self) -> AnswerUrls:
-        webhooks = f"{self._origin}/webhooks/{self.name}"
         return AnswerUrls(
             media_url=websocket_url(f"{self._origin}/media/{self.name}"),
-            stream_status_url=f"{webhooks}/stream",
-            resume_url=f"{webhooks}/resume",
+            stream_status_url=f"{self.webhooks_url}/stream",
+            resume_url=f"{self.webhooks_url}/resume",
         )
 
 
 async def voice(request: CarrierRequest) -> WebhookReply:
+    """Connect a call; while the database is down it waits."""
+    return await _once_the_database_answers(request, "voice", _voice(request))
+
+
+async def resume(request: CarrierRequest) -> WebhookReply:
+    """Connect a call again whose stream has ended; while the database is down it waits."""
+    return await _once_the_database_answers(request, "resume", _resume(request))
+
+
+async def _once_the_database_answers(
+    request: CarrierRequest, webhook: str, work: Coroutine[Any, Any, WebhookReply]
+) -> WebhookReply:
+    try:
+        return await request.app.background.in_time(work, DATABASE_WAIT_S, name=f"the webhook {webhook}")
+    except (TimeoutError, DatabaseUnavailable, DatabaseBusy) as error:
+        request.is_late = True
+        logger.warning("a call waits for the database: {}", type(error).__name__)
+        return wait_for_database(request, webhook)
+
+
+async def _voice(request: CarrierRequest) -> WebhookReply:
     """Create the call with its lead, or find it if the webhook was sent before, and connect it."""
     incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
@@ -97,18 +135,40 @@ async def voice(request: CarrierRequest) -> WebhookReply:
     return request.connect(started.call)
 
 
-async def resume(request: CarrierRequest) -> WebhookReply:
+async def _resume(request: CarrierRequest) -> WebhookReply:
     """The stream has ended: hang up if the call has ended too, else connect it again, three times at most."""
     incoming = request.carrier.incoming_call(request.webhook)
     try:
         call = await _known(request, incoming.carrier_call_id)
     except NotFound:
         return request.carrier.hang_up_reply()
-    if call.status == "ended" or call.resumes >= MAX_RESUMES:
+    if request.is_late or call.status == "ended" or call.resumes >= MAX_RESUMES:
         return request.carrier.hang_up_reply()
     call = await calls.resumed(request.app.database, call.account_id, call.id, call.resumes + 1)
     logger.info("call {}: the stream was lost; resume {}", call.id, call.resumes)
     return request.connect(call)
+
+
+def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
+    """The database does not answer: have the carrier ask again, for as long as the number's patience allows.
+
+    Then the call goes to the number's fallback, or the carrier says that something does not work.
+    """
+    incoming, app = request.carrier.incoming_call(request.webhook), request.app
+    ours = incoming.from_ if incoming.direction == "outbound" else incoming.to
+    number = app.number_directory.get(request.name, ours)
+    now_ms = round(app.clock.now().timestamp() * 1000)
+    since_ms = min(_milliseconds(request.webhook.query.get(_WAITING_SINCE)) or now_ms, now_ms)
+    if now_ms - since_ms < number.patience_ms:
+        url = f"{request.webhooks_url}/{webhook}?{_WAITING_SINCE}={since_ms}"
+        return request.carrier.wait_reply(DATABASE_PAUSE_S, url)
+    if number.fallback_number is not None:
+        return request.carrier.transfer_reply(TransferRequest(to=number.fallback_number))
+    return request.carrier.goodbye_reply(apology(number.language).goodbye, number.language)
+
+
+def _milliseconds(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 async def status(request: CarrierRequest) -> WebhookReply:
