@@ -192,6 +192,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     accounts.get: "answers for the account it is asked for",
     accounts.oldest: "the commands of whoever runs the server",
     audit.record: "writes into the account it is given",
+    numbers.fallbacks: "the active numbers of all accounts, for calls that arrive without the database",
     inbound.consume_token: "the token names the account; test_inbound_tokens",
     channels.create: "makes a channel of the account it is given",
     handoff_metrics.of_account: "metrics of the account it is asked for; test_handoff_metrics",

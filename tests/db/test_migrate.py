@@ -120,10 +120,12 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
     """Migration 0005 rewrites the former part names and end reasons of calls and events."""
     await migrate(empty, [migration for migration in migrations() if migration.version < 5])
     database = await Database.connect(empty)
-    # The rows are made by the present release, which reads this table of 0007.
+    # The rows are made by the present release, which uses this table of 0007 and this column of 0009.
     await database.execute("CREATE TABLE number_assignments (e164 text, account_id uuid)")
+    await database.execute("ALTER TABLE numbers ADD COLUMN patience_ms integer")
     seeded = await seed_account(database)
     await database.execute("DROP TABLE number_assignments")
+    await database.execute("ALTER TABLE numbers DROP COLUMN patience_ms")
     await database.execute(
         """
         UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),

@@ -167,7 +167,7 @@ async def test_no_reference_can_leave_its_account(database: Database) -> None:
 
 
 async def test_every_id_of_another_row_is_a_reference(database: Database) -> None:
-    """Every other id is a foreign key; the audit's resource and a notice's destination are of any kind."""
+    """Every other id is a foreign key, but for those of rows of any kind, and of the socket of a token."""
     columns = await database.fetch(
         """
         SELECT table_name::text AS table_name, column_name::text AS name FROM information_schema.columns
@@ -181,6 +181,7 @@ async def test_every_id_of_another_row_is_a_reference(database: Database) -> Non
     }
 
     assert {(row["table_name"], row["name"]) for row in columns} - referring == {
+        ("call_tokens", "used_by"),
         ("audit", "resource_id"),
         ("outbox", "destination"),
     }
