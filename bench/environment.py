@@ -126,7 +126,7 @@ async def voicebot_server(
         "PUBLIC_URL": PUBLIC_URL,
         "LOG_LEVEL": "WARNING",
     }
-    async with _server([*python, "voicebot.server"], environment, directory) as (url, pid):
+    async with _server([*python, "voicebot", "serve"], environment, directory) as (url, pid):
         account = await _command(["accounts", "create", "--name", "bench"], environment, directory)
         key = await _command(
             ["keys", "create", "--account", account["account_id"], "--role", "owner"], environment, directory

@@ -46,23 +46,28 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: the server cannot be created or started.
         """
-        opening = asyncio.create_task(asyncio.to_thread(self._open))
+        opening = asyncio.create_task(asyncio.to_thread(self.open))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             # The thread cannot be interrupted: wait until the server is started, then release it.
             with contextlib.suppress(EmbeddedServerError):
                 await opening
-                await asyncio.to_thread(self._close)
+                await asyncio.to_thread(self.close)
             raise
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Release the server; the last process stops it."""
-        await asyncio.shield(asyncio.create_task(asyncio.to_thread(self._close)))
+        await asyncio.shield(asyncio.create_task(asyncio.to_thread(self.close)))
 
-    def _open(self) -> str:
+    def open(self) -> str:
+        """Start the server if it is not running; return a DSN for asyncpg. Blocks.
+
+        Raises:
+            EmbeddedServerError: the server cannot be created or started.
+        """
         try:
             self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._exclusive_lock():
@@ -78,7 +83,8 @@ class EmbeddedServer:
         except OSError as error:
             raise EmbeddedServerError(f"The data directory {self._dir} cannot be used: {error}") from error
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Release the server; the last process stops it. Blocks."""
         if self._users_lock is None:
             return
         with self._exclusive_lock():

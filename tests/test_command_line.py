@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from voicebot.cli import LAZY_COMMANDS, LazyCommand, app
+from db.pool import Database
+from tests.api.processes import VOICEBOT, start
+from voicebot.cli import (
+    ACCOUNT_COMMANDS,
+    JOURNAL_COMMANDS,
+    KEY_COMMANDS,
+    LAZY_COMMANDS,
+    NUMBER_COMMANDS,
+    LazyCommand,
+    app,
+)
+
+EVERY_COMMAND = [
+    pytest.param(lazy, id=f"{group}{name}")
+    for group, commands in (
+        ("", LAZY_COMMANDS),
+        ("accounts ", ACCOUNT_COMMANDS),
+        ("keys ", KEY_COMMANDS),
+        ("numbers ", NUMBER_COMMANDS),
+        ("journal ", JOURNAL_COMMANDS),
+    )
+    for name, lazy in commands.items()
+]
+
+PIPELINE = {"pipecat", "openai", "deepgram", "numpy", "aiohttp", "fastapi", "uvicorn", "httpx", "jsonschema"}
+"""Packages of the server and the voice pipeline, which take seconds to import."""
+DATABASE = {"asyncpg", "pydantic_settings", "cryptography", "loguru"}
 
 
 def test_help_lists_every_command() -> None:
     """`voicebot --help` names all commands, whether they are imported or not."""
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
-    for name in (*LAZY_COMMANDS, "migrate", "accounts", "keys", "numbers", "journal"):
+    for name in (*LAZY_COMMANDS, "accounts", "keys", "numbers", "journal"):
         assert f" {name} " in shown, name
 
 
-@pytest.mark.parametrize("lazy", LAZY_COMMANDS.values(), ids=LAZY_COMMANDS)
+@pytest.mark.parametrize("lazy", EVERY_COMMAND)
 def test_the_list_has_the_help_of_the_command(lazy: LazyCommand) -> None:
     """The text that stands for a command in the list is the first line of its own help."""
     function = getattr(import_module(lazy.module), lazy.function)
@@ -29,3 +57,31 @@ def test_an_unknown_command_is_refused() -> None:
     result = CliRunner().invoke(app, ["chekc"])
     assert result.exit_code == 2
     assert "No such command" in result.output
+
+
+async def imported_by(*arguments: str, cwd: Path, database: Database | None = None) -> set[str]:
+    """Return the packages that a command imports in a process of its own; the command must succeed."""
+    environment = {"DATABASE_URL": database.dsn} if database else {}
+    command = (sys.executable, "-X", "importtime", *VOICEBOT[1:], *arguments)
+    process = await start(command, environment, cwd)
+    out, errors = await process.communicate()
+    assert process.returncode == 0, out.decode() + errors.decode()
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in errors.decode().splitlines()}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("accounts", "--help"), ("keys", "--help")])
+async def test_help_imports_neither_the_pipeline_nor_the_database(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """A list of commands is printed without importing any command."""
+    assert not await imported_by(*arguments, cwd=tmp_path) & (PIPELINE | DATABASE)
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("accounts", "create", "--name", "Acme", "--json")])
+async def test_a_database_command_does_not_import_the_pipeline(
+    database: Database, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """A command that only talks to the database imports no package of the server."""
+    imported = await imported_by(*arguments, cwd=tmp_path, database=database)
+    assert "asyncpg" in imported
+    assert not imported & PIPELINE

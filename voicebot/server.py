@@ -20,6 +20,7 @@ from voicebot.api.app_state import AppState
 from voicebot.api.limits import DEFAULT_LIMITS
 from voicebot.api.protocols import CountedWebSocketProtocol, LimitedHttpProtocol
 from voicebot.app import Application, app_state_of, create_app
+from voicebot.call.leases import Lease
 from voicebot.config import Settings
 from voicebot.providers.registry import VARIABLES
 
@@ -137,19 +138,10 @@ async def _warm_up(app: Application) -> None:
         await client.get("/healthz")
 
 
-def run(app: Application, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def run(settings: Settings, lease: Lease | None = None) -> None:
+    """Take calls until SIGTERM or SIGINT; ``lease`` as in ``create_app``."""
+    startup.validate(settings, VARIABLES)
     # uvicorn raises the signal again when it has stopped; the process then ends with status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    CallServer(app, settings).run()
-
-
-def main() -> None:
-    """Take calls until stopped by SIGTERM or SIGINT."""
-    settings = startup.settings(*VARIABLES)
-    run(create_app(settings), settings)
-
-
-if __name__ == "__main__":
-    main()
+    CallServer(create_app(settings, lease=lease), settings).run()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterable, Iterator
 
 from pydantic import ValidationError
 
@@ -18,13 +20,26 @@ def settings(*others: type[Variables]) -> Settings:
 
     ``others`` are variables that are read later and validated now.
     """
-    try:
+    with _faults_in_one_line():
         read = Settings()
         for variables in others:
             read.read(variables)
+    logs.configure(read.log_level)
+    return read
+
+
+def validate(settings: Settings, variables: Iterable[type[Variables]]) -> None:
+    """Validate variables that are read later. If some are not valid, print a line for each and exit."""
+    with _faults_in_one_line():
+        for each in variables:
+            settings.read(each)
+
+
+@contextlib.contextmanager
+def _faults_in_one_line() -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):
             sys.stderr.write(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}\n")
         raise SystemExit(WRONG_SETTINGS) from None
-    logs.configure(read.log_level)
-    return read

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from voicebot import server, startup
-from voicebot.app import create_app
 from voicebot.call.leases import Lease
 
 LEASE = Lease(length=timedelta(seconds=1.5), every=timedelta(seconds=0.2))
@@ -14,7 +13,7 @@ LEASE = Lease(length=timedelta(seconds=1.5), every=timedelta(seconds=0.2))
 def main() -> None:
     """Serve until SIGTERM."""
     settings = startup.settings()
-    server.run(create_app(settings, lease=LEASE), settings)
+    server.run(settings, lease=LEASE)
 
 
 if __name__ == "__main__":

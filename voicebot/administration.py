@@ -1,0 +1,152 @@
+"""Commands that need only the settings and the database: accounts, keys, the journal, migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import typer
+
+from db import accounts as account_rows
+from db import audit
+from db import keys as key_rows
+from db import numbers as number_rows
+from db.audit import Change
+from db.errors import DatabaseError
+from db.pool import Database
+from voicebot import startup
+from voicebot.database import open_database
+from voicebot.handoffs import journal_files
+
+ResultT = TypeVar("ResultT")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+
+
+class RoleName(StrEnum):
+    """The roles of keys."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    AUTHOR = "author"
+    OPERATOR = "operator"
+    VIEWER = "viewer"
+
+
+def migrate() -> None:
+    """Bring the database's schema up to date; `serve` does so when it starts."""
+
+    async def no_work(_: Database) -> None:
+        return None  # Opening the database has migrated it.
+
+    _with_database(no_work)
+    typer.echo("The schema is up to date.")
+
+
+def create_account(
+    name: Annotated[str, typer.Option(help="For display; need not be unique.")], as_json: AsJson = False
+) -> None:
+    """Create an account."""
+
+    async def work(database: Database) -> UUID:
+        async with database.transaction() as transaction:
+            account_id = (await account_rows.create(transaction, name)).id
+            change = Change(key_id=None, action="create", resource="account", resource_id=account_id)
+            await audit.record(transaction, account_id, change)
+        return account_id
+
+    account_id = _with_database(work)
+    _print({"account_id": str(account_id)}, as_json, f"Created account {account_id}.")
+
+
+def create_key(
+    account: Annotated[UUID, typer.Option(help="The account's id.")],
+    role: Annotated[RoleName, typer.Option(help="What the key allows.")],
+    label: Annotated[str, typer.Option(help="For display.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Create an API key. It is shown once."""
+
+    async def work(database: Database) -> key_rows.CreatedKey:
+        async with database.transaction() as transaction:
+            created = await key_rows.create(transaction, account, role.value, label=label)
+            data = {"role": role.value}
+            change = Change(
+                key_id=None, action="create", resource="key", resource_id=created.record.id, data=data
+            )
+            await audit.record(transaction, account, change)
+        return created
+
+    created = _with_database(work)
+    _print(
+        {"key_id": str(created.record.id), "key": created.key},
+        as_json,
+        f"Created key {created.record.id}: {created.key}",
+    )
+
+
+def assign_number(
+    account: Annotated[UUID, typer.Option(help="The account's id.")],
+    number: Annotated[str, typer.Option(help="E.164, such as +14155550100.")],
+    as_json: AsJson = False,
+) -> None:
+    """Assign a number to an account: no other account can register it (see VOICEBOT_NUMBERS)."""
+
+    async def work(database: Database) -> None:
+        async with database.transaction() as transaction:
+            await number_rows.assign(transaction, account, number)
+            data = {"number": number}
+            change = Change(
+                key_id=None, action="assign_number", resource="account", resource_id=account, data=data
+            )
+            await audit.record(transaction, account, change)
+
+    _with_database(work)
+    facts = {"account_id": str(account), "number": number}
+    _print(facts, as_json, f"Assigned {number} to account {account}.")
+
+
+def verify_journal(
+    directory: Annotated[
+        Path | None, typer.Argument(help="The directory of its files; by default that of this server.")
+    ] = None,
+) -> None:
+    """Verify that no line of the journal was altered, removed or moved; name the first that was."""
+    path = directory or startup.settings().data_dir / "journal"
+    try:
+        lines = journal_files.verify(path)
+    except (journal_files.JournalBroken, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{lines} lines, none altered, missing or moved.")
+
+
+def _with_database(work: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
+    settings = startup.settings()
+
+    async def run() -> ResultT:
+        async with open_database(settings) as database:
+            return await work(database)
+
+    with _errors_in_one_line():
+        return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Print an error of the database in one line, without a traceback."""
+    try:
+        yield
+    except DatabaseError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def _print(facts: Mapping[str, str], as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(facts, separators=(",", ":")) if as_json else text)
