@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -137,6 +137,12 @@ async def get_valid(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:
         key_id,
     )
     return _good(row)
+
+
+async def valid_ids(db: Executor, key_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those of the keys that are not revoked, and whose users are active."""
+    rows = await db.fetch(f"{_BEARER} AND key.id = ANY($1::uuid[])", list(key_ids))
+    return frozenset(row["id"] for row in rows)
 
 
 async def get(db: Executor, account_id: UUID, key_id: UUID) -> KeyRecord:

@@ -40,6 +40,7 @@ from voicebot.api.documentation import describe
 from voicebot.api.limits import Limits
 from voicebot.api.media_types import json_only
 from voicebot.api.number_directory import NumberDirectory
+from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, MEDIA_STREAM, SignedTokens
 from voicebot.authoring import Authoring
@@ -186,6 +187,7 @@ async def running(
             handoffs=handoff_runtime,
             vault=vault,
             limits=limits,
+            open_streams=OpenStreams(database, clock, limits),
             connections=Connections(
                 limits,
                 lambda limit: metrics.limit_reached.labels(limit).inc(),
@@ -204,6 +206,7 @@ async def running(
             lease,
         )
         background.supervise(reaper.run, name="lease reaper")
+        background.supervise(app_state.open_streams.run, name="keys of open streams")
         handoff_runtime.start(lambda: app_state.draining)
         stack.push_async_callback(handoff_runtime.stop)
         yield app_state

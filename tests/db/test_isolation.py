@@ -221,6 +221,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     greetings.put: "writes into the account it is given; test_greetings",
     keys.authenticate: "the key names the account; test_keys",
     keys.create: "makes a key of the account it is given",
+    keys.valid_ids: "the keys of the open streams of all accounts; test_stream",
     numbers.assign: "the operator of the server gives a number to the account; test_numbers",
     numbers.create: "makes a number of the account it is given; test_numbers",
     inbound.begin: "the dialled number names the account; test_inbound",

@@ -9,17 +9,22 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
 from db import handoff_events, keys
+from db.ids import new_id
 from db.notify import APPLICATION
-from db.pool import Database
+from db.pool import Database, Executor
 from tests.api.server_fixture import RunningServer, Tenant, create_tenant, http_client, serving
 from tests.handoffs.stream_client import Follower, events
 from voicebot.api.app_state import StreamLimits
+from voicebot.api.limits import Limits
+from voicebot.api.open_streams import OpenStreams
+from voicebot.api.problems import ApiProblem
 from voicebot.config import Settings
 from voicebot.handoffs.event_broker import EventBroker, Heartbeat, Reset
 from voicebot.server import UNREAD_MS
@@ -134,7 +139,6 @@ async def test_a_revoked_key_ends_the_stream(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
     """The key is checked again while the stream is open; no event is sent after it was revoked."""
-    server.app_state.stream_limits = StreamLimits(recheck=timedelta(0))
     follower = Follower([server.url], tenant.keys["operator"], last=0)
     await append_events(database, tenant.account_id)
     await asyncio.wait_for(follower.follow(1), 30)
@@ -148,6 +152,95 @@ async def test_a_revoked_key_ends_the_stream(
     await asyncio.wait_for(listening, 30)
 
     assert follower.seqs == [1]
+
+
+async def test_a_revoked_keys_idle_stream_is_closed_at_once(
+    server: RunningServer, tenant: Tenant, database: Database
+) -> None:
+    """A stream on which nothing happens ends when its key is revoked: by the API, or by another process."""
+    listed = (await keys.list_keys(database, tenant.account_id, limit=10)).items
+    for role in ("admin", "viewer"):
+        [key] = [each for each in listed if each.role == role]
+        follower = Follower([server.url], tenant.keys[key.role], last=0)
+        listening = asyncio.create_task(first(follower))
+        await until(lambda: server.app_state.handoffs.broker.followers == 1)
+        [opened] = server.app_state.open_streams
+        if role == "viewer":
+            assert (await tenant.owner.delete(f"/keys/{key.id}")).status_code == 204
+            assert opened.revoked.is_set()
+        else:
+            await keys.revoke(database, tenant.account_id, key.id)
+        await asyncio.wait_for(listening, 30)
+        await until(lambda: not server.app_state.handoffs.broker.followers)
+        assert not list(server.app_state.open_streams)
+
+
+async def test_streams_are_limited_by_key_and_account(
+    server: RunningServer, tenant: Tenant, database: Database
+) -> None:
+    """Beyond the limit of its key or account a stream is answered 429; one that ended counts no more."""
+    clock, one, other = server.app_state.clock, new_id(), new_id()
+    streams = OpenStreams(database, clock, Limits(streams_per_key=2, streams_per_account=3))
+    followers = [(one, one), (one, one), (one, other), (other, other)]
+    opened = [streams.open(*follower) for follower in followers[:3]]
+    for follower, limit in ((followers[0], "streams_per_key"), (followers[2], "streams_per_account")):
+        with pytest.raises(ApiProblem) as refused:
+            streams.open(*follower)
+        assert (refused.value.code, refused.value.limit) == ("rate_limited", limit)
+        assert refused.value.headers["Retry-After"]
+    streams.open(*followers[3])
+    for _ in range(2):
+        opened[0].close()
+    streams.open(*followers[0])
+    assert len(list(streams)) == 4
+
+    server.app_state.open_streams = OpenStreams(database, clock, Limits(streams_per_key=0))
+    answer = await tenant.owner.get("/handoffs/stream")
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+
+
+async def test_one_query_serves_all_followers_of_an_account(
+    tenant: Tenant, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many follow, an event is read once, and nothing is read while nothing happens."""
+    reads: list[int] = []
+    after = handoff_events.after
+
+    async def counted(db: Executor, account_id: UUID, seq: int, *, limit: int) -> Any:
+        reads.append(seq)
+        return await after(db, account_id, seq, limit=limit)
+
+    monkeypatch.setattr(handoff_events, "after", counted)
+    broker = EventBroker(database, heartbeat_s=60)
+    async with contextlib.AsyncExitStack() as stack:
+        following = [broker.follow(tenant.account_id, 0) for _ in range(100)]
+        waiting = [asyncio.ensure_future(anext(each)) for each in following]
+
+        async def leave() -> None:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.gather(*(each.aclose() for each in following))
+
+        stack.push_async_callback(leave)
+        await until(lambda: broker.followers == 100 and not broker.reading)
+        reads.clear()
+        for seq in range(1, 6):
+            await append_events(database, tenant.account_id)
+            broker.wake(tenant.account_id, seq)
+            batches = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+            assert all(not isinstance(batch, (Reset, Heartbeat)) for batch in batches)
+            assert {batch[-1].seq for batch in batches if not isinstance(batch, (Reset, Heartbeat))} == {seq}
+            waiting = [asyncio.ensure_future(anext(each)) for each in following]
+            await asyncio.sleep(0.01)
+        assert reads == [0, 1, 2, 3, 4]
+        late = broker.follow(tenant.account_id, 2)
+        stack.push_async_callback(late.aclose)
+        batch = await anext(late)
+        assert not isinstance(batch, (Reset, Heartbeat))
+        assert [event.seq for event in batch] == [3, 4, 5]
+        assert reads == [0, 1, 2, 3, 4]
+    assert broker.followers == 0
 
 
 async def test_without_notifications_events_arrive_by_polling(

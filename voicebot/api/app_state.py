@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from voicebot.api.admission import MediaAdmission
 from voicebot.api.connections import Connections
 from voicebot.api.limits import Limits
 from voicebot.api.number_directory import NumberDirectory
+from voicebot.api.open_streams import OpenStreams
 from voicebot.api.signed_token import SignedTokens
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
@@ -43,10 +43,6 @@ class EndGrace:
 class StreamLimits:
     """Limits of the event stream."""
 
-    recheck: timedelta = timedelta(minutes=5)
-    """How often the API key of an open stream is checked again."""
-    trusted: timedelta = timedelta(minutes=15)
-    """How long a key counts as valid while the database cannot be reached."""
     send_timeout_s: float = 10.0
     """A client that leaves sent data unread for longer is disconnected, in seconds."""
 
@@ -111,6 +107,7 @@ class AppState:
     limits: Limits
     connections: Connections
     number_directory: NumberDirectory
+    open_streams: OpenStreams
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False

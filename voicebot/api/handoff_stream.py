@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response, Security
@@ -19,11 +19,12 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from db import keys
-from db.errors import DatabaseError, KeyRefused
+from db.errors import KeyRefused
 from db.handoff_events import HandoffEventRecord
 from voicebot.api.access import BEARER, Principal, Reader, authenticate, unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
+from voicebot.api.open_streams import OpenStream
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.signed_token import EVENT_STREAM, TokenRefused
 from voicebot.handoffs.event_broker import Heartbeat, Item, Reset
@@ -82,7 +83,9 @@ async def create_stream_token(state: AppStateDep, reader: Reader) -> StreamToken
     return StreamToken(token=token, expires_at=now + EVENT_STREAM.lifetime)
 
 
-@router.get("/stream", response_class=Response, responses=_ENDLESS | refuses("invalid_request"))
+@router.get(
+    "/stream", response_class=Response, responses=_ENDLESS | refuses("invalid_request", "rate_limited")
+)
 async def stream(
     state: AppStateDep,
     request: Request,
@@ -103,40 +106,52 @@ async def stream(
         follower = await _principal_of_token(state, token)
     else:
         follower = await authenticate(state, request.headers.get("authorization"))
-    items = state.handoffs.broker.follow(follower.account_id, _position(last_event_id or after))
-    return EventStream(_chunks(state, follower, items), send_timeout_s=state.stream_limits.send_timeout_s)
+    position = _position(last_event_id or after)
+    opened = state.open_streams.open(follower.account_id, follower.key_id)
+    items = state.handoffs.broker.follow(follower.account_id, position)
+    send_timeout_s = state.stream_limits.send_timeout_s
+    return EventStream(_chunks(opened, items), opened, send_timeout_s=send_timeout_s)
 
 
 class EventStream(Response):
-    """A response that lasts until ``chunks`` ends, or the client disconnects or reads too slowly."""
+    """A response that lasts until its key is revoked, or the client disconnects or reads too slowly."""
 
-    def __init__(self, chunks: AsyncGenerator[str, None], *, send_timeout_s: float) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[str, None], opened: OpenStream, *, send_timeout_s: float
+    ) -> None:
         """Send ``chunks``, which are whole events and comments.
 
         Args:
             chunks: the text to send.
+            opened: the stream, which is closed at the end.
             send_timeout_s: a client that leaves a chunk unread for longer is disconnected, in seconds.
         """
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._chunks = chunks
+        self._opened = opened
         self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client."""
         del scope
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        disconnected = asyncio.create_task(_disconnected(receive))
-        sending = asyncio.create_task(self._send_all(send))
+        tasks = {
+            asyncio.create_task(work)
+            for work in (_disconnected(receive), self._send_all(send), self._opened.revoked.wait())
+        }
         try:
-            await asyncio.wait({disconnected, sending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (disconnected, sending):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(disconnected, sending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._chunks.aclose()
+            self._opened.close()
+        if self._opened.revoked.is_set():
+            await self._end(send)
 
     async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             async for chunk in self._chunks:
                 async with asyncio.timeout(self._send_timeout_s):
@@ -145,6 +160,9 @@ class EventStream(Response):
             # The server closes the connection, because the response ends without its last chunk.
             logger.warning("a client of the event stream read too slowly and was disconnected")
             return
+        await self._end(send)
+
+    async def _end(self, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -153,14 +171,11 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _chunks(
-    state: AppState, follower: Principal, items: AsyncGenerator[Item, None]
-) -> AsyncGenerator[str, None]:
-    authorization = _Authorization(state, follower)
+async def _chunks(opened: OpenStream, items: AsyncGenerator[Item, None]) -> AsyncGenerator[str, None]:
     yield ": connected\nretry: 1000\n\n"
     async with contextlib.aclosing(items):
         async for item in items:
-            if not await authorization.is_valid():
+            if not await opened.may_send():
                 return
             match item:
                 case Heartbeat():
@@ -195,29 +210,6 @@ def _event(event: HandoffEventRecord) -> str:
         "data": event.data,
     }
     return _sse(event.type, data, event.seq)
-
-
-class _Authorization:
-    """The API key behind an open stream, which is checked again from time to time before more is sent."""
-
-    def __init__(self, state: AppState, follower: Principal) -> None:
-        self._state = state
-        self._follower = follower
-        self._checked_ms = state.clock.monotonic_ms()
-
-    async def is_valid(self) -> bool:
-        age = timedelta(milliseconds=self._state.clock.monotonic_ms() - self._checked_ms)
-        if age < self._state.stream_limits.recheck:
-            return True
-        try:
-            await keys.get_valid(self._state.database, self._follower.account_id, self._follower.key_id)
-        except KeyRefused:
-            logger.info("a stream was closed, because its API key is no longer valid")
-            return False
-        except DatabaseError:
-            return age < self._state.stream_limits.trusted
-        self._checked_ms = self._state.clock.monotonic_ms()
-        return True
 
 
 async def _principal_of_token(state: AppState, token: str) -> Principal:

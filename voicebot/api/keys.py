@@ -106,6 +106,7 @@ async def revoke_key(app_state: AppStateDep, admin: Admin, key_id: UUID) -> None
         revoked = await keys.revoke(transaction, admin.account_id, key_id)
         if revoked.first:
             await audit.record(transaction, admin.account_id, _change(admin, "revoke", revoked.record))
+    await app_state.open_streams.check()
 
 
 async def _user_of(db: Executor, admin: Principal, body: KeyBody) -> UserRecord | None:

@@ -96,6 +96,7 @@ async def put_user(state: AppStateDep, admin: Admin, user_id: UUID, body: UserBo
         written = await users.update(transaction, admin.account_id, user_id, _draft(body))
         await _audit(transaction, admin, "update", written)
     if not written.active:
+        await state.open_streams.check()
         await state.handoffs.presence.set(admin.account_id, user_id, PresenceChange(status="offline"))
     return written
 

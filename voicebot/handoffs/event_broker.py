@@ -2,16 +2,16 @@
 
 Events are always read from the rows by sequence number, so none is missed, repeated or reordered, whichever
 process wrote it. Notifications only shorten the delay; polling finds what they missed. A waiting subscriber
-holds no database connection.
+holds no database connection. The subscribers of an account share the rows that were read: one query serves
+all that wait for the same event.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from loguru import logger
@@ -27,6 +27,9 @@ POLL_S = 1.0
 HEARTBEAT_S = 15.0
 BATCH = 200
 
+RECENT = 50
+"""How many of the last events of an account are kept for subscribers that are a little behind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reset:
@@ -41,6 +44,42 @@ class Heartbeat:
 
 
 Item = Sequence[HandoffEventRecord] | Reset | Heartbeat
+
+
+@dataclass(slots=True, eq=False)
+class _Feed:
+    """What the subscribers of one account share."""
+
+    wakeups: set[asyncio.Event] = field(default_factory=set)
+    last: int = 0
+    """The highest sequence number that is known to be committed."""
+    recent: Sequence[HandoffEventRecord] = ()
+    """The latest events that were read, without a gap."""
+    reads: dict[int, asyncio.Task[Sequence[HandoffEventRecord]]] = field(default_factory=dict)
+    """Running queries, by the position after which they read."""
+
+    def advance(self, seq: int) -> None:
+        """Wake the subscribers if ``seq`` is the highest sequence number yet."""
+        if seq > self.last:
+            self.last = seq
+            for wakeup in self.wakeups:
+                wakeup.set()
+
+    def after(self, cursor: int) -> Sequence[HandoffEventRecord]:
+        """The events after a position, if they were read lately."""
+        if not self.recent or not self.recent[0].seq <= cursor + 1 <= self.recent[-1].seq:
+            return ()
+        return self.recent[cursor + 1 - self.recent[0].seq :]
+
+    def keep(self, batch: Sequence[HandoffEventRecord]) -> None:
+        """Keep events that were read."""
+        if not batch:
+            return
+        self.advance(batch[-1].seq)
+        known = self.recent[-1].seq if self.recent else 0
+        recent = [*(self.recent if batch[0].seq == known + 1 else ()), *batch][-RECENT:]
+        if recent[-1].seq > known and recent[-1].seq - recent[0].seq == len(recent) - 1:
+            self.recent = recent
 
 
 class EventBroker:
@@ -66,27 +105,30 @@ class EventBroker:
         self._db = database
         self._heartbeat_s = heartbeat_s
         self._poll_s = poll_s
-        self._last: dict[UUID, int] = {}
-        self._wakeups: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._feeds: dict[UUID, _Feed] = {}
         self._closed = False
 
     @property
     def followers(self) -> int:
         """Number of subscribers whose position is known, so that each gets every later event."""
-        return sum(len(wakeups) for wakeups in self._wakeups.values())
+        return sum(len(feed.wakeups) for feed in self._feeds.values())
+
+    @property
+    def reading(self) -> bool:
+        """Whether a query for events is running."""
+        return any(feed.reads for feed in self._feeds.values())
 
     def wake(self, account_id: UUID, seq: int) -> None:
         """Wake the account's subscribers, because event ``seq`` was committed."""
-        if account_id in self._wakeups and seq > self._last.get(account_id, 0):
-            self._last[account_id] = seq
-            for wakeup in self._wakeups[account_id]:
-                wakeup.set()
+        feed = self._feeds.get(account_id)
+        if feed is not None:
+            feed.advance(seq)
 
     def close(self) -> None:
         """End all streams; the subscribers reconnect to another process."""
         self._closed = True
-        for wakeups in self._wakeups.values():
-            for wakeup in wakeups:
+        for feed in self._feeds.values():
+            for wakeup in feed.wakeups:
                 wakeup.set()
 
     async def run(self, is_draining: Callable[[], bool] = lambda: False) -> None:
@@ -99,10 +141,10 @@ class EventBroker:
             await asyncio.sleep(self._poll_s)
             if is_draining():
                 self.close()
-            if not self._wakeups:
+            if not self._feeds:
                 continue
             try:
-                found = await handoff_events.last_seqs(self._db, list(self._wakeups))
+                found = await handoff_events.last_seqs(self._db, list(self._feeds))
             except DatabaseError as error:
                 logger.warning("the event stream could not poll: {}", type(error).__name__)
                 continue
@@ -124,14 +166,16 @@ class EventBroker:
         cursor = bounds.last if after is None else after
         # Registered only now that the position is known. An event committed in between wakes nobody, but the
         # first read below finds it, because that read comes before the first wait.
-        with self._registered(account_id) as wakeup:
+        with self._registered(account_id) as (feed, wakeup):
             if not bounds.oldest - 1 <= cursor <= bounds.last:
                 yield Reset(bounds.last)
                 cursor = bounds.last
-            waited = False
+            waited, behind = False, True
             while not self._closed:
                 wakeup.clear()
-                batch = await self._next(account_id, cursor)
+                # Without a wake-up there is nothing new: it is not looked for again.
+                batch = await self._next(account_id, feed, cursor) if behind or cursor < feed.last else ()
+                behind = len(batch) == BATCH
                 if batch and batch[0].seq != cursor + 1:
                     # Old events were deleted after the subscriber's position.
                     cursor = (await handoff_events.bounds(self._db, account_id)).last
@@ -147,13 +191,26 @@ class EventBroker:
                 else:
                     yield Heartbeat()
 
-    async def _next(self, account_id: UUID, cursor: int) -> Sequence[HandoffEventRecord]:
+    async def _next(self, account_id: UUID, feed: _Feed, cursor: int) -> Sequence[HandoffEventRecord]:
+        """The events after a position; subscribers at the same position share a query."""
+        if known := feed.after(cursor):
+            return known
+        read = feed.reads.get(cursor)
+        if read is None:
+            read = feed.reads[cursor] = asyncio.create_task(self._read(account_id, feed, cursor))
+            read.add_done_callback(lambda _: feed.reads.pop(cursor, None))
+        return await asyncio.shield(read)
+
+    async def _read(self, account_id: UUID, feed: _Feed, cursor: int) -> Sequence[HandoffEventRecord]:
         while not self._closed:
             try:
-                return await handoff_events.after(self._db, account_id, cursor, limit=BATCH)
+                batch = await handoff_events.after(self._db, account_id, cursor, limit=BATCH)
             except DatabaseError as error:
                 logger.warning("the event stream waits for the database: {}", type(error).__name__)
                 await asyncio.sleep(self._poll_s)
+            else:
+                feed.keep(batch)
+                return batch
         return []
 
     async def _woken(self, wakeup: asyncio.Event) -> bool:
@@ -165,13 +222,13 @@ class EventBroker:
         return True
 
     @contextlib.contextmanager
-    def _registered(self, account_id: UUID) -> Iterator[asyncio.Event]:
+    def _registered(self, account_id: UUID) -> Iterator[tuple[_Feed, asyncio.Event]]:
+        feed = self._feeds.setdefault(account_id, _Feed())
         wakeup = asyncio.Event()
-        self._wakeups[account_id].add(wakeup)
+        feed.wakeups.add(wakeup)
         try:
-            yield wakeup
+            yield feed, wakeup
         finally:
-            self._wakeups[account_id].discard(wakeup)
-            if not self._wakeups[account_id]:
-                del self._wakeups[account_id]
-                self._last.pop(account_id, None)
+            feed.wakeups.discard(wakeup)
+            if not feed.wakeups:
+                self._feeds.pop(account_id, None)
