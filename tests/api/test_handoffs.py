@@ -177,7 +177,7 @@ async def test_the_server_offers_a_queued_handoff(tenant: Tenant) -> None:
     """An idle operator gets the offer, and can decline it."""
     await tenant.clients["operator"].put("/operators/me/presence", json={"status": "idle"})
     handoff = await create(tenant.owner, "/handoffs", REASON)
-    for _ in range(100):
+    for _ in range(600):
         now = (await tenant.owner.get(f"/handoffs/{handoff['id']}")).json()
         if now["state"] == "offered":
             break

@@ -45,7 +45,7 @@ async def test_a_token_leads_to_the_call_registry(twilio: Twilio, call_registry:
     """The socket that brings the webhook's token is that call, and is over when the call is."""
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await call_registry.arrived.wait()
         (call,) = call_registry.answered.values()
         assert (call.carrier_call_id, call_registry.live) == (twilio.call_sid, 1)
@@ -90,7 +90,7 @@ async def test_a_fresh_token_of_a_repeated_webhook_is_good(twilio: Twilio, call_
     tokens = [(await twilio.post("voice")).token for _ in range(3)]
     for token in tokens:
         async with twilio.media(token) as socket:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await call_registry.arrived.wait()
             await call_registry.drain(0)
             assert await close_code(socket) == 1000
@@ -108,7 +108,7 @@ async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, call_re
     """When the carrier says that a call is over whose socket still stands, the reception ends it."""
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await call_registry.arrived.wait()
         (call_id,) = call_registry.answered
         await twilio.post("status", CallStatus="completed")
@@ -133,7 +133,7 @@ async def test_ended_calls_are_counted_by_reason(
     before = await metric(twilio.server.url, counter)
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await call_registry.arrived.wait()
         (call,) = call_registry.answered.values()
         end = CallEnd(
@@ -142,7 +142,7 @@ async def test_ended_calls_are_counted_by_reason(
         await calls.finish(database, call.account_id, call.id, end)
         await call_registry.drain(0)
         await close_code(socket)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await metric(twilio.server.url, counter) != before + 1:
             await asyncio.sleep(0.05)
 
@@ -151,7 +151,7 @@ async def test_an_operator_ends_a_live_call(twilio: Twilio, tenant: Tenant, call
     """POST /calls/{id}/end tells the reception who ended it, and is in the audit list."""
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await call_registry.arrived.wait()
         (call_id,) = call_registry.answered
         response = await tenant.clients["operator"].post(f"/calls/{call_id}/end")

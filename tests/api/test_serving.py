@@ -122,7 +122,7 @@ async def test_a_media_socket_bears_big_and_odd_messages(database: Database, tmp
         async with connect(media) as huge, connect(media) as larger, connect(media) as silent:
             await huge.send("x" * 70_000)
             await larger.send("x" * 900_000)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 for socket in (huge, larger, silent):
                     await socket.wait_closed()
             assert (huge.close_code, larger.close_code, silent.close_code) == (1009, 1009, 1008)

@@ -68,7 +68,7 @@ async def test_the_stream_tells_of_ones_own_desk_alone(
     ids = await api_fixtures.build(theirs, database)
     handoff = await create(mine.owner, "/handoffs", {"reason": "mine"})
     follower = Follower([server.url], mine.keys["viewer"], last=0)
-    await asyncio.wait_for(follower.follow(1), 10)
+    await asyncio.wait_for(follower.follow(1), 30)
     assert [one.data["handoff_id"] for one in follower.received] == [handoff["id"]]
     assert not told({WORD, ids["handoff_id"], ids["call_id"]}, str(follower.received))
 

@@ -50,7 +50,7 @@ async def call_of(twilio: Twilio, database: Database) -> CallRecord:
 
 async def ended(twilio: Twilio, database: Database) -> CallRecord:
     """The call's record as soon as it has ended."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (call := await call_of(twilio, database)).status != "ended":
             await asyncio.sleep(0.01)
     return call

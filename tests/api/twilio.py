@@ -113,7 +113,7 @@ async def called(server: RunningServer, tenant: Tenant) -> Twilio:
 
 async def close_code(socket: ClientConnection) -> int:
     """Return the code with which the server closes the socket."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await socket.wait_closed()
     code = socket.close_code
     assert code is not None

@@ -129,3 +129,33 @@ def test_an_utterance_played_to_its_end_was_heard_whole(
     transcript.agent_interrupted(at_ms=1500, heard_until=900.0)
 
     assert [(it.heard_text, it.interrupted) for it in said] == [("What is it about?", False)]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_utterances_are_numbered_in_the_order_in_which_they_began(
+    transcript: Transcript, said: list[UtteranceRecord], interrupted: bool
+) -> None:
+    """What the caller says while an agent speaks comes after the agent's utterance, however that ends."""
+    transcript.requested("a", "We are open from eight to five.")
+    transcript.audio_started("a", AGENT, at_ms=0, position=0.0)
+    transcript.caller_said("mhm", AGENT, started_ms=300, ended_ms=600)
+    transcript.caller_said("I see", AGENT, started_ms=700, ended_ms=900)
+    assert said == []
+    if interrupted:
+        transcript.agent_interrupted(heard_until=1000.0, at_ms=1000)
+    else:
+        transcript.agent_finished("We are open from eight to five.", at_ms=1000)
+        transcript.audio_ended(at_ms=2000)
+    assert [(row.seq, row.speaker, row.started_ms) for row in said] == [
+        (1, "agent", 0), (2, "caller", 300), (3, "caller", 700),
+    ]  # fmt: skip
+
+
+def test_a_caller_who_began_first_is_recorded_at_once(
+    transcript: Transcript, said: list[UtteranceRecord]
+) -> None:
+    """A turn that began before the agent's utterance does not wait for its end."""
+    transcript.requested("a", "Of course.")
+    transcript.audio_started("a", AGENT, at_ms=500, position=0.0)
+    transcript.caller_said("billing please", AGENT, started_ms=100, ended_ms=600)
+    assert [row.speaker for row in said] == ["caller"]

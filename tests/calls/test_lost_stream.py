@@ -165,7 +165,7 @@ async def test_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(harnes
         harness.server.app_state.draining = True
         person = harness.person(hear(), Say(text=OPEN), hear(), HangUp())
         call = carrier.call(from_="+14155550142", to=number, person=person)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (record := await harness.record(call.sid)) is None or not record["resumes"]:
                 await asyncio.sleep(0.01)
         balancer.choose(second.url)

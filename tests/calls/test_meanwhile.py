@@ -99,7 +99,7 @@ async def test_a_call_keeps_the_templates_it_began_with(harness: CallHarness) ->
 
     script = (hear(), WaitFor(event=changed), Say(text=BILL), hear(), Say(text=OPEN), hear(), HangUp())
     placed = asyncio.create_task(harness.place(*script, to=number, on_step=on_step))
-    later = (hear(), WaitFor(event=changed), Wait(ms=500), Say(text=REPAIR), hear(), HangUp())
+    later = (hear(), WaitFor(event=changed), Say(text=REPAIR), hear(), HangUp())
     other = asyncio.create_task(harness.place(*later, to=number, on_step=on_step))
     async with asyncio.timeout(30):
         while len(greeted) < 2:
@@ -144,7 +144,7 @@ async def test_two_calls_at_once_know_nothing_of_each_other(any_harness: CallHar
     )
     one, two = await asyncio.gather(
         any_harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number),
-        any_harness.place(hear(), Wait(ms=500), Say(text=REPAIR), hear(), HangUp(), to=number),
+        any_harness.place(hear(), Say(text=REPAIR), hear(), HangUp(), to=number),
     )
     assert one.said() == [("agent", WELCOME), ("caller", BILL), ("agent", "Billing here.")]
     assert two.said() == [("agent", WELCOME), ("caller", REPAIR), ("agent", "Workshop here.")]

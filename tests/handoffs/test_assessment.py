@@ -78,7 +78,7 @@ async def escalated(env: HandoffEnvironment, world: SeededAccount) -> HandoffRec
 
 
 async def settled(env: HandoffEnvironment, handoff: HandoffRecord) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             [notice] = await outbox.of_handoff(env.database, handoff.account_id, handoff.id)
             if notice.state in ("sent", "dead"):
@@ -138,7 +138,7 @@ async def test_a_hanging_model_delays_no_handoff(
     first = await escalated(env, world)
     service, user_id = HandoffService(env.database, env.clock, assess=True), await env.operator()
     async with sending(env.database, model):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not model.posted:
                 await asyncio.sleep(0.01)
         made = [first]

@@ -176,7 +176,7 @@ async def test_an_interruption_clears_what_deepgram_has_not_said(sandbox: Sandbo
                 TTSSpeakFrame("This takes long."),
             ]
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not sandbox.usage.requests("deepgram"):
                 await asyncio.sleep(0.01)
         await line.send([InterruptionFrame()])

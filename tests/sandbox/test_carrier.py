@@ -43,7 +43,7 @@ async def whole_call(
     account: CarrierSettings | None = None,
 ) -> Call:
     async with calling(server, person, wrong, account) as call:
-        await asyncio.wait_for(call.ended(), 10)
+        await asyncio.wait_for(call.ended(), 30)
     return call
 
 
@@ -348,7 +348,7 @@ async def test_dialled_telephone_reports_to_the_action(
     server.voice = f"<Response>{dial}</Response>"
     async with Carrier(settings(server), {"+15550177": phone} if phone else {}) as carrier:
         call = carrier.call(from_="+15550100", to="+15550199")
-        await asyncio.wait_for(call.ended(), 5)
+        await asyncio.wait_for(call.ended(), 30)
     (resumed,) = server.sent("resume")
     assert resumed["DialCallStatus"] == status
     assert call.complaints == ()

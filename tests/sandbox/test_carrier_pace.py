@@ -47,7 +47,10 @@ async def test_dead_line_wakes_and_refuses_its_listeners() -> None:
 
 
 async def test_many_calls_at_once_each_keep_their_own_time() -> None:
-    """Twenty calls at once: each sends as many frames as its time holds, and hears its own server's sound."""
+    """Twenty calls at once: each sends as many frames as its time holds, and hears its own server's sound.
+
+    The server sends all its audio at once, so the recording of it has no gap however late the line is.
+    """
 
     async def talk(peer: Peer) -> None:
         await peer.play(tone(300))

@@ -54,7 +54,7 @@ class World:
 
     async def live_call(self) -> Call:
         call = self.carrier.call(from_="+15550100", to="+15550199")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await call.answered.wait()
             while not (self.server.peers and self.server.peers[-1].heard):
                 await call.line.next_frame()
@@ -79,7 +79,7 @@ async def test_live_call_is_hung_up(world: World) -> None:
     """Status=completed ends a live call: its stream is stopped and its final status posted."""
     call = await world.live_call()
     await world.client().calls(call.sid).update_async(status="completed")
-    assert await asyncio.wait_for(call.ended(), 3) == "completed"
+    assert await asyncio.wait_for(call.ended(), 30) == "completed"
     assert call.ended_by == "rest"
     assert world.server.peers[0].messages[-1]["event"] == "stop"
     fetched = await world.client().calls(call.sid).fetch_async()
@@ -94,7 +94,7 @@ async def test_live_call_is_led_to_inline_twiml(world: World) -> None:
         await world.client().calls(call.sid).update_async(twiml="<Response><Say>One moment.</Say></Response>")
     )
     assert updated.status == "in-progress"
-    await asyncio.wait_for(call.ended(), 5)
+    await asyncio.wait_for(call.ended(), 30)
     assert (call.status, call.ended_by) == ("completed", "twiml")
     assert abs(call.recording().received).max() > 5000
 
@@ -103,7 +103,7 @@ async def test_live_call_is_led_to_another_address(world: World) -> None:
     """Url= interrupts the stream and fetches the document there."""
     call = await world.live_call()
     await world.client().calls(call.sid).update_async(url=f"{world.server.url}/webhooks/twilio/resume")
-    await asyncio.wait_for(call.ended(), 3)
+    await asyncio.wait_for(call.ended(), 30)
     assert len(world.server.sent("resume")) == 1
     assert world.server.sent("resume")[0]["CallStatus"] == "in-progress"
 
@@ -163,7 +163,7 @@ async def test_outbound_call_is_rung_answered_and_followed(world: World) -> None
     )
     assert created.status in ("queued", "ringing")
     call = world.carrier.calls[created.sid]
-    assert await asyncio.wait_for(call.ended(), 5) == "completed"
+    assert await asyncio.wait_for(call.ended(), 30) == "completed"
     assert spoke.is_set()
     (voice,) = world.server.sent("voice")
     assert (voice["Direction"], voice["CallStatus"], voice["To"]) == (
@@ -187,7 +187,7 @@ async def test_telephone_that_is_not_answered_reports_why(world: World, outcome:
         status_callback=f"{world.server.url}/webhooks/twilio/status",
     )
     call = world.carrier.calls[created.sid]
-    assert await asyncio.wait_for(call.ended(), 3) == outcome
+    assert await asyncio.wait_for(call.ended(), 30) == outcome
     assert [params["CallStatus"] for params in world.server.sent("status")] == [outcome]
 
 
@@ -198,7 +198,7 @@ async def test_ringing_call_can_be_cancelled(world: World) -> None:
         to="+15550142", from_="+15550199", twiml="<Response><Hangup/></Response>"
     )
     await world.client().calls(created.sid).update_async(status="canceled")
-    assert await asyncio.wait_for(world.carrier.calls[created.sid].ended(), 3) == "canceled"
+    assert await asyncio.wait_for(world.carrier.calls[created.sid].ended(), 30) == "canceled"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ async def test_the_process_ends_when_it_is_told_to_or_its_parent_is_gone(how: st
         os.kill(process.pid, signal.SIGTERM)
     else:
         process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Scripted speech: announced transcripts from the Deepgram stand-in, tones from the ElevenLabs stand-in."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -58,6 +59,21 @@ async def test_announced_texts_are_returned_in_order(scripted: Sandbox) -> None:
     assert interim[0]
     assert all("I have a question about my bill.".startswith(text) for text in interim[:3])
     assert scripted.transcripts.remaining == 0
+
+
+async def test_callers_at_once_are_told_apart_by_their_voices(scripted: Sandbox) -> None:
+    """Speech takes the text that was announced for its voice, on whichever stream and in whatever order."""
+    callers = ("caller-1", "caller-2", "caller-6")
+    for voice_id in callers:
+        scripted.transcripts.announce(f"This is {voice_id}.", voice_id=voice_id)
+    heard = await asyncio.gather(
+        *(
+            _transcribe(scripted, _silence(200) + tone_pcm("any sound of a length", voice_id) + _silence(800))
+            for voice_id in reversed(callers)
+        )
+    )
+    texts = [_texts(messages, final=True) for messages in heard]
+    assert texts == [[f"This is {voice_id}."] for voice_id in reversed(callers)]
 
 
 async def test_words_lie_within_the_audio(scripted: Sandbox) -> None:

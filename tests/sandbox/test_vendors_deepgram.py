@@ -83,7 +83,7 @@ async def test_deepgrams_client_understands_what_it_is_told(sandbox: Sandbox) ->
         for start in range(0, len(audio), 320):
             await connection.send_media(audio[start : start + 320])
         await connection.send_close_stream(ListenV1CloseStream(type="CloseStream"))
-        await asyncio.wait_for(listening, 10)
+        await asyncio.wait_for(listening, 30)
     kinds = {type(message) for message in heard}
     assert kinds == {ListenV1SpeechStarted, ListenV1Results, ListenV1UtteranceEnd, ListenV1Metadata}
     [final] = [m for m in heard if isinstance(m, ListenV1Results) and m.is_final]
@@ -114,7 +114,7 @@ async def test_mulaw_is_heard_as_well(sandbox: Sandbox) -> None:
     ) as socket:
         for start in range(0, len(audio), 160):
             await socket.send(audio[start : start + 160])
-        message = json.loads(await asyncio.wait_for(socket.recv(), 5))
+        message = json.loads(await asyncio.wait_for(socket.recv(), 30))
     assert message["channel"]["alternatives"][0]["transcript"] == BILL
 
 
@@ -178,7 +178,7 @@ async def test_other_phrases_can_be_expected_while_it_runs(sandbox: Sandbox) -> 
         audio = _said("My name is Zyrta Quendolin.")
         for start in range(0, len(audio), 320):
             await socket.send(audio[start : start + 320])
-        message = json.loads(await asyncio.wait_for(socket.recv(), 5))
+        message = json.loads(await asyncio.wait_for(socket.recv(), 30))
     assert message["channel"]["alternatives"][0]["transcript"] == "My name is Zyrta Quendolin."
 
 
@@ -211,7 +211,7 @@ async def test_an_error_while_listening_is_told_over_the_socket(sandbox: Sandbox
     sandbox.faults.add(Fault(server="deepgram", kind="broken", stage="message"))
     async with _connect(sandbox, "endpointing=300") as socket:
         await socket.send(_said(BILL))
-        message = json.loads(await asyncio.wait_for(socket.recv(), 5))
+        message = json.loads(await asyncio.wait_for(socket.recv(), 30))
         await socket.wait_closed()
     assert message["type"] == "Error"
     assert socket.close_code == 1011

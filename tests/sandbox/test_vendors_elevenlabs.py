@@ -39,7 +39,7 @@ async def _send(socket: ClientConnection, **message: Any) -> None:
 async def _until_final(socket: ClientConnection, contexts: int = 1) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     while sum(bool(message.get("isFinal")) for message in messages) < contexts:
-        messages.append(json.loads(await asyncio.wait_for(socket.recv(), 5)))
+        messages.append(json.loads(await asyncio.wait_for(socket.recv(), 30)))
     return messages
 
 
@@ -180,14 +180,14 @@ async def test_the_socket_closes_after_the_last_word_when_asked_to(sandbox: Sand
 
 async def test_keep_alives_keep_an_idle_socket_open(sandbox: Sandbox) -> None:
     """An idle socket is closed after inactivity_timeout, and not while empty texts come."""
-    async with _socket(sandbox, query="inactivity_timeout=0.4") as socket:
-        for _ in range(4):
-            await asyncio.sleep(0.2)
+    async with _socket(sandbox, query="inactivity_timeout=1.5") as socket:
+        for _ in range(8):
+            await asyncio.sleep(0.25)
             await _send(socket, text="")
         assert socket.close_code is None
-        assert json.loads(await asyncio.wait_for(socket.recv(), 2))["error"] == "input_timeout_exceeded"
+        assert json.loads(await asyncio.wait_for(socket.recv(), 30))["error"] == "input_timeout_exceeded"
         with pytest.raises(websockets.ConnectionClosed):
-            await asyncio.wait_for(socket.recv(), 2)
+            await asyncio.wait_for(socket.recv(), 30)
     assert socket.close_code == 1008
 
 
@@ -196,7 +196,7 @@ async def test_too_many_contexts_are_refused(sandbox: Sandbox) -> None:
     async with _socket(sandbox) as socket:
         for number in range(6):
             await _send(socket, text=" ", context_id=f"c{number}")
-        assert json.loads(await asyncio.wait_for(socket.recv(), 2))["error"] == "max_active_contexts"
+        assert json.loads(await asyncio.wait_for(socket.recv(), 30))["error"] == "max_active_contexts"
 
 
 async def test_the_first_audio_takes_as_long_as_told(sandbox: Sandbox) -> None:
@@ -205,21 +205,25 @@ async def test_the_first_audio_takes_as_long_as_told(sandbox: Sandbox) -> None:
         sandbox.latency.first_audio_ms = 200
         started = time.monotonic()
         await _send(socket, text=TEXT, context_id="a")
-        await asyncio.wait_for(socket.recv(), 2)
-    assert 0.2 <= time.monotonic() - started < 0.6
+        await asyncio.wait_for(socket.recv(), 30)
+    assert time.monotonic() - started >= 0.2
 
 
 async def test_a_slow_handshake_is_slow_for_one_voice_only(sandbox: Sandbox) -> None:
     """A fault that matches a voice id delays that voice's socket, and no other."""
-    sandbox.faults.add(Fault(server="elevenlabs", kind="slow", match="/slow-one/", delay_ms=500))
+    sandbox.faults.add(Fault(server="elevenlabs", kind="slow", match="/slow-one/", delay_ms=2000))
+    connected: list[str] = []
+
+    async def connect(voice: str) -> None:
+        async with _socket(sandbox, voice):
+            connected.append(voice)
+
     started = time.monotonic()
-    async with _socket(sandbox, "quick-one"):
-        quick = time.monotonic() - started
-    started = time.monotonic()
-    async with _socket(sandbox, "slow-one"):
-        slow = time.monotonic() - started
-    assert quick < 0.4
-    assert slow >= 0.5
+    slow = asyncio.create_task(connect("slow-one"))
+    await connect("quick-one")
+    await slow
+    assert time.monotonic() - started >= 2.0
+    assert connected == ["quick-one", "slow-one"]
 
 
 async def test_a_hanging_handshake_does_not_come_through(sandbox: Sandbox) -> None:
@@ -234,7 +238,7 @@ async def test_an_open_socket_can_be_dropped(sandbox: Sandbox) -> None:
     """A fault of the kind `drop` at stage `message` cuts a socket that was working, without a close frame."""
     async with _socket(sandbox) as socket:
         await _send(socket, text=TEXT, context_id="a")
-        await asyncio.wait_for(socket.recv(), 2)
+        await asyncio.wait_for(socket.recv(), 30)
         sandbox.faults.add(Fault(server="elevenlabs", kind="drop", stage="message", match="Again", count=1))
         await _send(socket, text="Again, please.", context_id="a")
         with pytest.raises(websockets.ConnectionClosedError):
@@ -246,9 +250,9 @@ async def test_idle_sockets_can_be_severed(sandbox: Sandbox) -> None:
     """The open sockets of one voice are aborted at once, and only those."""
     async with _socket(sandbox, "anna") as lost, _socket(sandbox, "bert") as kept:
         assert sandbox.usage.sever("elevenlabs", "anna") == 1
-        await asyncio.wait_for(lost.wait_closed(), 2)
+        await asyncio.wait_for(lost.wait_closed(), 30)
         await _send(kept, text=TEXT, context_id="a")
-        assert json.loads(await asyncio.wait_for(kept.recv(), 2))["audio"]
+        assert json.loads(await asyncio.wait_for(kept.recv(), 30))["audio"]
     assert lost.close_code == 1006
 
 
@@ -257,7 +261,8 @@ async def test_a_limit_reached_while_speaking_is_told_over_the_socket(sandbox: S
     sandbox.faults.add(Fault(server="elevenlabs", kind="rate_limited", stage="message"))
     async with _socket(sandbox) as socket:
         await _send(socket, text=TEXT, context_id="a")
-        assert json.loads(await asyncio.wait_for(socket.recv(), 2))["error"] == "too_many_concurrent_requests"
+        refusal = json.loads(await asyncio.wait_for(socket.recv(), 30))
+        assert refusal["error"] == "too_many_concurrent_requests"
         await socket.wait_closed()
     assert socket.close_code == 1008
 
@@ -268,7 +273,9 @@ async def test_sockets_are_counted_by_voice(sandbox: Sandbox) -> None:
         await _send(socket, text=TEXT, context_id="a", close_context=True)
         await _until_final(socket)
         assert sandbox.usage.tally("elevenlabs").open == 2
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        while sandbox.usage.tally("elevenlabs").open:
+            await asyncio.sleep(0.01)
     tally = sandbox.usage.tally("elevenlabs", "bert")
     assert (tally.opened, tally.open, tally.requests, tally.characters) == (1, 0, 1, len(TEXT))
     [connection] = sandbox.usage.connections("elevenlabs", "anna")

@@ -13,6 +13,7 @@ from pipecat.frames.frames import (
     InputAudioRawFrame,
     InterimTranscriptionFrame,
     LLMContextFrame,
+    LLMFullResponseEndFrame,
     LLMTextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
@@ -80,7 +81,7 @@ class ServicePipeline:
 
     async def __aexit__(self, *_: object) -> None:
         await self.worker.cancel()
-        await asyncio.wait_for(self._running, 10)
+        await asyncio.wait_for(self._running, 30)
 
     async def send(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
@@ -153,8 +154,7 @@ async def test_pipecat_talks_with_openai(sandbox: Sandbox) -> None:
     ]
     async with ServicePipeline(_llm(sandbox)) as line:
         await line.send([LLMContextFrame(LLMContext(messages))])
-        await line.after.until(LLMTextFrame)
-        await asyncio.sleep(0.2)
+        await line.after.until(LLMFullResponseEndFrame)
         text = "".join(frame.text for frame in line.after.of(LLMTextFrame))
     assert text == "Welcome to the library."
 
@@ -179,4 +179,4 @@ async def test_pipecat_calls_a_function_of_openai(sandbox: Sandbox, words: str) 
     context = LLMContext([{"role": "user", "content": words}], tools=ToolsSchema(standard_tools=[schema]))
     async with ServicePipeline(llm) as line:
         await line.send([LLMContextFrame(context)])
-        assert await asyncio.wait_for(called, 10) == {"loan_number": "4271"}
+        assert await asyncio.wait_for(called, 30) == {"loan_number": "4271"}

@@ -71,7 +71,7 @@ class Peer:
         async with self._news:
             self._news.notify_all()
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
         """Wait until the messages so far satisfy a condition."""
         async with asyncio.timeout(timeout_s), self._news:
             await self._news.wait_for(condition)

@@ -66,7 +66,7 @@ async def twilio() -> AsyncIterator[Twilio]:
     fake = Twilio()
     app = Starlette(routes=[Route("/{path:path}", fake.answer, methods=["GET", "POST", "DELETE"])])
     async with serving(app) as address:
-        fake.rest = TwilioRest("AC1", "secret", api_url=f"http://{address}/", timeout_s=0.5, sleep=fake.sleep)
+        fake.rest = TwilioRest("AC1", "secret", api_url=f"http://{address}/", timeout_s=1.5, sleep=fake.sleep)
         yield fake
         await fake.rest.aclose()
 
@@ -137,7 +137,7 @@ async def test_long_retry_after_is_raised(twilio: Twilio) -> None:
 
 async def test_hang_up_is_retried(twilio: Twilio) -> None:
     """5xx responses and timeouts of a hang-up are retried with increasing waits."""
-    twilio.answers = [refusal(503, 0), 2.0, refusal(500, 20500), OK]
+    twilio.answers = [refusal(503, 0), 6.0, refusal(500, 20500), OK]
     await twilio.rest.hang_up("CA1")
     assert len(twilio.seen) == 4
     assert twilio.waits == sorted(twilio.waits)

@@ -98,7 +98,7 @@ class FlowHarness:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something to become true, at most five seconds."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.005)
 
@@ -124,7 +124,7 @@ async def running_flow(*script: Say | Call) -> AsyncIterator[FlowHarness]:
     await runner.add_workers(worker)
     running = asyncio.create_task(runner.run())
     try:
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
         manager = FlowManager(llm=model, context_aggregator=pair, worker=worker)
         yield FlowHarness(manager, model)
     finally:

@@ -44,7 +44,9 @@ class Cut:
 
 
 class Transcript:
-    """The utterances of one call, in order.
+    """The utterances of one call, in the order in which they began.
+
+    What the caller says while an agent speaks is recorded when the agent's utterance, which began first, is.
 
     Positions are milliseconds of all audio sent; times are milliseconds since the answer.
     """
@@ -67,6 +69,7 @@ class Transcript:
         self._sources: dict[str, Source] = {}
         self._unremembered: set[str] = set()
         self._speaking: _Speaking | None = None
+        self._waiting: list[tuple[ActiveAgent, str, tuple[int, int]]] = []
 
     @property
     def speaking_since(self) -> float | None:
@@ -75,8 +78,11 @@ class Transcript:
 
     def caller_said(self, text: str, agent: ActiveAgent, *, started_ms: int, ended_ms: int) -> None:
         """The caller finished a turn while ``agent`` had the call."""
-        if text.strip():
-            self._add("caller", agent, text, text, source="stt", span=(started_ms, ended_ms))
+        if not text.strip():
+            return
+        self._waiting.append((agent, text, (started_ms, ended_ms)))
+        if self._speaking is None or self._speaking.started_ms > started_ms:
+            self._add_waiting()
 
     def expect(self, text: str, source: Source, *, remembered: bool = True) -> None:
         """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`."""
@@ -169,6 +175,12 @@ class Transcript:
             "agent", speaking.agent, meant, heard,
             source=speaking.source, span=(speaking.started_ms, ended_ms), interrupted=interrupted,
         )  # fmt: skip
+        self._add_waiting()
+
+    def _add_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for agent, text, span in waiting:
+            self._add("caller", agent, text, text, source="stt", span=span)
 
     def _meant(self, speaking: _Speaking) -> str:
         return " ".join(filter(None, (self._requested.get(c) for c in speaking.contexts)))
