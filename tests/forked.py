@@ -1,7 +1,7 @@
-"""`voicebot` in a process of its own that need not load anew what all of them load.
+"""Run `voicebot` in a separate process without importing the program each time.
 
-A process that has loaded the program is forked for each command: seconds are saved, and all else is as if a
-shell had started it (arguments, environment, working directory, standard streams, status).
+A fork server that has imported the program is forked for each command, which saves seconds a command.
+Arguments, environment, working directory, standard streams and exit status are as when a shell starts it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FORKS.set_forkserver_preload(["voicebot.simulate.commands", "voicebot.sync.comm
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command said, and how it ended."""
+    """Output and exit status of a command."""
 
     status: int | None
     out: str
@@ -30,11 +30,11 @@ class Ran:
 
 
 async def run(arguments: Sequence[str], *, stdin: str = "", environment: Mapping[str, str], cwd: Path) -> Ran:
-    """Run `voicebot` with arguments, to its end."""
-    with tempfile.TemporaryDirectory() as place:
-        streams = [Path(place, name) for name in ("in", "out", "err")]
+    """Run `voicebot` with arguments until it exits."""
+    with tempfile.TemporaryDirectory() as directory:
+        streams = [Path(directory, name) for name in ("in", "out", "err")]
         streams[0].write_text(stdin)
-        process = _FORKS.Process(target=_be, args=(list(arguments), dict(environment), cwd, streams))
+        process = _FORKS.Process(target=_run_command, args=(list(arguments), dict(environment), cwd, streams))
         process.start()
         try:
             await asyncio.to_thread(process.join)
@@ -44,12 +44,14 @@ async def run(arguments: Sequence[str], *, stdin: str = "", environment: Mapping
     return Ran(process.exitcode, out, err)
 
 
-def _be(arguments: list[str], environment: dict[str, str], cwd: Path, streams: Sequence[Path]) -> None:
-    """Become the command."""
+def _run_command(
+    arguments: list[str], environment: dict[str, str], cwd: Path, streams: Sequence[Path]
+) -> None:
+    """Run the command in the forked process."""
     for number, stream in enumerate(streams):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT
         os.dup2(os.open(stream, flags, 0o600), number)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - multiprocessing has put another there
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - multiprocessing has replaced it
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

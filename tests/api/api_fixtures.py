@@ -29,7 +29,7 @@ NOBODY = "01a1fb64-16ef-7341-baef-1bff17f7b0e5"
 """An id of nothing."""
 
 WORD = "Zanzibar"
-"""In every text of an estate; nobody else says it."""
+"""A word that is in every text of `build`'s rows and in no other."""
 
 UUID_FORM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -108,7 +108,7 @@ BODIES: Mapping[tuple[str, str], Callable[[Ids], Sequence[Any]]] = {
     ("PUT", "/users/{user_id}"): lambda _: [{"name": "Mine"}],
     ("POST", "/keys"): lambda ids: [{"role": "viewer", "user_id": ids["user_id"]}],
 }
-"""What is asked for with the ids of an estate; others are answered as if they were ids of nothing."""
+"""Requests with the ids of `build`'s rows; to another account they are unknown ids."""
 
 NAMES_NOTHING = {
     ("POST", "/numbers"): "a number of one's own",

@@ -18,7 +18,7 @@ VOICEBOT: tuple[str, ...] = (sys.executable, "-m", "voicebot")
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Process:
-    """A process with the given variables and none of ours but the path."""
+    """Start a process with the given variables; of this process's own it has PATH only."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return await asyncio.create_subprocess_exec(
         *command,
@@ -42,7 +42,7 @@ async def said(command: Sequence[str], environment: Mapping[str, str], cwd: Path
 async def server(
     command: Sequence[str], environment: Mapping[str, str], cwd: Path
 ) -> AsyncIterator[tuple[str, Process]]:
-    """A server process and its URL; told to stop at the end, and expected to."""
+    """A server process and its URL; it is stopped by SIGTERM at the end."""
     process = await start(command, {"VOICEBOT_PORT": "0", **environment}, cwd)
     assert process.stdout is not None
     assert process.stderr is not None

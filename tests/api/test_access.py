@@ -113,7 +113,7 @@ async def test_a_bad_key_is_refused_everywhere(server: RunningServer, header: st
             assert (await nobody.request(method, path, headers=headers)).status_code == 401, (method, path)
 
 
-async def test_a_revoked_key_opens_nothing(tenant: Tenant, database: Database) -> None:
+async def test_a_revoked_key_is_refused(tenant: Tenant, database: Database) -> None:
     """From the moment it is revoked, a key is answered 401."""
     assert (await tenant.owner.get("/templates")).status_code == 200
     key = (await keys.authenticate(database, tenant.keys["owner"])).id
@@ -122,7 +122,7 @@ async def test_a_revoked_key_opens_nothing(tenant: Tenant, database: Database) -
 
 
 async def test_the_owner_of_a_call_finds_all_of_it(tenant: Tenant, database: Database) -> None:
-    """The same paths that hide a call from others tell its own account everything about it."""
+    """The paths that hide a call from other accounts show it to its own account."""
     call = await a_call(tenant, database)
     for path, member, value in (
         ("transcript", "text", f"{WORD}?"),

@@ -36,7 +36,7 @@ async def test_a_key_is_shown_once(server: RunningServer, tenant: Tenant) -> Non
 
 
 async def test_a_revoked_key_is_refused_from_then_on(server: RunningServer, tenant: Tenant) -> None:
-    """Revoking closes the key at once; revoking again changes nothing, and is not told twice."""
+    """A revoked key is refused at once; revoking again changes nothing and adds no audit entry."""
     key = await create(tenant.owner, "/keys", {"role": "viewer"})
     async with client(server.url, key["key"]) as bearer:
         assert (await bearer.get("/templates")).status_code == 200

@@ -83,7 +83,7 @@ async def test_a_patch_that_leaves_no_valid_number_is_refused(
 
 
 async def test_a_number_of_another_account_is_taken(new_tenant: NewTenant) -> None:
-    """Two accounts cannot have one number; the second is not told whose it is."""
+    """Two accounts cannot have one number; the error does not name the owner."""
     mine, theirs = await new_tenant(), await new_tenant()
     number = await theirs.number()
     response = await mine.owner.post("/numbers", json={"e164": number["e164"]})
@@ -144,7 +144,7 @@ async def test_a_number_in_use_stays(tenant: Tenant) -> None:
 
 
 async def test_numbers_are_listed_filtered_and_paged(tenant: Tenant) -> None:
-    """Filters narrow the list, and a cursor goes on where a page ended."""
+    """Filters narrow the list, and a cursor continues after the last item of a page."""
     numbers = [await tenant.number() for _ in range(3)]
     first = (await tenant.owner.get("/numbers", params={"limit": "2"})).json()
     rest = (await tenant.owner.get("/numbers", params={"cursor": first["next_cursor"]})).json()
@@ -156,7 +156,7 @@ async def test_numbers_are_listed_filtered_and_paged(tenant: Tenant) -> None:
 
 
 async def test_a_number_is_switched_off_with_its_orchestrator_on_it(tenant: Tenant) -> None:
-    """Switching a number off is no silent loss: an admin says so, and the audit list does."""
+    """Only an admin deactivates a number, and the audit list shows it."""
     desk = await tenant.orchestrator()
     path, headers = f"/numbers/{desk['number_id']}", {"If-Match": "*"}
     off = await tenant.clients["admin"].patch(path, json={"active": False}, headers=headers)

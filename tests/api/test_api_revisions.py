@@ -101,7 +101,7 @@ async def test_a_revision_shows_what_the_template_was(tenant: Tenant) -> None:
 
 @pytest.mark.parametrize("place", ["7", "0", "99999999999", "x", "1?against=7", "7/restore"])
 async def test_a_revision_that_never_was_is_not_found(tenant: Tenant, place: str) -> None:
-    """Numbers of no revision, and what is no number, are 404."""
+    """Unknown revision numbers, and values that are not numbers, are 404."""
     agent = await tenant.agent()
     method = "POST" if place.endswith("restore") else "GET"
     response = await tenant.owner.request(method, f"{history(agent)}/{place}", headers=ANY)
@@ -109,7 +109,7 @@ async def test_a_revision_that_never_was_is_not_found(tenant: Tenant, place: str
 
 
 async def test_a_restored_revision_is_the_newest(tenant: Tenant) -> None:
-    """Restoring saves the old document as a new revision and tells so; nothing of the past is changed."""
+    """Restoring saves the old document as a new revision and records that; old revisions do not change."""
     agent = await tenant.agent(greeting={"text": "Hello."})
     await patched(tenant, agent, greeting=None, prompt="Other.", name="Renamed")
 
@@ -125,7 +125,7 @@ async def test_a_restored_revision_is_the_newest(tenant: Tenant) -> None:
 
 
 async def test_restoring_keeps_whether_it_is_active(tenant: Tenant) -> None:
-    """A draft of the past becomes no draft again, and what was active then goes into no service by itself."""
+    """Restoring changes the document only: an active template stays active, and a draft stays a draft."""
     agent = await tenant.agent()
     await tenant.owner.post(f"/templates/{agent['id']}/deactivate")
     assert (await restored(tenant, agent, 1))["status"] == "draft"
@@ -134,7 +134,7 @@ async def test_restoring_keeps_whether_it_is_active(tenant: Tenant) -> None:
 
 
 async def test_an_active_template_is_restored_to_what_passes_the_check(tenant: Tenant) -> None:
-    """A faulty draft of the past is not put into service; the faults are told, and nothing is saved."""
+    """An invalid old draft is not restored over an active template; its errors are returned."""
     draft = await create(tenant.owner, "/templates", {"name": "Later"})
     await patched(tenant, draft, **agent_document("Later"))
     response = await tenant.owner.post(f"{history(draft)}/1/restore", headers=ANY)

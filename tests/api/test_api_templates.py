@@ -74,7 +74,7 @@ async def test_a_draft_needs_a_name_that_can_be_told(tenant: Tenant, name: str) 
 
 
 async def test_the_check_saves_nothing(tenant: Tenant) -> None:
-    """POST /templates/check tells errors and warnings, and leaves no template behind."""
+    """POST /templates/check returns errors and warnings, and saves no template."""
     report = (await tenant.owner.post("/templates/check", json={"nme": "x"})).json()
     assert report["ok"] is False
     assert {"/name", "/nme"} <= {error["pointer"] for error in report["errors"]}
@@ -302,7 +302,7 @@ async def test_a_change_that_would_break_an_active_user_is_refused(tenant: Tenan
 
 
 async def test_drafts_learn_what_becomes_of_their_targets(tenant: Tenant) -> None:
-    """The problems of a draft follow the templates it routes to: gone, back, and gone for good."""
+    """The problems of a draft follow its targets: deactivated, activated, and deleted."""
     desk = await tenant.orchestrator(status="draft")
     target = f"/templates/{desk['routes'][0]['template_id']}"
 

@@ -35,7 +35,7 @@ class Step:
     makes: str | None = None
     """The parameter that paths after it are filled with."""
     status: int | None = None
-    """Where it is no success."""
+    """The status of the response, where it is not a success."""
 
 
 WALK = [

@@ -170,7 +170,7 @@ async def test_a_text_call_leaves_nothing_behind(tenant: Tenant) -> None:
 
 
 async def test_what_no_answer_is_prepared_for_is_told(tenant: Tenant) -> None:
-    """With prepared answers no request is made: a call that none fits fails, and the author is told which."""
+    """With prepared answers no request is made; a call without a matching answer fails and is named."""
     front = await desk(tenant)
     answer = await chat(
         tenant.owner, front, turns=[BILL, "It is 9 9 9 9."], payload={"caller": "Ada"}, answers={}
@@ -181,7 +181,7 @@ async def test_what_no_answer_is_prepared_for_is_told(tenant: Tenant) -> None:
 
 
 async def test_a_required_value_that_is_missing_is_refused(tenant: Tenant) -> None:
-    """A payload that does not fit the template's variables is told with the variable's name."""
+    """The error for a payload that does not match the template's variables names the variable."""
     problem = await chat(tenant.owner, await desk(tenant), status=422)
     assert problem["code"] == "invalid_template"
     assert problem["errors"][0]["pointer"] == "/caller"
@@ -205,7 +205,7 @@ async def test_a_target_that_cannot_begin_is_named(tenant: Tenant) -> None:
 
 @pytest.mark.parametrize("target", ["", "later", "00000000-0000-7000-8000-000000000001"])
 async def test_a_draft_that_leads_nowhere_yet_can_be_talked_to(tenant: Tenant, target: str) -> None:
-    """A route to nothing is an agent that is not available; whoever answers has the call."""
+    """A route to a missing template is an unavailable agent; the current agent keeps the call."""
     route = {"name": "billing", "template_id": target, "when": "The caller asks about money."}
     draft = {"name": "Draft", "kind": "orchestrator", "prompt": "You are Ada.", "greeting": {"text": "Yes?"}}
     saved = await create(tenant.owner, "/templates", {**draft, "routes": [route]})
@@ -258,7 +258,7 @@ async def test_a_model_that_hangs_is_told_plainly(
 async def test_a_model_that_goes_silent_is_told_and_may_be_asked_again(
     tenant: Tenant, sandbox: Sandbox
 ) -> None:
-    """A model given up for its silence is a 504 as well; what it had said is told, and the call goes on."""
+    """A model that stops in the middle is a 504 too; the problem has its text, and the call continues."""
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
     began = await chat(tenant.owner, agent["id"])
     sandbox.faults.add(Fault(server="openai", kind="hang", stage="message", count=1))

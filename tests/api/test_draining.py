@@ -24,7 +24,7 @@ async def server(settings: Settings) -> AsyncIterator[RunningServer]:
 
 @pytest.fixture
 def call_registry(server: RunningServer) -> StandIn:
-    """What takes the calls: a stand-in."""
+    """A stand-in for the call registry."""
     server.app_state.call_registry = stand_in = StandIn()
     return stand_in
 
@@ -39,7 +39,7 @@ async def twilio(
     return await called(server, tenant)
 
 
-async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, server: RunningServer) -> None:
+async def test_a_draining_server_accepts_no_stream(twilio: Twilio, server: RunningServer) -> None:
     """While draining /readyz says 503 and media sockets are refused; webhooks are still answered."""
     await twilio.post("voice")
     server.app_state.draining = True
@@ -52,10 +52,10 @@ async def test_a_server_that_is_leaving_takes_no_stream(twilio: Twilio, server: 
     assert (await twilio.post("resume")).token
 
 
-async def test_a_server_that_is_told_to_stop_lets_calls_end(
+async def test_calls_end_before_the_server_stops(
     server: RunningServer, twilio: Twilio, call_registry: StandIn
 ) -> None:
-    """After SIGTERM the call goes on and webhooks are answered; when the call is over the server is gone."""
+    """After SIGTERM the call continues and webhooks are answered; the server exits when the call ends."""
     reply = await twilio.post("voice")
     call_registry.hurries = False
     async with twilio.media(reply.token) as socket:

@@ -1,4 +1,4 @@
-"""Calls whose process died: somebody else ends them, and nobody else's."""
+"""Calls of a killed process are ended by another process, and no other calls are."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def _until(api: httpx.AsyncClient, sid: str, status: str) -> dict[str, Any
 async def test_calls_of_a_killed_process_are_ended_by_another(
     database: Database, environment: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """After kill -9 its calls end, even one without a stream; a call that another process has goes on."""
+    """After kill -9 the process's calls end, even one without a stream; calls of others continue."""
     async with (
         server(SHORT_LEASE, environment, tmp_path) as (first, process),
         server(SHORT_LEASE, environment, tmp_path) as (second, _),

@@ -26,7 +26,7 @@ async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
 
 @pytest.fixture
 def call_registry(server: RunningServer) -> StandIn:
-    """What takes the calls: a stand-in."""
+    """A stand-in for the call registry."""
     server.app_state.call_registry = stand_in = StandIn()
     return stand_in
 
@@ -98,7 +98,7 @@ async def test_a_fresh_token_of_a_repeated_webhook_is_good(twilio: Twilio, call_
 
 
 async def test_a_socket_of_an_unknown_carrier_is_refused(server: RunningServer) -> None:
-    """There is no media socket for a carrier without credentials."""
+    """A carrier without credentials has no media socket."""
     with pytest.raises(Exception, match="403"):
         async with connect(server.url.replace("http", "ws", 1) + "/media/exotel"):
             pass
@@ -128,7 +128,7 @@ async def test_ended_calls_are_counted_by_reason(
     reason: str,
     told: str,
 ) -> None:
-    """A call that is over is counted by who ended it and why; a reason in a model's own words is no label."""
+    """An ended call is counted by who ended it and why; a model's own words are not used as a label."""
     counter = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="{ended_by}"}}'
     before = await metric(twilio.server.url, counter)
     reply = await twilio.post("voice")
@@ -148,7 +148,7 @@ async def test_ended_calls_are_counted_by_reason(
 
 
 async def test_an_operator_ends_a_live_call(twilio: Twilio, tenant: Tenant, call_registry: StandIn) -> None:
-    """POST /calls/{id}/end tells the reception who ended it, and is in the audit list."""
+    """POST /calls/{id}/end ends the call as the operator, and is in the audit list."""
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:
         async with asyncio.timeout(30):

@@ -22,16 +22,16 @@ CHECKS = (
 EXAMPLES = 8
 CONFIG = """
 [checks.negative_data_rejection]
-# A request may be stale as well as malformed; which of the two is said first is no matter.
+# A request may be stale as well as malformed; either error may be returned.
 expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428]
 [checks.not_a_server_error]
-# Nobody plays the carrier here: a call that is to end cannot be ended there, which is documented.
+# There is no carrier: ending a call fails with the documented 502.
 expected-statuses = ["2xx", "3xx", "4xx", 502]
 """
 
 
 def known(ids: Ids) -> str:
-    """Configuration by which most paths lead to what is there."""
+    """Configuration by which most requests use existing ids."""
     values = {name: value if name == "revision" else json.dumps(value) for name, value in ids.items()}
     dictionaries = "".join(f"[dictionaries.{name}]\nvalues = [{value}]\n" for name, value in values.items())
     paths = (f'"path.{name}" = {{ dictionary = "{name}", probability = 0.8 }}\n' for name in ids)
@@ -40,7 +40,7 @@ def known(ids: Ids) -> str:
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-async def test_what_is_documented_is_what_happens(
+async def test_responses_conform_to_the_openapi_document(
     server: RunningServer, tenant: Tenant, database: Database, tmp_path: Path
 ) -> None:
     """Fuzzed over its whole OpenAPI document, the server answers no 500 and nothing undocumented."""
@@ -57,7 +57,7 @@ async def test_what_is_documented_is_what_happens(
             f"Authorization: Bearer {tenant.keys['owner']}",
         ),
         *("--checks", CHECKS, "--max-examples", str(EXAMPLES), "--no-shrink", "--continue-on-failure"),
-        # An answer without an end; tests/handoffs/test_stream.py listens to it.
+        # This response does not end; tests/handoffs/test_stream.py covers it.
         *("--suppress-health-check", "all", "--no-color", "--exclude-path", "/api/v1/handoffs/stream"),
         cwd=tmp_path,
         stdout=PIPE,
@@ -67,8 +67,8 @@ async def test_what_is_documented_is_what_happens(
     assert process.returncode == 0, out.decode()
 
 
-async def test_every_operation_says_what_it_does(server: RunningServer) -> None:
-    """Each operation of the document has a name, a sentence, and an example of every refusal."""
+async def test_every_operation_is_described(server: RunningServer) -> None:
+    """Each operation has a summary, a description, and an example of every error."""
     paths = server.app.openapi()["paths"]
     assert len(paths) > 15
     for path, operations in paths.items():
@@ -81,8 +81,8 @@ async def test_every_operation_says_what_it_does(server: RunningServer) -> None:
                     assert refusal["examples"], (method, path, status)
 
 
-async def test_the_examples_are_what_they_are_examples_of(server: RunningServer) -> None:
-    """Every example in the document fits the schema that it stands beside."""
+async def test_examples_match_their_schemas(server: RunningServer) -> None:
+    """Every example in the document is valid for its schema."""
     document = server.app.openapi()
     checked = 0
     for operations in document["paths"].values():
@@ -96,8 +96,8 @@ async def test_the_examples_are_what_they_are_examples_of(server: RunningServer)
     assert checked > 100
 
 
-async def test_the_documentation_needs_nobody_else(server: RunningServer) -> None:
-    """/docs and what it loads are served without a key, by this server alone."""
+async def test_the_documentation_loads_nothing_from_other_hosts(server: RunningServer) -> None:
+    """/docs and its resources are served without a key by this server."""
     async with http_client(base_url=server.url) as anybody:
         page = await anybody.get("/docs")
         assert page.status_code == 200

@@ -163,7 +163,7 @@ SCENES: list[tuple[Scene, int, str, set[str]]] = [
 async def test_every_refusal_is_a_problem_document(
     server: RunningServer, tenant: Tenant, scene: Scene, status: int, code: str, pointers: set[str]
 ) -> None:
-    """Whatever goes wrong is told as RFC 9457 says, with a pointer for each field at fault."""
+    """Every error is a problem of RFC 9457, with a pointer for each invalid field."""
     response = await scene(server, tenant)
     assert response.headers["Content-Type"] == "application/problem+json"
     problem = response.json()
@@ -176,17 +176,19 @@ async def test_every_refusal_is_a_problem_document(
     assert all(error["message"] and error["remedy"] and error["code"] for error in problem["errors"])
 
 
-async def test_a_refusal_that_passes_says_when_to_come_again(server: RunningServer, tenant: Tenant) -> None:
+async def test_errors_have_the_headers_that_their_status_requires(
+    server: RunningServer, tenant: Tenant
+) -> None:
     """503 carries Retry-After, 405 carries Allow, 401 says how to authenticate."""
     assert (await database_away(server, tenant)).headers["Retry-After"]
     assert "GET" in (await wrong_method(server, tenant)).headers["Allow"]
     assert (await missing_key(server, tenant)).headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_a_failure_of_ours_tells_nothing_of_our_insides(
+async def test_an_internal_error_does_not_expose_its_text(
     tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception that nobody foresaw is a 500 without its text, and the server goes on."""
+    """An unexpected exception is a 500 without its text, and the server continues."""
 
     async def broken(*_: Any) -> Any:
         raise RuntimeError("the secret is 42")

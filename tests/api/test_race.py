@@ -46,7 +46,7 @@ async def test_one_of_200_racing_saves_wins(database: Database, tmp_path: Path) 
 
 
 async def test_racing_activations_have_one_winner(database: Database, tmp_path: Path) -> None:
-    """Drafts of one number activated at once: one becomes active, the others are told which."""
+    """Drafts of one number activated at once: one becomes active, and the errors of the others name it."""
     environment = {
         "DATABASE_URL": database.dsn,
         "VOICEBOT_DATA_DIR": str(tmp_path),

@@ -41,7 +41,7 @@ async def test_a_first_run_needs_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_servers_log_has_no_secret(database: Database, tmp_path: Path) -> None:
-    """Logs are JSON lines on stderr; keys, tokens and passwords are not in them, whatever fails."""
+    """Logs are JSON lines on stderr; no failure puts keys, tokens or passwords in them."""
     environment = {"DATABASE_URL": database.dsn, "VOICEBOT_DATA_DIR": str(tmp_path), "LOG_LEVEL": "DEBUG"}
     process = await start((*VOICEBOT, "serve"), {**environment, **NO_VENDOR, "VOICEBOT_PORT": "0"}, tmp_path)
     assert process.stdout is not None

@@ -27,7 +27,7 @@ TELLS_NOTHING = {
 async def test_an_account_finds_nothing_of_another(
     server: RunningServer, new_tenant: NewTenant, database: Database
 ) -> None:
-    """Ids of another account are answered as ids of nothing are, no list tells of it, and nothing changes."""
+    """Ids of another account are answered as unknown ids, no list contains its rows, and nothing changes."""
     theirs, mine = await new_tenant(), await new_tenant()
     ids = await api_fixtures.build(theirs, database)
     before = await api_fixtures.rows_of(database, theirs.account_id)
@@ -50,7 +50,7 @@ async def test_an_account_finds_nothing_of_another(
 async def test_what_others_do_not_find_is_there(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """The same paths that hide an estate from others tell its own account of it."""
+    """The paths that hide the rows from other accounts show them to their own account."""
     ids = await api_fixtures.build(tenant, database)
     for operation in api_fixtures.operations(server.app):
         if operation.changes or operation.name in TELLS_NOTHING:
@@ -74,7 +74,7 @@ async def test_the_stream_tells_of_ones_own_desk_alone(
 
 
 async def test_an_idempotency_key_is_its_accounts_own(new_tenant: NewTenant) -> None:
-    """The key that made another account's handoff makes one of this account's, and tells nothing of it."""
+    """The key that made another account's handoff makes one of this account's, and exposes nothing."""
     theirs, mine = await new_tenant(), await new_tenant()
     headers, asked = {"Idempotency-Key": "k1"}, {"reason": WORD}
     first = await theirs.owner.post("/handoffs", json=asked, headers=headers)
@@ -100,7 +100,7 @@ async def test_the_sweep_covers_every_operation(
 
 
 async def refused_alike(asking: Tenant, operation: Operation, ids: Ids) -> None:
-    """Ask for what another account has, and for what nobody has: the answers are the same."""
+    """Request rows of another account and rows that do not exist: the responses are the same."""
     if operation.name in NAMES_NOTHING:
         return
     for foreign, missing in zip(

@@ -82,7 +82,7 @@ async def exported(client: httpx.AsyncClient, **params: Any) -> list[dict[str, A
 
 
 async def test_a_set_is_made_in_one_go(tenant: Tenant) -> None:
-    """An orchestrator and agents nobody had are active together, by names alone, wherever they stand."""
+    """A new orchestrator and new agents become active together; routes name them, in any order."""
     number = await tenant.number()
     answer = await put(
         tenant.owner, desk("Desk", "Billing", "Sales", number=number["e164"]), agent(), agent("Sales")
@@ -145,7 +145,7 @@ async def test_json_or_yaml(tenant: Tenant, accept: str, params: dict[str, str],
 
 
 async def test_yaml_is_imported(tenant: Tenant) -> None:
-    """A file is sent as it is: one template, or several; what cannot be read is told with its line."""
+    """A file is sent unchanged, with one template or several; the error for bad text names the line."""
     headers = {"Content-Type": "application/yaml"}
     one = await tenant.owner.post("/templates/import", content=dump_text(agent()), headers=headers)
     assert [each["action"] for each in one.json()["templates"]] == ["created"], one.text
@@ -165,7 +165,7 @@ async def test_yaml_is_imported(tenant: Tenant) -> None:
 
 
 async def test_a_set_is_saved_as_a_whole_or_not_at_all(tenant: Tenant) -> None:
-    """Every fault is told at once, by pointers into what was sent, and nothing is saved."""
+    """All faults are reported together, by pointers into the request, and nothing is saved."""
     response = await put(
         tenant.owner,
         agent(),
@@ -273,7 +273,7 @@ async def test_what_is_around_the_templates_is_checked(tenant: Tenant, body: Any
 
 
 async def test_secrets_of_a_set(tenant: Tenant, database: Database) -> None:
-    """`***` keeps what the template of the name holds; where it holds nothing, the place is told."""
+    """`***` keeps the stored secret of the template of that name; without one, the pointer is reported."""
     refused = await put(tenant.owner, agent(functions=[lookup(HIDDEN)]))
     assert [(error["pointer"], error["code"]) for error in refused.json()["errors"]] == [
         ("/templates/0/functions/0/secret_headers/Authorization", "secret_missing")
@@ -288,7 +288,7 @@ async def test_secrets_of_a_set(tenant: Tenant, database: Database) -> None:
 
 
 async def test_templates_outside_the_set_are_not_broken(tenant: Tenant) -> None:
-    """What would break an active template of the account is refused, and told at the template of the set."""
+    """A set that would break an active template is refused, with a pointer to the template of the set."""
     await imported(tenant.owner, desk("Desk", "Billing"), agent())
     needy = agent(variables=[{"name": "order", "required": True}], prompt="{{ order }}")
     broken = await put(tenant.owner, agent("Sales"), needy)
@@ -353,7 +353,7 @@ async def test_the_same_set_at_the_same_time(tenant: Tenant) -> None:
 
 
 async def test_imports_and_other_saves_at_the_same_time(tenant: Tenant) -> None:
-    """Whoever else saves meanwhile, an active orchestrator routes to active agents only."""
+    """During concurrent saves an active orchestrator routes to active agents only."""
     await imported(tenant.owner, agent(), agent("Sales"), desk("Desk", "Sales"))
     [billing] = (await tenant.owner.get("/templates", params={"name": "Billing"})).json()["items"]
     for round_ in range(6):
@@ -406,7 +406,7 @@ async def test_the_schema_of_files(tenant: Tenant) -> None:
 )
 @given(scene=sample_accounts())
 async def test_an_account_can_be_carried_to_another(new_tenant: NewTenant, scene: SampleAccount) -> None:
-    """What one account exports and another one imports, the other exports just so, secrets aside."""
+    """An account that imports the export of another exports the same documents, apart from secrets."""
     theirs, mine = await new_tenant(), await new_tenant()
     number = await theirs.number()
     await create(mine.owner, "/numbers", {"e164": number["e164"], "carrier": "exotel"})

@@ -218,7 +218,7 @@ async def test_a_failed_stream_is_an_event_of_its_call(twilio: Twilio, database:
 
 @contextlib.asynccontextmanager
 async def without_public_url(settings: Settings, database: Database) -> AsyncIterator[Twilio]:
-    """A call to a server that was not told who it is."""
+    """A call to a server without a public URL."""
     async with (
         serving(settings.model_copy(update={"public_url": None})) as server,
         create_tenant(server.url, database) as tenant,
@@ -229,7 +229,7 @@ async def without_public_url(settings: Settings, database: Database) -> AsyncIte
 
 
 async def test_without_a_public_url_the_seen_url_is_signed(settings: Settings, database: Database) -> None:
-    """A server that was not told its public URL checks signatures against the URL as it saw it."""
+    """A server without a public URL checks signatures against the URL of the request."""
     async with without_public_url(settings, database) as twilio:
         reply = await twilio.post("voice", origin=twilio.server.url)
         stream = reply.twiml.find("./Connect/Stream")
@@ -267,7 +267,7 @@ async def test_a_proxy_that_strips_a_prefix(settings: Settings, database: Databa
 async def test_an_operator_ends_a_call_that_nobody_holds(
     twilio: Twilio, tenant: Tenant, database: Database
 ) -> None:
-    """POST /calls/{id}/end closes the call by the operator's word, even if the carrier cannot be told."""
+    """POST /calls/{id}/end ends the call as the operator, even if the carrier cannot be reached."""
     await twilio.post("voice")
     call = await call_of(twilio, database)
     first = await tenant.clients["operator"].post(f"/calls/{call.id}/end")

@@ -53,7 +53,7 @@ class Reply:
 
     @property
     def verbs(self) -> list[str]:
-        """What Twilio is told to do."""
+        """The verbs of the TwiML response."""
         return [verb.tag for verb in self.twiml]
 
     @property

@@ -64,14 +64,14 @@ def steps() -> Iterator[Step]:
 
 
 class Shell:
-    """A bash that keeps what it was told; it ends at the first command that fails."""
+    """A bash process that keeps its state; it ends at the first command that fails."""
 
     def __init__(self, process: Process, blocks: Path) -> None:
         self._process = process
         self._blocks = blocks
 
     async def run(self, block: str) -> str:
-        """What a block of commands prints."""
+        """Run a block of commands and return its output."""
         self._blocks.write_text(block)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -83,7 +83,7 @@ class Shell:
 
 @asynccontextmanager
 async def shell(home: Path, environment: dict[str, str]) -> AsyncIterator[Shell]:
-    """A bash in the directory `work`, with `voicebot` on its path and nothing of our environment."""
+    """Start a bash in the directory `work`, with `voicebot` on its path and no other variables."""
     (home / "work").mkdir()
     command = home / "voicebot"
     command.write_text(_COMMAND.format(python=sys.executable, desk=home / "desk"))
@@ -108,27 +108,27 @@ async def shell(home: Path, environment: dict[str, str]) -> AsyncIterator[Shell]
         await process.wait()
 
 
-def as_told(expected: Any, got: Any) -> bool:
-    """Whether the guide's JSON is what was answered, of which it may leave members out, but no items."""
+def matches(expected: Any, got: Any) -> bool:
+    """Return whether JSON matches the guide's, which may leave out members, but no items."""
     if isinstance(expected, dict):
         return isinstance(got, dict) and all(
-            name in got and as_told(value, got[name]) for name, value in expected.items()
+            name in got and matches(value, got[name]) for name, value in expected.items()
         )
     if isinstance(expected, list):
-        return isinstance(got, list) and len(expected) == len(got) and all(map(as_told, expected, got))
+        return isinstance(got, list) and len(expected) == len(got) and all(map(matches, expected, got))
     return bool(expected == got)
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a text without the times in them."""
+    """Return the lines of a text without the times in them."""
     return [_TIME.sub("# s", line).rstrip() for line in text.splitlines()]
 
 
 def check(step: Step, printed: str) -> None:
-    """Hold an answer of the guide against what was printed."""
+    """Compare an output that the guide shows with what was printed."""
     if step.kind == "json":
         got = json.loads(printed.strip().splitlines()[-1])
-        assert as_told(json.loads(step.text), got), json.dumps(got, indent=1, ensure_ascii=False)
+        assert matches(json.loads(step.text), got), json.dumps(got, indent=1, ensure_ascii=False)
         return
     rest = iter(lines(printed))
     for line in lines(step.text):
@@ -144,8 +144,8 @@ async def harness(database_url: str, tmp_path: Path) -> AsyncIterator[CallHarnes
 
 @pytest.mark.long
 @pytest.mark.timeout(300)  # six commands that load the program, and a call at real pace
-async def test_the_guide_is_as_it_says(harness: CallHarness, tmp_path: Path) -> None:
-    """Whoever does what the guide says sees what it shows, a call included."""
+async def test_the_guides_commands_print_what_it_shows(harness: CallHarness, tmp_path: Path) -> None:
+    """Every command and call of the guide has the result that the guide shows."""
     told = [step for step in steps() if step.kind != "heading"]
     assert {step.kind for step in told} == {"file", "command", "json", "text"}
     key = harness.api.headers["Authorization"].removeprefix("Bearer ")
@@ -165,7 +165,7 @@ async def test_the_guide_is_as_it_says(harness: CallHarness, tmp_path: Path) -> 
 
 
 async def call(harness: CallHarness) -> None:
-    """What the guide asks its reader to do with a telephone."""
+    """Make the call that the guide describes."""
     await harness.sandbox.expect([APPOINTMENT])
     await harness.place(hear(), Say(text=APPOINTMENT), hear(), HangUp(), to=NUMBER)
 
@@ -180,7 +180,7 @@ async def call(harness: CallHarness) -> None:
         ([], {}),
     ],
 )
-def test_an_answer_that_is_another_is_noticed(expected: Any, got: Any) -> None:
-    """Another value, a missing member and another number of items are not what the guide says."""
-    assert not as_told(expected, got)
-    assert as_told(got, got)
+def test_another_answer_does_not_match(expected: Any, got: Any) -> None:
+    """Another value, a missing member and another number of items do not match."""
+    assert not matches(expected, got)
+    assert matches(got, got)

@@ -59,7 +59,7 @@ def words(track: Any, parts: tuple[Span, ...], phrases: list[str]) -> list[str]:
 
 
 def heard(recogniser: Recogniser, samples: Any) -> str:
-    """What one utterance is taken for."""
+    """Return the words recognised in one utterance."""
     recogniser.begin()
     for start in range(0, len(samples), FRAME):
         recogniser.hear(samples[start : start + FRAME])
@@ -67,12 +67,12 @@ def heard(recogniser: Recogniser, samples: Any) -> str:
 
 
 def said_by(result: dict[str, Any], speaker: str) -> list[str]:
-    """The transcript of one side."""
+    """Return the transcript of one side."""
     return [each["text"] for each in result["transcript"] if each["speaker"] == speaker]
 
 
 def leftovers(directory: Path) -> list[str]:
-    """What a demo left in its directory for temporary files: its own files, and processes that work there."""
+    """Return files that a demo left in the directory for temporary files, and processes that run there."""
     found = [path.name for path in directory.glob("voicebot*")]
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -122,7 +122,7 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
 
 
 @pytest.mark.timeout(150)
-async def test_ctrl_c_puts_everything_away(tmp_path: Path, temporary: Path) -> None:
+async def test_ctrl_c_leaves_no_files_and_processes(tmp_path: Path, temporary: Path) -> None:
     """Interrupted in the middle of a call, the demo leaves no process and no file, and its status tells."""
     demo = await started(tmp_path, temporary)
     assert demo.stdout is not None

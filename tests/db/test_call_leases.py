@@ -1,4 +1,4 @@
-"""Calls that a process holds, and what becomes of those that nobody does."""
+"""Leases of calls, and the end of calls whose lease expired."""
 
 import asyncio
 from datetime import timedelta

@@ -171,7 +171,7 @@ async def test_a_pool_outlives_a_restart_of_its_server(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("uid", USERS)
 async def test_it_works_for_root_and_for_an_ordinary_user(data_dir: Path, uid: int | None) -> None:
-    """Whoever starts it, the server runs as somebody who is not root."""
+    """The server never runs as root, also when root starts it."""
     if uid is not None:
         os.chown(data_dir.parent, uid, uid)
 

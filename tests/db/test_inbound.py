@@ -60,7 +60,7 @@ async def test_the_same_webhook_at_once_on_two_replicas_is_one_call(
 
 
 async def test_an_unknown_number_is_named(database: Database, seeded: SeededAccount) -> None:
-    """A number nobody has, one that is inactive, and one of another carrier are all unknown."""
+    """A number that does not exist, an inactive one, and one of another carrier are all unknown."""
     await numbers.create(
         database, seeded.id, NumberDraft(e164="+14155550199", carrier="twilio", active=False)
     )

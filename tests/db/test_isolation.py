@@ -336,7 +336,7 @@ def test_every_query_function_is_tried() -> None:
 async def test_another_accounts_rows_are_not_there(
     database: Database, seeded: SeededAccount, function: Callable[..., Any]
 ) -> None:
-    """The function finds nothing, refuses by a name that tells nothing, and changes nothing."""
+    """The function finds nothing or raises NotFound, and changes nothing."""
     await routes.complete(database, replace(make_route(seeded), id=route_id(seeded)))
     await utterances.record(database, make_utterance(seeded))
     await events.record(database, make_event(seeded))

@@ -23,7 +23,7 @@ POWERS: Mapping[Role, frozenset[str]] = {
 
 
 async def test_a_key_opens_its_account(database: Database, seeded: SeededAccount) -> None:
-    """The key tells account and role, and its use is remembered."""
+    """A key identifies the account and role, and its last use is stored."""
     made = await keys.create(database, seeded.id, "author", label="laptop")
 
     found = await keys.authenticate(database, made.key)
@@ -36,7 +36,7 @@ async def test_a_key_opens_its_account(database: Database, seeded: SeededAccount
 @pytest.mark.parametrize("key", ["", "vb_guess", "\0", "é"])
 @pytest.mark.usefixtures("seeded")
 async def test_an_unknown_key_is_refused(database: Database, key: str) -> None:
-    """Whatever a stranger sends is refused in the same way."""
+    """Every unknown key is refused with the same error."""
     with pytest.raises(KeyRefused):
         await keys.authenticate(database, key)
 

@@ -103,7 +103,7 @@ async def test_an_assignment_is_checked(database: Database, seeded: SeededAccoun
 
 @pytest.mark.parametrize("e164", ["", "14155550199", "+0415", "+1 415", "+12345678901234567", "+1415\n"])
 async def test_a_number_is_e164(database: Database, seeded: SeededAccount, e164: str) -> None:
-    """Whatever else is refused, as a number and as a fallback."""
+    """Every other format is refused, for a number and for a fallback number."""
     with pytest.raises(InvalidValue):
         await numbers.create(database, seeded.id, replace(SPARE, e164=e164))
     with pytest.raises(InvalidValue):

@@ -1,4 +1,4 @@
-"""Hot queries are served by indexes, and lists stay quick with many rows."""
+"""Frequent queries use indexes, and lists of many rows read few blocks."""
 
 import contextlib
 import json
@@ -125,10 +125,10 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("query", HOT)
-async def test_no_table_is_read_from_end_to_end(
+async def test_no_table_is_scanned_sequentially(
     database: Database, seeded: SeededAccount, query: str
 ) -> None:
-    """There is an index for what a call, a webhook or a page asks for."""
+    """Every query of a call, a webhook or a page has an index."""
     async with database.transaction() as transaction:
         # The planner reads small tables whole; told not to, it does so only where no index helps.
         await transaction.execute("SET LOCAL enable_seqscan = off")
@@ -139,8 +139,8 @@ async def test_no_table_is_read_from_end_to_end(
 
 
 @pytest.mark.usefixtures("seeded")
-async def test_the_explaining_finds_what_has_no_index(database: Database) -> None:
-    """The test above would notice: a query by a column without an index is found out."""
+async def test_explaining_finds_a_query_without_an_index(database: Database) -> None:
+    """A query by a column without an index is reported, so that the test above can fail."""
     async with database.transaction() as transaction:
         await transaction.execute("SET LOCAL enable_seqscan = off")
         explaining = Explaining(transaction)
@@ -196,7 +196,7 @@ async def test_a_page_of_10000_templates_reads_few_blocks(
 async def test_saving_a_template_of_200_nodes_takes_as_many_statements_as_a_small_one(
     database: Database, seeded: SeededAccount
 ) -> None:
-    """The document is written whole, whatever its size."""
+    """The number of statements does not depend on the size of the document."""
     node = {
         "role_message": "x" * 500,
         "task_messages": [{"role": "system", "content": "y" * 1500}],

@@ -142,7 +142,7 @@ async def test_cancelled_statement_is_busy(database: Database) -> None:
 
 
 async def test_a_deadlock_is_busy_for_one_and_nothing_for_the_other(database: Database) -> None:
-    """Of two transactions that wait for each other one gets DatabaseBusy and the other goes on."""
+    """Of two transactions that wait for each other one gets DatabaseBusy and the other continues."""
     first = await accounts.create(database, "first")
     second = await accounts.create(database, "second")
     both_hold_one = asyncio.Barrier(2)
@@ -168,7 +168,7 @@ async def test_no_server_is_unavailable(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_database_name_is_not_retryable(dsn: str) -> None:
-    """A server that refuses us for good gives an error that is not retryable."""
+    """A permanent refusal by the server is an error that is not retryable."""
     with pytest.raises(DatabaseError) as caught:
         await Database.connect(dsn.replace("/test_", "/absent_"))
 

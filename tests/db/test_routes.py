@@ -50,7 +50,7 @@ async def test_a_repeated_route_is_one_route(database: Database, seeded: SeededA
 async def test_a_late_repetition_does_not_undo_a_later_route(
     database: Database, seeded: SeededAccount
 ) -> None:
-    """Call and lead follow the last route of the call, whatever order the writes arrive in."""
+    """Call and lead have the last route's target, in whatever order the writes arrive."""
     shipping = await templates.create(database, seeded.id, draft("shipping"))
     first = make_route(seeded)
     second = replace(

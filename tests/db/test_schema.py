@@ -188,7 +188,7 @@ async def test_every_id_of_another_row_is_a_reference(database: Database) -> Non
 
 
 async def test_every_reference_can_be_followed_backwards(database: Database) -> None:
-    """Whatever refers to a call can be found from the call by an index."""
+    """Every foreign key to calls has an index."""
     rows = await database.fetch(
         """
         SELECT conrelid::regclass::text AS table_name, conname::text AS name FROM pg_constraint foreign_key

@@ -28,7 +28,7 @@ async def test_an_utterance_grows_under_its_id(database: Database, seeded: Seede
 
 
 async def test_a_transcript_is_in_the_order_of_its_call(database: Database, seeded: SeededAccount) -> None:
-    """Utterances and events come back by their seq, whatever order they were written in."""
+    """Utterances and events are returned by seq, in whatever order they were written."""
     said = [make_utterance(seeded, seq=n) for n in range(10)]
     happened = [make_event(seeded, seq=n) for n in range(10)]
     for utterance in random.sample(said, 10):

@@ -59,7 +59,7 @@ def test_recording_survives_the_file(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    """A file that is no stereo telephone recording is refused with what it is."""
+    """A file that is not a stereo recording of a call is refused, with its format in the error."""
     with wave.open(str(tmp_path / "mono.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -169,7 +169,7 @@ def test_known_utterance_is_located_to_the_sample() -> None:
 
 
 def test_utterance_heard_twice_is_a_repeat() -> None:
-    """The same words twice are a repeat, and it is told whether the caller spoke in between."""
+    """The same words twice are a repeat; it says whether the caller spoke in between."""
     greeting = speech(GREETING, LOW)
     received = laid((200, greeting), (6000, greeting), (13_000, greeting), length_ms=18_000)
     sent = laid((11_000, speech("Hello?", CALLER)), length_ms=18_000)
@@ -217,6 +217,6 @@ def test_too_little_sound_has_no_fingerprint() -> None:
 
 
 def test_silent_call_is_read_as_silent() -> None:
-    """A call in which nobody speaks has nothing in it."""
+    """A silent call has no speech, gaps or overlaps."""
     seen = analyse(call(silence(3000)))
     assert (seen.duration_ms, seen.caller, seen.agent, seen.gaps, seen.overlaps) == (3000, (), (), (), ())

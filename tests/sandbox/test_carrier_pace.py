@@ -1,4 +1,4 @@
-"""The line keeps real time, and says how well."""
+"""The line keeps real time and measures its lateness."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voicebot.sandbox.carrier import TICK, Call, Carrier, Line, LineDead, PhoneC
 
 
 async def test_line_makes_up_for_a_stall_without_losing_a_frame() -> None:
-    """After the machine has stood still for 300 ms the line is back at real time, and says so."""
+    """After a stall of 300 ms the line catches up with real time and reports its lateness."""
     line, frames = Line(), 0
 
     async def count(_: Samples) -> None:
@@ -34,7 +34,7 @@ async def test_line_makes_up_for_a_stall_without_losing_a_frame() -> None:
 
 
 async def test_dead_line_wakes_and_refuses_its_listeners() -> None:
-    """Whoever waits for the next frame of a line that dies is told so, and so is whoever comes later."""
+    """Waiting for a frame of a closed line raises LineDead, before and after the close."""
     line = Line()
     line.open()
     waiting = asyncio.create_task(line.next_frame())

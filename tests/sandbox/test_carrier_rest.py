@@ -119,7 +119,7 @@ async def test_ended_call_cannot_be_changed(world: World) -> None:
 
 
 async def test_unknown_call_is_not_found(world: World) -> None:
-    """A sid nobody knows answers 404 with 20404."""
+    """An unknown sid answers 404 with 20404."""
     with pytest.raises(TwilioRestException) as error:
         await world.client().calls("CA" + "0" * 32).fetch_async()
     assert (error.value.status, error.value.code) == (404, 20404)

@@ -56,7 +56,7 @@ async def test_nothing_answers_after_the_end() -> None:
                 await client.get(url)
 
 
-async def test_a_process_of_its_own_does_what_it_is_told() -> None:
+async def test_the_sandbox_runs_as_a_separate_process() -> None:
     """Phrases, faults, latencies and usage reach a sandbox that runs elsewhere, and it ends with us."""
     async with SandboxProcess(phrases=["Hello, world."]) as sandbox:
         assert set(sandbox.env) == VARIABLES

@@ -105,7 +105,7 @@ def test_an_agent_may_be_asked_for_by_name(words: list[str]) -> None:
 
 @given(words=distinct(3))
 def test_what_no_table_mentions_routes_nowhere(words: list[str]) -> None:
-    """A topic of nobody's gets words, not a call."""
+    """A topic without a route gets words, not a tool call."""
     answer = reply([user(f"I have a {words[2]}")], [routes({words[0]: f"About {words[1]}."}), END])
     assert answer.calls == ()
     assert answer.text
@@ -120,14 +120,14 @@ def test_what_no_table_mentions_routes_nowhere(words: list[str]) -> None:
     ],
 )
 def test_going_back_is_understood(words: str) -> None:
-    """Whoever asks to be taken back is."""
+    """A caller who asks to go back is routed back."""
     table = {"back": "The caller wants something else, or wants to go back."}
     assert only_call(reply([user(words)], [routes(table), END]))[1]["agent"] == "back"
 
 
 @pytest.mark.parametrize("words", ["I want my money back", "My back hurts", "Call me back tomorrow"])
 def test_not_every_back_is_a_way_back(words: str) -> None:
-    """The word alone takes nobody back."""
+    """The word "back" alone does not route the caller back."""
     table = {"back": "The caller wants something else, or wants to go back."}
     assert reply([user(words)], [routes(table), END]).calls == ()
 
@@ -214,7 +214,7 @@ def test_arguments_are_filled_by_their_type(schema: Message, words: str, value: 
     ],
 )
 def test_arguments_are_filled_by_their_name(name: str, words: str, value: str) -> None:
-    """Of a plain string, the name tells what is meant."""
+    """The name of a string parameter says which words fill it."""
     assert only_call(reply([user(words)], [tool("register", "", [name], **{name: TEXT})]))[1] == {name: value}
 
 
@@ -272,7 +272,7 @@ def test_a_refused_agent_is_left_out_when_it_is_offered_no_more() -> None:
 @pytest.mark.parametrize("name", ["end_call", "hang_up", "finish_the_call", "endConversation"])
 @pytest.mark.parametrize("words", ["Thank you, goodbye!", "That's all, bye", "Please hang up now"])
 def test_a_farewell_ends_the_call_with_words(name: str, words: str) -> None:
-    """Whoever says goodbye hears goodbye, and the tool that ends the call is called in the same answer."""
+    """The answer to a goodbye is a goodbye, and the tool that ends the call is called in the same answer."""
     answer = reply([user(words)], [tool(name, "End it.", ["reason"], reason=TEXT)])
     assert only_call(answer)[0] == name
     assert "oodbye" in answer.text
@@ -424,7 +424,7 @@ Office hours are Monday to Friday, 8am to 5pm. We are located at 12 Main Street.
 
 @pytest.mark.parametrize("words", ["Let me talk to a person", "I want a real person"])
 def test_whoever_wants_a_person_gets_the_tool_for_it(words: str) -> None:
-    """A function that is named after a person is called for whoever asks for one."""
+    """A function named after a person is called when the caller asks for a person."""
     ask = tool("ask_a_person", "Ask somebody to take over.", ["reason"], reason=TEXT)
     later = tool("note_a_call", "A person calls later.")
     assert only_call(reply([user(words)], [later, ask, END])) == ("ask_a_person", {"reason": words})

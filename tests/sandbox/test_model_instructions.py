@@ -45,7 +45,7 @@ def test_what_instructions_name_is_handed_over() -> None:
 
 
 def test_what_is_to_be_handed_over_is_asked_for() -> None:
-    """The route waits for what it needs, and is taken for what was wanted when that is told."""
+    """A route is taken once its required argument is known."""
     offered = [desk(kitchen="Soup.", cellar="Wine.")]
     messages = [HANDING_OVER, user("I want soup")]
     for wanted, answer in (("guest name", "Ada Lovelace"), ("table number", "12")):
@@ -125,7 +125,7 @@ def test_a_date_behind_other_words_is_found() -> None:
 
 
 def test_a_sentence_is_no_name() -> None:
-    """Asked for a name, whoever says something else has not told one."""
+    """An answer that is not a name does not fill a name."""
     register = tool("register_guest", "", ["name"], name=TEXT)
     messages = [user("Hm"), assistant("What is your name?"), user("Wait, make that five of us instead")]
     assert reply(messages, [register]).calls == ()
@@ -138,7 +138,7 @@ def test_a_line_that_goes_on_is_one_sentence() -> None:
 
 
 def test_a_step_that_is_come_to_again_is_said_again() -> None:
-    """What a step says is said each time it is entered, and what came before it is not told."""
+    """A step's text is said each time it is entered, without the text of earlier steps."""
     step = developer('Say "Which colour?"')
     choose = tool("choose_size", "", ["size"], size=TEXT)
     messages = [user("size small"), *called("choose_size", {"size": "small"}, {"left": "nine"}), step]

@@ -23,8 +23,8 @@ def test_a_result_that_the_next_step_tells_is_not_told_twice() -> None:
     assert text.count("Leeds") == 1
 
 
-def test_a_result_that_nobody_else_tells_is_told() -> None:
-    """Without a step to say it, the model tells what the function found."""
+def test_the_model_reports_a_result_without_a_step_for_it() -> None:
+    """Without a step that says the result, the model says it."""
     text = reply(looked_up("Be brief.")).text
     assert "Leeds" in text
     assert "four pounds" in text

@@ -16,7 +16,7 @@ def _samples(pcm: bytes) -> np.ndarray:
 
 
 def _envelope(pcm: bytes) -> np.ndarray:
-    """Mean spectrum in 32 bands, of unit length: what a machine tells voices apart by."""
+    """Mean spectrum in 32 bands, of unit length, by which voices are distinguished."""
     samples = _samples(pcm)
     frames = samples[: len(samples) // 256 * 256].reshape(-1, 256) * np.hanning(256)
     bands = np.log1p(np.abs(np.fft.rfft(frames))[:, :128].reshape(len(frames), 32, 4).mean(axis=2)).mean(
@@ -74,7 +74,7 @@ def test_nothing_to_say_is_silence() -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_safe_to_say(text: str) -> None:
-    """No text, whatever its characters, upsets the engine: whole 16-bit samples come back."""
+    """Any text is synthesised to whole 16-bit samples."""
     assert len(synthesize(text, "anna")) % 2 == 0
 
 
@@ -101,7 +101,7 @@ def test_any_text_has_a_pronunciation(text: str) -> None:
 
 
 def test_text_cannot_command_the_engine() -> None:
-    """Control characters, with which espeak-ng is told another pitch or pace, change no voice."""
+    """Control characters, which are commands of espeak-ng for pitch and pace, do not change the voice."""
     commanded = _samples(synthesize("\x0140S hello there, my friend.", "anna")).size
     said = _samples(synthesize("40S hello there, my friend.", "anna")).size
     assert abs(commanded - said) < 0.1 * said

@@ -126,7 +126,7 @@ def test_a_recogniser_for_old_phrases_is_not_lent_again() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=4))
 def test_any_text_can_be_a_phrase(phrases: list[str]) -> None:
-    """Whatever phrases are given, the recogniser takes the grammar and dictionary made of their words."""
+    """The recogniser accepts the grammar and dictionary of any phrases."""
     book = PhraseGrammar.of(phrases)
     recogniser = RecogniserPool(book, warm=1).take()
     assert (recogniser is not None) == bool(book.alternatives)

@@ -119,7 +119,7 @@ async def test_mulaw_is_heard_as_well(sandbox: Sandbox) -> None:
 
 
 async def test_times_count_from_the_start_of_the_stream(sandbox: Sandbox) -> None:
-    """Words lie in order within the speech, whose beginning and last word are told apart."""
+    """Words lie in order within the speech, whose start and last word are reported."""
     query = "endpointing=300&vad_events=true&utterance_end_ms=1000&interim_results=true"
     messages = await _listen(sandbox, _silence(1000) + _said(BILL), query)
     speech_ends = 1.2 + len(synthesize(BILL, CALLER)) / 16000
@@ -136,7 +136,7 @@ async def test_times_count_from_the_start_of_the_stream(sandbox: Sandbox) -> Non
 
 
 async def test_interim_results_grow_and_are_not_final(sandbox: Sandbox) -> None:
-    """With interim_results words are told while they are said; without, only at the end."""
+    """With interim_results words are sent while they are said; without, only at the end."""
     messages = await _listen(sandbox, _said(BILL), "endpointing=300&interim_results=true")
     interim = [m for m in messages if m["type"] == "Results" and not m["is_final"]]
     assert len(interim) >= 3

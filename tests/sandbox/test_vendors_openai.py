@@ -130,7 +130,7 @@ async def test_what_is_no_request_is_refused(sandbox: Sandbox, body: str) -> Non
 
 
 async def test_rate_limiting_is_obeyed_by_the_client(sandbox: Sandbox) -> None:
-    """429 with Retry-After is tried again by OpenAI's client, no sooner than told, and then succeeds."""
+    """429 with Retry-After is retried by OpenAI's client after the given time, and then succeeds."""
     sandbox.faults.add(Fault(server="openai", kind="rate_limited", count=1, retry_after_s=0.3))
     started = time.monotonic()
     async with openai.AsyncOpenAI(

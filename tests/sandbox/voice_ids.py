@@ -1,4 +1,4 @@
-"""Two voices of the sandbox that nobody takes for one, chosen by ear: the synthesiser may change."""
+"""Two sandbox voices that are clearly different."""
 
 from __future__ import annotations
 
