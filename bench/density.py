@@ -77,7 +77,9 @@ async def measure(subjects: Sequence[str], levels: Sequence[int], window_s: floa
     """Measure every subject with every number of calls."""
     results: dict[str, Any] = {}
     async with contextlib.AsyncExitStack() as stack:
-        vendors = await stack.enter_async_context(_process([sys.executable, "-m", "bench.light_vendors"]))
+        vendors = await stack.enter_async_context(
+            bench_process([sys.executable, "-m", "bench.light_vendors"])
+        )
         for name in subjects:
             async with _subject(name, vendors[0], profile) as (subject, top):
                 results[name] = await _levels(subject, levels, window_s)
@@ -175,12 +177,12 @@ async def _subject(name: str, vendors: Mapping[str, Any], profile: bool) -> Asyn
 
         if kind == "pipecat":
             command = [*python, "bench.bare_bot", "--vendors", vendors["url"], "--turns", turns]
-            async with _process(command) as (ready, pid):
+            async with bench_process(command) as (ready, pid):
                 url = ready["url"].replace("http://", "ws://", 1) + "/media"
                 settings = CarrierSettings(public_url=PUBLIC_URL, account_sid="bench", auth_token="bench")  # noqa: S106
                 yield Subject(pid=pid, carrier=Carrier(settings, NUMBER, bare_url=url)), top
         else:
-            environment = _vendor_variables(vendors["url"])
+            environment = vendor_variables(vendors["url"])
             async with voicebot_server(environment, directory, python) as server:
                 await _create_templates(server, turns)
                 settings = CarrierSettings(
@@ -192,7 +194,8 @@ async def _subject(name: str, vendors: Mapping[str, Any], profile: bool) -> Asyn
                 yield Subject(pid=server.pid, carrier=Carrier(settings, NUMBER)), top
 
 
-def _vendor_variables(url: str) -> dict[str, str]:
+def vendor_variables(url: str) -> dict[str, str]:
+    """The environment variables of a server that uses `bench.light_vendors`."""
     return {
         "OPENAI_API_KEY": "bench", "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_MODEL": "bench",
         "DEEPGRAM_API_KEY": "bench", "DEEPGRAM_URL": url,
@@ -233,7 +236,7 @@ async def _create_templates(server: VoicebotServer, turns: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _process(command: Sequence[str]) -> AsyncIterator[tuple[dict[str, Any], int]]:
+async def bench_process(command: Sequence[str]) -> AsyncIterator[tuple[dict[str, Any], int]]:
     """A process that prints one line of JSON when it is ready; yields the line and the process id."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=PIPE, stdout=PIPE)

@@ -107,7 +107,10 @@ class BenchEnvironment:
 
 @contextlib.asynccontextmanager
 async def voicebot_server(
-    vendors: Mapping[str, str], directory: str, python: Sequence[str] = (sys.executable, "-m")
+    vendors: Mapping[str, str],
+    directory: str,
+    python: Sequence[str] = (sys.executable, "-m"),
+    root: Path = ROOT,
 ) -> AsyncIterator[VoicebotServer]:
     """Start a server with an empty database and an account, and stop it at the end.
 
@@ -115,11 +118,12 @@ async def voicebot_server(
         vendors: the environment variables of the vendors and of the carrier.
         directory: where the database is.
         python: how a module is run.
+        root: the checkout whose server is started.
     """
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         **vendors,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
         "VOICEBOT_DATA_DIR": f"{directory}/data",
         "VOICEBOT_PORT": "0",
         "VOICEBOT_DRAIN_TIMEOUT_MS": "1000",

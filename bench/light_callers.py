@@ -58,6 +58,8 @@ class Figures:
     late_s: float = 0.0
     gaps: int = 0
     worst_gap_s: float = 0.0
+    longest_silence_s: float = 0.0
+    """The longest time without audio since the first audio: a stall, if the agent speaks all the time."""
     tick_late_s: float = 0.0
     lost: bool = False
 
@@ -102,6 +104,10 @@ class LightCall:
             await self._socket.send(json.dumps({"event": "stop", "streamSid": self._sid, "stop": {}}))
         await self._socket.close()
 
+    def silent_s(self) -> float:
+        """How long the caller has heard nothing; negative while there is audio to play."""
+        return self._loop.time() - self._plays_until
+
     async def _send_frames(self) -> None:
         due = self._loop.time()
         for number in itertools.count(1):
@@ -138,6 +144,8 @@ class LightCall:
     def _play(self, payload: str, now: float) -> None:
         figures, gap = self.figures, now - self._plays_until
         seconds = len(payload) * 3 / 4 / 8000
+        if figures.first_audio_s is not None:
+            figures.longest_silence_s = max(figures.longest_silence_s, gap)
         figures.audio_s += seconds
         if gap > _SAME_ANSWER_S:
             self._messages = 0

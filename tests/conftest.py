@@ -10,11 +10,12 @@ the worker have in common. A test that needs an empty database, or that counts a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from db.embedded import EmbeddedServer
 from db.ids import new_id
 from db.migrate import migrate
 from db.pool import Database
+from tests.watchdog import LoopWatchdog
 
 _DIRECTORY = "VOICEBOT_TEST_SERVER_DIR"
 _MIGRATED = "migrated"
@@ -58,6 +60,33 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests with a timeout of their own first: they are the longest."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the watchdog over the event loop."""
+    text = "fail a test in which one step of a task takes more than 50 ms of CPU time"
+    parser.addoption("--loop-watchdog", action="store_true", help=text)
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def loop_watchdog(pytestconfig: pytest.Config) -> AsyncIterator[LoopWatchdog | None]:
+    """The watchdog over the event loop of all tests, if it is on."""
+    if not pytestconfig.getoption("--loop-watchdog"):
+        yield None
+        return
+    watchdog = LoopWatchdog()
+    uninstall = watchdog.install(asyncio.get_running_loop())
+    yield watchdog
+    uninstall()
+
+
+@pytest.fixture(autouse=True)
+def no_slow_step(loop_watchdog: LoopWatchdog | None) -> Iterator[None]:
+    """Fail the test in which a step took too much CPU time."""
+    yield
+    if loop_watchdog is not None and loop_watchdog.slow:
+        slow, loop_watchdog.slow = loop_watchdog.slow, []
+        pytest.fail("\n\n".join(slow), pytrace=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
