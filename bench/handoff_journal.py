@@ -26,11 +26,14 @@ from db import accounts, handoff_events
 from db.pool import Database
 from voicebot.clock import SystemClock
 from voicebot.handoffs.journal import Journal
-from voicebot.handoffs.journal_files import JournalBroken, journal_files, verify
+from voicebot.handoffs.journal_chain import JournalBroken, JournalKeys
+from voicebot.handoffs.journal_files import journal_files
+from voicebot.handoffs.journal_verification import verify
 
 PAUSE_S = 0.02
 """Between two events, which go on for as long as writers are killed."""
 
+KEYS = JournalKeys([b"bench" * 8])
 FULL_BYTES = 20_000
 """Files are soon full, so that writers also die while they seal."""
 
@@ -52,7 +55,7 @@ async def journal(dsn: str, directory: Path, kills: int) -> dict[str, Any]:
     await killing
     by_the_killed = len(_lines(directory))
     assert by_the_killed, "no writer wrote before it was killed, so the run proves nothing"
-    last = Journal(database, SystemClock(), directory, full_bytes=FULL_BYTES)
+    last = Journal(database, SystemClock(), directory, KEYS, full_bytes=FULL_BYTES)
     last.stop()
     await asyncio.wait_for(last.run(), 60)
     await database.close()
@@ -60,7 +63,7 @@ async def journal(dsn: str, directory: Path, kills: int) -> dict[str, Any]:
     assert received == [f"event {number}" for number in range(1, events + 1)], (
         "missing, repeated or misplaced"
     )
-    whole = verify(directory)
+    whole = verify(directory, KEYS).lines
     assert whole == len(_lines(directory)), f"{whole} lines verified of {len(_lines(directory))}"
     return {
         "kills": kills,
@@ -121,7 +124,7 @@ def _flip_and_find(directory: Path, chance: random.Random) -> dict[str, Any]:
     path.chmod(0o644)
     path.write_bytes(content)
     try:
-        verify(directory)
+        verify(directory, KEYS)
     except JournalBroken as broken:
         found = (broken.file, broken.line)
         assert found == (path.name, line), f"{found} was named, {path.name} line {line} was altered"
@@ -133,7 +136,7 @@ async def writer(dsn: str, directory: str) -> None:
     """A process that writes until it is killed."""
     database = await Database.connect(dsn, max_size=3)
     print("ready", flush=True)
-    await Journal(database, SystemClock(), Path(directory), full_bytes=FULL_BYTES).run()
+    await Journal(database, SystemClock(), Path(directory), KEYS, full_bytes=FULL_BYTES).run()
 
 
 async def main() -> None:

@@ -90,16 +90,16 @@ _COUNTED = f"""
             AND ended_at - created_at <= $4 * interval '1 millisecond') AS late
     FROM handoffs WHERE {_IN_WINDOW}
 """  # noqa: S608 - constant text
-_PRESENT = """
+_UNJOURNALED = """kind IS NOT NULL
+    AND (line IS NULL OR line > (SELECT coalesce(max(last_line), 0) FROM journal_parts))"""
+_PRESENT = f"""
     SELECT (SELECT count(*) FROM handoffs WHERE account_id = $1 AND ended_at IS NULL) AS open,
         (SELECT count(*) FROM handoffs WHERE account_id = $1 AND state = 'abandoned') AS abandoned,
         (SELECT min(created_at) FROM handoffs WHERE account_id = $1 AND ended_at IS NULL) AS oldest_open_at,
         coalesce((SELECT last_seq FROM handoff_event_sequences WHERE account_id = $1), 0) AS last_seq,
-        (SELECT count(*) FROM handoff_events WHERE kind IS NOT NULL AND line IS NULL AND account_id = $1)
-            AS unjournaled,
-        (SELECT min(at) FROM handoff_events WHERE kind IS NOT NULL AND line IS NULL AND account_id = $1)
-            AS oldest_unjournaled_at
-"""
+        (SELECT count(*) FROM handoff_events WHERE account_id = $1 AND {_UNJOURNALED}) AS unjournaled,
+        (SELECT min(at) FROM handoff_events WHERE account_id = $1 AND {_UNJOURNALED}) AS oldest_unjournaled_at
+"""  # noqa: S608 - constant text
 _FAILED = "(state = 'failed' OR state = 'abandoned' OR state = 'expired' OR state = 'no_answer')"
 _NOTICES = f"FROM outbox WHERE medium <> 'assessment' AND {_IN_WINDOW}"
 
@@ -139,10 +139,15 @@ async def totals(db: Executor) -> Totals:
     """Count the handoffs, notices and unwritten journal events of all accounts."""
     oldest = await db.fetchrow(
         """
+        WITH unjournaled AS (
+            SELECT at FROM handoff_events WHERE kind IS NOT NULL AND line IS NULL
+            UNION ALL
+            SELECT at FROM handoff_events
+            WHERE line > (SELECT coalesce(max(last_line), 0) FROM journal_parts)
+        )
         SELECT (SELECT min(created_at) FROM handoffs WHERE ended_at IS NULL) AS oldest_open_at,
-            (SELECT count(*) FROM handoff_events WHERE kind IS NOT NULL AND line IS NULL) AS unjournaled,
-            (SELECT min(at) FROM handoff_events WHERE kind IS NOT NULL AND line IS NULL)
-                AS oldest_unjournaled_at
+            (SELECT count(*) FROM unjournaled) AS unjournaled,
+            (SELECT min(at) FROM unjournaled) AS oldest_unjournaled_at
         """
     )
     assert oldest is not None  # noqa: S101 - aggregates have one row

@@ -47,7 +47,21 @@ class Backlog:
     oldest_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRecord:
+    """A part of the journal: a directory that a process has written to, and its last line."""
+
+    id: UUID
+    host: str
+    directory: str
+    """Absolute."""
+    last_line: int
+    last_hash: str
+    updated_at: datetime
+
+
 _LINE = columns(LineRecord)
+_PART = columns(PartRecord)
 
 
 class JournalLock:
@@ -136,6 +150,30 @@ async def lines_after(db: Executor, line: int, *, limit: int) -> Sequence[LineRe
         limit,
     )
     return [read(LineRecord, row) for row in rows]
+
+
+async def record_part(db: Executor, part: PartRecord) -> None:
+    """Record how far a part of the journal was written."""
+    await db.execute(
+        f"""
+        INSERT INTO journal_parts ({_PART}) VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (id) DO UPDATE SET host = EXCLUDED.host, directory = EXCLUDED.directory,
+            last_line = EXCLUDED.last_line, last_hash = EXCLUDED.last_hash, updated_at = EXCLUDED.updated_at
+        WHERE journal_parts.last_line <= EXCLUDED.last_line
+        """,  # noqa: S608 - only column names
+        part.id,
+        part.host,
+        part.directory,
+        part.last_line,
+        part.last_hash,
+        part.updated_at,
+    )
+
+
+async def parts(db: Executor) -> Mapping[UUID, PartRecord]:
+    """All parts of the journal, by id."""
+    rows = await db.fetch(f"SELECT {_PART} FROM journal_parts ORDER BY id")  # noqa: S608 - only column names
+    return {row["id"]: read(PartRecord, row) for row in rows}
 
 
 async def backlog(db: Executor) -> Backlog:

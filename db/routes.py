@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -10,14 +10,18 @@ from uuid import UUID
 
 from db import handoff_events
 from db.errors import ConstraintViolated, NotFound, SequenceTaken
+from db.handoff_events import JournalKind
 from db.pool import Executor, Transaction
 from db.rows import columns, read
 
 RouteContext = Literal["full", "summary", "variables", "none"]
 RouteStatus = Literal["done", "refused", "failed"]
 
-TRIVIAL = frozenset({"back"})
-"""The names of routes without an event for the account's stream and journal: they undo another route."""
+_KINDS: Mapping[RouteStatus, JournalKind] = {
+    "done": "router_escalation",
+    "refused": "refused",
+    "failed": "failed",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,44 @@ async def record(db: Executor, route: RouteRecord) -> None:
         SequenceTaken: another route of the call has this ``seq``.
         ConstraintViolated: the account has no such call or template.
     """
+    async with db.transaction() as transaction:
+        await _record(transaction, route)
+        await _append_event(transaction, route)
+
+
+async def complete(db: Executor, route: RouteRecord) -> None:
+    """Write a done route and move the lead and the live call to its target, in one transaction.
+
+    A late repetition does not undo a later route: lead and call follow the route with the highest ``seq``.
+
+    Raises:
+        SequenceTaken: another route of the call has this ``seq``.
+        ConstraintViolated: the account has no such call or template, or the route is not done.
+    """
+    async with db.transaction() as transaction:
+        await _record(transaction, route)
+        await transaction.execute(
+            """
+            WITH newest AS (
+                SELECT account_id, call_id, to_template_id, to_node FROM routes
+                WHERE account_id = $1 AND call_id = $2 AND status = 'done' ORDER BY seq DESC LIMIT 1
+            ), call AS (
+                UPDATE calls SET template_id = newest.to_template_id,
+                    node = CASE WHEN calls.template_id = newest.to_template_id THEN calls.node
+                        ELSE newest.to_node END
+                FROM newest WHERE calls.account_id = newest.account_id AND calls.id = newest.call_id
+                RETURNING calls.account_id, calls.lead_id, calls.template_id
+            )
+            UPDATE leads SET template_id = call.template_id
+            FROM call WHERE leads.account_id = call.account_id AND leads.id = call.lead_id
+            """,
+            route.account_id,
+            route.call_id,
+        )
+        await _append_event(transaction, route)
+
+
+async def _record(db: Transaction, route: RouteRecord) -> None:
     try:
         await db.execute(
             f"""
@@ -98,62 +140,32 @@ async def record(db: Executor, route: RouteRecord) -> None:
         raise
 
 
-async def complete(db: Executor, route: RouteRecord) -> None:
-    """Write a done route and move the lead and the live call to its target, in one transaction.
-
-    A late repetition does not undo a later route: lead and call follow the route with the highest ``seq``.
-
-    Raises:
-        SequenceTaken: another route of the call has this ``seq``.
-        ConstraintViolated: the account has no such call or template, or the route is not done.
-    """
-    async with db.transaction() as transaction:
-        await record(transaction, route)
-        await transaction.execute(
-            """
-            WITH newest AS (
-                SELECT account_id, call_id, to_template_id, to_node FROM routes
-                WHERE account_id = $1 AND call_id = $2 AND status = 'done' ORDER BY seq DESC LIMIT 1
-            ), call AS (
-                UPDATE calls SET template_id = newest.to_template_id,
-                    node = CASE WHEN calls.template_id = newest.to_template_id THEN calls.node
-                        ELSE newest.to_node END
-                FROM newest WHERE calls.account_id = newest.account_id AND calls.id = newest.call_id
-                RETURNING calls.account_id, calls.lead_id, calls.template_id
-            )
-            UPDATE leads SET template_id = call.template_id
-            FROM call WHERE leads.account_id = call.account_id AND leads.id = call.lead_id
-            """,
-            route.account_id,
-            route.call_id,
-        )
-        if route.name not in TRIVIAL:
-            await _append_event(transaction, route)
-
-
 async def _append_event(transaction: Transaction, route: RouteRecord) -> None:
     """Append the event of a route to the account's stream, once; the last statement of its transaction."""
-    existing = await transaction.fetchrow(
+    missing = await transaction.fetchrow(
         """
-        SELECT FROM handoff_events
-        WHERE account_id = $1 AND call_id = $2 AND type = 'route.done' AND data ->> 'route_id' = $3
+        SELECT FROM routes WHERE account_id = $1 AND call_id = $2 AND id = $3 AND NOT EXISTS (
+            SELECT 1 FROM handoff_events
+            WHERE account_id = $1 AND call_id = $2 AND type = $4 AND data ->> 'route_id' = $3::text)
         """,
         route.account_id,
         route.call_id,
-        str(route.id),
+        route.id,
+        f"route.{route.status}",
     )
-    if existing is None:
+    if missing is not None:
         await handoff_events.append(
             transaction,
             route.account_id,
-            "route.done",
+            f"route.{route.status}",
             route.requested_at,
             call_id=route.call_id,
-            kind="router_escalation",
+            kind=_KINDS[route.status],
             data={
                 "route_id": str(route.id),
                 "intent": route.name,
-                "template_id": str(route.to_template_id),
+                "template_id": str(route.to_template_id) if route.to_template_id else None,
+                "error_code": route.error_code,
                 # The model routes without asking a person first.
                 "auto_proceed": True,
                 "summary": route.reason,

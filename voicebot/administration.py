@@ -15,14 +15,16 @@ import typer
 
 from db import accounts as account_rows
 from db import audit
+from db import journal as journal_rows
 from db import keys as key_rows
 from db import numbers as number_rows
 from db.audit import Change
 from db.errors import DatabaseError
 from db.pool import Database
 from voicebot import startup
-from voicebot.database import open_database
-from voicebot.handoffs import journal_files
+from voicebot.database import has_database, open_database
+from voicebot.handoffs import journal_report
+from voicebot.handoffs.journal_chain import JournalBroken, JournalKeys
 
 ResultT = TypeVar("ResultT")
 
@@ -113,18 +115,30 @@ def assign_number(
 
 
 def verify_journal(
-    directory: Annotated[
-        Path | None, typer.Argument(help="The directory of its files; by default that of this server.")
+    directories: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Directories of its files, such as copies of other hosts'; this host's are found."
+        ),
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not compare the ends of the directories with the database.")
+    ] = False,
 ) -> None:
     """Verify that no line of the journal was altered, removed or moved; name the first that was."""
-    path = directory or startup.settings().data_dir / "journal"
+    settings = startup.settings()
+    own = settings.data_dir / "journal"
+    given = directories or ([own] if own.is_dir() else [])
+    keys = JournalKeys(settings.fernet_keys(create=False))
+    known = None if offline or not has_database(settings) else _with_database(journal_rows.parts)
     try:
-        lines = journal_files.verify(path)
-    except (journal_files.JournalBroken, OSError) as error:
+        report = journal_report.verify(given, keys, known)
+    except (JournalBroken, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{lines} lines, none altered, missing or moved.")
+    typer.echo("\n".join(report.lines))
+    if not report.complete:
+        raise typer.Exit(1)
 
 
 def _with_database(work: Callable[[Database], Awaitable[ResultT]]) -> ResultT:

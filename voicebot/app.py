@@ -53,6 +53,7 @@ from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
 from voicebot.handoffs.handoff_runtime import HandoffDependencies, HandoffRuntime
+from voicebot.handoffs.journal_chain import JournalKeys
 from voicebot.handoffs.mail_sender import MailServer
 from voicebot.metrics import Metrics
 from voicebot.providers.registry import Providers
@@ -165,6 +166,8 @@ async def running(
         )
         chats = Chats(database, settings, providers, clock)
         background = BackgroundTasks()
+        # After the calls have ended and the lease reaper has stopped: their events belong in the journal.
+        stack.push_async_callback(handoff_runtime.stop)
         stack.push_async_callback(background.finish, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(call_registry.drain, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(chats.close)
@@ -208,7 +211,6 @@ async def running(
         background.supervise(reaper.run, name="lease reaper")
         background.supervise(app_state.open_streams.run, name="keys of open streams")
         handoff_runtime.start(lambda: app_state.draining)
-        stack.push_async_callback(handoff_runtime.stop)
         yield app_state
 
 
@@ -226,6 +228,7 @@ def handoff_dependencies(
     return HandoffDependencies(
         vault=vault,
         journal=settings.data_dir / "journal",
+        journal_keys=JournalKeys(settings.fernet_keys()),
         registry=registry,
         mail=MailServer.from_url(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
         model=model,

@@ -132,17 +132,19 @@ class Settings(Variables):
         """The data directory of the embedded server."""
         return self.data_dir.absolute() / "postgres"
 
-    def fernet_keys(self) -> Sequence[bytes]:
+    def fernet_keys(self, *, create: bool = True) -> Sequence[bytes]:
         """The keys (URL-safe base64 of 32 bytes) of secrets at rest; the first one encrypts, all decrypt.
 
         Each is derived from one key of ``VOICEBOT_SECRET_KEY``. Without it, a key is generated once and
-        stored in the data directory (mode 0600).
+        stored in the data directory (mode 0600); if not ``create``, there may be none.
         """
         if self.secret_key is not None:
             digests = [hashlib.sha256(key.encode()).digest() for key in _keys_in(self.secret_key)]
             return [base64.urlsafe_b64encode(digest) for digest in digests]
         path = self.data_dir / "secret.key"
         if not path.exists():
+            if not create:
+                return []
             self.data_dir.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
             with open(path, "xb", opener=_private) as file:
                 file.write(Fernet.generate_key())

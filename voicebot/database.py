@@ -27,6 +27,11 @@ class AccountNotUnique(LookupError):
         )
 
 
+def has_database(settings: Settings) -> bool:
+    """Whether there is a database to open: ``open_database`` would create the embedded one."""
+    return settings.database_url is not None or settings.postgres_dir.is_dir()
+
+
 @contextlib.asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the database with its schema up to date: at ``DATABASE_URL``, or else the embedded server.

@@ -206,6 +206,8 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     journal.backlog: "the journal is the installation's",
     journal.lines_after: "the journal is the installation's",
     journal.number: "the journal is the installation's",
+    journal.parts: "the journal is the installation's",
+    journal.record_part: "the journal is the installation's",
     journal.remark: "the journal is the installation's",
     operators.save: "the record names the account",
     operators.silent_since: "the scheduler works for all accounts",

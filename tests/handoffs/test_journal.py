@@ -15,10 +15,15 @@ import pytest
 from bench.handoff_journal import journal
 from db import handoff_events, routes
 from db.pool import Database
+from db.routes import RouteStatus
 from tests.db.seed import NOON, SeededAccount, make_route
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.handoffs.journal import Journal
-from voicebot.handoffs.journal_files import JournalBroken, JournalFiles, journal_files, verify
+from voicebot.handoffs.journal_chain import JournalBroken, JournalKeys
+from voicebot.handoffs.journal_files import JournalFiles, journal_files
+from voicebot.handoffs.journal_verification import verify
+
+KEYS = JournalKeys([b"k" * 32])
 
 
 async def written(journal: Journal) -> None:
@@ -48,7 +53,7 @@ async def append_events(database: Database, world: SeededAccount, count: int) ->
 
 
 def chain(directory: Path, count: int, full_bytes: int = 10**6) -> None:
-    files = JournalFiles(directory, full_bytes=full_bytes)
+    files = JournalFiles(directory, KEYS, full_bytes=full_bytes)
     files.open()
     for seq in range(files.end.seq + 1, files.end.seq + count + 1):
         files.append([{"seq": seq, "kind": "gate_transition", "summary": f"line {seq}"}])
@@ -63,7 +68,7 @@ async def test_the_lines_of_a_handoff(
     user_id = await env.operator()
     await env.service.claim(world.id, handoff.id, user_id)
     await env.service.resolve(world.id, handoff.id, user_id, resolution="refunded")
-    await written(Journal(env.database, clock, tmp_path))
+    await written(Journal(env.database, clock, tmp_path, KEYS))
 
     written_lines = lines(tmp_path)
     assert [(one["seq"], one["kind"]) for one in written_lines] == [
@@ -76,30 +81,41 @@ async def test_the_lines_of_a_handoff(
     assert written_lines[0]["call_id"] == str(world.call.id)
     assert {one["handoff_id"] for one in written_lines} == {str(handoff.id)}
     assert written_lines[2]["summary"] == "completed: refunded"
-    assert verify(tmp_path) == 3
+    assert verify(tmp_path, KEYS).lines == 3
 
 
 async def test_a_parked_call_is_a_goal(env: HandoffEnvironment, clock: ManualClock, tmp_path: Path) -> None:
     """Its lines have its id as goal_id."""
     handoff = await env.park(NOON + timedelta(hours=1))
-    await written(Journal(env.database, clock, tmp_path))
+    await written(Journal(env.database, clock, tmp_path, KEYS))
 
     [line] = lines(tmp_path)
     assert (line["kind"], line["goal_id"]) == ("goal_created", str(handoff.id))
 
 
-async def test_a_route_is_a_line_and_going_back_is_none(
-    database: Database, world: SeededAccount, tmp_path: Path
-) -> None:
-    """A route of the model is one line, however often it is written; `back` is none."""
+async def test_each_route_is_one_line(database: Database, world: SeededAccount, tmp_path: Path) -> None:
+    """A route is one line, however often it is written; `back`, refused and failed routes have lines too."""
     route = make_route(world)
     for one in (route, route, replace(make_route(world, seq=2), name="back")):
         await routes.complete(database, one)
-    await written(Journal(database, ManualClock(), tmp_path))
+    statuses: list[RouteStatus] = ["refused", "failed"]
+    for seq, status in enumerate(statuses, 3):
+        moved = replace(
+            make_route(world, seq=seq), status=status, to_template_id=None, error_code="hop_limit"
+        )
+        for _ in range(2):
+            await routes.record(database, moved)
+    await written(Journal(database, ManualClock(), tmp_path, KEYS))
 
-    [line] = lines(tmp_path)
-    assert (line["kind"], line["intent"], line["auto_proceed"]) == ("router_escalation", "billing", True)
-    assert (line["call_id"], line["summary"]) == (str(world.call.id), route.reason)
+    found = lines(tmp_path)
+    assert [(line["kind"], line["intent"]) for line in found] == [
+        ("router_escalation", "billing"),
+        ("router_escalation", "back"),
+        ("refused", "billing"),
+        ("failed", "billing"),
+    ]
+    assert (found[0]["call_id"], found[0]["summary"]) == (str(world.call.id), route.reason)
+    assert found[0]["auto_proceed"] is True
 
 
 async def test_two_writers_write_one_journal(
@@ -107,10 +123,10 @@ async def test_two_writers_write_one_journal(
 ) -> None:
     """The second writer waits; together they write each line once."""
     await append_events(database, world, 100)
-    writers = [Journal(database, ManualClock(datetime.now(UTC)), tmp_path) for _ in range(2)]
+    writers = [Journal(database, ManualClock(datetime.now(UTC)), tmp_path, KEYS) for _ in range(2)]
     await asyncio.gather(*(written(writer) for writer in writers))
 
-    assert verify(tmp_path) == 100
+    assert verify(tmp_path, KEYS).lines == 100
 
 
 @pytest.mark.long
@@ -136,7 +152,7 @@ def test_every_alteration_of_a_line_is_found(tmp_path: Path, line: int) -> None:
         content[at] ^= 1
         path.write_bytes(content)
         with pytest.raises(JournalBroken) as caught:
-            verify(tmp_path)
+            verify(tmp_path, KEYS)
         assert caught.value.line == line
 
 
@@ -148,10 +164,10 @@ def test_a_missing_and_a_moved_line_are_told_apart(tmp_path: Path) -> None:
 
     path.write_text("".join(whole[:2] + whole[3:]))
     with pytest.raises(JournalBroken, match="line 3: missing before it: 3 to 3"):
-        verify(tmp_path)
+        verify(tmp_path, KEYS)
     path.write_text("".join([*whole[:2], whole[2], whole[1], *whole[3:]]))
     with pytest.raises(JournalBroken, match="line 4: moved"):
-        verify(tmp_path)
+        verify(tmp_path, KEYS)
 
 
 def test_a_sealed_file_cannot_be_cut_short(tmp_path: Path) -> None:
@@ -163,7 +179,7 @@ def test_a_sealed_file_cannot_be_cut_short(tmp_path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
     with pytest.raises(JournalBroken, match="missing"):
-        verify(tmp_path)
+        verify(tmp_path, KEYS)
 
 
 def test_an_incomplete_last_line_is_cut_off_at_start(tmp_path: Path) -> None:
@@ -174,7 +190,7 @@ def test_an_incomplete_last_line_is_cut_off_at_start(tmp_path: Path) -> None:
         file.write(b'{"seq":4,"at":"20')
     chain(tmp_path, 2)
 
-    assert verify(tmp_path) == 5
+    assert verify(tmp_path, KEYS).lines == 5
 
 
 async def test_a_file_that_cannot_be_opened_loses_nothing(
@@ -184,19 +200,19 @@ async def test_a_file_that_cannot_be_opened_loses_nothing(
     place = tmp_path / "journal"
     place.write_text("not a directory")
     await append_events(database, world, 3)
-    writer = Journal(database, ManualClock(datetime.now(UTC)), place)
+    writer = Journal(database, ManualClock(datetime.now(UTC)), place, KEYS)
     await written(writer)
     assert writer.alarms == 1
     place.unlink()
-    await written(Journal(database, ManualClock(datetime.now(UTC)), place))
+    await written(Journal(database, ManualClock(datetime.now(UTC)), place, KEYS))
 
-    assert verify(place) == 3
+    assert verify(place, KEYS).lines == 3
 
 
 async def test_lag_is_a_line_with_its_count(database: Database, world: SeededAccount, tmp_path: Path) -> None:
     """Events that were written late are followed by a line with their number and delay."""
     await append_events(database, world, 3)
-    await written(Journal(database, ManualClock(datetime.now(UTC) + timedelta(minutes=5)), tmp_path))
+    await written(Journal(database, ManualClock(datetime.now(UTC) + timedelta(minutes=5)), tmp_path, KEYS))
 
     last = lines(tmp_path)[-1]
     assert (last["seq"], last["kind"]) == (4, "lag")
@@ -208,12 +224,12 @@ async def test_deleted_events_are_a_gap_line_with_their_count(
 ) -> None:
     """A journal that starts on another disk reports the number of missing lines, and verifies."""
     await append_events(database, world, 5)
-    await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "first"))
+    await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "first", KEYS))
     await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
     await append_events(database, world, 2)
-    await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "second"))
+    await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "second", KEYS))
 
     written_lines = lines(tmp_path / "second")
     assert [(one["seq"], one["kind"]) for one in written_lines[:2]] == [(4, "gap"), (5, "gate_transition")]
     assert written_lines[0]["summary"].startswith("4 lines")
-    assert verify(tmp_path / "second") == 4
+    assert verify(tmp_path / "second", KEYS).lines == 4

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from openai import AsyncOpenAI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from db import notify
 from db.handoff_events import HandoffEventRecord
@@ -22,6 +22,7 @@ from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.event_broker import EventBroker
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.journal import Journal
+from voicebot.handoffs.journal_chain import JournalKeys
 from voicebot.handoffs.mail_sender import MailSender, MailServer
 from voicebot.handoffs.presence import PresenceService
 from voicebot.handoffs.queue_metrics import QueueMetrics
@@ -41,6 +42,7 @@ class HandoffDependencies:
     vault: Vault
     journal: Path
     """Directory of the journal's files."""
+    journal_keys: JournalKeys
     registry: CollectorRegistry
     mail: MailServer | None = None
     """None: e-mail notices fail."""
@@ -59,6 +61,8 @@ class HandoffRuntime:
         """Create the components on ``database``; ``start`` runs their jobs."""
         self._dsn = database.dsn
         self._background = BackgroundTasks("handoffs")
+        self._journal_writer = BackgroundTasks("handoffs")
+        self._writing: asyncio.Task[None] | None = None
         assess = dependencies.model is not None
         wakeup = asyncio.Event()
         self.metrics = QueueMetrics(database, clock, dependencies.registry)
@@ -72,7 +76,12 @@ class HandoffRuntime:
             self.metrics.stream_lag.observe(max(0.0, (clock.now() - event.at).total_seconds()))
 
         self.broker = EventBroker(database, on_delivery=observe_lag)
-        self.journal = Journal(database, clock, dependencies.journal)
+        self.journal = Journal(database, clock, dependencies.journal, dependencies.journal_keys)
+        Gauge(
+            "voicebot_journal_alarm",
+            "1 while this process cannot write the journal, because its files are altered or unusable.",
+            registry=dependencies.registry,
+        ).set_function(lambda: float(self.journal.alarm is not None))
         self._webhooks = WebhookSender(database, dependencies.vault, clock, allow=dependencies.http_allow)
         senders: dict[Medium, Sender] = {
             "email": MailSender(dependencies.mail),
@@ -92,14 +101,16 @@ class HandoffRuntime:
         run(lambda: self.broker.run(is_draining), name="event broker")
         run(self.outbox.run, name="outbox")
         run(self.metrics.run, name="queue metrics")
-        self._writing = run(self.journal.run, name="journal", until_done=True)
+        self._writing = self._journal_writer.supervise(self.journal.run, name="journal", until_done=True)
 
     async def stop(self) -> None:
-        """End the streams, let the journal write for some seconds and cancel the jobs."""
+        """End the streams, cancel the jobs, then let the journal write their events for some seconds."""
         self.broker.close()
-        self.journal.stop()
-        await asyncio.wait({self._writing}, timeout=_JOURNAL_FLUSH_S)
         await self._background.finish()
+        self.journal.stop()
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=_JOURNAL_FLUSH_S)
+        await self._journal_writer.finish()
         await self._webhooks.close()
 
     def _on_notify(self, account_id: UUID, seq: int) -> None:

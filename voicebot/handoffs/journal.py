@@ -2,25 +2,30 @@
 
 The order of the lines is committed before they are written (``db.journal``), and the file tells how far it
 got. So the next writer continues exactly where one that died has stopped, and an unusable file loses nothing.
+The database records the last line that was written, so that a shortened journal is found.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from loguru import logger
 
 from db import journal
 from db.errors import DatabaseError
-from db.journal import JournalLock, LineRecord
+from db.ids import new_id
+from db.journal import JournalLock, LineRecord, PartRecord
 from db.pool import Database
 from voicebot.clock import Clock
-from voicebot.handoffs.journal_files import FULL_BYTES, JournalFiles
+from voicebot.handoffs.journal_chain import End, JournalBroken, JournalKeys
+from voicebot.handoffs.journal_files import FULL_BYTES, PART_ID, JournalFiles
 
 LATE = timedelta(seconds=60)
 """When events have waited for longer, a line of the journal reports it."""
@@ -37,17 +42,26 @@ class Journal:
     """Writes events to the journal's files."""
 
     def __init__(
-        self, database: Database, clock: Clock, directory: Path, *, full_bytes: int = FULL_BYTES
+        self,
+        database: Database,
+        clock: Clock,
+        directory: Path,
+        keys: JournalKeys,
+        *,
+        full_bytes: int = FULL_BYTES,
     ) -> None:
         """Write to files in ``directory``, each of which is sealed when it has ``full_bytes`` bytes."""
         self._db = database
         self._clock = clock
-        self._directory = directory
+        self._directory = directory.absolute()
+        self._keys = keys
         self._full_bytes = full_bytes
         self._wakeup = asyncio.Event()
         self._stopping = False
         self.alarms = 0
         """How often the files were not usable."""
+        self.alarm: str | None = None
+        """Why this process cannot write at present; None: it can, or it is not the writer."""
 
     def wake(self) -> None:
         """Write soon, because an event was committed."""
@@ -67,29 +81,72 @@ class Journal:
                         await self._write(lock)
             except DatabaseError as error:
                 logger.warning("the journal waits for the database: {}", type(error).__name__)
-            except OSError as error:
-                self.alarms += 1
-                logger.error(
-                    "ALARM: the journal cannot be written ({}); its events stay in the database", error
-                )
+            except (JournalBroken, OSError) as error:
+                self._raise_alarm(str(error))
             if self._stopping:
                 return
             await self._pause(LOCK_POLL_S)
 
+    def _raise_alarm(self, problem: str) -> None:
+        self.alarms += 1
+        if problem != self.alarm:
+            logger.error(
+                "ALARM: the journal cannot be written ({}); its events stay in the database. Run `voicebot "
+                "journal verify`; to go on, move the directory {} away.",
+                problem,
+                self._directory,
+            )
+        self.alarm = problem
+
     async def _write(self, lock: JournalLock) -> None:
-        files = JournalFiles(self._directory, full_bytes=self._full_bytes)
+        files = JournalFiles(self._directory, self._keys, full_bytes=self._full_bytes)
         try:
             await asyncio.to_thread(files.open)
+            part_id = await self._part_of(files)
+            self.alarm = None
             while await lock.is_held():
                 self._wakeup.clear()
-                if not await self._write_batch(files):
-                    if self._stopping:
+                # Read first: what was committed before `stop` must be in the last batch.
+                stopping = self._stopping
+                if not await self._write_batch(files, part_id):
+                    if stopping:
                         return
                     await self._pause(POLL_S)
         finally:
             await asyncio.to_thread(files.close)
 
-    async def _write_batch(self, files: JournalFiles) -> bool:
+    async def _part_of(self, files: JournalFiles) -> UUID:
+        """The id of the directory in the database, after a check that the directory ends as recorded there.
+
+        Raises:
+            JournalBroken: it does not.
+        """
+        part_id = await asyncio.to_thread(files.part_id)
+        if part_id is None:
+            part_id = new_id()
+            await self._record_end(files, part_id)
+            await asyncio.to_thread(files.set_part_id, part_id)
+            return part_id
+        known = (await journal.parts(self._db)).get(part_id)
+        if known is not None:
+            await asyncio.to_thread(files.expect, End(known.last_line, known.last_hash))
+        elif files.end.seq:
+            raise JournalBroken(PART_ID, 0, "the directory is the journal of another database")
+        await self._record_end(files, part_id)
+        return part_id
+
+    async def _record_end(self, files: JournalFiles, part_id: UUID) -> None:
+        part = PartRecord(
+            id=part_id,
+            host=socket.gethostname(),
+            directory=str(self._directory),
+            last_line=files.end.seq,
+            last_hash=files.end.hash,
+            updated_at=self._clock.now(),
+        )
+        await journal.record_part(self._db, part)
+
+    async def _write_batch(self, files: JournalFiles, part_id: UUID) -> bool:
         """Write the next lines; returns whether there were any."""
         await self._report_lag()
         await journal.number(self._db, limit=BATCH)
@@ -97,6 +154,7 @@ class Journal:
         if lines:
             now = self._clock.now()
             await asyncio.to_thread(files.append, _documents(lines, files.end.seq, now))
+            await self._record_end(files, part_id)
         return bool(lines)
 
     async def _report_lag(self) -> None:
@@ -117,11 +175,14 @@ class Journal:
 
 
 def _documents(lines: Sequence[LineRecord], last: int, now: datetime) -> list[dict[str, Any]]:
-    """The lines to write, with a gap line first if lines before them were deleted from the database."""
-    documents = [_line(line, now) for line in lines]
-    missing = lines[0].line - last - 1
-    if missing:
-        documents.insert(0, _gap(lines[0], missing, now))
+    """The lines to write, with a gap line wherever lines were deleted from the database."""
+    documents = []
+    for line in lines:
+        missing = line.line - last - 1
+        if missing:
+            documents.append(_gap(line, missing, now))
+        documents.append(_line(line, now))
+        last = line.line
     return documents
 
 
@@ -148,5 +209,5 @@ def _gap(first: LineRecord, missing: int, now: datetime) -> dict[str, Any]:
         "at": first.at.isoformat(),
         "written_at": now.isoformat(),
         "kind": "gap",
-        "summary": f"{missing} lines were deleted from the database before they were written",
+        "summary": f"{missing} lines were deleted from the database before they were written here",
     }

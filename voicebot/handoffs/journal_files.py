@@ -1,8 +1,7 @@
-"""The journal on disk: lines of JSON, each with the hash of the previous one, in files sealed when full.
+"""The journal on disk: a directory with the lines of one writer, in files that are sealed when full.
 
-A line's hash is the SHA-256 of its other members as canonical JSON (sorted keys, no spaces, UTF-8). The
-first line's ``prev`` is 64 zeros; a file's first line continues the previous file. A full file gets a
-``.seal`` file and is made read-only.
+A file's first line continues the chain of the previous file. A full file gets a ``.seal`` file and is made
+read-only. ``part.id`` names the directory in the database (``db.journal``), which has its last line.
 """
 
 from __future__ import annotations
@@ -11,102 +10,109 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+from uuid import UUID
 
-ORIGIN = "0" * 64
-MEMBERS = (
-    "seq", "at", "written_at", "kind", "call_id", "handoff_id", "goal_id", "intent", "summary", "confidence",
-    "auto_proceed", "prev",
-)  # fmt: skip
-"""The hashed members in the order of the line; ``hash`` follows."""
+from voicebot.handoffs.journal_chain import End, JournalBroken, JournalKeys, written
 
 FULL_BYTES = 16 * 1024 * 1024
 
+PART_ID = "part.id"
 
-class JournalBroken(Exception):
-    """A line was altered, is missing or was moved. Nothing is repaired; a person must decide."""
-
-    def __init__(self, file: str, line: int, problem: str) -> None:
-        self.file = file
-        self.line = line
-        """Line number in its file, from 1."""
-        super().__init__(f"{file}, line {line}: {problem}")
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of the journal: the next line has ``seq + 1`` and this hash as its ``prev``."""
-
-    seq: int = 0
-    hash: str = ORIGIN
-
-
-def digest(line: Mapping[str, Any]) -> str:
-    """The hash of a line."""
-    members = {name: line.get(name) for name in MEMBERS}
-    text = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
+_SEALED_MODE = 0o400
 
 
 class JournalFiles:
     """The files of a directory, open for appending by one process."""
 
-    def __init__(self, directory: Path, *, full_bytes: int = FULL_BYTES) -> None:
+    def __init__(self, directory: Path, keys: JournalKeys, *, full_bytes: int = FULL_BYTES) -> None:
         """Use the files in ``directory``; call ``open`` first."""
         self._directory = directory
+        self._keys = keys
         self._full_bytes = full_bytes
         self._lock: IO[bytes] | None = None
         self._file: IO[bytes] | None = None
         self._path = directory
+        self._size = 0
         self.end = End()
 
     def open(self) -> None:
         """Find the end, cut off an incomplete last line, and prepare to append.
 
         Raises:
+            JournalBroken: the last line was altered.
             OSError: the directory or a file cannot be used, or another process has it open.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._directory / "lock").open("ab")
+        self._directory.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        self._directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        self._directory.chmod(_DIRECTORY_MODE)
+        self._lock = _open_private(self._directory / "lock")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         files = journal_files(self._directory)
         self.end = End()
         for path in reversed(files):
+            path.chmod(_SEALED_MODE if seal_of(path).exists() else _FILE_MODE)
             _truncate_incomplete(path)
-            last = _last_line(path)
-            if last is not None:
-                self.end = End(int(last["seq"]), str(last["hash"]))
-                break
-        if files and not _seal_of(files[-1]).exists():
+            lines = path.read_bytes().splitlines()
+            if lines and not self.end.seq:
+                _, self.end = self._keys.verified(path.name, len(lines), lines[-1])
+        if files and not seal_of(files[-1]).exists():
             self._append_to(files[-1])
+
+    def expect(self, known: End) -> None:
+        """Check the end against the last line that is known to have been written.
+
+        Raises:
+            JournalBroken: lines are missing at the end, or the last line is another one.
+        """
+        name = journal_files(self._directory)[-1].name if self.end.seq else self._directory.name
+        if self.end.seq < known.seq:
+            raise JournalBroken(name, 0, f"missing at the end: {self.end.seq + 1} to {known.seq}")
+        if self.end.seq == known.seq and self.end.hash != known.hash:
+            raise JournalBroken(name, 0, f"altered: line {known.seq} is not the one that was written")
+
+    def part_id(self) -> UUID | None:
+        """The directory's id in the database; None: it has none yet."""
+        return read_part_id(self._directory)
+
+    def set_part_id(self, part_id: UUID) -> None:
+        """Write the directory's id."""
+        with open(self._directory / PART_ID, "xb", opener=_private) as file:
+            file.write(f"{part_id}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_directory(self._directory)
 
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Write lines, which have their ``seq``, and return when they are on the disk.
 
         Raises:
+            JournalBroken: another program has changed the file.
             OSError: the lines may or may not have been written; open the journal again to find out.
         """
         if not lines:
             return
         end, text = self.end, bytearray()
         for line in lines:
-            chained: dict[str, Any] = {name: line.get(name) for name in MEMBERS} | {"prev": end.hash}
-            chained["hash"] = digest(chained)
-            text += json.dumps(chained, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-            end = End(chained["seq"], chained["hash"])
+            chained = self._keys.chained(line, end)
+            text += written(chained) + b"\n"
+            end = End(chained["seq"], chained["hash"], keyed=True)
         if self._file is None:
             self._append_to(self._directory / f"journal-{lines[0]['seq']:012}.jsonl")
         file = self._file
         if file is None:
             raise OSError("the journal is not open")
+        self._check_unchanged(file)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
         self.end = end
-        if file.tell() >= self._full_bytes:
+        self._size = file.tell()
+        if self._size >= self._full_bytes:
             self._seal()
 
     def close(self) -> None:
@@ -118,9 +124,18 @@ class JournalFiles:
 
     def _append_to(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("ab")
+        self._file = _open_private(path)
+        self._size = self._file.tell()
         # So that the directory entry, not only the contents, survives a power failure.
         _sync_directory(self._directory)
+
+    def _check_unchanged(self, file: IO[bytes]) -> None:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            raise JournalBroken(self._path.name, 0, "the file was removed") from None
+        if (found.st_ino, found.st_size) != (os.fstat(file.fileno()).st_ino, self._size):
+            raise JournalBroken(self._path.name, 0, "altered: another program has changed the file")
 
     def _seal(self) -> None:
         if self._file is not None:
@@ -134,13 +149,13 @@ class JournalFiles:
             "last_hash": self.end.hash,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        seal = _seal_of(self._path)
-        with seal.open("w", encoding="utf-8") as file:
+        seal = seal_of(self._path)
+        with open(seal, "w", encoding="utf-8", opener=_private) as file:
             json.dump(facts, file)
             file.flush()
             os.fsync(file.fileno())
         for path in (self._path, seal):
-            path.chmod(0o444)
+            path.chmod(_SEALED_MODE)
         _sync_directory(self._directory)
 
 
@@ -149,74 +164,23 @@ def journal_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("journal-*.jsonl"))
 
 
-def verify(directory: Path) -> int:
-    """Verify the whole journal; returns its number of lines.
+def seal_of(path: Path) -> Path:
+    """The seal of a file."""
+    return path.with_suffix(".seal")
+
+
+def read_part_id(directory: Path) -> UUID | None:
+    """The id of a directory in the database; None: it has none.
 
     Raises:
-        JournalBroken: a line was altered, is missing or was moved; it names the first one.
-        OSError: a file cannot be read.
+        JournalBroken: the file does not contain one.
     """
-    end, count = End(), 0
-    for path in journal_files(directory):
-        number = 0
-        for number, raw in enumerate(_raw_lines(path), 1):
-            end = _verified(path.name, number, raw, end)
-            count += 1
-        seal = _seal_of(path)
-        if seal.exists():
-            _verify_seal(path, seal, number)
-    return count
-
-
-def _verified(file: str, number: int, raw: bytes, end: End) -> End:
     try:
-        line = json.loads(raw)
-        seq, stored = line["seq"], line["hash"]
-        intact = digest(line) == stored and set(line) == {*MEMBERS, "hash"} and raw == _written(line)
-    except (ValueError, KeyError, TypeError):
-        raise JournalBroken(file, number, "altered: it cannot be read") from None
-    if not intact:
-        raise JournalBroken(file, number, "altered: it does not match its hash")
-    expected = end.seq + 1
-    if seq > expected and line["kind"] != "gap":
-        raise JournalBroken(file, number, f"missing before it: {expected} to {seq - 1}")
-    if seq < expected:
-        raise JournalBroken(file, number, f"moved: found {seq}, expected {expected}")
-    if line["prev"] != end.hash:
-        raise JournalBroken(file, number, "altered: it does not continue the previous line")
-    return End(seq, stored)
-
-
-def _written(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _verify_seal(path: Path, seal: Path, lines: int) -> None:
-    try:
-        facts = json.loads(seal.read_text(encoding="utf-8"))
-        expected, sha256 = int(facts["lines"]), facts["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise JournalBroken(seal.name, 1, "altered: the seal cannot be read") from None
-    if lines < expected:
-        raise JournalBroken(
-            path.name, lines + 1, f"missing: {expected - lines} at the end of the sealed file"
-        )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise JournalBroken(path.name, lines, "altered: the file does not match its seal")
-
-
-def _raw_lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        for raw in file:
-            yield raw.removesuffix(b"\n")
-
-
-def _last_line(path: Path) -> dict[str, Any] | None:
-    lines = path.read_bytes().splitlines()
-    if not lines:
+        return UUID((directory / PART_ID).read_text(encoding="ascii").strip())
+    except FileNotFoundError:
         return None
-    line: dict[str, Any] = json.loads(lines[-1])
-    return line
+    except ValueError:
+        raise JournalBroken(PART_ID, 0, "altered: it is not an id") from None
 
 
 def _truncate_incomplete(path: Path) -> None:
@@ -229,8 +193,12 @@ def _truncate_incomplete(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _seal_of(path: Path) -> Path:
-    return path.with_suffix(".seal")
+def _open_private(path: Path) -> IO[bytes]:
+    return open(path, "ab", opener=_private)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, _FILE_MODE)
 
 
 def _sync_directory(directory: Path) -> None:
