@@ -248,6 +248,14 @@ class Carrier(Protocol):
         """
         ...
 
+    def verify_media(self, request: WebhookRequest) -> None:
+        """Check the handshake of a media socket, before it is accepted.
+
+        Raises:
+            BadSignature: it is not one of the carrier.
+        """
+        ...
+
     def incoming_call(self, request: WebhookRequest) -> IncomingCall:
         """Parse a verified voice or resume webhook.
 

@@ -37,6 +37,7 @@ from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.connections import Connections
 from voicebot.api.documentation import describe
+from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
 from voicebot.api.media_types import json_only
 from voicebot.api.number_directory import NumberDirectory
@@ -177,6 +178,11 @@ async def running(
         number_directory = NumberDirectory(database)
         await number_directory.refresh()
         background.supervise(number_directory.run, name="copying the numbers")
+        connections = Connections(
+            limits,
+            lambda limit: metrics.limit_reached.labels(limit).inc(),
+            lambda: clock.monotonic_ms() / 1000,
+        )
         app_state = AppState(
             settings=settings,
             database=database,
@@ -191,10 +197,10 @@ async def running(
             vault=vault,
             limits=limits,
             open_streams=OpenStreams(database, clock, limits),
-            connections=Connections(
-                limits,
-                lambda limit: metrics.limit_reached.labels(limit).inc(),
-                lambda: clock.monotonic_ms() / 1000,
+            connections=connections,
+            handshakes=Handshakes(
+                limits.media_handshakes,
+                lambda: connections.reached("media_handshakes", "sockets wait for their first message"),
             ),
             stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
             number_directory=number_directory,
@@ -246,6 +252,7 @@ def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:
             auth_token=settings.twilio_auth_token.get_secret_value(),
             public_url=settings.public_url,
             api_url=settings.twilio_api_url,
+            require_media_signature=settings.twilio_require_media_signature,
         )
         carriers[TwilioCarrier.name] = TwilioCarrier(account)
     return carriers

@@ -84,6 +84,7 @@ class Settings(Variables):
 
     twilio_account_sid: str | None = Field(None, alias="TWILIO_ACCOUNT_SID")
     twilio_auth_token: SecretStr | None = Field(None, alias="TWILIO_AUTH_TOKEN")
+    twilio_require_media_signature: bool = Field(False, alias="TWILIO_REQUIRE_MEDIA_SIGNATURE")
     twilio_api_url: Url | None = Field(None, alias="TWILIO_API_URL")
 
     smtp_url: Annotated[str | None, Field(pattern=r"^smtps?://[^/\s]+")] = Field(

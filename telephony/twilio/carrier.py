@@ -20,12 +20,15 @@ class TwilioAccount:
         public_url: URL under which Twilio reaches this server (`https://host`, with the path prefix that a
             proxy removes, if any). None: signatures are checked against the URL as seen by this server.
         api_url: replaces the address of Twilio's REST API.
+        require_media_signature: whether the handshake of a media socket must be signed. False: a signature is
+            verified if there is one.
     """
 
     account_sid: str
     auth_token: str = field(repr=False)
     public_url: str | None = None
     api_url: str | None = None
+    require_media_signature: bool = False
 
 
 class TwilioCarrier(TwilioRest):
@@ -49,6 +52,17 @@ class TwilioCarrier(TwilioRest):
         """Use `account`; the first REST request opens a connection."""
         super().__init__(account.account_sid, account.auth_token, api_url=account.api_url)
         self._account = account
+
+    def verify_media(self, request: WebhookRequest) -> None:
+        """Check the signature of a media socket's handshake; see `webhooks.verify_media`.
+
+        Raises:
+            BadSignature: the signature is wrong, or missing and required.
+        """
+        account = self._account
+        webhooks.verify_media(
+            request, account.auth_token, account.public_url, required=account.require_media_signature
+        )
 
     def verify(self, request: WebhookRequest) -> None:
         """Check the signature of a webhook; see `webhooks.verify`.

@@ -104,22 +104,41 @@ def verify(request: WebhookRequest, auth_token: str, public_url: str | None) -> 
     Raises:
         BadSignature: the signature is missing or wrong, or it does not cover the body (not a form).
     """
+    if request.body and not _is_form(request):
+        raise BadSignature("the body is not a form, so the signature does not cover it")
+    _verify_urls([signed_url(request.url, public_url)], request, auth_token)
+
+
+def verify_media(request: WebhookRequest, auth_token: str, public_url: str | None, *, required: bool) -> None:
+    """Check Twilio's signature of the handshake of a media socket, over its `wss` URL.
+
+    Some versions of Twilio sign the URL with a slash at its end.
+
+    Raises:
+        BadSignature: the signature is wrong; or it is missing, and `required` is true.
+    """
+    if not required and "x-twilio-signature" not in request.headers:
+        return
+    url = signed_url(request.url, public_url)
+    url = "ws" + url.removeprefix("http") if url.startswith("http") else url
+    _verify_urls([url, url + "/"], request, auth_token)
+
+
+def _verify_urls(urls: Sequence[str], request: WebhookRequest, auth_token: str) -> None:
+    """Check that `auth_token` has signed the form and one of `urls`, with or without its port."""
     signature = request.headers.get("x-twilio-signature", "")
     if not signature:
         raise BadSignature("no X-Twilio-Signature header")
-    if request.body and not _is_form(request):
-        raise BadSignature("the body is not a form, so the signature does not cover it")
-    url = signed_url(request.url, public_url)
     validator = RequestValidator(auth_token)
     try:
-        parts = urlsplit(url)
-        candidates = [remove_port(parts), add_port(parts)]
+        parts = [urlsplit(url) for url in urls]
+        candidates = [form(part) for part in parts for form in (remove_port, add_port)]
     except ValueError as error:
         raise BadSignature("the port of the URL is not a number") from error
-    form = _FormFields(request.form_pairs)
+    fields = _FormFields(request.form_pairs)
     given = signature.encode("utf-8", "replace")
     if not any(
-        hmac.compare_digest(validator.compute_signature(candidate, form).encode(), given)
+        hmac.compare_digest(validator.compute_signature(candidate, fields).encode(), given)
         for candidate in candidates
     ):
         raise BadSignature(

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Literal
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from db import calls
 from db.calls import CallEnd
 from db.pool import Database
-from tests.api.server_fixture import RunningServer, Tenant, metric, serving
-from tests.api.twilio import StandIn, Twilio, called, close_code
+from tests.api.server_fixture import AUTH_TOKEN, RunningServer, Tenant, metric, serving, signed
+from tests.api.twilio import StandIn, Twilio, called, close_code, start_message
 from voicebot.api.app_state import EndGrace
+from voicebot.api.limits import Limits
 from voicebot.config import Settings
 
 
@@ -61,6 +65,8 @@ async def test_a_token_opens_one_stream(twilio: Twilio, call_registry: StandIn) 
         codes = [asyncio.create_task(close_code(each)) for each in (first, second)]
         done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=5)
         assert [each.result() for each in done] == [1008]
+        async with asyncio.timeout(5):
+            await call_registry.arrived.wait()
         assert call_registry.live == 1
         await call_registry.drain(0)
         await asyncio.gather(*codes)
@@ -169,3 +175,55 @@ async def test_greetings_of_what_is_active_are_prepared(tenant: Tenant, call_reg
         f"/templates/{agent['id']}", json={"greeting": {"text": "Hi."}}, headers={"If-Match": "*"}
     )
     assert [str(each) for each in call_registry.prepared] == [agent["id"]] * 2
+
+
+HANDSHAKE = "wss://bot.example.com/media/twilio"
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "accepted"),
+    [
+        (HANDSHAKE, AUTH_TOKEN, True),
+        (f"{HANDSHAKE}/", AUTH_TOKEN, True),
+        (HANDSHAKE, "another token", False),
+        ("wss://elsewhere.example.com/media/twilio", AUTH_TOKEN, False),
+        (HANDSHAKE.replace("wss", "https", 1), AUTH_TOKEN, False),
+    ],
+)
+async def test_the_signature_of_a_media_handshake_is_verified(
+    server: RunningServer, url: str, token: str, accepted: bool
+) -> None:
+    """A handshake with a wrong X-Twilio-Signature is answered 403."""
+    address = f"{server.url.replace('http', 'ws', 1)}/media/twilio"
+    opening = connect(address, additional_headers=signed(url, {}, token))
+    if accepted:
+        async with opening:
+            pass
+    else:
+        with pytest.raises(InvalidStatus, match="403"):
+            await opening
+
+
+async def test_a_media_handshake_must_be_signed_if_required(settings: Settings) -> None:
+    """With TWILIO_REQUIRE_MEDIA_SIGNATURE, a handshake without a signature is answered 403."""
+    required = settings.replace({"TWILIO_REQUIRE_MEDIA_SIGNATURE": "true"})
+    async with serving(required) as server:
+        address = f"{server.url.replace('http', 'ws', 1)}/media/twilio"
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(address)
+        async with connect(address, additional_headers=signed(HANDSHAKE, {})):
+            pass
+
+
+async def test_half_open_media_sockets_are_capped(settings: Settings) -> None:
+    """At the limit of sockets without a call, the oldest one is closed, and a call gets through."""
+    async with serving(settings, limits=Limits(media_handshakes=3)) as server, AsyncExitStack() as stack:
+        address = f"{server.url.replace('http', 'ws', 1)}/media/twilio"
+        silent = [await stack.enter_async_context(connect(address)) for _ in range(5)]
+        assert [await close_code(each) for each in silent[:2]] == [1013] * 2
+        assert len(server.app_state.handshakes) == 3
+        async with connect(address) as called_one:
+            await called_one.send(json.dumps(start_message("CA1", "guessed")))
+            assert await close_code(called_one) == 1008
+        assert await close_code(silent[2]) == 1013
+        assert await metric(server.url, 'voicebot_limit_reached_total{limit="media_handshakes"}') == 3

@@ -15,6 +15,7 @@ from db.pool import Database
 from telephony.carrier import Carrier, MediaStream
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.connections import Connections
+from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
@@ -107,6 +108,7 @@ class AppState:
     limits: Limits
     connections: Connections
     number_directory: NumberDirectory
+    handshakes: Handshakes
     open_streams: OpenStreams
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)

@@ -6,12 +6,21 @@ import asyncio
 
 from fastapi import APIRouter, WebSocket
 from loguru import logger
+from starlette.websockets import WebSocketState
 
 from db import calls
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
-from telephony.carrier import Carrier, MediaGone, MediaRefused, MediaStream
+from telephony.carrier import (
+    BadSignature,
+    Carrier,
+    MediaGone,
+    MediaRefused,
+    MediaStream,
+    TooManyFields,
+    WebhookRequest,
+)
 from voicebot.api.app_state import AppState, AppStateDep
 
 router = APIRouter(prefix="/media")
@@ -38,16 +47,35 @@ async def media_socket(websocket: WebSocket, app: AppStateDep, name: CarrierName
         await websocket.accept()
         await websocket.close(SERVICE_RESTART)
         return
-    try:
-        media = await carrier.accept_media(websocket)
-    except MediaRefused as error:
-        _refused(app, carrier, str(error))
-        return
-    except MediaGone:
+    media = await _accept(app, carrier, websocket)
+    if media is None:
         return
     call = await _admit(app, carrier, media)
     if call is not None:
         await _run(app, media, call)
+
+
+async def _accept(app: AppState, carrier: Carrier, websocket: WebSocket) -> MediaStream | None:
+    """Verify the handshake, and wait for the start of the stream; None: the socket was closed."""
+    handshake = WebhookRequest.received(
+        method="GET", url=str(websocket.url), headers=websocket.headers, body=b""
+    )
+    try:
+        carrier.verify_media(handshake)
+        async with app.handshakes.waiting():
+            return await carrier.accept_media(websocket)
+    except (BadSignature, TooManyFields) as error:
+        _refused(app, carrier, str(error))
+        await websocket.close(POLICY)
+    except TimeoutError:
+        _refused(app, carrier, "there are too many sockets without a call")
+        if websocket.application_state is not WebSocketState.DISCONNECTED:
+            await websocket.close(TRY_AGAIN_LATER)
+    except MediaRefused as error:
+        _refused(app, carrier, str(error))
+    except MediaGone:
+        logger.debug("a media socket of {} ended before its call", carrier.name)
+    return None
 
 
 async def _admit(app: AppState, carrier: Carrier, media: MediaStream) -> CallRecord | None:
