@@ -49,6 +49,7 @@ from voicebot.background import BackgroundTasks
 from voicebot.call.dependencies import CallFact
 from voicebot.call.leases import Lease, LeaseReaper
 from voicebot.call.registry import CallRegistry
+from voicebot.call.replicas import Replicas
 from voicebot.call.text.chats import Chats
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
@@ -156,12 +157,15 @@ async def running(
         handoff_runtime = HandoffRuntime(
             database, clock, handoff_dependencies(settings, providers, vault, metrics.registry)
         )
+        replicas = Replicas(database)
+        stack.push_async_callback(replicas.stopped)
         call_registry = CallRegistry(
             database,
             settings,
             providers,
             carriers,
             clock,
+            replicas,
             handoff_runtime.hand_off,
             lambda fact: count(fact, metrics),
         )
@@ -170,13 +174,14 @@ async def running(
         # After the calls have ended and the lease reaper has stopped: their events belong in the journal.
         stack.push_async_callback(handoff_runtime.stop)
         stack.push_async_callback(background.finish, _CLOSE_TIMEOUT_S)
-        stack.push_async_callback(call_registry.drain, _CLOSE_TIMEOUT_S)
+        stack.push_async_callback(call_registry.close, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(chats.close)
         authoring = Authoring(database, vault, settings.http_allow, providers.rules())
         stack.callback(authoring.checks.close)
         metrics.watch_live(lambda: call_registry.live)
         number_directory = NumberDirectory(database)
         await number_directory.refresh()
+        background.supervise(replicas.run, name="reporting this process")
         background.supervise(number_directory.run, name="copying the numbers")
         connections = Connections(
             limits,

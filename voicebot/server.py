@@ -9,6 +9,7 @@ import json
 import signal
 import socket
 import sys
+from types import FrameType
 from typing import TextIO
 
 import httpx
@@ -32,6 +33,8 @@ UNREAD_MS = 30_000
 
 _MAX_HEAD_BYTES = DEFAULT_LIMITS.header_bytes + DEFAULT_LIMITS.target_bytes
 _DRAIN_POLL_S = 0.1
+_CLOSE_TIMEOUT_S = 15.0
+"""How long writing may take, in seconds; a call that was handed over is watched for 10 s."""
 _TICKS_PER_S = 10
 
 
@@ -65,6 +68,7 @@ class CallServer(uvicorn.Server):
         self._app = app
         self._settings = settings
         self._out = out
+        self._ends_calls = False
 
     @property
     def url(self) -> str:
@@ -111,7 +115,7 @@ class CallServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no new calls, let the present ones end, then stop. A second signal ends them at once.
+        """Take no new calls, and let the present ones end or hand them over; then stop.
 
         Webhooks are answered in the meantime, because they may be for calls of other processes.
         """
@@ -122,14 +126,23 @@ class CallServer(uvicorn.Server):
         await self._drain(app_state)
         await super().shutdown(sockets)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal; at the second one, end the calls that go on; at the third, just stop."""
+        if self.should_exit and not self._ends_calls:
+            self._ends_calls = True
+        else:
+            super().handle_exit(sig, frame)
+
     async def _drain(self, app_state: AppState) -> None:
         draining = asyncio.create_task(app_state.call_registry.drain(self._settings.drain_timeout_ms / 1000))
-        while not draining.done() and not self.force_exit:
+        while not draining.done() and not self._ends_calls and not self.force_exit:
             await asyncio.wait({draining}, timeout=_DRAIN_POLL_S)
         if not draining.done():
             draining.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await draining
+        if not self.force_exit:
+            await app_state.call_registry.close(_CLOSE_TIMEOUT_S)
 
 
 async def _warm_up(app: Application) -> None:

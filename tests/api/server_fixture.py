@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class _InProcessServer(CallServer):
 async def serving(
     settings: Settings, *, grace: EndGrace | None = None, limits: Limits | None = None
 ) -> AsyncIterator[RunningServer]:
-    """Run a server in this process on a free port; at the end it stops as after SIGTERM."""
+    """Run a server in this process on a free port; at the end it stops as after SIGTERM, or two."""
     app = create_app(settings, grace=grace, limits=limits)
     server = _InProcessServer(app, settings, out=io.StringIO())
     task = asyncio.create_task(server.serve())
@@ -133,7 +134,10 @@ async def serving(
                 task.result()
         yield RunningServer(server.url, app, app.state.app_state, server)
     finally:
-        server.should_exit = True
+        server.handle_exit(signal.SIGTERM, None)
+        await asyncio.wait({task}, timeout=settings.drain_timeout_ms / 1000 + 1)
+        if not task.done():  # calls that go on
+            server.handle_exit(signal.SIGTERM, None)
         await task
 
 

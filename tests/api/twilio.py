@@ -190,6 +190,11 @@ class StandIn:
         """No call is known before its stream."""
         return None
 
+    async def close(self, timeout_s: float) -> None:
+        """Let go of all calls."""
+        for over in self._over.values():
+            over.set()
+
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
         """Remember what was to be prepared."""
         self.prepared.append(template_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tests.api.server_fixture import serving
 from tests.calls.harness import OPEN, WELCOME, CallHarness, carrier_settings, hear, started
 from tests.handlers.http_harness import ServerAnswer, running_server
-from voicebot.sandbox.caller import HangUp, Say
+from voicebot.sandbox.caller import HangUp, Say, WaitFor
 from voicebot.sandbox.carrier import Carrier
 from voicebot.sandbox.vendors.script import Answer, Body, newest, system_text
 
@@ -177,3 +178,34 @@ async def test_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(harnes
     assert facts.words() == [WELCOME, HOURS]
     assert [event["type"] for event in facts.events("call.started", "call.resumed")] == ["call.started"]
     assert WELCOME in str(harness.asked(containing=OPEN)[-1]["messages"])
+
+
+async def test_a_call_at_the_drain_limit_goes_on_at_another_server(harness: CallHarness) -> None:
+    """After the limit the stopping server closes the stream at a pause, and the other one has the call."""
+    harness.sandbox.script.clear()
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+    settings = harness.server.app_state.settings
+    async with serving(settings) as second:
+        balancer = Balancer(second.url)
+        async with balancer.running() as address, Carrier(carrier_settings(address)) as carrier:
+            answered, stopped = asyncio.Event(), asyncio.Event()
+            pause = WaitFor(event=stopped, timeout_ms=30_000)
+            script = (hear(), Say(text=OPEN), hear(), pause, hear(), Say(text=OPEN), hear(), HangUp())
+            person = harness.person(*script, on_step=lambda step: answered.set() if step is pause else None)
+            call = carrier.call(from_="+14155550143", to=number, person=person)
+            async with asyncio.timeout(20):
+                await answered.wait()
+                balancer.choose(harness.server.url)
+                second.call_server.handle_exit(signal.SIGTERM, None)
+                while len(call.streams) < 2:
+                    await asyncio.sleep(0.01)
+            stopped.set()
+            await call.ended()
+            facts = await harness.facts(call, person)
+
+    assert facts.outcome.ok, facts.outcome.failure
+    assert (facts.record["resumes"], facts.record["end_reason"]) == (1, "hangup")
+    assert facts.words()[:2] == [WELCOME, HOURS]
+    assert facts.words()[-1] == HOURS
+    assert len(facts.events("call.started")) == 1
+    assert [row["heard_text"] for row in facts.transcript] == [row["text"] for row in facts.transcript]

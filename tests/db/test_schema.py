@@ -98,7 +98,7 @@ RECORDS = {
 GATHERED = {"call_ids", "routes"}
 """Fields of a record that come from other tables."""
 
-WITHOUT_ACCOUNT = {"accounts", "schema_migrations", "journal_parts", "journal_remarks"}
+WITHOUT_ACCOUNT = {"accounts", "schema_migrations", "journal_parts", "journal_remarks", "processes"}
 
 
 async def constraints(database: Database, kind: str) -> Sequence[Row]:

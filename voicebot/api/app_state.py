@@ -71,7 +71,7 @@ class LiveCalls(Protocol):
         ...
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait for the calls to end, and end those that last longer than ``timeout_s``."""
+        """Wait for the calls to end; after ``timeout_s`` seconds another process takes the others over."""
         ...
 
     async def prepare(self, call: CallRecord) -> None:
@@ -80,6 +80,10 @@ class LiveCalls(Protocol):
 
     def known(self, call_id: UUID) -> CallRecord | None:
         """The record of a call that ``prepare`` was given within the last minute."""
+        ...
+
+    async def close(self, timeout_s: float) -> None:
+        """End the calls that are left, and write all in ``timeout_s`` seconds."""
         ...
 
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:

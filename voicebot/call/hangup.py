@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from voicebot.call.dependencies import CallEnder
 
 GOODBYE_TIMEOUT_S = 20.0
 HANG_UP_TIMEOUT_S = 5.0
+PAUSE_TIMEOUT_S = 10.0
+PAUSE_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,19 @@ class Hangup:
         except (CarrierError, TimeoutError) as error:
             # The end of the media stream makes the carrier call /resume, which hangs up as well.
             logger.warning("carrier call {}: hang-up failed: {}", carrier_call_id, type(error).__name__)
+
+    async def hand_over(self, is_at_pause: Callable[[], bool]) -> None:
+        """Close the stream without ending the call, so that another process resumes it.
+
+        That happens when ``is_at_pause`` says that neither side speaks, or after 10 s. A call whose goodbye
+        is being said ends here.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_TIMEOUT_S):
+                while self._is_hanging_up or not is_at_pause():  # noqa: ASYNC110 - several parts decide
+                    await asyncio.sleep(PAUSE_POLL_S)
+        if not self._is_hanging_up:
+            self.finish(End(ended_by="system", reason="shutdown", resumable=True))
 
     async def all_heard(self) -> None:
         """Wait until the caller has heard everything, for 20 s at most.

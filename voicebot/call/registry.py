@@ -25,6 +25,7 @@ from voicebot.call.agents import answering_agent, target_ids
 from voicebot.call.dependencies import CallDependencies, CallFact, CreateHandoffEntry
 from voicebot.call.hangup import End
 from voicebot.call.loading import CallLoader
+from voicebot.call.replicas import Replicas
 from voicebot.call.session import Session
 from voicebot.call.transcript.recorder import CallWriter
 from voicebot.clock import Clock
@@ -35,6 +36,7 @@ from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
 RESUME_GRACE_S = 10.0
+HAND_OVER_CHECK_S = 1.0
 
 
 class CallRegistry:
@@ -47,6 +49,7 @@ class CallRegistry:
         providers: Providers,
         carriers: Mapping[str, Carrier],
         clock: Clock,
+        replicas: Replicas,
         create_handoff: CreateHandoffEntry | None = None,
         on_fact: Callable[[CallFact], None] = lambda _: None,
     ) -> None:
@@ -58,12 +61,14 @@ class CallRegistry:
             providers: the vendors' services.
             carriers: the carriers, by name.
             clock: the source of all times.
+            replicas: the other processes, which take calls over when this one stops.
             create_handoff: makes the entry that creates a handoff; None: no call can create one.
             on_fact: called with everything that happens on any call; must return at once.
         """
         self._database = database
         self._carriers = carriers
         self._clock = clock
+        self._replicas = replicas
         self._create_handoff = create_handoff
         self._on_fact = on_fact
         self._services = providers
@@ -139,15 +144,30 @@ class CallRegistry:
         return True
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait for the calls to end, end those that last longer than ``timeout_s`` seconds, and write all."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
+        """Wait for the calls to end; after ``timeout_s`` seconds another process takes the others over.
+
+        Without another process they go on here until they end.
+        """
+        await self._replicas.leave()
+        await self._idle_within(timeout_s)
+        while self._sessions:
+            if await self._replicas.has_other():
+                logger.info("handing over {} calls", len(self._sessions))
+                await asyncio.gather(*(each.hand_over() for each in list(self._sessions.values())))
+            await self._idle_within(HAND_OVER_CHECK_S)
+
+    async def close(self, timeout_s: float) -> None:
+        """End the calls that are left, write all in ``timeout_s`` seconds, and close the connections."""
         await asyncio.gather(*(each.end("system", "shutdown") for each in list(self._sessions.values())))
         await self._idle.wait()
         await self._background.finish(timeout_s)
         await self._http.close()
         await self._http_client.close()
+
+    async def _idle_within(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
 
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
         """Synthesise a template's greeting ahead of time, if it is the same for every caller."""

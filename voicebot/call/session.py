@@ -159,6 +159,14 @@ class Session:
         """End the call when what we are saying has been heard; return when the carrier was told."""
         await self._hangup.hang_up(End(ended_by=ended_by, reason=reason))
 
+    async def hand_over(self) -> None:
+        """Have another process resume the call, at a pause in the conversation if there is one soon."""
+        await self._hangup.hand_over(self._is_at_pause)
+
+    def _is_at_pause(self) -> bool:
+        media, speaks = self._deps.media, self._conversation.caller_is_speaking
+        return not speaks and not self._is_busy() and media.playout.all_heard(media.now_ms())
+
     def stream_failed(self, error: str) -> None:
         """The carrier reports that the media stream failed."""
         self._recorder.event("stream.failed", error=error)
@@ -218,7 +226,6 @@ class Session:
         await self._tasks.cancel()
         self._conversation.finish()
         if not end.resumable:
-            # Before the socket closes: the carrier then calls /resume, which must find an ended call.
             self._recorder.ended(
                 CallEnd(
                     ended_by=end.ended_by,
@@ -227,7 +234,8 @@ class Session:
                     ended_at=self._deps.clock.now(),
                 )
             )
-            await self._deps.writer.flushed(FLUSH_TIMEOUT_S)
+        # Before the socket closes: the carrier then calls /resume, which must find all that happened.
+        await self._deps.writer.flushed(FLUSH_TIMEOUT_S)
         # What is left is a hang-up that is still asking the carrier.
         await self._tasks.finish()
 

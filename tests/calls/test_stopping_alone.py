@@ -1,0 +1,70 @@
+"""A server that stops while no other one can take its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from db import calls, utterances
+from db.pool import Database
+from tests.calls.harness import OPEN, WELCOME, CallHarness, hear, started
+from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
+
+DRAIN_S = 0.2
+
+
+@pytest.fixture
+async def harness(dsn: str, tmp_path: Path) -> AsyncIterator[CallHarness]:
+    """Calls to a server with a database of its own."""
+    async with started(dsn, tmp_path, VOICEBOT_DRAIN_TIMEOUT_MS=round(DRAIN_S * 1000)) as it:
+        yield it
+
+
+async def is_live(harness: CallHarness) -> None:
+    """Wait until the server has the call."""
+    async with asyncio.timeout(10):
+        while not harness.server.app_state.call_registry.live:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_call_at_the_drain_limit_goes_on_until_it_ends(
+    harness: CallHarness, database: Database
+) -> None:
+    """Without another server the call goes on here; the server is gone when the caller has hung up."""
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+    limit_reached = asyncio.Event()
+    pause = WaitFor(event=limit_reached, timeout_ms=30_000)
+    call, person = harness.dial(hear(), pause, Say(text=OPEN), hear(), HangUp(), to=number)
+    await is_live(harness)
+    harness.server.call_server.handle_exit(signal.SIGTERM, None)
+    await asyncio.sleep(5 * DRAIN_S)
+    limit_reached.set()
+    await call.ended()
+    async with asyncio.timeout(10):
+        while (record := await calls.by_carrier_id(database, "twilio", call.sid)).status != "ended":
+            await asyncio.sleep(0.05)
+    said = await utterances.of_call(database, record.account_id, record.id)
+
+    assert person.outcome.ok, person.outcome.failure
+    assert (record.resumes, record.end_reason) == (0, "hangup")
+    words = [row.heard_text for row in said if row.speaker == "agent"]
+    assert words == [WELCOME, "Acme is open from eight to five."]
+
+
+async def test_a_second_signal_ends_the_calls(harness: CallHarness) -> None:
+    """The operator's second signal hangs up what goes on, and the record says why."""
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+    call, person = harness.dial(WaitForHangUp(timeout_ms=30_000), to=number)
+    await is_live(harness)
+    for _ in range(2):
+        harness.server.call_server.handle_exit(signal.SIGTERM, None)
+        await asyncio.sleep(2 * DRAIN_S)
+    async with asyncio.timeout(10):
+        await call.ended()
+
+    assert call.ended_by == "rest"
+    assert person.outcome.ok, person.outcome.failure
