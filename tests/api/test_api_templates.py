@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +11,15 @@ from db import audit, revisions, templates
 from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import RunningServer, Tenant, agent_document, create, orchestrator_document
+from tests.api.server_fixture import (
+    RunningServer,
+    Tenant,
+    agent_document,
+    create,
+    metric,
+    orchestrator_document,
+)
+from voicebot.authoring.check_pool import MAX_WAITING
 from voicebot.vault import HIDDEN, Vault
 
 HTTP_FUNCTION: dict[str, Any] = {
@@ -368,3 +378,29 @@ async def test_the_schema_describes_what_an_author_writes(tenant: Tenant) -> Non
     schema = (await tenant.owner.get("/templates/schema")).json()
     assert schema["required"] == ["name"]
     assert schema["properties"]["routes"]["description"]
+
+
+async def test_checks_beyond_the_limit_of_an_account_are_refused(
+    new_tenant: NewTenant, server: RunningServer
+) -> None:
+    """An account with 100 checks at once gets 429 with Retry-After, which is counted; others go on."""
+    busy, other, checks, release = (
+        await new_tenant(),
+        await new_tenant(),
+        server.app_state.authoring.checks,
+        threading.Event(),
+    )
+    running = [asyncio.create_task(checks.run(busy.account_id, release.wait)) for _ in range(MAX_WAITING)]
+    try:
+        await asyncio.sleep(0)
+        before = await metric(server.url, 'voicebot_limit_reached_total{limit="checks"}')
+        refused = await busy.owner.post("/templates/check", json={"name": "Billing"})
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert await metric(server.url, 'voicebot_limit_reached_total{limit="checks"}') == before + 1
+        waiting = asyncio.create_task(other.owner.post("/templates/check", json={"name": "Billing"}))
+        release.set()
+        assert (await waiting).status_code == 200
+    finally:
+        release.set()
+        await asyncio.gather(*running)

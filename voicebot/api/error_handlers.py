@@ -30,6 +30,7 @@ from db.errors import (
     TemplateInUse,
 )
 from voicebot.api.app_state import AppState
+from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_request
 from voicebot.authoring import InvalidTemplate, TooManyChecks
@@ -87,7 +88,7 @@ def of_template(error: InvalidTemplate) -> ApiProblem:
 
 def of_checks(error: TooManyChecks) -> ApiProblem:
     """The refusal of a check for which there is no time."""
-    return ApiProblem("rate_limited", str(error), headers={"Retry-After": str(RETRY_AFTER_S)})
+    return limit_exceeded("checks", "rate_limited", str(error), retry_after_s=RETRY_AFTER_S)
 
 
 def of_handoff(error: Exception) -> ApiProblem:

@@ -30,6 +30,7 @@ Limit = Literal[
     "media_handshakes",
     "streams_per_key",
     "streams_per_account",
+    "checks",
     "chats",
 ]
 """The label ``limit`` in the metrics."""
