@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from db.events import EventRecord
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
+from voicebot.admission import Admission
 from voicebot.api import (
     audit,
     calls,
@@ -179,6 +180,11 @@ async def running(
         authoring = Authoring(database, vault, settings.http_allow, providers.rules())
         stack.callback(authoring.checks.close)
         metrics.watch_live(lambda: call_registry.live)
+        admission = Admission(
+            clock, call_registry.held, max_calls=settings.max_calls, max_lag_ms=settings.max_lag_ms
+        )
+        metrics.watch_lag(lambda: admission.lag_ms / 1000)
+        background.supervise(admission.run, name="measuring the event loop's lag")
         number_directory = NumberDirectory(database)
         await number_directory.refresh()
         background.supervise(replicas.run, name="reporting this process")
@@ -193,6 +199,7 @@ async def running(
             database=database,
             carriers=carriers,
             call_registry=call_registry,
+            admission=admission,
             authoring=authoring,
             chats=chats,
             clock=clock,

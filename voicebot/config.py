@@ -78,6 +78,10 @@ class Settings(Variables):
     """The bearer token of ``/metrics``. Without one, only clients on this machine may read it."""
     max_connections: int = Field(1000, alias="VOICEBOT_MAX_CONNECTIONS", ge=10)
     max_connections_per_address: int = Field(256, alias="VOICEBOT_MAX_CONNECTIONS_PER_ADDRESS", ge=1)
+    max_calls: int | None = Field(None, alias="VOICEBOT_MAX_CALLS", ge=1)
+    """How many calls a process may have; further calls get their number's fallback."""
+    max_lag_ms: int = Field(20, alias="VOICEBOT_MAX_LAG_MS", ge=0)
+    """The smoothed lag of the event loop above which new calls get their number's fallback; 0: no limit."""
     drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)
     log_level: str = Field("INFO", alias="LOG_LEVEL")
     otlp_endpoint: Url | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -52,6 +52,17 @@ class Metrics:
             ["limit"],
             registry=self.registry,
         )
+        self.calls_refused = Counter(
+            "voicebot_calls_refused_total",
+            "New calls that were given their number's fallback because this process was full.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._lag = Gauge(
+            "voicebot_event_loop_lag_seconds",
+            "Smoothed delay of the event loop, which carries the audio of all calls.",
+            registry=self.registry,
+        )
         self.webhook_seconds = Histogram(
             "voicebot_webhook_seconds",
             "Time to answer a carrier's webhook.",
@@ -63,6 +74,10 @@ class Metrics:
     def watch_live(self, live: Callable[[], int]) -> None:
         """Take the number of live calls from ``live`` whenever metrics are read."""
         self._live.set_function(live)
+
+    def watch_lag(self, seconds: Callable[[], float]) -> None:
+        """Take the event loop's lag from ``seconds`` whenever metrics are read."""
+        self._lag.set_function(seconds)
 
     def count_end(self, ended_by: str | None, end_reason: str | None) -> None:
         """Count the end of a call. An agent's reason is free text, so it is not used as a label."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from db import calls, events
 from tests.api.server_fixture import http_client, signed
 from tests.calls.harness import BILL, PUBLIC_URL, WELCOME, CallHarness, hear
-from voicebot.api.webhooks import stream_failure
+from voicebot.api.webhooks import call_event
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.carrier import Misbehaviour
 from voicebot.sandbox.environment import TWILIO_AUTH_TOKEN
@@ -59,7 +59,9 @@ async def test_a_reported_stream_error_is_in_the_calls_events(harness: CallHarne
         assert (await twilio.post(url, data=form, headers=headers)).status_code == 204
     database = harness.server.app_state.database
     known = await calls.by_carrier_id(database, "twilio", call.sid)
-    await events.append(database, stream_failure(known, "elsewhere", datetime.now(UTC)))
+    await events.append(
+        database, call_event(known, "stream.failed", {"error": "elsewhere"}, datetime.now(UTC))
+    )
     await call.ended()
     facts = await harness.facts(call, person)
 

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import Carrier, MediaStream
+from voicebot.admission import Admission
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.connections import Connections
 from voicebot.api.handshakes import Handshakes
@@ -99,6 +100,7 @@ class AppState:
     database: Database
     carriers: Mapping[str, Carrier]
     call_registry: LiveCalls
+    admission: Admission
     authoring: Authoring
     chats: Chats
     clock: Clock

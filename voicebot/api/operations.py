@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.datastructures import Address
 
 from db.errors import DatabaseError
+from voicebot.admission import Refusal
 from voicebot.api.access import unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.config import Settings
@@ -37,6 +38,7 @@ class Readiness(BaseModel):
     ready: bool
     database: bool
     draining: bool
+    full: Refusal | None
     calls_live: int
 
 
@@ -48,12 +50,16 @@ async def healthz() -> Health:
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 async def readyz(app_state: AppStateDep) -> Response:
-    """Whether the server can take calls: the database responds, and the server is not shutting down."""
-    reachable = await _reachable(app_state)
+    """Whether the server can take calls: the database responds, and it is not shutting down and not full.
+
+    `full` is `max_calls` (it has as many calls as it may have), `late` (its event loop is late) or null.
+    """
+    reachable, full = await _reachable(app_state), app_state.admission.refusal()
     state = Readiness(
-        ready=reachable and not app_state.draining,
+        ready=reachable and not app_state.draining and full is None,
         database=reachable,
         draining=app_state.draining,
+        full=full,
         calls_live=app_state.call_registry.live,
     )
     return JSONResponse(state.model_dump(), 200 if state.ready else 503)

@@ -11,12 +11,13 @@ from fastapi import APIRouter, Request, Response
 from loguru import logger
 
 from db import calls, events, inbound
-from db.calls import CallRecord
+from db.calls import CallEnd, CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
 from db.events import EventRecord
 from db.ids import new_id
 from db.inbound import InboundCall
+from db.numbers import NumberFallback
 from telephony.carrier import (
     AnswerUrls,
     BadSignature,
@@ -26,6 +27,7 @@ from telephony.carrier import (
     WebhookReply,
     WebhookRequest,
 )
+from voicebot.admission import Refusal
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.limits import limit_exceeded
@@ -47,6 +49,9 @@ DATABASE_PAUSE_S = 1
 
 _WAITING_SINCE = "waiting_since"
 _MAX_DIGITS = 15
+
+NO_CAPACITY = "no_capacity"
+"""The end reason of a call that a full process did not answer."""
 
 MAX_ERROR = 500
 """The maximum length of a carrier's error text, in characters; the rest is cut off."""
@@ -132,7 +137,25 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
         if error.fallback_number is None:
             return request.carrier.reject()
         return request.carrier.transfer_reply(TransferRequest(to=error.fallback_number))
+    if started.call.end_reason == NO_CAPACITY:  # the webhook was sent again
+        return fallback(request)
+    if started.created and (refusal := request.app.admission.refusal()) is not None:
+        await _refuse(request, started.call, refusal)
+        return fallback(request)
+    request.app.admission.expect(started.call.id)
     return request.connect(started.call)
+
+
+async def _refuse(request: CarrierRequest, call: CallRecord, refusal: Refusal) -> None:
+    """End a call that this process is too full to answer."""
+    app, ended_at = request.app, request.app.clock.now()
+    app.metrics.calls_refused.labels(refusal).inc()
+    logger.warning("call {}: not answered, because this process is full ({})", call.id, refusal)
+    end = CallEnd(ended_by="system", end_reason=NO_CAPACITY, outcome=None, ended_at=ended_at)
+    data = {"ended_by": end.ended_by, "reason": end.end_reason, "cause": refusal}
+    async with app.database.transaction() as transaction:
+        await calls.finish(transaction, call.account_id, call.id, end)
+        await events.append(transaction, call_event(call, "call.ended", data, ended_at))
 
 
 async def _resume(request: CarrierRequest) -> WebhookReply:
@@ -154,17 +177,28 @@ def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
 
     Then the call goes to the number's fallback, or the carrier says that something does not work.
     """
-    incoming, app = request.carrier.incoming_call(request.webhook), request.app
-    ours = incoming.from_ if incoming.direction == "outbound" else incoming.to
-    number = app.number_directory.get(request.name, ours)
-    now_ms = round(app.clock.now().timestamp() * 1000)
+    number = _number_of(request)
+    now_ms = round(request.app.clock.now().timestamp() * 1000)
     since_ms = min(_milliseconds(request.webhook.query.get(_WAITING_SINCE)) or now_ms, now_ms)
     if now_ms - since_ms < number.patience_ms:
         url = f"{request.webhooks_url}/{webhook}?{_WAITING_SINCE}={since_ms}"
         return request.carrier.wait_reply(DATABASE_PAUSE_S, url)
+    return fallback(request)
+
+
+def fallback(request: CarrierRequest) -> WebhookReply:
+    """Connect the call to its number's fallback, or have the carrier say that something does not work."""
+    number = _number_of(request)
     if number.fallback_number is not None:
         return request.carrier.transfer_reply(TransferRequest(to=number.fallback_number))
     return request.carrier.goodbye_reply(apology(number.language).goodbye, number.language)
+
+
+def _number_of(request: CarrierRequest) -> NumberFallback:
+    """What is known of our number without the database."""
+    incoming = request.carrier.incoming_call(request.webhook)
+    ours = incoming.from_ if incoming.direction == "outbound" else incoming.to
+    return request.app.number_directory.get(request.name, ours)
 
 
 def _milliseconds(text: str | None) -> int | None:
@@ -200,22 +234,24 @@ async def stream(request: CarrierRequest) -> WebhookReply:
         return NO_CONTENT
     if not app.call_registry.stream_failed(call.id, error):
         # Another process may have the call and be writing its events: append() numbers this one after them.
-        await events.append(app.database, stream_failure(call, error, app.clock.now()))
+        await events.append(
+            app.database, call_event(call, "stream.failed", {"error": error}, app.clock.now())
+        )
     return NO_CONTENT
 
 
-def stream_failure(call: CallRecord, error: str, at: datetime) -> EventRecord:
-    """The event of a failed stream of a call that this process does not have."""
+def call_event(call: CallRecord, type_: str, data: Mapping[str, Any], at: datetime) -> EventRecord:
+    """An event of a call that this process does not have."""
     return EventRecord(
         id=new_id(),
         account_id=call.account_id,
         call_id=call.id,
         seq=0,  # replaced: append() numbers it
-        type="stream.failed",
+        type=type_,
         at=at,
         template_id=call.template_id,
         node=call.node,
-        data={"error": error},
+        data=data,
     )
 
 
