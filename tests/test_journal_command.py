@@ -38,11 +38,13 @@ def run(*arguments: str | Path) -> Result:
 
 @pytest.mark.usefixtures("environment")
 def test_the_command_names_the_first_bad_line(tmp_path: Path) -> None:
-    """A sound journal is counted; of an altered one, file and line are said, with exit status 1."""
+    """A sound journal is counted; of an altered or absent one it is said where, with exit status 1."""
     make_lines(tmp_path)
     sound = run(tmp_path)
     assert (sound.exit_code, "3 lines" in sound.output) == (0, True)
     assert "not compared with the database" in sound.output
+    mistyped = run(tmp_path / "nowhere")
+    assert (mistyped.exit_code, "is not a directory" in mistyped.output) == (1, True)
     [path] = journal_files(tmp_path)
     path.write_text(path.read_text().replace('"seq":2', '"seq":5'))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from loguru import logger
+from pydantic import TypeAdapter, ValidationError
 
 from voicebot import logs
 
@@ -60,3 +61,17 @@ def test_requests_of_libraries_are_not_logged(trace_log: pytest.CaptureFixture[s
     written = trace_log.readouterr().err
     assert "a secret" not in written
     assert "retrying" in written
+
+
+def test_a_refused_value_is_not_logged(trace_log: pytest.CaptureFixture[str]) -> None:
+    """Of an error of validation, the names of the fields and the rules are logged, not the values."""
+    given = {"age": "a secret"}
+    try:
+        TypeAdapter(dict[str, int]).validate_python(given)
+    except ValidationError as error:
+        logger.opt(exception=error).error("failed: {}", type(error).__name__)
+
+    written = trace_log.readouterr().err
+    assert "a secret" not in written
+    assert "age: int_parsing" in written
+    assert "Traceback" in written

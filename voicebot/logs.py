@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from loguru import logger
+from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -79,10 +80,14 @@ def _is_written(record: Record) -> bool:
 
 
 def _remove_quotations(record: Record) -> None:
-    """Replace the message of a library that quotes by its place and the exception's type."""
+    """Replace the message of a library that quotes by its place, and values by the names of their fields."""
+    failure = record["exception"]
+    if failure is not None and isinstance(failure.value, ValidationError):
+        faults = failure.value.errors(include_url=False, include_context=False, include_input=False)
+        fields = ", ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['type']}" for fault in faults)
+        record["exception"] = failure._replace(type=ValueError, value=ValueError(fields))
     if not _quotes(record):
         return
-    failure = record["exception"]
     kind = f", {failure.type.__name__}" if failure is not None and failure.type is not None else ""
     record["exception"] = None
     place = f"{record['name']}:{record['line']} ({record['function']}{kind})"

@@ -60,4 +60,5 @@ def _absent(part: PartRecord) -> str:
 
 def _total(found: Verification) -> str:
     last = max((part.end.seq for part in found.parts), default=0)
-    return f"The journal has {last} lines in {len(found.parts)} directories, and was found whole."
+    directories = f"{len(found.parts)} {'directory' if len(found.parts) == 1 else 'directories'}"
+    return f"The journal has {last} lines in {directories}, and was found whole."

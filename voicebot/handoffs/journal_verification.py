@@ -63,6 +63,8 @@ def verify(directory: Path, keys: JournalKeys, known: PartRecord | None = None) 
         JournalBroken: a line was altered, is missing or was moved; it names the first one.
         OSError: a file cannot be read.
     """
+    if not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is not a directory")
     part = VerifiedPart(directory, read_part_id(directory))
     number, path = 0, directory
     files = journal_files(directory)
