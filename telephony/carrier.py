@@ -300,8 +300,11 @@ class Carrier(Protocol):
         """Response that waits for `pause_s` seconds and then requests `then_url`."""
         ...
 
-    def goodbye_reply(self, text: str, language: str) -> WebhookReply:
-        """Response that says `text` in the carrier's own voice (`language`: BCP 47) and ends the call."""
+    def say_reply(self, text: str, language: str, then_dial: str | None = None) -> WebhookReply:
+        """Response that says `text` in the carrier's own voice, then dials a number or ends the call.
+
+        `language` is a BCP 47 tag, `then_dial` is E.164.
+        """
         ...
 
     def transfer_reply(self, transfer: TransferRequest) -> WebhookReply:

@@ -44,7 +44,7 @@ class TwilioCarrier(TwilioRest):
     reject = staticmethod(webhooks.reject)
     hang_up_reply = staticmethod(webhooks.hang_up_reply)
     wait_reply = staticmethod(webhooks.wait_reply)
-    goodbye_reply = staticmethod(webhooks.goodbye_reply)
+    say_reply = staticmethod(webhooks.say_reply)
     transfer_reply = staticmethod(webhooks.transfer_reply)
     accept_media = staticmethod(accept_media)
 

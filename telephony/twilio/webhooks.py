@@ -276,11 +276,17 @@ def wait_reply(pause_s: int, then_url: str) -> WebhookReply:
     return _twiml(response)
 
 
-def goodbye_reply(text: str, language: str) -> WebhookReply:
-    """TwiML that says `text` in Twilio's own voice and ends the call. `language` is a BCP 47 tag."""
+def say_reply(text: str, language: str, then_dial: str | None = None) -> WebhookReply:
+    """TwiML that says `text` in Twilio's own voice, then dials a number or ends the call.
+
+    `language` is a BCP 47 tag, `then_dial` is E.164.
+    """
     response = VoiceResponse()
     response.say(text, language=language)
-    response.hangup()
+    if then_dial is None:
+        response.hangup()
+    else:
+        response.dial().number(then_dial)
     return _twiml(response)
 
 

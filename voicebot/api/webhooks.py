@@ -41,6 +41,9 @@ MAX_RESUMES = 3
 """How many times a call whose stream was lost is connected again."""
 
 
+NO_VOICE = "tts_unavailable"
+"""The end reason of a call in which we could not say a word."""
+
 DATABASE_WAIT_S = 1.2
 """How long a webhook that connects a call waits for the database; the answer must come within 2 s."""
 
@@ -165,11 +168,22 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         call = await _known(request, incoming.carrier_call_id)
     except NotFound:
         return request.carrier.hang_up_reply()
+    if call.end_reason == NO_VOICE:
+        return speak_for(request, call)
     if request.is_late or call.status == "ended" or call.resumes >= MAX_RESUMES:
         return request.carrier.hang_up_reply()
     call = await calls.resumed(request.app.database, call.account_id, call.id, call.resumes + 1)
     logger.info("call {}: the stream was lost; resume {}", call.id, call.resumes)
     return request.connect(call)
+
+
+def speak_for(request: CarrierRequest, call: CallRecord) -> WebhookReply:
+    """The call ended because no voice could be connected: the carrier says so, then the fallback follows."""
+    ours = call.to_number if call.direction == "inbound" else call.from_number or ""
+    number = request.app.number_directory.get(request.name, ours)
+    words = apology(number.language)
+    text = words.goodbye if number.fallback_number is None else words.moment
+    return request.carrier.say_reply(text, number.language, number.fallback_number)
 
 
 def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
@@ -191,7 +205,7 @@ def fallback(request: CarrierRequest) -> WebhookReply:
     number = _number_of(request)
     if number.fallback_number is not None:
         return request.carrier.transfer_reply(TransferRequest(to=number.fallback_number))
-    return request.carrier.goodbye_reply(apology(number.language).goodbye, number.language)
+    return request.carrier.say_reply(apology(number.language).goodbye, number.language)
 
 
 def _number_of(request: CarrierRequest) -> NumberFallback:

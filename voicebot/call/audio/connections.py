@@ -7,11 +7,16 @@ from collections.abc import Callable
 
 from templates.model import TemplateContent
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.audio.service_switch import ServiceSwitch
+from voicebot.call.audio.service_switch import PREPARE_TIMEOUT_S, ServiceSwitch
 from voicebot.call.dependencies import ServiceFactory
 from voicebot.providers.service_spec import OnRequest, ServiceFailed, ServiceSpec
 
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+TTS_PAUSES_S = (0.2, 0.5, 0.0)
+"""Shorter, because the caller hears nothing meanwhile; after the third attempt the carrier speaks."""
+
+TTS_TIMEOUT_S = 1.5
+"""How long one attempt to connect a voice may take."""
 
 
 class ServiceLost(Exception):
@@ -72,9 +77,11 @@ class ServiceConnections:
             self._reconnecting.discard(switch.name)
 
     async def _connect(self, switch: ServiceSwitch, spec: ServiceSpec, content: TemplateContent) -> None:
-        for pause_s in RECONNECT_PAUSES_S:
+        speaks = switch is self._pipeline.tts
+        timeout_s = TTS_TIMEOUT_S if speaks else PREPARE_TIMEOUT_S
+        for pause_s in TTS_PAUSES_S if speaks else RECONNECT_PAUSES_S:
             try:
-                return await switch.prepare(spec)
+                return await switch.prepare(spec, timeout_s=timeout_s)
             except ServiceFailed as error:
                 self._on_failure(switch.name, error.reason)
             await asyncio.sleep(pause_s)
