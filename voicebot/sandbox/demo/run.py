@@ -26,7 +26,7 @@ from voicebot.sandbox.demo.backend import Backend
 from voicebot.sandbox.demo.call_log import Line, follow, newest_call
 from voicebot.sandbox.demo.checks import CallResult, faults
 from voicebot.sandbox.demo.display import Display
-from voicebot.sandbox.demo.server import ServerProcess
+from voicebot.sandbox.demo.server import Installation, ServerProcess
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 from voicebot.sandbox.process import SandboxProcess
 
@@ -105,18 +105,18 @@ async def _environment() -> AsyncIterator[_Environment]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-demo-")))
         rest = stack.enter_context(socket.socket())
         rest.bind(("127.0.0.1", 0))
+        installation = Installation(directory)
+        # The database is created while the sandbox and the server start.
+        key = asyncio.create_task(_create_key(installation))
+        stack.push_async_callback(_settled, key)
         backend = await stack.enter_async_context(Backend())
         sandbox = await stack.enter_async_context(SandboxProcess(scenario.PHRASES))
         environment = sandbox.env | {
             "TWILIO_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
             "VOICEBOT_HTTP_ALLOW": backend.address,
         }
-        server = await stack.enter_async_context(ServerProcess(directory, environment))
-        account = await server.ask("accounts", "create", "--name", "Acme Heating", "--json")
-        key = await server.ask(
-            "keys", "create", "--account", account["account_id"], "--role", "owner", "--json"
-        )
-        api = Api(server.url, key["key"])
+        server = await stack.enter_async_context(ServerProcess(installation, environment))
+        api = Api(server.url, await key)
         stack.push_async_callback(api.aclose)
         settings = CarrierSettings(
             public_url=server.url, account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN
@@ -128,6 +128,18 @@ async def _environment() -> AsyncIterator[_Environment]:
         await web.SockSite(runner, rest).start()
         ids = await build(api, scenario.NUMBER, backend)
         yield _Environment(api=api, carrier=carrier, backend=backend, ids=ids)
+
+
+async def _create_key(installation: Installation) -> str:
+    """Create the account; return the key of its owner."""
+    account = await installation.ask("accounts", "create", "--name", "Acme Heating", "--json")
+    create = ("keys", "create", "--account", account["account_id"], "--role", "owner", "--json")
+    return str((await installation.ask(*create))["key"])
+
+
+async def _settled(task: asyncio.Task[str]) -> None:
+    """Wait for a task, so that no command is killed while it creates the database."""
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _show(api: Api, call: Call, display: Display) -> list[Line]:

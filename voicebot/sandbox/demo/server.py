@@ -32,14 +32,14 @@ class ServerFailed(RuntimeError):
     """The server or one of its commands did not do what was asked; the message ends with its last lines."""
 
 
-class ServerProcess:
-    """`voicebot serve` in a directory of its own, for as long as the context lasts.
+class Installation:
+    """The directory of a server, and voicebot's commands as processes in it.
 
-    It sees no `.env` and no variable of ours but those it is given, so nothing of the user's is touched.
+    They see no `.env` and no variable of ours but those they are given, so nothing of the user's is touched.
     """
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        """`directory` exists and is empty; `environment` points the server at vendors."""
+    def __init__(self, directory: Path) -> None:
+        """`directory` exists and is empty."""
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         own = {
             "VOICEBOT_DATA_DIR": str(directory / "data"),
@@ -47,38 +47,8 @@ class ServerProcess:
             "VOICEBOT_HOST": "127.0.0.1",
         }
         self._directory = directory
-        self._environment = inherited | own | {"PYTHONUNBUFFERED": "1"} | dict(environment)
+        self._environment = inherited | own | {"PYTHONUNBUFFERED": "1"}
         self._log = directory / "server.log"
-        self._process: asyncio.subprocess.Process | None = None
-        self.url = ""
-
-    async def __aenter__(self) -> Self:
-        self._process = await self._start("serve")
-        try:
-            line = await asyncio.wait_for(_first_line(self._process), _START_S)
-            self.url = str(json.loads(line)["url"])
-        except (TimeoutError, ValueError, KeyError) as error:
-            await self.__aexit__()
-            raise ServerFailed(f"The server did not start.\n{self.last_words()}") from error
-        except asyncio.CancelledError:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        process = self._process
-        if process is None:
-            return
-        if process.returncode is None:
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise ServerFailed(
-                f"The server did not stop within {_STOP_S:.0f} s.\n{self.last_words()}"
-            ) from None
 
     async def ask(self, *arguments: str) -> dict[str, Any]:
         """Run a command that answers in one line of JSON.
@@ -86,7 +56,7 @@ class ServerProcess:
         Raises:
             ServerFailed: it did not.
         """
-        process = await self._start(*arguments)
+        process = await self.start(*arguments)
         try:
             out = await asyncio.wait_for(_first_line(process), _COMMAND_S)
             status = await asyncio.wait_for(process.wait(), _COMMAND_S)
@@ -108,18 +78,60 @@ class ServerProcess:
             return ""
         return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
 
-    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> asyncio.subprocess.Process:
+        """Start a command, with these variables too."""
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *_COMMAND,
                 *arguments,
                 cwd=self._directory,
-                env=self._environment,
+                env={**self._environment, **(environment or {})},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us; we stop the server when the call is put away
             )
+
+
+class ServerProcess:
+    """`voicebot serve` in an installation, for as long as the context lasts."""
+
+    def __init__(self, installation: Installation, environment: Mapping[str, str]) -> None:
+        """`environment` points the server at vendors."""
+        self._installation = installation
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._process = await self._installation.start("serve", environment=self._environment)
+        try:
+            line = await asyncio.wait_for(_first_line(self._process), _START_S)
+            self.url = str(json.loads(line)["url"])
+        except (TimeoutError, ValueError, KeyError) as error:
+            await self.__aexit__()
+            raise ServerFailed(f"The server did not start.\n{self._installation.last_words()}") from error
+        except asyncio.CancelledError:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise ServerFailed(
+                f"The server did not stop within {_STOP_S:.0f} s.\n{self._installation.last_words()}"
+            ) from None
 
 
 async def _first_line(process: asyncio.subprocess.Process) -> bytes:
