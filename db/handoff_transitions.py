@@ -29,6 +29,8 @@ class Transition:
     claimed_by: UUID | None = None
     """The user who holds it afterwards."""
     lease_until: datetime | None = None
+    only_if_lapsed: bool = False
+    """Whether it applies only if the lease has passed at ``at``, so that a renewal meanwhile prevents it."""
     cause: str | None = None
     resolution: str | None = None
     resolved_by: UUID | None = None
@@ -124,6 +126,8 @@ async def apply(
 ) -> HandoffRecord | None:
     """Apply a transition if the handoff is still in the state and epoch of ``before``.
 
+    A handoff is abandoned only if its call has ended since the handoff was created.
+
     Args:
         db: the transaction.
         before: the handoff that the transition was decided on.
@@ -144,7 +148,10 @@ async def apply(
             expires_at = coalesce($16, expires_at), consent = coalesce($17, consent),
             queue_at = CASE WHEN $14::timestamptz IS NULL THEN queue_at ELSE queue_at + ($14 - due_at) END
         WHERE account_id = $1 AND id = $2 AND state = $3 AND epoch = $4
-            AND claimed_by IS NOT DISTINCT FROM $5
+            AND claimed_by IS NOT DISTINCT FROM $5 AND (NOT $18 OR lease_until <= $13)
+            AND ($6 <> 'abandoned' OR EXISTS (
+                SELECT FROM calls WHERE calls.account_id = $1 AND calls.id = handoffs.call_id
+                    AND calls.ended_at >= handoffs.created_at))
         RETURNING {_HANDOFF}
         """,  # noqa: S608
         before.account_id,
@@ -164,6 +171,7 @@ async def apply(
         transition.time_zone,
         transition.expires_at,
         transition.consent,
+        transition.only_if_lapsed,
     )
     return None if row is None else read(HandoffRecord, row)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -11,7 +13,7 @@ from db import handoff_events, users
 from db.handoff_events import HandoffEventRecord
 from db.handoffs import HandoffDraft, HandoffRecord
 from db.keys import Role
-from db.pool import Database
+from db.pool import Database, Transaction
 from db.users import UserDraft
 from tests.db.seed import NOON
 from voicebot.handoffs.handoff_service import HandoffService
@@ -36,6 +38,23 @@ class ManualClock:
     def advance(self, **duration: float) -> None:
         """Advance by the arguments of ``timedelta``."""
         self.at += timedelta(**duration)
+
+
+class DatabaseWithInterruption:
+    """A database on which another operation runs just before the first transaction."""
+
+    def __init__(self, database: Database, happens: Callable[[], Awaitable[object]]) -> None:
+        self._database = database
+        self._happens: Callable[[], Awaitable[object]] | None = happens
+        self.fetchrow, self.execute = database.fetchrow, database.execute
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            await happens()
+        async with self._database.transaction() as transaction:
+            yield transaction
 
 
 class HandoffEnvironment:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import get_args
@@ -18,10 +16,10 @@ from db import handoff_transitions, handoffs, open_handoffs, operators, users
 from db.errors import NotFound
 from db.handoffs import HandoffRecord
 from db.operators import Activity, OperatorRecord, Presence, Quota
-from db.pool import Database, Transaction
+from db.pool import Database
 from db.users import UserDraft
 from tests.db.seed import NOON
-from tests.handoffs.fixtures import HandoffEnvironment
+from tests.handoffs.fixtures import DatabaseWithInterruption, HandoffEnvironment
 from voicebot import availability
 from voicebot.availability import IllegalMove
 from voicebot.handoffs.handoff_service import HandoffService
@@ -117,23 +115,6 @@ async def test_a_deactivated_user_cannot_claim(env: HandoffEnvironment) -> None:
     assert await take(env.database, handoff, user_id) is None
     with pytest.raises(NotFound, match="user"):
         await env.service.claim(env.account_id, handoff.id, user_id)
-
-
-class DatabaseWithInterruption:
-    """A database on which another operation runs just before the first transaction."""
-
-    def __init__(self, database: Database, happens: Callable[[], Awaitable[object]]) -> None:
-        self._database = database
-        self._happens: Callable[[], Awaitable[object]] | None = happens
-        self.fetchrow, self.execute = database.fetchrow, database.execute
-
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        happens, self._happens = self._happens, None
-        if happens is not None:
-            await happens()
-        async with self._database.transaction() as transaction:
-            yield transaction
 
 
 @pytest.mark.parametrize(

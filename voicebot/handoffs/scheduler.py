@@ -152,6 +152,7 @@ def _due_transition(handoff: HandoffRecord, hung_up: bool, now: datetime) -> Tra
             to=transitions.WAITING[handoff.intent],
             at=now,
             event="handoff.lapsed",
+            only_if_lapsed=True,
             cause=f"{handoff.state}_lapsed",
         )
     if hung_up and "abandoned" in transitions.allowed(handoff.intent, handoff.state):
