@@ -13,7 +13,13 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 RefusalCode = Literal[
-    "unknown_agent", "not_ready", "hop_limit", "ping_pong", "already_routing", "invalid_variables"
+    "unknown_agent",
+    "not_ready",
+    "hop_limit",
+    "ping_pong",
+    "already_routing",
+    "invalid_variables",
+    "call_ending",
 ]
 
 
@@ -81,8 +87,8 @@ class CallContext(Protocol):
         """Route the call to another agent, or return why it was refused."""
         ...
 
-    async def end(self, *, reason: str, outcome: str | None = None) -> None:
-        """End the call when the caller has heard everything that was said."""
+    async def end(self, *, reason: str, outcome: str | None = None) -> Refused | None:
+        """End the call when the caller has heard everything that was said, or return why it goes on."""
         ...
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from handlers.context import CallContext
+from handlers.context import CallContext, Refused
 from handlers.handler import Arguments, Handler
 from templates.compile import FunctionResult
 
@@ -37,5 +37,8 @@ class EndCall(Handler[EndArguments]):
 
     async def run(self, call: CallContext, arguments: EndArguments) -> FunctionResult:
         """End the call; the model does not respond again."""
-        await call.end(reason=arguments.reason, outcome=arguments.outcome)
+        answer = await call.end(reason=arguments.reason, outcome=arguments.outcome)
+        if isinstance(answer, Refused):
+            refusal = {"status": "refused", "code": answer.code, "message": answer.message}
+            return FunctionResult(result=refusal, respond=False)
         return FunctionResult(result={"status": "ending"}, respond=False)

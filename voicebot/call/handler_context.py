@@ -19,6 +19,8 @@ from voicebot.call.routing.router import Router
 from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.clock import Clock
 
+_LEAVING = Refused(code="already_routing", message="The call is being handed over already. Say nothing.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerContext:
@@ -56,11 +58,19 @@ class HandlerContext:
 
     async def route(self, agent: str, *, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
         """Route the call to another agent, or say why not."""
+        if not self._has_call:
+            return _LEAVING
         return await self.router.request(agent, reason, variables)
 
-    async def end(self, *, reason: str, outcome: str | None = None) -> None:
-        """End the call when everything said was heard; a caller who speaks before that continues it."""
+    async def end(self, *, reason: str, outcome: str | None = None) -> Refused | None:
+        """End the call when everything said was heard; a caller who speaks before that continues it.
+
+        An agent who hands the call over, or has done so, does not end it.
+        """
+        if self.router.is_routing or not self._has_call:
+            return _LEAVING
         self.hangup.start(End(ended_by="agent", reason=reason, outcome=outcome), cancellable=True)
+        return None
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Record the outcome of the call, on the lead too."""
@@ -71,17 +81,22 @@ class HandlerContext:
         self.recorder.hand_off(request)
 
     async def say(self, text: str) -> None:
-        """Speak ``text`` in the current agent's voice."""
-        await self.speech_output.text(text)
+        """Speak ``text`` in the agent's voice, unless another agent has the call by now."""
+        if self._has_call:
+            await self.speech_output.text(text)
 
     def keep(self, values: Mapping[str, Any]) -> None:
         """Set variables of the agent; prompts contain them from the next node on."""
         self.agent.values = {**self.agent.values, **values}
         self.recorder.variables(self.agent.key, self.agent.values)
-        if self.agent is self.agents.current:
+        if self._has_call:
             self.pipeline.flow_manager.state.update(state(values))
         self.recorder.lead_variables(values)
 
     def variables(self) -> Mapping[str, Any]:
         """The agent's variables."""
         return dict(self.agent.values)
+
+    @property
+    def _has_call(self) -> bool:
+        return self.agent is self.agents.current

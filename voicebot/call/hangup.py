@@ -6,20 +6,26 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from loguru import logger
 
-from db.calls import EndedBy
+from db.calls import CallEnd, EndedBy
 from telephony.carrier import CarrierError, MediaStream
+from templates.values import render
 from voicebot.background import BackgroundTasks
+from voicebot.call.agents import AgentPool
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallEnder
+from voicebot.call.transcript.conversation import Conversation
 
 GOODBYE_TIMEOUT_S = 20.0
 HANG_UP_TIMEOUT_S = 5.0
 PAUSE_TIMEOUT_S = 10.0
 PAUSE_POLL_S = 0.05
+LAST_WORD_S = 0.2
+"""How long the line stays open behind our last word: a caller who speaks then has been noticed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +37,34 @@ class End:
     outcome: str | None = None
     resumable: bool = False
 
+    def record(self, at: datetime) -> CallEnd:
+        """The end as the call's record has it."""
+        return CallEnd(ended_by=self.ended_by, end_reason=self.reason, outcome=self.outcome, ended_at=at)
+
 
 class Hangup:
-    """Ends one call."""
+    """Ends one call.
+
+    Nobody is hung up on in the middle of their words, nor without a word of ours.
+    """
 
     def __init__(
         self,
+        agents: AgentPool,
         carrier: CallEnder,
         media: MediaStream,
         pipeline: CallPipeline,
         speech_output: SpeechOutput,
+        conversation: Conversation,
         tasks: BackgroundTasks,
     ) -> None:
         """The call lasts until ``finish``."""
+        self._agents = agents
         self._carrier = carrier
         self._media = media
         self._pipeline = pipeline
         self._speech_output = speech_output
+        self._conversation = conversation
         self._tasks = tasks
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._cancellable: asyncio.Task[None] | None = None
@@ -62,6 +79,11 @@ class Hangup:
     def is_cancellable(self) -> bool:
         """Whether a goodbye is being said that ``cancel`` would stop."""
         return self._cancellable is not None and not self._cancellable.done()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the call ends, and ``cancel`` would not stop it."""
+        return self._is_hanging_up and not self.is_cancellable
 
     async def wait(self) -> End:
         """Wait for the end of the call."""
@@ -80,8 +102,10 @@ class Hangup:
             goodbye: what to say first.
             cancellable: whether ``cancel`` stops it, because the caller speaks.
         """
-        task = self._tasks.start(self.hang_up(end, goodbye), name="hanging up")
+        work = self.hang_up(end, goodbye, cancellable=cancellable)
+        task = self._tasks.start(work, name="hanging up")
         if cancellable:
+            self._is_hanging_up = True
             self._cancellable = task
 
     def cancel(self) -> bool:
@@ -90,20 +114,27 @@ class Hangup:
             return False
         self._cancellable.cancel()
         self._is_hanging_up = False
-        self._pipeline.llm.open_gate()
+        self._pipeline.llm.cancel_end()
         return True
 
-    async def hang_up(self, end: End, goodbye: str | None = None) -> None:
-        """Hang up after what we are saying and ``goodbye`` have been heard; return when it is done."""
+    async def hang_up(self, end: End, goodbye: str | None = None, *, cancellable: bool = False) -> None:
+        """Hang up after what we are saying and ``goodbye`` have been heard; return when it is done.
+
+        A goodbye that cannot be cancelled is not interrupted by the caller either.
+        """
         if self._end.done():
             return
         self._is_hanging_up = True
-        self._pipeline.llm.shut_gate()
+        self._pipeline.llm.begin_end()
         if goodbye:
-            await self._speech_output.text(goodbye)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
-                await self.all_heard()
+            await self._speech_output.text(goodbye, interruptible=cancellable)
+        await self.all_heard()
+        if end.ended_by == "agent" and not self._conversation.agent_has_answered:
+            agent = self._agents.current
+            await self._speech_output.text(render(agent.content.idle.goodbye, agent.values))
+            await self.all_heard()
+        if cancellable:
+            await self._caller_is_quiet()
         self.finish(end)
         carrier_call_id = self._media.start.carrier_call_id
         try:
@@ -135,3 +166,10 @@ class Hangup:
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 await self._pipeline.drain()
                 await self._media.wait_all_heard(GOODBYE_TIMEOUT_S)
+
+    async def _caller_is_quiet(self) -> None:
+        """Wait for the end of the caller's words, which may cancel the hang-up."""
+        await asyncio.sleep(LAST_WORD_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                await self._conversation.caller_is_quiet()

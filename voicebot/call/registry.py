@@ -11,7 +11,7 @@ from uuid import UUID
 from loguru import logger
 
 from db import calls, revisions
-from db.calls import CallEnd, CallRecord
+from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
 from db.revisions import TemplateSnapshot
@@ -222,7 +222,5 @@ class CallRegistry:
             await writer.close()
 
     def _write_end(self, writer: CallWriter, call: CallRecord, end: End) -> None:
-        written = CallEnd(
-            ended_by=end.ended_by, end_reason=end.reason, outcome=end.outcome, ended_at=self._clock.now()
-        )
+        written = end.record(self._clock.now())
         writer.write(lambda db: calls.finish(db, call.account_id, call.id, written))

@@ -15,7 +15,7 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.utils.errors import ErrorCategory
 from pipecat.workers.runner import WorkerRunner
 
-from db.calls import CallEnd, EndedBy
+from db.calls import EndedBy
 from db.revisions import TemplateSnapshot
 from handlers.context import HandoffRequest
 from telephony.carrier import MediaClosed
@@ -27,6 +27,7 @@ from voicebot.call.audio.connections import ServiceConnections, ServiceLost
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallDependencies
+from voicebot.call.farewells import is_goodbye
 from voicebot.call.functions import UpdateToolsFrame, compile_agent, offer_routes
 from voicebot.call.handler_context import HandlerContext
 from voicebot.call.hangup import End, Hangup
@@ -82,7 +83,10 @@ class Session:
             listener=self, since_answer_ms=past.since_answer_ms if past else 0.0,
         )  # fmt: skip
         self._speech_output = SpeechOutput(self._pipeline, transcript)
-        self._hangup = Hangup(deps.carrier, deps.media, self._pipeline, self._speech_output, self._tasks)
+        self._hangup = Hangup(
+            self._agents, deps.carrier, deps.media, self._pipeline, self._speech_output, self._conversation,
+            self._tasks,
+        )  # fmt: skip
         self._idle = IdleTimer(
             self._agents, self._recorder, self._speech_output, self._hangup, self._tasks, self._is_busy
         )
@@ -92,7 +96,7 @@ class Session:
         policy = RoutingPolicy(self._agents, hops=past.hops if past else 0)
         self._router = Router(
             self._agents, policy, self._recorder, self._pipeline, self._speech_output, self._activation,
-            self._conversation, self._idle, self._tasks, deps.clock, on_failure=self._route_failed,
+            self._conversation, self._hangup, self._idle, self._tasks, deps.clock, self._route_failed,
         )  # fmt: skip
         self._llm_recovery = LlmRecovery(
             self._agents, self._recorder, self._pipeline, self._speech_output, self._hangup, self._idle,
@@ -226,14 +230,7 @@ class Session:
         await self._tasks.cancel()
         self._conversation.finish()
         if not end.resumable:
-            self._recorder.ended(
-                CallEnd(
-                    ended_by=end.ended_by,
-                    end_reason=end.reason,
-                    outcome=end.outcome,
-                    ended_at=self._deps.clock.now(),
-                )
-            )
+            self._recorder.ended(end.record(self._deps.clock.now()))
         # Before the socket closes: the carrier then calls /resume, which must find all that happened.
         await self._deps.writer.flushed(FLUSH_TIMEOUT_S)
         # What is left is a hang-up that is still asking the carrier.
@@ -267,9 +264,9 @@ class Session:
         """The caller's turn began."""
         self._idle.reset()
 
-    def caller_finished(self, *, has_words: bool) -> None:
+    def caller_finished(self, words: str) -> None:
         """The caller's turn ended."""
-        if not has_words:
+        if not words:
             # An agent that waited for the end of the turn speaks now.
             self._tasks.start(self._activation.speak_if_waiting(), name="speaking", droppable=True)
             self._idle.start()
@@ -277,7 +274,8 @@ class Session:
         self._router.caller_spoke()
         self._activation.caller_spoke()
         self._llm_recovery.caller_spoke()
-        if self._hangup.cancel():
+        says_goodbye = is_goodbye(words, self._agents.current.content.language)
+        if not says_goodbye and self._hangup.cancel():
             work = self._pipeline.worker.queue_frame(LLMRunFrame())
             self._tasks.start(work, name="answering the caller", droppable=True)
 

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from pipecat.frames.frames import (
     Frame,
+    FunctionCallCancelFrame,
     FunctionCallResultFrame,
+    FunctionCallResultProperties,
     FunctionCallsStartedFrame,
     InterruptionFrame,
     LLMContextFrame,
@@ -30,6 +32,9 @@ class LlmSwitch(ServiceSwitch):
     The gate is shut while the call changes agent or ends: every request to the model is then dropped (its
     messages are in the context), and ``missed_turn`` says whether one of them was the caller's turn. Requests
     come from two sides: downstream by the caller's turn, upstream by the result of a function.
+
+    The result of a function that was called by an agent who is leaving or has left only enters the context:
+    it neither runs the model nor moves the flow, which belong to the next agent.
     """
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
@@ -41,9 +46,12 @@ class LlmSwitch(ServiceSwitch):
         self._response_ended = asyncio.Event()
         self._response_ended.set()
         self._on_response: Callable[[bool], None] = lambda _: None
-        self._is_shut = False
+        self._is_routing = False
+        self._is_ending = False
         self._missed_turn = False
         self._function = ""
+        self._calls: set[str] = set()
+        self._may_answer_result = False
         self._result_passed = asyncio.Event()
 
     # ------------------------------------------------------------------------------------- gate
@@ -51,27 +59,42 @@ class LlmSwitch(ServiceSwitch):
     @property
     def is_shut(self) -> bool:
         """Whether requests are held back."""
-        return self._is_shut
+        return self._is_routing or self._is_ending
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether requests are held back because the call ends."""
+        return self._is_ending
 
     @property
     def missed_turn(self) -> bool:
         """Whether a turn of the caller was dropped since the gate was last shut."""
         return self._missed_turn
 
-    def shut_gate(self, function: str = "") -> None:
-        """Drop all requests until an :class:`OpenGateFrame` passes.
+    def shut_gate(self, function: str) -> None:
+        """Drop all requests until an :class:`OpenGateFrame` passes: the agent is leaving.
 
         Args:
             function: the name of the function whose call shuts the gate; its result can be waited for.
         """
-        self._is_shut = True
+        self._is_routing = True
         self._missed_turn = False
         self._function = function
         self._result_passed.clear()
 
-    def open_gate(self) -> None:
-        """Let requests pass again."""
-        self._is_shut = False
+    def begin_end(self) -> None:
+        """Drop all requests, because the call ends; an :class:`OpenGateFrame` does not change this."""
+        self._is_ending = True
+        self._missed_turn = False
+
+    def cancel_end(self) -> None:
+        """The call goes on after all."""
+        self._is_ending = False
+
+    def change_agent(self) -> None:
+        """Another agent has the call: results of functions that were called before belong to the last one."""
+        self._calls.clear()
+        self._may_answer_result = False
 
     async def result_passed(self) -> None:
         """Wait until the result of the function that shut the gate is on its way to the context."""
@@ -85,14 +108,26 @@ class LlmSwitch(ServiceSwitch):
     ) -> None:
         """Apply the gate when a frame is queued, before it waits behind others."""
         if isinstance(frame, OpenGateFrame):
-            self.open_gate()
-        elif not (isinstance(frame, LLMContextFrame) and self._drops(direction)):
+            self._is_routing = False
+        elif not (isinstance(frame, LLMContextFrame) and self._drops(frame, direction)):
             await super().queue_frame(frame, direction, callback)
 
-    def _drops(self, direction: FrameDirection) -> bool:
-        if self._is_shut and direction is FrameDirection.DOWNSTREAM:
+    def _drops(self, frame: LLMContextFrame, direction: FrameDirection) -> bool:
+        if direction is FrameDirection.UPSTREAM and not self._may_answer_result:
+            return True
+        # A node of the flow that is entered runs the model too; only a turn of the caller is to be answered.
+        if self.is_shut and _ends_with_caller(frame):
             self._missed_turn = True
-        return self._is_shut
+        return self.is_shut
+
+    def _check_result(self, frame: FunctionCallResultFrame | FunctionCallCancelFrame) -> None:
+        """Note a result of the current agent; keep the result of another one from running anything."""
+        if frame.tool_call_id in self._calls and not self._is_routing:
+            self._may_answer_result = True
+        elif isinstance(frame, FunctionCallCancelFrame):
+            frame.run_llm = False
+        else:
+            frame.properties = FunctionCallResultProperties(run_llm=False)
 
     # -------------------------------------------------------------------------------- responses
 
@@ -108,7 +143,11 @@ class LlmSwitch(ServiceSwitch):
         await self._response_ended.wait()
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
-        """Pass a frame on, then note what it says about the response."""
+        """Pass a frame on, and note what it says about the response and its functions."""
+        if isinstance(frame, FunctionCallsStartedFrame):
+            self._calls.update(call.tool_call_id for call in frame.function_calls)
+        elif isinstance(frame, FunctionCallResultFrame | FunctionCallCancelFrame):
+            self._check_result(frame)
         await super().push_frame(frame, direction)
         if isinstance(frame, FunctionCallResultFrame):
             if frame.function_name == self._function:
@@ -129,3 +168,9 @@ class LlmSwitch(ServiceSwitch):
         elif isinstance(frame, LLMFullResponseEndFrame) and not self._response_ended.is_set():
             self._response_ended.set()
             self._on_response(self.has_text or self._has_calls)
+
+
+def _ends_with_caller(frame: LLMContextFrame) -> bool:
+    messages = frame.context.get_messages()
+    newest = messages[-1] if messages else None
+    return isinstance(newest, dict) and newest.get("role") == "user"

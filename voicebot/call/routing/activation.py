@@ -94,6 +94,8 @@ class AgentActivation:
             transform: what of the conversation it is to know; None leaves the context as it is.
             greet: whether it speaks its greeting; otherwise the model finds the first words.
             visited: the nodes it had entered before, if it continues where it was.
+
+        When the call ends meanwhile, the agent says nothing: the goodbye is spoken already.
         """
         manager, worker = self._pipeline.flow_manager, self._pipeline.worker
         manager.state.clear()
@@ -101,6 +103,9 @@ class AgentActivation:
         if transform is not None:
             await worker.queue_frame(uninterruptible(LLMMessagesTransformFrame(transform=transform)))
         await manager.set_node_from_config(_entry(agent, visited))
+        if self._pipeline.llm.is_ending:
+            await worker.queue_frame(OpenGateFrame())
+            return
         self._is_waiting = False
         if greet and agent.content.greeting is not None:
             await self._greet(agent, values)

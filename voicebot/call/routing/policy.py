@@ -31,7 +31,7 @@ class RoutingPolicy:
         self._caller_spoke = False
 
     def decide(
-        self, name: str, variables: Mapping[str, Any], *, is_routing: bool
+        self, name: str, variables: Mapping[str, Any], *, is_routing: bool, is_ending: bool = False
     ) -> Mapping[str, Any] | Refused:
         """Decide whether the current agent may route to the agent it calls ``name``.
 
@@ -39,10 +39,13 @@ class RoutingPolicy:
             name: a route's name, or ``back``.
             variables: what the model gives to the target.
             is_routing: whether another route is under way.
+            is_ending: whether the call ends, whatever happens.
 
         Returns:
             The variables of the target, or the refusal, whose message tells the model how to go on.
         """
+        if is_ending:
+            return Refused(code="call_ending", message="The call is ending. Say nothing.")
         if is_routing:
             message = "The call is being handed over already. Say nothing."
             return Refused(code="already_routing", message=message)

@@ -23,6 +23,7 @@ from voicebot.call.audio.frames import DrainFrame, OpenGateFrame, uninterruptibl
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.functions import offer_routes
+from voicebot.call.hangup import Hangup
 from voicebot.call.idle import IdleTimer
 from voicebot.call.routing import context
 from voicebot.call.routing.activation import AgentActivation, ContextTransfer
@@ -63,6 +64,7 @@ class Router:
         speech_output: SpeechOutput,
         activation: AgentActivation,
         conversation: Conversation,
+        hangup: Hangup,
         idle: IdleTimer,
         tasks: BackgroundTasks,
         clock: Clock,
@@ -76,6 +78,7 @@ class Router:
         self._speech_output = speech_output
         self._activation = activation
         self._conversation = conversation
+        self._hangup = hangup
         self._idle = idle
         self._tasks = tasks
         self._clock = clock
@@ -89,11 +92,17 @@ class Router:
         return self._task is not None and not self._task.done()
 
     async def request(self, name: str, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
-        """The model asks for a route: refuse it with a message for the model, or start it."""
+        """The model asks for a route: refuse it with a message for the model, or start it.
+
+        A route prevails over an end of the call by the same agent, which it cancels: a caller who is routed
+        by mistake can still say goodbye.
+        """
         self._idle.cancel()
         self._recorder.event("route.requested", agent=name, reason=reason)
         target = self._agents.find(name)
-        answer = self._policy.decide(name, variables, is_routing=self.is_routing)
+        answer = self._policy.decide(
+            name, variables, is_routing=self.is_routing, is_ending=self._hangup.is_final
+        )
         if isinstance(answer, Refused):
             self._recorder.event("route.refused", agent=name, code=answer.code)
             record = self._new_record(name, target, reason)
@@ -101,6 +110,7 @@ class Router:
             return answer
         if target is None:
             raise LookupError(f"a route to an unknown agent was accepted: {name}")
+        self._hangup.cancel()
         route = self._accept(name, target, answer, reason)
         self._pipeline.llm.shut_gate(RouteToAgent.name)
         self._task = self._tasks.start(self._perform(route), name=f"routing to {name}", droppable=True)
@@ -177,6 +187,10 @@ class Router:
             logger.opt(exception=error).error("route to {} failed", route.name)
             await self._stay(source, route)
             return
+        if self._hangup.is_final:
+            self._recorder.route(replace(route.record, status="failed", error_code="call_ending"))
+            self._recorder.event("route.failed", agent=route.name)
+            return
         if announcing is not None and route.announcement:
             self._pipeline.tts.hold()
             transform = context.followed_by(transform, route.announcement)
@@ -227,6 +241,7 @@ class Router:
 
     def _hand_over(self, agent: Agent) -> None:
         self._agents.hand_over(agent)
+        self._pipeline.llm.change_agent()
         self._recorder.variables(agent.key, agent.values)
         offer_routes(agent)
 

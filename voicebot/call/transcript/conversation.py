@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from pipecat.frames.frames import LLMMessagesTransformFrame
@@ -24,8 +25,8 @@ class ConversationListener(Protocol):
         """The caller's turn began."""
         ...
 
-    def caller_finished(self, *, has_words: bool) -> None:
-        """The caller's turn ended."""
+    def caller_finished(self, words: str) -> None:
+        """The caller's turn ended; without words it was noise."""
         ...
 
     def agent_audio_started(self, gap_ms: int) -> None:
@@ -81,6 +82,9 @@ class Conversation:
         self._caller_since: int | None = None
         self._last_sound_ms = 0
         self._cut: Cut | None = None
+        self._caller_is_quiet = asyncio.Event()
+        self._caller_is_quiet.set()
+        self._has_answered = False
         self._is_over = False
         pipeline.playout.listen(self)
         user, assistant = pipeline.aggregators
@@ -92,6 +96,15 @@ class Conversation:
     def caller_is_speaking(self) -> bool:
         """Whether the caller's turn is open."""
         return self._caller_since is not None
+
+    async def caller_is_quiet(self) -> None:
+        """Wait for the end of the caller's turn; return at once while the caller does not speak."""
+        await self._caller_is_quiet.wait()
+
+    @property
+    def agent_has_answered(self) -> bool:
+        """Whether an agent has begun to speak since the caller's last words."""
+        return self._has_answered
 
     def finish(self) -> None:
         """The call is over: record what either side was saying, as far as it was heard."""
@@ -107,6 +120,7 @@ class Conversation:
     def on_audio_started(self, context_id: str) -> None:
         """The first audio of a TTS context was handed to the carrier."""
         now, position = self._now_ms(), self._media.playout.sent_ms
+        self._has_answered = True
         self._transcript.audio_started(context_id, self._agents.active, at_ms=now, position=position)
         self._listener.agent_audio_started(max(0, now - self._last_sound_ms))
 
@@ -154,8 +168,9 @@ class Conversation:
     # --------------------------------------------------------------------- what the caller says
 
     async def _caller_started(self, *_: Any) -> None:
-        self._listener.caller_started()
         self._caller_since = self._now_ms()
+        self._caller_is_quiet.clear()
+        self._listener.caller_started()
 
     async def _caller_stopped(self, _aggregator: Any, _strategy: Any, message: Any) -> None:
         if self._is_over:
@@ -164,9 +179,11 @@ class Conversation:
         started, self._caller_since = self._caller_since or now, None
         self._last_sound_ms = now
         if message.content:
+            self._has_answered = False
             agent = self._agents.active
             self._transcript.caller_said(message.content, agent, started_ms=started, ended_ms=now)
-        self._listener.caller_finished(has_words=bool(message.content))
+        self._listener.caller_finished(message.content or "")
+        self._caller_is_quiet.set()
 
     def _now_ms(self) -> int:
         return round(self._clock.monotonic_ms() - self._answered_at_ms)
