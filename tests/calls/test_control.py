@@ -71,7 +71,8 @@ async def test_row_17_the_longest_duration_during_a_farewell_ends_the_call_with_
 
     assert call.outcome.ok, call.outcome.failure
     assert call.words()[0] == WELCOME
-    assert call.words()[-1] == "Time is up, goodbye."
+    assert call.transcript[-1]["text"] == "Time is up, goodbye."
+    assert not call.transcript[-1]["interrupted"]
     assert call.voices == [LOW]
     assert [(route["status"], route["error_code"]) for route in call.routes] == [("failed", "call_ending")]
     assert call.record["end_reason"] == "max_duration"

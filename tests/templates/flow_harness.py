@@ -81,11 +81,11 @@ class ScriptedModel(LLMService):
         await asyncio.sleep(self.latency_s)
         if isinstance(turn, str):
             await self.push_frame(LLMTextFrame(turn))
-        await self.push_frame(LLMFullResponseEndFrame())
-        if isinstance(turn, tuple):
+        else:
             name, arguments = turn
             call = FunctionCallFromLLM(name, f"call_{len(self.heard)}", arguments, context)
             await self.run_function_calls([call])
+        await self.push_frame(LLMFullResponseEndFrame())
         self.spoken.set()
 
 

@@ -92,6 +92,8 @@ class AgentPool:
         self.answering = answering
         self.current = answering
         self.node: str | None = None
+        self.offers_routes = True
+        """False for the rest of a turn in which the model has asked for refused routes too often."""
         self.targets: dict[str, Agent] = {}
         self._unsettled = len(answering.content.routes)
         self._all_settled = asyncio.Event()
@@ -135,6 +137,8 @@ class AgentPool:
 
     def destinations(self) -> tuple[Destination, ...]:
         """The agents that the current one may route to now."""
+        if not self.offers_routes:
+            return ()
         if self.current is self.answering:
             return tuple(
                 Destination(name=name, when=agent.route.when if agent.route else "")

@@ -80,28 +80,53 @@ def offer_routes(agent: Agent) -> None:
                 schema.properties = dict(route.properties)
 
 
-class UpdateToolsFrame(LLMSetToolsFrame):
-    """Updates the description of ``route_to_agent`` among the tools that the model has.
+class RouteTool:
+    """``route_to_agent`` among the tools that the model has: its description changes, and it is withdrawn."""
+
+    def __init__(self, context: LLMContext, agents: AgentPool) -> None:
+        """Change the tools in ``context`` by the agents that the current one may route to."""
+        self._context = context
+        self._agents = agents
+        self._withdrawn: FunctionSchema | None = None
+
+    def update(self) -> LLMSetToolsFrame:
+        """The frame that updates the tools."""
+        return _UpdateToolsFrame(self._tools, self._context.tools)
+
+    def _tools(self) -> ToolsSchema | NotGiven:
+        agent, tools = self._agents.current, self._context.tools
+        if agent.context is None or not isinstance(tools, ToolsSchema):
+            return tools
+        schemas = list(tools.standard_tools)
+        offered = next((schema for schema in schemas if schema.name == RouteToAgent.name), None)
+        if not self._agents.offers_routes:
+            self._withdrawn = offered or self._withdrawn
+            return ToolsSchema(standard_tools=[schema for schema in schemas if schema is not offered])
+        if offered is None and self._withdrawn is not None:
+            schemas.append(self._withdrawn)
+        self._withdrawn = None
+        if agent is not self._agents.answering:
+            return ToolsSchema(standard_tools=schemas)
+        return _with_route(ToolsSchema(standard_tools=schemas), RouteToAgent().bind(agent.context))
+
+
+class _UpdateToolsFrame(LLMSetToolsFrame):
+    """Updates ``route_to_agent``.
 
     The tools are computed when an aggregator takes the frame, so that they are those of the latest node. Both
     aggregators of a call take it: they also both take the frame that sets the tools of a node, the second one
     later than the first, and would bring back the old description.
     """
 
-    def __init__(self, context: LLMContext, agents: AgentPool) -> None:
-        """Update the tools in ``context`` if the agent who answered has the call."""
-        self._context = context
-        self._agents = agents
-        super().__init__(tools=context.tools)
+    def __init__(self, compute: Callable[[], ToolsSchema | NotGiven], tools: ToolsSchema | NotGiven) -> None:
+        self._compute = compute
+        super().__init__(tools=tools)
         self.interruptible = False
 
     @property
     def tools(self) -> ToolsSchema | NotGiven:
         """The tools to set."""
-        agent, tools = self._agents.answering, self._context.tools
-        if agent is not self._agents.current or agent.context is None or not isinstance(tools, ToolsSchema):
-            return tools
-        return _with_route(tools, RouteToAgent().bind(agent.context))
+        return self._compute()
 
     @tools.setter
     def tools(self, _: object) -> None:

@@ -104,8 +104,8 @@ class Hangup:
         """
         work = self.hang_up(end, goodbye, cancellable=cancellable)
         task = self._tasks.start(work, name="hanging up")
+        self._is_hanging_up = True
         if cancellable:
-            self._is_hanging_up = True
             self._cancellable = task
 
     def cancel(self) -> bool:
@@ -128,8 +128,10 @@ class Hangup:
         self._pipeline.llm.begin_end()
         if goodbye:
             await self._speech_output.text(goodbye, interruptible=cancellable)
+        has_answered = self._conversation.agent_has_answered
         await self.all_heard()
-        if end.ended_by == "agent" and not self._conversation.agent_has_answered:
+        has_answered = has_answered or self._conversation.agent_has_answered
+        if end.ended_by == "agent" and not has_answered:
             agent = self._agents.current
             await self._speech_output.text(render(agent.content.idle.goodbye, agent.values))
             await self.all_heard()

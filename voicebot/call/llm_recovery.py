@@ -1,11 +1,14 @@
 """Recovery from failures of the language model: an apology and a second attempt, then a person or the end.
 
-The caller hears within seconds that something did not work.
+The caller hears within seconds that something did not work. An answer with neither words nor a function call
+is asked for again, before anybody hears of it, and a model that goes on calling functions without a word is
+stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, cast
 
@@ -28,6 +31,11 @@ from voicebot.call.transcript.recorder import CallRecorder
 RESPONSE_END_TIMEOUT_S = 1.0
 UNAVAILABLE = "llm_unavailable"
 HANDOFF_REASON = "The language model does not answer; the caller has been told that somebody will help."
+MAX_EMPTY = 2
+"""How often the model is asked again in one turn because its answer was empty."""
+MAX_WORDLESS = 8
+"""How many answers without words, such as calls of functions, may follow one another in one turn."""
+EMPTY = "Your last answer was empty. Answer the caller in words."
 INTERRUPTED = (
     "Your last answer broke off by a technical fault, and the caller has heard an apology for it. Go on from "
     "where it broke off; repeat nothing that you have said."
@@ -49,8 +57,10 @@ class LlmRecovery:
         activation: AgentActivation,
         conversation: Conversation,
         tasks: BackgroundTasks,
+        *,
+        recovers: bool,
     ) -> None:
-        """Observe the responses of the model."""
+        """Observe the responses of the model; ``recovers``: whether the caller hears of its failures."""
         self._agents = agents
         self._recorder = recorder
         self._pipeline = pipeline
@@ -61,7 +71,10 @@ class LlmRecovery:
         self._activation = activation
         self._conversation = conversation
         self._tasks = tasks
+        self._recovers = recovers
         self._failures = 0
+        self._empty = self._wordless = 0
+        self._has_spoken = False
         self._has_failed = False
         self._has_handed_off = False
         self._recovery: asyncio.Task[None] | None = None
@@ -76,18 +89,26 @@ class LlmRecovery:
         """The model failed before or during its response."""
         self._idle.cancel()
         self._has_failed = True
-        if self.is_recovering or self._pipeline.llm.is_shut:
+        if not self._recovers or self.is_recovering or self._pipeline.llm.is_shut:
             return  # another attempt follows, or no response is wanted: the agent changes, or the call ends
         self._failures += 1
-        work = self._retry() if self._failures == 1 else self._give_up()
-        self._recovery = self._tasks.start(
-            work, name="recovering from a failure of the language model", droppable=True
-        )
+        self._start(self._retry() if self._failures == 1 else self._give_up())
 
     def caller_spoke(self) -> None:
         """The caller finished a turn, which the model is asked to answer: no other attempt is needed."""
+        self._empty = self._wordless = 0
+        self._has_spoken = False
         if self._recovery is not None:
             self._recovery.cancel()
+
+    def expect_words(self) -> None:
+        """The model repeats itself: one more answer without words is accepted in this turn."""
+        self._wordless = max(self._wordless, MAX_WORDLESS - 1)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._recovery = self._tasks.start(
+            work, name="recovering from a failure of the language model", droppable=True
+        )
 
     def _response_ended(self, has_content: bool) -> None:
         failed, self._has_failed = self._has_failed, False
@@ -95,8 +116,30 @@ class LlmRecovery:
             return
         if has_content:
             self._failures = 0
-        else:
+        if self._pipeline.llm.has_text:
+            self._empty = self._wordless = 0
+            self._has_spoken = True
+            return
+        self._wordless += 1
+        if self._pipeline.llm.is_shut:
+            return
+        if self._wordless > MAX_WORDLESS:
+            self._start(self._give_up())
+        elif not has_content:
+            self._was_empty()
+
+    def _was_empty(self) -> None:
+        """An answer had no content; after words to the caller that is a way to say nothing more."""
+        if self._has_spoken or self._conversation.agent_has_answered or self._conversation.caller_is_speaking:
             self._start_idle_timer()
+            return
+        self._empty += 1
+        self._start(self._ask_again() if self._empty <= MAX_EMPTY else self._give_up())
+
+    async def _ask_again(self) -> None:
+        message = cast(Any, {"role": "developer", "content": EMPTY})
+        await self._pipeline.worker.queue_frame(uninterruptible(LLMMessagesAppendFrame(messages=[message])))
+        await self._activation.run_model()
 
     async def _retry(self) -> None:
         """Apologise, then ask once more when that has been heard: the failure may be over by then."""

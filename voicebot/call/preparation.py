@@ -117,14 +117,14 @@ class AgentPreparation:
         supplies, pipeline = self._supplies, self._pipeline
         agent.values = self._values(agent)
         agent.flow = supplies.compile(agent)
-        self._start(self._prepare_greeting(agent), agent)
+        self._start(self.prepare_greeting(agent), agent)
         stt = supplies.services.stt(agent.content)
         llm, _ = supplies.services.llm(agent.content)
         tts = supplies.services.tts(agent.content, supplies.on_request)
         await _all(pipeline.stt.prepare(stt), pipeline.llm.prepare(llm), pipeline.tts.prepare(tts))
         agent.keys = ServiceKeys(stt=stt.key, llm=llm.key, tts=tts.key)
 
-    async def _prepare_greeting(self, agent: Agent) -> None:
+    async def prepare_greeting(self, agent: Agent) -> None:
         """Synthesise the greeting ahead of time; without it the agent's TTS speaks it at the route."""
         if agent.content.greeting is None:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +27,7 @@ from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallDependencies
 from voicebot.call.farewells import is_goodbye
-from voicebot.call.functions import UpdateToolsFrame, compile_agent, offer_routes
+from voicebot.call.functions import RouteTool, compile_agent, offer_routes
 from voicebot.call.handler_context import HandlerContext
 from voicebot.call.hangup import End, Hangup
 from voicebot.call.idle import IdleTimer
@@ -41,7 +40,6 @@ from voicebot.call.routing.router import Router
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
-from voicebot.providers.provider import SynthesisFailed
 
 FLUSH_TIMEOUT_S = 1.0
 TARGETS_TIMEOUT_S = 5.0
@@ -50,7 +48,7 @@ LoadTargets = Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]
 
 
 class Session:
-    """One live call; implements ``ConversationListener``.
+    """One live call; implements ``ConversationListener`` and ``RoutingListener``.
 
     Every part is given the parts it uses when it is made, so it can only use parts that exist. What a part
     reports comes to a method of the session, which runs only after ``run`` has started the pipeline.
@@ -96,11 +94,13 @@ class Session:
         policy = RoutingPolicy(self._agents, hops=past.hops if past else 0)
         self._router = Router(
             self._agents, policy, self._recorder, self._pipeline, self._speech_output, self._activation,
-            self._conversation, self._hangup, self._idle, self._tasks, deps.clock, self._route_failed,
+            self._conversation, self._hangup, self._idle, self._tasks, deps.clock, listener=self,
         )  # fmt: skip
+        self._route_tool = RouteTool(self._pipeline.context, self._agents)
         self._llm_recovery = LlmRecovery(
             self._agents, self._recorder, self._pipeline, self._speech_output, self._hangup, self._idle,
             self._router, self._activation, self._conversation, self._tasks,
+            recovers=deps.recovers,
         )  # fmt: skip
         self._connections = ServiceConnections(
             self._pipeline, deps.services, transcript.on_request, self._record_failure
@@ -157,7 +157,7 @@ class Session:
     @property
     def is_at_rest(self) -> bool:
         """Whether no function, route, preparation or goodbye is under way."""
-        return self._agents.is_settled and not self._hangup.is_cancellable and not self._is_busy()
+        return self._agents.is_settled and not self._hangup.is_hanging_up and not self._is_busy()
 
     async def end(self, ended_by: EndedBy, reason: str) -> None:
         """End the call when what we are saying has been heard; return when the carrier was told."""
@@ -201,7 +201,7 @@ class Session:
         self._preparation.prepare_targets()
         if past is not None and past.was_greeted and past.agent != BACK:
             await self._resume(past)
-        await self._cache_greeting(agent)
+        await self._preparation.prepare_greeting(agent)  # for the next call
 
     async def _resume(self, past: ResumeState) -> None:
         """Continue with the agent who had the call when its stream was lost."""
@@ -212,13 +212,6 @@ class Session:
             agent = target if target is not None and target.is_ready else agent
         visited = past.visited if agent.key == past.agent else ()
         await self._router.resume(agent, lambda _: list(past.said), visited)
-
-    async def _cache_greeting(self, agent: Agent) -> None:
-        """Synthesise the answering agent's greeting for the next call."""
-        if agent.content.greeting is not None:
-            text = render(agent.content.greeting.text, agent.values)
-            with suppress(SynthesisFailed):
-                await self._deps.greetings.prepare(self._deps.call.account_id, agent.content, text)
 
     async def _limit_duration(self) -> None:
         await asyncio.sleep(self._agents.answering.content.limits.max_duration_ms / 1000)
@@ -263,6 +256,9 @@ class Session:
     def caller_started(self) -> None:
         """The caller's turn began."""
         self._idle.reset()
+        if not self._agents.offers_routes:
+            self._agents.offers_routes = True
+            self._update_tools()
 
     def caller_finished(self, words: str) -> None:
         """The caller's turn ended."""
@@ -304,14 +300,20 @@ class Session:
             self._recorder.event("agent.ready", active, agent=agent.name)
         else:
             self._recorder.event("agent.unavailable", active, agent=agent.name, reason=agent.problem)
-        answering = self._agents.answering
-        if self._agents.current is not answering:
-            return
-        offer_routes(answering)
-        work = self._pipeline.worker.queue_frame(UpdateToolsFrame(self._pipeline.context, self._agents))
+        if self._agents.current is self._agents.answering:
+            offer_routes(self._agents.answering)
+            self._update_tools()
+
+    def _update_tools(self) -> None:
+        work = self._pipeline.worker.queue_frame(self._route_tool.update())
         self._tasks.start(work, name="updating the tools", droppable=True)
 
-    def _route_failed(self, name: str) -> None:
+    def routes_withdrawn(self) -> None:
+        """No route is offered in this turn: the model's tools change, and it has to find words."""
+        self._update_tools()
+        self._llm_recovery.expect_words()
+
+    def route_failed(self, name: str) -> None:
         """An accepted route failed: create a handoff where the author offers people."""
         if self._agents.current.offers_people:
             reason = f"The change to the agent {name!r} failed."
@@ -337,7 +339,7 @@ class Session:
             self._idle.start()
         # An exception of one of our functions is no failure of the model, which is told and goes on.
         vendor_failed = frame.category is not ErrorCategory.APPLICATION
-        if switch is self._pipeline.llm and vendor_failed and self._deps.recovers:
+        if switch is self._pipeline.llm and vendor_failed:
             self._llm_recovery.failed()
 
     def _record_failure(self, kind: str, reason: str) -> None:

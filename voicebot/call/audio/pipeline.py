@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipecat.flows import FlowManager
-from pipecat.frames.frames import Frame, LLMRunFrame
+from pipecat.frames.frames import Frame, InputAudioRawFrame, LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -69,7 +69,7 @@ class CallPipeline:
         self.initial = InitialServices(
             stt=services.stt(content), llm=llm_spec, tts=services.tts(content, on_request)
         )
-        self.stt = ServiceSwitch(self.initial.stt, on_error=on_error, name="stt")
+        self.stt = ServiceSwitch(self.initial.stt, on_error=on_error, name="stt", waits=InputAudioRawFrame)
         self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
         self.tts = ServiceSwitch(self.initial.tts, on_error=on_error, name="tts")
         self.playout = PlayoutObserver()

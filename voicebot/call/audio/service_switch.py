@@ -37,7 +37,8 @@ from voicebot.call.audio.frames import DrainFrame
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 
 PREPARE_TIMEOUT_S = 10.0
-BACKLOG_FRAMES = 500  # 10 s of 20 ms carrier audio, kept while the active service still connects
+BACKLOG_FRAMES = 500
+"""10 s of 20 ms carrier audio, the newest of which is kept while the active service still connects."""
 
 # Passed on from inactive services too: the result of a function that an earlier agent called belongs in the
 # context, and something waits for every drain and flush.
@@ -61,7 +62,7 @@ class _Branch:
     ready: bool = False
     failed: bool = False
     preparing: asyncio.Task[None] | None = None
-    backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
+    backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=deque)
 
     async def queue_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Give a frame to the processors; they exist when the branch is ready."""
@@ -73,13 +74,25 @@ class ServiceSwitch(FrameProcessor):
     """Passes frames to the active service; the others wait with their sockets open.
 
     Frames that arrive while the active service still connects are kept and given to it in order, so that a
-    call starts (and its first greeting is spoken) before any vendor has answered.
+    call starts (and its first greeting is spoken) before any vendor has answered. What the service does not
+    work on does not wait for it, and only audio is ever dropped: frames that control the call are not lost
+    however long a vendor takes.
     """
 
-    def __init__(self, initial: ServiceSpec, *, on_error: OnError, name: str) -> None:
-        """``on_error`` is called with the key of a service and every error of it."""
+    def __init__(
+        self, initial: ServiceSpec, *, on_error: OnError, name: str, waits: type[Frame] = Frame
+    ) -> None:
+        """Start with the service of the agent who answers.
+
+        Args:
+            initial: the first active service.
+            on_error: called with the key of a service and every error of it.
+            name: the kind of service.
+            waits: the frames that are kept for a service that still connects; others pass by.
+        """
         super().__init__(name=name, enable_direct_mode=True)
         self._on_error = on_error
+        self._waits = waits
         self._branches: dict[str, _Branch] = {}
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
@@ -251,10 +264,12 @@ class ServiceSwitch(FrameProcessor):
             branch.backlog.clear()
             branch.backlog.extend(kept)
         urgent = isinstance(frame, SystemFrame) and not isinstance(frame, InputAudioRawFrame)
-        if urgent or direction is FrameDirection.UPSTREAM:
+        if urgent or direction is FrameDirection.UPSTREAM or not isinstance(frame, self._waits):
             await self.push_frame(frame, direction)
-        else:
-            branch.backlog.append((frame, direction))
+            return
+        if isinstance(frame, InputAudioRawFrame) and len(branch.backlog) >= BACKLOG_FRAMES:
+            branch.backlog.popleft()
+        branch.backlog.append((frame, direction))
 
     async def _leave(self, branch: _Branch, frame: Frame, direction: FrameDirection) -> None:
         if isinstance(frame, InterruptionFrame) and self._held is not None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from handlers.context import Refused
 from templates.values import InvalidValues, resolve
 from voicebot.call.agents import BACK, Agent, AgentPool
+
+MAX_REFUSALS = 3
+"""Refusals of one kind in a turn of the caller, after which no route is offered in that turn."""
+
+LAST_REFUSAL = " Do not ask for a route again before the caller has spoken; help the caller yourself."
 
 
 class RoutingPolicy:
@@ -19,16 +26,29 @@ class RoutingPolicy:
         self._agents = agents
         self._came_from: Agent | None = None
         self._caller_spoke = True
+        self._refusals: Counter[str] = Counter()
 
     def caller_spoke(self) -> None:
         """The caller finished a turn: going back is allowed again."""
         self._caller_spoke = True
+        self._refusals.clear()
+        self._agents.offers_routes = True
+
+    def count(self, refused: Refused) -> Refused:
+        """Count a refusal, and offer no routes if the model repeats itself; return what the model is told."""
+        self._refusals[refused.code] += 1
+        if self._refusals[refused.code] < MAX_REFUSALS:
+            return refused
+        self._agents.offers_routes = False
+        return replace(refused, message=refused.message + LAST_REFUSAL)
 
     def routed(self, source: Agent) -> None:
         """A route from ``source`` was done."""
         self.hops += 1
         self._came_from = source
         self._caller_spoke = False
+        self._refusals.clear()
+        self._agents.offers_routes = True
 
     def decide(
         self, name: str, variables: Mapping[str, Any], *, is_routing: bool, is_ending: bool = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from loguru import logger
@@ -52,6 +52,18 @@ class _AcceptedRoute:
     record: RouteRecord
 
 
+class RoutingListener(Protocol):
+    """Receives what becomes of routes. Its methods must return at once."""
+
+    def route_failed(self, name: str) -> None:
+        """A route that was accepted failed."""
+        ...
+
+    def routes_withdrawn(self) -> None:
+        """Routes were refused so often that none is offered in this turn."""
+        ...
+
+
 class Router:
     """Does the routes of one call, one at a time."""
 
@@ -68,9 +80,9 @@ class Router:
         idle: IdleTimer,
         tasks: BackgroundTasks,
         clock: Clock,
-        on_failure: Callable[[str], None],
+        listener: RoutingListener,
     ) -> None:
-        """``on_failure`` is called with the name of a route that was accepted and failed."""
+        """``listener`` is told of routes that do not lead anywhere."""
         self._agents = agents
         self._policy = policy
         self._recorder = recorder
@@ -82,7 +94,7 @@ class Router:
         self._idle = idle
         self._tasks = tasks
         self._clock = clock
-        self._on_failure = on_failure
+        self._listener = listener
         self._task: asyncio.Task[None] | None = None
         self._unheard: tuple[UUID, str] | None = None
 
@@ -104,10 +116,7 @@ class Router:
             name, variables, is_routing=self.is_routing, is_ending=self._hangup.is_final
         )
         if isinstance(answer, Refused):
-            self._recorder.event("route.refused", agent=name, code=answer.code)
-            record = self._new_record(name, target, reason)
-            self._recorder.route(replace(record, status="refused", error_code=answer.code))
-            return answer
+            return self._refuse(name, target, reason, answer)
         if target is None:
             raise LookupError(f"a route to an unknown agent was accepted: {name}")
         self._hangup.cancel()
@@ -115,6 +124,15 @@ class Router:
         self._pipeline.llm.shut_gate(RouteToAgent.name)
         self._task = self._tasks.start(self._perform(route), name=f"routing to {name}", droppable=True)
         return Routed(agent=name)
+
+    def _refuse(self, name: str, target: Agent | None, reason: str, refused: Refused) -> Refused:
+        self._recorder.event("route.refused", agent=name, code=refused.code)
+        record = self._new_record(name, target, reason)
+        self._recorder.route(replace(record, status="refused", error_code=refused.code))
+        refused = self._policy.count(refused)
+        if not self._agents.offers_routes:
+            self._listener.routes_withdrawn()
+        return refused
 
     def caller_spoke(self) -> None:
         """The caller finished a turn with words."""
@@ -275,7 +293,7 @@ class Router:
     async def _give_back(self, source: Agent, route: _AcceptedRoute) -> None:
         """Give the services back to ``source`` and tell its model what happened."""
         self._recorder.event("route.failed", agent=route.name)
-        self._on_failure(route.name)
+        self._listener.route_failed(route.name)
         if source.keys is not None:
             self._pipeline.use(source.keys)
         message = {"role": "developer", "content": FAILED_MESSAGE.format(name=route.name)}
