@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -65,7 +66,10 @@ async def test_a_call_is_led_to_the_media_socket(twilio: Twilio, tenant: Tenant)
     assert redirect is not None
     assert stream.get("url") == "wss://bot.example.com/media/twilio"
     assert stream.get("statusCallback") == f"{PUBLIC_URL}/webhooks/twilio/stream"
-    assert (redirect.text, redirect.get("method")) == (f"{PUBLIC_URL}/webhooks/twilio/resume", "POST")
+    assert (redirect.text, redirect.get("method")) == (
+        f"{PUBLIC_URL}/webhooks/twilio/resume?resumes=0",
+        "POST",
+    )
     call = (await tenant.owner.get("/calls")).json()["items"][0]
     assert (call["carrier_call_id"], call["from"], call["to"], call["status"]) == (
         twilio.call_sid,
@@ -139,6 +143,25 @@ async def test_a_call_whose_stream_was_lost_is_connected_again(twilio: Twilio, d
         assert (await call_of(twilio, database)).resumes == resumes
     assert len(tokens) == MAX_RESUMES + 1
     assert (await twilio.post("resume")).verbs == ["Hangup"]
+
+
+async def test_a_captured_request_sent_again_changes_nothing(twilio: Twilio, database: Database) -> None:
+    """A copy of a resume, or of the voice webhook of an answered call, is answered Hangup."""
+    await twilio.post("voice")
+    new = await call_of(twilio, database)
+    await calls.answered(database, new.account_id, new.id, datetime.now(UTC))
+    assert (await twilio.post("voice")).verbs == ["Hangup"]
+    redirect = (await twilio.post("resume?resumes=0")).twiml.findtext("./Redirect")
+    assert redirect == f"{PUBLIC_URL}/webhooks/twilio/resume?resumes=1"
+    resumed = await call_of(twilio, database)
+    assert resumed.resumes == 1
+    for _ in range(MAX_RESUMES + 1):
+        assert (await twilio.post("resume?resumes=0")).verbs == ["Hangup"]
+        assert (await twilio.post("voice")).verbs == ["Hangup"]
+    assert await call_of(twilio, database) == resumed
+    assert (await twilio.post("resume?resumes=0&waiting_since=1")).token, "it was counted, but not answered"
+    assert await call_of(twilio, database) == resumed
+    assert (await twilio.post("resume?resumes=1")).token
 
 
 async def test_a_call_that_is_over_is_hung_up(twilio: Twilio, database: Database) -> None:
@@ -258,7 +281,7 @@ async def test_a_proxy_that_strips_a_prefix(settings: Settings, database: Databa
         desk = await tenant.orchestrator()
         number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
         reply = await Twilio(server, number["e164"]).post("voice", origin=prefixed)
-        assert reply.twiml.findtext("./Redirect") == f"{prefixed}/webhooks/twilio/resume"
+        assert reply.twiml.findtext("./Redirect") == f"{prefixed}/webhooks/twilio/resume?resumes=0"
         stream = reply.twiml.find("./Connect/Stream")
         assert stream is not None
         assert stream.get("url") == "wss://bot.example.com/voice/v2/media/twilio"

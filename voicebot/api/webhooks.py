@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from loguru import logger
@@ -51,6 +52,9 @@ DATABASE_PAUSE_S = 1
 """How long the carrier waits before it asks again, in whole seconds."""
 
 _WAITING_SINCE = "waiting_since"
+_RESUMES = "resumes"
+"""The parameter of the resume URL: how many times the call had been resumed when the URL was issued."""
+
 _MAX_DIGITS = 15
 
 NO_CAPACITY = "no_capacity"
@@ -82,18 +86,18 @@ class CarrierRequest:
         app.background.start(
             app.call_registry.prepare(call), name=f"preparing call {call.id}", droppable=True
         )
-        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls())
+        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls(call))
 
     @property
     def webhooks_url(self) -> str:
         """The URL of the carrier's webhooks."""
         return f"{self._origin}/webhooks/{self.name}"
 
-    def _urls(self) -> AnswerUrls:
+    def _urls(self, call: CallRecord) -> AnswerUrls:
         return AnswerUrls(
             media_url=websocket_url(f"{self._origin}/media/{self.name}"),
             stream_status_url=f"{self.webhooks_url}/stream",
-            resume_url=f"{self.webhooks_url}/resume",
+            resume_url=f"{self.webhooks_url}/resume?{_RESUMES}={call.resumes}",
         )
 
 
@@ -119,11 +123,15 @@ async def _once_the_database_answers(
 
 
 async def _voice(request: CarrierRequest) -> WebhookReply:
-    """Create the call with its lead, or find it if the webhook was sent before, and connect it."""
+    """Create the call with its lead, or find it if the webhook was sent before, and connect it.
+
+    A call that was answered gets no further token: the webhook is a copy.
+    """
     incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
-        return request.connect(await _known(request, incoming.carrier_call_id))
-    call = InboundCall(
+        call = await _known(request, incoming.carrier_call_id)
+        return request.carrier.hang_up_reply() if call.answered_at else request.connect(call)
+    call_in = InboundCall(
         carrier=request.name,
         carrier_call_id=incoming.carrier_call_id,
         to_number=incoming.to,
@@ -131,7 +139,7 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
         started_at=request.app.clock.now(),
     )
     try:
-        started = await inbound.begin(request.app.database, call)
+        started = await inbound.begin(request.app.database, call_in)
     except UnknownNumber:
         logger.warning("rejected a call of {} to an unknown number", request.name)
         return request.carrier.reject()
@@ -145,6 +153,8 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
     if started.created and (refusal := request.app.admission.refusal()) is not None:
         await _refuse(request, started.call, refusal)
         return fallback(request)
+    if started.call.answered_at:
+        return request.carrier.hang_up_reply()
     request.app.admission.expect(started.call.id)
     return request.connect(started.call)
 
@@ -162,7 +172,10 @@ async def _refuse(request: CarrierRequest, call: CallRecord, refusal: Refusal) -
 
 
 async def _resume(request: CarrierRequest) -> WebhookReply:
-    """The stream has ended: hang up if the call has ended too, else connect it again, three times at most."""
+    """The stream has ended: hang up if the call has ended too, else connect it again, three times at most.
+
+    The signed URL names the stream that has ended, so that a copy of the request changes nothing.
+    """
     incoming = request.carrier.incoming_call(request.webhook)
     try:
         call = await _known(request, incoming.carrier_call_id)
@@ -170,7 +183,13 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         return request.carrier.hang_up_reply()
     if call.end_reason == NO_VOICE:
         return speak_for(request, call)
-    if request.is_late or call.status == "ended" or call.resumes >= MAX_RESUMES:
+    query = request.webhook.query
+    resumes = _whole_number(query.get(_RESUMES))
+    if resumes is not None and _WAITING_SINCE in query and call.resumes == resumes + 1:
+        # It was counted, but too late to be answered.
+        return request.connect(call)
+    is_copy = resumes is not None and resumes != call.resumes
+    if is_copy or request.is_late or call.status == "ended" or call.resumes >= MAX_RESUMES:
         return request.carrier.hang_up_reply()
     call = await calls.resumed(request.app.database, call.account_id, call.id, call.resumes + 1)
     logger.info("call {}: the stream was lost; resume {}", call.id, call.resumes)
@@ -193,9 +212,10 @@ def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
     """
     number = _number_of(request)
     now_ms = round(request.app.clock.now().timestamp() * 1000)
-    since_ms = min(_milliseconds(request.webhook.query.get(_WAITING_SINCE)) or now_ms, now_ms)
+    since_ms = min(_whole_number(request.webhook.query.get(_WAITING_SINCE)) or now_ms, now_ms)
     if now_ms - since_ms < number.patience_ms:
-        url = f"{request.webhooks_url}/{webhook}?{_WAITING_SINCE}={since_ms}"
+        query = {**request.webhook.query, _WAITING_SINCE: since_ms}
+        url = f"{request.webhooks_url}/{webhook}?{urlencode(query)}"
         return request.carrier.wait_reply(DATABASE_PAUSE_S, url)
     return fallback(request)
 
@@ -215,7 +235,7 @@ def _number_of(request: CarrierRequest) -> NumberFallback:
     return request.app.number_directory.get(request.name, ours)
 
 
-def _milliseconds(text: str | None) -> int | None:
+def _whole_number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
