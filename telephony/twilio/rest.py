@@ -1,8 +1,8 @@
 """Twilio's REST API: hang up, transfer, dial, with timeouts and retries that cannot place a call twice.
 
-The twilio package is not used for requests, because importing its client takes long. Sources:
-calls, https://www.twilio.com/docs/voice/api/call-resource; requests answered with 429 were not processed and
-may be retried, https://www.twilio.com/docs/errors/20429; calls that have ended,
+Uses the asynchronous HTTP client of the twilio package. Sources: calls,
+https://www.twilio.com/docs/voice/api/call-resource; requests answered with 429 were not processed and may be
+retried, https://www.twilio.com/docs/errors/20429; calls that have ended,
 https://www.twilio.com/docs/errors/20404 and https://www.twilio.com/docs/errors/21220.
 """
 
@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable
 from random import SystemRandom
-from typing import TypeVar
-from urllib.parse import quote
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
 
-from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, encode_basic_auth
+from aiohttp import ClientConnectorError, ClientError
 from loguru import logger
+from twilio.base.exceptions import TwilioException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
+from twilio.rest.api import Api
 
 from telephony.carrier import DialRequest, TransferRequest
 from telephony.errors import CarrierError
 from telephony.twilio.webhooks import transfer_twiml
 
-API_URL = "https://api.twilio.com"
 ATTEMPTS = 4
 TIMEOUT_S = 5.0
 BACKOFF_S = 0.25
@@ -36,8 +41,37 @@ PROGRESS_EVENTS = ["initiated", "ringing", "answered", "completed"]
 
 T = TypeVar("T")
 
-Form = Sequence[tuple[str, str]]
-"""Fields of a request; a field with several values is there several times."""
+_twilio_logger = logging.getLogger("telephony.twilio.rest")
+_twilio_logger.setLevel(logging.WARNING)  # the package would log every request with its fields
+
+
+class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]
+    """The package's client with a configurable address, a timeout, and `CarrierError` for failures."""
+
+    def __init__(self, api_url: str | None, timeout_s: float) -> None:
+        super().__init__(logger=_twilio_logger)
+        self._api_url = api_url
+        self._timeout_s = timeout_s
+
+    async def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Response:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await super().request(method, self._rebased(url), *args, **kwargs)
+        except ClientConnectorError as error:
+            raise CarrierError("Twilio cannot be reached", status=0, retryable=True) from error
+        except (TimeoutError, ClientError, OSError) as error:
+            raise CarrierError(
+                f"Twilio did not respond ({type(error).__name__})", status=0, retryable=True, uncertain=True
+            ) from error
+        if response.status_code >= 400:
+            raise _refusal(response)
+        return response
+
+    def _rebased(self, url: str) -> str:
+        if self._api_url is None:
+            return url
+        parts = urlsplit(url)
+        return self._api_url.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 class TwilioRest:
@@ -54,11 +88,12 @@ class TwilioRest:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Use `account_sid`; `api_url` (`http(s)://host:port`) replaces Twilio's address."""
-        self._headers = {"Authorization": encode_basic_auth(account_sid, auth_token)}
-        self._calls = f"{(api_url or API_URL).rstrip('/')}/2010-04-01/Accounts/{account_sid}/Calls"
+        self._account_sid = account_sid
+        self._auth_token = auth_token
+        self._api_url = api_url
         self._timeout_s = timeout_s
         self._sleep = sleep
-        self._http: ClientSession | None = None
+        self._http: _HttpClient | None = None
 
     async def hang_up(self, carrier_call_id: str) -> None:
         """End a call. A call that has already ended is not an error.
@@ -67,7 +102,7 @@ class TwilioRest:
             CarrierError: Twilio refused the request, or could not be reached in `ATTEMPTS` attempts.
         """
         try:
-            await self._try("hang up", lambda: self._update(carrier_call_id, ("Status", "completed")))
+            await self._try("hang up", lambda: self._call(carrier_call_id).update_async(status="completed"))
         except CarrierError as error:
             if error.status != 404 and error.code not in CALL_GONE_CODES:
                 raise
@@ -81,7 +116,9 @@ class TwilioRest:
                 be reached.
         """
         twiml = transfer_twiml(transfer)
-        await self._try("transfer", lambda: self._update(carrier_call_id, ("Twiml", twiml)), repeatable=False)
+        await self._try(
+            "transfer", lambda: self._call(carrier_call_id).update_async(twiml=twiml), repeatable=False
+        )
 
     async def dial(self, request: DialRequest) -> str:
         """Place a call and return its CallSid. Not retried if the number may be ringing.
@@ -90,7 +127,8 @@ class TwilioRest:
             CarrierError: Twilio refused the request, or could not be reached; `uncertain` if the call may
                 have been placed.
         """
-        return await self._try("dial", lambda: self._create(request), repeatable=False)
+        call = await self._try("dial", lambda: self._create(request), repeatable=False)
+        return str(call.sid)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -98,44 +136,28 @@ class TwilioRest:
             await self._http.close()
             self._http = None
 
-    async def _update(self, carrier_call_id: str, field: tuple[str, str]) -> None:
-        await self._post(f"{self._calls}/{quote(carrier_call_id, safe='')}.json", [field])
-
-    async def _create(self, request: DialRequest) -> str:
-        form = [
-            ("To", request.to),
-            ("From", request.from_),
-            ("Url", request.answer_url),
-            ("Method", "POST"),
-            ("StatusCallback", request.status_url),
-            ("StatusCallbackMethod", "POST"),
-            *(("StatusCallbackEvent", event) for event in PROGRESS_EVENTS),
-            ("Timeout", str(request.ring_timeout_s)),
-        ]
-        body = await self._post(f"{self._calls}.json", form)
-        return str(json.loads(body)["sid"])
-
-    async def _post(self, url: str, form: Form) -> str:
-        """Send a form; return the body of the response."""
+    def _calls(self) -> Any:
         if self._http is None:  # needs the running loop, so not in __init__
-            self._http = ClientSession(headers=self._headers)
-        try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                self._http.post(url, data=form, allow_redirects=False) as response,
-            ):
-                body = await response.text()
-        except ClientConnectorError as error:
-            raise CarrierError("Twilio cannot be reached", status=0, retryable=True) from error
-        except (TimeoutError, ClientError, OSError) as error:
-            raise CarrierError(
-                f"Twilio did not respond ({type(error).__name__})", status=0, retryable=True, uncertain=True
-            ) from error
-        if response.status >= 400:
-            raise _refusal(response, body)
-        if response.status >= 300:
-            raise ValueError(f"unexpected status {response.status}")
-        return body
+            self._http = _HttpClient(self._api_url, self._timeout_s)
+        client = Client(self._account_sid, self._auth_token, http_client=self._http)
+        # `client.calls` would import `Api` on first use, which blocks the event loop for 0.7 s.
+        return Api(client).account.calls
+
+    def _call(self, carrier_call_id: str) -> Any:
+        return self._calls()(quote(carrier_call_id, safe=""))
+
+    def _create(self, request: DialRequest) -> Awaitable[Any]:
+        created: Awaitable[Any] = self._calls().create_async(
+            to=request.to,
+            from_=request.from_,
+            url=request.answer_url,
+            method="POST",
+            status_callback=request.status_url,
+            status_callback_method="POST",
+            status_callback_event=PROGRESS_EVENTS,
+            timeout=request.ring_timeout_s,
+        )
+        return created
 
     async def _try(self, what: str, request: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Send a request; retry it after a wait if that is safe and may help."""
@@ -149,7 +171,7 @@ class TwilioRest:
                     raise
                 logger.warning("Twilio: {} failed ({}), again in {:.2f} s", what, error, wait)
                 await self._sleep(wait)
-            except (ValueError, KeyError, TypeError) as error:
+            except (TwilioException, ValueError, KeyError) as error:
                 raise CarrierError(
                     f"Twilio's response to '{what}' cannot be parsed", status=200, uncertain=True
                 ) from error
@@ -164,12 +186,12 @@ def _wait_before_next(error: CarrierError, attempt: int) -> float:
     return doubled * SystemRandom().uniform(0.9, 1.1)
 
 
-def _refusal(response: ClientResponse, text: str) -> CarrierError:
+def _refusal(response: Response) -> CarrierError:
     """The error for a response with status 400 or higher; its body is `{"code": 21211, "message": "…",
     …}`."""
-    status = response.status
+    status = int(response.status_code)
     try:
-        body = json.loads(text)
+        body = json.loads(response.text)
     except ValueError:
         body = None
     body = body if isinstance(body, dict) else {}
@@ -180,7 +202,7 @@ def _refusal(response: ClientResponse, text: str) -> CarrierError:
         status=status,
         code=None if code is None else str(code),
         retryable=status in (408, 429) or status >= 500,
-        retry_after_s=_seconds(response.headers.get("Retry-After")),
+        retry_after_s=_seconds(response.headers.get("Retry-After")) if response.headers else None,
         uncertain=status == 408 or status >= 500,
     )
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from httpx import AsyncClient, HTTPError
+from elevenlabs.client import AsyncElevenLabs
+from elevenlabs.core.api_error import ApiError
+from elevenlabs.types import VoiceSettings
+from httpx import HTTPError
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 from pydantic import Field, SecretStr
@@ -79,9 +82,10 @@ class ElevenLabsTts(TtsProvider):
 
     def __init__(self, settings: Settings) -> None:
         self._variables = settings.read(ElevenLabsVariables)
-        self._url = self._variables.url or ELEVENLABS_URL
-        self._client = AsyncClient(
-            headers={"xi-api-key": secret_of(self._variables.api_key)}, timeout=SYNTHESIS_TIMEOUT_S
+        self._client = AsyncElevenLabs(
+            api_key=secret_of(self._variables.api_key),
+            base_url=self._variables.url,
+            timeout=SYNTHESIS_TIMEOUT_S,
         )
 
     @property
@@ -102,19 +106,22 @@ class ElevenLabsTts(TtsProvider):
         """pipecat's service."""
         return ElevenLabsTTSService(
             api_key=secret_of(self._variables.api_key),
-            url=websocket_url(self._url),
+            url=websocket_url(self._variables.url or ELEVENLABS_URL),
             sample_rate=SAMPLE_RATE,
             settings=ElevenLabsTTSService.Settings.from_mapping(options),
         )
 
     async def synthesise(self, options: Mapping[str, Any], text: str) -> bytes:
         """Speak a greeting: 16-bit little-endian mono PCM at 8,000 Hz."""
-        body: dict[str, Any] = {"text": text, "model_id": options.get("model", DEFAULT_MODEL)}
-        if given := {name: options[name] for name in _VOICE_SETTINGS if name in options}:
-            body["voice_settings"] = given
-        url = f"{self._url}/v1/text-to-speech/{options['voice']}"
+        given = {name: options[name] for name in _VOICE_SETTINGS if name in options}
         try:
-            answer = await self._client.post(url, params={"output_format": "pcm_8000"}, json=body)
-            return answer.raise_for_status().content
-        except HTTPError as error:
+            chunks = self._client.text_to_speech.convert(
+                options["voice"],
+                text=text,
+                model_id=options.get("model", DEFAULT_MODEL),
+                output_format="pcm_8000",
+                voice_settings=VoiceSettings(**given) if given else None,
+            )
+            return b"".join([chunk async for chunk in chunks])
+        except (ApiError, HTTPError) as error:
             raise SynthesisFailed(type(error).__name__) from error
