@@ -105,12 +105,25 @@ async def renew(db: Executor, account_id: UUID, user_id: UUID, lease_until: date
 async def offer(
     db: Executor, account_id: UUID, handoff_id: UUID, user_id: UUID, *, at: datetime, lease_until: datetime
 ) -> HandoffRecord | None:
-    """Offer a queued handoff to a user; None: it is no longer queued."""
+    """Offer a queued handoff to an operator with capacity left; claims and open offers count.
+
+    The caller has locked the operator's row, so that two offers at once do not use the same capacity.
+
+    Returns:
+        The offered handoff, or None if it is no longer queued or the operator has no capacity left.
+    """
     row = await db.fetchrow(
         f"""
         UPDATE handoffs SET state = 'offered', offered_to = $3, offered_at = coalesce(offered_at, $4),
             lease_until = $5, cause = NULL
-        WHERE account_id = $1 AND id = $2 AND state = 'queued' RETURNING {_HANDOFF}
+        WHERE account_id = $1 AND id = $2 AND state = 'queued' AND EXISTS (
+            SELECT FROM operators operator
+            WHERE operator.account_id = $1 AND operator.user_id = $3
+                AND operator.holding + (
+                    SELECT count(*) FROM handoffs other
+                    WHERE other.account_id = $1 AND other.state = 'offered' AND other.offered_to = $3
+                ) < operator.capacity)
+        RETURNING {_HANDOFF}
         """,  # noqa: S608
         account_id,
         handoff_id,
@@ -119,6 +132,21 @@ async def offer(
         lease_until,
     )
     return None if row is None else read(HandoffRecord, row)
+
+
+async def renew_offer(db: Executor, offered: HandoffRecord, *, at: datetime, lease_until: datetime) -> None:
+    """Extend the lease of an offer that has passed, unless the offer has changed meanwhile."""
+    await db.execute(
+        """
+        UPDATE handoffs SET lease_until = $5
+        WHERE account_id = $1 AND id = $2 AND state = 'offered' AND offered_to = $3 AND lease_until <= $4
+        """,
+        offered.account_id,
+        offered.id,
+        offered.offered_to,
+        at,
+        lease_until,
+    )
 
 
 async def apply(

@@ -126,3 +126,13 @@ async def queued(
         declined_by = frozenset(values.pop("declined_by"))
         found.append(QueuedHandoff(handoff=read(HandoffRecord, values), declined_by=declined_by))
     return found
+
+
+async def declined_by(db: Executor, account_id: UUID, handoff_id: UUID) -> Sequence[UUID]:
+    """The users who declined a handoff."""
+    rows = await db.fetch(
+        "SELECT user_id FROM handoff_declines WHERE account_id = $1 AND handoff_id = $2",
+        account_id,
+        handoff_id,
+    )
+    return [row["user_id"] for row in rows]

@@ -159,11 +159,19 @@ async def list_operators(
     return page([read(OperatorRecord, row) for row in rows], limit, lambda operator: operator.user_id)
 
 
-async def below_capacity(db: Executor, account_id: UUID) -> Sequence[OperatorRecord]:
-    """Operators below capacity whose user is active and signed on, the longest without an offer first."""
+async def below_capacity(db: Executor, account_id: UUID) -> Sequence[tuple[OperatorRecord, int]]:
+    """Operators below capacity whose user is active and signed on, the longest without an offer first.
+
+    Returns:
+        Each operator, and the number of handoffs that are offered to them.
+    """
     rows = await db.fetch(
         f"""
-        SELECT {columns(OperatorRecord, "operator")} FROM operators operator
+        SELECT {columns(OperatorRecord, "operator")}, (
+            SELECT count(*) FROM handoffs handoff
+            WHERE handoff.account_id = $1 AND handoff.state = 'offered'
+                AND handoff.offered_to = operator.user_id) AS offered
+        FROM operators operator
         JOIN users ON users.account_id = operator.account_id AND users.id = operator.user_id
         WHERE operator.account_id = $1 AND operator.signed_on AND operator.holding < operator.capacity
             AND users.active
@@ -171,7 +179,12 @@ async def below_capacity(db: Executor, account_id: UUID) -> Sequence[OperatorRec
         """,  # noqa: S608
         account_id,
     )
-    return [read(OperatorRecord, row) for row in rows]
+    found = []
+    for row in rows:
+        values = dict(row)
+        offered = values.pop("offered")
+        found.append((read(OperatorRecord, values), offered))
+    return found
 
 
 async def set_last_offered(db: Executor, account_id: UUID, user_id: UUID, at: datetime) -> None:

@@ -115,6 +115,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, me, row_id(w, 1), row_id(w, 2), at=NOON, lease_until=NOON
     ),
     open_handoffs.queued: lambda d, me, _: open_handoffs.queued(d, me, limit=9),
+    open_handoffs.declined_by: lambda d, me, w: open_handoffs.declined_by(d, me, row_id(w, 1)),
     open_handoffs.intents: lambda d, me, w: open_handoffs.intents(d, me, [w.call.id]),
     handoff_transitions.renew: lambda d, me, w: handoff_transitions.renew(d, me, row_id(w, 2), NOON),
     handoffs.snapshot: lambda d, me, w: handoffs.snapshot(d, me, row_id(w, 1)),
@@ -204,6 +205,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     handoff_events.bounds: "sequence numbers of the account it is asked for; test_stream",
     handoff_events.delete_old: "old events of all accounts",
     handoff_transitions.apply: "the record names the account",
+    handoff_transitions.renew_offer: "the record names the account",
     handoffs.queue: "items and a sequence number of the account it is asked for; test_handoff_service",
     open_handoffs.accounts_with_queue: "the scheduler works for all accounts",
     open_handoffs.needing_action: "the scheduler works for all accounts",

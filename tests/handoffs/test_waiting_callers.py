@@ -66,7 +66,7 @@ async def test_a_lease_that_is_renewed_after_the_decision_does_not_lapse(
         await env.database.execute(age, renewed)
 
     service = HandoffService(DatabaseWithInterruption(env.database, renew), clock)  # type: ignore[arg-type]
-    await env.user()
+    await env.operator()
     await Scheduler(env.database, clock, service, env.presence).run_once()
 
     now = await stored(env, handoff)

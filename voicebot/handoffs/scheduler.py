@@ -94,6 +94,9 @@ class Scheduler:
             logger.warning("the handoff scheduler will try again: {}", type(error).__name__)
 
     async def _act_on(self, found: HandoffRecord, hung_up: bool) -> None:
+        if not hung_up and await self._stays_offered(found):
+            return
+
         def decide(handoff: HandoffRecord) -> Transition | None:
             if (handoff.state, handoff.epoch) != (found.state, found.epoch):
                 return None
@@ -101,16 +104,37 @@ class Scheduler:
 
         await self._service.transition(found.account_id, found.id, decide)
 
-    async def _offer_queue(self, account_id: UUID) -> None:
-        """Offer every queued handoff of an account, so that none waits behind those that nobody can take."""
+    async def _stays_offered(self, found: HandoffRecord) -> bool:
+        """Renew an unanswered offer, without an event, if it would go to the same operator again."""
+        now = self._clock.now()
+        if found.state != "offered" or found.expires_at <= now:
+            return False
+        declined_by = await open_handoffs.declined_by(self._db, found.account_id, found.id)
+        queued = QueuedHandoff(handoff=found, declined_by=frozenset(declined_by))
+        # The offer itself counts against the room of the operator who has it.
+        takers = {
+            operator.user_id
+            for operator, room in await self._candidates(found.account_id)
+            if room >= (0 if operator.user_id == found.offered_to else 1) and _matches(operator, queued)
+        }
+        if takers != {found.offered_to}:
+            return False
+        await handoff_transitions.renew_offer(self._db, found, at=now, lease_until=now + OFFER_LEASE)
+        return True
+
+    async def _candidates(self, account_id: UUID) -> list[tuple[OperatorRecord, int]]:
+        """Operators who may be offered handoffs, and how many more each; those without a claim first."""
         now = self._clock.now()
         candidates = [
-            operator
-            for operator in await operators.below_capacity(self._db, account_id)
+            (operator, operator.capacity - operator.holding - offered)
+            for operator, offered in await operators.below_capacity(self._db, account_id)
             if availability.state(operator, now) in _OFFER_ORDER and not operator.bridged
         ]
-        # Operators without a claim come first; an operator who was offered a handoff goes to the end.
-        candidates.sort(key=lambda operator: _OFFER_ORDER.index(availability.state(operator, now)))
+        return sorted(candidates, key=lambda one: _OFFER_ORDER.index(availability.state(one[0], now)))
+
+    async def _offer_queue(self, account_id: UUID) -> None:
+        """Offer the queue while operators have room; none waits behind those that nobody can take."""
+        candidates = [one for one in await self._candidates(account_id) if one[1] > 0]
         page: Sequence[QueuedHandoff] = []
         while candidates and (
             page := await open_handoffs.queued(
@@ -118,26 +142,36 @@ class Scheduler:
             )
         ):
             for queued in page:
-                operator = next((one for one in candidates if _matches(one, queued)), None)
-                if operator is not None:
-                    candidates.remove(operator)
-                    candidates.append(operator)
-                    await self._offer(queued.handoff, operator)
+                chosen = next((one for one in candidates if _matches(one[0], queued)), None)
+                if chosen is None:
+                    continue
+                # An operator who was offered a handoff goes to the end; one whose offer failed waits for
+                # the next run, because another server may have used the room.
+                candidates.remove(chosen)
+                operator, room = chosen
+                if await self._offer(queued.handoff, operator) and room > 1:
+                    candidates.append((operator, room - 1))
 
-    async def _offer(self, handoff: HandoffRecord, operator: OperatorRecord) -> None:
+    async def _offer(self, handoff: HandoffRecord, operator: OperatorRecord) -> bool:
         now = self._clock.now()
-        async with self._db.transaction() as transaction:
-            await operators.set_last_offered(transaction, handoff.account_id, operator.user_id, now)
-            offered = await handoff_transitions.offer(
-                transaction,
-                handoff.account_id,
-                handoff.id,
-                operator.user_id,
-                at=now,
-                lease_until=now + OFFER_LEASE,
-            )
-            if offered is not None:
+        try:
+            async with self._db.transaction() as transaction:
+                # This locks the operator's row.
+                await operators.set_last_offered(transaction, handoff.account_id, operator.user_id, now)
+                offered = await handoff_transitions.offer(
+                    transaction,
+                    handoff.account_id,
+                    handoff.id,
+                    operator.user_id,
+                    at=now,
+                    lease_until=now + OFFER_LEASE,
+                )
+                if offered is None:
+                    raise transitions.LostRace  # noqa: TRY301 - rolls the transaction back
                 await handoff_events.append_change(transaction, offered, "handoff.offered", now)
+        except transitions.LostRace:
+            return False
+        return True
 
 
 def _due_transition(handoff: HandoffRecord, hung_up: bool, now: datetime) -> Transition | None:
