@@ -6,16 +6,16 @@ import asyncio
 import gc
 
 from pipecat.pipeline.worker import PipelineWorker
-from pipecat.services.deepgram.stt import DeepgramSTTService
 from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 
 from tests.calls.harness import BILL, HIGH, CallHarness, hear
 from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.session import Session
 from voicebot.call.transcript.recorder import CallWriter
+from voicebot.providers.deepgram_stream import DeepgramStream
 from voicebot.sandbox.caller import HangUp, Say, Step
 
-_OF_A_CALL = (Session, PipelineWorker, ServiceSwitch, DeepgramSTTService, ElevenLabsTTSService, CallWriter)
+_OF_A_CALL = (Session, PipelineWorker, ServiceSwitch, DeepgramStream, ElevenLabsTTSService, CallWriter)
 _GONE_S = 20.0
 
 

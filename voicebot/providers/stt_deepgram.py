@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-# The client loads these modules at its first use, which would be while the first caller waits.
-import deepgram.listen.client
-import deepgram.listen.v1.client  # noqa: F401
-from deepgram import DeepgramClientEnvironment
-from pipecat.processors.frame_processor import FrameProcessor
-from pipecat.services.deepgram.stt import DeepgramSTTService
+from pipecat.services.stt_service import STTService
 from pydantic import Field, SecretStr
 
 from templates.model import TemplateContent, Turns
 from voicebot.config import Settings, Url, Variables, websocket_url
+from voicebot.providers.deepgram_stream import DeepgramStream
 from voicebot.providers.provider import LANGUAGE_TAG, ProviderSettings, SttProvider, secret_of
-from voicebot.providers.service_spec import SAMPLE_RATE
+
+DEEPGRAM_URL = "https://api.deepgram.com"
+DEFAULTS: Mapping[str, Any] = {"model": "nova-3-general", "interim_results": True, "punctuate": True}
+"""What is said to the vendor where the template says nothing else."""
 
 Term = Annotated[str, Field(min_length=1, max_length=100)]
 Terms = Annotated[list[Term], Field(max_length=100)]
@@ -93,10 +92,6 @@ class DeepgramStt(SttProvider):
 
     def __init__(self, settings: Settings) -> None:
         self._variables = settings.read(DeepgramVariables)
-        if url := self._variables.url:
-            # pipecat connects to the public URL when this fails while it makes the service.
-            socket = websocket_url(url)
-            DeepgramClientEnvironment(base=url, production=socket, agent=socket, agent_rest=url)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -116,13 +111,18 @@ class DeepgramStt(SttProvider):
         }
         return {**options, "model": content.stt.model} if content.stt.model else options
 
-    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> FrameProcessor:
-        """pipecat's service. It reads all root certificates, which blocks for tens of ms."""
-        url = self._variables.url
-        return DeepgramSTTService(
-            api_key=secret_of(self._variables.api_key),
-            base_url=websocket_url(url) if url else "",
-            audio_passthrough=passes_audio,
-            sample_rate=SAMPLE_RATE,
-            settings=DeepgramSTTService.Settings.from_mapping(options),
+    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> STTService:
+        """A stream of its own."""
+        return DeepgramStream(
+            websocket_url(self._variables.url or DEEPGRAM_URL),
+            secret_of(self._variables.api_key),
+            [pair for name, value in {**DEFAULTS, **options}.items() for pair in _query(name, value)],
+            passes_audio=passes_audio,
         )
+
+
+def _query(name: str, value: Any) -> list[tuple[str, str]]:
+    """The query parameters of one option: a list is repeated, a boolean is ``true`` or ``false``."""
+    if isinstance(value, list):
+        return [(name, str(each)) for each in value]
+    return [(name, str(value).lower() if isinstance(value, bool) else str(value))]

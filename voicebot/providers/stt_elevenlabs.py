@@ -15,6 +15,7 @@ from voicebot.config import Settings
 from voicebot.providers.provider import LANGUAGE_TAG, ProviderSettings, SttProvider, secret_of
 from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.tts_elevenlabs import ELEVENLABS_URL, ElevenLabsVariables
+from voicebot.providers.websocket import EconomicalConnection
 
 LEAST_SILENCE_MS, MOST_SILENCE_MS = 300, 3000
 """Bounds that the vendor sets to the silence before it commits a transcript, in ms."""
@@ -77,7 +78,7 @@ class ElevenLabsStt(SttProvider):
         self._variables = settings.read(ElevenLabsVariables)
         url = urlsplit(self._variables.url or ELEVENLABS_URL)
         self._host = url.netloc + url.path
-        self._make = ElevenLabsRealtimeSTTService if url.scheme == "https" else _WithoutTls
+        self._make = _RealtimeService if url.scheme == "https" else _WithoutTls
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -115,7 +116,11 @@ class ElevenLabsStt(SttProvider):
         )
 
 
-class _WithoutTls(ElevenLabsRealtimeSTTService):
+class _RealtimeService(EconomicalConnection, ElevenLabsRealtimeSTTService):
+    """pipecat's service with our connection options."""
+
+
+class _WithoutTls(_RealtimeService):
     """For an ``http://`` URL: pipecat always writes ``wss://`` (docs/decisions/0017-providers.md)."""
 
     async def _websocket_connect(self, uri: str, **kwargs: Any) -> Any:

@@ -21,9 +21,8 @@ from voicebot.providers.provider import (
     secret_of,
 )
 from voicebot.providers.service_spec import SAMPLE_RATE
-from voicebot.providers.stt_deepgram import DeepgramVariables
-
-DEEPGRAM_URL = "https://api.deepgram.com"
+from voicebot.providers.stt_deepgram import DEEPGRAM_URL, DeepgramVariables
+from voicebot.providers.websocket import EconomicalConnection
 
 
 class DeepgramTtsSettings(ProviderSettings):
@@ -65,7 +64,7 @@ class DeepgramTts(TtsProvider):
 
     def service(self, options: Mapping[str, Any]) -> FrameProcessor:
         """pipecat's service."""
-        return DeepgramTTSService(
+        return _TtsService(
             api_key=secret_of(self._variables.api_key),
             base_url=websocket_url(self._url),
             sample_rate=SAMPLE_RATE,
@@ -86,3 +85,7 @@ class DeepgramTts(TtsProvider):
             return answer.raise_for_status().content
         except HTTPError as error:
             raise SynthesisFailed(type(error).__name__) from error
+
+
+class _TtsService(EconomicalConnection, DeepgramTTSService):
+    """pipecat's service with our connection options."""

@@ -23,6 +23,7 @@ from voicebot.providers.provider import (
     secret_of,
 )
 from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.websocket import EconomicalConnection
 
 ELEVENLABS_URL = "https://api.elevenlabs.io"
 DEFAULT_MODEL = "eleven_flash_v2_5"
@@ -104,7 +105,7 @@ class ElevenLabsTts(TtsProvider):
 
     def service(self, options: Mapping[str, Any]) -> FrameProcessor:
         """pipecat's service."""
-        return ElevenLabsTTSService(
+        return _TtsService(
             api_key=secret_of(self._variables.api_key),
             url=websocket_url(self._variables.url or ELEVENLABS_URL),
             sample_rate=SAMPLE_RATE,
@@ -125,3 +126,7 @@ class ElevenLabsTts(TtsProvider):
             return b"".join([chunk async for chunk in chunks])
         except (ApiError, HTTPError) as error:
             raise SynthesisFailed(type(error).__name__) from error
+
+
+class _TtsService(EconomicalConnection, ElevenLabsTTSService):
+    """pipecat's service with our connection options."""
