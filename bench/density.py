@@ -15,8 +15,8 @@ with Silero. Every call is routed once and has a turn about every 6 s. For each 
 - ``caller_tick_late_ms``: the largest delay of this process; above 20 the machine was overloaded.
 
 ``max_calls`` is the highest number with at most 0.1 % late audio and an answer p95 within 100 ms of that with
-one call. ``--profile`` adds the functions in which the server's main thread spent most of its CPU time. The
-result is JSON on standard output.
+one call. ``--profile`` adds the functions in which the server's main thread spent most of its CPU time,
+with the last number of calls. The result is JSON on standard output.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
@@ -82,17 +83,21 @@ async def measure(subjects: Sequence[str], levels: Sequence[int], window_s: floa
         )
         for name in subjects:
             async with _subject(name, vendors[0], profile) as (subject, top):
-                results[name] = await _levels(subject, levels, window_s)
+                results[name] = await _levels(subject, levels, window_s, profile=profile)
                 if profile:
                     results[name]["profile"] = await top()
     return {"machine": f"{os.cpu_count()} cores, Python {platform.python_version()}", "subjects": results}
 
 
-async def _levels(subject: Subject, levels: Sequence[int], window_s: float) -> dict[str, Any]:
+async def _levels(
+    subject: Subject, levels: Sequence[int], window_s: float, *, profile: bool
+) -> dict[str, Any]:
     await _level(subject, 1, 8.0)  # what only the first call pays
     idle_mb = subject.memory_mb()
     measured: dict[str, Any] = {}
     for count in levels:
+        if profile:
+            os.kill(subject.pid, signal.SIGUSR1)
         measured[str(count)] = await _level(subject, count, window_s, idle_mb)
     return {"calls": measured, "idle_mb": round(idle_mb, 1), "max_calls": _max_calls(measured)}
 

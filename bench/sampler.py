@@ -1,8 +1,8 @@
 """Samples the main thread of a program: ``python -m bench.sampler FILE MODULE [ARGUMENT …]``.
 
 Runs ``MODULE`` as ``python -m`` would. After every 5 ms of CPU time of the process, the function that runs in
-the main thread is counted, and once each function that called it. The counts are written to ``FILE`` every
-400 samples.
+the main thread is counted, and once each function that called it. SIGUSR1 starts the counts again. They are
+written to ``FILE`` every 100 samples.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 INTERVAL_S = 0.005
-WRITE_EVERY = 400
-TOP = 25
+WRITE_EVERY = 100
+TOP = 60
 
 
 class Sampler:
@@ -31,7 +31,12 @@ class Sampler:
     def start(self) -> None:
         """Sample for as long as the process lives; call it in the main thread."""
         signal.signal(signal.SIGPROF, self._sample)
+        signal.signal(signal.SIGUSR1, self._start_again)
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
+
+    def _start_again(self, *_: object) -> None:
+        self._own.clear()
+        self._inclusive.clear()
 
     def _sample(self, _: int, frame: FrameType | None) -> None:
         if frame is None:

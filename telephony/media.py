@@ -56,7 +56,7 @@ class MediaStream(Protocol):
 
     @property
     def transport(self) -> BaseTransport:
-        """The pipeline's transport; its audio frames are 16-bit mono PCM at 8000 Hz."""
+        """The pipeline's transport; the audio frames it takes are 16-bit mono PCM at 8000 Hz."""
         ...
 
     @property
@@ -83,6 +83,13 @@ class MediaStream(Protocol):
 
         Returns:
             False if it took longer than `timeout_s`.
+        """
+        ...
+
+    def on_audio(self, observer: Callable[[bytes], None]) -> None:
+        """Call `observer` with the caller's audio as it arrives: 16-bit mono PCM at 8000 Hz.
+
+        The transport's input has no audio frames: every stage of a pipeline would pass them on.
         """
         ...
 

@@ -26,8 +26,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from telephony.errors import MediaGone, MediaRefused
 from telephony.media import MarkEcho, MediaClosed, MediaStart
+from telephony.mulaw import decode
 from telephony.playout import Playout, PlayoutWaiter
-from telephony.twilio.messages import SAMPLE_RATE, Dtmf, Event, Mark, Start, Stop, mark_message, mark_name
+from telephony.twilio.messages import (
+    SAMPLE_RATE,
+    Dtmf,
+    Event,
+    Mark,
+    Media,
+    Start,
+    Stop,
+    mark_message,
+    mark_name,
+)
 from telephony.twilio.socket import POLICY, GuardedSocket
 
 AUDIO_OUT_10MS_CHUNKS = 4
@@ -94,6 +105,7 @@ class TwilioMedia:
         self._playout = Playout()
         self._watch = PlayoutWaiter(self._playout, now_ms)
         self._own_marks = count(1)
+        self._audio_observers: list[Callable[[bytes], None]] = []
         self._mark_observers: list[Callable[[MarkEcho], None]] = []
         self._dtmf_observers: list[Callable[[str], None]] = []
         self._stop_observers: list[Callable[[], None]] = []
@@ -124,7 +136,7 @@ class TwilioMedia:
 
     @property
     def transport(self) -> FastAPIWebsocketTransport:
-        """pipecat's transport on this socket: 16-bit mono PCM at 8000 Hz both ways."""
+        """pipecat's transport on this socket; it takes 16-bit mono PCM at 8000 Hz, and gives no audio."""
         return self._transport
 
     @property
@@ -147,6 +159,10 @@ class TwilioMedia:
             self._playout.mark_sent(name, self._now_ms())
             await self._send(json.dumps(mark_message(self._start.stream_id, name)))
         return await self._watch.wait_all_heard(timeout_s)
+
+    def on_audio(self, observer: Callable[[bytes], None]) -> None:
+        """Call `observer` with the caller's audio: 16-bit mono PCM at 8000 Hz."""
+        self._audio_observers.append(observer)
 
     def on_mark(self, observer: Callable[[MarkEcho], None]) -> None:
         """Call `observer` for each returned mark that `mark_frame` made."""
@@ -182,6 +198,8 @@ class TwilioMedia:
 
     def _event(self, event: Event) -> None:
         match event:
+            case Media(code):
+                self._notify(self._audio_observers, decode(code))
             case Mark(name):
                 outcome = self._playout.mark_echoed(name, self._now_ms())
                 self._watch.changed()

@@ -45,7 +45,9 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Audio of the caller. The payload is valid base64; pipecat's serializer decodes it."""
+    """Audio of the caller, µ-law at 8000 Hz."""
+
+    audio: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +132,9 @@ def _media(message: dict[str, Any]) -> Media:
     if not isinstance(payload, str):
         raise Malformed("the payload is not a string")
     try:
-        base64.b64decode(payload, validate=True)
+        return Media(base64.b64decode(payload, validate=True))
     except ValueError as error:
         raise Malformed("the payload is not base64") from error
-    return Media()
 
 
 def _text(values: dict[str, Any], name: str) -> str:

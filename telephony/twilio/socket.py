@@ -1,7 +1,7 @@
 """A WebSocket for pipecat's transport that validates Twilio's messages and enforces limits.
 
 pipecat's transport stops at the first message that it cannot parse, and ignores marks and stop messages. This
-socket passes only valid messages to it, passes all events to an observer, and closes with a defined code when
+socket passes only keys to it, passes all events to an observer, and closes with a defined code when
 a limit is exceeded.
 """
 
@@ -14,7 +14,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from telephony.media import MediaClosed
-from telephony.twilio.messages import Dtmf, Event, Malformed, Media, Stop, parse
+from telephony.twilio.messages import Dtmf, Event, Malformed, Stop, parse
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_MALFORMED = 10
@@ -43,12 +43,12 @@ class GuardedSocket(WebSocket):
         return self.application_state is WebSocketState.CONNECTED and not self._closed
 
     async def receive(self) -> Message:
-        """The next message for pipecat: audio, a key, or the disconnect. `on_event` receives all events."""
+        """The next message for pipecat: a key, or the disconnect. `on_event` receives all events."""
         if self.client_state is WebSocketState.CONNECTING:
             return await super().receive()
         while True:
             message, event = await self.next_event()
-            if event is None or isinstance(event, Media | Dtmf):
+            if event is None or isinstance(event, Dtmf):
                 return message
 
     async def next_event(self) -> tuple[Message, Event | None]:

@@ -22,7 +22,8 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 from pipecat.workers.runner import WorkerRunner
 
 from voicebot.call.audio.frames import DrainFrame
-from voicebot.call.audio.service_switch import BACKLOG_FRAMES, ServiceSwitch
+from voicebot.call.audio.service_switch import ServiceSwitch
+from voicebot.call.audio.stt_switch import SttSwitch
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec, made
 
 
@@ -44,19 +45,6 @@ class Vendor(FrameProcessor):
         if isinstance(frame, TextFrame):
             frame = TextFrame(f"{self.name}:{frame.text}")
         await self.push_frame(frame, direction)
-
-
-class Hearing(Vendor):
-    """Records the number in each frame of audio."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, connects=False)
-        self.heard: list[int] = []
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if isinstance(frame, InputAudioRawFrame):
-            self.heard.append(int.from_bytes(frame.audio, "little"))
 
 
 class Busy(Vendor):
@@ -212,7 +200,7 @@ async def test_a_service_that_does_not_connect_in_time_fails() -> None:
 async def test_rows_2_and_3_control_does_not_wait_for_an_stt_that_connects() -> None:
     """What an STT does not work on passes it at once while it connects, or connects again."""
     slow = Vendor("slow", connects=False)
-    switch = ServiceSwitch(spec(slow), on_error=no_error, name="stt", waits=InputAudioRawFrame)
+    switch = SttSwitch(spec(slow), on_error=no_error)
     async with running(switch) as (worker, sink):
         preparing = asyncio.create_task(switch.prepare(spec(slow)))
         await worker.queue_frame(TextFrame("tools of the first node"))
@@ -226,31 +214,13 @@ async def test_rows_2_and_3_control_does_not_wait_for_an_stt_that_connects() -> 
         assert sink.texts[1:] == ["gate of the next agent"]
 
 
-async def test_only_the_oldest_audio_is_dropped_while_a_service_connects() -> None:
-    """More audio than is kept drops the oldest audio; no other frame is ever dropped."""
-    slow = Hearing("slow")
-    switch = ServiceSwitch(spec(slow), on_error=no_error, name="stt", waits=InputAudioRawFrame)
-    async with running(switch) as (worker, sink):
-        preparing = asyncio.create_task(switch.prepare(spec(slow)))
-        for n in range(BACKLOG_FRAMES + 3):
-            await worker.queue_frame(InputAudioRawFrame(n.to_bytes(2, "little"), 8000, 1))
-        await worker.flush_pipeline()
-        slow.may_connect.set()
-        await preparing
-        async with asyncio.timeout(5):
-            while len(slow.heard) < BACKLOG_FRAMES:
-                await asyncio.sleep(0.01)
-        assert slow.heard == list(range(3, BACKLOG_FRAMES + 3))
-        assert sink.texts == []
-
-
 async def test_speech_for_a_tts_that_connects_is_kept_whole() -> None:
     """However many frames wait for a TTS, all of them arrive in order."""
     slow = Vendor("slow", connects=False)
     switch = ServiceSwitch(spec(slow), on_error=no_error, name="tts")
     async with running(switch) as (worker, sink):
         preparing = asyncio.create_task(switch.prepare(spec(slow)))
-        count = BACKLOG_FRAMES + 3
+        count = 1000
         await worker.queue_frames([TextFrame(str(n)) for n in range(count)])
         slow.may_connect.set()
         await preparing

@@ -29,6 +29,7 @@ from voicebot.config import Settings
 from voicebot.providers.provider import SynthesisFailed
 from voicebot.providers.registry import Providers
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
+from voicebot.providers.speech_input import SpeechInput
 from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.speech.scripted import tone_pcm
 from voicebot.sandbox.vendors.faults import Fault, Server
@@ -75,11 +76,11 @@ async def ready(line: ServicePipeline, spec: ServiceSpec) -> None:
     await spec.connected()
 
 
-async def speak(line: ServicePipeline, pcm: bytes) -> None:
-    """Send audio in pieces of 40 ms."""
-    for start in range(0, len(pcm), 640):
-        frame = InputAudioRawFrame(audio=pcm[start : start + 640], sample_rate=8000, num_channels=1)
-        await line.send([frame])
+async def speak(pipeline: Pipeline, pcm: bytes) -> None:
+    """Give audio to the service in frames of 20 ms, as a carrier does."""
+    speech = next(each for each in pipeline.processors if isinstance(each, SpeechInput))
+    for start in range(0, len(pcm), 320):
+        speech.write(pcm[start : start + 320])
         await asyncio.sleep(0)
 
 
@@ -88,9 +89,10 @@ async def test_audio_becomes_interim_and_final_transcripts(sandbox: Sandbox, ven
     """With the vendor's endpointing, speech and silence become one transcript, by the right server."""
     sandbox.transcripts.announce(BILL)
     spec = providers(sandbox).stt(content(stt={"provider": vendor}, turns={"end_silence_ms": 800}))
-    async with ServicePipeline(await pipeline_of(spec)) as line:
+    pipeline = await pipeline_of(spec)
+    async with ServicePipeline(pipeline) as line:
         await ready(line, spec)
-        await speak(line, b"\0" * 3200 + tone_pcm(BILL, "caller") + b"\0" * 16_000)
+        await speak(pipeline, b"\0" * 3200 + tone_pcm(BILL, "caller") + b"\0" * 16_000)
         transcript = await line.after.until(TranscriptionFrame)
         assert line.after.of(InterimTranscriptionFrame)
     assert transcript.text == BILL
@@ -99,14 +101,16 @@ async def test_audio_becomes_interim_and_final_transcripts(sandbox: Sandbox, ven
 
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize(("strategy", "passes"), [("stt", False), ("silero", False), ("smart_turn", True)])
-async def test_audio_ends_at_the_stt_service(
+async def test_only_a_turn_model_gets_the_audio_beside_the_stt_service(
     sandbox: Sandbox, vendor: Server, strategy: str, passes: bool
 ) -> None:
-    """Behind an STT service only a turn model gets the caller's audio."""
+    """Audio is no frame of the pipeline, except for a turn model, which takes it as one."""
     spec = providers(sandbox).stt(content(stt={"provider": vendor}, turns={"strategy": strategy}))
-    async with ServicePipeline(await pipeline_of(spec)) as line:
+    pipeline = await pipeline_of(spec)
+    async with ServicePipeline(pipeline) as line:
         await ready(line, spec)
-        await speak(line, b"\0" * 6400)
+        await speak(pipeline, b"\0" * 6400)
+        await asyncio.sleep(0.05)
         await line.send([TextFrame("behind the audio")])
         await line.after.until(TextFrame)
         assert bool(line.after.of(InputAudioRawFrame)) is passes
@@ -117,10 +121,10 @@ async def test_elevenlabs_stt_commits_when_a_vad_of_ours_says_so(sandbox: Sandbo
     sandbox.transcripts.announce(BILL)
     template = content(stt={"provider": "elevenlabs"}, turns={"strategy": "silero"})
     spec = providers(sandbox).stt(template)
-    _, stt, _ = await spec.make()
-    async with ServicePipeline(stt) as line:
+    pipeline = await pipeline_of(spec)
+    async with ServicePipeline(pipeline) as line:
         await ready(line, spec)
-        await speak(line, b"\0" * 3200 + tone_pcm(BILL, "caller") + b"\0" * 24_000)
+        await speak(pipeline, b"\0" * 3200 + tone_pcm(BILL, "caller") + b"\0" * 24_000)
         await line.after.until(InterimTranscriptionFrame)
         assert line.after.of(TranscriptionFrame) == []
         await line.send([VADUserStoppedSpeakingFrame()])

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from openai import NOT_GIVEN
+from pipecat.adapters.services.open_ai_adapter import OpenAILLMInvocationParams
+from pipecat.services.openai.llm import OpenAILLMService
 
 from templates.model import TemplateContent
 from voicebot.config import Settings
@@ -87,3 +90,18 @@ async def test_settings_that_were_saved_before_they_were_checked_do_not_reach_a_
 async def test_null_means_the_vendors_default() -> None:
     """A setting of null is the same as a setting left out."""
     assert spec("tts", tts={"settings": {"speed": None}}).key == spec("tts").key
+
+
+async def test_the_client_does_not_copy_messages_and_tools() -> None:
+    """Messages and tools travel in ``extra_body``, which the client merges into the request as it is."""
+    _, service = Providers(Settings(_env_file=None)).llm(content())
+    assert isinstance(service, OpenAILLMService)
+    messages: Any = [{"role": "user", "content": "Hello."}]
+    tools: Any = [{"type": "function", "function": {"name": "end_call"}}]
+    given = OpenAILLMInvocationParams(messages=messages, tools=tools, tool_choice="auto")
+    params = service.build_chat_completion_params(given)
+    assert (params["messages"], params["tools"]) == ([], [])
+    assert params["extra_body"] == {"messages": messages, "tools": tools}
+    assert params["tool_choice"] == "auto"
+    without = service.build_chat_completion_params({**given, "tools": NOT_GIVEN})
+    assert (without["tools"], without["extra_body"]) == (NOT_GIVEN, {"messages": messages})

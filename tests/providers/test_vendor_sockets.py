@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from pipecat.frames.frames import (
-    InputAudioRawFrame,
     StartFrame,
     TranscriptionFrame,
     VADUserStoppedSpeakingFrame,
@@ -80,9 +79,6 @@ def results(transcript: str, **more: Any) -> dict[str, Any]:
     return {"type": "Results", "is_final": True, "channel": {"alternatives": alternatives}, **more}
 
 
-SILENCE = InputAudioRawFrame(audio=bytes(320), sample_rate=8000, num_channels=1)
-
-
 @pytest.mark.parametrize("provider", ["deepgram", "elevenlabs"])
 @pytest.mark.parametrize("kind", ["stt", "tts"])
 async def test_no_compression_is_offered(kind: str, provider: str) -> None:
@@ -129,10 +125,10 @@ async def test_a_lost_stream_of_deepgram_makes_the_service_unusable(answers: lis
     """When the vendor ends the stream or sends nonsense, the service is unusable, so the call replaces it."""
     async with vendor(answers=answers, closes=not answers) as it:
         service = spec(it, "stt", "deepgram")
-        stt, *others = await service.make()
-        async with ServicePipeline(Pipeline([stt, *others])) as line:
+        speech, stt, decider = await service.make()
+        async with ServicePipeline(Pipeline([speech, stt, decider])) as line:
             await line.after.until(StartFrame)
-            await line.send([SILENCE])
+            await line.send([VADUserStoppedSpeakingFrame()])
             async with asyncio.timeout(5):
                 while stt.is_usable:
                     await asyncio.sleep(0.01)

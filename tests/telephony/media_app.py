@@ -35,13 +35,20 @@ class Echo(FrameProcessor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[InputAudioRawFrame] = []
+        self.heard: list[bytes] = []
+        self.frames: list[InputAudioRawFrame] = []
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def hear(self, audio: bytes) -> None:
+        self.heard.append(audio)
+        sending = asyncio.create_task(self.push_frame(OutputAudioRawFrame(audio, 8000, 1)))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame):
-            self.heard.append(frame)
-            frame = OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
+            self.frames.append(frame)
         await self.push_frame(frame, direction)
 
 
@@ -72,6 +79,7 @@ class MediaApp:
 
     async def _call(self, websocket: WebSocket) -> None:
         media = await accept_media(websocket, start_timeout_s=self.start_timeout_s)
+        media.on_audio(self.echo.hear)
         media.on_mark(self.marks.append)
         media.on_closed(self.closed.append)
         media.on_dtmf(self.digits.append)

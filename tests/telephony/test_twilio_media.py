@@ -29,7 +29,7 @@ async def test_mulaw_goes_through_the_pipeline_byte_for_byte() -> None:
             await twilio.say(media_message(audio[offset : offset + 160]))
         await until(lambda: len(twilio.audio()) >= len(audio))
     assert twilio.audio() == audio
-    assert {(frame.sample_rate, frame.num_channels) for frame in app.echo.heard} == {(8000, 1)}
+    assert app.echo.frames == []  # the audio is no frame of the pipeline
     assert {len(message["media"]["payload"]) for message in twilio.of("media")} == {428}  # 320 bytes
 
 

@@ -47,25 +47,23 @@ TTFS_P99_S = 0.35
 class DeepgramStream(STTService):
     """Sends 16-bit mono PCM at 8,000 Hz, and pushes interim and final transcripts."""
 
-    def __init__(
-        self, url: str, api_key: str, query: Sequence[tuple[str, str]], *, passes_audio: bool
-    ) -> None:
-        """Not connected yet.
+    def __init__(self, url: str, api_key: str, query: Sequence[tuple[str, str]]) -> None:
+        """Not connected yet. The first service of a process reads the root certificates.
 
         Args:
             url: the vendor's address, ``ws://`` or ``wss://``.
             api_key: sent in the Authorization header.
             query: the parameters of the stream.
-            passes_audio: whether the caller's audio goes on to the next processor.
         """
         super().__init__(
-            audio_passthrough=passes_audio,
+            audio_passthrough=False,
             sample_rate=SAMPLE_RATE,
             ttfs_p99_latency=TTFS_P99_S,
             settings=STTSettings(model=dict(query).get("model"), language=None),
         )
         audio = [("encoding", "linear16"), ("sample_rate", str(SAMPLE_RATE)), ("channels", "1")]
         self._url = f"{url}/v1/listen?{urlencode([*query, *audio])}"
+        self._options = connection_options(url)
         self._api_key = api_key
         self._socket: ClientConnection | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -78,7 +76,7 @@ class DeepgramStream(STTService):
                 self._url,
                 additional_headers={"Authorization": f"Token {self._api_key}"},
                 close_timeout=CLOSE_TIMEOUT_S,
-                **connection_options(self._url),
+                **self._options,
             )
         except (OSError, TimeoutError, WebSocketException) as error:
             await self._fail("refused the connection", error)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.llm_service import LLMService
+from pipecat.services.stt_service import STTService
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from templates.bounds import VOICE_ID, TextPattern
@@ -102,11 +103,8 @@ class SttProvider(Provider):
         """All that is said to the vendor for a template: JSON values. Equal options share one service."""
 
     @abstractmethod
-    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> FrameProcessor:
-        """A pipecat service, not connected yet. May block for tens of ms: call it in a thread.
-
-        ``passes_audio`` says whether the caller's audio goes on to the next processor.
-        """
+    def service(self, options: Mapping[str, Any]) -> STTService:
+        """A pipecat service, not connected yet. May block for tens of ms: call it in a thread."""
 
 
 class TtsProvider(Provider):

@@ -32,7 +32,7 @@ from voicebot.providers.stt_deepgram import DeepgramStt
 from voicebot.providers.stt_elevenlabs import ElevenLabsStt
 from voicebot.providers.tts_deepgram import DeepgramTts
 from voicebot.providers.tts_elevenlabs import ElevenLabsTts
-from voicebot.providers.turns import hears_audio, with_turns
+from voicebot.providers.turns import with_turns
 
 STT: Mapping[str, type[SttProvider]] = {"deepgram": DeepgramStt, "elevenlabs": ElevenLabsStt}
 TTS: Mapping[str, type[TtsProvider]] = {"elevenlabs": ElevenLabsTts, "deepgram": DeepgramTts}
@@ -99,8 +99,9 @@ class Providers:
         service: list[FrameProcessor] = []
 
         def build() -> list[FrameProcessor]:
-            service[:] = [provider.service(options, passes_audio=hears_audio(content.turns))]
-            return with_turns(service[0], content.turns, provider.silence_ms(content.turns))
+            stt = provider.service(options)
+            service[:] = [stt]
+            return with_turns(stt, content.turns, provider.silence_ms(content.turns))
 
         async def make() -> Sequence[FrameProcessor]:
             # A client may read all root certificates, and a VAD its model: tens of ms that the event loop

@@ -111,13 +111,12 @@ class DeepgramStt(SttProvider):
         }
         return {**options, "model": content.stt.model} if content.stt.model else options
 
-    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> STTService:
+    def service(self, options: Mapping[str, Any]) -> STTService:
         """A stream of its own."""
         return DeepgramStream(
             websocket_url(self._variables.url or DEEPGRAM_URL),
             secret_of(self._variables.api_key),
             [pair for name, value in {**DEFAULTS, **options}.items() for pair in _query(name, value)],
-            passes_audio=passes_audio,
         )
 
 

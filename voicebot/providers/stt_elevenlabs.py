@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.elevenlabs.stt import CommitStrategy, ElevenLabsRealtimeSTTService
+from pipecat.services.stt_service import STTService
 from pydantic import Field
 
 from templates.model import TemplateContent, Turns
@@ -103,13 +103,13 @@ class ElevenLabsStt(SttProvider):
             options["language"] = None
         return {**options, "model": content.stt.model} if content.stt.model else options
 
-    def service(self, options: Mapping[str, Any], *, passes_audio: bool) -> FrameProcessor:
+    def service(self, options: Mapping[str, Any]) -> STTService:
         """pipecat's service."""
         settings = {name: value for name, value in options.items() if name != "commit_strategy"}
         return self._make(
             api_key=secret_of(self._variables.api_key),
             base_url=self._host,
-            audio_passthrough=passes_audio,
+            audio_passthrough=False,
             commit_strategy=CommitStrategy(options["commit_strategy"]),
             sample_rate=SAMPLE_RATE,
             settings=ElevenLabsRealtimeSTTService.Settings.from_mapping(settings),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
-from pipecat.audio.vad.silero import SileroVADAnalyzer
-from pipecat.audio.vad.vad_analyzer import VADParams
-from pipecat.processors.audio.vad_processor import VADProcessor
 from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.stt_service import STTService
 from pipecat.turns.user_start import (
     BaseUserTurnStartStrategy,
     MinWordsUserTurnStartStrategy,
@@ -22,22 +20,20 @@ from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 
 from templates.model import Turns
-from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.speech_input import SpeechInput
+from voicebot.providers.voice_activity import VoiceActivity
 
 
-def with_turns(stt: FrameProcessor, turns: Turns, silence_ms: int) -> list[FrameProcessor]:
-    """An STT service between a VAD, where the template asks for one, and what decides about turns.
+def with_turns(stt: STTService, turns: Turns, silence_ms: int) -> list[FrameProcessor]:
+    """An STT service between what gives it the caller's audio, and what decides about turns.
 
     ``silence_ms`` is how long the vendor waits before it finalises a transcript. Loading the models blocks
     for tens of ms: call it in a thread.
     """
     decider = UserTurnProcessor(user_turn_strategies=turn_strategies(turns, silence_ms))
-    return [*_vad(turns), stt, decider]
-
-
-def hears_audio(turns: Turns) -> bool:
-    """Whether what decides about turns needs the caller's audio, behind the STT service."""
-    return turns.strategy == "smart_turn"
+    turn_model = decider if turns.strategy == "smart_turn" else None
+    speech = SpeechInput(stt, endpointing_ms=silence_ms, vad=_vad(turns), turn_model=turn_model)
+    return [speech, stt, decider]
 
 
 def turn_strategies(turns: Turns, silence_ms: int) -> UserTurnStrategies:
@@ -63,9 +59,7 @@ def turn_strategies(turns: Turns, silence_ms: int) -> UserTurnStrategies:
     return UserTurnStrategies(start=start, stop=[stop])
 
 
-def _vad(turns: Turns) -> list[FrameProcessor]:
+def _vad(turns: Turns) -> VoiceActivity | None:
     if turns.strategy == "stt":
-        return []
-    stop_s = 0.2 if turns.strategy == "smart_turn" else turns.end_silence_ms / 1000
-    analyzer = SileroVADAnalyzer(sample_rate=SAMPLE_RATE, params=VADParams(stop_secs=stop_s))
-    return [VADProcessor(vad_analyzer=analyzer)]
+        return None
+    return VoiceActivity(0.2 if turns.strategy == "smart_turn" else turns.end_silence_ms / 1000)

@@ -1,7 +1,8 @@
 """The pipecat pipeline of one call.
 
 carrier's input → STT and turns → user context → LLM → TTS → marks → carrier's output → playout observer →
-assistant context. STT, LLM and TTS are switches; everything else stays for the whole call.
+assistant context. The caller's audio is no frame: the carrier's stream gives it to the STT switch. STT, LLM
+and TTS are switches; everything else stays for the whole call.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipecat.flows import FlowManager
-from pipecat.frames.frames import Frame, InputAudioRawFrame, LLMRunFrame
+from pipecat.frames.frames import Frame, LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -28,6 +29,7 @@ from voicebot.call.audio.frames import DrainFrame, uninterruptible
 from voicebot.call.audio.llm_switch import LlmSwitch
 from voicebot.call.audio.playout import MarkInserter, PlayoutObserver
 from voicebot.call.audio.service_switch import OnError, ServiceSwitch
+from voicebot.call.audio.stt_switch import SttSwitch
 from voicebot.call.dependencies import ServiceFactory
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec
 
@@ -69,9 +71,10 @@ class CallPipeline:
         self.initial = InitialServices(
             stt=services.stt(content), llm=llm_spec, tts=services.tts(content, on_request)
         )
-        self.stt = ServiceSwitch(self.initial.stt, on_error=on_error, name="stt", waits=InputAudioRawFrame)
+        self.stt = SttSwitch(self.initial.stt, on_error=on_error)
         self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
         self.tts = ServiceSwitch(self.initial.tts, on_error=on_error, name="tts")
+        media.on_audio(self.stt.hear)
         self.playout = PlayoutObserver()
         self.context = LLMContext()
         self.aggregators = _aggregators(self.context)

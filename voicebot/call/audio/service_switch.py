@@ -37,8 +37,6 @@ from voicebot.call.audio.frames import DrainFrame
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 
 PREPARE_TIMEOUT_S = 10.0
-BACKLOG_FRAMES = 500
-"""10 s of 20 ms carrier audio, the newest of which is kept while the active service still connects."""
 
 # Passed on from inactive services too: the result of a function that an earlier agent called belongs in the
 # context, and something waits for every drain and flush.
@@ -54,7 +52,9 @@ OnError = Callable[[str, ErrorFrame], Awaitable[None]]
 
 
 @dataclass(slots=True, kw_only=True)
-class _Branch:
+class Branch:
+    """One service and its processors, which exist once it was prepared."""
+
     spec: ServiceSpec
     processors: Sequence[FrameProcessor] = ()
     pipeline: Pipeline | None = None
@@ -75,12 +75,17 @@ class ServiceSwitch(FrameProcessor):
 
     Frames that arrive while the active service still connects are kept and given to it in order, so that a
     call starts (and its first greeting is spoken) before any vendor has answered. What the service does not
-    work on does not wait for it, and only audio is ever dropped: frames that control the call are not lost
-    however long a vendor takes.
+    work on does not wait for it, and no frame is dropped: frames that control the call are not lost however
+    long a vendor takes.
     """
 
     def __init__(
-        self, initial: ServiceSpec, *, on_error: OnError, name: str, waits: type[Frame] = Frame
+        self,
+        initial: ServiceSpec,
+        *,
+        on_error: OnError,
+        name: str,
+        waits: type[Frame] | tuple[type[Frame], ...] = Frame,
     ) -> None:
         """Start with the service of the agent who answers.
 
@@ -93,7 +98,7 @@ class ServiceSwitch(FrameProcessor):
         super().__init__(name=name, enable_direct_mode=True)
         self._on_error = on_error
         self._waits = waits
-        self._branches: dict[str, _Branch] = {}
+        self._branches: dict[str, Branch] = {}
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
         self._background = BackgroundTasks(f"{name} switch")
@@ -104,6 +109,11 @@ class ServiceSwitch(FrameProcessor):
     def active(self) -> str:
         """The key of the active service."""
         return self._active.spec.key
+
+    @property
+    def active_branch(self) -> Branch:
+        """The active service."""
+        return self._active
 
     @property
     def active_processors(self) -> Sequence[FrameProcessor]:
@@ -149,6 +159,9 @@ class ServiceSwitch(FrameProcessor):
         branch = self._branches[key]
         branch.failed, branch.ready = True, False
 
+    def became_ready(self, branch: Branch) -> None:
+        """A service has been connected and started; frames go to it from now on if it is active."""
+
     def hold(self) -> None:
         """Keep the active service's output until it is released, while earlier speech is still playing."""
         self._held = []
@@ -184,12 +197,12 @@ class ServiceSwitch(FrameProcessor):
         await asyncio.gather(*releases, return_exceptions=True)
         await self._background.finish()
 
-    def _add(self, spec: ServiceSpec) -> _Branch:
-        branch = _Branch(spec=spec)
+    def _add(self, spec: ServiceSpec) -> Branch:
+        branch = Branch(spec=spec)
         self._branches[spec.key] = branch
         return branch
 
-    def _join(self, branch: _Branch, processors: Sequence[FrameProcessor]) -> Pipeline:
+    def _join(self, branch: Branch, processors: Sequence[FrameProcessor]) -> Pipeline:
         """Make a pipeline of a branch's processors, with our own source and sink."""
 
         async def downstream(frame: Frame, direction: FrameDirection) -> None:
@@ -209,7 +222,7 @@ class ServiceSwitch(FrameProcessor):
         )
         return branch.pipeline
 
-    def _replace(self, failed: _Branch | None, branch: _Branch) -> _Branch:
+    def _replace(self, failed: Branch | None, branch: Branch) -> Branch:
         if failed is not None:
             # Its processors would go on trying to connect for the rest of the call.
             self._background.start(self._release(failed), name="releasing a failed service")
@@ -218,7 +231,7 @@ class ServiceSwitch(FrameProcessor):
             self._active = branch
         return branch
 
-    async def _prepare(self, branch: _Branch, timeout_s: float) -> None:
+    async def _prepare(self, branch: Branch, timeout_s: float) -> None:
         key = branch.spec.key
         try:
             async with asyncio.timeout(timeout_s):
@@ -238,13 +251,14 @@ class ServiceSwitch(FrameProcessor):
             frame, direction = branch.backlog.popleft()
             await pipeline.queue_frame(frame, direction)
         branch.ready = True
+        self.became_ready(branch)
 
-    async def _drop(self, branch: _Branch) -> None:
+    async def _drop(self, branch: Branch) -> None:
         """Release a service that failed; it can be prepared again with new processors."""
         branch.failed = True
         await self._release(branch)
 
-    async def _release(self, branch: _Branch) -> None:
+    async def _release(self, branch: Branch) -> None:
         preparing = branch.preparing
         if preparing is not None and preparing is not asyncio.current_task():
             # Its processors would outlive the call if it went on connecting.
@@ -263,15 +277,13 @@ class ServiceSwitch(FrameProcessor):
             kept = [item for item in branch.backlog if not item[0].interruptible]
             branch.backlog.clear()
             branch.backlog.extend(kept)
-        urgent = isinstance(frame, SystemFrame) and not isinstance(frame, InputAudioRawFrame)
-        if urgent or direction is FrameDirection.UPSTREAM or not isinstance(frame, self._waits):
+        passes = isinstance(frame, SystemFrame) or not isinstance(frame, self._waits)
+        if passes or direction is FrameDirection.UPSTREAM:
             await self.push_frame(frame, direction)
             return
-        if isinstance(frame, InputAudioRawFrame) and len(branch.backlog) >= BACKLOG_FRAMES:
-            branch.backlog.popleft()
         branch.backlog.append((frame, direction))
 
-    async def _leave(self, branch: _Branch, frame: Frame, direction: FrameDirection) -> None:
+    async def _leave(self, branch: Branch, frame: Frame, direction: FrameDirection) -> None:
         if isinstance(frame, InterruptionFrame) and self._held is not None:
             self._held = [held for held in self._held if not held.interruptible]
         if isinstance(frame, StartFrame):
@@ -279,7 +291,7 @@ class ServiceSwitch(FrameProcessor):
         elif isinstance(frame, CancelFrame):
             return  # process_frame has passed it on: nobody waits for a cancelled service
         elif isinstance(frame, InputAudioRawFrame):
-            return  # no stage behind the switch of the STT services uses it
+            return  # the turn model, which got it, pushed it on; no stage behind it uses it
         elif branch is self._active or isinstance(frame, _ALWAYS_PASSED):
             urgent = isinstance(frame, SystemFrame | EndFrame) or direction is FrameDirection.UPSTREAM
             if self._held is None or urgent:

@@ -89,6 +89,9 @@ class TextMedia:
         """Call ``observer`` with every mark."""
         self._mark_observers.append(observer)
 
+    def on_audio(self, observer: Callable[[bytes], None]) -> None:
+        """A text call has no audio: ``observer`` is never called."""
+
     def on_dtmf(self, observer: Callable[[str], None]) -> None:
         """A text call has no keys: ``observer`` is never called."""
 

@@ -1,0 +1,74 @@
+"""Voice activity with one model for all calls: voicebot.providers.voice_activity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.audio.vad.vad_analyzer import VADParams, VADState
+
+from voicebot.providers.voice_activity import VoiceActivity, load_model
+from voicebot.sandbox.speech.synthesis import synthesize
+
+FRAME = 320
+
+
+def call_audio() -> bytes:
+    """Silence, speech, a long silence with faint noise, and speech again."""
+    noise = (np.random.default_rng(1).normal(0, 20, 8000 * 6)).astype("<i2").tobytes()
+    first, second = synthesize("I have a question about my bill.", "caller-1"), synthesize("Yes.", "caller-2")
+    return bytes(16_000) + first + noise + second + bytes(24_000)
+
+
+async def pipecat_changes(audio: bytes, stop_s: float) -> list[tuple[int, bool]]:
+    """Where pipecat's own analyzer reports the begin and the end of speech: frame number and state."""
+    analyzer = SileroVADAnalyzer(sample_rate=8000, params=VADParams(stop_secs=stop_s))
+    analyzer.set_sample_rate(8000)
+    changes, speaking = [], False
+    for number, at in enumerate(range(0, len(audio), FRAME)):
+        state = await analyzer.analyze_audio(audio[at : at + FRAME])
+        if state in (VADState.SPEAKING, VADState.QUIET) and (state is VADState.SPEAKING) is not speaking:
+            speaking = not speaking
+            changes.append((number, speaking))
+    await analyzer.cleanup()
+    return changes
+
+
+def our_changes(activity: VoiceActivity, audio: bytes) -> list[tuple[int, bool]]:
+    heard = [activity.hear(audio[at : at + FRAME]) for at in range(0, len(audio), FRAME)]
+    return [(number, change) for number, change in enumerate(heard) if change is not None]
+
+
+@pytest.mark.parametrize("stop_s", [0.2, 0.6])
+async def test_speech_begins_and_ends_where_pipecat_says_so(stop_s: float) -> None:
+    """With the same audio, begin and end of speech are in the same frames as with pipecat's analyzer."""
+    audio = call_audio()
+    expected = await pipecat_changes(audio, stop_s)
+    assert [change for _, change in expected] == [True, False] * (len(expected) // 2)
+    assert len(expected) >= 4
+    assert our_changes(VoiceActivity(stop_s), audio) == expected
+
+
+def test_calls_share_the_model_and_not_its_state() -> None:
+    """Two calls whose frames alternate are heard as each of them alone; the model is loaded once."""
+    audio = call_audio()
+    alone = our_changes(VoiceActivity(0.6), audio)
+    one, two = VoiceActivity(0.6), VoiceActivity(0.6)
+    together: list[tuple[int, bool]] = []
+    for number, at in enumerate(range(0, len(audio), FRAME)):
+        change = one.hear(audio[at : at + FRAME])
+        two.hear(bytes(FRAME))
+        if change is not None:
+            together.append((number, change))
+    assert together == alone
+    assert load_model() is load_model()
+
+
+def test_speech_ends_when_the_audio_does() -> None:
+    """After `stop` the caller counts as silent, and speech can begin again."""
+    activity = VoiceActivity(0.6)
+    speech = synthesize("I have a question about my bill.", "caller-1")
+    assert [change for _, change in our_changes(activity, bytes(16_000) + speech)] == [True]
+    activity.stop()
+    assert not activity.is_speaking
+    assert [change for _, change in our_changes(activity, bytes(16_000) + speech)] == [True]
