@@ -175,7 +175,7 @@ async def create(
     """Create a handoff, or return the earlier one with the same id or key, or the call's open escalation.
 
     Raises:
-        IdempotencyKeyReused: the key created a handoff from a different request.
+        IdempotencyKeyReused: the key created a handoff with another intent, reason, call or lead.
         NotFound: the account has no such call, lead or template.
     """
     try:
@@ -227,7 +227,8 @@ async def _existing(
     """The handoff with the same id or key, or the call's open escalation."""
     row = await db.fetchrow(
         f"""
-        SELECT {_HANDOFF}, (intent, reason) = ($5, $6) AND call_id IS NOT DISTINCT FROM $4 AS same,
+        SELECT {_HANDOFF}, (intent, reason) = ($5, $6) AND call_id IS NOT DISTINCT FROM $4
+                AND ($4 IS NOT NULL OR lead_id IS NOT DISTINCT FROM $7) AS same,
             id <> $2 AND idempotency_key IS NOT DISTINCT FROM $3 AND $3 IS NOT NULL AS by_key
         FROM handoffs
         WHERE account_id = $1 AND (id = $2 OR idempotency_key = $3
@@ -240,6 +241,7 @@ async def _existing(
         draft.call_id,
         draft.intent,
         draft.reason,
+        draft.lead_id,
     )
     if row is None:
         return None

@@ -120,6 +120,20 @@ async def save(db: Executor, operator: OperatorRecord) -> OperatorRecord | None:
     return None if row is None else read(OperatorRecord, row)
 
 
+async def mark_seen(db: Executor, account_id: UUID, user_id: UUID, at: datetime) -> None:
+    """Record a sign of life of an operator and lock the row."""
+    await db.execute(
+        """
+        UPDATE operators SET last_seen_at = greatest(last_seen_at, $3), signed_on = true,
+            revision = revision + 1
+        WHERE account_id = $1 AND user_id = $2
+        """,
+        account_id,
+        user_id,
+        at,
+    )
+
+
 async def count(
     db: Executor, account_id: UUID, user_id: UUID, *, holding: int = 0, bridged: int = 0
 ) -> OperatorRecord | None:

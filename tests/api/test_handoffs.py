@@ -113,6 +113,20 @@ async def test_the_same_idempotency_key_creates_one_handoff(tenant: Tenant) -> N
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
+async def test_an_idempotency_key_compares_what_identifies_the_request(tenant: Tenant) -> None:
+    """Another priority, notes or team is the same request; another intent or reason is another one."""
+    headers = {"Idempotency-Key": "k1"}
+    first = (await tenant.owner.post("/handoffs", json=REASON, headers=headers)).json()
+
+    for details in ({"priority": "urgent"}, {"notes": "calls again"}, {"team": "billing"}):
+        again = await tenant.owner.post("/handoffs", json=REASON | details, headers=headers)
+        assert (again.status_code, again.json()["id"]) == (201, first["id"]), details
+        assert again.headers["Idempotency-Replayed"] == "true"
+    for other in ({"intent": "park"}, {"reason": "else"}):
+        refused = await tenant.owner.post("/handoffs", json=REASON | other, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused"), other
+
+
 async def test_roles_for_handoffs(tenant: Tenant) -> None:
     """A viewer reads; an author creates handoffs and cannot claim."""
     handoff = await create(tenant.clients["author"], "/handoffs", REASON)

@@ -132,6 +132,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     numbers.get: lambda d, me, w: numbers.get(d, me, w.number.id),
     numbers.list_numbers: lambda d, me, _: numbers.list_numbers(d, me, NumberFilter(), limit=9),
     numbers.update: lambda d, me, w: numbers.update(d, me, w.number.id, STOLEN, expected_revision=1),
+    operators.mark_seen: lambda d, me, w: operators.mark_seen(d, me, row_id(w, 2), NOON),
     operators.count: lambda d, me, w: operators.count(d, me, row_id(w, 2), holding=1),
     operators.ensure: lambda d, me, w: operators.ensure(d, me, row_id(w, 2)),
     operators.list_operators: lambda d, me, _: operators.list_operators(d, me, limit=9),

@@ -1,6 +1,7 @@
 """Creation, claims and transitions of handoffs."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,9 +19,10 @@ from db import (
     utterances,
 )
 from db.calls import CallEnd
-from db.errors import ConstraintViolated
+from db.errors import ConstraintViolated, IdempotencyKeyReused
 from db.handoff_transitions import Transition
 from db.handoffs import HandoffDraft, QueueFilter
+from db.ids import new_id
 from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, make_event, make_utterance
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
@@ -166,6 +168,41 @@ async def test_heartbeats_renew_a_lease(env: HandoffEnvironment, clock: ManualCl
         await env.scheduler.run_once()
 
     assert (await handoffs.get(env.database, env.account_id, handoff.id)).claimed_by == user_id
+
+
+@pytest.mark.parametrize("sign", ["presence", "another_claim", "the_same_claim"])
+async def test_every_sign_of_life_renews_held_claims(
+    env: HandoffEnvironment, clock: ManualClock, sign: str
+) -> None:
+    """Setting the presence and claiming renew the leases of all claims, as heartbeats do."""
+    user_id, handoff = await claimed(env)
+    second = (await env.service.claim(env.account_id, (await env.escalate()).id, user_id)).handoff
+    for _ in range(4):
+        clock.advance(seconds=100)
+        match sign:
+            case "presence":
+                await env.presence.set(env.account_id, user_id, PresenceChange(teams=("billing",)))
+            case "another_claim":
+                await env.service.release(env.account_id, second.id, user_id)
+                await env.service.claim(env.account_id, second.id, user_id)
+            case _:
+                await env.service.claim(env.account_id, second.id, user_id)
+        held = await handoffs.get(env.database, env.account_id, handoff.id)
+        assert held.lease_until == clock.now() + CLAIM_LEASE
+        await env.scheduler.run_once()
+
+    assert (await handoffs.get(env.database, env.account_id, handoff.id)).claimed_by == user_id
+
+
+async def test_an_admin_who_relieves_an_operator_renews_nothing(
+    env: HandoffEnvironment, clock: ManualClock
+) -> None:
+    """The lease of a claim is renewed by its holder only."""
+    user_id, handoff = await claimed(env)
+    clock.advance(seconds=100)
+    await env.presence.set(env.account_id, user_id, PresenceChange(status="relieved"))
+
+    assert (await handoffs.get(env.database, env.account_id, handoff.id)).lease_until == handoff.lease_until
 
 
 async def test_going_offline_returns_a_claim_once(env: HandoffEnvironment, clock: ManualClock) -> None:
@@ -399,6 +436,28 @@ async def test_a_repeated_draft_creates_one_handoff(env: HandoffEnvironment, dat
 
     assert [one.created for one in made] == [True, False, False]
     assert len(await handoff_events.after(database, env.account_id, 0, limit=9)) == 1
+
+
+async def test_an_idempotency_key_identifies_the_lead_of_a_request_without_a_call(
+    env: HandoffEnvironment, world: SeededAccount
+) -> None:
+    """The same key for another lead is refused; a repetition for the same lead or call is not."""
+    draft = HandoffDraft(intent="escalate", origin="person", reason="x", created_at=NOON)
+    for_lead = replace(draft, lead_id=world.call.lead_id)
+    first = await env.service.create(world.id, for_lead, idempotency_key="lead")
+    of_call = await env.service.create(
+        world.id, replace(draft, id=new_id(), call_id=world.call.id), idempotency_key="call"
+    )
+
+    again = await env.service.create(world.id, replace(for_lead, id=new_id()), idempotency_key="lead")
+    same_call = await env.service.create(
+        world.id, replace(draft, id=new_id(), call_id=world.call.id), idempotency_key="call"
+    )
+    with pytest.raises(IdempotencyKeyReused):
+        await env.service.create(world.id, replace(draft, id=new_id()), idempotency_key="lead")
+
+    assert (again.handoff.id, again.created) == (first.handoff.id, False)
+    assert same_call.handoff.id == of_call.handoff.id
 
 
 async def test_a_briefing_without_an_assessment(env: HandoffEnvironment, world: SeededAccount) -> None:

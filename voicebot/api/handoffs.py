@@ -45,7 +45,10 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
-        description="A repetition with the same key and body returns the first handoff.",
+        description=(
+            "A repetition with the same key returns the first handoff; intent, reason, call_id and lead_id "
+            "must be the same."
+        ),
     ),
 ]
 

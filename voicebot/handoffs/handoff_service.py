@@ -87,7 +87,7 @@ class HandoffService:
         return made
 
     async def claim(self, account_id: UUID, handoff_id: UUID, user_id: UUID) -> Claim:
-        """Claim a handoff; a claim that the operator already holds is renewed and returned.
+        """Claim a handoff, or return the operator's claim of it; either renews all claims of the operator.
 
         Raises:
             AlreadyClaimed: another operator holds it.
@@ -102,8 +102,13 @@ class HandoffService:
             operator = await operators.ensure(self._db, account_id, user_id)
             handoff = await handoffs.get(self._db, account_id, handoff_id)
             if handoff.claimed_by == user_id:
-                await handoff_transitions.renew(self._db, account_id, user_id, now + CLAIM_LEASE)
-                return await self._with_briefing(await handoffs.get(self._db, account_id, handoff_id))
+                async with self._db.transaction() as transaction:
+                    await operators.mark_seen(transaction, account_id, user_id, now)
+                    await handoff_transitions.renew(transaction, account_id, user_id, now + CLAIM_LEASE)
+                    handoff = await handoffs.get(transaction, account_id, handoff_id)
+                if handoff.claimed_by != user_id:
+                    continue
+                return await self._with_briefing(handoff)
             # The statement decides by the same rules; the check names the reason, and spares the losers of a
             # race the wait for a lock.
             _check_claim(handoff, operator, now)

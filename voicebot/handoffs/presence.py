@@ -79,13 +79,12 @@ class PresenceService:
         def change(operator: OperatorRecord) -> OperatorRecord:
             return replace(availability.mark_seen(operator, now), signed_on=True)
 
-        after = await self._change(account_id, user_id, change, now)
-        if after.operator.holding:
-            await handoff_transitions.renew(self._db, account_id, user_id, now + CLAIM_LEASE)
-        return after
+        return await self._change(account_id, user_id, change, now, renews=True)
 
     async def set(self, account_id: UUID, user_id: UUID, wanted: PresenceChange) -> OperatorPresence:
         """Change an operator's facts. Going offline returns their claims to the queue.
+
+        Every change that the operator makes and stays online with renews the leases of their claims.
 
         Raises:
             IllegalMove: the state does not allow the status.
@@ -93,7 +92,14 @@ class PresenceService:
             DatabaseBusy: the operator kept changing; try again.
         """
         now = self._clock.now()
-        after = await self._change(account_id, user_id, lambda operator: _changed(operator, wanted, now), now)
+        after = await self._change(
+            account_id,
+            user_id,
+            lambda operator: _changed(operator, wanted, now),
+            now,
+            # An admin sets `relieved`, so it does not show that the operator is there.
+            renews=wanted.status not in ("offline", "relieved"),
+        )
         self._wake()
         return after
 
@@ -120,6 +126,8 @@ class PresenceService:
         user_id: UUID,
         change: Callable[[OperatorRecord], OperatorRecord | None],
         now: datetime,
+        *,
+        renews: bool = False,
     ) -> OperatorPresence:
         for _ in range(_TRIES):
             before = await operators.ensure(self._db, account_id, user_id)
@@ -129,6 +137,8 @@ class PresenceService:
             async with self._db.transaction() as transaction:
                 written = await operators.save(transaction, changed)
                 if written is not None:
+                    if renews and written.holding:
+                        await handoff_transitions.renew(transaction, account_id, user_id, now + CLAIM_LEASE)
                     # Silence alone changes no row: a signed-on operator has been reported as online.
                     reported = availability.state(before, now) if before.signed_on else "offline"
                     return await self._report(transaction, written, reported, now)

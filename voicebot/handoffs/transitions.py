@@ -142,7 +142,7 @@ def queue_at(since: datetime, priority: Priority) -> datetime:
 async def claim(
     transaction: Transaction, account_id: UUID, handoff_id: UUID, user_id: UUID, now: datetime
 ) -> HandoffRecord:
-    """Claim a handoff for an operator, cancel unsent notices and append the event.
+    """Claim a handoff for an operator, renew their other claims, cancel unsent notices, append the event.
 
     Raises:
         LostRace: the operator or the handoff does not allow it; the transaction must be rolled back.
@@ -152,6 +152,7 @@ async def claim(
     )
     if claimed is None:
         raise LostRace
+    await handoff_transitions.renew(transaction, account_id, user_id, now + CLAIM_LEASE)
     await notifications.cancel_unsent(transaction, account_id, handoff_id, now)
     await handoff_events.append_change(transaction, claimed, "handoff.claimed", now, actor_id=user_id)
     return claimed
