@@ -67,14 +67,30 @@ def test_an_exhaustion_for_billing_ends_by_a_person_only() -> None:
 
 
 def test_an_illegal_move_names_the_state_and_the_allowed_ones() -> None:
-    """Who holds a claim cannot go away, and is told what they can do."""
+    """Who holds a claim cannot wrap up, and is told what they can do."""
     busy = Presence(last_seen_at=START, holding=1)
 
     with pytest.raises(IllegalMove) as caught:
-        availability.set_to(busy, "away", START)
+        availability.set_to(busy, "wrapping_up", START)
 
-    assert (caught.value.state, caught.value.allowed) == ("busy", ("exhausted", "offline"))
+    assert (caught.value.state, caught.value.allowed) == ("busy", ("away", "exhausted", "offline"))
     assert "busy" in str(caught.value)
+
+
+@pytest.mark.parametrize(("bridged", "before", "after"), [(0, "busy", "away"), (1, "on_call", "on_call")])
+def test_away_is_possible_while_holding_a_claim(bridged: int, before: str, after: str) -> None:
+    """The claim stays, no other can be made, and `idle` ends it."""
+    holding = Presence(last_seen_at=START, holding=1, bridged=bridged)
+
+    away = availability.set_to(holding, "away", START)
+
+    assert availability.state(holding, START) == before
+    assert (availability.state(away, START), away.holding) == (after, 1)
+    with pytest.raises(IllegalMove):
+        availability.check_claim(away, START)
+    assert availability.state(availability.set_to(away, "idle", START), START) == before
+    with pytest.raises(IllegalMove):
+        availability.set_to(holding, "idle", START)
 
 
 @pytest.mark.parametrize("state", get_args(availability.State))
@@ -142,7 +158,7 @@ class PresenceMachine(RuleBasedStateMachine):
             self.refused = refused
             assert self.presence == before
         else:
-            assert not self.presence.holding or wanted == "on_call"
+            assert not self.presence.holding or wanted in ("on_call", "away") or before.activity == "away"
             assert not self.used_up()
             self.heard.append(self.now)
 

@@ -44,13 +44,13 @@ class IllegalMove(Exception):
 SETTABLE: Mapping[State, frozenset[str]] = {
     "offline": frozenset({"idle", "away", "on_call", "exhausted", "offline"}),
     "exhausted": frozenset({"exhausted", "offline"}),
-    "on_call": frozenset({"idle", "on_call", "wrapping_up", "exhausted", "offline"}),
-    "busy": frozenset({"exhausted", "offline"}),
+    "on_call": frozenset({"idle", "away", "on_call", "wrapping_up", "exhausted", "offline"}),
+    "busy": frozenset({"away", "exhausted", "offline"}),
     "away": frozenset({"idle", "away", "on_call", "exhausted", "offline"}),
     "wrapping_up": frozenset({"idle", "away", "on_call", "wrapping_up", "exhausted", "offline"}),
     "idle": frozenset({"idle", "away", "on_call", "exhausted", "offline"}),
 }
-"""What may be set, by state. An operator who is `busy` or has a caller must end the claim first."""
+"""What may be set, by state. With a claim, `away` means no new offers or claims, and `idle` ends it."""
 
 CAN_CLAIM: frozenset[State] = frozenset({"idle", "busy", "on_call", "wrapping_up", "offline"})
 """States that may claim. A claim counts as a sign of life; it ends neither `away` nor an exhaustion."""
@@ -83,7 +83,7 @@ def state(presence: Presence, now: datetime) -> State:
     current = activity(presence, now)
     if presence.bridged or current == "on_call":
         return "on_call"
-    return "busy" if presence.holding else current
+    return "busy" if presence.holding and current != "away" else current
 
 
 def mark_seen(presence: PresenceT, now: datetime) -> PresenceT:
@@ -126,7 +126,7 @@ def set_to(presence: PresenceT, wanted: Activity, now: datetime, until: datetime
     held = presence.holding > 0 or presence.bridged > 0
     allowed = SETTABLE[effective]
     if held:
-        allowed -= {"idle", "away", "wrapping_up"}
+        allowed -= {"wrapping_up"} if activity(presence, now) == "away" else {"idle", "wrapping_up"}
     if wanted not in allowed:
         raise IllegalMove(effective, wanted, allowed)
     return replace(mark_seen(presence, now), activity=wanted, activity_until=until)
@@ -146,5 +146,7 @@ def check_claim(presence: Presence, now: datetime) -> None:
         IllegalMove: the state is away or exhausted.
     """
     present = state(mark_seen(presence, now), now)
+    if activity(presence, now) == "away" and present != "exhausted":
+        present = "away"
     if present not in CAN_CLAIM:
         raise IllegalMove(present, "busy", SETTABLE[present])

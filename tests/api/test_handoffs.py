@@ -167,10 +167,12 @@ async def test_presence_is_set_and_kept_by_heartbeats(tenant: Tenant) -> None:
     beat = await operator.post("/operators/me/heartbeat")
     assert (beat.json()["state"], beat.json()["teams"]) == ("busy", ["a"])
 
+    refused = await operator.put("/operators/me/presence", json={"status": "wrapping_up"})
     away = await operator.put("/operators/me/presence", json={"status": "away"})
 
-    assert (away.status_code, away.json()["state"]) == (409, "busy")
-    assert away.json()["allowed"] == ["exhausted", "offline"]
+    assert (refused.status_code, refused.json()["state"]) == (409, "busy")
+    assert refused.json()["allowed"] == ["away", "exhausted", "offline"]
+    assert (away.status_code, away.json()["state"], away.json()["holding"]) == (200, "away", 1)
 
 
 async def test_keys_of_a_deactivated_user_are_refused(tenant: Tenant) -> None:

@@ -46,6 +46,27 @@ async def test_claims_and_open_offers_both_count_against_the_capacity(env: Hando
     assert len(await offered(env)) == 2
 
 
+async def test_away_while_holding_a_claim_means_no_new_offers(
+    env: HandoffEnvironment, clock: ManualClock
+) -> None:
+    """The claim stays and is renewed; waiting handoffs are offered again after `idle`."""
+    user_id = await env.operator(capacity=2)
+    held, waiting = await env.escalate(), await env.escalate()
+    await env.service.claim(env.account_id, held.id, user_id)
+    away = await env.presence.set(env.account_id, user_id, PresenceChange(status="away"))
+    for _ in range(5):
+        clock.advance(seconds=100)
+        await env.presence.heartbeat(env.account_id, user_id)
+        await env.scheduler.run_once()
+    assert (away.state, await offered(env)) == ("away", [])
+    assert (await handoffs.get(env.database, env.account_id, held.id)).claimed_by == user_id
+
+    await env.presence.set(env.account_id, user_id, PresenceChange(status="idle"))
+    await env.scheduler.run_once()
+
+    assert [one.id for one in await offered(env)] == [waiting.id]
+
+
 async def test_an_unanswered_offer_ends_when_the_operator_has_left(
     env: HandoffEnvironment, clock: ManualClock
 ) -> None:

@@ -45,7 +45,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "number_in_use": {"template_ids": ["019aa2c4-7c1e-7a52-9d5b-0f8d7a4b1c2d"]},
     "already_claimed": {"claimed_by": "019aa2c4-7c1e-7a52-9d5b-0f8d7a4b1c2d"},
     "stale_claim": {"claimed_by": None, "epoch": 2},
-    "illegal_move": {"state": "busy", "allowed": ["exhausted", "offline"]},
+    "illegal_move": {"state": "busy", "allowed": ["away", "exhausted", "offline"]},
     "capacity_reached": {"capacity": 3},
 }
 
