@@ -149,6 +149,19 @@ async def renew_offer(db: Executor, offered: HandoffRecord, *, at: datetime, lea
     )
 
 
+async def store_hang_up(db: Executor, claimed: HandoffRecord) -> None:
+    """Store as the cause that the caller hung up, if the claim is still held; the claim stays."""
+    await db.execute(
+        """
+        UPDATE handoffs SET cause = 'caller_hung_up'
+        WHERE account_id = $1 AND id = $2 AND state = 'claimed' AND epoch = $3
+        """,
+        claimed.account_id,
+        claimed.id,
+        claimed.epoch,
+    )
+
+
 async def apply(
     db: Executor, before: HandoffRecord, transition: Transition, *, ended: bool
 ) -> HandoffRecord | None:

@@ -55,13 +55,15 @@ async def needing_action(db: Executor, now: datetime, *, limit: int) -> Sequence
     """Open handoffs of all accounts whose lease, due time or expiry has passed, or whose caller hung up.
 
     Returns:
-        Each handoff, and whether it is an escalation whose caller hung up.
+        Each handoff, and whether it is an escalation whose caller hung up (if claimed: until stored).
     """
     rows = await db.fetch(
         f"""
         SELECT * FROM (
             SELECT {columns(HandoffRecord, "handoff")}, coalesce(handoff.intent = 'escalate'
-                AND handoff.state <> 'bridged' AND call.ended_at >= handoff.created_at, false) AS hung_up
+                AND handoff.state <> 'bridged'
+                AND (handoff.state <> 'claimed' OR handoff.cause IS DISTINCT FROM 'caller_hung_up')
+                AND call.ended_at >= handoff.created_at, false) AS hung_up
             FROM handoffs handoff
             LEFT JOIN calls call ON call.account_id = handoff.account_id AND call.id = handoff.call_id
             WHERE handoff.ended_at IS NULL

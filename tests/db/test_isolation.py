@@ -206,6 +206,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     handoff_events.bounds: "sequence numbers of the account it is asked for; test_stream",
     handoff_events.delete_old: "old events of all accounts",
     handoff_transitions.apply: "the record names the account",
+    handoff_transitions.store_hang_up: "the record names the account",
     handoff_transitions.renew_offer: "the record names the account",
     handoffs.queue: "items and a sequence number of the account it is asked for; test_handoff_service",
     open_handoffs.accounts_with_queue: "the scheduler works for all accounts",

@@ -317,8 +317,8 @@ async def test_offers_rotate(env: HandoffEnvironment) -> None:
 async def test_a_hang_up_abandons_the_escalation(
     env: HandoffEnvironment, world: SeededAccount, clock: ManualClock
 ) -> None:
-    """The escalation of a call that ended is abandoned, and its operator's counter decreases."""
-    user_id, handoff = await claimed(env, call_id=world.call.id)
+    """The waiting escalation of a call that ended is abandoned."""
+    handoff = await env.escalate(world.call.id)
     clock.advance(seconds=5)
     end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=clock.now())
     await calls.finish(env.database, world.id, world.call.id, end)
@@ -326,7 +326,25 @@ async def test_a_hang_up_abandons_the_escalation(
 
     now = await handoffs.get(env.database, world.id, handoff.id)
     assert (now.state, now.cause, now.ended_at) == ("abandoned", "caller_hung_up", clock.now())
-    assert (await operators.ensure(env.database, world.id, user_id)).holding == 0
+
+
+async def test_a_claim_stays_its_holders_when_the_call_ends(
+    env: HandoffEnvironment, world: SeededAccount, clock: ManualClock
+) -> None:
+    """Claim, the call ends, ring back, resolve: it is resolved, with the hang-up as its cause."""
+    user_id, handoff = await claimed(env, call_id=world.call.id)
+    clock.advance(seconds=5)
+    end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=clock.now())
+    await calls.finish(env.database, world.id, world.call.id, end)
+    for _ in range(3):
+        await env.scheduler.run_once()
+        clock.advance(seconds=10)
+
+    now = await handoffs.get(env.database, world.id, handoff.id)
+    assert (now.state, now.claimed_by, now.cause) == ("claimed", user_id, "caller_hung_up")
+    resolved = await env.service.resolve(world.id, handoff.id, user_id, epoch=1, resolution="rang back")
+    assert (resolved.state, resolved.cause) == ("resolved", "caller_hung_up")
+    assert "handoff.abandoned" not in await env.event_types()
 
 
 async def test_an_operator_away_or_exhausted_cannot_claim(env: HandoffEnvironment) -> None:

@@ -17,7 +17,7 @@ async def test_one_of_many_claims_from_two_processes_wins(dsn: str) -> None:
 
 @pytest.mark.timeout(60)
 async def test_a_claim_against_a_hang_up_has_one_end(dsn: str) -> None:
-    """In any order, the handoff is abandoned once and nobody holds it."""
+    """In any order, the handoff is abandoned once, or stays its holder's who resolves it."""
     assert (await hang_ups(dsn, interleavings=40))["interleavings"] == 40
 
 

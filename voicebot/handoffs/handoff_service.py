@@ -193,7 +193,9 @@ class HandoffService:
             ):
                 return None
             _check_holds(handoff, user_id, epoch)
-            return Transition(to="resolved", at=now, resolution=resolution, resolved_by=user_id)
+            return Transition(
+                to="resolved", at=now, cause=handoff.cause, resolution=resolution, resolved_by=user_id
+            )
 
         return await self.transition(account_id, handoff_id, decide, actor_id=user_id)
 

@@ -94,6 +94,9 @@ class Scheduler:
             logger.warning("the handoff scheduler will try again: {}", type(error).__name__)
 
     async def _act_on(self, found: HandoffRecord, hung_up: bool) -> None:
+        if hung_up and found.state == "claimed":
+            await handoff_transitions.store_hang_up(self._db, found)
+            return
         if not hung_up and await self._stays_offered(found):
             return
 
