@@ -6,7 +6,7 @@ OpenAI's streamed completions on one port, prints `{"url": …}`, and ends when 
 - STT: speech is what is louder than silence. Its transcript is the text of `UTTERANCES` that the socket has
   reached; it is final after `endpointing` ms of silence or with `Finalize`.
 - LLM: calls the first function whose name begins with `route` when the caller's last words contain
-  `ROUTE_WORD` and no such call was made yet; otherwise says `ANSWER`.
+  `ROUTE_WORD` and have not led to a call yet; otherwise says `ANSWER`.
 - TTS: a sine whose pitch is `PITCHES[voice]`, `CHARACTER_MS` long for each character.
 """
 
@@ -204,10 +204,10 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 def _call(body: dict[str, Any]) -> dict[str, Any] | None:
     """The call of the routing function, when the caller asked for it and it was not made yet."""
-    said = [message for message in body["messages"] if message["role"] == "user"]
+    said = [message for message in body["messages"] if message["role"] in ("user", "tool")]
     names = [tool["function"]["name"] for tool in body.get("tools") or ()]
     name = next((name for name in names if name.startswith("route")), None)
-    if name is None or not said or ROUTE_WORD not in str(said[-1]["content"]):
+    if name is None or not said or said[-1]["role"] == "tool" or ROUTE_WORD not in str(said[-1]["content"]):
         return None
     function = {"name": name, "arguments": json.dumps({"agent": "billing"})}
     return {"index": 0, "id": "call_bench", "type": "function", "function": function}
