@@ -23,7 +23,7 @@ EXAMPLES = 8
 CONFIG = """
 [checks.negative_data_rejection]
 # A request may be stale as well as malformed; either error may be returned.
-expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428]
+expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 414, 415, 422, 428, 431]
 [checks.not_a_server_error]
 # There is no carrier: ending a call fails with the documented 502.
 expected-statuses = ["2xx", "3xx", "4xx", 502]

@@ -116,7 +116,10 @@ BODY = ("invalid_json", "payload_too_large", "unsupported_media_type")
 CHANGE = ("not_found", "precondition_required", "precondition_failed")
 """Codes with which any change of an existing resource may be refused."""
 
-_ALWAYS = ("unauthorized", "forbidden", "database_busy", "database_unavailable")
+_ALWAYS = (
+    "unauthorized", "forbidden", "request_timeout", "uri_too_long", "headers_too_large", "database_busy",
+    "database_unavailable",
+)  # fmt: skip
 
 
 def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:

@@ -69,6 +69,8 @@ async def readyz(app_state: AppStateDep) -> Response:
     "/metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, 401: {"description": "The token is missing or wrong."}},
+    # Next to the token's scheme, `{}` makes authentication optional.
+    openapi_extra={"security": [{}]},
 )
 async def metrics(
     app_state: AppStateDep,
