@@ -15,6 +15,7 @@ import pytest
 from db.pool import Database
 from tests.api.processes import server
 from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, client, create_tenant
+from tests.api.short_lease import LEASE
 from tests.api.twilio import Twilio
 from voicebot.sandbox.environment import Sandbox
 
@@ -55,6 +56,17 @@ async def _until(api: httpx.AsyncClient, sid: str, status: str) -> dict[str, Any
             await asyncio.sleep(0.05)
 
 
+async def _renewed(database: Database, sid: str) -> None:
+    """Wait until the call's process has renewed its lease, which before that has a call's first length."""
+    async with asyncio.timeout(20):
+        while not await database.fetch(
+            "SELECT FROM calls WHERE carrier_call_id = $1 AND held_until <= now() + $2::interval",
+            sid,
+            LEASE.length,
+        ):
+            await asyncio.sleep(0.05)
+
+
 async def test_calls_of_a_killed_process_are_ended_by_another(
     database: Database, environment: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -75,6 +87,7 @@ async def test_calls_of_a_killed_process_are_ended_by_another(
         async with lost.media(opens_lost), kept.media(opens_kept):
             for call in (lost, kept):
                 await _until(elsewhere, call.call_sid, "in_progress")
+                await _renewed(database, call.call_sid)
             process.kill()
             await process.wait()
             # Three minutes later.
