@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -22,6 +22,8 @@ class UserRecord:
     account_id: UUID
     name: str
     email: str | None
+    phone: str | None
+    """E.164; where the user is called when they claim a handoff."""
     role: Role
     active: bool
     created_at: datetime
@@ -35,6 +37,7 @@ class UserDraft:
     name: str
     role: Role
     email: str | None = None
+    phone: str | None = None
     active: bool = True
 
 
@@ -51,7 +54,8 @@ async def create(db: Executor, account_id: UUID, draft: UserDraft) -> UserRecord
     try:
         row = await db.fetchrow(
             f"""
-            INSERT INTO users (id, account_id, name, email, role, active) VALUES ($2, $1, $3, $4, $5, $6)
+            INSERT INTO users (id, account_id, name, email, role, active, phone)
+            VALUES ($2, $1, $3, $4, $5, $6, $7)
             RETURNING {_USER}
             """,  # noqa: S608 - only column names
             account_id,
@@ -60,6 +64,7 @@ async def create(db: Executor, account_id: UUID, draft: UserDraft) -> UserRecord
             draft.email,
             draft.role,
             draft.active,
+            draft.phone,
         )
     except ConstraintViolated as error:
         if error.constraint == "users_account_id_fkey":
@@ -116,7 +121,7 @@ async def update(db: Executor, account_id: UUID, user_id: UUID, draft: UserDraft
     try:
         row = await db.fetchrow(
             f"""
-            UPDATE users SET name = $3, email = $4, role = $5, active = $6
+            UPDATE users SET name = $3, email = $4, role = $5, active = $6, phone = $7
             WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING {_USER}
             """,  # noqa: S608
             account_id,
@@ -125,12 +130,41 @@ async def update(db: Executor, account_id: UUID, user_id: UUID, draft: UserDraft
             draft.email,
             draft.role,
             draft.active,
+            draft.phone,
         )
     except ConstraintViolated as error:
         raise _translated(error) from None
     if row is None:
         raise NotFound("user", user_id)
     return read(UserRecord, row)
+
+
+async def set_phone(db: Executor, account_id: UUID, user_id: UUID, phone: str | None) -> UserRecord:
+    """Set the telephone number of a user, E.164; None removes it.
+
+    Raises:
+        NotFound: the account has no such user, or the user was deleted.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE users SET phone = $3 WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL
+        RETURNING {_USER}
+        """,  # noqa: S608
+        account_id,
+        user_id,
+        phone,
+    )
+    if row is None:
+        raise NotFound("user", user_id)
+    return read(UserRecord, row)
+
+
+async def phones(db: Executor, account_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, str | None]:
+    """The telephone numbers of users of the account, by the user's id."""
+    rows = await db.fetch(
+        "SELECT id, phone FROM users WHERE account_id = $1 AND id = ANY($2::uuid[])", account_id, user_ids
+    )
+    return {row["id"]: row["phone"] for row in rows}
 
 
 async def delete(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:

@@ -115,6 +115,7 @@ NAMES_NOTHING = {
     ("POST", "/users"): "a person of one's own",
     ("POST", "/channels"): "a channel of one's own",
     ("POST", "/handoffs/stream-token"): "a token for one's own stream",
+    ("PATCH", "/operators/me"): "oneself",
     ("PUT", "/operators/me/presence"): "oneself",
     ("POST", "/operators/me/heartbeat"): "oneself",
 }

@@ -59,6 +59,7 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("POST", f"/handoffs/{NOBODY}/reschedule", DESK),
     ("GET", "/operators", EVERYBODY),
     ("GET", "/operators/me", DESK),
+    ("PATCH", "/operators/me", DESK),
     ("PUT", "/operators/me/presence", DESK),
     ("POST", "/operators/me/heartbeat", DESK),
     ("POST", f"/operators/{NOBODY}/relieve", ADMINS),

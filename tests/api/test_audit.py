@@ -68,6 +68,7 @@ WALK = [
     Step("POST", "/handoffs/{handoff_id}/claim", ("claim", "handoff")),
     Step("POST", "/handoffs/{handoff_id}/resolve", ("resolve", "handoff"), {"resolution": "done"}),
     Step("POST", "/operators/{user_id}/relieve", ("relieve", "operator")),
+    Step("PATCH", "/operators/me", ("update", "operator"), {"phone": "+14155550101"}),
     Step("POST", "/users", ("create", "user"), {"name": "Grace", "email": EMAIL}, makes="user_id"),
     Step("PUT", "/users/{user_id}", ("update", "user"), {"name": "Grace", "role": "viewer", "email": EMAIL}),
     Step(

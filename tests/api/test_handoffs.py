@@ -175,6 +175,30 @@ async def test_presence_is_set_and_kept_by_heartbeats(tenant: Tenant) -> None:
     assert (away.status_code, away.json()["state"], away.json()["holding"]) == (200, "away", 1)
 
 
+async def test_an_operator_has_a_telephone_number(tenant: Tenant) -> None:
+    """`phone` is set with the user or by the operator, answered for both, and refused unless it is E.164."""
+    operator = tenant.clients["operator"]
+    me = (await operator.get("/operators/me")).json()
+    assert me["phone"] is None
+    body = {"name": "Ada", "role": "operator", "phone": "+14155550111"}
+    made = await create(tenant.owner, "/users", body)
+    assert made["phone"] == "+14155550111"
+    put = await tenant.owner.put(f"/users/{me['user_id']}", json=body)
+    assert put.json()["phone"] == (await operator.get("/operators/me")).json()["phone"] == "+14155550111"
+
+    patch = {"phone": "+14155550112", "languages": ["en", "es"], "teams": ["billing"]}
+    patched = await operator.patch("/operators/me", json=patch)
+    assert {name: patched.json()[name] for name in patch} == patch
+    assert (await tenant.owner.get(f"/users/{me['user_id']}")).json()["phone"] == "+14155550112"
+    listed = (await tenant.owner.get("/operators")).json()["items"]
+    assert [one["phone"] for one in listed if one["user_id"] == me["user_id"]] == ["+14155550112"]
+    refused = await operator.patch("/operators/me", json={"phone": "0123"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/phone")
+    removed = await operator.patch("/operators/me", json={"phone": None, "teams": None})
+    assert (removed.json()["phone"], removed.json()["teams"]) == (None, [])
+    assert removed.json()["languages"] == ["en", "es"]
+
+
 async def test_keys_of_a_deactivated_user_are_refused(tenant: Tenant) -> None:
     """A deactivated user's key is 401; a deleted user is not listed."""
     operator = tenant.clients["operator"]

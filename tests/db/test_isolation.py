@@ -181,6 +181,8 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     users.get: lambda d, me, w: users.get(d, me, row_id(w, 2)),
     users.list_users: lambda d, me, _: users.list_users(d, me, limit=9),
     users.of_key: lambda d, me, w: users.of_key(d, me, w.key.record.id),
+    users.phones: lambda d, me, w: users.phones(d, me, [row_id(w, 2)]),
+    users.set_phone: lambda d, me, w: users.set_phone(d, me, row_id(w, 2), "+14155550199"),
     users.to_notify: lambda d, me, _: users.to_notify(d, me),
     users.update: lambda d, me, w: users.update(d, me, row_id(w, 2), UserDraft(name="stolen", role="owner")),
     utterances.of_call: lambda d, me, w: utterances.of_call(d, me, w.call.id),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from db import audit, operators, users
@@ -19,6 +19,8 @@ from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.handoff_models import Language, Team
+from voicebot.api.media_types import MERGE_PATCH
+from voicebot.api.numbers import E164
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import Moment
@@ -59,12 +61,28 @@ class PresenceBody(BaseModel):
     ] = None
 
 
+class OperatorPatch(BaseModel):
+    """A merge patch (RFC 7396) of your own entry: null removes, lists are replaced as a whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phone: Annotated[
+        E164 | None, Field(description="Where you are called when you claim a handoff; null: nowhere.")
+    ] = None
+    languages: Annotated[list[Language] | None, Field(max_length=50, description="As in your presence.")] = (
+        None
+    )
+    teams: Annotated[list[Team] | None, Field(max_length=50, description="As in your presence.")] = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorWithState(OperatorRecord):
     """An operator and their presence."""
 
     state: State
     """The state that follows from the other fields at this moment."""
+    phone: str | None
+    """E.164; where the operator is called when they claim a handoff."""
 
 
 OperatorAnswer = Annotated[
@@ -86,9 +104,13 @@ async def list_operators(
         state.database, reader.account_id, limit=query.limit, cursor=query.cursor
     )
     now = state.clock.now()
+    phones = await users.phones(state.database, reader.account_id, [each.user_id for each in found.items])
     return PageOf[OperatorAnswer](
         items=[
-            extended(OperatorWithState, each, state=availability.state(each, now)) for each in found.items
+            extended(
+                OperatorWithState, each, state=availability.state(each, now), phone=phones.get(each.user_id)
+            )
+            for each in found.items
         ],
         next_cursor=found.next_cursor,
     )
@@ -97,7 +119,29 @@ async def list_operators(
 @router.get("/me", responses=refuses())
 async def get_own_presence(state: AppStateDep, operator: Operator) -> OperatorAnswer:
     """Get your own presence. This is not a sign of life."""
-    return _answer(await state.handoffs.presence.get(operator.account_id, await _me(state, operator)))
+    return await _answer(
+        state, await state.handoffs.presence.get(operator.account_id, await _me(state, operator))
+    )
+
+
+@router.patch("/me", responses=refuses(*BODY, "invalid_request"))
+async def patch_operator(
+    state: AppStateDep, operator: Operator, body: Annotated[OperatorPatch, Body(media_type=MERGE_PATCH)]
+) -> OperatorAnswer:
+    """Change your telephone number, languages or teams."""
+    me = await _me(state, operator)
+    if "phone" in body.model_fields_set:
+        async with state.database.transaction() as transaction:
+            await users.set_phone(transaction, operator.account_id, me, body.phone)
+            change = Change(key_id=operator.key_id, action="update", resource="operator", resource_id=me)
+            await audit.record(transaction, operator.account_id, change)
+    wanted = PresenceChange(
+        languages=tuple(body.languages or ()) if "languages" in body.model_fields_set else None,
+        teams=tuple(body.teams or ()) if "teams" in body.model_fields_set else None,
+    )
+    if wanted == PresenceChange():
+        return await _answer(state, await state.handoffs.presence.get(operator.account_id, me))
+    return await _answer(state, await state.handoffs.presence.set(operator.account_id, me, wanted))
 
 
 @router.put("/me/presence", responses=refuses(*BODY, "invalid_request", "illegal_move"))
@@ -120,13 +164,15 @@ async def put_presence(state: AppStateDep, operator: Operator, body: PresenceBod
         teams=None if body.teams is None else tuple(body.teams),
     )
     me = await _me(state, operator)
-    return _answer(await state.handoffs.presence.set(operator.account_id, me, wanted))
+    return await _answer(state, await state.handoffs.presence.set(operator.account_id, me, wanted))
 
 
 @router.post("/me/heartbeat", responses=refuses())
 async def heartbeat(state: AppStateDep, operator: Operator) -> OperatorAnswer:
     """Send a sign of life, at least every two minutes; it renews the leases of your claims."""
-    return _answer(await state.handoffs.presence.heartbeat(operator.account_id, await _me(state, operator)))
+    return await _answer(
+        state, await state.handoffs.presence.heartbeat(operator.account_id, await _me(state, operator))
+    )
 
 
 @router.post("/{user_id:uuid}/relieve", responses=refuses("not_found"))
@@ -136,12 +182,14 @@ async def end_exhaustion(state: AppStateDep, admin: Admin, user_id: UUID) -> Ope
     relieved = await state.handoffs.presence.set(admin.account_id, user_id, wanted)
     change = Change(key_id=admin.key_id, action="relieve", resource="operator", resource_id=user_id)
     await audit.record(state.database, admin.account_id, change)
-    return _answer(relieved)
+    return await _answer(state, relieved)
 
 
 async def _me(state: AppState, who: Principal) -> UUID:
     return (await users.of_key(state.database, who.account_id, who.key_id)).id
 
 
-def _answer(presence: OperatorPresence) -> OperatorWithState:
-    return extended(OperatorWithState, presence.operator, state=presence.state)
+async def _answer(state: AppState, presence: OperatorPresence) -> OperatorWithState:
+    operator = presence.operator
+    phones = await users.phones(state.database, operator.account_id, [operator.user_id])
+    return extended(OperatorWithState, operator, state=presence.state, phone=phones.get(operator.user_id))

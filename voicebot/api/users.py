@@ -18,6 +18,7 @@ from voicebot.api.answers import AnswerOf
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.membership import changing_members, require_owner
+from voicebot.api.numbers import E164
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
 from voicebot.handoffs.presence import PresenceChange
@@ -39,6 +40,9 @@ class UserBody(BaseModel):
             description="Where to send a notice of each escalation.",
             examples=["ada@example.com"],
         ),
+    ] = None
+    phone: Annotated[
+        E164 | None, Field(description="Where the user is called when they claim a handoff.")
     ] = None
     role: Role = "operator"
     active: Annotated[bool, Strict(), Field(description="False invalidates all of the user's API keys.")] = (
@@ -133,7 +137,7 @@ async def _check_not_self(db: Executor, admin: Principal, user_id: UUID) -> None
 
 
 def _draft(body: UserBody) -> UserDraft:
-    return UserDraft(name=body.name, email=body.email, role=body.role, active=body.active)
+    return UserDraft(name=body.name, email=body.email, phone=body.phone, role=body.role, active=body.active)
 
 
 async def _audit(db: Executor, who: Principal, action: str, user: UserRecord) -> None:
