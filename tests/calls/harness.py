@@ -441,6 +441,15 @@ async def new_account(shared: CallHarness) -> AsyncIterator[CallHarness]:
         async with create_tenant(shared.server.url, shared.server.app_state.database) as tenant:
             yield replace(shared, tenant=tenant)
     finally:
+        await _without_calls(shared.server)
         sandbox.faults.clear()
         sandbox.script.clear()
         sandbox.transcripts.clear()
+
+
+async def _without_calls(server: RunningServer) -> None:
+    """Wait until the server has no live call, whose requests would meet the faults of the next test."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while server.app_state.call_registry.live:
+                await asyncio.sleep(0.02)

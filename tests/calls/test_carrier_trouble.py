@@ -6,6 +6,8 @@ import asyncio
 import re
 from datetime import UTC, datetime
 
+import pytest
+
 from db import calls, events
 from tests.api.server_fixture import http_client, signed
 from tests.calls.harness import BILL, PUBLIC_URL, WELCOME, CallHarness, hear
@@ -30,6 +32,7 @@ async def test_a_lost_stream_is_resumed_in_the_same_call(harness: CallHarness) -
     assert len(call.events("call.resumed")) == 1
 
 
+@pytest.mark.long
 async def test_a_stream_lost_after_a_route_goes_on_with_the_same_agent(
     harness: CallHarness,
 ) -> None:

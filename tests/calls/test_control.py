@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.calls.harness import BILL, BYE, LOW, OPEN, WELCOME, CallHarness, hear
 from voicebot.sandbox.caller import HangUp, Interrupt, Say, WaitForHangUp
 from voicebot.sandbox.vendors.script import Answer
@@ -55,6 +57,7 @@ async def test_a_caller_who_says_goodbye_during_a_goodbye_ends_the_call(harness:
     assert (call.record["ended_by"], call.record["end_reason"]) == ("agent", "done")
 
 
+@pytest.mark.long
 async def test_row_17_the_longest_duration_during_a_farewell_ends_the_call_with_words(
     harness: CallHarness,
 ) -> None:

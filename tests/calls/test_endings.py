@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.calls.harness import BILL, BYE, LOW, WELCOME, CallHarness, hear
 from voicebot.sandbox.caller import HangUp, Say, Wait, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
@@ -43,6 +45,7 @@ async def test_the_agent_ends_the_call_when_its_farewell_was_heard(harness: Call
     assert not call.transcript[-1]["interrupted"]
 
 
+@pytest.mark.long
 async def test_a_call_ends_at_its_longest_and_though_the_carriers_rest_is_down(harness: CallHarness) -> None:
     """At max_duration_ms the goodbye is said; with REST down the carrier is led to hang up by TwiML."""
     harness.sandbox.faults.add(Fault(server="twilio", kind="broken"))

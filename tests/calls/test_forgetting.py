@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
+import pytest
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 
@@ -26,6 +27,7 @@ def _kept() -> dict[str, int]:
     return {kind.__name__: sum(issubclass(each, kind) for each in kinds) for kind in _OF_A_CALL}
 
 
+@pytest.mark.long
 async def test_nothing_of_a_call_is_kept_once_it_is_over(harness: CallHarness) -> None:
     """Session, pipeline, services and writer exist during calls and are freed after them."""
     billing = await harness.agent(voice=HIGH)

@@ -59,6 +59,7 @@ async def test_without_context_nothing_is_handed_over(harness: CallHarness) -> N
     assert await _first_request(harness, "none") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trouble", ["hang", "broken"])
 async def test_a_summary_that_does_not_come_is_not_waited_for(harness: CallHarness, trouble: Any) -> None:
     """When the model fails to summarise in time, the target gets the last utterances, quoted, instead."""

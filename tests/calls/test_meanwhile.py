@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from tests.calls.harness import BILL, HIGHEST, OPEN, REPAIR, WELCOME, CallHarness, hear, started
 from voicebot.sandbox.caller import HangUp, Say, Step, Wait, WaitFor
 
@@ -65,6 +67,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+@pytest.mark.long
 async def test_a_call_goes_on_without_the_database(database_url: str, tmp_path: Path) -> None:
     """With the database gone the caller hears the agents as ever; all is written when it is back."""
     async with Cable(database_url).laid() as cable, started(cable.url, tmp_path) as harness:

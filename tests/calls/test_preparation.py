@@ -19,6 +19,7 @@ def _routing(body: dict[str, Any]) -> dict[str, Any] | None:
     return next((tool for tool in offered if tool["name"] == "route_to_agent"), None)
 
 
+@pytest.mark.long
 async def test_the_first_word_never_waits_for_a_target(harness: CallHarness) -> None:
     """With a target whose voice hangs, the greeting comes as early, and the target is not offered."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind="hang", match=HIGHEST))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from tests.calls.harness import BACK, BILL, BYE, HIGH, HIGHEST, REPAIR, CallHarness, Facts, hear
 from voicebot.sandbox.caller import Say
 
@@ -69,6 +71,7 @@ def of_text(answer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 async def test_the_same_conversation_by_telephone_and_in_text(any_harness: CallHarness) -> None:
     """Words, nodes, functions, routes and the end are the same, whichever way the caller comes."""
     billing = await any_harness.agent("Billing", "Billing here.", HIGH)

@@ -24,7 +24,7 @@ PATIENT: dict[str, Any] = {"idle": {"after_ms": 60_000, "prompts": ["Are you the
 async def test_a_model_that_fails_for_a_moment_is_asked_again(harness: CallHarness, kind: Any) -> None:
     """The caller hears an apology at once and then the answer to what they asked, and need not ask again."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
-    harness.sandbox.faults.add(Fault(server="openai", kind=kind, count=2, retry_after_s=0.2))
+    harness.sandbox.faults.add(Fault(server="openai", kind=kind, match=OPEN, count=2, retry_after_s=0.2))
     call = await harness.place(hear(), Say(text=OPEN), hear(quiet_ms=1200), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
@@ -39,7 +39,7 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(harness: CallHarne
 async def test_a_hiccup_that_a_second_request_survives_is_not_heard(harness: CallHarness) -> None:
     """One refused request is repeated before anybody notices: no apology, and nothing on the record."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
-    harness.sandbox.faults.add(Fault(server="openai", kind="broken", count=1))
+    harness.sandbox.faults.add(Fault(server="openai", kind="broken", match=OPEN, count=1))
     call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
 
     assert call.words() == [WELCOME, HOURS]
@@ -63,6 +63,7 @@ async def test_a_model_that_stays_away_ends_the_call_politely(harness: CallHarne
     assert await metric(harness.server.url, FAILURES) == failures + 2
 
 
+@pytest.mark.long
 async def test_a_model_that_hangs_leaves_no_endless_silence(harness: CallHarness) -> None:
     """When the model is silent for 5 s the caller hears so in their language; the silence is not theirs."""
     idle = {"after_ms": 4000, "prompts": ["Sind Sie noch da?"] * 5}
@@ -104,7 +105,7 @@ async def test_an_answer_that_breaks_off_is_gone_on_with(harness: CallHarness) -
 async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(harness: CallHarness) -> None:
     """Whoever asks again while the apology is spoken gets one answer, not two."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
-    harness.sandbox.faults.add(Fault(server="openai", kind="broken", count=2))
+    harness.sandbox.faults.add(Fault(server="openai", kind="broken", match=OPEN, count=2))
     script = (hear(), Say(text=OPEN), Interrupt(text=OPEN, after_ms=300))
     call = await harness.place(*script, hear(quiet_ms=1600), HangUp(), to=number)
 
@@ -124,6 +125,7 @@ async def test_a_target_whose_model_fails_at_once_begins_all_the_same(harness: C
     assert [route["status"] for route in call.routes] == ["done"]
 
 
+@pytest.mark.long
 async def test_people_are_asked_where_the_author_offers_them(harness: CallHarness) -> None:
     """When the model stays away a person is asked for, the caller is told, and is not hung up on at once."""
     offered = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
@@ -185,6 +187,7 @@ async def test_a_listener_that_stays_away_ends_the_call_with_words(harness: Call
     assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "stt_unavailable")
 
 
+@pytest.mark.long
 async def test_a_target_that_breaks_after_it_was_ready_does_not_end_the_call(
     harness: CallHarness,
 ) -> None:

@@ -207,7 +207,7 @@ def test_invariants_of_handoffs(  # noqa: C901 - the machine is its body
     run_state_machine_as_test(
         Handoffs,
         settings=settings(
-            stateful_step_count=40,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
