@@ -64,11 +64,14 @@ async def record(db: Executor, event: EventRecord) -> None:
         raise
 
 
-async def append(db: Executor, event: EventRecord) -> None:
+async def append(db: Executor, event: EventRecord) -> bool:
     """Write an event with the next number of its call, ignoring its ``seq``; again changes nothing.
 
     For a process that does not number the events, or whose number another process has used. Its time is
     moved to that of the event before it if it is earlier, since the clocks of processes differ.
+
+    Returns:
+        Whether it was written; False: it was there already.
 
     Raises:
         SequenceTaken: other processes wrote at the same time in every attempt; try again.
@@ -77,7 +80,7 @@ async def append(db: Executor, event: EventRecord) -> None:
     for _ in range(_ATTEMPTS):
         try:
             async with db.transaction() as attempt:  # inside another one, only this one fails
-                await attempt.execute(
+                written = await attempt.execute(
                     f"""
                     INSERT INTO events ({_EVENT})
                     SELECT $1, $2, $3, coalesce(max(seq), 0) + 1, $4, greatest($5, max(at)), $6, $7, $8
@@ -97,7 +100,7 @@ async def append(db: Executor, event: EventRecord) -> None:
             if error.constraint != "events_seq_unique":
                 raise
         else:
-            return
+            return bool(written)
     raise SequenceTaken("event", event.call_id, event.seq)
 
 

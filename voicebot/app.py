@@ -52,6 +52,7 @@ from voicebot.call.leases import Lease, LeaseReaper
 from voicebot.call.registry import CallRegistry
 from voicebot.call.replicas import Replicas
 from voicebot.call.text.chats import Chats
+from voicebot.call.text.chats import Limits as ChatLimits
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
@@ -170,7 +171,13 @@ async def running(
             handoff_runtime.hand_off,
             lambda fact: count(fact, metrics),
         )
-        chats = Chats(database, settings, providers, clock)
+        chats = Chats(
+            database,
+            settings,
+            providers,
+            clock,
+            ChatLimits(per_account=limits.chats_per_account, total=limits.chats),
+        )
         background = BackgroundTasks()
         # After the calls have ended and the lease reaper has stopped: their events belong in the journal.
         stack.push_async_callback(handoff_runtime.stop)

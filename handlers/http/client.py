@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import httpcore
@@ -21,6 +21,7 @@ READ_LIMIT = 128 * 1024
 MAX_REDIRECTS = 3
 FIRST_PAUSE_S = 0.1
 MAX_CONNECTIONS = 500
+_MAX_RETRY_DIGITS = 9
 KEEP_ALIVE_S = 4.0
 """Shorter than the usual keep-alive of servers: a request on a connection that is being closed is lost."""
 
@@ -184,7 +185,10 @@ def _retry_delay(outcome: _Answer | Unreachable, pause: float) -> float | None:
     """Seconds to wait before a retry, or None if the outcome is final."""
     if isinstance(outcome, Unreachable):
         return pause
-    return max(pause, _seconds(outcome.retry_after)) if outcome.reply.status in _RETRY_STATUSES else None
+    if outcome.reply.status not in _RETRY_STATUSES:
+        return None
+    requested = retry_after(outcome.retry_after, datetime.now(UTC)) or timedelta(0)
+    return max(pause, requested.total_seconds())
 
 
 async def _read(response: httpcore.Response) -> _Answer:
@@ -226,12 +230,17 @@ def _wire_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii", "replace"), value.encode()) for name, value in headers]
 
 
-def _seconds(retry_after: str | None) -> float:
-    """``Retry-After`` in seconds from now (RFC 9110, section 10.2.3: seconds or a date); 0 if absent."""
-    text = (retry_after or "").strip()
+def retry_after(value: str | None, now: datetime) -> timedelta | None:
+    """The time that ``Retry-After`` asks for, from ``now`` (RFC 9110, section 10.2.3: seconds or a date).
+
+    Returns:
+        None if the header is absent or has another form. Of a number, the first nine digits count.
+    """
+    text = (value or "").strip()
     if text.isascii() and text.isdigit():
-        return float(text[:9])
+        return timedelta(seconds=int(text[:_MAX_RETRY_DIGITS]))
     try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0
+        at = parsedate_to_datetime(text)
+        return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - now)
+    except (ValueError, OverflowError):
+        return None

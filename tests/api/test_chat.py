@@ -13,7 +13,7 @@ import pytest
 from loguru import logger
 
 from db.pool import Database
-from tests.api.server_fixture import RunningServer, Tenant, create, create_tenant, serving
+from tests.api.server_fixture import RunningServer, Tenant, create, create_tenant, metric, serving
 from voicebot.call.text.chats import Chats, Limits
 from voicebot.config import Settings
 from voicebot.providers.registry import Providers
@@ -283,17 +283,23 @@ async def test_a_model_that_fails_is_told_and_may_be_asked_again(tenant: Tenant,
     assert again["turns"][0]["replies"]
 
 
+@pytest.mark.parametrize(
+    ("most", "limit"), [({"per_account": 2}, "chats_per_account"), ({"total": 2}, "chats")]
+)
 async def test_an_account_has_so_many_conversations_and_no_more(
-    tenant: Tenant, server: RunningServer
+    tenant: Tenant, server: RunningServer, most: dict[str, int], limit: str
 ) -> None:
-    """One conversation too many is refused with 429; ending one makes room."""
+    """One conversation too many is refused with 429 and counted; ending one makes room."""
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
-    async with limited(server, per_account=2):
+    counter = f'voicebot_limit_reached_total{{limit="{limit}"}}'
+    async with limited(server, **most):
         first = await chat(tenant.owner, agent["id"])
         await chat(tenant.owner, agent["id"])
+        before = await metric(server.url, counter)
         response = await tenant.owner.post(path(agent["id"]), json={})
         assert response.status_code == 429
         assert int(response.headers["Retry-After"]) > 0
+        assert await metric(server.url, counter) == before + 1
         await chat(tenant.owner, agent["id"], chat_id=first["chat_id"], end=True)
         await chat(tenant.owner, agent["id"])
 

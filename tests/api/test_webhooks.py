@@ -239,6 +239,24 @@ async def test_a_failed_stream_is_an_event_of_its_call(twilio: Twilio, database:
     assert len(happened[1].data["error"]) < 1000
 
 
+async def test_a_captured_stream_error_sent_again_changes_nothing(twilio: Twilio, database: Database) -> None:
+    """A copy of a stream error adds no event and is not counted again, also if copies arrive at once."""
+    counter = 'voicebot_stream_errors_total{carrier="twilio"}'
+    before = await metric(twilio.server.url, counter)
+    await twilio.post("voice")
+    error = {"StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": "Socket gone"}
+    for count in (1, 1, 8):
+        replies = await asyncio.gather(*(twilio.post("stream", **error) for _ in range(count)))
+        assert {reply.response.status_code for reply in replies} == {204}
+    call = await call_of(twilio, database)
+    happened = await events.of_call(database, call.account_id, call.id)
+    assert [(event.seq, event.data) for event in happened] == [(1, {"error": "Socket gone"})]
+    assert happened[0].id.version == 7
+    assert await metric(twilio.server.url, counter) == before + 1
+    await twilio.post("stream", **{**error, "StreamSid": "MZ2"})
+    assert len(await events.of_call(database, call.account_id, call.id)) == 2
+
+
 @contextlib.asynccontextmanager
 async def without_public_url(settings: Settings, database: Database) -> AsyncIterator[Twilio]:
     """A call to a server without a public URL."""

@@ -167,10 +167,6 @@ class StandIn:
         self._over[call_id].set()
         return True
 
-    def stream_failed(self, call_id: UUID, error: str) -> bool:
-        """Nothing is written down here."""
-        return call_id in self._over
-
     @property
     def live(self) -> int:
         """How many calls are held."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from handlers.http import CheckedNetwork, HttpClient, HttpRequest
-from handlers.http.client import MAX_REDIRECTS, READ_LIMIT, redirected
+from handlers.http.client import MAX_REDIRECTS, READ_LIMIT, redirected, retry_after
 from handlers.http.errors import NoAnswer, RedirectRefused, Unreachable
 from handlers.http.request import Origin, build
 from tests.handlers.http_harness import LocalServer, ServerAnswer, http_function, running_server, until
@@ -136,6 +136,36 @@ async def test_retry_after_is_respected(as_date: bool) -> None:
     first, second = server.seen
     earliest = parsedate_to_datetime(wish) if as_date else first.at + timedelta(seconds=0.99)
     assert second.at >= earliest
+
+
+NO_TIMES = (
+    "\u00b2",
+    "",
+    "soon",
+    "-1",
+    "1e999",
+    "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+    "Mon, \u00b2 Jan 2026 00:00:00 GMT",
+)
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+async def test_retry_after_superscript_two_is_no_time(value: str) -> None:
+    """A Retry-After that is neither seconds nor a date counts as absent: the retry follows at once."""
+    assert retry_after(value, datetime.now(UTC)) is None
+    busy = ServerAnswer(status=429, headers={"Retry-After": value})
+    async with running_server(busy, ServerAnswer()) as server, a_http_client(server) as http_client:
+        assert (await http_client.send(request_to(server))).status == 200
+    assert len(server.seen) == 2
+
+
+def test_retry_after_of_5000_digits_is_bounded() -> None:
+    """Of a number of seconds, nine digits count; a date in the past is now."""
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    assert retry_after("9" * 5000, now) == timedelta(seconds=999_999_999)
+    assert retry_after("Mon, 01 Jan 2001 00:00:00 -0000", now) == timedelta(0)
+    assert retry_after("Sat, 28 Nov 2026 00:01:00 GMT", now) == timedelta(seconds=60)
 
 
 @pytest.mark.parametrize("wish", ["60", "Fri, 31 Dec 2099 23:59:59 GMT"])

@@ -227,6 +227,21 @@ async def test_retry_after_is_honoured_and_every_attempt_is_a_row(
     assert len({one.headers["webhook-id"] for one in recipients.hook.posted}) == 1
 
 
+@pytest.mark.parametrize("value", ["\u00b2", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
+async def test_retry_after_superscript_two_is_a_failed_attempt(
+    env: HandoffEnvironment, recipients: Recipients, value: str
+) -> None:
+    """A Retry-After without a meaning counts as absent: each attempt is recorded, the next follows."""
+    await recipients.channel("webhook")
+    recipients.hook.answer = lambda _: Answer(429, {"Retry-After": value})
+    handoff = await env.escalate()
+    async with recipients.running():
+        [notice] = await recipients.settled(handoff.id)
+
+    assert notice.state == "dead"
+    assert await recipients.attempts(notice) == [("failed", 429)] * 4
+
+
 async def test_a_dead_notice_can_be_retried(env: HandoffEnvironment, recipients: Recipients) -> None:
     """A notice is dead after the maximum of attempts; a retry sends it when the recipient works again."""
     await recipients.channel("webhook")

@@ -62,10 +62,6 @@ class LiveCalls(Protocol):
         """End a call; False if it is not a live call of this process."""
         ...
 
-    def stream_failed(self, call_id: UUID, error: str) -> bool:
-        """Record that a call's stream failed; False if it is not a live call of this process."""
-        ...
-
     @property
     def live(self) -> int:
         """Number of calls that this process runs."""

@@ -15,6 +15,7 @@ from templates.storable import unstorable
 from voicebot.api.access import Author
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
+from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.call.text import exchange as happened
 from voicebot.call.text.answers import Answer
@@ -260,10 +261,11 @@ def _problem(error: Exception, before: Sequence[happened.Exchange]) -> ApiProble
         case ChatBusy():
             return ApiProblem("chat_busy", "Another request is using the conversation; wait for its answer.")
         case TooManyChats():
-            return ApiProblem(
+            return limit_exceeded(
+                "chats_per_account" if error.of_account else "chats",
                 "rate_limited",
                 "Too many conversations are open: end one (`end`), or wait until one has expired.",
-                headers={"Retry-After": str(RETRY_AFTER_S)},
+                retry_after_s=RETRY_AFTER_S,
             )
         case Interrupted():
             detail = "The turn did not finish in time; the conversation was ended."

@@ -32,6 +32,7 @@ Limit = Literal[
     "streams_per_account",
     "checks",
     "chats",
+    "chats_per_account",
 ]
 """The label ``limit`` in the metrics."""
 
@@ -70,6 +71,9 @@ class Limits:
     streams_per_key: int = 20
     streams_per_account: int = 200
     """Open event streams."""
+    chats_per_account: int = 20
+    chats: int = 200
+    """Text calls of the API that a process holds."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -7,6 +7,7 @@ from datetime import datetime
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from loguru import logger
@@ -16,7 +17,7 @@ from db.calls import CallEnd, CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
 from db.events import EventRecord
-from db.ids import new_id
+from db.ids import id_of, new_id
 from db.inbound import InboundCall
 from db.numbers import NumberFallback
 from telephony.carrier import (
@@ -260,24 +261,26 @@ async def stream(request: CarrierRequest) -> WebhookReply:
     if report.event != "failed":
         return NO_CONTENT
     app, error = request.app, (report.error or "unknown")[:MAX_ERROR]
-    app.metrics.stream_errors.labels(request.name).inc()
-    logger.warning("{} call {}: the media stream failed: {}", request.name, report.carrier_call_id, error)
     try:
         call = await _known(request, report.carrier_call_id)
     except NotFound:
         return NO_CONTENT
-    if not app.call_registry.stream_failed(call.id, error):
-        # Another process may have the call and be writing its events: append() numbers this one after them.
-        await events.append(
-            app.database, call_event(call, "stream.failed", {"error": error}, app.clock.now())
-        )
+    # A copy of the request has the same id, and changes nothing.
+    event_id = id_of(call.id, "stream.failed", report.stream_id, error)
+    event = call_event(call, "stream.failed", {"error": error}, app.clock.now(), event_id)
+    # The process that has the call may be writing its events: append() numbers this one after them.
+    if await events.append(app.database, event):
+        app.metrics.stream_errors.labels(request.name).inc()
+        logger.warning("{} call {}: the media stream failed: {}", request.name, report.carrier_call_id, error)
     return NO_CONTENT
 
 
-def call_event(call: CallRecord, type_: str, data: Mapping[str, Any], at: datetime) -> EventRecord:
-    """An event of a call that this process does not have."""
+def call_event(
+    call: CallRecord, type_: str, data: Mapping[str, Any], at: datetime, event_id: UUID | None = None
+) -> EventRecord:
+    """An event of a call, which this process need not have; by default with a new id."""
     return EventRecord(
-        id=new_id(),
+        id=event_id or new_id(),
         account_id=call.account_id,
         call_id=call.id,
         seq=0,  # replaced: append() numbers it

@@ -135,14 +135,6 @@ class CallRegistry:
         await session.end(ended_by, reason)
         return True
 
-    def stream_failed(self, call_id: UUID, error: str) -> bool:
-        """The stream of a live call failed; False if this process has no call with this id."""
-        session = self._sessions.get(call_id)
-        if session is None:
-            return False
-        session.stream_failed(error)
-        return True
-
     async def drain(self, timeout_s: float) -> None:
         """Wait for the calls to end; after ``timeout_s`` seconds another process takes the others over.
 

@@ -171,10 +171,6 @@ class Session:
         media, speaks = self._deps.media, self._conversation.caller_is_speaking
         return not speaks and not self._is_busy() and media.playout.all_heard(media.now_ms())
 
-    def stream_failed(self, error: str) -> None:
-        """The carrier reports that the media stream failed."""
-        self._recorder.event("stream.failed", error=error)
-
     def variables(self) -> Mapping[str, Any]:
         """The current agent's variables."""
         return dict(self._agents.current.values)

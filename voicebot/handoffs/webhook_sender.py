@@ -10,8 +10,6 @@ import html
 import json
 import ssl
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpcore
@@ -22,6 +20,7 @@ from db.channels import ChannelRecord
 from db.errors import NotFound
 from db.outbox import NoticeRecord
 from db.pool import Database, Transaction
+from handlers.http.client import retry_after
 from handlers.http.errors import AddressRefused
 from handlers.http.network import CheckedNetwork
 from voicebot.clock import Clock
@@ -30,7 +29,6 @@ from voicebot.vault import SecretUnreadable, Vault
 
 TIMEOUT_S = 10.0
 READ_LIMIT = 64 * 1024
-_MAX_RETRY_DIGITS = 7
 """How much of a response is read, in bytes."""
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
@@ -87,7 +85,7 @@ class WebhookSender:
             f"answered {status}",
             retryable=retryable,
             status_code=status,
-            retry_after=_retry_after(headers.get("retry-after"), self._clock.now()),
+            retry_after=retry_after(headers.get("retry-after"), self._clock.now()),
         )
 
     async def _channel(self, notice: NoticeRecord) -> ChannelRecord:
@@ -169,17 +167,3 @@ def _ticket_id(answer: bytes) -> str | None:
         return None
     name = document.get("id") if isinstance(document, dict) else None
     return str(name)[:200] if isinstance(name, str | int) and not isinstance(name, bool) else None
-
-
-def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """Seconds or an HTTP date (RFC 9110 section 10.2.3)."""
-    if value is None:
-        return None
-    seconds = value.strip()
-    if seconds.isascii() and seconds.isdigit():
-        return timedelta(seconds=int(seconds[:_MAX_RETRY_DIGITS]))
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - now)

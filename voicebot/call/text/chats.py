@@ -28,8 +28,6 @@ from voicebot.config import Settings
 from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
-MAX_PER_ACCOUNT = 20
-MAX_TOTAL = 200
 IDLE_S = 600.0
 
 
@@ -42,7 +40,11 @@ class ChatBusy(Exception):
 
 
 class TooManyChats(Exception):
-    """The account or the process has as many text calls as allowed; end one, or wait."""
+    """The account (``of_account``) or the process has as many text calls as allowed; end one, or wait."""
+
+    def __init__(self, *, of_account: bool) -> None:
+        super().__init__("too many text calls")
+        self.of_account = of_account
 
 
 class Interrupted(Exception):
@@ -59,8 +61,8 @@ class Limits:
 
     turn_s: float = TURN_TIMEOUT_S
     idle_s: float = IDLE_S
-    per_account: int = MAX_PER_ACCOUNT
-    total: int = MAX_TOTAL
+    per_account: int = 20
+    total: int = 200
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -116,7 +118,7 @@ class Chats:
         """
         of_account, limits = self._open[options.account_id], self._limits
         if of_account >= limits.per_account or self._open.total() >= limits.total:
-            raise TooManyChats
+            raise TooManyChats(of_account=of_account >= limits.per_account)
         self._open[options.account_id] += 1
         try:
             chat, opening = await Chat.begin(self._setup(options), options.template_id)

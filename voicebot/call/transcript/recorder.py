@@ -28,7 +28,7 @@ from voicebot.call.agents import ActiveAgent, AgentPool
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry
 
 EventType = Literal[
-    "call.started", "stream.started", "stream.failed", "agent.ready", "agent.unavailable", "node.entered",
+    "call.started", "stream.started", "agent.ready", "agent.unavailable", "node.entered",
     "function.called", "function.returned", "route.requested", "route.done", "route.refused", "route.failed",
     "voice.switched", "barge_in", "idle.prompted", "provider.failed", "provider.switched", "call.resumed",
     "outcome.recorded", "call.ended",
