@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from db.events import EventRecord
+from handlers.registry import HANDLERS
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.admission import Admission
 from voicebot.api import (
@@ -45,7 +46,7 @@ from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, MEDIA_STREAM, SignedTokens
-from voicebot.authoring import Authoring
+from voicebot.authoring import Authoring, CheckPool
 from voicebot.background import BackgroundTasks
 from voicebot.call.dependencies import CallFact
 from voicebot.call.leases import Lease, LeaseReaper
@@ -184,8 +185,11 @@ async def running(
         stack.push_async_callback(background.finish, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(call_registry.close, _CLOSE_TIMEOUT_S)
         stack.push_async_callback(chats.close)
-        authoring = Authoring(database, vault, settings.http_allow, providers.rules())
-        stack.callback(authoring.checks.close)
+        checks = CheckPool()
+        stack.push_async_callback(checks.close)
+        authoring = Authoring(
+            database, vault, settings.http_allow, providers.rules(), frozenset(HANDLERS), checks
+        )
         metrics.watch_live(lambda: call_registry.live)
         admission = Admission(
             clock, call_registry.held, max_calls=settings.max_calls, max_lag_ms=settings.max_lag_ms

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from tests.api.server_fixture import (
     metric,
     orchestrator_document,
 )
+from tests.authoring.checks_in_a_process import touch, wait_for
 from voicebot.authoring.check_pool import MAX_WAITING
 from voicebot.vault import HIDDEN, Vault
 
@@ -381,16 +382,14 @@ async def test_the_schema_describes_what_an_author_writes(tenant: Tenant) -> Non
 
 
 async def test_checks_beyond_the_limit_of_an_account_are_refused(
-    new_tenant: NewTenant, server: RunningServer
+    new_tenant: NewTenant, server: RunningServer, tmp_path: Path
 ) -> None:
     """An account with 100 checks at once gets 429 with Retry-After, which is counted; others go on."""
-    busy, other, checks, release = (
-        await new_tenant(),
-        await new_tenant(),
-        server.app_state.authoring.checks,
-        threading.Event(),
-    )
-    running = [asyncio.create_task(checks.run(busy.account_id, release.wait)) for _ in range(MAX_WAITING)]
+    busy, other, checks = await new_tenant(), await new_tenant(), server.app_state.authoring.checks
+    release = tmp_path / "release"
+    running = [
+        asyncio.create_task(checks.run(busy.account_id, wait_for, release)) for _ in range(MAX_WAITING)
+    ]
     try:
         await asyncio.sleep(0)
         before = await metric(server.url, 'voicebot_limit_reached_total{limit="checks"}')
@@ -399,8 +398,8 @@ async def test_checks_beyond_the_limit_of_an_account_are_refused(
         assert int(refused.headers["Retry-After"]) > 0
         assert await metric(server.url, 'voicebot_limit_reached_total{limit="checks"}') == before + 1
         waiting = asyncio.create_task(other.owner.post("/templates/check", json={"name": "Billing"}))
-        release.set()
+        touch(release)
         assert (await waiting).status_code == 200
     finally:
-        release.set()
+        touch(release)
         await asyncio.gather(*running)

@@ -20,7 +20,7 @@ from templates.sets.documents import FileFormat
 from tests.api.conftest import NewTenant
 from tests.api.server_fixture import RunningServer, Tenant, agent_document, create
 from tests.templates.sample_accounts import NUMBER_ID, SampleAccount, sample_accounts
-from voicebot.api.template_sets import MAX_TEMPLATES
+from voicebot.authoring import MAX_TEMPLATES
 from voicebot.vault import HIDDEN
 
 VOICE = {"voice_id": "EXAVITQu4vr4xnSDxMaL"}

@@ -7,7 +7,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicebot.api.media_types import merged
+from voicebot.authoring import merged
 from voicebot.vault import HIDDEN, SecretUnreadable, Vault, masked, sealed
 
 JSON = st.recursive(

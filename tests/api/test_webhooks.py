@@ -23,7 +23,7 @@ from tests.api.server_fixture import (
     serving,
     signed,
 )
-from tests.api.twilio import Twilio, called
+from tests.api.twilio import Reply, Twilio, called
 from voicebot.api.app_state import EndGrace
 from voicebot.api.webhooks import MAX_RESUMES
 from voicebot.config import Settings
@@ -244,16 +244,20 @@ async def test_a_captured_stream_error_sent_again_changes_nothing(twilio: Twilio
     counter = 'voicebot_stream_errors_total{carrier="twilio"}'
     before = await metric(twilio.server.url, counter)
     await twilio.post("voice")
-    error = {"StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": "Socket gone"}
+
+    async def failed(stream: str) -> Reply:
+        words = {"StreamEvent": "stream-error", "StreamError": "Socket gone"}
+        return await twilio.post("stream", headers=None, StreamSid=stream, **words)
+
     for count in (1, 1, 8):
-        replies = await asyncio.gather(*(twilio.post("stream", **error) for _ in range(count)))
+        replies = await asyncio.gather(*(failed("MZ1") for _ in range(count)))
         assert {reply.response.status_code for reply in replies} == {204}
     call = await call_of(twilio, database)
     happened = await events.of_call(database, call.account_id, call.id)
     assert [(event.seq, event.data) for event in happened] == [(1, {"error": "Socket gone"})]
     assert happened[0].id.version == 7
     assert await metric(twilio.server.url, counter) == before + 1
-    await twilio.post("stream", **{**error, "StreamSid": "MZ2"})
+    await failed("MZ2")
     assert len(await events.of_call(database, call.account_id, call.id)) == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -120,6 +120,14 @@ _ALWAYS = (
     "unauthorized", "forbidden", "request_timeout", "uri_too_long", "headers_too_large", "database_busy",
     "database_unavailable",
 )  # fmt: skip
+
+
+def request_body(
+    schema: Mapping[str, Any], examples: Mapping[str, Any], media_type: str = "application/json"
+) -> dict[str, Any]:
+    """The description of a body that FastAPI does not parse, for ``openapi_extra``."""
+    content = {media_type: {"schema": dict(schema), "examples": dict(examples)}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:

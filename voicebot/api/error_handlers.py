@@ -33,7 +33,7 @@ from voicebot.api.app_state import AppState
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_request
-from voicebot.authoring import InvalidTemplate, TooManyChecks
+from voicebot.authoring import InvalidJson, InvalidTemplate, TooManyChecks
 from voicebot.availability import IllegalMove
 from voicebot.handoffs.transitions import AlreadyClaimed, CapacityReached, IllegalTransition, StaleClaim
 
@@ -53,6 +53,7 @@ def install(app: FastAPI) -> None:
     """Install the handlers."""
     app.add_exception_handler(ApiProblem, _handler(lambda problem: problem, ApiProblem))
     app.add_exception_handler(InvalidTemplate, _handler(of_template, InvalidTemplate))
+    app.add_exception_handler(InvalidJson, _handler(of_json, InvalidJson))
     app.add_exception_handler(TooManyChecks, _handler(of_checks, TooManyChecks))
     app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
     for refusal in (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove):
@@ -84,6 +85,12 @@ def of_template(error: InvalidTemplate) -> ApiProblem:
         str(error),
         errors=[FieldError(**problem.to_json()) for problem in error.problems],
     )
+
+
+def of_json(error: InvalidJson) -> ApiProblem:
+    """The problem of a body that is not JSON."""
+    del error
+    return ApiProblem("invalid_json", "The request body is not valid JSON.")
 
 
 def of_checks(error: TooManyChecks) -> ApiProblem:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import Request
 from starlette.requests import HTTPConnection
 
-from voicebot.api.problems import ApiProblem
+from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.authoring import JsonText
 
 MERGE_PATCH = "application/merge-patch+json"
 """RFC 7396."""
@@ -29,6 +28,17 @@ async def json_only(request: Request) -> None:
         )
 
 
+async def json_text(request: Request) -> JsonText:
+    """A dependency: the body, which is not parsed here; 422 without one."""
+    body = await request.body()
+    if not body:
+        missing = FieldError(
+            pointer="", code="missing_field", message="Field required", remedy="Send a JSON document."
+        )
+        raise ApiProblem("invalid_request", "The request has no body.", errors=[missing])
+    return JsonText(body)
+
+
 async def json_or_yaml(request: Request) -> None:
     """A dependency: 415 for a body that is neither JSON nor YAML."""
     if not is_yaml(request):
@@ -48,19 +58,6 @@ def prefers_yaml(request: Request) -> bool:
         weights[kind] = _weight(parameters)
     others = [weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights]
     return max(weights.get(kind, 0.0) for kind in _YAML) > (others[0] if others else 0.0)
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """``target`` with a merge patch applied: null removes a member, objects merge, other values replace."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
 
 
 def _weight(parameters: list[str]) -> float:

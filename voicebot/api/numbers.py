@@ -17,11 +17,12 @@ from db.numbers import DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRec
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, refuses
-from voicebot.api.media_types import MERGE_PATCH, merged
+from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem
 from voicebot.api.validation import invalid_body
+from voicebot.authoring import merged
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
 
@@ -179,7 +180,7 @@ def _read(document: Any) -> NumberDraft:
     try:
         return NumberBody.model_validate(document).draft()
     except ValidationError as error:
-        raise invalid_body(error) from None
+        raise invalid_body(error.errors(include_url=False)) from None
 
 
 def _writable_part(patch: Any) -> Any:

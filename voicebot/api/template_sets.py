@@ -9,30 +9,32 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from templates.model import Revision, TemplateProblem
-from templates.sets import FileTemplate, UnreadableText, dump_text, members, read_text
+from templates.sets import FileTemplate, UnreadableText, dump_text
 from voicebot.api.access import Author, Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, SET_EXAMPLES, refuses
 from voicebot.api.error_handlers import of_database
 from voicebot.api.media_types import YAML, is_yaml, json_or_yaml, prefers_yaml
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.templates import prepare_greetings, to_json
+from voicebot.api.templates import prepare_greetings
 from voicebot.api.validation import invalid_body
 from voicebot.authoring import (
+    MAX_TEMPLATES,
     Imported,
     ImportOptions,
+    InvalidSet,
     RevisionsMoved,
     SetRefused,
     export,
     find_exported,
     import_set,
+    read_set,
+    to_json,
+    to_yaml_item,
 )
-
-MAX_TEMPLATES = 500
-"""How many templates one import may save: they are written in one transaction."""
 
 router = APIRouter(prefix="/templates", tags=["templates"], dependencies=[Depends(json_or_yaml)])
 
@@ -168,7 +170,7 @@ class _Form:
 
 _YAML = _Form(
     begin="templates:\n",
-    item=lambda document: dump_text({"templates": [document]}).removeprefix("templates:\n"),
+    item=to_yaml_item,
     between="",
     end="",
     empty="templates: []\n",
@@ -209,9 +211,15 @@ async def import_templates(
     Routes name templates of the set or of the account. An unchanged template is not saved again. A secret
     that is `***` is kept. The body is JSON or YAML: a template, or a list of them under `templates`.
     """
-    run, body = app_state.authoring.checks.run, await request.body()
-    document = await run(author.account_id, _document, body, is_yaml(request))
-    options = _options(document, query.dry_run)
+    yaml, checks = is_yaml(request), app_state.authoring.checks
+    try:
+        read = await checks.run(author.account_id, read_set, await request.body(), is_yaml=yaml)
+    except UnreadableText as error:
+        where = f"Line {error.line}: " if error.line is not None else ""
+        raise ApiProblem("invalid_yaml" if yaml else "invalid_json", f"{where}{error}") from None
+    except InvalidSet as error:
+        raise invalid_body(error.faults) from None
+    options = ImportOptions(documents=read.documents, expect=read.expect, dry_run=query.dry_run)
     try:
         imported = await import_set(app_state.authoring, author.editor, options)
     except RevisionsMoved as error:
@@ -226,37 +234,6 @@ async def import_templates(
         if each.template_id and each.action != "unchanged" and not query.dry_run:
             prepare_greetings(app_state, author.account_id, each.template_id, each.status)
     return JSONResponse({"dry_run": query.dry_run, "templates": [_answer(each) for each in imported]})
-
-
-def _document(body: bytes, yaml: bool) -> Any:
-    try:
-        return read_text(body, "yaml" if yaml else "json").document
-    except UnreadableText as error:
-        where = f"Line {error.line}: " if error.line is not None else ""
-        raise ApiProblem("invalid_yaml" if yaml else "invalid_json", f"{where}{error}") from None
-
-
-_EXPECT = TypeAdapter(dict[str, Revision | None])
-
-
-def _options(document: Any, dry_run: bool) -> ImportOptions:
-    """The import that a body asks for.
-
-    Raises:
-        ApiProblem: a member beside the list of templates is not valid.
-    """
-    if not isinstance(document, dict) or "templates" not in document:
-        return ImportOptions(documents=members(document), dry_run=dry_run)
-    try:
-        # The templates are validated by the check, which finds all their faults at once.
-        envelope = _Envelope.model_validate(document)
-    except ValidationError as error:
-        raise invalid_body(error) from None
-    return ImportOptions(documents=members(document), expect=envelope.expect, dry_run=dry_run)
-
-
-class _Envelope(TemplateSet):
-    templates: list[Any] = Field(max_length=MAX_TEMPLATES)
 
 
 def _refused(error: SetRefused) -> ApiProblem:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from db import templates
 from db.templates import Kind, Status, TemplateFilter, TemplateRecord
 from templates.model import Template, TemplateProblem
 from voicebot.api.access import Author, Reader
 from voicebot.api.app_state import AppState, AppStateDep
-from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses
-from voicebot.api.media_types import MERGE_PATCH, merged
+from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses, request_body
+from voicebot.api.media_types import MERGE_PATCH, json_text
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
-from voicebot.authoring import answer_of
+from voicebot.authoring import JsonText, MergePatch, answer_of, to_json
 
 SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request", "rate_limited")
 """Codes with which a save of a template may be refused."""
@@ -31,17 +30,15 @@ STATUS = ("not_found", "precondition_failed", "template_in_use")
 
 router = APIRouter(prefix="/templates", tags=["templates"])
 
-# Documents are validated by the check, which finds all faults; a model would find those of shape only.
-_SCHEMA = WithJsonSchema({"$ref": "#/components/schemas/TemplateContent"})
-Document = Annotated[Any, Body(openapi_examples=TEMPLATE_EXAMPLES), _SCHEMA]
-AnyJson = Annotated[
-    Any, Body(openapi_examples=TEMPLATE_EXAMPLES), WithJsonSchema({"title": "A template, or any JSON"})
-]
-Patch = Annotated[
-    Any,
-    Body(media_type=MERGE_PATCH, examples=[{"description": "Answers questions about invoices."}]),
-    WithJsonSchema({"type": "object", "additionalProperties": True}),
-]
+# The check reads and validates documents: it finds all faults, a model would find those of shape only.
+Document = Annotated[JsonText, Depends(json_text)]
+_DOCUMENT = request_body({"$ref": "#/components/schemas/TemplateContent"}, TEMPLATE_EXAMPLES)
+_ANY_JSON = request_body({"title": "A template, or any JSON"}, TEMPLATE_EXAMPLES)
+_PATCH = request_body(
+    {"type": "object", "additionalProperties": True},
+    {"description": {"value": {"description": "Answers questions about invoices."}}},
+    MERGE_PATCH,
+)
 
 
 class TemplateQuery(PageQuery):
@@ -104,7 +101,9 @@ async def list_templates(
     return StreamingResponse(text(), media_type="application/json")
 
 
-@router.post("", status_code=201, response_model=Template, responses=refuses(*BODY, *SAVE))
+@router.post(
+    "", status_code=201, response_model=Template, responses=refuses(*BODY, *SAVE), openapi_extra=_DOCUMENT
+)
 async def create_template(app_state: AppStateDep, author: Author, document: Document) -> Response:
     """Save a new template. A draft may have any fault but one of shape; they are answered as `problems`."""
     saved = await app_state.authoring.create(author.editor, document)
@@ -112,9 +111,12 @@ async def create_template(app_state: AppStateDep, author: Author, document: Docu
 
 
 @router.post(
-    "/check", response_model=CheckReport, responses=refuses(*BODY, "invalid_request", "rate_limited")
+    "/check",
+    response_model=CheckReport,
+    responses=refuses(*BODY, "invalid_request", "rate_limited"),
+    openapi_extra=_ANY_JSON,
 )
-async def check_template(app_state: AppStateDep, reader: Reader, document: AnyJson) -> Response:
+async def check_template(app_state: AppStateDep, reader: Reader, document: Document) -> Response:
     """All problems of a template; nothing is saved. Names may be used for ids, as in files."""
     report = await app_state.authoring.check(reader.account_id, document)
     return JSONResponse(report.to_json())
@@ -141,6 +143,7 @@ async def get_template(
     "/{template_id:uuid}",
     response_model=Template,
     responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
+    openapi_extra=_DOCUMENT,
 )
 async def replace_template(
     app_state: AppStateDep,
@@ -160,18 +163,19 @@ async def replace_template(
     "/{template_id:uuid}",
     response_model=Template,
     responses=refuses(*BODY, *CHANGE, *SAVE, "template_in_use"),
+    openapi_extra=_PATCH,
 )
 async def patch_template(
     app_state: AppStateDep,
     author: Author,
     template_id: UUID,
     if_match: IfMatch,
-    patch: Patch,
+    patch: Document,
 ) -> Response:
     """Change parts of a template (RFC 7396): values replace, null removes, lists are replaced as a whole."""
     before = await templates.get(app_state.database, author.account_id, template_id)
     if_match.expect(before.revision)
-    saved = await app_state.authoring.replace(author.editor, before, merged(answer_of(before), patch))
+    saved = await app_state.authoring.replace(author.editor, before, MergePatch(answer_of(before), patch))
     return answer_saved(app_state, saved)
 
 
@@ -204,11 +208,6 @@ async def deactivate_template(
     """Make a template a draft, which takes no calls; refused while active templates route to it."""
     saved = await app_state.authoring.set_status(author.editor, template_id, "draft", if_match.expect)
     return answered(saved)
-
-
-def to_json(value: Any) -> str:
-    """A part of a streamed answer."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def answered(record: TemplateRecord, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from templates.problem import pointer
 from voicebot.api.problems import ApiProblem, FieldError
@@ -39,12 +39,12 @@ _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 _REMEDIES = {"missing": "Add a value.", "extra_forbidden": "Remove it, or correct its spelling."}
 
 
-def invalid_body(error: ValidationError) -> ApiProblem:
-    """The problem of a body that a router has validated."""
+def invalid_body(faults: Sequence[Mapping[str, Any]]) -> ApiProblem:
+    """The problem of a body that FastAPI has not validated; ``faults`` are pydantic's."""
     return ApiProblem(
         "invalid_request",
         "The request body is not valid.",
-        errors=[_fault(details["loc"], details) for details in error.errors(include_url=False)],
+        errors=[_fault(details["loc"], details) for details in faults],
     )
 
 

@@ -6,8 +6,8 @@ of its name; it is stored with them as its `problems`. The database enforces wha
 people save at once.
 """
 
-from voicebot.authoring.account_lookup import BUILTINS, AccountLookup
-from voicebot.authoring.check_pool import CheckPool, TooManyChecks
+from voicebot.authoring.account_lookup import AccountLookup
+from voicebot.authoring.check_pool import CheckPool, Checks, TooManyChecks
 from voicebot.authoring.documents import (
     Difference,
     InvalidTemplate,
@@ -19,7 +19,7 @@ from voicebot.authoring.documents import (
 from voicebot.authoring.history import duplicate, restore
 from voicebot.authoring.import_entries import Imported
 from voicebot.authoring.saving import Authoring, Editor
-from voicebot.authoring.set_export import Exported, export, find_exported
+from voicebot.authoring.set_export import Exported, export, find_exported, to_json, to_yaml_item
 from voicebot.authoring.set_import import (
     ExpectedRevision,
     ImportOptions,
@@ -27,19 +27,26 @@ from voicebot.authoring.set_import import (
     SetRefused,
     import_set,
 )
+from voicebot.authoring.set_text import MAX_TEMPLATES, InvalidSet, read_set
+from voicebot.authoring.sources import InvalidJson, JsonText, MergePatch, merged
 
 __all__ = [
-    "BUILTINS",
+    "MAX_TEMPLATES",
     "AccountLookup",
     "Authoring",
     "CheckPool",
+    "Checks",
     "Difference",
     "Editor",
     "ExpectedRevision",
     "Exported",
     "ImportOptions",
     "Imported",
+    "InvalidJson",
+    "InvalidSet",
     "InvalidTemplate",
+    "JsonText",
+    "MergePatch",
     "RevisionsMoved",
     "SetRefused",
     "TooManyChecks",
@@ -50,6 +57,10 @@ __all__ = [
     "export",
     "find_exported",
     "import_set",
+    "merged",
     "public_content",
+    "read_set",
     "restore",
+    "to_json",
+    "to_yaml_item",
 ]

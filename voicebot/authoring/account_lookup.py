@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from db import numbers, revisions, template_sets, templates
@@ -13,19 +13,38 @@ from db.pool import Executor
 from db.revisions import TemplateSnapshot
 from db.rows import MAX_LIMIT
 from db.templates import TemplateFilter, TemplateRecord
-from handlers.registry import HANDLERS
-from templates.check import CheckContext, Problem, ProviderTable, check, targets
+from templates.check import (
+    BUILTIN_FUNCTIONS,
+    CheckContext,
+    Problem,
+    ProviderTable,
+    Report,
+    check,
+    targets,
+)
 from templates.model import TemplateContent
 from templates.sets import CheckedTemplate, SetContext, SetReferences, check_set, find_references, name_of
 from templates.size import oversized
-from voicebot.authoring.check_pool import CheckPool
+from voicebot.authoring.check_pool import Checks, DirectChecks
 from voicebot.authoring.documents import InvalidTemplate, content_of, uuid_of
+from voicebot.authoring.sources import read_source
 
 ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
 
-BUILTINS = frozenset(HANDLERS)
-"""Names of the built-in functions."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredContent:
+    """A template of the account as it is stored; the check reads it."""
+
+    id: str
+    document: Mapping[str, Any]
+    status: str
+
+    @classmethod
+    def of(cls, record: TemplateRecord | TemplateSnapshot) -> Self:
+        """That of a row."""
+        return cls(id=str(record.id), document=record.content, status=record.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +52,27 @@ class SetLookup:
     """The part of an account that the check of a set of documents needs."""
 
     context: SetContext
+    """Without ``templates``, which are ``stored``."""
+    stored: Sequence[StoredContent]
     named: Mapping[str, TemplateRecord]
     """The account's templates that have the name of one of the set."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountLookup:
-    """Reads what checks need from one account."""
+    """Reads what checks need from one account.
+
+    A document may be any JSON, or a source of it (``sources``).
+    """
 
     account_id: UUID
     http_allow: frozenset[str]
     """Private hosts (`host:port`) that HTTP functions may reach."""
     providers: ProviderTable | None
     """The providers that templates may name; None: they are not checked."""
-    checks: CheckPool = field(default_factory=CheckPool)
+    builtins: frozenset[str] = BUILTIN_FUNCTIONS
+    """Names of the built-in functions of this server."""
+    checks: Checks = field(default_factory=DirectChecks)
     """Where the checks run."""
 
     async def look_up_set(self, db: Executor, documents: Sequence[Any]) -> SetLookup:
@@ -54,7 +80,7 @@ class AccountLookup:
 
         Args:
             db: a database, or the transaction that will write.
-            documents: any JSON, as in template files.
+            documents: as in template files.
         """
         said = await self._run(_references, documents)
         found = await template_sets.find(
@@ -72,15 +98,14 @@ class AccountLookup:
         found_numbers = await numbers.find(db, self.account_id, e164s=said.numbers, ids=_ids(said.numbers))
         context = SetContext(
             ids=known,
-            templates=await self._run(_contents, found),
             numbers={number.e164: str(number.id) for number in found_numbers},
             active_numbers={str(number.id): number.active for number in found_numbers},
             names=await self._newest_names(db) if said.targets - said.names - known.keys() else (),
-            builtins=BUILTINS,
+            builtins=self.builtins,
             http_allow=self.http_allow,
             providers=self.providers,
         )
-        return SetLookup(context=context, named=named)
+        return SetLookup(context=context, stored=[StoredContent.of(each) for each in found], named=named)
 
     async def check_set(self, db: Executor, documents: Sequence[Any]) -> list[CheckedTemplate]:
         """Check documents against each other and the account.
@@ -89,28 +114,32 @@ class AccountLookup:
         the same name.
         """
         lookup = await self.look_up_set(db, documents)
-        own_ids = {
-            name_of(document): document["id"]
-            for document in documents
-            if isinstance(document, dict) and uuid_of(document.get("id"))
-        }
-        context = replace(lookup.context, ids={**lookup.context.ids, **own_ids})
-        return await self._run(check_set, documents, context)
+        return await self._run(_checked_set, documents, lookup.context, lookup.stored)
 
-    async def context(self, db: Executor, template_id: UUID | None, content: TemplateContent) -> CheckContext:
-        """What one template is checked against: its targets, the templates that route to it, its number."""
+    async def report(self, db: Executor, document: Any) -> Report:
+        """The report of ``check_set`` for one document."""
+        lookup = await self.look_up_set(db, [document])
+        return await self._run(_report, document, lookup.context, lookup.stored)
+
+    async def context(
+        self, db: Executor, template_id: UUID | None, content: TemplateContent
+    ) -> tuple[CheckContext, Sequence[StoredContent]]:
+        """What one template is checked against: its targets, the templates that route to it, its number.
+
+        The templates are not in the context: ``check_against`` adds them.
+        """
         related = {found for found in map(uuid_of, targets(content)) if found}
         if template_id is not None:
             related |= set(await templates.used_by(db, self.account_id, template_id))
         found = await revisions.targets(db, self.account_id, sorted(related)) if related else {}
-        return CheckContext(
+        context = CheckContext(
             template_id=str(template_id) if template_id else None,
-            templates=await self._run(_contents, found.values()),
             numbers=await self._number_states(db, uuid_of(content.number_id)),
-            builtins=BUILTINS,
+            builtins=self.builtins,
             http_allow=self.http_allow,
             providers=self.providers,
         )
+        return context, [StoredContent.of(each) for each in found.values()]
 
     async def recheck_users(self, db: Executor, template_id: UUID) -> None:
         """Check the templates that route to a template that has just changed; see ``recheck``.
@@ -129,7 +158,8 @@ class AccountLookup:
         """
         record = await templates.get(db, self.account_id, template_id)
         content = await self._run(content_of, record.content, status=record.status)
-        errors = (await self._run(check, content, await self.context(db, template_id, content))).errors
+        context, stored = await self.context(db, template_id, content)
+        errors = (await self._run(check_against, content, context, stored)).errors
         if errors and record.status == "active":
             raise InvalidTemplate([_would_break(record, error) for error in errors])
         problems = [error.to_json() for error in errors]
@@ -156,13 +186,37 @@ class AccountLookup:
         return [record.name for record in found.items]
 
 
+def check_against(content: TemplateContent, context: CheckContext, stored: Sequence[StoredContent]) -> Report:
+    """Check a template in a context with these templates of its account."""
+    return check(content, replace(context, templates=contents_of(stored)))
+
+
+def contents_of(stored: Sequence[StoredContent]) -> dict[str, TemplateContent]:
+    """Stored templates by their id."""
+    return {each.id: content_of(each.document, status=each.status) for each in stored}
+
+
 def _references(documents: Sequence[Any]) -> SetReferences:
     """The names and ids in documents; those in a document that is too large do not count."""
-    return find_references([document for document in documents if not oversized(document)])
+    return find_references([read for read in map(read_source, documents) if not oversized(read)])
 
 
-def _contents(records: Iterable[TemplateRecord | TemplateSnapshot]) -> dict[str, TemplateContent]:
-    return {str(each.id): content_of(each.content, status=each.status) for each in records}
+def _checked_set(
+    documents: Sequence[Any], context: SetContext, stored: Sequence[StoredContent]
+) -> list[CheckedTemplate]:
+    written = [read_source(each) for each in documents]
+    own_ids = {
+        name_of(document): document["id"]
+        for document in written
+        if isinstance(document, dict) and uuid_of(document.get("id"))
+    }
+    whole = replace(context, ids={**context.ids, **own_ids}, templates=contents_of(stored))
+    return check_set(written, whole)
+
+
+def _report(document: Any, context: SetContext, stored: Sequence[StoredContent]) -> Report:
+    [checked] = _checked_set([document], context, stored)
+    return checked.report
 
 
 def _ids(texts: Iterable[str]) -> set[UUID]:

@@ -1,7 +1,7 @@
-"""The thread that checks templates: never two checks at once, and fair to the accounts that wait for one.
+"""Where templates are checked: in a process of its own, one check at a time, fair to waiting accounts.
 
-A check is Python code that holds the interpreter lock, which the event loop needs for audio. One thread
-takes the lock from the loop for a few milliseconds at a time; each further thread adds to that. See
+A check is Python code that holds the interpreter lock, which the event loop needs for audio. In a process
+with a lower priority it takes nothing from the event loop but the time to send and receive. See
 docs/decisions/0023-checks.md.
 """
 
@@ -9,34 +9,84 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from uuid import UUID
+
+from loguru import logger
+
+from voicebot.authoring.check_worker import LENGTH_BYTES, READY, packed, unpacked
 
 MAX_WAITING = 100
 """Maximum number of checks of one account that wait or run."""
 
 WAIT_S = 20.0
-"""How long a check may wait for the thread, in seconds."""
+"""How long a check may wait for its turn, in seconds."""
+
+BUDGET_S = 10.0
+"""How long one check may take before its process is killed, in seconds; the largest takes 0.2 s."""
+
+START_S = 60.0
+"""How long the process may take to start, in seconds."""
+
+_ATTEMPTS = 2
+_WORKER = (sys.executable, "-c", "from voicebot.authoring.check_worker import main; main()")
 
 ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
+StreamT = TypeVar("StreamT", asyncio.StreamReader, asyncio.StreamWriter)
 
 
 class TooManyChecks(Exception):
-    """An account has too many checks at once, or the thread is busy; the same request may succeed later."""
+    """There is no time for a check now; the same request may succeed later."""
+
+
+class Checks(Protocol):
+    """Where functions of a check run. Each is a function of a module; arguments and results are pickled."""
+
+    async def run(
+        self,
+        account_id: UUID,
+        function: Callable[ParamsT, ResultT],
+        *args: ParamsT.args,
+        **named: ParamsT.kwargs,
+    ) -> ResultT:
+        """Run a function of bounded cost for an account; its exceptions are raised.
+
+        Raises:
+            TooManyChecks: the account has too many, or there was no time.
+        """
+        ...
+
+
+class DirectChecks:
+    """Runs functions at once, for commands, which have no calls."""
+
+    async def run(
+        self,
+        account_id: UUID,
+        function: Callable[ParamsT, ResultT],
+        *args: ParamsT.args,
+        **named: ParamsT.kwargs,
+    ) -> ResultT:
+        """See ``Checks``."""
+        del account_id
+        return function(*args, **named)
 
 
 class CheckPool:
-    """Runs functions in the one thread for checks, in turns: one of each account that waits."""
+    """Runs functions in a process for checks, in turns: one of each account that waits."""
 
-    def __init__(self, *, max_waiting: int = MAX_WAITING, wait_s: float = WAIT_S) -> None:
-        """Create a pool; its thread starts with the first check."""
+    def __init__(
+        self, *, max_waiting: int = MAX_WAITING, wait_s: float = WAIT_S, budget_s: float = BUDGET_S
+    ) -> None:
+        """Create a pool; its process starts with the first check, which takes half a second."""
         self._max_waiting = max_waiting
         self._wait_s = wait_s
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checks")
+        self._worker = _Worker(budget_s)
         self._turn = asyncio.Lock()
         self._turns_of: dict[UUID, asyncio.Lock] = {}
         self._waiting: Counter[UUID] = Counter()
@@ -48,22 +98,17 @@ class CheckPool:
         *args: ParamsT.args,
         **named: ParamsT.kwargs,
     ) -> ResultT:
-        """Run a function of bounded cost in the thread.
-
-        Raises:
-            TooManyChecks: the account has ``MAX_WAITING`` checks already, or the wait took too long.
-        """
+        """See ``Checks``."""
         if self._waiting[account_id] >= self._max_waiting:
             raise TooManyChecks(f"{self._max_waiting} checks of this account are waiting already.")
         self._waiting[account_id] += 1
         try:
             async with self._turn_of(account_id):
-                loop = asyncio.get_running_loop()
-                running = loop.run_in_executor(self._executor, lambda: function(*args, **named))
+                running = asyncio.ensure_future(self._worker.call(function, args, named))
                 try:
-                    return await asyncio.shield(running)
+                    return cast("ResultT", await asyncio.shield(running))
                 except asyncio.CancelledError:
-                    # The thread works on: the turn is over when it has finished.
+                    # The process works on: the turn is over when it has finished.
                     await asyncio.wait([running])
                     raise
         finally:
@@ -72,9 +117,9 @@ class CheckPool:
                 del self._waiting[account_id]
                 self._turns_of.pop(account_id, None)
 
-    def close(self) -> None:
-        """Discard the checks that have not begun."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+    async def close(self) -> None:
+        """End the process; a check that runs is refused, and so are later ones."""
+        await self._worker.close()
 
     @contextlib.asynccontextmanager
     async def _turn_of(self, account_id: UUID) -> AsyncIterator[None]:
@@ -87,3 +132,95 @@ class CheckPool:
             except TimeoutError:
                 raise TooManyChecks("Checks of other requests take all the time of the server.") from None
             yield
+
+
+class _WorkerLost(Exception):
+    """The process ended while it was needed."""
+
+
+class _Worker:
+    """The process, started when it is needed and is not there."""
+
+    def __init__(self, budget_s: float) -> None:
+        self._budget_s = budget_s
+        self._process: Process | None = None
+        self._is_closed = False
+
+    async def call(self, function: Callable[..., Any], args: Any, named: Any) -> Any:
+        """Call a function in the process; its exception is raised.
+
+        Raises:
+            TooManyChecks: it took too long, or the process could not be started or kept.
+        """
+        request = packed((function, args, named))
+        for _ in range(_ATTEMPTS):
+            if self._is_closed:
+                break
+            try:
+                process = await self._started()
+                async with asyncio.timeout(self._budget_s):
+                    succeeded, result = unpacked(await _exchange(process, request))
+            except TimeoutError:
+                await self._kill()
+                logger.error("a check of a template took more than {} s and was ended", self._budget_s)
+                raise TooManyChecks("The check took too long and was ended.") from None
+            except (_WorkerLost, OSError) as error:
+                await self._kill()
+                if not self._is_closed:
+                    logger.error("the process that checks templates was lost: {}", type(error).__name__)
+            else:
+                if succeeded:
+                    return result
+                raise result
+        raise TooManyChecks("The process that checks templates cannot be kept running.")
+
+    async def close(self) -> None:
+        """Kill the process; none is started any more."""
+        self._is_closed = True
+        await self._kill()
+
+    async def _kill(self) -> None:
+        """Kill the process; the next call starts another one."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _started(self) -> Process:
+        """The process, which is ready.
+
+        Raises:
+            OSError: it cannot be started in time.
+        """
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(*_WORKER, stdin=PIPE, stdout=PIPE)
+            try:
+                async with asyncio.timeout(START_S):
+                    await _stream(self._process.stdout).readexactly(len(READY))
+            except (TimeoutError, asyncio.IncompleteReadError):
+                raise OSError("the process did not start") from None
+        return self._process
+
+
+async def _exchange(process: Process, request: bytes) -> bytes:
+    """Send a request; return its result.
+
+    Raises:
+        _WorkerLost: the process has ended.
+    """
+    requests, results = _stream(process.stdin), _stream(process.stdout)
+    try:
+        requests.write(request)
+        await requests.drain()
+        length = int.from_bytes(await results.readexactly(LENGTH_BYTES), "big")
+        return await results.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise _WorkerLost from error
+
+
+def _stream(stream: StreamT | None) -> StreamT:
+    """A stream of a process that was started with pipes."""
+    if stream is None:
+        raise RuntimeError("the process was started without pipes")
+    return stream

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from templates.model import TemplateContent
 from templates.problem import Problem, pointer
 from templates.sets import without_server_fields
 from templates.size import oversized
+from voicebot.authoring.sources import read_source
 from voicebot.vault import masked
 
 _ABSENT = object()
@@ -29,6 +30,10 @@ class InvalidTemplate(ValueError):
         self.problems = tuple(problems)
         count = len(self.problems)
         super().__init__(f"The template has {count} {'fault' if count == 1 else 'faults'}.")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Sequence[Problem]]]:
+        """For pickle: made of its problems, not of its message."""
+        return type(self), (self.problems,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +49,13 @@ class Difference:
 
 
 def read_document(document: Any) -> TemplateContent:
-    """The template in a document.
+    """The template in a document, which may be a source (``sources``).
 
     Raises:
+        InvalidJson: it is a text that is not JSON.
         InvalidTemplate: it does not have the shape of a template; all faults that can be found are listed.
     """
-    own = without_server_fields(document)
+    own = without_server_fields(read_source(document))
     if not oversized(own):
         with contextlib.suppress(ValidationError):
             return TemplateContent.model_validate(own)

@@ -13,12 +13,12 @@ from db.audit import Change
 from db.errors import RevisionConflict, TargetsUnavailable
 from db.pool import Database, Transaction
 from db.templates import Status, TemplateDraft, TemplateRecord
-from templates.check import Problem, ProviderTable, Report, check, targets
+from templates.check import BUILTIN_FUNCTIONS, Problem, ProviderTable, Report, targets
 from templates.check.rules import problem_for
 from templates.model import TemplateContent
 from templates.schema import file_schema, template_schema
-from voicebot.authoring.account_lookup import BUILTINS, AccountLookup
-from voicebot.authoring.check_pool import CheckPool
+from voicebot.authoring.account_lookup import AccountLookup, check_against
+from voicebot.authoring.check_pool import Checks, DirectChecks
 from voicebot.authoring.documents import InvalidTemplate, changed, read_document, uuid_of
 from voicebot.vault import Vault, sealed
 
@@ -52,7 +52,10 @@ _UPDATE = AuditAction(action="update")
 
 @dataclass(frozen=True, slots=True)
 class Authoring:
-    """Checks and saves the templates of accounts."""
+    """Checks and saves the templates of accounts.
+
+    A document may be any JSON, or a source of it (``sources``); then ``InvalidJson`` may be raised.
+    """
 
     database: Database
     vault: Vault
@@ -60,24 +63,25 @@ class Authoring:
     """Private hosts (`host:port`) that HTTP functions may reach (``Settings.http_allow``)."""
     providers: ProviderTable | None = None
     """The providers that templates may name; None: they are not checked."""
-    checks: CheckPool = field(default_factory=CheckPool)
+    builtins: frozenset[str] = BUILTIN_FUNCTIONS
+    """Names of the built-in functions of this server."""
+    checks: Checks = field(default_factory=DirectChecks)
     """Where the checks run."""
     _schemas: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def account(self, account_id: UUID) -> AccountLookup:
         """What the checks of an account's templates look up."""
-        return AccountLookup(account_id, self.http_allow, self.providers, self.checks)
+        return AccountLookup(account_id, self.http_allow, self.providers, self.builtins, self.checks)
 
     async def check(self, account_id: UUID, document: Any) -> Report:
-        """Check any JSON document, saved or not."""
-        [checked] = await self.account(account_id).check_set(self.database, [document])
-        return checked.report
+        """Check any document, saved or not."""
+        return await self.account(account_id).report(self.database, document)
 
     def schema(self, form: Literal["api", "file"]) -> dict[str, Any]:
         """The JSON Schema of a template as the API takes it, or of a file of templates."""
         if form not in self._schemas:
             make = file_schema if form == "file" else template_schema
-            self._schemas[form] = make(builtins=BUILTINS, providers=self.providers)
+            self._schemas[form] = make(builtins=self.builtins, providers=self.providers)
         return self._schemas[form]
 
     async def create(
@@ -171,8 +175,8 @@ class Authoring:
         run, account_id = self.checks.run, editor.account_id
         content = await run(account_id, read_document, document)
         template_id = before.id if before else None
-        context = await self.account(account_id).context(self.database, template_id, content)
-        report = await run(account_id, check, content, context)
+        context, related = await self.account(account_id).context(self.database, template_id, content)
+        report = await run(account_id, check_against, content, context, related)
         vault = None if audit_action.is_stored else self.vault
         stored, missing_secrets = await run(account_id, stored_document, content, vault, before)
         if refused := [*refused_problems(content, report.errors), *missing_secrets]:

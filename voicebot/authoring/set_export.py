@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +14,8 @@ from db.errors import NotFound
 from db.pool import Executor
 from db.template_sets import TemplateName
 from db.templates import TemplateRecord
-from templates.sets import FileTemplate, canonical, with_names
-from voicebot.authoring.check_pool import CheckPool
+from templates.sets import FileTemplate, canonical, dump_text, with_names
+from voicebot.authoring.check_pool import Checks
 from voicebot.authoring.documents import uuid_of
 from voicebot.vault import masked
 
@@ -51,7 +52,7 @@ async def find_exported(
 
 
 async def export(
-    db: Executor, checks: CheckPool, account_id: UUID, found: Sequence[TemplateName]
+    db: Executor, checks: Checks, account_id: UUID, found: Sequence[TemplateName]
 ) -> AsyncIterator[Exported]:
     """The documents of templates, in their order. One that has been deleted since is left out."""
     names = {str(each.id): each.name for each in found}
@@ -70,3 +71,13 @@ def document_of(record: TemplateRecord, names: Mapping[str, str], e164s: Mapping
     """A template as a file has it: names (by id) and numbers (by id) for ids, secrets masked."""
     content = {**masked(record.content), "status": record.status}
     return canonical(FileTemplate.model_validate(with_names(content, names, e164s)))
+
+
+def to_json(value: Any) -> str:
+    """A part of an answer that is sent in parts."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def to_yaml_item(document: Any) -> str:
+    """A document as an item of the list ``templates`` of a set."""
+    return dump_text({"templates": [document]}).removeprefix("templates:\n")

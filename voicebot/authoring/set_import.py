@@ -28,11 +28,13 @@ from db.templates import TemplateRecord
 from templates.check import MAX_PROBLEMS, Problem
 from templates.model import TemplateContent
 from templates.problem import pointer
-from templates.sets import CheckedTemplate, check_set
-from voicebot.authoring.account_lookup import SetLookup
+from templates.sets import CheckedTemplate, SetContext, check_set
+from voicebot.authoring.account_lookup import SetLookup, StoredContent, contents_of
 from voicebot.authoring.documents import InvalidTemplate
 from voicebot.authoring.import_entries import Entry, Imported
 from voicebot.authoring.saving import Authoring, Editor, draft_of, refused_problems, stored_document
+from voicebot.authoring.sources import read_source
+from voicebot.vault import Vault
 
 _ATTEMPTS = 5
 
@@ -42,7 +44,7 @@ class ImportOptions:
     """A set of templates to import."""
 
     documents: Sequence[tuple[str, Any]]
-    """The templates in the format of files, each with its pointer into the request's body."""
+    """The templates in the format of files (or sources of them), each with its pointer into the body."""
     expect: Mapping[str, int | None] = field(default_factory=dict)
     """Template name → the revision it must have in the account; None: it must not exist there."""
     dry_run: bool = False
@@ -158,14 +160,26 @@ class _SetImport:
     async def _entries(self, lookup: SetLookup) -> list[Entry]:
         run, account_id = self._authoring.checks.run, self._editor.account_id
         documents = [document for _, document in self._options.documents]
-        checked = await run(account_id, check_set, documents, lookup.context, lambda _: str(new_id()))
+        checked = await run(account_id, _checked, documents, lookup.context, lookup.stored)
         faults: list[Problem] = []
         entries: list[Entry] = []
         for (place, _), each in zip(self._options.documents, checked, strict=True):
             if each.content is None:
                 refused = list(each.report.errors)
             else:
-                entry, refused = await run(account_id, self._entry, place, each, each.content, lookup)
+                before = lookup.named.get(each.name)
+                known_numbers = frozenset(lookup.context.active_numbers or ())
+                entry, refused = await run(
+                    account_id,
+                    _entry,
+                    place,
+                    each,
+                    each.content,
+                    before,
+                    known_numbers,
+                    self._authoring.vault,
+                    self._editor,
+                )
                 entries.append(entry)
             faults += [replace(problem, pointer=place + problem.pointer) for problem in refused]
             if len(faults) >= MAX_PROBLEMS:
@@ -173,18 +187,6 @@ class _SetImport:
         if faults:
             raise InvalidTemplate(faults[:MAX_PROBLEMS])
         return entries
-
-    def _entry(
-        self, place: str, checked: CheckedTemplate, content: TemplateContent, lookup: SetLookup
-    ) -> tuple[Entry, list[Problem]]:
-        """A template ready to be written, and the problems that keep it from being saved."""
-        errors = checked.report.errors
-        before = lookup.named.get(checked.name)
-        stored, missing_secrets = stored_document(content, self._authoring.vault, before)
-        known_numbers = lookup.context.active_numbers or {}
-        draft = draft_of(content, stored, errors, before, known_numbers, self._editor)
-        entry = Entry(place=place, checked=checked, before=before, draft=draft)
-        return entry, [*refused_problems(content, errors), *missing_secrets]
 
     async def _write(self, entries: Sequence[Entry]) -> None:
         with contextlib.suppress(_Rollback):
@@ -246,6 +248,30 @@ class _SetImport:
                 await self._account.recheck(transaction, user)
             except InvalidTemplate as error:
                 raise InvalidTemplate(ours[target].in_set(error.problems)) from None
+
+
+def _checked(
+    documents: Sequence[Any], context: SetContext, stored: Sequence[StoredContent]
+) -> list[CheckedTemplate]:
+    written = [read_source(each) for each in documents]
+    return check_set(written, replace(context, templates=contents_of(stored)), lambda _: str(new_id()))
+
+
+def _entry(
+    place: str,
+    checked: CheckedTemplate,
+    content: TemplateContent,
+    before: TemplateRecord | None,
+    known_numbers: frozenset[str],
+    vault: Vault,
+    editor: Editor,
+) -> tuple[Entry, list[Problem]]:
+    """A template ready to be written, and the problems that keep it from being saved."""
+    errors = checked.report.errors
+    stored, missing_secrets = stored_document(content, vault, before)
+    draft = draft_of(content, stored, errors, before, known_numbers, editor)
+    entry = Entry(place=place, checked=checked, before=before, draft=draft)
+    return entry, [*refused_problems(content, errors), *missing_secrets]
 
 
 def _roll_back_if(dry_run: bool) -> None:

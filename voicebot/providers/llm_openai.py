@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 # The client loads this module at its first use, which would be while the first caller waits.
 import openai.resources.chat.completions.completions  # noqa: F401
@@ -21,53 +21,11 @@ from pydantic_settings import NoDecode
 
 from templates.model import TemplateContent
 from voicebot.config import Settings, Url, Variables
-from voicebot.providers.provider import LlmProvider, ProviderSettings, secret_of
+from voicebot.providers.provider import LlmProvider, secret_of
+from voicebot.providers.settings import OpenAILlmSettings
 
 SILENCE_TIMEOUT_S = 5.0
 """A model that sends nothing for so long has failed: the caller must not wait for it in silence."""
-
-
-class OpenAILlmSettings(ProviderSettings):
-    """`llm.settings` for `openai` and for every endpoint that the operator named."""
-
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        default=None, description="How much answers vary (0 to 2). Null: the model's default.", examples=[0.2]
-    )
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None,
-        description="Share of likely tokens considered (0 to 1). Null: the model's default.",
-        examples=[0.9],
-    )
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        default=None,
-        description="Penalty for frequent tokens (-2 to 2). Null: the model's default.",
-        examples=[0.5],
-    )
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        default=None,
-        description="Penalty for tokens said before (-2 to 2). Null: the model's default.",
-        examples=[0.5],
-    )
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
-        default=None, description="Makes answers repeatable where the model supports it.", examples=[7]
-    )
-    max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        default=None, description="Most tokens of an answer, for models that do not reason.", examples=[300]
-    )
-    max_completion_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        default=None, description="Most tokens of an answer, reasoning included.", examples=[2000]
-    )
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = Field(
-        default=None,
-        description="How long a reasoning model thinks; callers wait.",
-        examples=["low"],
-    )
-    verbosity: Literal["low", "medium", "high"] | None = Field(
-        default=None, description="How long answers are, where the model supports it.", examples=["low"]
-    )
-    parallel_tool_calls: bool | None = Field(
-        default=None, description="Whether the model may call several functions at once.", examples=[False]
-    )
 
 
 class OpenAIVariables(Variables):

@@ -10,23 +10,15 @@ from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.llm_service import LLMService
 from pipecat.services.stt_service import STTService
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
 from templates.bounds import VOICE_ID, TextPattern
 from templates.check import ProviderRules
 from templates.model import TemplateContent, Turns
 from voicebot.config import Settings, Variables
+from voicebot.providers.settings import ProviderSettings
 
 SYNTHESIS_TIMEOUT_S = 15.0
-
-LANGUAGE_TAG = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
-"""The form of a language tag (BCP 47) in a provider's settings."""
-
-
-class ProviderSettings(BaseModel):
-    """The settings that an author may write. Only these reach the vendor; null means the vendor's default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SynthesisFailed(Exception):

@@ -3,64 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from pipecat.services.elevenlabs.stt import CommitStrategy, ElevenLabsRealtimeSTTService
 from pipecat.services.stt_service import STTService
-from pydantic import Field
 
 from templates.model import TemplateContent, Turns
 from voicebot.config import Settings
-from voicebot.providers.provider import LANGUAGE_TAG, ProviderSettings, SttProvider, secret_of
+from voicebot.providers.provider import SttProvider, secret_of
 from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.settings import ElevenLabsSttSettings
 from voicebot.providers.tts_elevenlabs import ELEVENLABS_URL, ElevenLabsVariables
 from voicebot.providers.websocket import EconomicalConnection
 
 LEAST_SILENCE_MS, MOST_SILENCE_MS = 300, 3000
 """Bounds that the vendor sets to the silence before it commits a transcript, in ms."""
-
-
-class ElevenLabsSttSettings(ProviderSettings):
-    """`stt.settings` for the provider `elevenlabs`: Scribe in real time."""
-
-    language: Annotated[str, Field(pattern=rf"{LANGUAGE_TAG}|^auto$")] | None = Field(
-        default=None,
-        description="Language tag that is transcribed, or `auto`. Null: the template's `language`.",
-        examples=["de-DE", "auto"],
-    )
-    keyterms: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=100)] | None
-    ) = Field(default=None, description="Terms that callers say.", examples=[["Acme", "SureFit"]])
-    no_verbatim: bool | None = Field(
-        default=None,
-        description="Whether filler words and false starts are left out. Null: no.",
-        examples=[True],
-    )
-    filter_background_audio: bool | None = Field(
-        default=None,
-        description="Whether background audio is filtered out. Null: no.",
-        examples=[True],
-    )
-    vad_silence_threshold_secs: Annotated[float, Field(ge=0.3, le=3)] | None = Field(
-        default=None,
-        description=(
-            "Silence before a transcript is final, in s, for `turns.strategy` `stt`. Null: half of "
-            "`turns.end_silence_ms`, but at least 0.3."
-        ),
-        examples=[0.4],
-    )
-    vad_threshold: Annotated[float, Field(ge=0.1, le=0.9)] | None = Field(
-        default=None,
-        description="How loud speech has to be (0.1 to 0.9, lower is more sensitive).",
-        examples=[0.4],
-    )
-    min_speech_duration_ms: Annotated[int, Field(ge=50, le=2000)] | None = Field(
-        default=None, description="The shortest speech that counts, in ms.", examples=[100]
-    )
-    min_silence_duration_ms: Annotated[int, Field(ge=50, le=2000)] | None = Field(
-        default=None, description="The shortest silence that counts, in ms.", examples=[100]
-    )
 
 
 class ElevenLabsStt(SttProvider):

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from httpx import AsyncClient, HTTPError
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.deepgram.tts import DeepgramTTSService
-from pydantic import Field
 
 from templates.bounds import TextPattern
 from templates.model import TemplateContent
 from voicebot.config import Settings, websocket_url
 from voicebot.providers.provider import (
     SYNTHESIS_TIMEOUT_S,
-    ProviderSettings,
     SynthesisFailed,
     TtsProvider,
     secret_of,
 )
 from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.settings import DeepgramTtsSettings
 from voicebot.providers.stt_deepgram import DEEPGRAM_URL, DeepgramVariables
 from voicebot.providers.websocket import EconomicalConnection
-
-
-class DeepgramTtsSettings(ProviderSettings):
-    """`tts.settings` for the provider `deepgram`: Aura."""
-
-    speed: Annotated[float, Field(ge=0.7, le=1.5)] | None = Field(
-        default=None,
-        description="Speech rate (0.7 to 1.5; Aura-2 in English and Spanish). Null: 1.",
-        examples=[1.1],
-    )
 
 
 class DeepgramTts(TtsProvider):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from elevenlabs.client import AsyncElevenLabs
 from elevenlabs.core.api_error import ApiError
@@ -17,12 +17,12 @@ from templates.model import TemplateContent
 from voicebot.config import Settings, Url, Variables, websocket_url
 from voicebot.providers.provider import (
     SYNTHESIS_TIMEOUT_S,
-    ProviderSettings,
     SynthesisFailed,
     TtsProvider,
     secret_of,
 )
 from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.settings import ElevenLabsTtsSettings
 from voicebot.providers.websocket import EconomicalConnection
 
 ELEVENLABS_URL = "https://api.elevenlabs.io"
@@ -40,37 +40,6 @@ class ElevenLabsVariables(Variables):
     def missing(self) -> tuple[str, ...]:
         """The variables that have to be set; a server of one's own may need no key."""
         return () if self.api_key or self.url else ("ELEVENLABS_API_KEY",)
-
-
-class ElevenLabsTtsSettings(ProviderSettings):
-    """`tts.settings` for the provider `elevenlabs`."""
-
-    stability: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="How steady the voice is (0 to 1). Null: the voice's own.", examples=[0.5]
-    )
-    similarity_boost: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None,
-        description="How closely it follows the original (0 to 1). Null: the voice's own.",
-        examples=[0.75],
-    )
-    style: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None,
-        description="How much the style is exaggerated (0 to 1). Null: the voice's own.",
-        examples=[0.2],
-    )
-    use_speaker_boost: bool | None = Field(
-        default=None,
-        description="Whether likeness is raised at the cost of latency. Null: the voice's own.",
-        examples=[False],
-    )
-    speed: Annotated[float, Field(ge=0.7, le=1.2)] | None = Field(
-        default=None, description="Speech rate (0.7 to 1.2). Null: the voice's own.", examples=[1.05]
-    )
-    apply_text_normalization: Literal["auto", "on", "off"] | None = Field(
-        default=None,
-        description="Whether numbers and the like are spelled out. Null: `auto`.",
-        examples=["on"],
-    )
 
 
 class ElevenLabsTts(TtsProvider):

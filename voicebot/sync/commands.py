@@ -14,10 +14,11 @@ from uuid import UUID
 import typer
 
 from db.errors import DatabaseError
+from handlers.registry import HANDLERS
 from templates.schema import file_schema
 from templates.sets import CheckedTemplate, SetContext, check_set
 from voicebot import logs, startup
-from voicebot.authoring import BUILTINS, AccountLookup, Authoring
+from voicebot.authoring import AccountLookup, Authoring
 from voicebot.authoring.files import BadFiles, read_files
 from voicebot.config import Settings
 from voicebot.database import AccountNotUnique, only_account, open_database
@@ -198,11 +199,15 @@ async def _checked(documents: Sequence[Any], in_account: bool, account: UUID | N
     if not in_account and account is None:
         # Keys that this machine lacks may be set on the server that the files are for.
         providers = Providers(settings).rules(configured=False)
-        context = SetContext(builtins=BUILTINS, http_allow=settings.http_allow, providers=providers)
+        context = SetContext(
+            builtins=frozenset(HANDLERS), http_allow=settings.http_allow, providers=providers
+        )
         return check_set(documents, context)
     async with open_database(settings) as database:
         account_id = account or await only_account(database)
-        lookup = AccountLookup(account_id, settings.http_allow, Providers(settings).rules())
+        lookup = AccountLookup(
+            account_id, settings.http_allow, Providers(settings).rules(), frozenset(HANDLERS)
+        )
         return await lookup.check_set(database, documents)
 
 
@@ -220,13 +225,17 @@ async def _open_account(url: str | None, account: UUID | None) -> AsyncIterator[
         return
     async with open_database(settings) as database:
         authoring = Authoring(
-            database, Vault(*settings.fernet_keys()), settings.http_allow, Providers(settings).rules()
+            database,
+            Vault(*settings.fernet_keys()),
+            settings.http_allow,
+            Providers(settings).rules(),
+            frozenset(HANDLERS),
         )
         yield DatabaseAccount(database, authoring, account or await only_account(database))
 
 
 def _schema() -> dict[str, Any]:
-    return file_schema(builtins=BUILTINS, providers=Providers(_settings()).rules())
+    return file_schema(builtins=frozenset(HANDLERS), providers=Providers(_settings()).rules())
 
 
 def _settings() -> Settings:
