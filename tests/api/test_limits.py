@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -27,6 +28,7 @@ from tests.api.twilio import close_code, start_message
 from voicebot.api.limits import DEFAULT_LIMITS as LIMITS
 
 NUMBER = "/numbers/01a1fb64-16ef-7341-baef-1bff17f7b0e5"
+CHAT = "/templates/01a1fb64-16ef-7341-baef-1bff17f7b0e5/chat"
 CPU_S = 0.25
 """What a refused request may cost on the event loop's thread, that of the client in this process included."""
 
@@ -151,7 +153,7 @@ async def test_a_body_is_not_read_before_the_key(server: RunningServer, key: str
     authorization = "" if key is None else f"Authorization: Bearer {key}\r\n"
     writer.write(
         f"POST /api/v1/templates HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{authorization}"
-        f"Content-Length: {LIMITS.body_bytes}\r\n\r\n".encode()
+        f"Content-Length: {LIMITS.document_bytes}\r\n\r\n".encode()
     )
     async with asyncio.timeout(5):
         head = await reader.readuntil(b"\r\n\r\n")
@@ -160,22 +162,47 @@ async def test_a_body_is_not_read_before_the_key(server: RunningServer, key: str
 
 
 @pytest.mark.parametrize(
-    ("document", "limit"),
+    ("path", "document", "limit"),
     [
-        ({"name": "x" * LIMITS.body_bytes}, "body"),
-        (json.loads("[" * 65 + "]" * 65), "json_depth"),
-        ([0] * LIMITS.json_values, "json_values"),
+        ("/templates/check", {"name": "x" * LIMITS.document_bytes}, "body"),
+        ("/templates/check", json.loads("[" * 65 + "]" * 65), "json_depth"),
+        ("/templates/check", [0] * LIMITS.document_values, "json_values"),
+        (CHAT, {"turns": [], "answers": [0] * LIMITS.chat_values}, "json_values"),
+        ("/leads", {"phone": "x" * LIMITS.body_bytes}, "body"),
+        ("/leads", {"payload": json.loads("[" * 64 + "]" * 64)}, "json_depth"),
+        ("/leads", {"payload": [0] * LIMITS.json_values}, "json_values"),
     ],
-    ids=["body", "json_depth", "json_values"],
+    ids=["body", "depth", "values", "values of a chat", "small body", "depth of a small one", "its values"],
 )
 async def test_a_body_beyond_a_limit_is_refused(
-    server: RunningServer, tenant: Tenant, document: object, limit: str
+    server: RunningServer, tenant: Tenant, path: str, document: object, limit: str
 ) -> None:
-    """More than 2 MiB, 64 levels or 200,000 values are answered 413 before the body is parsed."""
+    """More bytes, levels or values than the route takes are answered 413 before the body is parsed."""
     before = await reached(server, limit)
-    answer = await tenant.owner.post("/templates/check", json=document)
+    with cheap():
+        answer = await tenant.owner.post(path, json=document)
     assert refusal(answer) == (413, "payload_too_large")
     assert await reached(server, limit) == before + 1
+
+
+async def test_the_largest_body_of_a_template_is_not_parsed_on_the_event_loop(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template is parsed in the process for checks: the event loop's process parses no such JSON."""
+    body = json.dumps({"name": "x", "body": [0] * (LIMITS.document_values - 10)}).encode()
+    parsed = list[int]()
+    loads = json.loads
+
+    def counted(text: str | bytes, *args: Any, **named: Any) -> Any:
+        parsed.append(len(text))
+        return loads(text, *args, **named)
+
+    monkeypatch.setattr(json, "loads", counted)
+    answer = await tenant.owner.post(
+        "/templates/check", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.json()["errors"][0]["code"] == "too_large"
+    assert all(length < len(body) for length in parsed)
 
 
 async def test_a_body_of_64_levels_is_read(tenant: Tenant) -> None:

@@ -57,13 +57,13 @@ async def no_json(_: RunningServer, tenant: Tenant) -> httpx.Response:
 
 
 async def too_large(_: RunningServer, tenant: Tenant) -> httpx.Response:
-    return await tenant.owner.post("/templates", json={"name": "x" * DEFAULT_LIMITS.body_bytes})
+    return await tenant.owner.post("/templates", json={"name": "x" * DEFAULT_LIMITS.document_bytes})
 
 
 async def too_large_in_chunks(_: RunningServer, tenant: Tenant) -> httpx.Response:
     async def chunks() -> Any:
         for _ in range(3):
-            yield b" " * (DEFAULT_LIMITS.body_bytes // 2)
+            yield b" " * (DEFAULT_LIMITS.document_bytes // 2)
 
     headers = {"Content-Type": "application/json"}
     return await tenant.owner.post("/templates", content=chunks(), headers=headers)

@@ -48,12 +48,18 @@ class Limits:
     """Names and values of all headers of a request together."""
     condition_characters: int = 200
     """``If-Match`` or ``If-None-Match``."""
-    body_bytes: int = 2 * 1024 * 1024
-    """A template with 200 nodes has less than 200 KiB."""
+    body_bytes: int = 512 * 1024
+    """A request of the API. The payload of a lead has at most 64 KiB of text."""
     json_depth: int = 64
     """Levels of arrays and objects in a JSON body."""
-    json_values: int = 200_000
+    json_values: int = 2000
     """Values in a JSON body, those of arrays and objects included."""
+    document_bytes: int = 2 * 1024 * 1024
+    """A template, a set of templates, or a text call. A template with 200 nodes has less than 200 KiB."""
+    document_values: int = 200_000
+    """Values in the JSON of a template or of a set. It is parsed in the process that checks templates."""
+    chat_values: int = 6000
+    """Values in the JSON of a text call."""
     webhook_body_bytes: int = 64 * 1024
     """A request of a carrier, and of any client outside the API."""
     webhook_fields: int = MAX_FIELDS

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.errors import DatabaseError
+from templates.problem import pointer
 from voicebot.api.access import authenticate
 from voicebot.api.app_state import AppState
 from voicebot.api.error_handlers import of_database
 from voicebot.api.json_size import JsonSize
-from voicebot.api.limits import Limits, limit_exceeded
+from voicebot.api.limits import Limit, Limits, limit_exceeded
 from voicebot.api.media_types import is_yaml
-from voicebot.api.problems import ApiProblem
+from voicebot.api.problems import ApiProblem, FieldError
+
+_MEASURED_AT_ONCE = 32 * 1024
+"""A body of so many bytes is measured on the event loop, within a ms; a larger one in a thread."""
 
 _ALWAYS_SERVED = ("/webhooks/", "/media/", "/healthz", "/readyz")
 """Paths of carriers, and of load balancers."""
@@ -20,6 +30,17 @@ _ALWAYS_SERVED = ("/webhooks/", "/media/", "/healthz", "/readyz")
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """The limits of the body of one kind of request."""
+
+    name: Limit
+    size: int
+    """In bytes."""
+    values: int
+    """Values in JSON."""
 
 
 class RequestChecks:
@@ -35,6 +56,8 @@ class RequestChecks:
         self._limits = limits
         self._api_prefix = f"{api_prefix}/"
         self._open_path = open_path
+        # One thread: measuring takes the interpreter lock for a few ms at most, but calls need the cores.
+        self._measuring = ThreadPoolExecutor(1, thread_name_prefix="body sizes")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -76,39 +99,89 @@ class RequestChecks:
             except DatabaseError as error:
                 raise of_database(error) from error
             scope.setdefault("state", {})["principal"] = principal
-        body = await self._body(request, receive, is_api=is_api)
+        limit = self._body_limit(path) if is_api else self._webhook_limit
+        body = await _body(request, receive, limit)
         if is_api and not is_yaml(request):
-            self._check_json(body)
+            await self._check_json(body, limit)
         return _replayed(body, receive)
 
-    async def _body(self, request: HTTPConnection, receive: Receive, *, is_api: bool) -> bytes:
-        limit = self._limits.body_bytes if is_api else self._limits.webhook_body_bytes
-        declared = request.headers.get("content-length", "0")
-        chunks, size = [], int(declared) if declared.isascii() and declared.isdigit() else 0
-        if size <= limit:
-            size, more = 0, True
-            while more and size <= limit:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                more = message.get("more_body", False)
-        if size > limit:
-            detail = f"A request body may have at most {limit} bytes."
-            raise limit_exceeded("body" if is_api else "webhook_body", "payload_too_large", detail)
-        return b"".join(chunks)
+    @property
+    def _webhook_limit(self) -> BodyLimit:
+        return BodyLimit("webhook_body", self._limits.webhook_body_bytes, 0)
 
-    def _check_json(self, body: bytes) -> None:
+    def _body_limit(self, path: str) -> BodyLimit:
+        """The limit of a request of the API: templates may be large, everything else is small."""
+        limits = self._limits
+        if not path.startswith(f"{self._api_prefix}templates"):
+            return BodyLimit("body", limits.body_bytes, limits.json_values)
+        values = limits.chat_values if path.endswith("/chat") else limits.document_values
+        return BodyLimit("body", limits.document_bytes, values)
+
+    async def _check_json(self, body: bytes, limit: BodyLimit) -> None:
         if b"\0" in body:
             raise ApiProblem("invalid_json", "The request body is not JSON in UTF-8.")
-        size = JsonSize.of(body)
+        if len(body) <= _MEASURED_AT_ONCE:
+            size = JsonSize.of(body)
+        else:
+            size = await asyncio.get_running_loop().run_in_executor(self._measuring, JsonSize.of, body)
         if size.depth > self._limits.json_depth:
-            detail = f"A JSON body may have at most {self._limits.json_depth} levels."
-            raise limit_exceeded("json_depth", "payload_too_large", detail)
-        if size.values > self._limits.json_values:
-            detail = f"A JSON body may have at most {self._limits.json_values} values."
+            raise _too_deep(body, self._limits.json_depth)
+        if size.values > limit.values:
+            detail = f"The JSON body of this request may have at most {limit.values} values."
             raise limit_exceeded("json_values", "payload_too_large", detail)
+
+
+async def _body(request: HTTPConnection, receive: Receive, limit: BodyLimit) -> bytes:
+    """Read the body.
+
+    Raises:
+        ApiProblem: it is larger than the limit; the rest is not read.
+        ClientGone: the client closed the connection.
+    """
+    declared = request.headers.get("content-length", "0")
+    chunks, size = [], int(declared) if declared.isascii() and declared.isdigit() else 0
+    if size <= limit.size:
+        size, more = 0, True
+        while more and size <= limit.size:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            more = message.get("more_body", False)
+    if size > limit.size:
+        detail = f"The body of this request may have at most {limit.size} bytes."
+        raise limit_exceeded(limit.name, "payload_too_large", detail)
+    return b"".join(chunks)
+
+
+def _too_deep(body: bytes, most: int) -> ApiProblem:
+    """The problem of a JSON body with too many levels; it names the place if the body is small."""
+    message = f"A JSON body may have at most {most} levels."
+    problem = limit_exceeded("json_depth", "payload_too_large", message)
+    if len(body) <= _MEASURED_AT_ONCE:
+        try:
+            place = _deep_place(json.loads(body), most)
+        except (ValueError, RecursionError):
+            place = ()
+        remedy = "Send a document with fewer levels."
+        problem.errors = [
+            FieldError(pointer=pointer(*place), code="too_deep", message=message, remedy=remedy)
+        ]
+    return problem
+
+
+def _deep_place(document: Any, most: int) -> tuple[str | int, ...]:
+    """The first place that is deeper than ``most`` levels."""
+    pending: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, dict | list):
+            if len(path) >= most:
+                return path
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            pending += [((*path, name), each) for name, each in inner]
+    return ()
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

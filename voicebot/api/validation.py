@@ -13,6 +13,9 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from templates.problem import pointer
 from voicebot.api.problems import ApiProblem, FieldError
 
+MAX_FAULTS = 100
+"""How many faults of a request are answered."""
+
 _YEARS = (1970, 9998)
 _DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -44,7 +47,7 @@ def invalid_body(faults: Sequence[Mapping[str, Any]]) -> ApiProblem:
     return ApiProblem(
         "invalid_request",
         "The request body is not valid.",
-        errors=[_fault(details["loc"], details) for details in faults],
+        errors=[_fault(details["loc"], details) for details in faults[:MAX_FAULTS]],
     )
 
 
@@ -60,7 +63,7 @@ def invalid_request(error: RequestValidationError) -> ApiProblem:
     return ApiProblem(
         "invalid_request",
         f"The {' and the '.join(places)} {'is' if len(places) == 1 else 'are'} not valid.",
-        errors=[_fault(each["loc"][1:], each) for each in faults],
+        errors=[_fault(each["loc"][1:], each) for each in faults[:MAX_FAULTS]],
     )
 
 

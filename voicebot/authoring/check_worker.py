@@ -1,8 +1,9 @@
 """The process that checks templates: ``CheckPool`` starts it and calls ``main``.
 
-It writes ``READY`` when it has started. Then it reads requests from its standard input and writes results to its standard output, each as a length of eight
-bytes and a pickle: a request is a function, its positional and its named arguments; a result is whether the
-function returned, and its result or its exception. It ends when its input does.
+It writes ``READY`` when it has started. Then it reads requests from its standard input and writes results to
+its standard output, each as a length of eight bytes and a pickle: a request is a function, its positional and
+its named arguments; a result is whether the function returned, and its result or its exception. It ends when
+its input does.
 
 The process has no pipecat and no connection to the database.
 """

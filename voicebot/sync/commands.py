@@ -38,6 +38,7 @@ from voicebot.vault import Vault
 DIFFERENT, UNUSABLE = 1, 2
 """Exit statuses: faults or differences were found; the command could not be carried out."""
 
+_BUILTINS = frozenset(HANDLERS)
 _DIRECTORY = "A directory of template files."
 Directory = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, exists=True, help=_DIRECTORY)]
 NewDirectory = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help=_DIRECTORY)]
@@ -199,9 +200,7 @@ async def _checked(documents: Sequence[Any], in_account: bool, account: UUID | N
     if not in_account and account is None:
         # Keys that this machine lacks may be set on the server that the files are for.
         providers = Providers(settings).rules(configured=False)
-        context = SetContext(
-            builtins=frozenset(HANDLERS), http_allow=settings.http_allow, providers=providers
-        )
+        context = SetContext(builtins=_BUILTINS, http_allow=settings.http_allow, providers=providers)
         return check_set(documents, context)
     async with open_database(settings) as database:
         account_id = account or await only_account(database)
@@ -229,13 +228,13 @@ async def _open_account(url: str | None, account: UUID | None) -> AsyncIterator[
             Vault(*settings.fernet_keys()),
             settings.http_allow,
             Providers(settings).rules(),
-            frozenset(HANDLERS),
+            _BUILTINS,
         )
         yield DatabaseAccount(database, authoring, account or await only_account(database))
 
 
 def _schema() -> dict[str, Any]:
-    return file_schema(builtins=frozenset(HANDLERS), providers=Providers(_settings()).rules())
+    return file_schema(builtins=_BUILTINS, providers=Providers(_settings()).rules())
 
 
 def _settings() -> Settings:
