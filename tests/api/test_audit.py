@@ -111,12 +111,12 @@ async def test_every_change_leaves_a_line(tenant: Tenant, database: Database) ->
         assert answer.status_code == step.status or answer.is_success, (step.path, answer.text)
         if step.makes:
             ids[step.makes] = answer.json()["id"]
-        told = await lines(tenant)
+        rows = await lines(tenant)
         count += 1
-        assert len(told) == count, step.path
-        assert (told[0]["action"], told[0]["resource"]) == step.line
-        assert told[0]["key_id"] == owner
-        assert told[0]["resource_id"] in {*ids.values(), *UUID_FORM.findall(answer.text)}
+        assert len(rows) == count, step.path
+        assert (rows[0]["action"], rows[0]["resource"]) == step.line
+        assert rows[0]["key_id"] == owner
+        assert rows[0]["resource_id"] in {*ids.values(), *UUID_FORM.findall(answer.text)}
 
 
 async def test_the_walk_goes_everywhere(server: RunningServer) -> None:

@@ -177,7 +177,7 @@ async def test_what_no_answer_is_prepared_for_is_told(tenant: Tenant) -> None:
     )
     last = answer["turns"][-1]
     assert last["functions"][0]["status"] == "failed"
-    assert "find_invoice" in last["troubles"][0]["reason"]
+    assert "find_invoice" in last["failures"][0]["reason"]
 
 
 async def test_a_required_value_that_is_missing_is_refused(tenant: Tenant) -> None:
@@ -266,18 +266,18 @@ async def test_a_model_that_goes_silent_is_told_and_may_be_asked_again(
     problem = await chat(tenant.owner, agent["id"], status=504, **asked)
     assert problem["code"] == "model_timeout"
     assert problem["chat_id"] == began["chat_id"]
-    assert problem["turns"][0]["troubles"][0]["part"] == "llm"
+    assert problem["turns"][0]["failures"][0]["part"] == "llm"
     assert (await chat(tenant.owner, agent["id"], **asked))["turns"][0]["replies"]
 
 
 async def test_a_model_that_fails_is_told_and_may_be_asked_again(tenant: Tenant, sandbox: Sandbox) -> None:
-    """What the model's vendor refuses is among the turn's troubles, and the conversation can go on."""
+    """What the model's vendor refuses is among the turn's failures, and the conversation can go on."""
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
     began = await chat(tenant.owner, agent["id"])
     sandbox.faults.add(Fault(server="openai", kind="broken"))
     failed = await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello"])
     assert failed["turns"][0]["replies"] == []
-    assert failed["turns"][0]["troubles"][0]["part"] == "llm"
+    assert failed["turns"][0]["failures"][0]["part"] == "llm"
     sandbox.faults.clear()
     again = await chat(tenant.owner, agent["id"], chat_id=began["chat_id"], turns=["Hello?"])
     assert again["turns"][0]["replies"]

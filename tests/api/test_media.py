@@ -123,7 +123,7 @@ async def test_a_live_call_is_ended_by_the_carriers_word(twilio: Twilio, call_re
 
 
 @pytest.mark.parametrize(
-    ("ended_by", "reason", "told"), [("caller", "hangup", "hangup"), ("agent", "he was very kind", "agent")]
+    ("ended_by", "reason", "label"), [("caller", "hangup", "hangup"), ("agent", "he was very kind", "agent")]
 )
 async def test_ended_calls_are_counted_by_reason(
     server: RunningServer,
@@ -132,10 +132,10 @@ async def test_ended_calls_are_counted_by_reason(
     database: Database,
     ended_by: Literal["caller", "agent"],
     reason: str,
-    told: str,
+    label: str,
 ) -> None:
     """An ended call is counted by who ended it and why; a model's own words are not used as a label."""
-    counter = f'voicebot_calls_ended_total{{end_reason="{told}",ended_by="{ended_by}"}}'
+    counter = f'voicebot_calls_ended_total{{end_reason="{label}",ended_by="{ended_by}"}}'
     before = await metric(twilio.server.url, counter)
     reply = await twilio.post("voice")
     async with twilio.media(reply.token) as socket:

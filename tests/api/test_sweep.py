@@ -40,10 +40,10 @@ async def test_an_account_finds_nothing_of_another(
             await refused_alike(mine, operation, ids)
         else:
             async for answer in readings(mine, operation, ids):
-                assert not told(marks, without(ids, answer)), (operation.name, answer.text)
+                assert not leaked(marks, without(ids, answer)), (operation.name, answer.text)
     root = str(mine.owner.base_url).removesuffix(f"{api_fixtures.PREFIX}/")
     for path in ("/healthz", "/readyz", "/metrics"):
-        assert not told(marks, (await mine.owner.get(f"{root}{path}")).text), path
+        assert not leaked(marks, (await mine.owner.get(f"{root}{path}")).text), path
     assert await api_fixtures.rows_of(database, theirs.account_id) == before
 
 
@@ -57,7 +57,7 @@ async def test_what_others_do_not_find_is_there(
             continue
         answer = await tenant.owner.get(operation.about(ids))
         assert answer.status_code == 200, operation.name
-        assert told({WORD, *ids.values()} - {ids["revision"]}, answer.text), operation.name
+        assert leaked({WORD, *ids.values()} - {ids["revision"]}, answer.text), operation.name
 
 
 async def test_the_stream_tells_of_ones_own_desk_alone(
@@ -70,7 +70,7 @@ async def test_the_stream_tells_of_ones_own_desk_alone(
     follower = Follower([server.url], mine.keys["viewer"], last=0)
     await asyncio.wait_for(follower.follow(1), 30)
     assert [one.data["handoff_id"] for one in follower.received] == [handoff["id"]]
-    assert not told({WORD, ids["handoff_id"], ids["call_id"]}, str(follower.received))
+    assert not leaked({WORD, ids["handoff_id"], ids["call_id"]}, str(follower.received))
 
 
 async def test_an_idempotency_key_is_its_accounts_own(new_tenant: NewTenant) -> None:
@@ -143,6 +143,6 @@ def without(ids: Ids, answer: httpx.Response) -> str:
     return text
 
 
-def told(marks: Collection[str], text: str) -> set[str]:
+def leaked(marks: Collection[str], text: str) -> set[str]:
     """The marks that are in a text."""
     return {mark for mark in marks if mark in text}

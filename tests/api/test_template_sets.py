@@ -88,13 +88,13 @@ async def test_a_set_is_made_in_one_go(tenant: Tenant) -> None:
         tenant.owner, desk("Desk", "Billing", "Sales", number=number["e164"]), agent(), agent("Sales")
     )
     assert answer.status_code == 200, answer.text
-    told = answer.json()["templates"]
-    assert [(each["name"], each["action"], each["revision"]) for each in told] == [
+    answered = answer.json()["templates"]
+    assert [(each["name"], each["action"], each["revision"]) for each in answered] == [
         ("Desk", "created", 1), ("Billing", "created", 1), ("Sales", "created", 1)
     ]  # fmt: skip
-    saved = (await tenant.owner.get(f"/templates/{told[0]['id']}")).json()
+    saved = (await tenant.owner.get(f"/templates/{answered[0]['id']}")).json()
     assert (saved["status"], saved["number_id"]) == ("active", number["id"])
-    assert [route["template_id"] for route in saved["routes"]] == [told[1]["id"], told[2]["id"]]
+    assert [route["template_id"] for route in saved["routes"]] == [answered[1]["id"], answered[2]["id"]]
 
 
 async def test_what_is_exported_can_be_imported(tenant: Tenant) -> None:
@@ -190,8 +190,8 @@ async def test_drafts_may_have_faults(tenant: Tenant) -> None:
     """A draft is saved with what it lacks; a name that stands for nothing yet is kept, and found later."""
     draft = desk("Desk", "Billing", status="draft")
     response = await put(tenant.owner, draft)
-    [told] = response.json()["templates"]
-    assert [(problem["pointer"], problem["code"]) for problem in told["problems"]] == [
+    [answered] = response.json()["templates"]
+    assert [(problem["pointer"], problem["code"]) for problem in answered["problems"]] == [
         ("/routes/0/template", "target_missing")
     ]
     assert (await exported(tenant.owner))[0]["routes"] == draft["routes"]

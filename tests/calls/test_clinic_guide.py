@@ -146,8 +146,8 @@ async def harness(database_url: str, tmp_path: Path) -> AsyncIterator[CallHarnes
 @pytest.mark.timeout(300)  # six commands that load the program, and a call at real pace
 async def test_the_guides_commands_print_what_it_shows(harness: CallHarness, tmp_path: Path) -> None:
     """Every command and call of the guide has the result that the guide shows."""
-    told = [step for step in steps() if step.kind != "heading"]
-    assert {step.kind for step in told} == {"file", "command", "json", "text"}
+    parts = [step for step in steps() if step.kind != "heading"]
+    assert {step.kind for step in parts} == {"file", "command", "json", "text"}
     key = harness.api.headers["Authorization"].removeprefix("Bearer ")
     printed = ""
     async with shell(tmp_path, {"DATABASE_URL": harness.server.app_state.database.dsn}) as bash:

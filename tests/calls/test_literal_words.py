@@ -73,12 +73,12 @@ async def test_braces_of_a_function_and_of_a_variable_stay_what_they_are(harness
     )
     assert response.status_code == 200, response.text
 
-    told = next(body for body in harness.asked() if "Tell what" in system_text(body))
-    assert _of(told, "user") == [SPOKEN]
-    assert [text for text in _of(told, "tool") if "note" in text] == [json.dumps(FOUND)]
-    assert LINE in " ".join(_of(told, "assistant"))
-    assert "called by Ada." in system_text(told)
-    assert f"Tell what was found: {FOUND['note']}" in system_text(told)
+    request = next(body for body in harness.asked() if "Tell what" in system_text(body))
+    assert _of(request, "user") == [SPOKEN]
+    assert [text for text in _of(request, "tool") if "note" in text] == [json.dumps(FOUND)]
+    assert LINE in " ".join(_of(request, "assistant"))
+    assert "called by Ada." in system_text(request)
+    assert f"Tell what was found: {FOUND['note']}" in system_text(request)
     at_billing = next(body for body in harness.asked() if "You are billing" in system_text(body))
     assert f"Known: {FOUND['note']}" in system_text(at_billing)
     assert SPOKEN in _of(at_billing, "user")

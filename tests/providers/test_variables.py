@@ -68,11 +68,11 @@ def test_malformed_endpoints_end_the_process_with_a_message(
     monkeypatch.setenv("VOICEBOT_LLM_ENDPOINTS", text)
     with pytest.raises(SystemExit) as ended:
         startup.settings(*VARIABLES)
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert ended.value.code == startup.WRONG_SETTINGS
-    assert told.startswith("VOICEBOT_LLM_ENDPOINTS")
-    assert message in told
-    assert "gsk_secret" not in told
+    assert printed.startswith("VOICEBOT_LLM_ENDPOINTS")
+    assert message in printed
+    assert "gsk_secret" not in printed
 
 
 @pytest.mark.parametrize("name", ["DEEPGRAM_URL", "ELEVENLABS_URL", "OPENAI_BASE_URL"])

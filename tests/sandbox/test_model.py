@@ -298,19 +298,19 @@ sentence = st.lists(invented, min_size=2, max_size=5).map(lambda words: " ".join
 @given(text=sentence, frame=st.sampled_from(['Greet with "{}"', 'Always say: "{}"', "Begin by saying “{}”."]))
 def test_what_it_is_told_to_say_is_said_word_for_word_and_once(text: str, frame: str) -> None:
     """Words in quotation marks are the answer; said once, they are not said again."""
-    told = system(frame.format(text))
-    assert reply([told]).text == text
-    assert reply([told, user("hello")]).text == text
-    assert text not in reply([told, assistant(text), user("hello")]).text
+    instructions = system(frame.format(text))
+    assert reply([instructions]).text == text
+    assert reply([instructions, user("hello")]).text == text
+    assert text not in reply([instructions, assistant(text), user("hello")]).text
 
 
 @given(text=sentence, words=distinct(2))
 def test_a_condition_holds_for_its_own_case_only(text: str, words: list[str]) -> None:
     """ "If …, say …" is said when the caller speaks of it and not otherwise."""
     assume(not any(alike(stem(word), other) for word in words for other in stems(text)))
-    told = system(f'You are kind. If the caller asks about {words[0]}, say "{text}"')
-    assert reply([told, user(f"What about the {words[0]}?")]).text == text
-    assert text not in reply([told, user(f"What about the {words[1]}?")]).text
+    instructions = system(f'You are kind. If the caller asks about {words[0]}, say "{text}"')
+    assert reply([instructions, user(f"What about the {words[0]}?")]).text == text
+    assert text not in reply([instructions, user(f"What about the {words[1]}?")]).text
 
 
 def test_it_never_says_what_it_must_not() -> None:
@@ -339,8 +339,8 @@ def test_it_speaks_to_the_caller_not_about_them(instruction: str, question: str)
 
 def test_steps_are_taken_one_question_at_a_time() -> None:
     """Everything up to the first question is said together; the next question waits for an answer."""
-    told = developer('Say "It is late." Ask for their name. Then ask what they want. Say "Fine."')
-    messages = [system("You are Ada."), told]
+    instructions = developer('Say "It is late." Ask for their name. Then ask what they want. Say "Fine."')
+    messages = [system("You are Ada."), instructions]
     first = reply(messages).text
     assert first == "It is late. Could you tell me your name, please?"
     messages += [assistant(first), user("It is Bo")]
@@ -390,8 +390,8 @@ def test_a_yes_stands_for_what_was_offered() -> None:
 
 def test_facts_answer_questions() -> None:
     """A statement of the instructions that is about the question is the answer."""
-    told = system("You are Ada. The museum is closed on Mondays. Parking costs two euros.")
-    assert reply([told, user("How much is parking?")]).text == "Parking costs two euros."
+    instructions = system("You are Ada. The museum is closed on Mondays. Parking costs two euros.")
+    assert reply([instructions, user("How much is parking?")]).text == "Parking costs two euros."
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_facts_answer_questions() -> None:
 )
 def test_a_prompt_with_headings_and_lists_is_read_like_any_other(said: str, answer: str) -> None:
     """Headings, bullets, labels and steps in one long prompt each keep their meaning."""
-    told = system(
+    instructions = system(
         """# Role
 You are Mia, a scheduling assistant for BrightSmile Dental.
 
@@ -419,7 +419,7 @@ You are Mia, a scheduling assistant for BrightSmile Dental.
 Office hours are Monday to Friday, 8am to 5pm. We are located at 12 Main Street.
 """
     )
-    assert reply([told, user(said)]).text == answer
+    assert reply([instructions, user(said)]).text == answer
 
 
 @pytest.mark.parametrize("words", ["Let me talk to a person", "I want a real person"])

@@ -67,8 +67,8 @@ def test_another_route_needs_nothing_of_it() -> None:
 
 def test_words_and_the_end_on_one_condition_are_one_answer() -> None:
     """Words that stand beside the order to end the call end it, in any language."""
-    told = system('When the caller says goodbye (zbogom), say "Do viđenja." and call end_call.')
-    answer = reply([told, user("Zbogom")], [END])
+    instructions = system('When the caller says goodbye (zbogom), say "Do viđenja." and call end_call.')
+    answer = reply([instructions, user("Zbogom")], [END])
     assert answer.text == "Do viđenja."
     assert only_call(answer)[0] == "end_call"
 
@@ -133,8 +133,10 @@ def test_a_sentence_is_no_name() -> None:
 
 def test_a_line_that_goes_on_is_one_sentence() -> None:
     """Lines that were wrapped are read as if they were not, and are spoken in one line."""
-    told = system('You are kind.\nIf the caller asks about\nparking, say "Parking is\n  behind the house."\n')
-    assert reply([told, user("And parking?")]).text == "Parking is behind the house."
+    instructions = system(
+        'You are kind.\nIf the caller asks about\nparking, say "Parking is\n  behind the house."\n'
+    )
+    assert reply([instructions, user("And parking?")]).text == "Parking is behind the house."
 
 
 def test_a_step_that_is_come_to_again_is_said_again() -> None:
@@ -150,9 +152,9 @@ def test_a_step_that_is_come_to_again_is_said_again() -> None:
 
 def test_what_to_say_when_a_tool_fails_is_said_then_alone() -> None:
     """Words for a failing tool are said each time it fails, and not when it answers."""
-    told = system('You look plants up. If find_plant fails, say "Which plant was it, please?"')
+    instructions = system('You look plants up. If find_plant fails, say "Which plant was it, please?"')
     find = tool("find_plant", "", ["plant"], plant=TEXT)
-    messages = [told, user("Find my plant Basil")]
+    messages = [instructions, user("Find my plant Basil")]
     found = reply([*messages, *called("find_plant", {"plant": "Basil"}, {"place": "the kitchen"})], [find])
     assert "the kitchen" in found.text
     assert "Which plant" not in found.text

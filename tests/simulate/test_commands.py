@@ -83,7 +83,7 @@ async def test_conversation_of_the_guide(tmp_path: Path) -> None:
     ran = await run("test", file, "--sandbox")
     assert (ran.status, ran.err) == (0, ""), ran
     assert re.fullmatch(
-        r"✓ A balance is told \(3 turns, [\d.]+ s\)\n1 conversation, all as expected\n", ran.out
+        r"✓ A balance is read out \(3 turns, [\d.]+ s\)\n1 conversation, all as expected\n", ran.out
     )
 
 
@@ -149,17 +149,17 @@ async def test_chat_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("chat", "Nobody"), "There is no template Nobody in this account"),
         (("chat", "Front desk", "--payload", "[]"), "--payload:\n  must be a JSON object"),
     ],
 )
-async def test_errors_are_one_line(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+async def test_errors_are_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     """Unknown templates and invalid payloads end with status 2 and a message."""
     ran = await run(*arguments, "--templates", templates(tmp_path))
     assert ran.status == 2, ran
-    assert told in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
 
 

@@ -107,8 +107,8 @@ async def test_conversations_of_the_example_pass(folder: Path, sandbox: Sandbox)
     """There are at least four conversations, and all pass."""
     script = load(folder / "conversations.yaml")
     results = await run_script(script, folder, sandbox)
-    told = "\n".join(Text.from_markup(line).plain for line in report(results))
-    assert all(each.passed for each in results), told
+    printed = "\n".join(Text.from_markup(line).plain for line in report(results))
+    assert all(each.passed for each in results), printed
     assert len(results) >= 4
 
 

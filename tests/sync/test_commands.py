@@ -69,24 +69,24 @@ async def test_check_reports_file_and_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("name: [", "bad.yaml:2: This is not YAML"),
         ("a: &x 1\nb: *x", "bad.yaml:2: Aliases"),
         ("5", "bad.yaml: A template with a `name`"),
     ],
 )
-async def test_unreadable_file_ends_with_2(tmp_path: Path, text: str, told: str) -> None:
+async def test_unreadable_file_ends_with_2(tmp_path: Path, text: str, message: str) -> None:
     """A file that is not a template file is named with its line, as text and as JSON, without a traceback."""
     directory = write_files(tmp_path, bad=text + "\n")
     ran = await run("check", directory)
     assert (ran.status, ran.out) == (2, ""), ran
-    assert told in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
     as_json = await run("check", directory, "--json")
     assert as_json.status == 2
     [fault] = json.loads(as_json.out)["faults"]
-    assert told in fault["message"]
+    assert message in fault["message"]
 
 
 def corpus() -> dict[str, Any]:
@@ -128,8 +128,8 @@ async def test_command_and_api_give_the_same_report(
     reports = {Path(each["file"]).stem: each for each in json.loads(ran.out)["templates"]}
     assert reports.keys() == broken.keys()
     for name, document in broken.items():
-        told = (await tenant.owner.post("/templates/check", json=document)).json()
-        assert {key: reports[name][key] for key in ("ok", "errors", "warnings", "notes")} == told, name
+        expected = (await tenant.owner.post("/templates/check", json=document)).json()
+        assert {key: reports[name][key] for key in ("ok", "errors", "warnings", "notes")} == expected, name
 
 
 async def test_round_trip_with_a_server(tmp_path: Path, server: RunningServer, tenant: Tenant) -> None:
@@ -225,20 +225,20 @@ async def test_push_with_a_file_of_secrets(tmp_path: Path, only_account: str) ->
 
 
 @pytest.mark.parametrize(
-    ("environment", "arguments", "told"),
+    ("environment", "arguments", "message"),
     [
         ({}, ("--url", "http://127.0.0.1:9"), "Set VOICEBOT_API_KEY"),
         ({"VOICEBOT_API_KEY": "vb_x"}, ("--url", "http://127.0.0.1:9"), "cannot be reached"),
     ],
 )
 async def test_unreachable_account(
-    tmp_path: Path, environment: dict[str, str], arguments: tuple[str, ...], told: str
+    tmp_path: Path, environment: dict[str, str], arguments: tuple[str, ...], message: str
 ) -> None:
     """Without a key, or without a server, every command ends with status 2 and a message."""
     for command in ("pull", "push", "diff"):
         ran = await run(command, write_files(tmp_path, billing=agent()), *arguments, **environment)
         assert ran.status == 2, ran
-        assert told in ran.err
+        assert message in ran.err
         assert "Traceback" not in ran.err
 
 

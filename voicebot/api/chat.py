@@ -129,10 +129,10 @@ class Outcome(BaseModel):
     fields: dict[str, Any]
 
 
-class Trouble(BaseModel):
+class Failure(BaseModel):
     """A failure of a provider, an HTTP function or an agent. On a phone call it would be audible."""
 
-    part: str = Field(description="`mind` (the language model), `http`, or `agent`.")
+    part: str = Field(description="`llm` (the language model), `http`, or `agent`.")
     reason: str
 
 
@@ -145,7 +145,7 @@ class ChatTurn(BaseModel):
     nodes: list[str] = Field(description="Nodes that were entered, in order.")
     routes: list[Route]
     outcomes: list[Outcome]
-    troubles: list[Trouble]
+    failures: list[Failure]
 
 
 class AgentState(BaseModel):
@@ -235,7 +235,7 @@ def _turn(exchange: happened.Exchange) -> ChatTurn:
             "nodes": exchange.nodes,
             "routes": exchange.routes,
             "outcomes": [step for step in exchange.steps if isinstance(step, happened.OutcomeRecorded)],
-            "troubles": exchange.failures,
+            "failures": exchange.failures,
         },
         from_attributes=True,
     )

@@ -75,9 +75,9 @@ class Display:
     def result(self, faults: Sequence[str], seconds: float) -> None:
         """Print whether the call was as expected."""
         if not faults:
-            self._console.print(f"\n[bold green]All as it should be[/] ({seconds:.0f} s).")
+            self._console.print(f"\n[bold green]The call went as expected[/] ({seconds:.0f} s).")
             return
-        self._console.print("\n[bold red]Not as it should be:[/]")
+        self._console.print("\n[bold red]The call did not go as expected:[/]")
         for fault in faults:
             self._console.print(f"  - {escape(fault)}")
 
