@@ -170,6 +170,11 @@ async def record_part(db: Executor, part: PartRecord) -> None:
     )
 
 
+async def forget_part(db: Executor, part_id: UUID) -> None:
+    """Remove a part whose directory is lost from the register; its lines are no longer missed."""
+    await db.execute("DELETE FROM journal_parts WHERE id = $1", part_id)
+
+
 async def parts(db: Executor) -> Mapping[UUID, PartRecord]:
     """All parts of the journal, by id."""
     rows = await db.fetch(f"SELECT {_PART} FROM journal_parts ORDER BY id")  # noqa: S608 - only column names

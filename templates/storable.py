@@ -38,6 +38,17 @@ def unstorable(document: Any) -> Iterator[tuple[Path, str]]:
                 yield (*path, key), fault
 
 
+def shallow(document: Any, levels: int) -> Any:
+    """A copy of a JSON value with null for objects and lists that are more than ``levels`` levels deep."""
+    if not isinstance(document, dict | list):
+        return document
+    if not levels:
+        return None
+    if isinstance(document, dict):
+        return {name: shallow(value, levels - 1) for name, value in document.items()}
+    return [shallow(value, levels - 1) for value in document]
+
+
 def _problem_with(value: Any) -> str | None:
     if isinstance(value, str):
         if "\0" in value:

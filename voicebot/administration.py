@@ -20,11 +20,15 @@ from db import keys as key_rows
 from db import numbers as number_rows
 from db.audit import Change
 from db.errors import DatabaseError
+from db.journal import PartRecord
 from db.pool import Database
 from voicebot import startup
 from voicebot.database import has_database, open_database
 from voicebot.handoffs import journal_report
 from voicebot.handoffs.journal_chain import JournalBroken, JournalKeys
+from voicebot.handoffs.journal_verification import is_here
+from voicebot.reencryption import Reencryption
+from voicebot.vault import Vault
 
 ResultT = TypeVar("ResultT")
 
@@ -114,6 +118,49 @@ def assign_number(
     _print(facts, as_json, f"Assigned {number} to account {account}.")
 
 
+def reencrypt_secrets(as_json: AsJson = False) -> None:
+    """Encrypt stored secrets with the first key of VOICEBOT_SECRET_KEY: the others can be removed.
+
+    Exit status: 1 if none of the keys can decrypt a secret.
+    """
+    reencryption = Reencryption(Vault(*startup.settings().fernet_keys()))
+    _with_database(reencryption.run)
+    counts = (reencryption.reencrypted, reencryption.current, reencryption.unreadable)
+    facts = dict(zip(("reencrypted", "current", "unreadable"), counts, strict=True))
+    text = "{} encrypted again, {} encrypted with the first key already, {} unreadable.".format(*counts)
+    _print(facts, as_json, text)
+    if reencryption.unreadable:
+        raise typer.Exit(1)
+
+
+def forget_journal(
+    part: Annotated[UUID, typer.Argument(help="Its id, as `voicebot journal verify` prints it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove a lost directory of the journal from the register, so that `verify` does not miss it.
+
+    Exit status: 1 if there is no such directory, or if it is on this host.
+    """
+    settings = startup.settings()
+
+    async def work(database: Database) -> PartRecord | None:
+        found = (await journal_rows.parts(database)).get(part)
+        if found is not None and not is_here(found):
+            await journal_rows.forget_part(database, part)
+        return found
+
+    found = _with_database(work) if has_database(settings) else None
+    if found is None or is_here(found):
+        why = "is on this host" if found else "is not in the register"
+        typer.echo(f"The directory {part} {why}.", err=True)
+        raise typer.Exit(1)
+    facts = {"part_id": str(part), "host": found.host, "directory": found.directory, "lines": found.last_line}
+    text = (
+        f"Removed {found.directory} on {found.host}: up to line {found.last_line}, nothing proves its lines."
+    )
+    _print(facts, as_json, text)
+
+
 def verify_journal(
     directories: Annotated[
         list[Path] | None,
@@ -162,5 +209,5 @@ def _errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _print(facts: Mapping[str, str], as_json: bool, text: str) -> None:
+def _print(facts: Mapping[str, object], as_json: bool, text: str) -> None:
     typer.echo(json.dumps(facts, separators=(",", ":")) if as_json else text)

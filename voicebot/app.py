@@ -38,7 +38,7 @@ from voicebot.api import (
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.connections import Connections
-from voicebot.api.documentation import describe
+from voicebot.api.documentation import describe, serve_document
 from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
 from voicebot.api.media_types import json_only
@@ -133,6 +133,7 @@ def create_app(
     for router in (resources, operations.router, webhooks.router, media.router):
         app.include_router(router)
     describe(app)
+    serve_document(app)
     return app
 
 

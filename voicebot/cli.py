@@ -82,6 +82,19 @@ JOURNAL_COMMANDS: Mapping[str, LazyCommand] = {
         "verify_journal",
         "Verify that no line of the journal was altered, removed or moved; name the first that was.",
     ),
+    "forget": LazyCommand(
+        "voicebot.administration",
+        "forget_journal",
+        "Remove a lost directory of the journal from the register, so that `verify` does not miss it.",
+    ),
+}
+
+SECRET_COMMANDS: Mapping[str, LazyCommand] = {
+    "reencrypt": LazyCommand(
+        "voicebot.administration",
+        "reencrypt_secrets",
+        "Encrypt stored secrets with the first key of VOICEBOT_SECRET_KEY: the others can be removed.",
+    ),
 }
 
 
@@ -125,5 +138,6 @@ for _name, _help, _commands in (
     ("keys", "API keys.", KEY_COMMANDS),
     ("numbers", "Phone numbers of accounts.", NUMBER_COMMANDS),
     ("journal", "The journal of handoffs.", JOURNAL_COMMANDS),
+    ("secrets", "Secrets in the database.", SECRET_COMMANDS),
 ):
     app.add_typer(typer.Typer(cls=_group_of(_commands), help=_help, no_args_is_help=True), name=_name)

@@ -32,6 +32,9 @@ SECRET_KEY_CHARACTERS = 32
 PRIVATE_DIRECTORY = 0o700
 """Mode of the data directory."""
 
+PRIVATE_FILE = 0o600
+"""Mode of the file with the secret key."""
+
 
 class Variables(BaseSettings):
     """Environment variables that are read together, each named by its field's alias.
@@ -161,7 +164,7 @@ def _keys_in(secret: SecretStr) -> list[str]:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags, PRIVATE_FILE)
 
 
 def websocket_url(url: str) -> str:

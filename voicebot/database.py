@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import stat
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID
+
+from loguru import logger
 
 from db import accounts
 from db.embedded import EmbeddedServer
 from db.migrate import migrate
 from db.pool import Database
-from voicebot.config import Settings
+from voicebot.config import PRIVATE_DIRECTORY, PRIVATE_FILE, Settings
 
 MAX_CONNECTIONS = 20
 """Per process; with three replicas this is below PostgreSQL's default of 100."""
+
+
+_FOR_OTHERS = stat.S_IRWXO | stat.S_IRGRP | stat.S_IWGRP
 
 
 class AccountNotUnique(LookupError):
@@ -32,6 +40,24 @@ def has_database(settings: Settings) -> bool:
     return settings.database_url is not None or settings.postgres_dir.is_dir()
 
 
+def make_private(data_dir: Path) -> None:
+    """Take the data directory of an earlier version, and its key, away from other users.
+
+    Another directory, in which nothing of ours is, stays as it is. The group may keep the permission to pass
+    through, which the embedded server needs if this process runs as root.
+    """
+    ours = [data_dir / name for name in ("secret.key", "journal", "postgres")]
+    if not any(path.exists() for path in ours):
+        return
+    try:
+        if data_dir.stat().st_mode & _FOR_OTHERS:
+            data_dir.chmod(PRIVATE_DIRECTORY)
+        if ours[0].exists() and ours[0].stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            ours[0].chmod(PRIVATE_FILE)
+    except PermissionError:
+        logger.warning("{} is not private, and belongs to another user: change its mode to 0700", data_dir)
+
+
 @contextlib.asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the database with its schema up to date: at ``DATABASE_URL``, or else the embedded server.
@@ -40,6 +66,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         DatabaseUnavailable: it cannot be reached; try again.
         DatabaseError: it refuses the connection, or cannot be migrated.
     """
+    await asyncio.to_thread(make_private, settings.data_dir)
     async with contextlib.AsyncExitStack() as stack:
         dsn = settings.database_url
         if dsn is None:

@@ -7,7 +7,7 @@ decrypt it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -29,6 +29,7 @@ class Vault:
 
     def __init__(self, *keys: bytes) -> None:
         """Use ``keys``, the newest first: each is URL-safe base64 of 32 bytes (``Settings.fernet_keys``)."""
+        self._newest = Fernet(keys[0])
         self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def seal(self, secret: str) -> str:
@@ -45,6 +46,18 @@ class Vault:
             return self._fernet.decrypt(sealed.removeprefix(_SEALED).encode()).decode()
         except InvalidToken:
             raise SecretUnreadable("A secret was encrypted with another key.") from None
+
+    def renewed(self, sealed: str) -> str | None:
+        """The same secret encrypted with the newest key; None: it is already.
+
+        Raises:
+            SecretUnreadable: it was not encrypted with one of the keys.
+        """
+        try:
+            self._newest.decrypt(sealed.removeprefix(_SEALED).encode())
+        except InvalidToken:
+            return self.seal(self.open(sealed))
+        return None
 
     def is_sealed(self, secret: str, sealed: str) -> bool:
         """Whether ``sealed`` is the encrypted form of ``secret``."""
@@ -91,6 +104,14 @@ def sealed(
             else:
                 problems.append(_secret_missing(index, name))
     return safe, problems
+
+
+def rewritten(content: Mapping[str, Any], rewrite: Callable[[str], str]) -> dict[str, Any]:
+    """A copy of a stored document with another form of each encrypted secret."""
+    copied = copy.deepcopy(dict(content))
+    for _, headers in _secrets(copied):
+        headers.update({name: rewrite(value) for name, value in headers.items()})
+    return copied
 
 
 def _secrets(content: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from db import leads
+from db.leads import LeadDraft
+from db.pool import Database
 from tests.api.conftest import NewTenant
 from tests.api.server_fixture import Tenant, new_e164
 
@@ -145,3 +149,27 @@ async def test_a_payload_of_many_levels_is_refused_with_its_place(
         assert response.status_code == status
         assert response.json()["errors"][0]["pointer"] == "/payload/order" + "/in" * depth
     assert len((await tenant.owner.get("/leads")).json()["items"]) == 1
+
+
+async def test_a_payload_300_deep_of_an_earlier_version_does_not_break_the_list(
+    tenant: Tenant, lead: dict[str, Any], database: Database
+) -> None:
+    """A lead with a payload that is too deep to be answered is answered without what is too deep."""
+    usual = (await tenant.owner.post("/leads", json=lead)).json()
+    draft = LeadDraft(
+        direction="outbound",
+        phone=lead["phone"],
+        number_id=UUID(lead["number_id"]),
+        template_id=UUID(lead["template_id"]),
+        payload={"order": nested(300), "customer": "Ada"},
+        variables={},
+    )
+    stored = (await leads.create(database, tenant.account_id, draft)).lead
+
+    listed = await tenant.owner.get("/leads")
+    one = await tenant.owner.get(f"/leads/{stored.id}")
+
+    assert (listed.status_code, one.status_code) == (200, 200)
+    assert {each["id"] for each in listed.json()["items"]} == {usual["id"], str(stored.id)}
+    assert one.json()["payload"]["customer"] == "Ada"
+    assert one.json()["payload"]["order"]["in"]["in"]

@@ -4,15 +4,19 @@ import asyncio
 import json
 import re
 import sys
+import threading
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
 from db.pool import Database
 from tests.api.api_fixtures import Ids, build
 from tests.api.server_fixture import RunningServer, Tenant, http_client
+from voicebot.app import create_app
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
@@ -79,6 +83,26 @@ async def test_every_operation_is_described(server: RunningServer) -> None:
                 refusal = answer.get("content", {}).get("application/problem+json")
                 if status >= "400" and path.startswith("/api"):
                     assert refusal["examples"], (method, path, status)
+
+
+async def test_the_document_is_made_outside_the_event_loop(server: RunningServer) -> None:
+    """The first request for /openapi.json, which anybody may send, does not hold up the event loop."""
+    server.app.openapi_schema = None
+    makers, make = list[threading.Thread](), server.app.openapi
+
+    def noted() -> dict[str, Any]:
+        makers.append(threading.current_thread())
+        return make()
+
+    app = create_app(server.app_state.settings)
+    app.openapi = noted  # type: ignore[method-assign]
+    app.state.app_state = server.app_state
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as anybody:
+        answers = await asyncio.gather(*(anybody.get("/openapi.json") for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert answers[0].json()["paths"] == server.app.openapi()["paths"]
+    assert len(makers) == 1
+    assert makers[0] is not threading.current_thread()
 
 
 async def test_examples_match_their_schemas(server: RunningServer) -> None:

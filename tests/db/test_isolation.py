@@ -213,6 +213,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     handoffs.queue: "items and a sequence number of the account it is asked for; test_handoff_service",
     open_handoffs.accounts_with_queue: "the scheduler works for all accounts",
     open_handoffs.needing_action: "the scheduler works for all accounts",
+    journal.forget_part: "the journal is the installation's",
     journal.backlog: "the journal is the installation's",
     journal.lines_after: "the journal is the installation's",
     journal.number: "the journal is the installation's",

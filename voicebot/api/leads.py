@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import PydanticSerializationError
 
 from db import audit, leads, numbers, templates
 from db.audit import Change
@@ -15,6 +17,7 @@ from db.errors import NotFound
 from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
 from templates.problem import Problem, pointer
 from templates.size import JsonLimits
+from templates.storable import MAX_DEPTH, shallow
 from templates.values import InvalidValues, resolve
 from voicebot.api.access import LeadWriter, Reader
 from voicebot.api.answers import AnswerOf
@@ -22,7 +25,7 @@ from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.calls import RouteTaken
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.numbers import E164
-from voicebot.api.pagination import PageOf, PageQuery
+from voicebot.api.pagination import PageOf, PageQuery, streamed
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.authoring import content_of
 
@@ -72,10 +75,10 @@ Key = Annotated[
 ]
 
 
-@router.get("", responses=refuses("invalid_request"))
+@router.get("", response_model=PageOf[Lead], responses=refuses("invalid_request"))
 async def list_leads(
     app_state: AppStateDep, reader: Reader, query: Annotated[LeadQuery, Query()]
-) -> PageOf[Lead]:
+) -> Response:
     """The account's leads, newest first."""
     where = LeadFilter(
         status=query.status,
@@ -87,7 +90,7 @@ async def list_leads(
     found = await leads.list_leads(
         app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-    return PageOf[Lead].of(found)
+    return streamed(found, _stored_answer)
 
 
 @router.post(
@@ -121,17 +124,34 @@ async def create_lead(
             )
             await audit.record(transaction, caller.account_id, change)
         # Before the commit: a lead that cannot be answered is not stored.
-        answer = _LEAD.dump_json(_LEAD.validate_python(result.lead), by_alias=True)
+        answer = _answer(result.lead)
     headers = {"Location": f"/api/v1/leads/{result.lead.id}"}
     if not result.created:
         headers["Idempotency-Replayed"] = "true"
     return Response(answer, 201, headers, media_type="application/json")
 
 
-@router.get("/{lead_id:uuid}", responses=refuses("not_found"))
-async def get_lead(app_state: AppStateDep, reader: Reader, lead_id: UUID) -> Lead:
+@router.get("/{lead_id:uuid}", response_model=Lead, responses=refuses("not_found"))
+async def get_lead(app_state: AppStateDep, reader: Reader, lead_id: UUID) -> Response:
     """One lead."""
-    return await leads.get(app_state.database, reader.account_id, lead_id)
+    found = await leads.get(app_state.database, reader.account_id, lead_id)
+    return Response(_stored_answer(found), media_type="application/json")
+
+
+def _answer(lead: LeadRecord) -> bytes:
+    return _LEAD.dump_json(_LEAD.validate_python(lead), by_alias=True)
+
+
+def _stored_answer(lead: LeadRecord) -> bytes:
+    """A lead as JSON, without what is too deep: version 0.1.0 stored payloads that cannot be answered."""
+    try:
+        return _answer(lead)
+    except PydanticSerializationError:
+        return _answer(
+            replace(
+                lead, payload=shallow(lead.payload, MAX_DEPTH), variables=shallow(lead.variables, MAX_DEPTH)
+            )
+        )
 
 
 async def _values(app_state: AppState, account_id: UUID, body: LeadBody) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import templates
@@ -18,7 +16,7 @@ from voicebot.api.access import Author, Reader
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAMPLES, refuses, request_body
 from voicebot.api.media_types import MERGE_PATCH, json_text
-from voicebot.api.pagination import PageOf, PageQuery
+from voicebot.api.pagination import PageOf, PageQuery, streamed
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
 from voicebot.authoring import JsonText, MergePatch, answer_of, to_json
 
@@ -89,16 +87,7 @@ async def list_templates(
     found = await templates.list_templates(
         app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
-
-    async def text() -> AsyncIterator[str]:
-        """The page, template by template: as a whole it may have 50 MB."""
-        for index, record in enumerate(found.items):
-            yield ("," if index else '{"items":[') + to_json(answer_of(record))
-            await asyncio.sleep(0)
-        yield "]" if found.items else '{"items":[]'
-        yield f',"next_cursor":{to_json(found.next_cursor)}}}'
-
-    return StreamingResponse(text(), media_type="application/json")
+    return streamed(found, lambda record: to_json(answer_of(record)))
 
 
 @router.post(

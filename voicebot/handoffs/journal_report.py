@@ -55,7 +55,8 @@ def _part(part: VerifiedPart) -> str:
 
 def _absent(part: PartRecord) -> str:
     when = part.updated_at.isoformat(timespec="seconds")
-    return f"{part.directory} on {part.host} was not found: {part.last_line} lines, the last at {when}."
+    text = f"{part.directory} on {part.host} was not found: {part.last_line} lines, the last at {when}."
+    return f"{text} If it is lost for good: voicebot journal forget {part.id}"
 
 
 def _total(found: Verification) -> str:

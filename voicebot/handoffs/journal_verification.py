@@ -93,7 +93,7 @@ def verify_all(
         OSError: a file cannot be read.
     """
     given = {directory.absolute() for directory in directories}
-    given |= {Path(part.directory) for part in known.values() if part.host == host and _is_here(part)}
+    given |= {Path(part.directory) for part in known.values() if part.host == host and is_here(part)}
     parts = []
     for directory in sorted(given):
         part_id = read_part_id(directory)
@@ -106,7 +106,8 @@ def verify_all(
     return Verification(parts, absent, _holes([span for part in parts for span in part.spans], last))
 
 
-def _is_here(part: PartRecord) -> bool:
+def is_here(part: PartRecord) -> bool:
+    """Whether a directory that the database knows is on this host, at its place."""
     return read_part_id(Path(part.directory)) == part.id
 
 
