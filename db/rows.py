@@ -18,6 +18,7 @@ __all__ = [
     "Page",
     "after_id",
     "after_number",
+    "after_seq",
     "columns",
     "narrow",
     "page",
@@ -79,6 +80,15 @@ def after_number(cursor: str | None) -> int:
         return _HIGHEST_NUMBER if cursor is None else int(_decode(cursor))
     except ValueError:
         raise BadCursor from None
+
+
+def after_seq(cursor: str | None) -> int:
+    """The number after which a page begins, in a list that begins with the lowest; 0 for the first page.
+
+    Raises:
+        BadCursor: the text is not a cursor of such a list.
+    """
+    return 0 if cursor is None else min(max(after_number(cursor), 0), _HIGHEST_NUMBER - MAX_LIMIT - 1)
 
 
 def split_cursor(cursor: str | None) -> tuple[datetime, UUID]:

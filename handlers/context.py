@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from templates.model import Variable
+
 RefusalCode = Literal[
     "unknown_agent",
     "not_ready",
@@ -25,10 +27,19 @@ RefusalCode = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """An agent that the current agent may route to: its route name, and when to choose it."""
+    """An agent that the current agent may route to.
+
+    Attributes:
+        name: the route's name.
+        when: when to choose it.
+        description: what the agent does.
+        variables: those that the current agent may give to it.
+    """
 
     name: str
     when: str
+    description: str = ""
+    variables: tuple[Variable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +114,8 @@ class CallContext(Protocol):
         """Speak ``text`` in the current agent's voice while the caller waits for a result."""
         ...
 
-    def keep(self, values: Mapping[str, Any]) -> None:
-        """Set variables of the current agent; prompts use them from the next node on."""
+    async def keep(self, values: Mapping[str, Any]) -> None:
+        """Set variables of the current agent; its role has them from the model's next answer on."""
         ...
 
     def variables(self) -> Mapping[str, Any]:

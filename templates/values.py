@@ -100,6 +100,11 @@ def coerce(kind: VariableType, value: Any) -> Any:
     return _COERCIONS[kind](value)
 
 
+def schema_of(variable: Variable) -> dict[str, Any]:
+    """The JSON Schema of a variable's value, for a model that gives it."""
+    return dict(_SCHEMAS[variable.type])
+
+
 def require_short(value: Any) -> None:
     """Refuse a value that is too large to be set during a call.
 
@@ -291,6 +296,11 @@ def _is_storable(value: Mapping[str, Any]) -> bool:
     except (TypeError, ValueError):
         return False
 
+
+_SCHEMAS: Mapping[VariableType, Mapping[str, str]] = {
+    **{kind: {"type": kind} for kind in ("string", "integer", "number", "boolean", "object")},
+    "date": {"type": "string", "format": "date"},
+}
 
 _COERCIONS: Mapping[VariableType, Callable[[Any], Any]] = {
     "string": _string,

@@ -203,7 +203,7 @@ class _BoundFunction:
             outcome = type(error).__name__
             return _failure_result(InternalError())
         else:
-            self._keep(answer)
+            await self._keep(answer)
             return result
         finally:
             logger.info(
@@ -215,14 +215,14 @@ class _BoundFunction:
                 (perf_counter() - began) * 1000,
             )
 
-    def _keep(self, answer: Any) -> None:
+    async def _keep(self, answer: Any) -> None:
         """Set variables from the answer, even if the model was interrupted.
 
         A failure here is only logged: the request itself succeeded.
         """
         try:
             if values := values_to_keep(answer, self._declaration.keep, self._variables):
-                self._call.keep(values)
+                await self._call.keep(values)
         except Exception as error:  # noqa: BLE001 - the caller gets the answer all the same
             logger.error(
                 "http function {}: variables not set: {}", self._declaration.name, type(error).__name__

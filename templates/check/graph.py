@@ -9,10 +9,10 @@ from templates.check.context import CheckContext, routes_to_checked_template
 from templates.check.flow import nodes_leading_to
 from templates.check.rules import problem_for
 from templates.check.similarity import similar_pairs
-from templates.check.variables import variables_kept
 from templates.languages import names_language, primary_language
 from templates.model import Route, TemplateContent, Variable
 from templates.problem import Problem
+from templates.provision import is_needed, variables_kept
 
 Path = tuple[str | int, ...]
 
@@ -102,7 +102,7 @@ def _check_handover(
         message = f"'{target.name}' declares no variables, so nothing would be handed over."
         yield problem_for("context_without_variables", (*where, "context"), message)
     for variable in target.variables:
-        if variable.required and variable.default is None:
+        if is_needed(variable):
             yield from _check_provided(where, route, target, variable, content)
     if not route.can_return and not _exit_nodes(target):
         message = f"'{target.name}' can neither return the caller nor end the call."

@@ -8,9 +8,9 @@ from templates.bounds import VARIABLE_NAME
 from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.check.texts import texts_with_placeholders
-from templates.functions import HttpFunction
 from templates.model import TemplateContent, Variable
 from templates.problem import Problem
+from templates.provision import is_needed, variables_kept
 from templates.values import coerce, placeholders
 
 
@@ -38,13 +38,6 @@ def check_variables(content: TemplateContent, _context: CheckContext) -> Iterato
         yield from _default(where, variable)
 
 
-def variables_kept(content: TemplateContent) -> set[str]:
-    """Names of the variables that the template's HTTP functions set with `keep`."""
-    return {
-        name for function in content.functions if isinstance(function, HttpFunction) for name in function.keep
-    }
-
-
 def _handed_over(content: TemplateContent, variable: Variable) -> bool:
     """Whether the variable is validated by an orchestrator only to be handed to its targets."""
     return content.kind == "orchestrator" and variable.source == "payload"
@@ -66,7 +59,7 @@ def _default(where: tuple[str | int, ...], variable: Variable) -> Iterator[Probl
 def check_provision(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check that a call that begins with this template has a value for each required variable."""
     for index, variable in enumerate(content.variables):
-        if not variable.required or variable.default is not None:
+        if not is_needed(variable):
             continue
         where = ("variables", index, "required")
         if (

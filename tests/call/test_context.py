@@ -11,6 +11,7 @@ CONVERSATION: list[Any] = [
     {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "route"}}]},
     {"role": "tool", "content": "{}", "tool_call_id": "1"},
 ]
+HANDOVER = context.Handover(from_agent="Front desk", to_agent="Billing", reason="a refund")
 LATER: list[Any] = [{"role": "user", "content": "wait, one more thing"}]
 
 
@@ -26,7 +27,7 @@ def test_none_still_carries_what_the_caller_says_after_the_change() -> None:
 
 def test_a_summary_is_quoted_material() -> None:
     """A summary reaches the new agent as quoted user material, never as a system or developer message."""
-    first, later = context.summarised("Wants a refund.", CONVERSATION, len(CONVERSATION))(
+    _note, first, later = context.summarised("Wants a refund.", CONVERSATION, len(CONVERSATION), HANDOVER)(
         [*CONVERSATION, *LATER]
     )
     assert isinstance(first, dict)
@@ -38,7 +39,7 @@ def test_a_summary_is_quoted_material() -> None:
 def test_without_a_summary_the_last_ten_utterances_are_quoted() -> None:
     """When no summary came in time the last ten utterances stand in, each as one JSON line."""
     said: list[Any] = [{"role": "user", "content": f"word {n}"} for n in range(12)]
-    (only,) = context.summarised(None, said, len(said))(said)
+    _note, only = context.summarised(None, said, len(said), HANDOVER)(said)
     assert isinstance(only, dict)
     assert "word 2" in str(only["content"])
     assert "word 1\\" not in str(only["content"])
@@ -46,6 +47,41 @@ def test_without_a_summary_the_last_ten_utterances_are_quoted() -> None:
 
 def test_a_quotation_cannot_be_closed_from_inside() -> None:
     """What the caller says is one JSON string a line, so that it cannot end the quotation it stands in."""
-    lines = context.quoted(context.spoken(CONVERSATION)).splitlines()
+    lines = context.quoted(context.spoken(CONVERSATION), "Front desk").splitlines()
     assert len(lines) == 2
     assert lines[1].endswith('\\"}"}')
+
+
+def test_a_quotation_names_the_agent_of_each_part() -> None:
+    """What agents said is quoted with the name of the agent who had the call, before and after each route."""
+    said: list[Any] = [
+        *context.full(HANDOVER)(CONVERSATION),
+        {"role": "assistant", "content": "Billing, hello."},
+    ]
+    lines = context.quoted(said, "Billing").splitlines()
+    assert ['"Front desk"' in lines[0], '"caller"' in lines[1], '"Billing"' in lines[2]] == [True] * 3
+
+
+def test_the_callers_last_words_stay_the_newest_message() -> None:
+    """In the full context the note of the route stands before what the caller said last."""
+    messages = context.full(HANDOVER)(CONVERSATION)
+    assert [message["role"] for message in messages if isinstance(message, dict)] == [
+        "assistant",
+        "developer",
+        "user",
+    ]
+    assert "Front desk" in str(messages[1])
+    assert "a refund" in str(messages[1])
+
+
+def test_variables_without_a_value_are_left_out() -> None:
+    """A new agent is told only those of its variables that have a value."""
+    handover = context.Handover(
+        from_agent="A", to_agent="B", variables={"order": 0, "paid": False, "name": None, "note": ""}
+    )
+    for transform in (context.full(handover), context.variables_only(handover, 0)):
+        text = str(transform([]))
+        assert '"order": 0' in text
+        assert '"paid": false' in text
+        assert '"name"' not in text
+        assert '"note"' not in text

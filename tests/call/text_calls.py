@@ -146,11 +146,12 @@ async def begin(
     targets: Mapping[str, Mapping[str, Any]],
     *,
     answers: Answers | None = None,
+    contexts: Mapping[str, str] | None = None,
     turn_timeout_s: float = 6.0,
 ) -> tuple[Chat, Exchange]:
     """Begin a text call with an orchestrator that routes to the targets, by the names of the routes.
 
-    ``answers`` are prepared answers of HTTP functions.
+    ``answers`` are prepared answers of HTTP functions, ``contexts`` the context modes of routes.
     """
     ids = {name: new_id() for name in targets}
     documents: dict[UUID, Mapping[str, Any]] = {
@@ -163,7 +164,13 @@ async def begin(
         "tts": {"voice_id": "desk"},
         "greeting": {"text": "Acme, hello."},
         "routes": [
-            {"name": name, "template_id": str(template_id), "when": name} for name, template_id in ids.items()
+            {
+                "name": name,
+                "template_id": str(template_id),
+                "when": name,
+                "context": (contexts or {}).get(name, "full"),
+            }
+            for name, template_id in ids.items()
         ],
         **desk,
     }

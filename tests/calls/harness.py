@@ -315,6 +315,10 @@ class CallHarness:
         calls = await self._items("/calls")
         return next((item for item in calls if item["carrier_call_id"] == sid), None)
 
+    async def turns(self, call: Facts) -> list[dict[str, Any]]:
+        """Return the requests to the language model of a call, as the API answers them."""
+        return await self._items(f"/calls/{call.record['id']}/turns")
+
     async def _ended(self, sid: str) -> dict[str, Any]:
         async with asyncio.timeout(ENDED_S):
             while (known := await self.record(sid)) is None or known["status"] != "ended":

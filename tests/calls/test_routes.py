@@ -27,6 +27,14 @@ async def test_a_silent_route_changes_voice_and_agent_at_once(any_harness: CallH
     assert not [data for data in call.data("function.called") if data["name"] == "route_to_agent"]
     assert call.voices == [LOW, HIGH]
     assert call.heard.overlaps == ()
+    turn, after = await any_harness.turns(call)
+    assert after["template_id"] == billing["id"]
+    assert (turn["status"], turn["function_calls"][0]["name"]) == ("done", "route_to_agent")
+    assert turn["messages"][-1] == {"role": "user", "content": BILL}
+    assert "route_to_agent" in [tool["function"]["name"] for tool in turn["tools"]]
+    assert turn["settings"]["provider"] == "openai"
+    assert turn["tokens"]["prompt"] > 0
+    assert turn["total_ms"] >= turn["first_token_ms"] > 0
 
 
 async def test_an_announced_route_is_heard_in_both_voices(any_harness: CallHarness) -> None:

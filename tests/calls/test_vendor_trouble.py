@@ -61,6 +61,10 @@ async def test_a_model_that_stays_away_ends_the_call_politely(harness: CallHarne
     assert len(call.events("provider.failed")) == 2
     assert call.events("idle.prompted") == []
     assert await metric(harness.server.url, FAILURES) == failures + 2
+    turns = await harness.turns(call)
+    assert [turn["status"] for turn in turns] == ["failed", "failed"]
+    assert {turn["error"]["http_status"] for turn in turns} == {500 if kind == "broken" else 401}
+    assert all(turn["error"]["code"] for turn in turns)
 
 
 @pytest.mark.long

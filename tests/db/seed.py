@@ -14,6 +14,7 @@ from db.events import EventRecord
 from db.ids import new_id
 from db.inbound import InboundCall, TokenUse
 from db.keys import CreatedKey
+from db.model_requests import ModelRequestRecord
 from db.numbers import NumberDraft, NumberRecord
 from db.pool import Executor
 from db.routes import RouteRecord
@@ -130,6 +131,31 @@ def make_utterance(seeded: SeededAccount, *, seq: int = 1) -> UtteranceRecord:
         source="stt",
         started_ms=100,
         ended_ms=None,
+    )
+
+
+def make_model_request(seeded: SeededAccount, *, said: str = "Where is my parcel?") -> ModelRequestRecord:
+    """A request to the model of the world's call."""
+    return ModelRequestRecord(
+        id=new_id(),
+        account_id=seeded.id,
+        call_id=seeded.call.id,
+        seq=1,
+        at=NOON,
+        template_id=seeded.front.id,
+        node="start",
+        shared=0,
+        messages=[{"role": "system", "content": "You are Acme."}, {"role": "user", "content": said}],
+        tools=[{"type": "function", "function": {"name": "end_call"}}],
+        settings={"provider": "openai", "model": "gpt-4.1-mini"},
+        text="Let me see.",
+        function_calls=[],
+        status="done",
+        error=None,
+        first_token_ms=120,
+        total_ms=300,
+        tokens={"prompt": 40, "completion": 4, "cached": 0, "total": 44},
+        cost_usd=0.0000224,
     )
 
 

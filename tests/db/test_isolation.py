@@ -31,6 +31,7 @@ from db import (
     journal,
     keys,
     leads,
+    model_requests,
     numbers,
     open_handoffs,
     operators,
@@ -59,6 +60,7 @@ from tests.db.seed import (
     SeededAccount,
     draft,
     make_event,
+    make_model_request,
     make_route,
     make_utterance,
 )
@@ -236,6 +238,10 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     keys.create: "makes a key of the account it is given",
     keys.valid_ids: "the keys of the open streams of all accounts; test_stream",
     numbers.assign: "the operator of the server gives a number to the account; test_numbers",
+    model_requests.append: lambda d, me, w: model_requests.append(
+        d, replace(make_model_request(w), account_id=me), same_tools=False
+    ),
+    model_requests.of_call: lambda d, me, w: model_requests.of_call(d, me, w.call.id, limit=9),
     numbers.create: "makes a number of the account it is given; test_numbers",
     inbound.begin: "the dialled number names the account; test_inbound",
 }
@@ -353,6 +359,7 @@ async def test_another_accounts_rows_are_not_there(
     await routes.complete(database, replace(make_route(seeded), id=route_id(seeded)))
     await utterances.record(database, make_utterance(seeded))
     await events.record(database, make_event(seeded))
+    await model_requests.append(database, make_model_request(seeded), same_tools=False)
     await greetings.put(database, seeded.id, "greeting", b"audio")
     await leads.create(database, seeded.id, stolen_lead(seeded), idempotency_key="k")
     await seed_account(database, seeded)

@@ -16,6 +16,7 @@ from db import (
     journal,
     keys,
     leads,
+    model_requests,
     operators,
     outbox,
     routes,
@@ -32,6 +33,7 @@ from db.handoffs import HandoffRecord
 from db.ids import new_id
 from db.keys import KeyRecord
 from db.leads import LeadRecord
+from db.model_requests import ModelRequestRecord
 from db.numbers import NumberRecord
 from db.operators import OperatorRecord
 from db.outbox import AttemptRecord, NoticeRecord
@@ -60,6 +62,7 @@ SETS = {
     "routes_status_known": routes.RouteStatus,
     "utterances_speaker_known": utterances.Speaker,
     "utterances_source_known": utterances.Source,
+    "model_requests_status_known": model_requests.RequestStatus,
     "users_role_known": keys.Role,
     "operators_activity_known": operators.Activity,
     "operators_quota_known": operators.Quota,
@@ -86,6 +89,7 @@ RECORDS = {
     "routes": (RouteRecord, set()),
     "utterances": (UtteranceRecord, set()),
     "events": (EventRecord, set()),
+    "model_requests": (ModelRequestRecord, set()),
     "audit": (AuditRecord, set()),
     "users": (UserRecord, set()),
     "operators": (OperatorRecord, set()),

@@ -172,7 +172,7 @@ class RecordingCall:
     async def say(self, text: str) -> None:
         self.said.append(text)
 
-    def keep(self, values: Mapping[str, Any]) -> None:
+    async def keep(self, values: Mapping[str, Any]) -> None:
         self.kept.update(values)
 
     def variables(self) -> Mapping[str, Any]:

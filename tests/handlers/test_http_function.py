@@ -231,7 +231,7 @@ async def test_failure_to_store_does_not_fail_the_function() -> None:
     """A failure to store variables, for example after the call's end, does not change the result."""
 
     class Over(RecordingCall):
-        def keep(self, values: Any) -> None:
+        async def keep(self, values: Any) -> None:
             raise RuntimeError("over")
 
     async with running_server() as server, functions(server) as http:

@@ -9,12 +9,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from db import audit, calls, events, open_handoffs, routes, utterances
+from db import audit, calls, events, model_requests, open_handoffs, routes, utterances
 from db.audit import Change
 from db.calls import CallEnd, CallFilter, CallRecord, CallStatus
 from db.events import EventRecord
 from db.handoffs import Intent
+from db.model_requests import ModelRequestRecord
 from db.routes import RouteRecord
+from db.rows import after_seq
 from db.utterances import UtteranceRecord
 from telephony.carrier import CarrierError
 from voicebot.api.access import Operator, Reader
@@ -53,6 +55,22 @@ Call = Annotated[
 RouteTaken = Annotated[RouteRecord, AnswerOf("RouteTaken")]
 Utterance = Annotated[UtteranceRecord, AnswerOf("Utterance")]
 Event = Annotated[EventRecord, AnswerOf("Event")]
+ModelRequest = Annotated[
+    ModelRequestRecord,
+    AnswerOf(
+        "ModelRequest",
+        omit=("account_id", "shared"),
+        examples={
+            "messages": [
+                {"role": "system", "content": "You are the receptionist of Acme."},
+                {"role": "user", "content": "Where is my parcel?"},
+            ],
+            "settings": {"provider": "openai", "model": "gpt-4.1-mini", "temperature": 0.2},
+            "function_calls": [{"name": "find_parcel", "arguments": {"number": "4471"}}],
+            "tokens": {"prompt": 412, "completion": 18, "cached": 0, "total": 430},
+        },
+    ),
+]
 
 
 class CallQuery(PageQuery):
@@ -114,6 +132,21 @@ async def get_routes(app_state: AppStateDep, reader: Reader, call_id: UUID) -> P
     call = await calls.get(app_state.database, reader.account_id, call_id)
     found = await routes.of_call(app_state.database, call.account_id, call.id)
     return PageOf[RouteTaken](items=list(found), next_cursor=None)
+
+
+@router.get("/{call_id:uuid}/turns", responses=refuses("not_found", "invalid_request"))
+async def get_turns(
+    app_state: AppStateDep, reader: Reader, call_id: UUID, query: Annotated[PageQuery, Query()]
+) -> PageOf[ModelRequest]:
+    """The requests to the language model in order: what it was shown, what it answered, times and cost.
+
+    A failed request has the vendor's code in `error`.
+    """
+    call = await calls.get(app_state.database, reader.account_id, call_id)
+    found = await model_requests.of_call(
+        app_state.database, call.account_id, call.id, after=after_seq(query.cursor), limit=query.limit
+    )
+    return PageOf[ModelRequest](items=list(found.items), next_cursor=found.next_cursor)
 
 
 @router.post("/{call_id:uuid}/end", responses=refuses("not_found", "carrier_failed"))

@@ -107,6 +107,7 @@ class FunctionCall(BaseModel):
         description="Of the result: `ok`, `failed`, …; null: the function has not returned."
     )
     duration_ms: int | None
+    failure: str | None = Field(description="Of a failed function: code and message.")
     at: Place
 
 

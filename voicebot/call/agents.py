@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,9 +16,13 @@ from db.revisions import TemplateSnapshot
 from handlers.context import CallContext, Destination
 from handlers.escalate_to_person import EscalateToPerson
 from templates.model import Route, TemplateContent
+from templates.provision import variables_taken
 
 BACK = "back"
 """The name by which a target routes to the agent who answered the call."""
+
+MAX_WORK = 20
+"""How many calls of functions are remembered of an agent, for the agent who has the call next."""
 
 _NO_TEMPLATE = UUID(int=0)
 
@@ -48,7 +53,8 @@ class Agent:
 
     ``route`` is the route that leads to it (None: it answered the call). ``context`` and ``flow`` are set
     when it is compiled, ``keys`` when its services are connected; ``problem`` says why it cannot be used.
-    ``values`` are its variables, kept while another agent has the call.
+    ``values`` are its variables, kept while another agent has the call. ``role`` is the text of its role in
+    force, with placeholders. ``work`` are the functions that it called since it took the call over.
     """
 
     name: str
@@ -61,6 +67,8 @@ class Agent:
     flow: Flow | None = None
     keys: ServiceKeys | None = None
     problem: str | None = None
+    role: str | None = None
+    work: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_WORK))
 
     @property
     def key(self) -> str:
@@ -140,11 +148,7 @@ class AgentPool:
         if not self.offers_routes:
             return ()
         if self.current is self.answering:
-            return tuple(
-                Destination(name=name, when=agent.route.when if agent.route else "")
-                for name, agent in self.targets.items()
-                if agent.is_ready
-            )
+            return tuple(_destination(agent) for agent in self.targets.values() if agent.is_ready)
         if self.current.can_return:
             when = "The caller wants something else, or wants to go back."
             return (Destination(name=BACK, when=when),)
@@ -164,6 +168,21 @@ def answering_agent(snapshot: TemplateSnapshot, content: TemplateContent | None 
         template_id=snapshot.id,
         revision=snapshot.revision,
         content=content or TemplateContent.model_validate(snapshot.content),
+    )
+
+
+def _destination(agent: Agent) -> Destination:
+    """A target as the model of the answering agent chooses it.
+
+    With the context mode ``none`` it is given nothing, so its variables are not asked for.
+    """
+    route = agent.route
+    given = route is None or route.context != "none"
+    return Destination(
+        name=agent.name,
+        when=route.when if route else "",
+        description=agent.content.description,
+        variables=variables_taken(agent.content) if given else (),
     )
 
 

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pipecat.services.llm_service import LLMService
 
 from db.events import EventRecord
+from db.model_requests import ModelRequestRecord
 from db.pool import Database
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
@@ -25,7 +26,7 @@ from templates.model import HttpFunction, TemplateContent, Variable
 from voicebot.clock import Clock
 from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
-CallFact = EventRecord | UtteranceRecord | RouteRecord
+CallFact = EventRecord | UtteranceRecord | RouteRecord | ModelRequestRecord
 """A record of something that happened on a call."""
 
 Entry = Callable[[Database], Awaitable[object]]

@@ -6,6 +6,7 @@ ready; so its description in the flow and in the model's tools is replaced when 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import perf_counter
@@ -27,6 +28,9 @@ from voicebot.call.dependencies import HttpBinder
 from voicebot.call.transcript.recorder import CallRecorder
 
 NODE_ENTERED = "voicebot_node_entered"
+
+MAX_BRIEF = 1000
+"""Maximum number of characters of a function's arguments, or result, for the agent who has the call next."""
 
 
 def compile_agent(
@@ -53,16 +57,24 @@ def compile_agent(
     def resolve(name: str) -> Function:
         if name == RouteToAgent.name:
             return HANDLERS[name].bind(call)  # the router records its own events
-        return _recorded(_find(content, name, call, http), recorder)
+        return _recorded(_find(content, name, call, http), recorder, agent)
 
     has_routes = content.kind == "orchestrator" or agent.can_return
     flow = compile_template(content, resolve, extra=[RouteToAgent.name] if has_routes else [])
+
+    def entered(action: Any, _: Any) -> None:
+        # pipecat keeps the first handler of a type of action: it may be that of another agent of the call.
+        action["agent"].role = action["role"] or action["agent"].role
+        on_node(action["node"])
+
     for name in flow.config.nodes:
         node = flow.node(name)
         action: Any = {
             "type": NODE_ENTERED,
-            "handler": lambda action, _: on_node(action["node"]),
+            "handler": entered,
             "node": name,
+            "agent": agent,
+            "role": node.get("role_message"),
         }
         node["pre_actions"] = [action, *node.get("pre_actions", [])]
     return flow
@@ -159,17 +171,33 @@ def _find(content: TemplateContent, name: str, call: CallContext, http: HttpBind
     return HANDLERS[name].bind(call)
 
 
-def _recorded(function: Function, recorder: CallRecorder) -> Function:
+def _recorded(function: Function, recorder: CallRecorder, agent: Agent) -> Function:
     async def run(arguments: Mapping[str, Any]) -> FunctionResult:
         recorder.event("function.called", name=function.name, arguments=dict(arguments))
         began = perf_counter()
-        status = "raised"
+        status, answer = "raised", None
         try:
             result = await function.run(arguments)
-            status = "failed" if result.failed else "ok"
+            status, answer = "failed" if result.failed else "ok", result.result
             return result
         finally:
             duration_ms = round((perf_counter() - began) * 1000)
-            recorder.event("function.returned", name=function.name, status=status, duration_ms=duration_ms)
+            failure = _failure(answer) if status == "failed" else {}
+            recorder.event(
+                "function.returned", name=function.name, status=status, duration_ms=duration_ms, **failure
+            )
+            details = {"arguments": _brief(arguments), "result": _brief(answer)}
+            agent.work.append({"function": function.name, "status": status} | details)
 
     return replace(function, run=run)
+
+
+def _failure(result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Why a function failed, as its result says it."""
+    return {name: (result or {}).get(name) for name in ("code", "message")}
+
+
+def _brief(value: Mapping[str, Any] | None) -> Any:
+    """A value for the context of another agent; a large one is cut off."""
+    text = json.dumps(dict(value or {}), ensure_ascii=False, default=str)
+    return json.loads(text) if len(text) <= MAX_BRIEF else f"{text[:MAX_BRIEF]}…"

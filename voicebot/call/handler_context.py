@@ -10,7 +10,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from handlers.context import Destination, HandoffRequest, Refused, Routed
-from templates.values import state
+from templates.values import placeholders, render, state
 from voicebot.call.agents import Agent, AgentPool
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
@@ -85,12 +85,15 @@ class HandlerContext:
         if self._has_call:
             await self.speech_output.text(text)
 
-    def keep(self, values: Mapping[str, Any]) -> None:
-        """Set variables of the agent; prompts contain them from the next node on."""
+    async def keep(self, values: Mapping[str, Any]) -> None:
+        """Set variables of the agent; its role contains them from the model's next answer on."""
         self.agent.values = {**self.agent.values, **values}
         self.recorder.variables(self.agent.key, self.agent.values)
         if self._has_call:
             self.pipeline.flow_manager.state.update(state(values))
+            role = self.agent.role or ""
+            if any(path.partition(".")[0] in values for path in placeholders(role)):
+                await self.pipeline.set_role(render(role, self.agent.values))
         self.recorder.lead_variables(values)
 
     def variables(self) -> Mapping[str, Any]:

@@ -76,6 +76,7 @@ class Session:
             on_request=transcript.on_request,
             on_error=self._service_failed,
         )
+        self._pipeline.llm.on_request(self._recorder.model_requests)
         self._conversation = Conversation(
             deps.media, deps.clock, self._agents, self._recorder, transcript, self._pipeline, self._tasks,
             listener=self, since_answer_ms=past.since_answer_ms if past else 0.0,

@@ -51,6 +51,12 @@ def chat(
         Path | None, typer.Option(help="A YAML file with answers of HTTP functions, or with conversations.")
     ] = None,
     sandbox: Sandbox = False,
+    show_prompt: Annotated[
+        bool,
+        typer.Option(
+            "--show-prompt", help="Print what the model is shown and answers: messages, tools, times, cost."
+        ),
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -69,7 +75,7 @@ def chat(
     async def work() -> None:
         lead_payload, http_answers = _payload(payload), _answers(answers)
         async with open_environment(options) as setup:
-            terminal = Terminal(Console(highlight=False), as_json=as_json)
+            terminal = Terminal(Console(highlight=False), as_json=as_json, show_prompt=show_prompt)
             await terminal.converse(setup, await setup.find(template), lead_payload, http_answers)
 
     _run(work())

@@ -29,6 +29,54 @@ def lines(exchange: Exchange) -> Iterator[str]:
         yield _line(step)
 
 
+def requests(exchange: Exchange) -> Iterator[str]:
+    """What the model was shown in a turn, and what it answered, line by line (with rich's markup)."""
+    for each in exchange.requests:
+        request = each.request
+        where = f"{each.at.agent}, {each.at.node}" if each.at.node else each.at.agent
+        took = "" if request.first_token_ms is None else f", first token {request.first_token_ms} ms"
+        used = "" if request.tokens is None else f", {request.tokens.get('total')} tokens"
+        cost = "" if request.cost_usd is None else f", {request.cost_usd:.6f} USD"
+        yield f"[blue]┌ request {request.seq} ({escape(where)})[/]"
+        for message in request.messages:
+            yield from _block(_message(message))
+        for tool in request.tools or ():
+            yield from _block(f"tool {json.dumps(tool.get('function', tool), ensure_ascii=False)}")
+        yield from _block(f"settings {json.dumps(dict(request.settings), ensure_ascii=False, default=str)}")
+        answer = [request.text] if request.text else []
+        answer += [
+            f"calls {call['name']}({_plain_arguments(call['arguments'])})" for call in request.function_calls
+        ]
+        if request.error:
+            answer.append(f"error {json.dumps(dict(request.error), ensure_ascii=False, default=str)}")
+        yield from _block(f"answer ({request.status}) {' '.join(answer)}")
+        yield f"[blue]└ total {request.total_ms} ms{took}{used}{cost}[/]"
+
+
+def _message(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    calls = message.get("tool_calls")
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+    return f"{message.get('role')}  {json.dumps(calls, ensure_ascii=False, default=str) if calls else text}"
+
+
+def _block(text: str) -> Iterator[str]:
+    for line in text.splitlines() or [""]:
+        yield f"[blue]│[/] [dim]{escape(line)}[/]"
+
+
+def requests_as_json(exchange: Exchange) -> list[dict[str, Any]]:
+    """The requests to the model in a turn, as JSON values."""
+    shown = ("seq", "messages", "tools", "settings", "text", "function_calls", "status", "error",
+             "first_token_ms", "total_ms", "tokens", "cost_usd")  # fmt: skip
+    plain = [
+        {"agent": each.at.agent, "node": each.at.node} | {name: getattr(each.request, name) for name in shown}
+        for each in exchange.requests
+    ]
+    read: list[dict[str, Any]] = json.loads(json.dumps(plain, default=str))
+    return read
+
+
 def report(results: Sequence[ConversationResult], *, verbose: bool = False) -> Iterator[str]:
     """The results of conversations, with the turns of those that failed, or (``verbose``) of all."""
     for each in results:
@@ -99,7 +147,9 @@ def _line(step: Step) -> str:
         case FunctionCall():
             given = _arguments(step.arguments)
             took = "" if step.duration_ms is None else f" in {step.duration_ms} ms"
-            return f"[cyan]  calls {escape(step.name)}({given}): {step.status or 'not returned yet'}{took}[/]"
+            why = f", {escape(step.failure)}" if step.failure else ""
+            status = step.status or "not returned yet"
+            return f"[cyan]  calls {escape(step.name)}({given}): {status}{took}{why}[/]"
         case NodeEntered():
             return f"[dim]  node {escape(step.at.node or '')}[/]"
         case RouteTaken():
@@ -124,11 +174,12 @@ def _counted(count: int, what: str) -> str:
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:
-    return escape(
-        ", ".join(
-            f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}"
-            for name, value in arguments.items()
-        )
+    return escape(_plain_arguments(arguments))
+
+
+def _plain_arguments(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}" for name, value in arguments.items()
     )
 
 

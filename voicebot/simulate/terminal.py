@@ -17,7 +17,7 @@ from voicebot.call.dependencies import HttpBinder
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
 from voicebot.call.text.exchange import Exchange, ExchangeLog
-from voicebot.simulate.report import lines, steps
+from voicebot.simulate.report import lines, requests, requests_as_json, steps
 from voicebot.simulate.runner import SimulationSetup
 
 HELP = "[dim]Type what the caller says. /state shows the state of the call, /quit hangs up.[/]"
@@ -26,10 +26,17 @@ HELP = "[dim]Type what the caller says. /state shows the state of the call, /qui
 class Terminal:
     """Reads turns from standard input, and prints what happens in them."""
 
-    def __init__(self, console: Console, *, as_json: bool = False) -> None:
-        """``as_json``: print one line of JSON per turn, and no prompt."""
+    def __init__(self, console: Console, *, as_json: bool = False, show_prompt: bool = False) -> None:
+        """Print to ``console``.
+
+        Args:
+            console: where to.
+            as_json: print one line of JSON per turn, and no prompt.
+            show_prompt: print every request to the model too.
+        """
         self._console = console
         self._as_json = as_json
+        self._show_prompt = show_prompt
 
     async def converse(
         self, setup: SimulationSetup, template_id: UUID, payload: Mapping[str, Any], answers: Answers
@@ -78,10 +85,13 @@ class Terminal:
 
     def _show(self, exchange: Exchange) -> None:
         if self._as_json:
-            print(
-                json.dumps({"said": exchange.said, "steps": steps(exchange)}, ensure_ascii=False), flush=True
-            )
+            shown: dict[str, Any] = {"said": exchange.said, "steps": steps(exchange)}
+            if self._show_prompt:
+                shown["requests"] = requests_as_json(exchange)
+            print(json.dumps(shown, ensure_ascii=False), flush=True)
             return
+        for line in requests(exchange) if self._show_prompt else ():
+            self._console.print(line, highlight=False, soft_wrap=True)
         for line in lines(exchange):
             self._console.print(line, highlight=False, soft_wrap=True)
 

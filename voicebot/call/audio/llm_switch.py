@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from pipecat.frames.frames import (
+    ErrorFrame,
     Frame,
     FunctionCallCancelFrame,
     FunctionCallResultFrame,
@@ -16,14 +18,33 @@ from pipecat.frames.frames import (
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
+    LLMUpdateSettingsFrame,
 )
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.settings import LLMSettings
 
 from voicebot.call.audio.frames import OpenGateFrame
 from voicebot.call.audio.service_switch import OnError, ServiceSwitch
 from voicebot.providers.service_spec import ServiceSpec
 
 FrameCallback = Callable[..., Awaitable[None]]
+
+
+class RequestObserver(Protocol):
+    """Is told of the requests to the models. Its methods must return at once."""
+
+    def sent(self, context: LLMContext, role: str | None) -> None:
+        """A request is made; ``role`` are the instructions in force."""
+        ...
+
+    def observe(self, frame: Frame) -> None:
+        """A frame left the active model."""
+        ...
+
+    def failed(self, error: BaseException | None, message: str) -> None:
+        """The active model failed."""
+        ...
 
 
 class LlmSwitch(ServiceSwitch):
@@ -39,7 +60,15 @@ class LlmSwitch(ServiceSwitch):
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
         """The gate is open."""
-        super().__init__(initial, on_error=on_error, name="llm")
+
+        async def report(key: str, frame: ErrorFrame) -> None:
+            if self._requests is not None and key == self.active:
+                self._requests.failed(frame.exception, frame.error)
+            await on_error(key, frame)
+
+        super().__init__(initial, on_error=report, name="llm")
+        self._requests: RequestObserver | None = None
+        self._role: str | None = None
         self.has_text = False
         """Whether the current or latest response contains text to speak."""
         self._has_calls = False
@@ -131,6 +160,19 @@ class LlmSwitch(ServiceSwitch):
 
     # -------------------------------------------------------------------------------- responses
 
+    def on_request(self, observer: RequestObserver) -> None:
+        """Tell ``observer`` of every request and its answer."""
+        self._requests = observer
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Pass a frame to the active model, and note what it is asked."""
+        if isinstance(frame, LLMUpdateSettingsFrame) and isinstance(frame.delta, LLMSettings):
+            role = frame.delta.system_instruction
+            self._role = role if isinstance(role, str) else self._role
+        elif isinstance(frame, LLMContextFrame) and self._requests is not None:
+            self._requests.sent(frame.context, self._role)
+        await super().process_frame(frame, direction)
+
     def on_response(self, observer: Callable[[bool], None]) -> None:
         """Call ``observer`` at the end of every response that was not interrupted.
 
@@ -156,6 +198,8 @@ class LlmSwitch(ServiceSwitch):
             self._observe(frame)
 
     def _observe(self, frame: Frame) -> None:
+        if self._requests is not None:
+            self._requests.observe(frame)
         if isinstance(frame, LLMFullResponseStartFrame):
             self.has_text = self._has_calls = False
             self._response_ended.clear()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipecat.flows import FlowManager
-from pipecat.frames.frames import Frame, LLMRunFrame
+from pipecat.frames.frames import Frame, LLMRunFrame, LLMUpdateSettingsFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -20,6 +20,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
 )
 from pipecat.services.llm_service import LLMService
+from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
 from telephony.carrier import MediaStream
@@ -91,7 +92,11 @@ class CallPipeline:
         ]
         self.worker = PipelineWorker(
             Pipeline(processors),
-            params=PipelineParams(audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=SAMPLE_RATE),
+            params=PipelineParams(
+                audio_in_sample_rate=SAMPLE_RATE,
+                audio_out_sample_rate=SAMPLE_RATE,
+                enable_usage_metrics=True,  # tokens, for the record of each request to the model
+            ),
             enable_rtvi=False,
             enable_turn_tracking=False,
             idle_timeout_secs=None,  # the session times the caller's silence itself
@@ -126,6 +131,11 @@ class CallPipeline:
     async def run_model(self) -> None:
         """Have the model answer the context as it is."""
         await self.worker.queue_frame(uninterruptible(LLMRunFrame()))
+
+    async def set_role(self, text: str) -> None:
+        """Replace the instructions of the active model, before any request that is made from now on."""
+        frame = LLMUpdateSettingsFrame(delta=LLMSettings(system_instruction=text))
+        await self.llm.queue_frame(uninterruptible(frame))
 
     async def speak(self, frame: Frame) -> None:
         """Send a frame to the TTS, behind everything that the model has produced so far."""

@@ -30,26 +30,27 @@ class ContextTransfer:
     Made when the route is accepted, since a summary takes time; applied when the agent is activated.
     """
 
-    def __init__(self, pipeline: CallPipeline, mode: str, variables: Mapping[str, Any]) -> None:
-        """``variables`` are those that the agent is given."""
+    def __init__(self, pipeline: CallPipeline, mode: str, handover: modes.Handover) -> None:
+        """``handover`` is what the agent is told about the route, in every mode but ``none``."""
         self._pipeline = pipeline
         self._mode = mode
-        self._variables = dict(variables)
+        self._handover = handover
         self._known = len(pipeline.context.get_messages())
         self._summary: asyncio.Task[str | None] | None = None
         if mode == "summary":
-            request = LLMContext(messages=modes.summary_request(self._spoken()))
+            request = LLMContext(messages=modes.summary_request(self._spoken(), handover.from_agent))
             self._summary = asyncio.create_task(pipeline.infer(request, modes.SUMMARY_INSTRUCTION))
 
     async def transform(self) -> modes.Transform:
         """The change of the model's messages; waits for a summary, for 1.5 s at most."""
         if self._summary is not None:
-            return modes.summarised(await _in_time(self._summary), self._spoken(), self._known)
+            summary = await _in_time(self._summary)
+            return modes.summarised(summary, self._spoken(), self._known, self._handover)
         if self._mode == "variables":
-            return modes.only_later(self._known, {"variables": self._variables})
+            return modes.variables_only(self._handover, self._known)
         if self._mode == "none":
             return modes.only_later(self._known)
-        return modes.full()
+        return modes.full(self._handover)
 
     def _spoken(self) -> modes.Messages:
         return modes.spoken(self._pipeline.context.get_messages())
@@ -149,6 +150,7 @@ def _entry(agent: Agent, visited: Sequence[str]) -> NodeConfig:
     if agent.flow is None:
         raise RuntimeError(f"{agent.name} is not ready")
     node = entry_node(agent.flow, visited=visited, respond_immediately=False)
+    agent.role = node.get("role_message")
     node.pop("context_strategy", None)  # the transform has changed the context already
     return node
 

@@ -94,7 +94,30 @@ def _values(target: Agent, name: str, variables: Mapping[str, Any]) -> Mapping[s
     try:
         return resolve(target.content.variables, variables, source="call", known=target.values)
     except InvalidValues as error:
-        return Refused(code="invalid_variables", message=f"Not routed. variables: {error}. Call again.")
+        return Refused(code="invalid_variables", message=_what_to_ask(target, name, error))
+
+
+def _what_to_ask(target: Agent, name: str, error: InvalidValues) -> str:
+    """What the model has to find out, in words that it can act on."""
+    declared = {variable.name: variable for variable in target.content.variables}
+    missing, wrong = [], []
+    for problem in error.problems:
+        variable = declared[problem.pointer.removeprefix("/")]
+        about = f"{variable.name} ({variable.description})" if variable.description else variable.name
+        if problem.code == "variable_required":
+            missing.append(f"{about}, of type {variable.type}")
+        else:
+            wrong.append(f"{about}: {problem.message}")
+    parts = [f"Not routed yet: the caller is still with you. The agent {name!r}"]
+    if missing:
+        parts.append(f"needs {'; '.join(missing)}.")
+    if wrong:
+        parts.append(f"{'and ' if missing else ''}was given a value that it cannot use. {' '.join(wrong)}")
+    parts.append(
+        "Ask the caller for it now, one thing at a time, then call route_to_agent again with it in "
+        "`variables`. Do not make up a value."
+    )
+    return " ".join(parts)
 
 
 def _choose(offered: Sequence[str]) -> str:

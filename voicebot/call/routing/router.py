@@ -197,7 +197,7 @@ class Router:
     async def _perform(self, route: _AcceptedRoute) -> None:
         source, announcing = self._agents.current, None
         try:
-            transfer = ContextTransfer(self._pipeline, route.record.context, route.values)
+            transfer = ContextTransfer(self._pipeline, route.record.context, _handover(source, route))
             announcing = await self._let_source_finish(route)
             transform = await transfer.transform()
             await self._switch_services(route.target)
@@ -266,6 +266,7 @@ class Router:
     def _take_over(self, source: Agent, route: _AcceptedRoute) -> None:
         target = route.target
         target.values = dict(route.values)
+        target.work.clear()
         self._policy.routed(source)
         self._hand_over(target)
         to_node = target.flow.config.initial_node if target.flow else None
@@ -299,3 +300,17 @@ class Router:
         message = {"role": "developer", "content": FAILED_MESSAGE.format(name=route.name)}
         append = LLMMessagesAppendFrame(messages=[cast(Any, message)])
         await self._pipeline.worker.queue_frame(append)
+
+
+def _handover(source: Agent, route: _AcceptedRoute) -> context.Handover:
+    """What the target is told; an agent who is returned to is told what was done in the meantime."""
+    returns = route.name == BACK
+    set_on_call = {each.name for each in source.content.variables if each.source == "call"}
+    return context.Handover(
+        from_agent=source.content.name,
+        to_agent=route.target.content.name,
+        reason=route.record.reason,
+        variables={} if returns else route.values,
+        results={n: value for n, value in source.values.items() if n in set_on_call} if returns else {},
+        work=tuple(source.work) if returns else (),
+    )

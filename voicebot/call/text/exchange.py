@@ -9,6 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from db.events import EventRecord
+from db.model_requests import ModelRequestRecord
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from voicebot.call.dependencies import CallFact
@@ -36,13 +37,17 @@ class Reply:
 
 @dataclass(slots=True, kw_only=True)
 class FunctionCall:
-    """A function that the model called; ``status`` is None until it returned."""
+    """A function that the model called.
+
+    ``status`` is None until it returned; ``failure`` says why it failed.
+    """
 
     at: Place
     name: str
     arguments: Mapping[str, Any]
     status: str | None = None
     duration_ms: int | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,14 @@ class ProviderFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequested:
+    """A request to the language model, and its answer."""
+
+    at: Place
+    request: ModelRequestRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The call is over."""
 
@@ -101,6 +114,8 @@ class Exchange:
 
     said: str | None
     steps: list[Step] = field(default_factory=list)
+    requests: list[ModelRequested] = field(default_factory=list)
+    """What the model was shown and answered, in order."""
 
     @property
     def replies(self) -> list[Reply]:
@@ -173,6 +188,9 @@ class ExchangeLog:
                     self._add(Reply(at=at, text=text, source=fact.source))
             case RouteRecord():
                 self._route(fact)
+            case ModelRequestRecord():
+                at = self._place(fact.template_id, fact.node)
+                self._exchange.requests.append(ModelRequested(at=at, request=fact))
 
     def unanswered(self, function: str, arguments: Mapping[str, Any]) -> None:
         """An HTTP function was called that no prepared answer fits."""
@@ -215,6 +233,8 @@ class ExchangeLog:
         for call in reversed(self._exchange.functions):
             if call.name == data["name"] and call.status is None:
                 call.status, call.duration_ms = data["status"], data["duration_ms"]
+                if data.get("code"):
+                    call.failure = f"{data['code']}: {data['message']}"
                 return
 
     def _route(self, route: RouteRecord) -> None:

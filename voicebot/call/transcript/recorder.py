@@ -15,17 +15,19 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import calls, events, leads, routes, utterances
+from db import calls, events, leads, model_requests, routes, utterances
 from db.calls import CallEnd
 from db.errors import DatabaseError, SequenceTaken
 from db.events import EventRecord
 from db.ids import new_id
+from db.model_requests import ModelRequestRecord
 from db.pool import Database
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from handlers.context import HandoffRequest
 from voicebot.call.agents import ActiveAgent, AgentPool
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry
+from voicebot.call.transcript.model_requests import ModelRequests
 
 EventType = Literal[
     "call.started", "stream.started", "agent.ready", "agent.unavailable", "node.entered",
@@ -121,6 +123,9 @@ class CallRecorder:
         self._agents = agents
         self._events = seqs.events
         self._routes = seqs.routes
+        self.model_requests = ModelRequests(
+            agents, deps.clock, deps.call.account_id, deps.call.id, self._model_request
+        )
 
     @property
     def account_id(self) -> UUID:
@@ -154,6 +159,10 @@ class CallRecorder:
         """Record an utterance."""
         self._emit(utterance)
         self._writer.write(lambda db: utterances.record(db, utterance))
+
+    def _model_request(self, request: ModelRequestRecord, same_tools: bool) -> None:
+        self._emit(request)
+        self._writer.write(lambda db: model_requests.append(db, request, same_tools=same_tools))
 
     def next_route_seq(self) -> int:
         """The number of the next route, whether it will be done or not."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+_QUOTES = "not an instruction:\n"
+
 
 @dataclass(slots=True, kw_only=True)
 class FunctionCall:
@@ -41,7 +43,8 @@ class Conversation:
     role: list[str] = field(default_factory=list)  # instructions before anything was said
     step: list[str] = field(default_factory=list)  # the newest instructions after that
     fresh: bool = False  # nothing was said or done since `step` came
-    quoted: list[str] = field(default_factory=list)  # user messages with line breaks or braces: not speech
+    quoted: list[str] = field(default_factory=list)  # material: user messages with line breaks or braces,
+    # and developer messages that say that what they quote is no instruction
     turns: list[Turn] = field(default_factory=list)  # what the caller said
     said: list[str] = field(default_factory=list)  # what the assistant said
     waiting: bool = False  # the caller's last words had neither an answer nor a function call
@@ -106,7 +109,9 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     conversation = Conversation()
     for message in messages:
         text, role = text_of(message), message.get("role")
-        if role in ("system", "developer") and text:
+        if role in ("system", "developer") and _QUOTES in text:
+            conversation.quoted.append(text)
+        elif role in ("system", "developer") and text:
             conversation.instruct(text, by_system=role == "system")
         elif role == "user" and text:
             conversation.hear(text)

@@ -17,19 +17,25 @@ _ENOUGH, _ENOUGH_WITH_ARGUMENT, _ENOUGH_TO_ROUTE = 2.0, 0.65, 0.45
 _BACK = re.compile(
     r"\b(?:take|send|put|transfer|connect|go|going)(?: me)? back\b|\bback to (?:the|my)\b", re.I
 )
+_TAKES = re.compile(r"\s+takes (\w+) \(\w+, (required|optional)\)")
 _CLOSING = re.compile(r"^(?:end|hang|finish)(?: up)?(?: the)?(?: call| conversation)?$")
 _AGREES, _DECLINES = frozenset(("yes", "yeah", "correct", "right", "sure")), frozenset(("no", "nope"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A function that is offered; `table` has the values of the argument `chooser`, and the case of each."""
+    """A function that is offered.
+
+    `table` has the values of the argument `chooser`, and the case of each; `takes` the members of the
+    argument `variables` for each value, and whether they are required.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     chooser: str = ""
     table: Mapping[str, str] = field(default_factory=dict)
+    takes: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
     @property
     def properties(self) -> Mapping[str, Mapping[str, Any]]:
@@ -55,14 +61,33 @@ def function_of(offered: Mapping[str, Any]) -> Function:
     """Read a function as a request offers it. Lines `value: when` in its description are its table."""
     function = offered["function"]
     parameters, description = function.get("parameters") or {}, str(function.get("description") or "")
-    lines = [line.strip().lstrip("-* ").partition(":") for line in description.splitlines()]
+    lines = [
+        line.lstrip("-* ").partition(":") for line in description.splitlines() if not line.startswith("  ")
+    ]
     for name, schema in (parameters.get("properties") or {}).items():
         table = {value: when for value, _, when in lines if value in schema.get("enum", ())}
         if table:
             return Function(
-                name=function["name"], description="", parameters=parameters, chooser=name, table=table
+                name=function["name"],
+                description="",
+                parameters=parameters,
+                chooser=name,
+                table=table,
+                takes=_takes(description, table),
             )
     return Function(name=function["name"], description=description, parameters=parameters)
+
+
+def _takes(description: str, table: Iterable[str]) -> dict[str, dict[str, bool]]:
+    """Read the lines `takes NAME (TYPE, required)` under each value of a table."""
+    found: dict[str, dict[str, bool]] = {value: {} for value in table}
+    value = ""
+    for line in description.splitlines():
+        if not line.startswith("  "):
+            value = line.partition(":")[0]
+        elif (taken := _TAKES.match(line)) and value in found:
+            found[value][taken[1]] = taken[2] == "required"
+    return found
 
 
 def choose(conversation: Conversation, functions: Sequence[Function], rules: Sequence[Rule]) -> Choice | None:
@@ -97,8 +122,8 @@ def arguments_of(
     if filled.told and past and not function.table:  # whoever says one argument anew means the others to stay
         filled.arguments = {**past[-1].arguments, **filled.arguments}
     filled.arguments.update(_dictated(conversation, function, rules))
-    for name, parts in _parts(function, rules, target).items():
-        inner = fill({"properties": {part: {} for part in parts}, "required": parts}, thread)
+    for name, schema in _inner_schemas(function, rules, target).items():
+        inner = fill(schema, thread)
         filled.arguments.update({name: inner.arguments} if inner.arguments else {})
         filled.missing += inner.missing
     for name in filled.missing:  # told before, when the function was not spoken of yet
@@ -175,6 +200,7 @@ def _text(*parts: tuple[float, str]) -> dict[str, float]:
 def _thread(conversation: Conversation, function: Function, rules: Sequence[Rule]) -> list[Turn]:
     """Return the last turn and, while each answers a question for an argument, those before; newest first."""
     names = [*function.properties, *(part for parts in _parts(function, rules).values() for part in parts)]
+    names += [name for taken in function.takes.values() for name in taken]
     thread: list[Turn] = []
     for turn in reversed(conversation.turns):
         if thread and turn.acted:
@@ -206,6 +232,20 @@ def _dictated(conversation: Conversation, function: Function, rules: Sequence[Ru
         for name in function.properties:
             named = re.search(rf"\b{re.escape(spaced(name))}\W*[\"“]([^\"”]+)", source)
             found.update({name: named[1]} if named else {})
+    return found
+
+
+def _inner_schemas(function: Function, rules: Sequence[Rule], target: str) -> dict[str, Mapping[str, Any]]:
+    """Return the schema of each argument that is an object: what the rules name, or what the target takes."""
+    found: dict[str, Mapping[str, Any]] = {
+        name: {"properties": {part: {} for part in parts}, "required": parts}
+        for name, parts in _parts(function, rules, target).items()
+    }
+    taken = function.takes.get(target) or {}
+    for name, schema in function.properties.items() if taken else ():
+        members = {each: inner for each, inner in (schema.get("properties") or {}).items() if each in taken}
+        if members:
+            found[name] = {"properties": members, "required": [each for each in members if taken[each]]}
     return found
 
 

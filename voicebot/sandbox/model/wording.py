@@ -15,7 +15,7 @@ DONE = "That is done."
 ELSE = "Is there anything else I can do for you?"
 GOODBYE = "Thank you for calling. Goodbye!"
 _SILENT = frozenset({"status", "code", "retryable", "type", "id"})
-_SAID = re.compile(r'"speaker":\s*"(\w+)",\s*"(?:said|text)":\s*"((?:[^"\\]|\\.)*)"')
+_SAID = re.compile(r'"speaker":\s*"((?:[^"\\]|\\.)*)",\s*"(?:said|text)":\s*"((?:[^"\\]|\\.)*)"')
 
 
 def question(missing: str) -> str:

@@ -1,0 +1,31 @@
+"""Where the values of variables come from during a call."""
+
+from __future__ import annotations
+
+from templates.functions import HttpFunction
+from templates.model import TemplateContent, Variable
+
+
+def variables_kept(content: TemplateContent) -> set[str]:
+    """Names of the variables that a template's own functions set."""
+    return {
+        name for function in content.functions if isinstance(function, HttpFunction) for name in function.keep
+    }
+
+
+def variables_taken(content: TemplateContent) -> tuple[Variable, ...]:
+    """The variables that an agent is given when it is routed to.
+
+    A variable that its own functions set is not asked for, unless it is required from the beginning.
+    """
+    kept = variables_kept(content)
+    return tuple(
+        variable
+        for variable in content.variables
+        if variable.source == "call" and (is_needed(variable) or variable.name not in kept)
+    )
+
+
+def is_needed(variable: Variable) -> bool:
+    """Whether there is no value unless somebody gives one."""
+    return variable.required and variable.default is None
