@@ -31,7 +31,7 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,16 @@ async def measure(subjects: Sequence[str], levels: Sequence[int], window_s: floa
             bench_process([sys.executable, "-m", "bench.light_vendors"])
         )
         for name in subjects:
-            async with _subject(name, vendors[0], profile) as (subject, top):
+            async with running_subject(name, vendors[0], profile=profile) as (subject, top):
                 results[name] = await _levels(subject, levels, window_s, profile=profile)
                 if profile:
                     results[name]["profile"] = await top()
-    return {"machine": f"{os.cpu_count()} cores, Python {platform.python_version()}", "subjects": results}
+    return {"machine": machine(), "subjects": results}
+
+
+def machine() -> str:
+    """On what the figures were taken."""
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 async def _levels(
@@ -171,7 +176,10 @@ def _max_calls(measured: Mapping[str, Any]) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _subject(name: str, vendors: Mapping[str, Any], profile: bool) -> AsyncIterator[Any]:
+async def running_subject(
+    name: str, vendors: Mapping[str, Any], *, profile: bool
+) -> AsyncIterator[tuple[Subject, Callable[[], Awaitable[Any]]]]:
+    """One of `SUBJECTS` as a process, and a function that returns its profile so far."""
     kind, turns = name.split("-")
     with tempfile.TemporaryDirectory(prefix="voicebot-density-") as directory:
         samples = Path(directory) / "samples.json"

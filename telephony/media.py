@@ -13,6 +13,13 @@ if TYPE_CHECKING:  # slow to import, and used in annotations only
     from pipecat.transports.base_transport import BaseTransport
 
 
+DIRECT_MESSAGES = "voicebot.direct_messages"
+"""An extension of ASGI: `scope["extensions"][DIRECT_MESSAGES]["deliver"](consumer)` has the server call
+`consumer` with each `websocket.receive` message, those that wait included, as soon as it is read. `receive`
+then returns only the disconnect. Without it, each 20 ms of audio wakes a task, and stops and starts the
+reading."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaStart:
     """The carrier's start message. `token` is the one given to `Carrier.answer`, or "" if absent."""

@@ -1,53 +1,26 @@
-"""The audio of one Twilio call: accepts the media socket and connects it to pipecat's transport.
+"""The audio of one Twilio call: accepts the media socket and connects it to the pipeline's transport.
 
-Uses pipecat's `FastAPIWebsocketTransport` and `TwilioFrameSerializer`. Both directions run at Twilio's 8000
-Hz, so that pipecat does not resample. The serializer does not end calls; `Carrier.hang_up` does.
+Both directions run at Twilio's 8000 Hz. Ending the call is `Carrier.hang_up`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from itertools import count
 
 from loguru import logger
-from pipecat.frames.frames import (
-    Frame,
-    InterruptionFrame,
-    OutputAudioRawFrame,
-    OutputTransportMessageFrame,
-    OutputTransportMessageUrgentFrame,
-)
-from pipecat.serializers.twilio import TwilioFrameSerializer
-from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from pipecat.frames.frames import Frame
+from starlette.websockets import WebSocket
 
 from telephony.errors import MediaGone, MediaRefused
 from telephony.media import MarkEcho, MediaClosed, MediaStart
-from telephony.mulaw import decode
+from telephony.mulaw import decode, encode
 from telephony.playout import Playout, PlayoutWaiter
-from telephony.twilio.messages import (
-    SAMPLE_RATE,
-    Dtmf,
-    Event,
-    Mark,
-    Media,
-    Start,
-    Stop,
-    mark_message,
-    mark_name,
-)
+from telephony.transport import CallTransport, MarkFrame
+from telephony.twilio.messages import SAMPLE_RATE, Dtmf, Event, Mark, Media, Outgoing, Start, Stop
 from telephony.twilio.socket import POLICY, GuardedSocket
-
-AUDIO_OUT_10MS_CHUNKS = 4
-"""40 ms per message. pipecat sends one to two chunks ahead of playout, so this is how long the event loop may
-be blocked before the caller hears a gap; 20 ms would halve this time and double the number of messages. An
-utterance is padded by 20 ms on average. Barge-in is not slowed down, because `clear` discards the buffer."""
-
-WRITE_TIMEOUT_S = 3.0
-"""Timeout in seconds for writing audio to the socket; then the call counts as lost."""
 
 INTERNAL_MARK_PREFIX = "heard:"
 """Prefix of the marks sent by `wait_all_heard`, which are not passed to observers."""
@@ -57,39 +30,43 @@ def _monotonic_ms() -> float:
     return time.monotonic() * 1000.0
 
 
-class ObservedSerializer(TwilioFrameSerializer):
-    """pipecat's serializer, which also records the outgoing audio, marks and clears in the playout model.
+class TwilioWire:
+    """Twilio's messages on a socket, and a record of what was sent; `telephony.transport.Wire`."""
 
-    `serialize` is the last public method that every outgoing frame passes, in the order of sending and at the
-    time of writing: pacing and queues come before it.
-    """
-
-    def __init__(self, start: MediaStart, playout: Playout, now_ms: Callable[[], float]) -> None:
-        """Serialize for the stream of `start` and record in `playout`."""
-        super().__init__(
-            stream_sid=start.stream_id,
-            call_sid=start.carrier_call_id,
-            params=TwilioFrameSerializer.InputParams(auto_hang_up=False, sample_rate=SAMPLE_RATE),
-        )
+    def __init__(
+        self, socket: GuardedSocket, stream_id: str, playout: Playout, now_ms: Callable[[], float]
+    ) -> None:
+        """Send on `socket` and record in `playout`."""
+        self._socket = socket
+        self._messages = Outgoing(stream_id)
         self._playout = playout
         self._now_ms = now_ms
         self.on_clear: Callable[[], None] = lambda: None
 
-    async def serialize(self, frame: Frame) -> str | bytes | None:
-        """Twilio's message for a frame, or None if the frame has none."""
-        payload = await super().serialize(frame)
-        if payload is None:
-            return None
-        if isinstance(frame, OutputAudioRawFrame):
-            self._playout.audio_sent(frame.num_frames * 1000.0 / frame.sample_rate, self._now_ms())
-        elif isinstance(frame, InterruptionFrame):
-            self._playout.cleared(self._now_ms())
-            self.on_clear()
-        elif isinstance(frame, OutputTransportMessageFrame | OutputTransportMessageUrgentFrame):
-            name = mark_name(frame.message)
-            if name is not None:
-                self._playout.mark_sent(name, self._now_ms())
-        return payload
+    @property
+    def is_open(self) -> bool:
+        """Whether something can be sent."""
+        return self._socket.is_open
+
+    async def send_audio(self, pcm: bytes) -> None:
+        """Send 16-bit mono PCM at 8000 Hz."""
+        self._playout.audio_sent(len(pcm) / 2 * 1000.0 / SAMPLE_RATE, self._now_ms())
+        await self._socket.write(self._messages.audio(encode(pcm)))
+
+    async def send_mark(self, name: str) -> None:
+        """Have Twilio return a mark after the audio sent so far."""
+        self._playout.mark_sent(name, self._now_ms())
+        await self._socket.write(self._messages.mark(name))
+
+    async def send_clear(self) -> None:
+        """Have Twilio discard the audio that it has not played."""
+        self._playout.cleared(self._now_ms())
+        self.on_clear()
+        await self._socket.write(self._messages.clear())
+
+    async def close(self) -> None:
+        """Close the socket normally; no effect if it is closed."""
+        await self._socket.close()
 
 
 class TwilioMedia:
@@ -110,24 +87,11 @@ class TwilioMedia:
         self._dtmf_observers: list[Callable[[str], None]] = []
         self._stop_observers: list[Callable[[], None]] = []
         self._closed_observers: list[Callable[[MediaClosed], None]] = []
-        serializer = ObservedSerializer(start, self._playout, now_ms)
-        serializer.on_clear = self._watch.changed
+        self._wire = TwilioWire(socket, start.stream_id, self._playout, now_ms)
+        self._wire.on_clear = self._watch.changed
         socket.on_event = self._event
         socket.on_closed = self._closed
-        self._transport = FastAPIWebsocketTransport(
-            websocket=socket,
-            params=FastAPIWebsocketParams(
-                serializer=serializer,
-                audio_in_enabled=True,
-                audio_in_sample_rate=SAMPLE_RATE,
-                audio_out_enabled=True,
-                audio_out_sample_rate=SAMPLE_RATE,
-                audio_out_10ms_chunks=AUDIO_OUT_10MS_CHUNKS,
-                audio_out_end_silence_secs=0,
-                audio_out_write_timeout_secs=WRITE_TIMEOUT_S,
-                allowed_origins=[],  # carriers send no Origin header; the token is checked instead
-            ),
-        )
+        self._transport = CallTransport(self._wire, socket.listen)
 
     @property
     def start(self) -> MediaStart:
@@ -135,8 +99,8 @@ class TwilioMedia:
         return self._start
 
     @property
-    def transport(self) -> FastAPIWebsocketTransport:
-        """pipecat's transport on this socket; it takes 16-bit mono PCM at 8000 Hz, and gives no audio."""
+    def transport(self) -> CallTransport:
+        """The transport on this socket; it takes 16-bit mono PCM at 8000 Hz, and gives no audio."""
         return self._transport
 
     @property
@@ -150,14 +114,12 @@ class TwilioMedia:
 
     def mark_frame(self, name: str) -> Frame:
         """A frame that is sent as Twilio's `mark` after the audio queued before it."""
-        return OutputTransportMessageFrame(message=mark_message(self._start.stream_id, name))
+        return MarkFrame(mark=name)
 
     async def wait_all_heard(self, timeout_s: float) -> bool:
         """Wait until all sent audio was heard or cleared; sends a mark if none is outstanding."""
         if not self._playout.all_heard(self._now_ms()) and not self._playout.is_marked():
-            name = f"{INTERNAL_MARK_PREFIX}{next(self._own_marks)}"
-            self._playout.mark_sent(name, self._now_ms())
-            await self._send(json.dumps(mark_message(self._start.stream_id, name)))
+            await self._wire.send_mark(f"{INTERNAL_MARK_PREFIX}{next(self._own_marks)}")
         return await self._watch.wait_all_heard(timeout_s)
 
     def on_audio(self, observer: Callable[[bytes], None]) -> None:
@@ -187,14 +149,6 @@ class TwilioMedia:
     async def close(self) -> None:
         """Close the socket normally; no effect if it is closed."""
         await self._socket.close()
-
-    async def _send(self, text: str) -> None:
-        if not self._socket.is_open:
-            return
-        try:
-            await self._socket.send_text(text)
-        except WebSocketDisconnect:
-            return  # the receiving side notices the disconnect and ends all waits
 
     def _event(self, event: Event) -> None:
         match event:
@@ -245,7 +199,7 @@ async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) ->
         raise MediaGone("the carrier left during the handshake") from error
     try:
         async with asyncio.timeout(start_timeout_s):
-            start = await _read_start(socket)
+            start = await socket.start_message()
     except TimeoutError:
         start = None
         await socket.close(POLICY, "no valid start")
@@ -256,14 +210,6 @@ async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) ->
     if closed or start is None:
         raise MediaGone("the carrier closed the media socket before the stream began")
     return TwilioMedia(socket, _media_start(start))
-
-
-async def _read_start(socket: GuardedSocket) -> Start | None:
-    """The `start` message, or None if the socket was closed before it came."""
-    while True:
-        _, event = await socket.next_event()
-        if event is None or isinstance(event, Start):
-            return event
 
 
 def _media_start(start: Start) -> MediaStart:

@@ -1,4 +1,4 @@
-"""The messages of Twilio's media socket: parsing of incoming ones, and the `mark` that we send.
+"""The messages of Twilio's media socket: parsing of incoming ones, and those that we send.
 
 Source: Twilio, "Media Streams - WebSocket Messages",
 https://www.twilio.com/docs/voice/media-streams/websocket-messages
@@ -6,7 +6,7 @@ https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,21 +91,36 @@ def parse(text: str) -> Event:
         raise Malformed("not JSON") from error
     if not isinstance(message, dict):
         raise Malformed("not an object")
+    event = message.get("event")
+    if event == "media":  # nearly all messages
+        return _media(message)
     event = _text(message, "event")
     reader = _READERS.get(event)
     return reader(message) if reader else Unknown(event)
 
 
-def mark_message(stream_sid: str, name: str) -> dict[str, Any]:
-    """The message that asks Twilio to return `name` once the audio sent before it has been played."""
-    return {"event": "mark", "streamSid": stream_sid, "mark": {"name": name}}
+class Outgoing:
+    """The messages that are sent on one stream."""
 
+    def __init__(self, stream_sid: str) -> None:
+        """`stream_sid` is the stream's id."""
+        self._stream_sid = stream_sid
+        self._audio_head = self._message("media", media={"payload": ""})[: -len('"}}')]
 
-def mark_name(message: object) -> str | None:
-    """The mark's name if `message` was made by `mark_message`, else None."""
-    if isinstance(message, dict) and message.get("event") == "mark":
-        return _text(_object(message, "mark"), "name")
-    return None
+    def audio(self, code: bytes) -> str:
+        """Audio to play: µ-law at 8000 Hz."""
+        return self._audio_head + binascii.b2a_base64(code, newline=False).decode("ascii") + '"}}'
+
+    def mark(self, name: str) -> str:
+        """Asks Twilio to return `name` once the audio sent before it has been played."""
+        return self._message("mark", mark={"name": name})
+
+    def clear(self) -> str:
+        """Discards the audio that was not played; marks are returned at once."""
+        return self._message("clear")
+
+    def _message(self, event: str, **content: Any) -> str:
+        return json.dumps({"event": event, "streamSid": self._stream_sid, **content})
 
 
 def _start(message: dict[str, Any]) -> Start:
@@ -132,7 +147,7 @@ def _media(message: dict[str, Any]) -> Media:
     if not isinstance(payload, str):
         raise Malformed("the payload is not a string")
     try:
-        return Media(base64.b64decode(payload, validate=True))
+        return Media(binascii.a2b_base64(payload, strict_mode=True))
     except ValueError as error:
         raise Malformed("the payload is not base64") from error
 
@@ -168,7 +183,6 @@ def _integer(values: dict[str, Any], name: str) -> int:
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "connected": lambda _: Connected(),
     "start": _start,
-    "media": _media,
     "mark": lambda message: Mark(_text(_object(message, "mark"), "name")),
     "dtmf": lambda message: Dtmf(_text(_object(message, "dtmf"), "digit")),
     "stop": lambda _: Stop(),

@@ -1,20 +1,20 @@
-"""A WebSocket for pipecat's transport that validates Twilio's messages and enforces limits.
+"""A WebSocket that validates Twilio's messages and enforces limits.
 
-pipecat's transport stops at the first message that it cannot parse, and ignores marks and stop messages. This
-socket passes only keys to it, passes all events to an observer, and closes with a defined code when
-a limit is exceeded.
+It gives all events to an observer, counts malformed messages, and closes with a defined code when a limit is
+exceeded.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from telephony.media import MediaClosed
-from telephony.twilio.messages import Dtmf, Event, Malformed, Stop, parse
+from telephony.media import DIRECT_MESSAGES, MediaClosed
+from telephony.twilio.messages import Event, Malformed, Start, Stop, parse
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_MALFORMED = 10
@@ -24,8 +24,16 @@ POLICY = 1008
 TOO_BIG = 1009
 
 
+class LimitExceeded(Exception):
+    """The socket must be closed with `code`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
 class GuardedSocket(WebSocket):
-    """A WebSocket, not yet accepted, whose incoming messages are validated before they are returned."""
+    """A WebSocket, not yet accepted, whose incoming messages are validated."""
 
     def __init__(self, websocket: WebSocket) -> None:
         """Wrap `websocket`; from now on only this object may be used."""
@@ -36,40 +44,32 @@ class GuardedSocket(WebSocket):
         self.malformed = 0
         self._stopped = False
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether messages can still be sent."""
-        return self.application_state is WebSocketState.CONNECTED and not self._closed
+        return not self._closed and self.application_state is WebSocketState.CONNECTED
 
-    async def receive(self) -> Message:
-        """The next message for pipecat: a key, or the disconnect. `on_event` receives all events."""
-        if self.client_state is WebSocketState.CONNECTING:
-            return await super().receive()
-        while True:
-            message, event = await self.next_event()
-            if event is None or isinstance(event, Dtmf):
-                return message
-
-    async def next_event(self) -> tuple[Message, Event | None]:
-        """The next valid message and its event; the event is None if the socket is closed."""
-        while True:
-            message = await super().receive()
-            if message["type"] == "websocket.disconnect":
-                self._report_closed("carrier", message.get("code") or 1005, message.get("reason") or "")
-                return message, None
-            if self._is_too_big(message):
-                return await self._close_for_limit(TOO_BIG, "message over 64 KiB"), None
+    async def start_message(self) -> Start | None:
+        """Receive up to the `start` message; None if the socket was closed before it."""
+        while (message := await self._next_message()) is not None:
             try:
-                event = parse(message.get("text") or "")
-            except Malformed:
-                self.malformed += 1
-                if self.malformed >= MAX_MALFORMED:
-                    return await self._close_for_limit(UNREADABLE, "too many malformed messages"), None
-                continue
-            self._stopped = self._stopped or isinstance(event, Stop)
-            self.on_event(event)
-            return message, event
+                event = self._read(message)
+            except LimitExceeded as limit:
+                await self.close(limit.code, limit.reason)
+                return None
+            if isinstance(event, Start):
+                return event
+        return None
+
+    async def listen(self) -> None:
+        """Give all further events to `on_event` until the socket is closed."""
+        extension: dict[str, Any] = (self.scope.get("extensions") or {}).get(DIRECT_MESSAGES, {})
+        if "deliver" in extension:
+            extension["deliver"](self._take)
+        while (message := await self._next_message()) is not None:
+            self._take(message)
 
     async def send(self, message: Message) -> None:
         """Send a message; after a failure the socket counts as disconnected.
@@ -83,6 +83,15 @@ class GuardedSocket(WebSocket):
             self.application_state = WebSocketState.DISCONNECTED
             raise
 
+    async def write(self, text: str) -> None:
+        """Send a text message; no effect if the socket is closed."""
+        if not self.is_open:
+            return
+        try:
+            await self.send({"type": "websocket.send", "text": text})
+        except WebSocketDisconnect:
+            return  # the receiving side notices the disconnect and ends all waits
+
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close from our side; no effect if the socket is closed."""
         if not self.is_open:
@@ -93,10 +102,44 @@ class GuardedSocket(WebSocket):
         except WebSocketDisconnect:
             return  # the carrier closed it first
 
-    async def _close_for_limit(self, code: int, reason: str) -> Message:
-        await self.close(code, reason)
-        self.client_state = WebSocketState.DISCONNECTED
-        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+    async def _next_message(self) -> Message | None:
+        """The next message; None if the socket is closed."""
+        if self._closed:
+            return None
+        message = await super().receive()
+        if message["type"] == "websocket.disconnect":
+            self._report_closed("carrier", message.get("code") or 1005, message.get("reason") or "")
+            return None
+        return message
+
+    def _take(self, message: Message) -> None:
+        """Read a message, unless the socket is being closed for a limit."""
+        if self._closing is not None:
+            return
+        try:
+            self._read(message)
+        except LimitExceeded as limit:
+            self._closing = asyncio.create_task(self.close(limit.code, limit.reason))
+
+    def _read(self, message: Message) -> Event | None:
+        """Give a message's event to `on_event` and return it; None if it is malformed.
+
+        Raises:
+            LimitExceeded: the message is too big, or one malformed message too many.
+        """
+        if _is_too_big(message):
+            raise LimitExceeded(TOO_BIG, "message over 64 KiB")
+        try:
+            event = parse(message.get("text") or "")
+        except Malformed:
+            self.malformed += 1
+            if self.malformed >= MAX_MALFORMED:
+                raise LimitExceeded(UNREADABLE, "too many malformed messages") from None
+            return None
+        if isinstance(event, Stop):
+            self._stopped = True
+        self.on_event(event)
+        return event
 
     def _report_closed(self, by: Literal["carrier", "us"], code: int, reason: str) -> None:
         if self._closed:
@@ -104,11 +147,11 @@ class GuardedSocket(WebSocket):
         self._closed = True
         self.on_closed(MediaClosed(by=by, code=code, reason=reason, announced=self._stopped))
 
-    @staticmethod
-    def _is_too_big(message: Message) -> bool:
-        if message.get("bytes") is not None:
-            return len(message["bytes"]) > MAX_MESSAGE_BYTES
-        text: str = message.get("text") or ""
-        if len(text) * 4 <= MAX_MESSAGE_BYTES:  # no UTF-8 character is longer than four bytes
-            return False
-        return len(text.encode()) > MAX_MESSAGE_BYTES
+
+def _is_too_big(message: Message) -> bool:
+    if message.get("bytes") is not None:
+        return len(message["bytes"]) > MAX_MESSAGE_BYTES
+    text: str = message.get("text") or ""
+    if len(text) * 4 <= MAX_MESSAGE_BYTES:  # no UTF-8 character is longer than four bytes
+        return False
+    return len(text.encode()) > MAX_MESSAGE_BYTES

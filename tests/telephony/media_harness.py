@@ -16,6 +16,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 
+from voicebot.api.direct_messages import DirectWebSocketProtocol
+
 STREAM_SID = "MZ00000000000000000000000000000001"
 CALL_SID = "CA00000000000000000000000000000001"
 ACCOUNT_SID = "AC00000000000000000000000000000001"
@@ -75,7 +77,9 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """Run `app` on a free loopback port and give its `host:port`."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, lifespan="off", log_level="error", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, ws=DirectWebSocketProtocol, lifespan="off", log_level="error", timeout_graceful_shutdown=1
+        )
         server = _QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started)

@@ -1,10 +1,10 @@
-"""Decoding of µ-law: telephony.mulaw."""
+"""µ-law: telephony.mulaw."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from telephony.mulaw import decode
+from telephony.mulaw import decode, encode
 from voicebot.sandbox.audio import mulaw
 
 
@@ -15,3 +15,11 @@ def test_every_code_has_the_sample_of_g711() -> None:
     assert (samples[0x00], samples[0x7F], samples[0x80], samples[0xFF]) == (-32124, 0, 32124, 0)
     assert samples.tolist() == mulaw.decode(codes).tolist()
     assert decode(b"") == b""
+
+
+def test_every_sample_has_the_code_of_g711() -> None:
+    """Each of the 65,536 samples is encoded as by the sandbox's carrier; decoding a code returns it."""
+    samples = np.arange(-32768, 32768, dtype="<i2")
+    assert encode(samples.tobytes()) == mulaw.encode(samples)
+    codes = bytes(code for code in range(256) if code != 0x7F)  # 0x7F and 0xFF are both silence
+    assert encode(decode(codes)) == codes

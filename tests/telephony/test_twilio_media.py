@@ -9,12 +9,9 @@ from pipecat.frames.frames import (
 )
 
 from telephony.carrier import MarkEcho
-from telephony.twilio.media import AUDIO_OUT_10MS_CHUNKS
+from telephony.transport import CHUNK_MS
 from tests.telephony.media_app import MediaApp, call, tone
 from tests.telephony.media_harness import STREAM_SID, loop_delay, media_message, until
-
-CHUNK_MS = AUDIO_OUT_10MS_CHUNKS * 10
-
 
 # ----------------------------------------------------------------------------------------------- audio
 

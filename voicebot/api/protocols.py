@@ -8,10 +8,10 @@ from typing import Any, Literal
 import h11
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from voicebot.api.app_state import AppState
 from voicebot.api.connections import client_group
+from voicebot.api.direct_messages import DirectWebSocketProtocol
 from voicebot.api.limits import Limit, Limits, limit_exceeded
 from voicebot.api.problems import ApiProblem
 
@@ -133,7 +133,7 @@ class LimitedHttpProtocol(H11Protocol):
             self._deadline = None
 
 
-class CountedWebSocketProtocol(WebSocketsSansIOProtocol):
+class CountedWebSocketProtocol(DirectWebSocketProtocol):
     """A WebSocket that counts as a connection. Its deadlines are those of its route."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

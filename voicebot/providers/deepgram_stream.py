@@ -28,12 +28,12 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.services.settings import STTSettings
-from pipecat.services.stt_service import STTService
 from pipecat.utils.time import time_now_iso8601
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.speech_input import DirectStt
 from voicebot.providers.websocket import connection_options
 
 KEEP_ALIVE_S = 5.0
@@ -44,7 +44,7 @@ TTFS_P99_S = 0.35
 """Time from the end of speech to the final transcript, in seconds, as pipecat measured it for Deepgram."""
 
 
-class DeepgramStream(STTService):
+class DeepgramStream(DirectStt):
     """Sends 16-bit mono PCM at 8,000 Hz, and pushes interim and final transcripts."""
 
     def __init__(self, url: str, api_key: str, query: Sequence[tuple[str, str]]) -> None:
@@ -99,9 +99,13 @@ class DeepgramStream(STTService):
         await self._close()
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        """Send audio of a frame."""
+        await self.send_audio(audio)
+        yield None
+
+    async def send_audio(self, audio: bytes) -> None:
         """Send audio; the transcripts arrive independently of it."""
         await self._send(audio)
-        yield None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Pass frames on, and ask for the transcript when a VAD of ours heard the end of speech."""

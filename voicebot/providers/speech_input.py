@@ -7,6 +7,7 @@ pipeline. Here it is a function call, and one task for each service sends it to 
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 
 import numpy as np
 from loguru import logger
@@ -34,6 +35,14 @@ _QUIET_RANGE = 400
 _QUIET_RATIO = 0.25
 _DECAY_PER_MS = 0.9995
 _MARGIN_MS = 200
+
+
+class DirectStt(STTService):
+    """A service that takes audio without a frame around it."""
+
+    @abstractmethod
+    async def send_audio(self, audio: bytes) -> None:
+        """Send 16-bit mono PCM at 8,000 Hz to the vendor."""
 
 
 class EndOfSpeech:
@@ -141,6 +150,9 @@ class SpeechInput(FrameProcessor):
             return False
 
     async def _transcribe(self, audio: bytes) -> None:
+        if isinstance(self._stt, DirectStt) and self._turn_model is None:
+            await self._stt.send_audio(audio)
+            return
         frame = InputAudioRawFrame(audio=audio, sample_rate=SAMPLE_RATE, num_channels=1)
         await self._stt.process_audio_frame(frame, FrameDirection.DOWNSTREAM)
         if self._turn_model is not None:

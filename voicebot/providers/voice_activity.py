@@ -2,11 +2,14 @@
 
 pipecat's ``SileroVADAnalyzer`` loads a model of 10 MB for each call, and hands each frame to a thread. Here
 one model serves all calls on the event loop: a window of 32 ms takes about 0.2 ms. Thresholds, smoothing and
-the resets of the model are pipecat's.
+the resets of the model are pipecat's. Windows that are too quiet to count as speech, whatever the model says,
+are kept, and the model gets the latest of them when speech may begin.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from pipecat.audio.utils import exp_smoothing
 from pipecat.audio.vad.silero import SileroOnnxModel
 from pipecat.audio.vad.vad_analyzer import VADParams
-from pipecat.audio.volume import AudioVolumeTracker
+from pipecat.audio.volume import VOLUME_WINDOW_SECS, AudioVolumeTracker
 
 from voicebot.providers.service_spec import SAMPLE_RATE
 
@@ -28,6 +31,11 @@ _SMOOTHING = 0.2
 _RESET_WINDOWS = round(2.0 / WINDOW_S)
 _RESET_CONFIDENCE = 0.1
 _RESET_QUIET_WINDOWS = 5
+_VOLUME_WINDOWS = math.ceil(VOLUME_WINDOW_SECS / WINDOW_S)
+_QUIET_KEPT = 16
+"""Quiet windows (0.5 s) that the model gets before one that may be speech. The smoothed volume is high enough
+0.2 to 0.4 s after speech has begun, so that these include its beginning."""
+_ZEROS = bytes(WINDOW_SAMPLES * 2)
 _RATE = np.array(SAMPLE_RATE, dtype=np.int64)
 
 Floats = NDArray[np.float32]
@@ -59,6 +67,9 @@ class VoiceActivity:
         self._audio = b""
         self._volume = AudioVolumeTracker()
         self._smoothed_volume = 0.0
+        self._zero_windows = 0
+        self._quiet: deque[bytes] = deque(maxlen=_QUIET_KEPT)
+        """The windows that the model has not got, or the latest of them."""
         self._windows_since_reset = self._quiet_windows = 0
         self._state, self._context = _silence()
 
@@ -88,15 +99,32 @@ class VoiceActivity:
             self.is_speaking, self._count = is_voiced, 0
 
     def _is_voiced(self, window: bytes) -> bool:
+        self._smoothed_volume = exp_smoothing(self._measure(window), self._smoothed_volume, _SMOOTHING)
+        if self._smoothed_volume < self.params.min_volume:
+            if len(self._quiet) == _QUIET_KEPT:
+                self._reset()
+            self._quiet.append(window)
+            return False
+        while self._quiet:
+            self._confidence(self._quiet.popleft())
+        return self._confidence(window) >= self.params.confidence
+
+    def _measure(self, window: bytes) -> float:
+        """The volume of the last 0.4 s; that of digital silence is known."""
+        self._zero_windows = self._zero_windows + 1 if window == _ZEROS else 0
+        if self._zero_windows > _VOLUME_WINDOWS:
+            return 0.0
+        self._volume.update(window, SAMPLE_RATE)
+        return self._volume.volume
+
+    def _confidence(self, window: bytes) -> float:
         samples = np.frombuffer(window, np.int16).astype(np.float32) / 32768
         heard: Floats = np.concatenate((self._context, samples[np.newaxis]), axis=1)
         scores, self._state = self._model.run(None, {"input": heard, "state": self._state, "sr": _RATE})
         self._context = heard[:, -_CONTEXT_SAMPLES:]
         confidence = float(scores[0, 0])
-        self._volume.update(window, SAMPLE_RATE)
-        self._smoothed_volume = exp_smoothing(self._volume.volume, self._smoothed_volume, _SMOOTHING)
         self._reset_if_due(confidence)
-        return confidence >= self.params.confidence and self._smoothed_volume >= self.params.min_volume
+        return confidence
 
     def _reset_if_due(self, confidence: float) -> None:
         """Every 2 s in silence: after long silence or music, the model does not detect speech otherwise."""
@@ -108,8 +136,11 @@ class VoiceActivity:
             and self._windows_since_reset >= _RESET_WINDOWS
             and self._quiet_windows >= _RESET_QUIET_WINDOWS
         ):
-            self._windows_since_reset = 0
-            self._state, self._context = _silence()
+            self._reset()
+
+    def _reset(self) -> None:
+        self._windows_since_reset = 0
+        self._state, self._context = _silence()
 
 
 def _silence() -> tuple[Floats, Floats]:

@@ -1,0 +1,182 @@
+"""The last stage of a call's pipeline: what it sends, drops and passes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pipecat.frames.frames import (
+    BotSpeakingFrame,
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    ErrorFrame,
+    Frame,
+    InterruptionFrame,
+    OutputAudioRawFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from telephony import transport
+from telephony.transport import CHUNK_BYTES, CallTransport, MarkFrame
+from tests.sandbox.test_vendors_pipecat import ServicePipeline
+from tests.telephony.media_harness import until
+
+MS = 16
+"""Bytes of audio in a millisecond."""
+
+
+class ScriptedWire:
+    """Keeps what is sent; while `is_stuck`, sending audio does not return."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes | str] = []
+        self.is_open = True
+        self.is_stuck = False
+
+    async def send_audio(self, pcm: bytes) -> None:
+        if self.is_stuck:
+            await asyncio.Event().wait()
+        self.sent.append(pcm)
+
+    async def send_mark(self, name: str) -> None:
+        self.sent.append(name)
+
+    async def send_clear(self) -> None:
+        self.sent.append("clear")
+
+    async def close(self) -> None:
+        self.is_open = False
+
+    def audio(self) -> bytes:
+        """All audio sent."""
+        return b"".join(part for part in self.sent if isinstance(part, bytes))
+
+
+async def listen_for_nothing() -> None:
+    await asyncio.Event().wait()
+
+
+def call_on(wire: ScriptedWire) -> ServicePipeline:
+    """A pipeline that consists of the two stages of the transport."""
+    media = CallTransport(wire, listen_for_nothing)
+    return ServicePipeline(Pipeline([media.input(), media.output()]))
+
+
+def speech(number: int, ms: int, *, interruptible: bool = True) -> TTSAudioRawFrame:
+    """Speech that can be told from other speech."""
+    frame = TTSAudioRawFrame(bytes([number]) * (ms * MS), 8000, 1)
+    frame.interruptible = interruptible
+    return frame
+
+
+async def test_audio_ends_at_the_output_and_nobody_is_told_again_and_again_that_the_bot_speaks() -> None:
+    """Of an utterance, only its first audio and one begin and end of speech reach the other stages."""
+    wire = ScriptedWire()
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame(), *(speech(1, 100) for _ in range(5)), TTSStoppedFrame()])
+        await line.after.until(TTSStoppedFrame)
+        assert len(line.after.of(TTSAudioRawFrame)) == 1
+        for stage in (line.before, line.after):
+            assert len(stage.of(BotStartedSpeakingFrame)) == 1
+            assert len(stage.of(BotStoppedSpeakingFrame)) == 1
+            assert not stage.of(BotSpeakingFrame)
+    assert {len(part) for part in wire.sent} == {CHUNK_BYTES}
+    assert wire.audio() == speech(1, 500).audio.ljust(13 * CHUNK_BYTES, b"\0")
+
+
+async def test_other_frames_keep_their_place_behind_the_audio_before_them() -> None:
+    """A mark is sent, and another frame goes on, when all audio before it was sent."""
+    wire = ScriptedWire()
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame(), speech(1, 90), TTSStoppedFrame(), MarkFrame(mark="one")])
+        await line.send([TTSStartedFrame(), speech(2, 40), TTSStoppedFrame(), MarkFrame(mark="two")])
+        await until(lambda: "two" in wire.sent and len(line.after.of(TTSStoppedFrame)) == 2)
+        kinds = [type(frame) for frame in line.after.of(TTSStartedFrame, TTSAudioRawFrame, TTSStoppedFrame)]
+    assert [len(part) // MS if isinstance(part, bytes) else part for part in wire.sent] == [
+        *[40, 40, 40, "one"],
+        *[40, "two"],
+    ]
+    assert kinds == [TTSStartedFrame, TTSAudioRawFrame, TTSStoppedFrame] * 2
+
+
+async def test_an_interruption_drops_what_may_be_interrupted_and_nothing_else() -> None:
+    """After a barge-in the carrier clears its buffer, and speech that is uninterruptible is still sent."""
+    wire = ScriptedWire()
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame(), speech(1, 2000), MarkFrame(mark="dropped"), speech(2, 60)])
+        await line.send([speech(3, 100, interruptible=False)])
+        await until(lambda: len(wire.sent) >= 3)
+        await line.send([InterruptionFrame()])
+        await until(lambda: "clear" in wire.sent)
+        await until(lambda: bytes([3]) in wire.audio())
+        assert not line.after.of(BotStoppedSpeakingFrame)  # there is still speech to send
+        await line.send([TTSStoppedFrame()])
+        await line.after.until(BotStoppedSpeakingFrame)
+    assert len(wire.audio().split(bytes([1]))) - 1 < 2000 * MS
+    assert "dropped" not in wire.sent
+    assert wire.audio().count(bytes([3])) == 100 * MS
+    after_clear = b"".join(part for part in wire.sent[wire.sent.index("clear") :] if isinstance(part, bytes))
+    assert bytes([1]) not in after_clear
+
+
+async def test_words_go_on_at_their_time_and_not_after_an_interruption() -> None:
+    """A frame with a timestamp goes on at that time; a barge-in drops those that were still to come."""
+    wire = ScriptedWire()
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame()])
+        await line.after.until(TTSStartedFrame)
+        now_ns = line.after.get_clock().get_time()
+        for number, after_ms in enumerate((0, 50, 60_000)):
+            await line.send([_word(str(number), now_ns + after_ms * 1_000_000 + 1)])
+        await until(lambda: len(line.after.of(TTSTextFrame)) == 2)
+        assert line.after.get_clock().get_time() >= now_ns + 50_000_000
+        await line.send([InterruptionFrame(), _word("later", 1)])
+        await until(lambda: len(line.after.of(TTSTextFrame)) == 3)
+        assert [frame.text for frame in line.after.of(TTSTextFrame)] == ["0", "1", "later"]
+
+
+async def test_speech_without_an_end_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a service never says that its speech has ended, it counts as ended after a while."""
+    monkeypatch.setattr(transport, "SPEECH_TIMEOUT_S", 0.05)
+    async with call_on(ScriptedWire()) as line:
+        await line.send([TTSStartedFrame(), speech(1, 40)])
+        await line.after.until(BotStartedSpeakingFrame)
+        await line.after.until(BotStoppedSpeakingFrame)
+
+
+async def test_a_carrier_that_does_not_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When audio cannot be written for a time, an error is reported and nothing more is sent."""
+    monkeypatch.setattr(transport, "WRITE_TIMEOUT_S", 0.05)
+    wire = ScriptedWire()
+    wire.is_stuck = True
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame(), speech(1, 4000), TTSStoppedFrame()])
+        error = await line.before.until(ErrorFrame)
+        assert "stopped reading" in error.error
+        await line.after.until(TTSStoppedFrame)
+        assert len(line.before.of(ErrorFrame)) == 1
+    assert wire.sent == []
+
+
+async def test_audio_of_another_rate_is_an_error() -> None:
+    """Audio that is not at 8000 Hz is refused, and later audio is sent."""
+    wire = ScriptedWire()
+    async with call_on(wire) as line:
+        await line.send(
+            [OutputAudioRawFrame(bytes(640), 16_000, 1), OutputAudioRawFrame(bytes(640), 8000, 1)]
+        )
+        error = await line.before.until(ErrorFrame)
+        assert "16000 Hz" in error.error
+        await until(lambda: wire.sent)
+    assert wire.sent == [bytes(640)]
+
+
+def _word(text: str, at_ns: int) -> Frame:
+    frame = TTSTextFrame(text, TextType.WORD)
+    frame.pts = at_ns
+    return frame
