@@ -14,9 +14,13 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import ClientConnection, connect
 
 from voicebot.api.direct_messages import DirectWebSocketProtocol
+
+protocol: type[WebSocketsSansIOProtocol] | None = None
+"""The server's protocol; None: the one with the extension ``DIRECT_MESSAGES``."""
 
 STREAM_SID = "MZ00000000000000000000000000000001"
 CALL_SID = "CA00000000000000000000000000000001"
@@ -78,7 +82,11 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, ws=DirectWebSocketProtocol, lifespan="off", log_level="error", timeout_graceful_shutdown=1
+            app,
+            ws=protocol or DirectWebSocketProtocol,
+            lifespan="off",
+            log_level="error",
+            timeout_graceful_shutdown=1,
         )
         server = _QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))

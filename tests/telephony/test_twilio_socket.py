@@ -1,4 +1,7 @@
-"""The media socket over real sockets: its beginning, its limits and its end."""
+"""The media socket over real sockets: its beginning, its limits and its end.
+
+Every test runs with messages that reach the socket directly, and with messages from the server's queue.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from telephony.carrier import MediaGone, MediaRefused, MediaStream
 from telephony.twilio.media import accept_media
+from tests.telephony import media_harness
 from tests.telephony.media_app import MediaApp, call, serving_media, tone
 from tests.telephony.media_harness import (
     ACCOUNT_SID,
@@ -26,6 +31,12 @@ from tests.telephony.media_harness import (
     start_message,
     until,
 )
+
+
+@pytest.fixture(autouse=True, params=["direct", "queue"])
+def _protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "queue":
+        monkeypatch.setattr(media_harness, "protocol", WebSocketsSansIOProtocol)
 
 
 async def close_code(address: str, *messages: str | bytes, wait_s: float = 5.0) -> int:
@@ -115,7 +126,36 @@ async def test_socket_closed_before_the_start_raises_media_gone() -> None:
     assert isinstance(app.error, MediaGone)
 
 
+async def test_messages_that_wait_for_the_pipeline_come_first() -> None:
+    """Messages sent at once with the start reach the observers in order, before later ones."""
+    app = MediaApp()
+    async with serving_media(app) as address, connect(f"ws://{address}/media", compression=None) as ws:
+        await ws.send(START)
+        for digit in "12345":
+            await ws.send(json.dumps({"event": "dtmf", "dtmf": {"digit": digit}}))
+        await until(lambda: app.worker)
+        for digit in "6789":
+            await ws.send(json.dumps({"event": "dtmf", "dtmf": {"digit": digit}}))
+        await until(lambda: len(app.digits) == 9)
+    assert "".join(app.digits) == "123456789"
+
+
 # ---------------------------------------------------------------------------------------------- limits
+
+
+async def test_text_that_is_not_utf_8_closes_with_1007() -> None:
+    """A text message whose bytes are no UTF-8 ends the stream."""
+    app = MediaApp()
+    async with serving_media(app) as address, connect(f"ws://{address}/media", compression=None) as ws:
+        await ws.send(START)
+        await until(lambda: app.worker)
+        await ws.send(b"\xff\xfe", text=True)
+        with contextlib.suppress(ConnectionClosed):
+            async with asyncio.timeout(5.0):
+                async for _ in ws:
+                    continue
+        assert ws.close_code == 1007
+        await until(app.done.is_set)
 
 
 MALFORMED: list[str | bytes] = [

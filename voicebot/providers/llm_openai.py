@@ -21,6 +21,7 @@ from pydantic_settings import NoDecode
 
 from templates.model import TemplateContent
 from voicebot.config import Settings, Url, Variables
+from voicebot.providers.llm_stream import streaming_client
 from voicebot.providers.provider import LlmProvider, secret_of
 from voicebot.providers.settings import OpenAILlmSettings
 
@@ -104,6 +105,7 @@ class _ChatCompletions(LlmProvider):
                 limits=connection_limits(max_connections=1000, keepalive_expiry=None)
             ),
         )
+        self._streaming = streaming_client(self.client)
 
     def options(self, content: TemplateContent) -> dict[str, Any]:
         """The author's settings and the model."""
@@ -111,7 +113,7 @@ class _ChatCompletions(LlmProvider):
 
     def service(self, options: Mapping[str, Any]) -> LLMService[Any]:
         """pipecat's service on the shared connections."""
-        service = _PooledLLMService(self.client, settings=OpenAILLMService.Settings.from_mapping(options))
+        service = _PooledLLMService(self._streaming, settings=OpenAILLMService.Settings.from_mapping(options))
         service.supports_developer_role = self._developer_role
         return service
 
