@@ -104,6 +104,32 @@ _FAILED = "(state = 'failed' OR state = 'abandoned' OR state = 'expired' OR stat
 _NOTICES = f"FROM outbox WHERE medium <> 'assessment' AND {_IN_WINDOW}"
 
 
+async def usual_wait_ms(
+    db: Executor, account_id: UUID, since: datetime, *, latest: int, at_least: int
+) -> int | None:
+    """Median time from the creation to the first claim of the latest claimed escalations, in ms.
+
+    Args:
+        db: the connection.
+        account_id: the account.
+        since: escalations that were created earlier do not count.
+        latest: how many of the latest ones count.
+        at_least: with fewer, the answer is None.
+    """
+    row = await db.fetchrow(
+        """
+        SELECT count(*) AS count, percentile_disc(0.5) WITHIN GROUP (ORDER BY took) AS median FROM (
+            SELECT round(extract(epoch FROM (claimed_at - created_at)) * 1000)::bigint AS took FROM handoffs
+            WHERE account_id = $1 AND intent = 'escalate' AND created_at >= $2 AND claimed_at IS NOT NULL
+            ORDER BY created_at DESC LIMIT $3) latest
+        """,
+        account_id,
+        since,
+        latest,
+    )
+    return None if row is None or row["count"] < at_least else row["median"]
+
+
 async def of_account(
     db: Executor, account_id: UUID, window: Window, *, in_time_ms: int, now: datetime
 ) -> HandoffMetrics:

@@ -87,10 +87,10 @@ class HandoffRecord:
 
     @property
     def call_state(self) -> CallState:
-        """State of the call that follows from the handoff: `escalated` and `parked` while it is open."""
+        """State of the call that follows from the handoff: `escalated` or `parked` until it is claimed."""
         if self.state == "converted_to_park":
             return "parked"
-        if self.ended_at is not None:
+        if self.ended_at is not None or self.claimed_by is not None:
             return "active"
         return "escalated" if self.intent == "escalate" else "parked"
 

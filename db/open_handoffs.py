@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 from db.handoffs import HandoffRecord, Intent
-from db.pool import Executor
+from db.pool import Executor, Row
 from db.rows import columns, read
 
 _HANDOFF = columns(HandoffRecord)
@@ -38,11 +38,11 @@ async def held_by(db: Executor, account_id: UUID, user_id: UUID) -> Sequence[Han
 
 
 async def intents(db: Executor, account_id: UUID, call_ids: Sequence[UUID]) -> Mapping[UUID, Intent]:
-    """Intent of the open handoff of each of these calls; an escalation takes precedence over a park."""
+    """Intent of the unclaimed handoff of each of these calls; an escalation takes precedence over a park."""
     rows = await db.fetch(
         """
         SELECT DISTINCT ON (call_id) call_id, intent FROM handoffs
-        WHERE account_id = $1 AND call_id = ANY($2::uuid[]) AND ended_at IS NULL
+        WHERE account_id = $1 AND call_id = ANY($2::uuid[]) AND ended_at IS NULL AND claimed_by IS NULL
         ORDER BY call_id, intent = 'park'
         """,
         account_id,
@@ -122,12 +122,39 @@ async def queued(
         *position,
         limit,
     )
-    found = []
-    for row in rows:
-        values = dict(row)
-        declined_by = frozenset(values.pop("declined_by"))
-        found.append(QueuedHandoff(handoff=read(HandoffRecord, values), declined_by=declined_by))
-    return found
+    return [_queued(row) for row in rows]
+
+
+async def of_live_calls(db: Executor, call_ids: Collection[UUID]) -> Sequence[QueuedHandoff]:
+    """The latest escalation of each of these calls, of any account, also if it has ended."""
+    rows = await db.fetch(
+        f"""
+        SELECT {columns(HandoffRecord, "latest")}, ARRAY(
+            SELECT user_id FROM handoff_declines decline
+            WHERE decline.account_id = latest.account_id AND decline.handoff_id = latest.id) AS declined_by
+        FROM calls call CROSS JOIN LATERAL (
+            SELECT * FROM handoffs handoff
+            WHERE handoff.account_id = call.account_id AND handoff.call_id = call.id
+                AND handoff.intent = 'escalate'
+            ORDER BY handoff.id DESC LIMIT 1) latest
+        WHERE call.id = ANY($1::uuid[])
+        """,  # noqa: S608
+        list(call_ids),
+    )
+    return [_queued(row) for row in rows]
+
+
+async def escalation_of(db: Executor, account_id: UUID, call_id: UUID) -> HandoffRecord | None:
+    """The open escalation of a call; None: it has none."""
+    row = await db.fetchrow(
+        f"""
+        SELECT {_HANDOFF} FROM handoffs
+        WHERE account_id = $1 AND call_id = $2 AND intent = 'escalate' AND ended_at IS NULL
+        """,  # noqa: S608
+        account_id,
+        call_id,
+    )
+    return None if row is None else read(HandoffRecord, row)
 
 
 async def declined_by(db: Executor, account_id: UUID, handoff_id: UUID) -> Sequence[UUID]:
@@ -138,3 +165,9 @@ async def declined_by(db: Executor, account_id: UUID, handoff_id: UUID) -> Seque
         handoff_id,
     )
     return [row["user_id"] for row in rows]
+
+
+def _queued(row: Row) -> QueuedHandoff:
+    values = dict(row)
+    declined_by = frozenset(values.pop("declined_by"))
+    return QueuedHandoff(handoff=read(HandoffRecord, values), declined_by=declined_by)

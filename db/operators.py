@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -120,6 +120,18 @@ async def save(db: Executor, operator: OperatorRecord) -> OperatorRecord | None:
     return None if row is None else read(OperatorRecord, row)
 
 
+async def lock(db: Executor, account_id: UUID, user_ids: Collection[UUID]) -> None:
+    """Lock the rows of several operators, in one order, so that two transactions do not deadlock."""
+    await db.fetch(
+        """
+        SELECT user_id FROM operators WHERE account_id = $1 AND user_id = ANY($2::uuid[])
+        ORDER BY user_id FOR UPDATE
+        """,
+        account_id,
+        list(user_ids),
+    )
+
+
 async def mark_seen(db: Executor, account_id: UUID, user_id: UUID, at: datetime) -> None:
     """Record a sign of life of an operator and lock the row."""
     await db.execute(
@@ -199,6 +211,19 @@ async def below_capacity(db: Executor, account_id: UUID) -> Sequence[tuple[Opera
         offered = values.pop("offered")
         found.append((read(OperatorRecord, values), offered))
     return found
+
+
+async def signed_on(db: Executor, account_id: UUID) -> Sequence[OperatorRecord]:
+    """Operators of the account who are signed on and whose user is active."""
+    rows = await db.fetch(
+        f"""
+        SELECT {columns(OperatorRecord, "operator")} FROM operators operator
+        JOIN users ON users.account_id = operator.account_id AND users.id = operator.user_id
+        WHERE operator.account_id = $1 AND operator.signed_on AND users.active
+        """,  # noqa: S608
+        account_id,
+    )
+    return [read(OperatorRecord, row) for row in rows]
 
 
 async def set_last_offered(db: Executor, account_id: UUID, user_id: UUID, at: datetime) -> None:

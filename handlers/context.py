@@ -69,6 +69,21 @@ class HandoffRequest:
     origin: Literal["model", "failed_route", "failed_model"] = "model"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoffStatus:
+    """The latest request of a live call for a person, as the queue has it."""
+
+    handoff_id: UUID
+    phase: Literal["waiting", "claimed", "connected", "ended"]
+    """``claimed``: an operator has it; ``connected``: the caller talks to the operator."""
+    cause: str | None = None
+    """Why it ended or returned to the queue."""
+    someone_is_there: bool = True
+    """While it waits: whether an operator who may be offered it is present."""
+    expected_wait_ms: int | None = None
+    """While it waits: how long the account's callers usually wait; None: unknown."""
+
+
 class CallContext(Protocol):
     """One live call as its handlers see it."""
 
@@ -108,6 +123,10 @@ class CallContext(Protocol):
 
     def hand_off(self, request: HandoffRequest) -> None:
         """Create a handoff in the background, after the transcript so far has been written."""
+        ...
+
+    def cancel_hand_off(self) -> bool:
+        """The caller does not wait for a person any more; False: nobody was asked for."""
         ...
 
     async def say(self, text: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from handlers.cancel_escalation import CancelEscalation
 from handlers.current_time import CurrentTime
 from handlers.end_call import EndCall
 from handlers.escalate_to_person import EscalateToPerson
@@ -23,10 +24,17 @@ HANDLERS: Mapping[str, Handler[Any]] = MappingProxyType(
             RecordOutcome(),
             CurrentTime(),
             EscalateToPerson(),
+            CancelEscalation(),
             ParkCall(),
         )
     }
 )
 
-BUILTIN_FUNCTIONS: frozenset[str] = frozenset(HANDLERS) - {RouteToAgent.name}
-"""Names that an author may list in a template's functions; ``route_to_agent`` is offered automatically."""
+BUILTIN_FUNCTIONS: frozenset[str] = frozenset(HANDLERS) - {
+    RouteToAgent.name,
+    CancelEscalation.name,
+}
+"""Names that an author may list in a template's functions.
+
+``route_to_agent`` is offered automatically, and with ``escalate_to_person`` also ``cancel_escalation``.
+"""

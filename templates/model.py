@@ -208,6 +208,27 @@ class Idle(Part):
     )
 
 
+class Waiting(Part):
+    """What a caller hears who waits for a person."""
+
+    line: str = Field(
+        default="",
+        description=(
+            "Text spoken while the caller waits. May contain `{{ name }}`, and `{{ expected_wait }}`: how "
+            "long callers usually wait; a sentence with it is left out while that is unknown. Empty: a text "
+            "in the agent's language that also names the keys 1 (call back) and 2 (go on with the agent)."
+        ),
+        examples=["A colleague will be with you in {{ expected_wait }}. Press 1 to be called back."],
+    )
+    every_ms: Annotated[Count, Bounds(1000, 300_000)] = Field(
+        default=20_000, description="Time from one such text to the next, in ms."
+    )
+    max_ms: Annotated[Count, Bounds(1000, 3_600_000)] = Field(
+        default=300_000,
+        description="Time after which the caller is told that nobody came, and offered a call-back, in ms.",
+    )
+
+
 class Route(Part):
     """A route from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
 
@@ -331,6 +352,9 @@ class TemplateContent(Part):
     llm: Llm = Field(default_factory=Llm, description="The language model: provider, model and settings.")
     turns: Turns = Field(default_factory=Turns, description="Detection of turns, and interruptions.")
     idle: Idle = Field(default_factory=Idle, description="What the agent does when the caller is silent.")
+    waiting: Waiting = Field(
+        default_factory=Waiting, description="What the caller hears while waiting for a person."
+    )
     functions: tuple[TemplateFunction, ...] = Field(
         default=(BuiltinFunction(type="builtin", name="end_call"),),
         description="Functions that are offered to the model at every node.",

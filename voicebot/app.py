@@ -171,6 +171,7 @@ async def running(
             clock,
             replicas,
             handoff_runtime.hand_off,
+            handoff_runtime.requests.withdrawal,
             lambda fact: count(fact, metrics),
         )
         chats = Chats(
@@ -240,7 +241,7 @@ async def running(
         )
         background.supervise(reaper.run, name="lease reaper")
         background.supervise(app_state.open_streams.run, name="keys of open streams")
-        handoff_runtime.start(lambda: app_state.draining)
+        handoff_runtime.start(lambda: app_state.draining, call_registry)
         yield app_state
 
 

@@ -66,7 +66,12 @@ def check_number(content: TemplateContent, context: CheckContext) -> Iterator[Pr
 
 def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check numeric fields against their ``Bounds``, which the JSON Schema states too."""
-    parts = [(("turns",), content.turns), (("idle",), content.idle), (("limits",), content.limits)]
+    parts = [
+        (("turns",), content.turns),
+        (("idle",), content.idle),
+        (("waiting",), content.waiting),
+        (("limits",), content.limits),
+    ]
     http = [
         (("functions", index), function)
         for index, function in enumerate(content.functions)

@@ -19,6 +19,10 @@ _BRACES = re.compile(r"\{\{[^{}\n]{0,80}\}\}")
 _SINGLE = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}(?!\})")
 
 
+EXPECTED_WAIT = "expected_wait"
+"""A name that `waiting.line` may insert."""
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text field of the template.
@@ -44,6 +48,7 @@ def texts_with_placeholders(content: TemplateContent) -> Iterator[Text]:
     for index, prompt in enumerate(content.idle.prompts):
         yield Text(("idle", "prompts", index), prompt)
     yield Text(("idle", "goodbye"), content.idle.goodbye)
+    yield Text(("waiting", "line"), content.waiting.line, extra=frozenset({EXPECTED_WAIT}))
     for index, route in enumerate(content.routes):
         if route.announce is not None:
             yield Text(("routes", index, "announce"), route.announce)

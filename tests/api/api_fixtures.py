@@ -105,6 +105,7 @@ BODIES: Mapping[tuple[str, str], Callable[[Ids], Sequence[Any]]] = {
         {"reason": "mine", "lead_id": ids["lead_id"]},
     ],
     ("POST", "/handoffs/{handoff_id}/reschedule"): lambda _: [{"due_at": "2026-12-24T10:00:00Z"}],
+    ("POST", "/handoffs/{handoff_id}/reassign"): lambda ids: [{"user_id": ids["user_id"]}],
     ("PUT", "/users/{user_id}"): lambda _: [{"name": "Mine"}],
     ("POST", "/keys"): lambda ids: [{"role": "viewer", "user_id": ids["user_id"]}],
 }

@@ -57,6 +57,8 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("POST", f"/handoffs/{NOBODY}/decline", DESK),
     ("POST", f"/handoffs/{NOBODY}/resolve", DESK),
     ("POST", f"/handoffs/{NOBODY}/reschedule", DESK),
+    ("POST", f"/handoffs/{NOBODY}/cancel", DESK),
+    ("POST", f"/handoffs/{NOBODY}/reassign", DESK),
     ("GET", "/operators", EVERYBODY),
     ("GET", "/operators/me", DESK),
     ("PATCH", "/operators/me", DESK),

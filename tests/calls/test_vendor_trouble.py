@@ -9,6 +9,7 @@ import pytest
 from tests.api.server_fixture import metric
 from tests.calls.harness import BILL, HIGH, LOW, OPEN, WELCOME, CallHarness, hear
 from voicebot.call.apologies import apology
+from voicebot.call.waiting_texts import waiting_texts
 from voicebot.providers.llm_openai import SILENCE_TIMEOUT_S
 from voicebot.sandbox.caller import HangUp, Interrupt, Say, Wait, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
@@ -131,16 +132,19 @@ async def test_a_target_whose_model_fails_at_once_begins_all_the_same(harness: C
 
 @pytest.mark.long
 async def test_people_are_asked_where_the_author_offers_them(harness: CallHarness) -> None:
-    """When the model stays away a person is asked for, the caller is told, and is not hung up on at once."""
+    """When the model stays away a person is asked for, and the caller waits as long as the author says."""
     offered = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
     idle = {"after_ms": 4000, "prompts": ["Are you there?"], "goodbye": "Goodbye."}
     number = await harness.orchestrator(
-        harness.route("billing", await harness.agent()), idle=idle, functions=offered
-    )
+        harness.route("billing", await harness.agent()), idle=idle, functions=offered,
+        waiting={"max_ms": 3000},
+    )  # fmt: skip
     harness.sandbox.faults.add(Fault(server="openai", kind="broken"))
     call = await harness.place(hear(), Say(text=OPEN), WaitForHangUp(timeout_ms=40_000), to=number)
 
-    assert call.words() == [WELCOME, SORRY.moment, SORRY.people, "Are you there?", "Goodbye."]
+    nobody = waiting_texts("en").nobody
+    words = [WELCOME, SORRY.moment, SORRY.people, nobody, "Are you there?", "Goodbye."]
+    assert call.words() == words
     handoffs = await harness.server.app_state.database.fetch(
         "SELECT call_id, intent, origin FROM handoffs WHERE account_id = $1", harness.tenant.account_id
     )

@@ -169,6 +169,9 @@ class RecordingCall:
     def hand_off(self, request: HandoffRequest) -> None:
         self.kept[request.intent] = request
 
+    def cancel_hand_off(self) -> bool:
+        return self.kept.pop("escalate", None) is not None
+
     async def say(self, text: str) -> None:
         self.said.append(text)
 

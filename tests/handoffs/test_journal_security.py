@@ -8,9 +8,11 @@ import hashlib
 import json
 import socket
 import stat
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from cryptography.fernet import Fernet
@@ -18,6 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from db import handoff_events, handoff_metrics, journal
 from db.pool import Database
+from handlers.context import HandoffStatus
 from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import ManualClock
 from tests.handoffs.test_journal import KEYS, append_events, chain, lines, written
@@ -307,6 +310,16 @@ async def test_what_is_committed_before_the_stop_is_written(
         assert verify(tmp_path, KEYS).lines == number
 
 
+class NoCalls:
+    """A process without calls."""
+
+    def held(self) -> Collection[UUID]:
+        return ()
+
+    def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
+        raise AssertionError(f"{call_id}: {status}")
+
+
 async def test_the_journal_stops_after_the_scheduler(
     database: Database, world: SeededAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +344,7 @@ async def test_the_journal_stops_after_the_scheduler(
         raise asyncio.CancelledError
 
     monkeypatch.setattr(runtime.scheduler, "run", schedule)
-    runtime.start(lambda: False)
+    runtime.start(lambda: False, NoCalls())
     await asyncio.wait_for(started.wait(), 10)
     await runtime.stop()
 

@@ -19,7 +19,7 @@ PATHS = {
 }
 FINAL = {
     "escalate": {"resolved", "abandoned", "expired", "cancelled", "failed", "converted_to_park"},
-    "park": {"resolved", "no_answer", "expired"},
+    "park": {"resolved", "no_answer", "expired", "cancelled"},
 }
 
 

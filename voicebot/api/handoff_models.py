@@ -107,6 +107,22 @@ class ReleaseBody(BaseModel):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
+class CancelBody(BaseModel):
+    """Why a handoff is not needed any more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(max_length=500, examples=["The caller was helped elsewhere."])] = ""
+
+
+class ReassignBody(BaseModel):
+    """Who gets a handoff."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: Annotated[UUID, Field(description="An active user of the account.")]
+
+
 class ResolveBody(BaseModel):
     """Resolution of a claim."""
 

@@ -17,6 +17,7 @@ from voicebot.api.answers import extended
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.handoff_models import (
+    CancelBody,
     ClaimAnswer,
     Handoff,
     HandoffBody,
@@ -24,6 +25,7 @@ from voicebot.api.handoff_models import (
     HandoffWithSnapshot,
     QueuePage,
     QueueQuery,
+    ReassignBody,
     ReleaseBody,
     RescheduleBody,
     ResolveBody,
@@ -64,6 +66,11 @@ class Actor:
     def account_id(self) -> UUID:
         """The account of both."""
         return self.principal.account_id
+
+    @property
+    def supervises(self) -> bool:
+        """Whether they may act on handoffs that another operator holds."""
+        return self.principal.role in ("owner", "admin")
 
 
 async def acting_operator(state: AppStateDep, operator: Operator) -> Actor:
@@ -143,12 +150,49 @@ async def claim_handoff(state: AppStateDep, operator: ActingOperator, handoff_id
 async def release_handoff(
     state: AppStateDep, operator: ActingOperator, handoff_id: UUID, body: ReleaseBody | None = None
 ) -> Handoff:
-    """Return a claim to its place in the queue."""
+    """Return a claim to its place in the queue. Admins and owners can release the claim of another."""
     body = body or ReleaseBody()
     released = await state.handoffs.service.release(
-        operator.account_id, handoff_id, operator.user_id, epoch=body.epoch, reason=body.reason
+        operator.account_id,
+        handoff_id,
+        operator.user_id,
+        epoch=body.epoch,
+        reason=body.reason,
+        supervises=operator.supervises,
     )
     return await _audit(state, operator.principal, "release", released)
+
+
+@router.post("/{handoff_id:uuid}/cancel", responses=CHANGE)
+async def cancel_handoff(
+    state: AppStateDep, operator: ActingOperator, handoff_id: UUID, body: CancelBody | None = None
+) -> Handoff:
+    """End a handoff that is not needed any more; operators only one that they hold."""
+    body = body or CancelBody()
+    cancelled = await state.handoffs.supervision.cancel(
+        operator.account_id,
+        handoff_id,
+        operator.user_id,
+        reason=body.reason,
+        supervises=operator.supervises,
+    )
+    return await _audit(state, operator.principal, "cancel", cancelled)
+
+
+@router.post(
+    "/{handoff_id:uuid}/reassign",
+    responses=refuses(
+        *BODY, "invalid_request", "not_found", "stale_claim", "illegal_move", "capacity_reached"
+    ),
+)
+async def reassign_handoff(
+    state: AppStateDep, operator: ActingOperator, handoff_id: UUID, body: ReassignBody
+) -> Handoff:
+    """Give a handoff to another operator, who holds the claim then; operators only one that they hold."""
+    reassigned = await state.handoffs.supervision.reassign(
+        operator.account_id, handoff_id, operator.user_id, body.user_id, supervises=operator.supervises
+    )
+    return await _audit(state, operator.principal, "reassign", reassigned)
 
 
 @router.post("/{handoff_id:uuid}/decline", responses=CHANGE)

@@ -36,8 +36,8 @@ _FUNCTIONS = """\
 ## Built-in functions
 
 An author offers a built-in function to the model with `{"type": "builtin", "name": "…"}` in `functions`.
-`route_to_agent` is offered automatically when there is an agent to route to. The model provides the
-arguments.
+`route_to_agent` is offered automatically when there is an agent to route to, and `park_call` and
+`cancel_escalation` (no arguments) where `escalate_to_person` is. The model provides the arguments.
 """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -128,6 +128,10 @@ CreateHandoffEntry = Callable[[CallFacts, HandoffRequest], Entry]
 """Makes the entry that creates a handoff; it is written in its place among the call's own."""
 
 
+WithdrawHandoffEntry = Callable[[CallFacts, Literal["caller_returned", "wait_over"]], Entry]
+"""Makes the entry that ends the call's open request for a person, because the caller does not wait."""
+
+
 def _ignore(_: CallFact) -> None:
     return None
 
@@ -152,3 +156,5 @@ class CallDependencies:
     """Whether the caller hears of a model's failure; in a text call the author sees it and asks again."""
     create_handoff: CreateHandoffEntry | None = None
     """None: no handoff can be created (a text call)."""
+    withdraw_handoff: WithdrawHandoffEntry | None = None
+    """None where ``create_handoff`` is."""

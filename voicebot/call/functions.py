@@ -18,7 +18,9 @@ from pipecat.flows import Flow, FlowsFunctionSchema
 from pipecat.frames.frames import LLMSetToolsFrame
 from pipecat.processors.aggregators.llm_context import LLMContext, NotGiven
 
+from handlers.cancel_escalation import CancelEscalation
 from handlers.context import CallContext
+from handlers.park_call import ParkCall
 from handlers.registry import HANDLERS
 from handlers.route_to_agent import RouteToAgent
 from templates.compile import Function, FunctionResult, UnknownFunction, compile_template
@@ -60,7 +62,10 @@ def compile_agent(
         return _recorded(_find(content, name, call, http), recorder, agent)
 
     has_routes = content.kind == "orchestrator" or agent.can_return
-    flow = compile_template(content, resolve, extra=[RouteToAgent.name] if has_routes else [])
+    extra = [RouteToAgent.name] if has_routes else []
+    if agent.offers_people:  # who waits for a person may go on with the agent, or be called back
+        extra += [CancelEscalation.name, ParkCall.name]
+    flow = compile_template(content, resolve, extra=extra)
 
     def entered(action: Any, _: Any) -> None:
         # pipecat keeps the first handler of a type of action: it may be that of another agent of the call.

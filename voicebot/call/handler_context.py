@@ -17,6 +17,7 @@ from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.hangup import End, Hangup
 from voicebot.call.routing.router import Router
 from voicebot.call.transcript.recorder import CallRecorder
+from voicebot.call.waiting import WaitingForPerson
 from voicebot.clock import Clock
 
 _LEAVING = Refused(code="already_routing", message="The call is being handed over already. Say nothing.")
@@ -38,6 +39,7 @@ class HandlerContext:
     speech_output: SpeechOutput
     router: Router
     hangup: Hangup
+    waiting: WaitingForPerson
 
     @property
     def call_id(self) -> UUID:
@@ -78,7 +80,11 @@ class HandlerContext:
 
     def hand_off(self, request: HandoffRequest) -> None:
         """Create a handoff to people."""
-        self.recorder.hand_off(request)
+        self.waiting.hand_off(request)
+
+    def cancel_hand_off(self) -> bool:
+        """The caller goes on with the agent; False: nobody was asked for."""
+        return self.waiting.leave()
 
     async def say(self, text: str) -> None:
         """Speak ``text`` in the agent's voice, unless another agent has the call by now."""

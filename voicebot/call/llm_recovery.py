@@ -26,7 +26,7 @@ from voicebot.call.idle import IdleTimer
 from voicebot.call.routing.activation import AgentActivation
 from voicebot.call.routing.router import Router
 from voicebot.call.transcript.conversation import Conversation
-from voicebot.call.transcript.recorder import CallRecorder
+from voicebot.call.waiting import WaitingForPerson
 
 RESPONSE_END_TIMEOUT_S = 1.0
 UNAVAILABLE = "llm_unavailable"
@@ -48,7 +48,7 @@ class LlmRecovery:
     def __init__(
         self,
         agents: AgentPool,
-        recorder: CallRecorder,
+        waiting: WaitingForPerson,
         pipeline: CallPipeline,
         speech_output: SpeechOutput,
         hangup: Hangup,
@@ -62,7 +62,7 @@ class LlmRecovery:
     ) -> None:
         """Observe the responses of the model; ``recovers``: whether the caller hears of its failures."""
         self._agents = agents
-        self._recorder = recorder
+        self._waiting = waiting
         self._pipeline = pipeline
         self._speech_output = speech_output
         self._hangup = hangup
@@ -162,7 +162,7 @@ class LlmRecovery:
             self._hangup.start(End(ended_by="system", reason=UNAVAILABLE), words.goodbye, cancellable=True)
             return
         self._has_handed_off = True
-        self._recorder.hand_off(
+        self._waiting.hand_off(
             HandoffRequest(intent="escalate", reason=HANDOFF_REASON, origin="failed_model")
         )
         await self._speech_output.text(words.people, remembered=False)

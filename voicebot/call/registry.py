@@ -15,6 +15,7 @@ from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
 from db.revisions import TemplateSnapshot
+from handlers.context import HandoffStatus
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from telephony.carrier import Carrier, CarrierError, MediaStream
 from templates.compile import UnknownFunction
@@ -22,7 +23,7 @@ from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import answering_agent, target_ids
-from voicebot.call.dependencies import CallDependencies, CallFact, CreateHandoffEntry
+from voicebot.call.dependencies import CallDependencies, CallFact, CreateHandoffEntry, WithdrawHandoffEntry
 from voicebot.call.hangup import End
 from voicebot.call.loading import CallLoader
 from voicebot.call.replicas import Replicas
@@ -51,6 +52,7 @@ class CallRegistry:
         clock: Clock,
         replicas: Replicas,
         create_handoff: CreateHandoffEntry | None = None,
+        withdraw_handoff: WithdrawHandoffEntry | None = None,
         on_fact: Callable[[CallFact], None] = lambda _: None,
     ) -> None:
         """Start without calls.
@@ -63,6 +65,7 @@ class CallRegistry:
             clock: the source of all times.
             replicas: the other processes, which take calls over when this one stops.
             create_handoff: makes the entry that creates a handoff; None: no call can create one.
+            withdraw_handoff: makes the entry that ends it, because the caller does not wait any more.
             on_fact: called with everything that happens on any call; must return at once.
         """
         self._database = database
@@ -70,6 +73,7 @@ class CallRegistry:
         self._clock = clock
         self._replicas = replicas
         self._create_handoff = create_handoff
+        self._withdraw_handoff = withdraw_handoff
         self._on_fact = on_fact
         self._services = providers
         self._greetings = Greetings(database, providers)
@@ -89,6 +93,12 @@ class CallRegistry:
     def held(self) -> Collection[UUID]:
         """The live calls, whose leases this process renews."""
         return self._sessions.keys()
+
+    def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
+        """Report to a live call what has become of its request for a person."""
+        session = self._sessions.get(call_id)
+        if session is not None:
+            session.waiting.handoff_changed(status)
 
     def known(self, call_id: UUID) -> CallRecord | None:
         """The record of a call that ``prepare`` was given within the last minute."""
@@ -190,6 +200,7 @@ class CallRegistry:
             clock=self._clock,
             on_fact=self._on_fact,
             create_handoff=self._create_handoff,
+            withdraw_handoff=self._withdraw_handoff,
         )
         session = Session(deps, answering, data.past)
         self._sessions[call.id] = session

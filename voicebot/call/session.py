@@ -40,6 +40,7 @@ from voicebot.call.routing.router import Router
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
+from voicebot.call.waiting import WaitingForPerson
 
 FLUSH_TIMEOUT_S = 1.0
 TARGETS_TIMEOUT_S = 5.0
@@ -87,8 +88,13 @@ class Session:
             self._tasks,
         )  # fmt: skip
         self._idle = IdleTimer(
-            self._agents, self._recorder, self._speech_output, self._hangup, self._tasks, self._is_busy
-        )
+            self._agents, self._recorder, self._speech_output, self._hangup, self._tasks,
+            lambda: self._is_busy() or self.waiting.suspends_idle,
+        )  # fmt: skip
+        self.waiting = WaitingForPerson(
+            deps.media, deps.clock, self._agents, self._recorder, self._pipeline, self._speech_output,
+            self._conversation, self._hangup, self._tasks,
+        )  # fmt: skip
         self._activation = AgentActivation(
             self._pipeline, self._speech_output, self._ready_greeting, self._conversation
         )
@@ -99,7 +105,7 @@ class Session:
         )  # fmt: skip
         self._route_tool = RouteTool(self._pipeline.context, self._agents)
         self._llm_recovery = LlmRecovery(
-            self._agents, self._recorder, self._pipeline, self._speech_output, self._hangup, self._idle,
+            self._agents, self.waiting, self._pipeline, self._speech_output, self._hangup, self._idle,
             self._router, self._activation, self._conversation, self._tasks,
             recovers=deps.recovers,
         )  # fmt: skip
@@ -237,6 +243,7 @@ class Session:
             speech_output=self._speech_output,
             router=self._router,
             hangup=self._hangup,
+            waiting=self.waiting,
         )
         return compile_agent(agent, agent.context, self._deps.http, self._recorder, self._node_entered)
 
@@ -267,6 +274,7 @@ class Session:
         self._router.caller_spoke()
         self._activation.caller_spoke()
         self._llm_recovery.caller_spoke()
+        self.waiting.caller_spoke()
         says_goodbye = is_goodbye(words, self._agents.current.content.language)
         if not says_goodbye and self._hangup.cancel():
             work = self._pipeline.worker.queue_frame(LLMRunFrame())
@@ -314,7 +322,7 @@ class Session:
         """An accepted route failed: create a handoff where the author offers people."""
         if self._agents.current.offers_people:
             reason = f"The change to the agent {name!r} failed."
-            self._recorder.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
+            self.waiting.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
 
     async def _service_failed(self, key: str, frame: ErrorFrame) -> None:
         reason = type(frame.exception).__name__ if frame.exception else "error"

@@ -8,7 +8,9 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
-from db import handoff_events, handoffs
+from db import handoff_events, handoffs, open_handoffs
+from db.errors import DatabaseBusy
+from db.handoff_transitions import Transition
 from db.handoffs import CreatedHandoff, HandoffDraft
 from db.pool import Executor
 from handlers.context import HandoffRequest
@@ -18,6 +20,8 @@ from voicebot.handoffs.call_snapshot import take_snapshot
 
 ESCALATION_LIFE = timedelta(hours=4)
 """An escalation without an answer expires after this time, which is longer than a call."""
+
+_TRIES = 20
 
 PARK_LIFE = timedelta(hours=72)
 """A parked call expires this long after its due time."""
@@ -79,6 +83,30 @@ async def create(
         return made
 
 
+async def park(db: Executor, account_id: UUID, draft: HandoffDraft, *, assess: bool = True) -> CreatedHandoff:
+    """Create a park for a caller on a live call; an escalation of the call that is open is converted to it.
+
+    Raises:
+        LostRace: the escalation has changed meanwhile; nothing was written.
+        NotFound: the account has no such call.
+    """
+    async with db.transaction() as transaction:
+        if draft.call_id is not None:
+            asked = await open_handoffs.escalation_of(transaction, account_id, draft.call_id)
+            if asked is not None and "converted_to_park" in transitions.allowed(asked.intent, asked.state):
+                converted = Transition(to="converted_to_park", at=draft.created_at, cause="parked")
+                await transitions.apply(transaction, asked, converted)
+                draft = replace(
+                    draft,
+                    priority=asked.priority,
+                    language=asked.language,
+                    team=asked.team,
+                    notes="\n".join(filter(None, (asked.notes, f"Asked for a person: {asked.reason}"))),
+                    continues_id=asked.id,
+                )
+        return await create(transaction, account_id, draft, assess=assess)
+
+
 class CallIdentity(Protocol):
     """Identifies a call."""
 
@@ -120,9 +148,27 @@ def call_hand_off(clock: Clock, *, assess: bool, wake: Callable[[], None]) -> Ha
         )
 
         async def write(db: Executor) -> None:
-            await create(db, call.account_id, draft, assess=assess)
+            if draft.intent == "escalate":
+                await create(db, call.account_id, draft, assess=assess)
+            else:
+                await _until_won(lambda: park(db, call.account_id, draft, assess=assess))
             wake()
 
         return write
 
     return hand_off
+
+
+async def _until_won(attempt: Callable[[], Awaitable[object]]) -> None:
+    """Repeat ``attempt`` until it does not lose a race.
+
+    Raises:
+        DatabaseBusy: the handoff kept changing; try again.
+    """
+    for _ in range(_TRIES):
+        try:
+            await attempt()
+        except transitions.LostRace:
+            continue
+        return
+    raise DatabaseBusy("The handoff kept changing; try again.")

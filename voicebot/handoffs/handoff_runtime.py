@@ -18,6 +18,8 @@ from db.pool import Database
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
+from voicebot.handoffs.call_requests import CallRequests
+from voicebot.handoffs.call_watch import CallWatch, LiveCalls
 from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.event_broker import EventBroker
 from voicebot.handoffs.handoff_service import HandoffService
@@ -27,6 +29,7 @@ from voicebot.handoffs.mail_sender import MailSender, MailServer
 from voicebot.handoffs.presence import PresenceService
 from voicebot.handoffs.queue_metrics import QueueMetrics
 from voicebot.handoffs.scheduler import Scheduler
+from voicebot.handoffs.supervision import Supervision
 from voicebot.handoffs.webhook_sender import WebhookSender
 from voicebot.outbox import Outbox, OutboxSettings, Sender
 from voicebot.vault import Vault
@@ -71,6 +74,9 @@ class HandoffRuntime:
         self.scheduler = Scheduler(database, clock, self.service, self.presence, wakeup)
         self.hand_off = call_hand_off(clock, assess=assess, wake=wakeup.set)
         """For live calls: makes the write that hands over the caller."""
+        self.requests = CallRequests(database, clock, self.service)
+        self.supervision = Supervision(database, clock, self.service, wake=wakeup.set)
+        self.call_watch = CallWatch(database, clock)
 
         def observe_lag(event: HandoffEventRecord) -> None:
             self.metrics.stream_lag.observe(max(0.0, (clock.now() - event.at).total_seconds()))
@@ -93,9 +99,15 @@ class HandoffRuntime:
             senders["assessment"] = Assessor(database, clock, dependencies.model, dependencies.model_name)
         self.outbox = Outbox(database, clock, senders, dependencies.outbox)
 
-    def start(self, is_draining: Callable[[], bool]) -> None:
-        """Start the background jobs; ``is_draining`` tells whether the process is shutting down."""
+    def start(self, is_draining: Callable[[], bool], calls: LiveCalls) -> None:
+        """Start the background jobs.
+
+        Args:
+            is_draining: tells whether the process is shutting down.
+            calls: the live calls, which are told what becomes of their requests.
+        """
         run = self._background.supervise
+        run(lambda: self.call_watch.run(calls), name="status of handoffs")
         run(self.scheduler.run, name="scheduler")
         run(lambda: notify.listen(self._dsn, self._on_notify), name="listener")
         run(lambda: self.broker.run(is_draining), name="event broker")
@@ -117,3 +129,4 @@ class HandoffRuntime:
         self.broker.wake(account_id, seq)
         self.outbox.wake()
         self.journal.wake()
+        self.call_watch.wake()

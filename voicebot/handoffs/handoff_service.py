@@ -123,9 +123,16 @@ class HandoffService:
         raise DatabaseBusy(f"The handoff {handoff_id} kept changing; try again.")
 
     async def release(
-        self, account_id: UUID, handoff_id: UUID, user_id: UUID, *, epoch: int | None = None, reason: str = ""
+        self,
+        account_id: UUID,
+        handoff_id: UUID,
+        user_id: UUID,
+        *,
+        epoch: int | None = None,
+        reason: str = "",
+        supervises: bool = False,
     ) -> HandoffRecord:
-        """Return a claim to its place in the queue.
+        """Return a claim to its place in the queue; ``supervises``: the user may release others' claims.
 
         Raises:
             StaleClaim: the operator does not hold the handoff, or ``epoch`` is another claim.
@@ -133,7 +140,7 @@ class HandoffService:
         """
 
         def decide(handoff: HandoffRecord) -> Transition:
-            _check_holds(handoff, user_id, epoch)
+            check_holds(handoff, required_holder(handoff, user_id, supervises), epoch)
             return Transition(
                 to=transitions.WAITING[handoff.intent],
                 at=self._clock.now(),
@@ -159,7 +166,7 @@ class HandoffService:
             if handoff.claimed_by is None and handoff.offered_to != user_id:
                 return None
             if handoff.claimed_by is not None:
-                _check_holds(handoff, user_id, None)
+                check_holds(handoff, user_id, None)
             return Transition(
                 to=transitions.WAITING[handoff.intent],
                 at=now,
@@ -192,7 +199,7 @@ class HandoffService:
                 and epoch in (None, handoff.epoch)
             ):
                 return None
-            _check_holds(handoff, user_id, epoch)
+            check_holds(handoff, user_id, epoch)
             return Transition(
                 to="resolved", at=now, cause=handoff.cause, resolution=resolution, resolved_by=user_id
             )
@@ -218,7 +225,7 @@ class HandoffService:
 
         def decide(handoff: HandoffRecord) -> Transition:
             if handoff.claimed_by is not None or epoch is not None:
-                _check_holds(handoff, user_id, epoch)
+                check_holds(handoff, user_id, epoch)
             if handoff.intent == "escalate":
                 return Transition(to="converted_to_park", at=now, cause="rescheduled")
             return Transition(
@@ -235,7 +242,7 @@ class HandoffService:
         async def create_park(transaction: Transaction, handoff: HandoffRecord) -> HandoffRecord:
             if handoff.state != "converted_to_park":
                 return handoff
-            draft = _continuation(handoff, later, now, user_id)
+            draft = continuation(handoff, later, now, user_id)
             return (await create(transaction, account_id, draft, assess=False)).handoff
 
         return await self.transition(account_id, handoff_id, decide, actor_id=user_id, follow_up=create_park)
@@ -289,17 +296,39 @@ def _check_claim(handoff: HandoffRecord, operator: OperatorRecord, now: datetime
     if handoff.claimed_by is not None:
         raise AlreadyClaimed(handoff.claimed_by)
     transitions.check(handoff, "claimed")
+    check_can_claim(operator, now)
+
+
+def check_can_claim(operator: OperatorRecord, now: datetime) -> None:
+    """Check that an operator may claim one more handoff.
+
+    Raises:
+        CapacityReached: their capacity is reached.
+        IllegalMove: they are away or exhausted.
+    """
     availability.check_claim(operator, now)
     if operator.holding >= operator.capacity:
         raise CapacityReached(operator.capacity)
 
 
-def _check_holds(handoff: HandoffRecord, user_id: UUID, epoch: int | None) -> None:
+def required_holder(handoff: HandoffRecord, user_id: UUID, supervises: bool) -> UUID | None:
+    """Who must hold the handoff for the user to act on it: anybody or nobody, if the user supervises."""
+    return handoff.claimed_by if supervises else user_id
+
+
+def check_holds(handoff: HandoffRecord, user_id: UUID | None, epoch: int | None) -> None:
+    """Check that a user holds a handoff by the claim ``epoch``; None: by any claim.
+
+    Raises:
+        StaleClaim: they do not.
+    """
     if handoff.claimed_by != user_id or (epoch is not None and epoch != handoff.epoch):
         raise StaleClaim(handoff)
 
 
-def _continuation(escalation: HandoffRecord, later: Reschedule, now: datetime, user_id: UUID) -> HandoffDraft:
+def continuation(
+    escalation: HandoffRecord, later: Reschedule, now: datetime, user_id: UUID | None
+) -> HandoffDraft:
     """The park that an escalation becomes."""
     return HandoffDraft(
         intent="park",

@@ -25,6 +25,7 @@ from db.pool import Database
 from voicebot import availability
 from voicebot.clock import Clock
 from voicebot.handoffs import transitions
+from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.presence import PresenceService
 
@@ -58,6 +59,7 @@ class Scheduler:
         self._clock = clock
         self._service = service
         self._presence = presence
+        self._requests = CallRequests(database, clock, service)
         self._wakeup = wakeup or asyncio.Event()
 
     async def run(self) -> None:
@@ -99,6 +101,9 @@ class Scheduler:
             return
         if not hung_up and await self._stays_offered(found):
             return
+        if hung_up and found.state in ("queued", "offered") and await self._requests.is_called_back(found):
+            await self._requests.call_back(found)
+            return
 
         def decide(handoff: HandoffRecord) -> Transition | None:
             if (handoff.state, handoff.epoch) != (found.state, found.epoch):
@@ -118,7 +123,7 @@ class Scheduler:
         takers = {
             operator.user_id
             for operator, room in await self._candidates(found.account_id)
-            if room >= (0 if operator.user_id == found.offered_to else 1) and _matches(operator, queued)
+            if room >= (0 if operator.user_id == found.offered_to else 1) and matches(operator, queued)
         }
         if takers != {found.offered_to}:
             return False
@@ -145,7 +150,7 @@ class Scheduler:
             )
         ):
             for queued in page:
-                chosen = next((one for one in candidates if _matches(one[0], queued)), None)
+                chosen = next((one for one in candidates if matches(one[0], queued)), None)
                 if chosen is None:
                     continue
                 # An operator who was offered a handoff goes to the end; one whose offer failed waits for
@@ -208,7 +213,8 @@ def _expiry(handoff: HandoffRecord, now: datetime) -> Transition | None:
     return None
 
 
-def _matches(operator: OperatorRecord, queued: QueuedHandoff) -> bool:
+def matches(operator: OperatorRecord, queued: QueuedHandoff) -> bool:
+    """Whether a handoff may be offered to an operator: language and team fit, and it was not declined."""
     handoff = queued.handoff
     return (
         operator.user_id not in queued.declined_by

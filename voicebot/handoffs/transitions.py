@@ -41,9 +41,11 @@ ESCALATE: Mapping[State, frozenset[State]] = {
 }
 
 PARK: Mapping[State, frozenset[State]] = {
-    "scheduled": frozenset({"due", "scheduled", "resolved", "expired"}),
-    "due": frozenset({"claimed", "dialing", "scheduled", "resolved", "expired"}),
-    "claimed": frozenset({"due", "dialing", "connected", "scheduled", "resolved", "no_answer", "expired"}),
+    "scheduled": frozenset({"due", "scheduled", "resolved", "expired", "cancelled"}),
+    "due": frozenset({"claimed", "dialing", "scheduled", "resolved", "expired", "cancelled"}),
+    "claimed": frozenset(
+        {"due", "dialing", "connected", "scheduled", "resolved", "no_answer", "expired", "cancelled"}
+    ),
     "dialing": frozenset({"connected", "no_answer", "due"}),
     "connected": frozenset({"resolved", "no_answer"}),
 }
@@ -140,9 +142,17 @@ def queue_at(since: datetime, priority: Priority) -> datetime:
 
 
 async def claim(
-    transaction: Transaction, account_id: UUID, handoff_id: UUID, user_id: UUID, now: datetime
+    transaction: Transaction,
+    account_id: UUID,
+    handoff_id: UUID,
+    user_id: UUID,
+    now: datetime,
+    *,
+    actor_id: UUID | None = None,
 ) -> HandoffRecord:
     """Claim a handoff for an operator, renew their other claims, cancel unsent notices, append the event.
+
+    ``actor_id`` is who gives it to the operator; None: they claim it themselves.
 
     Raises:
         LostRace: the operator or the handoff does not allow it; the transaction must be rolled back.
@@ -154,7 +164,9 @@ async def claim(
         raise LostRace
     await handoff_transitions.renew(transaction, account_id, user_id, now + CLAIM_LEASE)
     await notifications.cancel_unsent(transaction, account_id, handoff_id, now)
-    await handoff_events.append_change(transaction, claimed, "handoff.claimed", now, actor_id=user_id)
+    await handoff_events.append_change(
+        transaction, claimed, "handoff.claimed", now, actor_id=actor_id or user_id
+    )
     return claimed
 
 

@@ -76,6 +76,7 @@ class CallPipeline:
         self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
         self.tts = ServiceSwitch(self.initial.tts, on_error=on_error, name="tts")
         media.on_audio(self.stt.hear)
+        self.marks = MarkInserter(media.mark_frame)
         self.playout = PlayoutObserver()
         self.context = LLMContext()
         self.aggregators = _aggregators(self.context)
@@ -85,7 +86,7 @@ class CallPipeline:
             self.aggregators.user(),
             self.llm,
             self.tts,
-            MarkInserter(media.mark_frame),
+            self.marks,
             media.transport.output(),
             self.playout,
             self.aggregators.assistant(),

@@ -53,10 +53,20 @@ class MarkInserter(FrameProcessor):
         self._mark = mark
         self._count = 0
         self._unmarked_ms = 0.0
+        self._is_speaking = False
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether the speech of an agent is on its way to the carrier, and has not all passed here."""
+        return self._is_speaking
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Pass every frame on, insert marks, and note drains."""
         await super().process_frame(frame, direction)
+        if isinstance(frame, TTSStartedFrame | TTSAudioRawFrame):
+            self._is_speaking = True
+        elif isinstance(frame, TTSStoppedFrame | InterruptionFrame):
+            self._is_speaking = False
         await self.push_frame(frame, direction)
         if isinstance(frame, TTSAudioRawFrame):
             self._unmarked_ms += len(frame.audio) / BYTES_PER_MS

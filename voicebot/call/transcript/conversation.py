@@ -106,6 +106,13 @@ class Conversation:
         """Whether an agent has begun to speak since the caller's last words."""
         return self._has_answered
 
+    @property
+    def quiet_ms(self) -> int:
+        """For how long neither side has spoken, in ms; 0 while one of them does."""
+        if self._caller_since is not None or self._transcript.speaking_since is not None:
+            return 0
+        return max(0, self._now_ms() - self._last_sound_ms)
+
     def finish(self) -> None:
         """The call is over: record what either side was saying, as far as it was heard."""
         self._is_over = True

@@ -119,6 +119,7 @@ class CallRecorder:
         self._writer = deps.writer
         self._clock = deps.clock
         self._create_handoff = deps.create_handoff
+        self._withdraw_handoff = deps.withdraw_handoff
         self._emit: Callable[[CallFact], None] = deps.on_fact
         self._agents = agents
         self._events = seqs.events
@@ -219,6 +220,11 @@ class CallRecorder:
         """Create a handoff; it is written after everything said before, which it includes."""
         if self._create_handoff is not None:
             self._writer.write(self._create_handoff(self._call, request))
+
+    def withdraw_handoff(self, reason: Literal["caller_returned", "wait_over"]) -> None:
+        """End the open request for a person, which was written before."""
+        if self._withdraw_handoff is not None:
+            self._writer.write(self._withdraw_handoff(self._call, reason))
 
     def ended(self, end: CallEnd) -> None:
         """Record the end of the call."""

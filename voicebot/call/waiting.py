@@ -1,0 +1,271 @@
+"""A caller who waits for a person: what they hear meanwhile, and how the waiting ends.
+
+While a request for a person is open nobody is hung up on for being silent. The caller hears comfort audio, a
+short text now and then, and that a person has taken the request. They can talk to the agent, go on with it,
+or be called back, by asking for it or by a key. When nobody is there, or the author's limit has passed, they
+are told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from pipecat.frames.frames import LLMMessagesAppendFrame
+
+from handlers.context import HandoffRequest, HandoffStatus
+from telephony.carrier import MediaStream
+from templates.model import Waiting
+from voicebot.background import BackgroundTasks
+from voicebot.call.agents import AgentPool
+from voicebot.call.audio.comfort import ComfortAudio, tone
+from voicebot.call.audio.frames import uninterruptible
+from voicebot.call.audio.pipeline import CallPipeline
+from voicebot.call.audio.speech_output import SpeechOutput
+from voicebot.call.hangup import Hangup
+from voicebot.call.transcript.conversation import Conversation
+from voicebot.call.transcript.recorder import CallRecorder
+from voicebot.call.waiting_texts import WaitingTexts, waiting_line, waiting_texts
+from voicebot.clock import Clock
+
+CALL_BACK_KEY = "1"
+AGENT_KEY = "2"
+PARK_REASON = "The caller waited for a person and asked by a key to be called back."
+
+TICK_S = 0.06
+COMFORT_AFTER_MS = 400
+"""Silence before comfort audio begins, so that it does not sound between two sentences."""
+LINE_AFTER_MS = 800
+"""Silence before a text is spoken, so that it interrupts nobody who pauses for breath."""
+FIRST_LINE_MS = 3000.0
+"""When the first text is due, if an agent asked for the person: its own words come before."""
+REPEATED_AFTER_MS = 15_000.0
+"""Nobody is told twice within this time that nobody is available."""
+
+Phase = Literal["none", "waiting", "claimed", "connected", "offered"]
+"""``offered``: nobody came, and the keys still have their meaning until the caller says something."""
+
+CLAIMED = (
+    "A person has taken over the caller's request and will join this call shortly; the caller has been told. "
+    "Do not end the call."
+)
+RETURNED_TO_QUEUE = "The person who had taken over the request is not available any more; the caller waits."
+NOBODY_THERE = (
+    "No person is available at the moment. Say so honestly if the caller asks, and offer to have them called "
+    "back (park_call), another destination if you have one, or to take a message."
+)
+WAIT_OVER = (
+    "No person came in time; the caller has been told and does not wait any more. Offer to have them called "
+    "back (park_call), another destination if you have one, or to take a message, or help them yourself."
+)
+CALLED_BACK = (
+    "The caller chose to be called back; a person will call them. The caller does not wait any more."
+)
+GOES_ON = "The caller does not wait for a person any more and goes on with you."
+ENDED = "The request for a person has been closed without a conversation; help the caller yourself."
+
+
+class WaitingForPerson:
+    """The waiting of one caller. Its methods return at once."""
+
+    def __init__(
+        self,
+        media: MediaStream,
+        clock: Clock,
+        agents: AgentPool,
+        recorder: CallRecorder,
+        pipeline: CallPipeline,
+        speech_output: SpeechOutput,
+        conversation: Conversation,
+        hangup: Hangup,
+        tasks: BackgroundTasks,
+    ) -> None:
+        """Nobody was asked for yet."""
+        self._clock = clock
+        self._agents = agents
+        self._recorder = recorder
+        self._pipeline = pipeline
+        self._speech_output = speech_output
+        self._conversation = conversation
+        self._hangup = hangup
+        self._tasks = tasks
+        self._comfort = ComfortAudio(pipeline, clock)
+        self._phase: Phase = "none"
+        self._status: HandoffStatus | None = None
+        self._left: set[UUID] = set()
+        self._since_ms = self._line_at_ms = 0.0
+        self._told_absence = False
+        self._absence_said_ms = float("-inf")
+        self._waiter: asyncio.Task[None] | None = None
+        media.on_dtmf(self._key_pressed)
+
+    @property
+    def suspends_idle(self) -> bool:
+        """Whether a silent caller is waiting for us, or talks to a person: no prompts, no hang-up."""
+        return self._phase in ("waiting", "claimed", "connected")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the caller waits for a person, and hears comfort audio when nobody speaks."""
+        return self._phase in ("waiting", "claimed")
+
+    def hand_off(self, request: HandoffRequest) -> None:
+        """Ask for a person, or for a call-back, which ends the waiting."""
+        self._recorder.hand_off(request)
+        if request.intent == "escalate" and not self.suspends_idle:
+            self._begin(first_line_ms=FIRST_LINE_MS)
+        elif request.intent == "park":
+            self._end()
+
+    def leave(self) -> bool:
+        """The caller goes on with the agent; False: they were not waiting."""
+        if not self.is_waiting:
+            return False
+        self._recorder.withdraw_handoff("caller_returned")
+        self._end()
+        return True
+
+    def caller_spoke(self) -> None:
+        """The caller said something: an offer that was made for nobody's coming is answered in words."""
+        if self._phase == "offered":
+            self._phase = "none"
+
+    def handoff_changed(self, status: HandoffStatus) -> None:
+        """The queue reports the present status of the request, again and again."""
+        if status.handoff_id in self._left:
+            return
+        before, self._status = self._status, status
+        if status.phase == "ended":
+            self._left.add(status.handoff_id)
+            if self.suspends_idle:
+                self._ended(status, was_connected=self._phase == "connected")
+            return
+        if status.phase == "connected":
+            self._stop()
+            self._phase = "connected"
+        elif status.phase == "claimed" and self._phase != "claimed":
+            self._claimed()
+        elif status.phase == "waiting" and self._phase != "waiting":
+            was_claimed = self._phase == "claimed"
+            self._begin(first_line_ms=0.0)
+            if was_claimed:
+                self._tell_agent(RETURNED_TO_QUEUE)
+        elif before is not None and status.someone_is_there != before.someone_is_there:
+            self._line_at_ms = min(self._line_at_ms, self._clock.monotonic_ms() + FIRST_LINE_MS)
+
+    # ------------------------------------------------------------------------------- the phases
+
+    def _begin(self, *, first_line_ms: float) -> None:
+        now = self._clock.monotonic_ms()
+        self._phase = "waiting"
+        self._since_ms, self._line_at_ms = now, now + first_line_ms
+        self._told_absence = False
+        if self._waiter is None:
+            self._waiter = self._tasks.start(self._wait(), name="waiting for a person", droppable=True)
+
+    def _claimed(self) -> None:
+        self._begin(first_line_ms=self._content.every_ms)
+        self._phase = "claimed"
+        self._tell_agent(CLAIMED)
+        self._say(self._texts.claimed, remembered=True)
+
+    def _ended(self, status: HandoffStatus, *, was_connected: bool) -> None:
+        self._end()
+        if was_connected:
+            return
+        if status.cause == "converted_to_park":
+            self._tell_agent(CALLED_BACK)
+            self._say(self._texts.called_back, remembered=True)
+        else:
+            self._tell_agent(ENDED)
+            self._say(self._texts.ended, remembered=True)
+
+    def _end(self) -> None:
+        if self._status is not None:
+            self._left.add(self._status.handoff_id)
+        self._stop()
+        self._phase = "none"
+
+    def _stop(self) -> None:
+        self._comfort.stop()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and waiter is not asyncio.current_task():
+            waiter.cancel()
+
+    async def _wait(self) -> None:
+        """Until the waiting ends: comfort audio, texts, and the limit."""
+        while self.is_waiting and not self._hangup.is_hanging_up:
+            quiet_ms = self._conversation.quiet_ms
+            if quiet_ms >= LINE_AFTER_MS:
+                await self._speak_if_due()
+            if quiet_ms >= COMFORT_AFTER_MS and self.is_waiting:
+                await self._comfort.play(tone())
+            else:
+                self._comfort.stop()
+            await asyncio.sleep(TICK_S)
+        self._waiter = None
+
+    async def _speak_if_due(self) -> None:
+        now, waiting = self._clock.monotonic_ms(), self._content
+        if now - self._since_ms >= waiting.max_ms:
+            self._give_up()
+            return
+        if now < self._line_at_ms:
+            return
+        self._line_at_ms = now + waiting.every_ms
+        if self._phase == "waiting" and self._status is not None and not self._status.someone_is_there:
+            if not self._told_absence:
+                self._told_absence = True
+                self._tell_agent(NOBODY_THERE)
+            self._absence_said_ms = now
+            await self._speech_output.text(self._texts.nobody, remembered=False)
+            return
+        agent = self._agents.current
+        wait_ms = self._status.expected_wait_ms if self._status is not None else None
+        line = waiting_line(waiting.line, agent.values, agent.content.language, wait_ms)
+        await self._speech_output.text(line, remembered=False)
+
+    def _give_up(self) -> None:
+        """The author's limit has passed: the agent has the caller again, who is offered a call-back."""
+        self._recorder.withdraw_handoff("wait_over")
+        self._end()
+        self._phase = "offered"
+        self._tell_agent(WAIT_OVER)
+        if self._clock.monotonic_ms() - self._absence_said_ms >= REPEATED_AFTER_MS:
+            self._say(self._texts.nobody, remembered=True)
+
+    # ------------------------------------------------------------------------------- keys and words
+
+    def _key_pressed(self, digit: str) -> None:
+        if not self.is_waiting and self._phase != "offered":
+            return
+        if digit == CALL_BACK_KEY:
+            self._recorder.hand_off(HandoffRequest(intent="park", reason=PARK_REASON))
+            self._end()
+            self._tell_agent(CALLED_BACK)
+            self._say(self._texts.called_back, remembered=True)
+        elif digit == AGENT_KEY:
+            self.leave()
+            self._phase = "none"
+            self._tell_agent(GOES_ON)
+            self._say(self._texts.goes_on, remembered=True)
+        else:
+            self._line_at_ms = min(self._line_at_ms, self._clock.monotonic_ms())
+
+    @property
+    def _content(self) -> Waiting:
+        return self._agents.current.content.waiting
+
+    @property
+    def _texts(self) -> WaitingTexts:
+        return waiting_texts(self._agents.current.content.language)
+
+    def _say(self, text: str, *, remembered: bool) -> None:
+        work = self._speech_output.text(text, remembered=remembered)
+        self._tasks.start(work, name="speaking to a waiting caller", droppable=True)
+
+    def _tell_agent(self, text: str) -> None:
+        message = cast(Any, {"role": "developer", "content": text})
+        work = self._pipeline.worker.queue_frame(uninterruptible(LLMMessagesAppendFrame(messages=[message])))
+        self._tasks.start(work, name="telling the agent", droppable=True)

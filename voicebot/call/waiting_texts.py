@@ -1,0 +1,155 @@
+"""What a caller who waits for a person hears where the author wrote nothing, by language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from templates.values import BRACED, render
+
+EXPECTED_WAIT = "expected_wait"
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*")
+_MS_PER_MINUTE = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTexts:
+    """The words of one language."""
+
+    line: str
+    """Somebody is coming; ``expected_wait`` may be unknown, then its sentence is left out."""
+    nobody: str
+    """Nobody is available; what can be done instead."""
+    claimed: str
+    """A person has taken the request."""
+    called_back: str
+    goes_on: str
+    """The caller goes on with the agent."""
+    ended: str
+    """The request was closed without a person on the line."""
+    minute: str
+    """The expected wait: a minute at most."""
+    minutes: str
+    """The expected wait: ``{}`` minutes."""
+
+
+def waiting_texts(language: str) -> WaitingTexts:
+    """The words in a language (BCP 47); English where there are none."""
+    return TEXTS.get(language.partition("-")[0].lower(), TEXTS["en"])
+
+
+def waiting_line(written: str, values: Mapping[str, Any], language: str, expected_wait_ms: int | None) -> str:
+    """The text for a waiting caller.
+
+    Args:
+        written: the author's text; empty: the default one. Sentences with ``expected_wait`` are left out
+            while it is unknown.
+        values: the agent's variables.
+        language: BCP 47.
+        expected_wait_ms: the expected wait in ms; None: unknown.
+    """
+    words = waiting_texts(language)
+    if expected_wait_ms is not None:
+        minutes = -(-expected_wait_ms // _MS_PER_MINUTE)
+        wait = words.minute if minutes <= 1 else words.minutes.format(minutes)
+        return render(written or words.line, {**values, EXPECTED_WAIT: wait})
+    for text in (written, words.line):
+        kept = [part for part in _SENTENCE_END.split(text) if part and not _names_wait(part)]
+        if kept:
+            return render(" ".join(kept), values)
+    return words.claimed
+
+
+def _names_wait(sentence: str) -> bool:
+    return any(match.group(1) == EXPECTED_WAIT for match in BRACED.finditer(sentence))
+
+
+TEXTS: Mapping[str, WaitingTexts] = {
+    "en": WaitingTexts(
+        line="Somebody will be with you soon. The wait is {{ expected_wait }}. "
+        "Press 1 to be called back, or 2 to go on with me.",
+        nobody="I'm sorry, nobody is available at the moment. "
+        "Press 1 to be called back, or tell me what I can do or note down for you.",
+        claimed="A colleague has taken your request and will be with you in a moment.",
+        called_back="All right, we will call you back. Is there anything else?",
+        goes_on="All right, I am here. How can I help?",
+        ended="I have you back. How can I help?",
+        minute="about a minute",
+        minutes="about {} minutes",
+    ),
+    "de": WaitingTexts(
+        line="Es ist gleich jemand für Sie da. Die Wartezeit beträgt {{ expected_wait }}. "
+        "Drücken Sie die 1 für einen Rückruf oder die 2, um mit mir weiterzusprechen.",
+        nobody="Es tut mir leid, im Moment ist niemand erreichbar. Drücken Sie die 1 für einen Rückruf, "
+        "oder sagen Sie mir, was ich für Sie tun oder notieren kann.",
+        claimed="Eine Kollegin oder ein Kollege hat Ihr Anliegen übernommen und ist gleich bei Ihnen.",
+        called_back="Gut, wir rufen Sie zurück. Kann ich noch etwas für Sie tun?",
+        goes_on="Gut, ich bin da. Wie kann ich helfen?",
+        ended="Ich bin wieder für Sie da. Wie kann ich helfen?",
+        minute="etwa eine Minute",
+        minutes="etwa {} Minuten",
+    ),
+    "fr": WaitingTexts(
+        line="Quelqu'un va bientôt vous répondre. L'attente est de {{ expected_wait }}. "
+        "Tapez 1 pour être rappelé, ou 2 pour continuer avec moi.",
+        nobody="Je suis désolé, personne n'est disponible pour le moment. Tapez 1 pour être rappelé, "
+        "ou dites-moi ce que je peux faire ou noter pour vous.",
+        claimed="Un collègue a pris votre demande et sera avec vous dans un instant.",
+        called_back="Très bien, nous vous rappellerons. Puis-je faire autre chose ?",
+        goes_on="Très bien, je suis là. Comment puis-je vous aider ?",
+        ended="Je suis de nouveau avec vous. Comment puis-je vous aider ?",
+        minute="environ une minute",
+        minutes="environ {} minutes",
+    ),
+    "es": WaitingTexts(
+        line="Enseguida le atenderá una persona. La espera es de {{ expected_wait }}. "
+        "Pulse 1 para que le llamemos, o 2 para seguir conmigo.",
+        nobody="Lo siento, ahora mismo no hay nadie disponible. Pulse 1 para que le llamemos, "
+        "o dígame qué puedo hacer o anotar por usted.",
+        claimed="Un compañero ha tomado su solicitud y estará con usted en un momento.",
+        called_back="De acuerdo, le llamaremos. ¿Puedo hacer algo más?",
+        goes_on="De acuerdo, aquí estoy. ¿En qué puedo ayudarle?",
+        ended="Estoy de nuevo con usted. ¿En qué puedo ayudarle?",
+        minute="un minuto, aproximadamente",
+        minutes="unos {} minutos",
+    ),
+    "it": WaitingTexts(
+        line="Tra poco le risponderà una persona. L'attesa è di {{ expected_wait }}. "
+        "Prema 1 per essere richiamato, o 2 per continuare con me.",
+        nobody="Mi dispiace, al momento non c'è nessuno. Prema 1 per essere richiamato, "
+        "o mi dica che cosa posso fare o annotare per lei.",
+        claimed="Un collega ha preso la sua richiesta e sarà subito da lei.",
+        called_back="Va bene, la richiameremo. Posso fare altro?",
+        goes_on="Va bene, sono qui. Come posso aiutarla?",
+        ended="Sono di nuovo da lei. Come posso aiutarla?",
+        minute="circa un minuto",
+        minutes="circa {} minuti",
+    ),
+    "pt": WaitingTexts(
+        line="Em breve uma pessoa irá atender. A espera é de {{ expected_wait }}. "
+        "Prima 1 para que liguemos de volta, ou 2 para continuar comigo.",
+        nobody="Lamento, neste momento não há ninguém disponível. Prima 1 para que liguemos de volta, "
+        "ou diga-me o que posso fazer ou anotar.",
+        claimed="Um colega ficou com o seu pedido e estará consigo num momento.",
+        called_back="Muito bem, ligaremos de volta. Posso ajudar em mais alguma coisa?",
+        goes_on="Muito bem, estou aqui. Como posso ajudar?",
+        ended="Estou de volta. Como posso ajudar?",
+        minute="cerca de um minuto",
+        minutes="cerca de {} minutos",
+    ),
+    "nl": WaitingTexts(
+        line="Er komt zo iemand aan de lijn. De wachttijd is {{ expected_wait }}. "
+        "Druk op 1 om te worden teruggebeld, of op 2 om met mij verder te gaan.",
+        nobody="Het spijt me, er is op dit moment niemand beschikbaar. Druk op 1 om te worden teruggebeld, "
+        "of zeg me wat ik voor u kan doen of noteren.",
+        claimed="Een collega heeft uw vraag overgenomen en komt zo bij u.",
+        called_back="Goed, we bellen u terug. Kan ik nog iets voor u doen?",
+        goes_on="Goed, ik ben er. Waarmee kan ik u helpen?",
+        ended="Ik ben er weer. Waarmee kan ik u helpen?",
+        minute="ongeveer een minuut",
+        minutes="ongeveer {} minuten",
+    ),
+}
+"""By language."""
