@@ -30,13 +30,16 @@ __all__ = [
     "Idle",
     "Limits",
     "Llm",
+    "LlmService",
     "Route",
     "Stt",
+    "SttService",
     "Template",
     "TemplateContent",
     "TemplateFunction",
     "TemplateProblem",
     "Tts",
+    "TtsService",
     "Turns",
     "Variable",
 ]
@@ -98,8 +101,8 @@ class Greeting(Part):
     interruptible: Flag = Field(default=True, description="Whether the caller can interrupt it by speaking.")
 
 
-class Tts(Part):
-    """The agent's voice."""
+class TtsService(Part):
+    """One voice of one provider."""
 
     provider: str = Field(
         default="elevenlabs", description="Who synthesises the speech: `elevenlabs` or `deepgram`."
@@ -124,8 +127,21 @@ class Tts(Part):
     )
 
 
-class Stt(Part):
-    """Who turns the caller's speech into text."""
+class Tts(TtsService):
+    """The agent's voice, and the voices that take over when its provider fails."""
+
+    backup: tuple[TtsService, ...] = Field(
+        default=(),
+        description=(
+            "Voices that take over when the provider fails, tried in order: they continue a sentence at the "
+            "word that was heard."
+        ),
+        examples=[[{"provider": "deepgram", "voice_id": "aura-2-thalia-en"}]],
+    )
+
+
+class SttService(Part):
+    """One provider of speech to text."""
 
     provider: str = Field(
         default="deepgram", description="Who transcribes the caller: `deepgram` or `elevenlabs` (Scribe)."
@@ -143,8 +159,21 @@ class Stt(Part):
     )
 
 
-class Llm(Part):
-    """The language model that decides what is said and done."""
+class Stt(SttService):
+    """Who turns the caller's speech into text, and who takes over when that provider fails."""
+
+    backup: tuple[SttService, ...] = Field(
+        default=(),
+        description=(
+            "Providers that take over when the provider fails, tried in order: they are given the audio that "
+            "was not transcribed yet."
+        ),
+        examples=[[{"provider": "elevenlabs"}]],
+    )
+
+
+class LlmService(Part):
+    """One language model of one provider."""
 
     provider: str = Field(
         default="openai",
@@ -157,6 +186,19 @@ class Llm(Part):
         default_factory=dict,
         description="The provider's own settings. Only those of its settings model are accepted.",
         examples=[{"temperature": 0.2}],
+    )
+
+
+class Llm(LlmService):
+    """The language model that decides what is said and done, and the models that take over when it fails."""
+
+    backup: tuple[LlmService, ...] = Field(
+        default=(),
+        description=(
+            "Models that take over when the provider fails, tried in order: the request is asked of them at "
+            "once."
+        ),
+        examples=[[{"provider": "openai", "model": "gpt-4.1-mini"}]],
     )
 
 

@@ -173,7 +173,8 @@ def _schema_with_constraints(
     definitions["BuiltinFunction"]["properties"]["name"]["enum"] = sorted(builtins - {"route_to_agent"})
     for kind, known in (providers or {}).items():
         definitions |= {rules.settings.__name__: _settings_schema(rules) for rules in known.values()}
-        _offer(definitions[kind.capitalize()], known)
+        for name in (kind.capitalize(), f"{kind.capitalize()}Service"):
+            _offer(definitions[name], known)
     return schema
 
 
@@ -183,7 +184,7 @@ def _settings_schema(rules: ProviderRules) -> dict[str, Any]:
 
 
 def _offer(part: dict[str, Any], known: Mapping[str, ProviderRules]) -> None:
-    """State in the schema of tts, stt or llm which providers there are, with the settings of each."""
+    """State in the schema of a service, or of its backups, which providers there are and their settings."""
     provider = part["properties"]["provider"]
     provider["enum"] = sorted(known)
     cases = []

@@ -48,6 +48,7 @@ ENTRIES: Mapping[str, int] = {
     "secret_headers": 50,
     "query": 50,
     "prompts": 20,
+    "backup": 5,
     "pre_actions": 20,
     "post_actions": 20,
 }
@@ -189,7 +190,8 @@ def _free(path: Path, free: _FreeField) -> Iterator[Fault]:
 
 
 def _is_free(path: Path) -> bool:
-    return len(path) in (2, 3) and (path[0], path[-1]) in _FREE_FIELDS
+    inner = path[:1] + path[3:] if path[1:2] == ("backup",) else path
+    return len(inner) in (2, 3) and (inner[0], inner[-1]) in _FREE_FIELDS
 
 
 def _field(path: Path) -> str:

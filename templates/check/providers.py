@@ -2,53 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from templates.bounds import MODEL_NAME, VOICE_ID
-from templates.check.context import CheckContext, ProviderRules, ProviderTable
+from templates.check.context import CheckContext, ProviderRules
 from templates.check.rules import problem_for
 from templates.check.structure import locate
-from templates.model import DEFAULT_VOICE_ID, Llm, Stt, TemplateContent, Tts
+from templates.model import (
+    DEFAULT_VOICE_ID,
+    Llm,
+    LlmService,
+    Stt,
+    SttService,
+    TemplateContent,
+    Tts,
+    TtsService,
+)
 from templates.problem import Problem
 
 _KINDS = ("tts", "stt", "llm")
 
+Service = TtsService | SttService | LlmService
+Path = tuple[str | int, ...]
+
 
 def check_providers(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
-    """Check providers, voices, models and the settings that reach a vendor."""
+    """Check providers, voices, models and the settings that reach a vendor, of backups too."""
     for kind in _KINDS:
-        service: Tts | Stt | Llm = getattr(content, kind)
-        rules = (context.providers or {}).get(kind, {}).get(service.provider)
-        if context.providers is not None and rules is None:
-            yield _unknown(kind, service.provider, context.providers)
-        if rules is not None and rules.missing:
-            yield _unconfigured(kind, service.provider, rules)
-        if isinstance(service, Tts):
-            yield from _voice(service, rules)
-        yield from _model(kind, service, rules)
-        if rules is not None:
-            yield from _settings(kind, service, rules)
+        primary: Tts | Stt | Llm = getattr(content, kind)
+        known = None if context.providers is None else context.providers.get(kind, {})
+        yield from _service((kind,), primary, known)
+        for index, backup in enumerate(primary.backup):
+            where = (kind, "backup", index)
+            yield from _service(where, backup, known)
+            yield from _repeated(where, backup, [primary, *primary.backup[:index]])
 
 
-def _unknown(kind: str, name: str, providers: ProviderTable) -> Problem:
-    known = sorted(providers.get(kind, {}))
+def _service(where: Path, service: Service, known: Mapping[str, ProviderRules] | None) -> Iterator[Problem]:
+    rules = (known or {}).get(service.provider)
+    if known is not None and rules is None:
+        yield _unknown(where, service.provider, known)
+    if rules is not None and rules.missing:
+        yield _unconfigured(where, service.provider, rules)
+    if isinstance(service, TtsService):
+        yield from _voice(where, service, rules)
+    yield from _model(where, service, rules)
+    if rules is not None:
+        yield from _settings(where, service, rules)
+
+
+def _repeated(where: Path, backup: Service, earlier: Sequence[Service]) -> Iterator[Problem]:
+    """A backup that fails together with what it is to replace."""
+    path = (*where, "provider")
+    if any(_description(backup) == _description(each) for each in earlier):
+        yield problem_for("backup_duplicate", path, "The same service is named before.")
+    elif any(backup.provider == each.provider for each in earlier):
+        message = f"'{backup.provider}' is named before: both fail together when the provider does."
+        yield problem_for("backup_same_provider", path, message)
+
+
+def _description(service: Service) -> dict[str, Any]:
+    return service.model_dump(exclude={"backup"})
+
+
+def _unknown(where: Path, name: str, rules: Mapping[str, ProviderRules]) -> Problem:
+    known = sorted(rules)
     message = f"'{name}' is not one of: {', '.join(known)}.{_suggestion(name, known)}"
-    return problem_for("provider_unknown", (kind, "provider"), message)
+    return problem_for("provider_unknown", (*where, "provider"), message)
 
 
-def _unconfigured(kind: str, name: str, rules: ProviderRules) -> Problem:
+def _unconfigured(where: Path, name: str, rules: ProviderRules) -> Problem:
     variables = ", ".join(rules.missing)
     message = f"This server cannot use '{name}': {variables} is not set."
     remedy = f"Have the operator set {variables}, or choose another provider."
-    return problem_for("provider_unconfigured", (kind, "provider"), message, detail=remedy)
+    return problem_for("provider_unconfigured", (*where, "provider"), message, detail=remedy)
 
 
-def _voice(tts: Tts, rules: ProviderRules | None) -> Iterator[Problem]:
-    where = ("tts", "voice_id")
+def _voice(place: Path, tts: TtsService, rules: ProviderRules | None) -> Iterator[Problem]:
+    where = (*place, "voice_id")
     if not tts.voice_id.strip():
         yield problem_for("voice_missing", where, "The voice id is empty.")
     elif not VOICE_ID.matches(tts.voice_id):
@@ -62,8 +98,8 @@ def _voice(tts: Tts, rules: ProviderRules | None) -> Iterator[Problem]:
         yield problem_for("voice_default", where, "The voice is the default one.")
 
 
-def _model(kind: str, service: Tts | Stt | Llm, rules: ProviderRules | None) -> Iterator[Problem]:
-    where = (kind, "model")
+def _model(place: Path, service: Service, rules: ProviderRules | None) -> Iterator[Problem]:
+    where = (*place, "model")
     if service.model is not None and not MODEL_NAME.matches(service.model):
         yield problem_for("model_invalid", where, f"'{service.model}' is not the name of a model.")
     elif service.model is not None and rules is not None and not rules.has_models:
@@ -72,17 +108,17 @@ def _model(kind: str, service: Tts | Stt | Llm, rules: ProviderRules | None) -> 
         )
 
 
-def _settings(kind: str, service: Tts | Stt | Llm, rules: ProviderRules) -> Iterator[Problem]:
+def _settings(place: Path, service: Service, rules: ProviderRules) -> Iterator[Problem]:
     try:
         rules.settings.model_validate(service.settings)
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            yield _setting(kind, service, rules, details)
+            yield _setting(place, service, rules, details)
 
 
-def _setting(kind: str, service: Tts | Stt | Llm, rules: ProviderRules, details: ErrorDetails) -> Problem:
+def _setting(place: Path, service: Service, rules: ProviderRules, details: ErrorDetails) -> Problem:
     path = locate(service.settings, details)
-    where = (kind, "settings", *path)
+    where = (*place, "settings", *path)
     name = path[-1] if isinstance(path[-1], str) else f"{path[0]}/{path[-1]}"
     if details["type"] != "extra_forbidden":
         return problem_for("setting_invalid", where, f"'{name}' {_expectation(details)}.")

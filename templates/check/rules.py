@@ -138,6 +138,8 @@ _TABLE = (
     Rule("model_unused", WARNING, "Set `model` to null: the voice implies the model."),
     Rule("provider_unknown", ERROR, "Use one of the providers that the message lists."),
     Rule("provider_unconfigured", WARNING, "{detail}"),
+    Rule("backup_duplicate", ERROR, "Remove the backup, or name another provider, voice or model."),
+    Rule("backup_same_provider", WARNING, "Name another provider, which goes on when this one fails."),
     Rule("setting_unknown", ERROR, "{detail}"),
     Rule("setting_invalid", ERROR, "Write a value of the type and range that the message names, or null."),
     # Functions

@@ -360,6 +360,41 @@ put(
     at=("stt", "settings", "keyterm", 1),
 )
 put("provider_unconfigured", "llm", "provider", value="unset")
+put(
+    "provider_unknown",
+    "llm",
+    "backup",
+    value=[{"provider": "nobody"}],
+    at=("llm", "backup", 0, "provider"),
+)
+put(
+    "voice_invalid",
+    "tts",
+    "backup",
+    value=[{"provider": "deepgram", "voice_id": "21m00Tcm4TlvDq8ikWAM"}],
+    at=("tts", "backup", 0, "voice_id"),
+)
+put(
+    "setting_unknown",
+    "stt",
+    "backup",
+    value=[{"provider": "elevenlabs", "settings": {"callback": "https://example.com"}}],
+    at=("stt", "backup", 0, "settings", "callback"),
+)
+put(
+    "backup_duplicate",
+    "stt",
+    "backup",
+    value=[{"provider": "elevenlabs"}, {"provider": "elevenlabs"}],
+    at=("stt", "backup", 1, "provider"),
+)
+put(
+    "backup_same_provider",
+    "llm",
+    "backup",
+    value=[{"provider": "openai", "model": "gpt-4.1-nano"}],
+    at=("llm", "backup", 0, "provider"),
+)
 put("provider_unknown", "tts", "provider", value="cartesia")
 put("provider_unknown", "llm", "provider", value="nobody")
 

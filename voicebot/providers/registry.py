@@ -14,7 +14,7 @@ from pipecat.services.openai.llm import OpenAILLMService
 
 from templates.bounds import MODEL_NAME, VOICE_ID
 from templates.check import ProviderTable
-from templates.model import Llm, Stt, TemplateContent, Tts
+from templates.model import LlmService, SttService, TemplateContent, TtsService
 from voicebot.config import Settings, Variables
 from voicebot.providers import llm_openai
 from voicebot.providers.llm_openai import EndpointVariables, OpenAILlm
@@ -178,7 +178,7 @@ class Providers:
         return openai.client.with_options(max_retries=0), openai.default_model
 
 
-def _find(providers: Mapping[str, ProviderT], service: Tts | Stt | Llm) -> ProviderT:
+def _find(providers: Mapping[str, ProviderT], service: TtsService | SttService | LlmService) -> ProviderT:
     """The provider that a template names, with a voice and a model that are safe in a vendor's URL.
 
     Raises:
@@ -188,7 +188,7 @@ def _find(providers: Mapping[str, ProviderT], service: Tts | Stt | Llm) -> Provi
         raise UnknownProvider(f"this server has no provider '{service.provider}'")
     if service.model is not None and not MODEL_NAME.matches(service.model):
         raise UnknownProvider("the model's name is not valid")
-    if isinstance(service, Tts) and not VOICE_ID.matches(service.voice_id):
+    if isinstance(service, TtsService) and not VOICE_ID.matches(service.voice_id):
         raise UnknownProvider("the voice id is not valid")
     return providers[service.provider]
 
