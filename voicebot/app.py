@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import version
+from typing import get_args
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -35,6 +36,9 @@ from voicebot.api import (
     users,
     webhooks,
 )
+from voicebot.api import (
+    providers as provider_states,
+)
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.connections import Connections
@@ -47,6 +51,7 @@ from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, MEDIA_STREAM, SignedTokens
 from voicebot.authoring import Authoring, CheckPool
+from voicebot.availability import ProviderState
 from voicebot.background import BackgroundTasks
 from voicebot.call.dependencies import CallFact
 from voicebot.call.leases import Lease, LeaseReaper
@@ -61,6 +66,7 @@ from voicebot.handoffs.handoff_runtime import HandoffDependencies, HandoffRuntim
 from voicebot.handoffs.journal_chain import JournalKeys
 from voicebot.handoffs.mail_sender import MailServer
 from voicebot.metrics import Metrics
+from voicebot.providers.health import ProviderHealths
 from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
@@ -126,6 +132,7 @@ def create_app(
         channels,
         handoff_metrics,
         audit,
+        provider_states,
     ):
         resources.include_router(resource.router)
     # Not with `json_only`: it accepts YAML too.
@@ -161,6 +168,8 @@ async def running(
         handoff_runtime = HandoffRuntime(
             database, clock, handoff_dependencies(settings, providers, vault, metrics.registry)
         )
+        health = ProviderHealths(database, clock, providers.credentials())
+        stack.push_async_callback(health.close)
         replicas = Replicas(database)
         stack.push_async_callback(replicas.stopped)
         call_registry = CallRegistry(
@@ -170,6 +179,7 @@ async def running(
             carriers,
             clock,
             replicas,
+            health,
             handoff_runtime.hand_off,
             handoff_runtime.requests.withdrawal,
             lambda fact: count(fact, metrics),
@@ -202,6 +212,8 @@ async def running(
         await number_directory.refresh()
         background.supervise(replicas.run, name="reporting this process")
         background.supervise(number_directory.run, name="copying the numbers")
+        background.supervise(health.run, name="reading the health of the providers")
+        metrics.watch_providers(providers.credentials(), get_args(ProviderState), health.state)
         connections = Connections(
             limits,
             lambda limit: metrics.limit_reached.labels(limit).inc(),
@@ -229,6 +241,7 @@ async def running(
             ),
             stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
             number_directory=number_directory,
+            provider_health=health,
             media_admission=MediaAdmission(database, SignedTokens(MEDIA_STREAM, *secret_keys), background),
             grace=grace,
         )

@@ -1,9 +1,9 @@
-"""Rules of presence and exhaustion: pure functions of facts and a moment, for operators and providers alike.
+"""Rules of availability, of operators and of providers: pure functions of facts and a moment.
 
-Three kinds of facts are separate, so that a report of one never overwrites another: liveness (when it was
-last heard from), activity (what it is set to do, what it holds) and quota (whether and until when it is
-exhausted). The state is computed from them and never stored. Every function returns changed facts; the
-caller stores them by compare-and-set.
+Of an operator, three kinds of facts are separate, so that a report of one never overwrites another: liveness
+(when it was last heard from), activity (what it is set to do, what it holds) and quota (whether and until
+when it is exhausted). The state is computed from the facts and never stored. Every function returns changed
+facts; the caller stores them by compare-and-set, or under a lock.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 from db.operators import Activity, Presence
+from db.provider_health import ProviderFault, ProviderHealth
 
 State = Literal["offline", "exhausted", "on_call", "busy", "away", "wrapping_up", "idle"]
 """The computed state: the first in this order that applies."""
@@ -21,7 +22,7 @@ State = Literal["offline", "exhausted", "on_call", "busy", "away", "wrapping_up"
 PresenceT = TypeVar("PresenceT", bound=Presence)
 
 OFFLINE_AFTER = timedelta(seconds=120)
-"""An operator or provider that was silent for longer is offline."""
+"""An operator who was silent for longer is offline."""
 
 DEFAULT_EXHAUSTION = timedelta(hours=5)
 """Duration of an exhaustion that was reported without an end."""
@@ -150,3 +151,102 @@ def check_claim(presence: Presence, now: datetime) -> None:
         present = "away"
     if present not in CAN_CLAIM:
         raise IllegalMove(present, "busy", SETTABLE[present])
+
+
+# ------------------------------------------------------------------------------------ providers
+
+ProviderState = Literal["ok", "failing", "unauthorized", "billing", "rate_limited", "outage"]
+"""``failing``: it failed since it last worked, but too few times for an outage."""
+
+OUTAGE_AFTER = 2
+"""So many failures in a row are an outage."""
+
+FIRST_OUTAGE = timedelta(seconds=5)
+LONGEST_OUTAGE = timedelta(seconds=60)
+"""Bounds of the time before a provider in an outage is probed; it doubles with each failure."""
+
+REFUSAL = timedelta(seconds=60)
+"""Time before a provider that refused the key, or is not paid, is probed."""
+
+DEFAULT_RETRY_AFTER = timedelta(seconds=10)
+"""Duration of a rate limit that was reported without an end."""
+
+PROBE_TIMEOUT = timedelta(seconds=15)
+"""A probe that has reported nothing for so long does not keep others from probing."""
+
+
+def provider_state(health: ProviderHealth, now: datetime) -> ProviderState:
+    """Compute the state from the facts."""
+    if health.fault is None or (health.fault == "rate_limited" and _is_over(health, now)):
+        return "failing" if health.failures else "ok"
+    return health.fault
+
+
+def is_provider_usable(health: ProviderHealth, now: datetime) -> bool:
+    """Whether a call may use the provider; otherwise a backup is used where there is one."""
+    return provider_state(health, now) in ("ok", "failing")
+
+
+def provider_failed(
+    health: ProviderHealth,
+    fault: ProviderFault,
+    now: datetime,
+    *,
+    reason: str = "",
+    until: datetime | None = None,
+) -> ProviderHealth:
+    """Record a failure.
+
+    A rate limit ends at the latest time of several reports. A refused key and an unpaid account are not
+    replaced by a lesser fault.
+
+    Args:
+        health: the facts so far.
+        fault: what was reported; an ``outage`` counts as one after ``OUTAGE_AFTER`` failures in a row.
+        now: the time of the failure.
+        reason: what to show of it, without secrets.
+        until: when a rate limit ends, as the provider said.
+    """
+    failures = health.failures + 1
+    noted = replace(health, failures=failures, reason=reason, failed_at=now, probe_until=None)
+    refused = health.fault in ("unauthorized", "billing")
+    if fault in ("unauthorized", "billing"):
+        return replace(noted, fault=fault, until=now + REFUSAL)
+    if refused:
+        return replace(noted, until=now + REFUSAL)
+    if fault == "rate_limited":
+        ends = [until or now + DEFAULT_RETRY_AFTER]
+        if health.fault == "rate_limited" and health.until is not None:
+            ends.append(health.until)
+        return replace(noted, fault="rate_limited", until=max(ends))
+    if health.fault == "rate_limited" and not _is_over(health, now):
+        return noted
+    if failures < OUTAGE_AFTER:
+        return replace(noted, fault=None, until=None)
+    pause = min(FIRST_OUTAGE * 2 ** min(failures - OUTAGE_AFTER, 10), LONGEST_OUTAGE)
+    return replace(noted, fault="outage", until=now + pause)
+
+
+def provider_connected(health: ProviderHealth) -> ProviderHealth:
+    """The provider accepted a connection: it is used again, and one more failure is an outage again."""
+    return replace(
+        health, fault=None, until=None, probe_until=None, failures=min(health.failures, OUTAGE_AFTER - 1)
+    )
+
+
+def provider_worked(health: ProviderHealth) -> ProviderHealth:
+    """The provider did what it was asked for: nothing is wrong with it."""
+    return replace(health, fault=None, until=None, probe_until=None, failures=0)
+
+
+def begin_probe(health: ProviderHealth, now: datetime) -> ProviderHealth | None:
+    """The facts while one connection tries whether a fault is over; None: it is not due, or one tries."""
+    if is_provider_usable(health, now) or not _is_over(health, now):
+        return None
+    if health.probe_until is not None and now < health.probe_until:
+        return None
+    return replace(health, probe_until=now + PROBE_TIMEOUT)
+
+
+def _is_over(health: ProviderHealth, now: datetime) -> bool:
+    return health.until is not None and now >= health.until

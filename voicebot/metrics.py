@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -42,7 +42,7 @@ class Metrics:
         )
         self.provider_failures = Counter(
             "voicebot_provider_failures_total",
-            "Failures of services during calls: ear (STT), mind (model), voice (TTS).",
+            "Failures of services during calls.",
             ["part"],
             registry=self.registry,
         )
@@ -63,6 +63,12 @@ class Metrics:
             "Smoothed delay of the event loop, which carries the audio of all calls.",
             registry=self.registry,
         )
+        self._provider_state = Gauge(
+            "voicebot_provider_state",
+            "1 for the state that a provider is in, 0 for the others.",
+            ["kind", "provider", "state"],
+            registry=self.registry,
+        )
         self.webhook_seconds = Histogram(
             "voicebot_webhook_seconds",
             "Time to answer a carrier's webhook.",
@@ -79,6 +85,15 @@ class Metrics:
         """Take the event loop's lag from ``seconds`` whenever metrics are read."""
         self._lag.set_function(seconds)
 
+    def watch_providers(
+        self, providers: Iterable[tuple[str, str]], states: Iterable[str], state: Callable[[str, str], str]
+    ) -> None:
+        """Take the state of each provider of a kind from ``state`` whenever metrics are read."""
+        for kind, provider in providers:
+            for each in states:
+                gauge = self._provider_state.labels(kind, provider, each)
+                gauge.set_function(_is_in(state, kind, provider, each))
+
     def count_end(self, ended_by: str | None, end_reason: str | None) -> None:
         """Count the end of a call. An agent's reason is free text, so it is not used as a label."""
         reason = REASON_OF_AGENT if ended_by == "agent" else end_reason
@@ -87,3 +102,7 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _is_in(state: Callable[[str, str], str], kind: str, provider: str, wanted: str) -> Callable[[], float]:
+    return lambda: float(state(kind, provider) == wanted)

@@ -36,11 +36,12 @@ def check_providers(content: TemplateContent, context: CheckContext) -> Iterator
     for kind in _KINDS:
         primary: Tts | Stt | Llm = getattr(content, kind)
         known = None if context.providers is None else context.providers.get(kind, {})
+        services: list[Service] = [primary, *primary.backup]
         yield from _service((kind,), primary, known)
-        for index, backup in enumerate(primary.backup):
+        for index, backup in enumerate(services[1:]):
             where = (kind, "backup", index)
             yield from _service(where, backup, known)
-            yield from _repeated(where, backup, [primary, *primary.backup[:index]])
+            yield from _repeated(where, backup, services[: index + 1])
 
 
 def _service(where: Path, service: Service, known: Mapping[str, ProviderRules] | None) -> Iterator[Problem]:

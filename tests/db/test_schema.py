@@ -102,7 +102,14 @@ RECORDS = {
 GATHERED = {"call_ids", "routes"}
 """Fields of a record that come from other tables."""
 
-WITHOUT_ACCOUNT = {"accounts", "schema_migrations", "journal_parts", "journal_remarks", "processes"}
+WITHOUT_ACCOUNT = {
+    "accounts",
+    "schema_migrations",
+    "journal_parts",
+    "journal_remarks",
+    "processes",
+    "provider_health",
+}
 
 
 async def constraints(database: Database, kind: str) -> Sequence[Row]:

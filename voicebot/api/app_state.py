@@ -28,6 +28,7 @@ from voicebot.clock import Clock
 from voicebot.config import Settings
 from voicebot.handoffs.handoff_runtime import HandoffRuntime
 from voicebot.metrics import Metrics
+from voicebot.providers.health import ProviderHealths
 from voicebot.vault import Vault
 
 
@@ -110,6 +111,7 @@ class AppState:
     limits: Limits
     connections: Connections
     number_directory: NumberDirectory
+    provider_health: ProviderHealths
     handshakes: Handshakes
     open_streams: OpenStreams
     grace: EndGrace = field(default_factory=EndGrace)

@@ -46,6 +46,11 @@ class ServiceKeys:
     def __contains__(self, key: str) -> bool:
         return key in (self.stt, self.llm, self.tts)
 
+    def replaced(self, before: str, after: str) -> ServiceKeys:
+        """The keys with one of them replaced."""
+        stt, llm, tts = (after if key == before else key for key in (self.stt, self.llm, self.tts))
+        return ServiceKeys(stt=stt, llm=llm, tts=tts)
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Agent:

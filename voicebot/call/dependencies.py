@@ -17,6 +17,7 @@ from pipecat.services.llm_service import LLMService
 from db.events import EventRecord
 from db.model_requests import ModelRequestRecord
 from db.pool import Database
+from db.provider_health import ProviderKind
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from handlers.context import CallContext, HandoffRequest
@@ -24,6 +25,7 @@ from telephony.carrier import MediaStream
 from templates.compile import Function
 from templates.model import HttpFunction, TemplateContent, Variable
 from voicebot.clock import Clock
+from voicebot.providers.llm_failover import LlmWatch
 from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 CallFact = EventRecord | UtteranceRecord | RouteRecord | ModelRequestRecord
@@ -88,12 +90,41 @@ class ServiceFactory(Protocol):
         """Speech to text, and the decision when the caller's turn ends."""
         ...
 
-    def llm(self, content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
-        """The language model."""
+    def llm(
+        self, content: TemplateContent, watch: LlmWatch | None = None
+    ) -> tuple[ServiceSpec, LLMService[Any]]:
+        """The language model; ``watch`` hears of its requests."""
         ...
 
     def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:
         """Text to speech; ``on_request`` is called with the TTS context id and text of every request."""
+        ...
+
+
+class Health(Protocol):
+    """What is known of the providers, shared by all calls; ``voicebot.providers.health.ProviderHealths``.
+
+    Except for ``may_probe``, its methods return at once.
+    """
+
+    def is_usable(self, kind: ProviderKind, provider: str) -> bool:
+        """Whether a provider is to be used; where there is a backup, that is used otherwise."""
+        ...
+
+    def failed(self, kind: ProviderKind, provider: str, error: BaseException | None, reason: str) -> None:
+        """A provider failed; ``reason`` says why where there is no error."""
+        ...
+
+    def connected(self, kind: ProviderKind, provider: str) -> None:
+        """A provider accepted a connection."""
+        ...
+
+    def worked(self, kind: ProviderKind, provider: str) -> None:
+        """A provider did what it was asked for."""
+        ...
+
+    async def may_probe(self, kind: ProviderKind, provider: str) -> bool:
+        """Whether the caller is to try a provider whose fault may be over."""
         ...
 
 
@@ -154,6 +185,8 @@ class CallDependencies:
     """Called with everything that happens on the call before it is written; must return at once."""
     recovers: bool = True
     """Whether the caller hears of a model's failure; in a text call the author sees it and asks again."""
+    health: Health | None = None
+    """What is known of the providers of ``services``; None: nothing is (a text call)."""
     create_handoff: CreateHandoffEntry | None = None
     """None: no handoff can be created (a text call)."""
     withdraw_handoff: WithdrawHandoffEntry | None = None

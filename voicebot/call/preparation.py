@@ -16,13 +16,14 @@ from loguru import logger
 from pipecat.flows import Flow
 
 from templates.compile import UnknownFunction
+from templates.model import TemplateContent
 from templates.values import InvalidValues, render, resolve
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import Agent, AgentPool, ServiceKeys
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.dependencies import ReadyGreetings, ServiceFactory
+from voicebot.call.dependencies import ReadyGreetings
 from voicebot.providers.provider import SynthesisFailed
-from voicebot.providers.service_spec import OnRequest, ServiceFailed
+from voicebot.providers.service_spec import ServiceFailed
 
 RECONNECT_PAUSE_S = 1.0
 
@@ -32,7 +33,6 @@ class AgentSupplies:
     """What an agent is made of."""
 
     account_id: UUID
-    services: ServiceFactory
     greetings: ReadyGreetings
     payload: Mapping[str, Any]
     compile: Callable[[Agent], Flow]
@@ -41,7 +41,12 @@ class AgentSupplies:
     Raises:
         UnknownFunction: the template names a function that this server does not have.
     """
-    on_request: OnRequest
+    connect: Callable[[TemplateContent], Awaitable[ServiceKeys]]
+    """Connects the services of an agent.
+
+    Raises:
+        ServiceFailed: one of them could not be connected.
+    """
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The agents' variables of a resumed call, by ``Agent.key``."""
 
@@ -83,7 +88,7 @@ class AgentPreparation:
 
     def service_lost(self, key: str) -> None:
         """A service broke down: no agent that uses it is offered until it is connected again."""
-        for agent in self._agents.targets.values():
+        for agent in (self._agents.answering, *self._agents.targets.values()):
             if agent is not self._agents.current and agent.keys is not None and key in agent.keys:
                 agent.keys, agent.problem = None, "its service was lost"
                 self._agents.note_unsettled()
@@ -114,15 +119,11 @@ class AgentPreparation:
         self._on_change(agent)
 
     async def _prepare(self, agent: Agent) -> None:
-        supplies, pipeline = self._supplies, self._pipeline
-        agent.values = self._values(agent)
-        agent.flow = supplies.compile(agent)
-        self._start(self.prepare_greeting(agent), agent)
-        stt = supplies.services.stt(agent.content)
-        llm, _ = supplies.services.llm(agent.content)
-        tts = supplies.services.tts(agent.content, supplies.on_request)
-        await _all(pipeline.stt.prepare(stt), pipeline.llm.prepare(llm), pipeline.tts.prepare(tts))
-        agent.keys = ServiceKeys(stt=stt.key, llm=llm.key, tts=tts.key)
+        if agent.flow is None:  # otherwise only a service was lost
+            agent.values = self._values(agent)
+            agent.flow = self._supplies.compile(agent)
+            self._start(self.prepare_greeting(agent), agent)
+        agent.keys = await self._supplies.connect(agent.content)
 
     async def prepare_greeting(self, agent: Agent) -> None:
         """Synthesise the greeting ahead of time; without it the agent's TTS speaks it at the route."""
@@ -140,10 +141,3 @@ class AgentPreparation:
         """The variables an agent begins with: the payload, then what it kept from before the call resumed."""
         initial = resolve(agent.content.variables, self._supplies.payload, source="payload")
         return {**initial, **self._supplies.kept.get(agent.key, {})}
-
-
-async def _all(*preparations: Awaitable[None]) -> None:
-    """Wait for all, so that the failure of one does not leave another one's failure unretrieved."""
-    failures = [r for r in await asyncio.gather(*preparations, return_exceptions=True) if r is not None]
-    if failures:
-        raise failures[0]

@@ -23,7 +23,13 @@ from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import answering_agent, target_ids
-from voicebot.call.dependencies import CallDependencies, CallFact, CreateHandoffEntry, WithdrawHandoffEntry
+from voicebot.call.dependencies import (
+    CallDependencies,
+    CallFact,
+    CreateHandoffEntry,
+    Health,
+    WithdrawHandoffEntry,
+)
 from voicebot.call.hangup import End
 from voicebot.call.loading import CallLoader
 from voicebot.call.replicas import Replicas
@@ -51,6 +57,7 @@ class CallRegistry:
         carriers: Mapping[str, Carrier],
         clock: Clock,
         replicas: Replicas,
+        health: Health,
         create_handoff: CreateHandoffEntry | None = None,
         withdraw_handoff: WithdrawHandoffEntry | None = None,
         on_fact: Callable[[CallFact], None] = lambda _: None,
@@ -64,6 +71,7 @@ class CallRegistry:
             carriers: the carriers, by name.
             clock: the source of all times.
             replicas: the other processes, which take calls over when this one stops.
+            health: what is known of the providers.
             create_handoff: makes the entry that creates a handoff; None: no call can create one.
             withdraw_handoff: makes the entry that ends it, because the caller does not wait any more.
             on_fact: called with everything that happens on any call; must return at once.
@@ -76,6 +84,7 @@ class CallRegistry:
         self._withdraw_handoff = withdraw_handoff
         self._on_fact = on_fact
         self._services = providers
+        self._health = health
         self._greetings = Greetings(database, providers)
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
         self._http = HttpFunctions(self._http_client.send, Vault(*settings.fernet_keys()).open)
@@ -195,6 +204,7 @@ class CallRegistry:
             payload=data.payload,
             writer=writer,
             services=self._services,
+            health=self._health,
             greetings=self._greetings,
             http=self._http,
             clock=self._clock,

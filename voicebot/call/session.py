@@ -37,6 +37,7 @@ from voicebot.call.resume import ResumeState
 from voicebot.call.routing.activation import AgentActivation
 from voicebot.call.routing.policy import RoutingPolicy
 from voicebot.call.routing.router import Router
+from voicebot.call.services import CallServices
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
@@ -70,9 +71,10 @@ class Session:
         self._agents = AgentPool(answering)
         self._recorder = CallRecorder(deps, self._agents, seqs)
         transcript = Transcript(deps.call, self._recorder.utterance, first_seq=seqs.utterances + 1)
+        self._services = CallServices(deps.services, deps.health, self)
         self._pipeline = CallPipeline(
             deps.media,
-            deps.services,
+            self._services,
             answering.content,
             on_request=transcript.on_request,
             on_error=self._service_failed,
@@ -109,16 +111,13 @@ class Session:
             self._router, self._activation, self._conversation, self._tasks,
             recovers=deps.recovers,
         )  # fmt: skip
-        self._connections = ServiceConnections(
-            self._pipeline, deps.services, transcript.on_request, self._record_failure
-        )
+        self._connections = ServiceConnections(self._pipeline, self._services, transcript.on_request)
         supplies = AgentSupplies(
             account_id=deps.call.account_id,
-            services=deps.services,
             greetings=deps.greetings,
             payload=deps.payload,
             compile=self._compile,
-            on_request=transcript.on_request,
+            connect=self._connections.prepare,
             kept=past.variables if past else {},
         )
         self._preparation = AgentPreparation(
@@ -205,6 +204,7 @@ class Session:
         if past is not None and past.was_greeted and past.agent != BACK:
             await self._resume(past)
         await self._preparation.prepare_greeting(agent)  # for the next call
+        await self._connections.probe(agent.content)
 
     async def _resume(self, past: ResumeState) -> None:
         """Continue with the agent who had the call when its stream was lost."""
@@ -325,11 +325,12 @@ class Session:
             self.waiting.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
 
     async def _service_failed(self, key: str, frame: ErrorFrame) -> None:
-        reason = type(frame.exception).__name__ if frame.exception else "error"
-        self._record_failure(key.partition("[")[0], reason)
+        self._services.error(key, frame.exception)
         broken = frame.processor is not None and not frame.processor.is_usable
         switch = self._connections.switch_of(key)
-        if switch is self._pipeline.stt and switch.is_ready(key):
+        # An exception of one of our functions is no failure of the model, which is told and goes on.
+        vendor_failed = frame.category is not ErrorCategory.APPLICATION
+        if switch not in (None, self._pipeline.llm) and vendor_failed and switch.is_ready(key):
             # The vendor's client would reconnect too, but hear nothing for seconds; a new service connects at
             # once and is given the audio that arrives meanwhile.
             switch.give_up(key)
@@ -342,14 +343,23 @@ class Session:
         elif switch is not None and not self._router.is_routing:
             # Possibly no agent is going to speak: then the prompts break the silence.
             self._idle.start()
-        # An exception of one of our functions is no failure of the model, which is told and goes on.
-        vendor_failed = frame.category is not ErrorCategory.APPLICATION
         if switch is self._pipeline.llm and vendor_failed:
             self._llm_recovery.failed()
 
-    def _record_failure(self, kind: str, reason: str) -> None:
-        self._recorder.event("provider.failed", part=kind, reason=reason)
-        logger.warning("call {}: {} failed: {}", self._deps.call.id, kind, reason)
+    def provider_failed(self, kind: str, provider: str, reason: str) -> None:
+        """A provider failed."""
+        self._recorder.event("provider.failed", part=kind, provider=provider, reason=reason)
+
+    def provider_switched(self, kind: str, before: str, after: str) -> None:
+        """Another provider is used than before."""
+        self._recorder.event("provider.switched", part=kind, **{"from": before, "to": after})
+
+    def service_replaced(self, before: str, after: str) -> None:
+        """The agent who has the call uses another service; others that use the failed one connect again."""
+        current = self._agents.current
+        if current.keys is not None:
+            current.keys = current.keys.replaced(before, after)
+        self._preparation.service_lost(before)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ServiceLost):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, cast
 
 # The client loads this module at its first use, which would be while the first caller waits.
 import openai.resources.chat.completions.completions  # noqa: F401
-from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
-from openai.types.chat import ChatCompletionChunk
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMInvocationParams
-from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.services.llm_service import LLMService
 from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.utils.http import connection_limits
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -21,12 +17,15 @@ from pydantic_settings import NoDecode
 
 from templates.model import TemplateContent
 from voicebot.config import Settings, Url, Variables
-from voicebot.providers.llm_stream import streaming_client
-from voicebot.providers.provider import LlmProvider, secret_of
+from voicebot.providers.llm_failover import LlmEndpoint, LlmRequests, LlmWatch
+from voicebot.providers.provider import Credential, LlmProvider, secret_of
 from voicebot.providers.settings import OpenAILlmSettings
 
 SILENCE_TIMEOUT_S = 5.0
 """A model that sends nothing for so long has failed: the caller must not wait for it in silence."""
+
+BACKED_UP_TIMEOUT_S = 2.0
+"""The same where a backup can be asked instead; the request is not repeated then."""
 
 
 class OpenAIVariables(Variables):
@@ -37,7 +36,7 @@ class OpenAIVariables(Variables):
     model: str = Field("gpt-4.1-mini", alias="OPENAI_MODEL", min_length=1)
 
 
-class LlmEndpoint(BaseModel):
+class NamedEndpoint(BaseModel):
     """A server that speaks OpenAI's protocol.
 
     Attributes:
@@ -66,7 +65,7 @@ class EndpointVariables(Variables):
     """Endpoints by the name that templates write as ``llm.provider``: a JSON object."""
 
     endpoints: Annotated[
-        dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,31}$")], LlmEndpoint], NoDecode
+        dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,31}$")], NamedEndpoint], NoDecode
     ] = Field(default_factory=dict, alias="VOICEBOT_LLM_ENDPOINTS")
 
     @field_validator("endpoints", mode="before")
@@ -81,7 +80,7 @@ class EndpointVariables(Variables):
 
     @field_validator("endpoints")
     @classmethod
-    def _other_names(cls, endpoints: dict[str, LlmEndpoint]) -> dict[str, LlmEndpoint]:
+    def _other_names(cls, endpoints: dict[str, NamedEndpoint]) -> dict[str, NamedEndpoint]:
         if "openai" in endpoints:
             raise ValueError("'openai' is taken; set OPENAI_BASE_URL, or choose another name")
         return endpoints
@@ -93,6 +92,12 @@ class _ChatCompletions(LlmProvider):
     settings = OpenAILlmSettings
     default_model: str
     client: AsyncOpenAI
+    _credential: Credential
+
+    @property
+    def credential(self) -> Credential:
+        """The server's key."""
+        return self._credential
 
     def _connect(self, api_key: SecretStr | None, base_url: str | None, *, developer_role: bool) -> None:
         self._developer_role = developer_role
@@ -105,17 +110,16 @@ class _ChatCompletions(LlmProvider):
                 limits=connection_limits(max_connections=1000, keepalive_expiry=None)
             ),
         )
-        self._streaming = streaming_client(self.client)
 
     def options(self, content: TemplateContent) -> dict[str, Any]:
         """The author's settings and the model."""
         return {**self.accepted(content.llm.settings), "model": content.llm.model or self.default_model}
 
-    def service(self, options: Mapping[str, Any]) -> LLMService[Any]:
-        """pipecat's service on the shared connections."""
-        service = _PooledLLMService(self._streaming, settings=OpenAILLMService.Settings.from_mapping(options))
-        service.supports_developer_role = self._developer_role
-        return service
+    def endpoint(self, options: Mapping[str, Any]) -> LlmEndpoint:
+        """The model of these options."""
+        return LlmEndpoint(
+            provider=self.name, client=self.client, options=options, developer_role=self._developer_role
+        )
 
 
 class OpenAILlm(_ChatCompletions):
@@ -129,6 +133,7 @@ class OpenAILlm(_ChatCompletions):
         self.default_model = variables.model
         self.has_key = variables.api_key is not None
         self._missing = () if variables.api_key or variables.base_url else ("OPENAI_API_KEY",)
+        self._credential = Credential.of("OPENAI_API_KEY", variables.api_key)
         self._connect(variables.api_key, variables.base_url, developer_role=True)
 
     @property
@@ -142,11 +147,12 @@ class EndpointLlm(_ChatCompletions):
 
     variables = EndpointVariables
 
-    def __init__(self, settings: Settings, name: str, endpoint: LlmEndpoint) -> None:
+    def __init__(self, settings: Settings, name: str, endpoint: NamedEndpoint) -> None:
         self.name = name
         self.default_model = endpoint.model
         key = settings.secret(endpoint.api_key_env) if endpoint.api_key_env else None
         self._missing = (endpoint.api_key_env,) if endpoint.api_key_env and key is None else ()
+        self._credential = Credential.of(endpoint.api_key_env or "", key)
         self._connect(key, endpoint.base_url, developer_role=endpoint.developer_role)
 
     @property
@@ -165,19 +171,32 @@ def endpoints(settings: Settings) -> dict[str, EndpointLlm]:
     return {name: EndpointLlm(settings, name, endpoint) for name, endpoint in named.items()}
 
 
-class _PooledLLMService(OpenAILLMService):
-    """pipecat's service on connections that all calls share.
+def llm_service(endpoints: Sequence[LlmEndpoint], watch: LlmWatch | None = None) -> OpenAILLMService:
+    """pipecat's service for a model and its backups, on connections that all calls share.
 
     With connections of its own, each agent of each call would spend 20 ms of the event loop on TLS set-up,
     and its first answer would wait for a handshake with the vendor.
     """
+    requests = LlmRequests(
+        endpoints,
+        watch,
+        backed_up_timeout_s=BACKED_UP_TIMEOUT_S,
+        last_timeout_s=SILENCE_TIMEOUT_S,
+    )
+    service = _PooledLLMService(
+        requests, settings=OpenAILLMService.Settings.from_mapping(endpoints[0].options)
+    )
+    service.supports_developer_role = all(endpoint.developer_role for endpoint in endpoints)
+    return service
 
-    def __init__(self, client: AsyncOpenAI, **kwargs: Any) -> None:
-        self._pooled = client
+
+class _PooledLLMService(OpenAILLMService):
+    def __init__(self, requests: LlmRequests, **kwargs: Any) -> None:
+        self._requests = requests
         super().__init__(**kwargs)
 
     def create_client(self, *_: Any, **__: Any) -> AsyncOpenAI:
-        return self._pooled
+        return cast(AsyncOpenAI, self._requests)
 
     def build_chat_completion_params(self, params_from_context: OpenAILLMInvocationParams) -> dict[str, Any]:
         """The parameters of a request, with messages and tools in ``extra_body``.
@@ -188,8 +207,3 @@ class _PooledLLMService(OpenAILLMService):
         params = super().build_chat_completion_params(params_from_context)
         as_it_is = {name: params[name] for name in ("messages", "tools") if isinstance(params[name], list)}
         return {**params, **{name: [] for name in as_it_is}, "extra_body": as_it_is}
-
-    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
-        # The client tries again after a quick failure; the limit is for both attempts.
-        async with asyncio.timeout(SILENCE_TIMEOUT_S):
-            return await super().get_chat_completions(context)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
-from pipecat.services.llm_service import LLMService
 from pipecat.services.stt_service import STTService
 from pydantic import SecretStr, ValidationError
 
@@ -16,6 +17,7 @@ from templates.bounds import VOICE_ID, TextPattern
 from templates.check import ProviderRules
 from templates.model import TemplateContent, Turns
 from voicebot.config import Settings, Variables
+from voicebot.providers.llm_failover import LlmEndpoint
 from voicebot.providers.settings import ProviderSettings
 
 SYNTHESIS_TIMEOUT_S = 15.0
@@ -23,6 +25,30 @@ SYNTHESIS_TIMEOUT_S = 15.0
 
 class SynthesisFailed(Exception):
     """A greeting could not be synthesised; the message says why, without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """The key that this process uses for a provider.
+
+    Attributes:
+        variable: the environment variable that holds it; empty where the provider needs none.
+        fingerprint: tells two keys apart without showing either; empty where there is none.
+    """
+
+    variable: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, variable: str, key: SecretStr | None) -> Credential:
+        """The credential of a key in a variable."""
+        digest = hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:12] if key else ""
+        return cls(variable=variable, fingerprint=digest)
+
+    @property
+    def stored_as(self) -> str:
+        """The credential in stored rows."""
+        return f"{self.variable}:{self.fingerprint}"
 
 
 class Provider(ABC):
@@ -52,6 +78,11 @@ class Provider(ABC):
     @abstractmethod
     def missing(self) -> tuple[str, ...]:
         """Names of the variables that have to be set before the provider can be used."""
+
+    @property
+    @abstractmethod
+    def credential(self) -> Credential:
+        """The key that it uses, by which its health is kept."""
 
     @classmethod
     def rules(cls, missing: tuple[str, ...] = ()) -> ProviderRules:
@@ -146,8 +177,8 @@ class LlmProvider(Provider):
         """All that is said to the vendor for a template, but for the conversation: JSON values."""
 
     @abstractmethod
-    def service(self, options: Mapping[str, Any]) -> LLMService[Any]:
-        """A pipecat service; it needs no connection of its own."""
+    def endpoint(self, options: Mapping[str, Any]) -> LlmEndpoint:
+        """Where requests with these options are sent; it needs no connection of its own."""
 
 
 def secret_of(value: SecretStr | None) -> str:

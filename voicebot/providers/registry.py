@@ -5,24 +5,35 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from openai import AsyncOpenAI
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.llm_service import LLMService
 from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.services.stt_service import STTService
 
+from db.provider_health import ProviderKind
 from templates.bounds import MODEL_NAME, VOICE_ID
 from templates.check import ProviderTable
 from templates.model import LlmService, SttService, TemplateContent, TtsService
 from voicebot.config import Settings, Variables
 from voicebot.providers import llm_openai
+from voicebot.providers.backups import candidates
+from voicebot.providers.llm_failover import LlmEndpoint, LlmWatch
 from voicebot.providers.llm_openai import EndpointVariables, OpenAILlm
-from voicebot.providers.provider import LlmProvider, Provider, SttProvider, SynthesisFailed, TtsProvider
+from voicebot.providers.provider import (
+    Credential,
+    LlmProvider,
+    Provider,
+    SttProvider,
+    SynthesisFailed,
+    TtsProvider,
+)
 from voicebot.providers.service_spec import (
-    ConnectedEvent,
+    Connection,
     OnRequest,
-    ServiceFailed,
     ServiceSpec,
     connected_at_once,
     failing,
@@ -87,6 +98,19 @@ class Providers:
             for kind, providers in kinds.items()
         }
 
+    def credentials(self) -> Mapping[tuple[ProviderKind, str], tuple[Credential, bool]]:
+        """The credential of each provider of a kind, and whether the provider can be used with it."""
+        kinds: Mapping[ProviderKind, Mapping[str, Provider]] = {
+            "tts": self._tts,
+            "stt": self._stt,
+            "llm": self._llm,
+        }
+        return {
+            (kind, name): (provider.credential, not provider.missing)
+            for kind, providers in kinds.items()
+            for name, provider in providers.items()
+        }
+
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """The caller's speech to text and the end of the caller's turns: STT, with a VAD where asked for."""
         try:
@@ -95,42 +119,45 @@ class Providers:
             return failing(f"stt:{content.stt.provider}", str(error))
         options = provider.options(content)
         key = _key("stt", content.stt.provider, options, content.turns.model_dump(mode="json"))
-        event = ConnectedEvent(key)
-        service: list[FrameProcessor] = []
+        connection = Connection(key)
 
-        def build() -> list[FrameProcessor]:
+        def build() -> tuple[STTService, list[FrameProcessor]]:
             stt = provider.service(options)
-            service[:] = [stt]
-            return with_turns(stt, content.turns, provider.silence_ms(content.turns))
+            return stt, with_turns(stt, content.turns, provider.silence_ms(content.turns))
 
         async def make() -> Sequence[FrameProcessor]:
             # A client may read all root certificates, and a VAD its model: tens of ms that the event loop
             # owes to every other call's audio.
             async with self._one_at_a_time:
-                processors = await asyncio.to_thread(build)
-            if provider.reports_connected:
-                event.watch(service[0])
+                stt, processors = await asyncio.to_thread(build)
+            connection.watch(stt, reports_connected=provider.reports_connected)
             return processors
 
-        async def connected() -> None:
-            if provider.reports_connected:
-                await event.wait()
-            if not all(processor.is_usable for processor in service):
-                raise ServiceFailed(key, "the vendor refused the connection")
+        return ServiceSpec(key=key, make=make, connected=connection.wait, provider=content.stt.provider)
 
-        return ServiceSpec(key=key, make=make, connected=connected)
-
-    def llm(self, content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
-        """The language model; it has no socket to wait for."""
+    def llm(
+        self, content: TemplateContent, watch: LlmWatch | None = None
+    ) -> tuple[ServiceSpec, LLMService[Any]]:
+        """The language model, with its backups; it has no socket to wait for."""
+        preferred, *backups = candidates(content, "llm")
         try:
-            provider = _find(self._llm, content.llm)
+            endpoints = [self._endpoint(preferred)]
         except UnknownProvider as error:
             # The call reports the failure; the service itself is never set up.
             return failing(f"llm:{content.llm.provider}", str(error)), OpenAILLMService(api_key="missing")
-        options = provider.options(content)
-        service = provider.service(options)
-        key = _key("llm", content.llm.provider, options)
-        return ServiceSpec(key=key, make=made(service), connected=connected_at_once), service
+        for backup in backups:
+            with suppress(UnknownProvider):
+                endpoints.append(self._endpoint(backup))
+        service = llm_openai.llm_service(endpoints, watch)
+        key = _key("llm", content.llm.provider, *(endpoint.options for endpoint in endpoints))
+        spec = ServiceSpec(
+            key=key, make=made(service), connected=connected_at_once, provider=content.llm.provider
+        )
+        return spec, service
+
+    def _endpoint(self, content: TemplateContent) -> LlmEndpoint:
+        provider = _find(self._llm, content.llm)
+        return provider.endpoint(provider.options(content))
 
     def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:
         """The agent's voice; ``on_request`` is called with every text to be spoken and its TTS context id."""
@@ -140,18 +167,18 @@ class Providers:
             return failing(f"tts:{content.tts.provider}", str(error))
         options = provider.options(content)
         key = _key("tts", content.tts.provider, options)
-        event = ConnectedEvent(key)
+        connection = Connection(key)
 
         async def on_tts_request(_: FrameProcessor, context_id: str, text: str) -> None:
             await on_request(context_id, text)
 
         async def make() -> Sequence[FrameProcessor]:
             service = provider.service(options)
-            event.watch(service)
+            connection.watch(service)
             service.add_event_handler("on_tts_request", on_tts_request)
             return [service]
 
-        return ServiceSpec(key=key, make=make, connected=event.wait)
+        return ServiceSpec(key=key, make=make, connected=connection.wait, provider=content.tts.provider)
 
     def tts_key(self, content: TemplateContent) -> str:
         """Equal for templates that sound the same: equal provider, voice, model, language and settings."""

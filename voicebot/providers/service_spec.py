@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from pipecat.frames.frames import ErrorFrame
 from pipecat.processors.frame_processor import FrameProcessor
 
 SAMPLE_RATE = 8000
@@ -18,12 +19,19 @@ OnRequest = Callable[[str, str], Awaitable[None]]
 
 
 class ServiceFailed(Exception):
-    """A service could not be made ready; ``reason`` says why, without secrets."""
+    """A service could not be made ready.
 
-    def __init__(self, key: str, reason: str) -> None:
+    Attributes:
+        key: the service.
+        reason: why, without secrets.
+        error: what the vendor's client raised, if it raised something.
+    """
+
+    def __init__(self, key: str, reason: str, error: BaseException | None = None) -> None:
         super().__init__(f"{key}: {reason}")
         self.key = key
         self.reason = reason
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +42,13 @@ class ServiceSpec:
         key: equal for services with equal settings; a call makes one service for each key.
         make: makes the processors; not called when a service with the same key exists already.
         connected: returns when the vendor's socket is open, and raises ``ServiceFailed`` when it is not.
+        provider: the provider's name; empty for a service that has none (a text call).
     """
 
     key: str
     make: Callable[[], Awaitable[Sequence[FrameProcessor]]]
     connected: Callable[[], Awaitable[None]]
+    provider: str = ""
 
 
 def made(*processors: FrameProcessor) -> Callable[[], Awaitable[Sequence[FrameProcessor]]]:
@@ -63,27 +73,51 @@ def failing(key: str, reason: str) -> ServiceSpec:
     return ServiceSpec(key=key, make=make, connected=connected_at_once)
 
 
-class ConnectedEvent:
-    """Waits for the ``on_connected`` event of a pipecat service."""
+class Connection:
+    """Waits until a pipecat service is connected, or until it reports that it is not.
+
+    A refusal ends the wait at once: what the caller hears must not wait for a timeout.
+    """
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._event = asyncio.Event()
+        self._outcome: asyncio.Future[None] | None = None
+        self._reports_connected = True
 
-    def watch(self, service: FrameProcessor) -> None:
-        """Listen to a service that is not set up yet."""
-        service.add_event_handler("on_connected", self._on_connected)
+    def watch(self, service: FrameProcessor, *, reports_connected: bool = True) -> None:
+        """Listen to a service that is not set up yet.
+
+        Args:
+            service: the vendor's service.
+            reports_connected: whether it fires ``on_connected``; otherwise its setup ends when it is
+                connected or has failed.
+        """
+        self._outcome = asyncio.get_running_loop().create_future()
+        service.add_event_handler("on_error", self._on_error)
+        if reports_connected:
+            service.add_event_handler("on_connected", self._on_connected)
+        self._reports_connected = reports_connected
 
     async def wait(self) -> None:
-        """Return when the service is connected.
+        """Return when the service, which is set up, is connected.
 
         Raises:
-            ServiceFailed: it is not within 1 s of its setup.
+            ServiceFailed: the vendor refused, or did not answer within 1 s of the setup.
         """
+        outcome = self._outcome
+        if outcome is None or not (self._reports_connected or outcome.done()):
+            return
         try:
-            await asyncio.wait_for(self._event.wait(), CONNECTED_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.shield(outcome), CONNECTED_TIMEOUT_S)
         except TimeoutError as error:
-            raise ServiceFailed(self._key, "the vendor refused the connection") from error
+            raise ServiceFailed(self._key, "the vendor did not answer", error) from error
 
     async def _on_connected(self, _: FrameProcessor) -> None:
-        self._event.set()
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(None)
+
+    async def _on_error(self, _: FrameProcessor, frame: ErrorFrame) -> None:
+        if self._outcome is not None and not self._outcome.done():
+            failure = ServiceFailed(self._key, "the vendor refused the connection", frame.exception)
+            self._outcome.set_exception(failure)
+            self._outcome.exception()  # retrieved, although perhaps nobody waits

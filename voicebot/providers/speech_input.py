@@ -94,6 +94,8 @@ class SpeechInput(FrameProcessor):
             turn_model: gets the audio too.
         """
         super().__init__(name="speech-input", enable_direct_mode=True)
+        self.silence_ms = endpointing_ms if vad is None else round(vad.params.stop_secs * 1000)
+        """The silence after which the service is to finish a transcript, in ms."""
         self._stt, self._vad, self._turn_model = stt, vad, turn_model
         self._end_of_speech = EndOfSpeech(endpointing_ms) if vad is None else None
         self._piece = bytearray()

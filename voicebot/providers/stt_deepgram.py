@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 from templates.model import TemplateContent, Turns
 from voicebot.config import Settings, Url, Variables, websocket_url
 from voicebot.providers.deepgram_stream import DeepgramStream
-from voicebot.providers.provider import SttProvider, secret_of
+from voicebot.providers.provider import Credential, SttProvider, secret_of
 from voicebot.providers.settings import DeepgramSttSettings
 
 DEEPGRAM_URL = "https://api.deepgram.com"
@@ -46,6 +46,11 @@ class DeepgramStt(SttProvider):
     def missing(self) -> tuple[str, ...]:
         """Names of the variables that have to be set."""
         return self._variables.missing
+
+    @property
+    def credential(self) -> Credential:
+        """The vendor's key."""
+        return Credential.of("DEEPGRAM_API_KEY", self._variables.api_key)
 
     def silence_ms(self, turns: Turns) -> int:
         """Half of the silence that ends a turn."""

@@ -11,7 +11,7 @@ from pipecat.services.stt_service import STTService
 
 from templates.model import TemplateContent, Turns
 from voicebot.config import Settings
-from voicebot.providers.provider import SttProvider, secret_of
+from voicebot.providers.provider import Credential, SttProvider, secret_of
 from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.settings import ElevenLabsSttSettings
 from voicebot.providers.tts_elevenlabs import ELEVENLABS_URL, ElevenLabsVariables
@@ -43,6 +43,11 @@ class ElevenLabsStt(SttProvider):
         """Names of the variables that have to be set."""
         return self._variables.missing
 
+    @property
+    def credential(self) -> Credential:
+        """The vendor's key."""
+        return Credential.of("ELEVENLABS_API_KEY", self._variables.api_key)
+
     def silence_ms(self, turns: Turns) -> int:
         """Half of the silence that ends a turn, within the vendor's bounds."""
         return min(max(LEAST_SILENCE_MS, turns.end_silence_ms // 2), MOST_SILENCE_MS)
@@ -70,6 +75,7 @@ class ElevenLabsStt(SttProvider):
             audio_passthrough=False,
             commit_strategy=CommitStrategy(options["commit_strategy"]),
             sample_rate=SAMPLE_RATE,
+            reconnect_on_error=False,
             settings=ElevenLabsRealtimeSTTService.Settings.from_mapping(settings),
         )
 

@@ -14,6 +14,7 @@ from templates.model import TemplateContent
 from voicebot.config import Settings, websocket_url
 from voicebot.providers.provider import (
     SYNTHESIS_TIMEOUT_S,
+    Credential,
     SynthesisFailed,
     TtsProvider,
     secret_of,
@@ -47,6 +48,11 @@ class DeepgramTts(TtsProvider):
         """Names of the variables that have to be set."""
         return self._variables.missing
 
+    @property
+    def credential(self) -> Credential:
+        """The vendor's key."""
+        return Credential.of("DEEPGRAM_API_KEY", self._variables.api_key)
+
     def options(self, content: TemplateContent) -> dict[str, Any]:
         """Voice and speed. The voice implies model and language."""
         return {"voice": content.tts.voice_id, **self.accepted(content.tts.settings)}
@@ -57,6 +63,7 @@ class DeepgramTts(TtsProvider):
             api_key=secret_of(self._variables.api_key),
             base_url=websocket_url(self._url),
             sample_rate=SAMPLE_RATE,
+            reconnect_on_error=False,
             settings=DeepgramTTSService.Settings.from_mapping(options),
         )
 

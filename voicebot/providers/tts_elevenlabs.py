@@ -17,6 +17,7 @@ from templates.model import TemplateContent
 from voicebot.config import Settings, Url, Variables, websocket_url
 from voicebot.providers.provider import (
     SYNTHESIS_TIMEOUT_S,
+    Credential,
     SynthesisFailed,
     TtsProvider,
     secret_of,
@@ -63,6 +64,11 @@ class ElevenLabsTts(TtsProvider):
         """Names of the variables that have to be set."""
         return self._variables.missing
 
+    @property
+    def credential(self) -> Credential:
+        """The vendor's key."""
+        return Credential.of("ELEVENLABS_API_KEY", self._variables.api_key)
+
     def options(self, content: TemplateContent) -> dict[str, Any]:
         """Voice, language, model and the author's settings."""
         options = {
@@ -78,6 +84,7 @@ class ElevenLabsTts(TtsProvider):
             api_key=secret_of(self._variables.api_key),
             url=websocket_url(self._variables.url or ELEVENLABS_URL),
             sample_rate=SAMPLE_RATE,
+            reconnect_on_error=False,
             settings=ElevenLabsTTSService.Settings.from_mapping(options),
         )
 

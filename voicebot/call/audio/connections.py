@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import cast
 
+from db.provider_health import ProviderKind
 from templates.model import TemplateContent
+from voicebot.call.agents import ServiceKeys
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.service_switch import PREPARE_TIMEOUT_S, ServiceSwitch
-from voicebot.call.dependencies import ServiceFactory
+from voicebot.call.services import CallServices
 from voicebot.providers.service_spec import OnRequest, ServiceFailed, ServiceSpec
 
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 TTS_PAUSES_S = (0.2, 0.5, 0.0)
 """Shorter, because the caller hears nothing meanwhile; after the third attempt the carrier speaks."""
 
-TTS_TIMEOUT_S = 1.5
-"""How long one attempt to connect a voice may take."""
+ATTEMPT_TIMEOUT_S = 1.5
+"""How long one attempt to connect a voice may take, or a service that has a backup."""
+LONE_STT_TIMEOUT_S = 5.0
+"""How long one attempt to connect an STT without a backup may take."""
 
 
 class ServiceLost(Exception):
@@ -28,21 +32,20 @@ class ServiceLost(Exception):
 
 
 class ServiceConnections:
-    """Connects and reconnects services, each attempt with new processors: a failed one stays unusable."""
+    """Connects and reconnects services, each attempt with new processors: a failed one stays unusable.
 
-    def __init__(
-        self,
-        pipeline: CallPipeline,
-        services: ServiceFactory,
-        on_request: OnRequest,
-        on_failure: Callable[[str, str], None],
-    ) -> None:
-        """``on_failure`` is called with the kind of service and the reason of every failed attempt."""
+    Each attempt is made with the service that has failed least on this call, so that backups take turns with
+    the preferred service.
+    """
+
+    def __init__(self, pipeline: CallPipeline, services: CallServices, on_request: OnRequest) -> None:
+        """``on_request`` is called with every text that is sent to a TTS."""
         self._pipeline = pipeline
         self._services = services
         self._on_request = on_request
-        self._on_failure = on_failure
         self._reconnecting: set[str] = set()
+        pipeline.stt.on_worked = lambda provider: services.worked("stt", provider)
+        pipeline.tts.on_worked = lambda provider: services.worked("tts", provider)
 
     async def connect(self, content: TemplateContent) -> None:
         """Connect the services of the agent who answers.
@@ -57,6 +60,50 @@ class ServiceConnections:
             self._connect(pipeline.tts, pipeline.initial.tts, content),
         )
 
+    async def prepare(self, content: TemplateContent) -> ServiceKeys:
+        """Connect the services of an agent who may get the call, or backups of them.
+
+        Raises:
+            ServiceFailed: one of them could not be connected.
+        """
+        pipeline = self._pipeline
+        keys = await asyncio.gather(
+            *(self._prepare(switch, content) for switch in (pipeline.stt, pipeline.llm, pipeline.tts)),
+            return_exceptions=True,  # so that the failure of one does not leave another one's unretrieved
+        )
+        for key in keys:
+            if isinstance(key, BaseException):
+                raise key
+        stt, llm, tts = cast(list[str], keys)
+        return ServiceKeys(stt=stt, llm=llm, tts=tts)
+
+    async def _prepare(self, switch: ServiceSwitch, content: TemplateContent) -> str:
+        kind, spec = _kind(switch), self._new(switch, content)
+        for more in range(self._services.others(kind, content), -1, -1):
+            timeout_s = ATTEMPT_TIMEOUT_S if more else PREPARE_TIMEOUT_S
+            try:
+                await switch.prepare(spec, timeout_s=timeout_s)
+            except ServiceFailed as error:
+                self._services.failed(kind, spec, error.error, error.reason)
+                if not more:
+                    raise
+                spec = self._new(switch, content)
+        return spec.key
+
+    async def probe(self, content: TemplateContent) -> None:
+        """Try whether preferred services that other calls found failing work again; the call does not wait.
+
+        A service that does is used by the next call.
+        """
+        for spec in await self._services.to_probe(content, self._on_request):
+            switch = self._pipeline.stt if spec.key.startswith("stt") else self._pipeline.tts
+            try:
+                await switch.prepare(spec, timeout_s=ATTEMPT_TIMEOUT_S)
+            except ServiceFailed as error:
+                self._services.failed(_kind(switch), spec, error.error, error.reason)
+            else:
+                self._services.connected(_kind(switch), spec)
+
     def switch_of(self, key: str) -> ServiceSwitch | None:
         """The switch whose active service has this key."""
         switches = (self._pipeline.stt, self._pipeline.llm, self._pipeline.tts)
@@ -66,26 +113,34 @@ class ServiceConnections:
         """Replace the active service, which failed; frames that arrive meanwhile go to the new one.
 
         Raises:
-            ServiceLost: it could not be connected again.
+            ServiceLost: neither it nor a backup could be connected.
         """
         if switch.name in self._reconnecting:
             return
         self._reconnecting.add(switch.name)
+        self._services.blame(switch.active)
         try:
             await self._connect(switch, self._new(switch, content), content)
         finally:
             self._reconnecting.discard(switch.name)
 
     async def _connect(self, switch: ServiceSwitch, spec: ServiceSpec, content: TemplateContent) -> None:
-        speaks = switch is self._pipeline.tts
-        timeout_s = TTS_TIMEOUT_S if speaks else PREPARE_TIMEOUT_S
-        for pause_s in TTS_PAUSES_S if speaks else RECONNECT_PAUSES_S:
-            try:
-                return await switch.prepare(spec, timeout_s=timeout_s)
-            except ServiceFailed as error:
-                self._on_failure(switch.name, error.reason)
+        kind, before = _kind(switch), switch.active
+        others = self._services.others(kind, content)
+        attempt_s = LONE_STT_TIMEOUT_S if kind == "stt" and not others else ATTEMPT_TIMEOUT_S
+        for pause_s in TTS_PAUSES_S if kind == "tts" else RECONNECT_PAUSES_S:
+            for _ in range(others + 1):
+                try:
+                    await switch.replace(spec, timeout_s=attempt_s)
+                except ServiceFailed as error:
+                    self._services.failed(kind, spec, error.error, error.reason)
+                    spec = self._new(switch, content)
+                else:
+                    self._services.connected(kind, spec)
+                    if spec.key != before:
+                        self._services.switched(before, spec.key)
+                    return
             await asyncio.sleep(pause_s)
-            spec = self._new(switch, content)
         raise ServiceLost(switch.name)
 
     def _new(self, switch: ServiceSwitch, content: TemplateContent) -> ServiceSpec:
@@ -94,3 +149,7 @@ class ServiceConnections:
         if switch is self._pipeline.llm:
             return self._services.llm(content)[0]
         return self._services.tts(content, self._on_request)
+
+
+def _kind(switch: ServiceSwitch) -> ProviderKind:
+    return cast(ProviderKind, switch.name)

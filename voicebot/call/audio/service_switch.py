@@ -28,6 +28,8 @@ from pipecat.frames.frames import (
     PipelineFlushFrame,
     StartFrame,
     SystemFrame,
+    TranscriptionFrame,
+    TTSAudioRawFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline, PipelineSink, PipelineSource
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -102,6 +104,8 @@ class ServiceSwitch(FrameProcessor):
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
         self._background = BackgroundTasks(f"{name} switch")
+        self.on_worked: Callable[[str], None] = _ignore
+        """Called with the provider of a service whose speech or words pass on."""
         self._held: list[Frame] | None = None
         self._held_since_ns = 0
 
@@ -114,6 +118,11 @@ class ServiceSwitch(FrameProcessor):
     def active_branch(self) -> Branch:
         """The active service."""
         return self._active
+
+    @property
+    def active_provider(self) -> str:
+        """The name of the provider of the active service."""
+        return self._active.spec.provider
 
     @property
     def active_processors(self) -> Sequence[FrameProcessor]:
@@ -144,6 +153,26 @@ class ServiceSwitch(FrameProcessor):
             branch.preparing = task
         await asyncio.shield(task)
 
+    async def replace(self, spec: ServiceSpec, *, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
+        """Connect a service and make it the active one; it gets the frames kept for the one that failed.
+
+        Raises:
+            ServiceFailed: it did not connect; nothing changed.
+        """
+        failed = self._active
+        await self.prepare(spec, timeout_s=timeout_s)
+        branch = self._branches[spec.key]
+        if self._active is not failed or branch is failed:
+            return  # the agent has changed meanwhile, or the service kept its place
+        while failed.backlog:
+            frame, direction = failed.backlog.popleft()
+            await branch.queue_frame(frame, direction)
+        self._active = branch
+        self.became_active(branch)
+        if failed.failed:
+            del self._branches[failed.spec.key]
+            self._background.start(self._release(failed), name="releasing a failed service")
+
     def switch(self, key: str) -> None:
         """Make the service with this key the active one: it gets all further frames.
 
@@ -159,8 +188,8 @@ class ServiceSwitch(FrameProcessor):
         branch = self._branches[key]
         branch.failed, branch.ready = True, False
 
-    def became_ready(self, branch: Branch) -> None:
-        """A service has been connected and started; frames go to it from now on if it is active."""
+    def became_active(self, branch: Branch) -> None:
+        """Frames go to this service, which is ready, from now on."""
 
     def hold(self) -> None:
         """Keep the active service's output until it is released, while earlier speech is still playing."""
@@ -210,10 +239,7 @@ class ServiceSwitch(FrameProcessor):
 
         async def upstream(frame: Frame, direction: FrameDirection) -> None:
             if isinstance(frame, ErrorFrame) and frame.processor in processors:
-                if not all(processor.is_usable for processor in processors):
-                    branch.failed, branch.ready = True, False
-                if self._branches.get(branch.spec.key) is branch:  # not of one that was replaced
-                    await self._on_error(branch.spec.key, frame)
+                await self._service_failed(branch, frame)
             await self._leave(branch, frame, direction)
 
         branch.processors = processors
@@ -221,6 +247,14 @@ class ServiceSwitch(FrameProcessor):
             list(processors), source=PipelineSource(upstream), sink=PipelineSink(downstream)
         )
         return branch.pipeline
+
+    async def _service_failed(self, branch: Branch, frame: ErrorFrame) -> None:
+        """Report an error of a service that was in use; whoever prepares one hears of it otherwise."""
+        was_ready = branch.ready
+        if not all(processor.is_usable for processor in branch.processors):
+            branch.failed, branch.ready = True, False
+        if was_ready and self._branches.get(branch.spec.key) is branch:  # not of one that was replaced
+            await self._on_error(branch.spec.key, frame)
 
     def _replace(self, failed: Branch | None, branch: Branch) -> Branch:
         if failed is not None:
@@ -251,7 +285,8 @@ class ServiceSwitch(FrameProcessor):
             frame, direction = branch.backlog.popleft()
             await pipeline.queue_frame(frame, direction)
         branch.ready = True
-        self.became_ready(branch)
+        if branch is self._active:
+            self.became_active(branch)
 
     async def _drop(self, branch: Branch) -> None:
         """Release a service that failed; it can be prepared again with new processors."""
@@ -293,6 +328,8 @@ class ServiceSwitch(FrameProcessor):
         elif isinstance(frame, InputAudioRawFrame):
             return  # the turn model, which got it, pushed it on; no stage behind it uses it
         elif branch is self._active or isinstance(frame, _ALWAYS_PASSED):
+            if isinstance(frame, TTSAudioRawFrame | TranscriptionFrame):
+                self.on_worked(branch.spec.provider)
             urgent = isinstance(frame, SystemFrame | EndFrame) or direction is FrameDirection.UPSTREAM
             if self._held is None or urgent:
                 await self.push_frame(frame, direction)
@@ -305,6 +342,10 @@ class ServiceSwitch(FrameProcessor):
                 await branch.queue_frame(frame, direction)
         if isinstance(frame, CancelFrame) or not self._active.ready:
             await self.push_frame(frame, direction)
+
+
+def _ignore(_provider: str) -> None:
+    return None
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

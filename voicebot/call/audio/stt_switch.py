@@ -4,39 +4,88 @@ from __future__ import annotations
 
 from collections import deque
 
+from pipecat.frames.frames import (
+    ErrorFrame,
+    Frame,
+    InterimTranscriptionFrame,
+    TranscriptionFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+
 from voicebot.call.audio.service_switch import Branch, OnError, ServiceSwitch
+from voicebot.call.audio.stt_watch import SttWatch
 from voicebot.providers.service_spec import ServiceSpec
 from voicebot.providers.speech_input import SpeechInput
 
-BACKLOG_MESSAGES = 500  # 10 s of 20 ms carrier audio, kept while the active service still connects
+BACKLOG_MESSAGES = 500  # 10 s of 20 ms carrier audio, kept until they are transcribed
+OVERLAP_MESSAGES = 15
+"""Audio that is kept when a transcript arrives: what was spoken while it was made is in none yet."""
 
 
 class SttSwitch(ServiceSwitch):
-    """The STT services of one call."""
+    """The STT services of one call.
+
+    A service that takes the place of a failed one is given the audio that was not transcribed, so that no
+    word of the caller is lost. A service that says nothing although the caller speaks is reported as failed.
+    """
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
         """No audio was heard yet."""
         super().__init__(initial, on_error=on_error, name="stt", waits=())  # no frame is for the service
-        self._unheard: deque[bytes] = deque(maxlen=BACKLOG_MESSAGES)
+        self._untranscribed: deque[bytes] = deque(maxlen=BACKLOG_MESSAGES)
+        self._watch = SttWatch()
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the caller may speak without being understood now."""
+        return not self.is_ready(self.active) or self._watch.has_speech
+
+    @property
+    def hears_speech(self) -> bool:
+        """Whether the caller seems to have spoken since the last transcript."""
+        return self._watch.has_speech
 
     def hear(self, audio: bytes) -> None:
         """Give the caller's audio (16-bit mono PCM, 8,000 Hz) to the active service; return at once.
 
         Audio that arrives while that service still connects is given to it when it is ready.
         """
-        if self.is_ready(self.active):
-            _write(self.active_branch, audio)
-        else:
-            self._unheard.append(audio)
+        self._untranscribed.append(audio)
+        branch = self.active_branch
+        speech = _speech_input(branch)
+        is_overdue = self._watch.hear(audio, speech.silence_ms if speech is not None else 0.0)
+        if branch.ready and speech is not None:
+            speech.write(audio)
+            if is_overdue:
+                self._background.start(self._report_silence(branch), name="reporting a silent STT")
 
-    def became_ready(self, branch: Branch) -> None:
-        """Give a service that was waited for the audio that arrived meanwhile."""
-        if branch is self.active_branch:
-            while self._unheard:
-                _write(branch, self._unheard.popleft())
+    def became_active(self, branch: Branch) -> None:
+        """Give a service that was waited for the audio that was not transcribed."""
+        self._watch.replaced()
+        speech = _speech_input(branch)
+        if speech is not None:
+            for audio in self._untranscribed:
+                speech.write(audio)
+
+    async def _report_silence(self, branch: Branch) -> None:
+        error = TimeoutError("the caller speaks, but no transcript arrives")
+        frame = ErrorFrame(str(error), exception=error)
+        frame.processor = branch.processors[0]
+        await self._on_error(branch.spec.key, frame)
+
+    async def _leave(self, branch: Branch, frame: Frame, direction: FrameDirection) -> None:
+        if branch is self.active_branch and direction is FrameDirection.DOWNSTREAM:
+            self._note(frame)
+        await super()._leave(branch, frame, direction)
+
+    def _note(self, frame: Frame) -> None:
+        if isinstance(frame, TranscriptionFrame | InterimTranscriptionFrame):
+            final = isinstance(frame, TranscriptionFrame)
+            self._watch.transcribed(final=final)
+            if final:
+                while len(self._untranscribed) > OVERLAP_MESSAGES:
+                    self._untranscribed.popleft()
 
 
-def _write(branch: Branch, audio: bytes) -> None:
-    for processor in branch.processors:
-        if isinstance(processor, SpeechInput):
-            processor.write(audio)
+def _speech_input(branch: Branch) -> SpeechInput | None:
+    return next((each for each in branch.processors if isinstance(each, SpeechInput)), None)

@@ -15,6 +15,7 @@ from pipecat.services.tts_service import TTSService
 
 from templates.model import TemplateContent
 from voicebot.call.audio.playout import BYTES_PER_MS
+from voicebot.providers.llm_failover import LlmWatch
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 
 SILENCE = bytes(20 * BYTES_PER_MS)
@@ -29,7 +30,13 @@ class TextServices:
 
     def __init__(self, llm: LlmFactory) -> None:
         """``llm`` makes the language models."""
-        self.llm = llm
+        self._llm = llm
+
+    def llm(
+        self, content: TemplateContent, watch: LlmWatch | None = None
+    ) -> tuple[ServiceSpec, LLMService[Any]]:
+        """The language model that the call was given; nobody watches its requests."""
+        return self._llm(content)
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """Nothing to transcribe: the media stream brings whole turns."""

@@ -1,0 +1,95 @@
+"""Judges an STT service that gets speech and says nothing, by the loudness of what it gets.
+
+Time is the duration of the audio, which a telephone delivers as it passes. A noise without words is speech
+to this watch; the service is then replaced once, and each time it says nothing again the watch waits longer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BYTES_PER_MS = 16  # 8,000 Hz, 16 bit, mono
+
+LEAST_RANGE = 600
+"""Peak to peak, of 65,536: what is quieter is the noise of a line."""
+OVER_NOISE = 3.0
+"""Speech is louder than the noise of the call by this factor."""
+NOISE_RISES = 1.005
+"""How fast the estimate of the noise rises, for each 20 ms; it falls at once."""
+
+LEAST_SPEECH_MS = 600.0
+"""Less than this may be a cough or a click."""
+AFTER_SPEECH_MS = 1200.0
+"""After the silence in which a transcript becomes final, a service has so long to say it."""
+INTERIMS_MS = 1500.0
+"""A service that sent interim transcripts before sends one within so much speech."""
+LONGEST_SPEECH_MS = 5000.0
+"""After so much speech without a pause any service has said something."""
+MOST_PATIENCE = 8
+
+
+class SttWatch:
+    """Watches the active STT service of one call."""
+
+    def __init__(self) -> None:
+        """Nothing was heard yet."""
+        self.spoken_ms = 0.0
+        """How much speech was heard since the service last said something, or was judged."""
+        self._quiet_ms = 0.0
+        self._noise = 0.0
+        self._has_interims = False
+        self._patience = 1
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether the caller seems to have spoken since the service last said something."""
+        return self.spoken_ms >= LEAST_SPEECH_MS
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the caller is silent now."""
+        return self._quiet_ms > 0
+
+    def hear(self, audio: bytes, silence_ms: float) -> bool:
+        """Take what the service is given.
+
+        Args:
+            audio: 16-bit mono PCM at 8,000 Hz.
+            silence_ms: the silence after which the service makes a transcript final.
+
+        Returns:
+            Whether the service must have said something by now. That is said once for the same speech.
+        """
+        ms = len(audio) / BYTES_PER_MS
+        if self._is_audible(audio, ms):
+            self.spoken_ms, self._quiet_ms = self.spoken_ms + ms, 0.0
+        else:
+            self._quiet_ms += ms
+        if not self._is_overdue(silence_ms):
+            return False
+        self.spoken_ms = 0.0
+        self._patience = min(self._patience * 2, MOST_PATIENCE)
+        return True
+
+    def transcribed(self, *, final: bool) -> None:
+        """The service said something."""
+        self.spoken_ms, self._patience = 0.0, 1
+        self._has_interims = self._has_interims or not final
+
+    def replaced(self) -> None:
+        """Another service gets the audio from now on; it may work differently."""
+        self._has_interims = False
+
+    def _is_overdue(self, silence_ms: float) -> bool:
+        if not self.has_speech:
+            return False
+        if self._quiet_ms >= silence_ms + AFTER_SPEECH_MS * self._patience:
+            return True
+        longest = INTERIMS_MS if self._has_interims else LONGEST_SPEECH_MS
+        return self.spoken_ms >= longest * self._patience
+
+    def _is_audible(self, audio: bytes, ms: float) -> bool:
+        samples = np.frombuffer(audio[: len(audio) // 2 * 2], np.int16)
+        level = float(int(samples.max()) - int(samples.min())) if len(samples) else 0.0
+        self._noise = min(level, (self._noise + 1.0) * NOISE_RISES ** (ms / 20))
+        return level > LEAST_RANGE and level > self._noise * OVER_NOISE

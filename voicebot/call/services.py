@@ -1,0 +1,171 @@
+"""Which of a template's services a call uses: the preferred one, or a backup while that fails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from pipecat.services.llm_service import LLMService
+
+from db.provider_health import ProviderKind
+from templates.model import TemplateContent
+from voicebot.call.dependencies import Health, ServiceFactory
+from voicebot.providers.backups import candidates
+from voicebot.providers.llm_failover import LlmEndpoint, LlmWatch
+from voicebot.providers.service_spec import OnRequest, ServiceSpec
+
+UNUSABLE = 2
+"""A provider that other calls found failing counts like one that failed so often in this call."""
+
+
+class ServiceListener(Protocol):
+    """Receives what becomes of a call's services. Its methods must return at once."""
+
+    def provider_failed(self, kind: ProviderKind, provider: str, reason: str) -> None:
+        """A provider failed."""
+        ...
+
+    def provider_switched(self, kind: ProviderKind, before: str, after: str) -> None:
+        """Another provider is used than before."""
+        ...
+
+    def service_replaced(self, before: str, after: str) -> None:
+        """The service with the key ``before`` failed, and the agent who has the call uses another one."""
+        ...
+
+
+class CallServices:
+    """The services of one call; implements ``ServiceFactory`` and ``LlmWatch``.
+
+    Each time that a service is asked for, the one with the fewest failures in this call is made, in the
+    author's order. What fails and works here is reported to the health of the providers, which other calls
+    read.
+    """
+
+    def __init__(self, services: ServiceFactory, health: Health | None, listener: ServiceListener) -> None:
+        """Nothing has failed on this call yet."""
+        self._services = services
+        self._health = health
+        self._listener = listener
+        self._failures: Counter[str] = Counter()
+        self._blamed: set[str] = set()
+        """Services that have failed since they were connected."""
+        self._asked: LlmEndpoint | None = None
+        self._made: dict[str, tuple[ProviderKind, ServiceSpec]] = {}
+
+    def stt(self, content: TemplateContent) -> ServiceSpec:
+        """Speech to text, and the decision when the caller's turn ends."""
+        return self._best("stt", content, self._services.stt)
+
+    def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:
+        """Text to speech."""
+        return self._best("tts", content, lambda each: self._services.tts(each, on_request))
+
+    def llm(
+        self, content: TemplateContent, watch: LlmWatch | None = None
+    ) -> tuple[ServiceSpec, LLMService[Any]]:
+        """The language model, which asks its backups itself."""
+        spec, service = self._services.llm(content, watch or self)
+        self._made[spec.key] = "llm", spec
+        return spec, service
+
+    def error(self, key: str, error: BaseException | None) -> None:
+        """A service that was in use reported an error."""
+        kind, spec = self._made[key]
+        self.failed(kind, spec, error, type(error).__name__ if error else "error")
+
+    def blame(self, key: str) -> None:
+        """A service is to be replaced; if it has reported nothing, it was silent."""
+        if key not in self._blamed and key in self._made:
+            kind, spec = self._made[key]
+            self.failed(kind, spec, None, "silent")
+
+    def failed(self, kind: ProviderKind, spec: ServiceSpec, error: BaseException | None, reason: str) -> None:
+        """A service failed, or could not be connected; the next one is another one where there is one."""
+        self._failures[spec.key] += 1
+        self._blamed.add(spec.key)
+        self._listener.provider_failed(kind, spec.provider, reason)
+        # The requests to language models were reported one by one.
+        if self._health is not None and spec.provider and kind != "llm":
+            self._health.failed(kind, spec.provider, error, reason)
+
+    def connected(self, kind: ProviderKind, spec: ServiceSpec) -> None:
+        """A service has been connected."""
+        self._blamed.discard(spec.key)
+        if self._health is not None and spec.provider:
+            self._health.connected(kind, spec.provider)
+
+    def worked(self, kind: ProviderKind, provider: str) -> None:
+        """A service did what it is for."""
+        if self._health is not None and provider:
+            self._health.worked(kind, provider)
+
+    def switched(self, before: str, after: str) -> None:
+        """The service with the key ``after`` has taken the place of another one."""
+        (kind, failed), (_, spec) = self._made[before], self._made[after]
+        self._listener.provider_switched(kind, failed.provider, spec.provider)
+        self._listener.service_replaced(before, after)
+
+    def others(self, kind: ProviderKind, content: TemplateContent) -> int:
+        """How many services of a kind the template names besides the one it prefers."""
+        return len(getattr(content, kind).backup)
+
+    async def to_probe(self, content: TemplateContent, on_request: OnRequest) -> Sequence[ServiceSpec]:
+        """The preferred services that are not used because they failed, and that this call is to try again.
+
+        One call of all processes tries at a time.
+        """
+        preferred = {
+            "stt": lambda: self._services.stt(candidates(content, "stt")[0]),
+            "tts": lambda: self._services.tts(candidates(content, "tts")[0], on_request),
+        }
+        kinds: tuple[ProviderKind, ...] = ("stt", "tts")
+        found = [
+            (kind, preferred[kind]())
+            for kind in kinds
+            if self._health is not None
+            and self.others(kind, content)
+            and await self._health.may_probe(kind, getattr(content, kind).provider)
+        ]
+        self._made.update((spec.key, (kind, spec)) for kind, spec in found)
+        return [spec for _, spec in found]
+
+    # ------------------------------------------------------------------------- language models
+
+    def order(self, endpoints: Sequence[LlmEndpoint]) -> Sequence[LlmEndpoint]:
+        """The endpoints in the order in which they are to be asked."""
+        return sorted(endpoints, key=lambda each: self._rank("llm", each.provider, _key(each)))
+
+    def llm_failed(self, endpoint: LlmEndpoint, error: BaseException, instead: LlmEndpoint | None) -> None:
+        """A request failed; the last failure is an error of the service, which is reported elsewhere."""
+        self._failures[_key(endpoint)] += 1
+        if self._health is not None:
+            self._health.failed("llm", endpoint.provider, error, "")
+        if instead is not None:
+            self._listener.provider_failed("llm", endpoint.provider, type(error).__name__)
+
+    def llm_worked(self, endpoint: LlmEndpoint) -> None:
+        """An answer began."""
+        self.worked("llm", endpoint.provider)
+        before, self._asked = self._asked, endpoint
+        if before is not None and _key(before) != _key(endpoint):
+            self._listener.provider_switched("llm", before.provider, endpoint.provider)
+
+    # ------------------------------------------------------------------------------------------
+
+    def _best(
+        self, kind: ProviderKind, content: TemplateContent, make: Callable[[TemplateContent], ServiceSpec]
+    ) -> ServiceSpec:
+        specs = [make(each) for each in candidates(content, kind)]
+        best = min(specs, key=lambda spec: self._rank(kind, spec.provider, spec.key))
+        self._made[best.key] = kind, best
+        return best
+
+    def _rank(self, kind: ProviderKind, provider: str, key: str) -> int:
+        usable = self._health is None or not provider or self._health.is_usable(kind, provider)
+        return self._failures[key] + (0 if usable else UNUSABLE)
+
+
+def _key(endpoint: LlmEndpoint) -> str:
+    return f"{endpoint.provider} {sorted(endpoint.options.items(), key=str)}"
