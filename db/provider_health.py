@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from db.pool import Database
+from db.pool import Executor
 from db.rows import columns, read
 
 ProviderKind = Literal["stt", "llm", "tts"]
@@ -47,14 +47,14 @@ class ProviderHealthRecord(ProviderHealth):
 _HEALTH = columns(ProviderHealthRecord)
 
 
-async def all_of(database: Database) -> Sequence[ProviderHealthRecord]:
+async def all_of(db: Executor) -> Sequence[ProviderHealthRecord]:
     """The health of all providers that have failed at some time."""
-    rows = await database.fetch(f"SELECT {_HEALTH} FROM provider_health ORDER BY kind, provider")  # noqa: S608
+    rows = await db.fetch(f"SELECT {_HEALTH} FROM provider_health ORDER BY kind, provider")  # noqa: S608
     return [read(ProviderHealthRecord, row) for row in rows]
 
 
 async def change(
-    database: Database,
+    db: Executor,
     kind: ProviderKind,
     provider: str,
     credential: str,
@@ -63,7 +63,7 @@ async def change(
     """Apply a rule to the stored facts while the row is locked.
 
     Args:
-        database: the pool.
+        db: the pool, or a transaction.
         kind: what the provider is used for.
         provider: its name.
         credential: the variable that holds its key, and a fingerprint of the key.
@@ -73,8 +73,8 @@ async def change(
         The new facts; None if the rule changed nothing.
     """
     key = (kind, provider, credential)
-    async with database.transaction() as db:
-        await db.execute(
+    async with db.transaction() as transaction:
+        await transaction.execute(
             """
             INSERT INTO provider_health (kind, provider, credential) VALUES ($1, $2, $3)
             ON CONFLICT DO NOTHING
@@ -82,13 +82,13 @@ async def change(
             *key,
         )
         where = "WHERE kind = $1 AND provider = $2 AND credential = $3"
-        row = await db.fetchrow(f"SELECT {_HEALTH} FROM provider_health {where} FOR UPDATE", *key)  # noqa: S608
+        row = await transaction.fetchrow(f"SELECT {_HEALTH} FROM provider_health {where} FOR UPDATE", *key)  # noqa: S608
         if row is None:
             return None
         new = rule(read(ProviderHealthRecord, row))
         if new is None:
             return None
-        changed = await db.fetchrow(
+        changed = await transaction.fetchrow(
             f"""
             UPDATE provider_health SET fault = $4, until = $5, failures = $6, probe_until = $7, reason = $8,
                 failed_at = $9, changed_at = now()

@@ -27,6 +27,7 @@ import httpx
 import numpy as np
 
 from tests.api.server_fixture import RunningServer, Tenant, create, create_tenant, new_e164, serving
+from voicebot.api.app_state import AppState
 from voicebot.config import Settings
 from voicebot.sandbox.audio.analysis import Analysis, analyse
 from voicebot.sandbox.audio.measurement import TooShort, distance, fingerprint, spans
@@ -441,6 +442,7 @@ async def new_account(shared: CallHarness) -> AsyncIterator[CallHarness]:
     """Use a running harness for one test: a new account, no faults and no scripts of other tests."""
     sandbox = shared.sandbox
     sandbox.usage.clear()
+    await forget_health(shared.server.app_state)
     try:
         async with create_tenant(shared.server.url, shared.server.app_state.database) as tenant:
             yield replace(shared, tenant=tenant)
@@ -457,3 +459,10 @@ async def _without_calls(server: RunningServer) -> None:
         async with asyncio.timeout(5):
             while server.app_state.call_registry.live:
                 await asyncio.sleep(0.02)
+
+
+async def forget_health(app_state: AppState) -> None:
+    """Forget which providers failed in earlier tests."""
+    query = "UPDATE provider_health SET fault = NULL, until = NULL, probe_until = NULL, failures = 0"
+    await app_state.database.execute(query)
+    await app_state.provider_health.refresh()

@@ -19,6 +19,7 @@ from db import (
     model_requests,
     operators,
     outbox,
+    provider_health,
     routes,
     templates,
     utterances,
@@ -45,6 +46,8 @@ from db.users import UserRecord
 from db.utterances import UtteranceRecord
 
 SETS = {
+    "provider_health_kind_known": provider_health.ProviderKind,
+    "provider_health_fault_known": provider_health.ProviderFault,
     "api_keys_role_known": keys.Role,
     "numbers_carrier_known": calls.Carrier,
     "templates_kind_known": templates.Kind,
@@ -79,6 +82,7 @@ SETS = {
 }
 
 RECORDS = {
+    "provider_health": (provider_health.ProviderHealthRecord, {"changed_at"}),
     "accounts": (AccountRecord, set()),
     "api_keys": (KeyRecord, {"key_hash"}),
     "numbers": (NumberRecord, {"deleted_at"}),

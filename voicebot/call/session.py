@@ -330,7 +330,7 @@ class Session:
         switch = self._connections.switch_of(key)
         # An exception of one of our functions is no failure of the model, which is told and goes on.
         vendor_failed = frame.category is not ErrorCategory.APPLICATION
-        if switch not in (None, self._pipeline.llm) and vendor_failed and switch.is_ready(key):
+        if switch is self._pipeline.stt and switch.is_ready(key):
             # The vendor's client would reconnect too, but hear nothing for seconds; a new service connects at
             # once and is given the audio that arrives meanwhile.
             switch.give_up(key)

@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
-from openai import NOT_GIVEN, AsyncOpenAI, OpenAIError
+from openai import NOT_GIVEN, AsyncOpenAI
 
 from voicebot.providers.llm_stream import JsonStream, streaming_client
 
@@ -89,7 +88,7 @@ class LlmRequests:
         """Ask for an answer, as a stream or whole.
 
         Raises:
-            OpenAIError, TimeoutError: the last endpoint failed too.
+            Exception: what the client of the last endpoint raised.
         """
         watch, endpoints = self._watch, self._endpoints
         order = watch.order(endpoints) if watch is not None else endpoints
@@ -97,7 +96,7 @@ class LlmRequests:
             timeout_s = self._last_timeout_s if instead is None else self._backed_up_timeout_s
             try:
                 answer = await self._ask(endpoint, parameters, timeout_s)
-            except (OpenAIError, httpx.HTTPError, TimeoutError) as error:
+            except Exception as error:
                 if watch is not None:
                     watch.llm_failed(endpoint, error, instead)
                 if instead is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from httpx import AsyncClient, HTTPError
+from pipecat.frames.frames import Frame, TTSAudioRawFrame, TTSStoppedFrame
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.deepgram.tts import DeepgramTTSService
+from pipecat.utils.context.word_timestamp_tracker import WordTimestamp
 
 from templates.bounds import TextPattern
 from templates.model import TemplateContent
 from voicebot.config import Settings, websocket_url
+from voicebot.providers.estimated_words import EstimatedWords
 from voicebot.providers.provider import (
     SYNTHESIS_TIMEOUT_S,
     Credential,
@@ -23,6 +26,8 @@ from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.settings import DeepgramTtsSettings
 from voicebot.providers.stt_deepgram import DEEPGRAM_URL, DeepgramVariables
 from voicebot.providers.websocket import EconomicalConnection
+
+BYTES_PER_MS = 2 * SAMPLE_RATE // 1000  # 16-bit mono
 
 
 class DeepgramTts(TtsProvider):
@@ -63,7 +68,6 @@ class DeepgramTts(TtsProvider):
             api_key=secret_of(self._variables.api_key),
             base_url=websocket_url(self._url),
             sample_rate=SAMPLE_RATE,
-            reconnect_on_error=False,
             settings=DeepgramTTSService.Settings.from_mapping(options),
         )
 
@@ -84,4 +88,33 @@ class DeepgramTts(TtsProvider):
 
 
 class _TtsService(EconomicalConnection, DeepgramTTSService):
-    """pipecat's service with our connection options."""
+    """pipecat's service with our connection options, and with words that are timed.
+
+    The vendor does not say when a word is spoken. pipecat reports a sentence as spoken when it is sent to the
+    vendor; the words that a caller has heard of it would be unknown.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(push_text_frames=False, **kwargs)
+        self._estimated = EstimatedWords()
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
+        self._estimated.asked(text)
+        async for frame in super().run_tts(text, context_id):
+            yield frame
+
+    async def append_to_audio_context(
+        self, context_id: str | None, frame: Frame | WordTimestamp | None
+    ) -> None:
+        words: list[tuple[str, float]] = []
+        if isinstance(frame, TTSStoppedFrame):
+            words = self._estimated.ended()
+            await self.add_word_timestamps(words, context_id)
+        await super().append_to_audio_context(context_id, frame)
+        if isinstance(frame, TTSAudioRawFrame):
+            words = self._estimated.heard(len(frame.audio) / BYTES_PER_MS)
+            await self.add_word_timestamps(words, context_id)
+
+    async def on_audio_context_interrupted(self, context_id: str) -> None:
+        self._estimated.forget()
+        await super().on_audio_context_interrupted(context_id)

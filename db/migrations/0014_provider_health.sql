@@ -2,10 +2,10 @@
 -- server's.
 
 CREATE TABLE provider_health (
-    kind text NOT NULL CHECK (kind IN ('stt', 'llm', 'tts')),
+    kind text NOT NULL CONSTRAINT provider_health_kind_known CHECK (kind IN ('stt', 'llm', 'tts')),
     provider text NOT NULL,
     credential text NOT NULL,
-    fault text CHECK (fault IN ('unauthorized', 'billing', 'rate_limited', 'outage')),
+    fault text CONSTRAINT provider_health_fault_known CHECK (fault IN ('unauthorized', 'billing', 'rate_limited', 'outage')),
     until timestamptz,
     failures integer NOT NULL DEFAULT 0 CHECK (failures >= 0),
     probe_until timestamptz,

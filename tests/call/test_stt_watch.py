@@ -1,0 +1,74 @@
+"""An STT that gets speech and says nothing: voicebot.call.audio.stt_watch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from voicebot.call.audio.stt_watch import SttWatch
+
+SILENCE_MS = 300.0
+MS = 8  # samples
+
+
+def speech(ms: float, level: int = 6000) -> bytes:
+    """A tone of 200 Hz."""
+    wave = np.sin(2 * np.pi * 200 * np.arange(round(ms) * MS) / 8000) * level
+    return wave.astype("<i2").tobytes()
+
+
+def line(ms: float, level: int = 40) -> bytes:
+    """The noise of a line."""
+    return np.random.default_rng(1).integers(-level, level, round(ms) * MS, dtype=np.int16).tobytes()
+
+
+def overdue_at(watch: SttWatch, audio: bytes) -> list[float]:
+    """When, in ms of this audio, the service must have said something."""
+    step = 20 * MS * 2
+    pieces = [audio[at : at + step] for at in range(0, len(audio), step)]
+    return [20.0 * (n + 1) for n, piece in enumerate(pieces) if watch.hear(piece, SILENCE_MS)]
+
+
+def test_after_speech_a_service_is_judged_within_one_and_a_half_seconds() -> None:
+    """The time counts from the end of speech; the same speech is judged once."""
+    [at] = overdue_at(SttWatch(), speech(1000) + line(6000))
+    assert 1000 + 1200 < at <= 1000 + SILENCE_MS + 1500
+
+
+def test_a_service_that_sends_interims_is_judged_while_the_caller_speaks() -> None:
+    """It has sent one before, and sends none within 1.5 s of speech."""
+    watch = SttWatch()
+    watch.transcribed(final=False)
+    assert overdue_at(watch, line(200) + speech(2000)) == [1700.0]
+
+
+def test_a_service_without_interims_is_given_time_while_the_caller_speaks() -> None:
+    """Nothing is known of it: 5 s of speech without a pause are judged."""
+    assert overdue_at(SttWatch(), line(200) + speech(5500)) == [5200.0]
+
+
+def test_a_transcript_answers_what_was_spoken() -> None:
+    """Speech that was transcribed is not judged."""
+    watch = SttWatch()
+    assert overdue_at(watch, speech(1000) + line(500)) == []
+    watch.transcribed(final=True)
+    assert overdue_at(watch, line(5000)) == []
+
+
+def test_a_cough_and_the_noise_of_a_line_are_not_speech() -> None:
+    """Less than 600 ms, or as loud as the line always is."""
+    assert overdue_at(SttWatch(), speech(500) + line(5000)) == []
+    assert overdue_at(SttWatch(), line(20_000, level=250)) == []
+
+
+def test_noise_that_stays_becomes_the_measure() -> None:
+    """A loud place is judged a few times at most, at growing distances."""
+    found = overdue_at(SttWatch(), line(120_000, level=3000))
+    assert len(found) <= 3
+
+
+def test_a_second_judgement_of_silence_waits_longer() -> None:
+    """What is no speech to any service must not make the call change services all the time."""
+    watch = SttWatch()
+    [first] = overdue_at(watch, speech(1000) + line(6000))
+    [second] = overdue_at(watch, speech(1000) + line(6000))
+    assert second > first + 1000

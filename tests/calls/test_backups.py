@@ -1,0 +1,124 @@
+"""Templates with backups: a call goes on with another provider when one fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.calls.harness import BILL, BYE, LOW, OPEN, WELCOME, CallHarness, Facts, hear
+from voicebot.sandbox.caller import HangUp, Say, WaitForHangUp
+from voicebot.sandbox.vendors.faults import Fault
+
+HOURS = "Acme is open from eight to five."
+PATIENT: dict[str, Any] = {"idle": {"after_ms": 60_000, "prompts": ["Are you there?"]}}
+VOICE = {"voice_id": LOW, "backup": [{"provider": "deepgram", "voice_id": "aura-2-thalia-en"}]}
+STT = {"provider": "deepgram", "backup": [{"provider": "elevenlabs"}]}
+LLM = {"model": "preferred", "backup": [{"provider": "sandbox", "model": "reserve"}]}
+SPEAK = "multi-stream-input"
+LISTEN = "/v1/listen"
+ASK = '"preferred"'
+
+
+def switches(call: Facts) -> list[tuple[str, str, str]]:
+    """The changes of providers: what for, from whom, to whom."""
+    return [(data["part"], data["from"], data["to"]) for data in call.data("provider.switched")]
+
+
+@pytest.mark.parametrize("kind", ["broken", "unauthorized", "hang"])
+async def test_row_9_a_voice_that_refuses_is_replaced_before_the_call(
+    harness: CallHarness, kind: Any
+) -> None:
+    """A TTS that answers 500 or 401, or accepts and hangs: the backup speaks, and the call goes on."""
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind=kind, match=SPEAK))
+    number = await harness.orchestrator(tts=VOICE, **PATIENT)
+    call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.words()[-1] == HOURS
+    assert switches(call) == [("tts", "elevenlabs", "deepgram")]
+    assert call.record["ended_by"] == "caller"
+
+
+async def test_row_9_the_next_call_begins_with_the_backup(harness: CallHarness) -> None:
+    """What refused the key on one call is not tried by the next one; the providers' states say why."""
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized", match=SPEAK))
+    number = await harness.orchestrator(tts=VOICE, **PATIENT)
+    await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
+    call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
+
+    assert call.words()[-1] == HOURS
+    assert call.events("provider.failed") == []
+    items = (await harness.api.get("/providers")).json()["items"]
+    [state] = [each for each in items if (each["kind"], each["provider"]) == ("tts", "elevenlabs")]
+    assert (state["state"], state["credential"], state["reason"]) == (
+        "unauthorized", "ELEVENLABS_API_KEY", "HTTP 401",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["broken", "unauthorized", "hang"])
+async def test_row_10_an_stt_that_refuses_is_replaced_before_the_call(
+    harness: CallHarness, kind: Any
+) -> None:
+    """An STT that answers 500 or 401, or accepts and hangs: the backup hears what was said meanwhile."""
+    harness.sandbox.faults.add(Fault(server="deepgram", kind=kind, match=LISTEN))
+    number = await harness.orchestrator(stt=STT, **PATIENT)
+    call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.said() == [("agent", WELCOME), ("caller", OPEN), ("agent", HOURS)]
+    assert switches(call) == [("stt", "deepgram", "elevenlabs")]
+
+
+@pytest.mark.parametrize("kind", ["drop", "hang", "broken"])
+@pytest.mark.parametrize("backed_up", [True, False], ids=["backup", "alone"])
+async def test_row_10_an_stt_lost_in_the_call_loses_no_words(
+    harness: CallHarness, kind: Any, backed_up: bool
+) -> None:
+    """An STT that drops or is silent on an utterance: another connection is given the same audio."""
+    stt = STT if backed_up else {"provider": "deepgram"}
+    number = await harness.orchestrator(stt=stt, **PATIENT)
+    harness.sandbox.faults.add(Fault(server="deepgram", kind=kind, stage="message", match=LISTEN, count=1))
+    harness.sandbox.transcripts.announce(OPEN)  # for the connection that hears it again
+    call = await harness.place(hear(), Say(text=OPEN), hear(timeout_ms=10_000), HangUp(), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.said() == [("agent", WELCOME), ("caller", OPEN), ("agent", HOURS)]
+    assert [each["part"] for each in call.data("provider.failed")] == ["stt"]
+    assert switches(call) == ([("stt", "deepgram", "elevenlabs")] if backed_up else [])
+
+
+async def test_row_10_a_caller_who_talks_to_a_silent_stt_is_not_idle(harness: CallHarness) -> None:
+    """A caller who is not understood is not asked whether they are there, and hears an honest sentence."""
+    harness.sandbox.faults.add(Fault(server="deepgram", kind="hang", stage="message", match=LISTEN))
+    idle = {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Nobody is there."}
+    number = await harness.orchestrator(idle=idle)
+    script = (hear(), Say(text=OPEN), Say(text=BILL), Say(text=BYE), WaitForHangUp(timeout_ms=40_000))
+    call = await harness.place(*script, to=number)
+
+    assert call.events("idle.prompted") == []
+    assert call.record["end_reason"] == "stt_unavailable"
+
+
+@pytest.mark.parametrize("kind", ["broken", "unauthorized", "rate_limited", "drop", "hang"])
+async def test_a_model_that_fails_is_replaced_at_once(harness: CallHarness, kind: Any) -> None:
+    """The request is asked of the backup: no apology is heard, and no words are lost."""
+    harness.sandbox.faults.add(Fault(server="openai", kind=kind, match=ASK))
+    number = await harness.orchestrator(llm=LLM, **PATIENT)
+    call = await harness.place(hear(), Say(text=OPEN), hear(timeout_ms=10_000), HangUp(), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert call.said() == [("agent", WELCOME), ("caller", OPEN), ("agent", HOURS)]
+    assert [(each["part"], each["provider"]) for each in call.data("provider.failed")] == [("llm", "openai")]
+
+
+async def test_a_target_whose_voice_refuses_is_ready_with_its_backup(harness: CallHarness) -> None:
+    """A target is offered although its preferred voice cannot be connected."""
+    voice = {**VOICE, "voice_id": "voice-19"}
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="broken", match="voice-19"))
+    agent = await harness.agent(tts=voice)
+    number = await harness.orchestrator(harness.route("billing", agent), **PATIENT)
+    call = await harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number)
+
+    assert call.words()[-1] == "Billing here."
+    assert [route["status"] for route in call.routes] == ["done"]
