@@ -20,6 +20,11 @@ LISTEN = "/v1/listen"
 ASK = '"preferred"'
 
 
+async def desk(harness: CallHarness, **services: Any) -> str:
+    """An orchestrator and a target with the same services; return the number."""
+    return await harness.orchestrator(harness.route("billing", await harness.agent(**services)), **services)
+
+
 def switches(call: Facts) -> list[tuple[str, str, str]]:
     """The changes of providers: what for, from whom, to whom."""
     return [(data["part"], data["from"], data["to"]) for data in call.data("provider.switched")]
@@ -31,7 +36,7 @@ async def test_row_9_a_voice_that_refuses_is_replaced_before_the_call(
 ) -> None:
     """A TTS that answers 500 or 401, or accepts and hangs: the backup speaks, and the call goes on."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind=kind, match=SPEAK))
-    number = await harness.orchestrator(tts=VOICE, **PATIENT)
+    number = await desk(harness, tts=VOICE, **PATIENT)
     call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
@@ -43,7 +48,7 @@ async def test_row_9_a_voice_that_refuses_is_replaced_before_the_call(
 async def test_row_9_the_next_call_begins_with_the_backup(harness: CallHarness) -> None:
     """What refused the key on one call is not tried by the next one; the providers' states say why."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized", match=SPEAK))
-    number = await harness.orchestrator(tts=VOICE, **PATIENT)
+    number = await desk(harness, tts=VOICE, **PATIENT)
     await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
     call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
 
@@ -62,7 +67,7 @@ async def test_row_10_an_stt_that_refuses_is_replaced_before_the_call(
 ) -> None:
     """An STT that answers 500 or 401, or accepts and hangs: the backup hears what was said meanwhile."""
     harness.sandbox.faults.add(Fault(server="deepgram", kind=kind, match=LISTEN))
-    number = await harness.orchestrator(stt=STT, **PATIENT)
+    number = await desk(harness, stt=STT, **PATIENT)
     call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
@@ -77,7 +82,7 @@ async def test_row_10_an_stt_lost_in_the_call_loses_no_words(
 ) -> None:
     """An STT that drops or is silent on an utterance: another connection is given the same audio."""
     stt = STT if backed_up else {"provider": "deepgram"}
-    number = await harness.orchestrator(stt=stt, **PATIENT)
+    number = await desk(harness, stt=stt, **PATIENT)
     harness.sandbox.faults.add(Fault(server="deepgram", kind=kind, stage="message", match=LISTEN, count=1))
     harness.sandbox.transcripts.announce(OPEN)  # for the connection that hears it again
     call = await harness.place(hear(), Say(text=OPEN), hear(timeout_ms=10_000), HangUp(), to=number)
@@ -92,7 +97,7 @@ async def test_row_10_a_caller_who_talks_to_a_silent_stt_is_not_idle(harness: Ca
     """A caller who is not understood is not asked whether they are there, and hears an honest sentence."""
     harness.sandbox.faults.add(Fault(server="deepgram", kind="hang", stage="message", match=LISTEN))
     idle = {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Nobody is there."}
-    number = await harness.orchestrator(idle=idle)
+    number = await desk(harness, idle=idle)
     script = (hear(), Say(text=OPEN), Say(text=BILL), Say(text=BYE), WaitForHangUp(timeout_ms=40_000))
     call = await harness.place(*script, to=number)
 
@@ -104,7 +109,7 @@ async def test_row_10_a_caller_who_talks_to_a_silent_stt_is_not_idle(harness: Ca
 async def test_a_model_that_fails_is_replaced_at_once(harness: CallHarness, kind: Any) -> None:
     """The request is asked of the backup: no apology is heard, and no words are lost."""
     harness.sandbox.faults.add(Fault(server="openai", kind=kind, match=ASK))
-    number = await harness.orchestrator(llm=LLM, **PATIENT)
+    number = await desk(harness, llm=LLM, **PATIENT)
     call = await harness.place(hear(), Say(text=OPEN), hear(timeout_ms=10_000), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
