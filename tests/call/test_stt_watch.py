@@ -37,7 +37,7 @@ def test_after_speech_a_service_is_judged_within_one_and_a_half_seconds() -> Non
 def test_a_service_that_sends_interims_is_judged_while_the_caller_speaks() -> None:
     """It has sent one before, and sends none within 1.5 s of speech."""
     watch = SttWatch()
-    watch.transcribed(final=False)
+    watch.transcribed(1, final=False)
     assert overdue_at(watch, line(200) + speech(2000)) == [1700.0]
 
 
@@ -50,7 +50,7 @@ def test_a_transcript_answers_what_was_spoken() -> None:
     """Speech that was transcribed is not judged."""
     watch = SttWatch()
     assert overdue_at(watch, speech(1000) + line(500)) == []
-    watch.transcribed(final=True)
+    watch.transcribed(3, final=True)
     assert overdue_at(watch, line(5000)) == []
 
 
@@ -72,3 +72,22 @@ def test_a_second_judgement_of_silence_waits_longer() -> None:
     [first] = overdue_at(watch, speech(1000) + line(6000))
     [second] = overdue_at(watch, speech(1000) + line(6000))
     assert second > first + 1000
+
+
+def test_an_interim_transcript_owes_a_final_one() -> None:
+    """A service that has heard words and never says which is judged; one that finds none is not."""
+    watch = SttWatch()
+    assert overdue_at(watch, speech(900)) == []
+    watch.transcribed(3, final=False)
+    assert overdue_at(watch, speech(100) + line(3000)) == [1600.0]
+    watch.transcribed(3, final=False)
+    watch.transcribed(0, final=True)
+    assert overdue_at(watch, line(5000)) == []
+
+
+def test_an_interim_transcript_of_one_word_may_be_noise() -> None:
+    """A sound that was taken for a word for a moment is no reason to change the service."""
+    watch = SttWatch()
+    assert overdue_at(watch, speech(400)) == []
+    watch.transcribed(1, final=False)
+    assert overdue_at(watch, line(5000)) == []

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.calls.harness import BILL, BYE, LOW, OPEN, WELCOME, CallHarness, Facts, hear
-from voicebot.sandbox.caller import HangUp, Say, WaitForHangUp
+from tests.calls.harness import BILL, LOW, OPEN, WELCOME, CallHarness, Facts, hear
+from voicebot.sandbox.caller import HangUp, Say
 from voicebot.sandbox.vendors.faults import Fault
 
 HOURS = "Acme is open from eight to five."
@@ -20,6 +20,11 @@ LISTEN = "/v1/listen"
 ASK = '"preferred"'
 
 
+def long(*values: Any) -> Any:
+    """A case of the long tests."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 async def desk(harness: CallHarness, **services: Any) -> str:
     """An orchestrator and a target with the same services; return the number."""
     return await harness.orchestrator(harness.route("billing", await harness.agent(**services)), **services)
@@ -30,7 +35,7 @@ def switches(call: Facts) -> list[tuple[str, str, str]]:
     return [(data["part"], data["from"], data["to"]) for data in call.data("provider.switched")]
 
 
-@pytest.mark.parametrize("kind", ["broken", "unauthorized", "hang"])
+@pytest.mark.parametrize("kind", ["broken", long("unauthorized"), long("hang")])
 async def test_row_9_a_voice_that_refuses_is_replaced_before_the_call(
     harness: CallHarness, kind: Any
 ) -> None:
@@ -61,7 +66,7 @@ async def test_row_9_the_next_call_begins_with_the_backup(harness: CallHarness) 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["broken", "unauthorized", "hang"])
+@pytest.mark.parametrize("kind", ["broken", long("unauthorized"), long("hang")])
 async def test_row_10_an_stt_that_refuses_is_replaced_before_the_call(
     harness: CallHarness, kind: Any
 ) -> None:
@@ -75,8 +80,10 @@ async def test_row_10_an_stt_that_refuses_is_replaced_before_the_call(
     assert switches(call) == [("stt", "deepgram", "elevenlabs")]
 
 
-@pytest.mark.parametrize("kind", ["drop", "hang", "broken"])
-@pytest.mark.parametrize("backed_up", [True, False], ids=["backup", "alone"])
+@pytest.mark.parametrize(
+    ("kind", "backed_up"),
+    [("hang", True), long("drop", True), long("broken", True), long("hang", False), long("drop", False)],
+)
 async def test_row_10_an_stt_lost_in_the_call_loses_no_words(
     harness: CallHarness, kind: Any, backed_up: bool
 ) -> None:
@@ -93,19 +100,7 @@ async def test_row_10_an_stt_lost_in_the_call_loses_no_words(
     assert switches(call) == ([("stt", "deepgram", "elevenlabs")] if backed_up else [])
 
 
-async def test_row_10_a_caller_who_talks_to_a_silent_stt_is_not_idle(harness: CallHarness) -> None:
-    """A caller who is not understood is not asked whether they are there, and hears an honest sentence."""
-    harness.sandbox.faults.add(Fault(server="deepgram", kind="hang", stage="message", match=LISTEN))
-    idle = {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Nobody is there."}
-    number = await desk(harness, idle=idle)
-    script = (hear(), Say(text=OPEN), Say(text=BILL), Say(text=BYE), WaitForHangUp(timeout_ms=40_000))
-    call = await harness.place(*script, to=number)
-
-    assert call.events("idle.prompted") == []
-    assert call.record["end_reason"] == "stt_unavailable"
-
-
-@pytest.mark.parametrize("kind", ["broken", "unauthorized", "rate_limited", "drop", "hang"])
+@pytest.mark.parametrize("kind", ["drop", *map(long, ("broken", "unauthorized", "rate_limited", "hang"))])
 async def test_a_model_that_fails_is_replaced_at_once(harness: CallHarness, kind: Any) -> None:
     """The request is asked of the backup: no apology is heard, and no words are lost."""
     harness.sandbox.faults.add(Fault(server="openai", kind=kind, match=ASK))

@@ -14,6 +14,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,6 +24,7 @@ from pipecat.frames.frames import (
     EndFrame,
     Frame,
     InterimTranscriptionFrame,
+    SystemFrame,
     TranscriptionFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -42,6 +44,11 @@ KEEP_ALIVE_S = 5.0
 CLOSE_TIMEOUT_S = 0.5
 TTFS_P99_S = 0.35
 """Time from the end of speech to the final transcript, in seconds, as pipecat measured it for Deepgram."""
+
+
+@dataclass
+class NoWordsFrame(SystemFrame):
+    """The vendor transcribed audio and found no words in it: it is alive, and owes no transcript of it."""
 
 
 class DeepgramStream(DirectStt):
@@ -139,6 +146,8 @@ class DeepgramStream(DirectStt):
         if from_finalize:
             self.confirm_finalize()  # type: ignore[no-untyped-call]
         if not transcript:
+            if is_final:
+                await self.push_frame(NoWordsFrame())
             return
         frame = TranscriptionFrame if is_final else InterimTranscriptionFrame
         await self.push_frame(frame(transcript, "", time_now_iso8601()))

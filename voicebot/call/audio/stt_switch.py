@@ -14,6 +14,7 @@ from pipecat.processors.frame_processor import FrameDirection
 
 from voicebot.call.audio.service_switch import Branch, OnError, ServiceSwitch
 from voicebot.call.audio.stt_watch import SttWatch
+from voicebot.providers.deepgram_stream import NoWordsFrame
 from voicebot.providers.service_spec import ServiceSpec
 from voicebot.providers.speech_input import SpeechInput
 
@@ -76,15 +77,16 @@ class SttSwitch(ServiceSwitch):
     async def _leave(self, branch: Branch, frame: Frame, direction: FrameDirection) -> None:
         if branch is self.active_branch and direction is FrameDirection.DOWNSTREAM:
             self._note(frame)
-        await super()._leave(branch, frame, direction)
+        if not isinstance(frame, NoWordsFrame):
+            await super()._leave(branch, frame, direction)
 
     def _note(self, frame: Frame) -> None:
-        if isinstance(frame, TranscriptionFrame | InterimTranscriptionFrame):
-            final = isinstance(frame, TranscriptionFrame)
-            self._watch.transcribed(final=final)
-            if final:
-                while len(self._untranscribed) > OVERLAP_MESSAGES:
-                    self._untranscribed.popleft()
+        if isinstance(frame, InterimTranscriptionFrame):
+            self._watch.transcribed(len(frame.text.split()), final=False)
+        elif isinstance(frame, TranscriptionFrame | NoWordsFrame):
+            self._watch.transcribed(1, final=True)
+            while len(self._untranscribed) > OVERLAP_MESSAGES:
+                self._untranscribed.popleft()
 
 
 def _speech_input(branch: Branch) -> SpeechInput | None:

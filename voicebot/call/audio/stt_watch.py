@@ -23,6 +23,7 @@ AFTER_SPEECH_MS = 1200.0
 """After the silence in which a transcript becomes final, a service has so long to say it."""
 INTERIMS_MS = 1500.0
 """A service that sent interim transcripts before sends one within so much speech."""
+LEAST_INTERIM_WORDS = 2
 LONGEST_SPEECH_MS = 5000.0
 """After so much speech without a pause any service has said something."""
 MOST_PATIENCE = 8
@@ -36,19 +37,15 @@ class SttWatch:
         self.spoken_ms = 0.0
         """How much speech was heard since the service last said something, or was judged."""
         self._quiet_ms = 0.0
+        """Silence since the caller or the service said something."""
         self._noise = 0.0
-        self._has_interims = False
+        self._has_interims = self._owes_final = False
         self._patience = 1
 
     @property
     def has_speech(self) -> bool:
-        """Whether the caller seems to have spoken since the service last said something."""
-        return self.spoken_ms >= LEAST_SPEECH_MS
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether the caller is silent now."""
-        return self._quiet_ms > 0
+        """Whether the caller seems to have spoken since the service last made a transcript final."""
+        return self._owes_final or self.spoken_ms >= LEAST_SPEECH_MS
 
     def hear(self, audio: bytes, silence_ms: float) -> bool:
         """Take what the service is given.
@@ -67,18 +64,24 @@ class SttWatch:
             self._quiet_ms += ms
         if not self._is_overdue(silence_ms):
             return False
-        self.spoken_ms = 0.0
+        self.spoken_ms, self._owes_final = 0.0, False
         self._patience = min(self._patience * 2, MOST_PATIENCE)
         return True
 
-    def transcribed(self, *, final: bool) -> None:
-        """The service said something."""
+    def transcribed(self, words: int, *, final: bool) -> None:
+        """The service said something; without words, that there were none.
+
+        An interim transcript of a single word may be noise, of which the final one is empty or missing.
+        """
         self.spoken_ms, self._patience = 0.0, 1
+        self._quiet_ms = 0.0
         self._has_interims = self._has_interims or not final
+        self._owes_final = not final and (self._owes_final or words >= LEAST_INTERIM_WORDS)
 
     def replaced(self) -> None:
         """Another service gets the audio from now on; it may work differently."""
         self._has_interims = False
+        self._quiet_ms = 0.0
 
     def _is_overdue(self, silence_ms: float) -> bool:
         if not self.has_speech:
