@@ -7,7 +7,7 @@ from tests.api.server_fixture import RunningServer, Tenant, metric
 
 async def test_every_provider_has_a_state(tenant: Tenant) -> None:
     """Each provider of each kind is listed once, with the variable of its key and without the key."""
-    answer = await tenant.viewer.get("/providers")
+    answer = await tenant.owner.get("/providers")
     assert answer.status_code == 200
     items = answer.json()["items"]
     found = {(item["kind"], item["provider"]) for item in items}
@@ -28,17 +28,17 @@ async def test_a_failure_is_seen_in_the_list_and_in_the_metrics(
     assert await metric(server.url, f"voicebot_provider_state{{{labels}}}") == 0
     for _ in range(2):
         health.failed("tts", "deepgram", ConnectionRefusedError(), "")
-    items = (await tenant.viewer.get("/providers")).json()["items"]
+    items = (await tenant.owner.get("/providers")).json()["items"]
     [state] = [item for item in items if (item["kind"], item["provider"]) == ("tts", "deepgram")]
     assert (state["state"], state["failures"], state["reason"]) == ("outage", 2, "ConnectionRefusedError")
     assert state["until"] > state["failed_at"]
     assert await metric(server.url, f"voicebot_provider_state{{{labels}}}") == 1
     health.worked("tts", "deepgram")
-    items = (await tenant.viewer.get("/providers")).json()["items"]
+    items = (await tenant.owner.get("/providers")).json()["items"]
     assert {item["state"] for item in items if item["provider"] == "deepgram"} == {"ok"}
 
 
 async def test_a_key_is_needed(tenant: Tenant) -> None:
     """Without a key the states are not answered."""
-    answer = await tenant.viewer.get("/providers", headers={"Authorization": ""})
+    answer = await tenant.owner.get("/providers", headers={"Authorization": ""})
     assert answer.status_code == 401

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
@@ -68,6 +69,9 @@ class ProviderHealths:
         self._clock = clock
         self._credentials = credentials
         self._known: dict[Key, ProviderHealth] = {}
+        self._writing: set[Key] = set()
+        """Providers with reports that are not written: their stored facts are older than the known ones."""
+        self._reports: dict[Key, list[Rule]] = {}
         self._tasks = BackgroundTasks("provider health")
 
     def is_usable(self, kind: ProviderKind, provider: str) -> bool:
@@ -144,7 +148,7 @@ class ProviderHealths:
         rows = {(row.kind, row.provider, row.credential): row for row in await stored.all_of(self._database)}
         for key, (credential, _) in self._credentials.items():
             row = rows.get((*key, credential.stored_as))
-            if row is not None:
+            if row is not None and key not in self._writing:
                 self._known[key] = row
 
     async def close(self) -> None:
@@ -158,17 +162,30 @@ class ProviderHealths:
         if key not in self._credentials:
             return
         self._known[key] = rule(self._of(key)) or self._of(key)
-        self._tasks.start(self._write(key, rule), name="reporting a provider's health")
+        self._reports.setdefault(key, []).append(rule)
+        if key not in self._writing:
+            self._writing.add(key)
+            self._tasks.start(self._write(key), name="reporting a provider's health")
 
-    async def _write(self, key: Key, rule: Rule) -> None:
+    async def _write(self, key: Key) -> None:
+        """Write the reports of one provider in their order."""
         try:
-            await self._store(key, rule)
+            while reports := self._reports.pop(key, []):
+                await self._store(key, partial(_applied, reports))
         except DatabaseError as error:
             logger.warning("the health of a provider was not stored: {}", type(error).__name__)
+        finally:
+            self._writing.discard(key)
 
     async def _store(self, key: Key, rule: Rule) -> bool:
         credential, _ = self._credentials[key]
         row = await stored.change(self._database, *key, credential.stored_as, rule)
-        if row is not None:
+        if row is not None and key not in self._reports:
             self._known[key] = row
         return row is not None
+
+
+def _applied(rules: Sequence[Rule], health: ProviderHealth) -> ProviderHealth:
+    for rule in rules:
+        health = rule(health) or health
+    return health
