@@ -41,9 +41,14 @@ class Fault:
 
 
 class Faults:
-    """The active faults. Thread-safe."""
+    """The active faults. Thread-safe.
+
+    Attributes:
+        hits: how often a fault has applied since the servers were started.
+    """
 
     def __init__(self) -> None:
+        self.hits = 0
         self._on: list[Fault] = []
         self._lock = threading.Lock()
 
@@ -62,6 +67,7 @@ class Faults:
         with self._lock:
             for index, fault in enumerate(self._on):
                 if (fault.server, fault.stage) == (server, stage) and fault.match in subject:
+                    self.hits += 1
                     self._use(index, fault)
                     return fault
         return None
