@@ -32,9 +32,9 @@ _CODES = _codes()
 
 def decode(code: bytes) -> bytes:
     """Turn µ-law into 16-bit little-endian PCM of the same rate."""
-    return _SAMPLES[np.frombuffer(code, np.uint8)].tobytes()
+    return _SAMPLES.take(np.frombuffer(code, np.uint8)).tobytes()
 
 
 def encode(pcm: bytes) -> bytes:
     """Turn 16-bit little-endian PCM into µ-law of the same rate."""
-    return _CODES[np.frombuffer(pcm, np.dtype("<u2"))].tobytes()
+    return _CODES.take(np.frombuffer(pcm, np.dtype("<u2"))).tobytes()

@@ -61,7 +61,8 @@ class EndOfSpeech:
     def is_near(self, audio: bytes) -> bool:
         """Take the next audio; return whether it is such a silence."""
         samples, ms = np.frombuffer(audio, np.int16), len(audio) / _BYTES_PER_MS
-        level = int(samples.max()) - int(samples.min()) if len(samples) else 0
+        # Not `max` and `min`, which take three times as long for so few samples.
+        level = int(np.maximum.reduce(samples)) - int(np.minimum.reduce(samples)) if len(samples) else 0
         self._loudest = max(level, self._loudest * _DECAY_PER_MS**ms)
         if level > _QUIET_RANGE and level > self._loudest * _QUIET_RATIO:
             self._quiet_ms = 0.0
