@@ -39,13 +39,12 @@ from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
-from bench.light_vendors import PITCHES
+from bench.conversations import BILLING, FRONT
 
 RATE = 8000
 SILENCE_MS = 600
 ENDPOINTING_MS = 300
 GREETING = "Hello, this is Acme, how may I help you?"
-FRONT, BILLING = PITCHES
 
 
 class BareBot:

@@ -38,9 +38,10 @@ from typing import Any
 
 import uvloop
 
+from bench.conversations import ASK_BILLING, BILLING, CONVERSATIONS, FRONT
 from bench.environment import NUMBER, PUBLIC_URL, ROOT, VoicebotServer, voicebot_server
 from bench.light_callers import Carrier, Figures, converse
-from bench.light_vendors import FIRST_TOKEN_S, PITCHES, ROUTE_WORD
+from bench.light_vendors import FIRST_TOKEN_S
 from bench.report import percentiles
 from voicebot.sandbox.carrier import CarrierSettings
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
@@ -51,7 +52,6 @@ SETTLE_S = 3.0
 MAX_LATE_PERCENT = 0.1
 MAX_ADDED_MS = 100.0
 GREETING = "Hello, this is Acme, how may I help you?"
-FRONT, BILLING = PITCHES
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -128,11 +128,11 @@ async def _level(subject: Subject, count: int, window_s: float, idle_mb: float =
 
 def _figures(calls: Sequence[Figures]) -> dict[str, Any]:
     answers = [answer for call in calls for answer in call.answers[:-1]]  # the last may be cut off
-    ordinary = [1000 * a.after_s for a in answers if a.after_s is not None and ROUTE_WORD not in a.question]
+    ordinary = [1000 * a.after_s for a in answers if a.after_s is not None and a.question != ASK_BILLING]
     routed = [
         1000 * a.after_s
         for a in answers
-        if a.after_s is not None and ROUTE_WORD in a.question and a.voice == BILLING
+        if a.after_s is not None and a.question == ASK_BILLING and a.voice == BILLING
     ]
     audio_s = sum(call.audio_s for call in calls)
     figures: dict[str, Any] = {
@@ -193,7 +193,12 @@ async def running_subject(
             async with bench_process(command) as (ready, pid):
                 url = ready["url"].replace("http://", "ws://", 1) + "/media"
                 settings = CarrierSettings(public_url=PUBLIC_URL, account_sid="bench", auth_token="bench")  # noqa: S106
-                yield Subject(pid=pid, carrier=Carrier(settings, NUMBER, bare_url=url)), top
+                yield (
+                    Subject(
+                        pid=pid, carrier=Carrier(settings, NUMBER, CONVERSATIONS["density"], bare_url=url)
+                    ),
+                    top,
+                )
         else:
             environment = vendor_variables(vendors["url"])
             async with voicebot_server(environment, directory, python) as server:
@@ -204,7 +209,10 @@ async def running_subject(
                     account_sid=TWILIO_ACCOUNT_SID,
                     auth_token=TWILIO_AUTH_TOKEN,
                 )
-                yield Subject(pid=server.pid, carrier=Carrier(settings, NUMBER)), top
+                yield (
+                    Subject(pid=server.pid, carrier=Carrier(settings, NUMBER, CONVERSATIONS["density"])),
+                    top,
+                )
 
 
 def vendor_variables(url: str) -> dict[str, str]:

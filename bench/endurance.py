@@ -2,11 +2,11 @@
 
 The server, vendors and callers are those of `bench.density`.
 
-- ``many_calls``: ``--calls`` calls of some seconds one after another, ``--concurrency`` at a time. The resident
-  set of the server is read after every tenth of them, when no call is active. ``kb_a_call`` is the growth from
-  the fifth reading to the last: the first calls fill caches and the allocator.
-- ``long_call``: one call of ``--minutes`` that converses all the time. The resident set is read every tenth of
-  that time. ``kb_a_minute`` is the growth from the fifth reading to the last, the conversation's included.
+- ``many_calls``: ``--calls`` calls of some seconds one after another, ``--concurrency`` at a time. The
+  resident set of the server is read after every tenth of them, when no call is active. ``kb_a_call`` is the
+  growth from the fifth reading to the last: the first calls fill caches and the allocator.
+- ``long_call``: one call of ``--minutes`` that converses all the time. The resident set is read every tenth
+  of that time. ``kb_a_minute`` is the growth from the fifth reading to the last, with the conversation's.
 
 The result is JSON on standard output.
 """

@@ -1,4 +1,4 @@
-"""What the call benches measure: a server and the sandbox vendors as processes, and a simulated carrier."""
+"""What the call benches measure: a server as a process, with an account of its own."""
 
 from __future__ import annotations
 
@@ -7,26 +7,19 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from voicebot.sandbox.caller import Caller, Step
-from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings
-from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
-from voicebot.sandbox.process import SandboxProcess
-
 PUBLIC_URL = "https://voicebot.example.com"
 NUMBER = "+14155550100"
 SETTLE_S = 1.5
 """Pause after which the server has written a call and closed its sockets, in seconds."""
 
-_FIRST_CALLER = 14155550200
 ROOT = Path(__file__).parents[1]
 
 
@@ -54,55 +47,6 @@ class VoicebotServer:
             sys.stderr.write(response.text + "\n")
         response.raise_for_status()
         return dict(response.json())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchEnvironment:
-    """The running processes and clients of a bench."""
-
-    sandbox: SandboxProcess
-    server: VoicebotServer
-    carrier: Carrier
-
-    @property
-    def url(self) -> str:
-        """The URL of the server."""
-        return self.server.url
-
-    async def create(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Create a resource with the API and return the answer; see `VoicebotServer.create`."""
-        return await self.server.create(path, document)
-
-    def place_call(self, script: Sequence[Step], number: int) -> tuple[Call, Caller]:
-        """Place a call in which caller ``number`` follows a script."""
-        # Without voice recognition in the caller, which would use CPU time during the measurement.
-        caller = Caller(script=tuple(script), voice_id="caller-1", attentive=False)
-        return self.carrier.call(from_=f"+{_FIRST_CALLER + number}", to=NUMBER, person=caller), caller
-
-    async def transcript(self, call: Call) -> list[str]:
-        """The transcript that the server wrote for a call, one line per utterance."""
-        calls = (await self.server.api.get("/calls", params={"limit": 200})).json()["items"]
-        record = next((item for item in calls if item["carrier_call_id"] == call.sid), None)
-        if record is None:
-            return []
-        items = (await self.server.api.get(f"/calls/{record['id']}/transcript")).json()["items"]
-        return [f"{item['started_ms']} {item['speaker']}: {item['heard_text']}" for item in items]
-
-    async def llm_first_token_ms(self) -> float:
-        """Time from a direct request to the first bytes of the language model's answer, in ms."""
-        body = {"model": "sandbox", "stream": True, "messages": [{"role": "user", "content": "Hello."}]}
-        headers = {"Authorization": f"Bearer {self.sandbox.env['OPENAI_API_KEY']}"}
-        loop = asyncio.get_running_loop()
-        async with httpx.AsyncClient(headers=headers) as client:
-            # The server keeps its connections open, so this measurement uses an open connection too.
-            await client.get(f"{self.sandbox.urls.openai}/models")
-            started = loop.time()
-            async with client.stream(
-                "POST", f"{self.sandbox.urls.openai}/chat/completions", json=body
-            ) as answer:
-                async for _ in answer.aiter_bytes():
-                    return (loop.time() - started) * 1000
-        raise RuntimeError("the language model sent an empty answer")
 
 
 @contextlib.asynccontextmanager
@@ -140,27 +84,6 @@ async def voicebot_server(
         headers = {"Authorization": f"Bearer {key['key']}"}
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=30) as api:
             yield VoicebotServer(url=url, pid=pid, api=api)
-
-
-@contextlib.asynccontextmanager
-async def bench_environment(phrases: Iterable[str]) -> AsyncIterator[BenchEnvironment]:
-    """Start all processes with an empty database, and stop them at the end.
-
-    Args:
-        phrases: everything that callers will say, from which the sandbox builds its speech recogniser.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-bench-"))
-        sandbox = await stack.enter_async_context(SandboxProcess(phrases))
-        server = await stack.enter_async_context(voicebot_server(sandbox.env, directory))
-        settings = CarrierSettings(
-            public_url=PUBLIC_URL,
-            server_url=server.url,
-            account_sid=TWILIO_ACCOUNT_SID,
-            auth_token=TWILIO_AUTH_TOKEN,
-        )
-        carrier = await stack.enter_async_context(Carrier(settings))
-        yield BenchEnvironment(sandbox=sandbox, server=server, carrier=carrier)
 
 
 @contextlib.asynccontextmanager

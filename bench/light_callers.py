@@ -1,8 +1,8 @@
 """Callers that cost little CPU time: they send prepared µ-law frames and note when audio arrives.
 
-A caller waits for the greeting, says the utterances of `bench.light_vendors` one after another, and waits for
-each answer, until it is told to hang up. Nothing is decoded: a voice is known by its pitch, which is counted
-in the sign bits of one µ-law message.
+A caller waits for the greeting, says the utterances of a conversation one after another, and waits for each
+answer, until it is told to hang up or has said all. Nothing is decoded: a voice is known by its pitch, which
+is counted in the sign bits of one µ-law message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from bench.light_vendors import PITCHES, UTTERANCES
+from bench.conversations import PITCHES, Conversation
 from voicebot.sandbox.audio.mulaw import encode, samples_of
 from voicebot.sandbox.carrier import CarrierSettings
 from voicebot.sandbox.carrier.model import new_sid
@@ -36,6 +36,7 @@ _SAME_ANSWER_S = 0.5
 _PITCH_MESSAGE = 3
 _SILENCE = base64.b64encode(b"\xff" * 160).decode()
 _VOICES = tuple(PITCHES)
+_LEAST_SAMPLES = 160
 
 
 @dataclass(slots=True)
@@ -43,8 +44,18 @@ class Answer:
     """What followed an utterance; times in seconds."""
 
     question: str
+    asked_s: float | None = None
     after_s: float | None = None
     voice: str | None = None
+
+
+@dataclass(slots=True)
+class Sound:
+    """Audio in one voice, without a pause; times in seconds, when the caller hears it."""
+
+    voice: str
+    begins_s: float
+    ends_s: float
 
 
 @dataclass(slots=True)
@@ -54,6 +65,8 @@ class Figures:
     webhook_s: float = 0.0
     first_audio_s: float | None = None
     answers: list[Answer] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
+    """What was heard, for a conversation with an end."""
     audio_s: float = 0.0
     late_s: float = 0.0
     gaps: int = 0
@@ -64,10 +77,10 @@ class Figures:
     lost: bool = False
 
 
-def spoken_frames() -> dict[str, list[str]]:
+def spoken_frames(conversation: Conversation) -> dict[str, list[str]]:
     """The base64 payloads of every utterance, 20 ms each, as a voice that a VAD recognises."""
     frames = {}
-    for text in set(UTTERANCES):
+    for text in set(conversation.utterances):
         code = encode(samples_of(synthesize(text, "caller-1")))
         parts = [code[at : at + 160].ljust(160, b"\xff") for at in range(0, len(code), 160)]
         frames[text] = [base64.b64encode(part).decode() for part in parts]
@@ -77,11 +90,20 @@ def spoken_frames() -> dict[str, list[str]]:
 class LightCall:
     """One call on an open media socket."""
 
-    def __init__(self, socket: ClientConnection, stream_sid: str, frames: dict[str, list[str]]) -> None:
+    def __init__(
+        self,
+        socket: ClientConnection,
+        stream_sid: str,
+        conversation: Conversation,
+        frames: dict[str, list[str]],
+    ) -> None:
         self.figures = Figures()
         self._socket, self._sid, self._frames = socket, stream_sid, frames
         self._loop = asyncio.get_running_loop()
-        self._utterances = itertools.chain(UTTERANCES, itertools.repeat(UTTERANCES[-1]))
+        utterances = conversation.utterances
+        more = itertools.repeat(utterances[-1]) if conversation.repeats else ()
+        self._utterances = itertools.chain(utterances, more)
+        self._keeps_sounds = not conversation.repeats
         self._saying: list[str] = []
         self._plays_until = self._quiet_from = 0.0
         self._asked_at: float | None = None
@@ -154,14 +176,34 @@ class LightCall:
             figures.late_s += seconds
             figures.worst_gap_s = max(figures.worst_gap_s, gap)
         self._messages += 1
-        self._plays_until = max(now, self._plays_until) + seconds
+        begins, self._plays_until = (
+            max(now, self._plays_until),
+            max(now, self._plays_until) + seconds,
+        )
+        if self._keeps_sounds:
+            self._keep_sound(base64.b64decode(payload), begins)
         if figures.first_audio_s is None:
             figures.first_audio_s = now - self._started_at
         if self._asked_at is not None:
+            figures.answers[-1].asked_s = self._asked_at
             figures.answers[-1].after_s = now - self._asked_at
             self._asked_at = None
         if self._messages == _PITCH_MESSAGE and figures.answers:
             figures.answers[-1].voice = voice_of(base64.b64decode(payload))
+
+    def _keep_sound(self, code: bytes, begins_s: float) -> None:
+        """Note a message; the last one of an utterance is padded with silence."""
+        loud = code.rstrip(b"\xff")
+        sounds, ends_s = self.figures.sounds, begins_s + len(loud) / 8000
+        before = sounds[-1] if sounds else None
+        if len(loud) < _LEAST_SAMPLES:  # too short to know the voice by
+            voice = before.voice if before is not None else None
+        else:
+            voice = voice_of(loud)
+        if before is not None and voice == before.voice and begins_s - before.ends_s < LATE_S:
+            before.ends_s = ends_s
+        elif voice is not None:
+            sounds.append(Sound(voice, begins_s, ends_s))
 
     def _next_payload(self, now: float) -> str:
         """The next 20 ms of the caller; an utterance begins when nothing was heard for a while."""
@@ -174,7 +216,10 @@ class LightCall:
             return payload
         greeted = self.figures.first_audio_s is not None
         if greeted and self._asked_at is None and now > max(self._plays_until, self._quiet_from) + _PAUSE_S:
-            text = next(self._utterances)
+            text = next(self._utterances, None)
+            if text is None:
+                self.hangs_up.set()
+                return _SILENCE
             self._saying = self._frames[text][::-1]
             self.figures.answers.append(Answer(text))
             self._quiet_from = now + len(self._saying) * FRAME_S
@@ -191,10 +236,18 @@ def voice_of(code: bytes) -> str:
 class Carrier:
     """Places light calls at a server, with signed webhooks, or at a bare bot's socket without."""
 
-    def __init__(self, settings: CarrierSettings, number: str, *, bare_url: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: CarrierSettings,
+        number: str,
+        conversation: Conversation,
+        *,
+        bare_url: str | None = None,
+    ) -> None:
         self._settings, self._number, self._bare_url = settings, number, bare_url
         self._webhooks = Webhooks(settings)
-        self._frames = spoken_frames()
+        self._conversation = conversation
+        self._frames = spoken_frames(conversation)
 
     async def place(self, index: int) -> LightCall:
         """Call, open the media socket, and send `start`."""
@@ -218,7 +271,7 @@ class Carrier:
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
         }  # fmt: skip
         await socket.send(json.dumps({"event": "start", "streamSid": stream_sid, "start": start}))
-        call = LightCall(socket, stream_sid, self._frames)
+        call = LightCall(socket, stream_sid, self._conversation, self._frames)
         call.figures.webhook_s = webhook_s
         return call
 

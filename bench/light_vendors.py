@@ -3,15 +3,18 @@
 `python -m bench.light_vendors` serves Deepgram's live transcription, ElevenLabs' multi-context speech and
 OpenAI's streamed completions on one port, prints `{"url": …}`, and ends when its standard input ends.
 
-- STT: speech is what is louder than silence. Its transcript is the text of `UTTERANCES` that the socket has
-  reached; it is final after `endpointing` ms of silence or with `Finalize`.
-- LLM: calls the first function whose name begins with `route` when the caller's last words contain
-  `ROUTE_WORD` and have not led to a call yet; otherwise says `ANSWER`.
+`--conversation` is one of `bench.conversations`.
+
+- STT: speech is what is louder than silence. Its transcript is the utterance that the socket has reached; it
+  is final after `endpointing` ms of silence or with `Finalize`.
+- LLM: calls a function whose name begins with `route` and that offers the agent to whom the caller's last
+  words lead, unless they have led to a call already; otherwise says `ANSWER`.
 - TTS: a sine whose pitch is `PITCHES[voice]`, `CHARACTER_MS` long for each character.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import itertools
@@ -24,13 +27,11 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-ROUTE_WORD = "invoice"
-ORDINARY = "when do you open tomorrow"
-UTTERANCES = (ORDINARY, f"there is a mistake in my {ROUTE_WORD}", ORDINARY)
-"""What a caller says: the second leads to the route, the last is repeated."""
+from bench.conversations import CONVERSATIONS, PITCHES, Conversation
+
+CONVERSATION = web.AppKey("conversation", Conversation)
 
 ANSWER = "We are open from eight to five, every day of the week."
-PITCHES = {"frontvoice0000000001": 250, "billingvoice00000002": 500}
 CHARACTER_MS = 60
 FIRST_TOKEN_S = 0.06
 FIRST_AUDIO_S = 0.04
@@ -44,9 +45,10 @@ _TOKEN_S = 0.003
 class Transcriber:
     """Finds utterances in 16-bit PCM at 8,000 Hz and returns Deepgram's messages."""
 
-    def __init__(self, endpointing_ms: float) -> None:
+    def __init__(self, conversation: Conversation, endpointing_ms: float) -> None:
         self._endpointing_ms = endpointing_ms
-        self._utterances = itertools.chain(UTTERANCES, itertools.repeat(UTTERANCES[-1]))
+        utterances = conversation.utterances
+        self._utterances = itertools.chain(utterances, itertools.repeat(utterances[-1]))
         self._text = ""
         self._speech_ms = self._silence_ms = 0.0
         self._has_interim = False
@@ -92,7 +94,7 @@ async def listen(request: web.Request) -> web.WebSocketResponse:
     """Deepgram's `/v1/listen`."""
     socket = web.WebSocketResponse()
     await socket.prepare(request)
-    transcriber = Transcriber(float(request.query.get("endpointing", "300")))
+    transcriber = Transcriber(request.app[CONVERSATION], float(request.query.get("endpointing", "300")))
     async for message in socket:
         if message.type is WSMsgType.BINARY:
             for result in transcriber.hear(message.data):
@@ -186,7 +188,7 @@ async def synthesise(request: web.Request) -> web.Response:
 async def complete(request: web.Request) -> web.StreamResponse:
     """OpenAI's streamed chat completion."""
     body = await request.json()
-    delta = _call(body)
+    delta = _call(body, request.app[CONVERSATION])
     deltas = [{"tool_calls": [delta]}] if delta else [{"content": f"{word} "} for word in ANSWER.split()]
     await asyncio.sleep(FIRST_TOKEN_S)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -202,20 +204,30 @@ async def complete(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _call(body: dict[str, Any]) -> dict[str, Any] | None:
+def _call(body: dict[str, Any], conversation: Conversation) -> dict[str, Any] | None:
     """The call of the routing function, when the caller asked for it and it was not made yet."""
     said = [message for message in body["messages"] if message["role"] in ("user", "tool")]
-    names = [tool["function"]["name"] for tool in body.get("tools") or ()]
-    name = next((name for name in names if name.startswith("route")), None)
-    if name is None or not said or said[-1]["role"] == "tool" or ROUTE_WORD not in str(said[-1]["content"]):
+    if not said or said[-1]["role"] == "tool":
         return None
-    function = {"name": name, "arguments": json.dumps({"agent": "billing"})}
+    agent = conversation.route_of(str(said[-1]["content"]))
+    functions = [tool["function"] for tool in body.get("tools") or ()]
+    name = next((each["name"] for each in functions if agent and _offers(each, agent)), None)
+    if name is None:
+        return None
+    function = {"name": name, "arguments": json.dumps({"agent": agent})}
     return {"index": 0, "id": "call_bench", "type": "function", "function": function}
 
 
-async def serve() -> None:
+def _offers(function: dict[str, Any], agent: str) -> bool:
+    """Whether a function routes to the agent; an agent is not offered itself."""
+    allowed = function["parameters"]["properties"].get("agent", {}).get("enum")
+    return bool(function["name"].startswith("route") and (allowed is None or agent in allowed))
+
+
+async def serve(conversation: Conversation) -> None:
     """Serve until standard input ends."""
     application = web.Application()
+    application[CONVERSATION] = conversation
     application.router.add_get("/v1/listen", listen)
     application.router.add_get("/v1/text-to-speech/{voice}/multi-stream-input", converse)
     application.router.add_post("/v1/text-to-speech/{voice}", synthesise)
@@ -231,5 +243,12 @@ async def serve() -> None:
     await runner.cleanup()
 
 
+def main() -> None:
+    """Serve the conversation that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m bench.light_vendors", description=__doc__)
+    parser.add_argument("--conversation", choices=CONVERSATIONS, default="density")
+    asyncio.run(serve(CONVERSATIONS[parser.parse_args().conversation]))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve())
+    main()

@@ -1,6 +1,7 @@
 """Latency of a route, measured from the audio at the carrier: ``python -m bench.route``.
 
-Every call has an ordinary turn, a silent route, an announced route and a route to a prepared greeting. In ms:
+Every call has an ordinary turn, a silent route, an announced route and a route to a prepared greeting.
+Vendors and callers are those of `bench.density`; every agent speaks a tone of its own. In ms:
 
 - ``ordinary_turn_ms``: from the end of the caller's speech to the first sound of the answer;
 - ``silent_route_ms``: the same for a turn with a silent route, minus the ordinary turn of that call, minus
@@ -8,10 +9,9 @@ Every call has an ordinary turn, a silent route, an announced route and a route 
 - ``announced_route_ms``: from the end of the announcement in the old voice to the first audio of the target;
 - ``greeting_route_ms``: from the end of the caller's speech to the greeting, minus the ordinary turn of the
   same call;
-- ``carrier_lateness_p95_ms``: how late the simulated carrier sent its own audio (a high value means that the
-  machine was overloaded).
+- ``caller_tick_late_ms``: the largest delay of the callers' process (above 20 the machine was overloaded).
 
-``audio_gaps`` is the number of gaps of less than 100 ms between two audio messages.
+``audio_gaps`` is the number of messages that came more than 20 ms after the caller's buffer had run empty.
 The result is JSON on standard output. The exit status is 1 when a sample is missing.
 """
 
@@ -19,22 +19,34 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
-import statistics
 import sys
-from collections.abc import Awaitable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from bench.environment import SETTLE_S, BenchEnvironment, bench_environment
-from bench.recordings import CallRecording, MissingSample
+import uvloop
+
+from bench.conversations import (
+    ASK_BILLING,
+    ASK_HOURS,
+    ASK_RETURNS,
+    ASK_WORKSHOP,
+    BILLING,
+    FRONT,
+    RETURNS,
+    WORKSHOP,
+)
+from bench.density import machine
+from bench.environment import SETTLE_S
+from bench.light_callers import Figures, LightCall
+from bench.light_vendors import FIRST_TOKEN_S
 from bench.report import percentiles
-from bench.scenario import GREETING_ROUTE, ORDINARY_TURN, PHRASES, SCRIPT, SILENT_ROUTE, create_templates
-from voicebot.sandbox.audio import wav
-from voicebot.sandbox.caller import Say
-from voicebot.sandbox.carrier import Call
+from bench.scenario import running_scenario
 
-_PROBES = 20
+
+class MissingSample(Exception):
+    """The call lacks what a figure is taken from; the message says what."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,78 +59,89 @@ class Samples:
     greeting: list[float] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
+    def add(self, figures: Figures) -> None:
+        """Add the samples of one call.
 
-async def measure(calls: int, concurrency: int, keep: Path | None = None) -> dict[str, object]:
-    """Place ``calls`` calls, ``concurrency`` at a time, and summarise them.
+        Raises:
+            MissingSample: one of them is missing; then none is added.
+        """
+        ordinary = answer_ms(figures, ASK_HOURS, FRONT)
+        silent = answer_ms(figures, ASK_BILLING, BILLING) - ordinary - 1000 * FIRST_TOKEN_S
+        greeting = answer_ms(figures, ASK_RETURNS, RETURNS) - ordinary
+        self.announced.append(announced_ms(figures))
+        self.ordinary.append(ordinary)
+        self.silent.append(silent)
+        self.greeting.append(greeting)
 
-    Args:
-        calls: how many calls to place.
-        concurrency: how many calls to have at the same time.
-        keep: a directory for the recordings; None: they are not kept.
-    """
+
+async def measure(calls: int, concurrency: int) -> dict[str, object]:
+    """Place ``calls`` calls, ``concurrency`` at a time, and summarise them."""
     samples = Samples()
-    audio_gaps, lateness_ms = 0, [0.0]
-    async with bench_environment(PHRASES) as environment:
-        await create_templates(environment)
+    limit = asyncio.Semaphore(concurrency)
+    async with running_scenario() as scenario:
         await asyncio.sleep(SETTLE_S)  # greetings are synthesised when a template is activated
-        first_token_ms = statistics.median([await environment.llm_first_token_ms() for _ in range(_PROBES)])
-        placed: list[Call] = []
-        limit = asyncio.Semaphore(concurrency)
-        await _all(_place_call(environment, number, limit, placed, samples) for number in range(calls))
-        await asyncio.sleep(SETTLE_S)
-        for number, call in enumerate(placed):
-            audio_gaps += call.line.heard.hiccups
-            lateness_ms.append(call.line.lateness().p95_ms)
-            if keep is not None:
-                wav.write(keep / f"call-{number}.wav", call.recording())
-            try:
-                _add_samples(call, first_token_ms, samples)
-            except MissingSample as error:
-                samples.missing.append(f"call {number}: {error}; {await environment.transcript(call)}")
+
+        async def place(number: int) -> LightCall:
+            async with limit:
+                await asyncio.sleep(
+                    number % 7 * 0.13
+                )  # spreads the starts of calls that run at the same time
+                call = await scenario.carrier.place(number)
+                await call.run()
+                return call
+
+        placed = await asyncio.gather(*(place(number) for number in range(calls)))
+    for number, call in enumerate(placed):
+        try:
+            samples.add(call.figures)
+        except MissingSample as error:
+            samples.missing.append(f"call {number}: {error}")
     return {
+        "machine": machine(),
         "calls": calls,
         "concurrency": concurrency,
-        "llm_first_token_ms": round(first_token_ms, 1),
         "ordinary_turn_ms": _summary(samples.ordinary),
         "silent_route_ms": _summary(samples.silent),
         "announced_route_ms": _summary(samples.announced),
         "greeting_route_ms": _summary(samples.greeting),
-        "audio_gaps": audio_gaps,
-        "carrier_lateness_p95_ms": round(max(lateness_ms), 1),
+        "audio_gaps": sum(call.figures.gaps for call in placed),
+        "caller_tick_late_ms": round(1000 * max(call.figures.tick_late_s for call in placed), 1),
         "missing": samples.missing,
     }
 
 
-async def _all(tasks: Iterable[Awaitable[None]]) -> None:
-    await asyncio.gather(*tasks)
+def answer_ms(figures: Figures, question: str, voice: str) -> float:
+    """Time from the end of the question to the first sound of the answer, in ms.
+
+    Raises:
+        MissingSample: there is no answer, or it is in another voice.
+    """
+    answer = next((answer for answer in figures.answers if answer.question == question), None)
+    if answer is None or answer.after_s is None:
+        raise MissingSample(f"no answer to {question!r}")
+    if answer.voice != voice:
+        raise MissingSample(f"the answer to {question!r} is in {answer.voice}")
+    return 1000 * answer.after_s
 
 
-async def _place_call(
-    environment: BenchEnvironment, number: int, limit: asyncio.Semaphore, placed: list[Call], samples: Samples
-) -> None:
-    async with limit:
-        await asyncio.sleep(number % 7 * 0.13)  # spreads the starts of calls that run at the same time
-        call, caller = environment.place_call(SCRIPT, number)
-        await call.ended()
-        placed.append(call)
-        if not caller.outcome.ok or call.complaints:
-            samples.missing.append(f"call {number}: {caller.outcome.failure} {call.complaints}")
+def announced_ms(figures: Figures) -> float:
+    """Time from the last sound of the announcement to the first sound of the target, in ms.
+
+    Raises:
+        MissingSample: the announcement or the target was not heard.
+    """
+    answer = next((answer for answer in figures.answers if answer.question == ASK_WORKSHOP), None)
+    if answer is None or answer.asked_s is None:
+        raise MissingSample("no announcement")
+    after = [sound for sound in figures.sounds if sound.begins_s >= answer.asked_s]
+    pairs = itertools.pairwise(after)
+    announced = next((pair for pair in pairs if pair[1].voice == WORKSHOP), None)
+    if announced is None or announced[0].voice != FRONT:
+        raise MissingSample(f"after {ASK_WORKSHOP!r} there is {[sound.voice for sound in after[:3]]}")
+    return 1000 * (announced[1].begins_s - announced[0].ends_s)
 
 
-def _add_samples(call: Call, first_token_ms: float, samples: Samples) -> None:
-    recording = CallRecording(call)
-    questions = [step.text for step in SCRIPT if isinstance(step, Say)]
-    ordinary = recording.response_ms(ORDINARY_TURN, questions)
-    silent = recording.response_ms(SILENT_ROUTE, questions)
-    greeting = recording.response_ms(GREETING_ROUTE, questions)
-    announced = recording.announced_route_ms(questions)
-    samples.ordinary.append(ordinary)
-    samples.silent.append(silent - ordinary - first_token_ms)
-    samples.greeting.append(greeting - ordinary)
-    samples.announced.append(announced)
-
-
-def _summary(samples: list[float]) -> dict[str, float] | None:
+def _summary(samples: Sequence[float]) -> dict[str, float] | None:
     return percentiles(samples) if samples else None
 
 
@@ -131,9 +154,9 @@ def main() -> None:
     )
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--concurrency", type=int, default=4, help="calls at the same time")
-    parser.add_argument("--keep", type=Path, help="a directory for the recordings of the calls")
     options = parser.parse_args()
-    result = asyncio.run(measure(options.calls, options.concurrency, options.keep))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        result = runner.run(measure(options.calls, options.concurrency))
     print(json.dumps(result, indent=2))
     sys.exit(1 if result["missing"] else 0)
 

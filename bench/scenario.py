@@ -1,72 +1,64 @@
-"""The measured call: an ordinary turn, a silent route, an announced route, a route to a prepared greeting.
-
-Every agent has a voice that can be distinguished in the recording, so a figure is taken only where the right
-agent spoke.
-"""
+"""The agents of `bench.route` and `bench.load`, and a server with them, light vendors and light callers."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import tempfile
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from bench.environment import NUMBER, BenchEnvironment
-from voicebot.sandbox.caller import HangUp, Listen, Say, Step
+from bench.conversations import BILLING, CONVERSATIONS, FRONT, RETURNS, WORKSHOP
+from bench.density import bench_process, vendor_variables
+from bench.environment import NUMBER, PUBLIC_URL, VoicebotServer, voicebot_server
+from bench.light_callers import Carrier
+from voicebot.sandbox.carrier import CarrierSettings
+from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
-# Fundamental frequencies 67, 101, 146 and 209 Hz.
-FRONT_DESK, BILLING, WORKSHOP, RETURNS = VOICES = ("voice-3", "voice-8", "voice-17", "voice-19")
 WELCOME = "Hello, this is Acme."
-HOURS = "Acme is open from eight to five."
-BILLING_ANSWER = "Billing speaking, how may I help you?"
 ANNOUNCEMENT = "One moment, I will put you through."
-WORKSHOP_ANSWER = "Workshop speaking, how may I help you?"
 RETURNS_GREETING = "Returns speaking, how may I help you?"
-
-ASK_HOURS = "When are you open?"
-ASK_BILLING = "I have a question about my invoice."
-ASK_BACK = "Please take me back to the front desk."
-ASK_WORKSHOP = "My bicycle needs a repair."
-ASK_RETURNS = "I want to send a parcel back."
-PHRASES = (ASK_HOURS, ASK_BILLING, ASK_BACK, ASK_WORKSHOP, ASK_RETURNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What the caller says, and the voice and first words of the answer."""
+class Scenario:
+    """A server with four agents, and the carrier that calls it."""
 
-    question: str
-    voice: str
-    answer: str
-
-
-ORDINARY_TURN = Turn(question=ASK_HOURS, voice=FRONT_DESK, answer=HOURS)
-SILENT_ROUTE = Turn(question=ASK_BILLING, voice=BILLING, answer=BILLING_ANSWER)
-ANNOUNCED_ROUTE = Turn(question=ASK_WORKSHOP, voice=WORKSHOP, answer=WORKSHOP_ANSWER)
-GREETING_ROUTE = Turn(question=ASK_RETURNS, voice=RETURNS, answer=RETURNS_GREETING)
-
-SCRIPT: tuple[Step, ...] = (
-    Listen(),
-    Say(text=ASK_HOURS), Listen(),
-    Say(text=ASK_BILLING), Listen(),
-    Say(text=ASK_BACK), Listen(),
-    Say(text=ASK_WORKSHOP), Listen(quiet_ms=1500),
-    Say(text=ASK_BACK), Listen(),
-    Say(text=ASK_RETURNS), Listen(),
-    HangUp(),
-)  # fmt: skip
+    server: VoicebotServer
+    carrier: Carrier
 
 
-async def create_templates(environment: BenchEnvironment) -> None:
+@contextlib.asynccontextmanager
+async def running_scenario(conversation: str = "routes") -> AsyncIterator[Scenario]:
+    """Start all processes with an empty database, and stop them at the end.
+
+    ``conversation`` is what callers say, one of `CONVERSATIONS` that begins as "routes" does.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-bench-"))
+        command = [sys.executable, "-m", "bench.light_vendors", "--conversation", "routes"]
+        vendors, _ = await stack.enter_async_context(bench_process(command))
+        server = await stack.enter_async_context(voicebot_server(vendor_variables(vendors["url"]), directory))
+        await _create_templates(server)
+        settings = CarrierSettings(
+            public_url=PUBLIC_URL,
+            server_url=server.url,
+            account_sid=TWILIO_ACCOUNT_SID,
+            auth_token=TWILIO_AUTH_TOKEN,
+        )
+        carrier = Carrier(settings, NUMBER, CONVERSATIONS[conversation])
+        stack.push_async_callback(carrier.close)
+        yield Scenario(server=server, carrier=carrier)
+
+
+async def _create_templates(server: VoicebotServer) -> None:
     """Create the number, three agents and the orchestrator that answers the number."""
-    create = environment.create
+    create = server.create
     number = await create("/numbers", {"e164": NUMBER})
-    billing = await create("/templates", _agent("Billing", BILLING, f'Say "{BILLING_ANSWER}" first.'))
-    workshop = await create("/templates", _agent("Workshop", WORKSHOP, f'Say "{WORKSHOP_ANSWER}" first.'))
-    returns = await create(
-        "/templates",
-        {
-            **_agent("Returns", RETURNS, "Find out what is to be returned."),
-            "greeting": {"text": RETURNS_GREETING},
-        },
-    )
+    billing = await create("/templates", _agent("Billing", BILLING))
+    workshop = await create("/templates", _agent("Workshop", WORKSHOP))
+    greeting = {"greeting": {"text": RETURNS_GREETING}}
+    returns = await create("/templates", {**_agent("Returns", RETURNS), **greeting})
     routes = [
         _route("billing", billing, "The caller asks about an invoice, a bill or a payment."),
         _route("workshop", workshop, "The caller's bicycle needs a repair.", announce=ANNOUNCEMENT),
@@ -75,7 +67,7 @@ async def create_templates(environment: BenchEnvironment) -> None:
     await create(
         "/templates",
         {
-            **_agent("Front desk", FRONT_DESK, f"{HOURS} Route the caller."),
+            **_agent("Front desk", FRONT),
             "kind": "orchestrator",
             "number_id": number["id"],
             "greeting": {"text": WELCOME},
@@ -84,12 +76,12 @@ async def create_templates(environment: BenchEnvironment) -> None:
     )
 
 
-def _agent(name: str, voice: str, task: str) -> dict[str, object]:
+def _agent(name: str, voice: str) -> dict[str, object]:
     return {
         "name": name,
         "status": "active",
         "description": f"{name} of Acme.",
-        "prompt": f"You are {name.lower()} of Acme. {task}",
+        "prompt": f"You are {name.lower()} of Acme.",
         "tts": {"voice_id": voice},
     }
 

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from bench.conversations import CONVERSATIONS
 from bench.density import bench_process, vendor_variables
 from bench.environment import NUMBER, PUBLIC_URL, ROOT, VoicebotServer, voicebot_server
 from bench.light_callers import Carrier, LightCall
@@ -284,7 +285,7 @@ async def _bench(root: Path) -> AsyncIterator[StallBench]:
             account_sid=TWILIO_ACCOUNT_SID,
             auth_token=TWILIO_AUTH_TOKEN,
         )
-        carrier = Carrier(settings, NUMBER)
+        carrier = Carrier(settings, NUMBER, CONVERSATIONS["density"])
         stack.push_async_callback(carrier.close)
         bench = StallBench(server, carrier)
         stack.push_async_callback(bench.close)
