@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from templates.bounds import E164, LANGUAGE, MODEL_NAME, VOICE_ID, Bounds, Count, ToolName, VariableName
@@ -347,8 +347,10 @@ class TemplateContent(Part):
             )
         return data
 
-    name: str = Field(
-        description="Name of the template, unique in the account, 1 to 120 characters.",
+    name: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        description=(
+            "Name of the template, unique in the account, 1 to 120 characters. Spaces around it are removed."
+        ),
         examples=["Acme billing"],
     )
     description: str = Field(
@@ -432,5 +434,8 @@ class Template(TemplateContent):
     id: str = Field(description="UUIDv7.")
     revision: Revision = Field(description="Increased by one with every change; the value of the ETag.")
     problems: tuple[TemplateProblem, ...] = Field(default=(), description="Errors of a draft.")
+    warnings: tuple[TemplateProblem, ...] = Field(
+        default=(), description="What the check warns of; not in lists."
+    )
     created_at: datetime
     updated_at: datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from db import accounts
 from db.pool import Database
 from tests.api.processes import VOICEBOT, start
 from voicebot.cli import (
@@ -85,3 +87,36 @@ async def test_a_database_command_does_not_import_the_pipeline(
     imported = await imported_by(*arguments, cwd=tmp_path, database=database)
     assert "asyncpg" in imported
     assert not imported & PIPELINE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("accounts", "list"),
+        ("keys", "create", "--account", "01a1fb64-16ef-7341-baef-1bff17f7b0e5", "--role", "owner"),
+        ("migrate",),
+        ("pull", "templates"),
+        ("chat", "Front desk", "--sandbox"),
+    ],
+)
+def test_no_database_is_made_in_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """A command that is run where there is no database names the data directory, and makes nothing."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "VOICEBOT_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code in (1, 2)
+    assert str(tmp_path / ".voicebot") in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_accounts_are_listed(database: Database, tmp_path: Path) -> None:
+    """`voicebot accounts list` prints id and name of every account."""
+    account = await accounts.create(database, "Acme")
+    process = await start((*VOICEBOT, "accounts", "list", "--json"), {"DATABASE_URL": database.dsn}, tmp_path)
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    listed = json.loads(out)["accounts"]
+    assert {"account_id": str(account.id), "name": "Acme"}.items() <= listed[0].items()

@@ -58,7 +58,7 @@ async def test_a_world_readable_data_directory_of_an_earlier_version_is_tightene
     for path, mode in ((ours, 0o755), (ours / "secret.key", 0o644), (others, 0o755)):
         path.chmod(mode)
     for each in settings:
-        async with open_database(each):
+        async with open_database(each, create=True):
             pass
     assert modes(ours, ours / "secret.key", others) == [0o700, 0o600, 0o755]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -23,7 +23,7 @@ from db.errors import DatabaseError
 from db.journal import PartRecord
 from db.pool import Database
 from voicebot import startup
-from voicebot.database import has_database, open_database
+from voicebot.database import NoDatabase, has_database, open_database
 from voicebot.handoffs import journal_report
 from voicebot.handoffs.journal_chain import JournalBroken, JournalKeys
 from voicebot.handoffs.journal_verification import is_here
@@ -31,6 +31,9 @@ from voicebot.reencryption import Reencryption
 from voicebot.vault import Vault
 
 ResultT = TypeVar("ResultT")
+
+MAX_ACCOUNTS = 10_000
+"""Maximum number of accounts in a list."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
@@ -67,8 +70,28 @@ def create_account(
             await audit.record(transaction, account_id, change)
         return account_id
 
-    account_id = _with_database(work)
+    account_id = _with_database(work, create=True)
     _print({"account_id": str(account_id)}, as_json, f"Created account {account_id}.")
+
+
+def list_accounts(as_json: AsJson = False) -> None:
+    """List the accounts, oldest first."""
+
+    async def work(database: Database) -> Sequence[account_rows.AccountRecord]:
+        return await account_rows.oldest(database, MAX_ACCOUNTS)
+
+    found = _with_database(work)
+    if as_json:
+        items = [
+            {"account_id": str(each.id), "name": each.name, "created_at": each.created_at.isoformat()}
+            for each in found
+        ]
+        typer.echo(json.dumps({"accounts": items}, ensure_ascii=False, separators=(",", ":")))
+        return
+    for each in found:
+        typer.echo(f"{each.id}  {each.created_at:%Y-%m-%d}  {each.name}")
+    if not found:
+        typer.echo("There is no account; create one with `voicebot accounts create`.", err=True)
 
 
 def create_key(
@@ -188,11 +211,11 @@ def verify_journal(
         raise typer.Exit(1)
 
 
-def _with_database(work: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
+def _with_database(work: Callable[[Database], Awaitable[ResultT]], *, create: bool = False) -> ResultT:
     settings = startup.settings()
 
     async def run() -> ResultT:
-        async with open_database(settings) as database:
+        async with open_database(settings, create=create) as database:
             return await work(database)
 
     with _errors_in_one_line():
@@ -204,7 +227,7 @@ def _errors_in_one_line() -> Iterator[None]:
     """Print an error of the database in one line, without a traceback."""
     try:
         yield
-    except DatabaseError as error:
+    except (DatabaseError, NoDatabase) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
 

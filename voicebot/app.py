@@ -156,7 +156,7 @@ async def running(
 ) -> AsyncIterator[AppState]:
     """The parts of a server, opened in the order of construction and closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings))
+        database = await stack.enter_async_context(open_database(settings, create=True))
         carriers = carriers_of(settings)
         for carrier in carriers.values():
             stack.push_async_callback(carrier.aclose)

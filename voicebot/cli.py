@@ -62,6 +62,7 @@ LAZY_COMMANDS: Mapping[str, LazyCommand] = {
 
 ACCOUNT_COMMANDS: Mapping[str, LazyCommand] = {
     "create": LazyCommand("voicebot.administration", "create_account", "Create an account."),
+    "list": LazyCommand("voicebot.administration", "list_accounts", "List the accounts, oldest first."),
 }
 
 KEY_COMMANDS: Mapping[str, LazyCommand] = {

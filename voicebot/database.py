@@ -24,6 +24,17 @@ MAX_CONNECTIONS = 20
 _FOR_OTHERS = stat.S_IRWXO | stat.S_IRGRP | stat.S_IWGRP
 
 
+class NoDatabase(LookupError):
+    """There is no embedded database in the data directory, and this command does not make one."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(
+            f"There is no database in {data_dir.resolve()}. Run the command in the directory where `voicebot "
+            "serve` runs, or set VOICEBOT_DATA_DIR or DATABASE_URL. `voicebot serve`, `demo` and `accounts "
+            "create` make a new database."
+        )
+
+
 class AccountNotUnique(LookupError):
     """There is not exactly one account: name one, or create one."""
 
@@ -59,13 +70,20 @@ def make_private(data_dir: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: Settings, *, create: bool = False) -> AsyncIterator[Database]:
     """Open the database with its schema up to date: at ``DATABASE_URL``, or else the embedded server.
 
+    Args:
+        settings: of this process.
+        create: whether the embedded server's database is made if there is none.
+
     Raises:
+        NoDatabase: there is none, and it may not be made.
         DatabaseUnavailable: it cannot be reached; try again.
         DatabaseError: it refuses the connection, or cannot be migrated.
     """
+    if not create and not has_database(settings):
+        raise NoDatabase(settings.data_dir)
     await asyncio.to_thread(make_private, settings.data_dir)
     async with contextlib.AsyncExitStack() as stack:
         dsn = settings.database_url

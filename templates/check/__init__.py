@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from templates.check.basics import check_basics, check_bounds, check_number, check_speech
+from templates.check.basics import check_basics, check_bounds, check_limits, check_number, check_speech
 from templates.check.context import (
     BUILTIN_FUNCTIONS,
     CheckContext,
@@ -20,14 +20,15 @@ from templates.check.context import (
     targets,
 )
 from templates.check.flow import check_flow
-from templates.check.functions import check_destinations, check_functions
+from templates.check.functions import check_destinations, check_functions, check_named_functions
 from templates.check.graph import check_entry_and_exit, check_hops, check_routes, check_targets
 from templates.check.http import check_http
 from templates.check.providers import check_providers
 from templates.check.rules import RULES, Rule
+from templates.check.spoken import check_spoken
 from templates.check.structure import MAX_PROBLEMS, Reading, read
 from templates.check.texts import check_texts, note_caller_values
-from templates.check.variables import check_provision, check_variables
+from templates.check.variables import check_arrival, check_provision, check_variables
 from templates.model import TemplateContent
 from templates.problem import Problem, Severity
 
@@ -54,12 +55,16 @@ _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...
     check_number,
     check_providers,
     check_bounds,
+    check_limits,
     check_speech,
+    check_spoken,
     check_variables,
     check_provision,
+    check_arrival,
     check_texts,
     note_caller_values,
     check_functions,
+    check_named_functions,
     check_destinations,
     check_http,
     check_flow,

@@ -8,8 +8,8 @@ from templates.bounds import LANGUAGE, NAME_LENGTH, Bounds
 from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.functions import HttpFunction
-from templates.languages import primary_language
-from templates.model import Idle, TemplateContent
+from templates.languages import primary_language, unknown_subtag
+from templates.model import Idle, Limits, TemplateContent
 from templates.problem import Problem
 
 _LONG_PROMPT = 30_000
@@ -29,6 +29,10 @@ def check_basics(content: TemplateContent, _context: CheckContext) -> Iterator[P
         yield problem_for(
             "language_invalid", ("language",), f"'{content.language}' is not a BCP 47 language tag."
         )
+    elif unknown := unknown_subtag(content.language):
+        message = f"'{content.language}' names the {unknown}, which does not exist."
+        hint = " Write `GB` for the United Kingdom." if content.language.upper().endswith("-UK") else ""
+        yield problem_for("language_unknown", ("language",), message, detail=hint)
     elif content.idle == Idle() and primary_language(content.language) != "en":
         message = f"The agent speaks {content.language}, but its idle prompts are the English default."
         yield problem_for("idle_language", ("idle",), message)
@@ -86,6 +90,15 @@ def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[P
                         f"'{name}' is {value}; it must be between {bounds.minimum} and {bounds.maximum}."
                     )
                     yield problem_for("out_of_range", (*path, name), message)
+
+
+def check_limits(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
+    """Check that limits are set where they have an effect."""
+    usual = Limits()
+    for name in ("max_hops", "max_duration_ms"):
+        if content.kind == "agent" and getattr(content.limits, name) != getattr(usual, name):
+            message = f"'{name}' has no effect here: the limits of a call are those of its orchestrator."
+            yield problem_for("limit_unused", ("limits", name), message)
 
 
 def check_speech(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:

@@ -15,6 +15,10 @@ Path = tuple[str | int, ...]
 
 _ROLES = frozenset({"developer", "system", "user", "assistant"})
 _LEAVING_FUNCTIONS = frozenset({"route_to_agent", "end_call", "transfer_to_number"})
+
+LEAVING_FUNCTIONS = frozenset({"end_call", "transfer_to_number", "escalate_to_person", "park_call"})
+"""Functions that end the agent's part of a call."""
+
 _ALTERNATIVES = {
     "tts_say": "Use the template's `greeting`, a task message, or the `wait_text` of an HTTP function.",
     "function": "Use an HTTP function or a built-in function in `functions`.",
@@ -40,6 +44,7 @@ def check_flow(content: TemplateContent, context: CheckContext) -> Iterator[Prob
         yield from _actions(where, node)
     yield from _entry(flow)
     yield from _reachability(flow)
+    yield from _edges(content, flow)
 
 
 def _entry(flow: FlowDocument) -> Iterator[Problem]:
@@ -130,6 +135,20 @@ def _transitions(where: Path, function: FlowFunction, flow: FlowDocument) -> Ite
     branch = function.transition_to
     if branch is not None and not isinstance(branch, str) and not branch.cases:
         yield problem_for("branch_empty", (*where, "transition_to", "cases"), "The branch has no cases.")
+
+
+def _edges(content: TemplateContent, flow: FlowDocument) -> Iterator[Problem]:
+    """Check that every node of an agent leads somewhere; an orchestrator routes from any node."""
+    shared = {function.name for function in (*content.functions, *flow.global_functions)}
+    if content.kind == "orchestrator" or len(flow.nodes) < 2 or shared & LEAVING_FUNCTIONS:
+        return
+    for name, node in flow.nodes.items():
+        leads = bool(_successors(flow, name)) or any(
+            function.name in LEAVING_FUNCTIONS for function in node.functions
+        )
+        if not leads and not node.post_actions:
+            message = f"From node '{name}' the conversation cannot go anywhere."
+            yield problem_for("node_without_edges", ("flow", "nodes", name), message)
 
 
 def _actions(where: Path, node: Node) -> Iterator[Problem]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from templates.bounds import E164, TOOL_NAME
 from templates.check.context import BUILTIN_FUNCTIONS, CheckContext
 from templates.check.rules import problem_for
 from templates.check.similarity import similar_pairs
+from templates.check.texts import instructions
 from templates.functions import HttpFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
@@ -40,6 +42,24 @@ def check_functions(content: TemplateContent, context: CheckContext) -> Iterator
             yield problem_for("function_duplicate", where, f"There are two functions '{name}'.")
         seen.add(name)
     yield from _confusable(content)
+
+
+def check_named_functions(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check that the built-in functions that instructions name are offered."""
+    offered = {function.name for function in content.functions} | {"route_to_agent"}
+    for flow in [content.flow] if content.flow is not None else []:
+        lists = [flow.global_functions, *(node.functions for node in flow.nodes.values())]
+        offered |= {function.name for functions in lists for function in functions}
+    for text in instructions(content):
+        for name in sorted(BUILTIN_FUNCTIONS - offered):
+            if re.search(rf"(?<![\w-]){name}(?![\w-])", text.text):
+                known = name in context.builtins
+                message = f"The instructions name '{name}', which is not offered to the model."
+                add = (
+                    f'Add {{"type": "builtin", "name": "{name}"}} to `functions`, or remove it from the text.'
+                )
+                detail = add if known else "Remove it from the text: this server has no such function."
+                yield problem_for("function_named_undeclared", text.path, message, detail=detail)
 
 
 def _confusable(content: TemplateContent) -> Iterator[Problem]:

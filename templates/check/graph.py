@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, TOOL_NAME
 from templates.check.context import CheckContext, routes_to_checked_template
-from templates.check.flow import nodes_leading_to
+from templates.check.flow import LEAVING_FUNCTIONS, nodes_leading_to
 from templates.check.rules import problem_for
 from templates.check.similarity import similar_pairs
 from templates.languages import names_language, primary_language
@@ -15,9 +15,6 @@ from templates.problem import Problem
 from templates.provision import is_needed, variables_kept
 
 Path = tuple[str | int, ...]
-
-LEAVING_FUNCTIONS = frozenset({"end_call", "transfer_to_number", "escalate_to_person", "park_call"})
-"""Functions that end the agent's part of a call."""
 
 
 def check_routes(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
@@ -113,6 +110,10 @@ def _check_provided(
     where: Path, route: Route, target: TemplateContent, variable: Variable, content: TemplateContent
 ) -> Iterator[Problem]:
     if variable.source == "call":
+        if not variable.description.strip() and route.context != "none":
+            message = f"'{target.name}' requires '{variable.name}', which has no description."
+            detail = f"Describe '{variable.name}' in that template: this model asks the caller for it."
+            yield problem_for("target_variable_undescribed", (*where, "template_id"), message, detail=detail)
         if route.context == "none" and variable.name not in variables_kept(target):
             yield problem_for(
                 "target_variable_unprovided",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from jsonschema import Draft202012Validator
 
@@ -24,6 +24,10 @@ from templates.problem import Problem
 Path = tuple[str | int, ...]
 
 _INSERTED = re.compile(r"\{\{[^{}]*\}\}")  # linear: each character is visited for one opening brace only
+_KEY_NAME = re.compile(
+    r"(?:x[-_])?(?:api[-_]?key|key|access[-_]?token|auth[-_]?token|token|secret|password|client[-_]?secret)",
+    re.IGNORECASE,
+)
 _NOT_IN_URL = re.compile(r"[\s\x00-\x1f\\]")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _POINTER = re.compile(r"(/([^~/]|~[01])*)*")
@@ -60,6 +64,7 @@ def check_http(content: TemplateContent, context: CheckContext) -> Iterator[Prob
         if isinstance(function, HttpFunction):
             where = ("functions", index)
             yield from _url((*where, "url"), function.url, context)
+            yield from _keys_in_url(where, function)
             yield from _parameters((*where, "parameters"), function.parameters, variables)
             yield from _headers(where, function)
             yield from _keep((*where, "keep"), function.keep, variables)
@@ -88,6 +93,18 @@ def _url(where: Path, url: str, context: CheckContext) -> Iterator[Problem]:
         yield problem_for("url_private_address", where, f"'{parts.hostname}' is not a public host.")
     elif parts.scheme == "http":
         yield problem_for("url_insecure", where, "The URL uses http, which is not encrypted.")
+
+
+def _keys_in_url(where: Path, function: HttpFunction) -> Iterator[Problem]:
+    """Keys in the query of a URL, which logs keep; a value that is inserted is not one."""
+    parts = _split(_INSERTED.sub("", function.url))
+    found: list[tuple[Path, str, str]] = [
+        (("url",), name, value) for name, value in parse_qsl(parts.query if parts else "")
+    ]
+    found += [(("query", name), name, _INSERTED.sub("", value)) for name, value in function.query.items()]
+    for path, name, value in found:
+        if _KEY_NAME.fullmatch(name) and value.strip():
+            yield problem_for("url_key", (*where, *path), f"The query contains a secret: '{name}'.")
 
 
 def _split(url: str) -> SplitResult | None:

@@ -58,6 +58,7 @@ _TABLE = (
         "Shorten the prompt, or split it into nodes: every turn sends the whole text to the model.",
     ),
     Rule("language_invalid", ERROR, "Use a BCP 47 tag such as `en-US`, `de-DE` or `es-MX`."),
+    Rule("language_unknown", WARNING, "Use a language of ISO 639 and a region of ISO 3166.{detail}"),
     Rule(
         "language_mismatch",
         WARNING,
@@ -101,6 +102,12 @@ _TABLE = (
         WARNING,
         "Give it a default, or make it optional: an inbound call has no payload.",
     ),
+    Rule("variable_never_set", WARNING, "Fill it with an HTTP function's `keep`, or give it a default."),
+    Rule(
+        "kept_value_too_early",
+        WARNING,
+        "Use the value after the function was called, or give the variable a default.",
+    ),
     Rule("placeholder_undeclared", ERROR, "Declare the variable in `variables`, or correct its name."),
     Rule(
         "placeholder_path", ERROR, "Change the variable's type to `object`, or remove the part after the dot."
@@ -129,6 +136,8 @@ _TABLE = (
     Rule("idle_prompt_empty", ERROR, "Write the text of the prompt, or remove the prompt."),
     Rule("idle_prompts_many", WARNING, "Keep five prompts or fewer."),
     Rule("idle_goodbye_empty", WARNING, "Write a goodbye: without one the call ends without a word."),
+    Rule("spoken_markup", WARNING, "Write the words that should be heard: a voice reads the signs aloud."),
+    Rule("limit_unused", WARNING, "Remove it here, and set it in the orchestrator."),
     Rule("out_of_range", ERROR, "Choose a value within the range that the message names."),
     Rule("min_words_unused", WARNING, "Set `barge_in` to true or `min_words` to 0."),
     Rule("voice_missing", ERROR, "Set `tts.voice_id` to a voice of the provider."),
@@ -144,6 +153,7 @@ _TABLE = (
     Rule("setting_invalid", ERROR, "Write a value of the type and range that the message names, or null."),
     # Functions
     Rule("function_unknown", ERROR, "Declare the function in `functions`, or use a built-in one."),
+    Rule("function_named_undeclared", WARNING, "{detail}"),
     Rule("function_duplicate", ERROR, "Remove one of the two functions, or rename it."),
     Rule("function_name_invalid", ERROR, _TOOL_NAME_REMEDY),
     Rule("function_name_reserved", ERROR, "Rename the function: built-in functions keep their names."),
@@ -177,6 +187,11 @@ _TABLE = (
         "url_credentials",
         ERROR,
         "Remove user name and password from the URL; put them into `secret_headers`.",
+    ),
+    Rule(
+        "url_key",
+        WARNING,
+        "Move it to `secret_headers`: URLs are in logs, and in the template that others read.",
     ),
     Rule("url_host_templated", ERROR, "Write a fixed host; use `{{ }}` in path and query only."),
     Rule(
@@ -242,6 +257,11 @@ _TABLE = (
     Rule("node_name_empty", ERROR, "Give the node a name."),
     Rule("node_unreachable", ERROR, "Add a `transition_to` to it in another node, or remove it."),
     Rule("node_silent", WARNING, "Add a task message that states what the model should do at this node."),
+    Rule(
+        "node_without_edges",
+        WARNING,
+        "Add a transition, `end_call`, or `end_conversation` in `post_actions`.",
+    ),
     Rule("role_message_missing", ERROR, "Write in `role_message` of the first node who the agent is."),
     Rule("message_role_invalid", ERROR, "Use `developer`, `system`, `user` or `assistant`."),
     Rule("transition_unknown_node", ERROR, "Use the name of one of the flow's nodes, or add the node."),
@@ -293,6 +313,7 @@ _TABLE = (
     ),
     Rule("announce_empty", ERROR, "Write the announcement, or set it to null to route without one."),
     Rule("target_variable_unprovided", ERROR, "{detail}"),
+    Rule("target_variable_undescribed", WARNING, "{detail}"),
     Rule("hop_limit_zero", ERROR, "Raise `limits.max_hops`: with 0, every route is refused."),
     Rule("hop_limit_low", WARNING, "Raise `limits.max_hops` to 2 or more, or set `can_return` to false."),
     Rule(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from templates import flow, functions, model
+from templates import model
 from templates.check.rules import problem_for
+from templates.model_fields import fields_at, suggestion
 from templates.problem import Problem, pointer
 from templates.size import oversized
 from templates.storable import unstorable
@@ -44,15 +44,6 @@ _EXPECTED = {
 Path = tuple[str | int, ...]
 
 
-def _field_names() -> frozenset[str]:
-    parts = [part for module in (flow, functions, model) for part in vars(module).values()]
-    models = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
-    return frozenset(name for part in models for name in part.model_fields)
-
-
-_FIELD_NAMES = _field_names()
-
-
 @dataclass(slots=True)
 class Reading:
     """Result of reading a document.
@@ -70,11 +61,14 @@ class Reading:
     _pointers_with_problems: set[str] = field(default_factory=set)
     _hints_left: int = _HINTS
 
-    def hint(self, name: str | int) -> str:
-        """The field that an unknown name may stand for, as a sentence; "" when enough have been suggested."""
+    def hint(self, where: Path) -> str:
+        """The field that an unknown one may stand for, as a sentence; "" when enough have been suggested."""
         self._hints_left -= 1
-        near = get_close_matches(str(name), _FIELD_NAMES, n=1) if self._hints_left >= 0 else []
-        return f" Did you mean '{near[0]}'?" if near else ""
+        if self._hints_left < 0:
+            return ""
+        known = fields_at(model.TemplateContent, where[:-1])
+        hint = suggestion(str(where[-1]), known)
+        return hint or (f" Known here: {', '.join(sorted(known))}." if known else "")
 
     def original_path(self, path: Path) -> Path:
         """Path in the original document for a path in the repaired one."""
@@ -183,7 +177,7 @@ def _add_problem(reading: Reading, path: Path, details: ErrorDetails) -> None:
         case "missing":
             problem = problem_for("missing_field", where, f"{name} is missing.")
         case "extra_forbidden":
-            problem = problem_for("unknown_field", where, f"Unknown field {name}.{reading.hint(where[-1])}")
+            problem = problem_for("unknown_field", where, f"Unknown field {name}.{reading.hint(where)}")
         case "literal_error":
             problem = problem_for("invalid_value", where, f"{name} must be {details['ctx']['expected']}.")
         case "union_tag_invalid" | "union_tag_not_found":

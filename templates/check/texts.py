@@ -124,14 +124,14 @@ def check_texts(content: TemplateContent, _context: CheckContext) -> Iterator[Pr
 def note_caller_values(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Note where a value that is set during the call enters instructions: the caller may have chosen it."""
     set_during_call = {variable.name for variable in content.variables if variable.source == "call"}
-    for text in _instructions(content) if set_during_call else ():
+    for text in instructions(content) if set_during_call else ():
         for path in dict.fromkeys(placeholders(text.text)):
             if path.partition(".")[0] in set_during_call:
                 message = f"'{{{{ {path} }}}}' is set during the call, and becomes part of the instructions."
                 yield problem_for("caller_value_in_instructions", text.path, message)
 
 
-def _instructions(content: TemplateContent) -> Iterator[Text]:
+def instructions(content: TemplateContent) -> Iterator[Text]:
     """The texts that a model receives as instructions."""
     if content.prompt is not None:
         yield Text(("prompt",), content.prompt)

@@ -10,7 +10,7 @@ from templates.check.rules import problem_for
 from templates.check.texts import texts_with_placeholders
 from templates.model import TemplateContent, Variable
 from templates.problem import Problem
-from templates.provision import is_needed, variables_kept
+from templates.provision import is_needed, variables_kept, variables_taken
 from templates.values import coerce, placeholders
 
 
@@ -54,6 +54,27 @@ def _default(where: tuple[str | int, ...], variable: Variable) -> Iterator[Probl
     if variable.required:
         message = f"'{variable.name}' is required, but also has a default."
         yield problem_for("variable_required_default", (*where, "required"), message)
+
+
+def check_arrival(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
+    """Check that values which are set during the call can arrive before they are used."""
+    kept = variables_kept(content)
+    for index, variable in enumerate(content.variables):
+        never = variable.source == "call" and not variable.required and variable.name not in kept
+        if content.kind == "orchestrator" and never and variable.default is None:
+            message = f"'{variable.name}' is set during the call, but no function sets it."
+            yield problem_for("variable_never_set", ("variables", index, "source"), message)
+    if content.greeting is None:
+        return
+    routed = {each.name for each in variables_taken(content)} if content.kind == "agent" else set()
+    given = {each.name for each in content.variables if each.source == "payload" or each.default is not None}
+    for path in dict.fromkeys(placeholders(content.greeting.text)):
+        name = path.partition(".")[0]
+        if name in kept - routed - given:
+            message = (
+                f"'{{{{ {path} }}}}' is set by a function, and no function is called before the greeting."
+            )
+            yield problem_for("kept_value_too_early", ("greeting", "text"), message)
 
 
 def check_provision(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:

@@ -118,9 +118,9 @@ def find_references(documents: Sequence[Any]) -> SetReferences:
 
 
 def name_of(document: Any) -> str:
-    """The ``name`` of a document; "" if it has none."""
+    """The ``name`` of a document without spaces around it; "" if it has none."""
     name = document.get("name") if isinstance(document, dict) else None
-    return name if isinstance(name, str) else ""
+    return name.strip() if isinstance(name, str) else ""
 
 
 def resolve_names(document: Any, directory: NameIndex) -> ResolvedDocument:

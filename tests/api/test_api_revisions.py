@@ -40,7 +40,7 @@ def written(template: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in template.items()
-        if name not in ("id", "revision", "updated_at", "created_at", "problems")
+        if name not in ("id", "revision", "updated_at", "created_at", "problems", "warnings")
     }
 
 

@@ -403,3 +403,19 @@ async def test_checks_beyond_the_limit_of_an_account_are_refused(
     finally:
         touch(release)
         await asyncio.gather(*running)
+
+
+async def test_every_save_answers_warnings(tenant: Tenant) -> None:
+    """POST, PUT, PATCH and activation answer what the check warns of, and so does reading."""
+    document = {**agent_document("Warned"), "language": "en-UK"}
+    saved = await tenant.owner.post("/templates", json=document)
+    assert {"pointer": "/language", "code": "language_unknown"}.items() <= saved.json()["warnings"][0].items()
+    template, url = saved.json(), f"/templates/{saved.json()['id']}"
+    for method, body in (("PUT", template), ("PATCH", {"description": "Knows it."})):
+        headers = {"If-Match": saved.headers["ETag"]}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
+        saved = await tenant.owner.request(method, url, json=body, headers=headers)
+        assert saved.status_code == 200, saved.text
+        assert "language_unknown" in {each["code"] for each in saved.json()["warnings"]}
+    assert (await tenant.owner.get(url)).json() == saved.json()

@@ -52,6 +52,25 @@ async def broken_json(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/templates", content=b'{"name": ', headers=headers)
 
 
+async def broken_number(_: RunningServer, tenant: Tenant) -> httpx.Response:
+    headers = {"Content-Type": "application/json"}
+    return await tenant.owner.post("/numbers", content=b'{\n  "e164": "+1,\n}', headers=headers)
+
+
+async def nul_in_a_label(_: RunningServer, tenant: Tenant) -> httpx.Response:
+    return await tenant.owner.post("/numbers", json={"e164": new_e164(), "label": "main\0line"})
+
+
+async def unquoted_if_match(_: RunningServer, tenant: Tenant) -> httpx.Response:
+    agent = await tenant.agent()
+    return await tenant.owner.delete(f"/templates/{agent['id']}", headers={"If-Match": "1"})
+
+
+async def name_with_spaces_around_it(_: RunningServer, tenant: Tenant) -> httpx.Response:
+    agent = await tenant.agent()
+    return await tenant.owner.post("/templates", json={"name": f" {agent['name']} "})
+
+
 async def no_json(_: RunningServer, tenant: Tenant) -> httpx.Response:
     return await tenant.owner.post("/templates", content=b"name: x", headers={"Content-Type": "text/yaml"})
 
@@ -137,7 +156,11 @@ SCENES: list[tuple[Scene, int, str, set[str]]] = [
     (id_that_is_none, 404, "not_found", set()),
     (wrong_role, 403, "forbidden", set()),
     (wrong_method, 405, "method_not_allowed", set()),
-    (broken_json, 400, "invalid_json", set()),
+    (broken_json, 400, "invalid_json", {""}),
+    (broken_number, 400, "invalid_json", {""}),
+    (nul_in_a_label, 422, "invalid_request", {"/label"}),
+    (unquoted_if_match, 412, "precondition_failed", {"/If-Match"}),
+    (name_with_spaces_around_it, 409, "name_taken", {"/name"}),
     (no_json, 415, "unsupported_media_type", set()),
     (too_large, 413, "payload_too_large", set()),
     (too_large_in_chunks, 413, "payload_too_large", set()),
@@ -174,6 +197,30 @@ async def test_every_refusal_is_a_problem_document(
     assert problem["retryable"] is (status >= 500)
     assert {error["pointer"] for error in problem["errors"]} == pointers
     assert all(error["message"] and error["remedy"] and error["code"] for error in problem["errors"])
+
+
+@pytest.mark.parametrize(
+    ("scene", "pointer", "message", "remedy"),
+    [
+        (broken_json, "", "Line 1, column 10", "Correct the JSON"),
+        (broken_number, "", "Line 2, column 15", "Correct the JSON"),
+        (no_number, "/e164", "E.164", "+14155550100"),
+        (no_number, "/time_zone", "'Mars/Olympus' is no time zone", "as the message says"),
+        (nul_in_a_label, "/label", "NUL character", "Remove the character"),
+        (unquoted_if_match, "/If-Match", "quotation marks", 'If-Match: "1"'),
+        (name_with_spaces_around_it, "/name", "name", "another name"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_a_refusal_says_what_is_wrong_and_what_to_do(
+    server: RunningServer, tenant: Tenant, scene: Scene, pointer: str, message: str, remedy: str
+) -> None:
+    """Message and remedy name the place, the rule and a valid value; none refers to other documents."""
+    problem = (await scene(server, tenant)).json()
+    error = next(each for each in problem["errors"] if each["pointer"] == pointer)
+    assert message in error["message"]
+    assert remedy in error["remedy"]
+    assert "/docs" not in error["remedy"]
 
 
 async def test_errors_have_the_headers_that_their_status_requires(

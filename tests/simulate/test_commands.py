@@ -151,7 +151,7 @@ async def test_chat_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("chat", "Nobody"), "There is no template Nobody in this account"),
+        (("chat", "Nobody"), "There is no template 'Nobody'. Templates: 'Billing', 'Front desk'."),
         (("chat", "Front desk", "--payload", "[]"), "--payload:\n  must be a JSON object"),
     ],
 )
@@ -186,3 +186,55 @@ async def test_chat_with_a_template_of_the_account(database: Database, database_
     assert "--account" in several.err
     chosen = await run("chat", "Sleepy", "--sandbox", "--account", str(account.id), database_url=database_url)
     assert chosen.status == 0, chosen
+
+
+async def test_an_unknown_template_is_answered_with_a_similar_name(tmp_path: Path) -> None:
+    """A name that no template has is refused with the one that was possibly meant."""
+    ran = await run("chat", "Front dsk", "--templates", templates(tmp_path), "--sandbox")
+    assert ran.status == 2
+    assert "There is no template 'Front dsk'. Did you mean 'Front desk'?" in ran.err
+
+
+async def test_without_a_key_the_sandbox_is_named(tmp_path: Path) -> None:
+    """A conversation whose model cannot be reached ends with status 1, and a message names `--sandbox`."""
+    ran = await run("chat", "Front desk", "--templates", templates(tmp_path), stdin="A bill.\nHello?\n")
+    assert ran.status == 1
+    assert "OPENAI_API_KEY" in ran.err
+    assert "--sandbox" in ran.err
+
+
+async def test_a_typo_in_a_script_has_its_line_and_the_right_name(tmp_path: Path) -> None:
+    """An unknown member of a conversation is reported with its line and the member that was meant."""
+    file = tmp_path / "conversations.yaml"
+    file.write_text(
+        "conversations:\n  - name: One\n    begin: Front desk\n    turns:\n"
+        "      - caller: Hello\n        expect: {sayz: [Hello]}\n"
+    )
+    ran = await run("test", file, "--sandbox")
+    assert ran.status == 2
+    assert "line 6: /conversations/0/turns/0/expect/sayz: There is no member 'sayz' here." in ran.err
+    assert "Did you mean 'says'?" in ran.err
+
+
+async def test_a_directory_without_templates_is_refused(tmp_path: Path) -> None:
+    """`voicebot check` of an empty directory does not pass."""
+    ran = await run("check", tmp_path)
+    assert ran.status == 2
+    assert "No template file is here" in ran.err
+
+
+async def test_the_prompt_is_shown(tmp_path: Path) -> None:
+    """`voicebot chat --show-prompt` prints messages, tools, answer and times of each request."""
+    ran = await run(
+        "chat",
+        "Front desk",
+        "--templates",
+        templates(tmp_path),
+        "--sandbox",
+        "--show-prompt",
+        stdin="A bill.\n",
+    )
+    assert ran.status == 0, ran.err
+    assert "system  You answer the telephone." in ran.out
+    assert '"name": "route_to_agent"' in ran.out
+    assert re.search(r"total \d+ ms, first token \d+ ms, \d+ tokens", ran.out)

@@ -239,7 +239,7 @@ def _(account: SampleAccount) -> str:
     return pointer("variables", len(account.document["variables"]) - 1, "default")
 
 
-@violates("variable_unused")
+@violates("variable_unused", "variable_never_set")
 def _(account: SampleAccount) -> str:
     account.document["variables"].append({"name": "spare", "source": "call"})
     return pointer("variables", len(account.document["variables"]) - 1, "name")
@@ -313,7 +313,7 @@ put("out_of_range", "turns", "end_silence_ms", value=99)
 put_http("out_of_range", "timeout_ms", value=600_000)
 
 
-@violates("caller_value_in_instructions")
+@violates("caller_value_in_instructions", "variable_never_set")
 def _(account: SampleAccount) -> str:
     account.document["variables"].append({"name": "mood", "source": "call"})
     found, where = node(account)
@@ -809,6 +809,14 @@ def _(account: SampleAccount) -> str:
     return pointer(*where, "context")
 
 
+@violates("target_variable_undescribed")
+def _(account: SampleAccount) -> str:
+    found, where = route(account)
+    target = account.documents[found["template_id"]]
+    target["variables"].append({"name": "account", "required": True, "source": "call"})
+    return pointer(*where, "template_id")
+
+
 put("hop_limit_zero", "limits", "max_hops", value=0)
 
 
@@ -833,3 +841,51 @@ def _(account: SampleAccount) -> str:
     front = account.documents[ORCHESTRATOR_ID]
     front["routes"] = [each for each in front["routes"] if each["template_id"] != account.checked]
     return "/status"
+
+
+put("language_unknown", "language", value="en-UK")
+put("language_unknown", "language", value="xx-YY", also="language_mismatch idle_language")
+put("spoken_markup", "greeting", "text", value="Hello, see https://example.com.")
+put("spoken_markup", "greeting", "text", value="Hello **you**.")
+put("spoken_markup", "idle", "goodbye", value="Goodbye \U0001f44b")
+put_http("url_key", "url", value="https://api.example.com/orders?api_key=abc")
+put_http("url_key", "query", value={"token": "abc"}, at=("query", "token"))
+
+
+@violates("limit_unused")
+def _(account: SampleAccount) -> str:
+    account.agent()["limits"] = {"max_hops": 3}
+    return "/limits/max_hops"
+
+
+@violates("node_without_edges")
+def _(account: SampleAccount) -> str:
+    document = account.agent(with_flow=True)
+    document["functions"] = []
+    last = list(document["flow"]["nodes"])[-1]
+    document["flow"]["nodes"][last].update(post_actions=[], functions=[])
+    front = account.documents[ORCHESTRATOR_ID]
+    for each in front["routes"]:
+        each["can_return"] = True
+    return pointer("flow", "nodes", last)
+
+
+@violates("function_named_undeclared")
+def _(account: SampleAccount) -> str:
+    document = account.agent()
+    document.update(prompt="Call transfer_to_number for a person.", flow=None)
+    return "/prompt"
+
+
+@violates("variable_never_set")
+def _(account: SampleAccount) -> str:
+    variables = account.document["variables"]
+    variables.append({"name": "weather", "source": "call"})
+    account.document["idle"]["goodbye"] = "Goodbye {{ weather }}."
+    return pointer("variables", len(variables) - 1, "source")
+
+
+@violates("kept_value_too_early")
+def _(account: SampleAccount) -> str:
+    account.document["greeting"]["text"] = "Hello, {{ status_0 }}."
+    return "/greeting/text"

@@ -143,7 +143,12 @@ def make_agent(chooser: ShapeChooser, topic: str) -> Document:
         "flow": make_flow(chooser, []) if has_flow else None,
         "variables": [
             {"name": "customer", "type": "string"},
-            {"name": "reason", "source": "call", "required": chooser.choose([True, False])},
+            {
+                "name": "reason",
+                "description": "What the caller needs",
+                "source": "call",
+                "required": chooser.choose([True, False]),
+            },
         ],
         "greeting": {"text": "Hello {{ customer }}, you called about {{ reason }}?"},
         "tts": {"voice_id": f"voice-{topic.split()[0]}"},

@@ -32,7 +32,7 @@ from db.errors import (
 from voicebot.api.app_state import AppState
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.api.validation import invalid_request
+from voicebot.api.validation import invalid_request, not_json
 from voicebot.authoring import InvalidJson, InvalidTemplate, TooManyChecks
 from voicebot.availability import IllegalMove
 from voicebot.handoffs.transitions import AlreadyClaimed, CapacityReached, IllegalTransition, StaleClaim
@@ -89,8 +89,7 @@ def of_template(error: InvalidTemplate) -> ApiProblem:
 
 def of_json(error: InvalidJson) -> ApiProblem:
     """The problem of a body that is not JSON."""
-    del error
-    return ApiProblem("invalid_json", "The request body is not valid JSON.")
+    return not_json(str(error))
 
 
 def of_checks(error: TooManyChecks) -> ApiProblem:

@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
-from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from db.handoffs import HandoffRecord, Intent, Priority, State
 from voicebot.api.answers import AnswerOf
 from voicebot.api.pagination import PageOf, PageQuery
-from voicebot.api.validation import Moment
+from voicebot.api.validation import Moment, TimeZone
 from voicebot.handoffs.briefing import Briefing
 from voicebot.handoffs.handoff_service import Claim
-
-_ZONES = frozenset(available_timezones())
 
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", examples=["en-US"])]
 Team = Annotated[str, Field(min_length=1, max_length=64, examples=["billing"])]
@@ -30,15 +27,6 @@ Epoch = Annotated[
     Strict(),
     Field(ge=0, le=2**31 - 1, description="Of the claim; the answer is 409 if that claim has ended."),
 ]
-
-
-def _known_zone(name: str) -> str:
-    if name not in _ZONES:
-        raise ValueError("not a name of the IANA time zone database, such as Europe/Berlin")
-    return name
-
-
-TimeZone = Annotated[str, AfterValidator(_known_zone), Field(max_length=64, examples=["Europe/Berlin"])]
 
 
 class HandoffBody(BaseModel):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from db import audit, numbers
 from db.audit import Change
@@ -21,7 +20,7 @@ from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem
-from voicebot.api.validation import invalid_body
+from voicebot.api.validation import TimeZone, invalid_body
 from voicebot.authoring import merged
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
@@ -30,14 +29,6 @@ _TAKEN = ("number_taken", "number_not_assigned")
 
 E164_PATTERN = r"^\+[1-9][0-9]{1,14}$"
 E164 = Annotated[str, Field(pattern=E164_PATTERN, description="E.164.", examples=["+14155550100"])]
-
-_ZONES = available_timezones()
-
-
-def _known_zone(name: str) -> str:
-    if name not in _ZONES:
-        raise ValueError("not a time zone of the IANA database, such as Europe/Berlin")
-    return name
 
 
 class NumberBody(BaseModel):
@@ -51,11 +42,7 @@ class NumberBody(BaseModel):
     e164: E164
     carrier: Annotated[Carrier, Field(description="The carrier of its calls.")] = "twilio"
     label: Annotated[str, Field(max_length=200, description="For display.")] = ""
-    time_zone: Annotated[
-        str,
-        AfterValidator(_known_zone),
-        Field(description="IANA name.", examples=["Europe/Berlin"]),
-    ] = "UTC"
+    time_zone: Annotated[TimeZone, Field(description="IANA name.")] = "UTC"
     fallback_number: Annotated[
         E164 | None, Field(description="Where calls are sent that cannot be answered.")
     ] = None

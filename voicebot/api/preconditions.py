@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from fastapi import Depends, Header, Response
 
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.limits import Limits, limit_exceeded
-from voicebot.api.problems import ApiProblem
+from voicebot.api.problems import ApiProblem, FieldError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Revisions:
 
     any: bool
     listed: frozenset[str]
+    malformed: str = ""
+    """What the header has in place of an ETag."""
 
     def has(self, revision: int) -> bool:
         """Whether the header matches a resource at this revision."""
@@ -28,6 +31,17 @@ class Revisions:
 
     def expect(self, revision: int) -> None:
         """Refuse with 412 unless the header matches the resource's revision."""
+        if self.malformed and not self.has(revision):
+            tag = re.sub(r"[^0-9A-Za-z_.-]", "", self.malformed)[:40]
+            fault = FieldError(
+                pointer="/If-Match",
+                code="invalid_etag",
+                message="If-Match has no ETag: an ETag is in quotation marks.",
+                remedy=f'Send If-Match: "{tag}", with the quotation marks, as the ETag header has them.',
+            )
+            detail = f"{fault.message} {fault.remedy} The resource is at revision {revision}."
+            headers = {"ETag": etag(revision)}
+            raise ApiProblem("precondition_failed", detail, errors=[fault], headers=headers)
         if not self.has(revision):
             raise ApiProblem(
                 "precondition_failed",
@@ -97,7 +111,7 @@ def _read(header: str, limits: Limits, *, weak: bool = False) -> Revisions:
     tags = (tag.strip() for tag in header.split(","))
     strong = [tag.removeprefix("W/") if weak else tag for tag in tags]
     listed = frozenset(tag[1:-1] for tag in strong if len(tag) > 1 and tag[0] == tag[-1] == '"')
-    return Revisions(header.strip() == "*", listed)
+    return Revisions(header.strip() == "*", listed, "" if listed else header.strip())
 
 
 IfMatch = Annotated[Revisions, Depends(required)]

@@ -20,6 +20,7 @@ from voicebot.api.json_size import JsonSize
 from voicebot.api.limits import Limit, Limits, limit_exceeded
 from voicebot.api.media_types import is_yaml
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.validation import not_json
 
 _MEASURED_AT_ONCE = 32 * 1024
 """A body of so many bytes is measured on the event loop, within a ms; a larger one in a thread."""
@@ -103,6 +104,9 @@ class RequestChecks:
         body = await _body(request, receive, limit)
         if is_api and not is_yaml(request):
             await self._check_json(body, limit)
+            is_template = path.startswith(f"{self._api_prefix}templates")
+            if b"\\u0000" in body and len(body) <= _MEASURED_AT_ONCE and not is_template:
+                _refuse_nul(body)
         return _replayed(body, receive)
 
     @property
@@ -119,7 +123,8 @@ class RequestChecks:
 
     async def _check_json(self, body: bytes, limit: BodyLimit) -> None:
         if b"\0" in body:
-            raise ApiProblem("invalid_json", "The request body is not JSON in UTF-8.")
+            line = body[: body.index(b"\0")].count(b"\n") + 1
+            raise not_json(f"Line {line}: a NUL character, which JSON does not allow.")
         if len(body) <= _MEASURED_AT_ONCE:
             size = JsonSize.of(body)
         else:
@@ -169,6 +174,31 @@ def _too_deep(body: bytes, most: int) -> ApiProblem:
             FieldError(pointer=pointer(*place), code="too_deep", message=message, remedy=remedy)
         ]
     return problem
+
+
+def _refuse_nul(body: bytes) -> None:
+    """Refuse a string with a NUL character, which the database cannot store, with its place.
+
+    Templates are checked later, with all their other problems.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return  # refused where it is read
+    pending: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, str) and "\0" in value:
+            fault = FieldError(
+                pointer=pointer(*path),
+                code="unstorable",
+                message="The text contains a NUL character (\\u0000).",
+                remedy="Remove the character: it cannot be stored.",
+            )
+            raise ApiProblem("invalid_request", "The request body is not valid.", errors=[fault])
+        if isinstance(value, dict | list):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            pending += [((*path, name), each) for name, each in inner]
 
 
 def _deep_place(document: Any, most: int) -> tuple[str | int, ...]:

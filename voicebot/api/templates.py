@@ -18,7 +18,7 @@ from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAM
 from voicebot.api.media_types import MERGE_PATCH, json_text
 from voicebot.api.pagination import PageOf, PageQuery, streamed
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
-from voicebot.authoring import JsonText, MergePatch, answer_of, to_json
+from voicebot.authoring import JsonText, MergePatch, SavedTemplate, answer_of, to_json
 
 SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request", "rate_limited")
 """Codes with which a save of a template may be refused."""
@@ -119,13 +119,19 @@ async def template_schema(
     return SchemaResponse(app_state.authoring.schema(query.form))
 
 
-@router.get("/{template_id:uuid}", response_model=Template, responses=NOT_MODIFIED | refuses("not_found"))
+@router.get(
+    "/{template_id:uuid}",
+    response_model=Template,
+    responses=NOT_MODIFIED | refuses("not_found", "rate_limited"),
+)
 async def get_template(
     app_state: AppStateDep, reader: Reader, template_id: UUID, if_none_match: IfNoneMatch
 ) -> Response:
     """One template."""
     record = await templates.get(app_state.database, reader.account_id, template_id)
-    return unchanged(record.revision) if if_none_match.has(record.revision) else answered(record)
+    if if_none_match.has(record.revision):
+        return unchanged(record.revision)
+    return answered(await app_state.authoring.with_warnings(record))
 
 
 @router.put(
@@ -202,9 +208,12 @@ async def deactivate_template(
 def answered(record: TemplateRecord, status: int = 200) -> Response:
     """The response for a template, with its ETag."""
     headers = {"ETag": etag(record.revision)}
+    body = answer_of(record)
+    if isinstance(record, SavedTemplate):
+        body["warnings"] = [warning.to_json() for warning in record.warnings]
     if status == 201:
         headers["Location"] = f"/api/v1/templates/{record.id}"
-    return JSONResponse(answer_of(record), status, headers=headers)
+    return JSONResponse(body, status, headers=headers)
 
 
 def answer_saved(app_state: AppState, record: TemplateRecord, status: int = 200) -> Response:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
+from templates.model_fields import suggestion
 from templates.problem import pointer
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.authoring import json_fault
 
 MAX_FAULTS = 100
 """How many faults of a request are answered."""
@@ -37,9 +41,42 @@ def _require_near(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, BeforeValidator(_require_date), AfterValidator(_require_near)]
 """An RFC 3339 date and time with an offset. A number is refused: it could mean seconds or milliseconds."""
 
+_ZONES = available_timezones()
+
+
+def _known_zone(name: str) -> str:
+    if name not in _ZONES:
+        hint = suggestion(name, _ZONES)
+        raise ValueError(f"{name!r} is no time zone of the IANA database, such as Europe/Berlin.{hint}")
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone), Field(max_length=64, examples=["Europe/Berlin"])]
+"""The name of a time zone in the IANA database."""
+
 _PLACES = {"body": "request body", "query": "query", "header": "request headers", "cookie": "cookies"}
 _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
-_REMEDIES = {"missing": "Add a value.", "extra_forbidden": "Remove it, or correct its spelling."}
+_REMEDIES = {
+    "missing": "Add a value.",
+    "extra_forbidden": "Remove it, or correct its spelling.",
+    "literal_error": "Use one of the values that the message lists.",
+    "enum": "Use one of the values that the message lists.",
+    "value_error": "Correct the value as the message says.",
+    "string_pattern_mismatch": "Write it in the form that the message names.",
+    "string_too_long": "Shorten it to the length that the message names.",
+    "string_too_short": "Write at least as many characters as the message names.",
+    "timezone_aware": "Add the offset, such as Z or +02:00.",
+}
+_KIND_REMEDIES = {
+    "type": "Send a value of the type that the message names.",
+    "parsing": "Send a value of the type that the message names.",
+    "equal": "Send a value within the range that the message names.",
+    "than": "Send a value within the range that the message names.",
+    "long": "Send no more items than the message names.",
+    "short": "Send as many items as the message names.",
+}
+_REMEDY = "Send a value that the message allows."
+_E164_BEGINS = r"^\+[1-9]"
 
 
 def invalid_body(faults: Sequence[Mapping[str, Any]]) -> ApiProblem:
@@ -55,7 +92,7 @@ def invalid_request(error: RequestValidationError) -> ApiProblem:
     """The problem of a request that FastAPI has refused. A malformed id in the path is answered with 404."""
     details: Sequence[Mapping[str, Any]] = error.errors()
     if any(each["type"] == "json_invalid" for each in details):
-        return ApiProblem("invalid_json", "The request body is not valid JSON.")
+        return not_json(_json_fault(error))
     faults = [each for each in details if each["loc"][0] != "path"]
     if not faults:
         return ApiProblem("not_found", "There is no resource with this id.")
@@ -67,11 +104,30 @@ def invalid_request(error: RequestValidationError) -> ApiProblem:
     )
 
 
+def not_json(where: str) -> ApiProblem:
+    """The problem of a body that is not JSON; ``where`` says what is wrong at which line and column."""
+    remedy = "Correct the JSON at this place."
+    fault = FieldError(pointer="", code="invalid_json", message=where, remedy=remedy)
+    return ApiProblem("invalid_json", f"The request body is not valid JSON. {where}", errors=[fault])
+
+
+def _json_fault(error: RequestValidationError) -> str:
+    try:
+        json.loads(error.body)
+    except json.JSONDecodeError as fault:
+        return json_fault(fault)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    return "It is not JSON in UTF-8."
+
+
 def _fault(place: tuple[str | int, ...], details: Mapping[str, Any]) -> FieldError:
     kind = str(details["type"])
+    message = str(details["msg"]).removeprefix("Value error, ")
+    remedy = _REMEDIES.get(kind) or _KIND_REMEDIES.get(kind.rpartition("_")[2], _REMEDY)
+    if kind == "string_pattern_mismatch" and str(details["ctx"]["pattern"]).startswith(_E164_BEGINS):
+        message = "This is no telephone number in E.164."
+        remedy = "Write `+`, country code and number without spaces or a leading zero: +14155550100."
     return FieldError(
-        pointer=pointer(*place),
-        code=_CODES.get(kind, "invalid_value"),
-        message=str(details["msg"]),
-        remedy=_REMEDIES.get(kind, "See /docs for the accepted values."),
+        pointer=pointer(*place), code=_CODES.get(kind, "invalid_value"), message=message, remedy=remedy
     )

@@ -18,7 +18,7 @@ from voicebot.authoring.documents import (
 )
 from voicebot.authoring.history import duplicate, restore
 from voicebot.authoring.import_entries import Imported
-from voicebot.authoring.saving import Authoring, Editor
+from voicebot.authoring.saving import Authoring, Editor, SavedTemplate
 from voicebot.authoring.set_export import Exported, export, find_exported, to_json, to_yaml_item
 from voicebot.authoring.set_import import (
     ExpectedRevision,
@@ -28,7 +28,7 @@ from voicebot.authoring.set_import import (
     import_set,
 )
 from voicebot.authoring.set_text import MAX_TEMPLATES, InvalidSet, read_set
-from voicebot.authoring.sources import InvalidJson, JsonText, MergePatch, merged
+from voicebot.authoring.sources import InvalidJson, JsonText, MergePatch, json_fault, merged
 
 __all__ = [
     "MAX_TEMPLATES",
@@ -48,6 +48,7 @@ __all__ = [
     "JsonText",
     "MergePatch",
     "RevisionsMoved",
+    "SavedTemplate",
     "SetRefused",
     "TooManyChecks",
     "answer_of",
@@ -57,6 +58,7 @@ __all__ = [
     "export",
     "find_exported",
     "import_set",
+    "json_fault",
     "merged",
     "public_content",
     "read_set",

@@ -89,6 +89,20 @@ def read_files(paths: Sequence[Path]) -> list[SourceFile]:
     return found
 
 
+def read_some(paths: Sequence[Path]) -> list[SourceFile]:
+    """The templates in files and directories, of which there must be one at least.
+
+    Raises:
+        BadFiles: as ``read_files``, or there is no template.
+    """
+    found = read_files(paths)
+    if not found:
+        kinds = ", ".join(SUFFIXES)
+        message = f"No template file is here (files that end in {kinds}, not in subdirectories)"
+        raise BadFiles([_unreadable(path, message) for path in paths])
+    return found
+
+
 def read_file(path: Path) -> ParsedText:
     """The document in a file.
 

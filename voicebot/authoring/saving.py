@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from templates.model import TemplateContent
 from templates.schema import file_schema, template_schema
 from voicebot.authoring.account_lookup import AccountLookup, check_against
 from voicebot.authoring.check_pool import Checks, DirectChecks
-from voicebot.authoring.documents import InvalidTemplate, changed, read_document, uuid_of
+from voicebot.authoring.documents import InvalidTemplate, changed, content_of, read_document, uuid_of
 from voicebot.vault import Vault, sealed
 
 _ATTEMPTS = 5
@@ -50,6 +50,18 @@ _CREATE = AuditAction(action="create")
 _UPDATE = AuditAction(action="update")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedTemplate(TemplateRecord):
+    """A template that was just saved, with what the check warns of."""
+
+    warnings: Sequence[Problem]
+
+    @classmethod
+    def of(cls, record: TemplateRecord, warnings: Sequence[Problem]) -> SavedTemplate:
+        """The row with its warnings."""
+        return cls(**{each.name: getattr(record, each.name) for each in fields(record)}, warnings=warnings)
+
+
 @dataclass(frozen=True, slots=True)
 class Authoring:
     """Checks and saves the templates of accounts.
@@ -77,6 +89,18 @@ class Authoring:
         """Check any document, saved or not."""
         return await self.account(account_id).report(self.database, document)
 
+    async def with_warnings(self, record: TemplateRecord) -> SavedTemplate:
+        """A saved template with what the check warns of now.
+
+        Raises:
+            TooManyChecks: there is no time for it.
+        """
+        account = self.account(record.account_id)
+        content = content_of(record.content, status=record.status)
+        context, related = await account.context(self.database, record.id, content)
+        report = await self.checks.run(record.account_id, check_against, content, context, related)
+        return SavedTemplate.of(record, report.warnings)
+
     def schema(self, form: Literal["api", "file"]) -> dict[str, Any]:
         """The JSON Schema of a template as the API takes it, or of a file of templates."""
         if form not in self._schemas:
@@ -86,22 +110,22 @@ class Authoring:
 
     async def create(
         self, editor: Editor, document: Any, *, audit_action: AuditAction = _CREATE
-    ) -> TemplateRecord:
+    ) -> SavedTemplate:
         """Save a new template.
 
         Raises:
             InvalidTemplate: it has not the shape of a template, or is active and does not pass the check.
             NameTaken, OrchestratorExists: see db.errors.
         """
-        draft = await self._draft(editor, document, None, audit_action)
+        draft, warnings = await self._draft(editor, document, None, audit_action)
         async with _saving(self.database, draft) as transaction:
             saved = await templates.create(transaction, editor.account_id, draft)
             await audit.record(transaction, editor.account_id, _change(editor, audit_action, saved, None, ()))
-        return saved
+        return SavedTemplate.of(saved, warnings)
 
     async def replace(
         self, editor: Editor, before: TemplateRecord, document: Any, *, audit_action: AuditAction = _UPDATE
-    ) -> TemplateRecord:
+    ) -> SavedTemplate:
         """Replace a template, if it is still at the revision of ``before``.
 
         Raises:
@@ -109,7 +133,7 @@ class Authoring:
             RevisionConflict: another request has saved it since.
             TemplateInUse: it would no longer be an active agent, and active templates route to it.
         """
-        draft = await self._draft(editor, document, before, audit_action)
+        draft, warnings = await self._draft(editor, document, before, audit_action)
         async with _saving(self.database, draft) as transaction:
             saved = await templates.update(
                 transaction, editor.account_id, before.id, draft, expected_revision=before.revision
@@ -117,7 +141,7 @@ class Authoring:
             await self.account(editor.account_id).recheck_users(transaction, saved.id)
             change = _change(editor, audit_action, saved, before, draft.changed)
             await audit.record(transaction, editor.account_id, change)
-        return saved
+        return SavedTemplate.of(saved, warnings)
 
     async def set_status(
         self, editor: Editor, template_id: UUID, status: Status, expect: Callable[[int], None]
@@ -171,7 +195,7 @@ class Authoring:
 
     async def _draft(
         self, editor: Editor, document: Any, before: TemplateRecord | None, audit_action: AuditAction
-    ) -> TemplateDraft:
+    ) -> tuple[TemplateDraft, Sequence[Problem]]:
         run, account_id = self.checks.run, editor.account_id
         content = await run(account_id, read_document, document)
         template_id = before.id if before else None
@@ -182,7 +206,8 @@ class Authoring:
         if refused := [*refused_problems(content, report.errors), *missing_secrets]:
             raise InvalidTemplate(refused)
         known_numbers = context.numbers or {}
-        return await run(account_id, draft_of, content, stored, report.errors, before, known_numbers, editor)
+        draft = await run(account_id, draft_of, content, stored, report.errors, before, known_numbers, editor)
+        return draft, report.warnings
 
 
 def stored_document(

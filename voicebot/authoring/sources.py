@@ -10,7 +10,12 @@ from typing import Any
 
 
 class InvalidJson(ValueError):
-    """A text is not JSON."""
+    """A text is not JSON; the message says where."""
+
+
+def json_fault(error: json.JSONDecodeError) -> str:
+    """What is wrong with a text that is not JSON, and where, in a sentence."""
+    return f"Line {error.lineno}, column {error.colno}: {error.msg}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,10 @@ class JsonText:
         """
         try:
             return json.loads(self.text)
+        except json.JSONDecodeError as error:
+            raise InvalidJson(json_fault(error)) from None
         except (ValueError, RecursionError):
-            raise InvalidJson("The text is not JSON.") from None
+            raise InvalidJson("The text is not JSON in UTF-8.") from None
 
 
 @dataclass(frozen=True, slots=True)

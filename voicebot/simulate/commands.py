@@ -19,11 +19,11 @@ from templates.problem import pointer
 from voicebot.authoring.files import BadFiles
 from voicebot.call.text.answers import Answer
 from voicebot.call.text.chat import CannotBegin, TurnTooLong
-from voicebot.database import AccountNotUnique
+from voicebot.database import AccountNotUnique, NoDatabase
 from voicebot.sandbox.process import SandboxFailed
 from voicebot.simulate.environment import SimulationOptions, open_environment
 from voicebot.simulate.report import report, report_as_json
-from voicebot.simulate.runner import run
+from voicebot.simulate.runner import SimulationSetup, run
 from voicebot.simulate.script import BadFile, load, read_yaml
 from voicebot.simulate.terminal import Terminal
 
@@ -77,6 +77,9 @@ def chat(
         async with open_environment(options) as setup:
             terminal = Terminal(Console(highlight=False), as_json=as_json, show_prompt=show_prompt)
             await terminal.converse(setup, await setup.find(template), lead_payload, http_answers)
+        if terminal.model_failed:
+            print(_model_hint(setup), file=sys.stderr)
+            raise typer.Exit(FAILED)
 
     _run(work())
 
@@ -108,6 +111,8 @@ def run_script(
             console = Console(highlight=False)
             for line in report(results, verbose=verbose):
                 console.print(line, soft_wrap=True)
+        if any(turn.exchange and turn.exchange.model_failed for each in results for turn in each.turns):
+            print(_model_hint(setup), file=sys.stderr)
         if not all(each.passed for each in results):
             raise typer.Exit(FAILED)
 
@@ -118,7 +123,15 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     """Run a command; print an expected error without a traceback."""
     try:
         asyncio.run(work)
-    except (BadFile, BadFiles, DatabaseError, CannotBegin, SandboxFailed, AccountNotUnique) as error:
+    except (
+        BadFile,
+        BadFiles,
+        DatabaseError,
+        CannotBegin,
+        SandboxFailed,
+        AccountNotUnique,
+        NoDatabase,
+    ) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(UNUSABLE) from None
     except TurnTooLong:
@@ -126,6 +139,14 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _model_hint(setup: SimulationSetup) -> str:
+    """What to do about a language model that fails."""
+    use = "or use --sandbox for the sandbox's model, which needs no key."
+    if setup.missing:
+        return f"There is no key of a language model: set {' and '.join(setup.missing)}, {use}"
+    return f"The language model failed. Check its key and address (OPENAI_API_KEY, OPENAI_BASE_URL), {use}"
 
 
 def _payload(text: str) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from voicebot import logs, startup
 from voicebot.call.text.judge import Judge
 from voicebot.call.text.library import AccountLibrary
-from voicebot.database import only_account, open_database
+from voicebot.database import NoDatabase, has_database, only_account, open_database
 from voicebot.providers.registry import VARIABLES, Providers
 from voicebot.sandbox.process import SandboxProcess
 from voicebot.simulate.file_library import FileLibrary
 from voicebot.simulate.runner import SimulationSetup
+from voicebot.simulate.unknown_template import UnknownTemplate
 from voicebot.vault import Vault
 
 
@@ -50,9 +51,12 @@ async def open_environment(options: SimulationOptions) -> AsyncIterator[Simulati
         BadFiles: a file of templates cannot be read.
         AccountNotUnique: no account is named, and there is not exactly one.
         DatabaseError: the database cannot be opened.
+        NoDatabase: there is none.
     """
     async with contextlib.AsyncExitStack() as stack:
         settings = startup.settings(*VARIABLES)
+        if not options.files and not has_database(settings):
+            raise NoDatabase(settings.data_dir)
         if not options.verbose:
             logs.configure("WARNING")
         if options.sandbox:
@@ -65,7 +69,10 @@ async def open_environment(options: SimulationOptions) -> AsyncIterator[Simulati
             if options.real_http
             else None
         )
-        llm = Providers(settings).llm
+        providers = Providers(settings)
+        llm = providers.llm
+        rules = providers.rules()["llm"]
+        missing = rules["openai"].missing if len(rules) == 1 else ()
         if options.files:
             files = FileLibrary(options.files)
 
@@ -73,7 +80,12 @@ async def open_environment(options: SimulationOptions) -> AsyncIterator[Simulati
                 return files.find(name)
 
             yield SimulationSetup(
-                library=files, find=find_in_files, llm=llm, judge=lambda: Judge.by_model(llm), http=http
+                library=files,
+                find=find_in_files,
+                llm=llm,
+                judge=lambda: Judge.by_model(llm),
+                http=http,
+                missing=missing,
             )
             return
         database = await stack.enter_async_context(open_database(settings))
@@ -84,7 +96,12 @@ async def open_environment(options: SimulationOptions) -> AsyncIterator[Simulati
 
         library = AccountLibrary(database, account_id)
         yield SimulationSetup(
-            library=library, find=find_in_account, llm=llm, judge=lambda: Judge.by_model(llm), http=http
+            library=library,
+            find=find_in_account,
+            llm=llm,
+            judge=lambda: Judge.by_model(llm),
+            http=http,
+            missing=missing,
         )
 
 
@@ -92,12 +109,13 @@ async def _by_name(database: Database, account_id: UUID, name: str) -> UUID:
     """A template of the account by its name, or by its id.
 
     Raises:
-        NotFound: the account has neither.
+        UnknownTemplate: the account has neither.
     """
     try:
-        return (await templates.by_name(database, account_id, name)).id
+        return (await templates.by_name(database, account_id, name.strip())).id
     except NotFound:
         try:
             return (await templates.get(database, account_id, UUID(name))).id
-        except ValueError:
-            raise NotFound("template", name) from None
+        except (ValueError, NotFound):
+            known = await templates.names(database, account_id, beginning="")
+            raise UnknownTemplate(name, known) from None

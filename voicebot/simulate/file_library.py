@@ -11,8 +11,9 @@ from db.errors import NotFound
 from db.revisions import TemplateSnapshot
 from templates.model import TemplateContent
 from templates.sets import check_set
-from voicebot.authoring.files import BadFiles, read_files
+from voicebot.authoring.files import BadFiles, read_some
 from voicebot.call.text.library import UTC
+from voicebot.simulate.unknown_template import UnknownTemplate
 
 ACCOUNT = UUID("00000000-0000-7000-8000-000000000000")
 """The account id of templates in files, which belong to no account."""
@@ -28,7 +29,7 @@ class FileLibrary:
             BadFiles: a file cannot be read or has no valid template, or a route names no template of the
                 set.
         """
-        written = read_files(paths)
+        written = read_some(paths)
         checked = check_set([each.document for each in written])
         faults = [
             file.fault(problem)
@@ -48,11 +49,11 @@ class FileLibrary:
         """The id of a template, by its name.
 
         Raises:
-            NotFound: there is none.
+            UnknownTemplate: there is none.
         """
-        if name not in self._names:
-            raise NotFound("template", name)
-        return self._names[name]
+        if name.strip() not in self._names:
+            raise UnknownTemplate(name, self._names)
+        return self._names[name.strip()]
 
     async def answering(self, template_id: UUID) -> TemplateSnapshot:
         """The template that has the call.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -35,7 +35,11 @@ class Find(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationSetup:
-    """What conversations run with. If ``http`` is None, only the script answers HTTP functions."""
+    """What conversations run with.
+
+    If ``http`` is None, only the script answers HTTP functions. ``missing`` are the variables without which
+    no language model can be reached.
+    """
 
     library: Library
     find: Find
@@ -43,6 +47,7 @@ class SimulationSetup:
     judge: Callable[[], Judge]
     http: HttpBinder | None = None
     turn_timeout_s: float = 60.0
+    missing: Sequence[str] = ()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,8 +8,11 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
+from templates.model_fields import fields_at, suggestion
 from templates.problem import pointer
+from templates.sets import ParsedText, UnreadableText, read_text
 from voicebot.call.text.answers import Answer
 
 
@@ -122,9 +125,8 @@ def load(path: Path) -> Script:
     try:
         script = Script.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise BadFile(
-            path, [f"{pointer(*fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-        ) from None
+        lines = _lines(path)
+        raise BadFile(path, [_fault_text(fault, lines) for fault in error.errors()]) from None
     faults = list(_inconsistencies(script))
     if faults:
         raise BadFile(path, faults)
@@ -143,6 +145,29 @@ def read_yaml(path: Path) -> Any:
         raise BadFile(path, [error.strerror or "cannot be read"]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadFile(path, [" ".join(str(error).split())]) from None
+
+
+def _lines(path: Path) -> ParsedText:
+    """Where the values of a file are; empty if it uses what template files may not use."""
+    try:
+        return read_text(path.read_bytes())
+    except UnreadableText:
+        return ParsedText(None)
+
+
+def _fault_text(fault: ErrorDetails, lines: ParsedText) -> str:
+    """A fault with its line, and for an unknown member the one that was possibly meant."""
+    place = pointer(*fault["loc"])
+    line = lines.line(place)
+    where = f"line {line}: {place}" if line is not None else place
+    if fault["type"] == "extra_forbidden":
+        path = fault["loc"]
+        known = fields_at(Script, path[:-1])
+        return (
+            f"{where}: There is no member '{path[-1]}' here.{suggestion(str(path[-1]), known)} "
+            f"Known: {', '.join(sorted(known))}."
+        )
+    return f"{where}: {fault['msg']}"
 
 
 def _inconsistencies(script: Script) -> list[str]:

@@ -37,6 +37,8 @@ class Terminal:
         self._console = console
         self._as_json = as_json
         self._show_prompt = show_prompt
+        self.model_failed = False
+        """Whether a request to the language model failed."""
 
     async def converse(
         self, setup: SimulationSetup, template_id: UUID, payload: Mapping[str, Any], answers: Answers
@@ -69,7 +71,7 @@ class Terminal:
 
     async def _take_turns(self, chat: Chat) -> None:
         read = _lines()
-        while not chat.is_over and (said := await self._next(read)) is not None:
+        while not chat.is_over and not self.model_failed and (said := await self._next(read)) is not None:
             if said == "/state":
                 self._state(chat)
             elif said:
@@ -84,6 +86,7 @@ class Terminal:
         return None if not line or said == "/quit" else said
 
     def _show(self, exchange: Exchange) -> None:
+        self.model_failed |= exchange.model_failed
         if self._as_json:
             shown: dict[str, Any] = {"said": exchange.said, "steps": steps(exchange)}
             if self._show_prompt:

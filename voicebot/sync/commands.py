@@ -19,9 +19,9 @@ from templates.schema import file_schema
 from templates.sets import CheckedTemplate, SetContext, check_set
 from voicebot import logs, startup
 from voicebot.authoring import AccountLookup, Authoring
-from voicebot.authoring.files import BadFiles, read_files
+from voicebot.authoring.files import BadFiles, read_some
 from voicebot.config import Settings
-from voicebot.database import AccountNotUnique, only_account, open_database
+from voicebot.database import AccountNotUnique, NoDatabase, only_account, open_database
 from voicebot.providers.registry import VARIABLES, Providers
 from voicebot.sync.account import Account, Refused, Unreachable
 from voicebot.sync.api_account import ApiAccount
@@ -73,7 +73,7 @@ def check(
 
     async def work() -> None:
         try:
-            sources = read_files(files)
+            sources = read_some(files)
         except BadFiles as error:
             if not as_json:
                 raise
@@ -247,6 +247,6 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     """Run a command; print an expected error without a traceback."""
     try:
         asyncio.run(work)
-    except (BadFiles, DatabaseError, Refused, Unreachable, AccountNotUnique) as error:
+    except (BadFiles, DatabaseError, Refused, Unreachable, AccountNotUnique, NoDatabase) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(UNUSABLE) from None

@@ -143,6 +143,11 @@ class Exchange:
         return [step for step in self.steps if isinstance(step, ProviderFailure)]
 
     @property
+    def model_failed(self) -> bool:
+        """Whether a request to the language model failed."""
+        return any(failure.part == "llm" for failure in self.failures)
+
+    @property
     def model_hung(self) -> bool:
         """Whether the model did not answer in time."""
         return any(failure.part == "llm" and "Timeout" in failure.reason for failure in self.failures)
