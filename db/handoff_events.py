@@ -31,6 +31,9 @@ _KINDS: Mapping[str, JournalKind] = {
     "handoff.transferring": "gate_transition",
     "handoff.bridged": "gate_transition",
     "handoff.dialing": "gate_transition",
+    "handoff.ringing": "gate_transition",
+    "handoff.accepted": "gate_transition",
+    "handoff.returned": "worker_completed",
     "handoff.connected": "gate_transition",
     "handoff.resolved": "worker_completed",
     "handoff.abandoned": "cancelled",
@@ -142,6 +145,7 @@ async def append_change(
     *,
     actor_id: UUID | None = None,
     summary: str = "",
+    leg_id: UUID | None = None,
 ) -> int:
     """Write the event of a change to a handoff; see ``append``.
 
@@ -152,6 +156,7 @@ async def append_change(
         at: when it happened.
         actor_id: the user who changed it; None: the program.
         summary: one line for the journal; by default the cause of the change.
+        leg_id: the telephone call to the operator that it is about.
 
     Returns:
         The sequence number.
@@ -167,7 +172,7 @@ async def append_change(
         handoff_id=handoff.id,
         call_id=handoff.call_id,
         actor_id=actor_id,
-        data=_change_data(handoff, type, kind, summary),
+        data=_change_data(handoff, type, kind, summary) | _leg_data(handoff, leg_id),
         kind=kind,
     )
 
@@ -194,6 +199,10 @@ def _change_data(handoff: HandoffRecord, type: str, kind: JournalKind | None, su
     if type == "handoff.assessed" and handoff.assessment is not None:
         data["confidence"] = handoff.assessment.get("confidence")
     return data
+
+
+def _leg_data(handoff: HandoffRecord, leg_id: UUID | None) -> dict[str, Any]:
+    return {} if leg_id is None else {"handoff_id": str(handoff.id), "leg": str(leg_id)}
 
 
 async def after(db: Executor, account_id: UUID, seq: int, *, limit: int) -> Sequence[HandoffEventRecord]:

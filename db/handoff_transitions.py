@@ -39,6 +39,8 @@ class Transition:
     time_zone: str | None = None
     consent: bool | None = None
     expires_at: datetime | None = None
+    leg_id: UUID | None = None
+    """The telephone call to the operator that caused it."""
 
     @property
     def event_type(self) -> str:
@@ -160,6 +162,22 @@ async def store_hang_up(db: Executor, claimed: HandoffRecord) -> None:
         claimed.id,
         claimed.epoch,
     )
+
+
+async def set_cause(db: Executor, handoff: HandoffRecord, cause: str | None) -> HandoffRecord | None:
+    """Store why the operator of a claim was not connected. Returns None if the claim has ended."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE handoffs SET cause = $5
+        WHERE account_id = $1 AND id = $2 AND state = $3 AND epoch = $4 RETURNING {_HANDOFF}
+        """,  # noqa: S608
+        handoff.account_id,
+        handoff.id,
+        handoff.state,
+        handoff.epoch,
+        cause,
+    )
+    return None if row is None else read(HandoffRecord, row)
 
 
 async def apply(

@@ -202,13 +202,17 @@ class AnswerUrls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialRequest:
-    """A call to place. Numbers are E.164, URLs absolute."""
+    """A call to place. Numbers are E.164, URLs absolute.
+
+    `detect_machine`: whether the carrier finds out who answers before it requests `answer_url`.
+    """
 
     to: str
     from_: str
     answer_url: str
     status_url: str
     ring_timeout_s: int = 30
+    detect_machine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,3 +67,11 @@ class CarrierError(TelephonyError):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.uncertain = uncertain
+
+
+class CallIsOver(CarrierError):
+    """The carrier refused a request because the call has ended. A retry does not help."""
+
+    def __init__(self, refused: CarrierError) -> None:
+        """Take the message, the status and the code of the refusal."""
+        super().__init__(str(refused), status=refused.status, code=refused.code)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from db.events import EventRecord
 from handlers.registry import HANDLERS
+from telephony.bridge import BridgeCarrier
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.admission import Admission
 from voicebot.api import (
@@ -166,7 +167,7 @@ async def running(
         secret_keys = settings.fernet_keys()
         vault = Vault(*secret_keys)
         handoff_runtime = HandoffRuntime(
-            database, clock, handoff_dependencies(settings, providers, vault, metrics.registry)
+            database, clock, handoff_dependencies(settings, providers, vault, metrics.registry, carriers)
         )
         health = ProviderHealths(database, clock, providers.credentials())
         stack.push_async_callback(health.close)
@@ -223,6 +224,7 @@ async def running(
             settings=settings,
             database=database,
             carriers=carriers,
+            bridge_carriers=carriers,
             call_registry=call_registry,
             admission=admission,
             authoring=authoring,
@@ -265,7 +267,11 @@ def count(fact: CallFact, metrics: Metrics) -> None:
 
 
 def handoff_dependencies(
-    settings: Settings, providers: Providers, vault: Vault, registry: CollectorRegistry
+    settings: Settings,
+    providers: Providers,
+    vault: Vault,
+    registry: CollectorRegistry,
+    carriers: Mapping[str, BridgeCarrier],
 ) -> HandoffDependencies:
     """What handoffs need from the settings; the mail server and the model are optional."""
     model, model_name = providers.openai_client() or (None, "")
@@ -278,6 +284,7 @@ def handoff_dependencies(
         model=model,
         model_name=model_name,
         http_allow=settings.http_allow,
+        carriers=carriers,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from telephony.carrier import WebhookRequest
-from telephony.twilio import webhooks
+from telephony.twilio import bridge, webhooks
 from telephony.twilio.media import accept_media
 from telephony.twilio.rest import TwilioRest
 
@@ -47,6 +47,10 @@ class TwilioCarrier(TwilioRest):
     say_reply = staticmethod(webhooks.say_reply)
     transfer_reply = staticmethod(webhooks.transfer_reply)
     accept_media = staticmethod(accept_media)
+    answered_by = staticmethod(bridge.answered_by)
+    pressed_key = staticmethod(bridge.pressed_key)
+    whisper_reply = staticmethod(bridge.whisper_reply)
+    join_reply = staticmethod(bridge.join_reply)
 
     def __init__(self, account: TwilioAccount) -> None:
         """Use `account`; the first REST request opens a connection."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from random import SystemRandom
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -24,8 +25,10 @@ from twilio.http.response import Response
 from twilio.rest import Client
 from twilio.rest.api import Api
 
+from telephony.bridge import ConferenceJoin
 from telephony.carrier import DialRequest, TransferRequest
-from telephony.errors import CarrierError
+from telephony.errors import CallIsOver, CarrierError
+from telephony.twilio.bridge import join_twiml
 from telephony.twilio.webhooks import transfer_twiml
 
 ATTEMPTS = 4
@@ -36,6 +39,11 @@ LONGEST_WAIT_S = 10.0
 
 CALL_GONE_CODES = frozenset({"20404", "21220"})
 """Error codes for a call that does not exist or is not in progress."""
+
+LIVE_STATUSES = frozenset({"queued", "initiated", "ringing", "in-progress"})
+
+MAX_FOUND = 50
+"""How many of the latest calls between two numbers are looked through."""
 
 PROGRESS_EVENTS = ["initiated", "ringing", "answered", "completed"]
 
@@ -104,7 +112,7 @@ class TwilioRest:
         try:
             await self._try("hang up", lambda: self._call(carrier_call_id).update_async(status="completed"))
         except CarrierError as error:
-            if error.status != 404 and error.code not in CALL_GONE_CODES:
+            if not _is_over(error):
                 raise
             logger.debug("call {} was already gone", carrier_call_id)
 
@@ -129,6 +137,52 @@ class TwilioRest:
         """
         call = await self._try("dial", lambda: self._create(request), repeatable=False)
         return str(call.sid)
+
+    async def join(self, carrier_call_id: str, join: ConferenceJoin) -> None:
+        """Give a live call TwiML that leads it into a conference. Not retried if it may have been done.
+
+        Raises:
+            CallIsOver: the call has ended.
+            CarrierError: Twilio refused the request, or could not be reached.
+        """
+        await self._lead(carrier_call_id, "join", twiml=join_twiml(join))
+
+    async def redirect(self, carrier_call_id: str, url: str) -> None:
+        """Have Twilio request new TwiML for a live call at `url`.
+
+        Raises:
+            CallIsOver: the call has ended.
+            CarrierError: Twilio refused the request, or could not be reached.
+        """
+        await self._lead(carrier_call_id, "redirect", url=url, method="POST")
+
+    async def is_live(self, carrier_call_id: str) -> bool:
+        """Whether a call has not ended; one that Twilio does not know has.
+
+        Raises:
+            CarrierError: Twilio could not be reached.
+        """
+        try:
+            call = await self._try("fetch", lambda: self._call(carrier_call_id).fetch_async())
+        except CarrierError as error:
+            if _is_over(error):
+                return False
+            raise
+        return str(call.status) in LIVE_STATUSES
+
+    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """CallSids of live calls between two numbers that were made since a moment.
+
+        Raises:
+            CarrierError: Twilio could not be reached.
+        """
+        found = await self._try("list", lambda: self._calls().list_async(to=to, from_=from_, limit=MAX_FOUND))
+        return [
+            str(call.sid)
+            for call in found
+            if str(call.status) in LIVE_STATUSES
+            and (call.date_created is None or call.date_created >= since.replace(microsecond=0))
+        ]
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -156,8 +210,17 @@ class TwilioRest:
             status_callback_method="POST",
             status_callback_event=PROGRESS_EVENTS,
             timeout=request.ring_timeout_s,
+            **({"machine_detection": "Enable"} if request.detect_machine else {}),
         )
         return created
+
+    async def _lead(self, carrier_call_id: str, what: str, **instructions: str) -> None:
+        try:
+            await self._try(
+                what, lambda: self._call(carrier_call_id).update_async(**instructions), repeatable=False
+            )
+        except CarrierError as error:
+            raise CallIsOver(error) if _is_over(error) else error from None
 
     async def _try(self, what: str, request: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Send a request; retry it after a wait if that is safe and may help."""
@@ -176,6 +239,10 @@ class TwilioRest:
                     f"Twilio's response to '{what}' cannot be parsed", status=200, uncertain=True
                 ) from error
         raise AssertionError("the last attempt returns or raises")
+
+
+def _is_over(error: CarrierError) -> bool:
+    return error.status == 404 or error.code in CALL_GONE_CODES
 
 
 def _wait_before_next(error: CarrierError, attempt: int) -> float:

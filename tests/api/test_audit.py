@@ -98,6 +98,9 @@ NO_LINE = {
     ("POST", "/templates/check"): "saves nothing",
     ("POST", "/templates/{template_id}/chat"): "a conversation of the author's, of which nothing is kept",
     ("POST", "/handoffs/stream-token"): "a token for a minute, no more than its key allows",
+    ("POST", "/handoffs/{handoff_id}/dial"): "the handoff's events tell of it",
+    ("POST", "/handoffs/{handoff_id}/accept"): "the handoff's events tell of it",
+    ("POST", "/handoffs/{handoff_id}/return"): "the handoff's events tell of it",
     ("PUT", "/operators/me/presence"): "what somebody is at the moment; the desk's events tell of it",
     ("POST", "/operators/me/heartbeat"): "a sign of life every minute",
 }

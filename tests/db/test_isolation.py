@@ -17,6 +17,7 @@ import db
 from db import (
     accounts,
     audit,
+    bridged_calls,
     call_leases,
     call_snapshot,
     calls,
@@ -31,6 +32,7 @@ from db import (
     journal,
     keys,
     leads,
+    legs,
     model_requests,
     numbers,
     open_handoffs,
@@ -49,7 +51,9 @@ from db.audit import AuditFilter, Change
 from db.calls import CallEnd, CallFilter
 from db.errors import ConstraintViolated, KeyRefused, NotFound, TargetsUnavailable
 from db.handoffs import CreatedHandoff, HandoffDraft
+from db.ids import new_id
 from db.leads import LeadDraft, LeadFilter
+from db.legs import LegDraft
 from db.numbers import NumberDraft, NumberFilter
 from db.outbox import NoticeDraft
 from db.pool import Database, Executor
@@ -75,6 +79,14 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     audit.list_changes: lambda d, me, w: audit.list_changes(
         d, me, AuditFilter(resource_id=w.front.id), limit=9
     ),
+    bridged_calls.away: lambda d, me, w: bridged_calls.away(d, me, w.call.id),
+    bridged_calls.come_back: lambda d, me, w: bridged_calls.come_back(d, me, w.call.id),
+    bridged_calls.leave: lambda d, me, w: bridged_calls.leave(d, me, w.call.id),
+    bridged_calls.stay: lambda d, me, w: bridged_calls.stay(d, me, w.call.id),
+    legs.create: lambda d, me, w: legs.create(d, make_leg(w, me)),
+    legs.of_call: lambda d, me, w: legs.of_call(d, me, w.call.id),
+    legs.open_of: lambda d, me, w: legs.open_of(d, me, row_id(w, 1)),
+    legs.operator_line: lambda d, me, w: legs.operator_line(d, me, w.call.id, row_id(w, 2)),
     calls.answered: lambda d, me, w: calls.answered(d, me, w.call.id, NOON),
     calls.finish: lambda d, me, w: calls.finish(d, me, w.call.id, END),
     calls.get: lambda d, me, w: calls.get(d, me, w.call.id),
@@ -224,6 +236,19 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     open_handoffs.of_live_calls: "a process names the calls it has",
     open_handoffs.needing_action: "the scheduler works for all accounts",
     journal.forget_part: "the journal is the installation's",
+    handoff_transitions.set_cause: "the record names the account",
+    legs.accepted: "the record names the leg",
+    legs.bridged: "the record names the leg",
+    legs.close: "every process closes legs of all accounts",
+    legs.end: "the record names the leg",
+    legs.extend: "the record names the leg",
+    legs.get: "the carrier's signature vouches for the URL that names it",
+    legs.left: "the carrier's signature vouches for the URL that names it",
+    legs.named: "the carrier's signature vouches for the URL that names it",
+    legs.overdue: "every process looks after legs of all accounts",
+    legs.progressed: "the record names the leg",
+    legs.take_unclosed: "every process closes legs of all accounts",
+    legs.unknown_of: "call ids of the carrier, of which the unknown ones are returned",
     journal.backlog: "the journal is the installation's",
     journal.lines_after: "the journal is the installation's",
     journal.number: "the journal is the installation's",
@@ -269,6 +294,23 @@ def stolen_lead(seeded: SeededAccount) -> LeadDraft:
 def row_id(seeded: SeededAccount, number: int) -> UUID:
     """1: a handoff, 2: an operator who has not been asked, 3: one who declined, 4: a channel, 5: a notice."""
     return UUID(int=seeded.call.id.int ^ (number << 8))
+
+
+def make_leg(seeded: SeededAccount, account_id: UUID) -> LegDraft:
+    return LegDraft(
+        id=new_id(),
+        account_id=account_id,
+        handoff_id=row_id(seeded, 1),
+        epoch=1,
+        call_id=seeded.call.id,
+        user_id=row_id(seeded, 2),
+        carrier="twilio",
+        from_number="+14155550111",
+        to_number="+14155550122",
+        webhooks_url="https://x",
+        deadline=NOON,
+        created_at=NOON,
+    )
 
 
 def make_handoff(seeded: SeededAccount, **more: Any) -> HandoffDraft:

@@ -16,6 +16,7 @@ from db import (
     journal,
     keys,
     leads,
+    legs,
     model_requests,
     operators,
     outbox,
@@ -34,6 +35,7 @@ from db.handoffs import HandoffRecord
 from db.ids import new_id
 from db.keys import KeyRecord
 from db.leads import LeadRecord
+from db.legs import LegRecord
 from db.model_requests import ModelRequestRecord
 from db.numbers import NumberRecord
 from db.operators import OperatorRecord
@@ -74,6 +76,9 @@ SETS = {
     "handoffs_state_known": handoffs.State,
     "handoffs_priority_known": handoffs.Priority,
     "handoff_events_kind_known": handoff_events.JournalKind,
+    "handoff_legs_state_known": legs.LegState,
+    "handoff_legs_result_known": legs.LegResult,
+    "handoff_legs_cause_known": legs.LegCause,
     "journal_remarks_kind_known": journal.RemarkKind,
     "channels_kind_known": channels.ChannelKind,
     "outbox_medium_known": outbox.Medium,
@@ -99,6 +104,7 @@ RECORDS = {
     "operators": (OperatorRecord, set()),
     "handoffs": (HandoffRecord, {"snapshot", "idempotency_key"}),
     "handoff_events": (HandoffEventRecord, set()),
+    "handoff_legs": (LegRecord, {"retry_at"}),
     "channels": (ChannelRecord, set()),
     "outbox": (NoticeRecord, set()),
     "outbox_attempts": (AttemptRecord, set()),

@@ -7,7 +7,8 @@ import base64
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
 import pytest
@@ -16,7 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from telephony.bridge import ConferenceJoin
 from telephony.carrier import CarrierError, DialRequest, TransferRequest
+from telephony.errors import CallIsOver
+from telephony.twilio.bridge import join_twiml
 from telephony.twilio.rest import TwilioRest
 from tests.telephony.media_harness import serving
 
@@ -200,3 +204,54 @@ async def test_call_id_is_one_path_segment(twilio: Twilio) -> None:
     """A call id with path characters is sent as one path segment."""
     await twilio.rest.hang_up("../AC2/x")
     assert twilio.seen[0][0] == "POST /2010-04-01/Accounts/AC1/Calls/..%2FAC2%2Fx.json"
+
+
+JOIN = ConferenceJoin(
+    name="handoff-1", party="caller", then_url="https://x/resume?leg=1", events_url="https://x/conference"
+)
+
+
+async def test_a_caller_is_led_into_a_conference(twilio: Twilio) -> None:
+    """The live call gets TwiML with the conference, the action, and the redirect behind it."""
+    await twilio.rest.join("CA77", JOIN)
+    path, fields, _ = twilio.seen[0]
+    assert path == "POST /2010-04-01/Accounts/AC1/Calls/CA77.json"
+    assert fields["Twiml"] == [join_twiml(JOIN)]
+
+
+async def test_a_call_that_is_over_cannot_be_led(twilio: Twilio) -> None:
+    """The refusal says that the call has ended; a lost answer does not, and is not repeated."""
+    twilio.answers = [refusal(400, 21220)]
+    with pytest.raises(CallIsOver):
+        await twilio.rest.join("CA77", JOIN)
+    with pytest.raises(CallIsOver):
+        await twilio.rest.redirect("CA77", "https://x/resume")
+    assert not await twilio.rest.is_live("CA77")
+    twilio.answers = [refusal(500, 20500)]
+    twilio.seen.clear()
+    with pytest.raises(CarrierError) as refused:
+        await twilio.rest.join("CA77", JOIN)
+    assert refused.value.uncertain
+    assert len(twilio.seen) == 1
+
+
+async def test_live_calls_between_two_numbers(twilio: Twilio) -> None:
+    """Calls that have ended, or were made before, are left out."""
+    calls = [
+        {"sid": "CA1", "status": "ringing", "date_created": "Sat, 28 Nov 2026 12:00:01 +0000"},
+        {"sid": "CA2", "status": "completed", "date_created": "Sat, 28 Nov 2026 12:00:02 +0000"},
+        {"sid": "CA3", "status": "ringing", "date_created": "Sat, 28 Nov 2026 11:00:00 +0000"},
+        {"sid": "CA4", "status": "queued", "date_created": None},
+    ]
+    twilio.answers = [JSONResponse({"calls": calls, "next_page_uri": None})]
+    since = datetime(2026, 11, 28, 12, 0, 0, 500_000, tzinfo=UTC)
+    found = await twilio.rest.find_live(from_="+14155550199", to="+14155550100", since=since)
+    assert found == ["CA1", "CA4"]
+    assert "From=%2B14155550199" in twilio.seen[0][0] or twilio.seen[0][0].startswith("GET")
+
+
+async def test_answering_machines_are_detected_where_asked(twilio: Twilio) -> None:
+    """Only a dial request that asks for it has Twilio find out who answers."""
+    await twilio.rest.dial(DIAL)
+    await twilio.rest.dial(replace(DIAL, detect_machine=True))
+    assert [fields.get("MachineDetection") for _, fields, _ in twilio.seen] == [None, ["Enable"]]

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from db.calls import CallRecord
 from db.pool import Database
+from telephony.bridge import BridgeCarrier
 from telephony.carrier import Carrier, MediaStream
 from voicebot.admission import Admission
 from voicebot.api.admission import MediaAdmission
@@ -96,6 +97,8 @@ class AppState:
     settings: Settings
     database: Database
     carriers: Mapping[str, Carrier]
+    bridge_carriers: Mapping[str, BridgeCarrier]
+    """Those that can connect a caller with an operator."""
     call_registry: LiveCalls
     admission: Admission
     authoring: Authoring

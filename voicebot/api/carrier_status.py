@@ -11,6 +11,7 @@ from db import calls
 from db.calls import CallEnd, CallRecord, CarrierStatus
 from telephony.carrier import CallStatus
 from voicebot.api.app_state import AppState
+from voicebot.api.call_ends import end_with_person
 
 _BY_CARRIER = frozenset({"busy", "failed"})
 
@@ -31,6 +32,9 @@ async def close(app: AppState, call: CallRecord, status: CallStatus) -> None:
     """
     ended_by: Literal["caller", "carrier"] = "carrier" if status.end_reason in _BY_CARRIER else "caller"
     reason = "hangup" if status.end_reason == "completed" else status.end_reason or "completed"
+    if call.status == "transferring":  # with an operator: no process has its media socket
+        await end_with_person(app, call, ended_by, reason)
+        return
     ended_at = app.clock.now()
     await asyncio.sleep(app.grace.own_s)
     if await app.call_registry.end(call.id, ended_by=ended_by, reason=reason):

@@ -35,6 +35,7 @@ from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_request, not_json
 from voicebot.authoring import InvalidJson, InvalidTemplate, TooManyChecks
 from voicebot.availability import IllegalMove
+from voicebot.handoffs.bridge import NotDialable
 from voicebot.handoffs.transitions import AlreadyClaimed, CapacityReached, IllegalTransition, StaleClaim
 
 RETRY_AFTER_S = 2
@@ -56,7 +57,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(InvalidJson, _handler(of_json, InvalidJson))
     app.add_exception_handler(TooManyChecks, _handler(of_checks, TooManyChecks))
     app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
-    for refusal in (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove):
+    for refusal in (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove, NotDialable):
         app.add_exception_handler(refusal, _handler(of_handoff, refusal))
     app.add_exception_handler(RequestValidationError, _handler(invalid_request, RequestValidationError))
     app.add_exception_handler(HTTPException, _handler(of_http, HTTPException))
@@ -109,6 +110,8 @@ def of_handoff(error: Exception) -> ApiProblem:
             )
         case CapacityReached():
             return ApiProblem("capacity_reached", str(error), more={"capacity": error.capacity})
+        case NotDialable():
+            return ApiProblem("illegal_move", str(error))
         case IllegalTransition() | IllegalMove():
             more = {"state": error.state, "allowed": list(error.allowed)}
             return ApiProblem("illegal_move", str(error), more=more)

@@ -86,6 +86,26 @@ class QueuePage(PageOf[Handoff]):
     ]
 
 
+class ClaimBody(BaseModel):
+    """A claim."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dial: Annotated[
+        bool,
+        Strict(),
+        Field(description="Whether to call your `phone`, if the caller is on the line and you have one."),
+    ] = True
+
+
+class EpochBody(BaseModel):
+    """An operation on a claim."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: Epoch = None
+
+
 class ReleaseBody(BaseModel):
     """Release of a claim, or decline of an offer."""
 

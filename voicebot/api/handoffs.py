@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from db import audit, handoffs, users
 from db.audit import Change
@@ -15,10 +16,13 @@ from db.handoffs import HandoffDraft, HandoffRecord, QueueFilter
 from voicebot.api.access import LeadWriter, Operator, Principal, Reader
 from voicebot.api.answers import extended
 from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.carrier_request import origin_of
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.handoff_models import (
     CancelBody,
     ClaimAnswer,
+    ClaimBody,
+    EpochBody,
     Handoff,
     HandoffBody,
     HandoffDetail,
@@ -31,7 +35,9 @@ from voicebot.api.handoff_models import (
     ResolveBody,
 )
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.handoffs.bridge import NotDialable
 from voicebot.handoffs.handoff_service import Reschedule
+from voicebot.handoffs.transitions import StaleClaim
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"])
 
@@ -137,13 +143,65 @@ async def get_handoff(state: AppStateDep, reader: Reader, handoff_id: UUID) -> H
 
 @router.post(
     "/{handoff_id:uuid}/claim",
-    responses=refuses("not_found", "already_claimed", "capacity_reached", "illegal_move"),
+    responses=refuses(*BODY, "not_found", "already_claimed", "capacity_reached", "illegal_move"),
 )
-async def claim_handoff(state: AppStateDep, operator: ActingOperator, handoff_id: UUID) -> ClaimAnswer:
-    """Claim a handoff and get the briefing. One operator succeeds; repeating it returns the claim."""
+async def claim_handoff(
+    request: Request,
+    state: AppStateDep,
+    operator: ActingOperator,
+    handoff_id: UUID,
+    body: ClaimBody | None = None,
+) -> ClaimAnswer:
+    """Claim a handoff and get the briefing. One operator succeeds; repeating it returns the claim.
+
+    Your telephone rings if the caller is on the line, unless `dial` is false.
+    """
     claim = await state.handoffs.service.claim(operator.account_id, handoff_id, operator.user_id)
     await _audit(state, operator.principal, "claim", claim.handoff)
+    if (body or ClaimBody()).dial:
+        with contextlib.suppress(NotDialable, StaleClaim):
+            await state.handoffs.bridge.dial(
+                operator.account_id, handoff_id, operator.user_id, origin_of(state, request)
+            )
     return claim
+
+
+@router.post("/{handoff_id:uuid}/dial", responses=CHANGE)
+async def dial_operator(
+    request: Request,
+    state: AppStateDep,
+    operator: ActingOperator,
+    handoff_id: UUID,
+    body: EpochBody | None = None,
+) -> Handoff:
+    """Have your telephone called for a claimed handoff. It rings once at a time."""
+    return await state.handoffs.bridge.dial(
+        operator.account_id,
+        handoff_id,
+        operator.user_id,
+        origin_of(state, request),
+        epoch=(body or EpochBody()).epoch,
+    )
+
+
+@router.post("/{handoff_id:uuid}/accept", responses=CHANGE)
+async def accept_call(
+    state: AppStateDep, operator: ActingOperator, handoff_id: UUID, body: EpochBody | None = None
+) -> Handoff:
+    """Accept the caller while you hear the whisper on your telephone, instead of pressing 1."""
+    return await state.handoffs.bridge.accept(
+        operator.account_id, handoff_id, operator.user_id, epoch=(body or EpochBody()).epoch
+    )
+
+
+@router.post("/{handoff_id:uuid}/return", responses=CHANGE)
+async def return_caller(
+    state: AppStateDep, operator: ActingOperator, handoff_id: UUID, body: EpochBody | None = None
+) -> Handoff:
+    """Give the caller, with whom you are connected, back to the agent. The handoff is resolved."""
+    return await state.handoffs.bridge.give_back(
+        operator.account_id, handoff_id, operator.user_id, epoch=(body or EpochBody()).epoch
+    )
 
 
 @router.post("/{handoff_id:uuid}/release", responses=CHANGE)

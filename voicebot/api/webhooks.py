@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import datetime
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
 from db import calls, events, inbound
-from db.calls import CallEnd, CallRecord
+from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
-from db.events import EventRecord
-from db.ids import id_of, new_id
+from db.ids import id_of
 from db.inbound import InboundCall
 from db.numbers import NumberFallback
 from telephony.carrier import (
-    AnswerUrls,
     BadSignature,
     BadWebhook,
     TooManyFields,
@@ -30,12 +26,14 @@ from telephony.carrier import (
     WebhookRequest,
 )
 from voicebot.admission import Refusal
+from voicebot.api import leg_webhooks
 from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.call_ends import call_event, finish
+from voicebot.api.carrier_request import NO_CONTENT, RESUMES, WAITING_SINCE, CarrierRequest, origin_of
 from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.call.apologies import apology
-from voicebot.config import websocket_url
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
@@ -52,10 +50,6 @@ DATABASE_WAIT_S = 1.2
 DATABASE_PAUSE_S = 1
 """How long the carrier waits before it asks again, in whole seconds."""
 
-_WAITING_SINCE = "waiting_since"
-_RESUMES = "resumes"
-"""The parameter of the resume URL: how many times the call had been resumed when the URL was issued."""
-
 _MAX_DIGITS = 15
 
 NO_CAPACITY = "no_capacity"
@@ -63,43 +57,6 @@ NO_CAPACITY = "no_capacity"
 
 MAX_ERROR = 500
 """The maximum length of a carrier's error text, in characters; the rest is cut off."""
-
-
-class CarrierRequest:
-    """One request of a carrier, whose signature is verified before it is used."""
-
-    def __init__(self, app: AppState, name: CarrierName, webhook: WebhookRequest, origin: str) -> None:
-        """``origin`` is the URL of this server for carriers: ``https://host`` and the prefix, if any."""
-        self.app = app
-        self.name = name
-        self.carrier = app.carriers[name]
-        self.webhook = webhook
-        self._origin = origin
-        self.is_late = False
-        """Whether the carrier was answered before the database was: nothing may be changed any more."""
-
-    def connect(self, call: CallRecord) -> WebhookReply:
-        """Connect the call to our media socket with a new token; hang up if it has ended."""
-        app = self.app
-        if call.status == "ended":
-            return self.carrier.hang_up_reply()
-        # While the carrier opens its stream, what the call begins with is loaded into memory.
-        app.background.start(
-            app.call_registry.prepare(call), name=f"preparing call {call.id}", droppable=True
-        )
-        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls(call))
-
-    @property
-    def webhooks_url(self) -> str:
-        """The URL of the carrier's webhooks."""
-        return f"{self._origin}/webhooks/{self.name}"
-
-    def _urls(self, call: CallRecord) -> AnswerUrls:
-        return AnswerUrls(
-            media_url=websocket_url(f"{self._origin}/media/{self.name}"),
-            stream_status_url=f"{self.webhooks_url}/stream",
-            resume_url=f"{self.webhooks_url}/resume?{_RESUMES}={call.resumes}",
-        )
 
 
 async def voice(request: CarrierRequest) -> WebhookReply:
@@ -162,14 +119,10 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
 
 async def _refuse(request: CarrierRequest, call: CallRecord, refusal: Refusal) -> None:
     """End a call that this process is too full to answer."""
-    app, ended_at = request.app, request.app.clock.now()
+    app = request.app
     app.metrics.calls_refused.labels(refusal).inc()
     logger.warning("call {}: not answered, because this process is full ({})", call.id, refusal)
-    end = CallEnd(ended_by="system", end_reason=NO_CAPACITY, outcome=None, ended_at=ended_at)
-    data = {"ended_by": end.ended_by, "reason": end.end_reason, "cause": refusal}
-    async with app.database.transaction() as transaction:
-        await calls.finish(transaction, call.account_id, call.id, end)
-        await events.append(transaction, call_event(call, "call.ended", data, ended_at))
+    await finish(app, call, "system", NO_CAPACITY, cause=refusal)
 
 
 async def _resume(request: CarrierRequest) -> WebhookReply:
@@ -184,9 +137,11 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         return request.carrier.hang_up_reply()
     if call.end_reason == NO_VOICE:
         return speak_for(request, call)
+    if (leg := await leg_webhooks.leg_of_caller(request, call)) is not None:
+        return await leg_webhooks.caller_back(request, leg, call)
     query = request.webhook.query
-    resumes = _whole_number(query.get(_RESUMES))
-    if resumes is not None and _WAITING_SINCE in query and call.resumes == resumes + 1:
+    resumes = _whole_number(query.get(RESUMES))
+    if resumes is not None and WAITING_SINCE in query and call.resumes == resumes + 1:
         # It was counted, but too late to be answered.
         return request.connect(call)
     is_copy = resumes is not None and resumes != call.resumes
@@ -213,9 +168,9 @@ def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
     """
     number = _number_of(request)
     now_ms = round(request.app.clock.now().timestamp() * 1000)
-    since_ms = min(_whole_number(request.webhook.query.get(_WAITING_SINCE)) or now_ms, now_ms)
+    since_ms = min(_whole_number(request.webhook.query.get(WAITING_SINCE)) or now_ms, now_ms)
     if now_ms - since_ms < number.patience_ms:
-        query = {**request.webhook.query, _WAITING_SINCE: since_ms}
+        query = {**request.webhook.query, WAITING_SINCE: since_ms}
         url = f"{request.webhooks_url}/{webhook}?{urlencode(query)}"
         return request.carrier.wait_reply(DATABASE_PAUSE_S, url)
     return fallback(request)
@@ -275,30 +230,16 @@ async def stream(request: CarrierRequest) -> WebhookReply:
     return NO_CONTENT
 
 
-def call_event(
-    call: CallRecord, type_: str, data: Mapping[str, Any], at: datetime, event_id: UUID | None = None
-) -> EventRecord:
-    """An event of a call, which this process need not have; by default with a new id."""
-    return EventRecord(
-        id=event_id or new_id(),
-        account_id=call.account_id,
-        call_id=call.id,
-        seq=0,  # replaced: append() numbers it
-        type=type_,
-        at=at,
-        template_id=call.template_id,
-        node=call.node,
-        data=data,
-    )
-
-
-NO_CONTENT = WebhookReply(status=204, content_type="text/plain", body="")
-
 WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "voice": voice,
     "status": status,
     "stream": stream,
     "resume": resume,
+    "leg": leg_webhooks.leg_status,
+    "whisper": leg_webhooks.whisper,
+    "key": leg_webhooks.key,
+    "left": leg_webhooks.operator_left,
+    "conference": leg_webhooks.conference,
 }
 
 
@@ -331,8 +272,7 @@ async def _reply(
         )
     except TooManyFields as error:
         raise limit_exceeded("webhook_fields", "payload_too_large", str(error)) from None
-    origin = app.settings.public_url or str(request.base_url).rstrip("/")
-    carrier_request = CarrierRequest(app, name, webhook, origin)
+    carrier_request = CarrierRequest(app, name, webhook, origin_of(app, request))
     try:
         carrier_request.carrier.verify(webhook)
         reply = await handler(carrier_request)

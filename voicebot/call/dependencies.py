@@ -167,6 +167,10 @@ def _ignore(_: CallFact) -> None:
     return None
 
 
+async def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDependencies:
     """What a session is given."""
@@ -191,3 +195,5 @@ class CallDependencies:
     """None: no handoff can be created (a text call)."""
     withdraw_handoff: WithdrawHandoffEntry | None = None
     """None where ``create_handoff`` is."""
+    has_left: Callable[[], Awaitable[bool]] = _never
+    """Whether the stream ended because the carrier connects the caller with a person."""

@@ -42,6 +42,10 @@ class End:
         return CallEnd(ended_by=self.ended_by, end_reason=self.reason, outcome=self.outcome, ended_at=at)
 
 
+LEFT = End(ended_by="operator", reason="with_person", resumable=True)
+"""The caller left the agent, because the carrier connects them with a person; they may come back."""
+
+
 class Hangup:
     """Ends one call.
 

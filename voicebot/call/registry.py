@@ -30,7 +30,7 @@ from voicebot.call.dependencies import (
     Health,
     WithdrawHandoffEntry,
 )
-from voicebot.call.hangup import End
+from voicebot.call.hangup import LEFT, End
 from voicebot.call.loading import CallLoader
 from voicebot.call.replicas import Replicas
 from voicebot.call.session import Session
@@ -44,6 +44,7 @@ from voicebot.vault import Vault
 
 RESUME_GRACE_S = 10.0
 HAND_OVER_CHECK_S = 1.0
+LEFT_TIMEOUT_S = 1.0
 
 
 class CallRegistry:
@@ -140,7 +141,7 @@ class CallRegistry:
             self._sessions.pop(call.id, None)
             if not self._sessions:
                 self._idle.set()
-        if end.resumable:
+        if end.resumable and end is not LEFT:
             self._background.start(self._end_unless_resumed(call, end), name=f"ending call {call.id}")
         self._background.start(writer.close(), name=f"writing call {call.id}")
 
@@ -211,12 +212,22 @@ class CallRegistry:
             on_fact=self._on_fact,
             create_handoff=self._create_handoff,
             withdraw_handoff=self._withdraw_handoff,
+            has_left=lambda: self._has_left(call),
         )
         session = Session(deps, answering, data.past)
         self._sessions[call.id] = session
         self._idle.clear()
 
         return await session.run(lambda: self._loader.targets(call, target_ids(answering.content.routes)))
+
+    async def _has_left(self, call: CallRecord) -> bool:
+        """Whether a call whose stream was stopped is with a person; False if the database does not answer."""
+        reading = calls.get(self._database, call.account_id, call.id)
+        try:
+            now = await self._background.in_time(reading, LEFT_TIMEOUT_S, name="reading a call")
+        except (TimeoutError, DatabaseError):
+            return False
+        return now.status == "transferring"
 
     async def _hang_up(self, media: MediaStream, call: CallRecord) -> None:
         try:

@@ -12,14 +12,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db import events, routes, utterances
+from db import events, legs, routes, utterances
 from db.calls import CallRecord
 from db.events import EventRecord
+from db.legs import LegRecord
 from db.pool import Database
 from voicebot.call.agents import BACK
 from voicebot.call.transcript.recorder import Seqs
 
 _ROLES = {"caller": "user", "agent": "assistant"}
+
+SPOKE_WITH_PERSON = (
+    "The caller was connected with a person for {seconds} seconds and has come back to you. You did not hear "
+    "what they said to each other: ask if you need to know. Go on with the conversation; do not greet again."
+)
+NOT_CONNECTED = "A person accepted the caller but could not be connected with them. Say so, and go on."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +50,25 @@ class ResumeState:
 
 async def load_resume_state(database: Database, call: CallRecord, now: datetime) -> ResumeState:
     """Read the state of a call that is resumed at ``now``."""
-    recorded, spoken, routed = await asyncio.gather(
+    recorded, spoken, routed, with_people = await asyncio.gather(
         events.of_call(database, call.account_id, call.id),
         utterances.of_call(database, call.account_id, call.id),
         routes.of_call(database, call.account_id, call.id),
+        legs.of_call(database, call.account_id, call.id),
     )
+    said = [
+        (float(u.started_ms), {"role": _ROLES[u.speaker], "content": u.heard_text or u.text})
+        for u in spoken
+        if u.speaker in _ROLES
+    ]
+    said += _notes(call, with_people)
     done = [route for route in routed if route.status == "done"]
     return ResumeState(
         agent=done[-1].name if done else BACK,
         visited=visited(recorded),
         variables=call.variables,
         since_answer_ms=(now - (call.answered_at or now)).total_seconds() * 1000,
-        said=[
-            {"role": _ROLES[u.speaker], "content": u.heard_text or u.text}
-            for u in spoken
-            if u.speaker in _ROLES
-        ],
+        said=[message for _, message in sorted(said, key=lambda one: one[0])],
         was_greeted=any(u.speaker == "agent" and u.heard_text != "" for u in spoken),
         hops=len(done),
         seqs=Seqs(
@@ -67,6 +77,20 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
             routes=max((r.seq for r in routed), default=0),
         ),
     )
+
+
+def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[float, dict[str, str]]]:
+    """What the agent is told of persons who accepted the caller, each with its time in ms."""
+    notes = []
+    for leg in with_people:
+        if leg.accepted_at is None or leg.ended_at is None:
+            continue
+        at_ms = (leg.accepted_at - (call.answered_at or leg.accepted_at)).total_seconds() * 1000
+        text = NOT_CONNECTED
+        if leg.bridged_at is not None:
+            text = SPOKE_WITH_PERSON.format(seconds=round((leg.ended_at - leg.bridged_at).total_seconds()))
+        notes.append((at_ms, {"role": "developer", "content": text}))
+    return notes
 
 
 def visited(recorded: Sequence[EventRecord]) -> Sequence[str]:

@@ -29,7 +29,7 @@ from voicebot.call.dependencies import CallDependencies
 from voicebot.call.farewells import is_goodbye
 from voicebot.call.functions import RouteTool, compile_agent, offer_routes
 from voicebot.call.handler_context import HandlerContext
-from voicebot.call.hangup import End, Hangup
+from voicebot.call.hangup import LEFT, End, Hangup
 from voicebot.call.idle import IdleTimer
 from voicebot.call.llm_recovery import LlmRecovery
 from voicebot.call.preparation import AgentPreparation, AgentSupplies
@@ -148,8 +148,7 @@ class Session:
         )
         self._tasks.start(self._begin(load_targets), name="beginning the call", droppable=True)
         self._tasks.start(self._limit_duration(), name="limiting the duration", droppable=True)
-        end = await self._hangup.wait()
-        await self._close(end)
+        end = await self._close(await self._hangup.wait())
         await runner.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await self._deps.media.close()
@@ -222,15 +221,18 @@ class Session:
         goodbye = render(current.content.idle.goodbye, current.values)
         self._hangup.start(End(ended_by="system", reason="max_duration"), goodbye)
 
-    async def _close(self, end: End) -> None:
+    async def _close(self, end: End) -> End:
         await self._tasks.cancel()
         self._conversation.finish()
+        if end.ended_by == "caller" and await self._deps.has_left():
+            end = LEFT
         if not end.resumable:
             self._recorder.ended(end.record(self._deps.clock.now()))
         # Before the socket closes: the carrier then calls /resume, which must find all that happened.
         await self._deps.writer.flushed(FLUSH_TIMEOUT_S)
         # What is left is a hang-up that is still asking the carrier.
         await self._tasks.finish()
+        return end
 
     def _compile(self, agent: Agent) -> Flow:
         agent.context = HandlerContext(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -15,16 +15,20 @@ from db import notify
 from db.handoff_events import HandoffEventRecord
 from db.outbox import Medium
 from db.pool import Database
+from telephony.bridge import BridgeCarrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
 from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.call_watch import CallWatch, LiveCalls
+from voicebot.handoffs.bridge import Bridge
 from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.event_broker import EventBroker
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.journal import Journal
 from voicebot.handoffs.journal_chain import JournalKeys
+from voicebot.handoffs.leg_ends import LegEnds
+from voicebot.handoffs.leg_reports import LegReports
 from voicebot.handoffs.mail_sender import MailSender, MailServer
 from voicebot.handoffs.presence import PresenceService
 from voicebot.handoffs.queue_metrics import QueueMetrics
@@ -36,6 +40,10 @@ from voicebot.vault import Vault
 
 _JOURNAL_FLUSH_S = 5.0
 """How long the journal may write at shutdown; unwritten events stay in the database."""
+
+
+_LEGS_S = 5.0
+"""How long requests to carriers about legs may take at shutdown; another process repeats them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,8 @@ class HandoffDependencies:
     http_allow: frozenset[str] = frozenset()
     """``host:port`` of private addresses that webhooks may reach."""
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    carriers: Mapping[str, BridgeCarrier] = field(default_factory=dict)
+    """Those that can connect a caller with an operator, by name."""
 
 
 class HandoffRuntime:
@@ -71,6 +81,9 @@ class HandoffRuntime:
         self.metrics = QueueMetrics(database, clock, dependencies.registry)
         self.service = HandoffService(database, clock, assess=assess, wake=wakeup.set)
         self.presence = PresenceService(database, clock, wake=wakeup.set)
+        ends = LegEnds(database, clock, dependencies.carriers, self._background)
+        self.bridge = Bridge(database, clock, dependencies.carriers, ends, self._background)
+        self.legs = LegReports(database, clock, dependencies.carriers, self.bridge, ends)
         self.scheduler = Scheduler(database, clock, self.service, self.presence, wakeup)
         self.hand_off = call_hand_off(clock, assess=assess, wake=wakeup.set)
         """For live calls: makes the write that hands over the caller."""
@@ -109,6 +122,7 @@ class HandoffRuntime:
         run = self._background.supervise
         run(lambda: self.call_watch.run(calls), name="status of handoffs")
         run(self.scheduler.run, name="scheduler")
+        run(self.legs.run, name="legs")
         run(lambda: notify.listen(self._dsn, self._on_notify), name="listener")
         run(lambda: self.broker.run(is_draining), name="event broker")
         run(self.outbox.run, name="outbox")
@@ -118,7 +132,7 @@ class HandoffRuntime:
     async def stop(self) -> None:
         """End the streams, cancel the jobs, then let the journal write their events for some seconds."""
         self.broker.close()
-        await self._background.finish()
+        await self._background.finish(_LEGS_S)
         self.journal.stop()
         if self._writing is not None:
             await asyncio.wait({self._writing}, timeout=_JOURNAL_FLUSH_S)
@@ -128,5 +142,6 @@ class HandoffRuntime:
     def _on_notify(self, account_id: UUID, seq: int) -> None:
         self.broker.wake(account_id, seq)
         self.outbox.wake()
+        self.legs.wake()
         self.journal.wake()
         self.call_watch.wake()

@@ -203,7 +203,9 @@ async def apply(
         await notifications.add_tickets(transaction, after, wanted.at)
         if operator is not None:
             await _start_wrap_up(transaction, operator, wanted.at)
-    await handoff_events.append_change(transaction, after, wanted.event_type, wanted.at, actor_id=actor_id)
+    await handoff_events.append_change(
+        transaction, after, wanted.event_type, wanted.at, actor_id=actor_id, leg_id=wanted.leg_id
+    )
     return after
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from voicebot.sandbox.audio.mulaw import Samples, through_the_line
+from voicebot.sandbox.carrier.conference import Room
 from voicebot.sandbox.carrier.line import Line
 from voicebot.sandbox.carrier.log import CallLog
 from voicebot.sandbox.carrier.model import (
@@ -75,6 +76,8 @@ class Leg:
     status_events: frozenset[str]
     person: Person | None
     wrong: Misbehaviour
+    detects_machine: bool = False
+    """Whether the carrier finds out who answers."""
 
 
 class Call:
@@ -88,6 +91,12 @@ class Call:
         self.line = Line()
         self.person = leg.person
         self.stream: MediaStream | None = None
+        self.room: Room | None = None
+        """The conference that the call is in."""
+        self.keys: asyncio.Queue[str] = asyncio.Queue()
+        """Keys for a `<Gather>` or a conference."""
+        self.answered_by: str | None = None
+        """What the detection of answering machines found, if it was asked for."""
         self.streams: list[MediaStream] = []
         self.status: CallStatus = "queued" if leg.direction == "outbound-api" else "ringing"
         self.ended_by: Ender | None = None
@@ -137,9 +146,10 @@ class Call:
         return start
 
     async def press(self, digits: str) -> None:
-        """Press keys; without a stream nobody hears them."""
+        """Press keys, for the stream, the `<Gather>` or the conference of the call."""
         for digit in digits:
             self.log("dtmf", digit=digit)
+            self.keys.put_nowait(digit)
             if self.stream is not None:
                 await self.stream.press(digit)
 
@@ -183,7 +193,7 @@ class Call:
 
     def params(self) -> dict[str, str]:
         """Build what every request about this call carries."""
-        return call_params(
+        params = call_params(
             sid=self.sid,
             account_sid=self.settings.account_sid,
             from_=self.leg.from_,
@@ -191,6 +201,7 @@ class Call:
             status=self.status,
             direction=self.leg.direction,
         )
+        return params if self.answered_by is None else params | {"AnsweredBy": self.answered_by}
 
     @property
     def duration_s(self) -> int:

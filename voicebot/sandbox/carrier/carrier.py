@@ -9,6 +9,7 @@ from typing import Self
 
 from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.carrier.call import Call, Document, Fetch, Leg, Over, Step
+from voicebot.sandbox.carrier.conference import Conferences
 from voicebot.sandbox.carrier.line import LineDead
 from voicebot.sandbox.carrier.model import (
     CarrierSettings,
@@ -40,6 +41,7 @@ class Carrier:
         self.calls: dict[str, Call] = {}
         self.phones: dict[str, Phone] = dict(phones or {})
         """Who can be rung: a number that is not here does not answer."""
+        self.conferences = Conferences()
         self._webhooks = Webhooks(settings)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -110,6 +112,8 @@ class Carrier:
         await asyncio.sleep(min(phone.after_ms / 1000, ring_s))
         if phone.outcome == "answers" and phone.after_ms <= ring_s * 1000:
             call.person = phone.person
+            if call.leg.detects_machine:
+                call.answered_by = "machine_start" if phone.is_machine else "human"
             call.answer()
             return first
         outcome = "no-answer" if phone.outcome == "answers" else phone.outcome
@@ -120,7 +124,7 @@ class Carrier:
         if isinstance(step, Over):
             return step
         if isinstance(step, Document):
-            return await perform(call, step, self.phones)
+            return await perform(call, step, self.phones, self.conferences)
         try:
             return await self._fetch(call, step)
         except TwimlError as error:
@@ -172,6 +176,8 @@ async def _sound(call: Call) -> None:
     async def frame(samples: Samples) -> None:
         if call.stream is not None:
             await call.stream.frame(samples)
+        elif call.room is not None:
+            call.room.frame(call, samples)
 
     await call.line.run(frame)
 

@@ -156,6 +156,8 @@ class Phone:
     """How long it rings."""
     person: Person | None = None
     """Who picks up; nobody speaks when None, and the line stays open."""
+    is_machine: bool = False
+    """Whether an answering machine picks up."""
     talk_ms: float | None = None
     """When it was reached by `<Dial>`: how long the two talk; None: until the caller hangs up."""
 

@@ -63,6 +63,7 @@ class TwilioRest:
         application.add_routes(
             [
                 web.post(f"{base}.json", self._create),
+                web.get(f"{base}.json", self._list),
                 web.post(base + "/{sid}.json", self._update),
                 web.get(base + "/{sid}.json", self._fetch),
             ]
@@ -80,6 +81,7 @@ class TwilioRest:
             status_events=_events(form),
             person=None,
             wrong=Misbehaviour(),
+            detects_machine=_one(form, "MachineDetection") is not None,
         )
         call = self._carrier.dial(leg, _next(form), _seconds(form))
         return web.json_response(_resource(call), status=201)
@@ -100,6 +102,17 @@ class TwilioRest:
         elif status == "completed":
             call.order(Over(status="completed", by="rest"))
         return web.json_response(_resource(call))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        """List calls between two numbers, newest first, on one page."""
+        wanted = request.query
+        found = [
+            _resource(call)
+            for call in reversed(self._carrier.calls.values())
+            if wanted.get("From") in (None, call.leg.from_) and wanted.get("To") in (None, call.leg.to)
+        ]
+        page = {"page": 0, "page_size": 50, "uri": request.path, "next_page_uri": None}
+        return web.json_response({"calls": found, **page})
 
     async def _fetch(self, request: web.Request) -> web.Response:
         """Show a call, live or over."""
@@ -202,7 +215,7 @@ def _resource(call: Call) -> dict[str, object]:
         "account_sid": account,
         "api_version": API_VERSION,
         "annotation": None,
-        "answered_by": None,
+        "answered_by": call.answered_by,
         "caller_name": None,
         "date_created": _date(call.created_at),
         "date_updated": _date(call.updated_at),

@@ -74,16 +74,39 @@ class Play:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dial:
-    """Connect the caller to another telephone."""
+class Gather:
+    """Say something and wait for a key; with one, go on at the action's address."""
 
-    number: str
+    say: tuple[Say | Play | Pause, ...]
     timeout_s: float
     action: str | None
     method: str
 
 
-Verb = Stream | Redirect | Reject | Hangup | Pause | Say | Play | Dial
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conference:
+    """A conference that a call is led into."""
+
+    name: str
+    label: str | None
+    end_on_exit: bool
+    status_callback: str | None
+    status_events: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dial:
+    """Connect the caller to another telephone, or lead the call into a conference."""
+
+    number: str
+    timeout_s: float
+    action: str | None
+    method: str
+    conference: Conference | None = None
+    hangup_on_star: bool = False
+
+
+Verb = Stream | Redirect | Reject | Hangup | Pause | Say | Play | Gather | Dial
 
 
 def parse(document: str) -> tuple[Verb, ...]:
@@ -187,11 +210,50 @@ def _play(element: Element) -> Play:
 def _dial(element: Element) -> Dial:
     _only(element, "timeout", "action", "method", "callerId", "answerOnBridge", "timeLimit", "hangupOnStar")
     numbers = [child for child in element if child.tag == "Number"]
-    if len(numbers) != len(element):
-        raise TwimlError("<Dial> may hold only <Number> here")
+    rooms = [child for child in element if child.tag == "Conference"]
+    if len(numbers) + len(rooms) != len(element) or len(rooms) > 1:
+        raise TwimlError("<Dial> may hold only <Number>, or one <Conference>, here")
     return Dial(
-        number=_text(numbers[0]) if numbers else _text(element),
+        number=_text(numbers[0]) if numbers else "" if rooms else _text(element),
         timeout_s=_number(element, "timeout", 30),
+        action=element.get("action"),
+        method=_method(element, "method"),
+        conference=_conference(rooms[0]) if rooms else None,
+        hangup_on_star=element.get("hangupOnStar") == "true",
+    )
+
+
+def _conference(element: Element) -> Conference:
+    _only(
+        element, "participantLabel", "startConferenceOnEnter", "endConferenceOnExit", "beep", "waitUrl",
+        "statusCallback", "statusCallbackMethod", "statusCallbackEvent", "muted", "maxParticipants",
+    )  # fmt: skip
+    events = frozenset((element.get("statusCallbackEvent") or "").split())
+    unknown = events - {"start", "end", "join", "leave", "mute", "hold", "modify", "speaker", "announcement"}
+    if unknown:
+        raise TwimlError(f"no such conference event: {', '.join(sorted(unknown))}")
+    return Conference(
+        name=_text(element),
+        label=element.get("participantLabel"),
+        end_on_exit=element.get("endConferenceOnExit") == "true",
+        status_callback=element.get("statusCallback"),
+        status_events=events,
+    )
+
+
+def _gather(element: Element) -> Gather:
+    _only(
+        element, "input", "numDigits", "timeout", "action", "method", "finishOnKey", "actionOnEmptyResult",
+        "language",
+    )  # fmt: skip
+    if element.get("numDigits") != "1":
+        raise TwimlError("<Gather> waits for one key here: numDigits must be 1")
+    say = tuple(_verb(child) for child in element)
+    if not all(isinstance(verb, Say | Play | Pause) for verb in say):
+        raise TwimlError("<Gather> may hold only <Say>, <Play> and <Pause>")
+    return Gather(
+        say=say,  # type: ignore[arg-type]
+        timeout_s=_number(element, "timeout", 5),
         action=element.get("action"),
         method=_method(element, "method"),
     )
@@ -206,6 +268,7 @@ _READERS: Mapping[str, Callable[[Element], Verb]] = {
     "Say": _say,
     "Play": _play,
     "Dial": _dial,
+    "Gather": _gather,
 }
 
 

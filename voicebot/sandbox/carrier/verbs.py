@@ -10,30 +10,44 @@ from urllib.parse import urljoin
 
 from voicebot.sandbox.audio.mulaw import Samples, samples_of, through_the_line
 from voicebot.sandbox.carrier.call import Call, Document, Fetch, Over, Step
+from voicebot.sandbox.carrier.conference import Conferences
 from voicebot.sandbox.carrier.model import Phone, WebhookFailed, new_sid
 from voicebot.sandbox.carrier.stream import MediaStream, StreamIdentity, StreamRefused
 from voicebot.sandbox.carrier.timeline import SAMPLE_RATE
-from voicebot.sandbox.carrier.twiml import Dial, Hangup, Pause, Play, Redirect, Reject, Say, Stream, Verb
+from voicebot.sandbox.carrier.twiml import (
+    Dial,
+    Gather,
+    Hangup,
+    Pause,
+    Play,
+    Redirect,
+    Reject,
+    Say,
+    Stream,
+    Verb,
+)
 from voicebot.sandbox.carrier.webhooks import Callback
 from voicebot.sandbox.speech.synthesis import synthesize
 
 _HUNG_UP = Over(status="completed", by="twiml")
 
 
-async def perform(call: Call, document: Document, phones: dict[str, Phone]) -> Step:
+async def perform(call: Call, document: Document, phones: dict[str, Phone], conferences: Conferences) -> Step:
     """Do the verbs in order, and return what comes after the document: its end is the end of the call.
 
     Source: twilio.com/docs/voice/twiml (verbs run one by one; after the last Twilio hangs up).
     """
     for verb in document.verbs:
-        step = await _do(call, verb, document.base, phones)
+        step = await _do(call, verb, document.base, phones, conferences)
         if step is not None:
             return step
     call.answer()
     return _HUNG_UP
 
 
-async def _do(call: Call, verb: Verb, base: str, phones: dict[str, Phone]) -> Step | None:
+async def _do(
+    call: Call, verb: Verb, base: str, phones: dict[str, Phone], conferences: Conferences
+) -> Step | None:
     if isinstance(verb, Reject) and call.answered_at is None:
         return Over(status="busy" if verb.reason == "busy" else "no-answer", by="twiml")
     if isinstance(verb, Redirect):
@@ -47,8 +61,13 @@ async def _do(call: Call, verb: Verb, base: str, phones: dict[str, Phone]) -> St
     if isinstance(verb, Stream):
         await _stream(call, verb, base)
         return None
+    if isinstance(verb, Dial) and verb.conference is not None:
+        await conferences.attend(call, verb.conference, base, star_leaves=verb.hangup_on_star)
+        return None if verb.action is None else Fetch(url=urljoin(base, verb.action), method=verb.method)
     if isinstance(verb, Dial):
         return await _dial(call, verb, base, phones)
+    if isinstance(verb, Gather):
+        return await _gather(call, verb, base)
     await _sound(call, await _voice(call, verb, base), verb.loop)
     return None
 
@@ -121,6 +140,37 @@ async def _dial(call: Call, verb: Dial, base: str, phones: dict[str, Phone]) -> 
         return None
     more = {"DialCallStatus": "completed" if outcome == "answers" else outcome, "DialCallSid": new_sid("CA")}
     return Fetch(url=urljoin(base, verb.action), method=verb.method, more=more)
+
+
+async def _gather(call: Call, verb: Gather, base: str) -> Step | None:
+    """Say the prompt and wait for a key, which may come before its end; without one the next verb follows.
+
+    Source: twilio.com/docs/voice/twiml/gather.
+    """
+    call.keys = asyncio.Queue()
+    saying = asyncio.create_task(_prompt(call, verb, base))
+    key = asyncio.create_task(call.keys.get())
+    try:
+        await asyncio.wait({saying, key}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({key}, timeout=verb.timeout_s)
+        if not key.done():
+            return None
+        saying.cancel()
+        call.line.heard.clear(call.line.now())
+        more = {"Digits": key.result(), "FinishedOnKey": ""}
+        url = base if verb.action is None else urljoin(base, verb.action)
+        return Fetch(url=url, method=verb.method, more=more)
+    finally:
+        saying.cancel()
+        key.cancel()
+
+
+async def _prompt(call: Call, verb: Gather, base: str) -> None:
+    for each in verb.say:
+        if isinstance(each, Pause):
+            await asyncio.sleep(each.seconds)
+        else:
+            await _sound(call, await _voice(call, each, base), each.loop)
 
 
 async def _voice(call: Call, verb: Say | Play, base: str) -> Samples:

@@ -1,0 +1,70 @@
+"""Calls that leave their agent to be connected with a person, and come back.
+
+Meanwhile a call is `transferring`: it has no media stream and no lease, because the carrier has it. Each
+change is one conditional statement, so that a repeated or late report of the carrier changes nothing.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from db.calls import CallRecord
+from db.pool import Executor, Row
+from db.rows import columns, read
+
+_CALL = columns(CallRecord)
+_LEASE = "held_until = greatest(held_until, now() + interval '90 seconds')"
+
+
+async def leave(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
+    """The call is about to leave its agent; None: it is not in progress."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE calls SET status = 'transferring'
+        WHERE account_id = $1 AND id = $2 AND status = 'in_progress' AND carrier_call_id IS NOT NULL
+        RETURNING {_CALL}
+        """,  # noqa: S608 - only column names
+        account_id,
+        call_id,
+    )
+    return _maybe(row)
+
+
+async def stay(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
+    """The carrier refused to connect the call, which has not left its agent; None: it has ended."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE calls SET status = 'in_progress', {_LEASE}
+        WHERE account_id = $1 AND id = $2 AND status = 'transferring' RETURNING {_CALL}
+        """,  # noqa: S608
+        account_id,
+        call_id,
+    )
+    return _maybe(row)
+
+
+async def come_back(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
+    """The call goes back to its agent, by a new media stream; None: it did so before, or has ended."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE calls SET status = 'in_progress', resumes = resumes + 1, {_LEASE}
+        WHERE account_id = $1 AND id = $2 AND status = 'transferring' RETURNING {_CALL}
+        """,  # noqa: S608
+        account_id,
+        call_id,
+    )
+    return _maybe(row)
+
+
+async def away(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
+    """The call, if it has left its agent and has neither come back nor ended."""
+    row = await db.fetchrow(
+        f"SELECT {_CALL} FROM calls WHERE account_id = $1 AND id = $2 AND status = 'transferring'",  # noqa: S608
+        account_id,
+        call_id,
+    )
+    return _maybe(row)
+
+
+def _maybe(row: Row | None) -> CallRecord | None:
+    return None if row is None else read(CallRecord, row)

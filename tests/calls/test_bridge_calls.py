@@ -1,0 +1,157 @@
+"""Callers who are connected with an operator by telephone, over the carrier's own protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.api.server_fixture import create, new_e164
+from tests.calls.harness import BILL, HIGHEST, CallHarness, Facts, hear
+from voicebot.call.resume import SPOKE_WITH_PERSON
+from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Say, Step, Wait, WaitFor, WaitForHangUp
+from voicebot.sandbox.carrier import Call, Phone
+
+HELLO = "Hello, this is a person."
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """An operator with a telephone, and a caller who waits for them."""
+
+    harness: CallHarness
+    phone: str
+    joined: asyncio.Event
+    asked: asyncio.Event
+
+    def operator(self, *script: Step, is_machine: bool = False) -> None:
+        """Say what the operator does when their telephone rings."""
+        person = Caller(script=script, voice_id=HIGHEST, attentive=False, synthesise=self.harness.synthesise)
+        self.harness.carrier.phones[self.phone] = Phone(after_ms=50, person=person, is_machine=is_machine)
+
+    def call(self, *after: Step, to: str) -> tuple[Call, Caller]:
+        """Call, hear the greeting, and do the rest when connected with the operator."""
+        waits = WaitFor(event=self.joined, timeout_ms=40_000)
+
+        def on_step(step: Step) -> None:
+            if step is waits:
+                self.asked.set()
+
+        return self.harness.dial(hear(), waits, *after, to=to, on_step=on_step)
+
+    async def claim(self, call: Call) -> dict[str, Any]:
+        """Ask for a person when the caller has been greeted, and claim the handoff; return it."""
+        await self.asked.wait()
+        record = await self.harness.record(call.sid)
+        assert record is not None
+        request = {"reason": "A refund.", "call_id": record["id"]}
+        handoff = await create(self.harness.api, "/handoffs", request)
+        operator = self.harness.tenant.clients["operator"]
+        claim = await operator.post(f"/handoffs/{handoff['id']}/claim")
+        assert claim.status_code == 200, claim.text
+        return handoff
+
+    async def until_joined(self, call: Call) -> None:
+        """Wait until the caller is in a conference, and let them go on."""
+        async with asyncio.timeout(30):
+            while call.room is None or len(call.room.participants) < 2:
+                await asyncio.sleep(0.02)
+        self.joined.set()
+
+    async def legs(self, call: Call) -> Sequence[Call]:
+        """The calls to the operator when all of them have ended."""
+        found = [other for other in self.harness.carrier.calls.values() if other.leg.to == self.phone]
+        for leg in found:
+            async with asyncio.timeout(10):
+                await leg.ended()
+        assert [leg.complaints for leg in (call, *found)] == [()] * (len(found) + 1)
+        return found
+
+    async def state(self, handoff: dict[str, Any]) -> tuple[str, str | None]:
+        """State and cause of the handoff."""
+        now = (await self.harness.api.get(f"/handoffs/{handoff['id']}")).json()
+        return now["state"], now["cause"]
+
+
+@pytest.fixture
+async def desk(harness: CallHarness) -> Desk:
+    """An operator with a telephone."""
+    phone = new_e164()
+    answer = await harness.tenant.clients["operator"].patch("/operators/me", json={"phone": phone})
+    assert answer.status_code == 200, answer.text
+    return Desk(harness=harness, phone=phone, joined=asyncio.Event(), asked=asyncio.Event())
+
+
+async def facts(desk: Desk, call: Call, person: Caller) -> Facts:
+    """The records of a call when it has ended."""
+    await call.ended()
+    return await desk.harness.facts(call, person)
+
+
+async def test_the_operator_gives_the_caller_back(desk: Desk) -> None:
+    """Whisper, key 1, both hear each other, star: the agent goes on and knows that a person spoke."""
+    number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
+    desk.operator(hear(), Dtmf(digits="1"), hear(), Say(text=HELLO), Dtmf(digits="*"), WaitForHangUp())
+    call, person = desk.call(Say(text=BILL), hear(), hear(), HangUp(), to=number)
+    handoff = await desk.claim(call)
+    await desk.until_joined(call)
+    got = await facts(desk, call, person)
+    legs = await desk.legs(call)
+
+    assert got.outcome.ok, got.outcome.failure
+    assert await desk.state(handoff) == ("resolved", "returned")
+    assert (got.record["ended_by"], got.record["resumes"]) == ("caller", 1)
+    assert len(legs) == 1
+    assert len(call.streams) == 2
+    assert SPOKE_WITH_PERSON.partition("{")[0] in str(desk.harness.asked()[-1]["messages"])
+    names = [event.name for event in call.events]
+    assert names.index("conference.joined") < names.index("conference.left")
+
+
+async def test_the_operator_hangs_up(desk: Desk) -> None:
+    """The handoff is resolved, the caller's call ends, and its end names the operator."""
+    number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
+    desk.operator(hear(), Dtmf(digits="1"), Wait(ms=500), HangUp())
+    call, person = desk.call(WaitForHangUp(), to=number)
+    handoff = await desk.claim(call)
+    await desk.until_joined(call)
+    got = await facts(desk, call, person)
+    await desk.legs(call)
+
+    assert got.outcome.ok, got.outcome.failure
+    assert (await desk.state(handoff))[0] == "resolved"
+    assert (got.record["ended_by"], got.record["end_reason"]) == ("operator", "handoff_resolved")
+
+
+async def test_the_caller_hangs_up_on_the_operator(desk: Desk) -> None:
+    """The operator's call ends, and the end of the call names the caller."""
+    number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
+    desk.operator(hear(), Dtmf(digits="1"), WaitForHangUp(timeout_ms=30_000))
+    call, person = desk.call(Wait(ms=300), HangUp(), to=number)
+    await desk.claim(call)
+    await desk.until_joined(call)
+    got = await facts(desk, call, person)
+    await desk.legs(call)
+
+    assert (got.record["ended_by"], got.record["end_reason"]) == ("caller", "hangup")
+
+
+async def test_voicemail_answers(desk: Desk) -> None:
+    """The machine is hung up on, the claim says so, and the caller is with the agent all the time."""
+    number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
+    desk.operator(WaitForHangUp(timeout_ms=30_000), is_machine=True)
+    call, person = desk.call(Say(text=BILL), hear(), HangUp(), to=number)
+    handoff = await desk.claim(call)
+    async with asyncio.timeout(20):
+        while (await desk.state(handoff))[1] != "voicemail":
+            await asyncio.sleep(0.05)
+    desk.joined.set()
+    got = await facts(desk, call, person)
+    await desk.legs(call)
+
+    assert got.outcome.ok, got.outcome.failure
+    assert len(call.streams) == 1
+    assert got.words()[-1] == "Billing here."

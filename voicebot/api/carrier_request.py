@@ -1,0 +1,61 @@
+"""One request of a carrier, which every webhook is given."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from db.calls import CallRecord
+from db.calls import Carrier as CarrierName
+from telephony.carrier import AnswerUrls, WebhookReply, WebhookRequest
+from voicebot.api.app_state import AppState
+from voicebot.config import websocket_url
+
+RESUMES = "resumes"
+"""The parameter of the resume URL: how many times the call had been resumed when the URL was issued."""
+
+WAITING_SINCE = "waiting_since"
+"""The parameter of a webhook that is repeated because the database did not answer: since when, in ms."""
+
+NO_CONTENT = WebhookReply(status=204, content_type="text/plain", body="")
+
+
+def origin_of(app: AppState, request: Request) -> str:
+    """The URL of this server for carriers: `PUBLIC_URL`, or the URL that the request was sent to."""
+    return app.settings.public_url or str(request.base_url).rstrip("/")
+
+
+class CarrierRequest:
+    """One request of a carrier, whose signature is verified before it is used."""
+
+    def __init__(self, app: AppState, name: CarrierName, webhook: WebhookRequest, origin: str) -> None:
+        """``origin`` is the URL of this server for carriers: ``https://host`` and the prefix, if any."""
+        self.app = app
+        self.name = name
+        self.carrier = app.carriers[name]
+        self.webhook = webhook
+        self._origin = origin
+        self.is_late = False
+        """Whether the carrier was answered before the database was: nothing may be changed any more."""
+
+    def connect(self, call: CallRecord) -> WebhookReply:
+        """Connect the call to our media socket with a new token; hang up if it has ended."""
+        app = self.app
+        if call.status == "ended":
+            return self.carrier.hang_up_reply()
+        # While the carrier opens its stream, what the call begins with is loaded into memory.
+        app.background.start(
+            app.call_registry.prepare(call), name=f"preparing call {call.id}", droppable=True
+        )
+        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls(call))
+
+    @property
+    def webhooks_url(self) -> str:
+        """The URL of the carrier's webhooks."""
+        return f"{self._origin}/webhooks/{self.name}"
+
+    def _urls(self, call: CallRecord) -> AnswerUrls:
+        return AnswerUrls(
+            media_url=websocket_url(f"{self._origin}/media/{self.name}"),
+            stream_status_url=f"{self.webhooks_url}/stream",
+            resume_url=f"{self.webhooks_url}/resume?{RESUMES}={call.resumes}",
+        )

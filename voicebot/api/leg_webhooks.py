@@ -1,0 +1,122 @@
+"""The webhooks about legs, which connect callers with operators by telephone. Their URLs name the leg.
+
+The signature of a webhook covers its URL, so that the leg is the one that we gave to the carrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from db import calls, legs
+from db.calls import CallRecord
+from db.errors import NotFound
+from db.legs import LegRecord
+from telephony.bridge import BridgeCarrier
+from telephony.carrier import BadWebhook, WebhookReply
+from voicebot.api.call_ends import end_with_person, finish
+from voicebot.api.carrier_request import NO_CONTENT, WAITING_SINCE, CarrierRequest
+
+RESOLVED = "handoff_resolved"
+"""The end reason of a call whose caller was connected with an operator, who has hung up."""
+
+LEG = "leg"
+"""The parameter that names the leg in the URL of a webhook."""
+
+OnLeg = Callable[[CarrierRequest, BridgeCarrier, LegRecord], Awaitable[WebhookReply]]
+
+
+def about_leg(handler: OnLeg) -> Callable[[CarrierRequest], Awaitable[WebhookReply]]:
+    """A webhook about a leg; of one that does not exist the call is ended."""
+
+    async def webhook(request: CarrierRequest) -> WebhookReply:
+        carrier = request.app.bridge_carriers.get(request.name)
+        leg = await leg_of(request)
+        if carrier is None or leg is None:
+            return request.carrier.hang_up_reply()
+        return await handler(request, carrier, leg)
+
+    return webhook
+
+
+async def leg_of(request: CarrierRequest) -> LegRecord | None:
+    """The leg that a webhook's URL names."""
+    try:
+        return await legs.get(request.app.database, UUID(request.webhook.query.get(LEG, "")))
+    except (NotFound, ValueError):
+        return None
+
+
+async def leg_of_caller(request: CarrierRequest, call: CallRecord) -> LegRecord | None:
+    """The leg after which a caller's call asks for instructions; None: the call was not away with a person.
+
+    A call may have been about to leave when its process was lost; then its URL names no leg.
+    """
+    leg = await leg_of(request)
+    if leg is None and call.status == "transferring":
+        of_call = await legs.of_call(request.app.database, call.account_id, call.id)
+        leg = of_call[-1] if of_call else None
+    return leg if leg is not None and leg.call_id == call.id else None
+
+
+@about_leg
+async def leg_status(request: CarrierRequest, carrier: BridgeCarrier, leg: LegRecord) -> WebhookReply:
+    """The progress or the end of the call to the operator."""
+    report = carrier.call_status(request.webhook)
+    await request.app.handoffs.legs.status(leg, report, carrier.answered_by(request.webhook))
+    return NO_CONTENT
+
+
+@about_leg
+async def whisper(request: CarrierRequest, carrier: BridgeCarrier, leg: LegRecord) -> WebhookReply:
+    """The operator's telephone was answered."""
+    status = carrier.call_status(request.webhook)
+    by = carrier.answered_by(request.webhook)
+    return await request.app.handoffs.legs.answered(leg, status.carrier_call_id, by)
+
+
+@about_leg
+async def key(request: CarrierRequest, carrier: BridgeCarrier, leg: LegRecord) -> WebhookReply:
+    """The operator pressed a key, or none in time."""
+    status = carrier.call_status(request.webhook)
+    pressed = carrier.pressed_key(request.webhook)
+    return await request.app.handoffs.legs.key(leg, status.carrier_call_id, pressed)
+
+
+@about_leg
+async def operator_left(request: CarrierRequest, carrier: BridgeCarrier, leg: LegRecord) -> WebhookReply:
+    """The operator is no longer in the conference."""
+    status = carrier.call_status(request.webhook)
+    return await request.app.handoffs.legs.operator_left(leg, status)
+
+
+@about_leg
+async def conference(request: CarrierRequest, carrier: BridgeCarrier, leg: LegRecord) -> WebhookReply:
+    """An event of the conference. Nothing depends on it: each party is followed by its call's reports."""
+    del request, carrier, leg
+    return NO_CONTENT
+
+
+async def caller_back(request: CarrierRequest, leg: LegRecord, call: CallRecord) -> WebhookReply:
+    """The caller is no longer connected with the operator: back to the agent, or hang up."""
+    app = request.app
+    if has_hung_up(request):
+        await end_with_person(app, call, "caller", "hangup")
+        return request.carrier.hang_up_reply()
+    back = await app.handoffs.legs.caller_back(leg)
+    if back is not None:
+        return request.connect(back)
+    call = await calls.get(app.database, call.account_id, call.id)
+    if call.status == "transferring":
+        await finish(app, call, "operator", RESOLVED)
+    elif call.status == "in_progress" and WAITING_SINCE in request.webhook.query:
+        return request.connect(call)  # it came back too late to be answered
+    return request.carrier.hang_up_reply()
+
+
+def has_hung_up(request: CarrierRequest) -> bool:
+    """Whether a request for instructions says that the call has ended."""
+    try:
+        return request.carrier.call_status(request.webhook).terminal
+    except BadWebhook:
+        return False

@@ -1,0 +1,279 @@
+"""Connects callers with operators by telephone.
+
+The row of a leg is made, then the operator is dialled; they hear a whisper and accept with the key 1 or over
+the API; then both calls are led into a conference with the handoff's id as its name. From then on the carrier
+holds the connection, and no process of ours is needed for it. The carrier's reports (``leg_reports``) may
+arrive at any process, in any order and more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from loguru import logger
+
+from db import bridged_calls, handoff_events, handoff_transitions, handoffs, legs
+from db.errors import DatabaseError
+from db.handoff_transitions import Transition
+from db.handoffs import HandoffRecord
+from db.ids import new_id
+from db.legs import LegDraft, LegRecord
+from db.pool import Database
+from telephony.bridge import BridgeCarrier, ConferenceJoin, Party
+from telephony.carrier import DialRequest
+from telephony.errors import CallIsOver, CarrierError
+from voicebot.background import BackgroundTasks
+from voicebot.clock import Clock
+from voicebot.handoffs import transitions
+from voicebot.handoffs.leg_ends import LegEnds, resume_url
+from voicebot.handoffs.transitions import CLAIM_LEASE, LostRace, StaleClaim
+
+RING_TIMEOUT_S = 30
+DIAL_DEADLINE = timedelta(seconds=10)
+"""By when the carrier has reported that it dials; otherwise the process that asked it to is lost."""
+RING_DEADLINE = timedelta(seconds=RING_TIMEOUT_S + 20)
+"""By when the carrier has reported the end of the ringing, with the detection of answering machines."""
+ACCEPTED_DEADLINE = timedelta(seconds=10)
+BRIDGED_CHECK = timedelta(seconds=30)
+"""How often the carrier is asked whether both sides of a bridge are still there."""
+
+
+class NotDialable(Exception):
+    """The operator of a handoff cannot be called, or not now."""
+
+
+class Bridge:
+    """The operations of operators on legs."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        carriers: Mapping[str, BridgeCarrier],
+        ends: LegEnds,
+        tasks: BackgroundTasks,
+    ) -> None:
+        """``carriers`` are those that can connect a caller with a person, by name."""
+        self._db = database
+        self._clock = clock
+        self._carriers = carriers
+        self._ends = ends
+        self._tasks = tasks
+
+    async def dial(
+        self, account_id: UUID, handoff_id: UUID, user_id: UUID, origin: str, *, epoch: int | None = None
+    ) -> HandoffRecord:
+        """Call the operator who holds a handoff; the call itself is placed in the background.
+
+        A handoff whose operator is being called already is not changed.
+
+        Args:
+            account_id: the account.
+            handoff_id: the handoff.
+            user_id: the operator.
+            origin: URL of this server for carriers.
+            epoch: the claim; None: the present one.
+
+        Raises:
+            StaleClaim: the operator does not hold the handoff, or ``epoch`` is another claim.
+            NotDialable: the operator has no telephone, or the caller cannot be connected.
+            NotFound: the account has no such handoff.
+        """
+        handoff = await handoffs.get(self._db, account_id, handoff_id)
+        if handoff.claimed_by != user_id or epoch not in (None, handoff.epoch):
+            raise StaleClaim(handoff)
+        draft = await self._draft(handoff, user_id, origin)
+        async with self._db.transaction() as transaction:
+            leg = await legs.create(transaction, draft)
+            if leg is None:
+                return handoff
+            await handoff_transitions.renew(transaction, account_id, user_id, self._clock.now() + CLAIM_LEASE)
+            claimed = await handoff_transitions.set_cause(transaction, handoff, None)
+            if claimed is None or handoff.state != "claimed":
+                raise StaleClaim(handoff)
+            handoff = claimed
+            await handoff_events.append_change(
+                transaction, handoff, "handoff.dialing", leg.created_at, actor_id=user_id, leg_id=leg.id
+            )
+        self._tasks.start(self._place(leg), name=f"dialling leg {leg.id}")
+        return handoff
+
+    async def _draft(self, handoff: HandoffRecord, user_id: UUID, origin: str) -> LegDraft:
+        if handoff.call_id is None or handoff.intent != "escalate":
+            raise NotDialable("The handoff has no caller on the line.")
+        line = await legs.operator_line(self._db, handoff.account_id, handoff.call_id, user_id)
+        if line is None:
+            raise NotDialable("The caller's call is not in progress.")
+        if line.carrier not in self._carriers:
+            raise NotDialable(f"The carrier {line.carrier} cannot connect a caller with a person.")
+        if line.phone is None:
+            raise NotDialable("You have no telephone number; set `phone`.")
+        now = self._clock.now()
+        return LegDraft(
+            id=new_id(),
+            account_id=handoff.account_id,
+            handoff_id=handoff.id,
+            epoch=handoff.epoch,
+            call_id=handoff.call_id,
+            user_id=user_id,
+            carrier=line.carrier,
+            from_number=line.from_number,
+            to_number=line.phone,
+            webhooks_url=f"{origin}/webhooks/{line.carrier}",
+            deadline=now + DIAL_DEADLINE,
+            created_at=now,
+        )
+
+    async def _place(self, leg: LegRecord) -> None:
+        request = DialRequest(
+            to=leg.to_number,
+            from_=leg.from_number,
+            answer_url=f"{leg.webhooks_url}/whisper?leg={leg.id}",
+            status_url=f"{leg.webhooks_url}/leg?leg={leg.id}",
+            ring_timeout_s=RING_TIMEOUT_S,
+            detect_machine=True,
+        )
+        try:
+            carrier_leg_id = await self._carriers[leg.carrier].dial(request)
+        except CarrierError as error:
+            logger.warning("leg {}: the carrier did not dial: {}", leg.id, error)
+            await self._ends.end(leg, "carrier_error")
+            if not error.uncertain:
+                await legs.left(self._db, leg.id, self._clock.now())
+            return
+        named = await legs.named(self._db, leg.id, carrier_leg_id)
+        await legs.extend(self._db, leg, self._clock.now() + RING_DEADLINE)
+        if named.ended_at is not None:
+            await self._hang_up(named)
+
+    async def accept(
+        self, account_id: UUID, handoff_id: UUID, user_id: UUID, *, epoch: int | None = None
+    ) -> HandoffRecord:
+        """Accept over the API instead of by key: connect the operator, who hears the whisper.
+
+        Raises:
+            StaleClaim: the operator does not hold the handoff, or ``epoch`` is another claim.
+            NotDialable: the operator's telephone has not been answered by a person.
+            NotFound: the account has no such handoff.
+        """
+        leg = await self._leg_of(account_id, handoff_id, user_id, epoch)
+        if leg is None or leg.state not in ("whispering", "accepted", "bridged"):
+            raise NotDialable("Your telephone has not been answered by a person yet.")
+        if leg.state == "whispering" and leg.carrier_leg_id is not None and await self.begin(leg):
+            if await self._join(leg, leg.carrier_leg_id, "operator"):
+                await self.connect(leg)
+            else:
+                await self._ends.end(leg, "hung_up")
+        return await handoffs.get(self._db, account_id, handoff_id)
+
+    async def give_back(
+        self, account_id: UUID, handoff_id: UUID, user_id: UUID, *, epoch: int | None = None
+    ) -> HandoffRecord:
+        """Lead the caller back to the agent. Repeating it changes nothing.
+
+        Raises:
+            StaleClaim: the operator does not hold the handoff, or ``epoch`` is another claim.
+            NotDialable: the caller is not connected with the operator.
+            NotFound: the account has no such handoff.
+        """
+        handoff = await handoffs.get(self._db, account_id, handoff_id)
+        if handoff.cause == "returned" and handoff.resolved_by == user_id:
+            return handoff
+        leg = await self._leg_of(account_id, handoff_id, user_id, epoch)
+        if leg is None or leg.state != "bridged":
+            raise NotDialable("The caller is not connected with you.")
+        await self._ends.give_back(leg)
+        return await handoffs.get(self._db, account_id, handoff_id)
+
+    async def begin(self, leg: LegRecord) -> bool:
+        """The operator accepted: the call is about to leave its agent. False: too late, or done before."""
+        now = self._clock.now()
+        try:
+            async with self._db.transaction() as transaction:
+                accepted = await legs.accepted(transaction, leg, now, deadline=now + ACCEPTED_DEADLINE)
+                if accepted is None:
+                    return False
+                call = await bridged_calls.leave(transaction, leg.account_id, leg.call_id)
+                handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
+                if call is None or handoff.epoch != leg.epoch or handoff.state != "claimed":
+                    raise LostRace  # noqa: TRY301 - rolls the transaction back
+                wanted = Transition(
+                    to="transferring",
+                    at=now,
+                    event="handoff.accepted",
+                    claimed_by=leg.user_id,
+                    leg_id=leg.id,
+                )
+                await transitions.apply(transaction, handoff, wanted, leg.user_id)
+        except LostRace:
+            # The caller has left, or the claim has ended.
+            await self._ends.end(leg, "caller_left")
+            return False
+        return True
+
+    async def connect(self, leg: LegRecord) -> bool:
+        """Lead the caller to the operator who has accepted; False: they were not connected."""
+        call = await bridged_calls.away(self._db, leg.account_id, leg.call_id)
+        if call is None or call.carrier_call_id is None:
+            await self._ends.end(leg, "caller_left")
+            return False
+        if not await self._join(leg, call.carrier_call_id, "caller"):
+            return False
+        now = self._clock.now()
+        for _ in range(3):
+            try:
+                async with self._db.transaction() as transaction:
+                    bridged = await legs.bridged(transaction, leg, now, deadline=now + BRIDGED_CHECK)
+                    if bridged is None:
+                        return False  # the operator has hung up meanwhile
+                    handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
+                    wanted = Transition(to="bridged", at=now, claimed_by=leg.user_id, leg_id=leg.id)
+                    transitions.check(handoff, "bridged")
+                    await transitions.apply(transaction, handoff, wanted, leg.user_id)
+            except LostRace:
+                continue
+            return True
+        return False
+
+    async def _join(self, leg: LegRecord, carrier_call_id: str, party: Party) -> bool:
+        """Lead one of the two calls into the conference; the end of the leg says why that failed."""
+        try:
+            await self._carriers[leg.carrier].join(carrier_call_id, conference(leg, party))
+        except CallIsOver:
+            await self._ends.end(leg, "caller_left" if party == "caller" else "hung_up")
+        except CarrierError as error:
+            logger.warning("leg {}: the {} was not connected: {}", leg.id, party, error)
+            if party == "caller" and not error.uncertain:
+                await self._ends.stay(leg)
+            await self._ends.end(leg, "carrier_error")
+        else:
+            return True
+        return False
+
+    async def _leg_of(
+        self, account_id: UUID, handoff_id: UUID, user_id: UUID, epoch: int | None
+    ) -> LegRecord | None:
+        handoff = await handoffs.get(self._db, account_id, handoff_id)
+        if handoff.claimed_by != user_id or epoch not in (None, handoff.epoch):
+            raise StaleClaim(handoff)
+        return await legs.open_of(self._db, account_id, handoff_id)
+
+    async def _hang_up(self, leg: LegRecord) -> None:
+        try:
+            await self._carriers[leg.carrier].hang_up(leg.carrier_leg_id or "")
+            await legs.left(self._db, leg.id, self._clock.now())
+        except (CarrierError, DatabaseError) as error:
+            logger.warning("leg {}: not hung up: {}", leg.id, type(error).__name__)
+
+
+def conference(leg: LegRecord, party: Party) -> ConferenceJoin:
+    """How a party joins the conference of a leg."""
+    then = resume_url(leg) if party == "caller" else f"{leg.webhooks_url}/left?leg={leg.id}"
+    return ConferenceJoin(
+        name=str(leg.handoff_id),
+        party=party,
+        then_url=then,
+        events_url=f"{leg.webhooks_url}/conference?leg={leg.id}",
+    )

@@ -1,0 +1,234 @@
+"""How a leg ends: the decision, its effect on the handoff, and what then remains to be done at the carrier.
+
+The decision is one transaction. What follows, ending the call to the operator and leading the caller back, is
+tried at once and repeated by any process until the leg is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from loguru import logger
+
+from db import bridged_calls, calls, handoff_events, handoff_transitions, handoffs, legs
+from db.calls import CallEnd
+from db.errors import DatabaseError
+from db.handoff_transitions import Transition
+from db.handoffs import HandoffRecord
+from db.legs import LegCause, LegRecord, LegResult, UnclosedLeg
+from db.pool import Database, Transaction
+from telephony.bridge import BridgeCarrier
+from telephony.errors import CallIsOver, CarrierError
+from voicebot.background import BackgroundTasks
+from voicebot.clock import Clock
+from voicebot.handoffs import transitions
+from voicebot.handoffs.transitions import CLAIM_LEASE, LostRace
+
+Why = LegCause | Literal["hung_up", "returned"]
+"""Why a leg ends. `hung_up`: the operator hung up; `returned`: they gave the caller back to the agent."""
+
+_TRIES = 20
+OWN_END = timedelta(milliseconds=800)
+"""How long a conference has to end on its own, and the caller to come back, before we see to it."""
+RETRY = timedelta(seconds=2)
+LOST_FOR = timedelta(seconds=60)
+"""How long a leg whose dialling was not answered is looked for at the carrier."""
+
+
+class LegEnds:
+    """Ends legs."""
+
+    def __init__(
+        self, database: Database, clock: Clock, carriers: Mapping[str, BridgeCarrier], tasks: BackgroundTasks
+    ) -> None:
+        """``tasks`` run what remains to be done at the carrier."""
+        self._db = database
+        self._clock = clock
+        self._carriers = carriers
+        self._tasks = tasks
+
+    async def end(self, leg: LegRecord, why: Why, *, only_from: LegRecord | None = None) -> LegRecord | None:
+        """End a leg, with the effect on its handoff; return it as it is afterwards.
+
+        Args:
+            leg: the leg, perhaps as it was some time ago.
+            why: why it ends.
+            only_from: end it only if it is still in the state of this record.
+
+        Returns:
+            None if it had ended before, or has moved on.
+        """
+        for _ in range(_TRIES):
+            leg = await legs.get(self._db, leg.id)
+            if leg.ended_at is not None or (only_from is not None and leg.state != only_from.state):
+                return None
+            try:
+                async with self._db.transaction() as transaction:
+                    ended = await self._decide(transaction, leg, why)
+            except LostRace:
+                continue
+            logger.info("call {}: the leg {} has ended ({})", leg.call_id, leg.id, why)
+            fetches = ended.accepted_at is not None and ended.result == "failed"
+            work = self._clean_up(ended, fetches=fetches)
+            self._tasks.start(work, name=f"ending leg {leg.id}")
+            return ended
+        return None
+
+    async def give_back(self, leg: LegRecord) -> LegRecord | None:
+        """End a bridged leg, so that the caller goes back to the agent; None: it had ended before."""
+        ended = await self.end(leg, "returned")
+        if ended is not None:
+            await self._fetch_caller(ended)
+        return ended
+
+    async def _decide(self, transaction: Transaction, leg: LegRecord, why: Why) -> LegRecord:
+        now = self._clock.now()
+        if leg.state == "bridged":
+            result: LegResult = "returned" if why == "returned" else "resolved"
+            cause = _cause(why)
+        else:
+            result, cause = "failed", _cause(why) or "declined"
+        ended = await legs.end(
+            transaction,
+            leg,
+            result=result,
+            cause=cause,
+            at=now,
+            retry_at=now + OWN_END,
+        )
+        if ended is None:
+            raise LostRace
+        handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
+        if handoff.claimed_by != leg.user_id or handoff.epoch != leg.epoch or handoff.ended_at is not None:
+            return ended  # the claim has ended already, by an event of its own
+        if ended.cause == "declined":
+            await handoff_transitions.decline(
+                transaction, leg.account_id, leg.handoff_id, leg.user_id, reason="declined", at=now
+            )
+        wanted = _transition(ended, handoff, now)
+        if wanted is None:
+            await self._report(transaction, ended, handoff, now)
+        else:
+            await transitions.apply(transaction, handoff, wanted, leg.user_id)
+        return ended
+
+    async def _report(
+        self, transaction: Transaction, ended: LegRecord, handoff: HandoffRecord, now: datetime
+    ) -> None:
+        """The operator keeps the claim: store and report why they were not connected."""
+        cause = ended.cause or "declined"
+        if cause == "caller_left":  # the handoff's cause says that already
+            told: HandoffRecord | None = replace(handoff, cause=cause)
+        else:
+            told = await handoff_transitions.set_cause(transaction, handoff, cause)
+        if told is None:
+            raise LostRace
+        await handoff_events.append_change(transaction, told, "handoff.declined", now, leg_id=ended.id)
+
+    # ------------------------------------------------------------------ what remains at the carrier
+
+    async def sweep(self, *, limit: int) -> None:
+        """Do what remains for legs that have ended; what fails is repeated after ``RETRY``."""
+        now = self._clock.now()
+        for unclosed in await legs.take_unclosed(self._db, now, now + RETRY, limit=limit):
+            self._tasks.start(self._close(unclosed), name=f"closing leg {unclosed.leg.id}")
+
+    async def _clean_up(self, leg: LegRecord, *, fetches: bool) -> None:
+        if fetches:
+            await self._fetch_caller(leg)
+        if leg.left_at is None:
+            await self._end_operators_call(leg)
+
+    async def _close(self, unclosed: UnclosedLeg) -> None:
+        leg = unclosed.leg
+        has_left = leg.left_at is not None or await self._end_operators_call(leg)
+        if unclosed.is_away:
+            await self._fetch_caller(leg)
+        elif has_left:
+            await legs.close(self._db, leg.id, self._clock.now())
+
+    async def _end_operators_call(self, leg: LegRecord) -> bool:
+        """End the call to the operator; False if that is to be tried again."""
+        carrier = self._carriers[leg.carrier]
+        try:
+            if leg.carrier_leg_id is not None:
+                await carrier.hang_up(leg.carrier_leg_id)
+            elif not await self._end_lost_call(carrier, leg):
+                return False
+            await legs.left(self._db, leg.id, self._clock.now())
+        except (CarrierError, DatabaseError) as error:
+            logger.warning("leg {}: the operator's call was not ended: {}", leg.id, type(error).__name__)
+            return False
+        return True
+
+    async def _end_lost_call(self, carrier: BridgeCarrier, leg: LegRecord) -> bool:
+        """End a call whose id we never got; False: it may still appear."""
+        found = await carrier.find_live(from_=leg.from_number, to=leg.to_number, since=leg.created_at)
+        unknown = await legs.unknown_of(self._db, leg.carrier, found)
+        for carrier_leg_id in unknown:
+            await carrier.hang_up(carrier_leg_id)
+        return bool(unknown) or self._clock.now() - leg.created_at > LOST_FOR
+
+    async def _fetch_caller(self, leg: LegRecord) -> None:
+        """Have the carrier lead the caller back to us; one who has left ends the call."""
+        call = await calls.get(self._db, leg.account_id, leg.call_id)
+        if call.status != "transferring" or call.carrier_call_id is None:
+            return
+        try:
+            await self._carriers[leg.carrier].redirect(call.carrier_call_id, resume_url(leg))
+        except CallIsOver:
+            end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=self._clock.now())
+            await calls.finish(self._db, call.account_id, call.id, end)
+        except CarrierError as error:
+            logger.warning("call {}: not led back to the agent: {}", call.id, type(error).__name__)
+
+    async def stay(self, leg: LegRecord) -> None:
+        """The caller did not leave the agent: the carrier refused to connect them."""
+        with suppress(DatabaseError):
+            await bridged_calls.stay(self._db, leg.account_id, leg.call_id)
+
+
+def resume_url(leg: LegRecord) -> str:
+    """Where the carrier asks what to do with a caller after the connection with a person."""
+    return f"{leg.webhooks_url}/resume?leg={leg.id}"
+
+
+def _cause(why: Why) -> LegCause | None:
+    if why == "hung_up" or why == "returned":
+        return None
+    return why
+
+
+def _transition(leg: LegRecord, handoff: HandoffRecord, now: datetime) -> Transition | None:
+    """What the end of a leg means for its handoff; None: the operator keeps the claim."""
+    if leg.result == "failed":
+        if leg.cause == "declined":
+            waiting = transitions.WAITING[handoff.intent]
+            return Transition(to=waiting, at=now, event="handoff.declined", cause="declined", leg_id=leg.id)
+        if handoff.state == "claimed":
+            return None
+        return Transition(
+            to="claimed",
+            at=now,
+            event="handoff.declined",
+            claimed_by=leg.user_id,
+            lease_until=now + CLAIM_LEASE,
+            cause=leg.cause,
+            leg_id=leg.id,
+        )
+    returned = leg.result == "returned"
+    return Transition(
+        to="resolved",
+        at=now,
+        event="handoff.returned" if returned else "",
+        cause="returned" if returned else leg.cause,
+        resolution="The caller went back to the agent."
+        if returned
+        else "The operator spoke with the caller.",
+        resolved_by=leg.user_id,
+        leg_id=leg.id,
+    )
