@@ -19,9 +19,9 @@ from telephony.bridge import BridgeCarrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
+from voicebot.handoffs.bridge import Bridge
 from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.call_watch import CallWatch, LiveCalls
-from voicebot.handoffs.bridge import Bridge
 from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.event_broker import EventBroker
 from voicebot.handoffs.handoff_service import HandoffService
