@@ -46,6 +46,7 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("GET", f"/calls/{NOBODY}/transcript", EVERYBODY),
     ("GET", f"/calls/{NOBODY}/events", EVERYBODY),
     ("GET", f"/calls/{NOBODY}/routes", EVERYBODY),
+    ("GET", f"/calls/{NOBODY}/turns", EVERYBODY),
     ("POST", f"/calls/{NOBODY}/end", DESK),
     ("GET", "/handoffs", EVERYBODY),
     ("POST", "/handoffs", DIALLERS),
