@@ -85,6 +85,32 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """The limits of the body of one kind of request."""
+
+    name: Limit
+    size: int
+    """In bytes."""
+    values: int
+    """Values in JSON."""
+
+
+def body_limit(limits: Limits, route: str | None) -> BodyLimit:
+    """The limit of a body: templates may be large, everything else is small.
+
+    Args:
+        limits: the limits of the process.
+        route: the path of a request to the API without its prefix and leading slash; None: another request.
+    """
+    if route is None:
+        return BodyLimit("webhook_body", limits.webhook_body_bytes, 0)
+    if not route.startswith("templates"):
+        return BodyLimit("body", limits.body_bytes, limits.json_values)
+    values = limits.chat_values if route.endswith("/chat") else limits.document_values
+    return BodyLimit("body", limits.document_bytes, values)
+
+
 def limit_exceeded(limit: Limit, code: str, detail: str, *, retry_after_s: int | None = None) -> ApiProblem:
     """The problem of a request that exceeds a limit; the exception handlers count it."""
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}

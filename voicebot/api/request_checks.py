@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -17,7 +16,7 @@ from voicebot.api.access import authenticate
 from voicebot.api.app_state import AppState
 from voicebot.api.error_handlers import of_database
 from voicebot.api.json_size import JsonSize
-from voicebot.api.limits import Limit, Limits, limit_exceeded
+from voicebot.api.limits import BodyLimit, Limits, body_limit, limit_exceeded
 from voicebot.api.media_types import is_yaml
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import not_json
@@ -31,17 +30,6 @@ _ALWAYS_SERVED = ("/webhooks/", "/media/", "/healthz", "/readyz")
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class BodyLimit:
-    """The limits of the body of one kind of request."""
-
-    name: Limit
-    size: int
-    """In bytes."""
-    values: int
-    """Values in JSON."""
 
 
 class RequestChecks:
@@ -100,7 +88,8 @@ class RequestChecks:
             except DatabaseError as error:
                 raise of_database(error) from error
             scope.setdefault("state", {})["principal"] = principal
-        limit = self._body_limit(path) if is_api else self._webhook_limit
+        route = path.removeprefix(self._api_prefix) if is_api else None
+        limit = body_limit(self._limits, route)
         body = await _body(request, receive, limit)
         if is_api and not is_yaml(request):
             await self._check_json(body, limit)
@@ -108,18 +97,6 @@ class RequestChecks:
             if b"\\u0000" in body and len(body) <= _MEASURED_AT_ONCE and not is_template:
                 _refuse_nul(body)
         return _replayed(body, receive)
-
-    @property
-    def _webhook_limit(self) -> BodyLimit:
-        return BodyLimit("webhook_body", self._limits.webhook_body_bytes, 0)
-
-    def _body_limit(self, path: str) -> BodyLimit:
-        """The limit of a request of the API: templates may be large, everything else is small."""
-        limits = self._limits
-        if not path.startswith(f"{self._api_prefix}templates"):
-            return BodyLimit("body", limits.body_bytes, limits.json_values)
-        values = limits.chat_values if path.endswith("/chat") else limits.document_values
-        return BodyLimit("body", limits.document_bytes, values)
 
     async def _check_json(self, body: bytes, limit: BodyLimit) -> None:
         if b"\0" in body:
