@@ -1,11 +1,12 @@
 """How long one request can hold up a call: ``python -m bench.stall [--checkout DIRECTORY]``.
 
 A caller listens to a long greeting while one request after another arrives, each of another kind: large,
-deep, wide, many, or ordinary. For each kind:
+deep, wide, slow, many, or ordinary. For each kind:
 
 - ``audio_ms``: the longest time without audio at the caller;
 - ``healthz_ms``: the longest response time of ``/healthz``, requested every 20 ms;
-- ``status`` and ``answer_ms`` of the request (of a hundred requests: of the last one).
+- ``status`` and ``answer_ms`` of the request (of a hundred requests: of the last one; of slow clients: how
+  many connections the server has closed after 2 s).
 
 A request without an answer after 20 s is given up; a server that does not recover is started again. The
 ``baseline`` has the same figures without a request. ``--checkout`` starts the server of another checkout, so
@@ -22,7 +23,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,113 +35,18 @@ from bench.conversations import CONVERSATIONS
 from bench.density import bench_process, vendor_variables
 from bench.environment import NUMBER, PUBLIC_URL, ROOT, VoicebotServer, voicebot_server
 from bench.light_callers import Carrier, LightCall
+from bench.stall_requests import Request, requests, set_of_large_templates
 from voicebot.sandbox.carrier import CarrierSettings
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 PROBE_S = 0.02
 WINDOW_S = 0.6
 GIVE_UP_S = 20.0
+HANG_UP_S = 5.0
+SLOW_S = 2.0
+DRIP_S = 0.1
 CALL_S = 40.0
 """A call is replaced after this time, long before its greeting ends."""
-MIB = 1024 * 1024
-JSON = "application/json"
-
-CHECK = "/api/v1/templates/check"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A request of one kind, sent ``count`` times at once."""
-
-    path: str
-    method: str = "POST"
-    body: bytes = b""
-    media_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-    count: int = 1
-    has_key: bool = True
-
-
-def template(**fields: Any) -> bytes:
-    """Return a template as the body of a request."""
-    return json.dumps({"name": "Large", **fields}).encode()
-
-
-def http_function(**fields: Any) -> list[dict[str, Any]]:
-    """Return the functions of a template with one HTTP function."""
-    return [{"type": "http", "name": "find", "description": "x", "url": "https://example.com/", **fields}]
-
-
-def large_template() -> bytes:
-    """Return a template of about the largest size allowed, with an expensive check."""
-    words = [f"word{n}" for n in range(600)]
-    whens = [" ".join(words[(n * 7 + m * 13) % 600] for m in range(280)) for n in range(100)]
-    routes = [{"name": f"r{n}", "when": when} for n, when in enumerate(whens)]
-    return template(kind="orchestrator", routes=routes)
-
-
-def requests() -> Mapping[str, Request]:
-    """Return the requests by kind."""
-    patterns = {f"p{n}": {"type": "string", "pattern": rf"(\pL{{{100 - n}}}){{4}}"} for n in range(40)}
-    braces = "https://example.com/" + "{{" * 20_000
-    keys = "".join(" " * n + "k" * 9000 + f"{n}:\n" for n in range(40))
-    required = [{"a": n} for n in range(3000)]
-    nested: dict[str, Any] = {"type": "object"}
-    for _ in range(12):
-        nested = {"allOf": [nested], "unevaluatedProperties": nested}
-    links = {f"l{n}": {"$ref": f"#/$defs/l{n + 1}"} for n in range(1000)}
-    chained = {"type": "object", "properties": {"a": {"$ref": "#/$defs/l0"}}, "$defs": {**links, "l1000": {}}}
-    routes = [
-        {"name": f"r{n}", "when": " ".join(f"w{(n + m) % 900}" for m in range(60))} for n in range(1500)
-    ]
-    return {
-        "honest list": Request(path="/api/v1/templates", method="GET"),
-        "honest check": Request(path=CHECK, body=template(prompt="You are an agent.")),
-        "url of braces": Request(path=CHECK, body=template(functions=http_function(url=braces))),
-        "patterns": Request(
-            path=CHECK,
-            body=template(functions=http_function(parameters={"type": "object", "properties": patterns})),
-        ),
-        "required objects": Request(
-            path=CHECK,
-            body=template(functions=http_function(parameters={"type": "object", "required": required})),
-        ),
-        "nested schema": Request(path=CHECK, body=template(functions=http_function(parameters=nested))),
-        "chained references": Request(path=CHECK, body=template(functions=http_function(parameters=chained))),
-        "similar routes": Request(path=CHECK, body=template(kind="orchestrator", routes=routes)),
-        "unknown fields": Request(path=CHECK, body=template(**{f"promp{n}": 1 for n in range(50_000)})),
-        "many values": Request(path=CHECK, body=template(body=[0] * 600_000)),
-        "deep JSON": Request(path=CHECK, body=b"[" * MIB),
-        "long text": Request(path=CHECK, body=template(prompt="{{ a" * 480_000)),
-        "long keys in YAML": Request(
-            path="/api/v1/templates/import",
-            media_type="application/yaml",
-            body=f"{keys}{' ' * 40}- 1".encode(),
-        ),
-        "values in YAML": Request(
-            path="/api/v1/templates/import", media_type="application/yaml", body=b"- 1\n" * 180_000
-        ),
-        "set of 500": Request(
-            path="/api/v1/templates/import?dry_run=true",
-            body=json.dumps(
-                {"templates": [{"name": f"T{n}", "prompt": "x" * 3500} for n in range(500)]}
-            ).encode(),
-        ),
-        "body before the key": Request(path=CHECK, body=template(body=[0] * 600_000), has_key=False),
-        "condition of spaces": Request(
-            path="/api/v1/templates/01a1fb64-16ef-7341-baef-1bff17f7b0e5",
-            method="DELETE",
-            headers={"If-Match": '"1"' + " " * 3000 + "x"},
-        ),
-        "webhook of 9,000 fields": Request(
-            path="/webhooks/twilio/voice",
-            media_type="application/x-www-form-urlencoded",
-            body="&".join(f"f{n}=1" for n in range(6000)).encode(),
-            has_key=False,
-        ),
-        "seven largest checks": Request(path=CHECK, body=large_template(), count=7),
-        "a hundred largest checks": Request(path=CHECK, body=large_template(), count=100),
-    }
 
 
 @dataclass(slots=True)
@@ -184,6 +90,7 @@ class StallBench:
         self._call: LightCall | None = None
         self._called_at = 0.0
         self._calls = 0
+        self._probing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def measure(self, request: Request | None) -> dict[str, Any]:
@@ -194,7 +101,7 @@ class StallBench:
         began = asyncio.get_running_loop().time()
         status: Any = None
         if request is not None:
-            status = await self._send(request)
+            status = await (self._send(request) if request.drip is None else self._hold(request))
         answered = asyncio.get_running_loop().time() - began
         await asyncio.sleep(WINDOW_S)
         return {
@@ -213,15 +120,19 @@ class StallBench:
         return False
 
     async def close(self) -> None:
-        """Hang up."""
-        for task in self._tasks:
+        """Hang up: the server would wait for the end of the call."""
+        if self._call is not None:
+            self._call.hangs_up.set()
+            await asyncio.wait(self._tasks, timeout=HANG_UP_S)
+        tasks = [*self._tasks, *([self._probing] if self._probing else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listening(self) -> LightCall:
         loop = asyncio.get_running_loop()
-        if not self._tasks:
-            self._start(self._probe.run())
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe.run())
         if self._call is None or loop.time() - self._called_at > CALL_S or self._call.figures.lost:
             if self._call is not None:
                 self._call.hangs_up.set()
@@ -236,6 +147,27 @@ class StallBench:
 
     def _start(self, work: Any) -> None:
         self._tasks.add(asyncio.create_task(work))
+
+    async def _hold(self, request: Request) -> dict[str, int]:
+        """Open connections and send slowly; returns how many were open and closed at the end."""
+        parts = urlsplit(self._server.url)
+        opened = await asyncio.gather(
+            *(asyncio.open_connection(parts.hostname, parts.port) for _ in range(request.count)),
+            return_exceptions=True,
+        )
+        connections = [each for each in opened if not isinstance(each, BaseException)]
+        loop = asyncio.get_running_loop()
+        until, sent = loop.time() + SLOW_S, request.body
+        while loop.time() < until:
+            for _, writer in connections:
+                if not writer.is_closing():
+                    writer.write(sent)
+            sent = request.drip or b""
+            await asyncio.sleep(DRIP_S)
+        closed = request.count - len(connections) + sum(reader.at_eof() for reader, _ in connections)
+        for _, writer in connections:
+            writer.close()
+        return {"open": request.count - closed, "closed": closed}
 
     async def _send(self, request: Request) -> Any:
         parts = urlsplit(self._server.url)
@@ -263,6 +195,7 @@ async def measure(root: Path) -> dict[str, Any]:
             while pending:
                 kind, request = pending.pop(0)
                 results[kind] = await bench.measure(request)
+                print(f"{kind}: {results[kind]}", file=sys.stderr)
                 if not await bench.recovers():
                     break
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
@@ -294,6 +227,9 @@ async def _bench(root: Path) -> AsyncIterator[StallBench]:
 
 async def _create_templates(server: VoicebotServer) -> None:
     number = await server.create("/numbers", {"e164": NUMBER})
+    await server.api.post(
+        "/templates/import", content=set_of_large_templates(), headers={"Content-Type": "application/json"}
+    )
     agent = {"name": "Billing", "status": "active", "prompt": "You answer questions about invoices."}
     billing = await server.create("/templates", agent)
     greeting = "Hello, this is Acme. " * 47  # a minute of speech
