@@ -38,6 +38,9 @@ from voicebot.vault import Vault
 
 _ATTEMPTS = 5
 
+_AT_ONCE = 20
+"""How many templates are made ready to be written at once, where templates are checked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
@@ -161,27 +164,20 @@ class _SetImport:
         run, account_id = self._authoring.checks.run, self._editor.account_id
         documents = [document for _, document in self._options.documents]
         checked = await run(account_id, _checked, documents, lookup.context, lookup.stored)
+        listed = [
+            (place, each, lookup.named.get(each.name))
+            for (place, _), each in zip(self._options.documents, checked, strict=True)
+        ]
+        known_numbers = frozenset(lookup.context.active_numbers or ())
+        vault, editor = self._authoring.vault, self._editor
         faults: list[Problem] = []
         entries: list[Entry] = []
-        for (place, _), each in zip(self._options.documents, checked, strict=True):
-            if each.content is None:
-                refused = list(each.report.errors)
-            else:
-                before = lookup.named.get(each.name)
-                known_numbers = frozenset(lookup.context.active_numbers or ())
-                entry, refused = await run(
-                    account_id,
-                    _entry,
-                    place,
-                    each,
-                    each.content,
-                    before,
-                    known_numbers,
-                    self._authoring.vault,
-                    self._editor,
-                )
-                entries.append(entry)
-            faults += [replace(problem, pointer=place + problem.pointer) for problem in refused]
+        # In parts: a result is unpickled on the event loop.
+        for start in range(0, len(listed), _AT_ONCE):
+            part = listed[start : start + _AT_ONCE]
+            more, refused = await run(account_id, _entries, part, known_numbers, vault, editor)
+            entries += more
+            faults += refused
             if len(faults) >= MAX_PROBLEMS:
                 break
         if faults:
@@ -255,6 +251,25 @@ def _checked(
 ) -> list[CheckedTemplate]:
     written = [read_source(each) for each in documents]
     return check_set(written, replace(context, templates=contents_of(stored)), lambda _: str(new_id()))
+
+
+def _entries(
+    listed: Sequence[tuple[str, CheckedTemplate, TemplateRecord | None]],
+    known_numbers: frozenset[str],
+    vault: Vault,
+    editor: Editor,
+) -> tuple[list[Entry], list[Problem]]:
+    """Templates ready to be written, and the problems that keep templates from being saved."""
+    entries: list[Entry] = []
+    faults: list[Problem] = []
+    for place, checked, before in listed:
+        if checked.content is None:
+            refused = list(checked.report.errors)
+        else:
+            entry, refused = _entry(place, checked, checked.content, before, known_numbers, vault, editor)
+            entries.append(entry)
+        faults += [replace(problem, pointer=place + problem.pointer) for problem in refused]
+    return entries, faults
 
 
 def _entry(
