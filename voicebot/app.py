@@ -113,9 +113,8 @@ def create_app(
         static_url="/docs-assets",
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(
-        RequestChecks, limits=limits, api_prefix=API_PREFIX, open_path=f"{API_PREFIX}/handoffs/stream"
-    )
+    open_paths = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
+    app.add_middleware(RequestChecks, limits=limits, api_prefix=API_PREFIX, open_paths=open_paths)
     error_handlers.install(app)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
     for resource in (
@@ -140,7 +139,7 @@ def create_app(
     app.include_router(template_sets.router, prefix=API_PREFIX)
     for router in (resources, operations.router, webhooks.router, media.router):
         app.include_router(router)
-    describe(app)
+    describe(app, settings.public_url)
     serve_document(app)
     return app
 

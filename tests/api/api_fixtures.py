@@ -10,11 +10,12 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
-from db import events, inbound, routes, utterances
+from db import events, inbound, model_requests, routes, utterances
 from db.calls import CallRecord
 from db.events import EventRecord
 from db.ids import new_id
 from db.inbound import InboundCall
+from db.model_requests import ModelRequestRecord
 from db.pool import Database
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
@@ -178,7 +179,14 @@ async def a_call(tenant: Tenant, database: Database) -> CallRecord:
         to_node=None, reason=WORD, context="full", announced=False, status="refused",
         error_code="unknown_agent", requested_at=now, switched_at=None, first_audio_at=None, gap_ms=None,
     )  # fmt: skip
+    asked = ModelRequestRecord(
+        **place, at=now, template_id=UUID(desk["id"]), node=None, shared=0,
+        messages=[{"role": "user", "content": f"{WORD}?"}], tools=[], settings={}, text=WORD,
+        function_calls=[], status="done", error=None, first_token_ms=1, total_ms=2, tokens=None,
+        cost_usd=None,
+    )  # fmt: skip
     await utterances.record(database, said)
+    await model_requests.append(database, asked, same_tools=False)
     await events.record(database, happened)
     await routes.record(database, refused)
     return call

@@ -113,7 +113,7 @@ async def test_examples_match_their_schemas(server: RunningServer) -> None:
         for operation in operations.values():
             bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
             for media in (media for body in bodies for media in body.get("content", {}).values()):
-                for example in media.get("examples", {}).values():
+                for example in media.get("examples", {}).values() if "schema" in media else ():
                     schema = {**media["schema"], "components": document["components"]}
                     Draft202012Validator(schema).validate(example["value"])
                     checked += 1
@@ -130,3 +130,35 @@ async def test_the_documentation_loads_nothing_from_other_hosts(server: RunningS
         for path in [*loaded, "/openapi.json"]:
             assert path.startswith("/"), path
             assert (await anybody.get(path)).status_code == 200, path
+
+
+async def test_every_answer_has_an_example_and_every_schema_one_name(server: RunningServer) -> None:
+    """Generated clients find a server, unique names, optional fields with defaults, and examples."""
+    document = server.app.openapi()
+    schemas = document["components"]["schemas"]
+    titles = [schema.get("title", name) for name, schema in schemas.items()]
+    assert [name for name in schemas if "__" in name] == []
+    assert sorted(titles) == sorted(set(titles))
+    assert document["servers"][0]["url"]
+    for name, schema in schemas.items():
+        for field in schema.get("required", ()):
+            assert "default" not in schema["properties"][field], (name, field)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, answer in operation["responses"].items():
+                for media in answer.get("content", {}).values() if status < "300" else ():
+                    assert media.keys() & {"example", "examples"}, (method, path)
+    patch = schemas["TemplatePatch"]
+    assert patch["properties"].keys() == schemas["TemplateContent"]["properties"].keys()
+    assert "required" not in patch
+
+
+async def test_the_root_and_the_schemas_need_no_key(server: RunningServer) -> None:
+    """`/` leads to the documentation, and an editor reads the JSON Schemas, without a key."""
+    async with http_client(base_url=server.url) as anybody:
+        root = await anybody.get("/", follow_redirects=False)
+        assert (root.status_code, root.headers["Location"]) == (307, "/docs")
+        for form in ("api", "file"):
+            schema = await anybody.get("/api/v1/templates/schema", params={"form": form})
+            assert schema.status_code == 200
+            assert schema.json()["$schema"]

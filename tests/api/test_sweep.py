@@ -18,6 +18,7 @@ from tests.handoffs.stream_client import Follower
 TELLS_NOTHING = {
     ("GET", "/templates/schema"): "the same for everybody",
     ("GET", "/metrics/handoffs"): "figures",
+    ("GET", "/providers"): "states of vendors, the same for everybody",
     ("GET", "/operators/me"): "oneself",
     ("GET", "/handoffs/stream"): "has tests of its own",
 }

@@ -111,7 +111,7 @@ class FunctionCall(BaseModel):
     at: Place
 
 
-class Route(BaseModel):
+class ChatRoute(BaseModel):
     """A route to another agent, done, refused or failed."""
 
     name: str
@@ -144,7 +144,7 @@ class ChatTurn(BaseModel):
     replies: list[Reply]
     functions: list[FunctionCall]
     nodes: list[str] = Field(description="Nodes that were entered, in order.")
-    routes: list[Route]
+    routes: list[ChatRoute]
     outcomes: list[Outcome]
     failures: list[Failure]
 

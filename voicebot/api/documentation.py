@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import Route
 
 from templates.model import TemplateContent
+from voicebot.api.examples import add_answer_examples
 from voicebot.api.problems import KINDS, MEDIA_TYPE, ApiProblem, FieldError, ProblemDocument
 
 _REF = "#/components/schemas/{model}"
@@ -161,8 +162,8 @@ def _example(code: str) -> dict[str, Any]:
     return ApiProblem(code, detail, errors=errors, more=_MORE.get(code, {})).document()
 
 
-def describe(app: FastAPI) -> None:
-    """Complete the app's OpenAPI document."""
+def describe(app: FastAPI, public_url: str | None) -> None:
+    """Complete the app's OpenAPI document; ``public_url`` is the address of the server if it is known."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -172,11 +173,14 @@ def describe(app: FastAPI) -> None:
                 summary=app.summary,
                 routes=app.routes,
                 tags=app.openapi_tags,
+                servers=[{"url": public_url or "/", "description": "This server"}],
                 separate_input_output_schemas=False,
             )
             _add_schemas(document["components"]["schemas"])
             _remove_defaults(document)
-            app.openapi_schema = _with_page_names(document)
+            document = _with_page_names(document)
+            add_answer_examples(document)
+            app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending OpenAPI
@@ -205,6 +209,25 @@ def _add_schemas(schemas: dict[str, Any]) -> None:
         for inner, definition in schema.pop("$defs", {}).items():
             schemas.setdefault(inner, definition)
         schemas[name] = schema
+    schemas["TemplatePatch"] = patch_schema(schemas["TemplateContent"], "TemplatePatch")
+
+
+def patch_schema(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """The schema of a merge patch (RFC 7396) of an object: no member is required, null resets one."""
+    members = {}
+    for name, member in schema["properties"].items():
+        plain = {key: value for key, value in member.items() if key != "default"}
+        kept = {key: plain.pop(key) for key in ("title", "description") if key in plain}
+        choices = plain.pop("anyOf", None) or [plain]
+        nullable = choices if {"type": "null"} in choices else [*choices, {"type": "null"}]
+        members[name] = {**kept, "anyOf": nullable}
+    return {
+        "title": title,
+        "type": "object",
+        "description": "What to change: members that are left out stay, null removes a value.",
+        "properties": members,
+        "additionalProperties": False,
+    }
 
 
 def _remove_defaults(document: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response, Security
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.datastructures import Address
@@ -63,6 +63,12 @@ async def readyz(app_state: AppStateDep) -> Response:
         calls_live=app_state.call_registry.live,
     )
     return JSONResponse(state.model_dump(), 200 if state.ready else 503)
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """The documentation of the API."""
+    return RedirectResponse("/docs")
 
 
 @router.get(

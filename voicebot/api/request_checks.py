@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,16 +36,16 @@ class ClientGone(Exception):
 class RequestChecks:
     """ASGI middleware that reads a body only of a request that may be answered, and no more than its limit.
 
-    A request for a path under ``api_prefix`` is authenticated first; ``open_path`` is left to its route,
-    which takes a token of its own and no body.
+    A request for a path under ``api_prefix`` is authenticated first; ``open_paths`` are left to their
+    routes, which take a token of their own, or need none.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, api_prefix: str, open_path: str) -> None:
+    def __init__(self, app: ASGIApp, *, limits: Limits, api_prefix: str, open_paths: Collection[str]) -> None:
         """Check the requests to ``app``."""
         self._app = app
         self._limits = limits
         self._api_prefix = f"{api_prefix}/"
-        self._open_path = open_path
+        self._open_paths = frozenset(open_paths)
         # One thread: measuring takes the interpreter lock for a few ms at most, but calls need the cores.
         self._measuring = ThreadPoolExecutor(1, thread_name_prefix="body sizes")
 
@@ -81,7 +82,7 @@ class RequestChecks:
         if not path.startswith(_ALWAYS_SERVED) and _app_state(scope).connections.only_carriers:
             detail = "The server has too many connections."
             raise limit_exceeded("connections", "overloaded", detail, retry_after_s=1)
-        if is_api and path != self._open_path:
+        if is_api and path not in self._open_paths:
             app_state = _app_state(scope)
             try:
                 principal = await authenticate(app_state, request.headers.get("authorization"))

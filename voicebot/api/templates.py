@@ -33,7 +33,7 @@ Document = Annotated[JsonText, Depends(json_text)]
 _DOCUMENT = request_body({"$ref": "#/components/schemas/TemplateContent"}, TEMPLATE_EXAMPLES)
 _ANY_JSON = request_body({"title": "A template, or any JSON"}, TEMPLATE_EXAMPLES)
 _PATCH = request_body(
-    {"type": "object", "additionalProperties": True},
+    {"$ref": "#/components/schemas/TemplatePatch"},
     {"description": {"value": {"description": "Answers questions about invoices."}}},
     MERGE_PATCH,
 )
@@ -112,10 +112,8 @@ async def check_template(app_state: AppStateDep, reader: Reader, document: Docum
 
 
 @router.get("/schema", response_class=SchemaResponse, responses=refuses("invalid_request"))
-async def template_schema(
-    app_state: AppStateDep, _: Reader, query: Annotated[SchemaQuery, Query()]
-) -> Response:
-    """The JSON Schema of a template (or of a file of templates), for an editor's completion."""
+async def template_schema(app_state: AppStateDep, query: Annotated[SchemaQuery, Query()]) -> Response:
+    """The JSON Schema of a template (or of a file of templates), for an editor's completion; needs no key."""
     return SchemaResponse(app_state.authoring.schema(query.form))
 
 
