@@ -63,14 +63,60 @@ class Branch(FlowPart):
         return [*found, (("default",), self.default)] if self.default is not None else found
 
 
+Operator = Literal[
+    "equals",
+    "not_equals",
+    "greater_than",
+    "at_least",
+    "less_than",
+    "at_most",
+    "contains",
+    "is_set",
+    "is_not_set",
+]
+
+
+class Condition(FlowPart):
+    """One edge of a transition, taken if a variable has a value."""
+
+    variable: str = Field(description="Name of a variable of the template.", examples=["amount"])
+    operator: Operator = Field(
+        default="equals",
+        description="How the variable is compared with `value`; `is_set` and `is_not_set` need none.",
+    )
+    value: Any = Field(default=None, description="What the variable is compared with.", examples=[100])
+    to: str = Field(description="Name of the node to go to.", examples=["ask_manager"])
+
+
+class Conditions(FlowPart):
+    """A transition that depends on variables, decided without the model: the first fitting edge."""
+
+    conditions: tuple[Condition, ...] = Field(description="The edges, in the order in which they are tried.")
+    default: str | None = Field(
+        default=None,
+        description="Name of the node if no edge fits. Null: the conversation stays at its node.",
+        examples=["confirm"],
+    )
+
+    def targets(self) -> list[NodeReference]:
+        """All node names in the edges, with their paths."""
+        found: list[NodeReference] = [
+            (("conditions", str(index), "to"), each.to) for index, each in enumerate(self.conditions)
+        ]
+        return [*found, (("default",), self.default)] if self.default is not None else found
+
+
 def _transition_kind(value: Any) -> str:
+    if isinstance(value, Conditions) or (isinstance(value, Mapping) and "conditions" in value):
+        return "conditions"
     return "branch" if isinstance(value, Mapping | Branch) else "node"
 
 
 Transition = Annotated[
-    Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")], Discriminator(_transition_kind)
+    Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")] | Annotated[Conditions, Tag("conditions")],
+    Discriminator(_transition_kind),
 ]
-"""A node's name or a branch. The tag is decided first, so that a problem in a branch is reported once."""
+"""A node's name, a branch or conditions. The tag is decided first, so that a problem is reported once."""
 
 
 class FlowFunction(FlowPart):
@@ -98,8 +144,16 @@ class FlowFunction(FlowPart):
     )
     transition_to: Transition | None = Field(
         default=None,
-        description="Name of the next node, or a branch on a field of the result.",
+        description=("Name of the next node, a branch on a field of the result, or conditions on variables."),
         examples=["confirm"],
+    )
+    parameters: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Variables (with source `call`) that the model provides with a `transition_only` function. They "
+            "are validated by their types and kept. Without a default, a variable is required."
+        ),
+        examples=[["delivery_day"]],
     )
 
     def targets(self) -> list[NodeReference]:
@@ -159,10 +213,21 @@ class Node(FlowPart):
         description="Actions after the node's answer: `end_conversation` ends the call.",
         examples=[[{"type": "end_conversation"}]],
     )
-    context_strategy: Literal["append", "reset"] | None = Field(
+    context_strategy: Literal["append", "reset", "reset_with_summary"] | None = Field(
         default=None,
-        description="`reset` removes the earlier conversation from the model's context. Null: `append`.",
+        description=(
+            "`reset` removes the earlier conversation from the model's context, `reset_with_summary` "
+            "replaces it by a summary. Null: `append`."
+        ),
         examples=["reset"],
+    )
+    say: str | None = Field(
+        default=None,
+        description=(
+            "Text that is spoken word for word when the node is entered, before the model answers. May "
+            "contain `{{ name }}`. With `respond_immediately` false, the model says nothing more."
+        ),
+        examples=["Calls are recorded for quality."],
     )
     respond_immediately: Flag = Field(
         default=True, description="False: at this node the agent waits until the caller speaks."
@@ -184,5 +249,16 @@ class FlowDocument(FlowPart):
     )
 
     def to_config_document(self) -> dict[str, Any]:
-        """The document for ``pipecat.flows.FlowConfig``."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """The document for ``pipecat.flows.FlowConfig``, without what ``templates.compile`` adds."""
+        document = self.model_dump(mode="json", exclude_none=True)
+        for node in document["nodes"].values():
+            node.pop("say", None)
+            if node.get("context_strategy") == "reset_with_summary":
+                node["context_strategy"] = "reset"
+        lists = [document["global_functions"], *(node["functions"] for node in document["nodes"].values())]
+        for function in (each for functions in lists for each in functions):
+            function.pop("parameters", None)
+            if isinstance(function.get("transition_to"), dict) and "conditions" in function["transition_to"]:
+                # Any node that exists: the compiled function decides where to go.
+                function["transition_to"] = self.initial_node
+        return document

@@ -21,6 +21,11 @@ class BuiltinFunction(BaseModel):
         ),
         examples=["end_call"],
     )
+    nodes: tuple[str, ...] | None = Field(
+        default=None,
+        description="Nodes of the flow at which the function is offered. Null: at every node.",
+        examples=[["confirm"]],
+    )
 
 
 class HttpFunction(BaseModel):
@@ -110,6 +115,11 @@ class HttpFunction(BaseModel):
     max_result_bytes: Annotated[Count, Bounds(256, 65_536)] = Field(
         default=8192,
         description="Maximum size of the answer for the model, in bytes of JSON; it is shortened if longer.",
+    )
+    nodes: tuple[str, ...] | None = Field(
+        default=None,
+        description="Nodes of the flow at which the function is offered. Null: at every node.",
+        examples=[["confirm"]],
     )
 
 

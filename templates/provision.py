@@ -7,10 +7,14 @@ from templates.model import TemplateContent, Variable
 
 
 def variables_kept(content: TemplateContent) -> set[str]:
-    """Names of the variables that a template's own functions set."""
-    return {
+    """Names of the variables that a template's own functions and transitions set."""
+    kept = {
         name for function in content.functions if isinstance(function, HttpFunction) for name in function.keep
     }
+    if content.flow is not None:
+        lists = [content.flow.global_functions, *(node.functions for node in content.flow.nodes.values())]
+        kept |= {name for functions in lists for function in functions for name in function.parameters}
+    return kept
 
 
 def variables_taken(content: TemplateContent) -> tuple[Variable, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from templates.bounds import TOOL_NAME
 from templates.check.context import CheckContext
 from templates.check.rules import problem_for
-from templates.flow import Action, FlowDocument, FlowFunction, Node
+from templates.flow import Action, Branch, Conditions, FlowDocument, FlowFunction, Node
 from templates.model import TemplateContent
 from templates.problem import Problem
 
@@ -29,6 +29,7 @@ _DEFAULT_ALTERNATIVE = "Actions run program code, which a template cannot contai
 def check_flow(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
     """Check the whole flow, if the template has one."""
     flow = content.flow
+    yield from _limited(content)
     if flow is None:
         return
     if not flow.nodes:
@@ -37,10 +38,12 @@ def check_flow(content: TemplateContent, context: CheckContext) -> Iterator[Prob
     known = context.builtins | {function.name for function in content.functions}
     shared = {function.name for function in flow.global_functions}
     yield from _functions(("flow", "global_functions"), flow.global_functions, flow, known)
+    yield from _variables(content, ("flow", "global_functions"), flow.global_functions)
     for name, node in flow.nodes.items():
         where = ("flow", "nodes", name)
         yield from _node(where, name, node)
         yield from _functions((*where, "functions"), node.functions, flow, known, shared)
+        yield from _variables(content, (*where, "functions"), node.functions)
         yield from _actions(where, node)
     yield from _entry(flow)
     yield from _reachability(flow)
@@ -67,6 +70,7 @@ def _node(where: Path, name: str, node: Node) -> Iterator[Problem]:
     if (
         not any(message.content.strip() for message in node.task_messages)
         and not (node.role_message or "").strip()
+        and not (node.say or "").strip()
     ):
         yield problem_for(
             "node_silent", (*where, "task_messages"), f"Node '{name}' has no instruction for the model."
@@ -97,6 +101,39 @@ def _functions(
         yield from _transitions(place, function, flow)
 
 
+def _variables(content: TemplateContent, where: Path, functions: Iterable[FlowFunction]) -> Iterator[Problem]:
+    """Check the variables that transitions set and compare."""
+    sources = {variable.name: variable.source for variable in content.variables}
+    for index, function in enumerate(functions):
+        for number, name in enumerate(function.parameters):
+            place = (*where, index, "parameters", number)
+            if name not in sources:
+                message = f"'{name}' is not a variable of the template."
+                yield problem_for("transition_variable_unknown", place, message)
+            elif sources[name] != "call":
+                message = f"'{name}' has the source `payload`, which the model cannot set."
+                yield problem_for("transition_variable_source", place, message)
+        if function.parameters and not function.transition_only:
+            message = f"'{function.name}' is not `transition_only`, so it cannot have `parameters` here."
+            yield problem_for("transition_parameters_refused", (*where, index, "parameters"), message)
+        if isinstance(function.transition_to, Conditions):
+            for number, condition in enumerate(function.transition_to.conditions):
+                if condition.variable not in sources:
+                    place = (*where, index, "transition_to", "conditions", number, "variable")
+                    message = f"'{condition.variable}' is not a variable of the template."
+                    yield problem_for("transition_variable_unknown", place, message)
+
+
+def _limited(content: TemplateContent) -> Iterator[Problem]:
+    """Check the nodes to which functions are limited."""
+    known = content.flow.nodes if content.flow is not None else {}
+    for index, function in enumerate(content.functions):
+        for number, node in enumerate(function.nodes or ()):
+            if node not in known:
+                message = f"'{function.name}' is offered at '{node}', which is not a node of the flow."
+                yield problem_for("function_node_unknown", ("functions", index, "nodes", number), message)
+
+
 def _transition_only(
     where: Path, function: FlowFunction, known: frozenset[str] | set[str]
 ) -> Iterator[Problem]:
@@ -110,7 +147,7 @@ def _transition_only(
     if not (function.description or "").strip():
         message = f"'{function.name}' has no description: the model cannot tell when to call it."
         yield problem_for("transition_only_undescribed", (*where, "description"), message)
-    if not isinstance(function.transition_to, str):
+    if not isinstance(function.transition_to, str | Conditions):
         message = f"'{function.name}' is `transition_only`, but `transition_to` names no node."
         yield problem_for("transition_only_target", (*where, "transition_to"), message)
 
@@ -133,8 +170,11 @@ def _transitions(where: Path, function: FlowFunction, flow: FlowDocument) -> Ite
             message = f"'{function.name}' leads to '{node}', which is not a node of the flow."
             yield problem_for("transition_unknown_node", (*where, *path), message)
     branch = function.transition_to
-    if branch is not None and not isinstance(branch, str) and not branch.cases:
+    if isinstance(branch, Branch) and not branch.cases:
         yield problem_for("branch_empty", (*where, "transition_to", "cases"), "The branch has no cases.")
+    if isinstance(branch, Conditions) and not branch.conditions:
+        place = (*where, "transition_to", "conditions")
+        yield problem_for("branch_empty", place, "There are no conditions.")
 
 
 def _edges(content: TemplateContent, flow: FlowDocument) -> Iterator[Problem]:

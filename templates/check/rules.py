@@ -280,6 +280,14 @@ _TABLE = (
         "function_description_refused", ERROR, "Move the description to the function's entry in `functions`."
     ),
     Rule("function_shadowed", ERROR, "Rename it: it would hide the other function of this name."),
+    Rule("function_node_unknown", ERROR, "Use names of the flow's nodes, or set `nodes` to null."),
+    Rule("transition_variable_unknown", ERROR, "Declare the variable in `variables`, or correct its name."),
+    Rule("transition_variable_source", ERROR, "Set the variable's `source` to `call`."),
+    Rule(
+        "transition_parameters_refused",
+        ERROR,
+        "Set `transition_only` to true, or declare the parameters where the function is declared.",
+    ),
     Rule("branch_empty", ERROR, "Add at least one case, or write the name of a node in place of the branch."),
     Rule("action_refused", ERROR, "Remove it. {detail}"),
     Rule(

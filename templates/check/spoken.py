@@ -38,6 +38,9 @@ def _spoken(content: TemplateContent) -> Iterator[tuple[tuple[str | int, ...], s
     for index, prompt in enumerate(content.idle.prompts):
         yield ("idle", "prompts", index), prompt
     yield ("idle", "goodbye"), content.idle.goodbye
+    for name, node in content.flow.nodes.items() if content.flow is not None else ():
+        if node.say is not None:
+            yield ("flow", "nodes", name, "say"), node.say
     for index, route in enumerate(content.routes):
         if route.announce is not None:
             yield ("routes", index, "announce"), route.announce

@@ -64,6 +64,8 @@ def _flow_texts(content: TemplateContent) -> Iterator[Text]:
             yield Text((*where, "role_message"), node.role_message)
         for index, message in enumerate(node.task_messages):
             yield Text((*where, "task_messages", index, "content"), message.content)
+        if node.say is not None:
+            yield Text((*where, "say"), node.say)
 
 
 def _http_texts(where: tuple[str | int, ...], function: HttpFunction) -> Iterator[Text]:
@@ -135,7 +137,7 @@ def instructions(content: TemplateContent) -> Iterator[Text]:
     """The texts that a model receives as instructions."""
     if content.prompt is not None:
         yield Text(("prompt",), content.prompt)
-    yield from _flow_texts(content)
+    yield from (text for text in _flow_texts(content) if text.path[-1] != "say")
 
 
 def _insertions(text: Text, kinds: Mapping[str, str]) -> Iterator[Problem]:

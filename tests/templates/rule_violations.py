@@ -889,3 +889,41 @@ def _(account: SampleAccount) -> str:
 def _(account: SampleAccount) -> str:
     account.document["greeting"]["text"] = "Hello, {{ status_0 }}."
     return "/greeting/text"
+
+
+put("function_node_unknown", "functions", 0, "nodes", value=["nowhere"], at=("functions", 0, "nodes", 0))
+
+
+def transition(account: SampleAccount, **more: Any) -> tuple[str | int, ...]:
+    """Change the first function of a node that is a transition only; returns its path."""
+    found, where = node(account)
+    index = next(i for i, each in enumerate(found["functions"]) if each.get("transition_only"))
+    found["functions"][index].update(more)
+    return (*where, "functions", index)
+
+
+@violates("transition_variable_unknown")
+def _(account: SampleAccount) -> str:
+    return pointer(*transition(account, parameters=["nothing"]), "parameters", 0)
+
+
+@violates("transition_variable_unknown")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
+    index = next(i for i, each in enumerate(found["functions"]) if each.get("transition_only"))
+    to = found["functions"][index]["transition_to"]
+    edges = {"conditions": [{"variable": "nothing", "value": 1, "to": to}], "default": to}
+    found["functions"][index]["transition_to"] = edges
+    return pointer(*where, "functions", index, "transition_to", "conditions", 0, "variable")
+
+
+@violates("transition_variable_source")
+def _(account: SampleAccount) -> str:
+    return pointer(*transition(account, parameters=["customer"]), "parameters", 0)
+
+
+@violates("transition_parameters_refused", "function_duplicate")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
+    found["functions"].append({"name": "find_0", "parameters": ["status_0"]})
+    return pointer(*where, "functions", len(found["functions"]) - 1, "parameters")

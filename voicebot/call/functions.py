@@ -25,11 +25,14 @@ from handlers.registry import HANDLERS
 from handlers.route_to_agent import RouteToAgent
 from templates.compile import Function, FunctionResult, UnknownFunction, compile_template
 from templates.model import HttpFunction, TemplateContent
+from templates.values import render
 from voicebot.call.agents import Agent, AgentPool
 from voicebot.call.dependencies import HttpBinder
 from voicebot.call.transcript.recorder import CallRecorder
 
 NODE_ENTERED = "voicebot_node_entered"
+
+NODE_SAYS = "voicebot_node_says"
 
 MAX_BRIEF = 1000
 """Maximum number of characters of a function's arguments, or result, for the agent who has the call next."""
@@ -65,7 +68,7 @@ def compile_agent(
     extra = [RouteToAgent.name] if has_routes else []
     if agent.offers_people:  # who waits for a person may go on with the agent, or be called back
         extra += [CancelEscalation.name, ParkCall.name]
-    flow = compile_template(content, resolve, extra=extra)
+    flow = compile_template(content, resolve, extra=extra, variables=call)
 
     def entered(action: Any, _: Any) -> None:
         # pipecat keeps the first handler of a type of action: it may be that of another agent of the call.
@@ -81,7 +84,9 @@ def compile_agent(
             "agent": agent,
             "role": node.get("role_message"),
         }
-        node["pre_actions"] = [action, *node.get("pre_actions", [])]
+        words = content.flow.nodes[name].say if content.flow is not None else None
+        say: Any = {"type": NODE_SAYS, "handler": _say, "words": words, "call": call}
+        node["pre_actions"] = [action, *([say] if words else []), *node.get("pre_actions", [])]
     return flow
 
 
@@ -200,6 +205,12 @@ def _recorded(function: Function, recorder: CallRecorder, agent: Agent) -> Funct
 def _failure(result: Mapping[str, Any] | None) -> dict[str, Any]:
     """Why a function failed, as its result says it."""
     return {name: (result or {}).get(name) for name in ("code", "message")}
+
+
+async def _say(action: Any, _: Any) -> None:
+    """Speak the fixed words of a node that is entered."""
+    call: CallContext = action["call"]
+    await call.say(render(action["words"], call.variables()))
 
 
 def _brief(value: Mapping[str, Any] | None) -> Any:
