@@ -174,8 +174,12 @@ async def converse(request: web.Request) -> web.WebSocketResponse:
     await socket.prepare(request)
     voice = Voice(socket, request.match_info["voice"])
     async for message in socket:
-        await voice.take(json.loads(message.data))
+        content = json.loads(message.data)
+        if content.get("close_socket"):
+            break
+        await voice.take(content)
     voice.stop()
+    await socket.close()
     return socket
 
 

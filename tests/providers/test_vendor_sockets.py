@@ -19,7 +19,9 @@ from pipecat.pipeline.pipeline import Pipeline
 from websockets.asyncio.server import ServerConnection, serve
 
 from templates.model import TemplateContent
+from tests.call.test_service_switch import no_error, running
 from tests.sandbox.test_vendors_pipecat import ServicePipeline
+from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.config import Settings
 from voicebot.providers.registry import Providers
 from voicebot.providers.service_spec import ServiceSpec
@@ -36,8 +38,16 @@ class Vendor:
     answers: list[dict[str, Any]] = field(default_factory=list)
     closes: bool = False
     got: asyncio.Event = field(default_factory=asyncio.Event)
+    open: int = 0
 
     async def converse(self, connection: ServerConnection) -> None:
+        self.open += 1
+        try:
+            await self._converse(connection)
+        finally:
+            self.open -= 1
+
+    async def _converse(self, connection: ServerConnection) -> None:
         request = connection.request
         assert request is not None
         self.offers.append(request.headers.get("Sec-WebSocket-Extensions"))
@@ -89,6 +99,21 @@ async def test_no_compression_is_offered(kind: str, provider: str) -> None:
             await line.after.until(StartFrame)
             await service.connected()
         assert it.offers == [None]
+
+
+@pytest.mark.parametrize("provider", ["deepgram", "elevenlabs"])
+@pytest.mark.parametrize("kind", ["stt", "tts"])
+async def test_no_socket_is_left_when_the_call_has_ended(kind: str, provider: str) -> None:
+    """The end of a call closes the sockets of vendors, those that do not hang up when they are asked too."""
+    async with vendor() as it:
+        service = spec(it, kind, provider)
+        switch = ServiceSwitch(service, on_error=no_error, name=kind)
+        async with running(switch):
+            await switch.prepare(service)
+            assert it.open == 1
+        async with asyncio.timeout(10):
+            while it.open:
+                await asyncio.sleep(0.01)
 
 
 async def test_deepgram_is_told_the_format_and_the_settings() -> None:

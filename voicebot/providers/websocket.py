@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipecat.services.websocket_service import WebsocketService
+from websockets.asyncio.client import ClientConnection
 
 
 @cache
@@ -28,8 +29,23 @@ def connection_options(url: str) -> dict[str, Any]:
 class EconomicalConnection(WebsocketService):
     """For pipecat's services: connects without compression and with the shared TLS context.
 
-    The overridden method is private; pipecat has no public way (docs/decisions/0017-providers.md).
+    The overridden method is private; pipecat has no public way (docs/decisions/0026-audio-path.md).
     """
 
+    _last_opened: ClientConnection | None = None
+
     async def _websocket_connect(self, uri: str, **kwargs: Any) -> Any:
-        return await super()._websocket_connect(uri, **{**connection_options(uri), **kwargs})
+        self._last_opened = await super()._websocket_connect(uri, **{**connection_options(uri), **kwargs})
+        return self._last_opened
+
+    async def cleanup(self) -> None:
+        """Release the service, and close the socket that it may have left open.
+
+        ``ElevenLabsTTSService`` waits for the vendor to hang up. When a call ends, the task that waits is
+        cancelled, and the connection is forgotten, but not closed.
+        """
+        try:
+            await super().cleanup()  # type: ignore[misc]
+        finally:
+            if self._last_opened is not None:
+                await self._last_opened.close()  # returns at once when it is closed already
