@@ -13,7 +13,19 @@ from db.pool import Executor
 from db.rows import Page, after_id, columns, narrow, page, read
 
 Resource = Literal[
-    "account", "call", "channel", "handoff", "key", "lead", "notice", "number", "operator", "template", "user"
+    "account",
+    "call",
+    "channel",
+    "dispatch",
+    "handoff",
+    "key",
+    "lead",
+    "notice",
+    "number",
+    "operator",
+    "opt_out",
+    "template",
+    "user",
 ]
 
 

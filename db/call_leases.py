@@ -30,7 +30,7 @@ async def renew(db: Executor, call_ids: Sequence[UUID], lease: timedelta) -> Non
 
 
 async def end_expired(db: Executor, *, limit: int) -> Sequence[CallRecord]:
-    """End calls with an expired lease, and their leads; return those that this statement has ended.
+    """End calls with an expired lease, and their inbound leads; return those that this statement has ended.
 
     A call that is being transferred has no lease: the carrier has it.
     """
@@ -50,7 +50,7 @@ async def end_expired(db: Executor, *, limit: int) -> Sequence[CallRecord]:
                 finished_at = now()
             FROM call
             WHERE leads.account_id = call.account_id AND leads.id = call.lead_id
-                AND leads.status <> 'finished'
+                AND leads.status <> 'finished' AND leads.direction = 'inbound'
         )
         SELECT {columns(CallRecord)} FROM call
         """,  # noqa: S608 - only column names

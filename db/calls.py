@@ -173,8 +173,10 @@ async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) 
             WHERE account_id = $1 AND id = $2 AND status <> 'ended'
             RETURNING {_CALL}
         ), lead AS (
-            UPDATE leads SET status = 'in_progress' FROM call
-            WHERE leads.account_id = $1 AND leads.id = call.lead_id AND leads.status = 'new'
+            UPDATE leads SET status = CASE leads.status WHEN 'new' THEN 'in_progress' ELSE 'in_call' END
+            FROM call
+            WHERE leads.account_id = $1 AND leads.id = call.lead_id
+                AND (leads.status = 'new' OR leads.status = 'dialing')
         )
         SELECT {_CALL} FROM call
         """,  # noqa: S608
@@ -263,7 +265,9 @@ async def record_outcome(db: Executor, account_id: UUID, call_id: UUID, outcome:
 
 
 async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) -> FinishedCall:
-    """End the call and its lead by one conditional statement, so that the first end stays.
+    """End the call and its inbound lead by one conditional statement, so that the first end stays.
+
+    Whether an outbound lead is called again is decided when the call is settled (``db.dispatch``).
 
     Raises:
         NotFound: the account has no such call.
@@ -280,6 +284,7 @@ async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) ->
                 finished_at = $6
             FROM call
             WHERE leads.account_id = $1 AND leads.id = call.lead_id AND leads.status <> 'finished'
+                AND leads.direction = 'inbound'
         )
         SELECT {_CALL} FROM call
         """,  # noqa: S608

@@ -13,11 +13,13 @@ from db import routes
 from db.calls import Direction
 from db.errors import ConstraintViolated, IdempotencyKeyReused, NotFound
 from db.ids import new_id
+from db.lead_states import OutboundStatus
 from db.pool import Executor, Row
 from db.routes import RouteRecord
 from db.rows import Page, after_id, narrow, page
 
-LeadStatus = Literal["new", "in_progress", "finished"]
+InboundStatus = Literal["new", "in_progress", "finished"]
+LeadStatus = Literal[InboundStatus, OutboundStatus]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,18 @@ class LeadRecord:
     variables: Mapping[str, Any]
     status: LeadStatus
     outcome: str | None
+    priority: int
+    """From -100 to 100; the highest is dialled first."""
+    earliest_at: datetime | None
+    latest_at: datetime | None
+    time_zone: str | None
+    """IANA name of the person's time zone; None: that of the number."""
+    attempts: int
+    """How many calls were placed."""
+    next_attempt_at: datetime | None
+    """When the next call is placed at the earliest; None unless the lead is queued."""
+    waits_for: str | None
+    """What the lead waits for: ``window``, ``rate_limit``, ``channel``, ``carrier``, ``retry``."""
     created_at: datetime
     finished_at: datetime | None
     call_ids: Sequence[UUID]
@@ -55,6 +69,10 @@ class LeadDraft:
     template_id: UUID
     payload: Mapping[str, Any]
     variables: Mapping[str, Any]
+    priority: int = 0
+    earliest_at: datetime | None = None
+    latest_at: datetime | None = None
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +96,9 @@ class LeadFilter:
 
 _LEAD = """
     lead.id, lead.account_id, lead.direction, lead.phone, lead.number_id, lead.initial_template_id,
-    lead.template_id, lead.payload, lead.variables, lead.status, lead.outcome, lead.created_at,
-    lead.finished_at,
+    lead.template_id, lead.payload, lead.variables, lead.status, lead.outcome, lead.priority,
+    lead.earliest_at, lead.latest_at, lead.time_zone, lead.attempts, lead.next_attempt_at, lead.waits_for,
+    lead.created_at, lead.finished_at,
     ARRAY(SELECT call.id FROM calls call WHERE call.account_id = lead.account_id AND call.lead_id = lead.id
         ORDER BY call.id) AS call_ids
 """
@@ -95,12 +114,37 @@ async def create(
         NotFound: the account has no such number or template.
     """
     lead_id = new_id()
+    if await _insert(db, account_id, lead_id, draft, idempotency_key):
+        return CreatedLead(lead=await get(db, account_id, lead_id), created=True)
+    earlier = await _created_before(db, account_id, draft, idempotency_key)
+    return CreatedLead(lead=await get(db, account_id, earlier), created=False)
+
+
+async def add(
+    db: Executor, account_id: UUID, draft: LeadDraft, *, idempotency_key: str | None = None
+) -> UUID:
+    """Create a lead as ``create`` does, and return its id only.
+
+    Raises:
+        IdempotencyKeyReused, NotFound: as for ``create``.
+    """
+    lead_id = new_id()
+    if await _insert(db, account_id, lead_id, draft, idempotency_key):
+        return lead_id
+    return await _created_before(db, account_id, draft, idempotency_key)
+
+
+async def _insert(db: Executor, account_id: UUID, lead_id: UUID, draft: LeadDraft, key: str | None) -> bool:
+    """Insert a lead; False if the key is known."""
     try:
         inserted = await db.execute(
             """
             INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
-                payload, variables, status, idempotency_key)
-            VALUES ($2, $1, $3, $4, $5, $6, $6, $7, $8, 'new', $9)
+                payload, variables, status, idempotency_key, priority, earliest_at, latest_at, time_zone,
+                next_attempt_at)
+            VALUES ($2, $1, $3, $4, $5, $6, $6, $7, $8,
+                CASE $3 WHEN 'inbound' THEN 'new' ELSE 'queued' END, $9, $10, $11, $12, $13,
+                CASE $3 WHEN 'outbound' THEN coalesce($11, now()) END)
             ON CONFLICT (account_id, idempotency_key) DO NOTHING
             """,
             account_id,
@@ -111,7 +155,11 @@ async def create(
             draft.template_id,
             draft.payload,
             draft.variables,
-            idempotency_key,
+            key,
+            draft.priority,
+            draft.earliest_at,
+            draft.latest_at,
+            draft.time_zone,
         )
     except ConstraintViolated as error:
         if error.constraint == "leads_account_id_number_id_fkey":
@@ -119,12 +167,10 @@ async def create(
         if error.constraint == "leads_account_id_initial_template_id_fkey":
             raise NotFound("template", draft.template_id) from None
         raise
-    if inserted:
-        return CreatedLead(lead=await get(db, account_id, lead_id), created=True)
-    return CreatedLead(lead=await _created_before(db, account_id, draft, idempotency_key), created=False)
+    return inserted > 0
 
 
-async def _created_before(db: Executor, account_id: UUID, draft: LeadDraft, key: str | None) -> LeadRecord:
+async def _created_before(db: Executor, account_id: UUID, draft: LeadDraft, key: str | None) -> UUID:
     # PostgreSQL compares the JSON documents. Variables are not compared, because calls add to them.
     row = await db.fetchrow(
         """
@@ -144,7 +190,8 @@ async def _created_before(db: Executor, account_id: UUID, draft: LeadDraft, key:
         raise NotFound("lead", f"of the idempotency key {key!r}")
     if not row["same"]:
         raise IdempotencyKeyReused(row["id"])
-    return await get(db, account_id, row["id"])
+    lead_id: UUID = row["id"]
+    return lead_id
 
 
 async def get(db: Executor, account_id: UUID, lead_id: UUID) -> LeadRecord:

@@ -7,14 +7,10 @@ while the connection is down, so every receiver also polls.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
-from uuid import UUID
 
 import asyncpg
 from loguru import logger
-
-from db.handoff_events import CHANNEL
 
 APPLICATION = "voicebot-listener"
 """``application_name`` of the listening connection in ``pg_stat_activity``."""
@@ -23,12 +19,12 @@ _CONNECT_S = 5.0
 _FIRST_PAUSE_S = 0.2
 _LAST_PAUSE_S = 5.0
 
-OnNotify = Callable[[UUID, int], None]
-"""Called with the account and the sequence number of a committed event."""
+OnNotify = Callable[[str], None]
+"""Called with the payload of a notification."""
 
 
-async def listen(dsn: str, on_notify: OnNotify) -> None:
-    """Call ``on_notify`` for every event that any process commits, until cancelled."""
+async def listen(dsn: str, channel: str, on_notify: OnNotify) -> None:
+    """Call ``on_notify`` for every notification that any process commits, until cancelled."""
     pause = _FIRST_PAUSE_S
     while True:
         try:
@@ -37,29 +33,29 @@ async def listen(dsn: str, on_notify: OnNotify) -> None:
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             logger.warning(
-                "The listener for handoff events cannot connect to the database: {}", type(error).__name__
+                "the listener on {} cannot connect to the database: {}", channel, type(error).__name__
             )
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE_S)
             continue
         pause = _FIRST_PAUSE_S
         try:
-            await _until_lost(connection, on_notify)
+            await _until_lost(connection, channel, on_notify)
         finally:
             connection.terminate()
 
 
-async def _until_lost(connection: asyncpg.Connection[asyncpg.Record], on_notify: OnNotify) -> None:
+async def _until_lost(
+    connection: asyncpg.Connection[asyncpg.Record], channel: str, on_notify: OnNotify
+) -> None:
     lost = asyncio.Event()
 
     def received(_connection: object, _process: int, _channel: str, payload: object) -> None:
-        account, _, seq = str(payload).partition(":")
-        with contextlib.suppress(ValueError):
-            on_notify(UUID(account), int(seq))
+        on_notify(str(payload))
 
     connection.add_termination_listener(lambda _: lost.set())
     try:
-        await connection.add_listener(CHANNEL, received)
+        await connection.add_listener(channel, received)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return
     await lost.wait()

@@ -23,6 +23,7 @@ from db.pool import Executor, Row, Transaction
 from db.rows import Page, after_id, columns, narrow, page, read
 
 DEFAULT_PATIENCE_MS = 30_000
+DEFAULT_CHANNELS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,10 @@ class NumberRecord:
     """E.164; where calls are sent that cannot be answered."""
     patience_ms: int
     """How long a call waits while the database is down, in ms."""
+    channels: int
+    """How many calls the number carries at once; inbound calls are not refused for it."""
+    reserved_inbound: int
+    """Channels that dialling leaves free."""
     active: bool
     revision: int
     created_at: datetime
@@ -56,6 +61,8 @@ class NumberDraft:
     time_zone: str = "UTC"
     fallback_number: str | None = None
     patience_ms: int = DEFAULT_PATIENCE_MS
+    channels: int = DEFAULT_CHANNELS
+    reserved_inbound: int = 0
     active: bool = True
 
 
@@ -108,8 +115,8 @@ async def create(
             row = await transaction.fetchrow(
                 f"""
                 INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, fallback_number, active,
-                    patience_ms)
-                VALUES ($2, $1, $3, $4, $5, $6, $7, $8, $9) RETURNING {_NUMBER}
+                    patience_ms, channels, reserved_inbound)
+                VALUES ($2, $1, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {_NUMBER}
                 """,  # noqa: S608 - only column names
                 account_id,
                 new_id(),
@@ -120,6 +127,8 @@ async def create(
                 draft.fallback_number,
                 draft.active,
                 draft.patience_ms,
+                draft.channels,
+                draft.reserved_inbound,
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None
@@ -256,7 +265,8 @@ async def update(
             row = await transaction.fetchrow(
                 f"""
                 UPDATE numbers SET e164 = $3, carrier = $4, label = $5, time_zone = $6, fallback_number = $7,
-                    active = $8, patience_ms = $9, revision = revision + 1, updated_at = now()
+                    active = $8, patience_ms = $9, channels = $10,
+                    reserved_inbound = $11, revision = revision + 1, updated_at = now()
                 WHERE account_id = $1 AND id = $2 RETURNING {_NUMBER}
                 """,  # noqa: S608
                 account_id,
@@ -268,6 +278,8 @@ async def update(
                 draft.fallback_number,
                 draft.active,
                 draft.patience_ms,
+                draft.channels,
+                draft.reserved_inbound,
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None

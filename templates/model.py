@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from templates.bounds import E164, LANGUAGE, MODEL_NAME, VOICE_ID, Bounds, Count, ToolName, VariableName
 from templates.flow import Flag, FlowDocument
 from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction
+from templates.outbound import Outbound
 from templates.problem import pointer
 from templates.storable import unstorable
 
@@ -411,6 +412,9 @@ class TemplateContent(Part):
     )
     limits: Limits = Field(
         default_factory=Limits, description="Limits of a call: changes of agent, and duration."
+    )
+    outbound: Outbound = Field(
+        default_factory=Outbound, description="How leads of this template are dialled."
     )
 
 

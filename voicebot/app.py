@@ -21,11 +21,13 @@ from voicebot.api import (
     calls,
     channels,
     chat,
+    dispatch,
     error_handlers,
     handoff_metrics,
     handoff_stream,
     handoffs,
     keys,
+    lead_upload,
     leads,
     media,
     numbers,
@@ -63,6 +65,7 @@ from voicebot.call.text.chats import Limits as ChatLimits
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
+from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
 from voicebot.handoffs.handoff_runtime import HandoffDependencies, HandoffRuntime
 from voicebot.handoffs.journal_chain import JournalKeys
 from voicebot.handoffs.mail_sender import MailServer
@@ -123,6 +126,7 @@ def create_app(
         chat,
         numbers,
         leads,
+        dispatch,
         calls,
         handoff_stream,
         handoffs,
@@ -135,8 +139,9 @@ def create_app(
         provider_states,
     ):
         resources.include_router(resource.router)
-    # Not with `json_only`: it accepts YAML too.
+    # Not with `json_only`: they accept YAML, and CSV.
     app.include_router(template_sets.router, prefix=API_PREFIX)
+    app.include_router(lead_upload.router, prefix=API_PREFIX)
     for router in (resources, operations.router, webhooks.router, media.router):
         app.include_router(router)
     describe(app, settings.public_url)
@@ -255,6 +260,13 @@ async def running(
         )
         background.supervise(reaper.run, name="lease reaper")
         background.supervise(app_state.open_streams.run, name="keys of open streams")
+        if settings.dispatch == "on" and carriers and settings.public_url is not None:
+            dispatcher = Dispatcher(
+                database, clock, carriers, DialUrls(origin=settings.public_url), call_registry.prepare
+            )
+            stack.push_async_callback(dispatcher.finish, _CLOSE_TIMEOUT_S)
+            background.supervise(lambda: dispatcher.run(lambda: app_state.draining), name="dispatcher")
+            background.supervise(dispatcher.listen, name="dispatch listener")
         handoff_runtime.start(lambda: app_state.draining, call_registry)
         yield app_state
 

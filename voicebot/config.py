@@ -72,6 +72,8 @@ class Settings(Variables):
     """One key, or several separated by commas: the newest first, then those that old secrets need."""
     api_key: SecretStr | None = Field(None, alias="VOICEBOT_API_KEY")
     """A key of an account on another server, for the commands that take a URL."""
+    dispatch: Literal["on", "off"] = Field("on", alias="VOICEBOT_DISPATCH")
+    """Whether this process dials leads."""
     numbers: Literal["open", "assigned"] = Field("open", alias="VOICEBOT_NUMBERS")
     """Who can register a number. ``open``: the first account; ``assigned``: only the account that it was
     assigned to (``voicebot numbers assign``)."""

@@ -23,6 +23,7 @@ from templates.check.flow import check_flow
 from templates.check.functions import check_destinations, check_functions, check_named_functions
 from templates.check.graph import check_entry_and_exit, check_hops, check_routes, check_targets
 from templates.check.http import check_http
+from templates.check.outbound import check_outbound
 from templates.check.providers import check_providers
 from templates.check.rules import RULES, Rule
 from templates.check.spoken import check_spoken
@@ -57,6 +58,7 @@ _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...
     check_bounds,
     check_limits,
     check_speech,
+    check_outbound,
     check_spoken,
     check_variables,
     check_provision,

@@ -75,6 +75,9 @@ def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[P
         (("idle",), content.idle),
         (("waiting",), content.waiting),
         (("limits",), content.limits),
+        (("outbound",), content.outbound),
+        (("outbound", "retry"), content.outbound.retry),
+        *([(("outbound", "rate_limit"), limit)] if (limit := content.outbound.rate_limit) else []),
     ]
     http = [
         (("functions", index), function)

@@ -138,6 +138,8 @@ _TABLE = (
     Rule("idle_goodbye_empty", WARNING, "Write a goodbye: without one the call ends without a word."),
     Rule("spoken_markup", WARNING, "Write the words that should be heard: a voice reads the signs aloud."),
     Rule("limit_unused", WARNING, "Remove it here, and set it in the orchestrator."),
+    Rule("time_of_day_invalid", ERROR, "Write hours and minutes, such as 09:00 or 18:30, or 24:00 in `to`."),
+    Rule("window_empty", ERROR, "Choose a `to` that is later than `from`, and at least one day."),
     Rule("out_of_range", ERROR, "Choose a value within the range that the message names."),
     Rule("min_words_unused", WARNING, "Set `barge_in` to true or `min_words` to 0."),
     Rule("voice_missing", ERROR, "Set `tts.voice_id` to a voice of the provider."),

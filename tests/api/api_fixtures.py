@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI
 
-from db import events, inbound, model_requests, routes, utterances
+from db import dispatch, events, inbound, model_requests, routes, utterances
 from db.calls import CallRecord
+from db.dispatch import Alert
 from db.events import EventRecord
 from db.ids import new_id
 from db.inbound import InboundCall
@@ -116,6 +118,12 @@ NAMES_NOTHING = {
     ("POST", "/numbers"): "a number of one's own",
     ("POST", "/users"): "a person of one's own",
     ("POST", "/channels"): "a channel of one's own",
+    ("POST", "/leads/upload"): "its lines are checked as the body of a lead is",
+    ("POST", "/dispatch/pause"): "one's own account",
+    ("POST", "/dispatch/resume"): "one's own account",
+    ("POST", "/dispatch/kill-switch"): "one's own account",
+    ("DELETE", "/dispatch/kill-switch"): "one's own account",
+    ("POST", "/opt-outs"): "a person whom one's own account calls",
     ("POST", "/handoffs/stream-token"): "a token for one's own stream",
     ("PATCH", "/operators/me"): "oneself",
     ("PUT", "/operators/me/presence"): "oneself",
@@ -133,6 +141,12 @@ async def build(tenant: Tenant, database: Database) -> dict[str, str]:
     channel = await create(owner, "/channels", {"kind": "slack", "url": "https://example.com", "label": WORD})
     user = await create(owner, "/users", {"name": WORD, "email": f"ada@{WORD.lower()}.example"})
     key = await create(owner, "/keys", {"role": "operator", "user_id": user["id"], "label": WORD})
+    opt_out = await create(owner, "/opt-outs", {"phone": new_e164(), "reason": WORD})
+    alert = Alert(
+        code="number_unavailable", template_id=None, detail=WORD, at=SystemClock().now(),
+        throttle=timedelta(0),
+    )  # fmt: skip
+    await dispatch.alert(database, tenant.account_id, alert)
     await database.execute(
         "INSERT INTO operators (account_id, user_id) VALUES ($1, $2)", tenant.account_id, UUID(user["id"])
     )
@@ -145,6 +159,7 @@ async def build(tenant: Tenant, database: Database) -> dict[str, str]:
         "handoff_id": handoff["id"],
         "user_id": user["id"],
         "key_id": key["id"],
+        "opt_out_id": opt_out["id"],
         "channel_id": channel["id"],
         "notice_id": str(await a_dead_letter(tenant, database, UUID(handoff["id"]))),
     }

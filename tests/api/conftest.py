@@ -32,6 +32,7 @@ def shared_settings(shared_dsn: str, tmp_path_factory: pytest.TempPathFactory) -
     """Settings of a server with one carrier and no vendor."""
     return Settings(
         _env_file=None,
+        VOICEBOT_DISPATCH="off",
         database_url=shared_dsn,
         data_dir=tmp_path_factory.mktemp("server"),
         port=0,

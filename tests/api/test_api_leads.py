@@ -36,7 +36,7 @@ async def test_a_lead_is_recorded_with_its_values(tenant: Tenant, lead: dict[str
     """A lead keeps its payload as it came, and the template's variables as values of their types."""
     response = await tenant.owner.post("/leads", json=lead)
     made = response.json()
-    assert (response.status_code, made["status"], made["direction"]) == (201, "new", "outbound")
+    assert (response.status_code, made["status"], made["direction"]) == (201, "queued", "outbound")
     assert made["payload"] == lead["payload"]
     assert made["variables"] == {"customer": "Ada", "visits": 3}
     assert (made["call_ids"], made["routes"]) == ([], [])
@@ -110,7 +110,7 @@ async def test_leads_are_filtered(tenant: Tenant, lead: dict[str, Any]) -> None:
     made = (await tenant.owner.post("/leads", json=lead)).json()
     for query in (
         {"phone": lead["phone"]},
-        {"status": "new"},
+        {"status": "queued"},
         {"direction": "outbound"},
         {"number_id": lead["number_id"]},
         {"template_id": lead["template_id"]},

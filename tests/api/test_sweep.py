@@ -20,6 +20,7 @@ TELLS_NOTHING = {
     ("GET", "/metrics/handoffs"): "figures",
     ("GET", "/providers"): "states of vendors, the same for everybody",
     ("GET", "/operators/me"): "oneself",
+    ("GET", "/dispatch"): "names paused templates only; test_dispatch",
     ("GET", "/handoffs/stream"): "has tests of its own",
 }
 """Readings that tell of nothing by its name, even to its own account."""

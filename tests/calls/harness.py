@@ -416,6 +416,7 @@ async def started(
                 "VOICEBOT_DRAIN_TIMEOUT_MS": 500,
                 # A slow machine must not refuse the calls of a test.
                 "VOICEBOT_MAX_LAG_MS": 0,
+                "VOICEBOT_DISPATCH": "off",
                 "PUBLIC_URL": PUBLIC_URL,
                 **more,
             },

@@ -27,7 +27,7 @@ async def test_a_lead_comes_back_as_it_was_made(database: Database, seeded: Seed
     lead = (await leads.create(database, seeded.id, outbound(seeded))).lead
 
     assert (lead.status, lead.payload, lead.call_ids, lead.routes) == (
-        "new",
+        "queued",
         {"invoice": 7, "due": [1, 2]},
         [],
         (),
@@ -87,7 +87,7 @@ async def test_leads_are_listed_newest_first_and_narrowed(database: Database, se
 
     assert await listed(LeadFilter()) == [withheld, made.id, seeded.call.lead_id]
     assert await listed(LeadFilter(direction="outbound")) == [made.id]
-    assert await listed(LeadFilter(phone="+14155550177", status="new")) == [made.id]
+    assert await listed(LeadFilter(phone="+14155550177", status="queued")) == [made.id]
     assert await listed(LeadFilter(number_id=seeded.number.id, template_id=seeded.billing.id)) == []
     first = await leads.list_leads(database, seeded.id, LeadFilter(), limit=2)
     rest = await leads.list_leads(database, seeded.id, LeadFilter(), limit=2, cursor=first.next_cursor)

@@ -120,12 +120,15 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
     """Migration 0005 rewrites the former part names and end reasons of calls and events."""
     await migrate(empty, [migration for migration in migrations() if migration.version < 5])
     database = await Database.connect(empty)
-    # The rows are made by the present release, which uses this table of 0007 and this column of 0009.
+    # The rows are made by the present release, which uses this table and these columns of later migrations.
     await database.execute("CREATE TABLE number_assignments (e164 text, account_id uuid)")
-    await database.execute("ALTER TABLE numbers ADD COLUMN patience_ms integer")
+    columns = ("patience_ms", "channels", "reserved_inbound")
+    for column in columns:
+        await database.execute(f"ALTER TABLE numbers ADD COLUMN {column} integer")
     seeded = await seed_account(database)
     await database.execute("DROP TABLE number_assignments")
-    await database.execute("ALTER TABLE numbers DROP COLUMN patience_ms")
+    for column in columns:
+        await database.execute(f"ALTER TABLE numbers DROP COLUMN {column}")
     await database.execute(
         """
         UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),

@@ -11,6 +11,7 @@ import pytest
 from db import (
     calls,
     channels,
+    dispatch,
     handoff_events,
     handoffs,
     journal,
@@ -81,6 +82,7 @@ SETS = {
     "handoff_legs_cause_known": legs.LegCause,
     "journal_remarks_kind_known": journal.RemarkKind,
     "channels_kind_known": channels.ChannelKind,
+    "dispatch_stops_kind_known": dispatch.StopKind,
     "outbox_medium_known": outbox.Medium,
     "outbox_state_known": outbox.NoticeState,
     "outbox_attempts_outcome_known": outbox.Outcome,
@@ -93,8 +95,8 @@ RECORDS = {
     "numbers": (NumberRecord, {"deleted_at"}),
     "templates": (TemplateRecord, {"deleted_at"}),
     "template_revisions": (RevisionRecord, set()),
-    "leads": (LeadRecord, {"idempotency_key"}),
-    "calls": (CallRecord, {"held_until"}),
+    "leads": (LeadRecord, {"idempotency_key", "claimed_by", "claimed_until"}),
+    "calls": (CallRecord, {"held_until", "settled_at", "settle_after"}),
     "routes": (RouteRecord, set()),
     "utterances": (UtteranceRecord, set()),
     "events": (EventRecord, set()),
@@ -114,6 +116,7 @@ GATHERED = {"call_ids", "routes"}
 
 WITHOUT_ACCOUNT = {
     "accounts",
+    "lead_moves",
     "schema_migrations",
     "journal_parts",
     "journal_remarks",
@@ -203,6 +206,7 @@ async def test_every_id_of_another_row_is_a_reference(database: Database) -> Non
 
     assert {(row["table_name"], row["name"]) for row in columns} - referring == {
         ("call_tokens", "used_by"),
+        ("leads", "claimed_by"),
         ("audit", "resource_id"),
         ("outbox", "destination"),
     }

@@ -310,6 +310,16 @@ put("out_of_range", "idle", "after_ms", value=10)
 put("out_of_range", "limits", "max_duration_ms", value=1)
 put("out_of_range", "limits", "max_hops", value=51)
 put("out_of_range", "turns", "end_silence_ms", value=99)
+for broken, values in {
+    ("out_of_range", "max_attempts"): {"max_attempts": 0},
+    ("out_of_range", "retry", "busy"): {"retry": {"busy": 1}},
+    ("out_of_range", "rate_limit", "calls"): {"rate_limit": {"calls": 0}},
+    ("time_of_day_invalid", "window", "from"): {"window": {"from": "9 am"}},
+    ("time_of_day_invalid", "window", "to"): {"window": {"to": "25:00"}},
+    ("window_empty", "window", "to"): {"window": {"to": "08:00"}},
+    ("window_empty", "window", "days"): {"window": {"days": []}},
+}.items():
+    put(broken[0], "outbound", value=values, at=("outbound", *broken[1:]))
 put_http("out_of_range", "timeout_ms", value=600_000)
 
 

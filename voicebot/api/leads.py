@@ -7,45 +7,24 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from db import audit, leads, numbers, templates
+from db import audit, leads
 from db.audit import Change
 from db.calls import Direction
-from db.errors import NotFound
-from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
-from templates.problem import Problem, pointer
-from templates.size import JsonLimits
+from db.leads import LeadFilter, LeadRecord, LeadStatus
 from templates.storable import MAX_DEPTH, shallow
-from templates.values import InvalidValues, resolve
 from voicebot.api.access import LeadWriter, Reader
 from voicebot.api.answers import AnswerOf
-from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.app_state import AppStateDep
 from voicebot.api.calls import RouteTaken
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.numbers import E164
+from voicebot.api.lead_checks import LeadBody, LeadChecks, LeadRefused
 from voicebot.api.pagination import PageOf, PageQuery, streamed
-from voicebot.api.problems import ApiProblem, FieldError
-from voicebot.authoring import content_of
+from voicebot.api.problems import ApiProblem
 
 router = APIRouter(prefix="/leads", tags=["leads"])
-
-
-class LeadBody(BaseModel):
-    """A person to call."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    phone: E164
-    number_id: Annotated[UUID, Field(description="The account's number to call from.")]
-    template_id: Annotated[UUID, Field(description="The active template that begins the conversation.")]
-    payload: Annotated[
-        dict[str, Any],
-        Field(
-            description="Values for the template's variables of source `payload`.", examples=[{"name": "Ada"}]
-        ),
-    ] = Field(default_factory=dict)
 
 
 Lead = Annotated[LeadRecord, AnswerOf("Lead", types={"routes": list[RouteTaken]})]
@@ -61,7 +40,6 @@ class LeadQuery(PageQuery):
     template_id: UUID | None = None
 
 
-PAYLOAD_LIMITS = JsonLimits()
 _LEAD: TypeAdapter[Any] = TypeAdapter(Lead)
 
 Key = Annotated[
@@ -106,16 +84,11 @@ async def create_lead(
     idempotency_key: Key = None,
 ) -> Response:
     """Create a lead: a person to call. The payload must fit the template's variables."""
-    if fault := PAYLOAD_LIMITS.fault(body.payload):
-        raise _too_large(*fault)
-    draft = LeadDraft(
-        direction="outbound",
-        phone=body.phone,
-        number_id=body.number_id,
-        template_id=body.template_id,
-        payload=body.payload,
-        variables=await _values(app_state, caller.account_id, body),
-    )
+    checks = LeadChecks(app_state.database, caller.account_id, app_state.clock.now())
+    try:
+        draft = await checks.draft(body)
+    except LeadRefused as refused:
+        raise ApiProblem(refused.code, refused.detail, errors=refused.errors) from None
     async with app_state.database.transaction() as transaction:
         result = await leads.create(transaction, caller.account_id, draft, idempotency_key=idempotency_key)
         if result.created:
@@ -152,46 +125,3 @@ def _stored_answer(lead: LeadRecord) -> bytes:
                 lead, payload=shallow(lead.payload, MAX_DEPTH), variables=shallow(lead.variables, MAX_DEPTH)
             )
         )
-
-
-async def _values(app_state: AppState, account_id: UUID, body: LeadBody) -> dict[str, Any]:
-    """The payload as values of the template's variables; 422 where it does not fit."""
-    try:
-        await numbers.get(app_state.database, account_id, body.number_id)
-    except NotFound:
-        raise _unusable("number_id", "number_missing", "The account has no such number.") from None
-    try:
-        template = await templates.get(app_state.database, account_id, body.template_id)
-    except NotFound:
-        raise _unusable("template_id", "template_missing", "The account has no such template.") from None
-    if template.status != "active":
-        raise _unusable("template_id", "template_inactive", "The template is a draft: activate it first.")
-    try:
-        return resolve(content_of(template.content).variables, body.payload, source="payload")
-    except InvalidValues as error:
-        raise ApiProblem(
-            "invalid_payload",
-            "The payload does not fit the template's variables.",
-            errors=[_in_payload(problem) for problem in error.problems],
-        ) from None
-
-
-def _unusable(field: str, code: str, message: str) -> ApiProblem:
-    remedy = "Use the id of a number or an active template of this account."
-    fault = FieldError(pointer=f"/{field}", code=code, message=message, remedy=remedy)
-    return ApiProblem("invalid_request", message, errors=[fault])
-
-
-def _too_large(path: tuple[str | int, ...], fault: str) -> ApiProblem:
-    place = pointer("payload", *path)
-    fault_of_payload = FieldError(
-        pointer=place,
-        code="too_large",
-        message=f"The value at '{place[:200]}' {fault}.",
-        remedy="Send only the values that the template's variables need.",
-    )
-    return ApiProblem("invalid_payload", "The payload is too large.", errors=[fault_of_payload])
-
-
-def _in_payload(problem: Problem) -> FieldError:
-    return FieldError(**{**problem.to_json(), "pointer": f"/payload{problem.pointer}"})

@@ -18,6 +18,7 @@ Limit = Literal[
     "headers",
     "condition_header",
     "body",
+    "upload",
     "json_depth",
     "json_values",
     "webhook_body",
@@ -56,6 +57,8 @@ class Limits:
     """Values in a JSON body, those of arrays and objects included."""
     document_bytes: int = 2 * 1024 * 1024
     """A template, a set of templates, or a text call. A template with 200 nodes has less than 200 KiB."""
+    upload_bytes: int = 64 * 1024 * 1024
+    """A file of leads, which is stored on disk and read line by line."""
     document_values: int = 200_000
     """Values in the JSON of a template or of a set. It is parsed in the process that checks templates."""
     chat_values: int = 6000

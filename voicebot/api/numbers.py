@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from db import audit, numbers
 from db.audit import Change
 from db.calls import Carrier
-from db.numbers import DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
+from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, patch_schema, refuses
@@ -55,6 +55,13 @@ class NumberBody(BaseModel):
             description="How long a call waits while the database is down, before it is sent there.",
         ),
     ] = DEFAULT_PATIENCE_MS
+    channels: Annotated[
+        int,
+        Field(strict=True, ge=1, le=1000, description="How many calls it carries at once; limits dialling."),
+    ] = DEFAULT_CHANNELS
+    reserved_inbound: Annotated[
+        int, Field(strict=True, ge=0, le=1000, description="Channels that dialling leaves free for callers.")
+    ] = 0
     active: Annotated[bool, Field(strict=True, description="Whether its calls are answered.")] = True
 
     def draft(self) -> NumberDraft:

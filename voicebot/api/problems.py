@@ -64,6 +64,7 @@ KINDS: Mapping[str, Kind] = {
     "stale_claim": Kind(409, "The claim has ended"),
     "capacity_reached": Kind(409, "Operator capacity reached"),
     "illegal_move": Kind(409, "The present state does not allow this"),
+    "lead_over": Kind(409, "The lead's status does not allow this"),
     "last_owner": Kind(409, "An account keeps an owner"),
     "email_taken": Kind(409, "Another user has this email address"),
     "chat_not_here": Kind(409, "This server does not have the conversation"),

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
-from db import calls, events, inbound
+from db import calls, dispatch, events, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
@@ -34,6 +35,7 @@ from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.call.apologies import apology
+from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
@@ -87,7 +89,7 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
     """
     incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
-        call = await _known(request, incoming.carrier_call_id)
+        call = await _dialled(request, incoming.carrier_call_id)
         return request.carrier.hang_up_reply() if call.answered_at else request.connect(call)
     call_in = InboundCall(
         carrier=request.name,
@@ -200,6 +202,8 @@ async def status(request: CarrierRequest) -> WebhookReply:
     report = request.carrier.call_status(request.webhook)
     app = request.app
     try:
+        if ATTEMPT in request.webhook.query:
+            await _dialled(request, report.carrier_call_id)
         call = await calls.carrier_status(
             app.database, request.name, report.carrier_call_id, carrier_end(report)
         )
@@ -286,3 +290,32 @@ async def _reply(
 
 async def _known(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
     return await calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
+
+
+async def _dialled(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
+    """The call of a webhook; that of an attempt is named by the URL, and may not know the carrier's id yet.
+
+    Raises:
+        NotFound: there is no such call, or the attempt has another id.
+    """
+    attempt = _uuid(request.webhook.query.get(ATTEMPT))
+    if attempt is None:
+        return await _known(request, carrier_call_id)
+    call = await dispatch.attempt_of(request.app.database, attempt)
+    if call is None or call.carrier_call_id not in (None, carrier_call_id):
+        raise NotFound("call", carrier_call_id)
+    if call.carrier_call_id is None:
+        placed = await dispatch.placed(
+            request.app.database, call.account_id, call.id, carrier_call_id, RINGING
+        )
+        if placed is None:
+            raise NotFound("call", carrier_call_id)
+        return placed
+    return call
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return None if text is None else UUID(text)
+    except ValueError:
+        return None

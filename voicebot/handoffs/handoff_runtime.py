@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry, Gauge
 
 from db import notify
-from db.handoff_events import HandoffEventRecord
+from db.handoff_events import CHANNEL, HandoffEventRecord
 from db.outbox import Medium
 from db.pool import Database
 from telephony.bridge import BridgeCarrier
@@ -123,7 +123,7 @@ class HandoffRuntime:
         run(lambda: self.call_watch.run(calls), name="status of handoffs")
         run(self.scheduler.run, name="scheduler")
         run(self.legs.run, name="legs")
-        run(lambda: notify.listen(self._dsn, self._on_notify), name="listener")
+        run(lambda: notify.listen(self._dsn, CHANNEL, self._on_notify), name="listener")
         run(lambda: self.broker.run(is_draining), name="event broker")
         run(self.outbox.run, name="outbox")
         run(self.metrics.run, name="queue metrics")
@@ -139,8 +139,9 @@ class HandoffRuntime:
         await self._journal_writer.finish()
         await self._webhooks.close()
 
-    def _on_notify(self, account_id: UUID, seq: int) -> None:
-        self.broker.wake(account_id, seq)
+    def _on_notify(self, payload: str) -> None:
+        account, _, seq = payload.partition(":")
+        self.broker.wake(UUID(account), int(seq))
         self.outbox.wake()
         self.legs.wake()
         self.journal.wake()

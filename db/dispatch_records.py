@@ -1,0 +1,127 @@
+"""What people read and set about dialling: stops, alerts, opt-outs, and calls that ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from db.calls import CallRecord
+from db.errors import NotFound
+from db.ids import new_id
+from db.pool import Executor
+from db.rows import Page, after_id, columns, page, read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRecord:
+    """Something that the account's people should know; repetitions within an hour are counted."""
+
+    id: UUID
+    code: str
+    """``number_unavailable`` or ``template_unavailable``."""
+    template_id: UUID | None
+    detail: str
+    count: int
+    created_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptOutRecord:
+    """A person who is not called."""
+
+    id: UUID
+    phone: str
+    """E.164."""
+    reason: str
+    created_at: datetime
+
+
+_ALERT = columns(AlertRecord)
+_OPT_OUT = columns(OptOutRecord)
+
+
+async def stops(db: Executor, account_id: UUID) -> list[tuple[UUID | None, str]]:
+    """The stops of an account: (template or None for all, kind)."""
+    rows = await db.fetch("SELECT template_id, kind FROM dispatch_stops WHERE account_id = $1", account_id)
+    return [(row["template_id"], row["kind"]) for row in rows]
+
+
+async def ringing(db: Executor, account_id: UUID, lead_id: UUID | None = None) -> list[CallRecord]:
+    """The outbound calls of an account, or of one lead, that nobody has answered yet."""
+    rows = await db.fetch(
+        f"""
+        SELECT {columns(CallRecord)} FROM calls
+        WHERE account_id = $1 AND status = 'ringing' AND direction = 'outbound'
+            AND ($2::uuid IS NULL OR lead_id = $2)
+        """,  # noqa: S608 - only column names
+        account_id,
+        lead_id,
+    )
+    return [read(CallRecord, row) for row in rows]
+
+
+async def list_alerts(
+    db: Executor, account_id: UUID, *, limit: int, cursor: str | None = None
+) -> Page[AlertRecord]:
+    """The account's alerts, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"SELECT {_ALERT} FROM alerts WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",  # noqa: S608
+        account_id,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(AlertRecord, row) for row in rows], limit, lambda alert: alert.id)
+
+
+async def list_opt_outs(
+    db: Executor, account_id: UUID, *, limit: int, cursor: str | None = None
+) -> Page[OptOutRecord]:
+    """The account's opt-outs, newest first.
+
+    Raises:
+        BadCursor: the cursor is not one of this list.
+    """
+    rows = await db.fetch(
+        f"SELECT {_OPT_OUT} FROM opt_outs WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",  # noqa: S608
+        account_id,
+        after_id(cursor),
+        limit + 1,
+    )
+    return page([read(OptOutRecord, row) for row in rows], limit, lambda opt_out: opt_out.id)
+
+
+async def opt_out(db: Executor, account_id: UUID, phone: str, reason: str) -> OptOutRecord:
+    """Call a person no more; the opt-out that exists stays."""
+    row = await db.fetchrow(
+        f"""
+        INSERT INTO opt_outs (account_id, id, phone, reason) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (account_id, phone) DO UPDATE SET phone = EXCLUDED.phone
+        RETURNING {_OPT_OUT}
+        """,  # noqa: S608
+        account_id,
+        new_id(),
+        phone,
+        reason,
+    )
+    if row is None:
+        raise NotFound("opt-out", phone)
+    return read(OptOutRecord, row)
+
+
+async def opt_in(db: Executor, account_id: UUID, opt_out_id: UUID) -> None:
+    """Allow calls to a person again.
+
+    Raises:
+        NotFound: the account has no such opt-out.
+    """
+    deleted = await db.execute(
+        "DELETE FROM opt_outs WHERE account_id = $1 AND id = $2", account_id, opt_out_id
+    )
+    if not deleted:
+        raise NotFound("opt-out", opt_out_id)

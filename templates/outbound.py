@@ -1,0 +1,67 @@
+"""How a template's leads are dialled: window, attempts, retries, and the limit for one person."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from templates.bounds import Bounds, Count, TextPattern
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+TIME_OF_DAY = TextPattern("([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
+"""Hours and minutes; 24:00 is the end of the day."""
+
+Milliseconds = Annotated[Count, Bounds(1000, 30 * 86_400_000)]
+
+
+class OutboundPart(BaseModel):
+    """Base of the parts: immutable, unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class CallingWindow(OutboundPart):
+    """When people are called, by the wall clock of their own time zone."""
+
+    from_: Annotated[str, TIME_OF_DAY] = Field(
+        default="09:00", alias="from", description="First time of day at which calls are placed."
+    )
+    to: Annotated[str, TIME_OF_DAY] = Field(
+        default="20:00", description="Time of day from which on no call is placed; later than `from`."
+    )
+    days: tuple[Day, ...] = Field(default=DAYS, description="Days of the week on which calls are placed.")
+
+
+class RetryPauses(OutboundPart):
+    """How long to wait before the next attempt, by how the last one ended, in ms."""
+
+    busy: Milliseconds = Field(default=300_000, description="The line was busy.")
+    no_answer: Milliseconds = Field(default=3_600_000, description="Nobody answered, or the carrier gave up.")
+    voicemail: Milliseconds = Field(default=14_400_000, description="A machine answered.")
+    failed: Milliseconds = Field(default=600_000, description="The carrier could not place the call.")
+    dropped: Milliseconds = Field(
+        default=120_000, description="The call was answered and then ended by a failure of ours."
+    )
+
+
+class RateLimit(OutboundPart):
+    """How often the account may call one person, whatever the template."""
+
+    calls: Annotated[Count, Bounds(1, 1000)] = Field(default=3, description="Calls to one person.")
+    per_ms: Milliseconds = Field(default=86_400_000, description="Length of the period, in ms.")
+
+
+class Outbound(OutboundPart):
+    """How the leads of a template are dialled."""
+
+    window: CallingWindow = Field(default_factory=CallingWindow, description="When people are called.")
+    max_attempts: Annotated[Count, Bounds(1, 20)] = Field(
+        default=3, description="How many calls are placed at most until one is answered."
+    )
+    retry: RetryPauses = Field(default_factory=RetryPauses, description="Pauses between attempts, in ms.")
+    rate_limit: RateLimit | None = Field(
+        default_factory=RateLimit, description="Limit of calls to one person; null: none."
+    )

@@ -1,0 +1,113 @@
+"""A dispatcher on a new database with a scripted carrier and a clock that is advanced by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from db import accounts, calls, leads, numbers, templates
+from db.calls import CallEnd, CallRecord
+from db.leads import LeadDraft, LeadRecord
+from db.numbers import NumberDraft
+from db.pool import Database
+from db.templates import TemplateDraft
+from tests.dispatch.scripted_carrier import ScriptedCarrier
+from tests.handoffs.fixtures import ManualClock
+from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
+
+ALWAYS = {"window": {"from": "00:00", "to": "24:00"}, "rate_limit": None}
+PERSON = "+14155550199"
+
+
+async def _nothing(_: CallRecord) -> None:
+    await asyncio.sleep(0)
+
+
+@dataclass
+class DispatchEnvironment:
+    """One account's number and template, and a dispatcher."""
+
+    database: Database
+    clock: ManualClock
+    carrier: ScriptedCarrier
+    account_id: UUID
+    number_id: UUID
+    dispatcher: Dispatcher
+    outbound: dict[UUID, Mapping[str, Any]] = field(default_factory=dict)
+
+    async def template(self, **outbound: Any) -> UUID:
+        """An active template with settings for dialling."""
+        name = f"Reminder {len(self.outbound)}"
+        settings = {**ALWAYS, **outbound}
+        content = {"name": name, "prompt": "You remind.", "outbound": settings}
+        made = await templates.create(
+            self.database,
+            self.account_id,
+            TemplateDraft(name=name, kind="agent", status="active", number_id=None, content=content),
+        )
+        self.outbound[made.id] = settings
+        return made.id
+
+    async def lead(self, template_id: UUID, phone: str = PERSON, **more: Any) -> LeadRecord:
+        """A lead that is due now."""
+        draft = LeadDraft(
+            direction="outbound", phone=phone, number_id=self.number_id, template_id=template_id,
+            payload={}, variables={}, **{"earliest_at": self.clock.now(), **more},
+        )  # fmt: skip
+        return (await leads.create(self.database, self.account_id, draft)).lead
+
+    async def again(self, lead: LeadRecord) -> LeadRecord:
+        """The lead as it is now."""
+        return await leads.get(self.database, self.account_id, lead.id)
+
+    async def step(self, dispatcher: Dispatcher | None = None) -> float:
+        """Settle and dial what is due, and wait until that is done."""
+        dispatcher = dispatcher or self.dispatcher
+        pause_s = await dispatcher.run_once()
+        await dispatcher.finish(30)
+        return pause_s
+
+    async def calls_of(self, lead: LeadRecord) -> list[CallRecord]:
+        """The attempts of a lead, oldest first."""
+        ids = (await self.again(lead)).call_ids
+        return [await calls.get(self.database, self.account_id, call_id) for call_id in ids]
+
+    async def ends(self, call: CallRecord, reason: str, *, answered: bool = False, **more: Any) -> None:
+        """A call ends."""
+        if answered:
+            await calls.answered(self.database, self.account_id, call.id, self.clock.now())
+        values = {"ended_by": "carrier", "end_reason": reason, "outcome": None, **more}
+        end = CallEnd(ended_at=self.clock.now(), **values)
+        await calls.finish(self.database, self.account_id, call.id, end)
+
+    def other(self) -> Dispatcher:
+        """The dispatcher of another process."""
+        return make_dispatcher(self.database, self.clock, self.carrier)
+
+
+def make_dispatcher(database: Database, clock: ManualClock, carrier: ScriptedCarrier) -> Dispatcher:
+    """A dispatcher of a process."""
+    urls = DialUrls(origin="https://bot.example.com")
+    return Dispatcher(database, clock, {"twilio": carrier.as_carrier()}, urls, _nothing)
+
+
+@pytest.fixture
+async def dispatch_environment(database: Database) -> DispatchEnvironment:
+    """An account with one number of two channels."""
+    account = await accounts.create(database, "Acme")
+    number = await numbers.create(database, account.id, NumberDraft(e164="+14155550100", carrier="twilio"))
+    await database.execute("UPDATE numbers SET channels = 2 WHERE id = $1", number.id)
+    row = await database.fetchrow("SELECT now() AS now")
+    assert row is not None
+    at: datetime = row["now"]
+    clock, carrier = ManualClock(at), ScriptedCarrier()
+    return DispatchEnvironment(
+        database=database, clock=clock, carrier=carrier, account_id=account.id, number_id=number.id,
+        dispatcher=make_dispatcher(database, clock, carrier),
+    )  # fmt: skip

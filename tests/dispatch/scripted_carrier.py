@@ -1,0 +1,55 @@
+"""A carrier that does what a test says, for the dispatcher: it dials, hangs up and lists live calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from typing import Any, cast
+
+from telephony.bridge import BridgeCarrier
+from telephony.carrier import CarrierError, DialRequest
+
+
+@dataclass
+class ScriptedCarrier:
+    """Calls that it was asked to place, and those that are live."""
+
+    name: str = "twilio"
+    dialled: list[DialRequest] = field(default_factory=list)
+    live: dict[str, DialRequest] = field(default_factory=dict)
+    hung_up: list[str] = field(default_factory=list)
+    errors: list[CarrierError] = field(default_factory=list)
+    """The errors of the next calls to ``dial``."""
+    loses_answers: bool = False
+    """Whether a call is placed although ``dial`` fails."""
+    on_dial: Any = None
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    def as_carrier(self) -> BridgeCarrier:
+        """This object, for who needs the whole protocol."""
+        return cast(BridgeCarrier, self)
+
+    async def dial(self, request: DialRequest) -> str:
+        """Place a call."""
+        self.dialled.append(request)
+        if self.on_dial is not None:
+            await self.on_dial(request)
+        if self.errors and not self.loses_answers:
+            raise self.errors.pop(0)
+        sid = f"CA{next(self._numbers):032x}"
+        self.live[sid] = request
+        if self.errors:
+            raise self.errors.pop(0)
+        return sid
+
+    async def hang_up(self, carrier_call_id: str) -> None:
+        """End a call."""
+        self.hung_up.append(carrier_call_id)
+        self.live.pop(carrier_call_id, None)
+
+    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """The live calls between two numbers."""
+        assert since.tzinfo is not None
+        return [sid for sid, request in self.live.items() if (request.from_, request.to) == (from_, to)]

@@ -1,0 +1,176 @@
+"""What makes a body a lead: number, template, payload and times must fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from db import numbers, templates
+from db.errors import NotFound
+from db.leads import LeadDraft
+from db.pool import Executor
+from templates.model import Variable
+from templates.problem import Problem, pointer
+from templates.size import JsonLimits
+from templates.values import InvalidValues, resolve
+from voicebot.api.numbers import E164
+from voicebot.api.problems import FieldError
+from voicebot.api.validation import Moment, TimeZone
+from voicebot.authoring import content_of
+
+PAYLOAD_LIMITS = JsonLimits()
+
+
+class LeadBody(BaseModel):
+    """A person to call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phone: E164
+    number_id: Annotated[UUID, Field(description="The account's number to call from.")]
+    template_id: Annotated[UUID, Field(description="The active template that begins the conversation.")]
+    payload: Annotated[
+        dict[str, Any],
+        Field(
+            description="Values for the template's variables of source `payload`.", examples=[{"name": "Ada"}]
+        ),
+    ] = Field(default_factory=dict)
+    priority: Annotated[
+        int, Field(strict=True, ge=-100, le=100, description="The highest is dialled first.")
+    ] = 0
+    earliest_at: Annotated[Moment | None, Field(description="No call before; null: as soon as possible.")] = (
+        None
+    )
+    latest_at: Annotated[
+        Moment | None, Field(description="No call from then on; later than `earliest_at`. Null: no end.")
+    ] = None
+    time_zone: Annotated[
+        TimeZone | None,
+        Field(description="IANA name of the person's time zone; null: that of the number."),
+    ] = None
+
+
+class LeadRefused(Exception):
+    """A lead that cannot be dialled as it was sent."""
+
+    def __init__(self, code: str, detail: str, errors: list[FieldError]) -> None:
+        """``code`` is that of the problem."""
+        super().__init__(detail)
+        self.code, self.detail, self.errors = code, detail, errors
+
+
+@dataclass(slots=True)
+class LeadChecks:
+    """Makes drafts from bodies of one account; what it has read of the account it does not read again."""
+
+    db: Executor
+    account_id: UUID
+    now: datetime
+    _numbers: dict[UUID, bool] = field(default_factory=dict)
+    _variables: dict[UUID, tuple[Variable, ...] | LeadRefused] = field(default_factory=dict)
+
+    async def draft(self, body: LeadBody) -> LeadDraft:
+        """The lead of a body.
+
+        Raises:
+            LeadRefused: number, template, payload or times cannot be used.
+        """
+        if fault := PAYLOAD_LIMITS.fault(body.payload):
+            raise _too_large(*fault)
+        if not await self._has_number(body.number_id):
+            raise _unusable("number_id", "number_missing", "The account has no such number.")
+        self._check_times(body)
+        return LeadDraft(
+            direction="outbound",
+            phone=body.phone,
+            number_id=body.number_id,
+            template_id=body.template_id,
+            payload=body.payload,
+            variables=_values(await self.variables(body.template_id), body.payload),
+            priority=body.priority,
+            earliest_at=body.earliest_at,
+            latest_at=body.latest_at,
+            time_zone=body.time_zone,
+        )
+
+    async def variables(self, template_id: UUID) -> tuple[Variable, ...]:
+        """The variables of an active template.
+
+        Raises:
+            LeadRefused: there is none.
+        """
+        if template_id not in self._variables:
+            self._variables[template_id] = await self._read_variables(template_id)
+        found = self._variables[template_id]
+        if isinstance(found, LeadRefused):
+            raise found
+        return found
+
+    async def _has_number(self, number_id: UUID) -> bool:
+        if number_id not in self._numbers:
+            try:
+                await numbers.get(self.db, self.account_id, number_id)
+            except NotFound:
+                self._numbers[number_id] = False
+            else:
+                self._numbers[number_id] = True
+        return self._numbers[number_id]
+
+    async def _read_variables(self, template_id: UUID) -> tuple[Variable, ...] | LeadRefused:
+        try:
+            template = await templates.get(self.db, self.account_id, template_id)
+        except NotFound:
+            return _unusable("template_id", "template_missing", "The account has no such template.")
+        if template.status != "active":
+            return _unusable(
+                "template_id", "template_inactive", "The template is a draft: activate it first."
+            )
+        return content_of(template.content).variables
+
+    def _check_times(self, body: LeadBody) -> None:
+        if body.latest_at is None:
+            return
+        if body.latest_at <= self.now:
+            raise _bad_time("The time is over.", "Send a time in the future.")
+        if body.earliest_at is not None and body.latest_at <= body.earliest_at:
+            raise _bad_time("'latest_at' is not later than 'earliest_at'.", "Send a later time.")
+
+
+def _values(variables: tuple[Variable, ...], payload: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return resolve(variables, payload, source="payload")
+    except InvalidValues as error:
+        detail = "The payload does not fit the template's variables."
+        faults = [_in_payload(problem) for problem in error.problems]
+        raise LeadRefused("invalid_payload", detail, faults) from None
+
+
+def _bad_time(message: str, remedy: str) -> LeadRefused:
+    fault = FieldError(pointer="/latest_at", code="time_over", message=message, remedy=remedy)
+    return LeadRefused("invalid_request", message, [fault])
+
+
+def _unusable(name: str, code: str, message: str) -> LeadRefused:
+    remedy = "Use the id of a number or an active template of this account."
+    fault = FieldError(pointer=f"/{name}", code=code, message=message, remedy=remedy)
+    return LeadRefused("invalid_request", message, [fault])
+
+
+def _too_large(path: tuple[str | int, ...], fault: str) -> LeadRefused:
+    place = pointer("payload", *path)
+    fault_of_payload = FieldError(
+        pointer=place,
+        code="too_large",
+        message=f"The value at '{place[:200]}' {fault}.",
+        remedy="Send only the values that the template's variables need.",
+    )
+    return LeadRefused("invalid_payload", "The payload is too large.", [fault_of_payload])
+
+
+def _in_payload(problem: Problem) -> FieldError:
+    return FieldError(**{**problem.to_json(), "pointer": f"/payload{problem.pointer}"})

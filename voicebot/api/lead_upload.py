@@ -1,0 +1,271 @@
+"""POST /leads/upload: many leads as CSV or JSON lines, read as a stream and refused line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from typing import IO, Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from db import audit, leads
+from db.audit import Change
+from db.errors import IdempotencyKeyReused
+from db.ids import new_id
+from db.leads import LeadDraft
+from templates.model import Variable
+from voicebot.api.access import LeadWriter, Principal
+from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.documentation import refuses
+from voicebot.api.lead_checks import LeadBody, LeadChecks, LeadRefused
+from voicebot.api.limits import limit_exceeded
+from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.validation import invalid_body
+
+router = APIRouter(prefix="/leads", tags=["leads"])
+
+CSV = "text/csv"
+JSON_LINES = "application/x-ndjson"
+
+MAX_LINE = 16 * 1024
+"""Characters of a line."""
+
+MAX_REFUSED = 1000
+"""Refused lines that are answered; the others are counted."""
+
+_BATCH = 200
+_LINES_AT_ONCE = 20
+_IN_MEMORY = 1024 * 1024
+_COLUMNS = frozenset(LeadBody.model_fields) - {"payload"} | {"idempotency_key"}
+
+Line = tuple[int, dict[str, Any] | FieldError]
+"""A line's number, from 1, and its members or why it cannot be read."""
+
+
+class UploadQuery(BaseModel):
+    """Values for the lines that do not have them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number_id: UUID | None = None
+    template_id: UUID | None = None
+
+
+class RefusedLine(BaseModel):
+    """A line that was not stored."""
+
+    line: Annotated[int, Field(description="Number of the line, from 1; a CSV file's header is line 1.")]
+    errors: list[FieldError]
+
+
+class Uploaded(BaseModel):
+    """What became of the lines."""
+
+    accepted: int
+    refused_total: int
+    refused: Annotated[list[RefusedLine], Field(description="The first 1,000 lines that were refused.")]
+
+
+@router.post(
+    "/upload",
+    responses=refuses("invalid_request", "unsupported_media_type", "payload_too_large"),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                CSV: {
+                    "schema": {"type": "string"},
+                    "example": "phone,time_zone,name\n+14155550199,America/Los_Angeles,Ada\n",
+                },
+                JSON_LINES: {
+                    "schema": {"type": "string"},
+                    "example": '{"phone":"+14155550199","payload":{"name":"Ada"}}\n',
+                },
+            },
+        }
+    },
+)
+async def upload_leads(
+    app_state: AppStateDep, writer: LeadWriter, request: Request, query: Annotated[UploadQuery, Query()]
+) -> Uploaded:
+    """Create many leads. Good lines are stored, the others are answered with their faults.
+
+    JSON lines have the members of `POST /leads` and `idempotency_key`. CSV has a header; columns that are no
+    member of a lead belong to the payload. Lines without `number_id` or `template_id` have those of the
+    query. A line that is repeated with its `idempotency_key` is accepted and changes nothing.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (CSV, JSON_LINES):
+        raise ApiProblem("unsupported_media_type", f"Send {CSV} or {JSON_LINES}.")
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, mode="w+b") as stored:
+        async for chunk in bounded(request.stream(), app_state.limits.upload_bytes):
+            stored.write(chunk)
+        stored.seek(0)
+        lines = _csv_lines(stored) if kind == CSV else _json_lines(stored)
+        return await _store(app_state, writer, query, lines, is_text=kind == CSV)
+
+
+async def bounded(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """The chunks of a body, up to a number of bytes.
+
+    Raises:
+        ApiProblem: there are more.
+    """
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise limit_exceeded("upload", "payload_too_large", f"An upload may have at most {limit} bytes.")
+        yield chunk
+
+
+async def _store(
+    app_state: AppState, writer: Principal, query: UploadQuery, lines: Iterator[Line], *, is_text: bool
+) -> Uploaded:
+    checks = LeadChecks(app_state.database, writer.account_id, app_state.clock.now())
+    answer = Uploaded(accepted=0, refused_total=0, refused=[])
+    upload_id = new_id()
+    batch: list[tuple[int, LeadDraft, str | None]] = []
+    for number, members in lines:
+        if number % _LINES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if isinstance(members, FieldError):
+            _refuse(answer, number, [members])
+            continue
+        try:
+            batch.append((number, *await _draft(checks, query, members, is_text=is_text)))
+        except LeadRefused as refused:
+            _refuse(answer, number, refused.errors)
+        if len(batch) == _BATCH:
+            await _write(app_state, writer, upload_id, batch, answer)
+            batch.clear()
+    await _write(app_state, writer, upload_id, batch, answer)
+    return answer
+
+
+async def _draft(
+    checks: LeadChecks, query: UploadQuery, members: dict[str, Any], *, is_text: bool
+) -> tuple[LeadDraft, str | None]:
+    key = members.pop("idempotency_key", None)
+    if key is not None and (not isinstance(key, str) or not 1 <= len(key) <= 200):
+        raise LeadRefused("invalid_request", "", [_fault("/idempotency_key", "1 to 200 characters")])
+    for name in ("number_id", "template_id"):
+        given = getattr(query, name)
+        if members.get(name) is None and given is not None:
+            members[name] = str(given)
+    try:
+        body = LeadBody.model_validate_json(json.dumps(members))
+    except ValidationError as error:
+        faults = list(invalid_body(error.errors(include_url=False)).errors)
+        raise LeadRefused("invalid_request", "", faults) from None
+    if is_text:
+        variables = await checks.variables(body.template_id)
+        body = body.model_copy(update={"payload": _typed(body.payload, variables)})
+    return await checks.draft(body), key
+
+
+async def _write(
+    app_state: AppState,
+    writer: Principal,
+    upload_id: UUID,
+    batch: list[tuple[int, LeadDraft, str | None]],
+    answer: Uploaded,
+) -> None:
+    if not batch:
+        return
+    async with app_state.database.transaction() as transaction:
+        for number, draft, key in batch:
+            try:
+                await leads.add(transaction, writer.account_id, draft, idempotency_key=key)
+                answer.accepted += 1
+            except IdempotencyKeyReused:
+                _refuse(answer, number, [_fault("/idempotency_key", "a key of another lead")])
+        change = Change(
+            key_id=writer.key_id, action="upload", resource="lead", resource_id=upload_id,
+            data={"lines": len(batch)},
+        )  # fmt: skip
+        await audit.record(transaction, writer.account_id, change)
+
+
+def _refuse(answer: Uploaded, number: int, errors: list[FieldError]) -> None:
+    answer.refused_total += 1
+    if len(answer.refused) < MAX_REFUSED:
+        answer.refused.append(RefusedLine(line=number, errors=errors))
+
+
+def _json_lines(stored: IO[bytes]) -> Iterator[Line]:
+    for number, line in _lines(stored):
+        if line is None:
+            yield number, _fault("", f"a line has at most {MAX_LINE} bytes")
+            continue
+        try:
+            members = json.loads(line)
+        except (ValueError, RecursionError):
+            yield number, _fault("", "the line is not JSON")
+            continue
+        yield number, members if isinstance(members, dict) else _fault("", "the line is not an object")
+
+
+def _csv_lines(stored: IO[bytes]) -> Iterator[Line]:
+    header: list[str] = []
+    for number, line in _lines(stored):
+        if line is None:
+            yield number, _fault("", f"a line has at most {MAX_LINE} bytes")
+            continue
+        cells = next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
+        if not header:
+            header = [cell.strip() for cell in cells]
+            continue
+        if len(cells) != len(header):
+            yield number, _fault("", f"the line has {len(cells)} values, the header {len(header)}")
+            continue
+        yield number, _members(header, cells)
+
+
+def _members(header: list[str], cells: list[str]) -> dict[str, Any]:
+    given = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    members: dict[str, Any] = {name: given[name] for name in given if name in _COLUMNS}
+    if members.get("priority", "").lstrip("-").isdigit():
+        members["priority"] = int(members["priority"])
+    members["payload"] = {name: cell for name, cell in given.items() if name not in _COLUMNS}
+    return members
+
+
+def _lines(stored: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """The lines that are not empty, with their numbers; None for one that is too long."""
+    number = 0
+    while line := stored.readline(MAX_LINE + 1):
+        number += 1
+        is_long = len(line) > MAX_LINE
+        while is_long and not line.endswith(b"\n") and line:
+            line = stored.readline(MAX_LINE + 1)
+        if is_long:
+            yield number, None
+        elif line.strip():
+            yield number, line
+
+
+def _typed(payload: dict[str, Any], variables: tuple[Variable, ...]) -> dict[str, Any]:
+    """Cells as values of the variables' types, where they can be read as such."""
+    types = {variable.name: variable.type for variable in variables}
+    typed = {}
+    for name, cell in payload.items():
+        typed[name] = cell
+        if types.get(name) in ("number", "integer", "boolean", "object"):
+            try:
+                typed[name] = json.loads(cell)
+            except (ValueError, RecursionError):
+                continue  # refused as a text where a number is needed
+    return typed
+
+
+def _fault(pointer: str, expected: str) -> FieldError:
+    return FieldError(
+        pointer=pointer, code="invalid_line", message=f"Expected {expected}." if pointer else f"{expected}.",
+        remedy="Correct the line and send it again.",
+    )  # fmt: skip

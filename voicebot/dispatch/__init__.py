@@ -1,0 +1,1 @@
+"""Outbound dialling: leads are claimed, checked, dialled, and settled when their call has ended."""

@@ -1,0 +1,58 @@
+"""Whether a carrier takes calls at present: after failures in a row, it is asked by one attempt at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FAILURES = 5
+"""Failures in a row after which the breaker opens."""
+
+FIRST_PAUSE_MS = 5_000.0
+MAX_PAUSE_MS = 300_000.0
+
+
+@dataclass(slots=True)
+class Breaker:
+    """The state for one carrier's credentials. Times are ms of a monotonic clock."""
+
+    failures: int = 0
+    open_until_ms: float = 0.0
+    is_probing: bool = False
+
+    def admits(self, now_ms: float) -> bool:
+        """Whether a call may be placed now; while the breaker is half open, one at a time."""
+        if now_ms < self.open_until_ms:
+            return False
+        if self.failures < FAILURES:
+            return True
+        if self.is_probing:
+            return False
+        self.is_probing = True
+        return True
+
+    def remaining_ms(self, now_ms: float) -> float:
+        """How long to wait before asking again, in ms."""
+        return max(self.open_until_ms - now_ms, 1000.0)
+
+    def unused(self) -> None:
+        """No call was placed after all."""
+        self.is_probing = False
+
+    def succeeded(self) -> None:
+        """The carrier took a call."""
+        self.failures, self.is_probing = 0, False
+
+    def failed(self, now_ms: float) -> None:
+        """The carrier could not be reached, or failed."""
+        self.is_probing = False
+        if now_ms < self.open_until_ms:
+            return  # of calls that were placed before it opened
+        self.failures += 1
+        if self.failures >= FAILURES:
+            pause_ms = min(FIRST_PAUSE_MS * 2.0 ** (self.failures - FAILURES), MAX_PAUSE_MS)
+            self.open_until_ms = max(self.open_until_ms, now_ms + pause_ms)
+
+    def pause(self, now_ms: float, pause_ms: float) -> None:
+        """The carrier asked for a pause (HTTP 429)."""
+        self.is_probing = False
+        self.open_until_ms = max(self.open_until_ms, now_ms + pause_ms)

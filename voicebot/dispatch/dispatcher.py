@@ -1,0 +1,312 @@
+"""The dispatcher: claims leads that are due, places their calls, and settles the calls that have ended.
+
+Any number of processes run one. Each wakes when the database says that something may be due, and at the
+next due time. What is decided before a call is placed, in this order: stopped leads are not claimed; opt-outs
+and the calling window (``voicebot.dispatch.rules``); the person's rate limit, read only; then, in one
+transaction, the number, a free channel, the rate limit again, and the attempt
+(``db.dispatch.begin_attempt``); the greeting; the carrier. A lead that does not get through has taken
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from loguru import logger
+from pydantic import ValidationError
+
+from db import calls, dispatch, leads, notify
+from db.calls import CallEnd, CallRecord
+from db.dispatch import Alert, AttemptLimits, Blocked, ClaimedLead, SettledCall, Settlement
+from db.errors import DatabaseError
+from db.pool import Database
+from telephony.bridge import BridgeCarrier
+from telephony.carrier import CarrierError, DialRequest
+from templates.outbound import Outbound
+from voicebot.background import BackgroundTasks
+from voicebot.clock import Clock
+from voicebot.dispatch import rules
+from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.rules import Later, Over
+
+MAX_ATTEMPTS_AT_ONCE = 32
+"""How many leads a process works on at once; an attempt ends when the carrier has taken the call."""
+
+MAX_PER_ACCOUNT = 8
+
+ATTEMPT = "call"
+"""The parameter of an attempt's webhooks: the id of its call."""
+
+CLAIM = timedelta(seconds=30)
+RING_TIMEOUT_S = 30
+ASKING = timedelta(seconds=20)
+"""How long an attempt counts as live before the carrier has taken it; its process may die."""
+
+RINGING = timedelta(seconds=RING_TIMEOUT_S + 30)
+"""The same after that: as long as it rings, and until the process that answers it renews its lease."""
+
+CHECK_AGAIN_S = 30.0
+"""The longest pause; notifications may be lost while a connection is down."""
+
+GREETING_TIMEOUT_S = 5.0
+SETTLING = timedelta(seconds=30)
+"""How long a call that is being settled belongs to a process."""
+ALERT_THROTTLE = timedelta(hours=1)
+
+NUMBER_UNAVAILABLE = "number_unavailable"
+TEMPLATE_UNAVAILABLE = "template_unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialUrls:
+    """URL under which carriers reach this server; webhooks are below it."""
+
+    origin: str
+
+    def of(self, call: CallRecord, webhook: str) -> str:
+        """The webhook of an attempt; its query names the attempt, which has no id of the carrier yet."""
+        return f"{self.origin}/webhooks/{call.carrier}/{webhook}?{ATTEMPT}={call.id}"
+
+
+class Dispatcher:
+    """Dials the leads of all accounts."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        carriers: Mapping[str, BridgeCarrier],
+        urls: DialUrls,
+        prepare: Callable[[CallRecord], Awaitable[None]],
+    ) -> None:
+        """Dial by ``carriers``; ``prepare`` synthesises what a call begins with."""
+        self._db = database
+        self._clock = clock
+        self._carriers = carriers
+        self._urls = urls
+        self._prepare = prepare
+        self._breakers = {name: Breaker() for name in carriers}
+        self._wakeup = asyncio.Event()
+        self._background = BackgroundTasks("dispatch")
+        self._working = 0
+
+    async def run(self, is_draining: Callable[[], bool] = lambda: False) -> None:
+        """Dial until cancelled; a process that is to stop claims no more leads."""
+        while True:
+            self._wakeup.clear()
+            pause_s = CHECK_AGAIN_S
+            try:
+                pause_s = await self.run_once(claims=not is_draining())
+            except DatabaseError as error:
+                logger.warning("the dispatcher waits for the database: {}", type(error).__name__)
+                pause_s = 1.0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wakeup.wait()
+
+    async def listen(self) -> None:
+        """Wake at notifications until cancelled."""
+        await notify.listen(self._db.dsn, dispatch.CHANNEL, lambda _: self._wakeup.set())
+
+    async def run_once(self, *, claims: bool = True) -> float:
+        """Settle and dial what is due; returns how long to wait for the next due time, in s."""
+        await self._settle_all()
+        if not claims:
+            return CHECK_AGAIN_S
+        free = MAX_ATTEMPTS_AT_ONCE - self._working
+        now = self._clock.now()
+        if free > 0:
+            claimed = await dispatch.claim(
+                self._db, now=now, lease=CLAIM, limit=free, per_account=MAX_PER_ACCOUNT
+            )
+            for lead in claimed:
+                self._working += 1
+                self._background.start(self._work(lead), name=f"dialling lead {lead.id}")
+        due = await dispatch.next_due(self._db, now)
+        seconds = CHECK_AGAIN_S if due is None else (due - self._clock.now()).total_seconds()
+        return min(max(seconds, 0.0), CHECK_AGAIN_S)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait until what was begun is done."""
+        await self._background.finish(timeout_s)
+
+    # ------------------------------------------------------------------------------------------ one lead
+
+    async def _work(self, lead: ClaimedLead) -> None:
+        try:
+            await self._dial(lead)
+        except DatabaseError as error:
+            logger.warning("lead {} waits for the database: {}", lead.id, type(error).__name__)
+        finally:
+            self._working -= 1
+            self._wakeup.set()
+
+    async def _dial(self, lead: ClaimedLead) -> None:
+        now = self._clock.now()
+        outbound = await self._settings_of(lead)
+        if outbound is None:
+            return
+        decision = rules.before_call(
+            outbound, now, ZoneInfo(lead.time_zone), opted_out=lead.opted_out, latest_at=lead.latest_at
+        )
+        if isinstance(decision, Over):
+            await dispatch.finish(self._db, lead, decision.outcome, now)
+            return
+        if isinstance(decision, Later):
+            await dispatch.defer(self._db, lead, decision.until, decision.waits_for)
+            return
+        if outbound.rate_limit is not None:
+            since = now - timedelta(milliseconds=outbound.rate_limit.per_ms)
+            recent = await dispatch.recent_calls(self._db, lead.account_id, lead.phone, since)
+            until = rules.rate_limited_until(outbound, recent)
+            if until is not None:
+                await dispatch.defer(self._db, lead, until, "rate_limit")
+                return
+        await self._attempt(lead, outbound)
+
+    async def _settings_of(self, lead: ClaimedLead) -> Outbound | None:
+        """How the lead's template dials; None: the lead was ended, because the template cannot be used."""
+        if lead.template_status == "active":
+            with suppress(ValidationError):
+                return Outbound.model_validate(lead.content.get("outbound") or {})
+        await self._unavailable(lead, TEMPLATE_UNAVAILABLE, "the template of the lead is not active")
+        return None
+
+    async def _unavailable(self, lead: ClaimedLead, outcome: str, detail: str) -> None:
+        """End a lead that no attempt can help, and raise one alert for many of them."""
+        now = self._clock.now()
+        if await dispatch.finish(self._db, lead, outcome, now):
+            alert = Alert(
+                code=outcome, template_id=lead.template_id, detail=detail, at=now, throttle=ALERT_THROTTLE
+            )
+            await dispatch.alert(self._db, lead.account_id, alert)
+
+    async def _attempt(self, lead: ClaimedLead, outbound: Outbound) -> None:
+        breaker = self._breakers.get(lead.carrier)
+        if breaker is None:
+            await self._unavailable(lead, NUMBER_UNAVAILABLE, "the carrier of the number is not configured")
+            return
+        if not breaker.admits(now_ms := self._clock.monotonic_ms()):
+            until = self._clock.now() + timedelta(milliseconds=breaker.remaining_ms(now_ms))
+            await dispatch.defer(self._db, lead, until, "carrier")
+            return
+        limit = outbound.rate_limit
+        limits = AttemptLimits(
+            now=self._clock.now(),
+            calls=None if limit is None else limit.calls,
+            period=timedelta(milliseconds=1 if limit is None else limit.per_ms),
+            held_for=ASKING,
+        )
+        begun = await dispatch.begin_attempt(self._db, lead, limits)
+        if isinstance(begun, Blocked):
+            breaker.unused()
+            await self._give_back(lead, begun)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GREETING_TIMEOUT_S):
+                await self._prepare(begun)
+        await self._place(begun, breaker)
+
+    async def _give_back(self, lead: ClaimedLead, blocked: Blocked) -> None:
+        if blocked.obstacle == "no_number":
+            await self._unavailable(lead, NUMBER_UNAVAILABLE, "the number of the lead is not active")
+        elif blocked.obstacle == "rate_limit" and blocked.until is not None:
+            await dispatch.defer(self._db, lead, blocked.until, "rate_limit")
+        else:
+            await dispatch.defer(self._db, lead, self._clock.now(), "channel")
+
+    async def _place(self, call: CallRecord, breaker: Breaker) -> None:
+        carrier = self._carriers[call.carrier]
+        request = DialRequest(
+            to=call.to_number,
+            from_=call.from_number or "",
+            answer_url=self._urls.of(call, "voice"),
+            status_url=self._urls.of(call, "status"),
+            ring_timeout_s=RING_TIMEOUT_S,
+        )
+        try:
+            sid = await carrier.dial(request)
+        except CarrierError as error:
+            await self._on_refusal(call, breaker, error)
+            return
+        breaker.succeeded()
+        placed = await dispatch.placed(self._db, call.account_id, call.id, sid, RINGING)
+        lead = await leads.get(self._db, call.account_id, call.lead_id)
+        if placed is None or placed.status == "ended" or lead.status == "cancelled":
+            await self._hang_up(carrier, sid)  # the attempt ended while the carrier was asked
+
+    async def _on_refusal(self, call: CallRecord, breaker: Breaker, error: CarrierError) -> None:
+        logger.warning("the carrier did not take call {}: {}", call.id, error)
+        now_ms = self._clock.monotonic_ms()
+        if error.retry_after_s is not None:
+            breaker.pause(now_ms, error.retry_after_s * 1000)
+        elif error.retryable or error.uncertain:
+            breaker.failed(now_ms)
+        else:
+            breaker.succeeded()  # it answered: the fault is the request's
+        if error.uncertain:
+            return  # the call may ring; it is looked for before anything is dialled again
+        reason = rules.NOT_PLACED if error.retryable else "failed"
+        end = CallEnd(ended_by="system", end_reason=reason, outcome=None, ended_at=self._clock.now())
+        await calls.finish(self._db, call.account_id, call.id, end)
+
+    # ---------------------------------------------------------------------------------------- settlement
+
+    async def _settle_all(self) -> None:
+        while True:
+            now = self._clock.now()
+            found = await dispatch.claim_unsettled(self._db, now, now + SETTLING)
+            if found is None:
+                return
+            if await self._is_over(found.call):
+                await dispatch.settle(self._db, found, self._settlement(found))
+
+    async def _is_over(self, call: CallRecord) -> bool:
+        """Whether no call of the attempt rings. One whose id was not learned is looked for and hung up."""
+        if call.carrier_call_id is not None or call.end_reason in (rules.NOT_PLACED, "failed"):
+            return True
+        carrier = self._carriers.get(call.carrier)
+        if carrier is None:
+            return True
+        try:
+            found = await carrier.find_live(
+                from_=call.from_number or "", to=call.to_number, since=call.started_at
+            )
+        except CarrierError as error:
+            logger.warning("it is not known whether call {} was placed: {}", call.id, error)
+            return False
+        for sid in found:
+            await self._hang_up(carrier, sid)
+        return True
+
+    async def _hang_up(self, carrier: BridgeCarrier, sid: str) -> None:
+        try:
+            await carrier.hang_up(sid)
+        except CarrierError as error:
+            logger.warning("a call that nobody wants was not hung up: {}", error)
+
+    def _settlement(self, found: SettledCall) -> Settlement:
+        now, call = self._clock.now(), found.call
+        failure = rules.failure_of(call)
+        if failure is None:
+            outcome = call.outcome or rules.ANSWERED
+            return Settlement(at=now, outcome=outcome, retry_at=None, attempts=found.attempts)
+        if call.end_reason == rules.NOT_PLACED:
+            # The person was not called: this attempt does not count.
+            pause = timedelta(milliseconds=self._pause_ms(call))
+            return Settlement(at=now, outcome=failure, retry_at=now + pause, attempts=found.attempts - 1)
+        outbound = Outbound.model_validate(found.content.get("outbound") or {})
+        again = rules.retry_at(
+            outbound, failure, attempts=found.attempts, now=now, zone=ZoneInfo(found.time_zone),
+            latest_at=found.latest_at,
+        )  # fmt: skip
+        return Settlement(at=now, outcome=failure, retry_at=again, attempts=found.attempts)
+
+    def _pause_ms(self, call: CallRecord) -> float:
+        breaker = self._breakers.get(call.carrier) or Breaker()
+        return breaker.remaining_ms(self._clock.monotonic_ms())
