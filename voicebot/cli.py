@@ -35,6 +35,11 @@ LAZY_COMMANDS: Mapping[str, LazyCommand] = {
         "Place a call with the sandbox, without any vendor's key (needs the extra `sandbox`).",
     ),
     "chat": LazyCommand("voicebot.simulate.commands", "chat", "Talk to a template in text, drafts included."),
+    "call": LazyCommand(
+        "voicebot.simulate.phone",
+        "call",
+        "Hear a template by the sandbox's voices: a phone call with a recording, without any vendor's key.",
+    ),
     "test": LazyCommand(
         "voicebot.simulate.commands",
         "run_script",

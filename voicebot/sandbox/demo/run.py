@@ -6,7 +6,7 @@ import asyncio
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,7 +73,7 @@ async def run(console: Console, directory: Path) -> Result:
         display.note(f"{scenario.CALLER} dials {scenario.NUMBER} ({time.monotonic() - began:.1f} s).\n")
         caller = Caller(script=scenario.script(), voice_id=scenario.CALLER_VOICE)
         call = running.carrier.call(from_=scenario.CALLER, to=scenario.NUMBER, person=caller)
-        lines = await _show(running.api, call, display)
+        lines = await show(running.api, call, display)
         recording = call.recording()
         path = wav.write(directory / f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}.wav", recording)
         analysis = asyncio.create_task(asyncio.to_thread(analyse, recording))
@@ -101,6 +101,25 @@ async def run(console: Console, directory: Path) -> Result:
 
 @asynccontextmanager
 async def _environment() -> AsyncIterator[_Environment]:
+    async with (
+        Backend() as backend,
+        telephone(scenario.PHRASES, http_allow=backend.address) as (api, carrier),
+    ):
+        ids = await build(api, scenario.NUMBER, backend)
+        yield _Environment(api=api, carrier=carrier, backend=backend, ids=ids)
+
+
+@asynccontextmanager
+async def telephone(phrases: Sequence[str], *, http_allow: str = "") -> AsyncIterator[tuple[Api, Carrier]]:
+    """A server with a new account, and a carrier whose calls it answers; all of it is local and temporary.
+
+    Args:
+        phrases: what callers will say.
+        http_allow: private addresses that HTTP functions may reach (``VOICEBOT_HTTP_ALLOW``).
+
+    Raises:
+        ServerFailed, SandboxFailed: something did not start.
+    """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-demo-")))
         rest = stack.enter_context(socket.socket())
@@ -109,11 +128,10 @@ async def _environment() -> AsyncIterator[_Environment]:
         # The database is created while the sandbox and the server start.
         key = asyncio.create_task(_create_key(installation))
         stack.push_async_callback(_settled, key)
-        backend = await stack.enter_async_context(Backend())
-        sandbox = await stack.enter_async_context(SandboxProcess(scenario.PHRASES))
+        sandbox = await stack.enter_async_context(SandboxProcess(phrases))
         environment = sandbox.env | {
             "TWILIO_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
-            "VOICEBOT_HTTP_ALLOW": backend.address,
+            "VOICEBOT_HTTP_ALLOW": http_allow,
         }
         server = await stack.enter_async_context(ServerProcess(installation, environment))
         api = Api(server.url, await key)
@@ -126,8 +144,7 @@ async def _environment() -> AsyncIterator[_Environment]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, rest).start()
-        ids = await build(api, scenario.NUMBER, backend)
-        yield _Environment(api=api, carrier=carrier, backend=backend, ids=ids)
+        yield api, carrier
 
 
 async def _create_key(installation: Installation) -> str:
@@ -142,8 +159,12 @@ async def _settled(task: asyncio.Task[str]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _show(api: Api, call: Call, display: Display) -> list[Line]:
-    """Print the call until it has ended at the carrier and in the API."""
+async def show(api: Api, call: Call, display: Display) -> list[Line]:
+    """Print the call until it has ended at the carrier and in the API.
+
+    Raises:
+        CallMissing, CallTooLong: it did not begin, or did not end within 90 s.
+    """
     lines: list[Line] = []
     try:
         async with asyncio.timeout(_CALL_S):

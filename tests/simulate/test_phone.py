@@ -1,0 +1,62 @@
+"""`voicebot call`: a phone call with one's own templates by the sandbox's voices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from templates.sets import check_set
+from tests.simulate.harness import BILLING, DESK
+from tests.simulate.test_commands import run
+from voicebot.sandbox.audio import wav
+from voicebot.simulate.phone import prepare
+from voicebot.simulate.script import read_yaml
+from voicebot.simulate.unknown_template import UnknownTemplate
+
+
+def written(folder: Path) -> Path:
+    """The two templates as files."""
+    (folder / "desk.yaml").write_text(DESK)
+    (folder / "billing.yaml").write_text(BILLING)
+    return folder
+
+
+def test_an_agent_is_answered_by_an_orchestrator_of_its_own(tmp_path: Path) -> None:
+    """What is prepared passes the check, and exactly the template that was named answers the number."""
+    documents = [read_yaml(written(tmp_path) / name) for name in ("desk.yaml", "billing.yaml")]
+    for name, answering in (("Front desk", "Front desk"), (" Billing ", "Preview of Billing")):
+        prepared = prepare(documents, name)
+        assert [each["name"] for each in prepared if "number" in each] == [answering]
+        reports = [each.report for each in check_set(prepared)]
+        assert [problem for report in reports for problem in report.errors] == []
+    with pytest.raises(UnknownTemplate, match="Did you mean 'Billing'"):
+        prepare(documents, "Biling")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(150)
+async def test_templates_are_heard_without_a_key(tmp_path: Path) -> None:
+    """The caller says the lines of the file; the recording and the records of the call are there."""
+    say = tmp_path / "say.txt"
+    say.write_text("I have a question about a bill.\nNo, thank you. Goodbye.\n")
+    ran = await run(
+        "call",
+        "Front desk",
+        "--templates",
+        written(tmp_path),
+        "--sandbox",
+        "--say",
+        say,
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    assert ran.status == 0, ran.err
+    result = json.loads(ran.out)
+    assert [route["name"] for route in result["routes"]] == ["billing"]
+    said = [each["text"] for each in result["transcript"] if each["speaker"] == "caller"]
+    assert said == ["I have a question about a bill.", "No, thank you. Goodbye."]
+    assert result["turns"]
+    assert wav.read(Path(result["recording"])).duration_ms > 3000
