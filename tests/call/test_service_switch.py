@@ -289,3 +289,23 @@ async def test_the_callers_audio_ends_at_the_switch() -> None:
         await worker.flush_pipeline()
         assert sink.texts == ["first:behind"]
         assert sink.audio == []
+
+
+async def test_a_backup_takes_over_although_the_failed_service_is_prepared_again() -> None:
+    """A target that shares the service prepares it again meanwhile, in vain: the backup becomes active."""
+    first, again = Vendor("first"), Vendor("first", connects=False)
+    backup = Vendor("backup", connects=False)
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="stt")
+    async with running(switch) as (worker, sink):
+        await switch.prepare(spec(first))
+        switch.give_up("first")
+        replacing = asyncio.create_task(switch.replace(spec(backup)))
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceFailed):
+            await switch.prepare(spec(again), timeout_s=0.05)
+        await worker.queue_frame(TextFrame("kept"))
+        backup.may_connect.set()
+        await replacing
+        assert switch.active == "backup"
+        await worker.flush_pipeline()
+        assert sink.texts == ["backup:kept"]

@@ -159,10 +159,10 @@ class ServiceSwitch(FrameProcessor):
         Raises:
             ServiceFailed: it did not connect; nothing changed.
         """
-        failed = self._active
+        key = self._active.spec.key
         await self.prepare(spec, timeout_s=timeout_s)
-        branch = self._branches[spec.key]
-        if self._active is not failed or branch is failed:
+        failed, branch = self._active, self._branches[spec.key]
+        if failed.spec.key != key or branch is failed:
             return  # the agent has changed meanwhile, or the service kept its place
         while failed.backlog:
             frame, direction = failed.backlog.popleft()
