@@ -228,7 +228,7 @@ def cases_of(operation: Operation, ids: Ids, key: Mapping[str, str]) -> Iterator
     for parameter in operation.document.get("parameters", ()):
         if parameter["in"] == "header" and parameter["name"].lower() in ("if-match", "if-none-match"):
             yield from condition_cases(plain, parameter["name"])
-    if content:
+    if any(each == JSON or each.endswith("+json") for each in content):
         yield from body_cases(plain, honest_body(operation, ids))
     if YAML in content:
         yield from yaml_cases(plain)
