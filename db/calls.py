@@ -55,6 +55,8 @@ class CallRecord:
     end_reason: str | None
     outcome: str | None
     resumes: int
+    handovers: int
+    """How many of the resumes were asked for by a process that stopped."""
     started_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None
@@ -197,6 +199,15 @@ async def resumed(db: Executor, account_id: UUID, call_id: UUID, resumes: int) -
     """
     held = "held_until = greatest(held_until, now() + interval '90 seconds')"
     return await _change(db, f"resumes = greatest(resumes, $3), {held}", account_id, call_id, resumes)
+
+
+async def handed_over(db: Executor, account_id: UUID, call_id: UUID, handovers: int) -> CallRecord:
+    """The process that has the call stops; ``handovers`` counts how many did, and only grows.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    return await _change(db, "handovers = greatest(handovers, $3)", account_id, call_id, handovers)
 
 
 async def set_status(db: Executor, account_id: UUID, call_id: UUID, status: LiveStatus) -> CallRecord:

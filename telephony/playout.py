@@ -165,6 +165,10 @@ class Playout:
             return self._when(position)[0] + BLIND_MARGIN_MS
         return self._when(deciding_mark.position)[0] + ECHO_GRACE_MS
 
+    def ends_at(self) -> float:
+        """Time at which all audio sent so far has been played, or was cleared; -inf if none was sent."""
+        return self._when(self._sent)[0]
+
     def is_marked(self) -> bool:
         """Whether an outstanding mark was sent after all audio so far."""
         return any(mark.position >= self._sent for mark in self._expected())

@@ -334,6 +334,13 @@ class Limits(Part):
         default=3_600_000,
         description="Duration after which the agent says goodbye and the call ends, in ms.",
     )
+    silence_ms: Annotated[Count, Bounds(1000, 10_000)] = Field(
+        default=2000,
+        description=(
+            "How long neither side may be heard while the agent owes the caller words, in ms. Shortly "
+            "before, one of `fillers` is spoken."
+        ),
+    )
 
 
 class TemplateContent(Part):
@@ -400,6 +407,14 @@ class TemplateContent(Part):
     waiting: Waiting = Field(
         default_factory=Waiting, description="What the caller hears while waiting for a person."
     )
+    fillers: tuple[str, ...] | None = Field(
+        default=None,
+        description=(
+            "Texts spoken in turn while the caller waits for the agent, see `limits.silence_ms`. May contain "
+            "`{{ name }}`. Null: usual words of the agent's language. Empty: the caller waits in silence."
+        ),
+        examples=[["One moment, please.", "I am still looking."]],
+    )
     functions: tuple[TemplateFunction, ...] = Field(
         default=(BuiltinFunction(type="builtin", name="end_call"),),
         description="Functions that are offered to the model at every node.",
@@ -411,7 +426,7 @@ class TemplateContent(Part):
         default=(), description="Numbers that `transfer_to_number` may dial; it can dial no others."
     )
     limits: Limits = Field(
-        default_factory=Limits, description="Limits of a call: changes of agent, and duration."
+        default_factory=Limits, description="Limits of a call: changes of agent, duration, and silence."
     )
     outbound: Outbound = Field(
         default_factory=Outbound, description="How leads of this template are dialled."

@@ -49,6 +49,7 @@ ENTRIES: Mapping[str, int] = {
     "query": 50,
     "prompts": 20,
     "backup": 5,
+    "fillers": 20,
     "pre_actions": 20,
     "post_actions": 20,
 }

@@ -105,7 +105,7 @@ def check_limits(content: TemplateContent, _context: CheckContext) -> Iterator[P
 
 
 def check_speech(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
-    """Check greeting, idle prompts and interruption settings."""
+    """Check greeting, idle prompts, fillers and interruption settings."""
     if content.greeting is not None:
         length = len(content.greeting.text.strip())
         where = ("greeting", "text")
@@ -115,6 +115,13 @@ def check_speech(content: TemplateContent, _context: CheckContext) -> Iterator[P
             yield problem_for("greeting_too_long", where, f"The greeting has {length} characters.")
         elif length > 300:
             yield problem_for("greeting_long", where, f"The greeting has {length} characters.")
+    yield from _waiting_texts(content)
+    if not content.turns.barge_in and content.turns.min_words:
+        message = "'min_words' has no effect while 'barge_in' is false."
+        yield problem_for("min_words_unused", ("turns", "min_words"), message)
+
+
+def _waiting_texts(content: TemplateContent) -> Iterator[Problem]:
     for index, prompt in enumerate(content.idle.prompts):
         if not prompt.strip():
             yield problem_for("idle_prompt_empty", ("idle", "prompts", index), "The idle prompt is empty.")
@@ -124,6 +131,6 @@ def check_speech(content: TemplateContent, _context: CheckContext) -> Iterator[P
         )
     if not content.idle.goodbye.strip():
         yield problem_for("idle_goodbye_empty", ("idle", "goodbye"), "The goodbye is empty.")
-    if not content.turns.barge_in and content.turns.min_words:
-        message = "'min_words' has no effect while 'barge_in' is false."
-        yield problem_for("min_words_unused", ("turns", "min_words"), message)
+    for index, filler in enumerate(content.fillers or ()):
+        if not filler.strip():
+            yield problem_for("filler_empty", ("fillers", index), "The filler is empty.")

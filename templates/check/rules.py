@@ -140,6 +140,7 @@ _TABLE = (
     Rule("limit_unused", WARNING, "Remove it here, and set it in the orchestrator."),
     Rule("time_of_day_invalid", ERROR, "Write hours and minutes, such as 09:00 or 18:30, or 24:00 in `to`."),
     Rule("window_empty", ERROR, "Choose a `to` that is later than `from`, and at least one day."),
+    Rule("filler_empty", ERROR, "Write the text of the filler, or remove the filler."),
     Rule("out_of_range", ERROR, "Choose a value within the range that the message names."),
     Rule("min_words_unused", WARNING, "Set `barge_in` to true or `min_words` to 0."),
     Rule("voice_missing", ERROR, "Set `tts.voice_id` to a voice of the provider."),

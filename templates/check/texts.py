@@ -49,6 +49,8 @@ def texts_with_placeholders(content: TemplateContent) -> Iterator[Text]:
         yield Text(("idle", "prompts", index), prompt)
     yield Text(("idle", "goodbye"), content.idle.goodbye)
     yield Text(("waiting", "line"), content.waiting.line, extra=frozenset({EXPECTED_WAIT}))
+    for index, filler in enumerate(content.fillers or ()):
+        yield Text(("fillers", index), filler)
     for index, route in enumerate(content.routes):
         if route.announce is not None:
             yield Text(("routes", index, "announce"), route.announce)

@@ -145,6 +145,20 @@ async def test_a_call_whose_stream_was_lost_is_connected_again(twilio: Twilio, d
     assert (await twilio.post("resume")).verbs == ["Hangup"]
 
 
+async def test_a_call_that_was_handed_over_is_connected_again_however_often(
+    twilio: Twilio, database: Database
+) -> None:
+    """Processes that stop and hand a call over do not count as lost streams."""
+    await twilio.post("voice")
+    call = await call_of(twilio, database)
+    for handovers in range(1, MAX_RESUMES + 2):
+        await calls.handed_over(database, call.account_id, call.id, handovers)
+        assert (await twilio.post("resume")).token
+    for _ in range(MAX_RESUMES):
+        assert (await twilio.post("resume")).token
+    assert (await twilio.post("resume")).verbs == ["Hangup"]
+
+
 async def test_a_captured_request_sent_again_changes_nothing(twilio: Twilio, database: Database) -> None:
     """A copy of a resume, or of the voice webhook of an answered call, is answered Hangup."""
     await twilio.post("voice")

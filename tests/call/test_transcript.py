@@ -18,6 +18,7 @@ class Ids:
     account_id: UUID = field(default_factory=uuid4)
     lead_id: UUID = field(default_factory=uuid4)
     template_id: UUID = field(default_factory=uuid4)
+    handovers: int = 0
 
 
 CALL = Ids()
@@ -51,12 +52,12 @@ def test_an_utterance_is_recorded_when_text_and_audio_are_complete(
 def test_an_interruption_keeps_only_the_words_that_were_played(
     transcript: Transcript, said: list[UtteranceRecord]
 ) -> None:
-    """Of an interrupted utterance the heard text ends with the last word whose audio began to play."""
+    """Of an interrupted utterance the heard text ends with the last word that was played to its end."""
     transcript.requested("a", "One two three four.")
     transcript.audio_started("a", AGENT, at_ms=0, position=1000.0)
     for index, word in enumerate(["One", "two", "three", "four."]):
         transcript.word(word, spaced=False, position=1000.0 + 300 * index)
-    cut = transcript.agent_interrupted(heard_until=1400.0, at_ms=500)
+    cut = transcript.agent_interrupted(heard_until=1700.0, at_ms=800)
     assert cut is not None
     assert (cut.meant, cut.heard) == ("One two three four.", "One two")
     (only,) = said
@@ -159,3 +160,63 @@ def test_a_caller_who_began_first_is_recorded_at_once(
     transcript.audio_started("a", AGENT, at_ms=500, position=0.0)
     transcript.caller_said("billing please", AGENT, started_ms=100, ended_ms=600)
     assert [row.speaker for row in said] == ["caller"]
+
+
+def test_what_an_interruption_cuts_off_is_kept_for_speaking_it(
+    transcript: Transcript, said: list[UtteranceRecord]
+) -> None:
+    """After an interruption the rest of the utterance and what was to follow it are unspoken, in order."""
+    transcript.requested("a", "One two three four.", "greeting")
+    transcript.requested("b", "Five.", "filler", remembered=False)
+    transcript.audio_started("a", AGENT, at_ms=0, position=0.0)
+    for index, word in enumerate(["One", "two", "three", "four."]):
+        transcript.word(word, spaced=False, position=300.0 * index)
+    transcript.interruption_passes()
+    transcript.agent_interrupted(heard_until=700.0, at_ms=800)
+    assert said[0].heard_text == "One two"
+    assert [(it.text, it.source, it.remembered) for it in transcript.take_unspoken()] == [
+        ("three four.", "greeting", True), ("Five.", "filler", False),
+    ]  # fmt: skip
+    assert not transcript.has_unspoken
+    assert not transcript.is_synthesising
+
+
+def test_a_text_that_is_requested_while_an_interruption_is_under_way_is_not_cut(
+    transcript: Transcript,
+) -> None:
+    """What the TTS is given behind an interruption is spoken, although the transcript hears of it later."""
+    transcript.requested("a", "Old.")
+    transcript.interruption_passes()
+    transcript.requested("b", "New.")
+    transcript.agent_interrupted(heard_until=0.0, at_ms=10)
+    assert [it.text for it in transcript.take_unspoken()] == ["Old."]
+    assert transcript.is_synthesising
+
+
+def test_the_caller_does_not_interrupt_what_must_be_heard(transcript: Transcript) -> None:
+    """A text that is not interruptible is lost with its voice alone."""
+    transcript.requested("a", "This call is recorded.", "greeting", interruptible=False)
+    transcript.interruption_passes()
+    transcript.agent_interrupted(heard_until=0.0, at_ms=10)
+    assert transcript.is_protected
+    assert not transcript.has_unspoken
+    transcript.interruption_passes(lost=True)
+    transcript.agent_interrupted(heard_until=0.0, at_ms=20)
+    assert [(it.text, it.interruptible) for it in transcript.take_unspoken()] == [
+        ("This call is recorded.", False)
+    ]
+
+
+def test_a_context_without_audio_is_not_synthesised(transcript: Transcript) -> None:
+    """A TTS that ends a context in silence still owes its words; one without words owes nothing."""
+
+    def owed_after(context_id: str, text: str, *, has_audio: bool) -> bool:
+        transcript.requested(context_id, text)
+        if has_audio:
+            transcript.audio_made(context_id)
+        transcript.synthesised(context_id)
+        return transcript.is_synthesising
+
+    assert not owed_after("a", "Hello.", has_audio=True)
+    assert not owed_after("b", " ... ", has_audio=False)
+    assert owed_after("c", "Hello.", has_audio=False)

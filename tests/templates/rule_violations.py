@@ -304,11 +304,13 @@ put("greeting_empty", "greeting", "text", value=" ")
 put("greeting_too_long", "greeting", "text", value="w" * 1001)
 put("greeting_long", "greeting", "text", value="w" * 301)
 put("idle_prompt_empty", "idle", "prompts", 1, value="")
+put("filler_empty", "fillers", value=["One moment.", " "], at=("fillers", 1))
 put("idle_prompts_many", "idle", "prompts", value=["Hello?"] * 6)
 put("idle_goodbye_empty", "idle", "goodbye", value="")
 put("out_of_range", "idle", "after_ms", value=10)
 put("out_of_range", "limits", "max_duration_ms", value=1)
 put("out_of_range", "limits", "max_hops", value=51)
+put("out_of_range", "limits", "silence_ms", value=999)
 put("out_of_range", "turns", "end_silence_ms", value=99)
 for broken, values in {
     ("out_of_range", "max_attempts"): {"max_attempts": 0},

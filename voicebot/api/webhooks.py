@@ -130,6 +130,7 @@ async def _refuse(request: CarrierRequest, call: CallRecord, refusal: Refusal) -
 async def _resume(request: CarrierRequest) -> WebhookReply:
     """The stream has ended: hang up if the call has ended too, else connect it again, three times at most.
 
+    A process that stopped and handed the call over does not count.
     The signed URL names the stream that has ended, so that a copy of the request changes nothing.
     """
     incoming = request.carrier.incoming_call(request.webhook)
@@ -147,7 +148,7 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         # It was counted, but too late to be answered.
         return request.connect(call)
     is_copy = resumes is not None and resumes != call.resumes
-    if is_copy or request.is_late or call.status == "ended" or call.resumes >= MAX_RESUMES:
+    if is_copy or request.is_late or call.status == "ended" or call.resumes - call.handovers >= MAX_RESUMES:
         return request.carrier.hang_up_reply()
     call = await calls.resumed(request.app.database, call.account_id, call.id, call.resumes + 1)
     logger.info("call {}: the stream was lost; resume {}", call.id, call.resumes)

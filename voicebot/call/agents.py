@@ -17,6 +17,8 @@ from handlers.context import CallContext, Destination
 from handlers.escalate_to_person import EscalateToPerson
 from templates.model import Route, TemplateContent
 from templates.provision import variables_taken
+from templates.values import render
+from voicebot.call.apologies import apology
 
 BACK = "back"
 """The name by which a target routes to the agent who answered the call."""
@@ -89,6 +91,14 @@ class Agent:
     def can_return(self) -> bool:
         """Whether it may route the caller back to the agent who answered."""
         return self.route is not None and self.route.can_return
+
+    @property
+    def fillers(self) -> tuple[str, ...]:
+        """What it says while the caller waits: its author's words, or those of its language."""
+        written = self.content.fillers
+        if written is None:
+            return apology(self.content.language).fillers
+        return tuple(render(text, self.values) for text in written)
 
     @property
     def offers_people(self) -> bool:

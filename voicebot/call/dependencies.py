@@ -54,6 +54,11 @@ class CallFacts(Protocol):
         ...
 
     @property
+    def handovers(self) -> int:
+        """How often the call was handed over to another process before."""
+        ...
+
+    @property
     def template_id(self) -> UUID:
         """The template of the agent who has the call when the session begins."""
         ...
@@ -187,8 +192,8 @@ class CallDependencies:
     clock: Clock
     on_fact: Callable[[CallFact], None] = _ignore
     """Called with everything that happens on the call before it is written; must return at once."""
-    recovers: bool = True
-    """Whether the caller hears of a model's failure; in a text call the author sees it and asks again."""
+    has_silence: bool = True
+    """Whether the caller hears silence; in a text call the author sees failures and asks again."""
     health: Health | None = None
     """What is known of the providers of ``services``; None: nothing is (a text call)."""
     create_handoff: CreateHandoffEntry | None = None

@@ -130,6 +130,7 @@ class Hangup:
             return
         self._is_hanging_up = True
         self._pipeline.llm.begin_end()
+        self._conversation.forget_unspoken()
         if goodbye:
             await self._speech_output.text(goodbye, interruptible=cancellable)
         has_answered = self._conversation.agent_has_answered
@@ -174,8 +175,14 @@ class Hangup:
                 await self._media.wait_all_heard(GOODBYE_TIMEOUT_S)
 
     async def _caller_is_quiet(self) -> None:
-        """Wait for the end of the caller's words, which may cancel the hang-up."""
+        """Wait for the end of the caller's words, which may cancel the hang-up.
+
+        A goodbye that a sound without words has cut off is spoken to its end then.
+        """
         await asyncio.sleep(LAST_WORD_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 await self._conversation.caller_is_quiet()
+                while self._conversation.has_unspoken:  # noqa: ASYNC110 - the silence watchdog has it spoken
+                    await asyncio.sleep(PAUSE_POLL_S)
+                await self.all_heard()

@@ -122,16 +122,16 @@ class AgentPreparation:
         if agent.flow is None:  # otherwise only a service was lost
             agent.values = self._values(agent)
             agent.flow = self._supplies.compile(agent)
-            self._start(self.prepare_greeting(agent), agent)
+            self._start(self.prepare_speech(agent), agent)
         agent.keys = await self._supplies.connect(agent.content)
 
-    async def prepare_greeting(self, agent: Agent) -> None:
-        """Synthesise the greeting ahead of time; without it the agent's TTS speaks it at the route."""
-        if agent.content.greeting is None:
-            return
-        text = render(agent.content.greeting.text, agent.values)
+    async def prepare_speech(self, agent: Agent) -> None:
+        """Synthesise greeting and fillers ahead of time; otherwise the TTS speaks them when needed."""
+        greeting = agent.content.greeting
+        texts = [] if greeting is None else [render(greeting.text, agent.values)]
         try:
-            await self._supplies.greetings.prepare(self._supplies.account_id, agent.content, text)
+            for text in [*texts, *agent.fillers]:
+                await self._supplies.greetings.prepare(self._supplies.account_id, agent.content, text)
         except SynthesisFailed:
             return
         except Exception as error:  # noqa: BLE001 - the top of a task: a greeting must not end the call

@@ -24,20 +24,21 @@ from voicebot.call.agents import BACK, ActiveAgent, Agent, AgentPool
 from voicebot.call.apologies import apology
 from voicebot.call.audio.connections import ServiceConnections, ServiceLost
 from voicebot.call.audio.pipeline import CallPipeline
+from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallDependencies
 from voicebot.call.farewells import is_goodbye
 from voicebot.call.functions import RouteTool, compile_agent, offer_routes
 from voicebot.call.handler_context import HandlerContext
 from voicebot.call.hangup import LEFT, End, Hangup
-from voicebot.call.idle import IdleTimer
-from voicebot.call.llm_recovery import LlmRecovery
 from voicebot.call.preparation import AgentPreparation, AgentSupplies
 from voicebot.call.resume import ResumeState
 from voicebot.call.routing.activation import AgentActivation
 from voicebot.call.routing.policy import RoutingPolicy
 from voicebot.call.routing.router import Router
 from voicebot.call.services import CallServices
+from voicebot.call.silence.remedies import Remedies
+from voicebot.call.silence.watchdog import SilenceWatchdog
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
@@ -89,27 +90,27 @@ class Session:
             self._agents, deps.carrier, deps.media, self._pipeline, self._speech_output, self._conversation,
             self._tasks,
         )  # fmt: skip
-        self._idle = IdleTimer(
-            self._agents, self._recorder, self._speech_output, self._hangup, self._tasks,
-            lambda: self._is_busy() or self.waiting.suspends_idle,
-        )  # fmt: skip
         self.waiting = WaitingForPerson(
             deps.media, deps.clock, self._agents, self._recorder, self._pipeline, self._speech_output,
             self._conversation, self._hangup, self._tasks,
         )  # fmt: skip
         self._activation = AgentActivation(
-            self._pipeline, self._speech_output, self._ready_greeting, self._conversation
+            self._pipeline, self._speech_output, self._ready_audio, self._conversation
         )
         policy = RoutingPolicy(self._agents, hops=past.hops if past else 0)
         self._router = Router(
             self._agents, policy, self._recorder, self._pipeline, self._speech_output, self._activation,
-            self._conversation, self._hangup, self._idle, self._tasks, deps.clock, listener=self,
+            self._conversation, self._hangup, self._tasks, deps.clock, listener=self,
         )  # fmt: skip
         self._route_tool = RouteTool(self._pipeline.context, self._agents)
-        self._llm_recovery = LlmRecovery(
-            self._agents, self.waiting, self._pipeline, self._speech_output, self._hangup, self._idle,
-            self._router, self._activation, self._conversation, self._tasks,
-            recovers=deps.recovers,
+        remedies = Remedies(
+            self._agents, self._recorder, self.waiting, self._pipeline, transcript, self._speech_output,
+            self._hangup, self._activation, self._ready_audio, lambda: self._reconnect(self._pipeline.tts),
+        )  # fmt: skip
+        self._silence = SilenceWatchdog(
+            self._agents, deps.media, self._pipeline, self._conversation, transcript, self._hangup,
+            self._router, self.waiting, remedies, self._tasks, lambda: self._service_lost("tts"),
+            is_timed=deps.has_silence,
         )  # fmt: skip
         self._connections = ServiceConnections(self._pipeline, self._services, transcript.on_request)
         supplies = AgentSupplies(
@@ -195,6 +196,8 @@ class Session:
             await self._activation.activate(agent, agent.values)
         elif past.agent == BACK:
             await self._resume(past)
+        if past is None or not past.was_greeted or past.agent == BACK:
+            self._silence.start()
         # Only now: the first word must not wait for the targets, nor for the database to load them.
         snapshots = await load_targets()
         self._agents.add_targets(snapshots)
@@ -202,7 +205,8 @@ class Session:
         self._preparation.prepare_targets()
         if past is not None and past.was_greeted and past.agent != BACK:
             await self._resume(past)
-        await self._preparation.prepare_greeting(agent)  # for the next call
+            self._silence.start()
+        await self._preparation.prepare_speech(agent)  # for the next call
         await self._connections.probe(agent.content)
 
     async def _resume(self, past: ResumeState) -> None:
@@ -228,6 +232,8 @@ class Session:
             end = LEFT
         if not end.resumable:
             self._recorder.ended(end.record(self._deps.clock.now()))
+        elif end.ended_by == "system":
+            self._recorder.handed_over()
         # Before the socket closes: the carrier then calls /resume, which must find all that happened.
         await self._deps.writer.flushed(FLUSH_TIMEOUT_S)
         # What is left is a hang-up that is still asking the carrier.
@@ -249,19 +255,17 @@ class Session:
         )
         return compile_agent(agent, agent.context, self._deps.http, self._recorder, self._node_entered)
 
-    def _ready_greeting(self, agent: Agent, text: str) -> bytes | None:
+    def _ready_audio(self, agent: Agent, text: str) -> bytes | None:
         return self._deps.greetings.ready(self._deps.call.account_id, agent.content, text)
 
     def _is_busy(self) -> bool:
-        return (
-            self._router.is_routing or self._llm_recovery.is_recovering or self._pipeline.is_calling_functions
-        )
+        return self._router.is_routing or self._silence.is_acting or self._pipeline.is_calling_functions
 
     # ---------------------------------------------------------------------- what the parts report
 
     def caller_started(self) -> None:
         """The caller's turn began."""
-        self._idle.reset()
+        self._silence.caller_started()
         if not self._agents.offers_routes:
             self._agents.offers_routes = True
             self._update_tools()
@@ -269,13 +273,9 @@ class Session:
     def caller_finished(self, words: str) -> None:
         """The caller's turn ended."""
         if not words:
-            # An agent that waited for the end of the turn speaks now.
-            self._tasks.start(self._activation.speak_if_waiting(), name="speaking", droppable=True)
-            self._idle.start()
             return
         self._router.caller_spoke()
-        self._activation.caller_spoke()
-        self._llm_recovery.caller_spoke()
+        self._silence.caller_spoke()
         self.waiting.caller_spoke()
         says_goodbye = is_goodbye(words, self._agents.current.content.language)
         if not says_goodbye and self._hangup.cancel():
@@ -284,12 +284,7 @@ class Session:
 
     def agent_audio_started(self, gap_ms: int) -> None:
         """The first audio of an agent's TTS context was sent."""
-        self._idle.cancel()
         self._router.audio_started(gap_ms)
-
-    def agent_finished(self) -> None:
-        """An agent's turn ended without an interruption."""
-        self._idle.start()
 
     def _media_closed(self, closed: MediaClosed) -> None:
         lost = closed.by == "carrier" and not closed.announced
@@ -318,7 +313,11 @@ class Session:
     def routes_withdrawn(self) -> None:
         """No route is offered in this turn: the model's tools change, and it has to find words."""
         self._update_tools()
-        self._llm_recovery.expect_words()
+        self._silence.expect_words()
+
+    def agent_changed(self) -> None:
+        """Another agent has the call."""
+        self._silence.agent_changed()
 
     def route_failed(self, name: str) -> None:
         """An accepted route failed: create a handoff where the author offers people."""
@@ -337,16 +336,18 @@ class Session:
             # once and is given the audio that arrives meanwhile.
             switch.give_up(key)
             broken = True
-        if broken and switch is not None:
-            work = self._connections.reconnect(switch, self._agents.current.content)
-            self._tasks.start(work, name=f"reconnecting the {switch.name} service", droppable=True)
+        if switch is self._pipeline.tts and (broken or vendor_failed):
+            self._silence.voice_failed()
+        elif broken and switch is not None:
+            self._reconnect(switch)
         elif broken:
             self._preparation.service_lost(key)
-        elif switch is not None and not self._router.is_routing:
-            # Possibly no agent is going to speak: then the prompts break the silence.
-            self._idle.start()
         if switch is self._pipeline.llm and vendor_failed:
-            self._llm_recovery.failed()
+            self._silence.model_failed()
+
+    def _reconnect(self, switch: ServiceSwitch) -> None:
+        work = self._connections.reconnect(switch, self._agents.current.content)
+        self._tasks.start(work, name=f"reconnecting the {switch.name} service", droppable=True)
 
     def provider_failed(self, kind: str, provider: str, reason: str) -> None:
         """A provider failed."""
@@ -365,12 +366,14 @@ class Session:
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ServiceLost):
-            end = End(ended_by="system", reason=f"{error.kind}_unavailable")
-            tts = self._pipeline.tts
-            if tts.is_ready(tts.active):  # we can speak, although we cannot hear
-                self._hangup.start(end, apology(self._agents.current.content.language).goodbye)
-            else:
-                self._hangup.finish(end)
+            self._service_lost(error.kind)
         else:
             logger.opt(exception=error).error("call {}: {} failed", self._deps.call.id, name)
             self._hangup.finish(End(ended_by="system", reason="internal_error"))
+
+    def _service_lost(self, kind: str) -> None:
+        end = End(ended_by="system", reason=f"{kind}_unavailable")
+        if kind != "tts" and self._pipeline.tts.can_speak:  # we can speak, although we cannot hear
+            self._hangup.start(end, apology(self._agents.current.content.language).goodbye)
+        else:
+            self._hangup.finish(end)

@@ -23,6 +23,9 @@ from templates.model import Turns
 from voicebot.providers.speech_input import SpeechInput
 from voicebot.providers.voice_activity import VoiceActivity
 
+WORDLESS_S = 1.0
+"""A turn in which nothing is transcribed for so long ends without words: it was noise."""
+
 
 def with_turns(stt: STTService, turns: Turns, silence_ms: int) -> list[FrameProcessor]:
     """An STT service between what gives it the caller's audio, and what decides about turns.
@@ -30,7 +33,9 @@ def with_turns(stt: STTService, turns: Turns, silence_ms: int) -> list[FrameProc
     ``silence_ms`` is how long the vendor waits before it finalises a transcript. Loading the models blocks
     for tens of ms: call it in a thread.
     """
-    decider = UserTurnProcessor(user_turn_strategies=turn_strategies(turns, silence_ms))
+    decider = UserTurnProcessor(
+        user_turn_strategies=turn_strategies(turns, silence_ms), user_turn_stop_timeout=WORDLESS_S
+    )
     turn_model = decider if turns.strategy == "smart_turn" else None
     speech = SpeechInput(stt, endpointing_ms=silence_ms, vad=_vad(turns), turn_model=turn_model)
     return [speech, stt, decider]

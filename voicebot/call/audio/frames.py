@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipecat.frames.frames import ControlFrame, Frame
+from pipecat.frames.frames import ControlFrame, Frame, InterruptionFrame
 
 FrameT = TypeVar("FrameT", bound=Frame)
 
@@ -23,6 +23,16 @@ class DrainFrame(ControlFrame):
     interruptible: bool = field(default=False, init=False)
     synthesised: asyncio.Event = field(default_factory=asyncio.Event)
     sent: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class SpeechLostFrame(InterruptionFrame):
+    """An interruption by us, because the TTS failed: what it has made is dropped and will be spoken again.
+
+    ``noted`` is set when the transcript knows how much the caller has heard.
+    """
+
+    noted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass

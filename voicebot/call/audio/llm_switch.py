@@ -71,7 +71,10 @@ class LlmSwitch(ServiceSwitch):
         self._role: str | None = None
         self.has_text = False
         """Whether the current or latest response contains text to speak."""
+        self.was_cut = False
+        """Whether the latest interruption stopped a response."""
         self._has_calls = False
+        self._is_interrupted = False
         self._response_ended = asyncio.Event()
         self._response_ended.set()
         self._on_response: Callable[[bool], None] = lambda _: None
@@ -171,6 +174,10 @@ class LlmSwitch(ServiceSwitch):
             self._role = role if isinstance(role, str) else self._role
         elif isinstance(frame, LLMContextFrame) and self._requests is not None:
             self._requests.sent(frame.context, self._role)
+        elif isinstance(frame, InterruptionFrame):
+            # The model ends a response that it breaks off before the interruption leaves it.
+            self._is_interrupted = True
+            self.was_cut = self.is_responding and self.has_text
         await super().process_frame(frame, direction)
 
     def on_response(self, observer: Callable[[bool], None]) -> None:
@@ -179,6 +186,11 @@ class LlmSwitch(ServiceSwitch):
         Its argument says whether the response contained text or function calls.
         """
         self._on_response = observer
+
+    @property
+    def is_responding(self) -> bool:
+        """Whether a response is under way."""
+        return not self._response_ended.is_set()
 
     async def response_ended(self) -> None:
         """Wait for the end of the current response; return at once when there is none."""
@@ -208,10 +220,12 @@ class LlmSwitch(ServiceSwitch):
         elif isinstance(frame, FunctionCallsStartedFrame):
             self._has_calls = True
         elif isinstance(frame, InterruptionFrame):
+            self._is_interrupted = False
             self._response_ended.set()
         elif isinstance(frame, LLMFullResponseEndFrame) and not self._response_ended.is_set():
             self._response_ended.set()
-            self._on_response(self.has_text or self._has_calls)
+            if not self._is_interrupted:
+                self._on_response(self.has_text or self._has_calls)
 
 
 def _ends_with_caller(frame: LLMContextFrame) -> bool:

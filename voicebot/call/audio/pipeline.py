@@ -29,10 +29,13 @@ from voicebot.call.agents import ServiceKeys
 from voicebot.call.audio.frames import DrainFrame, uninterruptible
 from voicebot.call.audio.llm_switch import LlmSwitch
 from voicebot.call.audio.playout import MarkInserter, PlayoutObserver
-from voicebot.call.audio.service_switch import OnError, ServiceSwitch
+from voicebot.call.audio.service_switch import OnError
 from voicebot.call.audio.stt_switch import SttSwitch
+from voicebot.call.audio.tts_switch import TtsSwitch
 from voicebot.call.dependencies import ServiceFactory
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec
+
+WORDS_TIMEOUT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +77,10 @@ class CallPipeline:
         )
         self.stt = SttSwitch(self.initial.stt, on_error=on_error)
         self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
-        self.tts = ServiceSwitch(self.initial.tts, on_error=on_error, name="tts")
+        self.tts = TtsSwitch(self.initial.tts, on_error=on_error)
         media.on_audio(self.stt.hear)
         self.marks = MarkInserter(media.mark_frame)
-        self.playout = PlayoutObserver()
+        self.playout = PlayoutObserver(self.marks)
         self.context = LLMContext()
         self.aggregators = _aggregators(self.context)
         processors = [
@@ -167,6 +170,8 @@ def _aggregators(context: LLMContext) -> LLMContextAggregatorPair:
             user_turn_strategies=ExternalUserTurnStrategies(),
             # An interruption without words, such as a cough, must not run the model.
             empty_user_turn=None,
+            # The end of a turn may overtake its words; after this time it had none.
+            user_turn_stop_timeout=WORDS_TIMEOUT_S,
         ),
     )
 

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from pipecat.frames.frames import (
     Frame,
     InterruptionFrame,
+    LLMAssistantPushAggregationFrame,
+    LLMFullResponseEndFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
@@ -18,7 +21,10 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from voicebot.call.audio.frames import DrainFrame
+from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame
+
+_NEVER_NS = float("inf")
+_TEXT_ENDS = (LLMFullResponseEndFrame, LLMAssistantPushAggregationFrame)
 
 MARK_EVERY_MS = 500.0
 BYTES_PER_MS = 16  # 8,000 Hz, 16 bit, mono
@@ -27,25 +33,61 @@ BYTES_PER_MS = 16  # 8,000 Hz, 16 bit, mono
 class PlayoutListener(Protocol):
     """Receives what the observer sees. Its methods run on the event loop and must return at once."""
 
+    def on_interruption_passes(self, *, lost: bool) -> None:
+        """An interruption has left the TTS; see :meth:`on_interrupted`."""
+        ...
+
+    def on_interruption_stopped(self) -> None:
+        """An interruption has left the TTS, but must not stop what is spoken."""
+        ...
+
+    def on_audio_made(self, context_id: str) -> None:
+        """A TTS made audio in a context."""
+        ...
+
+    def on_synthesised(self, context_id: str) -> None:
+        """A TTS has made all it makes of a context."""
+        ...
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether something is spoken that the caller must not interrupt."""
+        ...
+
     def on_audio_started(self, context_id: str) -> None:
         """The first audio of a TTS context was handed to the carrier."""
         ...
 
-    def on_word(self, text: str, *, spaced: bool) -> None:
-        """The audio handed over has reached a word; ``spaced`` says that the word contains its own spaces."""
+    def on_word(self, text: str, *, spaced: bool, offset_ms: float | None) -> None:
+        """The audio handed over has reached a word.
+
+        Args:
+            text: the word.
+            spaced: whether the word contains its own spaces.
+            offset_ms: where in the audio of its context it begins; None if the TTS does not say.
+        """
         ...
 
     def on_audio_ended(self) -> None:
         """The last audio of a TTS context was handed to the carrier."""
         ...
 
-    def on_interrupted(self) -> None:
-        """An interruption stopped the output."""
+    def on_text_ended(self) -> None:
+        """What was spoken last is complete: no other context continues it."""
+        ...
+
+    def on_interrupted(self, *, lost: bool) -> None:
+        """An interruption stopped the output; ``lost``: because the TTS failed, not because of the caller."""
         ...
 
 
 class MarkInserter(FrameProcessor):
-    """Puts a mark behind each half second of speech and behind its end."""
+    """Puts a mark behind each half second of speech and behind its end, and reports what a TTS made.
+
+    It stops interruptions by the caller while something is spoken that must be heard whole: the output would
+    discard a part of it, and the carrier what it has not played yet. What ends a text is put behind its
+    audio: pipecat gives it the time of the last word, by a clock that does not know when that is spoken.
+    """
 
     def __init__(self, mark: Callable[[str], Frame]) -> None:
         """``mark`` makes the carrier's mark frame with a name."""
@@ -53,6 +95,9 @@ class MarkInserter(FrameProcessor):
         self._mark = mark
         self._count = 0
         self._unmarked_ms = 0.0
+        self._listener: PlayoutListener | None = None
+        self._made_at_ns: dict[str, int] = {}
+        self._commit: LLMAssistantPushAggregationFrame | None = None
         self._is_speaking = False
 
     @property
@@ -60,14 +105,31 @@ class MarkInserter(FrameProcessor):
         """Whether the speech of an agent is on its way to the carrier, and has not all passed here."""
         return self._is_speaking
 
+    def listen(self, listener: PlayoutListener) -> None:
+        """Report to ``listener`` from now on."""
+        self._listener = listener
+
+    def made_at_ns(self, context_id: str) -> int | None:
+        """When the first audio of a context was made, by pipecat's clock."""
+        return self._made_at_ns.get(context_id)
+
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Pass every frame on, insert marks, and note drains."""
         await super().process_frame(frame, direction)
-        if isinstance(frame, TTSStartedFrame | TTSAudioRawFrame):
-            self._is_speaking = True
-        elif isinstance(frame, TTSStoppedFrame | InterruptionFrame):
-            self._is_speaking = False
+        if isinstance(frame, InterruptionFrame) and self._stops(frame):
+            return
+        self._report(frame)
+        if isinstance(frame, LLMAssistantPushAggregationFrame):
+            self._commit = frame
+            return
+        if isinstance(frame, LLMFullResponseEndFrame):
+            frame.pts = None
         await self.push_frame(frame, direction)
+        if isinstance(frame, TTSStoppedFrame | InterruptionFrame):
+            await self._push_commit(dropped=isinstance(frame, InterruptionFrame))
+        await self._mark_speech(frame)
+
+    async def _mark_speech(self, frame: Frame) -> None:
         if isinstance(frame, TTSAudioRawFrame):
             self._unmarked_ms += len(frame.audio) / BYTES_PER_MS
             if self._unmarked_ms >= MARK_EVERY_MS:
@@ -79,6 +141,35 @@ class MarkInserter(FrameProcessor):
         elif isinstance(frame, DrainFrame):
             frame.synthesised.set()
 
+    def _stops(self, frame: InterruptionFrame) -> bool:
+        listener = self._listener
+        if listener is None or not listener.is_protected or isinstance(frame, SpeechLostFrame):
+            return False
+        listener.on_interruption_stopped()
+        return True
+
+    def _report(self, frame: Frame) -> None:
+        if isinstance(frame, TTSStartedFrame | TTSAudioRawFrame):
+            self._is_speaking = True
+        elif isinstance(frame, TTSStoppedFrame | InterruptionFrame):
+            self._is_speaking = False
+        if isinstance(frame, TTSAudioRawFrame) and frame.context_id is not None:
+            self._made_at_ns.setdefault(frame.context_id, self.get_clock().get_time())
+        if self._listener is None:
+            return
+        if isinstance(frame, InterruptionFrame):
+            self._listener.on_interruption_passes(lost=isinstance(frame, SpeechLostFrame))
+        elif isinstance(frame, TTSAudioRawFrame) and frame.context_id is not None:
+            self._listener.on_audio_made(frame.context_id)
+        elif isinstance(frame, TTSStoppedFrame) and frame.context_id is not None:
+            self._listener.on_synthesised(frame.context_id)
+
+    async def _push_commit(self, *, dropped: bool) -> None:
+        commit, self._commit = self._commit, None
+        if commit is not None and not (dropped and commit.interruptible):
+            commit.pts = None
+            await self.push_frame(commit)
+
     async def _push_mark(self) -> None:
         self._unmarked_ms = 0.0
         self._count += 1
@@ -86,51 +177,108 @@ class MarkInserter(FrameProcessor):
 
 
 class PlayoutObserver(FrameProcessor):
-    """Reports frames as their audio is handed to the carrier, which happens in real time."""
+    """Reports frames as their audio is handed to the carrier, which happens in real time.
 
-    def __init__(self) -> None:
-        """Nobody listens yet."""
+    The words of a TTS have a clock of their own: it runs from when the audio was made, and the audio may be
+    spoken later, behind other speech. So they are held back here until the audio of their context begins, and
+    for as long after it as they come after the beginning of the audio.
+    """
+
+    def __init__(self, marks: MarkInserter) -> None:
+        """Nobody listens yet. ``marks`` knows when the audio of a context was made."""
         super().__init__(name="playout-observer", enable_direct_mode=True)
+        self._marks = marks
         self._listener: PlayoutListener | None = None
         self._next_context: str | None = None
-        self._started: set[str] = set()
-        self._early_words: list[TTSTextFrame] = []
+        self._context: str | None = None
+        self._began_at_ns = 0
+        self._stopped: set[str] = set()
+        self._silent: set[str] = set()
+        self._held: list[TTSTextFrame] = []
+        self._timer: asyncio.Task[None] | None = None
 
     def listen(self, listener: PlayoutListener) -> None:
         """Report to ``listener`` from now on."""
         self._listener = listener
 
+    async def cleanup(self) -> None:
+        """Stop waiting for words."""
+        await super().cleanup()  # type: ignore[no-untyped-call]
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            await self.cancel_task(timer)
+
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Report what a frame means, and pass it on."""
+        """Report what a frame means, and pass it on, a word when its audio has begun."""
         await super().process_frame(frame, direction)
-        if self._listener is not None:
-            self._report(frame, self._listener)
+        if isinstance(frame, InterruptionFrame):
+            self._interrupted(frame)
+        elif isinstance(frame, TTSTextFrame):
+            self._held.append(frame)
+            await self._release()
+            return
+        else:
+            self._report(frame)
+            if isinstance(frame, TTSAudioRawFrame | TTSStoppedFrame):
+                await self._release()
+            if isinstance(frame, TTSStoppedFrame) and self._listener is not None:
+                self._listener.on_audio_ended()
         await self.push_frame(frame, direction)
 
-    def _report(self, frame: Frame, listener: PlayoutListener) -> None:
+    def _report(self, frame: Frame) -> None:
         if isinstance(frame, TTSStartedFrame):
             self._next_context = frame.context_id
         elif isinstance(frame, TTSAudioRawFrame) and self._next_context is not None:
-            context_id, self._next_context = self._next_context, None
-            self._started.add(context_id)
-            listener.on_audio_started(context_id)
-            self._report_words(listener)
-        elif isinstance(frame, TTSStoppedFrame):
-            listener.on_audio_ended()
-        elif isinstance(frame, TTSTextFrame):
-            self._early_words.append(frame)
-            self._report_words(listener)
-        elif isinstance(frame, InterruptionFrame):
-            self._next_context = None
-            self._early_words.clear()
-            listener.on_interrupted()
+            self._context, self._next_context = self._next_context, None
+            self._began_at_ns = self.get_clock().get_time()
+            if self._listener is not None:
+                self._listener.on_audio_started(self._context)
+        elif isinstance(frame, TTSStoppedFrame) and frame.context_id is not None:
+            ended = self._stopped if frame.context_id == self._context else self._silent
+            ended.add(frame.context_id)
+        elif self._listener is not None and isinstance(frame, _TEXT_ENDS):
+            self._listener.on_text_ended()
 
-    def _report_words(self, listener: PlayoutListener) -> None:
-        """Report the words whose audio has begun: word frames have their own clock and may be ahead of it."""
-        waiting = []
-        for frame in self._early_words:
-            if frame.context_id is None or frame.context_id in self._started:
-                listener.on_word(frame.text, spaced=bool(frame.includes_inter_frame_spaces))
-            else:
-                waiting.append(frame)
-        self._early_words = waiting
+    def _interrupted(self, frame: InterruptionFrame) -> None:
+        lost = isinstance(frame, SpeechLostFrame)
+        self._next_context = None
+        self._held = [] if lost else [word for word in self._held if not word.interruptible]
+        if self._listener is not None:
+            self._listener.on_interrupted(lost=lost)
+        if isinstance(frame, SpeechLostFrame):
+            frame.noted.set()
+
+    async def _release(self) -> None:
+        """Pass on, in order, the words whose audio has begun; those of a silent context were not spoken."""
+        self._held = [word for word in self._held if word.context_id not in self._silent]
+        now_ns = self.get_clock().get_time()
+        while (
+            due := next((word for word in self._held if self._due_at_ns(word) <= now_ns), None)
+        ) is not None:
+            self._held.remove(due)
+            if self._listener is not None:
+                spaced = bool(due.includes_inter_frame_spaces)
+                self._listener.on_word(due.text, spaced=spaced, offset_ms=self._offset_ms(due))
+            await self.push_frame(due)
+        waits = [at_ns for word in self._held if (at_ns := self._due_at_ns(word)) < _NEVER_NS]
+        if waits and self._timer is None:
+            self._timer = self.create_task(self._release_later((min(waits) - now_ns) / 1e9))
+
+    async def _release_later(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        self._timer = None
+        await self._release()
+
+    def _due_at_ns(self, word: TTSTextFrame) -> float:
+        if word.context_id is None or word.context_id in self._stopped:
+            return 0
+        if word.context_id != self._context:
+            return _NEVER_NS
+        return self._began_at_ns + (self._offset_ms(word) or 0) * 1e6
+
+    def _offset_ms(self, word: TTSTextFrame) -> float | None:
+        """How long after the beginning of its context's audio a word begins; None if the TTS does not say."""
+        made_at_ns = self._marks.made_at_ns(word.context_id) if word.context_id is not None else None
+        if word.pts is None or made_at_ns is None or word.context_id != self._context:
+            return None
+        return max(0.0, (word.pts - made_at_ns) / 1e6)

@@ -44,28 +44,42 @@ class SpeechOutput:
             interruptible: whether a barge-in stops it.
             remembered: whether it enters the model's context when it has been spoken.
         """
-        self._transcript.expect(text, source, remembered=remembered)
+        if not any(map(str.isalnum, text)):
+            return  # a TTS makes nothing of it
+        self._transcript.expect(text, source, remembered=remembered, interruptible=interruptible)
         frame = TTSSpeakFrame(text, append_to_context=remembered)
         frame.interruptible = interruptible
         await self._pipeline.speak(frame)
 
-    async def audio(self, text: str, audio: bytes, *, interruptible: bool) -> None:
-        """Speak a synthesised greeting.
+    async def audio(
+        self,
+        text: str,
+        audio: bytes,
+        source: Source = "greeting",
+        *,
+        interruptible: bool = True,
+        remembered: bool = True,
+    ) -> None:
+        """Speak what was synthesised ahead of time: a greeting, or a filler.
 
         Args:
             text: its words; they are timed evenly over the audio, so that an interruption keeps those heard.
             audio: raw PCM, 16 bit, little endian, mono, 8,000 Hz.
+            source: what the transcript names as their source.
             interruptible: whether a barge-in stops it.
+            remembered: whether it enters the model's context when it has been spoken.
         """
-        context_id = f"greeting-{new_id()}"
-        self._transcript.requested(context_id, text, "greeting")
+        context_id = f"{source}-{new_id()}"
+        self._transcript.requested(
+            context_id, text, source, remembered=remembered, interruptible=interruptible
+        )
         tts = self._pipeline.tts
-        for frame in _frames(text, audio, context_id, tts.get_clock().get_time()):
+        for frame in _frames(text, audio, context_id, tts.get_clock().get_time(), remembered):
             frame.interruptible = interruptible
             await tts.push_frame(frame)
 
 
-def _frames(text: str, audio: bytes, context_id: str, now_ns: int) -> Sequence[Frame]:
+def _frames(text: str, audio: bytes, context_id: str, now_ns: int, remembered: bool) -> Sequence[Frame]:
     """The frames that a TTS service pushes: start, audio, timed words, stop, commit to the context."""
     step = CHUNK_MS * BYTES_PER_MS
     chunks = [
@@ -76,10 +90,11 @@ def _frames(text: str, audio: bytes, context_id: str, now_ns: int) -> Sequence[F
     duration_ns, spoken = len(audio) * _NS_PER_MS // BYTES_PER_MS, 0
     for word in text.split():
         frame = TTSTextFrame(word, TextType.WORD, context_id=context_id)
-        frame.pts = now_ns + duration_ns * spoken // max(len(text), 1)
+        frame.append_to_context = remembered
+        frame.pts = max(1, now_ns + duration_ns * spoken // max(len(text), 1))  # 0 is no time to pipecat
         spoken += len(word) + 1
         words.append(frame)
-    commit = LLMAssistantPushAggregationFrame()
-    commit.pts = now_ns + duration_ns
-    started, stopped = TTSStartedFrame(context_id=context_id), TTSStoppedFrame(context_id=context_id)
-    return [started, *chunks, *words, stopped, commit]
+    started = TTSStartedFrame(context_id=context_id)
+    started.append_to_context = remembered
+    commits = [LLMAssistantPushAggregationFrame()] if remembered else []
+    return [started, *chunks, *words, *commits, TTSStoppedFrame(context_id=context_id)]

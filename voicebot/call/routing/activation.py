@@ -20,8 +20,8 @@ from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.routing import context as modes
 from voicebot.call.transcript.conversation import Conversation
 
-ReadyGreeting = Callable[[Agent, str], bytes | None]
-"""The audio of an agent's greeting with this text if it is in memory: raw PCM, 16 bit, mono, 8,000 Hz."""
+ReadyAudio = Callable[[Agent, str], bytes | None]
+"""The audio of a text in an agent's voice if it is in memory: raw PCM, 16 bit, mono, 8,000 Hz."""
 
 
 class ContextTransfer:
@@ -63,20 +63,19 @@ class AgentActivation:
         self,
         pipeline: CallPipeline,
         speech_output: SpeechOutput,
-        ready_greeting: ReadyGreeting,
+        ready_audio: ReadyAudio,
         conversation: Conversation,
     ) -> None:
         """An agent does not begin to speak while the caller does."""
         self._pipeline = pipeline
         self._speech_output = speech_output
-        self._ready_greeting = ready_greeting
+        self._ready_audio = ready_audio
         self._conversation = conversation
-        self._is_waiting = False
 
     def has_first_words(self, agent: Agent, values: Mapping[str, Any]) -> bool:
         """Whether the agent's first words need no model and no synthesis."""
         greeting = agent.content.greeting
-        return greeting is not None and self._ready_greeting(agent, render(greeting.text, values)) is not None
+        return greeting is not None and self._ready_audio(agent, render(greeting.text, values)) is not None
 
     async def activate(
         self,
@@ -107,30 +106,18 @@ class AgentActivation:
         if self._pipeline.llm.is_ending:
             await worker.queue_frame(OpenGateFrame())
             return
-        self._is_waiting = False
+        self._conversation.expect_answer()
         if greet and agent.content.greeting is not None:
             await self._greet(agent, values)
             run = self._pipeline.llm.missed_turn
         else:
             # The end of an open turn runs the model, and once is enough.
-            self._is_waiting = self._conversation.caller_is_speaking
-            run = not self._is_waiting
+            run = not self._conversation.caller_is_speaking
         await worker.queue_frames([OpenGateFrame(), *([uninterruptible(LLMRunFrame())] if run else [])])
 
     async def run_model(self) -> None:
         """Have the model speak, unless the caller's turn is open: its end runs the model."""
-        self._is_waiting = self._conversation.caller_is_speaking
-        if not self._is_waiting:
-            await self._pipeline.run_model()
-
-    def caller_spoke(self) -> None:
-        """The caller's turn ended with words, which run the model."""
-        self._is_waiting = False
-
-    async def speak_if_waiting(self) -> None:
-        """Run the model that waited for a turn of the caller which ended without words."""
-        if self._is_waiting:
-            self._is_waiting = False
+        if not self._conversation.caller_is_speaking:
             await self._pipeline.run_model()
 
     async def _greet(self, agent: Agent, values: Mapping[str, Any]) -> None:
@@ -138,7 +125,7 @@ class AgentActivation:
         if greeting is None:
             return
         text = render(greeting.text, values)
-        audio = self._ready_greeting(agent, text)
+        audio = self._ready_audio(agent, text)
         if audio is not None:
             await self._speech_output.audio(text, audio, interruptible=greeting.interruptible)
         else:

@@ -24,7 +24,6 @@ from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.functions import offer_routes
 from voicebot.call.hangup import Hangup
-from voicebot.call.idle import IdleTimer
 from voicebot.call.routing import context
 from voicebot.call.routing.activation import AgentActivation, ContextTransfer
 from voicebot.call.routing.policy import RoutingPolicy
@@ -59,6 +58,10 @@ class RoutingListener(Protocol):
         """A route that was accepted failed."""
         ...
 
+    def agent_changed(self) -> None:
+        """Another agent has the call."""
+        ...
+
     def routes_withdrawn(self) -> None:
         """Routes were refused so often that none is offered in this turn."""
         ...
@@ -77,12 +80,11 @@ class Router:
         activation: AgentActivation,
         conversation: Conversation,
         hangup: Hangup,
-        idle: IdleTimer,
         tasks: BackgroundTasks,
         clock: Clock,
         listener: RoutingListener,
     ) -> None:
-        """``listener`` is told of routes that do not lead anywhere."""
+        """``listener`` is told of changes of the agent, and of routes that do not lead anywhere."""
         self._agents = agents
         self._policy = policy
         self._recorder = recorder
@@ -91,7 +93,6 @@ class Router:
         self._activation = activation
         self._conversation = conversation
         self._hangup = hangup
-        self._idle = idle
         self._tasks = tasks
         self._clock = clock
         self._listener = listener
@@ -109,7 +110,6 @@ class Router:
         A route prevails over an end of the call by the same agent, which it cancels: a caller who is routed
         by mistake can still say goodbye.
         """
-        self._idle.cancel()
         self._recorder.event("route.requested", agent=name, reason=reason)
         target = self._agents.find(name)
         answer = self._policy.decide(
@@ -211,7 +211,8 @@ class Router:
             return
         if announcing is not None and route.announcement:
             self._pipeline.tts.hold()
-            transform = context.followed_by(transform, route.announcement)
+            if heard := self._conversation.as_heard(route.announcement):
+                transform = context.followed_by(transform, heard)
         self._take_over(source, route)
         try:
             await self._activation.activate(route.target, route.values, transform, greet=route.name != BACK)
@@ -260,6 +261,7 @@ class Router:
     def _hand_over(self, agent: Agent) -> None:
         self._agents.hand_over(agent)
         self._pipeline.llm.change_agent()
+        self._listener.agent_changed()
         self._recorder.variables(agent.key, agent.values)
         offer_routes(agent)
 

@@ -73,6 +73,7 @@ class _TextCall:
     account_id: UUID
     lead_id: UUID
     template_id: UUID
+    handovers: int = 0
 
 
 class _NoWriter:
@@ -253,7 +254,7 @@ class Chat:
             http=self._setup.http(self._log),
             clock=self._setup.clock,
             on_fact=self._add_fact,
-            recovers=False,
+            has_silence=False,
         )
 
     def _add_fact(self, fact: CallFact) -> None:

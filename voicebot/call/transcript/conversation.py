@@ -33,10 +33,6 @@ class ConversationListener(Protocol):
         """The first audio of a TTS context was sent, ``gap_ms`` milliseconds after the last sound."""
         ...
 
-    def agent_finished(self) -> None:
-        """An agent's turn ended without an interruption."""
-        ...
-
 
 class Conversation:
     """Both directions of one call; implements ``PlayoutListener``.
@@ -80,12 +76,16 @@ class Conversation:
         self._listener = listener
         self._answered_at_ms = clock.monotonic_ms() - since_answer_ms
         self._caller_since: int | None = None
+        self._caller_until_ms = media.now_ms()
         self._last_sound_ms = 0
+        self._context_position = 0.0
         self._cut: Cut | None = None
+        self._cut_text: Cut | None = None
         self._caller_is_quiet = asyncio.Event()
         self._caller_is_quiet.set()
         self._has_answered = False
         self._is_over = False
+        pipeline.marks.listen(self)
         pipeline.playout.listen(self)
         user, assistant = pipeline.aggregators
         user.add_event_handler("on_user_turn_started", self._caller_started)
@@ -97,13 +97,24 @@ class Conversation:
         """Whether the caller's turn is open."""
         return self._caller_since is not None
 
+    @property
+    def silent_ms(self) -> float:
+        """How long neither side has been heard, in ms; 0 while one of them speaks.
+
+        The caller's speech ended before the turn did, by the silence that ends a turn.
+        """
+        if self.caller_is_speaking:
+            return 0.0
+        since = max(self._caller_until_ms, self._media.playout.ends_at())
+        return max(0.0, self._media.now_ms() - since)
+
     async def caller_is_quiet(self) -> None:
         """Wait for the end of the caller's turn; return at once while the caller does not speak."""
         await self._caller_is_quiet.wait()
 
     @property
     def agent_has_answered(self) -> bool:
-        """Whether an agent has begun to speak since the caller's last words."""
+        """Whether an agent has begun to speak since the caller's last words, or since it got the call."""
         return self._has_answered
 
     @property
@@ -112,6 +123,26 @@ class Conversation:
         if self._caller_since is not None or self._transcript.speaking_since is not None:
             return 0
         return max(0, self._now_ms() - self._last_sound_ms)
+
+    def expect_answer(self) -> None:
+        """An agent takes the call over and has to speak first."""
+        self._has_answered = False
+
+    def as_heard(self, text: str) -> str:
+        """What the caller has heard, or will hear, of a text that is not remembered as it is spoken."""
+        cut = self._cut_text
+        if cut is not None and cut.meant == text:
+            return cut.heard
+        return "" if self._transcript.is_unspoken(text) else text
+
+    @property
+    def has_unspoken(self) -> bool:
+        """Whether something that was cut off is still to be spoken."""
+        return self._transcript.has_unspoken
+
+    def forget_unspoken(self) -> None:
+        """Nothing that was cut off is to be spoken any more."""
+        self._transcript.forget_unspoken()
 
     def finish(self) -> None:
         """The call is over: record what either side was saying, as far as it was heard."""
@@ -124,30 +155,62 @@ class Conversation:
 
     # ------------------------------------------------------------------------- what we say
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether something is spoken that the caller must not interrupt."""
+        return self._transcript.is_protected
+
+    def on_interruption_passes(self, *, lost: bool) -> None:
+        """An interruption has left the TTS, and is on its way to the output."""
+        self._transcript.interruption_passes(lost=lost)
+
+    def on_interruption_stopped(self) -> None:
+        """An interruption has left the TTS and goes no further."""
+        self._transcript.interruption_passes()
+        self._transcript.interruption_stopped()
+
+    def on_audio_made(self, context_id: str) -> None:
+        """A TTS made audio in a context."""
+        self._transcript.audio_made(context_id)
+
+    def on_synthesised(self, context_id: str) -> None:
+        """A TTS has made all it makes of a context."""
+        self._transcript.synthesised(context_id)
+
     def on_audio_started(self, context_id: str) -> None:
         """The first audio of a TTS context was handed to the carrier."""
         now, position = self._now_ms(), self._media.playout.sent_ms
-        self._has_answered = True
+        self._context_position = position
+        self._cut_text = None
+        self._has_answered = self._has_answered or self._transcript.is_answer(context_id)
         self._transcript.audio_started(context_id, self._agents.active, at_ms=now, position=position)
         self._listener.agent_audio_started(max(0, now - self._last_sound_ms))
 
-    def on_word(self, text: str, *, spaced: bool) -> None:
+    def on_word(self, text: str, *, spaced: bool, offset_ms: float | None) -> None:
         """The audio handed over has reached a word."""
-        self._transcript.word(text, spaced=spaced, position=self._media.playout.sent_ms)
+        sent = self._media.playout.sent_ms
+        position = sent if offset_ms is None else self._context_position + offset_ms
+        self._transcript.word(text, spaced=spaced, position=position)
+
+    def on_text_ended(self) -> None:
+        """What was spoken last is complete."""
+        self._transcript.text_ended()
 
     def on_audio_ended(self) -> None:
         """The last audio of a TTS context was handed to the carrier."""
         self._last_sound_ms = self._now_ms()
         self._transcript.audio_ended(position=self._media.playout.sent_ms, at_ms=self._last_sound_ms)
 
-    def on_interrupted(self) -> None:
+    def on_interrupted(self, *, lost: bool) -> None:
         """An interruption stopped the output: keep what was heard according to the marks."""
         was_speaking = self._transcript.speaking_since is not None
         self._last_sound_ms = now = self._now_ms()
-        self._cut = self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now)
+        heard_until = self._heard_until()
+        self._cut = self._transcript.agent_interrupted(heard_until=heard_until, at_ms=now)
         if self._cut is not None and not self._cut.remembered:
+            self._cut_text = self._cut
             self._correct(self._cut.meant, self._cut.heard)
-        if was_speaking:
+        if was_speaking and not lost:
             self._recorder.event("barge_in")
 
     async def _agent_stopped(self, _aggregator: Any, message: Any) -> None:
@@ -157,8 +220,6 @@ class Conversation:
                 self._correct(message.content, cut.heard)
             return
         self._transcript.agent_finished(message.content, at_ms=self._now_ms())
-        if message.content:
-            self._listener.agent_finished()
 
     def _correct(self, sent: str, heard: str) -> None:
         """Replace the interrupted utterance in the model's context by what was heard of it."""
@@ -185,8 +246,12 @@ class Conversation:
         now = self._now_ms()
         started, self._caller_since = self._caller_since or now, None
         self._last_sound_ms = now
+        self._caller_until_ms = self._media.now_ms() - min(
+            now - started, self._agents.current.content.turns.end_silence_ms
+        )
         if message.content:
             self._has_answered = False
+            self._transcript.forget_unspoken()
             agent = self._agents.active
             self._transcript.caller_said(message.content, agent, started_ms=started, ended_ms=now)
         self._listener.caller_finished(message.content or "")

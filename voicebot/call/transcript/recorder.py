@@ -226,6 +226,11 @@ class CallRecorder:
         if self._withdraw_handoff is not None:
             self._writer.write(self._withdraw_handoff(self._call, reason))
 
+    def handed_over(self) -> None:
+        """The process stops, and another one resumes the call."""
+        call = self._call
+        self._writer.write(lambda db: calls.handed_over(db, call.account_id, call.id, call.handovers + 1))
+
     def ended(self, end: CallEnd) -> None:
         """Record the end of the call."""
         self.event("call.ended", ended_by=end.ended_by, reason=end.end_reason)

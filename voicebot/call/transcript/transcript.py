@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipecat.utils.string import TextPartForConcatenation, concatenate_aggregated_text
@@ -11,6 +11,29 @@ from db.ids import new_id
 from db.utterances import Source, Speaker, UtteranceRecord
 from voicebot.call.agents import ActiveAgent
 from voicebot.call.dependencies import CallFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unspoken:
+    """A text, or the end of one, that the caller has not heard although it was to be spoken."""
+
+    text: str
+    source: Source
+    remembered: bool
+    interruptible: bool
+
+
+@dataclass(slots=True)
+class _Request:
+    """A text for the TTS; what the TTS has made of it so far, and whether an interruption has dropped it."""
+
+    text: str
+    source: Source
+    remembered: bool = True
+    interruptible: bool = True
+    has_audio: bool = False
+    is_synthesised: bool = False
+    is_dropped: bool = False
 
 
 @dataclass(slots=True)
@@ -27,6 +50,7 @@ class _Speaking:
     contexts: list[str] = field(default_factory=list)
     words: list[tuple[TextPartForConcatenation, float]] = field(default_factory=list)
     heard: str | None = None
+    is_complete: bool = False
     ended_ms: int | None = None
     end_position: float | None = None
 
@@ -64,10 +88,11 @@ class Transcript:
         self._call = call
         self._record = record
         self._next_seq = first_seq
-        self._expected: dict[str, tuple[Source, bool]] = {}
-        self._requested: dict[str, str] = {}
-        self._sources: dict[str, Source] = {}
-        self._unremembered: set[str] = set()
+        self._expected: dict[str, _Request] = {}
+        self._requests: dict[str, _Request] = {}
+        self._unspoken: tuple[Unspoken, ...] = ()
+        self._unfinished = 0
+        self._model_characters = 0
         self._speaking: _Speaking | None = None
         self._waiting: list[tuple[ActiveAgent, str, tuple[int, int]]] = []
 
@@ -84,38 +109,110 @@ class Transcript:
         if self._speaking is None or self._speaking.started_ms > started_ms:
             self._add_waiting()
 
-    def expect(self, text: str, source: Source, *, remembered: bool = True) -> None:
+    @property
+    def is_synthesising(self) -> bool:
+        """Whether the TTS has not yet made all the audio of what it was sent."""
+        return any(not request.is_synthesised for request in self._requests.values())
+
+    @property
+    def is_waiting_for_tts(self) -> bool:
+        """Whether a text has not been synthesised, or has not even reached the TTS."""
+        return self.is_synthesising or bool(self._expected)
+
+    @property
+    def model_characters(self) -> int:
+        """How many characters, without spaces, of the model's words the TTS has spoken or is to speak."""
+        return self._model_characters
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether something that must not be interrupted is spoken, or is about to be."""
+        return any(not request.interruptible for request in self._requests.values())
+
+    @property
+    def has_unspoken(self) -> bool:
+        """Whether speech was cut off or lost that nothing has replaced yet."""
+        return bool(self._unspoken)
+
+    def forget_unspoken(self) -> None:
+        """What was cut off is not to be spoken any more."""
+        self._unspoken = ()
+
+    def is_answer(self, context_id: str) -> bool:
+        """Whether a TTS context says something to the caller; a filler or an apology does not."""
+        request = self._requests.get(context_id)
+        return request is None or request.remembered
+
+    def is_unspoken(self, text: str) -> bool:
+        """Whether nothing of a text was heard, because it was dropped before."""
+        return any(unspoken.text == text for unspoken in self._unspoken)
+
+    def take_unspoken(self) -> Sequence[Unspoken]:
+        """What was cut off or lost, in order, for speaking it again; it is forgotten here."""
+        unspoken, self._unspoken = self._unspoken, ()
+        return unspoken
+
+    def expect(
+        self, text: str, source: Source, *, remembered: bool = True, interruptible: bool = True
+    ) -> None:
         """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`."""
-        self._expected[text] = (source, remembered)
+        self._expected[text] = _Request(text, source, remembered, interruptible)
 
     async def on_request(self, context_id: str, text: str) -> None:
         """The TTS service was sent ``text``, which is the model's unless it was expected."""
-        if text in self._expected:
-            source, remembered = self._expected.pop(text)
-            self.requested(context_id, text, source, remembered=remembered)
-        else:
-            self.requested(context_id, text)
+        expected = self._expected.pop(text, None)
+        if expected is None:
+            self._model_characters += sum(not character.isspace() for character in text)
+        self._request(context_id, expected or _Request(text, "llm"))
 
     def requested(
-        self, context_id: str, text: str, source: Source | None = None, *, remembered: bool = True
+        self,
+        context_id: str,
+        text: str,
+        source: Source = "llm",
+        *,
+        remembered: bool = True,
+        interruptible: bool = True,
     ) -> None:
         """``text`` is to be spoken in a TTS context.
 
         What is not ``remembered`` by the model is complete with its audio: no turn of the model ends with it.
         """
-        if not remembered:
-            self._unremembered.add(context_id)
-        before = self._requested.get(context_id)
-        self._requested[context_id] = f"{before} {text}" if before else text
-        if source is not None:
-            self._sources[context_id] = source
+        self._request(context_id, _Request(text, source, remembered, interruptible))
+
+    def _request(self, context_id: str, request: _Request) -> None:
+        before = self._requests.get(context_id)
+        if before is not None:
+            request.text = f"{before.text} {request.text}"
+            request.has_audio = before.has_audio
+        self._requests[context_id] = request
+
+    def audio_made(self, context_id: str) -> None:
+        """The TTS has made audio in a context."""
+        if context_id in self._requests:
+            self._requests[context_id].has_audio = True
+
+    def synthesised(self, context_id: str) -> None:
+        """The TTS says that a context is complete; one without audio is not, if it has words."""
+        request = self._requests.get(context_id)
+        if request is None:
+            return
+        if not any(map(str.isalnum, request.text)):
+            del self._requests[context_id]
+        request.is_synthesised = request.has_audio
 
     def audio_started(self, context_id: str, agent: ActiveAgent, *, at_ms: int, position: float) -> None:
         """The first audio of a TTS context was sent, at ``position``."""
-        if self._speaking is not None and self._speaking.heard is not None:
+        speaking = self._speaking
+        if speaking is not None and (speaking.heard is not None or speaking.is_complete):
+            if speaking.heard is None:
+                speaking.heard = self._meant(speaking)
+                self._unfinished += 1
             self._close(at_ms)
         if self._speaking is None:
-            self._speaking = _Speaking(agent, at_ms, position, self._sources.get(context_id, "llm"))
+            request = self._requests.get(context_id)
+            source: Source = request.source if request else "llm"
+            self._speaking = _Speaking(agent, at_ms, position, source)
         self._speaking.contexts.append(context_id)
         self._speaking.ended_ms = self._speaking.end_position = None
 
@@ -130,36 +227,81 @@ class Transcript:
         if self._speaking is not None:
             self._speaking.ended_ms = at_ms
             self._speaking.end_position = position
-            if self._unremembered.issuperset(self._speaking.contexts):
+            if not self._is_remembered(self._speaking):
                 self._speaking.heard = self._meant(self._speaking)
             if self._speaking.heard is not None:
                 self._close(at_ms)
 
+    def text_ended(self) -> None:
+        """No more audio belongs to the current utterance; :meth:`agent_finished` follows, perhaps late."""
+        if self._speaking is not None and self._speaking.ended_ms is not None:
+            self._speaking.is_complete = True
+
     def agent_finished(self, heard: str, *, at_ms: int) -> None:
         """The text of the current utterance is complete."""
-        if self._speaking is not None:
+        if self._unfinished:
+            self._unfinished -= 1  # that of an utterance which the next one has ended
+        elif self._speaking is not None:
             self._speaking.heard = heard
             if self._speaking.ended_ms is not None:
                 self._close(at_ms)
 
+    def interruption_passes(self, *, lost: bool = False) -> None:
+        """An interruption has left the TTS, which has dropped what it was asked to speak.
+
+        The transcript hears of the interruption later, from :meth:`agent_interrupted`; what the TTS is asked
+        to speak in between is not dropped. ``lost``: what the caller cannot interrupt is dropped too.
+        """
+        for request in (*self._requests.values(), *self._expected.values()):
+            request.is_dropped = lost or request.interruptible
+        if not lost:
+            self._model_characters = 0
+
+    def interruption_stopped(self) -> None:
+        """What is spoken goes on, but the TTS has dropped what was to follow it."""
+        self._unspoken = tuple(self._take_dropped())
+
     def agent_interrupted(self, *, heard_until: float, at_ms: int) -> Cut | None:
-        """The current utterance was interrupted; its audio was played up to position ``heard_until``.
+        """What was to be spoken was interrupted; audio was played up to position ``heard_until``.
+
+        A word counts as heard when all of it was played. What was not heard is kept as unspoken.
 
         Returns:
             What was cut off; None when no agent was speaking.
         """
-        speaking = self._speaking
-        if speaking is None:
-            return None
+        cut: Cut | None = None
+        unspoken: list[Unspoken] = []
+        if self._speaking is not None:
+            cut, rest = self._cut(self._speaking, heard_until, at_ms)
+            unspoken += rest
+        self._unspoken = (*unspoken, *self._take_dropped())
+        self._unfinished = 0
+        return cut
+
+    def _take_dropped(self) -> list[Unspoken]:
+        dropped = []
+        for waiting in (self._requests, self._expected):
+            for key, request in list(waiting.items()):
+                if request.is_dropped:
+                    dropped.append(_unspoken(request, request.text))
+                    del waiting[key]
+        return dropped
+
+    def _cut(self, speaking: _Speaking, heard_until: float, at_ms: int) -> tuple[Cut, Sequence[Unspoken]]:
+        """End an utterance that was interrupted; return what was heard of it, and what was not."""
         meant = self._meant(speaking)
-        heard = concatenate_aggregated_text([part for part, at in speaking.words if at <= heard_until])
+        # A word has been heard when the next one begins.
+        ends = [*(at for _, at in speaking.words[1:]), float("inf")]
+        played = [part for (part, _), end in zip(speaking.words, ends, strict=False) if end <= heard_until]
         # TTS vendors report the last word late: when all audio was heard, all words were heard.
         whole = speaking.end_position is not None and heard_until >= speaking.end_position
-        speaking.heard = heard = meant if whole and meant else heard
-        remembered = not self._unremembered.issuperset(speaking.contexts)
-        cut = Cut(meant=meant, heard=heard, remembered=remembered)
+        heard = meant if whole and meant else concatenate_aggregated_text(played)
+        rest = _rest(meant, heard)
+        first = self._requests.get(speaking.contexts[0])
+        cut = Cut(meant=meant, heard=heard, remembered=self._is_remembered(speaking))
+        speaking.heard = heard
         self._close(at_ms, interrupted=not whole)
-        return cut
+        return cut, [_unspoken(first, rest)] if first is not None and rest else []
 
     def _close(self, at_ms: int, *, interrupted: bool = False) -> None:
         speaking = self._speaking
@@ -169,7 +311,7 @@ class Transcript:
         heard = speaking.heard or ""
         meant = self._meant(speaking) or heard
         for context_id in speaking.contexts:
-            self._requested.pop(context_id, None)
+            self._requests.pop(context_id, None)
         ended_ms = at_ms if speaking.ended_ms is None else speaking.ended_ms
         self._add(
             "agent", speaking.agent, meant, heard,
@@ -183,7 +325,11 @@ class Transcript:
             self._add("caller", agent, text, text, source="stt", span=span)
 
     def _meant(self, speaking: _Speaking) -> str:
-        return " ".join(filter(None, (self._requested.get(c) for c in speaking.contexts)))
+        return " ".join(self._requests[c].text for c in speaking.contexts if c in self._requests)
+
+    def _is_remembered(self, speaking: _Speaking) -> bool:
+        requests = [self._requests[c] for c in speaking.contexts if c in self._requests]
+        return not requests or any(request.remembered for request in requests)
 
     def _add(
         self,
@@ -213,3 +359,22 @@ class Transcript:
         )
         self._next_seq += 1
         self._record(utterance)
+
+
+def _unspoken(request: _Request, text: str) -> Unspoken:
+    return Unspoken(
+        text=text,
+        source=request.source,
+        remembered=request.remembered,
+        interruptible=request.interruptible,
+    )
+
+
+def _rest(meant: str, heard: str) -> str:
+    """What follows ``heard`` in ``meant``; spaces are ignored, because vendors split words differently."""
+    left = sum(not character.isspace() for character in heard)
+    for index, character in enumerate(meant):
+        if left == 0:
+            return meant[index:].strip()
+        left -= not character.isspace()
+    return ""

@@ -31,7 +31,7 @@ from voicebot.sandbox.speech.transcriber import (
     TranscriberSettings,
 )
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, cut, parse_object
+from voicebot.sandbox.vendors.vendor import Cut, Refusal, Silent, Vendor, cut, parse_object
 
 _PATH = "/v1/listen"
 _PATIENCE_S = 10.0
@@ -188,7 +188,10 @@ class _Stream:
         if heard.final:
             vendor = self._server.vendor
             vendor.usage.request("deepgram", self._options.model, self._request.path_qs, text, len(text))
-            await vendor.interrupt(self._request, text)
+            try:
+                await vendor.interrupt(self._request, text)
+            except Silent:
+                return
             await asyncio.sleep(self._server.latency.transcript_ms / 1000)
         await _send(self._socket, self._results(heard, text))
 

@@ -20,7 +20,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from voicebot.sandbox.speech.synthesis import Utterance, utter
 from voicebot.sandbox.vendors.audio import FORMATS, encoded, pieces
 from voicebot.sandbox.vendors.latency import Latency
-from voicebot.sandbox.vendors.vendor import Cut, Refusal, Vendor, cut, parse_object
+from voicebot.sandbox.vendors.vendor import Cut, Refusal, Silent, Vendor, cut, parse_object
 
 _PAUSE_MS = 120
 _CONTEXTS = 5
@@ -198,6 +198,8 @@ class _Conversation:
         except Refusal as refusal:
             detail = error(refusal.status)["detail"]
             await self._refuse(detail["status"], detail["message"])
+        except Silent:
+            return
         except (Cut, ConnectionError):
             await self.socket.close()
 

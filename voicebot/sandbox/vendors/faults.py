@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Server = Literal["openai", "deepgram", "elevenlabs", "twilio"]
-Kind = Literal["slow", "unauthorized", "rate_limited", "broken", "hang", "drop"]
+Kind = Literal["slow", "unauthorized", "rate_limited", "broken", "hang", "drop", "silent"]
 Stage = Literal["connect", "message"]
 
 STATUS: dict[Kind, int] = {"unauthorized": 401, "rate_limited": 429, "broken": 500}
@@ -22,7 +22,7 @@ class Fault:
         server: the server that it applies to.
         kind: `slow` waits `delay_ms` and then continues normally; `unauthorized`, `rate_limited` (with
             Retry-After) and `broken` answer 401, 429 and 500; `hang` accepts and never answers; `drop` aborts
-            the connection.
+            the connection; `silent` (stage `message`) makes no audio of a text and sends no final transcript.
         stage: `connect` applies to a request or the handshake of a websocket; `message` applies to a text to
             be spoken, an utterance to be transcribed, or an answer after its headers.
         match: applies only if the path, its query or the body contains this, such as a voice id.

@@ -39,6 +39,10 @@ class Cut(Exception):
     """The connection was aborted; nothing can be answered."""
 
 
+class Silent(Exception):
+    """The server answers nothing to a message, and goes on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """One vendor: its name, its key, and the form of its errors.
@@ -70,7 +74,7 @@ class Vendor:
         """Apply a fault of stage `message`.
 
         Raises:
-            Refusal, Cut: a fault applies.
+            Refusal, Cut, Silent: a fault applies.
         """
         await apply_fault(self.faults.strike(self.server, "message", f"{request.path_qs} {sent}"), request)
 
@@ -98,6 +102,7 @@ async def apply_fault(fault: Fault | None, request: web.Request) -> None:
     Raises:
         Refusal: for a kind that is an HTTP status.
         Cut: for `drop`, after the connection was aborted.
+        Silent: for `silent`.
     """
     if fault is None:
         return
@@ -105,6 +110,8 @@ async def apply_fault(fault: Fault | None, request: web.Request) -> None:
         await asyncio.sleep(fault.delay_ms / 1000)
     elif fault.kind == "hang":
         await asyncio.Event().wait()
+    elif fault.kind == "silent":
+        raise Silent
     elif fault.kind == "drop":
         cut(request)
         raise Cut

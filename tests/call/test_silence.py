@@ -1,0 +1,258 @@
+"""Silences of a call in virtual time: what the caller hears, what is recorded, what the model remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from loguru import logger
+
+from tests.call.virtual_call import FILLERS, Plan, VirtualCall, VoiceFault
+from tests.call.virtual_time import VirtualLoop, virtual_time
+from voicebot.call.apologies import apology
+from voicebot.call.text.answers import Answer
+
+HOURS = "Acme is open from eight to five on all days of the week."
+WELCOME = "Acme, hello."
+ROUTE = ("route_to_agent", {"agent": "billing"})
+PATIENT: dict[str, Any] = {"idle": {"after_ms": 60_000}}
+BILLING: dict[str, Any] = {"prompt": "You are billing.", **PATIENT}
+FIRST_WORDS = "Billing here. We answer every question about bills. What is it about?"
+END = ("end_call", {"reason": "done"})
+VOICE_FAULTS: tuple[VoiceFault, ...] = ("swallow", "silent", "drop", "stall")
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    logger.disable("pipecat")
+    with virtual_time() as it:
+        yield it
+    logger.enable("pipecat")
+
+
+def asked(loop: VirtualLoop, *plans: Plan, **more: Any) -> VirtualCall:
+    """A call in which the caller has just asked something, after the greeting."""
+    call = VirtualCall(loop, **{"desk": PATIENT, **more})
+    call.run(1)
+    call.plan(*plans)
+    call.say("When are you open?")
+    return call
+
+
+def is_consistent(call: VirtualCall) -> bool:
+    """Whether memory and transcript agree; asks the model once more to see its memory."""
+    call.plan(Plan(text="Yes."))
+    call.say("And now?")
+    call.run(2)
+    return call.memory("assistant") == call.recorded("agent")
+
+
+def test_a_sentence_that_noise_has_cut_off_is_spoken_to_its_end(loop: VirtualLoop) -> None:
+    """An interruption without words is undone: the agent goes on from the word where it was cut."""
+    call = asked(loop, Plan(text=HOURS))
+    call.run(1.2)
+    call.noise(0.5)
+    call.run(4)
+    assert len(call.heard()) == 3
+    assert " ".join(call.heard()) == f"{WELCOME} {HOURS}"
+    assert len(call.script.asked) == 1
+    assert is_consistent(call)
+
+
+def test_row_4_first_words_of_a_target_that_noise_has_cut_off_are_spoken(loop: VirtualLoop) -> None:
+    """A target whose first words are cut off by a sound without words says them to their end."""
+    call = asked(loop, Plan(calls=[ROUTE]), Plan(text=FIRST_WORDS), targets={"billing": BILLING})
+    call.run(1.2)
+    call.noise(0.5)
+    call.run(6)
+    assert " ".join(call.heard()) == f"{WELCOME} {FIRST_WORDS}"
+    assert is_consistent(call)
+
+
+def test_a_model_that_noise_has_stopped_is_told_to_go_on(loop: VirtualLoop) -> None:
+    """Noise that also stops the model's answer has the rest of it asked for, once."""
+    call = asked(loop, Plan(text="First. " + "Then a long list of further things follows. " * 3))
+    call.run(0.8)
+    call.plan(Plan(text="That is all."))
+    call.noise(0.5)
+    call.run(12)
+    assert call.heard()[-1] == "That is all."
+    assert any("noise on the line" in str(m.get("content")) for m in call.context)
+    assert len(call.script.asked) == 2
+    assert is_consistent(call)
+
+
+def test_noise_before_the_first_word_of_an_answer_has_the_model_asked_again(loop: VirtualLoop) -> None:
+    """An answer that noise has stopped before it was heard is given all the same."""
+    call = asked(loop, Plan(text=HOURS, delay_s=1.0))
+    call.run(0.5)
+    call.plan(Plan(text=HOURS))
+    call.noise(0.5)
+    call.run(6)
+    assert call.heard() == [WELCOME, HOURS]
+
+
+def test_words_after_a_cut_are_answered_and_the_rest_is_not_spoken(loop: VirtualLoop) -> None:
+    """A caller who does say something is answered; what they have interrupted stays unsaid."""
+    call = asked(loop, Plan(text=HOURS))
+    call.run(1.2)
+    call.plan(Plan(text="As you like."))
+    call.say("Stop.")
+    call.run(5)
+    assert call.heard()[-1] == "As you like."
+    assert len(" ".join(call.heard())) < len(HOURS)
+
+
+@pytest.mark.parametrize("fault", VOICE_FAULTS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_row_11_what_a_voice_loses_is_spoken_again(loop: VirtualLoop, fault: VoiceFault, times: int) -> None:
+    """However a voice loses a text, once or twice, the caller hears each word of it once."""
+    call = asked(loop, Plan(text=HOURS))
+    call.fail_voice(*[fault] * times)
+    call.run(12)
+    assert " ".join(call.heard()) == f"{WELCOME} {HOURS}"
+    assert is_consistent(call)
+
+
+@pytest.mark.parametrize("fault", VOICE_FAULTS)
+def test_row_8_first_words_that_the_targets_voice_loses_are_spoken(
+    loop: VirtualLoop, fault: VoiceFault
+) -> None:
+    """A target whose voice fails in its first words, while its model is still answering, says all of them."""
+    call = asked(loop, Plan(calls=[ROUTE]), Plan(text=FIRST_WORDS), targets={"billing": BILLING})
+    call.fail_voice(fault)
+    call.run(14)
+    assert " ".join(call.heard()) == f"{WELCOME} {FIRST_WORDS}"
+    assert {it.template_id for it in call.utterances[2:]} == {call.ids["billing"]}
+    assert is_consistent(call)
+
+
+def test_a_voice_that_loses_everything_ends_the_call(loop: VirtualLoop) -> None:
+    """After two more connections that lose the same text no voice is left, and the carrier has to speak."""
+    call = asked(loop, Plan(text=HOURS))
+    call.fail_voice("swallow", "swallow", "swallow")
+    call.run(12)
+    assert call.end is not None
+    assert call.end.reason == "tts_unavailable"
+
+
+@pytest.mark.parametrize("fault", VOICE_FAULTS)
+def test_a_goodbye_that_the_voice_loses_is_spoken(loop: VirtualLoop, fault: VoiceFault) -> None:
+    """A call does not end before its goodbye was heard, whatever happens to the voice."""
+    call = asked(loop, Plan(text="Thank you for calling. Goodbye.", calls=[END]))
+    call.fail_voice(fault)
+    call.run(15)
+    assert " ".join(call.heard()) == f"{WELCOME} Thank you for calling. Goodbye."
+    assert call.end is not None
+    assert call.end.reason == "done"
+
+
+def test_a_goodbye_that_noise_has_cut_off_is_spoken_to_its_end(loop: VirtualLoop) -> None:
+    """A sound without words does not have the line hung up in the middle of a sentence."""
+    call = asked(loop, Plan(text="Thank you for calling. Goodbye and have a nice day.", calls=[END]))
+    call.run(1.0)
+    call.noise(0.5)
+    call.run(6)
+    assert " ".join(call.heard()) == f"{WELCOME} Thank you for calling. Goodbye and have a nice day."
+    assert call.end is not None
+    assert call.end.reason == "done"
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_row_16_a_greeting_that_cannot_be_interrupted_is_recorded_whole(
+    loop: VirtualLoop, ready: bool
+) -> None:
+    """A caller who talks over it hears all of it; it is recorded and remembered whole."""
+    text = "This call may be recorded. " + FIRST_WORDS
+    call = VirtualCall(loop, desk={"greeting": {"text": text, "interruptible": False}}, ready=ready)
+    call.plan(Plan(text=HOURS))
+    call.say("When are you open?")
+    call.run(9)
+    assert call.heard() == [text, HOURS]
+    assert not any(it.interrupted for it in call.utterances)
+    assert is_consistent(call)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_model_that_takes_long_is_covered_by_fillers(loop: VirtualLoop, ready: bool) -> None:
+    """The caller never waits 2 s for a word; the model does not know of the fillers."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS)}, ready=ready)
+    call.run(1)
+    call.plan(Plan(text=HOURS, delay_s=3.3))
+    call.say("When are you open?")
+    silences = []
+    for _ in range(80):
+        call.run(0.1)
+        silences.append(call.silent_ms())
+    assert call.heard()[:4] == [WELCOME, *FILLERS, HOURS]
+    assert max(silences) < 2000
+    assert is_consistent(call)
+
+
+def test_a_voice_that_hangs_is_covered_by_a_filler_that_is_ready(loop: VirtualLoop) -> None:
+    """While a voice makes no audio, a filler that was synthesised ahead of time is heard."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS)})
+    call.run(1)
+    call.plan(Plan(text=HOURS))
+    call.fail_voice("swallow")
+    call.say("When are you open?")
+    call.run(8)
+    assert call.heard() == [WELCOME, FILLERS[0], HOURS]
+
+
+def test_a_model_that_fails_is_apologised_for_once(loop: VirtualLoop) -> None:
+    """After an error the caller hears an apology and the answer to a second request."""
+    call = asked(loop, Plan(fault="error"), Plan(text=HOURS))
+    call.run(8)
+    assert call.heard() == [WELCOME, apology("en").moment, HOURS]
+
+
+def test_a_silent_caller_is_asked_and_left(loop: VirtualLoop) -> None:
+    """The silence of the caller is theirs: prompts, then a goodbye, as the author wrote them."""
+    idle = {"after_ms": 3000, "prompts": ["Hello?"], "goodbye": "Goodbye then."}
+    call = VirtualCall(loop, desk={"idle": idle})
+    call.run(12)
+    assert call.heard() == [WELCOME, "Hello?", "Goodbye then."]
+    assert call.end is not None
+    assert call.end.reason == "idle"
+
+
+def test_a_function_that_takes_long_is_not_the_callers_silence(loop: VirtualLoop) -> None:
+    """While a function runs the caller is not asked whether they are there."""
+    look_up = {"type": "http", "name": "look_up", "description": "Looks up.", "url": "https://example.com/",
+               "parameters": {"type": "object", "properties": {}}}  # fmt: skip
+    call = VirtualCall(
+        loop, desk={"functions": [look_up], "idle": {"after_ms": 2000, "prompts": ["Hello?"]}},
+        answers={"look_up": [Answer(after_ms=4500)]},
+    )  # fmt: skip
+    call.run(1)
+    call.plan(Plan(calls=[("look_up", {})]), Plan(text=HOURS))
+    call.say("When are you open?")
+    call.run(8)
+    assert call.heard() == [WELCOME, HOURS]
+
+
+def test_an_announcement_that_noise_has_cut_off_is_remembered_as_it_was_heard(loop: VirtualLoop) -> None:
+    """What the target's model knows of an announcement is what the caller has heard of it."""
+    call = asked(
+        loop,
+        Plan(calls=[ROUTE]),
+        Plan(text=FIRST_WORDS),
+        targets={"billing": BILLING},
+        announce="I will put you through to billing.",
+        ready=False,
+    )
+    call.run(0.1)
+    call.noise(0.2)
+    call.run(9)
+    assert call.heard()[-1] == FIRST_WORDS
+    assert is_consistent(call)
+
+
+def test_a_model_is_not_asked_while_its_voice_still_connects(loop: VirtualLoop) -> None:
+    """A greeting that waits for its voice is spoken when the voice is there, and nobody gives the call up."""
+    call = VirtualCall(loop, desk=PATIENT, ready=False, connects_s=1.3)
+    call.run(9)
+    assert call.heard() == [WELCOME]
+    assert call.script.asked == []

@@ -1,0 +1,88 @@
+"""What breaks a silence: voicebot.call.silence.policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicebot.call.silence.policy import (
+    LEAD_MS,
+    LOST_MS,
+    MAX_ASKED,
+    MAX_EMPTY,
+    MAX_LOST,
+    MAX_WORDLESS,
+    RULES,
+    UNATTENDED_MS,
+    Owed,
+    Situation,
+    Step,
+    next_step,
+)
+
+LONG = 60_000.0
+
+
+def situation(owed: Owed, **more: Any) -> Situation:
+    """A silence with the usual limits."""
+    return Situation(owed=owed, **{"silent_ms": LONG, "limit_ms": 2000, "idle_after_ms": 8000, **more})
+
+
+@pytest.mark.parametrize(
+    ("it", "step"),
+    [
+        (situation(Owed.SPEECH, owed_ms=LOST_MS), Step.REPLACE_VOICE),
+        (situation(Owed.SPEECH, owed_ms=LOST_MS - 1), Step.WAIT),
+        (situation(Owed.SPEECH, owed_ms=LONG, silent_ms=0.0), Step.WAIT),
+        (situation(Owed.SPEECH, owed_ms=LONG, lost=MAX_LOST), Step.NO_VOICE),
+        (situation(Owed.SPEECH, owed_ms=LONG, can_speak=False), Step.WAIT),
+        (situation(Owed.SPEECH, owed_ms=LONG, can_speak=False, can_fill=True), Step.FILL),
+        (situation(Owed.SPEECH, owed_ms=9.0, silent_ms=1799.0, can_fill=True), Step.WAIT),
+        (situation(Owed.SPEECH, owed_ms=9.0, silent_ms=1800.0, can_fill=True), Step.FILL),
+        (situation(Owed.REST), Step.CONTINUE),
+        (situation(Owed.REST, can_speak=False), Step.WAIT),
+        (situation(Owed.WORK, silent_ms=2000 - LEAD_MS, can_fill=True), Step.FILL),
+        (situation(Owed.WORK, silent_ms=2000 - LEAD_MS - 1, can_fill=True), Step.WAIT),
+        (situation(Owed.WORK), Step.WAIT),
+        (situation(Owed.ANSWER, owed_ms=UNATTENDED_MS), Step.ASK),
+        (situation(Owed.ANSWER, owed_ms=UNATTENDED_MS - 1), Step.WAIT),
+        (situation(Owed.ANSWER, owed_ms=UNATTENDED_MS, asked=MAX_ASKED + 1), Step.GIVE_UP),
+        (situation(Owed.ANSWER, failures=1), Step.APOLOGISE),
+        (situation(Owed.ANSWER, failures=2), Step.GIVE_UP),
+        (situation(Owed.ANSWER, empty=1, response_is_over=True), Step.ASK_AGAIN),
+        (situation(Owed.ANSWER, empty=MAX_EMPTY + 1, response_is_over=True), Step.GIVE_UP),
+        (situation(Owed.ANSWER, wordless=MAX_WORDLESS + 1, response_is_over=True), Step.GIVE_UP),
+        (situation(Owed.NOTHING, silent_ms=7999.0, prompts_left=1), Step.WAIT),
+        (situation(Owed.NOTHING, silent_ms=8000.0, prompts_left=1), Step.PROMPT),
+        (situation(Owed.NOTHING, silent_ms=8000.0), Step.LEAVE),
+        (situation(Owed.GOODBYE), Step.WAIT),
+    ],
+)
+def test_each_silence_has_its_step(it: Situation, step: Step) -> None:
+    """What is owed, and for how long, decides what is done."""
+    assert next_step(it) is step
+
+
+@given(
+    st.sampled_from([owed for owed in Owed if owed is not Owed.NOTHING]),
+    st.floats(0, LONG),
+    st.integers(0, 20),
+    st.booleans(),
+)
+def test_a_silence_of_ours_is_never_taken_for_the_callers(
+    owed: Owed, silent_ms: float, count: int, flag: bool
+) -> None:
+    """While we owe the caller anything, they are not asked whether they are there, nor hung up on for it."""
+    it = situation(
+        owed, silent_ms=silent_ms, owed_ms=silent_ms, failures=count, empty=count, wordless=count, lost=count,
+        asked=count, can_fill=flag, can_speak=flag, response_is_over=flag,
+    )  # fmt: skip
+    assert next_step(it) not in (Step.PROMPT, Step.LEAVE)
+
+
+def test_everything_that_can_be_owed_has_rules() -> None:
+    """The table names each thing that can be owed."""
+    assert set(RULES) == set(Owed)

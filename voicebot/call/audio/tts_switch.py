@@ -1,0 +1,138 @@
+"""The switch of the voices: what a voice that failed has not spoken can be taken back from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    SystemFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+
+from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame
+from voicebot.call.audio.service_switch import Branch, OnError, ServiceSwitch
+from voicebot.providers.service_spec import ServiceSpec
+
+NOTED_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """What a voice was given and has not passed on.
+
+    Attributes:
+        text: the model's words that the voice had got and was not asked to speak; None if there are none, and
+            none of the response can follow.
+        is_complete: whether the response ends with them.
+        drains: what something waits for.
+        kept: frames that arrived when the voice had failed.
+    """
+
+    text: str | None
+    is_complete: bool
+    drains: Sequence[DrainFrame]
+    kept: Sequence[Frame]
+
+
+class TtsSwitch(ServiceSwitch):
+    """The TTS services of one call."""
+
+    def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
+        """Nothing was spoken yet."""
+        super().__init__(initial, on_error=on_error, name="tts")
+        self._drains: list[DrainFrame] = []
+        self._response = ""
+        self._is_open = False
+        self._characters = 0
+
+    @property
+    def can_speak(self) -> bool:
+        """Whether the active service is connected."""
+        return self.is_ready(self.active)
+
+    async def take_back(self, *, is_speaking: bool, requested: int) -> TakenBack:
+        """Give the active service up, and take back what it has not passed on.
+
+        Frames that arrive from now on are kept for the service that is prepared in its place.
+
+        Args:
+            is_speaking: whether it owes speech; then what it has made of it and was not played is dropped.
+            requested: how many characters of the model's words, without spaces, it was asked to speak.
+        """
+        if self.can_speak:
+            self.give_up(self.active)
+        if is_speaking:
+            await self._drop_output()
+        kept = [frame for frame, _ in self.active_branch.backlog]
+        self.active_branch.backlog.clear()
+        text = self._unrequested(kept, requested)
+        is_complete = not self._is_open and not any(
+            isinstance(each, LLMFullResponseEndFrame) for each in kept
+        )
+        drains, self._drains = [drain for drain in self._drains if drain not in kept], []
+        self._response, self._characters = "", requested
+        return TakenBack(text=text, is_complete=is_complete, drains=drains, kept=kept)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Note what has entered and not passed yet."""
+        if isinstance(frame, DrainFrame):
+            self._drains.append(frame)
+        elif isinstance(frame, LLMFullResponseStartFrame):
+            self._response, self._is_open = "", True
+        elif isinstance(frame, LLMTextFrame):
+            self._response += frame.text
+            self._characters += characters(frame.text)
+        elif isinstance(frame, LLMFullResponseEndFrame):
+            self._is_open = False
+        elif isinstance(frame, InterruptionFrame):
+            self._response, self._is_open, self._characters = "", False, 0
+        await super().process_frame(frame, direction)
+
+    async def _drop_output(self) -> None:
+        held, self._held = self._held, None if self._held is None else []
+        self._drains += [frame for frame in held or () if isinstance(frame, DrainFrame)]
+        lost = SpeechLostFrame()
+        await self.push_frame(lost)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NOTED_TIMEOUT_S):
+                await lost.noted.wait()
+
+    def _unrequested(self, kept: Sequence[Frame], requested: int) -> str | None:
+        """The words of the response that the service has got, but was not asked to speak."""
+        if any(isinstance(frame, LLMFullResponseStartFrame) for frame in kept):
+            return None
+        arrived = "".join(frame.text for frame in kept if isinstance(frame, LLMTextFrame))
+        left = self._characters - requested - characters(arrived)
+        is_open = self._is_open or any(isinstance(frame, LLMFullResponseEndFrame) for frame in kept)
+        return _last(self._response.removesuffix(arrived), left) if is_open or left > 0 else None
+
+    async def _leave(self, branch: Branch, frame: Frame, direction: FrameDirection) -> None:
+        if isinstance(frame, DrainFrame):
+            if frame not in self._drains:
+                return  # taken back already
+            self._drains.remove(frame)
+        elif branch.failed and not isinstance(frame, SystemFrame):
+            return  # it will be spoken again
+        await super()._leave(branch, frame, direction)
+
+
+def characters(text: str) -> int:
+    """The number of characters that are no spaces."""
+    return sum(not character.isspace() for character in text)
+
+
+def _last(text: str, count: int) -> str:
+    """The end of a text that has so many characters without spaces; all of it if it has fewer."""
+    begin = len(text)
+    while begin > 0 and count > 0:
+        begin -= 1
+        count -= not text[begin].isspace()
+    return text[begin:]

@@ -1,0 +1,162 @@
+"""What breaks a silence: one decision for every silence of a call, as a table without side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+LEAD_MS = 500
+"""How long before the limit a filler is begun: it takes time until it is heard."""
+
+READY_LEAD_MS = 200
+"""The same for a filler whose audio is ready."""
+
+LOST_MS = 1500
+"""A voice that makes no audio of a text for so long in a silence has lost it."""
+
+UNATTENDED_MS = 400
+"""How long nobody may work on an answer that is owed: a request may be on its way."""
+
+MAX_EMPTY = 2
+"""How often the model is asked again in one turn because its answer was empty."""
+
+MAX_ASKED = 2
+"""How often the model is asked in one turn because nobody had asked it."""
+
+MAX_FAILURES = 1
+"""After how many failures in a row the model is asked again, with an apology before."""
+
+MAX_WORDLESS = 8
+"""How many answers without words, such as calls of functions, may follow one another in one turn."""
+
+MAX_LOST = 2
+"""How often a text that a voice has lost is given to another connection."""
+
+
+class Owed(Enum):
+    """What we owe the caller; the first that applies."""
+
+    GOODBYE = auto()
+    """The call ends: the goodbye is spoken, or its end is awaited."""
+    SPEECH = auto()
+    """A text was given to the voice and its audio is not complete."""
+    REST = auto()
+    """Speech was cut off by a sound without words."""
+    WORK = auto()
+    """A model, a function or a route is at work."""
+    ANSWER = auto()
+    """Words are owed and nobody is producing them."""
+    PERSON = auto()
+    """A person: the caller waits for one, or talks to one."""
+    NOTHING = auto()
+    """It is the caller's turn to speak."""
+
+
+class Step(Enum):
+    """What is done about a silence."""
+
+    WAIT = auto()
+    CONTINUE = auto()
+    """Speak what was cut off, from the word where it was cut."""
+    REPLACE_VOICE = auto()
+    """Speak what the voice has lost on another connection, or with a backup."""
+    NO_VOICE = auto()
+    """No voice speaks: the carrier has to."""
+    ASK = auto()
+    """Ask the model for an answer, because nobody has."""
+    ASK_AGAIN = auto()
+    """Ask the model again, because its answer was empty."""
+    APOLOGISE = auto()
+    """Tell the caller that something failed, and ask the model again."""
+    GIVE_UP = auto()
+    """Ask for a person where the author offers one; otherwise say goodbye."""
+    FILL = auto()
+    """Say that it takes a moment."""
+    PROMPT = auto()
+    """Ask the caller whether they are there."""
+    LEAVE = auto()
+    """Say goodbye to a caller who does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """A silence at one moment. Times are in ms.
+
+    Attributes:
+        owed: what we owe the caller.
+        silent_ms: how long neither side has been heard; 0 while one of them speaks.
+        limit_ms: how long a silence of ours may last (``limits.silence_ms``).
+        idle_after_ms: how long a silence of the caller lasts before each prompt (``idle.after_ms``).
+        prompts_left: how many prompts the caller has not heard yet.
+        owed_ms: for how long that has been owed, and the voice been as it is.
+        response_is_over: whether the model has just ended its response.
+        failures: how often the model failed in a row.
+        empty: how many of its answers in a row were empty.
+        wordless: how many of its answers in a row had no words.
+        asked: how often it was asked in this turn because nobody had asked it.
+        lost: how often a voice has lost speech in this turn.
+        can_fill: whether there is a filler and a voice for it; its audio, while the voice owes other speech.
+        can_speak: whether the voice is connected.
+    """
+
+    owed: Owed
+    silent_ms: float
+    limit_ms: int
+    idle_after_ms: int
+    prompts_left: int = 0
+    owed_ms: float = 0.0
+    response_is_over: bool = False
+    failures: int = 0
+    empty: int = 0
+    wordless: int = 0
+    asked: int = 0
+    lost: int = 0
+    can_fill: bool = False
+    can_speak: bool = True
+
+
+_Rule = tuple[Callable[[Situation], bool], Step]
+
+
+def _speech_is_lost(s: Situation) -> bool:
+    return s.can_speak and min(s.silent_ms, s.owed_ms) >= LOST_MS
+
+
+def _is_unattended(s: Situation) -> bool:
+    return min(s.silent_ms, s.owed_ms) >= UNATTENDED_MS
+
+
+def _needs_filler(s: Situation) -> bool:
+    return s.can_fill and s.silent_ms >= s.limit_ms - LEAD_MS
+
+
+RULES: dict[Owed, Sequence[_Rule]] = {
+    Owed.GOODBYE: (),
+    Owed.PERSON: (),
+    Owed.SPEECH: (
+        (lambda s: _speech_is_lost(s) and s.lost < MAX_LOST, Step.REPLACE_VOICE),
+        (_speech_is_lost, Step.NO_VOICE),
+        (lambda s: s.can_fill and s.silent_ms >= s.limit_ms - READY_LEAD_MS, Step.FILL),
+    ),
+    Owed.REST: ((lambda s: s.can_speak, Step.CONTINUE),),
+    Owed.WORK: ((_needs_filler, Step.FILL),),
+    Owed.ANSWER: (
+        (lambda s: s.failures > MAX_FAILURES, Step.GIVE_UP),
+        (lambda s: s.failures > 0, Step.APOLOGISE),
+        (lambda s: s.empty > MAX_EMPTY or s.wordless > MAX_WORDLESS, Step.GIVE_UP),
+        (lambda s: s.asked > MAX_ASKED and _is_unattended(s), Step.GIVE_UP),
+        (lambda s: s.empty > 0 and s.response_is_over, Step.ASK_AGAIN),
+        (_is_unattended, Step.ASK),
+    ),
+    Owed.NOTHING: (
+        (lambda s: s.silent_ms >= s.idle_after_ms and s.prompts_left > 0, Step.PROMPT),
+        (lambda s: s.silent_ms >= s.idle_after_ms, Step.LEAVE),
+    ),
+}
+"""For each thing owed: the steps in order of preference, each with its condition. Otherwise: wait."""
+
+
+def next_step(situation: Situation) -> Step:
+    """What to do in a situation."""
+    return next((step for applies, step in RULES[situation.owed] if applies(situation)), Step.WAIT)

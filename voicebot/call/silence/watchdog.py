@@ -1,0 +1,265 @@
+"""Watches one call for silence, and has broken what is ours to break.
+
+A silence is measured at the carrier: from the end of what was handed over and played, or from the caller's
+last words. What we owe the caller is read from the parts of the call at that moment; nothing has to announce
+a silence. The policy decides what is done about it, one step at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from telephony.carrier import MediaStream
+from voicebot.background import BackgroundTasks
+from voicebot.call.agents import AgentPool
+from voicebot.call.audio.pipeline import CallPipeline
+from voicebot.call.hangup import Hangup
+from voicebot.call.routing.router import Router
+from voicebot.call.silence.policy import MAX_WORDLESS, Owed, Situation, Step, next_step
+from voicebot.call.silence.remedies import Remedies
+from voicebot.call.transcript.conversation import Conversation
+from voicebot.call.transcript.transcript import Transcript
+from voicebot.call.waiting import WaitingForPerson
+
+CHECK_S = 0.1
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What was done about silence since the caller's last words."""
+
+    empty: int = 0
+    wordless: int = 0
+    asked: int = 0
+    lost: int = 0
+    fillers: int = 0
+    has_spoken: bool = False
+
+
+class SilenceWatchdog:
+    """Breaks the silences of one call."""
+
+    def __init__(
+        self,
+        agents: AgentPool,
+        media: MediaStream,
+        pipeline: CallPipeline,
+        conversation: Conversation,
+        transcript: Transcript,
+        hangup: Hangup,
+        router: Router,
+        waiting: WaitingForPerson,
+        remedies: Remedies,
+        tasks: BackgroundTasks,
+        on_voice_lost: Callable[[], None],
+        *,
+        is_timed: bool,
+    ) -> None:
+        """Observe the responses of the model.
+
+        Args:
+            agents: the source of the active agent, whose template has the limits.
+            media: the stream whose clock times silence.
+            pipeline: its services and what they are doing.
+            conversation: when either side was heard.
+            transcript: what was to be spoken and was not.
+            hangup: whether the call ends.
+            router: whether a route is under way.
+            waiting: whether the caller waits for a person, who has texts of their own.
+            remedies: performs the steps.
+            tasks: the background tasks of the call.
+            on_voice_lost: called when no voice speaks what it is given.
+            is_timed: whether there is silence at all; otherwise (a text call) only empty answers and models
+                that repeat themselves are acted upon.
+        """
+        self._agents = agents
+        self._media = media
+        self._pipeline = pipeline
+        self._conversation = conversation
+        self._transcript = transcript
+        self._hangup = hangup
+        self._router = router
+        self._waiting = waiting
+        self._remedies = remedies
+        self._tasks = tasks
+        self._on_voice_lost = on_voice_lost
+        self._is_timed = is_timed
+        self._turn = _Turn()
+        self._prompted = 0
+        self._failures = 0
+        self._has_failed = False
+        self._needs_answer = False
+        self._state: tuple[Owed, bool] | None = None
+        self._state_since_ms = 0.0
+        self._acting: asyncio.Task[None] | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        pipeline.llm.on_response(self._response_ended)
+
+    @property
+    def is_acting(self) -> bool:
+        """Whether a step is being performed."""
+        return self._acting is not None and not self._acting.done()
+
+    def start(self) -> None:
+        """Watch from now on: the first agent has been activated."""
+        if self._is_timed:
+            self._tasks.start(self._watch(), name="watching for silence", droppable=True)
+
+    # ---------------------------------------------------------------------- what the parts report
+
+    def caller_started(self) -> None:
+        """The caller's turn began: unanswered prompts are forgotten."""
+        self._prompted = 0
+
+    def caller_spoke(self) -> None:
+        """The caller finished a turn with words, which the model is asked to answer."""
+        self._turn = _Turn()
+        self._needs_answer = False
+        if self._acting is not None:
+            self._acting.cancel()
+
+    def agent_changed(self) -> None:
+        """Another agent has the call: what the last one was to say is not said any more."""
+        self._transcript.forget_unspoken()
+        self._turn = _Turn()
+
+    def expect_words(self) -> None:
+        """The model repeats itself: one more answer without words is accepted in this turn."""
+        self._turn.wordless = max(self._turn.wordless, MAX_WORDLESS - 1)
+
+    def model_failed(self) -> None:
+        """The model failed before or during its response."""
+        self._has_failed = True
+        if not self._is_timed or self.is_acting or self._pipeline.llm.is_shut:
+            return  # another attempt follows, or no response is wanted: the agent changes, or the call ends
+        self._failures += 1
+        self._needs_answer = True
+        self.check()
+
+    def voice_failed(self) -> None:
+        """The voice failed: another connection speaks what it has not spoken."""
+        tts = self._pipeline.tts
+        if tts.can_speak:
+            tts.give_up(tts.active)
+        if self._replacing is None or self._replacing.done():
+            self._turn.lost += 1
+            work = self._remedies.replace_voice()
+            self._replacing = self._tasks.start(work, name="replacing the voice", droppable=True)
+
+    def _response_ended(self, has_content: bool) -> None:
+        failed, self._has_failed = self._has_failed, False
+        if failed:
+            return
+        if has_content:
+            self._failures = 0
+        turn = self._turn
+        if self._pipeline.llm.has_text:
+            turn.empty = turn.wordless = 0
+            turn.has_spoken = True
+            return
+        turn.wordless += 1
+        if self._pipeline.llm.is_shut:
+            return
+        # After words to the caller an empty answer is a way to say nothing more.
+        has_answered = turn.has_spoken or self._conversation.agent_has_answered
+        if not has_content and not has_answered and not self._conversation.caller_is_speaking:
+            turn.empty += 1
+            self._needs_answer = True
+        self._needs_answer = self._needs_answer or turn.wordless > MAX_WORDLESS
+        if self._needs_answer:
+            self.check(response_is_over=True)
+
+    # ------------------------------------------------------------------------------------ watching
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            self.check()
+
+    def check(self, *, response_is_over: bool = False) -> None:
+        """Look at the call now, and start the step that is due."""
+        if self.is_acting or self._conversation.caller_is_speaking:
+            return
+        situation = self._situation(response_is_over)
+        step = next_step(situation)
+        work = self._work(step)
+        if work is None:
+            return
+        self._acting = self._tasks.start(work, name=f"silence: {step.name.lower()}", droppable=True)
+        self._needs_answer = False
+
+    def _situation(self, response_is_over: bool) -> Situation:
+        content, turn, now_ms = self._agents.current.content, self._turn, self._media.now_ms()
+        owed, can_speak = self._owed(), self._pipeline.tts.can_speak
+        if (owed, can_speak) != self._state:
+            self._state, self._state_since_ms = (owed, can_speak), now_ms
+        return Situation(
+            owed=owed,
+            silent_ms=self._conversation.silent_ms if self._is_timed else 0.0,
+            limit_ms=content.limits.silence_ms,
+            idle_after_ms=content.idle.after_ms,
+            prompts_left=len(content.idle.prompts) - self._prompted,
+            owed_ms=now_ms - self._state_since_ms,
+            response_is_over=response_is_over,
+            failures=self._failures if self._needs_answer else 0,
+            empty=turn.empty,
+            wordless=turn.wordless,
+            asked=turn.asked,
+            lost=turn.lost,
+            can_fill=self._can_fill(owed, can_speak),
+            can_speak=can_speak,
+        )
+
+    def _owed(self) -> Owed:
+        llm, is_routing = self._pipeline.llm, self._router.is_routing
+        if self._transcript.is_synthesising and not llm.is_responding:
+            return Owed.SPEECH
+        if self._transcript.has_unspoken and not is_routing:
+            return Owed.REST
+        if self._hangup.is_hanging_up:
+            return Owed.GOODBYE
+        if self._needs_answer and not is_routing:
+            return Owed.ANSWER
+        works = llm.is_responding or llm.is_shut or self._pipeline.is_calling_functions
+        connects = not llm.is_ready(llm.active) or not self._pipeline.tts.can_speak
+        if is_routing or works or connects or self._transcript.is_waiting_for_tts:
+            return Owed.WORK
+        if not self._conversation.agent_has_answered:
+            return Owed.ANSWER
+        return Owed.PERSON if self._waiting.suspends_idle else Owed.NOTHING
+
+    def _can_fill(self, owed: Owed, can_speak: bool) -> bool:
+        filler = self._remedies.filler(self._turn.fillers) if owed in (Owed.WORK, Owed.SPEECH) else None
+        if filler is None:
+            return False
+        if owed is Owed.SPEECH or not can_speak:  # only audio that is ready can be heard now
+            return filler[1] is not None
+        return not self._transcript.is_waiting_for_tts
+
+    def _work(self, step: Step) -> Coroutine[Any, Any, None] | None:
+        """Count a step, and return how it is performed; None: there is nothing to perform."""
+        remedies, turn = self._remedies, self._turn
+        if step is Step.NO_VOICE:
+            self._on_voice_lost()
+        elif step is Step.REPLACE_VOICE:
+            self.voice_failed()
+        elif step is Step.ASK:
+            turn.asked += 1
+        elif step is Step.FILL:
+            turn.fillers += 1
+            return remedies.fill(turn.fillers - 1)
+        elif step is Step.PROMPT:
+            self._prompted += 1
+            return remedies.prompt(self._prompted - 1)
+        perform = {
+            Step.CONTINUE: remedies.speak_unspoken,
+            Step.ASK: remedies.ask,
+            Step.ASK_AGAIN: remedies.ask_again,
+            Step.APOLOGISE: remedies.apologise,
+            Step.GIVE_UP: remedies.give_up,
+            Step.LEAVE: remedies.leave,
+        }.get(step)
+        return perform() if perform is not None else None
