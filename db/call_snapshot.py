@@ -35,6 +35,8 @@ class CallSnapshotRecord:
     language: str | None
     time_zone: str | None
     """Time zone of the number that was called."""
+    escalate_after_ms: int | None
+    """The agent's `waiting.escalate_after_ms`; None: not written."""
     lead_id: UUID
     phone: str | None
     payload: Mapping[str, Any]
@@ -78,7 +80,10 @@ _SNAPSHOT = """
     SELECT call.id AS call_id, call.direction, call.from_number, call.to_number, call.status,
         call.started_at, call.node, call.template_id, template.name AS template_name,
         template.content ->> 'description' AS template_description,
-        template.content ->> 'language' AS language, number.time_zone, lead.id AS lead_id, lead.phone,
+        template.content ->> 'language' AS language,
+        CASE json_typeof(template.content #> '{waiting,escalate_after_ms}') WHEN 'number'
+            THEN (template.content #>> '{waiting,escalate_after_ms}')::numeric::integer END
+            AS escalate_after_ms, number.time_zone, lead.id AS lead_id, lead.phone,
         lead.payload, lead.variables, lead.status AS lead_status, lead.outcome,
         (SELECT count(*) FROM calls other WHERE other.account_id = $1 AND other.lead_id = lead.id) AS calls,
         (SELECT coalesce(jsonb_agg(to_jsonb(utterance) - 'seq' ORDER BY seq), '[]') FROM (

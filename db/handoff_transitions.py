@@ -107,18 +107,18 @@ async def renew(db: Executor, account_id: UUID, user_id: UUID, lease_until: date
 async def offer(
     db: Executor, account_id: UUID, handoff_id: UUID, user_id: UUID, *, at: datetime, lease_until: datetime
 ) -> HandoffRecord | None:
-    """Offer a queued handoff to an operator with capacity left; claims and open offers count.
+    """Offer a queued escalation or a due park to an operator; claims and open offers count.
 
     The caller has locked the operator's row, so that two offers at once do not use the same capacity.
 
     Returns:
-        The offered handoff, or None if it is no longer queued or the operator has no capacity left.
+        The offered handoff, or None if it does not wait any more or the operator has no capacity left.
     """
     row = await db.fetchrow(
         f"""
         UPDATE handoffs SET state = 'offered', offered_to = $3, offered_at = coalesce(offered_at, $4),
             lease_until = $5, cause = NULL
-        WHERE account_id = $1 AND id = $2 AND state = 'queued' AND EXISTS (
+        WHERE account_id = $1 AND id = $2 AND (state = 'queued' OR state = 'due') AND EXISTS (
             SELECT FROM operators operator
             WHERE operator.account_id = $1 AND operator.user_id = $3
                 AND operator.holding + (
@@ -151,17 +151,20 @@ async def renew_offer(db: Executor, offered: HandoffRecord, *, at: datetime, lea
     )
 
 
-async def store_hang_up(db: Executor, claimed: HandoffRecord) -> None:
-    """Store as the cause that the caller hung up, if the claim is still held; the claim stays."""
-    await db.execute(
-        """
+async def store_hang_up(db: Executor, claimed: HandoffRecord) -> HandoffRecord | None:
+    """Store as the cause that the caller hung up; the claim stays. None: it is stored, or the claim ended."""
+    row = await db.fetchrow(
+        f"""
         UPDATE handoffs SET cause = 'caller_hung_up'
         WHERE account_id = $1 AND id = $2 AND state = 'claimed' AND epoch = $3
-        """,
+            AND cause IS DISTINCT FROM 'caller_hung_up'
+        RETURNING {_HANDOFF}
+        """,  # noqa: S608
         claimed.account_id,
         claimed.id,
         claimed.epoch,
     )
+    return None if row is None else read(HandoffRecord, row)
 
 
 async def set_cause(db: Executor, handoff: HandoffRecord, cause: str | None) -> HandoffRecord | None:
@@ -205,6 +208,9 @@ async def apply(
                 ELSE bridged_at END,
             due_at = coalesce($14, due_at), time_zone = coalesce($15, time_zone),
             expires_at = coalesce($16, expires_at), consent = coalesce($17, consent),
+            unclaimed_since = CASE WHEN ($6 = 'queued' OR $6 = 'due') AND $3 <> 'offered' THEN $13
+                ELSE unclaimed_since END,
+            escalated = CASE WHEN ($6 = 'queued' OR $6 = 'due') AND $3 <> 'offered' THEN 0 ELSE escalated END,
             queue_at = CASE WHEN $14::timestamptz IS NULL THEN queue_at ELSE queue_at + ($14 - due_at) END
         WHERE account_id = $1 AND id = $2 AND state = $3 AND epoch = $4
             AND claimed_by IS NOT DISTINCT FROM $5 AND (NOT $18 OR lease_until <= $13)
@@ -231,6 +237,24 @@ async def apply(
         transition.expires_at,
         transition.consent,
         transition.only_if_lapsed,
+    )
+    return None if row is None else read(HandoffRecord, row)
+
+
+async def escalate(db: Executor, waiting: HandoffRecord, level: int) -> HandoffRecord | None:
+    """Store that a handoff without a claim was reported to one more level; None: it has changed meanwhile."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE handoffs SET escalated = $5
+        WHERE account_id = $1 AND id = $2 AND epoch = $3 AND escalated = $4 AND claimed_by IS NULL
+            AND ended_at IS NULL
+        RETURNING {_HANDOFF}
+        """,  # noqa: S608
+        waiting.account_id,
+        waiting.id,
+        waiting.epoch,
+        level - 1,
+        level,
     )
     return None if row is None else read(HandoffRecord, row)
 

@@ -125,6 +125,8 @@ class HandoffDraft:
     """The user who asks; None: an agent."""
     continues_id: UUID | None = None
     """The escalation that a park continues."""
+    escalate_after_ms: int = 120_000
+    """Time without a claim after which admins are notified; owners after twice that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,14 +83,49 @@ async def needing_action(db: Executor, now: datetime, *, limit: int) -> Sequence
     return found
 
 
+async def unclaimed(
+    db: Executor, now: datetime, *, levels: int, limit: int
+) -> Sequence[tuple[HandoffRecord, int]]:
+    """Handoffs of all accounts that have waited for a claim longer than their author's time.
+
+    Args:
+        db: the connection.
+        now: the present moment.
+        levels: how often this is reported; each time after the same time again.
+        limit: the maximum number of handoffs.
+
+    Returns:
+        Each handoff, and the level that it is reported to now, from 1.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT {_HANDOFF}, escalated + 1 AS level FROM handoffs
+        WHERE ended_at IS NULL AND (state = 'queued' OR state = 'offered' OR state = 'due') AND escalated < $2
+            AND coalesce(unclaimed_since, created_at)
+                + (escalated + 1) * escalate_after_ms * interval '1 millisecond' <= $1
+        ORDER BY id LIMIT $3
+        """,  # noqa: S608
+        now,
+        levels,
+        limit,
+    )
+    found = []
+    for row in rows:
+        values = dict(row)
+        level = values.pop("level")
+        found.append((read(HandoffRecord, values), level))
+    return found
+
+
 async def accounts_with_queue(db: Executor) -> Sequence[UUID]:
-    """Accounts with a queued handoff and a signed-on operator below capacity."""
+    """Accounts with a handoff that can be offered and a signed-on operator below capacity."""
     rows = await db.fetch(
         """
         SELECT DISTINCT operator.account_id FROM operators operator
         WHERE operator.signed_on AND operator.holding < operator.capacity AND EXISTS (
             SELECT FROM handoffs handoff
-            WHERE handoff.account_id = operator.account_id AND handoff.state = 'queued')
+            WHERE handoff.account_id = operator.account_id
+                AND (handoff.state = 'queued' OR handoff.state = 'due'))
         """
     )
     return [row["account_id"] for row in rows]
@@ -99,7 +134,7 @@ async def accounts_with_queue(db: Executor) -> Sequence[UUID]:
 async def queued(
     db: Executor, account_id: UUID, *, after: QueuedHandoff | None = None, limit: int
 ) -> Sequence[QueuedHandoff]:
-    """Queued handoffs that are not offered to anybody, in queue order.
+    """Queued escalations and due parks that are not offered to anybody, in queue order.
 
     Args:
         db: the connection.
@@ -114,7 +149,7 @@ async def queued(
             SELECT user_id FROM handoff_declines decline
             WHERE decline.account_id = $1 AND decline.handoff_id = handoff.id) AS declined_by
         FROM handoffs handoff
-        WHERE handoff.account_id = $1 AND handoff.state = 'queued'
+        WHERE handoff.account_id = $1 AND (handoff.state = 'queued' OR handoff.state = 'due')
             AND (handoff.queue_at, handoff.id) > ($2, $3)
         ORDER BY handoff.queue_at, handoff.id LIMIT $4
         """,  # noqa: S608

@@ -293,13 +293,23 @@ async def close_cancelled(db: Executor, now: datetime) -> int:
 async def retry(db: Executor, account_id: UUID, notice_id: UUID, at: datetime) -> NoticeRecord:
     """Make a dead notice due again; a notice in another state is not changed.
 
+    One that asks for help with a handoff that has ended is cancelled: nobody is needed any more.
+
     Raises:
         NotFound: the account has no such notice.
     """
     await db.execute(
         """
-        UPDATE outbox SET state = 'waiting', next_at = $3
-        WHERE account_id = $1 AND id = $2 AND state = 'dead'
+        WITH dead AS (
+            SELECT notice.id, medium <> 'ticket' AND handoff.ended_at IS NOT NULL AS unneeded
+            FROM outbox notice
+            LEFT JOIN handoffs handoff
+                ON handoff.account_id = notice.account_id AND handoff.id = notice.handoff_id
+            WHERE notice.account_id = $1 AND notice.id = $2 AND notice.state = 'dead'
+        )
+        UPDATE outbox SET next_at = $3, state = CASE WHEN dead.unneeded THEN 'cancelled' ELSE 'waiting' END,
+            cancelled_at = CASE WHEN dead.unneeded THEN $3::timestamptz END
+        FROM dead WHERE outbox.id = dead.id
         """,
         account_id,
         notice_id,

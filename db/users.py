@@ -186,12 +186,19 @@ async def delete(db: Executor, account_id: UUID, user_id: UUID) -> UserRecord:
     return read(UserRecord, row)
 
 
-async def to_notify(db: Executor, account_id: UUID, *, exclude: UUID | None = None) -> Sequence[UserRecord]:
-    """Active owners, admins and operators with an e-mail address.
+async def to_notify(
+    db: Executor,
+    account_id: UUID,
+    *,
+    roles: Sequence[Role] = ("owner", "admin", "operator"),
+    exclude: UUID | None = None,
+) -> Sequence[UserRecord]:
+    """Active users with an e-mail address, by default owners, admins and operators.
 
     Args:
         db: the connection.
         account_id: the account.
+        roles: whose.
         exclude: a user to leave out.
     """
     rows = await db.fetch(
@@ -203,7 +210,7 @@ async def to_notify(db: Executor, account_id: UUID, *, exclude: UUID | None = No
         """,  # noqa: S608
         account_id,
         exclude,
-        ["owner", "admin", "operator"],
+        list(roles),
     )
     return [read(UserRecord, row) for row in rows]
 

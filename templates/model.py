@@ -270,6 +270,21 @@ class Waiting(Part):
         default=300_000,
         description="Time after which the caller is told that nobody came, and offered a call-back, in ms.",
     )
+    audio: str | None = Field(
+        default=None,
+        description=(
+            "URL of a WAV file (PCM of 8 or 16 bit, up to 2 MiB) that is played between the texts, again and "
+            "again. Null: a soft tone."
+        ),
+        examples=["https://example.com/hold.wav"],
+    )
+    escalate_after_ms: Annotated[Count, Bounds(1000, 86_400_000)] = Field(
+        default=120_000,
+        description=(
+            "Time without a claim after which the account's admins are notified, and after twice that time "
+            "its owners, in ms."
+        ),
+    )
 
 
 class Route(Part):

@@ -98,13 +98,16 @@ def create_key(
     account: Annotated[UUID, typer.Option(help="The account's id.")],
     role: Annotated[RoleName, typer.Option(help="What the key allows.")],
     label: Annotated[str, typer.Option(help="For display.")] = "",
+    user: Annotated[
+        UUID | None, typer.Option(help="The id of the user whom the key acts for, such as an operator.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an API key. It is shown once."""
 
     async def work(database: Database) -> key_rows.CreatedKey:
         async with database.transaction() as transaction:
-            created = await key_rows.create(transaction, account, role.value, label=label)
+            created = await key_rows.create(transaction, account, role.value, label=label, user_id=user)
             data = {"role": role.value}
             change = Change(
                 key_id=None, action="create", resource="key", resource_id=created.record.id, data=data

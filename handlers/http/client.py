@@ -62,7 +62,7 @@ class HttpClient:
         """Send a request, follow redirects and retry where allowed, within ``request.timeout_ms``.
 
         Returns:
-            The last response, with any status and at most ``READ_LIMIT`` bytes of body.
+            The last response, with any status and at most ``request.read_limit`` bytes of body.
 
         Raises:
             HttpFailure: there is no response: ``NoAnswer``, ``Unreachable``, ``AddressRefused`` or
@@ -74,6 +74,23 @@ class HttpClient:
                 return await self._try(request, deadline)
         except TimeoutError:
             raise NoAnswer(request.method, request.timeout_ms) from None
+
+    async def download(self, url: str, limit: int, timeout_ms: int) -> HttpResponse:
+        """Get ``url``, at most ``limit`` bytes of it, in ``timeout_ms`` ms including redirects.
+
+        Raises:
+            HttpFailure: there is no response, or the URL is not a plain http or https address.
+        """
+        try:
+            parsed = httpx.URL(url)
+        except (httpx.InvalidURL, ValueError):
+            raise RedirectRefused("to an invalid address") from None
+        headers = (("Accept", "*/*"), ("User-Agent", "voicebot"))
+        request = HttpRequest(
+            method="GET", origin=_origin(parsed), target=parsed.raw_path.decode("ascii"), headers=headers,
+            secret_headers=(), body=None, timeout_ms=timeout_ms, retries=1, read_limit=limit,
+        )  # fmt: skip
+        return await self.send(request)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -127,7 +144,7 @@ class HttpClient:
                 content=request.body,
                 extensions={"trace": trace},
             ) as response:
-                return await _read(response)
+                return await _read(response, request.read_limit or READ_LIMIT)
         except _CONNECTION_ERRORS:
             raise Unreachable(request.method, sent=sent) from None
 
@@ -191,20 +208,20 @@ def _retry_delay(outcome: _Answer | Unreachable, pause: float) -> float | None:
     return max(pause, requested.total_seconds())
 
 
-async def _read(response: httpcore.Response) -> _Answer:
+async def _read(response: httpcore.Response, limit: int) -> _Answer:
     headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
     body = bytearray()
     async for chunk in response.aiter_stream():
         body += chunk
-        if len(body) > READ_LIMIT:
+        if len(body) > limit:
             break
     return _Answer(
         reply=HttpResponse(
             status=response.status,
             content_type=headers.get(b"content-type", ""),
             content_encoding=headers.get(b"content-encoding", ""),
-            body=bytes(body[:READ_LIMIT]),
-            complete=len(body) <= READ_LIMIT,
+            body=bytes(body[:limit]),
+            complete=len(body) <= limit,
         ),
         location=headers.get(b"location"),
         retry_after=headers.get(b"retry-after"),

@@ -67,6 +67,7 @@ class HttpRequest:
         body: JSON in UTF-8, or None.
         timeout_ms: time limit in ms for the whole exchange, including redirects and retries.
         retries: maximum number of retries; 0 for unsafe methods.
+        read_limit: maximum number of bytes read of the response; None: ``client.READ_LIMIT``.
     """
 
     method: str
@@ -77,6 +78,7 @@ class HttpRequest:
     body: bytes | None = field(repr=False)
     timeout_ms: int
     retries: int
+    read_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ class HttpResponse:
         status: HTTP status.
         content_type: value of the header, or "".
         content_encoding: value of the header, or "". Compression is not requested.
-        body: the first ``client.READ_LIMIT`` bytes of the body.
+        body: the first bytes of the body, as many as the request's limit allows.
         complete: whether ``body`` is the whole body.
     """
 

@@ -58,7 +58,7 @@ _METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
 def check_http(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
-    """Check every HTTP function of the template."""
+    """Check every HTTP function of the template, and the address of its recording."""
     variables = {variable.name: variable for variable in content.variables}
     for index, function in enumerate(content.functions):
         if isinstance(function, HttpFunction):
@@ -69,11 +69,13 @@ def check_http(content: TemplateContent, context: CheckContext) -> Iterator[Prob
             yield from _headers(where, function)
             yield from _keep((*where, "keep"), function.keep, variables)
             yield from _sending(where, function)
+    if content.waiting.audio is not None:
+        yield from _url(("waiting", "audio"), content.waiting.audio, context)
 
 
 def _url(where: Path, url: str, context: CheckContext) -> Iterator[Problem]:
     if not url.strip():
-        yield problem_for("url_missing", where, "The function has no URL.")
+        yield problem_for("url_missing", where, "There is no URL.")
         return
     parts = _split(url)
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.netloc:

@@ -102,6 +102,7 @@ def _texts_without_placeholders(content: TemplateContent) -> Iterator[Text]:
         yield Text(("variables", index, "description"), variable.description)
     for index, route in enumerate(content.routes):
         yield Text(("routes", index, "when"), route.when)
+    yield Text(("waiting", "audio"), content.waiting.audio or "")
     for index, function in enumerate(content.functions):
         if isinstance(function, HttpFunction):
             yield Text(("functions", index, "description"), function.description)

@@ -101,6 +101,7 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("GET", "/channels", ADMINS),
     ("POST", "/channels", ADMINS),
     ("DELETE", f"/channels/{NOBODY}", ADMINS),
+    ("POST", f"/channels/{NOBODY}/test", ADMINS),
     ("GET", "/notices", ADMINS),
     ("GET", f"/notices/{NOBODY}/attempts", ADMINS),
     ("POST", f"/notices/{NOBODY}/retry", ADMINS),

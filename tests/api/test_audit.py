@@ -10,9 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from db import audit
+from db import audit, keys, users
 from db.audit import AuditFilter
 from db.pool import Database
+from db.users import UserDraft
 from tests.api import api_fixtures
 from tests.api.api_fixtures import UUID_FORM, Ids
 from tests.api.processes import VOICEBOT, said
@@ -101,6 +102,7 @@ WALK = [
         "POST", "/channels", ("create", "channel"),
         {"kind": "webhook", "url": "https://example.com/hook"}, makes="channel_id",
     ),
+    Step("POST", "/channels/{channel_id}/test", ("test", "channel")),
     Step("DELETE", "/channels/{channel_id}", ("delete", "channel")),
     Step("POST", "/notices/{notice_id}/retry", ("retry", "notice")),
     # The carrier of these tests cannot be reached; the call is ended here all the same.
@@ -197,8 +199,21 @@ async def test_commands_leave_lines_too(database: Database, database_url: str, t
     environment = {"DATABASE_URL": database_url, "VOICEBOT_DATA_DIR": str(tmp_path)}
     create_account = ("accounts", "create", "--name", "Acme", "--json")
     account = (await said((*VOICEBOT, *create_account), environment, tmp_path))["account_id"]
-    create_key = ("keys", "create", "--account", account, "--role", "viewer", "--json")
-    key = (await said((*VOICEBOT, *create_key), environment, tmp_path))["key_id"]
+    user = await users.create(database, UUID(account), UserDraft(name="Ada", role="operator"))
+    create_key = (
+        "keys",
+        "create",
+        "--account",
+        account,
+        "--role",
+        "operator",
+        "--user",
+        str(user.id),
+        "--json",
+    )
+    made = await said((*VOICEBOT, *create_key), environment, tmp_path)
+    key = made["key_id"]
+    assert (await keys.get(database, UUID(account), UUID(key))).user_id == user.id
     found = await audit.list_changes(database, UUID(account), AuditFilter(), limit=9)
     assert [(each.action, each.resource, str(each.resource_id), each.key_id) for each in found.items] == [
         ("create", "key", key, None),

@@ -104,7 +104,10 @@ RECORDS = {
     "audit": (AuditRecord, set()),
     "users": (UserRecord, set()),
     "operators": (OperatorRecord, set()),
-    "handoffs": (HandoffRecord, {"snapshot", "idempotency_key"}),
+    "handoffs": (
+        HandoffRecord,
+        {"snapshot", "idempotency_key", "unclaimed_since", "escalate_after_ms", "escalated"},
+    ),
     "handoff_events": (HandoffEventRecord, set()),
     "handoff_legs": (LegRecord, {"retry_at"}),
     "channels": (ChannelRecord, set()),

@@ -21,7 +21,7 @@ from db.pool import Database
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.availability import IllegalMove
 from voicebot.handoffs import transitions
-from voicebot.handoffs.handoff_service import Reschedule
+from voicebot.handoffs.create import Reschedule
 from voicebot.handoffs.presence import PresenceChange
 from voicebot.handoffs.transitions import AlreadyClaimed, CapacityReached, IllegalTransition, StaleClaim
 

@@ -27,7 +27,7 @@ from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, make_event, make_utterance
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.availability import IllegalMove
-from voicebot.handoffs.handoff_service import Reschedule
+from voicebot.handoffs.create import Reschedule
 from voicebot.handoffs.presence import PresenceChange
 from voicebot.handoffs.transitions import CLAIM_LEASE, AlreadyClaimed, IllegalTransition, StaleClaim
 
@@ -376,7 +376,7 @@ async def test_resolving_starts_wrapping_up_and_may_be_repeated(
 async def test_a_parked_call_becomes_due(
     env: HandoffEnvironment, clock: ManualClock, world: SeededAccount
 ) -> None:
-    """It cannot be claimed before it is due, and can be claimed then; no notice is sent."""
+    """It cannot be claimed before it is due, and can be claimed then, which cancels the notice of it."""
     await env.user(role="admin", email="boss@example.com")
     handoff = await env.park(NOON + timedelta(hours=1), world.call.id, consent=True)
     user_id = await env.operator()
@@ -390,7 +390,8 @@ async def test_a_parked_call_becomes_due(
 
     assert claim.handoff.state == "claimed"
     assert claim.handoff.consent
-    assert await outbox.of_handoff(env.database, env.account_id, handoff.id) == []
+    notices = await outbox.of_handoff(env.database, env.account_id, handoff.id)
+    assert [notice.state for notice in notices] == ["cancelled"]
 
 
 async def test_a_park_without_consent_is_never_due(env: HandoffEnvironment, clock: ManualClock) -> None:
@@ -415,9 +416,9 @@ async def test_a_park_without_consent_is_never_due(env: HandoffEnvironment, cloc
 
 
 async def test_a_park_with_later_consent_becomes_due(env: HandoffEnvironment, clock: ManualClock) -> None:
-    """Rescheduled with consent it becomes due; without it the consent is unchanged."""
+    """Rescheduled with consent it becomes due and is offered; without it the consent is unchanged."""
     handoff, user_id = await env.park(NOON, consent=False), await env.operator()
-    for consent, state in ((None, "scheduled"), (True, "due")):
+    for consent, state in ((None, "scheduled"), (True, "offered")):
         later = Reschedule(due_at=clock.now() + timedelta(minutes=1), consent=consent)
         await env.service.reschedule(env.account_id, handoff.id, user_id, later)
         clock.advance(minutes=1)

@@ -135,6 +135,24 @@ async def test_a_token_opens_the_stream_for_a_minute(server: RunningServer, tena
             assert (await client.get(url, params=bad)).status_code == 401
 
 
+async def test_an_open_stream_renews_its_token(server: RunningServer, tenant: Tenant) -> None:
+    """A token that is older than a minute opens the stream again if a stream with it was open lately."""
+    viewer, url = tenant.clients["viewer"], f"{server.url}/api/v1/handoffs/stream"
+    fresh = (await viewer.post("/handoffs/stream-token")).json()["token"]
+    clock, tokens = server.app_state.clock, server.app_state.stream_tokens
+    account_id, key_id = tokens.read(fresh, clock.now())
+    old, never_used = (
+        tokens.issue(account_id, key_id, clock.now() - timedelta(seconds=age)) for age in (58, 70)
+    )
+    async with http_client() as client:
+        async with client.stream("GET", url, params={"token": old}) as opened:
+            await anext(opened.aiter_text())
+        await asyncio.sleep(3)
+        async with client.stream("GET", url, params={"token": old}) as opened:
+            assert opened.status_code == 200
+        assert (await client.get(url, params={"token": never_used})).status_code == 401
+
+
 async def test_a_revoked_key_ends_the_stream(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:

@@ -168,5 +168,5 @@ async def test_a_claim_that_ends_after_the_hang_up_becomes_a_call_back(
     after = await stored(env, asked)
     assert (after.state, after.cause) == ("converted_to_park", "caller_hung_up")
     [park] = (await handoffs.queue(env.database, env.account_id, QueueFilter(), limit=5)).items
-    assert (park.state, park.continues_id) == ("due", asked.id)
+    assert (park.state, park.continues_id) == ("offered", asked.id)
     assert "handoff.abandoned" not in await env.event_types()

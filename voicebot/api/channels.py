@@ -21,6 +21,8 @@ from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.pagination import PageOf, PageQuery
+from voicebot.api.problems import ApiProblem
+from voicebot.handoffs import notifications
 
 router = APIRouter(tags=["notices"])
 
@@ -100,6 +102,20 @@ async def delete_channel(state: AppStateDep, admin: Admin, channel_id: UUID) -> 
     async with state.database.transaction() as transaction:
         await channels.delete(transaction, admin.account_id, channel_id)
         await _audit(transaction, admin, "delete", "channel", channel_id)
+
+
+@router.post("/channels/{channel_id:uuid}/test", status_code=202, responses=refuses("not_found"))
+async def test_channel(state: AppStateDep, admin: Admin, channel_id: UUID) -> Notice:
+    """Send a test notice to a channel; `GET /notices/{id}/attempts` tells how that went."""
+    channel = await channels.get(state.database, admin.account_id, channel_id)
+    if channel.deleted_at is not None:
+        raise ApiProblem("not_found", f"The channel {channel_id} was deleted.")
+    async with state.database.transaction() as transaction:
+        draft = notifications.channel_test(channel, state.clock.now())
+        [notice_id] = await outbox.put(transaction, admin.account_id, [draft])
+        await _audit(transaction, admin, "test", "channel", channel_id)
+    state.handoffs.outbox.wake()
+    return await outbox.get(state.database, admin.account_id, notice_id)
 
 
 @router.get("/notices", responses=refuses("invalid_request"))

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials
@@ -18,8 +19,8 @@ from loguru import logger
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from db import keys
-from db.errors import KeyRefused
+from db import keys, stream_tokens
+from db.errors import DatabaseError, KeyRefused
 from db.handoff_events import HandoffEventRecord
 from voicebot.api.access import BEARER, Principal, Reader, authenticate, unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
@@ -39,6 +40,12 @@ _HEADERS = {
     "X-Accel-Buffering": "no",
 }
 _HIGHEST_SEQ = 2**63 - 1
+
+_RENEW_EVERY = timedelta(seconds=10)
+_RENEWED_LIFETIME = timedelta(minutes=5)
+"""How long after the last heartbeat of a stream a client can reconnect with its token."""
+_LONGEST_LIFETIME = timedelta(days=7)
+"""How long a token can be renewed."""
 
 
 def _sse(name: str, data: Mapping[str, Any], id: int) -> str:
@@ -77,7 +84,11 @@ class StreamToken(BaseModel):
 
 @router.post("/stream-token", status_code=201, responses=refuses())
 async def create_stream_token(state: AppStateDep, reader: Reader) -> StreamToken:
-    """Create a token for `GET /handoffs/stream?token=…`, for clients without headers; valid for a minute."""
+    """Create a token for `GET /handoffs/stream?token=…`, for clients without headers.
+
+    It is valid for a minute. A stream that is open renews it, so that a client can reconnect with the same
+    address until five minutes after the last heartbeat.
+    """
     now = state.clock.now()
     token = state.stream_tokens.issue(reader.account_id, reader.key_id, now)
     return StreamToken(token=token, expires_at=now + EVENT_STREAM.lifetime)
@@ -110,7 +121,10 @@ async def stream(
     opened = state.open_streams.open(follower.account_id, follower.key_id)
     items = state.handoffs.broker.follow(follower.account_id, position)
     send_timeout_s = state.stream_limits.send_timeout_s
-    return EventStream(_chunks(opened, items), opened, send_timeout_s=send_timeout_s)
+    chunks = _chunks(opened, items)
+    if token:
+        chunks = _renewing(chunks, state, follower.account_id, token)
+    return EventStream(chunks, opened, send_timeout_s=send_timeout_s)
 
 
 class EventStream(Response):
@@ -187,6 +201,23 @@ async def _chunks(opened: OpenStream, items: AsyncGenerator[Item, None]) -> Asyn
                         yield chunk
 
 
+async def _renewing(
+    chunks: AsyncGenerator[str, None], state: AppState, account_id: UUID, token: str
+) -> AsyncGenerator[str, None]:
+    """``chunks``; while they are sent, the token is renewed."""
+    renewed_at: datetime | None = None
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            now = state.clock.now()
+            if renewed_at is None or now - renewed_at >= _RENEW_EVERY:
+                with contextlib.suppress(DatabaseError):  # the next heartbeat tries again
+                    await stream_tokens.renew(
+                        state.database, account_id, token, now=now, expires_at=now + _RENEWED_LIFETIME
+                    )
+                    renewed_at = now
+            yield chunk
+
+
 def _joined(batch: Sequence[HandoffEventRecord]) -> Iterator[str]:
     """Events joined to chunks that are small enough to detect between them that the client does not read."""
     chunk = ""
@@ -213,12 +244,28 @@ def _event(event: HandoffEventRecord) -> str:
 
 
 async def _principal_of_token(state: AppState, token: str) -> Principal:
+    now = state.clock.now()
     try:
-        account_id, key_id = state.stream_tokens.read(token, state.clock.now())
+        account_id, key_id = await _read_token(state, token, now)
         key = await keys.get_valid(state.database, account_id, key_id)
     except (TokenRefused, KeyRefused) as error:
         raise unauthorized(str(error), ' error="invalid_token"') from None
     return Principal(account_id=key.account_id, key_id=key.id, role=key.role)
+
+
+async def _read_token(state: AppState, token: str, now: datetime) -> tuple[UUID, UUID]:
+    """The account and the key of a token that is new, or that a stream renewed.
+
+    Raises:
+        TokenRefused: it is invalid or expired.
+    """
+    try:
+        return state.stream_tokens.read(token, now)
+    except TokenRefused:
+        found = state.stream_tokens.read(token, now, lifetime=_LONGEST_LIFETIME)
+        if await stream_tokens.is_renewed(state.database, found[0], token, now):
+            return found
+        raise
 
 
 def _position(last: str | None) -> int | None:

@@ -36,7 +36,7 @@ from voicebot.api.handoff_models import (
 )
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.handoffs.bridge import NotDialable
-from voicebot.handoffs.handoff_service import Reschedule
+from voicebot.handoffs.create import Reschedule
 from voicebot.handoffs.transitions import StaleClaim
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"])

@@ -49,16 +49,21 @@ class SignedTokens:
         content = self._kind.purpose + account_id.bytes + subject_id.bytes
         return self._kind.prefix + self._fernet.encrypt_at_time(content, _seconds(now)).decode()
 
-    def read(self, token: str, now: datetime) -> tuple[UUID, UUID]:
+    def read(self, token: str, now: datetime, *, lifetime: timedelta | None = None) -> tuple[UUID, UUID]:
         """Read the account and the subject of a token.
+
+        Args:
+            token: the token.
+            now: the present moment.
+            lifetime: how old it may be; None: as old as its kind says.
 
         Raises:
             TokenRefused: the token is invalid, expired or of another kind.
         """
-        lifetime = round(self._kind.lifetime.total_seconds())
+        allowed_s = round((lifetime or self._kind.lifetime).total_seconds())
         sealed = token[:MAX_LENGTH].removeprefix(self._kind.prefix).encode("ascii", "replace")
         try:
-            content = self._fernet.decrypt_at_time(sealed, lifetime, _seconds(now))
+            content = self._fernet.decrypt_at_time(sealed, allowed_s, _seconds(now))
         except InvalidToken:
             raise TokenRefused("The token is invalid or expired; create another one.") from None
         ids = content.removeprefix(self._kind.purpose)

@@ -168,6 +168,10 @@ WithdrawHandoffEntry = Callable[[CallFacts, Literal["caller_returned", "wait_ove
 """Makes the entry that ends the call's open request for a person, because the caller does not wait."""
 
 
+async def _no_recording(_: str) -> None:
+    return None
+
+
 def _ignore(_: CallFact) -> None:
     return None
 
@@ -202,3 +206,5 @@ class CallDependencies:
     """None where ``create_handoff`` is."""
     has_left: Callable[[], Awaitable[bool]] = _never
     """Whether the stream ended because the carrier connects the caller with a person."""
+    recording: Callable[[str], Awaitable[bytes | None]] = _no_recording
+    """Gets the recording at a URL: 16-bit mono PCM at 8,000 Hz; None if it cannot be played."""

@@ -23,6 +23,7 @@ from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import answering_agent, target_ids
+from voicebot.call.audio.recordings import Recordings
 from voicebot.call.dependencies import (
     CallDependencies,
     CallFact,
@@ -88,6 +89,7 @@ class CallRegistry:
         self._health = health
         self._greetings = Greetings(database, providers)
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
+        self._recordings = Recordings(self._http_client.download, clock)
         self._http = HttpFunctions(self._http_client.send, Vault(*settings.fernet_keys()).open)
         self._sessions: dict[UUID, Session] = {}
         self._idle = asyncio.Event()
@@ -213,6 +215,7 @@ class CallRegistry:
             create_handoff=self._create_handoff,
             withdraw_handoff=self._withdraw_handoff,
             has_left=lambda: self._has_left(call),
+            recording=self._recordings.get,
         )
         session = Session(deps, answering, data.past)
         self._sessions[call.id] = session

@@ -9,6 +9,7 @@ are told so.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -80,8 +81,9 @@ class WaitingForPerson:
         conversation: Conversation,
         hangup: Hangup,
         tasks: BackgroundTasks,
+        recording: Callable[[str], Awaitable[bytes | None]],
     ) -> None:
-        """Nobody was asked for yet."""
+        """Nobody was asked for yet. ``recording`` gets the author's recording at a URL."""
         self._clock = clock
         self._agents = agents
         self._recorder = recorder
@@ -91,6 +93,8 @@ class WaitingForPerson:
         self._hangup = hangup
         self._tasks = tasks
         self._comfort = ComfortAudio(pipeline, clock)
+        self._recording = recording
+        self._sound = tone()
         self._phase: Phase = "none"
         self._status: HandoffStatus | None = None
         self._left: set[UUID] = set()
@@ -162,6 +166,7 @@ class WaitingForPerson:
         self._since_ms, self._line_at_ms = now, now + first_line_ms
         self._told_absence = False
         if self._waiter is None:
+            self._tasks.start(self._load_sound(), name="loading a recording", droppable=True)
             self._waiter = self._tasks.start(self._wait(), name="waiting for a person", droppable=True)
 
     def _claimed(self) -> None:
@@ -200,11 +205,16 @@ class WaitingForPerson:
             if quiet_ms >= LINE_AFTER_MS:
                 await self._speak_if_due()
             if quiet_ms >= COMFORT_AFTER_MS and self.is_waiting:
-                await self._comfort.play(tone())
+                await self._comfort.play(self._sound)
             else:
                 self._comfort.stop()
             await asyncio.sleep(TICK_S)
         self._waiter = None
+
+    async def _load_sound(self) -> None:
+        """Play the author's recording once it is there, and until then the tone."""
+        url = self._content.audio
+        self._sound = (await self._recording(url) if url else None) or tone()
 
     async def _speak_if_due(self) -> None:
         now, waiting = self._clock.monotonic_ms(), self._content

@@ -13,8 +13,8 @@ from db.handoffs import HandoffRecord, State
 from db.pool import Database, Transaction
 from voicebot.clock import Clock
 from voicebot.handoffs import transitions
-from voicebot.handoffs.create import CallIdentity, create
-from voicebot.handoffs.handoff_service import HandoffService, Reschedule, continuation
+from voicebot.handoffs.create import CallIdentity, Reschedule, continuation, create
+from voicebot.handoffs.handoff_service import HandoffService
 
 WithdrawalReason = Literal["caller_returned", "wait_over"]
 """Why a live call does not wait any more: the caller goes on with the agent, or the author's limit passed."""

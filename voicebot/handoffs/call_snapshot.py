@@ -25,6 +25,7 @@ class CallSnapshot:
     node: str | None = None
     language: str | None = None
     time_zone: str | None = None
+    escalate_after_ms: int | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
     """JSON values: lead, call, template, node, variables, transcript, functions, routes."""
 
@@ -67,6 +68,7 @@ async def take_snapshot(
         node=record.node,
         language=record.language,
         time_zone=record.time_zone,
+        escalate_after_ms=record.escalate_after_ms,
         document=document,
     )
 

@@ -24,7 +24,7 @@ from db.pool import Database
 from handlers.context import HandoffStatus
 from voicebot import availability
 from voicebot.clock import Clock
-from voicebot.handoffs.scheduler import matches
+from voicebot.handoffs.matching import PRESENT, matches
 
 INTERVAL_S = 1.0
 DEBOUNCE_S = 0.05
@@ -34,9 +34,6 @@ WAIT_PERIOD = timedelta(days=1)
 WAIT_LATEST = 20
 WAIT_AT_LEAST = 3
 """The expected wait is the median of the latest 20 waits of a day; fewer than 3 say nothing."""
-
-_PRESENT = ("idle", "on_call", "busy", "wrapping_up")
-"""States of an operator who will be offered handoffs, now or soon."""
 
 
 class LiveCalls(Protocol):
@@ -99,7 +96,7 @@ class CallWatch:
         present = [
             operator
             for operator in await operators.signed_on(self._db, account_id)
-            if availability.state(operator, now) in _PRESENT
+            if availability.state(operator, now) in PRESENT
         ]
         wait_ms = await handoff_metrics.usual_wait_ms(
             self._db, account_id, now - WAIT_PERIOD, latest=WAIT_LATEST, at_least=WAIT_AT_LEAST

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
 from db import handoff_events, handoffs, open_handoffs
 from db.errors import DatabaseBusy
 from db.handoff_transitions import Transition
-from db.handoffs import CreatedHandoff, HandoffDraft
+from db.handoffs import CreatedHandoff, HandoffDraft, HandoffRecord
 from db.pool import Executor
 from handlers.context import HandoffRequest
 from voicebot.clock import Clock
@@ -65,6 +65,7 @@ async def create(
                 language=draft.language or snapshot.language,
                 time_zone=draft.time_zone or snapshot.time_zone,
                 due_at=due_at,
+                escalate_after_ms=snapshot.escalate_after_ms or draft.escalate_after_ms,
             ),
             state=transitions.INITIAL[draft.intent],
             queue_at=transitions.queue_at(due_at or now, draft.priority),
@@ -81,6 +82,40 @@ async def create(
                 transaction, handoff, "handoff.created", now, actor_id=draft.created_by, summary=draft.reason
             )
         return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reschedule:
+    """Another time to call."""
+
+    due_at: datetime
+    time_zone: str | None = None
+    """IANA name; None keeps the caller's time zone."""
+    consent: bool | None = None
+    """Whether the caller agreed to be called. None: unchanged for a park, agreed for an escalation."""
+
+
+def continuation(
+    escalation: HandoffRecord, later: Reschedule, now: datetime, user_id: UUID | None
+) -> HandoffDraft:
+    """The park that an escalation becomes; ``user_id`` is who decides that, None: the program."""
+    return HandoffDraft(
+        intent="park",
+        origin="person",
+        reason=escalation.reason,
+        created_at=now,
+        call_id=escalation.call_id,
+        lead_id=escalation.lead_id,
+        notes=escalation.notes,
+        priority=escalation.priority,
+        language=escalation.language,
+        team=escalation.team,
+        due_at=later.due_at,
+        time_zone=later.time_zone or escalation.time_zone,
+        consent=later.consent is not False,
+        created_by=user_id,
+        continues_id=escalation.id,
+    )
 
 
 async def park(db: Executor, account_id: UUID, draft: HandoffDraft, *, assess: bool = True) -> CreatedHandoff:

@@ -15,9 +15,10 @@ from db.operators import OperatorRecord
 from db.pool import Database, Transaction
 from voicebot import availability
 from voicebot.clock import Clock
-from voicebot.handoffs import transitions
+from voicebot.handoffs import notifications, transitions
 from voicebot.handoffs.briefing import Briefing, brief
-from voicebot.handoffs.create import PARK_LIFE, create
+from voicebot.handoffs.create import PARK_LIFE, Reschedule, continuation, create
+from voicebot.handoffs.matching import someone_is_left
 from voicebot.handoffs.transitions import (
     CLAIM_LEASE,
     AlreadyClaimed,
@@ -41,17 +42,6 @@ class Claim:
 
     handoff: HandoffRecord
     briefing: Briefing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reschedule:
-    """Another time to call."""
-
-    due_at: datetime
-    time_zone: str | None = None
-    """IANA name; None keeps the caller's time zone."""
-    consent: bool | None = None
-    """Whether the caller agreed to be called. None: unchanged for a park, agreed for an escalation."""
 
 
 class HandoffService:
@@ -174,7 +164,21 @@ class HandoffService:
                 cause=reason or "declined",
             )
 
-        return await self.transition(account_id, handoff_id, decide, actor_id=user_id)
+        async def ask_again(transaction: Transaction, after: HandoffRecord) -> HandoffRecord:
+            """An offer that no one else can get needs somebody who is not present."""
+            if not await someone_is_left(transaction, after, now):
+                await notifications.ask_again(transaction, after, "queued", now, exclude=user_id)
+            return after
+
+        before = await handoffs.get(self._db, account_id, handoff_id)
+        return await self.transition(
+            account_id,
+            handoff_id,
+            decide,
+            actor_id=user_id,
+            # The end of a claim asks again in any case.
+            follow_up=ask_again if before.state == "offered" else None,
+        )
 
     async def resolve(
         self,
@@ -324,26 +328,3 @@ def check_holds(handoff: HandoffRecord, user_id: UUID | None, epoch: int | None)
     """
     if handoff.claimed_by != user_id or (epoch is not None and epoch != handoff.epoch):
         raise StaleClaim(handoff)
-
-
-def continuation(
-    escalation: HandoffRecord, later: Reschedule, now: datetime, user_id: UUID | None
-) -> HandoffDraft:
-    """The park that an escalation becomes."""
-    return HandoffDraft(
-        intent="park",
-        origin="person",
-        reason=escalation.reason,
-        created_at=now,
-        call_id=escalation.call_id,
-        lead_id=escalation.lead_id,
-        notes=escalation.notes,
-        priority=escalation.priority,
-        language=escalation.language,
-        team=escalation.team,
-        due_at=later.due_at,
-        time_zone=later.time_zone or escalation.time_zone,
-        consent=later.consent is not False,
-        created_by=user_id,
-        continues_id=escalation.id,
-    )

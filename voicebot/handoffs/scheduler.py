@@ -24,9 +24,10 @@ from db.operators import OperatorRecord
 from db.pool import Database
 from voicebot import availability
 from voicebot.clock import Clock
-from voicebot.handoffs import transitions
+from voicebot.handoffs import notifications, transitions
 from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.handoff_service import HandoffService
+from voicebot.handoffs.matching import matches
 from voicebot.handoffs.presence import PresenceService
 
 INTERVAL_S = 1.0
@@ -83,6 +84,10 @@ class Scheduler:
             await self._attempt(self._presence.expire(operator.account_id, operator.user_id))
         for handoff, hung_up in await open_handoffs.needing_action(self._db, now, limit=_BATCH):
             await self._attempt(self._act_on(handoff, hung_up))
+        for handoff, level in await open_handoffs.unclaimed(
+            self._db, now, levels=len(notifications.CHAIN), limit=_BATCH
+        ):
+            await self._attempt(self._escalate(handoff, level))
         for account_id in await open_handoffs.accounts_with_queue(self._db):
             await self._attempt(self._offer_queue(account_id))
         await outbox.close_cancelled(self._db, now)
@@ -97,7 +102,7 @@ class Scheduler:
 
     async def _act_on(self, found: HandoffRecord, hung_up: bool) -> None:
         if hung_up and found.state == "claimed":
-            await handoff_transitions.store_hang_up(self._db, found)
+            await self._store_hang_up(found)
             return
         if not hung_up and await self._stays_offered(found):
             return
@@ -111,6 +116,23 @@ class Scheduler:
             return _due_transition(handoff, hung_up, self._clock.now())
 
         await self._service.transition(found.account_id, found.id, decide)
+
+    async def _store_hang_up(self, claimed: HandoffRecord) -> None:
+        """Tell the operator that the caller has hung up; the claim stays."""
+        async with self._db.transaction() as transaction:
+            left = await handoff_transitions.store_hang_up(transaction, claimed)
+            if left is not None:
+                await handoff_events.append_change(
+                    transaction, left, "handoff.caller_left", self._clock.now()
+                )
+
+    async def _escalate(self, waiting: HandoffRecord, level: int) -> None:
+        """Notify the next people of the chain of a handoff that nobody has claimed in time."""
+        now = self._clock.now()
+        async with self._db.transaction() as transaction:
+            reported = await handoff_transitions.escalate(transaction, waiting, level)
+            if reported is not None:
+                await notifications.escalate(transaction, reported, level, now)
 
     async def _stays_offered(self, found: HandoffRecord) -> bool:
         """Renew an unanswered offer, without an event, if it would go to the same operator again."""
@@ -211,21 +233,3 @@ def _expiry(handoff: HandoffRecord, now: datetime) -> Transition | None:
         # The caller was connected to an operator, who never resolved the handoff.
         return Transition(to="resolved", at=now, cause="never_closed", resolution="never closed")
     return None
-
-
-def matches(operator: OperatorRecord, queued: QueuedHandoff) -> bool:
-    """Whether a handoff may be offered to an operator: language and team fit, and it was not declined."""
-    handoff = queued.handoff
-    return (
-        operator.user_id not in queued.declined_by
-        and speaks(operator, handoff.language)
-        and (not operator.teams or handoff.team is None or handoff.team in operator.teams)
-    )
-
-
-def speaks(operator: OperatorRecord, language: str | None) -> bool:
-    """Whether an operator speaks a language: `en` includes `en-US`; an operator without languages, any."""
-    if not operator.languages or language is None:
-        return True
-    primary = language.partition("-")[0].lower()
-    return any(one.lower() in (language.lower(), primary) for one in operator.languages)

@@ -42,7 +42,8 @@ ESCALATE: Mapping[State, frozenset[State]] = {
 
 PARK: Mapping[State, frozenset[State]] = {
     "scheduled": frozenset({"due", "scheduled", "resolved", "expired", "cancelled"}),
-    "due": frozenset({"claimed", "dialing", "scheduled", "resolved", "expired", "cancelled"}),
+    "due": frozenset({"offered", "claimed", "dialing", "scheduled", "resolved", "expired", "cancelled"}),
+    "offered": frozenset({"due", "claimed", "scheduled", "resolved", "expired", "cancelled"}),
     "claimed": frozenset(
         {"due", "dialing", "connected", "scheduled", "resolved", "no_answer", "expired", "cancelled"}
     ),
@@ -57,6 +58,9 @@ WAITING: Mapping[Intent, State] = {"escalate": "queued", "park": "due"}
 """The state in which a handoff waits for a claim, and to which it returns when the claim ends early."""
 
 INITIAL: Mapping[Intent, State] = {"escalate": "queued", "park": "scheduled"}
+
+TICKETED: frozenset[State] = frozenset({"resolved", "expired", "abandoned"})
+"""States in which the account's ticket systems get the handoff."""
 
 CONNECTED: frozenset[State] = frozenset({"bridged", "connected"})
 """States in which the caller is connected to the operator."""
@@ -199,10 +203,14 @@ async def apply(
         raise LostRace
     if ended:
         await notifications.cancel_unsent(transaction, before.account_id, before.id, wanted.at)
-    if wanted.to == "resolved":
+    if wanted.to in TICKETED:
         await notifications.add_tickets(transaction, after, wanted.at)
-        if operator is not None:
-            await _start_wrap_up(transaction, operator, wanted.at)
+    if wanted.to == "resolved" and operator is not None:
+        await _start_wrap_up(transaction, operator, wanted.at)
+    if before.claimed_by is not None and wanted.to in WAITING.values():
+        await notifications.ask_again(transaction, after, "queued", wanted.at, exclude=actor_id)
+    elif before.state == "scheduled" and wanted.to == "due":
+        await notifications.ask_again(transaction, after, "due", wanted.at)
     await handoff_events.append_change(
         transaction, after, wanted.event_type, wanted.at, actor_id=actor_id, leg_id=wanted.leg_id
     )
