@@ -25,8 +25,9 @@ from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.scheduler import Scheduler
 from voicebot.handoffs.transitions import IllegalTransition, StaleClaim
 
-INTERLEAVINGS = 60
-STEPS = 12
+INTERLEAVINGS = 1000
+BLOCK = 250
+STEPS = 10
 REFUSALS = (
     StaleClaim,
     IllegalTransition,
@@ -178,12 +179,13 @@ class Interleaving:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("first", range(0, INTERLEAVINGS, BLOCK))
 async def test_no_waiting_caller_is_ended_unless_somebody_hung_up(
-    env: HandoffEnvironment, world: SeededAccount
+    env: HandoffEnvironment, world: SeededAccount, first: int
 ) -> None:
     """Whatever happens in whatever order, a request ends once, and only by its caller or an operator."""
     staff = [await env.operator(capacity=2) for _ in range(3)]
-    for seed in range(INTERLEAVINGS):
+    for seed in range(first, first + BLOCK):
         chance = random.Random(seed)
         for who in staff:
             await env.presence.heartbeat(env.account_id, who)

@@ -99,6 +99,7 @@ class WaitingForPerson:
         self._status: HandoffStatus | None = None
         self._left: set[UUID] = set()
         self._since_ms = self._line_at_ms = 0.0
+        self._spoken_ms = float("-inf")
         self._told_absence = False
         self._absence_said_ms = float("-inf")
         self._waiter: asyncio.Task[None] | None = None
@@ -139,7 +140,7 @@ class WaitingForPerson:
         """The queue reports the present status of the request, again and again."""
         if status.handoff_id in self._left:
             return
-        before, self._status = self._status, status
+        self._status = status
         if status.phase == "ended":
             self._left.add(status.handoff_id)
             if self.suspends_idle:
@@ -155,8 +156,6 @@ class WaitingForPerson:
             self._begin(first_line_ms=0.0)
             if was_claimed:
                 self._tell_agent(RETURNED_TO_QUEUE)
-        elif before is not None and status.someone_is_there != before.someone_is_there:
-            self._line_at_ms = min(self._line_at_ms, self._clock.monotonic_ms() + FIRST_LINE_MS)
 
     # ------------------------------------------------------------------------------- the phases
 
@@ -221,9 +220,9 @@ class WaitingForPerson:
         if now - self._since_ms >= waiting.max_ms:
             self._give_up()
             return
-        if now < self._line_at_ms:
+        if now < max(self._line_at_ms, self._spoken_ms + waiting.every_ms):
             return
-        self._line_at_ms = now + waiting.every_ms
+        self._spoken_ms = now
         if self._phase == "waiting" and self._status is not None and not self._status.someone_is_there:
             if not self._told_absence:
                 self._told_absence = True
@@ -261,7 +260,7 @@ class WaitingForPerson:
             self._tell_agent(GOES_ON)
             self._say(self._texts.goes_on, remembered=True)
         else:
-            self._line_at_ms = min(self._line_at_ms, self._clock.monotonic_ms())
+            self._line_at_ms = self._spoken_ms = float("-inf")  # the caller asks for the text
 
     @property
     def _content(self) -> Waiting:
