@@ -5,9 +5,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from handlers.cancel_escalation import CancelEscalation
 from handlers.escalate_to_person import EscalateToPerson
 from handlers.park_call import ParkCall
-from handlers.registry import HANDLERS
+from handlers.registry import BUILTIN_FUNCTIONS, HANDLERS
 from tests.handlers.http_harness import RecordingCall
 
 
@@ -54,3 +55,21 @@ async def test_invalid_time_is_refused(due_at: str) -> None:
 def test_handoff_handlers_are_registered() -> None:
     """The registry contains escalate_to_person and park_call."""
     assert {"escalate_to_person", "park_call"} <= HANDLERS.keys()
+
+
+async def test_an_escalation_is_withdrawn_once() -> None:
+    """`cancel_escalation` ends the waiting; without an open request it says that nobody was asked for."""
+    call = RecordingCall()
+    refused = await CancelEscalation().bind(call).run({})
+    await EscalateToPerson().bind(call).run({"reason": "a refund"})
+    answer = await CancelEscalation().bind(call).run({})
+
+    assert (refused.result["status"], refused.result["code"]) == ("refused", "not_waiting")
+    assert answer.result == {"status": "cancelled"}
+    assert "escalate" not in call.kept
+
+
+def test_cancel_escalation_is_not_listed_by_authors() -> None:
+    """It is offered with `escalate_to_person`, as `route_to_agent` is with a route."""
+    assert "cancel_escalation" in HANDLERS
+    assert "cancel_escalation" not in BUILTIN_FUNCTIONS
