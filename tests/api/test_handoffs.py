@@ -35,7 +35,7 @@ async def test_a_handoff_is_claimed_briefed_and_resolved(tenant: Tenant) -> None
 
 
 async def test_a_call_has_a_handoff_state(tenant: Tenant, database: Database) -> None:
-    """`escalated` while its escalation is open, `parked` while its park is open, else null."""
+    """`escalated` until its escalation is claimed, `parked` until its park is, else null."""
     call = await a_call(tenant, database)
 
     async def handoff_states() -> list[str | None]:
@@ -43,11 +43,11 @@ async def test_a_call_has_a_handoff_state(tenant: Tenant, database: Database) ->
         [listed] = (await tenant.owner.get("/calls")).json()["items"]
         return [one["handoff_state"], listed["handoff_state"]]
 
-    async def escalated() -> str:
+    async def escalated(*, claimed: str | None = None) -> str:
         handoff = await create(tenant.owner, "/handoffs", {**REASON, "call_id": str(call.id)})
         assert await handoff_states() == ["escalated", "escalated"]
         await tenant.owner.post(f"/handoffs/{handoff['id']}/claim")
-        assert await handoff_states() == ["escalated", "escalated"]
+        assert await handoff_states() == [claimed, claimed]
         return f"/handoffs/{handoff['id']}"
 
     assert await handoff_states() == [None, None]
@@ -56,7 +56,7 @@ async def test_a_call_has_a_handoff_state(tenant: Tenant, database: Database) ->
     body = {"due_at": "2026-12-24T10:00:00Z", "consent": True}
     await tenant.owner.post(f"{await escalated()}/reschedule", json=body)
     assert await handoff_states() == ["parked", "parked"]
-    await tenant.owner.post(f"{await escalated()}/resolve")
+    await tenant.owner.post(f"{await escalated(claimed='parked')}/resolve")
     assert await handoff_states() == ["parked", "parked"]
 
 
