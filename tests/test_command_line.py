@@ -15,6 +15,7 @@ from db.pool import Database
 from tests.api.processes import VOICEBOT, start
 from voicebot.cli import (
     ACCOUNT_COMMANDS,
+    IMPORT_COMMANDS,
     JOURNAL_COMMANDS,
     KEY_COMMANDS,
     LAZY_COMMANDS,
@@ -31,6 +32,7 @@ EVERY_COMMAND = [
         ("keys ", KEY_COMMANDS),
         ("numbers ", NUMBER_COMMANDS),
         ("journal ", JOURNAL_COMMANDS),
+        ("import ", IMPORT_COMMANDS),
     )
     for name, lazy in commands.items()
 ]

@@ -95,6 +95,14 @@ JOURNAL_COMMANDS: Mapping[str, LazyCommand] = {
     ),
 }
 
+IMPORT_COMMANDS: Mapping[str, LazyCommand] = {
+    "pipecat-flows": LazyCommand(
+        "voicebot.sync.importing",
+        "pipecat_flows",
+        "Make a template file of a flow of pipecat-flows; notes say what has no counterpart.",
+    ),
+}
+
 SECRET_COMMANDS: Mapping[str, LazyCommand] = {
     "reencrypt": LazyCommand(
         "voicebot.administration",
@@ -145,5 +153,6 @@ for _name, _help, _commands in (
     ("numbers", "Phone numbers of accounts.", NUMBER_COMMANDS),
     ("journal", "The journal of handoffs.", JOURNAL_COMMANDS),
     ("secrets", "Secrets in the database.", SECRET_COMMANDS),
+    ("import", "Templates from the formats of other frameworks.", IMPORT_COMMANDS),
 ):
     app.add_typer(typer.Typer(cls=_group_of(_commands), help=_help, no_args_is_help=True), name=_name)
