@@ -1,7 +1,8 @@
-"""Whether this process takes new calls: not when it has as many as it may have, or its event loop is late.
+"""Whether this server takes new calls: not when it has as many as it may have, or an event loop is late.
 
 The event loop carries the audio of all calls. Its lag is the delay of a timer, smoothed over about a second,
-so that one slow task does not refuse calls.
+so that one slow task does not refuse calls. The workers of a server decide alike, because the stream of a
+call may open at another worker than the one that admitted it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal
 from uuid import UUID
 
 from voicebot.clock import Clock
+from voicebot.workers import Load, SharedLoad, Worker
 
 Refusal = Literal["max_calls", "late"]
 
@@ -26,20 +28,31 @@ EXPECTED_MS = 10_000.0
 
 
 class Admission:
-    """Decides for each new call of this process."""
+    """Decides for each new call that this process is told of."""
 
     def __init__(
-        self, clock: Clock, live: Callable[[], Collection[UUID]], *, max_calls: int | None, max_lag_ms: float
+        self,
+        clock: Clock,
+        live: Callable[[], Collection[UUID]],
+        *,
+        max_calls: int | None,
+        max_lag_ms: float,
+        worker: Worker | None = None,
     ) -> None:
         """Admit every call at first.
 
         Args:
             clock: the source of monotonic time.
             live: the ids of the calls of this process.
-            max_calls: how many calls this process may have; None: any number.
+            max_calls: how many calls a process may have; None: any number. The workers of a server may
+                together have their number times as many.
             max_lag_ms: the lag of the event loop above which no call is admitted while others are live. Calls
                 are admitted again when it is below half of that. 0: the lag does not matter.
+            worker: which of the server's processes this is; None: the only one.
         """
+        self._worker = worker or Worker()
+        self._shared = SharedLoad(self._worker)
+        self._opened: set[UUID] = set()
         self._clock = clock
         self._live = live
         self._max_calls = max_calls
@@ -49,17 +62,24 @@ class Admission:
         self.lag_ms = 0.0
         """The smoothed lag of the event loop."""
 
+    @property
+    def live(self) -> int:
+        """The number of live calls of the server."""
+        return len(self._live()) + self._shared.others().live
+
     def refusal(self) -> Refusal | None:
         """Why no new call is admitted now; None: calls are admitted."""
-        count = self._count()
-        if self._max_calls is not None and count >= self._max_calls:
+        own, others = self._load(), self._shared.others()
+        count = own.live + own.expected + others.live + others.expected
+        if self._max_calls is not None and count >= self._max_calls * self._worker.count:
             return "max_calls"
-        # A process without calls has no audio to protect.
-        return "late" if self._late and count else None
+        # A server without calls has no audio to protect.
+        return "late" if count and (own.late or others.late) else None
 
     def expect(self, call_id: UUID) -> None:
         """A call was admitted, and its media stream will open soon."""
         self._expected[call_id] = self._clock.monotonic_ms() + EXPECTED_MS
+        self.share()
 
     def observe(self, late_ms: float) -> None:
         """Take a measurement of the lag into account."""
@@ -68,19 +88,30 @@ class Admission:
             limit = self._max_lag_ms / 2 if self._late else self._max_lag_ms
             self._late = self.lag_ms > limit
 
+    def share(self) -> None:
+        """Tell the other workers the load of this one, and which calls are live here now."""
+        live = set(self._live())
+        for call_id in live - self._opened:
+            self._shared.opened(call_id)
+        self._opened = live
+        self._shared.publish(self._load())
+
     async def run(self) -> None:
-        """Measure the lag until cancelled."""
+        """Measure the lag and share the load until cancelled."""
         while True:
             due_ms = self._clock.monotonic_ms() + INTERVAL_MS
             await asyncio.sleep(INTERVAL_MS / 1000)
             self.observe(self._clock.monotonic_ms() - due_ms)
+            self.share()
 
-    def _count(self) -> int:
-        """The number of live calls and of admitted calls whose stream is not open yet."""
+    def _load(self) -> Load:
+        """The live calls here, and the calls admitted here whose stream is open nowhere yet."""
         now_ms, live = self._clock.monotonic_ms(), self._live()
-        self._expected = {
-            call_id: until_ms
-            for call_id, until_ms in self._expected.items()
-            if until_ms > now_ms and call_id not in live
-        }
-        return len(live) + len(self._expected)
+        if self._expected:
+            opened = {*live, *self._shared.opened_elsewhere()}
+            self._expected = {
+                call_id: until_ms
+                for call_id, until_ms in self._expected.items()
+                if until_ms > now_ms and call_id not in opened
+            }
+        return Load(live=len(live), expected=len(self._expected), late=self._late)

@@ -72,7 +72,9 @@ from voicebot.handoffs.mail_sender import MailServer
 from voicebot.metrics import Metrics
 from voicebot.providers.health import ProviderHealths
 from voicebot.providers.registry import Providers
+from voicebot.siblings import Siblings
 from voicebot.vault import Vault
+from voicebot.workers import Worker
 
 Application = FastAPI
 """The server as an ASGI application."""
@@ -87,6 +89,7 @@ def create_app(
     grace: EndGrace | None = None,
     lease: Lease | None = None,
     limits: Limits | None = None,
+    worker: Worker | None = None,
 ) -> Application:
     """The server as an ASGI application; its parts are opened when it starts.
 
@@ -95,6 +98,7 @@ def create_app(
         grace: how long a carrier's status waits for a better source of how a call ended.
         lease: how long a call belongs to a process without a sign of life.
         limits: what clients may send and hold open; by default as ``settings`` says.
+        worker: which of the server's processes this is; None: the only one.
     """
     limits = limits or Limits(
         connections=settings.max_connections, connections_per_address=settings.max_connections_per_address
@@ -102,7 +106,8 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, grace or EndGrace(), lease or Lease(), limits) as app_state:
+        parts = running(settings, grace or EndGrace(), lease or Lease(), limits, worker or Worker())
+        async with parts as app_state:
             app.state.app_state = app_state
             yield
 
@@ -160,11 +165,13 @@ def app_state_of(app: Application) -> AppState:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, grace: EndGrace, lease: Lease, limits: Limits
+    settings: Settings, grace: EndGrace, lease: Lease, limits: Limits, worker: Worker
 ) -> AsyncIterator[AppState]:
     """The parts of a server, opened in the order of construction and closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings, create=True))
+        database = await stack.enter_async_context(
+            open_database(settings, create=True, processes=worker.count)
+        )
         carriers = carriers_of(settings)
         for carrier in carriers.values():
             stack.push_async_callback(carrier.aclose)
@@ -212,8 +219,14 @@ async def running(
         )
         metrics.watch_live(lambda: call_registry.live)
         admission = Admission(
-            clock, call_registry.held, max_calls=settings.max_calls, max_lag_ms=settings.max_lag_ms
+            clock,
+            call_registry.held,
+            max_calls=settings.max_calls,
+            max_lag_ms=settings.max_lag_ms,
+            worker=worker,
         )
+        siblings = Siblings(worker)
+        stack.push_async_callback(siblings.close)
         metrics.watch_lag(lambda: admission.lag_ms / 1000)
         background.supervise(admission.run, name="measuring the event loop's lag")
         number_directory = NumberDirectory(database)
@@ -234,6 +247,7 @@ async def running(
             bridge_carriers=carriers,
             call_registry=call_registry,
             admission=admission,
+            siblings=siblings,
             authoring=authoring,
             chats=chats,
             clock=clock,

@@ -68,6 +68,8 @@ class Settings(Variables):
     data_dir: Path = Field(Path(".voicebot"), alias="VOICEBOT_DATA_DIR")
     host: str = Field("127.0.0.1", alias="VOICEBOT_HOST")
     port: int = Field(8000, alias="VOICEBOT_PORT", ge=0, le=65535)
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(1, alias="VOICEBOT_WORKERS")
+    """How many processes take calls on the port; ``auto``: one for each core."""
     secret_key: SecretStr | None = Field(None, alias="VOICEBOT_SECRET_KEY")
     """One key, or several separated by commas: the newest first, then those that old secrets need."""
     api_key: SecretStr | None = Field(None, alias="VOICEBOT_API_KEY")

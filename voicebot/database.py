@@ -18,7 +18,10 @@ from db.pool import Database
 from voicebot.config import PRIVATE_DIRECTORY, PRIVATE_FILE, Settings
 
 MAX_CONNECTIONS = 20
-"""Per process; with three replicas this is below PostgreSQL's default of 100."""
+"""Of a server; with three replicas this is below PostgreSQL's default of 100."""
+
+MIN_CONNECTIONS = 4
+"""Of one of its worker processes, however many there are."""
 
 
 _FOR_OTHERS = stat.S_IRWXO | stat.S_IRGRP | stat.S_IWGRP
@@ -70,12 +73,15 @@ def make_private(data_dir: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_database(settings: Settings, *, create: bool = False) -> AsyncIterator[Database]:
+async def open_database(
+    settings: Settings, *, create: bool = False, processes: int = 1
+) -> AsyncIterator[Database]:
     """Open the database with its schema up to date: at ``DATABASE_URL``, or else the embedded server.
 
     Args:
         settings: of this process.
         create: whether the embedded server's database is made if there is none.
+        processes: how many processes share the connections that a server may have.
 
     Raises:
         NoDatabase: there is none, and it may not be made.
@@ -90,7 +96,7 @@ async def open_database(settings: Settings, *, create: bool = False) -> AsyncIte
         if dsn is None:
             dsn = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
         await migrate(dsn)
-        database = await Database.connect(dsn, max_size=MAX_CONNECTIONS)
+        database = await Database.connect(dsn, max_size=max(MIN_CONNECTIONS, MAX_CONNECTIONS // processes))
         stack.push_async_callback(database.close)
         yield database
 

@@ -24,6 +24,7 @@ from voicebot.app import Application, app_state_of, create_app
 from voicebot.call.leases import Lease
 from voicebot.config import Settings
 from voicebot.providers.registry import VARIABLES
+from voicebot.workers import Worker
 
 WS_MAX_BYTES = 256 * 1024
 """Above the 64 KiB that a carrier's message may have; the media socket closes with 1009 itself."""
@@ -145,6 +146,53 @@ class CallServer(uvicorn.Server):
             await app_state.call_registry.close(_CLOSE_TIMEOUT_S)
 
 
+class WorkerServer(CallServer):
+    """One of several worker processes, which listen on the same port."""
+
+    def __init__(self, app: Application, settings: Settings, control: socket.socket) -> None:
+        """Serve ``app``; ``control`` leads to the supervisor.
+
+        The supervisor sends a line with the number of each signal that it receives, and closes its end when
+        it dies. A signal to this process itself does not count as a further one, because a terminal and
+        systemd send theirs to all processes.
+        """
+        super().__init__(app, settings, out=control.makefile("w"))
+        self._control = control
+        self._received = b""
+        self._obeyed = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, print the ready line, and follow the supervisor."""
+        await super().startup(sockets)
+        self._control.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._control, self._follow_supervisor)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop as after the first signal."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+
+    def _follow_supervisor(self) -> None:
+        try:
+            data = self._control.recv(4096)
+        except BlockingIOError:
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._control)
+            logger.error("the supervisor has died: this worker stops")
+            self.handle_exit(signal.SIGTERM, None)
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            self._obey(int(line))
+
+    def _obey(self, sig: int) -> None:
+        self._obeyed += 1
+        if self._obeyed == 1:
+            self.handle_exit(sig, None)
+        else:
+            super().handle_exit(sig, None)
+
+
 async def _warm_up(app: Application) -> None:
     """Send one request, at which FastAPI compiles its routes, so that no call waits for it."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
@@ -153,8 +201,27 @@ async def _warm_up(app: Application) -> None:
 
 def run(settings: Settings, lease: Lease | None = None) -> None:
     """Take calls until SIGTERM or SIGINT; ``lease`` as in ``create_app``."""
+    _prepare(settings)
+    CallServer(create_app(settings, lease=lease), settings).run()
+
+
+def run_worker(
+    settings: Settings, worker: Worker, sockets: list[socket.socket], control: socket.socket
+) -> None:
+    """Take calls as one of several processes, until the supervisor says otherwise.
+
+    Args:
+        settings: those of all workers.
+        worker: which of them this is.
+        sockets: where it listens; the first one is the server's port.
+        control: the connection to the supervisor.
+    """
+    _prepare(settings)
+    WorkerServer(create_app(settings, worker=worker), settings, control).run(sockets)
+
+
+def _prepare(settings: Settings) -> None:
     startup.validate(settings, VARIABLES)
     # uvicorn raises the signal again when it has stopped; the process then ends with status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    CallServer(create_app(settings, lease=lease), settings).run()

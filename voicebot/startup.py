@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import ValidationError
 
@@ -15,13 +15,15 @@ WRONG_SETTINGS = 2
 """The exit status of a command whose settings are not valid."""
 
 
-def settings(*others: type[Variables]) -> Settings:
+def settings(*others: type[Variables], values: Mapping[str, str] | None = None) -> Settings:
     """The settings of this process. If some are not valid, print a line for each and exit.
 
-    ``others`` are variables that are read later and validated now.
+    Args:
+        others: variables that are read later and validated now.
+        values: variables that take precedence over the environment, such as those of options.
     """
     with _faults_in_one_line():
-        read = Settings()
+        read = Settings(**(values or {}))
         for variables in others:
             read.read(variables)
     logs.configure(read.log_level)

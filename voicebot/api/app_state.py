@@ -30,6 +30,7 @@ from voicebot.config import Settings
 from voicebot.handoffs.handoff_runtime import HandoffRuntime
 from voicebot.metrics import Metrics
 from voicebot.providers.health import ProviderHealths
+from voicebot.siblings import Siblings
 from voicebot.vault import Vault
 
 
@@ -101,6 +102,7 @@ class AppState:
     """Those that can connect a caller with an operator."""
     call_registry: LiveCalls
     admission: Admission
+    siblings: Siblings
     authoring: Authoring
     chats: Chats
     clock: Clock

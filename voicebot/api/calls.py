@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 
 from db import audit, calls, events, model_requests, open_handoffs, routes, utterances
 from db.audit import Change
@@ -23,12 +23,14 @@ from voicebot.api.access import Operator, Reader
 from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
+from voicebot.api.other_workers import answer_of_other, is_of_worker
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
 
 router = APIRouter(prefix="/calls", tags=["calls"])
 
 ENDED_BY_OPERATOR = "ended_by_operator"
+_END_TIMEOUT_S = 10.0
 
 
 HandoffState = Literal["escalated", "parked"]
@@ -149,8 +151,10 @@ async def get_turns(
     return PageOf[ModelRequest](items=list(found.items), next_cursor=found.next_cursor)
 
 
-@router.post("/{call_id:uuid}/end", responses=refuses("not_found", "carrier_failed"))
-async def end_call(app_state: AppStateDep, operator: Operator, call_id: UUID) -> Call:
+@router.post("/{call_id:uuid}/end", response_model=Call, responses=refuses("not_found", "carrier_failed"))
+async def end_call(
+    app_state: AppStateDep, operator: Operator, call_id: UUID, request: Request
+) -> CallWithHandoff | Response:
     """End a call. One that has ended is not changed."""
     call = await calls.get(app_state.database, operator.account_id, call_id)
     if call.status == "ended":
@@ -158,6 +162,10 @@ async def end_call(app_state: AppStateDep, operator: Operator, call_id: UUID) ->
     change = Change(key_id=operator.key_id, action="end", resource="call", resource_id=call.id)
     if await app_state.call_registry.end(call.id, ended_by="operator", reason=ENDED_BY_OPERATOR):
         await audit.record(app_state.database, operator.account_id, change)
+    elif is_of_worker(request):
+        raise ApiProblem("not_found", "Another worker has the call.")
+    elif answer := await answer_of_other(app_state, request, refusal="not_found", timeout_s=_END_TIMEOUT_S):
+        return answer
     else:
         await _end_elsewhere(app_state, call, change)
     return await _answer(app_state, await calls.get(app_state.database, operator.account_id, call.id))

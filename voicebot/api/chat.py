@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -16,10 +16,11 @@ from voicebot.api.access import Author
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.limits import limit_exceeded
+from voicebot.api.other_workers import answer_of_other
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.call.text import exchange as happened
 from voicebot.call.text.answers import Answer
-from voicebot.call.text.chat import CannotBegin
+from voicebot.call.text.chat import TURN_TIMEOUT_S, CannotBegin
 from voicebot.call.text.chats import ChatBusy, ChatNotHere, ChatOptions, HeldChat, Interrupted, TooManyChats
 
 MAX_TURNS = 50
@@ -174,16 +175,19 @@ class ChatAnswer(BaseModel):
 
 @router.post(
     "/{template_id:uuid}/chat",
+    response_model=ChatAnswer,
     responses=refuses(
         *BODY, "not_found", "invalid_request", "invalid_template", "chat_not_here", "chat_busy",
         "rate_limited", "model_timeout",
     ),
 )  # fmt: skip
-async def chat(app_state: AppStateDep, author: Author, template_id: UUID, request: ChatRequest) -> ChatAnswer:
+async def chat(
+    app_state: AppStateDep, author: Author, template_id: UUID, request: ChatRequest, http: Request
+) -> ChatAnswer | Response:
     """Talk to a template in text, with the flow, functions and routes of a phone call. Drafts work too.
 
-    Nothing is stored: no call and no lead. The server process that started a conversation keeps it until it
-    ends or has been idle for ten minutes.
+    Nothing is stored: no call and no lead. The server that started a conversation keeps it until it ends or
+    has been idle for ten minutes.
     """
     exchanges: list[happened.Exchange] = []
     try:
@@ -200,7 +204,14 @@ async def chat(app_state: AppStateDep, author: Author, template_id: UUID, reques
         else:
             session = app_state.chats.find(author.account_id, template_id, request.chat_id)
         exchanges.extend(await app_state.chats.take(session, request.turns, end=request.end))
-    except (CannotBegin, ChatNotHere, ChatBusy, TooManyChats, Interrupted) as error:
+    except ChatNotHere as error:
+        answer = await answer_of_other(
+            app_state, http, refusal="chat_not_here", timeout_s=MAX_TURNS * TURN_TIMEOUT_S
+        )
+        if answer is None:
+            raise _problem(error, exchanges) from None
+        return answer
+    except (CannotBegin, ChatBusy, TooManyChats, Interrupted) as error:
         raise _problem(error, exchanges) from None
     if any(exchange.model_hung for exchange in exchanges):
         detail = "The language model did not answer in time; the conversation can be continued."

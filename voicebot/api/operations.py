@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated
 
@@ -16,10 +17,14 @@ from db.errors import DatabaseError
 from voicebot.admission import Refusal
 from voicebot.api.access import unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.other_workers import is_of_worker
 from voicebot.config import Settings
-from voicebot.metrics import CONTENT_TYPE
+from voicebot.metrics import CONTENT_TYPE, merged
 
 router = APIRouter(tags=["operations"])
+
+_OTHER_METRICS_S = 2.0
+"""How long another worker may take; one that takes longer is left out."""
 
 _METRICS_TOKEN = HTTPBearer(
     auto_error=False, scheme_name="metrics", description="The token `VOICEBOT_METRICS_TOKEN`."
@@ -53,6 +58,7 @@ async def readyz(app_state: AppStateDep) -> Response:
     """Whether the server can take calls: the database responds, and it is not shutting down and not full.
 
     `full` is `max_calls` (it has as many calls as it may have), `late` (its event loop is late) or null.
+    `full` and `calls_live` are those of all worker processes together.
     """
     reachable, full = await _reachable(app_state), app_state.admission.refusal()
     state = Readiness(
@@ -60,7 +66,7 @@ async def readyz(app_state: AppStateDep) -> Response:
         database=reachable,
         draining=app_state.draining,
         full=full,
-        calls_live=app_state.call_registry.live,
+        calls_live=app_state.admission.live,
     )
     return JSONResponse(state.model_dump(), 200 if state.ready else 503)
 
@@ -83,13 +89,21 @@ async def metrics(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_METRICS_TOKEN)] = None,
 ) -> Response:
-    """Metrics in Prometheus' text format.
+    """Metrics of all worker processes in Prometheus' text format.
 
     They need the token `VOICEBOT_METRICS_TOKEN`; without that setting, only this machine may read them.
     """
     if not _may_read_metrics(app_state.settings, request.client, credentials):
         raise unauthorized("Send the token VOICEBOT_METRICS_TOKEN as a bearer token.", "")
-    return Response(app_state.metrics.text(), media_type=CONTENT_TYPE)
+    own = app_state.metrics.text()
+    if is_of_worker(request):
+        return Response(own, media_type=CONTENT_TYPE)
+    siblings = app_state.siblings
+    token = {name: request.headers[name] for name in ("authorization",) if name in request.headers}
+    others = await siblings.ask("GET", request.url.path, headers=token, timeout_s=_OTHER_METRICS_S)
+    texts = {number: answer.text for number, answer in others.items() if answer.status_code == HTTPStatus.OK}
+    text = merged({siblings.worker.number: own.decode(), **texts}) if siblings.worker.siblings else own
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 def _may_read_metrics(
