@@ -202,6 +202,7 @@ class Supervisor:
 
     def _ended(self, number: int, place: _Place, running: _Running) -> None:
         """A worker has ended; start it again, unless it was to end or never worked."""
+        self._hear(running)
         place.running, place.status = None, running.process.returncode
         with contextlib.suppress(KeyError):
             self._selector.unregister(running.control)
@@ -211,7 +212,7 @@ class Supervisor:
             if running.url is None and place.status == -signal.SIGTERM:
                 place.status = 0  # it was stopped before it was ready
             return
-        if not self._announced:
+        if not self._announced and running.url is None:
             logger.error("worker {} ended with status {} before it was ready", number, place.status)
             self._stop(signal.SIGTERM)
             return
