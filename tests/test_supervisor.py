@@ -70,7 +70,8 @@ async def supervised(behaviour: str, count: int = 2) -> AsyncIterator[Supervised
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        async with asyncio.timeout(DEADLINE_S):
+            await process.communicate()
 
 
 async def test_the_ready_line_is_printed_once_when_all_workers_are_ready() -> None:

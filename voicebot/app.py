@@ -124,6 +124,9 @@ def create_app(
     open_paths = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
     app.add_middleware(RequestChecks, limits=limits, api_prefix=API_PREFIX, open_paths=open_paths)
     error_handlers.install(app)
+    # Routes are tried in order, and a carrier's requests are the most frequent.
+    for router in (webhooks.router, media.router):
+        app.include_router(router)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
     for resource in (
         templates,

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,11 +199,19 @@ async def test_a_header_of_workers_means_nothing_from_outside(workers: Workers) 
     assert "voicebot_workers 2.0" in text.splitlines()
 
 
+@pytest.fixture
+def data_directory() -> Iterator[Path]:
+    """A data directory that PostgreSQL's user can reach, whatever other test sessions do to theirs."""
+    with tempfile.TemporaryDirectory(prefix="workers-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory, "data")
+
+
 async def test_a_killed_worker_loses_no_call_and_is_replaced(
-    sandbox_environment: Mapping[str, str], tmp_path: Path
+    sandbox_environment: Mapping[str, str], tmp_path: Path, data_directory: Path
 ) -> None:
     """After kill -9 its call resumes at the other worker; the embedded database stays; a new worker comes."""
-    data = tmp_path / "data"
+    data = data_directory
     environment = {**sandbox_environment, "VOICEBOT_DATA_DIR": str(data)}
     async with worker_processes(environment, tmp_path) as workers, EmbeddedServer(data) as dsn:
         database = await Database.connect(dsn)

@@ -58,7 +58,7 @@ async def authenticate(app_state: AppState, authorization: str | None) -> Princi
     return Principal(account_id=record.account_id, key_id=record.id, role=record.role)
 
 
-def principal(
+async def principal(
     request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 ) -> Principal:
     """A dependency: the key of the request, which was authenticated before its body was read."""

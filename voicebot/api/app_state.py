@@ -125,8 +125,11 @@ class AppState:
     """Set on shutdown: the server finishes its calls and takes no new ones."""
 
 
-def app_state(connection: HTTPConnection) -> AppState:
-    """A dependency: the state of the application that handles the request."""
+async def app_state(connection: HTTPConnection) -> AppState:
+    """A dependency: the state of the application that handles the request.
+
+    It is a coroutine, as all dependencies are, because FastAPI calls a function in a thread.
+    """
     state: AppState = connection.app.state.app_state
     return state
 

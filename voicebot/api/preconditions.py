@@ -55,7 +55,7 @@ def etag(revision: int) -> str:
     return f'"{revision}"'
 
 
-def required(
+async def required(
     app_state: AppStateDep,
     if_match: Annotated[
         str | None, Header(description="The ETag of the resource as it was read.", examples=['"1"'])
@@ -69,7 +69,7 @@ def required(
     return _read(if_match, app_state.limits)
 
 
-def optional(
+async def optional(
     app_state: AppStateDep,
     if_match: Annotated[
         str | None, Header(description="If given, the ETag of the resource as it was read.")
@@ -79,7 +79,7 @@ def optional(
     return Revisions(True, frozenset()) if if_match is None else _read(if_match, app_state.limits)
 
 
-def seen(
+async def seen(
     app_state: AppStateDep,
     if_none_match: Annotated[
         str | None, Header(description="The ETag that the client has; 304 if it is current.")

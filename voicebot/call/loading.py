@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import leads, numbers, revisions
+from db import revisions
+from db.call_start import kept_revisions, read_start
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
@@ -98,7 +99,7 @@ class CallLoader:
         """The templates that the call may be routed to; waits until the database answers."""
         while True:
             try:
-                return await revisions.targets(self._database, call.account_id, ids, _revisions(call))
+                return await revisions.targets(self._database, call.account_id, ids, kept_revisions(call))
             except DatabaseError as error:
                 if not error.retryable:
                     raise
@@ -106,17 +107,12 @@ class CallLoader:
                 await asyncio.sleep(RETRY_PAUSE_S)
 
     async def _read(self, call: CallRecord) -> CallData:
-        db, account, template_id = self._database, call.account_id, call.initial_template_id
-        template, number, lead = await asyncio.gather(
-            revisions.for_call(db, account, template_id, _revisions(call).get(template_id)),
-            numbers.get(db, account, call.number_id),
-            leads.get(db, account, call.lead_id),
-        )
+        start = await read_start(self._database, call)
         return CallData(
-            template=template,
-            time_zone=ZoneInfo(number.time_zone),
-            payload={**lead.payload, **lead.variables},
-            past=await load_resume_state(db, call, self._clock.now()) if call.resumes else None,
+            template=start.template,
+            time_zone=ZoneInfo(start.time_zone),
+            payload=start.payload,
+            past=await load_resume_state(self._database, call, self._clock.now()) if call.resumes else None,
         )
 
     def _drop_old(self) -> None:
@@ -125,7 +121,3 @@ class CallLoader:
             if prepared.since_ms >= oldest_ms:
                 return  # in the order of insertion
             del self._prepared[call_id]
-
-
-def _revisions(call: CallRecord) -> Mapping[UUID, int]:
-    return {UUID(template): revision for template, revision in call.revisions.items()}
