@@ -56,6 +56,27 @@ async def test_nothing_answers_after_the_end() -> None:
                 await client.get(url)
 
 
+async def test_addresses_are_known_before_the_servers_answer() -> None:
+    """They can be given to a server that starts meanwhile, and do not change."""
+    sandbox = Sandbox(scripted_speech=True)
+    urls, env = sandbox.bind(), sandbox.env
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{urls.control}/usage")
+        async with sandbox:
+            assert (sandbox.urls, sandbox.env) == (urls, env)
+            assert (await client.get(f"{urls.control}/usage")).status_code == 200
+
+
+async def test_a_separate_process_may_be_waited_for_later() -> None:
+    """Without waiting, the context is entered with the addresses; `ready` waits for the servers."""
+    async with SandboxProcess(wait=False) as sandbox:
+        assert set(sandbox.env) == VARIABLES
+        await sandbox.ready()
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"{sandbox.urls.control}/usage")).status_code == 200
+
+
 async def test_the_sandbox_runs_as_a_separate_process() -> None:
     """Phrases, faults, latencies and usage reach a sandbox that runs elsewhere, and it ends with us."""
     async with SandboxProcess(phrases=["Hello, world."]) as sandbox:

@@ -3,6 +3,7 @@
 It prints one line of JSON with the addresses, and with the environment that makes a voicebot server use
 them: {"event": "ready", "openai_url": …, "deepgram_url": …, "elevenlabs_url": …, "twilio_url": …,
 "control_url": …, "env": {…}}.
+With ``--addresses-first`` it prints the same line before, with the event ``addresses``, when they are chosen.
 """
 
 from __future__ import annotations
@@ -30,26 +31,37 @@ def main() -> None:
     parser.add_argument(
         "--end-with-stdin", action="store_true", help="end when standard input ends: when the parent dies"
     )
+    parser.add_argument(
+        "--addresses-first",
+        action="store_true",
+        help="print the addresses before the servers answer there: a second to start something else in",
+    )
     options = parser.parse_args()
     phrases = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else []
-    asyncio.run(_run(phrases, options.public_url, end_with_stdin=options.end_with_stdin))
+    asyncio.run(_run(Sandbox(phrases=phrases), options))
 
 
-async def _run(phrases: list[str], public_url: str | None, *, end_with_stdin: bool) -> None:
+async def _run(sandbox: Sandbox, options: argparse.Namespace) -> None:
     stop = asyncio.Event()
-    if end_with_stdin:
+    if options.end_with_stdin:
         await asyncio.get_running_loop().connect_read_pipe(lambda: _UntilEnd(stop), sys.stdin)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Sandbox(phrases=phrases) as sandbox:
-        if public_url:
+    if options.addresses_first:
+        _print(sandbox, "addresses")
+    async with sandbox:
+        if options.public_url:
             settings = CarrierSettings(
-                public_url=public_url, account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN
+                public_url=options.public_url, account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN
             )
             await sandbox.attach(Carrier(settings))
-        urls = {f"{name}_url": url for name, url in asdict(sandbox.urls).items()}
-        print(json.dumps({"event": "ready", **urls, "env": sandbox.env}), flush=True)
+        _print(sandbox, "ready")
         await stop.wait()
+
+
+def _print(sandbox: Sandbox, event: str) -> None:
+    urls = {f"{name}_url": url for name, url in asdict(sandbox.bind()).items()}
+    print(json.dumps({"event": event, **urls, "env": sandbox.env}), flush=True)
 
 
 class _UntilEnd(asyncio.Protocol):

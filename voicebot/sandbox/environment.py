@@ -99,12 +99,22 @@ class Sandbox:
         self._recognisers: RecogniserPool | None = None
         self._runners: list[web.AppRunner] = []
         self._urls: Urls | None = None
-        self._twilio = socket.socket()
+        self._sockets: dict[str, socket.socket] = {}
+
+    def bind(self) -> Urls:
+        """Choose the addresses, before the servers answer there; entering the context does so otherwise."""
+        if self._urls is None:
+            for name in ("openai", "deepgram", "elevenlabs", "twilio", "control"):
+                self._sockets[name] = socket.socket()
+                self._sockets[name].bind((HOST, 0))
+            urls = {name: _url(bound) for name, bound in self._sockets.items()}
+            self._urls = Urls(**urls | {"openai": urls["openai"] + "/v1"})
+        return self._urls
 
     async def __aenter__(self) -> Self:
+        self.bind()
         if not self._scripted_speech:
             self._recognisers = await asyncio.to_thread(self._prepare)
-        self._twilio.bind((HOST, 0))
         control = Control(
             faults=self.faults,
             usage=self.usage,
@@ -112,26 +122,24 @@ class Sandbox:
             recognisers=self._recognisers,
             script=self.script,
         )
-        self._urls = Urls(
-            openai=await self._serve(self._openai()) + "/v1",
-            deepgram=await self._serve(self._deepgram()),
-            elevenlabs=await self._serve(self._elevenlabs()),
-            twilio=_url(self._twilio),
-            control=await self._serve(control.application()),
-        )
+        await self._serve(self._openai(), "openai")
+        await self._serve(self._deepgram(), "deepgram")
+        await self._serve(self._elevenlabs(), "elevenlabs")
+        await self._serve(control.application(), "control")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for runner in reversed(self._runners):
             await runner.cleanup()
-        self._twilio.close()
+        for bound in self._sockets.values():
+            bound.close()
 
     @property
     def urls(self) -> Urls:
         """The addresses of the servers.
 
         Raises:
-            RuntimeError: the context is not open.
+            RuntimeError: they are not chosen yet.
         """
         if self._urls is None:
             raise RuntimeError("the sandbox has not been started")
@@ -169,7 +177,7 @@ class Sandbox:
 
     async def attach(self, carrier: Carrier) -> None:
         """Serve a carrier's REST API at `urls.twilio`; before, connections to it are refused."""
-        await self._serve(TwilioRest(carrier, self.faults).application(), self._twilio)
+        await self._serve(TwilioRest(carrier, self.faults).application(), "twilio")
 
     def _prepare(self) -> RecogniserPool:
         synthesize("Ready.", "warm-up")
@@ -211,18 +219,14 @@ class Sandbox:
             usage=self.usage,
         )
 
-    async def _serve(self, application: web.Application, bound: socket.socket | None = None) -> str:
-        """Run an application on a socket, or on a free port; return its URL."""
-        if bound is None:
-            bound = socket.socket()
-            bound.bind((HOST, 0))
+    async def _serve(self, application: web.Application, name: str) -> None:
+        """Run an application on the socket of a server."""
         runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S
         )
         await runner.setup()
         self._runners.append(runner)
-        await web.SockSite(runner, bound).start()
-        return _url(bound)
+        await web.SockSite(runner, self._sockets[name]).start()
 
 
 def _url(bound: socket.socket) -> str:

@@ -27,9 +27,17 @@ class SandboxFailed(RuntimeError):
 class SandboxProcess:
     """`python -m voicebot.sandbox` while the context is open, controlled through its control server."""
 
-    def __init__(self, phrases: Iterable[str] = ()) -> None:
-        """`phrases` are what callers will say."""
+    def __init__(self, phrases: Iterable[str] = (), *, wait: bool = True) -> None:
+        """Configure the process; entering the context starts it.
+
+        Args:
+            phrases: what callers will say.
+            wait: enter the context when the servers answer. Otherwise it is entered when their addresses are
+                chosen, and `ready` waits.
+        """
         self._phrases = list(phrases)
+        self._wait = wait
+        self._starting: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._client: httpx.AsyncClient | None = None
         self._ready: dict[str, Any] = {}
@@ -39,21 +47,47 @@ class SandboxProcess:
             sys.executable,
             "-m",
             "voicebot.sandbox",
+            "--addresses-first",
             "--end-with-stdin",  # so that it does not outlive us if we are killed
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         try:
-            self._ready = await asyncio.wait_for(self._first_line(self._process), _START_S)
+            self._ready = await asyncio.wait_for(self._next_line(self._process), _START_S)
         except (TimeoutError, ValueError) as error:
             await self._end(self._process)
             raise SandboxFailed("the sandbox did not print its addresses") from error
         self._client = httpx.AsyncClient(base_url=self._ready["control_url"], timeout=30.0)
-        if self._phrases:
-            await self.expect(self._phrases)
+        self._starting = asyncio.create_task(self._start(self._process))
+        if self._wait:
+            try:
+                await self.ready()
+            except BaseException:
+                await self.__aexit__()
+                raise
         return self
 
+    async def ready(self) -> None:
+        """Wait until the servers answer.
+
+        Raises:
+            SandboxFailed: they do not.
+        """
+        if self._starting is not None:
+            await self._starting
+
+    async def _start(self, process: asyncio.subprocess.Process) -> None:
+        try:
+            await asyncio.wait_for(self._next_line(process), _START_S)
+        except (TimeoutError, ValueError) as error:
+            raise SandboxFailed("the sandbox did not start") from error
+        if self._phrases:
+            await self.expect(self._phrases)
+
     async def __aexit__(self, *_: object) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
         if self._client is not None:
             await self._client.aclose()
         if self._process is not None:
@@ -121,7 +155,7 @@ class SandboxProcess:
         return dict(response.json()) if response.content else {}
 
     @staticmethod
-    async def _first_line(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    async def _next_line(process: asyncio.subprocess.Process) -> dict[str, Any]:
         if process.stdout is None:
             raise ValueError("no standard output")
         return dict(json.loads(await process.stdout.readline()))

@@ -125,15 +125,16 @@ async def telephone(phrases: Sequence[str], *, http_allow: str = "") -> AsyncIte
         rest = stack.enter_context(socket.socket())
         rest.bind(("127.0.0.1", 0))
         installation = Installation(directory)
-        # The database is created while the sandbox and the server start.
+        # The database is created and the sandbox starts while the server does.
         key = asyncio.create_task(_create_key(installation))
         stack.push_async_callback(_settled, key)
-        sandbox = await stack.enter_async_context(SandboxProcess(phrases))
+        sandbox = await stack.enter_async_context(SandboxProcess(phrases, wait=False))
         environment = sandbox.env | {
             "TWILIO_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
             "VOICEBOT_HTTP_ALLOW": http_allow,
         }
         server = await stack.enter_async_context(ServerProcess(installation, environment))
+        await sandbox.ready()
         api = Api(server.url, await key)
         stack.push_async_callback(api.aclose)
         settings = CarrierSettings(
