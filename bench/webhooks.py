@@ -30,10 +30,10 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from bench.conversations import CONVERSATIONS, FRONT
 from bench.density import GREETING, RAMP_S, Subject, bench_process, vendor_variables
 from bench.environment import NUMBER, PUBLIC_URL, VoicebotServer, voicebot_server
 from bench.light_callers import Carrier, LightCall, converse
-from bench.light_vendors import PITCHES
 from bench.report import percentiles
 from voicebot.sandbox.carrier import CarrierSettings
 from voicebot.sandbox.carrier.model import new_sid
@@ -61,7 +61,7 @@ async def measure(calls: int, rate: float, seconds: float) -> Mapping[str, Any]:
             account_sid=TWILIO_ACCOUNT_SID,
             auth_token=TWILIO_AUTH_TOKEN,
         )
-        subject = Subject(pid=server.pid, carrier=Carrier(settings, NUMBER))
+        subject = Subject(pid=server.pid, carrier=Carrier(settings, NUMBER, CONVERSATIONS["density"]))
         stack.push_async_callback(subject.carrier.close)
         await _send(settings, rate, 1.0)  # what only the first ones pay
         cpu_s = subject.cpu_s()
@@ -160,7 +160,7 @@ async def _create_template(server: VoicebotServer) -> None:
             "number_id": number["id"],
             "greeting": {"text": GREETING},
             "prompt": "You answer the telephone of Acme.",
-            "tts": {"voice_id": next(iter(PITCHES))},
+            "tts": {"voice_id": FRONT},
             "routes": [{"name": "desk", "template_id": desk["id"], "when": "The caller asks."}],
         },
     )
