@@ -27,12 +27,12 @@ from tests.api.server_fixture import (
     metric,
 )
 from tests.api.twilio import Twilio, close_code
-from tests.api.worker_processes import Workers, worker_processes
+from tests.api.worker_processes import DEADLINE_S, Workers, worker_processes
 from tests.handoffs.stream_client import Follower
 from voicebot.sandbox.environment import Sandbox
 from voicebot.supervisor import CANNOT_LISTEN
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ async def called(tenant: Tenant, workers: Workers) -> Twilio:
 
 async def of_carrier(api: httpx.AsyncClient, twilio: Twilio, **expected: Any) -> dict[str, Any]:
     """Return a call once it is as expected."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             items = (await api.get("/calls", params={"limit": 200})).json()["items"]
             for call in items:
@@ -119,7 +119,7 @@ async def of_carrier(api: httpx.AsyncClient, twilio: Twilio, **expected: Any) ->
 
 async def until_live(workers: Workers, count: int) -> None:
     """Wait until the server has so many live calls."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         while await metric(workers.url, "voicebot_calls_live") != count:
             await asyncio.sleep(0.05)
 
@@ -155,7 +155,7 @@ async def test_events_of_one_worker_are_streamed_by_the_other(workers: Workers, 
         async with workers[number].client(tenant.keys["owner"]) as api:
             made = await api.post("/api/v1/handoffs", json={"reason": "help"})
             assert made.status_code == 201, made.text
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         await follower.follow(4)
     assert follower.seqs[:4] == [1, 2, 3, 4]
 
@@ -247,13 +247,13 @@ async def test_workers_stop_when_their_calls_have_ended(own_workers: Workers, ow
         pids = [own_workers.process.pid, *(own_workers[number].pid for number in range(2))]
         for pid in pids:
             os.kill(pid, signal.SIGINT)
-        async with asyncio.timeout(60), own_workers[1].client() as anybody:
+        async with asyncio.timeout(DEADLINE_S), own_workers[1].client() as anybody:
             while (await anybody.get("/readyz")).json()["draining"] is not True:
                 await asyncio.sleep(0.05)
         assert socket.close_code is None
         own_workers.process.send_signal(signal.SIGTERM)
         await close_code(socket)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         assert await own_workers.process.wait() == 0
 
 
@@ -261,7 +261,7 @@ async def test_workers_stop_when_the_supervisor_is_killed(own_workers: Workers) 
     """No worker goes on without the supervisor: the port is free again."""
     own_workers.process.kill()
     await own_workers.process.wait()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
                 async with http_client() as anybody:

@@ -20,6 +20,9 @@ from tests.api.processes import VOICEBOT, server
 from tests.api.server_fixture import PUBLIC_URL, http_client, signed
 from tests.api.twilio import Reply, Twilio, start_message
 
+DEADLINE_S = 200
+"""Far more than a worker needs to start; only a failure waits for so long."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
@@ -53,7 +56,14 @@ class WorkerProcess:
     @contextlib.asynccontextmanager
     async def media(self, twilio: Twilio, token: str) -> AsyncIterator[ClientConnection]:
         """Open the media socket of a call at this worker."""
-        async with unix_connect(str(self.path), uri="ws://worker/media/twilio", close_timeout=1) as connected:
+        async with unix_connect(
+            str(self.path),
+            uri="ws://worker/media/twilio",
+            close_timeout=1,
+            # Nobody reads the audio: the client must go on to read from the connection all the same.
+            ping_interval=None,
+            max_queue=None,
+        ) as connected:
             await connected.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
             await connected.send(json.dumps(start_message(twilio.call_sid, token)))
             yield connected
@@ -72,7 +82,7 @@ class Workers:
 
     async def started_again(self, number: int, before: int) -> WorkerProcess:
         """Wait until another process than ``before`` is the worker."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_S):
             while True:
                 with contextlib.suppress(OSError):
                     if self[number].pid != before:
