@@ -100,7 +100,9 @@ async def own_tenant(own_workers: Workers, database: Database) -> AsyncIterator[
 
 async def called(tenant: Tenant, workers: Workers) -> Twilio:
     """Return a call to a number that an orchestrator answers with a greeting."""
-    orchestrator = await tenant.orchestrator(greeting={"text": "Hello."})
+    # The caller says nothing for as long as a slow machine needs to start a worker.
+    patient = {"after_ms": 120_000}
+    orchestrator = await tenant.orchestrator(greeting={"text": "Hello."}, idle=patient)
     number = (await tenant.owner.get(f"/numbers/{orchestrator['number_id']}")).json()
     return Twilio(workers, number["e164"])
 
