@@ -56,8 +56,8 @@ def overlapping(directory: Path) -> bool:
 
 
 def words(log: Path) -> list[str]:
-    """The words in a file."""
-    return log.read_text().split()
+    """The words in a file; none if it does not exist."""
+    return log.read_text().split() if log.exists() else []
 
 
 def touch(file: Path) -> None:

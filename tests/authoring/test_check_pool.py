@@ -125,9 +125,10 @@ async def test_a_cancelled_check_keeps_its_turn_until_the_process_is_free(
 async def test_a_check_beyond_its_time_budget_is_killed(tmp_path: Path) -> None:
     """A check that takes too long is refused and its process killed; the next check has another process."""
     pool, log = CheckPool(budget_s=2), tmp_path / "log"
-    with pytest.raises(TooManyChecks, match="too long"):
-        await pool.run(ONE, checks.forever, log)
-    [stuck] = checks.words(log)
+    while not (noted := checks.words(log)):  # a busy machine may not have let it begin
+        with pytest.raises(TooManyChecks, match="too long"):
+            await pool.run(ONE, checks.forever, log)
+    [stuck] = noted
     with pytest.raises(ProcessLookupError):
         os.kill(int(stuck), 0)
     assert await pool.run(ONE, checks.process_id) != int(stuck)
