@@ -309,3 +309,34 @@ async def test_a_backup_takes_over_although_the_failed_service_is_prepared_again
         assert switch.active == "backup"
         await worker.flush_pipeline()
         assert sink.texts == ["backup:kept"]
+
+
+class Refused(Vendor):
+    """Cannot be connected, and takes its time to be released."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.is_released = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def cleanup(self) -> None:
+        self.is_released.set()
+        await self.may_end.wait()
+        await super().cleanup()  # type: ignore[no-untyped-call]
+
+
+async def test_whoever_waits_for_a_service_that_is_prepared_again_hears_that_it_failed() -> None:
+    """Two agents share a service that refuses: neither of them waits for ever, or is cancelled."""
+    first, refused = Vendor("first"), Refused("shared")
+
+    async def connected() -> None:
+        raise ServiceFailed("shared", "refused")
+
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="stt")
+    async with running(switch):
+        one = asyncio.create_task(switch.prepare(replace(spec(refused), connected=connected)))
+        await refused.is_released.wait()
+        await switch.prepare(spec(Vendor("shared")))
+        refused.may_end.set()
+        with pytest.raises(ServiceFailed):
+            await one

@@ -151,7 +151,14 @@ class ServiceSwitch(FrameProcessor):
             task = asyncio.create_task(self._prepare(branch, timeout_s), name=f"prepare {self.name}")
             task.add_done_callback(_retrieve)
             branch.preparing = task
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            waiting = asyncio.current_task()
+            if not task.cancelled() or (waiting is not None and waiting.cancelling()):
+                raise
+            # Somebody else prepared the failed service anew while it was being released.
+            raise ServiceFailed(spec.key, "was prepared again") from None
 
     async def replace(self, spec: ServiceSpec, *, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
         """Connect a service and make it the active one; it gets the frames kept for the one that failed.
