@@ -104,6 +104,23 @@ async def renew(db: Executor, account_id: UUID, user_id: UUID, lease_until: date
     )
 
 
+async def renew_bridge(db: Executor, handoff: HandoffRecord, lease_until: datetime) -> bool:
+    """Extend the lease of a handoff whose operator is in a browser; False: the claim has ended."""
+    changed = await db.execute(
+        """
+        UPDATE handoffs SET lease_until = greatest(lease_until, $4)
+        WHERE account_id = $1 AND id = $2 AND epoch = $3 AND (state = 'claimed' OR state = 'bridged')
+            AND claimed_by = $5
+        """,
+        handoff.account_id,
+        handoff.id,
+        handoff.epoch,
+        lease_until,
+        handoff.claimed_by,
+    )
+    return changed == 1
+
+
 async def offer(
     db: Executor, account_id: UUID, handoff_id: UUID, user_id: UUID, *, at: datetime, lease_until: datetime
 ) -> HandoffRecord | None:

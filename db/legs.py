@@ -292,7 +292,8 @@ async def overdue(db: Executor, now: datetime, *, limit: int) -> Sequence[tuple[
         JOIN calls call ON call.account_id = leg.account_id AND call.id = leg.call_id
         WHERE leg.closed_at IS NULL AND leg.ended_at IS NULL
             AND (leg.deadline <= $1 OR call.status = 'ended' OR handoff.epoch <> leg.epoch
-                OR handoff.state NOT IN ('claimed', 'transferring', 'bridged'))
+                OR handoff.state NOT IN ('claimed', 'transferring', 'bridged')
+                OR (handoff.state = 'bridged' AND leg.accepted_at IS NULL))
         ORDER BY leg.created_at LIMIT $2
         """,  # noqa: S608
         now,

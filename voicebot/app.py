@@ -23,6 +23,7 @@ from voicebot.api import (
     chat,
     dispatch,
     error_handlers,
+    handoff_audio,
     handoff_metrics,
     handoff_stream,
     handoffs,
@@ -153,6 +154,7 @@ def create_app(
     # Not with `json_only`: they accept YAML, and CSV.
     app.include_router(template_sets.router, prefix=API_PREFIX)
     app.include_router(lead_upload.router, prefix=API_PREFIX)
+    app.include_router(handoff_audio.router, prefix=API_PREFIX)
     for router in (resources, operations.router):
         app.include_router(router)
     describe(app, settings.public_url)

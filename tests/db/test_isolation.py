@@ -258,6 +258,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     open_handoffs.unclaimed: "the scheduler works for all accounts",
     open_handoffs.needing_action: "the scheduler works for all accounts",
     journal.forget_part: "the journal is the installation's",
+    handoff_transitions.renew_bridge: "the record names the account",
     handoff_transitions.set_cause: "the record names the account",
     legs.accepted: "the record names the leg",
     legs.bridged: "the record names the leg",

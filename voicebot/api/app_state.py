@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
@@ -52,6 +53,36 @@ class StreamLimits:
     """A client that leaves sent data unread for longer is disconnected, in seconds."""
 
 
+class CallTakeover(Protocol):
+    """An operator's place on a live call; implemented by ``voicebot.call.takeover.Takeover``."""
+
+    @property
+    def ended(self) -> asyncio.Event:
+        """Set when the call has ended."""
+        ...
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the operator has the call, and the agent is silent."""
+        ...
+
+    def listen(self, listener: Callable[[bytes], None]) -> bool:
+        """Give the caller's audio (16-bit PCM, 16,000 Hz) to ``listener``; False: somebody listens."""
+        ...
+
+    async def begin(self) -> None:
+        """The operator speaks from now on."""
+        ...
+
+    async def speak(self, audio: bytes) -> None:
+        """Play audio (16-bit PCM, 16,000 Hz) to the caller."""
+        ...
+
+    async def leave(self) -> bool:
+        """The operator leaves; whether they had the call, which goes back to the agent."""
+        ...
+
+
 class LiveCalls(Protocol):
     """The calls that this process runs; implemented by ``voicebot.call.registry.CallRegistry``."""
 
@@ -63,6 +94,10 @@ class LiveCalls(Protocol):
         self, call_id: UUID, *, ended_by: Literal["caller", "operator", "carrier", "system"], reason: str
     ) -> bool:
         """End a call; False if it is not a live call of this process."""
+        ...
+
+    def takeover(self, call_id: UUID) -> CallTakeover | None:
+        """The operator's place on a call; None: it is not a live call of this process."""
         ...
 
     @property

@@ -35,6 +35,7 @@ from voicebot.call.hangup import LEFT, End
 from voicebot.call.loading import CallLoader
 from voicebot.call.replicas import Replicas
 from voicebot.call.session import Session
+from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.recorder import CallWriter
 from voicebot.clock import Clock
 from voicebot.config import Settings
@@ -105,6 +106,11 @@ class CallRegistry:
     def held(self) -> Collection[UUID]:
         """The live calls, whose leases this process renews."""
         return self._sessions.keys()
+
+    def takeover(self, call_id: UUID) -> Takeover | None:
+        """The operator's place on a live call; None if this process has no call with this id."""
+        session = self._sessions.get(call_id)
+        return None if session is None else session.takeover
 
     def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
         """Report to a live call what has become of its request for a person."""

@@ -39,6 +39,7 @@ from voicebot.call.routing.router import Router
 from voicebot.call.services import CallServices
 from voicebot.call.silence.remedies import Remedies
 from voicebot.call.silence.watchdog import SilenceWatchdog
+from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
@@ -97,6 +98,7 @@ class Session:
         self._activation = AgentActivation(
             self._pipeline, self._speech_output, self._ready_audio, self._conversation
         )
+        self.takeover = Takeover(deps.media, deps.clock, self._pipeline, self._activation.run_model)
         policy = RoutingPolicy(self._agents, hops=past.hops if past else 0)
         self._router = Router(
             self._agents, policy, self._recorder, self._pipeline, self._speech_output, self._activation,
@@ -227,6 +229,7 @@ class Session:
 
     async def _close(self, end: End) -> End:
         await self._tasks.cancel()
+        self.takeover.end()
         self._conversation.finish()
         if end.ended_by == "caller" and await self._deps.has_left():
             end = LEFT

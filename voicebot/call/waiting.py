@@ -51,6 +51,10 @@ CLAIMED = (
     "A person has taken over the caller's request and will join this call shortly; the caller has been told. "
     "Do not end the call."
 )
+NOT_REACHED = (
+    "The person who has taken the request could not be reached by telephone ({cause}) and may try again. The "
+    "caller waits; do not end the call."
+)
 RETURNED_TO_QUEUE = "The person who had taken over the request is not available any more; the caller waits."
 NOBODY_THERE = (
     "No person is available at the moment. Say so honestly if the caller asks, and offer to have them called "
@@ -149,8 +153,8 @@ class WaitingForPerson:
         if status.phase == "connected":
             self._stop()
             self._phase = "connected"
-        elif status.phase == "claimed" and self._phase != "claimed":
-            self._claimed()
+        elif status.phase == "claimed":
+            self._has_claim(status, before)
         elif status.phase == "waiting" and self._phase != "waiting":
             was_claimed = self._phase == "claimed"
             self._begin(first_line_ms=0.0)
@@ -158,6 +162,14 @@ class WaitingForPerson:
                 self._tell_agent(RETURNED_TO_QUEUE)
 
     # ------------------------------------------------------------------------------- the phases
+
+    def _has_claim(self, status: HandoffStatus, before: HandoffStatus | None) -> None:
+        """A person has the request; if they could not be reached by telephone, the caller hears the line."""
+        if self._phase != "claimed":
+            self._claimed()
+        elif status.cause is not None and before is not None and before.cause != status.cause:
+            self._line_at_ms = min(self._line_at_ms, self._clock.monotonic_ms())
+            self._tell_agent(NOT_REACHED.format(cause=status.cause))
 
     def _begin(self, *, first_line_ms: float) -> None:
         now = self._clock.monotonic_ms()

@@ -20,6 +20,7 @@ from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
 from voicebot.handoffs.bridge import Bridge
+from voicebot.handoffs.browser_bridge import BrowserBridge
 from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.call_watch import CallWatch, LiveCalls
 from voicebot.handoffs.create import call_hand_off
@@ -80,6 +81,7 @@ class HandoffRuntime:
         wakeup = asyncio.Event()
         self.metrics = QueueMetrics(database, clock, dependencies.registry)
         self.service = HandoffService(database, clock, assess=assess, wake=wakeup.set)
+        self.browser = BrowserBridge(database, clock, self.service)
         self.presence = PresenceService(database, clock, wake=wakeup.set)
         ends = LegEnds(database, clock, dependencies.carriers, self._background)
         self.bridge = Bridge(database, clock, dependencies.carriers, ends, self._background)

@@ -105,6 +105,8 @@ class LegEnds:
         handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
         if handoff.claimed_by != leg.user_id or handoff.epoch != leg.epoch or handoff.ended_at is not None:
             return ended  # the claim has ended already, by an event of its own
+        if leg.accepted_at is None and handoff.state != "claimed":
+            return ended  # the operator has taken the caller over from a browser
         if ended.cause == "declined":
             await handoff_transitions.decline(
                 transaction, leg.account_id, leg.handoff_id, leg.user_id, reason="declined", at=now

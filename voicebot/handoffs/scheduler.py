@@ -211,6 +211,11 @@ def _due_transition(handoff: HandoffRecord, hung_up: bool, now: datetime) -> Tra
     if handoff.state == "scheduled":
         due = handoff.consent and handoff.due_at is not None and handoff.due_at <= now
         return Transition(to="due", at=now) if due else None
+    if handoff.state == "bridged" and handoff.lease_until is not None and handoff.lease_until <= now:
+        # The process is lost that connected the operator's browser; the call goes on with the agent.
+        return Transition(
+            to="resolved", at=now, event="handoff.returned", only_if_lapsed=True, cause="process_lost"
+        )
     if handoff.lease_until is not None and handoff.lease_until <= now:
         return Transition(
             to=transitions.WAITING[handoff.intent],

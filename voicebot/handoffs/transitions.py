@@ -28,6 +28,7 @@ ESCALATE: Mapping[State, frozenset[State]] = {
         {
             "queued",
             "transferring",
+            "bridged",
             "resolved",
             "abandoned",
             "expired",

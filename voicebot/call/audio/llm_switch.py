@@ -80,6 +80,7 @@ class LlmSwitch(ServiceSwitch):
         self._on_response: Callable[[bool], None] = lambda _: None
         self._is_routing = False
         self._is_ending = False
+        self._is_paused = False
         self._missed_turn = False
         self._function = ""
         self._calls: set[str] = set()
@@ -91,7 +92,7 @@ class LlmSwitch(ServiceSwitch):
     @property
     def is_shut(self) -> bool:
         """Whether requests are held back."""
-        return self._is_routing or self._is_ending
+        return self._is_routing or self._is_ending or self._is_paused
 
     @property
     def is_ending(self) -> bool:
@@ -118,6 +119,14 @@ class LlmSwitch(ServiceSwitch):
         """Drop all requests, because the call ends; an :class:`OpenGateFrame` does not change this."""
         self._is_ending = True
         self._missed_turn = False
+
+    def pause(self) -> None:
+        """Drop all requests until ``resume``, because a person has the call."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """The agent has the call again."""
+        self._is_paused = False
 
     def cancel_end(self) -> None:
         """The call goes on after all."""

@@ -33,6 +33,8 @@ class SttSwitch(ServiceSwitch):
     def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
         """No audio was heard yet."""
         super().__init__(initial, on_error=on_error, name="stt", waits=())  # no frame is for the service
+        self.gets_silence = False
+        """Whether the service gets silence instead of the caller's audio, because a person has the call."""
         self._untranscribed: deque[bytes] = deque(maxlen=BACKLOG_MESSAGES)
         self._watch = SttWatch()
 
@@ -51,6 +53,8 @@ class SttSwitch(ServiceSwitch):
 
         Audio that arrives while that service still connects is given to it when it is ready.
         """
+        if self.gets_silence:
+            audio = bytes(len(audio))
         self._untranscribed.append(audio)
         branch = self.active_branch
         speech = _speech_input(branch)

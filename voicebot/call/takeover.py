@@ -1,0 +1,118 @@
+"""An operator who takes a call over through our own media stream, from a browser.
+
+First they only listen, and the caller hears nothing of them. When they speak, the agent is silent and deaf:
+speech to text gets silence, the model no request, and what it was saying stops. When they give the caller
+back, the agent goes on and is told of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from pipecat.frames.frames import InterruptionFrame, LLMMessagesAppendFrame, OutputAudioRawFrame
+
+from telephony.carrier import MediaStream
+from voicebot.call.audio.frames import uninterruptible
+from voicebot.call.audio.pipeline import CallPipeline
+from voicebot.call.audio.resampling import DoubleRate, HalfRate
+from voicebot.clock import Clock
+from voicebot.providers.service_spec import SAMPLE_RATE
+
+OPERATOR_RATE = 16_000
+"""The sample rate in Hz of the audio to and from the operator: 16-bit mono PCM."""
+
+PIECE_BYTES = SAMPLE_RATE * 2 * 40 // 1000
+"""What is given to the carrier's output at once: 40 ms, so that no part of it is held back."""
+
+MAX_AHEAD_MS = 400.0
+"""How much of the operator's audio may wait to be played; more is dropped, so that the delay stays short."""
+
+TAKEN_OVER = "A person has taken the call over and speaks with the caller. You are silent until they leave."
+GIVEN_BACK = (
+    "The person has spoken with the caller and has left the call. You did not hear what they said to each "
+    "other: ask if you need to know. Go on with the conversation; do not greet again."
+)
+
+
+class Takeover:
+    """The operator's place on one call."""
+
+    def __init__(
+        self, media: MediaStream, clock: Clock, pipeline: CallPipeline, run_model: Callable[[], Any]
+    ) -> None:
+        """Nobody listens. ``run_model`` returns a coroutine that has the agent speak."""
+        self._media = media
+        self._clock = clock
+        self._pipeline = pipeline
+        self._run_model = run_model
+        self._listener: Callable[[bytes], None] | None = None
+        self._speaks = False
+        self._to_operator, self._to_caller = DoubleRate(), HalfRate()
+        self._unsent = b""
+        self._sent_until_ms = 0.0
+        self.ended = asyncio.Event()
+        """Set when the call has ended."""
+        media.on_audio(self._heard)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the operator has the call, and the agent is silent."""
+        return self._speaks
+
+    def listen(self, listener: Callable[[bytes], None]) -> bool:
+        """Give the caller's audio (16-bit mono PCM at 16,000 Hz) to ``listener``; False: somebody listens."""
+        if self._listener is not None or self.ended.is_set():
+            return False
+        self._listener = listener
+        return True
+
+    async def begin(self) -> None:
+        """The operator speaks from now on; the agent is silent. Repeating it changes nothing."""
+        if self._speaks:
+            return
+        self._speaks = True
+        self._unsent, self._sent_until_ms = b"", 0.0
+        self._pipeline.stt.gets_silence = True
+        self._pipeline.llm.pause()
+        await self._pipeline.worker.queue_frame(InterruptionFrame())
+        await self._tell(TAKEN_OVER)
+
+    async def speak(self, audio: bytes) -> None:
+        """Play audio of the operator (16-bit mono PCM at 16,000 Hz) to the caller, if they speak."""
+        if not self._speaks or self.ended.is_set():
+            return
+        now = self._clock.monotonic_ms()
+        self._unsent += self._to_caller.process(audio)
+        self._sent_until_ms = max(self._sent_until_ms, now)
+        while len(self._unsent) >= PIECE_BYTES:
+            piece, self._unsent = self._unsent[:PIECE_BYTES], self._unsent[PIECE_BYTES:]
+            if self._sent_until_ms - now >= MAX_AHEAD_MS:
+                continue
+            self._sent_until_ms += PIECE_BYTES / 2 / SAMPLE_RATE * 1000
+            await self._pipeline.tts.push_frame(OutputAudioRawFrame(piece, SAMPLE_RATE, 1))
+
+    async def leave(self) -> bool:
+        """The operator leaves; if they have the call, the agent goes on. Returns whether they had it."""
+        self._listener = None
+        had_call, self._speaks = self._speaks, False
+        if had_call and not self.ended.is_set():
+            self._pipeline.stt.gets_silence = False
+            self._pipeline.llm.resume()
+            await self._tell(GIVEN_BACK)
+            await self._run_model()
+        return had_call
+
+    def end(self) -> None:
+        """The call has ended."""
+        self.ended.set()
+
+    async def _tell(self, text: str) -> None:
+        message = cast("Any", {"role": "developer", "content": text})
+        frame = LLMMessagesAppendFrame(messages=[message])
+        await self._pipeline.worker.queue_frame(uninterruptible(frame))
+
+    def _heard(self, audio: bytes) -> None:
+        if self._listener is not None:
+            self._listener(self._to_operator.process(audio))
