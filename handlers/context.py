@@ -22,6 +22,8 @@ RefusalCode = Literal[
     "already_routing",
     "invalid_variables",
     "call_ending",
+    "unknown_destination",
+    "transfer_failed",
 ]
 
 
@@ -115,6 +117,10 @@ class CallContext(Protocol):
 
     async def end(self, *, reason: str, outcome: str | None = None) -> Refused | None:
         """End the call when the caller has heard everything that was said, or return why it goes on."""
+        ...
+
+    def transfer(self, destination: str) -> Refused | None:
+        """Connect the caller with a declared destination when everything said was heard; or say why not."""
         ...
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:

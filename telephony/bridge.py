@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from telephony.carrier import Carrier, WebhookReply, WebhookRequest
+from telephony.carrier import Carrier, EndReason, WebhookReply, WebhookRequest
 
 Party = Literal["caller", "operator"]
 """A participant of a conference; its label at the carrier."""
@@ -65,6 +65,10 @@ class BridgeCarrier(Carrier, Protocol):
 
     def pressed_key(self, request: WebhookRequest) -> str | None:
         """The key in a verified webhook; None: none was pressed."""
+        ...
+
+    def dial_outcome(self, request: WebhookRequest) -> EndReason | None:
+        """How the number ended that a transferred call was connected with, from a verified webhook."""
         ...
 
     def whisper_reply(self, whisper: Whisper) -> WebhookReply:

@@ -6,12 +6,22 @@ https://www.twilio.com/docs/voice/answering-machine-detection.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twilio.twiml.voice_response import VoiceResponse
 
 from telephony.bridge import AnsweredBy, ConferenceJoin, Whisper
-from telephony.carrier import WebhookReply, WebhookRequest
+from telephony.carrier import EndReason, WebhookReply, WebhookRequest
 
 CONFERENCE_EVENTS = "start end join leave"
+_DIAL_OUTCOMES: Mapping[str, EndReason] = {
+    "completed": "completed",
+    "answered": "completed",
+    "busy": "busy",
+    "no-answer": "no_answer",
+    "failed": "failed",
+    "canceled": "canceled",
+}
 _KEYS = frozenset("0123456789*#ABCD")
 _XML = "text/xml"
 
@@ -28,6 +38,11 @@ def pressed_key(request: WebhookRequest) -> str | None:
     """Parse `Digits`, which is one key here; None: it is absent, empty or something else."""
     digits = _field(request, "Digits")
     return digits if digits in _KEYS else None
+
+
+def dial_outcome(request: WebhookRequest) -> EndReason | None:
+    """Parse `DialCallStatus`: completed, answered, busy, no-answer, failed or canceled; None: absent."""
+    return _DIAL_OUTCOMES.get(_field(request, "DialCallStatus"))
 
 
 def whisper_reply(whisper: Whisper) -> WebhookReply:

@@ -49,6 +49,7 @@ class TwilioCarrier(TwilioRest):
     accept_media = staticmethod(accept_media)
     answered_by = staticmethod(bridge.answered_by)
     pressed_key = staticmethod(bridge.pressed_key)
+    dial_outcome = staticmethod(bridge.dial_outcome)
     whisper_reply = staticmethod(bridge.whisper_reply)
     join_reply = staticmethod(bridge.join_reply)
 

@@ -14,6 +14,7 @@ from tests.calls.harness import BILL, HIGHEST, CallHarness, Facts, hear
 from voicebot.call.resume import SPOKE_WITH_PERSON
 from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Say, Step, Wait, WaitFor, WaitForHangUp
 from voicebot.sandbox.carrier import Call, Phone
+from voicebot.sandbox.vendors.script import Answer
 
 HELLO = "Hello, this is a person."
 
@@ -176,3 +177,45 @@ async def test_voicemail_answers(desk: Desk) -> None:
     assert got.outcome.ok, got.outcome.failure
     assert len(call.streams) == 1
     assert "Billing here." in got.words()
+
+
+FRONT_DESK = "I connect you with the front desk."
+DESTINATION = "front_desk"
+
+
+async def transferring(desk: Desk) -> str:
+    """A number whose orchestrator may transfer to the telephone of the desk, and does so when asked."""
+    script = desk.harness.sandbox.script
+    wanted = ("transfer_to_number", {"destination": DESTINATION})
+    script.answer(Answer(text=FRONT_DESK, calls=[wanted]), user=BILL)
+    return await desk.harness.orchestrator(
+        desk.harness.route("billing", await desk.harness.agent()),
+        functions=[{"type": "builtin", "name": "transfer_to_number"}],
+        destinations=[{"name": DESTINATION, "number": desk.phone}],
+    )
+
+
+async def test_a_transfer_to_a_declared_number(desk: Desk) -> None:
+    """The caller hears the agent's words, is connected, and the call ends with the number's."""
+    number = await transferring(desk)
+    desk.harness.carrier.phones[desk.phone] = Phone(after_ms=50, talk_ms=300)
+    call, person = desk.harness.dial(hear(), Say(text=BILL), hear(), WaitForHangUp(), to=number)
+    got = await facts(desk, call, person)
+
+    assert got.words()[-1] == FRONT_DESK
+    assert [event.data["number"] for event in call.events if event.name == "dial.bridged"] == [desk.phone]
+    assert (got.record["ended_by"], got.record["end_reason"]) == ("agent", "transferred")
+    assert call.complaints == ()
+
+
+@pytest.mark.long
+async def test_a_number_that_does_not_answer(desk: Desk) -> None:
+    """The caller is with the agent again, who knows that the number was busy."""
+    number = await transferring(desk)
+    desk.harness.carrier.phones[desk.phone] = Phone(outcome="busy", after_ms=50)
+    call, person = desk.harness.dial(hear(), Say(text=BILL), hear(), hear(), HangUp(), to=number)
+    got = await facts(desk, call, person)
+
+    assert got.outcome.ok, got.outcome.failure
+    assert len(call.streams) == 2
+    assert "(busy)" in str(desk.harness.asked()[-1]["messages"])

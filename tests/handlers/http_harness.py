@@ -166,6 +166,10 @@ class RecordingCall:
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         self.kept["outcome"] = outcome
 
+    def transfer(self, destination: str) -> Refused | None:
+        """Nobody is transferred."""
+        return None
+
     def hand_off(self, request: HandoffRequest) -> None:
         self.kept[request.intent] = request
 

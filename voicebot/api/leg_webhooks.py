@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from db import calls, legs
+from db import bridged_calls, calls, events, legs
 from db.calls import CallRecord
 from db.errors import NotFound
 from db.legs import LegRecord
 from telephony.bridge import BridgeCarrier
 from telephony.carrier import BadWebhook, WebhookReply
-from voicebot.api.call_ends import end_with_person, finish
+from voicebot.api.call_ends import call_event, end_with_person, finish
 from voicebot.api.carrier_request import NO_CONTENT, WAITING_SINCE, CarrierRequest
 
 RESOLVED = "handoff_resolved"
 """The end reason of a call whose caller was connected with an operator, who has hung up."""
+
+TRANSFERRED = "transferred"
+"""The end reason of a call whose caller was connected with another number."""
 
 LEG = "leg"
 """The parameter that names the leg in the URL of a webhook."""
@@ -112,6 +115,26 @@ async def caller_back(request: CarrierRequest, leg: LegRecord, call: CallRecord)
     elif call.status == "in_progress" and WAITING_SINCE in request.webhook.query:
         return request.connect(call)  # it came back too late to be answered
     return request.carrier.hang_up_reply()
+
+
+async def after_transfer(request: CarrierRequest, call: CallRecord) -> WebhookReply:
+    """The number of a transferred call is over, or nobody answered there: then the agent again."""
+    app = request.app
+    carrier = app.bridge_carriers.get(request.name)
+    outcome = None if carrier is None else carrier.dial_outcome(request.webhook)
+    if call.status != "transferring":  # a copy, or the call has ended
+        is_late = call.status == "in_progress" and WAITING_SINCE in request.webhook.query
+        return request.connect(call) if is_late else request.carrier.hang_up_reply()
+    if has_hung_up(request):
+        await end_with_person(app, call, "caller", "hangup")
+        return request.carrier.hang_up_reply()
+    if outcome == "completed":
+        await finish(app, call, "agent", TRANSFERRED)
+        return request.carrier.hang_up_reply()
+    data = {"outcome": outcome or "failed"}
+    await events.append(app.database, call_event(call, "transfer.failed", data, app.clock.now()))
+    back = await bridged_calls.come_back(app.database, call.account_id, call.id)
+    return request.carrier.hang_up_reply() if back is None else request.connect(back)
 
 
 def has_hung_up(request: CarrierRequest) -> bool:

@@ -35,6 +35,7 @@ from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.call.apologies import apology
+from voicebot.call.registry import TRANSFER
 from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
@@ -140,6 +141,8 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         return request.carrier.hang_up_reply()
     if call.end_reason == NO_VOICE:
         return speak_for(request, call)
+    if TRANSFER in request.webhook.query:
+        return await leg_webhooks.after_transfer(request, call)
     if (leg := await leg_webhooks.leg_of_caller(request, call)) is not None:
         return await leg_webhooks.caller_back(request, leg, call)
     query = request.webhook.query

@@ -204,6 +204,8 @@ class CallDependencies:
     """None: no handoff can be created (a text call)."""
     withdraw_handoff: WithdrawHandoffEntry | None = None
     """None where ``create_handoff`` is."""
+    transfer: Callable[[str], Awaitable[bool]] | None = None
+    """Has the carrier dial a number (E.164) for the caller; False: refused. None: not possible."""
     has_left: Callable[[], Awaitable[bool]] = _never
     """Whether the stream ended because the carrier connects the caller with a person."""
     recording: Callable[[str], Awaitable[bytes | None]] = _no_recording

@@ -17,6 +17,7 @@ from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.hangup import End, Hangup
 from voicebot.call.routing.router import Router
 from voicebot.call.transcript.recorder import CallRecorder
+from voicebot.call.transfer import CallTransfer
 from voicebot.call.waiting import WaitingForPerson
 from voicebot.clock import Clock
 
@@ -40,6 +41,7 @@ class HandlerContext:
     router: Router
     hangup: Hangup
     waiting: WaitingForPerson
+    call_transfer: CallTransfer
 
     @property
     def call_id(self) -> UUID:
@@ -73,6 +75,12 @@ class HandlerContext:
             return _LEAVING
         self.hangup.start(End(ended_by="agent", reason=reason, outcome=outcome), cancellable=True)
         return None
+
+    def transfer(self, destination: str) -> Refused | None:
+        """Connect the caller with a destination of the agent; an agent who has left the call does not."""
+        if self.router.is_routing or not self._has_call:
+            return _LEAVING
+        return self.call_transfer.request(self.agent, destination)
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Record the outcome of the call, on the lead too."""

@@ -10,14 +10,14 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import calls, revisions
+from db import bridged_calls, calls, revisions
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
 from db.revisions import TemplateSnapshot
 from handlers.context import HandoffStatus
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
-from telephony.carrier import Carrier, CarrierError, MediaStream
+from telephony.carrier import Carrier, CarrierError, MediaStream, TransferRequest
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
@@ -47,6 +47,9 @@ from voicebot.vault import Vault
 RESUME_GRACE_S = 10.0
 HAND_OVER_CHECK_S = 1.0
 LEFT_TIMEOUT_S = 1.0
+
+TRANSFER = "transfer"
+"""The parameter of the URL that the carrier requests when the number that it dialled is over."""
 
 
 class CallRegistry:
@@ -86,6 +89,7 @@ class CallRegistry:
         self._create_handoff = create_handoff
         self._withdraw_handoff = withdraw_handoff
         self._on_fact = on_fact
+        self._public_url = settings.public_url
         self._services = providers
         self._health = health
         self._greetings = Greetings(database, providers)
@@ -220,6 +224,7 @@ class CallRegistry:
             on_fact=self._on_fact,
             create_handoff=self._create_handoff,
             withdraw_handoff=self._withdraw_handoff,
+            transfer=lambda number: self._transfer(call, number),
             has_left=lambda: self._has_left(call),
             recording=self._recordings.get,
         )
@@ -228,6 +233,24 @@ class CallRegistry:
         self._idle.clear()
 
         return await session.run(lambda: self._loader.targets(call, target_ids(answering.content.routes)))
+
+    async def _transfer(self, call: CallRecord, number: str) -> bool:
+        """Have the carrier dial a number for a call; False: it refused, or the call is not in progress."""
+        ours = call.to_number if call.direction == "inbound" else call.from_number
+        then = f"{self._public_url}/webhooks/{call.carrier}/resume?{TRANSFER}=1" if self._public_url else None
+        request = TransferRequest(to=number, caller_id=ours, then_url=then)
+        try:
+            left = await bridged_calls.leave(self._database, call.account_id, call.id)
+            if left is None or left.carrier_call_id is None:
+                return False
+            await self._carriers[call.carrier].transfer(left.carrier_call_id, request)
+        except DatabaseError:
+            return False
+        except CarrierError as error:
+            logger.warning("call {}: not transferred: {}", call.id, error)
+            await bridged_calls.stay(self._database, call.account_id, call.id)
+            return False
+        return True
 
     async def _has_left(self, call: CallRecord) -> bool:
         """Whether a call whose stream was stopped is with a person; False if the database does not answer."""

@@ -26,6 +26,10 @@ SPOKE_WITH_PERSON = (
     "The caller was connected with a person for {seconds} seconds and has come back to you. You did not hear "
     "what they said to each other: ask if you need to know. Go on with the conversation; do not greet again."
 )
+NOT_TRANSFERRED = (
+    "The caller was to be connected with another number, but that failed ({outcome}); they are with you "
+    "again. Say so, and help them yourself or offer something else."
+)
 NOT_CONNECTED = "A person accepted the caller but could not be connected with them. Say so, and go on."
 
 
@@ -62,6 +66,14 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
         if u.speaker in _ROLES
     ]
     said += _notes(call, with_people)
+    said += [
+        (
+            (event.at - (call.answered_at or event.at)).total_seconds() * 1000,
+            {"role": "developer", "content": NOT_TRANSFERRED.format(outcome=event.data["outcome"])},
+        )
+        for event in recorded
+        if event.type == "transfer.failed"
+    ]
     done = [route for route in routed if route.status == "done"]
     return ResumeState(
         agent=done[-1].name if done else BACK,

@@ -43,6 +43,7 @@ from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
+from voicebot.call.transfer import CallTransfer
 from voicebot.call.waiting import WaitingForPerson
 
 FLUSH_TIMEOUT_S = 1.0
@@ -97,6 +98,9 @@ class Session:
         )  # fmt: skip
         self._activation = AgentActivation(
             self._pipeline, self._speech_output, self._ready_audio, self._conversation
+        )
+        self._transfer = CallTransfer(
+            deps.transfer, self._hangup, self._pipeline, self._activation, self._tasks
         )
         self.takeover = Takeover(deps.media, deps.clock, self._pipeline, self._activation.run_model)
         policy = RoutingPolicy(self._agents, hops=past.hops if past else 0)
@@ -255,6 +259,7 @@ class Session:
             router=self._router,
             hangup=self._hangup,
             waiting=self.waiting,
+            call_transfer=self._transfer,
         )
         return compile_agent(agent, agent.context, self._deps.http, self._recorder, self._node_entered)
 
