@@ -144,7 +144,7 @@ class WaitingForPerson:
         """The queue reports the present status of the request, again and again."""
         if status.handoff_id in self._left:
             return
-        self._status = status
+        before, self._status = self._status, status
         if status.phase == "ended":
             self._left.add(status.handoff_id)
             if self.suspends_idle:

@@ -120,6 +120,11 @@ class LlmSwitch(ServiceSwitch):
         self._is_ending = True
         self._missed_turn = False
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether requests are dropped because a person has the call."""
+        return self._is_paused
+
     def pause(self) -> None:
         """Drop all requests until ``resume``, because a person has the call."""
         self._is_paused = True

@@ -215,6 +215,8 @@ class SilenceWatchdog:
 
     def _owed(self) -> Owed:
         llm, is_routing = self._pipeline.llm, self._router.is_routing
+        if llm.is_paused:  # a person has the call, or the carrier is about to connect one
+            return Owed.PERSON
         if self._transcript.is_synthesising and not llm.is_responding:
             return Owed.SPEECH
         if self._transcript.has_unspoken and not is_routing:
