@@ -149,11 +149,12 @@ async def mark_seen(db: Executor, account_id: UUID, user_id: UUID, at: datetime)
 async def count(
     db: Executor, account_id: UUID, user_id: UUID, *, holding: int = 0, bridged: int = 0
 ) -> OperatorRecord | None:
-    """Add to an operator's counters and lock the row; None: the account has no such operator."""
+    """Add to an operator's counters and lock the row; None: no such operator, or too little to subtract."""
     row = await db.fetchrow(
         f"""
         UPDATE operators SET holding = holding + $3, bridged = bridged + $4, revision = revision + 1
-        WHERE account_id = $1 AND user_id = $2 RETURNING {_OPERATOR}
+        WHERE account_id = $1 AND user_id = $2 AND holding + $3 >= 0 AND bridged + $4 >= 0
+        RETURNING {_OPERATOR}
         """,  # noqa: S608
         account_id,
         user_id,

@@ -198,6 +198,9 @@ async def apply(
             holding=0 if wanted.claimed_by else -1,
             bridged=(wanted.to in CONNECTED) - (before.state in CONNECTED),
         )
+        if operator is None:
+            # The claim has ended meanwhile: it is not counted on the operator any more.
+            raise LostRace
     ended = is_final(before.intent, wanted.to)
     after = await handoff_transitions.apply(transaction, before, wanted, ended=ended)
     if after is None:
