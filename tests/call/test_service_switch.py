@@ -340,3 +340,18 @@ async def test_whoever_waits_for_a_service_that_is_prepared_again_hears_that_it_
         refused.may_end.set()
         with pytest.raises(ServiceFailed):
             await one
+
+
+async def test_without_another_one_any_ready_service_takes_over() -> None:
+    """The frames kept for a service that failed go to one that another agent has connected."""
+    first, other = Vendor("first"), Vendor("other")
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="tts")
+    async with running(switch) as (worker, sink):
+        await switch.prepare(spec(first))
+        assert await switch.fall_back() is None
+        await switch.prepare(spec(other))
+        switch.give_up("first")
+        await worker.queue_frame(TextFrame("kept"))
+        assert await switch.fall_back() == "other"
+        await worker.flush_pipeline()
+        assert sink.texts == ["other:kept"]

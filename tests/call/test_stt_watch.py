@@ -91,3 +91,17 @@ def test_an_interim_transcript_of_one_word_may_be_noise() -> None:
     assert overdue_at(watch, speech(400)) == []
     watch.transcribed(1, final=False)
     assert overdue_at(watch, line(5000)) == []
+
+
+def test_speech_is_owed_words_until_a_service_says_them_or_that_there_are_none() -> None:
+    """A judgement does not answer it: the next service is given the speech; after 3 s it was noise."""
+    watch = SttWatch()
+    assert not watch.has_speech
+    overdue_at(watch, speech(1000) + line(2000))
+    assert (watch.has_speech, watch.judged) == (True, 1)
+    overdue_at(watch, line(3000))
+    assert not watch.has_speech
+    overdue_at(watch, speech(1000) + line(4000))
+    assert (watch.has_speech, watch.judged) == (True, 2)
+    watch.transcribed(2, final=True)
+    assert (watch.has_speech, watch.judged) == (False, 0)

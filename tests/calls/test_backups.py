@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.calls.harness import BILL, LOW, OPEN, WELCOME, CallHarness, Facts, hear
-from voicebot.sandbox.caller import HangUp, Say
+from tests.calls.harness import BILL, BYE, HIGH, LOW, OPEN, WELCOME, CallHarness, Facts, hear
+from voicebot.sandbox.caller import HangUp, Say, Step, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
 
 HOURS = "Acme is open from eight to five."
@@ -122,3 +122,66 @@ async def test_a_target_whose_voice_refuses_is_ready_with_its_backup(harness: Ca
 
     assert call.words()[-1] == "Billing here."
     assert [route["status"] for route in call.routes] == ["done"]
+
+
+@pytest.mark.parametrize(("kind", "backed_up"), [("drop", True), long("hang", True), long("drop", False)])
+async def test_rows_8_and_11_a_voice_that_fails_in_an_answer_loses_no_words(
+    harness: CallHarness, kind: Any, backed_up: bool
+) -> None:
+    """The second sentence is lost by the TTS: another connection speaks what the caller has not heard."""
+    tts = VOICE if backed_up else {"voice_id": LOW}
+    number = await desk(harness, tts=tts, **PATIENT)
+    answer = "One two three four. Five six seven eight."
+    harness.sandbox.script.answer(answer, user=OPEN)
+    harness.sandbox.faults.add(
+        Fault(server="elevenlabs", kind=kind, stage="message", match="Five six", count=1)
+    )
+    call = await harness.place(hear(), Say(text=OPEN), hear(quiet_ms=2500), HangUp(), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert " ".join(filter(None, call.words()[1:])) == answer
+    assert "tts" in {each["part"] for each in call.data("provider.failed")}
+    assert switches(call) == ([("tts", "elevenlabs", "deepgram")] if backed_up else [])
+
+
+async def test_row_8_a_target_whose_voice_dies_in_its_first_words_says_them(harness: CallHarness) -> None:
+    """The first words of a target are spoken by its backup when its voice loses them."""
+    agent = await harness.agent(tts={**VOICE, "voice_id": HIGH})
+    number = await harness.orchestrator(harness.route("billing", agent), **PATIENT)
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="drop", stage="message", match=HIGH))
+    call = await harness.place(hear(), Say(text=BILL), hear(quiet_ms=1500), HangUp(), to=number)
+
+    assert call.words() == [WELCOME, "Billing here."]
+    assert [route["status"] for route in call.routes] == ["done"]
+    assert switches(call) == [("tts", "elevenlabs", "deepgram")]
+
+
+async def test_row_8_without_a_backup_another_agents_voice_speaks(harness: CallHarness) -> None:
+    """When a target's voice dies and cannot be connected again, its words are spoken by a connected one."""
+    number = await harness.orchestrator(harness.route("billing", await harness.agent(voice=HIGH)), **PATIENT)
+    dies = Fault(server="elevenlabs", kind="drop", stage="message", match=HIGH)
+    refuses = Fault(server="elevenlabs", kind="broken", match=HIGH)
+
+    def on_step(step: Step) -> None:
+        if isinstance(step, Say):
+            harness.sandbox.faults.add(dies)
+            harness.sandbox.faults.add(refuses)
+
+    script = (hear(quiet_ms=800), Say(text=BILL), hear(quiet_ms=1500), HangUp())
+    call = await harness.place(*script, to=number, on_step=on_step)
+
+    assert call.words() == [WELCOME, "Billing here."]
+    assert call.voices == [LOW]
+
+
+@pytest.mark.long
+async def test_row_10_a_caller_who_talks_to_a_silent_stt_is_not_idle(harness: CallHarness) -> None:
+    """A caller who is not understood is not asked whether they are there, and hears an honest sentence."""
+    harness.sandbox.faults.add(Fault(server="deepgram", kind="hang", stage="message", match=LISTEN))
+    idle = {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Nobody is there."}
+    number = await desk(harness, idle=idle)
+    script = (hear(), Say(text=OPEN), Say(text=BILL), Say(text=BYE), WaitForHangUp(timeout_ms=40_000))
+    call = await harness.place(*script, to=number)
+
+    assert call.events("idle.prompted") == []
+    assert call.record["end_reason"] == "stt_unavailable"

@@ -52,6 +52,7 @@ class CallServices:
         self._blamed: set[str] = set()
         """Services that have failed since they were connected."""
         self._asked: LlmEndpoint | None = None
+        self._reported: BaseException | None = None
         self._made: dict[str, tuple[ProviderKind, ServiceSpec]] = {}
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
@@ -70,9 +71,11 @@ class CallServices:
         self._made[spec.key] = "llm", spec
         return spec, service
 
-    def error(self, key: str, error: BaseException | None) -> None:
-        """A service that was in use reported an error."""
+    def error(self, key: str, error: BaseException | None, *, is_vendors: bool) -> None:
+        """A service that was in use reported an error; ``is_vendors``: it is none of our functions."""
         kind, spec = self._made[key]
+        if kind == "llm" and is_vendors and self._asked is not None and error is not self._reported:
+            self._llm_failed(self._asked, error)  # in the middle of its answer
         self.failed(kind, spec, error, type(error).__name__ if error else "error")
 
     def blame(self, key: str) -> None:
@@ -139,11 +142,15 @@ class CallServices:
 
     def llm_failed(self, endpoint: LlmEndpoint, error: BaseException, instead: LlmEndpoint | None) -> None:
         """A request failed; the last failure is an error of the service, which is reported elsewhere."""
+        self._llm_failed(endpoint, error)
+        self._reported = error
+        if instead is not None:
+            self._listener.provider_failed("llm", endpoint.provider, type(error).__name__)
+
+    def _llm_failed(self, endpoint: LlmEndpoint, error: BaseException | None) -> None:
         self._failures[_key(endpoint)] += 1
         if self._health is not None:
             self._health.failed("llm", endpoint.provider, error, "")
-        if instead is not None:
-            self._listener.provider_failed("llm", endpoint.provider, type(error).__name__)
 
     def llm_worked(self, endpoint: LlmEndpoint) -> None:
         """An answer began."""

@@ -334,11 +334,14 @@ class Session:
             self.waiting.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
 
     async def _service_failed(self, key: str, frame: ErrorFrame) -> None:
-        self._services.error(key, frame.exception)
-        broken = frame.processor is not None and not frame.processor.is_usable
-        switch = self._connections.switch_of(key)
         # An exception of one of our functions is no failure of the model, which is told and goes on.
         vendor_failed = frame.category is not ErrorCategory.APPLICATION
+        self._services.error(key, frame.exception, is_vendors=vendor_failed)
+        broken = frame.processor is not None and not frame.processor.is_usable
+        switch = self._connections.switch_of(key)
+        if switch is self._pipeline.stt and self._pipeline.stt.is_given_up:
+            self._service_lost("stt")
+            return
         if switch is self._pipeline.stt and switch.is_ready(key):
             # The vendor's client would reconnect too, but hear nothing for seconds; a new service connects at
             # once and is given the audio that arrives meanwhile.

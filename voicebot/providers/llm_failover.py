@@ -16,6 +16,9 @@ from openai import NOT_GIVEN, AsyncOpenAI
 
 from voicebot.providers.llm_stream import JsonStream, streaming_client
 
+STALLED_S = 2.0
+"""An answer that has begun and then pauses for so long has failed, if another endpoint can be asked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlmEndpoint:
@@ -118,15 +121,20 @@ class LlmRequests:
 
 
 class _Begun:
-    """A stream of which the first chunks were read already."""
+    """A stream of which the first chunks were read already; it fails when nothing more arrives in time."""
 
-    def __init__(self, read: list[Any], stream: JsonStream) -> None:
-        self._read, self._stream = read, stream
+    def __init__(self, read: list[Any], rest: AsyncIterator[Any], stream: JsonStream) -> None:
+        self._read, self._rest, self._stream = read, rest, stream
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         for chunk in self._read:
             yield chunk
-        async for chunk in self._stream:
+        while True:
+            try:
+                async with asyncio.timeout(STALLED_S):
+                    chunk = await anext(self._rest)
+            except StopAsyncIteration:
+                return
             yield chunk
 
     async def close(self) -> None:
@@ -137,8 +145,9 @@ class _Begun:
 async def _begun(stream: JsonStream) -> _Begun:
     """Wait for the first words or function call; until then another endpoint can answer instead."""
     read: list[Any] = []
+    rest = aiter(stream)
     try:
-        async for chunk in stream:
+        async for chunk in rest:
             read.append(chunk)
             delta = chunk.choices[0].delta if chunk.choices else None
             if delta is not None and (delta.content or delta.tool_calls):
@@ -146,4 +155,4 @@ async def _begun(stream: JsonStream) -> _Begun:
     except BaseException:
         await stream.close()
         raise
-    return _Begun(read, stream)
+    return _Begun(read, rest, stream)

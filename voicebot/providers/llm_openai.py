@@ -24,7 +24,7 @@ from voicebot.providers.settings import OpenAILlmSettings
 SILENCE_TIMEOUT_S = 5.0
 """A model that sends nothing for so long has failed: the caller must not wait for it in silence."""
 
-BACKED_UP_TIMEOUT_S = 2.0
+BACKED_UP_TIMEOUT_S = 1.5
 """The same where a backup can be asked instead; the request is not repeated then."""
 
 

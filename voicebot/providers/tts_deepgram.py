@@ -68,6 +68,7 @@ class DeepgramTts(TtsProvider):
             api_key=secret_of(self._variables.api_key),
             base_url=websocket_url(self._url),
             sample_rate=SAMPLE_RATE,
+            reconnect_on_error=False,
             settings=DeepgramTTSService.Settings.from_mapping(options),
         )
 

@@ -84,6 +84,7 @@ class ElevenLabsTts(TtsProvider):
             api_key=secret_of(self._variables.api_key),
             url=websocket_url(self._variables.url or ELEVENLABS_URL),
             sample_rate=SAMPLE_RATE,
+            reconnect_on_error=False,
             settings=ElevenLabsTTSService.Settings.from_mapping(options),
         )
 

@@ -140,6 +140,11 @@ class ServiceConnections:
                     if spec.key != before:
                         self._services.switched(before, spec.key)
                     return
+            # Another agent's voice is better than silence.
+            other = await switch.fall_back() if kind == "tts" else None
+            if other is not None:
+                self._services.switched(before, other)
+                return
             await asyncio.sleep(pause_s)
         raise ServiceLost(switch.name)
 

@@ -9,10 +9,8 @@ connects its members in the background, at any time of the call, and gives frame
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
 
 from loguru import logger
 from pipecat.frames.frames import (
@@ -35,6 +33,7 @@ from pipecat.pipeline.pipeline import Pipeline, PipelineSink, PipelineSource
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from voicebot.background import BackgroundTasks
+from voicebot.call.audio.branch import Branch
 from voicebot.call.audio.frames import DrainFrame
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 
@@ -51,25 +50,6 @@ _ALWAYS_PASSED = (
 )
 
 OnError = Callable[[str, ErrorFrame], Awaitable[None]]
-
-
-@dataclass(slots=True, kw_only=True)
-class Branch:
-    """One service and its processors, which exist once it was prepared."""
-
-    spec: ServiceSpec
-    processors: Sequence[FrameProcessor] = ()
-    pipeline: Pipeline | None = None
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    ready: bool = False
-    failed: bool = False
-    preparing: asyncio.Task[None] | None = None
-    backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=deque)
-
-    async def queue_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Give a frame to the processors; they exist when the branch is ready."""
-        if self.pipeline is not None:
-            await self.pipeline.queue_frame(frame, direction)
 
 
 class ServiceSwitch(FrameProcessor):
@@ -171,13 +151,29 @@ class ServiceSwitch(FrameProcessor):
         failed, branch = self._active, self._branches[spec.key]
         if failed.spec.key != key or branch is failed:
             return  # the agent has changed meanwhile, or the service kept its place
+        await self._take_over(failed, branch)
+
+    async def fall_back(self) -> str | None:
+        """Make any other service that is ready the active one, in place of one that failed.
+
+        Returns:
+            Its key; None: there is none.
+        """
+        failed = self._active
+        branch = next((each for each in self._branches.values() if each.ready), None)
+        if branch is None or branch is failed:
+            return None
+        await self._take_over(failed, branch)
+        return branch.spec.key
+
+    async def _take_over(self, failed: Branch, branch: Branch) -> None:
         while failed.backlog:
             frame, direction = failed.backlog.popleft()
             await branch.queue_frame(frame, direction)
         self._active = branch
         self.became_active(branch)
         if failed.failed:
-            del self._branches[failed.spec.key]
+            self._branches.pop(failed.spec.key, None)
             self._background.start(self._release(failed), name="releasing a failed service")
 
     def switch(self, key: str) -> None:

@@ -12,7 +12,8 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection
 
-from voicebot.call.audio.service_switch import Branch, OnError, ServiceSwitch
+from voicebot.call.audio.branch import Branch
+from voicebot.call.audio.service_switch import OnError, ServiceSwitch
 from voicebot.call.audio.stt_watch import SttWatch
 from voicebot.providers.deepgram_stream import NoWordsFrame
 from voicebot.providers.service_spec import ServiceSpec
@@ -21,6 +22,9 @@ from voicebot.providers.speech_input import SpeechInput
 BACKLOG_MESSAGES = 500  # 10 s of 20 ms carrier audio, kept until they are transcribed
 OVERLAP_MESSAGES = 15
 """Audio that is kept when a transcript arrives: what was spoken while it was made is in none yet."""
+
+MAX_JUDGED = 3
+"""So often in a row speech may be transcribed by no service; then the call is told that nobody hears."""
 
 
 class SttSwitch(ServiceSwitch):
@@ -39,14 +43,19 @@ class SttSwitch(ServiceSwitch):
         self._watch = SttWatch()
 
     @property
-    def is_deaf(self) -> bool:
-        """Whether the caller may speak without being understood now."""
-        return not self.is_ready(self.active) or self._watch.has_speech
+    def owes_words(self) -> bool:
+        """Whether the caller seems to have spoken, and no transcript says what."""
+        return self._watch.has_speech
 
     @property
-    def hears_speech(self) -> bool:
-        """Whether the caller seems to have spoken since the last transcript."""
-        return self._watch.has_speech
+    def quiet_ms(self) -> float:
+        """How long neither the caller nor the service has said anything, in ms of the caller's audio."""
+        return self._watch.quiet_ms
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the caller spoke again and again and no service said what."""
+        return self._watch.judged >= MAX_JUDGED
 
     def hear(self, audio: bytes) -> None:
         """Give the caller's audio (16-bit mono PCM, 8,000 Hz) to the active service; return at once.

@@ -27,6 +27,8 @@ LEAST_INTERIM_WORDS = 2
 LONGEST_SPEECH_MS = 5000.0
 """After so much speech without a pause any service has said something."""
 MOST_PATIENCE = 8
+FORGOTTEN_AFTER_MS = 3000.0
+"""Speech that another service has not transcribed either within so long was none."""
 
 
 class SttWatch:
@@ -41,10 +43,22 @@ class SttWatch:
         self._noise = 0.0
         self._has_interims = self._owes_final = False
         self._patience = 1
+        self._since_judged_ms = FORGOTTEN_AFTER_MS
+        self.judged = 0
+        """How often a service was judged since one made a transcript final."""
 
     @property
     def has_speech(self) -> bool:
-        """Whether the caller seems to have spoken since the service last made a transcript final."""
+        """Whether the caller seems to have spoken, and no transcript says what."""
+        return self._is_unanswered or self._since_judged_ms < FORGOTTEN_AFTER_MS
+
+    @property
+    def quiet_ms(self) -> float:
+        """How long neither the caller nor the service has said anything, in ms of the caller's audio."""
+        return self._quiet_ms
+
+    @property
+    def _is_unanswered(self) -> bool:
         return self._owes_final or self.spoken_ms >= LEAST_SPEECH_MS
 
     def hear(self, audio: bytes, silence_ms: float) -> bool:
@@ -58,6 +72,7 @@ class SttWatch:
             Whether the service must have said something by now. That is said once for the same speech.
         """
         ms = len(audio) / BYTES_PER_MS
+        self._since_judged_ms += ms
         if self._is_audible(audio, ms):
             self.spoken_ms, self._quiet_ms = self.spoken_ms + ms, 0.0
         else:
@@ -65,6 +80,8 @@ class SttWatch:
         if not self._is_overdue(silence_ms):
             return False
         self.spoken_ms, self._owes_final = 0.0, False
+        self._since_judged_ms = 0.0
+        self.judged += 1
         self._patience = min(self._patience * 2, MOST_PATIENCE)
         return True
 
@@ -73,8 +90,10 @@ class SttWatch:
 
         An interim transcript of a single word may be noise, of which the final one is empty or missing.
         """
-        self.spoken_ms, self._patience = 0.0, 1
-        self._quiet_ms = 0.0
+        self.spoken_ms = self._quiet_ms = 0.0
+        self._since_judged_ms = FORGOTTEN_AFTER_MS
+        if final:
+            self._patience, self.judged = 1, 0
         self._has_interims = self._has_interims or not final
         self._owes_final = not final and (self._owes_final or words >= LEAST_INTERIM_WORDS)
 
@@ -84,9 +103,11 @@ class SttWatch:
         self._quiet_ms = 0.0
 
     def _is_overdue(self, silence_ms: float) -> bool:
-        if not self.has_speech:
+        if not self._is_unanswered:
             return False
-        if self._quiet_ms >= silence_ms + AFTER_SPEECH_MS * self._patience:
+        # That there were words is known where an interim transcript said some.
+        patience = 1 if self._owes_final else self._patience
+        if self._quiet_ms >= silence_ms + AFTER_SPEECH_MS * patience:
             return True
         longest = INTERIMS_MS if self._has_interims else LONGEST_SPEECH_MS
         return self.spoken_ms >= longest * self._patience

@@ -17,8 +17,9 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection
 
+from voicebot.call.audio.branch import Branch
 from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame
-from voicebot.call.audio.service_switch import Branch, OnError, ServiceSwitch
+from voicebot.call.audio.service_switch import OnError, ServiceSwitch
 from voicebot.providers.service_spec import ServiceSpec
 
 NOTED_TIMEOUT_S = 1.0

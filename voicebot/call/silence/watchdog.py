@@ -198,7 +198,7 @@ class SilenceWatchdog:
             self._state, self._state_since_ms = (owed, can_speak), now_ms
         return Situation(
             owed=owed,
-            silent_ms=self._conversation.silent_ms if self._is_timed else 0.0,
+            silent_ms=self._silent_ms(),
             limit_ms=content.limits.silence_ms,
             idle_after_ms=content.idle.after_ms,
             prompts_left=len(content.idle.prompts) - self._prompted,
@@ -212,6 +212,13 @@ class SilenceWatchdog:
             can_fill=self._can_fill(owed, can_speak),
             can_speak=can_speak,
         )
+
+    def _silent_ms(self) -> float:
+        """How long neither side has been heard; a caller who is not understood is heard all the same."""
+        if not self._is_timed:
+            return 0.0
+        stt, silent_ms = self._pipeline.stt, self._conversation.silent_ms
+        return min(silent_ms, stt.quiet_ms) if stt.owes_words else silent_ms
 
     def _owed(self) -> Owed:
         llm, is_routing = self._pipeline.llm, self._router.is_routing
@@ -227,7 +234,8 @@ class SilenceWatchdog:
             return Owed.ANSWER
         works = llm.is_responding or llm.is_shut or self._pipeline.is_calling_functions
         connects = not llm.is_ready(llm.active) or not self._pipeline.tts.can_speak
-        if is_routing or works or connects or self._transcript.is_waiting_for_tts:
+        listens = self._transcript.is_waiting_for_tts or self._pipeline.stt.owes_words
+        if is_routing or works or connects or listens:
             return Owed.WORK
         if not self._conversation.agent_has_answered:
             return Owed.ANSWER
