@@ -15,7 +15,7 @@ READY_LEAD_MS = 200
 LOST_MS = 1500
 """A voice that makes no audio of a text for so long in a silence has lost it."""
 
-UNATTENDED_MS = 400
+UNATTENDED_MS = 800
 """How long nobody may work on an answer that is owed: a request may be on its way."""
 
 MAX_EMPTY = 2
