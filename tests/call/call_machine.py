@@ -104,6 +104,8 @@ class CallMachine(RuleBasedStateMachine):
         if hasattr(self, "call"):
             self.call.hang_up()
             self._stack.close()
+        logger.enable("pipecat")
+        logger.enable("voicebot")
 
     # ------------------------------------------------------------------------------------- steps
 
