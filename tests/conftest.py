@@ -52,8 +52,8 @@ settings.load_profile("short")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return four workers for two cores: a call runs in real time and mostly waits."""
-    return (os.cpu_count() or 1) * 2
+    """Return three workers for two cores: a call runs in real time and mostly waits."""
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 @pytest.hookimpl(trylast=True)

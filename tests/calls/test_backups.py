@@ -50,6 +50,7 @@ async def test_row_9_a_voice_that_refuses_is_replaced_before_the_call(
     assert call.record["ended_by"] == "caller"
 
 
+@pytest.mark.long
 async def test_row_9_the_next_call_begins_with_the_backup(harness: CallHarness) -> None:
     """What refused the key on one call is not tried by the next one; the providers' states say why."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized", match=SPEAK))

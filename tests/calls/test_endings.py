@@ -67,6 +67,7 @@ async def test_a_call_ends_at_its_longest_and_though_the_carriers_rest_is_down(h
     assert (longest.carrier.ended_by, down.carrier.ended_by) == ("twiml", "twiml")
 
 
+@pytest.mark.long
 async def test_the_caller_may_hang_up_at_any_moment(harness: CallHarness) -> None:
     """In a greeting, before, during or after a route: the caller ended the call, and all is written."""
     number = await harness.orchestrator(

@@ -129,6 +129,7 @@ async def test_a_lost_stream_goes_on_in_the_node_it_was_in(harness: CallHarness,
     assert "Greet Ada." in system_text(harness.asked()[-1])
 
 
+@pytest.mark.long
 async def test_another_replica_goes_on_with_it(harness: CallHarness, office: str) -> None:
     """The next stream may come to a process that has never seen the call, while a target had it."""
     finder = await harness.agent(**flow_that_finds(office))
@@ -152,6 +153,7 @@ async def test_another_replica_goes_on_with_it(harness: CallHarness, office: str
     assert "Greet Ada." in system_text(harness.asked()[-1])
 
 
+@pytest.mark.long
 async def test_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(harness: CallHarness) -> None:
     """A new call whose stream a stopping server refused gets its greeting from the other server."""
     harness.sandbox.script.clear()
@@ -180,6 +182,7 @@ async def test_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(harnes
     assert WELCOME in str(harness.asked(containing=OPEN)[-1]["messages"])
 
 
+@pytest.mark.long
 async def test_a_call_at_the_drain_limit_goes_on_at_another_server(harness: CallHarness) -> None:
     """After the limit the stopping server closes the stream at a pause, and the other one has the call."""
     harness.sandbox.script.clear()

@@ -182,6 +182,7 @@ async def test_a_listener_that_drops_hears_again(harness: CallHarness) -> None:
     assert len(harness.sandbox.usage.connections("deepgram")) >= 2
 
 
+@pytest.mark.long
 async def test_a_listener_that_stays_away_ends_the_call_with_words(harness: CallHarness) -> None:
     """A call in which nobody can listen ends with a word of it, and the caller does not talk to nobody."""
     number = await harness.orchestrator(

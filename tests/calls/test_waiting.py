@@ -97,6 +97,7 @@ async def waits(harness: CallHarness, number: str, *script: Step) -> Facts:
     return await harness.place(hear(), Say(text=PERSON), *script, to=number)
 
 
+@pytest.mark.long
 async def test_a_silent_caller_who_waits_is_not_hung_up_on(harness: CallHarness) -> None:
     """No idle prompt and no hang-up: the line at most every `every_ms`, comfort audio in between."""
     await sign_on(harness)

@@ -110,6 +110,8 @@ def corpus() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
 async def test_command_and_api_give_the_same_report(
     tmp_path: Path, tenant: Tenant, database_url: str
 ) -> None:
