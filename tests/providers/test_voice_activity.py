@@ -41,12 +41,17 @@ def our_changes(activity: VoiceActivity, audio: bytes) -> list[tuple[int, bool]]
 
 @pytest.mark.parametrize("stop_s", [0.2, 0.6])
 async def test_speech_begins_and_ends_where_pipecat_says_so(stop_s: float) -> None:
-    """With the same audio, begin and end of speech are in the same frames as with pipecat's analyzer."""
+    """With the same audio, speech begins and ends within 100 ms of where pipecat's analyzer says so.
+
+    Both models forget what they heard every five seconds of the machine's time, so they may differ a little.
+    """
     audio = call_audio()
     expected = await pipecat_changes(audio, stop_s)
     assert [change for _, change in expected] == [True, False] * (len(expected) // 2)
     assert len(expected) >= 4
-    assert our_changes(VoiceActivity(stop_s), audio) == expected
+    ours = our_changes(VoiceActivity(stop_s), audio)
+    assert [change for _, change in ours] == [change for _, change in expected]
+    assert all(abs(one[0] - other[0]) <= 5 for one, other in zip(ours, expected, strict=True))
 
 
 def test_calls_share_the_model_and_not_its_state() -> None:
