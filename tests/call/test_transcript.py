@@ -49,6 +49,16 @@ def test_an_utterance_is_recorded_when_text_and_audio_are_complete(
     assert (only.started_ms, only.ended_ms, only.seq, only.source) == (100, 900, 1, "llm")
 
 
+def test_a_turn_without_words_ends_no_utterance(transcript: Transcript, said: list[UtteranceRecord]) -> None:
+    """The end of an answer that failed before its first word is not the end of the text spoken instead."""
+    transcript.requested("a", "I'm sorry.", "filler")
+    transcript.audio_started("a", AGENT, at_ms=100, position=0.0)
+    transcript.agent_finished("", at_ms=101)
+    transcript.audio_ended(at_ms=900)
+    transcript.agent_finished("I'm sorry.", at_ms=901)
+    assert [(one.text, one.heard_text) for one in said] == [("I'm sorry.", "I'm sorry.")]
+
+
 def test_an_interruption_keeps_only_the_words_that_were_played(
     transcript: Transcript, said: list[UtteranceRecord]
 ) -> None:

@@ -131,7 +131,6 @@ async def test_a_target_whose_model_fails_at_once_begins_all_the_same(harness: C
 
 
 @pytest.mark.long
-@pytest.mark.xfail(reason="the words of a text that the waiting replaces are recorded as not heard")
 async def test_people_are_asked_where_the_author_offers_them(harness: CallHarness) -> None:
     """When the model stays away a person is asked for, and the caller waits as long as the author says."""
     offered = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]

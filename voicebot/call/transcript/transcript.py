@@ -238,7 +238,12 @@ class Transcript:
             self._speaking.is_complete = True
 
     def agent_finished(self, heard: str, *, at_ms: int) -> None:
-        """The text of the current utterance is complete."""
+        """The text of the current utterance is complete.
+
+        A turn without words was an answer that failed before its first word; it ends no utterance.
+        """
+        if not heard.strip():
+            return
         if self._unfinished:
             self._unfinished -= 1  # that of an utterance which the next one has ended
         elif self._speaking is not None:
