@@ -133,9 +133,13 @@ async def test_an_upload_stores_the_good_lines(tenant: Tenant, kind: str) -> Non
 
 
 async def test_an_upload_of_something_else_is_refused(tenant: Tenant) -> None:
-    """Another media type is named; lines that are no JSON objects, or too long, are refused one by one."""
+    """Another media type and CSV without numbers are named; lines that cannot be read are refused each."""
     response = await tenant.owner.post("/leads/upload", json={})
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+    response = await tenant.owner.post(
+        "/leads/upload", content="telephone,name\n+14155550101,Ada\n", headers={"Content-Type": "text/csv"}
+    )
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/phone")
     lines = ["{", "[]", '{"phone":"' + "1" * 20_000 + '"}', "[" * 10_000]
     response = await tenant.owner.post(
         "/leads/upload", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}

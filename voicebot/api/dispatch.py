@@ -136,25 +136,25 @@ async def resume_template(app_state: AppStateDep, author: Author, template_id: U
     return await _lift(app_state, author, template_id, "pause")
 
 
-@router.get("/dispatch")
+@router.get("/dispatch", responses=refuses())
 async def get_dispatch(app_state: AppStateDep, reader: Reader) -> DispatchState:
     """Whether the account's leads are dialled."""
     return await _state(app_state, reader.account_id)
 
 
-@router.post("/dispatch/pause")
+@router.post("/dispatch/pause", responses=refuses())
 async def pause_dispatch(app_state: AppStateDep, admin: Admin) -> DispatchState:
     """Hold all leads of the account back. Calls that ring or go on are not affected."""
     return await _stop(app_state, admin, None, "pause")
 
 
-@router.post("/dispatch/resume")
+@router.post("/dispatch/resume", responses=refuses())
 async def resume_dispatch(app_state: AppStateDep, admin: Admin) -> DispatchState:
     """Dial the account's leads again, unless the kill switch is on."""
     return await _lift(app_state, admin, None, "pause")
 
 
-@router.post("/dispatch/kill-switch")
+@router.post("/dispatch/kill-switch", responses=refuses())
 async def set_kill_switch(app_state: AppStateDep, admin: Admin) -> DispatchState:
     """Place no more calls for the account, and hang up the calls that ring. Conversations go on."""
     state = await _stop(app_state, admin, None, "kill_switch")
@@ -162,7 +162,7 @@ async def set_kill_switch(app_state: AppStateDep, admin: Admin) -> DispatchState
     return state
 
 
-@router.delete("/dispatch/kill-switch")
+@router.delete("/dispatch/kill-switch", responses=refuses())
 async def lift_kill_switch(app_state: AppStateDep, admin: Admin) -> DispatchState:
     """Turn the kill switch off."""
     return await _lift(app_state, admin, None, "kill_switch")

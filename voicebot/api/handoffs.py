@@ -143,7 +143,9 @@ async def get_handoff(state: AppStateDep, reader: Reader, handoff_id: UUID) -> H
 
 @router.post(
     "/{handoff_id:uuid}/claim",
-    responses=refuses(*BODY, "not_found", "already_claimed", "capacity_reached", "illegal_move"),
+    responses=refuses(
+        *BODY, "invalid_request", "not_found", "already_claimed", "capacity_reached", "illegal_move"
+    ),
 )
 async def claim_handoff(
     request: Request,

@@ -220,6 +220,9 @@ def _csv_lines(stored: IO[bytes]) -> Iterator[Line]:
         cells = next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
         if not header:
             header = [cell.strip() for cell in cells]
+            if "phone" not in header:
+                missing = _fault("/phone", "a column with this name in the header, which is the first line")
+                raise ApiProblem("invalid_request", "The file has no column 'phone'.", errors=[missing])
             continue
         if len(cells) != len(header):
             yield number, _fault("", f"the line has {len(cells)} values, the header {len(header)}")
