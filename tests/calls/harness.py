@@ -290,6 +290,16 @@ class CallHarness:
             while len(await database.fetch(query, account_id)) < count:
                 await asyncio.sleep(0.02)
 
+    async def vendors_are_disconnected(self, within_s: float = 15) -> None:
+        """Require that every websocket to a vendor closes; a call's record can end some ms before they do."""
+        usage = self.sandbox.usage
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while usage.tally().open:
+                    await asyncio.sleep(0.02)
+        left = [connection for connection in usage.connections() if connection.closed_at is None]
+        assert not left, left
+
     def person(self, *script: Step, on_step: Callable[[Step], None] | None = None) -> Caller:
         """Return a caller with a script."""
         voice_id = "caller-1" if self.spoken else next(_voices)

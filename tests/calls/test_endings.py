@@ -87,7 +87,7 @@ async def test_the_caller_may_hang_up_at_any_moment(harness: CallHarness) -> Non
         assert call.lead["status"] == "finished"
         assert len(call.events("call.ended")) == 1
         assert call.carrier.complaints == ()
-    assert harness.sandbox.usage.tally().open == 0
+    await harness.vendors_are_disconnected()
 
 
 async def test_a_caller_who_hangs_up_while_it_rings_leaves_an_ended_call(harness: CallHarness) -> None:
