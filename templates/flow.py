@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
+from templates.bounds import Bounds, Count
+
 Flag = Annotated[bool, Strict()]
 """A JSON boolean: "yes" and 1 are refused."""
 
@@ -119,6 +121,13 @@ Transition = Annotated[
 """A node's name, a branch or conditions. The tag is decided first, so that a problem is reported once."""
 
 
+NodeOrConditions = Annotated[
+    Annotated[str, Tag("node")] | Annotated[Conditions, Tag("conditions")],
+    Discriminator(lambda value: "node" if isinstance(value, str) else "conditions"),
+]
+"""A node's name or conditions."""
+
+
 class FlowFunction(FlowPart):
     """A function that the model may call at a node."""
 
@@ -163,6 +172,53 @@ class FlowFunction(FlowPart):
         if isinstance(self.transition_to, str):
             return [(("transition_to",), self.transition_to)]
         return [(("transition_to", *path), node) for path, node in self.transition_to.targets()]
+
+
+class DtmfInput(FlowPart):
+    """Input by the keys of the telephone (DTMF).
+
+    It ends with the last of ``max_digits``, with the terminator, or when no key follows for ``timeout_ms``.
+    """
+
+    max_digits: Annotated[Count, Bounds(1, 32)] = Field(
+        default=1, description="How many keys end the input.", examples=[8]
+    )
+    terminator: Literal["#", "*"] | None = Field(
+        default="#",
+        description="The key that ends the input and is no part of it. Null: every key is part of it.",
+    )
+    timeout_ms: Annotated[Count, Bounds(500, 30_000)] = Field(
+        default=3000, description="How long after a key the input ends if no other one follows, in ms."
+    )
+    variable: str | None = Field(
+        default=None,
+        description=(
+            "Variable (with source `call`) that takes the input; it is validated by the variable's type and "
+            "kept. A variable of type `string` keeps zeros at the beginning."
+        ),
+        examples=["customer_number"],
+    )
+    transition_to: NodeOrConditions | None = Field(
+        default=None,
+        description=(
+            "Name of the next node, or conditions on variables, decided without the model. Null: the "
+            "conversation stays, and the model answers what was pressed."
+        ),
+        examples=["check_number"],
+    )
+    masked: Flag = Field(
+        default=False,
+        description=(
+            "True: neither the model nor any record of the call is given the keys, only how many they were; "
+            "HTTP functions may insert the variable."
+        ),
+    )
+
+    def targets(self) -> list[NodeReference]:
+        """All nodes to which the input can lead, with the paths of their names inside the input."""
+        if isinstance(self.transition_to, Conditions):
+            return [(("transition_to", *path), node) for path, node in self.transition_to.targets()]
+        return [(("transition_to",), self.transition_to)] if self.transition_to is not None else []
 
 
 class Action(BaseModel):
@@ -229,6 +285,11 @@ class Node(FlowPart):
         ),
         examples=["Calls are recorded for quality."],
     )
+    dtmf: DtmfInput | None = Field(
+        default=None,
+        description="What the caller may enter by the keys at this node. Null: keys have no effect.",
+        examples=[{"max_digits": 8, "variable": "customer_number"}],
+    )
     respond_immediately: Flag = Field(
         default=True, description="False: at this node the agent waits until the caller speaks."
     )
@@ -253,6 +314,7 @@ class FlowDocument(FlowPart):
         document = self.model_dump(mode="json", exclude_none=True)
         for node in document["nodes"].values():
             node.pop("say", None)
+            node.pop("dtmf", None)
             if node.get("context_strategy") == "reset_with_summary":
                 node["context_strategy"] = "reset"
         lists = [document["global_functions"], *(node["functions"] for node in document["nodes"].values())]

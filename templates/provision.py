@@ -14,7 +14,17 @@ def variables_kept(content: TemplateContent) -> set[str]:
     if content.flow is not None:
         lists = [content.flow.global_functions, *(node.functions for node in content.flow.nodes.values())]
         kept |= {name for functions in lists for function in functions for name in function.parameters}
+        kept |= {
+            node.dtmf.variable for node in content.flow.nodes.values() if node.dtmf and node.dtmf.variable
+        }
     return kept
+
+
+def variables_masked(content: TemplateContent) -> frozenset[str]:
+    """Names of the variables that no record and no model may be given: keys that the author masks."""
+    nodes = content.flow.nodes.values() if content.flow is not None else ()
+    inputs = (node.dtmf for node in nodes if node.dtmf is not None)
+    return frozenset(each.variable for each in inputs if each.masked and each.variable)
 
 
 def variables_taken(content: TemplateContent) -> tuple[Variable, ...]:

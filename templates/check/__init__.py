@@ -19,6 +19,7 @@ from templates.check.context import (
     ProviderTable,
     targets,
 )
+from templates.check.dtmf import check_masked
 from templates.check.flow import check_flow
 from templates.check.functions import check_destinations, check_functions, check_named_functions
 from templates.check.graph import check_entry_and_exit, check_hops, check_routes, check_targets
@@ -70,6 +71,7 @@ _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...
     check_destinations,
     check_http,
     check_flow,
+    check_masked,
     check_routes,
     check_targets,
     check_hops,

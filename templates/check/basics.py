@@ -84,7 +84,9 @@ def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[P
         for index, function in enumerate(content.functions)
         if isinstance(function, HttpFunction)
     ]
-    for path, part in [*parts, *http]:
+    nodes = content.flow.nodes if content.flow is not None else {}
+    keys = [(("flow", "nodes", name, "dtmf"), node.dtmf) for name, node in nodes.items() if node.dtmf]
+    for path, part in [*parts, *http, *keys]:
         for name, field in type(part).model_fields.items():
             for bounds in field.metadata:
                 value = getattr(part, name)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from templates.bounds import TOOL_NAME
 from templates.check.context import CheckContext
+from templates.check.dtmf import check_input
 from templates.check.rules import problem_for
 from templates.flow import Action, Branch, Conditions, FlowDocument, FlowFunction, Node
 from templates.model import TemplateContent
@@ -45,6 +46,8 @@ def check_flow(content: TemplateContent, context: CheckContext) -> Iterator[Prob
         yield from _functions((*where, "functions"), node.functions, flow, known, shared)
         yield from _variables(content, (*where, "functions"), node.functions)
         yield from _actions(where, node)
+        if node.dtmf is not None:
+            yield from check_input((*where, "dtmf"), node.dtmf, content)
     yield from _entry(flow)
     yield from _reachability(flow)
     yield from _edges(content, flow)
@@ -245,7 +248,10 @@ def nodes_leading_to(flow: FlowDocument, ends: set[str]) -> set[str]:
 
 def _successors(flow: FlowDocument, name: str) -> set[str]:
     functions = (*flow.global_functions, *flow.nodes[name].functions)
-    return {node for function in functions for _, node in function.targets() if node in flow.nodes}
+    pressed = flow.nodes[name].dtmf
+    targets = [target for function in functions for target in function.targets()]
+    targets += pressed.targets() if pressed is not None else []
+    return {node for _, node in targets if node in flow.nodes}
 
 
 def _closure(reached: set[str], edges: Mapping[str, set[str]]) -> set[str]:

@@ -292,6 +292,12 @@ _TABLE = (
         "Set `transition_only` to true, or declare the parameters where the function is declared.",
     ),
     Rule("branch_empty", ERROR, "Add at least one case, or write the name of a node in place of the branch."),
+    Rule("dtmf_lost", ERROR, "Name the `variable` that takes the keys, or set `masked` to false."),
+    Rule(
+        "masked_value_inserted",
+        ERROR,
+        "Remove it here; the url, query, headers and body of HTTP functions may insert it.",
+    ),
     Rule("action_refused", ERROR, "Remove it. {detail}"),
     Rule(
         "action_end_early", ERROR, "Move it to `post_actions`, so that the agent speaks before the call ends."

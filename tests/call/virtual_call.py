@@ -245,6 +245,7 @@ class VirtualMedia:
         self._closed: Callable[[MediaClosed], None] | None = None
         self._mark_observers: list[Callable[[MarkEcho], None]] = []
         self._marks: deque[tuple[str, asyncio.TimerHandle]] = deque()
+        self._dtmf_observers: list[Callable[[str], None]] = []
         self.is_open = True
         self._queued_until = 0.0
         self.played: list[Played] = []
@@ -274,7 +275,8 @@ class VirtualMedia:
         """No audio of the caller is heard; turns are scripted."""
 
     def on_dtmf(self, observer: Callable[[str], None]) -> None:
-        """No keys are pressed."""
+        """Call ``observer`` with every key."""
+        self._dtmf_observers.append(observer)
 
     def on_stop(self, observer: Callable[[], None]) -> None:
         """The end is never announced."""
@@ -300,6 +302,11 @@ class VirtualMedia:
             self._waiter.changed()
             if self._closed is not None:
                 self._closed(MediaClosed(by=by, code=1000, reason="", announced=True))
+
+    def press(self, digit: str) -> None:
+        """The caller presses a key."""
+        for observer in self._dtmf_observers:
+            observer(digit)
 
     # ------------------------------------------------------------------------------------- inside
 
@@ -531,6 +538,16 @@ class VirtualCall:
         self.begin_turn()
         self.run(seconds)
         self.end_turn()
+
+    def press(self, digits: str, pause_s: float = 0.3) -> None:
+        """The caller presses keys one after another."""
+
+        async def press() -> None:
+            for digit in digits:
+                self.media.press(digit)
+                await asyncio.sleep(pause_s)
+
+        self._do(press())
 
     def hang_up(self) -> None:
         """The caller hangs up."""

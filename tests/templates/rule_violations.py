@@ -939,3 +939,40 @@ def _(account: SampleAccount) -> str:
     found, where = node(account)
     found["functions"].append({"name": "find_0", "parameters": ["status_0"]})
     return pointer(*where, "functions", len(found["functions"]) - 1, "parameters")
+
+
+@violates("dtmf_lost")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
+    found["dtmf"] = {"masked": True}
+    return pointer(*where, "dtmf", "masked")
+
+
+@violates("masked_value_inserted", "variable_unused")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
+    account.document["variables"].append({"name": "pin", "source": "call"})
+    found["dtmf"] = {"masked": True, "variable": "pin"}
+    found["say"] = "Your PIN is {{ pin }}."
+    return pointer(*where, "say")
+
+
+@violates("transition_unknown_node")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
+    found["dtmf"] = {"transition_to": "nowhere"}
+    return pointer(*where, "dtmf", "transition_to")
+
+
+@violates("transition_variable_unknown")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
+    found["dtmf"] = {"variable": "nothing"}
+    return pointer(*where, "dtmf", "variable")
+
+
+@violates("out_of_range")
+def _(account: SampleAccount) -> str:
+    found, where = node(account)
+    found["dtmf"] = {"max_digits": 0}
+    return pointer(*where, "dtmf", "max_digits")

@@ -16,7 +16,7 @@ from db.revisions import TemplateSnapshot
 from handlers.context import CallContext, Destination
 from handlers.escalate_to_person import EscalateToPerson
 from templates.model import Route, TemplateContent
-from templates.provision import variables_taken
+from templates.provision import variables_masked, variables_taken
 from templates.values import render
 from voicebot.call.apologies import apology
 
@@ -81,6 +81,11 @@ class Agent:
     def key(self) -> str:
         """Its name in the records of the call: the route's name; ``back`` for the agent who answered."""
         return self.name if self.route is not None else BACK
+
+    def recorded(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values without those that the author masks, which leave the memory of the call nowhere."""
+        masked = variables_masked(self.content)
+        return {name: value for name, value in values.items() if name not in masked}
 
     @property
     def is_ready(self) -> bool:

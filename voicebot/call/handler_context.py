@@ -102,13 +102,14 @@ class HandlerContext:
     async def keep(self, values: Mapping[str, Any]) -> None:
         """Set variables of the agent; its role contains them from the model's next answer on."""
         self.agent.values = {**self.agent.values, **values}
-        self.recorder.variables(self.agent.key, self.agent.values)
+        self.recorder.variables(self.agent.key, self.agent.recorded(self.agent.values))
         if self._has_call:
             self.pipeline.flow_manager.state.update(state(values))
             role = self.agent.role or ""
             if any(path.partition(".")[0] in values for path in placeholders(role)):
                 await self.pipeline.set_role(render(role, self.agent.values))
-        self.recorder.lead_variables(values)
+        if recorded := self.agent.recorded(values):
+            self.recorder.lead_variables(recorded)
 
     def variables(self) -> Mapping[str, Any]:
         """The agent's variables."""

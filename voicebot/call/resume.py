@@ -18,6 +18,7 @@ from db.events import EventRecord
 from db.legs import LegRecord
 from db.pool import Database
 from voicebot.call.agents import BACK
+from voicebot.call.dtmf import PRESSED
 from voicebot.call.transcript.recorder import Seqs
 
 _ROLES = {"caller": "user", "agent": "assistant"}
@@ -67,12 +68,9 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
     ]
     said += _notes(call, with_people)
     said += [
-        (
-            (event.at - (call.answered_at or event.at)).total_seconds() * 1000,
-            {"role": "developer", "content": NOT_TRANSFERRED.format(outcome=event.data["outcome"])},
-        )
+        ((event.at - (call.answered_at or event.at)).total_seconds() * 1000, message)
         for event in recorded
-        if event.type == "transfer.failed"
+        if (message := _told_of(event)) is not None
     ]
     done = [route for route in routed if route.status == "done"]
     return ResumeState(
@@ -89,6 +87,15 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
             routes=max((r.seq for r in routed), default=0),
         ),
     )
+
+
+def _told_of(event: EventRecord) -> dict[str, str] | None:
+    """What the agent is told of an event; None: it was told in another way, or need not know."""
+    if event.type == "transfer.failed":
+        return {"role": "developer", "content": NOT_TRANSFERRED.format(outcome=event.data["outcome"])}
+    if event.type == "dtmf.received":
+        return {"role": "user", "content": PRESSED.format(keys=event.data["digits"])}
+    return None
 
 
 def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[float, dict[str, str]]]:

@@ -27,6 +27,7 @@ from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallDependencies
+from voicebot.call.dtmf import DtmfCollector
 from voicebot.call.farewells import is_goodbye
 from voicebot.call.functions import RouteTool, compile_agent, offer_routes
 from voicebot.call.handler_context import HandlerContext
@@ -107,6 +108,10 @@ class Session:
         self._router = Router(
             self._agents, policy, self._recorder, self._pipeline, self._speech_output, self._activation,
             self._conversation, self._hangup, self._tasks, deps.clock, listener=self,
+        )  # fmt: skip
+        self.dtmf = DtmfCollector(
+            deps.media, self._agents, self._recorder, self._pipeline, self._conversation, self._router,
+            self._hangup, self.waiting, self._tasks,
         )  # fmt: skip
         self._route_tool = RouteTool(self._pipeline.context, self._agents)
         remedies = Remedies(
@@ -267,7 +272,8 @@ class Session:
         return self._deps.greetings.ready(self._deps.call.account_id, agent.content, text)
 
     def _is_busy(self) -> bool:
-        return self._router.is_routing or self._silence.is_acting or self._pipeline.is_calling_functions
+        parts_act = self._router.is_routing or self._silence.is_acting or self.dtmf.is_busy
+        return parts_act or self._pipeline.is_calling_functions
 
     # ---------------------------------------------------------------------- what the parts report
 

@@ -119,6 +119,11 @@ class WaitingForPerson:
         """Whether the caller waits for a person, and hears comfort audio when nobody speaks."""
         return self._phase in ("waiting", "claimed")
 
+    @property
+    def takes_keys(self) -> bool:
+        """Whether the keys that the caller presses choose between a call-back and the agent."""
+        return self.is_waiting or self._phase == "offered"
+
     def hand_off(self, request: HandoffRequest) -> None:
         """Ask for a person, or for a call-back, which ends the waiting."""
         self._recorder.hand_off(request)
@@ -259,7 +264,7 @@ class WaitingForPerson:
     # ------------------------------------------------------------------------------- keys and words
 
     def _key_pressed(self, digit: str) -> None:
-        if not self.is_waiting and self._phase != "offered":
+        if not self.takes_keys:
             return
         if digit == CALL_BACK_KEY:
             self._recorder.hand_off(HandoffRequest(intent="park", reason=PARK_REASON))

@@ -19,11 +19,12 @@ from voicebot import logs, startup
 from voicebot.authoring import export, find_exported
 from voicebot.authoring.check_pool import DirectChecks
 from voicebot.authoring.files import BadFiles, read_some
+from voicebot.call.dtmf import typed_keys
 from voicebot.database import AccountNotUnique, NoDatabase, only_account, open_database
 from voicebot.providers.registry import VARIABLES
 from voicebot.sandbox.audio import wav
 from voicebot.sandbox.audio.analysis import analyse
-from voicebot.sandbox.caller import Caller, HangUp, Listen, Say, Step
+from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Listen, Say, Step
 from voicebot.sandbox.demo import scenario
 from voicebot.sandbox.demo.account import Api, Refused
 from voicebot.sandbox.demo.call_log import CallMissing
@@ -56,7 +57,10 @@ def call(
         bool, typer.Option("--sandbox", help="Use the sandbox's voices and model; calls have no others.")
     ] = False,
     say: Annotated[
-        Path | None, typer.Option(help="A text file with what the caller says, one turn a line.")
+        Path | None,
+        typer.Option(
+            help="A text file with what the caller says, one turn a line; #12 presses the keys 1 and 2."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the recording of the call.")] = Path(".voicebot"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -173,8 +177,13 @@ async def _place(
 
 def _script(turns: Sequence[str]) -> tuple[Step, ...]:
     heard = Listen(quiet_ms=_QUIET_MS)
-    spoken = (step for text in turns for step in (Say(text=text), heard))
+    spoken = (step for text in turns for step in (_turn(text), heard))
     return (heard, *spoken, HangUp())
+
+
+def _turn(text: str) -> Step:
+    keys = typed_keys(text)
+    return Say(text=text) if keys is None else Dtmf(digits=keys)
 
 
 async def _result(api: Api, call_id: str | None, path: Path, caller: Caller) -> dict[str, Any]:

@@ -262,7 +262,7 @@ class Router:
         self._agents.hand_over(agent)
         self._pipeline.llm.change_agent()
         self._listener.agent_changed()
-        self._recorder.variables(agent.key, agent.values)
+        self._recorder.variables(agent.key, agent.recorded(agent.values))
         offer_routes(agent)
 
     def _take_over(self, source: Agent, route: _AcceptedRoute) -> None:
@@ -313,6 +313,10 @@ def _handover(source: Agent, route: _AcceptedRoute) -> context.Handover:
         to_agent=route.target.content.name,
         reason=route.record.reason,
         variables={} if returns else route.values,
-        results={n: value for n, value in source.values.items() if n in set_on_call} if returns else {},
+        results=(
+            {n: value for n, value in source.recorded(source.values).items() if n in set_on_call}
+            if returns
+            else {}
+        ),
         work=tuple(source.work) if returns else (),
     )

@@ -18,6 +18,7 @@ from templates.problem import Problem
 from templates.values import InvalidValues
 from voicebot.call.agents import answering_agent, target_ids
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry, HttpBinder
+from voicebot.call.dtmf import typed_keys
 from voicebot.call.hangup import End
 from voicebot.call.session import Session
 from voicebot.call.text.exchange import Exchange, ExchangeLog
@@ -149,6 +150,8 @@ class Chat:
     async def say(self, text: str) -> Exchange:
         """Say something as the caller; return when the agent is waiting for the caller, or the call is over.
 
+        `#123` presses the keys 1, 2 and 3 where keys have an effect; elsewhere these are words.
+
         Raises:
             ChatOver: the call had ended before.
             TurnTooLong: the turn took too long; the call has been ended.
@@ -185,6 +188,12 @@ class Chat:
         await self._rest()
 
     async def _take_turn(self, text: str) -> None:
+        keys = typed_keys(text)
+        if keys is not None and self._session.dtmf.takes_keys:
+            self._media.press(keys)
+            self._session.dtmf.finish()
+            await self._rest()
+            return
         await self._media.begin_turn(text)
         await self._flush()  # the frame that ends the turn would overtake the words
         await self._media.end_turn()

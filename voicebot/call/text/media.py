@@ -43,6 +43,7 @@ class TextMedia:
         self._clock = clock
         self._closed: Callable[[MediaClosed], None] | None = None
         self._mark_observers: list[Callable[[MarkEcho], None]] = []
+        self._dtmf_observers: list[Callable[[str], None]] = []
         self._is_open = True
         self.playout = Playout()
         self.start = MediaStart(stream_id=NAME, carrier_call_id=NAME, account_ref="", token="", parameters={})
@@ -66,6 +67,12 @@ class TextMedia:
     async def end_turn(self) -> None:
         """The caller's turn ends."""
         await self._input.broadcast_frame(UserStoppedSpeakingFrame)
+
+    def press(self, digits: str) -> None:
+        """The caller presses keys."""
+        for digit in digits:
+            for observer in self._dtmf_observers:
+                observer(digit)
 
     def hang_up(self) -> None:
         """The caller ends the call."""
@@ -93,7 +100,8 @@ class TextMedia:
         """A text call has no audio: ``observer`` is never called."""
 
     def on_dtmf(self, observer: Callable[[str], None]) -> None:
-        """A text call has no keys: ``observer`` is never called."""
+        """Call ``observer`` with every key."""
+        self._dtmf_observers.append(observer)
 
     def on_stop(self, observer: Callable[[], None]) -> None:
         """No carrier announces the end of a text call: ``observer`` is never called."""

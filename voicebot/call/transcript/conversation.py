@@ -257,5 +257,23 @@ class Conversation:
         self._listener.caller_finished(message.content or "")
         self._caller_is_quiet.set()
 
+    def keys_began(self) -> None:
+        """The caller presses keys: that is a turn, until ``keys_ended``."""
+        if self._caller_since is None:
+            self._caller_since = self._now_ms()
+            self._caller_is_quiet.clear()
+            self._listener.caller_started()
+
+    def keys_ended(self, keys: str) -> None:
+        """The caller has entered ``keys``; empty: nothing was entered."""
+        self._caller_since = None
+        self._last_sound_ms = self._now_ms()
+        self._caller_until_ms = self._media.now_ms()
+        if keys:
+            self._has_answered = False
+            self._transcript.forget_unspoken()
+        self._listener.caller_finished(keys)
+        self._caller_is_quiet.set()
+
     def _now_ms(self) -> int:
         return round(self._clock.monotonic_ms() - self._answered_at_ms)
