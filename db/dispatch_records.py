@@ -1,15 +1,15 @@
-"""What people read and set about dialling: stops, alerts, opt-outs, and calls that ring."""
+"""What people are told of dialling, and what they set: stops, alerts, opt-outs, and calls that ring."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from db.calls import CallRecord
 from db.errors import NotFound
 from db.ids import new_id
-from db.pool import Executor
+from db.pool import Database, Executor
 from db.rows import Page, after_id, columns, page, read
 
 
@@ -38,6 +38,18 @@ class OptOutRecord:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Something that an account's people should know."""
+
+    code: str
+    template_id: UUID | None
+    detail: str
+    at: datetime
+    throttle: timedelta
+    """The age up to which an earlier alert is counted up."""
+
+
 _ALERT = columns(AlertRecord)
 _OPT_OUT = columns(OptOutRecord)
 
@@ -60,6 +72,40 @@ async def ringing(db: Executor, account_id: UUID, lead_id: UUID | None = None) -
         lead_id,
     )
     return [read(CallRecord, row) for row in rows]
+
+
+async def alert(db: Database, account_id: UUID, alert: Alert) -> None:
+    """Raise an alert; an earlier one of the same code and template is counted up instead."""
+    async with db.transaction() as transaction:
+        subject = f"alert {account_id} {alert.code} {alert.template_id}"
+        await transaction.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", subject)
+        counted = await transaction.execute(
+            """
+            UPDATE alerts SET count = count + 1, last_at = $4 WHERE id = (
+                SELECT id FROM alerts
+                WHERE account_id = $1 AND code = $2 AND template_id IS NOT DISTINCT FROM $3::uuid
+                    AND created_at > $5
+                ORDER BY id DESC LIMIT 1)
+            """,
+            account_id,
+            alert.code,
+            alert.template_id,
+            alert.at,
+            alert.at - alert.throttle,
+        )
+        if not counted:
+            await transaction.execute(
+                """
+                INSERT INTO alerts (id, account_id, code, template_id, detail, created_at, last_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $6)
+                """,
+                new_id(),
+                account_id,
+                alert.code,
+                alert.template_id,
+                alert.detail,
+                alert.at,
+            )
 
 
 async def list_alerts(

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
-from db import dispatch, events, inbound, model_requests, routes, utterances
+from db import dispatch_records, events, inbound, model_requests, routes, utterances
 from db.calls import CallRecord
-from db.dispatch import Alert
+from db.dispatch_records import Alert
 from db.events import EventRecord
 from db.ids import new_id
 from db.inbound import InboundCall
@@ -146,7 +146,7 @@ async def build(tenant: Tenant, database: Database) -> dict[str, str]:
         code="number_unavailable", template_id=None, detail=WORD, at=SystemClock().now(),
         throttle=timedelta(0),
     )  # fmt: skip
-    await dispatch.alert(database, tenant.account_id, alert)
+    await dispatch_records.alert(database, tenant.account_id, alert)
     await database.execute(
         "INSERT INTO operators (account_id, user_id) VALUES ($1, $2)", tenant.account_id, UUID(user["id"])
     )

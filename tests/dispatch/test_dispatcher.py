@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from db import call_leases, dispatch, dispatch_records
+from db import call_leases, dispatch_records, lead_control
 from telephony.carrier import CarrierError, DialRequest
 from tests.dispatch.conftest import DispatchEnvironment
 from voicebot.dispatch.breaker import FAILURES
@@ -279,10 +279,10 @@ async def test_a_cancelled_lead_is_not_dialled(dispatch_environment: Env) -> Non
     env = dispatch_environment
     template_id = await env.template()
     before, meanwhile = await env.lead(template_id), await env.lead(template_id, "+14155550198")
-    assert (await dispatch.cancel(env.database, env.account_id, before.id, env.clock.now())) is not None
+    assert (await lead_control.cancel(env.database, env.account_id, before.id, env.clock.now())) is not None
 
     async def cancel(_: DialRequest) -> None:
-        await dispatch.cancel(env.database, env.account_id, meanwhile.id, env.clock.now())
+        await lead_control.cancel(env.database, env.account_id, meanwhile.id, env.clock.now())
 
     env.carrier.on_dial = cancel
     await env.step()
@@ -312,10 +312,10 @@ async def test_a_stop_holds_all_leads(dispatch_environment: Env, scope: str) -> 
     template_id = await env.template()
     await env.lead(template_id)
     stopped = None if scope == "account" else template_id
-    await dispatch.stop(env.database, env.account_id, stopped, "pause")
+    await lead_control.stop(env.database, env.account_id, stopped, "pause")
     await env.step()
     assert env.carrier.dialled == []
-    assert await dispatch.lift_stop(env.database, env.account_id, stopped, "pause")
+    assert await lead_control.lift_stop(env.database, env.account_id, stopped, "pause")
     await env.step()
     assert len(env.carrier.dialled) == 1
 

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query
 from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field
 
-from db import audit, dispatch, dispatch_records, leads, templates
+from db import audit, dispatch_records, lead_control, leads, templates
 from db.audit import Change
 from db.calls import CallRecord
-from db.dispatch import StopKind
 from db.dispatch_records import AlertRecord, OptOutRecord
+from db.lead_control import StopKind
 from db.leads import LeadStatus
 from db.pool import Executor
 from telephony.carrier import CarrierError
@@ -61,7 +61,7 @@ class OptOutBody(BaseModel):
 @router.post("/leads/{lead_id:uuid}/cancel", responses=refuses("not_found", "lead_over"))
 async def cancel_lead(app_state: AppStateDep, writer: LeadWriter, lead_id: UUID) -> Lead:
     """Dial the lead no more. A call that rings is hung up; a conversation goes on to its end."""
-    before = await _move(app_state, writer, lead_id, "cancel", dispatch.cancel)
+    before = await _move(app_state, writer, lead_id, "cancel", lead_control.cancel)
     if before == "dialing":
         ringing = await dispatch_records.ringing(app_state.database, writer.account_id, lead_id)
         _hang_up(app_state, ringing)
@@ -71,21 +71,21 @@ async def cancel_lead(app_state: AppStateDep, writer: LeadWriter, lead_id: UUID)
 @router.post("/leads/{lead_id:uuid}/pause", responses=refuses("not_found", "lead_over"))
 async def pause_lead(app_state: AppStateDep, writer: LeadWriter, lead_id: UUID) -> Lead:
     """Hold a queued lead back (`held`) until it is resumed."""
-    await _move(app_state, writer, lead_id, "pause", dispatch.hold)
+    await _move(app_state, writer, lead_id, "pause", lead_control.hold)
     return await leads.get(app_state.database, writer.account_id, lead_id)
 
 
 @router.post("/leads/{lead_id:uuid}/resume", responses=refuses("not_found", "lead_over"))
 async def resume_lead(app_state: AppStateDep, writer: LeadWriter, lead_id: UUID) -> Lead:
     """Queue a held lead again."""
-    await _move(app_state, writer, lead_id, "resume", dispatch.resume)
+    await _move(app_state, writer, lead_id, "resume", lead_control.resume)
     return await leads.get(app_state.database, writer.account_id, lead_id)
 
 
 @router.post("/leads/{lead_id:uuid}/dial-now", responses=refuses("not_found", "lead_over"))
 async def dial_lead_now(app_state: AppStateDep, writer: LeadWriter, lead_id: UUID) -> Lead:
     """Dial a queued or held lead now instead of at its time; window, rate limit and channels still apply."""
-    await _move(app_state, writer, lead_id, "dial_now", dispatch.dial_now)
+    await _move(app_state, writer, lead_id, "dial_now", lead_control.dial_now)
     return await leads.get(app_state.database, writer.account_id, lead_id)
 
 
@@ -172,7 +172,7 @@ async def _stop(
     app_state: AppState, principal: Principal, template_id: UUID | None, kind: StopKind
 ) -> DispatchState:
     async with app_state.database.transaction() as transaction:
-        await dispatch.stop(transaction, principal.account_id, template_id, kind)
+        await lead_control.stop(transaction, principal.account_id, template_id, kind)
         await _record(transaction, principal, "pause", template_id)
     return await _state(app_state, principal.account_id)
 
@@ -181,7 +181,7 @@ async def _lift(
     app_state: AppState, principal: Principal, template_id: UUID | None, kind: StopKind
 ) -> DispatchState:
     async with app_state.database.transaction() as transaction:
-        await dispatch.lift_stop(transaction, principal.account_id, template_id, kind)
+        await lead_control.lift_stop(transaction, principal.account_id, template_id, kind)
         await _record(transaction, principal, "resume", template_id)
     return await _state(app_state, principal.account_id)
 

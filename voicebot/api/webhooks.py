@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
-from db import calls, dispatch, events, inbound
+from db import attempts, calls, events, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
@@ -305,11 +305,11 @@ async def _dialled(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
     attempt = _uuid(request.webhook.query.get(ATTEMPT))
     if attempt is None:
         return await _known(request, carrier_call_id)
-    call = await dispatch.attempt_of(request.app.database, attempt)
+    call = await attempts.attempt_of(request.app.database, attempt)
     if call is None or call.carrier_call_id not in (None, carrier_call_id):
         raise NotFound("call", carrier_call_id)
     if call.carrier_call_id is None:
-        placed = await dispatch.placed(
+        placed = await attempts.placed(
             request.app.database, call.account_id, call.id, carrier_call_id, RINGING
         )
         if placed is None:

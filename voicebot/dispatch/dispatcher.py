@@ -4,7 +4,7 @@ Any number of processes run one. Each wakes when the database says that somethin
 next due time. What is decided before a call is placed, in this order: stopped leads are not claimed; opt-outs
 and the calling window (``voicebot.dispatch.rules``); the person's rate limit, read only; then, in one
 transaction, the number, a free channel, the rate limit again, and the attempt
-(``db.dispatch.begin_attempt``); the greeting; the carrier. A lead that does not get through has taken
+(``db.attempts.begin_attempt``); the greeting; the carrier. A lead that does not get through has taken
 nothing.
 """
 
@@ -20,10 +20,13 @@ from zoneinfo import ZoneInfo
 from loguru import logger
 from pydantic import ValidationError
 
-from db import calls, dispatch, leads, notify
+from db import attempts, calls, dispatch, dispatch_records, finalisation, leads, notify
+from db.attempts import AttemptLimits, Blocked
 from db.calls import CallEnd, CallRecord
-from db.dispatch import Alert, AttemptLimits, Blocked, ClaimedLead, SettledCall, Settlement
+from db.dispatch import ClaimedLead
+from db.dispatch_records import Alert
 from db.errors import DatabaseError
+from db.finalisation import SettledCall, Settlement
 from db.pool import Database
 from telephony.bridge import BridgeCarrier
 from telephony.carrier import CarrierError, DialRequest
@@ -162,7 +165,7 @@ class Dispatcher:
             return
         if outbound.rate_limit is not None:
             since = now - timedelta(milliseconds=outbound.rate_limit.per_ms)
-            recent = await dispatch.recent_calls(self._db, lead.account_id, lead.phone, since)
+            recent = await attempts.recent_calls(self._db, lead.account_id, lead.phone, since)
             until = rules.rate_limited_until(outbound, recent)
             if until is not None:
                 await dispatch.defer(self._db, lead, until, "rate_limit")
@@ -184,7 +187,7 @@ class Dispatcher:
             alert = Alert(
                 code=outcome, template_id=lead.template_id, detail=detail, at=now, throttle=ALERT_THROTTLE
             )
-            await dispatch.alert(self._db, lead.account_id, alert)
+            await dispatch_records.alert(self._db, lead.account_id, alert)
 
     async def _attempt(self, lead: ClaimedLead, outbound: Outbound) -> None:
         breaker = self._breakers.get(lead.carrier)
@@ -202,7 +205,7 @@ class Dispatcher:
             period=timedelta(milliseconds=1 if limit is None else limit.per_ms),
             held_for=ASKING,
         )
-        begun = await dispatch.begin_attempt(self._db, lead, limits)
+        begun = await attempts.begin_attempt(self._db, lead, limits)
         if isinstance(begun, Blocked):
             breaker.unused()
             await self._give_back(lead, begun)
@@ -235,7 +238,7 @@ class Dispatcher:
             await self._on_refusal(call, breaker, error)
             return
         breaker.succeeded()
-        placed = await dispatch.placed(self._db, call.account_id, call.id, sid, RINGING)
+        placed = await attempts.placed(self._db, call.account_id, call.id, sid, RINGING)
         lead = await leads.get(self._db, call.account_id, call.lead_id)
         if placed is None or placed.status == "ended" or lead.status == "cancelled":
             await self._hang_up(carrier, sid)  # the attempt ended while the carrier was asked
@@ -260,11 +263,11 @@ class Dispatcher:
     async def _settle_all(self) -> None:
         while True:
             now = self._clock.now()
-            found = await dispatch.claim_unsettled(self._db, now, now + SETTLING)
+            found = await finalisation.claim_unsettled(self._db, now, now + SETTLING)
             if found is None:
                 return
             if await self._is_over(found.call):
-                await dispatch.settle(self._db, found, self._settlement(found))
+                await finalisation.settle(self._db, found, self._settlement(found))
 
     async def _is_over(self, call: CallRecord) -> bool:
         """Whether no call of the attempt rings. One whose id was not learned is looked for and hung up."""
