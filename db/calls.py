@@ -60,6 +60,10 @@ class CallRecord:
     started_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None
+    cost: Mapping[str, Any] | None = None
+    """What the providers charged, by provider (``currency``, ``total``, ``items``), soon after the end."""
+    output: Mapping[str, Any] | None = None
+    """The template's ``outbound.output`` fields, soon after the end; null if they could not be filled."""
 
     @property
     def duration_ms(self) -> int | None:
@@ -278,7 +282,7 @@ async def record_outcome(db: Executor, account_id: UUID, call_id: UUID, outcome:
 async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) -> FinishedCall:
     """End the call and its inbound lead by one conditional statement, so that the first end stays.
 
-    Whether an outbound lead is called again is decided when the call is settled (``db.dispatch``).
+    What follows is decided when the call is finalised (``db.finalisation``).
 
     Raises:
         NotFound: the account has no such call.

@@ -9,7 +9,7 @@ from uuid import UUID
 from db.calls import CallRecord
 from db.errors import NotFound
 from db.ids import new_id
-from db.pool import Database, Executor
+from db.pool import Executor
 from db.rows import Page, after_id, columns, page, read
 
 
@@ -74,8 +74,8 @@ async def ringing(db: Executor, account_id: UUID, lead_id: UUID | None = None) -
     return [read(CallRecord, row) for row in rows]
 
 
-async def alert(db: Database, account_id: UUID, alert: Alert) -> None:
-    """Raise an alert; an earlier one of the same code and template is counted up instead."""
+async def alert(db: Executor, account_id: UUID, alert: Alert) -> bool:
+    """Raise an alert; an earlier one of the same code and template is counted up instead: then False."""
     async with db.transaction() as transaction:
         subject = f"alert {account_id} {alert.code} {alert.template_id}"
         await transaction.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", subject)
@@ -106,6 +106,7 @@ async def alert(db: Database, account_id: UUID, alert: Alert) -> None:
                 alert.detail,
                 alert.at,
             )
+    return not counted
 
 
 async def list_alerts(

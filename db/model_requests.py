@@ -55,6 +55,21 @@ class ModelRequestRecord:
     """By the vendor's list price; None if the price or the tokens are unknown."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUse:
+    """What the requests of a call to one model used."""
+
+    provider: str
+    model: str
+    prompt: int
+    """Tokens of the requests, with the cached ones."""
+    cached: int
+    completion: int
+    """Tokens of the answers."""
+    cost_usd: float | None
+    """By the vendor's list price; None if it is unknown for one of them."""
+
+
 _REQUEST = columns(ModelRequestRecord)
 _ATTEMPTS = 5
 
@@ -137,6 +152,24 @@ async def of_call(
         if before.seq > after:
             found.append(before)
     return page(found, limit, lambda each: each.seq)
+
+
+async def use_of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[ModelUse]:
+    """The tokens that the call's requests used, by provider and model; empty without such a call."""
+    rows = await db.fetch(
+        """
+        SELECT coalesce(settings ->> 'provider', '') AS provider, coalesce(settings ->> 'model', '') AS model,
+            sum((tokens ->> 'prompt')::bigint)::bigint AS prompt,
+            sum((tokens ->> 'cached')::bigint)::bigint AS cached,
+            sum((tokens ->> 'completion')::bigint)::bigint AS completion,
+            CASE WHEN bool_and(cost_usd IS NOT NULL) THEN sum(cost_usd) END AS cost_usd
+        FROM model_requests WHERE account_id = $1 AND call_id = $2 AND tokens IS NOT NULL
+        GROUP BY 1, 2 ORDER BY 1, 2
+        """,
+        account_id,
+        call_id,
+    )
+    return [read(ModelUse, row) for row in rows]
 
 
 def _complete(stored: ModelRequestRecord, before: ModelRequestRecord | None) -> ModelRequestRecord:

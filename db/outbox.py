@@ -44,8 +44,12 @@ class NoticeRecord:
     """The id that the recipient gave to it."""
     created_at: datetime
     sent_at: datetime | None
+    template_id: UUID | None
+    """The template whose webhook it is."""
+    url: str | None
+    """Where that goes; None for the notices of channels."""
     destination: UUID
-    """Its channel; for mail and assessments its account."""
+    """Its channel or template; for mail and assessments its account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,8 @@ class NoticeDraft:
     handoff_id: UUID | None = None
     channel_id: UUID | None = None
     user_id: UUID | None = None
+    template_id: UUID | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,17 +117,21 @@ async def put(db: Executor, account_id: UUID, drafts: Sequence[NoticeDraft]) -> 
     await db.execute(
         """
         INSERT INTO outbox
-            (account_id, id, handoff_id, channel_id, user_id, medium, message, next_at, created_at)
+            (account_id, id, handoff_id, channel_id, user_id, template_id, url, medium, message, next_at,
+            created_at)
         SELECT $1, given.*, given.at
         FROM unnest(
-            $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[], $8::timestamptz[]
-        ) AS given (id, handoff_id, channel_id, user_id, medium, message, at)
+            $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::jsonb[],
+            $10::timestamptz[]
+        ) AS given (id, handoff_id, channel_id, user_id, template_id, url, medium, message, at)
         """,
         account_id,
         ids,
         [draft.handoff_id for draft in drafts],
         [draft.channel_id for draft in drafts],
         [draft.user_id for draft in drafts],
+        [draft.template_id for draft in drafts],
+        [draft.url for draft in drafts],
         [draft.medium for draft in drafts],
         [draft.message for draft in drafts],
         [draft.at for draft in drafts],

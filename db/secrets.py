@@ -79,5 +79,15 @@ async def rewrite_channels(database: Database, rewrite: RewriteText) -> None:
                 await transaction.execute(statement, row["id"], secret)
 
 
+async def rewrite_accounts(database: Database, rewrite: RewriteText) -> None:
+    """Rewrite the accounts' keys for webhooks."""
+    async with database.transaction() as transaction:
+        statement = "SELECT id, webhook_secret FROM accounts WHERE webhook_secret IS NOT NULL FOR UPDATE"
+        for row in await transaction.fetch(statement):
+            if (secret := rewrite(row["webhook_secret"])) is not None:
+                statement = "UPDATE accounts SET webhook_secret = $2 WHERE id = $1"
+                await transaction.execute(statement, row["id"], secret)
+
+
 async def _channels(db: Executor) -> list[Row]:
     return list(await db.fetch("SELECT id, secret FROM channels WHERE secret IS NOT NULL FOR UPDATE"))

@@ -1,4 +1,4 @@
-"""How a template's leads are dialled: window, attempts, retries, and the limit for one person."""
+"""How a template's leads are dialled, and what is reported of its calls."""
 
 from __future__ import annotations
 
@@ -54,8 +54,26 @@ class RateLimit(OutboundPart):
     per_ms: Milliseconds = Field(default=86_400_000, description="Length of the period, in ms.")
 
 
+class OutputField(OutboundPart):
+    """A value that a model reads from the transcript when a call has ended."""
+
+    type: Literal["string", "number", "integer", "boolean", "date"] = Field(
+        default="string", description="Type of the value; `date` is YYYY-MM-DD."
+    )
+    description: str = Field(
+        default="",
+        description="What the value is. The model reads it.",
+        examples=["Whether the person wants to be visited"],
+    )
+    enum: tuple[str, ...] = Field(
+        default=(),
+        description="The only values of a `string`; empty: any.",
+        examples=[["morning", "afternoon"]],
+    )
+
+
 class Outbound(OutboundPart):
-    """How the leads of a template are dialled."""
+    """How the leads of a template are dialled, and what is reported of its calls, inbound ones too."""
 
     window: CallingWindow = Field(default_factory=CallingWindow, description="When people are called.")
     max_attempts: Annotated[Count, Bounds(1, 20)] = Field(
@@ -64,4 +82,20 @@ class Outbound(OutboundPart):
     retry: RetryPauses = Field(default_factory=RetryPauses, description="Pauses between attempts, in ms.")
     rate_limit: RateLimit | None = Field(
         default_factory=RateLimit, description="Limit of calls to one person; null: none."
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        description=(
+            "Where `call.ended`, `lead.finished` and `alert` are posted, signed with the account's key. "
+            "Null: nowhere."
+        ),
+        examples=["https://example.com/hooks/calls"],
+    )
+    output: dict[str, OutputField] = Field(
+        default_factory=dict,
+        description=(
+            "Fields that a model fills from the transcript when a call has ended, by name. A field that the "
+            "transcript says nothing about is null; all are absent if the model failed."
+        ),
+        examples=[{"wants_visit": {"type": "boolean", "description": "Whether they want to be visited"}}],
     )

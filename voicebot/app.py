@@ -17,6 +17,7 @@ from telephony.bridge import BridgeCarrier
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.admission import Admission
 from voicebot.api import (
+    accounts,
     audit,
     calls,
     channels,
@@ -66,7 +67,7 @@ from voicebot.call.text.chats import Limits as ChatLimits
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
-from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
+from voicebot.dispatch.dispatch_runtime import DispatchDependencies, DispatchRuntime
 from voicebot.handoffs.handoff_runtime import HandoffDependencies, HandoffRuntime
 from voicebot.handoffs.journal_chain import JournalKeys
 from voicebot.handoffs.mail_sender import MailServer
@@ -136,6 +137,7 @@ def create_app(
         numbers,
         leads,
         dispatch,
+        accounts,
         calls,
         handoff_stream,
         handoffs,
@@ -282,13 +284,20 @@ async def running(
         )
         background.supervise(reaper.run, name="lease reaper")
         background.supervise(app_state.open_streams.run, name="keys of open streams")
-        if settings.dispatch == "on" and carriers and settings.public_url is not None:
-            dispatcher = Dispatcher(
-                database, clock, carriers, DialUrls(origin=settings.public_url), call_registry.prepare
-            )
-            stack.push_async_callback(dispatcher.finish, _CLOSE_TIMEOUT_S)
-            background.supervise(lambda: dispatcher.run(lambda: app_state.draining), name="dispatcher")
-            background.supervise(dispatcher.listen, name="dispatch listener")
+        dials = settings.dispatch == "on"
+        dispatch_runtime = DispatchRuntime(
+            database,
+            clock,
+            DispatchDependencies(
+                carriers=carriers,
+                prepare=call_registry.prepare,
+                on_notices=handoff_runtime.outbox.wake,
+                origin=settings.public_url if dials else None,
+                model=providers.openai_client(),
+            ),
+        )
+        stack.push_async_callback(dispatch_runtime.stop, _CLOSE_TIMEOUT_S)
+        dispatch_runtime.start(lambda: app_state.draining)
         handoff_runtime.start(lambda: app_state.draining, call_registry)
         yield app_state
 

@@ -27,6 +27,7 @@ class Reencryption:
         await secrets.rewrite_templates(database, self._document)
         await secrets.rewrite_revisions(database, self._document)
         await secrets.rewrite_channels(database, self._secret)
+        await secrets.rewrite_accounts(database, self._secret)
 
     def _document(self, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
         before = self.reencrypted

@@ -1,4 +1,4 @@
-"""Rules about HTTP functions: URL, parameters, headers, kept values and body."""
+"""Rules about HTTP functions: URL, parameters, headers, kept values and body; and about other URLs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
 def check_http(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
-    """Check every HTTP function of the template, and the address of its recording."""
+    """Check every HTTP function of the template, and its other addresses."""
     variables = {variable.name: variable for variable in content.variables}
     for index, function in enumerate(content.functions):
         if isinstance(function, HttpFunction):
@@ -71,6 +71,8 @@ def check_http(content: TemplateContent, context: CheckContext) -> Iterator[Prob
             yield from _sending(where, function)
     if content.waiting.audio is not None:
         yield from _url(("waiting", "audio"), content.waiting.audio, context)
+    if content.outbound.webhook_url is not None:
+        yield from _url(("outbound", "webhook_url"), content.outbound.webhook_url, context)
 
 
 def _url(where: Path, url: str, context: CheckContext) -> Iterator[Problem]:

@@ -1,18 +1,23 @@
-"""Rules about the calling window of outbound calls."""
+"""Rules about the calling window of outbound calls, and about the fields that are read from transcripts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from templates.bounds import VARIABLE_NAME
 from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.model import TemplateContent
 from templates.outbound import TIME_OF_DAY
 from templates.problem import Problem
 
+MAX_OUTPUT_FIELDS = 30
+MAX_OUTPUT_NAME = 64
+
 
 def check_outbound(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
-    """Check that the window can be read and is open at some time."""
+    """Check that the window can be read and is open at some time, and the output fields."""
+    yield from _output(content)
     window = content.outbound.window
     where = ("outbound", "window")
     invalid = False
@@ -25,3 +30,18 @@ def check_outbound(content: TemplateContent, _context: CheckContext) -> Iterator
         yield problem_for("window_empty", (*where, "to"), message)
     if not window.days:
         yield problem_for("window_empty", (*where, "days"), "The window has no day.")
+
+
+def _output(content: TemplateContent) -> Iterator[Problem]:
+    fields = content.outbound.output
+    where = ("outbound", "output")
+    if len(fields) > MAX_OUTPUT_FIELDS:
+        message = f"There are {len(fields)} fields, more than {MAX_OUTPUT_FIELDS}."
+        yield problem_for("output_field_invalid", where, message)
+        return
+    for name, field in fields.items():
+        if not VARIABLE_NAME.matches(name) or len(name) > MAX_OUTPUT_NAME:
+            yield problem_for("output_field_invalid", (*where, name), f"'{name[:20]}' is no name of a field.")
+        elif field.enum and field.type != "string":
+            message = f"`enum` does not fit the type '{field.type}'."
+            yield problem_for("output_field_invalid", (*where, name, "enum"), message)

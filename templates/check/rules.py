@@ -140,6 +140,11 @@ _TABLE = (
     Rule("limit_unused", WARNING, "Remove it here, and set it in the orchestrator."),
     Rule("time_of_day_invalid", ERROR, "Write hours and minutes, such as 09:00 or 18:30, or 24:00 in `to`."),
     Rule("window_empty", ERROR, "Choose a `to` that is later than `from`, and at least one day."),
+    Rule(
+        "output_field_invalid",
+        ERROR,
+        "Use letters, digits and `_` in names, 30 fields at most, and `enum` with the type `string` only.",
+    ),
     Rule("filler_empty", ERROR, "Write the text of the filler, or remove the filler."),
     Rule("out_of_range", ERROR, "Choose a value within the range that the message names."),
     Rule("min_words_unused", WARNING, "Set `barge_in` to true or `min_words` to 0."),

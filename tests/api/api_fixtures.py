@@ -124,6 +124,8 @@ NAMES_NOTHING = {
     ("POST", "/dispatch/kill-switch"): "one's own account",
     ("DELETE", "/dispatch/kill-switch"): "one's own account",
     ("POST", "/opt-outs"): "a person whom one's own account calls",
+    ("PATCH", "/account"): "one's own account",
+    ("POST", "/account/webhook-secret"): "one's own account",
     ("POST", "/handoffs/stream-token"): "a token for one's own stream",
     ("PATCH", "/operators/me"): "oneself",
     ("PUT", "/operators/me/presence"): "oneself",
@@ -147,6 +149,8 @@ async def build(tenant: Tenant, database: Database) -> dict[str, str]:
         throttle=timedelta(0),
     )  # fmt: skip
     await dispatch_records.alert(database, tenant.account_id, alert)
+    prices = {"prices": {"stt": {WORD: {"per_minute": 1}}}}
+    await owner.patch("/account", json=prices, headers={"If-Match": "*"})
     await database.execute(
         "INSERT INTO operators (account_id, user_id) VALUES ($1, $2)", tenant.account_id, UUID(user["id"])
     )

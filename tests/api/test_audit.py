@@ -72,6 +72,8 @@ WALK = [
     Step("DELETE", "/dispatch/kill-switch", ("resume", "dispatch")),
     Step("POST", "/opt-outs", ("create", "opt_out"), lambda _: {"phone": new_e164()}, makes="opt_out_id"),
     Step("DELETE", "/opt-outs/{opt_out_id}", ("delete", "opt_out")),
+    Step("PATCH", "/account", ("update", "account"), {"prices": {"currency": "EUR"}}),
+    Step("POST", "/account/webhook-secret", ("replace_webhook_secret", "account")),
     Step("DELETE", "/templates/{template_id}", ("delete", "template")),
     Step("DELETE", "/numbers/{number_id}", ("delete", "number")),
     Step("POST", "/handoffs/{handoff_id}/claim", ("claim", "handoff")),

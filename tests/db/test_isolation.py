@@ -15,6 +15,7 @@ import pytest
 
 import db
 from db import (
+    account_settings,
     accounts,
     attempts,
     audit,
@@ -105,6 +106,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     calls.resumed: lambda d, me, w: calls.resumed(d, me, w.call.id, 9),
     calls.set_node: lambda d, me, w: calls.set_node(d, me, w.call.id, "stolen"),
     calls.set_status: lambda d, me, w: calls.set_status(d, me, w.call.id, "transferring"),
+    model_requests.use_of_call: lambda d, me, w: model_requests.use_of_call(d, me, w.call.id),
     channels.delete: lambda d, me, w: channels.delete(d, me, row_id(w, 4)),
     channels.get: lambda d, me, w: channels.get(d, me, row_id(w, 4)),
     channels.of_account: lambda d, me, _: channels.of_account(d, me),
@@ -237,6 +239,10 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
 
 NO_OTHER_ACCOUNT_TO_REACH = {
     accounts.create: "makes an account",
+    account_settings.get: "answers for the account it is asked for",
+    account_settings.replace_webhook_secret: "changes the account it is given",
+    account_settings.update: "changes the account it is given",
+    account_settings.webhook_secret: "the key of the account it is asked for",
     accounts.get: "answers for the account it is asked for",
     accounts.oldest: "the commands of whoever runs the server",
     audit.record: "writes into the account it is given",
@@ -289,10 +295,12 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     outbox.claim: "the outbox sends for all accounts",
     attempts.attempt_of: "the carrier's signature vouches for it",
     dispatch.claim: "the dispatcher dials for all accounts",
-    finalisation.claim_unsettled: "the dispatcher settles the calls of all accounts",
+    finalisation.claim: "the calls of all accounts are finalised",
+    finalisation.next_due: "the calls of all accounts are finalised",
     dispatch.defer: "the claim names the lead",
     dispatch.finish: "the claim names the lead",
     dispatch.next_due: "the dispatcher dials for all accounts",
+    dispatch_records.alert: "writes into the account it is given",
     dispatch_records.opt_out: "writes into the account it is given",
     outbox.finish: "the record names the account",
     outbox.release_lost: "the outbox sends for all accounts",

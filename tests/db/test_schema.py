@@ -90,13 +90,13 @@ SETS = {
 
 RECORDS = {
     "provider_health": (provider_health.ProviderHealthRecord, {"changed_at"}),
-    "accounts": (AccountRecord, set()),
+    "accounts": (AccountRecord, {"revision", "prices", "webhook_secret"}),
     "api_keys": (KeyRecord, {"key_hash"}),
     "numbers": (NumberRecord, {"deleted_at"}),
     "templates": (TemplateRecord, {"deleted_at"}),
     "template_revisions": (RevisionRecord, set()),
     "leads": (LeadRecord, {"idempotency_key", "claimed_by", "claimed_until"}),
-    "calls": (CallRecord, {"held_until", "settled_at", "settle_after"}),
+    "calls": (CallRecord, {"held_until", "finalised_at", "finalise_after"}),
     "routes": (RouteRecord, set()),
     "utterances": (UtteranceRecord, set()),
     "events": (EventRecord, set()),

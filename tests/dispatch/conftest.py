@@ -19,7 +19,9 @@ from db.pool import Database
 from db.templates import TemplateDraft
 from tests.dispatch.scripted_carrier import ScriptedCarrier
 from tests.handoffs.fixtures import ManualClock
+from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
+from voicebot.dispatch.finaliser import Finaliser
 
 ALWAYS = {"window": {"from": "00:00", "to": "24:00"}, "rate_limit": None}
 PERSON = "+14155550199"
@@ -39,6 +41,7 @@ class DispatchEnvironment:
     account_id: UUID
     number_id: UUID
     dispatcher: Dispatcher
+    finaliser: Finaliser
     outbound: dict[UUID, Mapping[str, Any]] = field(default_factory=dict)
 
     async def template(self, **outbound: Any) -> UUID:
@@ -67,11 +70,17 @@ class DispatchEnvironment:
         return await leads.get(self.database, self.account_id, lead.id)
 
     async def step(self, dispatcher: Dispatcher | None = None) -> float:
-        """Settle and dial what is due, and wait until that is done."""
+        """Finalise what has ended and dial what is due, and wait until that is done."""
         dispatcher = dispatcher or self.dispatcher
+        await self.finalise()
         pause_s = await dispatcher.run_once()
         await dispatcher.finish(30)
         return pause_s
+
+    async def finalise(self) -> None:
+        """Finalise the calls that have ended, and wait until that is done."""
+        await self.finaliser.run_once()
+        await self.finaliser.finish(30)
 
     async def calls_of(self, lead: LeadRecord) -> list[CallRecord]:
         """The attempts of a lead, oldest first."""
@@ -91,10 +100,16 @@ class DispatchEnvironment:
         return make_dispatcher(self.database, self.clock, self.carrier)
 
 
-def make_dispatcher(database: Database, clock: ManualClock, carrier: ScriptedCarrier) -> Dispatcher:
+def make_dispatcher(
+    database: Database,
+    clock: ManualClock,
+    carrier: ScriptedCarrier,
+    breakers: Mapping[str, Breaker] | None = None,
+) -> Dispatcher:
     """A dispatcher of a process."""
     urls = DialUrls(origin="https://bot.example.com")
-    return Dispatcher(database, clock, {"twilio": carrier.as_carrier()}, urls, _nothing)
+    carriers = {"twilio": carrier.as_carrier()}
+    return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, _nothing)
 
 
 @pytest.fixture
@@ -107,7 +122,9 @@ async def dispatch_environment(database: Database) -> DispatchEnvironment:
     assert row is not None
     at: datetime = row["now"]
     clock, carrier = ManualClock(at), ScriptedCarrier()
+    breakers = {"twilio": Breaker()}
     return DispatchEnvironment(
         database=database, clock=clock, carrier=carrier, account_id=account.id, number_id=number.id,
-        dispatcher=make_dispatcher(database, clock, carrier),
+        dispatcher=make_dispatcher(database, clock, carrier, breakers),
+        finaliser=Finaliser(database, clock, {"twilio": carrier.as_carrier()}, breakers),
     )  # fmt: skip

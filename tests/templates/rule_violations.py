@@ -320,6 +320,10 @@ for broken, values in {
     ("time_of_day_invalid", "window", "to"): {"window": {"to": "25:00"}},
     ("window_empty", "window", "to"): {"window": {"to": "08:00"}},
     ("window_empty", "window", "days"): {"window": {"days": []}},
+    ("output_field_invalid", "output", "2nd"): {"output": {"2nd": {}}},
+    ("output_field_invalid", "output", "day", "enum"): {"output": {"day": {"type": "date", "enum": ["x"]}}},
+    ("output_field_invalid", "output"): {"output": {f"f{index}": {} for index in range(31)}},
+    ("url_private_address", "webhook_url"): {"webhook_url": "https://10.0.0.1/hook"},
 }.items():
     put(broken[0], "outbound", value=values, at=("outbound", *broken[1:]))
 put_http("out_of_range", "timeout_ms", value=600_000)

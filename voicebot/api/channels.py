@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -23,6 +21,7 @@ from voicebot.api.documentation import BODY, refuses
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
 from voicebot.handoffs import notifications
+from voicebot.handoffs.webhook_sender import new_signing_secret
 
 router = APIRouter(tags=["notices"])
 
@@ -62,7 +61,7 @@ Channel = Annotated[ChannelRecord, AnswerOf("Channel", omit=_OMITTED)]
 NewChannel = Annotated[ChannelWithSecret, AnswerOf("NewChannel", omit=_OMITTED)]
 Notice = Annotated[
     NoticeRecord,
-    AnswerOf("Notice", omit=("account_id", "message", "lease_until", "cancelled_at", "destination")),
+    AnswerOf("Notice", omit=("account_id", "message", "lease_until", "cancelled_at", "destination", "url")),
 ]
 Attempt = Annotated[AttemptRecord, AnswerOf("Attempt", omit=("account_id", "notice_id"))]
 
@@ -85,7 +84,7 @@ async def create_channel(
     state: AppStateDep, admin: Admin, body: ChannelBody, response: Response
 ) -> NewChannel:
     """Add a channel. Its signing secret is created here and shown once."""
-    secret = None if body.kind == "slack" else f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    secret = None if body.kind == "slack" else new_signing_secret()
     sealed = state.vault.seal(secret) if secret else None
     async with state.database.transaction() as transaction:
         made = await channels.create(

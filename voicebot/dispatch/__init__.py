@@ -1,1 +1,1 @@
-"""Outbound dialling: leads are claimed, checked, dialled, and settled when their call has ended."""
+"""Dials leads, and finalises the calls that have ended, inbound ones too."""

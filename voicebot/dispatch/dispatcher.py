@@ -1,4 +1,4 @@
-"""The dispatcher: claims leads that are due, places their calls, and settles the calls that have ended.
+"""The dispatcher: claims leads that are due and places their calls.
 
 Any number of processes run one. Each wakes when the database says that something may be due, and at the
 next due time. What is decided before a call is placed, in this order: stopped leads are not claimed; opt-outs
@@ -20,21 +20,21 @@ from zoneinfo import ZoneInfo
 from loguru import logger
 from pydantic import ValidationError
 
-from db import attempts, calls, dispatch, dispatch_records, finalisation, leads, notify
+from db import attempts, calls, dispatch, dispatch_records, leads, outbox
 from db.attempts import AttemptLimits, Blocked
 from db.calls import CallEnd, CallRecord
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
 from db.errors import DatabaseError
-from db.finalisation import SettledCall, Settlement
 from db.pool import Database
 from telephony.bridge import BridgeCarrier
 from telephony.carrier import CarrierError, DialRequest
 from templates.outbound import Outbound
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
-from voicebot.dispatch import rules
+from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.outcomes import NOT_PLACED
 from voicebot.dispatch.rules import Later, Over
 
 MAX_ATTEMPTS_AT_ONCE = 32
@@ -57,8 +57,6 @@ CHECK_AGAIN_S = 30.0
 """The longest pause; notifications may be lost while a connection is down."""
 
 GREETING_TIMEOUT_S = 5.0
-SETTLING = timedelta(seconds=30)
-"""How long a call that is being settled belongs to a process."""
 ALERT_THROTTLE = timedelta(hours=1)
 
 NUMBER_UNAVAILABLE = "number_unavailable"
@@ -84,16 +82,17 @@ class Dispatcher:
         database: Database,
         clock: Clock,
         carriers: Mapping[str, BridgeCarrier],
+        breakers: Mapping[str, Breaker],
         urls: DialUrls,
         prepare: Callable[[CallRecord], Awaitable[None]],
     ) -> None:
-        """Dial by ``carriers``; ``prepare`` synthesises what a call begins with."""
+        """Dial by ``carriers``, whose state is in ``breakers``; ``prepare`` makes a call's first words."""
         self._db = database
         self._clock = clock
         self._carriers = carriers
         self._urls = urls
         self._prepare = prepare
-        self._breakers = {name: Breaker() for name in carriers}
+        self._breakers = breakers
         self._wakeup = asyncio.Event()
         self._background = BackgroundTasks("dispatch")
         self._working = 0
@@ -112,13 +111,12 @@ class Dispatcher:
                 async with asyncio.timeout(pause_s):
                     await self._wakeup.wait()
 
-    async def listen(self) -> None:
-        """Wake at notifications until cancelled."""
-        await notify.listen(self._db.dsn, dispatch.CHANNEL, lambda _: self._wakeup.set())
+    def wake(self) -> None:
+        """Look for leads soon."""
+        self._wakeup.set()
 
     async def run_once(self, *, claims: bool = True) -> float:
-        """Settle and dial what is due; returns how long to wait for the next due time, in s."""
-        await self._settle_all()
+        """Dial what is due; returns how long to wait for the next due time, in s."""
         if not claims:
             return CHECK_AGAIN_S
         free = MAX_ATTEMPTS_AT_ONCE - self._working
@@ -158,7 +156,7 @@ class Dispatcher:
             outbound, now, ZoneInfo(lead.time_zone), opted_out=lead.opted_out, latest_at=lead.latest_at
         )
         if isinstance(decision, Over):
-            await dispatch.finish(self._db, lead, decision.outcome, now)
+            await self._end(lead, outbound, decision.outcome)
             return
         if isinstance(decision, Later):
             await dispatch.defer(self._db, lead, decision.until, decision.waits_for)
@@ -174,25 +172,47 @@ class Dispatcher:
 
     async def _settings_of(self, lead: ClaimedLead) -> Outbound | None:
         """How the lead's template dials; None: the lead was ended, because the template cannot be used."""
-        if lead.template_status == "active":
-            with suppress(ValidationError):
-                return Outbound.model_validate(lead.content.get("outbound") or {})
-        await self._unavailable(lead, TEMPLATE_UNAVAILABLE, "the template of the lead is not active")
+        outbound = None
+        with suppress(ValidationError):
+            outbound = Outbound.model_validate(lead.content.get("outbound") or {})
+        if outbound is not None and lead.template_status == "active":
+            return outbound
+        await self._unavailable(
+            lead, outbound, TEMPLATE_UNAVAILABLE, "the template of the lead is not active"
+        )
         return None
 
-    async def _unavailable(self, lead: ClaimedLead, outcome: str, detail: str) -> None:
+    async def _unavailable(
+        self, lead: ClaimedLead, outbound: Outbound | None, outcome: str, detail: str
+    ) -> None:
         """End a lead that no attempt can help, and raise one alert for many of them."""
+        alert = Alert(
+            code=outcome, template_id=lead.template_id, detail=detail, at=self._clock.now(),
+            throttle=ALERT_THROTTLE,
+        )  # fmt: skip
+        await self._end(lead, outbound, outcome, alert)
+
+    async def _end(
+        self, lead: ClaimedLead, outbound: Outbound | None, outcome: str, alert: Alert | None = None
+    ) -> None:
+        """End a lead without a call, and report it and the alert to the template's webhook."""
         now = self._clock.now()
-        if await dispatch.finish(self._db, lead, outcome, now):
-            alert = Alert(
-                code=outcome, template_id=lead.template_id, detail=detail, at=now, throttle=ALERT_THROTTLE
-            )
-            await dispatch_records.alert(self._db, lead.account_id, alert)
+        async with self._db.transaction() as transaction:
+            if not await dispatch.finish(transaction, lead, outcome, now):
+                return
+            told = [("lead.finished", reports.lead_finished_uncalled(lead, outcome))]
+            if alert is not None and await dispatch_records.alert(transaction, lead.account_id, alert):
+                told.append(("alert", reports.alert_raised(alert)))
+            for type_, data in told:
+                drafts = reports.notice(outbound, lead.template_id, type_, data, now)
+                await outbox.put(transaction, lead.account_id, drafts)
 
     async def _attempt(self, lead: ClaimedLead, outbound: Outbound) -> None:
         breaker = self._breakers.get(lead.carrier)
         if breaker is None:
-            await self._unavailable(lead, NUMBER_UNAVAILABLE, "the carrier of the number is not configured")
+            await self._unavailable(
+                lead, outbound, NUMBER_UNAVAILABLE, "the carrier of the number is not configured"
+            )
             return
         if not breaker.admits(now_ms := self._clock.monotonic_ms()):
             until = self._clock.now() + timedelta(milliseconds=breaker.remaining_ms(now_ms))
@@ -208,16 +228,18 @@ class Dispatcher:
         begun = await attempts.begin_attempt(self._db, lead, limits)
         if isinstance(begun, Blocked):
             breaker.unused()
-            await self._give_back(lead, begun)
+            await self._give_back(lead, outbound, begun)
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 await self._prepare(begun)
         await self._place(begun, breaker)
 
-    async def _give_back(self, lead: ClaimedLead, blocked: Blocked) -> None:
+    async def _give_back(self, lead: ClaimedLead, outbound: Outbound, blocked: Blocked) -> None:
         if blocked.obstacle == "no_number":
-            await self._unavailable(lead, NUMBER_UNAVAILABLE, "the number of the lead is not active")
+            await self._unavailable(
+                lead, outbound, NUMBER_UNAVAILABLE, "the number of the lead is not active"
+            )
         elif blocked.obstacle == "rate_limit" and blocked.until is not None:
             await dispatch.defer(self._db, lead, blocked.until, "rate_limit")
         else:
@@ -254,62 +276,12 @@ class Dispatcher:
             breaker.succeeded()  # it answered: the fault is the request's
         if error.uncertain:
             return  # the call may ring; it is looked for before anything is dialled again
-        reason = rules.NOT_PLACED if error.retryable else "failed"
+        reason = NOT_PLACED if error.retryable else "failed"
         end = CallEnd(ended_by="system", end_reason=reason, outcome=None, ended_at=self._clock.now())
         await calls.finish(self._db, call.account_id, call.id, end)
-
-    # ---------------------------------------------------------------------------------------- settlement
-
-    async def _settle_all(self) -> None:
-        while True:
-            now = self._clock.now()
-            found = await finalisation.claim_unsettled(self._db, now, now + SETTLING)
-            if found is None:
-                return
-            if await self._is_over(found.call):
-                await finalisation.settle(self._db, found, self._settlement(found))
-
-    async def _is_over(self, call: CallRecord) -> bool:
-        """Whether no call of the attempt rings. One whose id was not learned is looked for and hung up."""
-        if call.carrier_call_id is not None or call.end_reason in (rules.NOT_PLACED, "failed"):
-            return True
-        carrier = self._carriers.get(call.carrier)
-        if carrier is None:
-            return True
-        try:
-            found = await carrier.find_live(
-                from_=call.from_number or "", to=call.to_number, since=call.started_at
-            )
-        except CarrierError as error:
-            logger.warning("it is not known whether call {} was placed: {}", call.id, error)
-            return False
-        for sid in found:
-            await self._hang_up(carrier, sid)
-        return True
 
     async def _hang_up(self, carrier: BridgeCarrier, sid: str) -> None:
         try:
             await carrier.hang_up(sid)
         except CarrierError as error:
             logger.warning("a call that nobody wants was not hung up: {}", error)
-
-    def _settlement(self, found: SettledCall) -> Settlement:
-        now, call = self._clock.now(), found.call
-        failure = rules.failure_of(call)
-        if failure is None:
-            outcome = call.outcome or rules.ANSWERED
-            return Settlement(at=now, outcome=outcome, retry_at=None, attempts=found.attempts)
-        if call.end_reason == rules.NOT_PLACED:
-            # The person was not called: this attempt does not count.
-            pause = timedelta(milliseconds=self._pause_ms(call))
-            return Settlement(at=now, outcome=failure, retry_at=now + pause, attempts=found.attempts - 1)
-        outbound = Outbound.model_validate(found.content.get("outbound") or {})
-        again = rules.retry_at(
-            outbound, failure, attempts=found.attempts, now=now, zone=ZoneInfo(found.time_zone),
-            latest_at=found.latest_at,
-        )  # fmt: skip
-        return Settlement(at=now, outcome=failure, retry_at=again, attempts=found.attempts)
-
-    def _pause_ms(self, call: CallRecord) -> float:
-        breaker = self._breakers.get(call.carrier) or Breaker()
-        return breaker.remaining_ms(self._clock.monotonic_ms())

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from db.calls import CallRecord
 from templates.outbound import CallingWindow, Outbound
+from voicebot.dispatch.outcomes import Failure
 from voicebot.dispatch.windows import Window, next_opening
-
-Failure = Literal["busy", "no_answer", "voicemail", "failed", "dropped"]
-"""Why an attempt did not reach the person; each has a pause of its own before the next attempt."""
-
-NOT_PLACED = "not_placed"
-"""The end reason of an attempt that the carrier certainly did not dial."""
-
-_OUTCOME_OF_REASON: Mapping[str, Failure] = {
-    "busy": "busy",
-    "no_answer": "no_answer",
-    "canceled": "no_answer",
-    "never_connected": "no_answer",
-    "voicemail": "voicemail",
-    "failed": "failed",
-    NOT_PLACED: "failed",
-    "process_lost": "dropped",
-    "stream_lost": "dropped",
-    "stt_unavailable": "dropped",
-    "llm_unavailable": "dropped",
-    "tts_unavailable": "dropped",
-    "no_capacity": "dropped",
-}
-
-ANSWERED = "answered"
-"""The outcome of an answered call whose agent recorded none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +65,6 @@ def rate_limited_until(outbound: Outbound, calls: Sequence[datetime]) -> datetim
     if limit is None or len(calls) < limit.calls:
         return None
     return calls[-limit.calls] + timedelta(milliseconds=limit.per_ms)
-
-
-def failure_of(call: CallRecord) -> Failure | None:
-    """Why an ended attempt did not reach the person; None: it did.
-
-    An answered call failed only if it was ended by a failure of ours: what the agent has recorded stands.
-    """
-    failure = _OUTCOME_OF_REASON.get(call.end_reason or "")
-    if call.answered_at is None:
-        return failure or "failed"
-    if call.outcome is not None or failure not in ("dropped", "voicemail"):
-        return None
-    return failure
 
 
 def retry_at(

@@ -1,22 +1,27 @@
 """Notices by HTTP: Slack-compatible webhooks, signed webhooks, and ticket systems.
 
+They go to a channel, or to the webhook of a template, which is signed with the key of its account.
+
 Signatures follow https://www.standardwebhooks.com (webhook-id, webhook-timestamp, webhook-signature). The
 webhook-id is the notice's id at every attempt. Private addresses are refused, as for HTTP functions.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+import secrets
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpcore
 from standardwebhooks.webhooks import Webhook
 
-from db import channels, handoff_events, handoff_transitions
-from db.channels import ChannelRecord
+from db import account_settings, channels, handoff_events, handoff_transitions
+from db.channels import ChannelKind, ChannelRecord
 from db.errors import NotFound
 from db.outbox import NoticeRecord
 from db.pool import Database, Transaction
@@ -32,6 +37,20 @@ READ_LIMIT = 64 * 1024
 """How much of a response is read, in bytes."""
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
+
+
+def new_signing_secret() -> str:
+    """A key of Standard Webhooks: 32 random bytes."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Receiver:
+    """Where a notice goes; ``secret`` is the encrypted signing key."""
+
+    kind: ChannelKind
+    url: str
+    secret: str | None
 
 
 class WebhookSender:
@@ -73,11 +92,11 @@ class WebhookSender:
 
     async def send(self, notice: NoticeRecord) -> Sent:
         """See ``voicebot.outbox.Sender``."""
-        channel = await self._channel(notice)
-        body = json.dumps(_message(channel, notice), separators=(",", ":"), ensure_ascii=False).encode()
-        status, headers, answer = await self._post(channel.url, self._headers(channel, notice, body), body)
+        receiver = await self._receiver(notice)
+        body = json.dumps(_message(receiver, notice), separators=(",", ":"), ensure_ascii=False).encode()
+        status, headers, answer = await self._post(receiver.url, self._headers(receiver, notice, body), body)
         if 200 <= status < 300:
-            note_id = _ticket_id(answer) if channel.kind == "ticket" else None
+            note_id = _ticket_id(answer) if receiver.kind == "ticket" else None
             effect = self._store_note_id(note_id) if note_id else None
             return Sent(status_code=status, remote_id=note_id, effect=effect)
         retryable = status >= 500 or status in _RETRYABLE
@@ -87,6 +106,15 @@ class WebhookSender:
             status_code=status,
             retry_after=retry_after(headers.get("retry-after"), self._clock.now()),
         )
+
+    async def _receiver(self, notice: NoticeRecord) -> _Receiver:
+        if notice.url is not None:
+            secret = await account_settings.webhook_secret(
+                self._db, notice.account_id, self._vault.seal(new_signing_secret())
+            )
+            return _Receiver(kind="webhook", url=notice.url, secret=secret)
+        channel = await self._channel(notice)
+        return _Receiver(kind=channel.kind, url=channel.url, secret=channel.secret)
 
     async def _channel(self, notice: NoticeRecord) -> ChannelRecord:
         if notice.channel_id is None:
@@ -99,14 +127,14 @@ class WebhookSender:
             raise NotSent("the channel was deleted", retryable=False)
         return channel
 
-    def _headers(self, channel: ChannelRecord, notice: NoticeRecord, body: bytes) -> dict[str, str]:
+    def _headers(self, receiver: _Receiver, notice: NoticeRecord, body: bytes) -> dict[str, str]:
         headers = {"content-type": "application/json", "webhook-id": str(notice.id)}
-        if channel.secret is not None:
+        if receiver.secret is not None:
             now = self._clock.now()
             try:
-                signing = Webhook(self._vault.open(channel.secret))
+                signing = Webhook(self._vault.open(receiver.secret))
             except SecretUnreadable:
-                raise NotSent("the channel's secret cannot be read", retryable=False) from None
+                raise NotSent("the signing key cannot be read", retryable=False) from None
             headers["webhook-timestamp"] = str(int(now.timestamp()))
             headers["webhook-signature"] = signing.sign(str(notice.id), now, body.decode())
         return headers
@@ -149,12 +177,12 @@ class WebhookSender:
         return store
 
 
-def _message(channel: ChannelRecord, notice: NoticeRecord) -> Mapping[str, Any]:
+def _message(receiver: _Receiver, notice: NoticeRecord) -> Mapping[str, Any]:
     """The notice's message. Slack's control characters are escaped: `<!channel>` in a reason notifies all.
 
     See https://docs.slack.dev/messaging/formatting-message-text/#escaping.
     """
-    if channel.kind != "slack":
+    if receiver.kind != "slack":
         return notice.message
     return {**notice.message, "text": html.escape(str(notice.message["text"]), quote=False)}
 

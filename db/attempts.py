@@ -1,0 +1,173 @@
+"""Attempts to reach the person of a lead: each is a row in ``calls``, written before the carrier is asked.
+
+The row is written in the transaction that finds a free channel and room in the person's rate limit. So a
+crash cannot dial twice: whoever finds the row knows that a call may have been placed. A channel of a number
+is the row of its live call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from db.calls import CallRecord, Carrier
+from db.dispatch import STOPPED, ClaimedLead
+from db.ids import new_id
+from db.pool import Database, Executor, Transaction
+from db.rows import columns, read
+
+Obstacle = Literal["no_number", "no_channel", "rate_limit", "stopped"]
+"""Why an attempt was not begun. ``stopped``: the lead is not this claim's any more, or was paused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLimits:
+    """What an attempt must respect."""
+
+    now: datetime
+    calls: int | None
+    """Calls to one person in ``period``; None: no limit."""
+    period: timedelta
+    held_for: timedelta
+    """How long the attempt's call counts as live without a sign of life."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """An attempt that was not begun; nothing was taken."""
+
+    obstacle: Obstacle
+    until: datetime | None = None
+    """When the rate limit has room again."""
+
+
+_CALL = columns(CallRecord)
+
+
+async def recent_calls(db: Executor, account_id: UUID, phone: str, since: datetime) -> Sequence[datetime]:
+    """When the account's calls to a person since a moment were begun, oldest first. Reads only."""
+    rows = await db.fetch(
+        """
+        SELECT started_at FROM calls
+        WHERE account_id = $1 AND to_number = $2 AND direction = 'outbound' AND started_at > $3
+            AND end_reason IS DISTINCT FROM 'not_placed'
+        ORDER BY started_at
+        """,
+        account_id,
+        phone,
+        since,
+    )
+    return [row["started_at"] for row in rows]
+
+
+async def begin_attempt(db: Database, lead: ClaimedLead, limits: AttemptLimits) -> CallRecord | Blocked:
+    """Take a channel, record the call in the person's rate limit and make the attempt: all or nothing.
+
+    The locks are taken in one order: the number, then the person.
+    """
+    async with db.transaction() as transaction:
+        number = await transaction.fetchrow(
+            """
+            SELECT e164, carrier, channels, reserved_inbound FROM numbers
+            WHERE account_id = $1 AND id = $2 AND active FOR NO KEY UPDATE
+            """,
+            lead.account_id,
+            lead.number_id,
+        )
+        if number is None:
+            return Blocked(obstacle="no_number")
+        if not await _has_channel(
+            transaction, lead.number_id, number["channels"], number["reserved_inbound"]
+        ):
+            return Blocked(obstacle="no_channel")
+        until = await _rate_limited_until(transaction, lead, limits)
+        if until is not None:
+            return Blocked(obstacle="rate_limit", until=until)
+        return await _attempt(transaction, lead, limits, number["carrier"], number["e164"])
+
+
+async def _has_channel(db: Transaction, number_id: UUID, channels: int, reserved: int) -> bool:
+    live = await db.fetchrow(
+        """
+        SELECT count(*) AS all_calls, count(*) FILTER (WHERE direction = 'outbound') AS outbound
+        FROM calls WHERE number_id = $1 AND status <> 'ended'
+        """,
+        number_id,
+    )
+    return live is not None and live["all_calls"] < channels and live["outbound"] < channels - reserved
+
+
+async def _rate_limited_until(db: Transaction, lead: ClaimedLead, limits: AttemptLimits) -> datetime | None:
+    if limits.calls is None:
+        return None
+    # Two leads may be of one person.
+    await db.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{lead.account_id} {lead.phone}"
+    )
+    calls = await recent_calls(db, lead.account_id, lead.phone, limits.now - limits.period)
+    return calls[-limits.calls] + limits.period if len(calls) >= limits.calls else None
+
+
+async def _attempt(
+    db: Transaction, lead: ClaimedLead, limits: AttemptLimits, carrier: Carrier, from_number: str
+) -> CallRecord | Blocked:
+    row = await db.fetchrow(
+        f"""
+        WITH lead AS (
+            UPDATE leads lead SET status = 'dialing', attempts = attempts + 1, next_attempt_at = NULL,
+                waits_for = NULL, claimed_by = NULL, claimed_until = NULL
+            WHERE lead.id = $1 AND lead.claimed_by = $2 AND lead.status = 'queued' AND NOT {STOPPED}
+            RETURNING *
+        )
+        INSERT INTO calls (id, account_id, lead_id, number_id, carrier, direction, from_number, to_number,
+            initial_template_id, template_id, revisions, status, started_at, held_until)
+        SELECT $3, account_id, id, number_id, $4, 'outbound', $5, phone, template_id, template_id,
+            jsonb_build_object(template_id, $8::integer), 'ringing', $6::timestamptz,
+            $6::timestamptz + $7::interval
+        FROM lead
+        RETURNING {_CALL}
+        """,  # noqa: S608
+        lead.id,
+        lead.claimed_by,
+        new_id(),
+        carrier,
+        from_number,
+        limits.now,
+        limits.held_for,
+        lead.template_revision,
+    )
+    return Blocked(obstacle="stopped") if row is None else read(CallRecord, row)
+
+
+async def placed(
+    db: Executor, account_id: UUID, call_id: UUID, carrier_call_id: str, ringing: timedelta
+) -> CallRecord | None:
+    """Store the carrier's id of an attempt, which counts as live for ``ringing`` from now on.
+
+    The carrier's answer and its first webhook come in any order. Returns None if the attempt has another id,
+    or there is no attempt.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE calls SET carrier_call_id = $3, held_until = greatest(held_until, now() + $4::interval)
+        WHERE account_id = $1 AND id = $2 AND (carrier_call_id IS NULL OR carrier_call_id = $3)
+        RETURNING {_CALL}
+        """,  # noqa: S608
+        account_id,
+        call_id,
+        carrier_call_id,
+        ringing,
+    )
+    return None if row is None else read(CallRecord, row)
+
+
+async def attempt_of(db: Executor, call_id: UUID) -> CallRecord | None:
+    """An outbound call by its id, from a URL that the carrier has signed."""
+    row = await db.fetchrow(
+        f"SELECT {_CALL} FROM calls WHERE id = $1 AND direction = 'outbound'",  # noqa: S608
+        call_id,
+    )
+    return None if row is None else read(CallRecord, row)

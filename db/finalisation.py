@@ -1,0 +1,153 @@
+"""Ended calls are finalised once: outcome, cost and output of the call, and what becomes of its lead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from db.calls import CallRecord
+from db.pool import Executor, Transaction
+from db.rows import columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedCall:
+    """An ended call that this process finalises, with what its lead needs."""
+
+    call: CallRecord
+    attempts: int
+    """Of the lead."""
+    latest_at: datetime | None
+    time_zone: str
+    """IANA name of the person's time zone; that of the number if the lead has none."""
+    content: Mapping[str, Any]
+    """The document of the template that the call began with, as it is now."""
+    prices: Mapping[str, Any]
+    """The account's prices (``db.account_settings``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalisation:
+    """What is recorded of an ended call, and what becomes of its lead."""
+
+    at: datetime
+    outcome: str
+    cost: Mapping[str, Any] | None
+    output: Mapping[str, Any] | None
+    retry_at: datetime | None
+    """When an outbound lead is dialled again; None: it is finished."""
+    attempts: int
+    """How many attempts of the lead count."""
+
+
+LeadChange = Literal["finished", "queued", "unchanged"]
+"""What became of the lead; ``unchanged``: it was cancelled, or it is inbound and ended with its call."""
+
+
+async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> Sequence[EndedCall]:
+    """Claim ended calls that are not finalised, until a moment, after which another process may have them.
+
+    Args:
+        db: the connection.
+        now: the present moment.
+        until: how long they belong to this process.
+        limit: how many calls at most.
+    """
+    rows = await db.fetch(
+        f"""
+        WITH call AS (
+            UPDATE calls SET finalise_after = $2 WHERE id IN (
+                SELECT id FROM calls
+                WHERE status = 'ended' AND finalised_at IS NULL
+                    AND (finalise_after IS NULL OR finalise_after <= $1)
+                ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED)
+            RETURNING *
+        )
+        SELECT {columns(CallRecord, "call")}, lead.attempts, lead.latest_at,
+            coalesce(lead.time_zone, number.time_zone) AS time_zone, template.content, account.prices
+        FROM call
+        JOIN leads lead ON lead.account_id = call.account_id AND lead.id = call.lead_id
+        JOIN numbers number ON number.id = call.number_id
+        JOIN accounts account ON account.id = call.account_id
+        JOIN templates template ON template.account_id = call.account_id
+            AND template.id = call.initial_template_id
+        ORDER BY call.id
+        """,  # noqa: S608 - only column names
+        now,
+        until,
+        limit,
+    )
+    found = []
+    for row in rows:
+        values = dict(row)
+        names = ("attempts", "latest_at", "time_zone", "content", "prices")
+        own = {name: values.pop(name) for name in names}
+        found.append(EndedCall(call=CallRecord(**values), **own))
+    return found
+
+
+async def next_due(db: Executor, after: datetime) -> datetime | None:
+    """When the next claim runs out that is not over yet; None: there is none."""
+    row = await db.fetchrow(
+        """
+        SELECT min(finalise_after) AS at FROM calls
+        WHERE status = 'ended' AND finalised_at IS NULL AND finalise_after > $1
+        """,
+        after,
+    )
+    at: datetime | None = None if row is None else row["at"]
+    return at
+
+
+async def finalise(db: Transaction, ended: EndedCall, result: Finalisation) -> LeadChange | None:
+    """Finalise a call; None if another process has done it, and then nothing changes.
+
+    What the call or the lead has recorded as its outcome stays. A lead that was cancelled stays cancelled.
+    """
+    call = ended.call
+    changed = await db.execute(
+        """
+        UPDATE calls SET finalised_at = $2, outcome = coalesce(outcome, $3), cost = $4, output = $5
+        WHERE id = $1 AND finalised_at IS NULL
+        """,
+        call.id,
+        result.at,
+        result.outcome,
+        result.cost,
+        result.output,
+    )
+    if not changed:
+        return None
+    if call.direction == "inbound":
+        await db.execute(
+            "UPDATE leads SET outcome = coalesce(outcome, $3) WHERE account_id = $1 AND id = $2",
+            call.account_id,
+            call.lead_id,
+            result.outcome,
+        )
+        return "unchanged"
+    return await _settle_lead(db, call.account_id, call.lead_id, result)
+
+
+async def _settle_lead(db: Transaction, account_id: UUID, lead_id: UUID, result: Finalisation) -> LeadChange:
+    changed = await db.execute(
+        """
+        UPDATE leads SET status = CASE WHEN $3::timestamptz IS NULL THEN 'finished' ELSE 'queued' END,
+            next_attempt_at = $3, outcome = $4, attempts = $6,
+            waits_for = CASE WHEN $3::timestamptz IS NOT NULL THEN 'retry' END,
+            finished_at = CASE WHEN $3::timestamptz IS NULL THEN $5::timestamptz END
+        WHERE account_id = $1 AND id = $2 AND (status = 'dialing' OR status = 'in_call')
+        """,
+        account_id,
+        lead_id,
+        result.retry_at,
+        result.outcome,
+        result.at,
+        result.attempts,
+    )
+    if not changed:
+        return "unchanged"
+    return "finished" if result.retry_at is None else "queued"

@@ -1,0 +1,58 @@
+"""The settings of an account."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.server_fixture import Tenant
+
+PRICES = {
+    "currency": "EUR",
+    "stt": {"deepgram": {"per_minute": 0.0077}},
+    "tts": {"elevenlabs": {"per_1000_characters": 0.3}},
+    "llm": {"openai/gpt-4.1-mini": {"prompt": 0.4, "cached": 0.1, "completion": 1.6}},
+}
+
+
+async def test_prices_are_set_by_a_merge_patch(tenant: Tenant) -> None:
+    """A patch adds to what is there and removes what is null; its base is the ETag that was read."""
+    before = await tenant.owner.get("/account")
+    assert (before.json()["id"], before.json()["prices"]) == (
+        str(tenant.account_id), {"currency": "USD", "stt": {}, "tts": {}, "llm": {}},
+    )  # fmt: skip
+    base = {"If-Match": before.headers["ETag"]}
+    changed = await tenant.owner.patch("/account", json={"prices": PRICES}, headers=base)
+    assert changed.json()["prices"] == PRICES
+    assert (await tenant.owner.patch("/account", json={"prices": {}}, headers=base)).status_code == 412
+    less = {"prices": {"tts": {"elevenlabs": None}}}
+    base = {"If-Match": changed.headers["ETag"]}
+    assert (await tenant.owner.patch("/account", json=less, headers=base)).json()["prices"]["tts"] == {}
+    again = await tenant.clients["viewer"].get("/account", headers={"If-None-Match": '"3"'})
+    assert again.status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("patch", "where"),
+    [
+        ({"prices": {"currency": "euro"}}, "/prices/currency"),
+        ({"prices": {"stt": {"deepgram": {"per_minute": -1}}}}, "/prices/stt/deepgram/per_minute"),
+        ({"prices": {"stt": {"deepgram": {}}}}, "/prices/stt/deepgram/per_minute"),
+        ({"colour": "red"}, "/colour"),
+    ],
+)
+async def test_a_wrong_setting_is_refused_with_its_place(
+    tenant: Tenant, patch: dict[str, object], where: str
+) -> None:
+    """Nothing is changed then."""
+    refused = await tenant.owner.patch("/account", json=patch, headers={"If-Match": '"1"'})
+    assert refused.status_code == 422
+    assert [fault["pointer"] for fault in refused.json()["errors"]] == [where]
+    assert (await tenant.owner.get("/account")).json()["revision"] == 1
+
+
+async def test_the_key_of_webhooks_is_shown_once(tenant: Tenant) -> None:
+    """Each request makes another key; no answer shows one that was made before."""
+    keys = [(await tenant.owner.post("/account/webhook-secret")).json()["signing_secret"] for _ in range(2)]
+    assert all(key.startswith("whsec_") for key in keys)
+    assert len(set(keys)) == 2
+    assert "whsec" not in (await tenant.owner.get("/account")).text

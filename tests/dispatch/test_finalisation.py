@@ -1,0 +1,252 @@
+"""An ended call is finalised once: outcome, cost, output, webhooks and lead, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db import account_settings, calls, dispatch_records, outbox, utterances
+from db.calls import CallRecord
+from db.ids import new_id
+from db.leads import LeadRecord
+from db.outbox import NoticeRecord
+from db.pool import Database
+from db.utterances import UtteranceRecord
+from templates.outbound import OutputField
+from tests.dispatch.conftest import DispatchEnvironment
+from tests.dispatch.dying_database import DyingDatabase
+from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.finaliser import LEASE, Finaliser
+
+Env = DispatchEnvironment
+HOOK = "https://example.com/hook"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class ScriptedModel:
+    """Fills output fields with given values."""
+
+    values: dict[str, Any] | None
+    transcripts: list[list[str]] = field(default_factory=list)
+
+    async def fill(
+        self, fields: Mapping[str, OutputField], transcript: list[UtteranceRecord]
+    ) -> dict[str, Any] | None:
+        """See ``voicebot.dispatch.finaliser.FillsOutput``."""
+        assert fields
+        self.transcripts.append([said.text for said in transcript])
+        return self.values
+
+
+def finaliser(env: Env, model: ScriptedModel | None = None, database: Database | None = None) -> Finaliser:
+    """The finaliser of a process."""
+    carriers = {"twilio": env.carrier.as_carrier()}
+    return Finaliser(database or env.database, env.clock, carriers, {"twilio": Breaker()}, model)
+
+
+async def finalised(by: Finaliser) -> None:
+    """One process finalises what is due, or dies."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await by.run_once()
+    await by.finish(30)
+
+
+async def says(env: Env, call: CallRecord, seq: int, speaker: Any, text: str) -> None:
+    """Something is said on a call."""
+    said = UtteranceRecord(
+        id=new_id(), account_id=env.account_id, call_id=call.id, seq=seq, speaker=speaker,
+        template_id=call.template_id, node=None, text=text, heard_text=None, interrupted=False,
+        source="llm" if speaker == "agent" else "stt", started_ms=seq * 1000, ended_ms=seq * 1000 + 900,
+    )  # fmt: skip
+    await utterances.record(env.database, said)
+
+
+async def answered(env: Env, lead: LeadRecord, seconds: int = 30) -> CallRecord:
+    """The lead's call is answered, both sides speak, and it ends."""
+    await env.step()
+    call = (await env.calls_of(lead))[-1]
+    await calls.answered(env.database, env.account_id, call.id, env.clock.now())
+    await says(env, call, 1, "agent", "Would you like a visit?")
+    await says(env, call, 2, "caller", "Yes, tomorrow.")
+    env.clock.advance(seconds=seconds)
+    await env.ends(call, "hangup", ended_by="caller")
+    return await calls.get(env.database, env.account_id, call.id)
+
+
+async def notices(env: Env) -> list[NoticeRecord]:
+    """The webhooks in the outbox, oldest first."""
+    page = await outbox.list_notices(env.database, env.account_id, limit=100)
+    return sorted(page.items, key=lambda notice: notice.id)
+
+
+async def told(env: Env) -> list[tuple[str, Any]]:
+    """The type and the data of each webhook."""
+    return [(notice.message["type"], notice.message["data"]) for notice in await notices(env)]
+
+
+async def test_a_finished_call_is_reported(dispatch_environment: Env) -> None:
+    """`call.ended` has outcome, duration, cost and the output fields; `lead.finished` follows it."""
+    env = dispatch_environment
+    prices = {
+        "currency": "EUR",
+        "stt": {"deepgram": {"per_minute": 0.01}},
+        "tts": {"elevenlabs": {"per_1000_characters": 0.1}},
+    }
+    await account_settings.update(env.database, env.account_id, prices, expected_revision=1)
+    output = {"visit": {"type": "boolean", "description": "Whether they want a visit"}}
+    lead = await env.lead(await env.template(webhook_url=HOOK, output=output))
+    call = await answered(env, lead)
+    model = ScriptedModel({"visit": True})
+    await finalised(finaliser(env, model))
+
+    assert model.transcripts == [["Would you like a visit?", "Yes, tomorrow."]]
+    [(first, ended), (second, finished)] = await told(env)
+    assert (first, second) == ("call.ended", "lead.finished")
+    facts = ("call_id", "direction", "outcome", "end_reason", "duration_ms", "output")
+    assert [ended[name] for name in facts] == [
+        str(call.id), "outbound", "answered", "hangup", 30_000, {"visit": True},
+    ]  # fmt: skip
+    assert ended["cost"] == {
+        "currency": "EUR",
+        "total": 0.0073,
+        "items": [
+            {"part": "stt", "provider": "deepgram", "seconds": 30.0, "cost": 0.005},
+            {"part": "tts", "provider": "elevenlabs", "characters": 23, "cost": 0.0023},
+        ],
+    }
+    assert (finished["lead_id"], finished["outcome"], finished["attempts"]) == (str(lead.id), "answered", 1)
+    kept = await calls.get(env.database, env.account_id, call.id)
+    assert (kept.outcome, kept.cost, kept.output) == ("answered", ended["cost"], {"visit": True})
+    assert {(notice.url, notice.template_id) for notice in await notices(env)} == {(HOOK, lead.template_id)}
+
+
+async def test_output_is_absent_when_the_model_fails(dispatch_environment: Env) -> None:
+    """The call is finalised without it."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(webhook_url=HOOK, output={"visit": {"type": "boolean"}}))
+    await answered(env, lead)
+    await finalised(finaliser(env, ScriptedModel(None)))
+    assert [data["output"] for _, data in await told(env)] == [None, None]
+
+
+async def test_nobody_answered_so_no_model_is_asked(dispatch_environment: Env) -> None:
+    """A busy line is reported, with nothing charged, and `lead.finished` comes with the last attempt."""
+    env = dispatch_environment
+    output = {"visit": {"type": "boolean"}}
+    template_id = await env.template(webhook_url=HOOK, output=output, max_attempts=2, retry={"busy": 60_000})
+    lead, model = await env.lead(template_id), ScriptedModel({"visit": True})
+    for _ in range(2):
+        await env.step()
+        await env.ends((await env.calls_of(lead))[-1], "busy")
+        await finalised(finaliser(env, model))
+        env.clock.advance(seconds=60)
+    assert model.transcripts == []
+    assert [(type_, data["outcome"]) for type_, data in await told(env)] == [
+        ("call.ended", "busy"), ("call.ended", "busy"), ("lead.finished", "busy"),
+    ]  # fmt: skip
+    assert {data["cost"] for type_, data in await told(env) if type_ == "call.ended"} == {None}
+
+
+async def test_a_process_that_dies_at_any_statement_loses_and_repeats_nothing(
+    dispatch_environment: Env,
+) -> None:
+    """Another process finalises the call after the lease, and each webhook is written once."""
+    env = dispatch_environment
+    template_id = await env.template(webhook_url=HOOK, output={"visit": {"type": "boolean"}})
+    died_at = 0
+    while True:
+        died_at += 1
+        lead = await env.lead(template_id)
+        await answered(env, lead)
+        before = await told(env)
+        dying = DyingDatabase(env.database, died_at)
+        model = ScriptedModel({"visit": True})
+        await finalised(finaliser(env, model, dying.as_database()))
+        for _ in range(2):  # the second process finds nothing to do
+            env.clock.advance(seconds=LEASE.total_seconds())
+            await finalised(finaliser(env, model))
+        added = [type_ for type_, _ in (await told(env))[len(before) :]]
+        assert added == ["call.ended", "lead.finished"], died_at
+        found = await env.again(lead)
+        assert (found.status, found.outcome, found.attempts) == ("finished", "answered", 1), died_at
+        if not dying.has_died:
+            break
+    assert died_at > 10
+
+
+async def test_two_processes_finalise_a_call_once(dispatch_environment: Env) -> None:
+    """Also when the lease of the first has run out while it was still at work."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(webhook_url=HOOK, output={"visit": {"type": "boolean"}}))
+    await answered(env, lead)
+    model, goes_on = ScriptedModel({"visit": True}), asyncio.Event()
+
+    class Slow(ScriptedModel):
+        async def fill(self, *_: Any) -> dict[str, Any] | None:
+            await goes_on.wait()
+            return {"visit": False}
+
+    slow = finaliser(env, Slow(None))
+    await slow.run_once()
+    env.clock.advance(seconds=LEASE.total_seconds())
+    await finalised(finaliser(env, model))
+    goes_on.set()
+    await slow.finish(30)
+    assert [(type_, data["output"]) for type_, data in await told(env)] == [
+        ("call.ended", {"visit": True}), ("lead.finished", {"visit": True}),
+    ]  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.timeout(90)
+async def test_a_killed_process_loses_nothing(dispatch_environment: Env, dsn: str) -> None:
+    """It is killed while the model is asked; the next process finalises the call."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(webhook_url=HOOK, output={"visit": {"type": "boolean"}}))
+    await answered(env, lead)
+    command = ("-m", "tests.dispatch.finalising_process", dsn)
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"visit 2\n"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    assert await told(env) == []
+    env.clock.advance(minutes=10)
+    await finalised(finaliser(env, ScriptedModel({"visit": True})))
+    assert [type_ for type_, _ in await told(env)] == ["call.ended", "lead.finished"]
+
+
+async def test_a_lead_without_a_number_is_reported_with_one_alert(dispatch_environment: Env) -> None:
+    """Each lead ends with `lead.finished`; `alert` comes once, however many leads there are."""
+    env = dispatch_environment
+    await env.database.execute("UPDATE numbers SET active = false")
+    template_id = await env.template(webhook_url=HOOK)
+    for index in range(3):
+        await env.lead(template_id, f"+1415555020{index}")
+    for _ in range(3):
+        await env.step()
+    types = [type_ for type_, _ in await told(env)]
+    assert (types.count("lead.finished"), types.count("alert")) == (3, 1)
+    [alert] = (await dispatch_records.list_alerts(env.database, env.account_id, limit=9)).items
+    assert (alert.code, alert.count) == ("number_unavailable", 3)
+
+
+async def test_the_key_of_webhooks_is_made_once(dispatch_environment: Env) -> None:
+    """The first webhook stores it; later ones use the same."""
+    env = dispatch_environment
+    keys = [
+        await account_settings.webhook_secret(env.database, env.account_id, sealed) for sealed in ("a", "b")
+    ]
+    assert keys == ["a", "a"]

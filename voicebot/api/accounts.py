@@ -1,0 +1,131 @@
+"""/account: the settings of one's own account."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from db import account_settings, audit
+from db.account_settings import AccountSettings
+from db.audit import Change
+from voicebot.api.access import Admin, Reader
+from voicebot.api.app_state import AppStateDep
+from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, patch_schema, refuses
+from voicebot.api.media_types import MERGE_PATCH
+from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
+from voicebot.api.problems import ApiProblem
+from voicebot.api.validation import invalid_body
+from voicebot.authoring import merged
+from voicebot.dispatch.costs import Prices
+from voicebot.handoffs.webhook_sender import new_signing_secret
+
+router = APIRouter(prefix="/account", tags=["account"])
+
+
+class AccountBody(BaseModel):
+    """The settings of an account, as a client sends them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prices: Annotated[
+        Prices, Field(description="What its providers charge; from it the cost of calls is computed.")
+    ] = Prices()
+
+
+class Account(AccountBody):
+    """The settings of an account, as the API answers them."""
+
+    id: UUID
+    name: str
+    revision: int
+
+
+class WebhookSecret(BaseModel):
+    """The key that signs the webhooks of the account's templates."""
+
+    signing_secret: Annotated[str, Field(description="Of Standard Webhooks; shown only once.")]
+
+
+Patch = Annotated[
+    Any,
+    Body(
+        media_type=MERGE_PATCH,
+        examples=[{"prices": {"stt": {"deepgram": {"per_minute": 0.0077}}}}],
+    ),
+    WithJsonSchema(patch_schema(AccountBody.model_json_schema(), "AccountPatch")),
+]
+
+
+@router.get("", response_model=Account, responses=NOT_MODIFIED | refuses())
+async def get_account(
+    app_state: AppStateDep, reader: Reader, if_none_match: IfNoneMatch, response: Response
+) -> Account | Response:
+    """The settings of the account."""
+    found = await account_settings.get(app_state.database, reader.account_id)
+    return unchanged(found.revision) if if_none_match.has(found.revision) else _answer(found, response)
+
+
+@router.patch("", responses=refuses(*BODY, *CHANGE, "invalid_request"))
+async def patch_account(
+    app_state: AppStateDep, admin: Admin, if_match: IfMatch, patch: Patch, response: Response
+) -> Account:
+    """Change settings of the account (RFC 7396). Calls that have ended keep their cost."""
+    before = await account_settings.get(app_state.database, admin.account_id)
+    if_match.expect(before.revision)
+    stored = {"prices": before.prices}
+    body = _read(merged(stored, _writable_part(patch)))
+    async with app_state.database.transaction() as transaction:
+        saved = await account_settings.update(
+            transaction,
+            admin.account_id,
+            body.prices.model_dump(mode="json"),
+            expected_revision=before.revision,
+        )
+        change = Change(
+            key_id=admin.key_id, action="update", resource="account", resource_id=admin.account_id,
+            revision_before=before.revision, revision_after=saved.revision,
+        )  # fmt: skip
+        await audit.record(transaction, admin.account_id, change)
+    return _answer(saved, response)
+
+
+@router.post("/webhook-secret", responses=refuses())
+async def replace_webhook_secret(app_state: AppStateDep, admin: Admin) -> WebhookSecret:
+    """Make a new key for the webhooks of templates and show it; the one before signs nothing more."""
+    secret = new_signing_secret()
+    async with app_state.database.transaction() as transaction:
+        await account_settings.replace_webhook_secret(
+            transaction, admin.account_id, app_state.vault.seal(secret)
+        )
+        change = Change(
+            key_id=admin.key_id, action="replace_webhook_secret", resource="account",
+            resource_id=admin.account_id,
+        )  # fmt: skip
+        await audit.record(transaction, admin.account_id, change)
+    return WebhookSecret(signing_secret=secret)
+
+
+def _read(document: Any) -> AccountBody:
+    try:
+        return AccountBody.model_validate(document)
+    except ValidationError as error:
+        raise invalid_body(error.errors(include_url=False)) from None
+
+
+def _writable_part(patch: Any) -> Any:
+    """A patch without the read-only members, which a client may send back unchanged."""
+    if not isinstance(patch, dict):
+        raise ApiProblem("invalid_request", "A merge patch of an account must be an object.")
+    read_only = Account.model_fields.keys() - AccountBody.model_fields.keys()
+    return {name: value for name, value in patch.items() if name not in read_only}
+
+
+def _answer(record: AccountSettings, response: Response) -> Account:
+    response.headers["ETag"] = etag(record.revision)
+    return Account(
+        id=record.id, name=record.name, revision=record.revision,
+        prices=Prices.model_validate(record.prices),
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""The parts of dialling and finalisation in one process, and their background jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from openai import AsyncOpenAI
+
+from db import notify
+from db.calls import CallRecord
+from db.dispatch import CHANNEL
+from db.pool import Database
+from telephony.bridge import BridgeCarrier
+from voicebot.background import BackgroundTasks
+from voicebot.clock import Clock
+from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
+from voicebot.dispatch.finaliser import Finaliser
+from voicebot.dispatch.output_fields import OutputModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchDependencies:
+    """What the parts need from the rest of the server."""
+
+    carriers: Mapping[str, BridgeCarrier]
+    prepare: Callable[[CallRecord], Awaitable[None]]
+    """Synthesises what a call begins with."""
+    on_notices: Callable[[], None]
+    """Called when webhooks were written into the outbox."""
+    origin: str | None
+    """The URL under which carriers reach this server; None: this process does not dial."""
+    model: tuple[AsyncOpenAI, str] | None
+    """Who fills the output fields, a client and the model's name; None: they are absent."""
+
+
+class DispatchRuntime:
+    """Creates the parts and runs their jobs."""
+
+    def __init__(self, database: Database, clock: Clock, dependencies: DispatchDependencies) -> None:
+        """Create the parts on ``database``; ``start`` runs their jobs."""
+        self._dsn = database.dsn
+        self._background = BackgroundTasks("dispatch")
+        carriers = dependencies.carriers
+        breakers = {name: Breaker() for name in carriers}
+        output = None if dependencies.model is None else OutputModel(*dependencies.model)
+        self._finaliser = Finaliser(database, clock, carriers, breakers, output, dependencies.on_notices)
+        self._dispatcher: Dispatcher | None = None
+        if carriers and dependencies.origin is not None:
+            urls = DialUrls(origin=dependencies.origin)
+            self._dispatcher = Dispatcher(database, clock, carriers, breakers, urls, dependencies.prepare)
+
+    def start(self, is_draining: Callable[[], bool]) -> None:
+        """Start the jobs; a process that is to stop claims no more leads."""
+        run, dispatcher = self._background.supervise, self._dispatcher
+        run(self._finaliser.run, name="finalising calls")
+        if dispatcher is not None:
+            run(lambda: dispatcher.run(is_draining), name="dispatcher")
+        run(lambda: notify.listen(self._dsn, CHANNEL, self._wake), name="listener")
+
+    async def stop(self, timeout_s: float) -> None:
+        """End the jobs, and wait for what was begun, for ``timeout_s`` seconds at most."""
+        await self._background.finish(timeout_s)
+        if self._dispatcher is not None:
+            await self._dispatcher.finish(timeout_s)
+        await self._finaliser.finish(timeout_s)
+
+    def _wake(self, _: str) -> None:
+        self._finaliser.wake()
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
