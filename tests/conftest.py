@@ -57,8 +57,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
-# Importing all tests makes 400,000 objects that live as long as the process. Collections that visit them again
-# and again take a third of the time of the imports, and later stop the calls of a test for up to a second.
+# Importing all tests makes 400,000 objects that live as long as the process. Collections that visit them
+# again and again take a quarter of the time of the imports, and later stop the calls of a test for up to 2 s.
 gc.disable()
 
 
