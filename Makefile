@@ -19,9 +19,8 @@ serve: $(VENV)/.installed ## run the server with the settings of .env
 test: $(VENV)/.installed-dev ## run the tests, in random order and in parallel
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-test-long: $(VENV)/.installed-dev ## run the long tests, the property tests with more examples, and the watchdog over the event loop
-	@$(BIN)/pytest -n 3 -m "long or hypothesis" --hypothesis-profile long $(PYTEST_ARGS)
-	@$(BIN)/pytest -n 3 --loop-watchdog tests/api tests/calls/test_routes.py tests/calls/test_handing_over.py $(PYTEST_ARGS)
+test-long: $(VENV)/.installed-dev ## run the long tests, and the property tests with more examples, under the watchdog
+	@$(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## style, strict types and import contracts
 	@$(BIN)/ruff format --check .

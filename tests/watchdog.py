@@ -1,9 +1,10 @@
 """A watchdog over the event loop: fails the test in which one step of a task takes too much CPU time.
 
-It is on with ``--loop-watchdog`` (``make test-long``). asyncio reports slow callbacks by the clock, which
-depends on what else the machine does. The watchdog measures the CPU time of the loop's thread
-(``time.thread_time``) instead, by a task factory that wraps every coroutine: public API only. What protocols
-do outside of tasks, such as parsing a header, is not measured; bench/stall.py measures it.
+It is on with ``--loop-watchdog``: in ``make test-long``, and in ``.ci/run`` over the other tests too.
+asyncio reports slow callbacks by the clock, which depends on what else the machine does. The watchdog
+measures the CPU time of the loop's thread (``time.thread_time``) instead, by a task factory that wraps every
+coroutine: public API only. What protocols do outside of tasks, such as parsing a header, is not measured;
+bench/stall.py measures it.
 
 Steps of the tests themselves and of the sandbox do not count, and neither does the garbage collector, whose
 work depends on everything that the worker has run, and neither does the start of a server, which has no

@@ -139,6 +139,8 @@ async def serving(
         if not task.done():  # calls that go on
             server.handle_exit(signal.SIGTERM, None)
         await task
+        # FastAPI's process-wide caches of callables keep closures over the application for ever.
+        vars(app).clear()
 
 
 @contextlib.asynccontextmanager
