@@ -49,18 +49,19 @@ async def all_names(db: Executor, account_id: UUID) -> Sequence[TemplateName]:
 async def names_with_targets(
     db: Executor, account_id: UUID, *, names: Collection[str], ids: Collection[UUID]
 ) -> Sequence[TemplateName]:
-    """The templates with one of these names or ids, and those that they route to."""
+    """The templates with one of these names or ids, and those to which their routes lead, also by others."""
     rows = await db.fetch(
         """
-        WITH wanted AS (
+        WITH RECURSIVE wanted (id) AS (
             SELECT id FROM templates
             WHERE account_id = $1 AND deleted_at IS NULL AND (name = ANY($2::text[]) OR id = ANY($3::uuid[]))
+            UNION
+            SELECT reference.to_template_id FROM wanted
+            JOIN template_references reference
+                ON reference.account_id = $1 AND reference.from_template_id = wanted.id
         )
         SELECT id, name FROM templates
-        WHERE account_id = $1 AND deleted_at IS NULL AND (
-            id IN (SELECT id FROM wanted)
-            OR id IN (SELECT to_template_id FROM template_references
-                WHERE account_id = $1 AND from_template_id IN (SELECT id FROM wanted)))
+        WHERE account_id = $1 AND deleted_at IS NULL AND id IN (SELECT id FROM wanted)
         """,
         account_id,
         list(names),
@@ -70,17 +71,26 @@ async def names_with_targets(
 
 
 async def users_of(db: Executor, account_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, Sequence[UUID]]:
-    """By template, the templates (drafts included) that route to it. Templates without users are left out."""
+    """By template, the templates (drafts included) from which routes lead to it, directly or through others.
+
+    Templates without users are left out.
+    """
     rows = await db.fetch(
         """
-        SELECT to_template_id, array_agg(from_template_id ORDER BY from_template_id) AS users
-        FROM template_references WHERE account_id = $1 AND to_template_id = ANY($2::uuid[])
-        GROUP BY to_template_id
+        WITH RECURSIVE found (root, id) AS (
+            SELECT to_template_id, from_template_id FROM template_references
+            WHERE account_id = $1 AND to_template_id = ANY($2::uuid[])
+            UNION
+            SELECT found.root, reference.from_template_id FROM found
+            JOIN template_references reference
+                ON reference.account_id = $1 AND reference.to_template_id = found.id
+        )
+        SELECT root, array_agg(id ORDER BY id) AS users FROM found WHERE id <> root GROUP BY root
         """,
         account_id,
         list(ids),
     )
-    return {row["to_template_id"]: row["users"] for row in rows}
+    return {row["root"]: row["users"] for row in rows}
 
 
 async def lock(transaction: Transaction, account_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, int]:

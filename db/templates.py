@@ -7,7 +7,7 @@ per number, unique names, and active route targets of active orchestrators.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -81,6 +81,9 @@ _TEMPLATE = columns(TemplateRecord)
 _RETURNED = "id, account_id, name, kind, status, number_id, revision, created_at, updated_at"
 """What a save returns: without the document, which the caller has and which may be large."""
 _ATTEMPTS = 3
+
+MAX_REACHED = 500
+"""How many templates that are reached through others are read for a check, which refuses far fewer."""
 
 
 async def get(db: Executor, account_id: UUID, template_id: UUID) -> TemplateRecord:
@@ -156,9 +159,16 @@ async def list_templates(
 
 
 async def create(
-    db: Executor, account_id: UUID, draft: TemplateDraft, *, template_id: UUID | None = None
+    db: Executor,
+    account_id: UUID,
+    draft: TemplateDraft,
+    *,
+    template_id: UUID | None = None,
+    in_set: bool = False,
 ) -> TemplateRecord:
     """Create a template at revision 1, with a new id or (in a set, where others refer to it) a given one.
+
+    ``in_set``: its targets may be written after it; ``settle_targets`` follows when all are.
 
     Raises:
         NameTaken, OrchestratorExists, TargetsUnavailable: see db.errors.
@@ -182,13 +192,19 @@ async def create(
             draft.problems,
         )
 
-    return await _save(db, account_id, draft, insert)
+    return await _save(db, account_id, draft, insert, in_set=in_set)
 
 
 async def update(
-    db: Executor, account_id: UUID, template_id: UUID, draft: TemplateDraft, *, expected_revision: int
+    db: Executor,
+    account_id: UUID,
+    template_id: UUID,
+    draft: TemplateDraft,
+    *,
+    expected_revision: int,
+    in_set: bool = False,
 ) -> TemplateRecord:
-    """Replace a template; activation and deactivation are updates like any other.
+    """Replace a template; activation and deactivation are updates like any other. ``in_set``: see ``create``.
 
     Raises:
         NotFound: the account has no such template or number.
@@ -217,7 +233,20 @@ async def update(
             draft.problems,
         )
 
-    return await _save(db, account_id, draft, replace)
+    return await _save(db, account_id, draft, replace, in_set=in_set)
+
+
+async def settle_targets(
+    transaction: Transaction, account_id: UUID, template_id: UUID, draft: TemplateDraft
+) -> None:
+    """Store which templates a saved one routes to; lock those of an active one until the transaction ends.
+
+    Raises:
+        TargetsUnavailable: it is active, and some of its targets are not.
+    """
+    await template_rules.set_references(transaction, account_id, template_id, draft.references)
+    if draft.status == "active":
+        await template_rules.lock_targets(transaction, account_id, draft.references)
 
 
 async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_revision: int) -> None:
@@ -244,16 +273,43 @@ async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_
 
 
 async def used_by(db: Executor, account_id: UUID, template_id: UUID) -> Sequence[UUID]:
-    """The templates, drafts included, that route to this one."""
+    """The templates, drafts included, from which routes lead to this one, directly or through others."""
     rows = await db.fetch(
         """
-        SELECT from_template_id FROM template_references
-        WHERE account_id = $1 AND to_template_id = $2 ORDER BY from_template_id
+        WITH RECURSIVE users (id) AS (
+            SELECT from_template_id FROM template_references WHERE account_id = $1 AND to_template_id = $2
+            UNION
+            SELECT reference.from_template_id FROM users
+            JOIN template_references reference
+                ON reference.account_id = $1 AND reference.to_template_id = users.id
+        )
+        SELECT id FROM users WHERE id <> $2 ORDER BY id
         """,
         account_id,
         template_id,
     )
-    return [row["from_template_id"] for row in rows]
+    return [row["id"] for row in rows]
+
+
+async def reached_from(db: Executor, account_id: UUID, ids: Collection[UUID]) -> Sequence[UUID]:
+    """The templates to which routes lead from some templates, directly or through others."""
+    rows = await db.fetch(
+        """
+        WITH RECURSIVE reached (id) AS (
+            SELECT to_template_id FROM template_references
+            WHERE account_id = $1 AND from_template_id = ANY($2::uuid[])
+            UNION
+            SELECT reference.to_template_id FROM reached
+            JOIN template_references reference
+                ON reference.account_id = $1 AND reference.from_template_id = reached.id
+        )
+        SELECT id FROM reached ORDER BY id LIMIT $3
+        """,
+        account_id,
+        list(ids),
+        MAX_REACHED,
+    )
+    return [row["id"] for row in rows]
 
 
 async def keep_problems(db: Executor, account_id: UUID, template_id: UUID, problems: Sequence[Any]) -> None:
@@ -271,6 +327,8 @@ async def _save(
     account_id: UUID,
     draft: TemplateDraft,
     write: Callable[[Transaction], Awaitable[Row | None]],
+    *,
+    in_set: bool,
 ) -> TemplateRecord:
     """Write the template, its references and its revision in one transaction."""
     for _ in range(_ATTEMPTS):
@@ -282,9 +340,10 @@ async def _save(
                 if row is None:
                     raise DatabaseBusy("The template was not written; try again.")
                 saved = TemplateRecord(**dict(row), content=draft.content, problems=list(draft.problems))
-                await template_rules.set_references(transaction, account_id, saved.id, draft.references)
-                if draft.status == "active":
-                    await template_rules.lock_targets(transaction, account_id, draft.references)
+                if in_set:
+                    await template_rules.set_references(transaction, account_id, saved.id, draft.references)
+                else:
+                    await settle_targets(transaction, account_id, saved.id, draft)
                 await _keep_revision(transaction, saved, draft)
                 return saved
         except ConstraintViolated as error:

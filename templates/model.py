@@ -288,7 +288,7 @@ class Waiting(Part):
 
 
 class Route(Part):
-    """A route from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
+    """A route to an agent, taken when the model calls `route_to_agent`."""
 
     name: ToolName = Field(
         description="Name for the model: 1 to 64 letters, digits, `_` or `-`. `back` is reserved.",
@@ -320,7 +320,8 @@ class Route(Part):
         examples=["I'll put you through to billing."],
     )
     can_return: Flag = Field(
-        default=True, description="Whether the agent may return the caller (route `back`)."
+        default=True,
+        description="Whether the agent may return the caller (route `back`) to the one who routed.",
     )
 
 
@@ -383,7 +384,7 @@ class TemplateContent(Part):
     )
     kind: Kind = Field(
         default="agent",
-        description="An `orchestrator` answers calls and routes them to agents; only it may have `routes`.",
+        description="An `orchestrator` answers calls and routes them to agents; an `agent` is routed to.",
     )
     status: Status = Field(
         default="draft",
@@ -435,7 +436,8 @@ class TemplateContent(Part):
         description="Functions that are offered to the model at every node.",
     )
     routes: tuple[Route, ...] = Field(
-        default=(), description="The agents to which an orchestrator can route."
+        default=(),
+        description="The agents to which the model can route the call. An agent may have routes too.",
     )
     destinations: tuple[Destination, ...] = Field(
         default=(), description="Numbers that `transfer_to_number` may dial; it can dial no others."

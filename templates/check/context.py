@@ -54,7 +54,8 @@ class CheckContext:
 
     Attributes:
         template_id: id of the checked template; None if it has not been saved.
-        templates: the account's templates by id: at least its targets and the templates that route to it.
+        templates: the account's templates by id: at least those that routes lead to from it, and those from
+            which routes lead to it, directly or through others.
             Templates of other accounts are absent, so that their ids are reported as missing.
         numbers: number id → whether the number is active.
         builtins: names of the built-in functions.
@@ -76,9 +77,35 @@ def targets(content: TemplateContent) -> frozenset[str]:
 
 
 def routes_to_checked_template(context: CheckContext) -> Iterator[tuple[TemplateContent, Route]]:
-    """Each route of an active orchestrator to the checked template, with that orchestrator."""
+    """Each route of another active template to the checked template, with that template."""
     for other, content in (context.templates or {}).items():
-        if other != context.template_id and content.kind == "orchestrator" and content.status == "active":
+        if other != context.template_id and content.status == "active":
             for route in content.routes:
                 if route.template_id == context.template_id:
                     yield content, route
+
+
+def agents_reached(content: TemplateContent, templates: Mapping[str, TemplateContent]) -> frozenset[str]:
+    """Ids of the agents that a call which begins with a template can reach, directly or through others."""
+    reached = {each for each in targets(content) if each in templates}
+    pending = list(reached)
+    while pending:
+        new = {each for each in targets(templates[pending.pop()]) if each in templates} - reached
+        reached |= new
+        pending.extend(new)
+    return frozenset(reached)
+
+
+def is_reached(context: CheckContext) -> bool:
+    """Whether an active orchestrator routes to the checked template, directly or through agents."""
+    templates = context.templates or {}
+    orchestrators = (
+        each for each in templates.values() if each.kind == "orchestrator" and each.status == "active"
+    )
+    known = {key: each for key, each in templates.items() if each.status == "active"}
+    own = context.template_id
+    for each in orchestrators:
+        ways = agents_reached(each, known)
+        if own in targets(each) or any(own in targets(known[way]) for way in ways):
+            return True
+    return False

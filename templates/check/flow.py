@@ -181,9 +181,9 @@ def _transitions(where: Path, function: FlowFunction, flow: FlowDocument) -> Ite
 
 
 def _edges(content: TemplateContent, flow: FlowDocument) -> Iterator[Problem]:
-    """Check that every node of an agent leads somewhere; an orchestrator routes from any node."""
+    """Check that every node of an agent leads somewhere; a template with routes routes from any node."""
     shared = {function.name for function in (*content.functions, *flow.global_functions)}
-    if content.kind == "orchestrator" or len(flow.nodes) < 2 or shared & LEAVING_FUNCTIONS:
+    if content.kind == "orchestrator" or content.routes or len(flow.nodes) < 2 or shared & LEAVING_FUNCTIONS:
         return
     for name, node in flow.nodes.items():
         leads = bool(_successors(flow, name)) or any(

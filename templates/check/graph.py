@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, TOOL_NAME
-from templates.check.context import CheckContext, routes_to_checked_template
+from templates.check.context import CheckContext, agents_reached, is_reached, routes_to_checked_template
 from templates.check.flow import LEAVING_FUNCTIONS, nodes_leading_to
 from templates.check.rules import problem_for
 from templates.check.similarity import similar_pairs
@@ -16,17 +16,14 @@ from templates.provision import is_needed, variables_kept
 
 Path = tuple[str | int, ...]
 
+MAX_AGENTS = 100
+"""How many agents a call may reach: all of them are prepared, with their voices, when the call begins."""
+
 
 def check_routes(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check each route, and the routes against each other."""
     if content.kind == "orchestrator" and not content.routes:
         yield problem_for("routes_missing", ("routes",), "The orchestrator has no routes.")
-    if content.kind == "agent" and content.routes:
-        yield problem_for(
-            "routes_on_agent",
-            ("routes",),
-            "The template is an agent, and only an orchestrator may have routes.",
-        )
     seen: set[str] = set()
     first_route_to: dict[str, str] = {}
     for index, route in enumerate(content.routes):
@@ -85,6 +82,9 @@ def check_targets(content: TemplateContent, context: CheckContext) -> Iterator[P
             if target.status != "active":
                 yield problem_for("target_inactive", place, f"'{target.name}' is not active.")
             yield from _check_handover(where, route, target, content)
+    if len(reached := agents_reached(content, context.templates)) > MAX_AGENTS:
+        message = f"The routes lead to {len(reached)} agents, directly and through other agents."
+        yield problem_for("agents_many", ("routes",), message)
 
 
 def _check_handover(
@@ -101,7 +101,7 @@ def _check_handover(
     for variable in target.variables:
         if is_needed(variable):
             yield from _check_provided(where, route, target, variable, content)
-    if not route.can_return and not _exit_nodes(target):
+    if not route.can_return and not target.routes and not _exit_nodes(target):
         message = f"'{target.name}' can neither return the caller nor end the call."
         yield problem_for("no_way_out", (*where, "can_return"), message)
 
@@ -137,7 +137,7 @@ def _check_provided(
 
 def check_hops(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check that the hop limit permits the routes."""
-    if not content.routes:
+    if not content.routes or content.kind == "agent":
         return
     hops = content.limits.max_hops
     if hops == 0:
@@ -151,15 +151,12 @@ def check_hops(content: TemplateContent, _context: CheckContext) -> Iterator[Pro
 
 def check_entry_and_exit(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
     """Check that callers can reach this agent, and that its part of the call can end."""
-    incoming = list(routes_to_checked_template(context))
-    if (
-        context.templates is not None
-        and content.kind == "agent"
-        and content.status == "active"
-        and not incoming
-    ):
-        yield problem_for("agent_unreached", ("status",), "No active orchestrator routes to this agent.")
-    if content.kind == "orchestrator" or any(route.can_return for _, route in incoming):
+    is_active_agent = content.kind == "agent" and content.status == "active"
+    if context.templates is not None and is_active_agent and not is_reached(context):
+        message = "No active orchestrator routes to this agent, directly or through other agents."
+        yield problem_for("agent_unreached", ("status",), message)
+    incoming = routes_to_checked_template(context)
+    if content.kind == "orchestrator" or content.routes or any(route.can_return for _, route in incoming):
         return
     ends = _exit_nodes(content)
     if content.flow is None:

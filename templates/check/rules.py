@@ -311,10 +311,10 @@ _TABLE = (
     Rule("no_exit", WARNING, "Offer `end_call`, or add a node with `end_conversation` in `post_actions`."),
     # Routes and the graph of templates
     Rule("routes_missing", ERROR, "Add a route to an agent, or change `kind` to `agent`."),
-    Rule("routes_on_agent", ERROR, "Remove the routes, or change `kind` to `orchestrator`."),
+    Rule("agents_many", ERROR, "Remove routes here or in the agents that they lead to: 100 agents at most."),
     Rule("route_name_invalid", ERROR, _TOOL_NAME_REMEDY),
     Rule(
-        "route_name_reserved", ERROR, "Rename it: `back` is the name of the route back to the orchestrator."
+        "route_name_reserved", ERROR, "Rename it: `back` is the name of the route back to the one who routed."
     ),
     Rule("route_duplicate", ERROR, "Remove one of the two routes, or rename it."),
     Rule("route_to_itself", ERROR, "Route to another template."),
@@ -343,7 +343,11 @@ _TABLE = (
         WARNING,
         "Set `can_return` to true, or offer `end_call` or `transfer_to_number` in that agent.",
     ),
-    Rule("agent_unreached", WARNING, "Add a route to it in an active orchestrator."),
+    Rule(
+        "agent_unreached",
+        WARNING,
+        "Add a route to it in an active orchestrator, or in an agent that one routes to.",
+    ),
 )
 
 RULES: Mapping[str, Rule] = {rule.code: rule for rule in _TABLE}

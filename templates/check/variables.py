@@ -39,8 +39,8 @@ def check_variables(content: TemplateContent, _context: CheckContext) -> Iterato
 
 
 def _handed_over(content: TemplateContent, variable: Variable) -> bool:
-    """Whether the variable is validated by an orchestrator only to be handed to its targets."""
-    return content.kind == "orchestrator" and variable.source == "payload"
+    """Whether the variable is validated only to be handed to the targets of the template's routes."""
+    return bool(content.kind == "orchestrator" or content.routes) and variable.source == "payload"
 
 
 def _default(where: tuple[str | int, ...], variable: Variable) -> Iterator[Problem]:

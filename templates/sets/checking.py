@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from templates.check import CheckContext, Problem, Reading, Report, check_reading, read, targets
-from templates.check.context import BUILTIN_FUNCTIONS, ProviderTable
+from templates.check.context import BUILTIN_FUNCTIONS, ProviderTable, agents_reached
 from templates.model import TemplateContent
 from templates.sets.names import NameIndex, ResolvedDocument, name_of, resolve_names, without_server_fields
 from templates.size import oversized
@@ -28,7 +28,8 @@ class SetContext:
 
     Attributes:
         ids: template name → id: at least for the names that occur in the set.
-        templates: template id → content: at least the targets of the set and the templates that route to it.
+        templates: template id → content: at least those that routes of the set lead to, and those from which
+            routes lead to it, directly or through others.
         numbers: E.164 → number id.
         active_numbers: number id → whether it is active.
         names: further template names, for suggestions.
@@ -125,15 +126,30 @@ class _SetIndex:
     def check_context(self, member: _SetMember) -> CheckContext:
         """The context for the check of one template."""
         content = member.reading.content
-        wanted = self._referrers[member.template_id] | (targets(content) if content else frozenset())
+        wanted = self._leading_to(member.template_id)
+        wanted |= agents_reached(content, self._templates) if content else frozenset()
         return CheckContext(
             template_id=member.template_id,
-            templates={each: self._templates[each] for each in wanted if each in self._templates},
+            templates={
+                each: self._templates[each]
+                for each in wanted - {member.template_id}
+                if each in self._templates
+            },
             numbers=self._set_context.active_numbers,
             builtins=self._set_context.builtins,
             http_allow=self._set_context.http_allow,
             providers=self._set_context.providers,
         )
+
+    def _leading_to(self, template_id: str) -> set[str]:
+        """The templates from which routes lead to a template, directly or through others."""
+        found: set[str] = set()
+        pending = [template_id]
+        while pending:
+            new = self._referrers[pending.pop()] - found
+            found |= new
+            pending.extend(new)
+        return found
 
 
 def _check(member: _SetMember, set_index: _SetIndex) -> CheckedTemplate:

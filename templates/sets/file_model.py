@@ -15,7 +15,7 @@ NAME_FIELDS: Mapping[str, str] = {"number_id": "number", "template_id": "templat
 
 
 class FileRoute(Route):
-    """A route from an orchestrator to an agent, taken when the model calls `route_to_agent`."""
+    """A route to an agent, taken when the model calls `route_to_agent`."""
 
     template_id: str = Field(
         default="", description="Id of the agent's template. Prefer `template` in files."
@@ -36,7 +36,10 @@ class FileTemplate(TemplateContent):
         description="The number whose calls an orchestrator answers: a number of the account, in E.164.",
         examples=["+14155550123"],
     )
-    routes: tuple[FileRoute, ...] = Field(default=(), description="The agents an orchestrator can route to.")
+    routes: tuple[FileRoute, ...] = Field(
+        default=(),
+        description="The agents to which the model can route the call. An agent may have routes too.",
+    )
 
 
 def canonical(template: TemplateContent) -> dict[str, Any]:

@@ -97,6 +97,25 @@ async def test_a_set_is_made_in_one_go(tenant: Tenant) -> None:
     assert [route["template_id"] for route in saved["routes"]] == [answered[1]["id"], answered[2]["id"]]
 
 
+async def test_agents_that_route_in_a_circle_are_saved_together(tenant: Tenant) -> None:
+    """Agents may route to agents, in a circle too; what an active agent routes to stays active."""
+    to_sales = {"name": "sales", "template": "Sales", "when": "The caller wants to buy something."}
+    to_billing = {"name": "billing", "template": "Billing", "when": "The caller asks for an invoice."}
+    done = await imported(
+        tenant.owner, desk("Desk", "Billing"), agent("Billing", routes=[to_sales]),
+        agent("Sales", routes=[to_billing]),
+    )  # fmt: skip
+    assert set(done.values()) == {"created"}
+    found = {each["name"]: each for each in (await tenant.owner.get("/templates")).json()["items"]}
+    answer = await tenant.owner.post(f"/templates/{found['Sales']['id']}/deactivate")
+    assert (answer.status_code, answer.json()["code"]) == (409, "template_in_use")
+    assert answer.json()["template_ids"] == [found["Billing"]["id"]]
+    warned = (await tenant.owner.get(f"/templates/{found['Sales']['id']}")).json()["warnings"]
+    assert "agent_unreached" not in {each["code"] for each in warned}
+    names = {each["name"] for each in await exported(tenant.owner, name="Desk")}
+    assert names == {"Desk", "Billing", "Sales"}
+
+
 async def test_what_is_exported_can_be_imported(tenant: Tenant) -> None:
     """An export is a set of which an import leaves everything unchanged."""
     number = await tenant.number()

@@ -147,16 +147,22 @@ async def begin(
     *,
     answers: Answers | None = None,
     contexts: Mapping[str, str] | None = None,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
     turn_timeout_s: float = 6.0,
 ) -> tuple[Chat, Exchange]:
     """Begin a text call with an orchestrator that routes to the targets, by the names of the routes.
 
-    ``answers`` are prepared answers of HTTP functions, ``contexts`` the context modes of routes.
+    ``answers`` are prepared answers of HTTP functions, ``contexts`` the context modes of routes. ``others``
+    are agents to which only agents route; the routes of agents have names in place of ids.
     """
-    ids = {name: new_id() for name in targets}
+    agents = {**targets, **(others or {})}
+    ids = {name: new_id() for name in agents}
     documents: dict[UUID, Mapping[str, Any]] = {
-        ids[name]: {"name": name, "tts": {"voice_id": name}, **document} for name, document in targets.items()
-    }
+        ids[name]: {"name": name, "tts": {"voice_id": name}, **document, "routes": [
+            {**route, "template_id": str(ids[route["template_id"]])} for route in document.get("routes", ())
+        ]}
+        for name, document in agents.items()
+    }  # fmt: skip
     desk_id = new_id()
     documents[desk_id] = {
         "name": "desk",
@@ -171,6 +177,7 @@ async def begin(
                 "context": (contexts or {}).get(name, "full"),
             }
             for name, template_id in ids.items()
+            if name in targets
         ],
         **desk,
     }

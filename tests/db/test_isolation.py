@@ -221,6 +221,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, me, w.front.id, draft("stolen"), expected_revision=1
     ),
     templates.used_by: lambda d, me, w: templates.used_by(d, me, w.billing.id),
+    templates.reached_from: lambda d, me, w: templates.reached_from(d, me, [w.front.id]),
     stream_tokens.is_renewed: lambda d, me, _: stream_tokens.is_renewed(d, me, "token", NOON),
     users.delete: lambda d, me, w: users.delete(d, me, row_id(w, 2)),
     users.get: lambda d, me, w: users.get(d, me, row_id(w, 2)),

@@ -121,6 +121,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "templates": lambda d, w: templates.list_templates(d, w.id, TemplateFilter(kind="agent"), limit=50),
     "a template by name": lambda d, w: templates.by_name(d, w.id, "billing"),
     "who routes to it": lambda d, w: templates.used_by(d, w.id, w.billing.id),
+    "where its routes lead": lambda d, w: templates.reached_from(d, w.id, [w.front.id]),
     "save a template": lambda d, w: templates.update(d, w.id, w.billing.id, draft("b"), expected_revision=1),
     "numbers": lambda d, w: numbers.list_numbers(d, w.id, NumberFilter(), limit=50),
     "revisions": lambda d, w: revisions.list_revisions(d, w.id, w.front.id, limit=50),

@@ -713,13 +713,22 @@ def _(account: SampleAccount) -> str:
 put("routes_missing", "routes", value=[])
 
 
-@violates("routes_on_agent")
+@violates("agents_many", "routes_alike")
 def _(account: SampleAccount) -> str:
-    routes = account.document["routes"]
-    agent = account.agent()
-    agent["routes"] = [
-        {**each, "announce": None} for each in routes if each["template_id"] != account.checked
-    ]
+    """An agent that the orchestrator routes to routes to a hundred more."""
+    first, _ = route(account)
+    target = account.documents[first["template_id"]]
+    routes = []
+    for number in range(100):
+        key = f"0190a000-0000-7000-9000-{number:012x}"
+        account.documents[key] = {
+            "name": f"Agent {number}",
+            "kind": "agent",
+            "status": "active",
+            "prompt": ".",
+        }
+        routes.append({"name": f"r{number}", "template_id": key, "when": str(number)})
+    target["routes"] = routes
     return "/routes"
 
 

@@ -215,6 +215,7 @@ def test_violation_in_a_set_is_reported_like_in_a_template(violation: Violation)
     account = make_account()
     names = names_of(account)
     violation.apply(account)
+    names = {**{key: each["name"] for key, each in account.documents.items() if key not in names}, **names}
     expected = found_in(check_document(account.document, account.check_context())[1])
     got = found_in(check_set(named(account, names), outside(account, names))[0].report)
     place = {"/number_id": "/number"}

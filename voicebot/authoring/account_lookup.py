@@ -91,7 +91,10 @@ class AccountLookup:
         users = await template_sets.users_of(
             db, self.account_id, own_ids | {record.id for record in named.values()}
         )
-        missing = {user for using in users.values() for user in using} - {record.id for record in found}
+        present = {record.id for record in found}
+        missing = {user for using in users.values() for user in using}
+        missing |= set(await templates.reached_from(db, self.account_id, present))
+        missing -= present
         if missing:
             found = [*found, *await template_sets.find(db, self.account_id, ids=missing)]
         known = {record.name: str(record.id) for record in found}
@@ -124,13 +127,16 @@ class AccountLookup:
     async def context(
         self, db: Executor, template_id: UUID | None, content: TemplateContent
     ) -> tuple[CheckContext, Sequence[StoredContent]]:
-        """What one template is checked against: its targets, the templates that route to it, its number.
+        """What one template is checked against: where its routes lead, what routes to it, and its number.
 
         The templates are not in the context: ``check_against`` adds them.
         """
         related = {found for found in map(uuid_of, targets(content)) if found}
+        if related:
+            related |= set(await templates.reached_from(db, self.account_id, related))
         if template_id is not None:
             related |= set(await templates.used_by(db, self.account_id, template_id))
+            related.discard(template_id)
         found = await revisions.targets(db, self.account_id, sorted(related)) if related else {}
         context = CheckContext(
             template_id=str(template_id) if template_id else None,
@@ -142,7 +148,7 @@ class AccountLookup:
         return context, [StoredContent.of(each) for each in found.values()]
 
     async def recheck_users(self, db: Executor, template_id: UUID) -> None:
-        """Check the templates that route to a template that has just changed; see ``recheck``.
+        """Check the templates from which routes lead to one that has just changed; see ``recheck``.
 
         Raises:
             InvalidTemplate: an active template would no longer pass.

@@ -190,6 +190,8 @@ class _SetImport:
                 await self._lock(transaction, entries)
                 for entry in sorted(entries, key=lambda each: each.write_order):
                     await self._save(transaction, entry)
+                for entry in entries:
+                    await self._settle(transaction, entry)
                 await self._recheck_others(transaction, entries)
                 _roll_back_if(self._options.dry_run)
 
@@ -218,16 +220,30 @@ class _SetImport:
             return
         try:
             if before is None:
-                saved = await templates.create(transaction, account_id, entry.draft, template_id=entry.id)
+                saved = await templates.create(
+                    transaction, account_id, entry.draft, template_id=entry.id, in_set=True
+                )
             else:
                 saved = await templates.update(
-                    transaction, account_id, before.id, entry.draft, expected_revision=before.revision
+                    transaction,
+                    account_id,
+                    before.id,
+                    entry.draft,
+                    expected_revision=before.revision,
+                    in_set=True,
                 )
-        except TargetsUnavailable as error:
-            raise InvalidTemplate(entry.lost_targets(error)) from None
         except (OrchestratorExists, TemplateInUse) as error:
             raise SetRefused(entry, error) from None
         await audit.record(transaction, account_id, entry.change(self._editor, saved))
+
+    async def _settle(self, transaction: Transaction, entry: Entry) -> None:
+        """Lock the targets of a template, which may be templates of the set that were written after it."""
+        if entry.action == "unchanged" or not entry.draft.references:
+            return
+        try:
+            await templates.settle_targets(transaction, self._editor.account_id, entry.id, entry.draft)
+        except TargetsUnavailable as error:
+            raise InvalidTemplate(entry.lost_targets(error)) from None
 
     async def _recheck_others(self, transaction: Transaction, entries: Sequence[Entry]) -> None:
         """Check the templates outside of the set that route to a template that has changed.

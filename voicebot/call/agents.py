@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +21,18 @@ from templates.values import render
 from voicebot.call.apologies import apology
 
 BACK = "back"
-"""The name by which a target routes to the agent who answered the call."""
+"""The name by which an agent routes back to the one who routed to it."""
+
+MAX_NESTED = 100
+"""How many templates are loaded at most that only agents route to, beside the answering agent's targets."""
 
 MAX_WORK = 20
 """How many calls of functions are remembered of an agent, for the agent who has the call next."""
 
 _NO_TEMPLATE = UUID(int=0)
+
+LoadTemplates = Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, TemplateSnapshot]]]
+"""Loads templates by id, without those that do not exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,8 @@ class ServiceKeys:
 class Agent:
     """One agent of a call.
 
-    ``route`` is the route that leads to it (None: it answered the call). ``context`` and ``flow`` are set
+    ``route`` is the first route that leads to it (None: it answered the call), and ``can_return`` whether
+    one of those that do lets it give the caller back. ``context`` and ``flow`` are set
     when it is compiled, ``keys`` when its services are connected; ``problem`` says why it cannot be used.
     ``values`` are its variables, kept while another agent has the call. ``role`` is the text of its role in
     force, with placeholders. ``work`` are the functions that it called since it took the call over.
@@ -66,6 +73,7 @@ class Agent:
 
     name: str
     route: Route | None
+    can_return: bool = False
     template_id: UUID
     revision: int
     content: TemplateContent
@@ -79,7 +87,7 @@ class Agent:
 
     @property
     def key(self) -> str:
-        """Its name in the records of the call: the route's name; ``back`` for the agent who answered."""
+        """Its name in the records of the call; ``back`` for the agent who answered."""
         return self.name if self.route is not None else BACK
 
     def recorded(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,11 +99,6 @@ class Agent:
     def is_ready(self) -> bool:
         """Whether the call can change to it at once."""
         return self.keys is not None and self.flow is not None
-
-    @property
-    def can_return(self) -> bool:
-        """Whether it may route the caller back to the agent who answered."""
-        return self.route is not None and self.route.can_return
 
     @property
     def fillers(self) -> tuple[str, ...]:
@@ -112,19 +115,37 @@ class Agent:
         return any(each.type == "builtin" and each.name == EscalateToPerson.name for each in functions)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """An agent on the way that a call has taken, and the route by which it was given the caller."""
+
+    agent: Agent
+    route: Route | None = None
+
+
+Path = tuple[Visit, ...]
+"""Who has the call (the last one), who routed to that agent, and so on to the one who answered."""
+
+
 class AgentPool:
     """All agents of one call, the one who has it, and the node that one is at."""
 
     def __init__(self, answering: Agent) -> None:
         """``answering`` has the call; the targets of its routes are added when they are loaded."""
         self.answering = answering
-        self.current = answering
+        self.path: Path = (Visit(agent=answering),)
         self.node: str | None = None
         self.offers_routes = True
         """False for the rest of a turn in which the model has asked for refused routes too often."""
         self.targets: dict[str, Agent] = {}
+        """All other agents, by ``Agent.name``."""
         self._unsettled = len(answering.content.routes)
         self._all_settled = asyncio.Event()
+
+    @property
+    def current(self) -> Agent:
+        """The agent who has the call."""
+        return self.path[-1].agent
 
     @property
     def active(self) -> ActiveAgent:
@@ -153,31 +174,80 @@ class AgentPool:
         self._unsettled += 1
 
     def add_targets(self, snapshots: Mapping[UUID, TemplateSnapshot]) -> None:
-        """Add the agents that the answering agent's routes lead to."""
+        """Add the agents that routes lead to: those of the answering agent, then those of its targets.
+
+        A template that several agents route to is one agent, whose name tells the way to it that was found
+        first: `billing`, or `billing/refunds` where only the agent `billing` routes to it.
+        """
+        before = len(self.answering.content.routes)
         for route in self.answering.content.routes:
-            self.targets[route.name] = _target(route, snapshots.get(target_id(route)))
+            self.targets[route.name] = _target(route.name, route, snapshots)
+        found = list(self.targets.values())
+        known = {agent.template_id for agent in found}
+        for agent in found:  # grows
+            for route in agent.content.routes if agent.problem is None else ():
+                if target_id(route) in snapshots and target_id(route) not in known:
+                    known.add(target_id(route))
+                    target = _target(f"{agent.name}/{route.name}", route, snapshots)
+                    self.targets[target.name] = target
+                    found.append(target)
+        for agent in (self.answering, *found):
+            for route, target in self._targets_of(agent):
+                target.can_return = target.can_return or route.can_return
+        self._unsettled += len(self.targets) - before
+        if self.is_settled:
+            self._all_settled.set()
+
+    def path_to(self, name: str) -> Path | None:
+        """The way of the call when it is with the agent that the current one calls ``name``, ready or not."""
+        if name == BACK:
+            return self.path[:-1] or None
+        found = (each for each in self._targets_of(self.current) if each[0].name == name)
+        route, target = next(found, (None, None))
+        return (*self.path, Visit(agent=target, route=route)) if target is not None else None
 
     def find(self, name: str) -> Agent | None:
         """The agent that the current one calls ``name``, ready or not."""
-        if name == BACK:
-            return self.answering if self.current is not self.answering else None
-        return self.targets.get(name) if self.current is self.answering else None
+        path = self.path_to(name)
+        return path[-1].agent if path is not None else None
+
+    def follow(self, names: Iterable[str]) -> None:
+        """The call continues where routes of these names have led, or as near to it as agents are ready."""
+        for name in names:
+            path = self.path_to(name)
+            if path is None or not path[-1].agent.is_ready:
+                return
+            self.hand_over(path)
 
     def destinations(self) -> tuple[Destination, ...]:
         """The agents that the current one may route to now."""
         if not self.offers_routes:
             return ()
-        if self.current is self.answering:
-            return tuple(_destination(agent) for agent in self.targets.values() if agent.is_ready)
-        if self.current.can_return:
-            when = "The caller wants something else, or wants to go back."
-            return (Destination(name=BACK, when=when),)
-        return ()
+        found = [
+            _destination(route, agent) for route, agent in self._targets_of(self.current) if agent.is_ready
+        ]
+        came_by = self.path[-1].route
+        if came_by is not None and came_by.can_return:
+            found.append(Destination(name=BACK, when="The caller wants something else, or wants to go back."))
+        return tuple(found)
 
-    def hand_over(self, agent: Agent) -> None:
-        """``agent`` has the call from now on and has entered no node yet."""
-        self.current = agent
+    def hand_over(self, path: Path) -> None:
+        """The last agent of ``path`` has the call from now on and has entered no node yet."""
+        self.path = path
         self.node = None
+
+    def _targets_of(self, agent: Agent) -> Iterator[tuple[Route, Agent]]:
+        """The routes of an agent, and where they lead."""
+        if agent is self.answering:
+            routes = {route.name: route for route in agent.content.routes}
+            yield from ((route, self.targets[name]) for name, route in routes.items() if name in self.targets)
+            return
+        by_template: dict[UUID, Agent] = {}
+        for target in self.targets.values():
+            by_template.setdefault(target.template_id, target)
+        for route in agent.content.routes:
+            if target_id(route) in by_template:
+                yield route, by_template[target_id(route)]
 
 
 def answering_agent(snapshot: TemplateSnapshot, content: TemplateContent | None = None) -> Agent:
@@ -191,38 +261,59 @@ def answering_agent(snapshot: TemplateSnapshot, content: TemplateContent | None 
     )
 
 
-def _destination(agent: Agent) -> Destination:
-    """A target as the model of the answering agent chooses it.
+def _destination(route: Route, agent: Agent) -> Destination:
+    """A target as the model of the agent with the route chooses it.
 
     With the context mode ``none`` it is given nothing, so its variables are not asked for.
     """
-    route = agent.route
-    given = route is None or route.context != "none"
     return Destination(
-        name=agent.name,
-        when=route.when if route else "",
+        name=route.name,
+        when=route.when,
         description=agent.content.description,
-        variables=variables_taken(agent.content) if given else (),
+        variables=variables_taken(agent.content) if route.context != "none" else (),
     )
 
 
-def target_ids(routes: Iterable[Route]) -> list[UUID]:
-    """The templates that routes lead to."""
-    return [target_id(route) for route in routes]
+async def load_reachable(content: TemplateContent, load: LoadTemplates) -> dict[UUID, TemplateSnapshot]:
+    """The templates that routes lead to: those of a template, those of its targets, and so on.
+
+    Args:
+        content: the template of the agent who answers.
+        load: loads templates by id, without those that do not exist.
+    """
+    found: dict[UUID, TemplateSnapshot] = {}
+    asked: set[UUID] = set()
+    wanted = [target_id(route) for route in content.routes]
+    nested = 0
+    while wanted:
+        asked.update(wanted)
+        new = await load(wanted)
+        found.update(new)
+        routes = (route for each in new.values() for route in each.content.get("routes") or ())
+        ids = dict.fromkeys(_uuid(route.get("template_id", "")) for route in routes)
+        wanted = [each for each in ids if each not in asked][: MAX_NESTED - nested]
+        nested += len(wanted)
+    return found
 
 
-def target_id(route: Route) -> UUID:
-    """The template that a route leads to; an id that no template has when a draft names none."""
+def _uuid(text: str) -> UUID:
+    """The id of a template; an id that no template has when a draft names none."""
     try:
-        return UUID(route.template_id)
+        return UUID(text)
     except ValueError:
         return _NO_TEMPLATE
 
 
-def _target(route: Route, snapshot: TemplateSnapshot | None) -> Agent:
+def target_id(route: Route) -> UUID:
+    """The template that a route leads to; an id that no template has when a draft names none."""
+    return _uuid(route.template_id)
+
+
+def _target(name: str, route: Route, snapshots: Mapping[UUID, TemplateSnapshot]) -> Agent:
+    snapshot = snapshots.get(target_id(route))
     if snapshot is None:
         return Agent(
-            name=route.name,
+            name=name,
             route=route,
             template_id=target_id(route),
             revision=0,
@@ -231,7 +322,7 @@ def _target(route: Route, snapshot: TemplateSnapshot | None) -> Agent:
         )
     active = snapshot.status == "active" and snapshot.kind == "agent"
     return Agent(
-        name=route.name,
+        name=name,
         route=route,
         template_id=snapshot.id,
         revision=snapshot.revision,

@@ -64,7 +64,7 @@ def compile_agent(
             return HANDLERS[name].bind(call)  # the router records its own events
         return _recorded(_find(content, name, call, http), recorder, agent)
 
-    has_routes = content.kind == "orchestrator" or agent.can_return
+    has_routes = content.kind == "orchestrator" or bool(content.routes) or agent.can_return
     extra = [RouteToAgent.name] if has_routes else []
     if agent.offers_people:  # who waits for a person may go on with the agent, or be called back
         extra += [CancelEscalation.name, ParkCall.name]
@@ -127,8 +127,6 @@ class RouteTool:
         if offered is None and self._withdrawn is not None:
             schemas.append(self._withdrawn)
         self._withdrawn = None
-        if agent is not self._agents.answering:
-            return ToolsSchema(standard_tools=schemas)
         return _with_route(ToolsSchema(standard_tools=schemas), RouteToAgent().bind(agent.context))
 
 

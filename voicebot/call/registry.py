@@ -22,7 +22,7 @@ from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
 from voicebot.background import BackgroundTasks
-from voicebot.call.agents import answering_agent, target_ids
+from voicebot.call.agents import answering_agent, load_reachable
 from voicebot.call.audio.recordings import Recordings
 from voicebot.call.dependencies import (
     CallDependencies,
@@ -232,7 +232,9 @@ class CallRegistry:
         self._sessions[call.id] = session
         self._idle.clear()
 
-        return await session.run(lambda: self._loader.targets(call, target_ids(answering.content.routes)))
+        return await session.run(
+            lambda: load_reachable(answering.content, lambda ids: self._loader.targets(call, ids))
+        )
 
     async def _transfer(self, call: CallRecord, number: str) -> bool:
         """Have the carrier dial a number for a call; False: it refused, or the call is not in progress."""

@@ -6,7 +6,7 @@ The process that continues the call may be another one than the one that had it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from db.calls import CallRecord
 from db.events import EventRecord
 from db.legs import LegRecord
 from db.pool import Database
+from db.routes import RouteRecord
 from voicebot.call.agents import BACK
 from voicebot.call.dtmf import PRESSED
 from voicebot.call.transcript.recorder import Seqs
@@ -38,11 +39,12 @@ NOT_CONNECTED = "A person accepted the caller but could not be connected with th
 class ResumeState:
     """What happened on a call before its stream was lost.
 
-    ``agent`` (``Agent.key``) had the call and had entered the nodes ``visited``; ``variables`` are those of
-    all agents, by the same keys; ``said`` are the messages of the conversation.
+    ``path`` are the names of the routes that led to the agent who had the call, without those that were gone
+    back on; that agent had entered the nodes ``visited``. ``variables`` are those of all agents, by
+    ``Agent.key``; ``said`` are the messages of the conversation.
     """
 
-    agent: str = BACK
+    path: Sequence[str] = ()
     visited: Sequence[str] = ()
     variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: Sequence[Any] = ()
@@ -74,7 +76,7 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
     ]
     done = [route for route in routed if route.status == "done"]
     return ResumeState(
-        agent=done[-1].name if done else BACK,
+        path=path_of(done),
         visited=visited(recorded),
         variables=call.variables,
         since_answer_ms=(now - (call.answered_at or now)).total_seconds() * 1000,
@@ -110,6 +112,17 @@ def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[flo
             text = SPOKE_WITH_PERSON.format(seconds=round((leg.ended_at - leg.bridged_at).total_seconds()))
         notes.append((at_ms, {"role": "developer", "content": text}))
     return notes
+
+
+def path_of(done: Iterable[RouteRecord]) -> Sequence[str]:
+    """The names of the routes that a call has not gone back on, in order."""
+    path: list[str] = []
+    for route in done:
+        if route.name != BACK:
+            path.append(route.name)
+        elif path:
+            path.pop()
+    return path
 
 
 def visited(recorded: Sequence[EventRecord]) -> Sequence[str]:

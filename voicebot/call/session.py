@@ -20,7 +20,7 @@ from handlers.context import HandoffRequest
 from telephony.carrier import MediaClosed
 from templates.values import render
 from voicebot.background import BackgroundTasks
-from voicebot.call.agents import BACK, ActiveAgent, Agent, AgentPool
+from voicebot.call.agents import ActiveAgent, Agent, AgentPool
 from voicebot.call.apologies import apology
 from voicebot.call.audio.connections import ServiceConnections, ServiceLost
 from voicebot.call.audio.pipeline import CallPipeline
@@ -205,16 +205,16 @@ class Session:
         past = self._past
         if past is None or not past.was_greeted:
             await self._activation.activate(agent, agent.values)
-        elif past.agent == BACK:
+        elif not past.path:
             await self._resume(past)
-        if past is None or not past.was_greeted or past.agent == BACK:
+        if past is None or not past.was_greeted or not past.path:
             self._silence.start()
         # Only now: the first word must not wait for the targets, nor for the database to load them.
         snapshots = await load_targets()
         self._agents.add_targets(snapshots)
         self._recorder.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
         self._preparation.prepare_targets()
-        if past is not None and past.was_greeted and past.agent != BACK:
+        if past is not None and past.was_greeted and past.path:
             await self._resume(past)
             self._silence.start()
         await self._preparation.prepare_speech(agent)  # for the next call
@@ -222,13 +222,11 @@ class Session:
 
     async def _resume(self, past: ResumeState) -> None:
         """Continue with the agent who had the call when its stream was lost."""
-        agent = self._agents.answering
-        if past.agent != BACK:
+        if past.path:
             await self._agents.settled(TARGETS_TIMEOUT_S)
-            target = self._agents.targets.get(past.agent)
-            agent = target if target is not None and target.is_ready else agent
-        visited = past.visited if agent.key == past.agent else ()
-        await self._router.resume(agent, lambda _: list(past.said), visited)
+            self._agents.follow(past.path)
+        visited = past.visited if len(self._agents.path) == len(past.path) + 1 else ()
+        await self._router.resume(lambda _: list(past.said), visited)
 
     async def _limit_duration(self) -> None:
         await asyncio.sleep(self._agents.answering.content.limits.max_duration_ms / 1000)
@@ -316,8 +314,8 @@ class Session:
             self._recorder.event("agent.ready", active, agent=agent.name)
         else:
             self._recorder.event("agent.unavailable", active, agent=agent.name, reason=agent.problem)
-        if self._agents.current is self._agents.answering:
-            offer_routes(self._agents.answering)
+        if self._agents.current.content.routes:
+            offer_routes(self._agents.current)
             self._update_tools()
 
     def _update_tools(self) -> None:

@@ -119,7 +119,7 @@ def prepare(documents: Sequence[Mapping[str, Any]], name: str) -> list[dict[str,
         "status": "active",
         "number": scenario.NUMBER,
         "variables": variables,
-        "routes": [again],
+        "routes": [*(answering.get("routes") or ()), again],
     }
     answering["variables"] = variables
     return [*own, preview]

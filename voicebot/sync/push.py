@@ -55,7 +55,7 @@ async def push(local: TemplateDirectory, remote: Account, options: PushOptions) 
     gone = [stored[name] for name in known if name in stored and name not in local.documents]
     _refuse_changed(gone, known, options)
     saved = await remote.save(documents, expect, dry_run=options.dry_run)
-    deleted = [each.name for each in sorted(gone, key=_orchestrators_first)] if options.prune else []
+    deleted = [each.name for each in _users_first(gone)] if options.prune else []
     missing = [each.name for each in gone if not options.prune]
     if not options.dry_run:
         try:
@@ -123,5 +123,17 @@ def _mark_saved(
             )
 
 
-def _orchestrators_first(template: StoredTemplate) -> tuple[bool, str]:
-    return template.document.get("kind") != "orchestrator", template.name
+def _users_first(gone: Sequence[StoredTemplate]) -> list[StoredTemplate]:
+    """Templates in an order in which they can be deleted: those that route to others before these."""
+    left = {each.name: each for each in sorted(gone, key=lambda each: each.name)}
+    ordered: list[StoredTemplate] = []
+    while left:
+        used = {
+            route.get("template")
+            for each in left.values()
+            for route in each.document.get("routes") or ()
+            if route.get("template") != each.name
+        }
+        free = [name for name in left if name not in used] or list(left)  # the rest route to each other
+        ordered += [left.pop(name) for name in free]
+    return ordered

@@ -24,13 +24,13 @@ class RoutingPolicy:
         """``hops`` routes were done before the call was resumed."""
         self.hops = hops
         self._agents = agents
-        self._came_from: Agent | None = None
-        self._caller_spoke = True
+        self._silent_visits: set[int] = set()
+        """The agents who had the call and gave it away since the caller's last words, by identity."""
         self._refusals: Counter[str] = Counter()
 
     def caller_spoke(self) -> None:
-        """The caller finished a turn: going back is allowed again."""
-        self._caller_spoke = True
+        """The caller finished a turn: going to where they came from is allowed again."""
+        self._silent_visits.clear()
         self._refusals.clear()
         self._agents.offers_routes = True
 
@@ -45,8 +45,7 @@ class RoutingPolicy:
     def routed(self, source: Agent) -> None:
         """A route from ``source`` was done."""
         self.hops += 1
-        self._came_from = source
-        self._caller_spoke = False
+        self._silent_visits.add(id(source))
         self._refusals.clear()
         self._agents.offers_routes = True
 
@@ -82,7 +81,7 @@ class RoutingPolicy:
         if self.hops >= limit:
             message = f"The call was handed over {limit} times, which is the limit. Help the caller yourself."
             return Refused(code="hop_limit", message=message)
-        if target is self._came_from and not self._caller_spoke:
+        if id(target) in self._silent_visits:
             message = "The caller just came from there and has said nothing since. Ask what they need first."
             return Refused(code="ping_pong", message=message)
         return None

@@ -18,7 +18,7 @@ from handlers.context import Refused, Routed
 from handlers.route_to_agent import RouteToAgent
 from templates.values import render
 from voicebot.background import BackgroundTasks
-from voicebot.call.agents import BACK, Agent, AgentPool
+from voicebot.call.agents import BACK, Agent, AgentPool, Path
 from voicebot.call.audio.frames import DrainFrame, OpenGateFrame, uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
@@ -45,10 +45,15 @@ class _AcceptedRoute:
     """A route that is to be done."""
 
     name: str
-    target: Agent
+    path: Path
     values: Mapping[str, Any]
     announcement: str | None
     record: RouteRecord
+
+    @property
+    def target(self) -> Agent:
+        """Who takes the call over."""
+        return self.path[-1].agent
 
 
 class RoutingListener(Protocol):
@@ -117,10 +122,11 @@ class Router:
         )
         if isinstance(answer, Refused):
             return self._refuse(name, target, reason, answer)
-        if target is None:
+        path = self._agents.path_to(name)
+        if path is None:
             raise LookupError(f"a route to an unknown agent was accepted: {name}")
         self._hangup.cancel()
-        route = self._accept(name, target, answer, reason)
+        route = self._accept(name, path, answer, reason)
         self._pipeline.llm.shut_gate(RouteToAgent.name)
         self._task = self._tasks.start(self._perform(route), name=f"routing to {name}", droppable=True)
         return Routed(agent=name)
@@ -145,24 +151,28 @@ class Router:
             self._recorder.route_heard(route_id, self._clock.now(), gap_ms)
             self._recorder.event("route.done", agent=name, gap_ms=gap_ms)
 
-    async def resume(self, agent: Agent, transform: context.Transform, visited: Sequence[str]) -> None:
-        """Continue a call whose stream was lost: same agent, node and conversation, without a greeting."""
-        if agent is not self._agents.current:
+    async def resume(self, transform: context.Transform, visited: Sequence[str]) -> None:
+        """Continue a call whose stream was lost: same node and conversation, without a greeting.
+
+        The pool has the agent who had the call.
+        """
+        agent = self._agents.current
+        if agent is not self._agents.answering:
             if agent.keys is not None:
                 self._pipeline.use(agent.keys)
-            self._hand_over(agent)
+            self._hand_over(self._agents.path)
         await self._activation.activate(agent, agent.values, transform, greet=False, visited=visited)
 
-    def _accept(self, name: str, target: Agent, values: Mapping[str, Any], reason: str) -> _AcceptedRoute:
-        route = target.route if name != BACK else None
+    def _accept(self, name: str, path: Path, values: Mapping[str, Any], reason: str) -> _AcceptedRoute:
+        route = path[-1].route if name != BACK else None
         announcement = None
         if route is not None and route.announce:
             announcement = render(route.announce, self._agents.current.values)
         mode: RouteContext = route.context if route else "full"
-        record = self._new_record(name, target, reason)
+        record = self._new_record(name, path[-1].agent, reason)
         return _AcceptedRoute(
             name=name,
-            target=target,
+            path=path,
             values=values,
             announcement=announcement,
             record=replace(record, context=mode, announced=announcement is not None),
@@ -195,7 +205,7 @@ class Router:
     # ------------------------------------------------------------------------ an accepted route
 
     async def _perform(self, route: _AcceptedRoute) -> None:
-        source, announcing = self._agents.current, None
+        source, origin, announcing = self._agents.current, self._agents.path, None
         try:
             transfer = ContextTransfer(self._pipeline, route.record.context, _handover(source, route))
             announcing = await self._let_source_finish(route)
@@ -218,7 +228,7 @@ class Router:
             await self._activation.activate(route.target, route.values, transform, greet=route.name != BACK)
         except Exception as error:  # noqa: BLE001 - the top of a task
             logger.opt(exception=error).error("the flow of {} could not be entered", route.name)
-            await self._return(source, route)
+            await self._return(origin, route)
         if announcing is not None:
             await announcing.sent.wait()
             await self._pipeline.tts.release()
@@ -258,8 +268,9 @@ class Router:
                 waited_s += POLL_S
         self._pipeline.use(target.keys)
 
-    def _hand_over(self, agent: Agent) -> None:
-        self._agents.hand_over(agent)
+    def _hand_over(self, path: Path) -> None:
+        agent = path[-1].agent
+        self._agents.hand_over(path)
         self._pipeline.llm.change_agent()
         self._listener.agent_changed()
         self._recorder.variables(agent.key, agent.recorded(agent.values))
@@ -270,7 +281,7 @@ class Router:
         target.values = dict(route.values)
         target.work.clear()
         self._policy.routed(source)
-        self._hand_over(target)
+        self._hand_over(route.path)
         to_node = target.flow.config.initial_node if target.flow else None
         record = replace(route.record, switched_at=self._clock.now(), to_node=to_node)
         self._recorder.route(record)
@@ -283,13 +294,15 @@ class Router:
         await self._give_back(source, route)
         await self._pipeline.worker.queue_frames([OpenGateFrame(), uninterruptible(LLMRunFrame())])
 
-    async def _return(self, source: Agent, route: _AcceptedRoute) -> None:
+    async def _return(self, origin: Path, route: _AcceptedRoute) -> None:
         """The target's flow could not be entered: route the call back, in the records too."""
-        record = self._new_record(BACK, source, f"{route.name} could not begin")
+        source, led_here = origin[-1].agent, origin[-1].route
+        name = led_here.name if route.name == BACK and led_here is not None else BACK
+        record = self._new_record(name, source, f"{route.name} could not begin")
         self._recorder.route(replace(record, switched_at=self._clock.now()))
         self._unheard = None
         self._policy.routed(route.target)
-        self._hand_over(source)
+        self._hand_over(origin)
         await self._give_back(source, route)
         await self._activation.activate(source, source.values, context.full(), greet=False)
 

@@ -16,7 +16,7 @@ from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.problem import Problem
 from templates.values import InvalidValues
-from voicebot.call.agents import answering_agent, target_ids
+from voicebot.call.agents import answering_agent, load_reachable
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry, HttpBinder
 from voicebot.call.dtmf import typed_keys
 from voicebot.call.hangup import End
@@ -272,7 +272,7 @@ class Chat:
             self._began.set()
 
     async def _targets(self) -> Mapping[UUID, TemplateSnapshot]:
-        found = await self._setup.library.targets(target_ids(self._answering.content.routes))
+        found = await load_reachable(self._answering.content, self._setup.library.targets)
         self._names.update({snapshot.id: snapshot.name for snapshot in found.values()})
         return {
             # Drafts are offered too: a text call is for trying them.
