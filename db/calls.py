@@ -165,8 +165,12 @@ async def list_calls(
     return page([read(CallRecord, row) for row in rows], limit, lambda call: call.id)
 
 
-async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) -> CallRecord:
-    """The media stream has begun: call and lead are in progress. The time of the first answer stays.
+async def answered(
+    db: Executor, account_id: UUID, call_id: UUID, at: datetime, *, held_by: UUID | None = None
+) -> CallRecord:
+    """The media stream has begun at the process ``held_by``: call and lead are in progress.
+
+    The time of the first answer stays.
 
     Raises:
         NotFound: the account has no such call.
@@ -174,7 +178,7 @@ async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) 
     row = await db.fetchrow(
         f"""
         WITH call AS (
-            UPDATE calls SET answered_at = coalesce(answered_at, $3),
+            UPDATE calls SET answered_at = coalesce(answered_at, $3), held_by = $4,
                 status = CASE status WHEN 'ringing' THEN 'in_progress' ELSE status END
             WHERE account_id = $1 AND id = $2 AND status <> 'ended'
             RETURNING {_CALL}
@@ -189,6 +193,7 @@ async def answered(db: Executor, account_id: UUID, call_id: UUID, at: datetime) 
         account_id,
         call_id,
         at,
+        held_by,
     )
     return await _changed_or_ended(db, row, account_id, call_id)
 

@@ -287,6 +287,18 @@ class Waiting(Part):
     )
 
 
+class Takeover(Part):
+    """What is recorded while an operator has the call in a browser, instead of the agent."""
+
+    transcribe: bool = Field(
+        default=False,
+        description=(
+            "Whether the words of the operator and of the caller are in the call's transcript. The agent and "
+            "its model do not get them."
+        ),
+    )
+
+
 class Route(Part):
     """A route to an agent, taken when the model calls `route_to_agent`."""
 
@@ -422,6 +434,9 @@ class TemplateContent(Part):
     idle: Idle = Field(default_factory=Idle, description="What the agent does when the caller is silent.")
     waiting: Waiting = Field(
         default_factory=Waiting, description="What the caller hears while waiting for a person."
+    )
+    takeover: Takeover = Field(
+        default_factory=Takeover, description="What is recorded of an operator who takes the call over."
     )
     fillers: tuple[str, ...] | None = Field(
         default=None,

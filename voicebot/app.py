@@ -22,6 +22,7 @@ from voicebot.api import (
     calls,
     channels,
     chat,
+    console,
     dispatch,
     error_handlers,
     handoff_audio,
@@ -157,7 +158,7 @@ def create_app(
     app.include_router(template_sets.router, prefix=API_PREFIX)
     app.include_router(lead_upload.router, prefix=API_PREFIX)
     app.include_router(handoff_audio.router, prefix=API_PREFIX)
-    for router in (resources, operations.router):
+    for router in (resources, operations.router, console.router):
         app.include_router(router)
     describe(app, settings.public_url)
     serve_document(app)
@@ -192,7 +193,7 @@ async def running(
         )
         health = ProviderHealths(database, clock, providers.credentials())
         stack.push_async_callback(health.close)
-        replicas = Replicas(database)
+        replicas = Replicas(database, settings.server_url)
         stack.push_async_callback(replicas.stopped)
         call_registry = CallRegistry(
             database,

@@ -81,6 +81,9 @@ class Settings(Variables):
     assigned to (``voicebot numbers assign``)."""
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
     public_url: Url | None = Field(None, alias="PUBLIC_URL")
+    server_url: Url | None = Field(None, alias="VOICEBOT_SERVER_URL")
+    """Where the other servers with the same database reach this one, so that an operator's audio gets to the
+    server that has the call."""
     metrics_token: SecretStr | None = Field(None, alias="VOICEBOT_METRICS_TOKEN")
     """The bearer token of ``/metrics``. Without one, only clients on this machine may read it."""
     max_connections: int = Field(1000, alias="VOICEBOT_MAX_CONNECTIONS", ge=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, unix_connect
 
 from db.embedded import EmbeddedServer
 from db.pool import Database
@@ -29,8 +31,12 @@ from tests.api.server_fixture import (
 from tests.api.twilio import Twilio, close_code
 from tests.api.worker_processes import DEADLINE_S, Workers, worker_processes
 from tests.handoffs.stream_client import Follower
+from tests.telephony.media_harness import media_message
 from voicebot.sandbox.environment import Sandbox
 from voicebot.supervisor import CANNOT_LISTEN
+
+SPEECH = b"\x10" * 800
+"""Sound of 100 ms in mu-law at 8,000 Hz."""
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -148,6 +154,41 @@ async def test_each_request_of_a_call_may_reach_another_worker(workers: Workers,
     await until_live(workers, 0)
     audited = (await tenant.owner.get("/audit", params={"limit": 200})).json()["items"]
     assert [entry["resource_id"] for entry in audited if entry["action"] == "end"] == [call["id"]]
+
+
+async def heard(caller: ClientConnection, stream: str, audio: ClientConnection) -> str | bytes:
+    """Let the caller speak until the operator hears something, which begins a little after the handshake."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            await caller.send(json.dumps({**media_message(SPEECH), "streamSid": stream}))
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(audio.recv(), 0.1)
+
+
+async def test_an_operator_takes_over_the_call_of_another_worker(workers: Workers, tenant: Tenant) -> None:
+    """The audio socket is relayed in both directions, whichever worker it reached, and so is its close."""
+    twilio = await called(tenant, workers)
+    token = (await workers[0].post(twilio, "voice")).token
+    operator = tenant.clients["operator"]
+    async with workers[1].media(twilio, token) as caller:
+        call = await of_carrier(tenant.owner, twilio, status="in_progress")
+        handoff = await create(tenant.owner, "/handoffs", {"reason": "help", "call_id": call["id"]})
+        claim = await operator.post(f"/handoffs/{handoff['id']}/claim", json={"dial": False})
+        assert claim.status_code == 200, claim.text
+        stream = json.loads(await caller.recv())["streamSid"]
+        for number in (0, 1):
+            stream_token = (await operator.post("/handoffs/stream-token")).json()["token"]
+            url = f"ws://worker/api/v1/handoffs/{handoff['id']}/audio?token={stream_token}"
+            async with unix_connect(str(workers[number].path), url, close_timeout=1) as audio:
+                assert isinstance(await heard(caller, stream, audio), bytes)
+                if number == 1:
+                    await audio.send('{"mute":false}')
+                await audio.send('{"leave":"return"}')
+                assert await close_code(audio) == 1000
+        resolved = (await operator.get(f"/handoffs/{handoff['id']}")).json()
+        assert (resolved["state"], resolved["cause"]) == ("resolved", "returned")
+        await tenant.owner.post(f"/calls/{call['id']}/end")
+        await close_code(caller)
 
 
 async def test_events_of_one_worker_are_streamed_by_the_other(workers: Workers, tenant: Tenant) -> None:

@@ -4,139 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.api.server_fixture import create
-from tests.calls.harness import BILL, CallHarness, hear
+from db import processes
+from db.ids import new_id
+from tests.api.server_fixture import serving
+from tests.calls.harness import BILL, HIGHEST, CallHarness, hear
+from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, strength
 from voicebot.call.audio.resampling import DoubleRate, HalfRate
 from voicebot.call.takeover import GIVEN_BACK, TAKEN_OVER
-from voicebot.sandbox.audio.mulaw import Samples
-from voicebot.sandbox.caller import Caller, HangUp, Say, Step, WaitFor, WaitForHangUp
-from voicebot.sandbox.carrier import Call
-from voicebot.sandbox.speech.scripted import pitch_hz
+from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
+from voicebot.sandbox.speech.scripted import pitch_hz, tone_pcm
 
-TONE_HZ = 1000.0
-FRAME = 640  # bytes: 20 ms at 16,000 Hz
-
-
-def sine(hz: float, rate: int, seconds: float) -> bytes:
-    """A tone: 16-bit mono PCM."""
-    time_s = np.arange(round(rate * seconds)) / rate
-    return bytes((np.sin(2 * np.pi * hz * time_s) * 8000).astype("<i2").tobytes())
-
-
-def strength(samples: Samples, hz: float, rate: int) -> float:
-    """How much of the sound's power is within 20 Hz of a frequency, from 0 to 1."""
-    if not len(samples):
-        return 0.0
-    spectrum = np.abs(np.fft.rfft(samples.astype(float))) ** 2
-    frequency = np.fft.rfftfreq(len(samples), 1 / rate)
-    return float(spectrum[np.abs(frequency - hz) < 20].sum() / max(1.0, spectrum.sum()))
-
-
-@dataclass(slots=True)
-class Browser:
-    """One operator's socket, which keeps what it hears."""
-
-    socket: ClientConnection
-    heard: bytearray = field(default_factory=bytearray)
-
-    async def listen(self) -> None:
-        """Keep what comes, until the socket is closed."""
-        with contextlib.suppress(ConnectionClosed):
-            async for frame in self.socket:
-                assert isinstance(frame, bytes)
-                self.heard += frame
-
-    async def say(self, audio: bytes) -> None:
-        """Send audio at its own pace."""
-        for start in range(0, len(audio), FRAME):
-            await self.socket.send(audio[start : start + FRAME])
-            await asyncio.sleep(0.02)
-
-    async def send(self, **control: Any) -> None:
-        """Send a text frame."""
-        await self.socket.send(json.dumps(control))
-
-
-@dataclass(slots=True)
-class Desk:
-    """A caller who has been greeted, and the operator who has claimed their handoff."""
-
-    harness: CallHarness
-    greeted: asyncio.Event = field(default_factory=asyncio.Event)
-    handoff: dict[str, Any] = field(default_factory=dict)
-
-    def call(self, first: WaitFor, *after: Step, to: str) -> tuple[Call, Caller]:
-        """Call, hear the greeting, and do the rest."""
-
-        def on_step(step: Step) -> None:
-            if step is first:
-                self.greeted.set()
-
-        return self.harness.dial(hear(), first, *after, to=to, on_step=on_step)
-
-    async def claim(self, call: Call) -> None:
-        """Ask for a person when the caller has been greeted, and claim the handoff."""
-        await self.greeted.wait()
-        record = await self.harness.record(call.sid)
-        assert record is not None
-        request = {"reason": "A refund.", "call_id": record["id"]}
-        self.handoff = await create(self.harness.api, "/handoffs", request)
-        operator = self.harness.tenant.clients["operator"]
-        claim = await operator.post(f"/handoffs/{self.handoff['id']}/claim", json={"dial": False})
-        assert claim.status_code == 200, claim.text
-
-    async def url(self, role: str = "operator", token: str | None = None) -> str:
-        """The URL of the audio socket with a token of a role's key."""
-        client = self.harness.tenant.clients[role]  # type: ignore[index]
-        token = token or (await client.post("/handoffs/stream-token")).json()["token"]
-        base = self.harness.server.url.replace("http", "ws", 1)
-        return f"{base}/api/v1/handoffs/{self.handoff['id']}/audio?token={token}"
-
-    @contextlib.asynccontextmanager
-    async def browser(self) -> AsyncIterator[Browser]:
-        """The operator's socket; what it hears is kept."""
-        async with connect(await self.url(), close_timeout=1) as socket:
-            browser = Browser(socket)
-            listening = asyncio.create_task(browser.listen())
-            try:
-                yield browser
-            finally:
-                await socket.close()
-                await listening
-
-    async def state(self) -> tuple[str, str | None]:
-        """State and cause of the handoff."""
-        now = (await self.harness.api.get(f"/handoffs/{self.handoff['id']}")).json()
-        return now["state"], now["cause"]
-
-    async def until(self, state: str) -> None:
-        """Wait for a state of the handoff."""
-        async with asyncio.timeout(20):
-            while (await self.state())[0] != state:
-                await asyncio.sleep(0.05)
+HELLO = "Hello, this is a person."
 
 
 @pytest.fixture
 def desk(harness: CallHarness) -> Desk:
     """An operator and a caller."""
     return Desk(harness)
-
-
-async def close_code(socket: ClientConnection) -> int | None:
-    """The code with which the server closes the socket."""
-    async with asyncio.timeout(20):
-        await socket.wait_closed()
-    return socket.close_code
 
 
 async def test_listening_then_speaking_then_giving_the_caller_back(desk: Desk) -> None:
@@ -249,6 +141,82 @@ async def test_sockets_that_are_refused(desk: Desk) -> None:
     assert (await desk.state())[0] == "claimed"
     over.set()
     await call.ended()
+
+
+async def test_both_persons_are_transcribed_where_the_template_says_so(desk: Desk) -> None:
+    """The record has the words of both, in order, and the model has none of them."""
+    speaks, given_back = asyncio.Event(), asyncio.Event()
+    number = await desk.harness.orchestrator(
+        desk.harness.route("billing", await desk.harness.agent()), takeover={"transcribe": True}
+    )
+    first, then = WaitFor(event=speaks, timeout_ms=60_000), WaitFor(event=given_back, timeout_ms=60_000)
+    call, person = desk.call(first, Say(text=BILL), then, hear(), HangUp(), to=number)
+    await desk.claim(call)
+    async with desk.browser() as browser:
+        await browser.send(mute=False)
+        await desk.until("bridged")
+        desk.harness.sandbox.transcripts.announce(HELLO, voice_id=HIGHEST)
+        await browser.say(DoubleRate().process(tone_pcm(HELLO, HIGHEST)) + bytes(32_000))
+        await desk.until_said(call, "operator", HELLO)
+        speaks.set()
+        await desk.until_said(call, "caller", BILL)
+        await browser.send(leave="return")
+        assert await close_code(browser.socket) == 1000
+        given_back.set()
+    await call.ended()
+    got = await desk.harness.facts(call, person)
+
+    assert got.outcome.ok, got.outcome.failure
+    between = [each for each in got.said() if each in (("operator", HELLO), ("caller", BILL))]
+    assert between == [("operator", HELLO), ("caller", BILL)]
+    asked = str([request["messages"] for request in desk.harness.asked()])
+    assert HELLO not in asked
+    assert BILL not in asked
+    await desk.harness.vendors_are_disconnected()
+
+
+@pytest.mark.long
+async def test_a_socket_that_reaches_another_server(desk: Desk, tmp_path: Path) -> None:
+    """It is relayed to the server that has the call; while that has no address, it is told to retry."""
+    harness, over = desk.harness, asyncio.Event()
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+    call, person = desk.call(WaitFor(event=over, timeout_ms=60_000), HangUp(), to=number)
+    await desk.claim(call)
+    state = harness.server.app_state
+    shutil.copy(state.settings.data_dir / "secret.key", tmp_path)
+    elsewhere = state.settings.replace({"VOICEBOT_DATA_DIR": str(tmp_path)})
+    async with serving(elsewhere) as other:
+        async with connect(await desk.url(server=other.url), close_timeout=1) as refused:
+            assert await close_code(refused) == 1013
+        await has_address(harness, desk.handoff["call_id"])
+        async with desk.browser(other.url) as browser:
+            await browser.send(mute=False)
+            await desk.until("bridged")
+            start = call.line.heard.cursor
+            await browser.say(sine(TONE_HZ, 16_000, 1.0))
+            async with asyncio.timeout(20):
+                while strength(call.recording().received[start:], TONE_HZ, 8000) < 0.5:
+                    await asyncio.sleep(0.05)
+                while len(browser.heard) < 16_000:
+                    await asyncio.sleep(0.05)
+            await browser.send(leave="return")
+            assert await close_code(browser.socket) == 1000
+        over.set()
+    await call.ended()
+    await harness.facts(call, person)
+    assert await desk.state() == ("resolved", "returned")
+
+
+async def has_address(harness: CallHarness, call_id: str) -> None:
+    """Let the process that has a call be found at the server's URL, which is unknown before it listens."""
+    database, holder = harness.server.app_state.database, new_id()
+    found = await database.fetchrow(
+        "SELECT p.address FROM calls c JOIN processes p ON p.id = c.held_by WHERE c.id = $1", call_id
+    )
+    assert found is not None
+    await processes.seen(database, holder, draining=False, address=harness.server.url)
+    await database.execute("UPDATE processes SET seen_at = now() + interval '1 hour' WHERE id = $1", holder)
+    await database.execute("UPDATE calls SET held_by = $2 WHERE id = $1", call_id, holder)
 
 
 @pytest.mark.parametrize("hz", [300.0, 1000.0, 3000.0])

@@ -107,6 +107,9 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     calls.set_node: lambda d, me, w: calls.set_node(d, me, w.call.id, "stolen"),
     calls.set_status: lambda d, me, w: calls.set_status(d, me, w.call.id, "transferring"),
     model_requests.use_of_call: lambda d, me, w: model_requests.use_of_call(d, me, w.call.id),
+    processes.address_of_call: lambda d, me, w: processes.address_of_call(
+        d, me, w.call.id, within=timedelta(days=1)
+    ),
     channels.delete: lambda d, me, w: channels.delete(d, me, row_id(w, 4)),
     channels.get: lambda d, me, w: channels.get(d, me, row_id(w, 4)),
     channels.of_account: lambda d, me, _: channels.of_account(d, me),

@@ -96,7 +96,7 @@ RECORDS = {
     "templates": (TemplateRecord, {"deleted_at"}),
     "template_revisions": (RevisionRecord, set()),
     "leads": (LeadRecord, {"idempotency_key", "claimed_by", "claimed_until"}),
-    "calls": (CallRecord, {"held_until", "finalised_at", "finalise_after"}),
+    "calls": (CallRecord, {"held_by", "held_until", "finalised_at", "finalise_after"}),
     "routes": (RouteRecord, set()),
     "utterances": (UtteranceRecord, set()),
     "events": (EventRecord, set()),
@@ -211,6 +211,7 @@ async def test_every_id_of_another_row_is_a_reference(database: Database) -> Non
         ("call_tokens", "used_by"),
         ("leads", "claimed_by"),
         ("audit", "resource_id"),
+        ("calls", "held_by"),
         ("outbox", "destination"),
     }
 

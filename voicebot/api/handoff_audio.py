@@ -23,6 +23,7 @@ from db import keys, users
 from db.errors import DatabaseError, KeyRefused, NotFound
 from db.handoffs import HandoffRecord
 from voicebot.api.app_state import AppState, AppStateDep, CallTakeover
+from voicebot.api.audio_relay import connect_to_holder, is_relayed, relay
 from voicebot.api.problems import ApiProblem
 from voicebot.api.signed_token import TokenRefused
 from voicebot.handoffs.browser_bridge import Leave
@@ -32,6 +33,7 @@ router = APIRouter(prefix="/handoffs", include_in_schema=False)
 
 # RFC 6455 section 7.4.1 and the IANA registry of close codes.
 NORMAL = 1000
+LOST = 1006
 UNREADABLE = 1007
 POLICY = 1008
 TOO_BIG = 1009
@@ -68,11 +70,19 @@ class Closing(Exception):
 
 @router.websocket("/{handoff_id}/audio")
 async def handoff_audio(websocket: WebSocket, app: AppStateDep, handoff_id: UUID, token: str = "") -> None:
-    """Listen to the caller of a claimed handoff, speak with them, and leave."""
-    await websocket.accept()
+    """Listen to the caller of a claimed handoff, speak with them, and leave.
+
+    A socket of a client is accepted before it is refused, because a browser reads the code of a close but not
+    the status of a handshake.
+    """
+    if not is_relayed(websocket):
+        await websocket.accept()
     try:
         handoff, key_id, account_id = await _authorize(app, handoff_id, token)
-        takeover = _takeover(app, handoff)
+        takeover = None if handoff.call_id is None else app.call_registry.takeover(handoff.call_id)
+        if takeover is None:
+            await _relay(app, websocket, handoff)
+            return
         opened = app.open_streams.open(account_id, key_id)
     except Closing as closing:
         await websocket.close(closing.code, closing.reason)
@@ -81,6 +91,8 @@ async def handoff_audio(websocket: WebSocket, app: AppStateDep, handoff_id: UUID
         await websocket.close(TRY_AGAIN_LATER, problem.detail[:100])
         return
     try:
+        if is_relayed(websocket):
+            await websocket.accept()
         await _Operator(app, websocket, handoff, takeover).run(opened.revoked)
     finally:
         opened.close()
@@ -104,11 +116,24 @@ async def _authorize(app: AppState, handoff_id: UUID, token: str) -> tuple[Hando
     return handoff, key_id, account_id
 
 
-def _takeover(app: AppState, handoff: HandoffRecord) -> CallTakeover:
-    takeover = None if handoff.call_id is None else app.call_registry.takeover(handoff.call_id)
-    if takeover is None:
-        raise Closing(TRY_AGAIN_LATER, "no call here: it has ended, or another process has it")
-    return takeover
+async def _relay(app: AppState, websocket: WebSocket, handoff: HandoffRecord) -> None:
+    """Another process has the call: serve the operator through it.
+
+    Raises:
+        Closing: no process that can be reached has it.
+    """
+    holder = await connect_to_holder(app, websocket, handoff)
+    if holder is None:
+        raise Closing(TRY_AGAIN_LATER, "the call has ended, or its server cannot be reached from here")
+    if is_relayed(websocket):
+        await websocket.accept()
+    code, reason = await relay(websocket, holder)
+    if code is not None and websocket.client_state is WebSocketState.CONNECTED:
+        lost = code == LOST
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close(
+                TRY_AGAIN_LATER if lost else code, reason or ("connection lost" if lost else "")
+            )
 
 
 class _Operator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 from fastapi import Request, Response
+from starlette.requests import HTTPConnection
 
 from voicebot.api.app_state import AppState
 from voicebot.api.problems import MEDIA_TYPE
@@ -13,7 +14,7 @@ _PASSED_ON = ("authorization", "content-type")
 _ANSWERED = ("content-type", "retry-after")
 
 
-def is_of_worker(request: Request) -> bool:
+def is_of_worker(request: HTTPConnection) -> bool:
     """Whether another worker has sent or passed on the request: only they use the Unix socket."""
     return request.client is None and WORKER_HEADER in request.headers
 

@@ -208,5 +208,7 @@ class CallDependencies:
     """Has the carrier dial a number (E.164) for the caller; False: refused. None: not possible."""
     has_left: Callable[[], Awaitable[bool]] = _never
     """Whether the stream ended because the carrier connects the caller with a person."""
+    process_id: UUID | None = None
+    """The process that has the call; None: it is not one that others look for (a text call)."""
     recording: Callable[[str], Awaitable[bytes | None]] = _no_recording
     """Gets the recording at a URL: 16-bit mono PCM at 8,000 Hz; None if it cannot be played."""

@@ -226,6 +226,7 @@ class CallRegistry:
             withdraw_handoff=self._withdraw_handoff,
             transfer=lambda number: self._transfer(call, number),
             has_left=lambda: self._has_left(call),
+            process_id=self._replicas.process_id,
             recording=self._recordings.get,
         )
         session = Session(deps, answering, data.past)

@@ -1,4 +1,4 @@
-"""Which other processes of this server can take a call over."""
+"""Which other processes can take a call over, and where the process is that has a call."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ READY_WITHIN = timedelta(seconds=6)
 class Replicas:
     """Reports this process to the others, and says whether there is another one that takes calls."""
 
-    def __init__(self, database: Database) -> None:
-        """This process takes calls."""
+    def __init__(self, database: Database, address: str | None = None) -> None:
+        """This process takes calls; ``address`` is the URL at which other servers reach it."""
         self._database = database
-        self._id = new_id()
+        self._address = address
+        self.process_id = new_id()
         self._draining = False
 
     async def run(self) -> None:
         """Report this process until cancelled."""
         while True:
             try:
-                await processes.seen(self._database, self._id, draining=self._draining)
+                await processes.seen(
+                    self._database, self.process_id, draining=self._draining, address=self._address
+                )
             except DatabaseError as error:
                 logger.warning("this process could not be reported: {}", type(error).__name__)
             await asyncio.sleep(BEAT_S)
@@ -39,20 +42,20 @@ class Replicas:
         """This process takes no more calls."""
         self._draining = True
         try:
-            await processes.seen(self._database, self._id, draining=True)
+            await processes.seen(self._database, self.process_id, draining=True, address=self._address)
         except DatabaseError as error:
             logger.warning("this process could not be reported: {}", type(error).__name__)
 
     async def stopped(self) -> None:
         """This process has stopped."""
         try:
-            await processes.stopped(self._database, self._id)
+            await processes.stopped(self._database, self.process_id)
         except DatabaseError as error:
             logger.warning("this process could not be reported: {}", type(error).__name__)
 
     async def has_other(self) -> bool:
         """Whether another process takes calls; False if the database does not answer."""
         try:
-            return await processes.has_other(self._database, self._id, within=READY_WITHIN)
+            return await processes.has_other(self._database, self.process_id, within=READY_WITHIN)
         except DatabaseError:
             return False

@@ -42,6 +42,7 @@ from voicebot.call.silence.remedies import Remedies
 from voicebot.call.silence.watchdog import SilenceWatchdog
 from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.conversation import Conversation
+from voicebot.call.transcript.person_speech import PersonSpeech
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
 from voicebot.call.transfer import CallTransfer
@@ -103,7 +104,10 @@ class Session:
         self._transfer = CallTransfer(
             deps.transfer, self._hangup, self._pipeline, self._activation, self._tasks
         )
-        self.takeover = Takeover(deps.media, deps.clock, self._pipeline, self._activation.run_model)
+        speech = PersonSpeech(
+            self._pipeline.stt, self._services, self._agents, self._conversation, transcript, self._tasks,
+        )  # fmt: skip
+        self.takeover = Takeover(deps.media, deps.clock, self._pipeline, speech, self._activation.run_model)
         policy = RoutingPolicy(self._agents, hops=past.hops if past else 0)
         self._router = Router(
             self._agents, policy, self._recorder, self._pipeline, self._speech_output, self._activation,
@@ -236,8 +240,8 @@ class Session:
 
     async def _close(self, end: End) -> End:
         await self._tasks.cancel()
-        self.takeover.end()
         self._conversation.finish()
+        self.takeover.end()
         if end.ended_by == "caller" and await self._deps.has_left():
             end = LEFT
         if not end.resumable:

@@ -17,6 +17,7 @@ from telephony.carrier import MediaStream
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.resampling import DoubleRate, HalfRate
+from voicebot.call.transcript.person_speech import PersonSpeech
 from voicebot.clock import Clock
 from voicebot.providers.service_spec import SAMPLE_RATE
 
@@ -40,12 +41,26 @@ class Takeover:
     """The operator's place on one call."""
 
     def __init__(
-        self, media: MediaStream, clock: Clock, pipeline: CallPipeline, run_model: Callable[[], Any]
+        self,
+        media: MediaStream,
+        clock: Clock,
+        pipeline: CallPipeline,
+        speech: PersonSpeech,
+        run_model: Callable[[], Any],
     ) -> None:
-        """Nobody listens. ``run_model`` returns a coroutine that has the agent speak."""
+        """Nobody listens.
+
+        Args:
+            media: the call's stream, which has the caller's audio.
+            clock: the time.
+            pipeline: the call's pipeline, to whose output the operator's audio goes.
+            speech: transcribes what is said, for the record.
+            run_model: returns a coroutine that has the agent speak.
+        """
         self._media = media
         self._clock = clock
         self._pipeline = pipeline
+        self._speech = speech
         self._run_model = run_model
         self._listener: Callable[[bytes], None] | None = None
         self._speaks = False
@@ -77,6 +92,7 @@ class Takeover:
         self._pipeline.stt.gets_silence = True
         self._pipeline.llm.pause()
         await self._pipeline.worker.queue_frame(InterruptionFrame())
+        self._speech.begin()
         await self._tell(TAKEN_OVER)
 
     async def speak(self, audio: bytes) -> None:
@@ -84,7 +100,9 @@ class Takeover:
         if not self._speaks or self.ended.is_set():
             return
         now = self._clock.monotonic_ms()
-        self._unsent += self._to_caller.process(audio)
+        spoken = self._to_caller.process(audio)
+        self._speech.hear("operator", spoken)
+        self._unsent += spoken
         self._sent_until_ms = max(self._sent_until_ms, now)
         while len(self._unsent) >= PIECE_BYTES:
             piece, self._unsent = self._unsent[:PIECE_BYTES], self._unsent[PIECE_BYTES:]
@@ -98,6 +116,7 @@ class Takeover:
         self._listener = None
         had_call, self._speaks = self._speaks, False
         if had_call and not self.ended.is_set():
+            self._speech.end()
             self._pipeline.stt.gets_silence = False
             self._pipeline.llm.resume()
             await self._tell(GIVEN_BACK)
@@ -106,6 +125,7 @@ class Takeover:
 
     def end(self) -> None:
         """The call has ended."""
+        self._speech.end(at_once=True)
         self.ended.set()
 
     async def _tell(self, text: str) -> None:
@@ -114,5 +134,7 @@ class Takeover:
         await self._pipeline.worker.queue_frame(uninterruptible(frame))
 
     def _heard(self, audio: bytes) -> None:
+        if self._speaks:
+            self._speech.hear("caller", audio)
         if self._listener is not None:
             self._listener(self._to_operator.process(audio))

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Literal
 from uuid import UUID
 
-from db import handoff_transitions, handoffs
+from db import handoff_transitions, handoffs, operators
 from db.handoff_transitions import Transition
 from db.handoffs import HandoffRecord
 from db.pool import Database
@@ -61,9 +61,12 @@ class BrowserBridge:
         )
 
     async def renew(self, handoff: HandoffRecord) -> bool:
-        """The operator is still connected; False: the claim has ended."""
-        until = self._clock.now() + LEASE
-        return await handoff_transitions.renew_bridge(self._db, handoff, until)
+        """The operator is still connected, which is a sign of their life; False: the claim has ended."""
+        now = self._clock.now()
+        async with self._db.transaction() as transaction:
+            if handoff.claimed_by is not None:
+                await operators.mark_seen(transaction, handoff.account_id, handoff.claimed_by, now)
+            return await handoff_transitions.renew_bridge(transaction, handoff, now + LEASE)
 
     async def leave(self, handoff: HandoffRecord, how: Leave) -> HandoffRecord:
         """The operator leaves the caller. One who did not speak and returns keeps the claim.

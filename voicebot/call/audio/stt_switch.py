@@ -14,6 +14,7 @@ from pipecat.processors.frame_processor import FrameDirection
 
 from voicebot.call.audio.branch import Branch
 from voicebot.call.audio.service_switch import OnError, ServiceSwitch
+from voicebot.call.audio.side_stt import SideStt
 from voicebot.call.audio.stt_watch import SttWatch
 from voicebot.providers.deepgram_stream import NoWordsFrame
 from voicebot.providers.service_spec import ServiceSpec
@@ -72,6 +73,10 @@ class SttSwitch(ServiceSwitch):
             speech.write(audio)
             if is_overdue:
                 self._background.start(self._report_silence(branch), name="reporting a silent STT")
+
+    async def run_beside(self, side: SideStt) -> None:
+        """Connect a service that transcribes another voice, outside of the call's pipeline."""
+        await side.connect(self.processor_setup, await self._start)
 
     def became_active(self, branch: Branch) -> None:
         """Give a service that was waited for the audio that was not transcribed."""

@@ -124,6 +124,16 @@ class Conversation:
             return 0
         return max(0, self._now_ms() - self._last_sound_ms)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an utterance of the caller or of an agent has begun that is not recorded yet."""
+        return self.caller_is_speaking or self._transcript.speaking_since is not None
+
+    @property
+    def elapsed_ms(self) -> int:
+        """The time since the answer, in ms."""
+        return self._now_ms()
+
     def expect_answer(self) -> None:
         """An agent takes the call over and has to speak first."""
         self._has_answered = False

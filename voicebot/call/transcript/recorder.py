@@ -118,6 +118,7 @@ class CallRecorder:
         self._call = deps.call
         self._writer = deps.writer
         self._clock = deps.clock
+        self._process_id = deps.process_id
         self._create_handoff = deps.create_handoff
         self._withdraw_handoff = deps.withdraw_handoff
         self._emit: Callable[[CallFact], None] = deps.on_fact
@@ -185,8 +186,8 @@ class CallRecorder:
 
     def answered(self) -> None:
         """The media stream is connected."""
-        call, at = self._call, self._clock.now()
-        self._writer.write(lambda db: calls.answered(db, call.account_id, call.id, at))
+        call, at, process_id = self._call, self._clock.now(), self._process_id
+        self._writer.write(lambda db: calls.answered(db, call.account_id, call.id, at, held_by=process_id))
 
     def node_entered(self, name: str) -> None:
         """The current agent entered a node of its flow."""

@@ -109,6 +109,12 @@ class Transcript:
         if self._speaking is None or self._speaking.started_ms > started_ms:
             self._add_waiting()
 
+    def person_said(
+        self, speaker: Speaker, text: str, agent: ActiveAgent, *, started_ms: int, ended_ms: int
+    ) -> None:
+        """A caller or an operator finished a turn while an operator had the call instead of ``agent``."""
+        self._add(speaker, agent, text, text, source="stt", span=(started_ms, ended_ms))
+
     @property
     def is_synthesising(self) -> bool:
         """Whether the TTS has not yet made all the audio of what it was sent."""
