@@ -165,7 +165,7 @@ class ScriptedModel(LLMService):
 class ScriptedVoice(TTSService):
     """A voice that speaks at a known pace; a fault applies to one text."""
 
-    def __init__(self, voice: str, script: Script, language: str) -> None:
+    def __init__(self, voice: str, script: Script, language: str, first_audio_s: float) -> None:
         super().__init__(
             push_start_frame=True,
             push_stop_frames=True,
@@ -175,11 +175,12 @@ class ScriptedVoice(TTSService):
         )
         self._voice = voice
         self._script = script
+        self._first_audio_s = first_audio_s
         self._spoken_s: dict[str, float] = {}
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         fault = self._script.voice_faults.popleft() if self._script.voice_faults else "none"
-        await asyncio.sleep(FIRST_AUDIO_S)
+        await asyncio.sleep(self._first_audio_s)
         text = text.strip()
         spoken = "" if fault in ("swallow", "silent") else text
         if fault in ("drop", "stall"):
@@ -205,9 +206,10 @@ def _tone(voice: str, ms: float) -> bytes:
 class ScriptedServices:
     """Implements ``ServiceFactory``."""
 
-    def __init__(self, script: Script, connects_s: float) -> None:
+    def __init__(self, script: Script, connects_s: float, first_audio_s: float) -> None:
         self._script = script
         self._connects_s = connects_s
+        self._first_audio_s = first_audio_s
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """Nothing to transcribe: the stream brings turns."""
@@ -225,7 +227,7 @@ class ScriptedServices:
         voice = content.tts.voice_id
 
         async def make() -> Sequence[FrameProcessor]:
-            service = ScriptedVoice(voice, self._script, content.language)
+            service = ScriptedVoice(voice, self._script, content.language, self._first_audio_s)
 
             async def on_tts_request(_: FrameProcessor, context_id: str, text: str) -> None:
                 await on_request(context_id, text)
@@ -426,6 +428,7 @@ class VirtualCall:
         ready: bool = True,
         announce: str | None = None,
         connects_s: float = 0.0,
+        first_audio_s: float = FIRST_AUDIO_S,
     ) -> None:
         """Begin a call with an orchestrator that routes to the targets.
 
@@ -437,6 +440,7 @@ class VirtualCall:
             ready: whether greetings and fillers are synthesised ahead of time.
             announce: what is announced before each route.
             connects_s: how long a voice takes to connect, in s.
+            first_audio_s: how long a voice takes to make the first audio of a text, in s.
         """
         self._loop = loop
         self.script = Script()
@@ -460,7 +464,7 @@ class VirtualCall:
         }  # fmt: skip
         snapshot = _snapshot(self.ids["desk"], desk_document)
         answering = answering_agent(snapshot)
-        self.services = ScriptedServices(self.script, connects_s)
+        self.services = ScriptedServices(self.script, connects_s, first_audio_s)
         deps = CallDependencies(
             call=_Call(id=new_id(), account_id=ACCOUNT, lead_id=new_id(), template_id=self.ids["desk"]),
             media=cast(Any, self.media),

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from telephony.transport import CHUNK_MS
 from tests.api.server_fixture import create
 from tests.calls.harness import OPEN, CallHarness, Facts, hear
 from voicebot.call.waiting import CLAIMED
@@ -107,9 +106,8 @@ async def test_a_silent_caller_who_waits_is_not_hung_up_on(harness: CallHarness)
     assert (call.record["ended_by"], call.record["end_reason"]) == ("caller", "hangup")
     assert call.events("idle.prompted") == []
     assert call.words()[1] == ASKED
-    lines = starts_of(call, LINE)
-    assert len(lines) == 2
-    assert lines[1] - lines[0] >= 4000 - CHUNK_MS  # when audio was heard is known to a chunk
+    # In 11 s: the third one would come after 3 s and twice `every_ms`. tests/call has the times to the ms.
+    assert len(starts_of(call, LINE)) == 2
     assert longest_silence_ms(call, starts_of(call, ASKED)[0]) < 2000
     [handoff] = await handoffs(harness, call)
     assert handoff["state"] in ("queued", "offered", "abandoned")
