@@ -40,6 +40,15 @@ def asked(loop: VirtualLoop, *plans: Plan, **more: Any) -> VirtualCall:
     return call
 
 
+def longest_silence_ms(call: VirtualCall, seconds: int) -> float:
+    """Let time pass; return the longest silence of both sides meanwhile in which we owe the caller words."""
+    silences = [0.0]
+    for _ in range(seconds * 10):
+        call.run(0.1)
+        silences.append(call.silent_ms() if call.owes_words() else 0.0)
+    return max(silences)
+
+
 def is_consistent(call: VirtualCall) -> bool:
     """Whether memory and transcript agree; asks the model once more to see its memory."""
     call.plan(Plan(text="Yes."))
@@ -113,6 +122,32 @@ def test_row_11_what_a_voice_loses_is_spoken_again(loop: VirtualLoop, fault: Voi
     call.run(12)
     assert " ".join(call.heard()) == f"{WELCOME} {HOURS}"
     assert is_consistent(call)
+
+
+@pytest.mark.parametrize("fault", VOICE_FAULTS)
+@pytest.mark.parametrize("model_s", [0.1, 0.5])
+def test_row_11_what_a_voice_loses_is_spoken_again_within_two_seconds(
+    loop: VirtualLoop, fault: VoiceFault, model_s: float
+) -> None:
+    """Without fillers too: no silence is longer than 2 s, also while the model goes on answering."""
+    text = "We are open from eight to five. " + " ".join(["It is closed on public holidays."] * 4)
+    call = asked(loop, Plan(text=text, delay_s=model_s))
+    call.fail_voice(fault)
+    assert longest_silence_ms(call, 20) < 2000
+    assert " ".join(call.heard()) == f"{WELCOME} {text}"
+    assert is_consistent(call)
+
+
+def test_a_voice_that_takes_long_is_replaced_once_in_a_call(loop: VirtualLoop) -> None:
+    """A voice that needs 1.2 s for every text is not taken for one that loses them."""
+    call = asked(loop, Plan(text=HOURS, delay_s=0.4), first_audio_s=1.2)
+    call.run(8)
+    for _ in range(3):
+        call.plan(Plan(text=HOURS, delay_s=0.4))
+        call.say("And now?")
+        call.run(8)
+    assert len(call.events("provider.failed")) == 1
+    assert call.heard() == [WELCOME, *[HOURS] * 4]
 
 
 @pytest.mark.parametrize("fault", VOICE_FAULTS)

@@ -12,8 +12,14 @@ LEAD_MS = 500
 READY_LEAD_MS = 200
 """The same for a filler whose audio is ready."""
 
-LOST_MS = 1500
-"""A voice that makes no audio of a text for so long in a silence has lost it."""
+LOST_MS = 800
+"""A voice has lost a text if it makes no audio of it for so long, in a silence of ``LOST_SILENCE_MS``."""
+
+LOST_SILENCE_MS = 1300
+"""The silence in which a text counts as lost: another connection needs the rest of 2 s to be heard."""
+
+SLOW_MS = 1500
+"""The same of a voice that takes long in this call: the silence, and the time without audio of a text."""
 
 UNATTENDED_MS = 800
 """How long nobody may work on an answer that is owed: a request may be on its way."""
@@ -96,6 +102,7 @@ class Situation:
         wordless: how many of its answers in a row had no words.
         asked: how often it was asked in this turn because nobody had asked it.
         lost: how often a voice has lost speech in this turn.
+        is_slow: whether a voice that replaced another one took as long as one that has lost a text.
         can_fill: whether there is a filler and a voice for it; its audio, while the voice owes other speech.
         can_speak: whether the voice is connected.
     """
@@ -112,6 +119,7 @@ class Situation:
     wordless: int = 0
     asked: int = 0
     lost: int = 0
+    is_slow: bool = False
     can_fill: bool = False
     can_speak: bool = True
 
@@ -120,7 +128,9 @@ _Rule = tuple[Callable[[Situation], bool], Step]
 
 
 def _speech_is_lost(s: Situation) -> bool:
-    return s.can_speak and min(s.silent_ms, s.owed_ms) >= LOST_MS
+    if s.lost or s.is_slow:
+        return s.can_speak and min(s.silent_ms, s.owed_ms) >= SLOW_MS
+    return s.can_speak and s.silent_ms >= LOST_SILENCE_MS and s.owed_ms >= LOST_MS
 
 
 def _is_unattended(s: Situation) -> bool:

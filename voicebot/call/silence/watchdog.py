@@ -18,7 +18,7 @@ from voicebot.call.agents import AgentPool
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.hangup import Hangup
 from voicebot.call.routing.router import Router
-from voicebot.call.silence.policy import MAX_WORDLESS, Owed, Situation, Step, next_step
+from voicebot.call.silence.policy import LOST_MS, MAX_WORDLESS, Owed, Situation, Step, next_step
 from voicebot.call.silence.remedies import Remedies
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.transcript import Transcript
@@ -90,6 +90,7 @@ class SilenceWatchdog:
         self._turn = _Turn()
         self._prompted = 0
         self._failures = 0
+        self._is_slow = False
         self._has_failed = False
         self._needs_answer = False
         self._state: tuple[Owed, bool] | None = None
@@ -196,19 +197,23 @@ class SilenceWatchdog:
         owed, can_speak = self._owed(), self._pipeline.tts.can_speak
         if (owed, can_speak) != self._state:
             self._state, self._state_since_ms = (owed, can_speak), now_ms
+        owed_ms, silent_ms = now_ms - self._state_since_ms, self._silent_ms()
+        if owed is Owed.SPEECH and turn.lost and min(owed_ms, silent_ms) >= LOST_MS:
+            self._is_slow = True  # its replacement takes as long: later texts are given more time
         return Situation(
             owed=owed,
-            silent_ms=self._silent_ms(),
+            silent_ms=silent_ms,
             limit_ms=content.limits.silence_ms,
             idle_after_ms=content.idle.after_ms,
             prompts_left=len(content.idle.prompts) - self._prompted,
-            owed_ms=now_ms - self._state_since_ms,
+            owed_ms=owed_ms,
             response_is_over=response_is_over,
             failures=self._failures if self._needs_answer else 0,
             empty=turn.empty,
             wordless=turn.wordless,
             asked=turn.asked,
             lost=turn.lost,
+            is_slow=self._is_slow,
             can_fill=self._can_fill(owed, can_speak),
             can_speak=can_speak,
         )
@@ -224,7 +229,9 @@ class SilenceWatchdog:
         llm, is_routing = self._pipeline.llm, self._router.is_routing
         if llm.is_paused:  # a person has the call, or the carrier is about to connect one
             return Owed.PERSON
-        if self._transcript.is_synthesising and not llm.is_responding:
+        # While the model responds, a voice that has spoken may only wait for its next words.
+        is_synthesising = self._transcript.is_synthesising and not llm.is_responding
+        if is_synthesising or self._transcript.is_voiceless:
             return Owed.SPEECH
         if self._transcript.has_unspoken and not is_routing:
             return Owed.REST

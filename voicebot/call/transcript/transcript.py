@@ -121,6 +121,11 @@ class Transcript:
         return any(not request.is_synthesised for request in self._requests.values())
 
     @property
+    def is_voiceless(self) -> bool:
+        """Whether the TTS has made no audio at all of a text that it was sent."""
+        return any(not (request.has_audio or request.is_synthesised) for request in self._requests.values())
+
+    @property
     def is_waiting_for_tts(self) -> bool:
         """Whether a text has not been synthesised, or has not even reached the TTS."""
         return self.is_synthesising or bool(self._expected)
