@@ -148,6 +148,15 @@ class CallMachine(RuleBasedStateMachine):
         self._faults += 1
         self.call.fail_voice(fault)
 
+    @precondition(lambda self: self.call.is_over)
+    @rule()
+    def nothing_follows_the_end(self) -> None:
+        """After the end of the call nothing is said, asked or recorded."""
+        self._note("over")
+        facts, asked = len(self.call.facts), len(self.call.script.asked)
+        self.call.run(1.0)
+        assert (len(self.call.facts), len(self.call.script.asked)) == (facts, asked)
+
     # -------------------------------------------------------------------------------- what holds
 
     @invariant()

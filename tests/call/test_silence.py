@@ -243,6 +243,35 @@ def test_a_model_that_fails_is_apologised_for_once(loop: VirtualLoop) -> None:
     assert call.heard() == [WELCOME, apology("en").moment, HOURS]
 
 
+@pytest.mark.parametrize("fault", ["error", "empty"])
+def test_a_target_that_cannot_answer_gives_the_call_back(loop: VirtualLoop, fault: Any) -> None:
+    """When a target's model has failed for the last time, the agent who answered the call goes on."""
+    call = asked(loop, Plan(calls=[ROUTE]), Plan(text=FIRST_WORDS), targets={"billing": BILLING})
+    call.run(8)
+    failing = [Plan(fault=fault)] * (2 if fault == "error" else 3)
+    call.plan(*failing, Plan(text="I am the desk again."))
+    call.say("What do I owe?")
+    assert longest_silence_ms(call, 10) < 2000
+    assert call.heard()[-1] == "I am the desk again."
+    assert [(it.name, it.status) for it in call.routes] == [("billing", "done"), ("back", "done")]
+    assert call.script.asked[-1].agent == "desk"
+    assert any("technical fault" in str(m.get("content")) for m in call.context)
+    assert is_consistent(call)
+
+
+def test_a_call_in_which_no_model_answers_ends_with_a_goodbye(loop: VirtualLoop) -> None:
+    """The agent who answered the call is tried once; then the caller hears why the call ends."""
+    call = asked(loop, Plan(calls=[ROUTE]), Plan(text=FIRST_WORDS), targets={"billing": BILLING})
+    call.run(8)
+    call.script.default = lambda _: Plan(fault="error")
+    call.say("What do I owe?")
+    call.run(20)
+    assert call.heard()[-2:] == [apology("en").moment, apology("en").goodbye]
+    assert [it.name for it in call.routes] == ["billing", "back"]
+    assert call.end is not None
+    assert call.end.reason == "llm_unavailable"
+
+
 def test_a_silent_caller_is_asked_and_left(loop: VirtualLoop) -> None:
     """The silence of the caller is theirs: prompts, then a goodbye, as the author wrote them."""
     idle = {"after_ms": 3000, "prompts": ["Hello?"], "goodbye": "Goodbye then."}

@@ -60,6 +60,9 @@ def situation(owed: Owed, **more: Any) -> Situation:
         (situation(Owed.ANSWER, owed_ms=UNATTENDED_MS, asked=MAX_ASKED + 1), Step.GIVE_UP),
         (situation(Owed.ANSWER, failures=1), Step.APOLOGISE),
         (situation(Owed.ANSWER, failures=2), Step.GIVE_UP),
+        (situation(Owed.ANSWER, failures=1, can_return=True), Step.APOLOGISE),
+        (situation(Owed.ANSWER, failures=2, can_return=True), Step.RETURN),
+        (situation(Owed.ANSWER, empty=MAX_EMPTY + 1, can_return=True), Step.RETURN),
         (situation(Owed.ANSWER, empty=1, response_is_over=True), Step.ASK_AGAIN),
         (situation(Owed.ANSWER, empty=MAX_EMPTY + 1, response_is_over=True), Step.GIVE_UP),
         (situation(Owed.ANSWER, wordless=MAX_WORDLESS + 1, response_is_over=True), Step.GIVE_UP),
@@ -86,7 +89,7 @@ def test_a_silence_of_ours_is_never_taken_for_the_callers(
     """While we owe the caller anything, they are not asked whether they are there, nor hung up on for it."""
     it = situation(
         owed, silent_ms=silent_ms, owed_ms=silent_ms, failures=count, empty=count, wordless=count, lost=count,
-        asked=count, can_fill=flag, can_speak=flag, response_is_over=flag,
+        asked=count, can_fill=flag, can_speak=flag, response_is_over=flag, can_return=flag,
     )  # fmt: skip
     assert next_step(it) not in (Step.PROMPT, Step.LEAVE)
 

@@ -120,7 +120,8 @@ class Session:
         self._route_tool = RouteTool(self._pipeline.context, self._agents)
         remedies = Remedies(
             self._agents, self._recorder, self.waiting, self._pipeline, transcript, self._speech_output,
-            self._hangup, self._activation, self._ready_audio, lambda: self._reconnect(self._pipeline.tts),
+            self._hangup, self._activation, self._router, self._ready_audio,
+            lambda: self._reconnect(self._pipeline.tts),
         )  # fmt: skip
         self._silence = SilenceWatchdog(
             self._agents, deps.media, self._pipeline, self._conversation, transcript, self._hangup,

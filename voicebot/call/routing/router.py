@@ -49,6 +49,8 @@ class _AcceptedRoute:
     values: Mapping[str, Any]
     announcement: str | None
     record: RouteRecord
+    has_result: bool = True
+    """Whether a function of the source asked for it, whose result enters the context."""
 
     @property
     def target(self) -> Agent:
@@ -130,6 +132,21 @@ class Router:
         self._pipeline.llm.shut_gate(RouteToAgent.name)
         self._task = self._tasks.start(self._perform(route), name=f"routing to {name}", droppable=True)
         return Routed(agent=name)
+
+    async def return_to_answering(self, reason: str) -> None:
+        """Route the call back to the agent who answered it, because the one who has it cannot answer.
+
+        Returns when that agent has taken over; a route that is under way comes first.
+        """
+        if not self.is_routing and not self._hangup.is_final and self._agents.find(BACK) is not None:
+            self._recorder.event("route.requested", agent=BACK, reason=reason)
+            self._hangup.cancel()
+            answering = self._agents.answering
+            route = replace(self._accept(BACK, answering, answering.values, reason), has_result=False)
+            self._pipeline.llm.shut_gate("")
+            self._task = self._tasks.start(self._perform(route), name="routing back", droppable=True)
+        if self._task is not None:
+            await asyncio.shield(self._task)
 
     def _refuse(self, name: str, target: Agent | None, reason: str, refused: Refused) -> Refused:
         self._recorder.event("route.refused", agent=name, code=refused.code)
@@ -242,9 +259,10 @@ class Router:
         Returns:
             The drain behind an announcement that is still playing.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RESULTS_TIMEOUT_S):
-                await self._pipeline.llm.result_passed()
+        if route.has_result:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RESULTS_TIMEOUT_S):
+                    await self._pipeline.llm.result_passed()
         announced = route.announcement is not None
         overlaps = announced and not self._activation.has_first_words(route.target, route.values)
         if route.announcement is not None:

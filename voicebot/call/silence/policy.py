@@ -75,6 +75,8 @@ class Step(Enum):
     """Ask the model again, because its answer was empty."""
     APOLOGISE = auto()
     """Tell the caller that something failed, and ask the model again."""
+    RETURN = auto()
+    """Give the call back to the agent who answered it, who may be able to answer."""
     GIVE_UP = auto()
     """Ask for a person where the author offers one; otherwise say goodbye."""
     FILL = auto()
@@ -103,6 +105,7 @@ class Situation:
         asked: how often it was asked in this turn because nobody had asked it.
         lost: how often a voice has lost speech in this turn.
         is_slow: whether a voice that replaced another one took as long as one that has lost a text.
+        can_return: whether the agent who answered the call has another model, or it is not the model that fails.
         can_fill: whether there is a filler and a voice for it; its audio, while the voice owes other speech.
         can_speak: whether the voice is connected.
     """
@@ -120,6 +123,7 @@ class Situation:
     asked: int = 0
     lost: int = 0
     is_slow: bool = False
+    can_return: bool = False
     can_fill: bool = False
     can_speak: bool = True
 
@@ -137,6 +141,14 @@ def _is_unattended(s: Situation) -> bool:
     return min(s.silent_ms, s.owed_ms) >= UNATTENDED_MS
 
 
+def _has_failed(s: Situation) -> bool:
+    """Whether the agent has had all its attempts to answer."""
+    if s.failures:
+        return s.failures > MAX_FAILURES
+    is_not_asked = s.asked > MAX_ASKED and _is_unattended(s)
+    return s.empty > MAX_EMPTY or s.wordless > MAX_WORDLESS or is_not_asked
+
+
 def _needs_filler(s: Situation) -> bool:
     return s.can_fill and s.silent_ms >= s.limit_ms - LEAD_MS
 
@@ -152,10 +164,9 @@ RULES: dict[Owed, Sequence[_Rule]] = {
     Owed.REST: ((lambda s: s.can_speak, Step.CONTINUE),),
     Owed.WORK: ((_needs_filler, Step.FILL),),
     Owed.ANSWER: (
-        (lambda s: s.failures > MAX_FAILURES, Step.GIVE_UP),
+        (lambda s: s.can_return and _has_failed(s), Step.RETURN),
+        (_has_failed, Step.GIVE_UP),
         (lambda s: s.failures > 0, Step.APOLOGISE),
-        (lambda s: s.empty > MAX_EMPTY or s.wordless > MAX_WORDLESS, Step.GIVE_UP),
-        (lambda s: s.asked > MAX_ASKED and _is_unattended(s), Step.GIVE_UP),
         (lambda s: s.empty > 0 and s.response_is_over, Step.ASK_AGAIN),
         (_is_unattended, Step.ASK),
     ),

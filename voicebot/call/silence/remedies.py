@@ -24,6 +24,7 @@ from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.hangup import End, Hangup
 from voicebot.call.routing.activation import AgentActivation, ReadyAudio
+from voicebot.call.routing.router import Router
 from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.call.transcript.transcript import Transcript
 from voicebot.call.waiting import WaitingForPerson
@@ -31,6 +32,7 @@ from voicebot.call.waiting import WaitingForPerson
 RESPONSE_END_TIMEOUT_S = 1.0
 UNAVAILABLE = "llm_unavailable"
 HANDOFF_REASON = "The language model does not answer; the caller has been told that somebody will help."
+NO_ANSWER = "The agent could not answer because of a technical fault. Answer the caller yourself."
 EMPTY = "Your last answer was empty. Answer the caller in words."
 INTERRUPTED = (
     "Your last answer broke off by a technical fault, and the caller has heard an apology for it. Go on from "
@@ -55,6 +57,7 @@ class Remedies:
         speech_output: SpeechOutput,
         hangup: Hangup,
         activation: AgentActivation,
+        router: Router,
         ready_audio: ReadyAudio,
         reconnect_voice: Callable[[], None],
     ) -> None:
@@ -67,6 +70,7 @@ class Remedies:
         self._speech_output = speech_output
         self._hangup = hangup
         self._activation = activation
+        self._router = router
         self._ready_audio = ready_audio
         self._reconnect_voice = reconnect_voice
         self._has_handed_off = False
@@ -127,6 +131,11 @@ class Remedies:
         if was_interrupted:
             await self._tell(INTERRUPTED)
         await self._activation.run_model()
+
+    async def return_call(self) -> None:
+        """Route the call back to the agent who answered it."""
+        await self._wait_for_response_end()
+        await self._router.return_to_answering(NO_ANSWER)
 
     async def give_up(self) -> None:
         """Hand the caller over to people where the author offers them; otherwise end the call."""

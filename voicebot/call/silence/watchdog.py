@@ -91,6 +91,7 @@ class SilenceWatchdog:
         self._prompted = 0
         self._failures = 0
         self._is_slow = False
+        self._has_returned = False
         self._has_failed = False
         self._needs_answer = False
         self._state: tuple[Owed, bool] | None = None
@@ -118,7 +119,7 @@ class SilenceWatchdog:
     def caller_spoke(self) -> None:
         """The caller finished a turn with words, which the model is asked to answer."""
         self._turn = _Turn()
-        self._needs_answer = False
+        self._needs_answer = self._has_returned = False
         if self._acting is not None:
             self._acting.cancel()
 
@@ -214,6 +215,7 @@ class SilenceWatchdog:
             asked=turn.asked,
             lost=turn.lost,
             is_slow=self._is_slow,
+            can_return=self._can_return(),
             can_fill=self._can_fill(owed, can_speak),
             can_speak=can_speak,
         )
@@ -256,6 +258,14 @@ class SilenceWatchdog:
             return filler[1] is not None
         return not self._transcript.is_waiting_for_tts
 
+    def _can_return(self) -> bool:
+        """Whether the agent who answered the call may do better: once in a turn, and not with the same model."""
+        current, answering = self._agents.current, self._agents.answering
+        if current is answering or answering.keys is None or self._has_returned:
+            return False
+        shares_model = current.keys is not None and current.keys.llm == answering.keys.llm
+        return not (self._failures and shares_model)
+
     def _work(self, step: Step) -> Coroutine[Any, Any, None] | None:
         """Count a step, and return how it is performed; None: there is nothing to perform."""
         remedies, turn = self._remedies, self._turn
@@ -265,6 +275,8 @@ class SilenceWatchdog:
             self.voice_failed()
         elif step is Step.ASK:
             turn.asked += 1
+        elif step is Step.RETURN:
+            self._has_returned = True
         elif step is Step.FILL:
             turn.fillers += 1
             return remedies.fill(turn.fillers - 1)
@@ -276,6 +288,7 @@ class SilenceWatchdog:
             Step.ASK: remedies.ask,
             Step.ASK_AGAIN: remedies.ask_again,
             Step.APOLOGISE: remedies.apologise,
+            Step.RETURN: remedies.return_call,
             Step.GIVE_UP: remedies.give_up,
             Step.LEAVE: remedies.leave,
         }.get(step)
