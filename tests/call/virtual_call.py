@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -558,8 +558,10 @@ class VirtualCall:
         self.media.close_by("carrier")
         self.run(1.0)
 
-    def _do(self, work: Any) -> None:
-        if not self.is_over:
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        if self.is_over:
+            work.close()
+        else:
             self._loop.play(work)
 
     # ------------------------------------------------------------------------------- what happened

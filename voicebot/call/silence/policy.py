@@ -105,7 +105,7 @@ class Situation:
         asked: how often it was asked in this turn because nobody had asked it.
         lost: how often a voice has lost speech in this turn.
         is_slow: whether a voice that replaced another one took as long as one that has lost a text.
-        can_return: whether the agent who answered the call has another model, or it is not the model that fails.
+        can_return: whether the agent who answered the call may be able to answer.
         can_fill: whether there is a filler and a voice for it; its audio, while the voice owes other speech.
         can_speak: whether the voice is connected.
     """

@@ -259,7 +259,7 @@ class SilenceWatchdog:
         return not self._transcript.is_waiting_for_tts
 
     def _can_return(self) -> bool:
-        """Whether the agent who answered the call may do better: once in a turn, and not with the same model."""
+        """Whether the agent who answered the call may be able to answer; it is tried once in a turn."""
         current, answering = self._agents.current, self._agents.answering
         if current is answering or answering.keys is None or self._has_returned:
             return False
