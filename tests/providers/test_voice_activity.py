@@ -18,7 +18,8 @@ FRAME = 320
 def speech(name: str) -> bytes:
     """Recorded speech; the speech of the sandbox has other noise each time, which decides where it ends."""
     with wave.open(str(Path(__file__).with_name(f"{name}.wav"))) as recording:
-        return recording.readframes(recording.getnframes())
+        audio: bytes = recording.readframes(recording.getnframes())
+    return audio
 
 
 def call_audio() -> bytes:
