@@ -207,7 +207,8 @@ class Playout:
             mark.heard_at_clear = heard
         if heard < self._sent:
             self._dropped.append((heard, self._sent))
-        self._move_anchor(self._sent, at)
+        # When nothing was playing any more, the end of what was heard stays where it is.
+        self._move_anchor(self._sent, min(at, self.ends_at()))
 
     def _move_anchor(self, position: float, at: float) -> None:
         while self._runs and self._runs[0].end <= position:

@@ -194,6 +194,23 @@ def test_a_goodbye_that_noise_has_cut_off_is_spoken_to_its_end(loop: VirtualLoop
     assert call.end.reason == "done"
 
 
+@pytest.mark.parametrize("noises", [1, 2, 3])
+@pytest.mark.parametrize("pause_s", [0.1, 0.3, 0.4])
+def test_a_goodbye_that_noise_cuts_off_again_and_again_is_spoken(
+    loop: VirtualLoop, noises: int, pause_s: float
+) -> None:
+    """Nobody is hung up on without a word, however often a sound without words comes before the goodbye."""
+    goodbye = "Thank you for calling."
+    call = asked(loop, Plan(calls=[END]), desk={"idle": {"after_ms": 60_000, "goodbye": goodbye}})
+    for _ in range(noises):
+        call.run(pause_s)
+        call.noise(0.2)
+    call.run(8)
+    assert " ".join(call.heard()) == f"{WELCOME} {goodbye}"
+    assert call.end is not None
+    assert call.end.reason == "done"
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_row_16_a_greeting_that_cannot_be_interrupted_is_recorded_whole(
     loop: VirtualLoop, ready: bool

@@ -97,6 +97,19 @@ def test_a_carrier_that_never_returns_marks_is_no_longer_waited_for() -> None:
     assert not playout.all_heard(6100.0 + playout.lag_ms + BLIND_MARGIN_MS)
 
 
+def test_a_clear_after_the_end_does_not_move_it() -> None:
+    """What was heard before a clear ended when it ended, so that a silence is measured from there."""
+    playout = Playout()
+    playout.cleared(at=50.0)
+    assert playout.ends_at() == float("-inf")
+    playout.audio_sent(200.0, at=100.0)
+    playout.cleared(at=900.0)
+    assert playout.ends_at() == 300.0
+    playout.audio_sent(200.0, at=1000.0)
+    playout.cleared(at=1100.0)
+    assert playout.ends_at() == 1100.0
+
+
 def test_clear_discards_audio_and_marks() -> None:
     """After a clear nothing more is heard; marks of played audio are played, the others cleared."""
     playout = Playout()

@@ -177,12 +177,14 @@ class Hangup:
     async def _caller_is_quiet(self) -> None:
         """Wait for the end of the caller's words, which may cancel the hang-up.
 
-        A goodbye that a sound without words has cut off is spoken to its end then.
+        A goodbye that a sound without words has cut off is spoken to its end, as often as that happens.
         """
+        conversation = self._conversation
         await asyncio.sleep(LAST_WORD_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
-                await self._conversation.caller_is_quiet()
-                while self._conversation.has_unspoken:  # noqa: ASYNC110 - the silence watchdog has it spoken
-                    await asyncio.sleep(PAUSE_POLL_S)
-                await self.all_heard()
+                while conversation.caller_is_speaking or conversation.owes_speech:
+                    await conversation.caller_is_quiet()
+                    while conversation.owes_speech:  # noqa: ASYNC110 - the silence watchdog has it spoken
+                        await asyncio.sleep(PAUSE_POLL_S)
+                    await self.all_heard()

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pipecat.services.llm_service import LLMService
 
 from db.provider_health import ProviderKind
 from templates.model import TemplateContent
 from voicebot.call.dependencies import Health, ServiceFactory
+from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.providers.backups import candidates
 from voicebot.providers.llm_failover import LlmEndpoint, LlmWatch
 from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 UNUSABLE = 2
 """A provider that other calls found failing counts like one that failed so often in this call."""
-
-
-class ServiceListener(Protocol):
-    """Receives what becomes of a call's services. Its methods must return at once."""
-
-    def provider_failed(self, kind: ProviderKind, provider: str, reason: str) -> None:
-        """A provider failed."""
-        ...
-
-    def provider_switched(self, kind: ProviderKind, before: str, after: str) -> None:
-        """Another provider is used than before."""
-        ...
-
-    def service_replaced(self, before: str, after: str) -> None:
-        """The service with the key ``before`` failed, and the agent who has the call uses another one."""
-        ...
 
 
 class CallServices:
@@ -43,11 +28,25 @@ class CallServices:
     read.
     """
 
-    def __init__(self, services: ServiceFactory, health: Health | None, listener: ServiceListener) -> None:
-        """Nothing has failed on this call yet."""
+    def __init__(
+        self,
+        services: ServiceFactory,
+        health: Health | None,
+        recorder: CallRecorder,
+        on_replaced: Callable[[str, str], None],
+    ) -> None:
+        """Nothing has failed on this call yet.
+
+        Args:
+            services: makes the services.
+            health: what is known of the providers; None: nothing is.
+            recorder: for failures and changes of providers.
+            on_replaced: called with the keys of a service that failed and of the one that took its place.
+        """
         self._services = services
         self._health = health
-        self._listener = listener
+        self._recorder = recorder
+        self._on_replaced = on_replaced
         self._failures: Counter[str] = Counter()
         self._blamed: set[str] = set()
         """Services that have failed since they were connected."""
@@ -88,7 +87,7 @@ class CallServices:
         """A service failed, or could not be connected; the next one is another one where there is one."""
         self._failures[spec.key] += 1
         self._blamed.add(spec.key)
-        self._listener.provider_failed(kind, spec.provider, reason)
+        self._note_failure(kind, spec.provider, reason)
         # The requests to language models were reported one by one.
         if self._health is not None and spec.provider and kind != "llm":
             self._health.failed(kind, spec.provider, error, reason)
@@ -107,8 +106,8 @@ class CallServices:
     def switched(self, before: str, after: str) -> None:
         """The service with the key ``after`` has taken the place of another one."""
         (kind, failed), (_, spec) = self._made[before], self._made[after]
-        self._listener.provider_switched(kind, failed.provider, spec.provider)
-        self._listener.service_replaced(before, after)
+        self._note_switch(kind, failed.provider, spec.provider)
+        self._on_replaced(before, after)
 
     def others(self, kind: ProviderKind, content: TemplateContent) -> int:
         """How many services of a kind the template names besides the one it prefers."""
@@ -145,7 +144,7 @@ class CallServices:
         self._llm_failed(endpoint, error)
         self._reported = error
         if instead is not None:
-            self._listener.provider_failed("llm", endpoint.provider, type(error).__name__)
+            self._note_failure("llm", endpoint.provider, type(error).__name__)
 
     def _llm_failed(self, endpoint: LlmEndpoint, error: BaseException | None) -> None:
         self._failures[_key(endpoint)] += 1
@@ -157,7 +156,7 @@ class CallServices:
         self.worked("llm", endpoint.provider)
         before, self._asked = self._asked, endpoint
         if before is not None and _key(before) != _key(endpoint):
-            self._listener.provider_switched("llm", before.provider, endpoint.provider)
+            self._note_switch("llm", before.provider, endpoint.provider)
 
     # ------------------------------------------------------------------------------------------
 
@@ -168,6 +167,12 @@ class CallServices:
         best = min(specs, key=lambda spec: self._rank(kind, spec.provider, spec.key))
         self._made[best.key] = kind, best
         return best
+
+    def _note_failure(self, kind: ProviderKind, provider: str, reason: str) -> None:
+        self._recorder.event("provider.failed", part=kind, provider=provider, reason=reason)
+
+    def _note_switch(self, kind: ProviderKind, before: str, after: str) -> None:
+        self._recorder.event("provider.switched", part=kind, **{"from": before, "to": after})
 
     def _rank(self, kind: ProviderKind, provider: str, key: str) -> int:
         usable = self._health is None or not provider or self._health.is_usable(kind, provider)

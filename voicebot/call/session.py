@@ -9,9 +9,8 @@ from uuid import UUID
 
 from loguru import logger
 from pipecat.flows import Flow
-from pipecat.frames.frames import ErrorFrame, LLMRunFrame
+from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.worker import PipelineWorker
-from pipecat.utils.errors import ErrorCategory
 from pipecat.workers.runner import WorkerRunner
 
 from db.calls import EndedBy
@@ -21,10 +20,8 @@ from telephony.carrier import MediaClosed
 from templates.values import render
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import ActiveAgent, Agent, AgentPool
-from voicebot.call.apologies import apology
 from voicebot.call.audio.connections import ServiceConnections, ServiceLost
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.audio.service_switch import ServiceSwitch
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallDependencies
 from voicebot.call.dtmf import DtmfCollector
@@ -37,6 +34,7 @@ from voicebot.call.resume import ResumeState
 from voicebot.call.routing.activation import AgentActivation
 from voicebot.call.routing.policy import RoutingPolicy
 from voicebot.call.routing.router import Router
+from voicebot.call.service_failures import ServiceFailures
 from voicebot.call.services import CallServices
 from voicebot.call.silence.remedies import Remedies
 from voicebot.call.silence.watchdog import SilenceWatchdog
@@ -76,13 +74,15 @@ class Session:
         self._agents = AgentPool(answering)
         self._recorder = CallRecorder(deps, self._agents, seqs)
         transcript = Transcript(deps.call, self._recorder.utterance, first_seq=seqs.utterances + 1)
-        self._services = CallServices(deps.services, deps.health, self)
+        self._services = CallServices(
+            deps.services, deps.health, self._recorder, lambda *keys: self._failures.replaced(*keys)
+        )
         self._pipeline = CallPipeline(
             deps.media,
             self._services,
             answering.content,
             on_request=transcript.on_request,
-            on_error=self._service_failed,
+            on_error=lambda key, frame: self._failures.failed(key, frame),
         )
         self._pipeline.llm.on_request(self._recorder.model_requests)
         self._conversation = Conversation(
@@ -121,11 +121,11 @@ class Session:
         remedies = Remedies(
             self._agents, self._recorder, self.waiting, self._pipeline, transcript, self._speech_output,
             self._hangup, self._activation, self._router, self._ready_audio,
-            lambda: self._reconnect(self._pipeline.tts),
+            lambda: self._failures.reconnect(self._pipeline.tts),
         )  # fmt: skip
         self._silence = SilenceWatchdog(
             self._agents, deps.media, self._pipeline, self._conversation, transcript, self._hangup,
-            self._router, self.waiting, remedies, self._tasks, lambda: self._service_lost("tts"),
+            self._router, self.waiting, remedies, self._tasks, lambda: self._failures.lost("tts"),
             is_timed=deps.has_silence,
         )  # fmt: skip
         self._connections = ServiceConnections(self._pipeline, self._services, transcript.on_request)
@@ -140,6 +140,10 @@ class Session:
         self._preparation = AgentPreparation(
             self._agents, self._pipeline, supplies, self._tasks, self._target_changed
         )
+        self._failures = ServiceFailures(
+            self._agents, self._pipeline, self._services, self._connections, self._preparation,
+            self._silence, self._hangup, self._tasks,
+        )  # fmt: skip
 
     # -------------------------------------------------------------------------------- life cycle
 
@@ -342,58 +346,9 @@ class Session:
             reason = f"The change to the agent {name!r} failed."
             self.waiting.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
 
-    async def _service_failed(self, key: str, frame: ErrorFrame) -> None:
-        # An exception of one of our functions is no failure of the model, which is told and goes on.
-        vendor_failed = frame.category is not ErrorCategory.APPLICATION
-        self._services.error(key, frame.exception, is_vendors=vendor_failed)
-        broken = frame.processor is not None and not frame.processor.is_usable
-        switch = self._connections.switch_of(key)
-        if switch is self._pipeline.stt and self._pipeline.stt.is_given_up:
-            self._service_lost("stt")
-            return
-        if switch is self._pipeline.stt and switch.is_ready(key):
-            # The vendor's client would reconnect too, but hear nothing for seconds; a new service connects at
-            # once and is given the audio that arrives meanwhile.
-            switch.give_up(key)
-            broken = True
-        if switch is self._pipeline.tts and (broken or vendor_failed):
-            self._silence.voice_failed()
-        elif broken and switch is not None:
-            self._reconnect(switch)
-        elif broken:
-            self._preparation.service_lost(key)
-        if switch is self._pipeline.llm and vendor_failed:
-            self._silence.model_failed()
-
-    def _reconnect(self, switch: ServiceSwitch) -> None:
-        work = self._connections.reconnect(switch, self._agents.current.content)
-        self._tasks.start(work, name=f"reconnecting the {switch.name} service", droppable=True)
-
-    def provider_failed(self, kind: str, provider: str, reason: str) -> None:
-        """A provider failed."""
-        self._recorder.event("provider.failed", part=kind, provider=provider, reason=reason)
-
-    def provider_switched(self, kind: str, before: str, after: str) -> None:
-        """Another provider is used than before."""
-        self._recorder.event("provider.switched", part=kind, **{"from": before, "to": after})
-
-    def service_replaced(self, before: str, after: str) -> None:
-        """The agent who has the call uses another service; others that use the failed one connect again."""
-        current = self._agents.current
-        if current.keys is not None:
-            current.keys = current.keys.replaced(before, after)
-        self._preparation.service_lost(before)
-
     def _task_failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ServiceLost):
-            self._service_lost(error.kind)
+            self._failures.lost(error.kind)
         else:
             logger.opt(exception=error).error("call {}: {} failed", self._deps.call.id, name)
             self._hangup.finish(End(ended_by="system", reason="internal_error"))
-
-    def _service_lost(self, kind: str) -> None:
-        end = End(ended_by="system", reason=f"{kind}_unavailable")
-        if kind != "tts" and self._pipeline.tts.can_speak:  # we can speak, although we cannot hear
-            self._hangup.start(end, apology(self._agents.current.content.language).goodbye)
-        else:
-            self._hangup.finish(end)

@@ -148,6 +148,7 @@ class SilenceWatchdog:
             tts.give_up(tts.active)
         if self._replacing is None or self._replacing.done():
             self._turn.lost += 1
+            self._state = None  # another voice has the time of one that begins
             work = self._remedies.replace_voice()
             self._replacing = self._tasks.start(work, name="replacing the voice", droppable=True)
 

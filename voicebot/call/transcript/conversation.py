@@ -14,7 +14,8 @@ from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.routing import context
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.transcript.transcript import Cut, Transcript
+from voicebot.call.transcript.speech import Cut
+from voicebot.call.transcript.transcript import Transcript
 from voicebot.clock import Clock
 
 
@@ -146,9 +147,9 @@ class Conversation:
         return "" if self._transcript.is_unspoken(text) else text
 
     @property
-    def has_unspoken(self) -> bool:
-        """Whether something that was cut off is still to be spoken."""
-        return self._transcript.has_unspoken
+    def owes_speech(self) -> bool:
+        """Whether something that was cut off is still to be spoken, or the TTS has texts to make audio of."""
+        return self._transcript.has_unspoken or self._transcript.is_waiting_for_tts
 
     def forget_unspoken(self) -> None:
         """Nothing that was cut off is to be spoken any more."""

@@ -3,68 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-from pipecat.utils.string import TextPartForConcatenation, concatenate_aggregated_text
+from pipecat.utils.string import TextPartForConcatenation
 
 from db.ids import new_id
 from db.utterances import Source, Speaker, UtteranceRecord
 from voicebot.call.agents import ActiveAgent
 from voicebot.call.dependencies import CallFacts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unspoken:
-    """A text, or the end of one, that the caller has not heard although it was to be spoken."""
-
-    text: str
-    source: Source
-    remembered: bool
-    interruptible: bool
-
-
-@dataclass(slots=True)
-class _Request:
-    """A text for the TTS; what the TTS has made of it so far, and whether an interruption has dropped it."""
-
-    text: str
-    source: Source
-    remembered: bool = True
-    interruptible: bool = True
-    has_audio: bool = False
-    is_synthesised: bool = False
-    is_dropped: bool = False
-
-
-@dataclass(slots=True)
-class _Speaking:
-    """An agent's utterance while it is spoken; it ends when its text is complete and its audio was sent.
-
-    ``heard`` is set when the text is complete, ``ended_ms`` and ``end_position`` when the audio was sent.
-    """
-
-    agent: ActiveAgent
-    started_ms: int
-    start_position: float
-    source: Source
-    contexts: list[str] = field(default_factory=list)
-    words: list[tuple[TextPartForConcatenation, float]] = field(default_factory=list)
-    heard: str | None = None
-    is_complete: bool = False
-    ended_ms: int | None = None
-    end_position: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """An interrupted utterance: the words that were to be said, and those that were heard.
-
-    ``remembered``: pipecat adds the spoken words to the context at its end; otherwise the context has them.
-    """
-
-    meant: str
-    heard: str
-    remembered: bool
+from voicebot.call.transcript.speech import Cut, Request, Speaking, Unspoken, what_follows
 
 
 class Transcript:
@@ -88,12 +34,12 @@ class Transcript:
         self._call = call
         self._record = record
         self._next_seq = first_seq
-        self._expected: dict[str, _Request] = {}
-        self._requests: dict[str, _Request] = {}
+        self._expected: dict[str, Request] = {}
+        self._requests: dict[str, Request] = {}
         self._unspoken: tuple[Unspoken, ...] = ()
         self._unfinished = 0
         self._model_characters = 0
-        self._speaking: _Speaking | None = None
+        self._speaking: Speaking | None = None
         self._waiting: list[tuple[ActiveAgent, str, tuple[int, int]]] = []
 
     @property
@@ -167,14 +113,14 @@ class Transcript:
         self, text: str, source: Source, *, remembered: bool = True, interruptible: bool = True
     ) -> None:
         """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`."""
-        self._expected[text] = _Request(text, source, remembered, interruptible)
+        self._expected[text] = Request(text, source, remembered, interruptible)
 
     async def on_request(self, context_id: str, text: str) -> None:
         """The TTS service was sent ``text``, which is the model's unless it was expected."""
         expected = self._expected.pop(text, None)
         if expected is None:
             self._model_characters += sum(not character.isspace() for character in text)
-        self._request(context_id, expected or _Request(text, "llm"))
+        self._request(context_id, expected or Request(text, "llm"))
 
     def requested(
         self,
@@ -189,9 +135,9 @@ class Transcript:
 
         What is not ``remembered`` by the model is complete with its audio: no turn of the model ends with it.
         """
-        self._request(context_id, _Request(text, source, remembered, interruptible))
+        self._request(context_id, Request(text, source, remembered, interruptible))
 
-    def _request(self, context_id: str, request: _Request) -> None:
+    def _request(self, context_id: str, request: Request) -> None:
         before = self._requests.get(context_id)
         if before is not None:
             request.text = f"{before.text} {request.text}"
@@ -223,7 +169,7 @@ class Transcript:
         if self._speaking is None:
             request = self._requests.get(context_id)
             source: Source = request.source if request else "llm"
-            self._speaking = _Speaking(agent, at_ms, position, source)
+            self._speaking = Speaking(agent, at_ms, position, source)
         self._speaking.contexts.append(context_id)
         self._speaking.ended_ms = self._speaking.end_position = None
 
@@ -299,25 +245,21 @@ class Transcript:
         for waiting in (self._requests, self._expected):
             for key, request in list(waiting.items()):
                 if request.is_dropped:
-                    dropped.append(_unspoken(request, request.text))
+                    dropped.append(request.unspoken(request.text))
                     del waiting[key]
         return dropped
 
-    def _cut(self, speaking: _Speaking, heard_until: float, at_ms: int) -> tuple[Cut, Sequence[Unspoken]]:
+    def _cut(self, speaking: Speaking, heard_until: float, at_ms: int) -> tuple[Cut, Sequence[Unspoken]]:
         """End an utterance that was interrupted; return what was heard of it, and what was not."""
         meant = self._meant(speaking)
-        # A word has been heard when the next one begins.
-        ends = [*(at for _, at in speaking.words[1:]), float("inf")]
-        played = [part for (part, _), end in zip(speaking.words, ends, strict=False) if end <= heard_until]
-        # TTS vendors report the last word late: when all audio was heard, all words were heard.
-        whole = speaking.end_position is not None and heard_until >= speaking.end_position
-        heard = meant if whole and meant else concatenate_aggregated_text(played)
-        rest = _rest(meant, heard)
+        whole = speaking.is_played(heard_until)
+        heard = meant if whole and meant else speaking.words_until(heard_until)
+        rest = what_follows(heard, meant)
         first = self._requests.get(speaking.contexts[0])
         cut = Cut(meant=meant, heard=heard, remembered=self._is_remembered(speaking))
         speaking.heard = heard
         self._close(at_ms, interrupted=not whole)
-        return cut, [_unspoken(first, rest)] if first is not None and rest else []
+        return cut, [first.unspoken(rest)] if first is not None and rest else []
 
     def _close(self, at_ms: int, *, interrupted: bool = False) -> None:
         speaking = self._speaking
@@ -340,10 +282,10 @@ class Transcript:
         for agent, text, span in waiting:
             self._add("caller", agent, text, text, source="stt", span=span)
 
-    def _meant(self, speaking: _Speaking) -> str:
+    def _meant(self, speaking: Speaking) -> str:
         return " ".join(self._requests[c].text for c in speaking.contexts if c in self._requests)
 
-    def _is_remembered(self, speaking: _Speaking) -> bool:
+    def _is_remembered(self, speaking: Speaking) -> bool:
         requests = [self._requests[c] for c in speaking.contexts if c in self._requests]
         return not requests or any(request.remembered for request in requests)
 
@@ -375,22 +317,3 @@ class Transcript:
         )
         self._next_seq += 1
         self._record(utterance)
-
-
-def _unspoken(request: _Request, text: str) -> Unspoken:
-    return Unspoken(
-        text=text,
-        source=request.source,
-        remembered=request.remembered,
-        interruptible=request.interruptible,
-    )
-
-
-def _rest(meant: str, heard: str) -> str:
-    """What follows ``heard`` in ``meant``; spaces are ignored, because vendors split words differently."""
-    left = sum(not character.isspace() for character in heard)
-    for index, character in enumerate(meant):
-        if left == 0:
-            return meant[index:].strip()
-        left -= not character.isspace()
-    return ""
