@@ -221,7 +221,7 @@ class Transcript:
 
     def interruption_stopped(self) -> None:
         """What is spoken goes on, but the TTS has dropped what was to follow it."""
-        self._unspoken = tuple(self._take_dropped())
+        self._unspoken = (*self._unspoken, *self._take_dropped())
 
     def agent_interrupted(self, *, heard_until: float, at_ms: int) -> Cut | None:
         """What was to be spoken was interrupted; audio was played up to position ``heard_until``.
@@ -236,7 +236,8 @@ class Transcript:
         if self._speaking is not None:
             cut, rest = self._cut(self._speaking, heard_until, at_ms)
             unspoken += rest
-        self._unspoken = (*unspoken, *self._take_dropped())
+        # What an earlier interruption left is still to be spoken, and comes first.
+        self._unspoken = (*self._unspoken, *unspoken, *self._take_dropped())
         self._unfinished = 0
         return cut
 
