@@ -138,11 +138,12 @@ class Router:
 
         Returns when that agent has taken over; a route that is under way comes first.
         """
-        if not self.is_routing and not self._hangup.is_final and self._agents.find(BACK) is not None:
+        path = self._agents.path[:1]
+        if not self.is_routing and not self._hangup.is_final and path != self._agents.path:
             self._recorder.event("route.requested", agent=BACK, reason=reason)
             self._hangup.cancel()
-            answering = self._agents.answering
-            route = replace(self._accept(BACK, answering, answering.values, reason), has_result=False)
+            accepted = self._accept(BACK, path, self._agents.answering.values, reason)
+            route = replace(accepted, has_result=False)
             self._pipeline.llm.shut_gate("")
             self._task = self._tasks.start(self._perform(route), name="routing back", droppable=True)
         if self._task is not None:
