@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from db.calls import CallRecord
+from db.calls import VOICEMAIL, CallRecord
 from db.pool import Executor
 from db.rows import columns, read
 
@@ -32,17 +32,19 @@ async def renew(db: Executor, call_ids: Sequence[UUID], lease: timedelta) -> Non
 async def end_expired(db: Executor, *, limit: int) -> Sequence[CallRecord]:
     """End calls with an expired lease, and their inbound leads; return those that this statement has ended.
 
-    A call that is being transferred has no lease: the carrier has it.
+    A call that is being transferred has no lease: the carrier has it. One on which a message is left has.
     """
     rows = await db.fetch(
         f"""
         WITH expired AS (
             SELECT id FROM calls
-            WHERE (status = 'ringing' OR status = 'in_progress') AND held_until < now()
+            WHERE (status = 'ringing' OR status = 'in_progress'
+                OR status = 'transferring' AND machine_action_at IS NOT NULL) AND held_until < now()
             ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
         ), call AS (
             UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),
-                end_reason = CASE WHEN answered_at IS NULL THEN $2 ELSE $3 END
+                end_reason = CASE WHEN machine_action_at IS NOT NULL THEN $4
+                    WHEN answered_at IS NULL THEN $2 ELSE $3 END
             FROM expired WHERE calls.id = expired.id
             RETURNING {columns(CallRecord, "calls")}
         ), lead AS (
@@ -57,5 +59,6 @@ async def end_expired(db: Executor, *, limit: int) -> Sequence[CallRecord]:
         limit,
         NEVER_CONNECTED,
         PROCESS_LOST,
+        VOICEMAIL,
     )
     return [read(CallRecord, row) for row in rows]

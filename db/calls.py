@@ -21,6 +21,10 @@ Direction = Literal["inbound", "outbound"]
 CallStatus = Literal["ringing", "in_progress", "transferring", "ended"]
 LiveStatus = Literal["ringing", "in_progress", "transferring"]
 EndedBy = Literal["caller", "agent", "operator", "carrier", "system"]
+AnsweredBy = Literal["human", "machine", "unknown"]
+VOICEMAIL = "voicemail"
+"""The end reason of a call on which a machine was hung up on, or left a message."""
+
 CarrierStatus = Literal[
     "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "canceled"
 ]
@@ -62,6 +66,8 @@ class CallRecord:
     ended_at: datetime | None
     cost: Mapping[str, Any] | None = None
     """What the providers charged, by provider (``currency``, ``total``, ``items``), soon after the end."""
+    answered_by: AnsweredBy | None = None
+    """Who answered an outbound call, as far as the carrier or the words on the call told."""
     output: Mapping[str, Any] | None = None
     """The template's ``outbound.output`` fields, soon after the end; null if they could not be filled."""
 
@@ -104,6 +110,8 @@ class CallFilter:
 
 
 _CALL = columns(CallRecord)
+_MACHINE_LEFT = "machine_action_at IS NOT NULL"
+"""Condition: we left a machine; who reports the end of the call then saw only the carrier's part of it."""
 
 
 async def by_carrier_id(db: Executor, carrier: Carrier, carrier_call_id: str) -> CallRecord:
@@ -295,7 +303,9 @@ async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) ->
     row = await db.fetchrow(
         f"""
         WITH call AS (
-            UPDATE calls SET status = 'ended', ended_by = $3, end_reason = $4,
+            UPDATE calls SET status = 'ended',
+                ended_by = CASE WHEN {_MACHINE_LEFT} THEN 'system' ELSE $3 END,
+                end_reason = CASE WHEN {_MACHINE_LEFT} THEN '{VOICEMAIL}' ELSE $4 END,
                 outcome = coalesce($5, outcome), ended_at = $6
             WHERE account_id = $1 AND id = $2 AND status <> 'ended'
             RETURNING {_CALL}
@@ -317,7 +327,8 @@ async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) ->
     )
     call = await _changed_or_ended(db, row, account_id, call_id)
     # The repetition of a statement that was executed, although its answer was lost, is the first end too.
-    ours = (call.ended_by, call.end_reason, call.ended_at) == (end.ended_by, end.end_reason, end.ended_at)
+    is_same = (call.ended_by, call.end_reason) == (end.ended_by, end.end_reason)
+    ours = (is_same or call.end_reason == VOICEMAIL) and call.ended_at == end.ended_at
     return FinishedCall(call=call, first=row is not None or ours)
 
 

@@ -205,6 +205,8 @@ class DialRequest:
     """A call to place. Numbers are E.164, URLs absolute.
 
     `detect_machine`: whether the carrier finds out who answers before it requests `answer_url`.
+    `machine_url`: where the carrier reports who answered, while the call goes on; None: it does not find out.
+    `until_beep`: whether it reports a machine only when a message may begin.
     """
 
     to: str
@@ -213,6 +215,8 @@ class DialRequest:
     status_url: str
     ring_timeout_s: int = 30
     detect_machine: bool = False
+    machine_url: str | None = None
+    until_beep: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,23 @@ class RateLimit(OutboundPart):
     per_ms: Milliseconds = Field(default=86_400_000, description="Length of the period, in ms.")
 
 
+class Voicemail(OutboundPart):
+    """What happens when an answering machine answers."""
+
+    action: Literal["hang_up", "message", "continue"] = Field(
+        default="hang_up",
+        description=(
+            "`hang_up` at once; leave the `message` after the beep; or `continue`: the carrier does not look "
+            "for machines."
+        ),
+    )
+    message: str = Field(
+        default="",
+        description="Text that is left, in the carrier's voice. May contain `{{ name }}`.",
+        examples=["This is Acme. Please call us back at 415 555 0100."],
+    )
+
+
 class OutputField(OutboundPart):
     """A value that a model reads from the transcript when a call has ended."""
 
@@ -82,6 +99,9 @@ class Outbound(OutboundPart):
     retry: RetryPauses = Field(default_factory=RetryPauses, description="Pauses between attempts, in ms.")
     rate_limit: RateLimit | None = Field(
         default_factory=RateLimit, description="Limit of calls to one person; null: none."
+    )
+    voicemail: Voicemail = Field(
+        default_factory=Voicemail, description="What is done with answering machines."
     )
     webhook_url: str | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from db.events import EventRecord
+from db.utterances import UtteranceRecord
 from handlers.registry import HANDLERS
 from telephony.bridge import BridgeCarrier
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
@@ -69,6 +70,7 @@ from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
 from voicebot.dispatch.dispatch_runtime import DispatchDependencies, DispatchRuntime
+from voicebot.dispatch.machines import AnsweringMachines
 from voicebot.handoffs.handoff_runtime import HandoffDependencies, HandoffRuntime
 from voicebot.handoffs.journal_chain import JournalKeys
 from voicebot.handoffs.mail_sender import MailServer
@@ -127,7 +129,7 @@ def create_app(
     open_paths = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
     app.add_middleware(RequestChecks, limits=limits, api_prefix=API_PREFIX, open_paths=open_paths)
     error_handlers.install(app)
-    # Routes are tried in order, and a carrier's requests are the most frequent.
+    # Routers are asked one after another, at 0.1 ms each, and a carrier's requests are the most frequent.
     for router in (webhooks.router, media.router):
         app.include_router(router)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
@@ -151,9 +153,6 @@ def create_app(
         provider_states,
     ):
         resources.include_router(resource.router)
-    # Carriers first: routers are asked one after another, at 0.1 ms each.
-    app.include_router(media.router)
-    app.include_router(webhooks.router)
     # Not with `json_only`: they accept YAML, and CSV.
     app.include_router(template_sets.router, prefix=API_PREFIX)
     app.include_router(lead_upload.router, prefix=API_PREFIX)
@@ -195,6 +194,8 @@ async def running(
         stack.push_async_callback(health.close)
         replicas = Replicas(database, settings.server_url)
         stack.push_async_callback(replicas.stopped)
+        machines = AnsweringMachines(database, clock, carriers)
+        stack.push_async_callback(machines.finish, _CLOSE_TIMEOUT_S)
         call_registry = CallRegistry(
             database,
             settings,
@@ -205,7 +206,7 @@ async def running(
             health,
             handoff_runtime.hand_off,
             handoff_runtime.requests.withdrawal,
-            lambda fact: count(fact, metrics),
+            lambda fact: note(fact, metrics, machines),
         )
         chats = Chats(
             database,
@@ -262,6 +263,7 @@ async def running(
             metrics=metrics,
             background=background,
             handoffs=handoff_runtime,
+            machines=machines,
             vault=vault,
             limits=limits,
             open_streams=OpenStreams(database, clock, limits),
@@ -303,10 +305,12 @@ async def running(
         yield app_state
 
 
-def count(fact: CallFact, metrics: Metrics) -> None:
-    """Count what is reported of calls."""
+def note(fact: CallFact, metrics: Metrics, machines: AnsweringMachines) -> None:
+    """Count failures that are reported of calls, and listen for answering machines."""
     if isinstance(fact, EventRecord) and fact.type == "provider.failed":
         metrics.provider_failures.labels(fact.data["part"]).inc()
+    elif isinstance(fact, UtteranceRecord):
+        machines.heard(fact)
 
 
 def handoff_dependencies(

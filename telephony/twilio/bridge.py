@@ -12,6 +12,7 @@ from twilio.twiml.voice_response import VoiceResponse
 
 from telephony.bridge import AnsweredBy, ConferenceJoin, Whisper
 from telephony.carrier import EndReason, WebhookReply, WebhookRequest
+from telephony.machines import Detection
 
 CONFERENCE_EVENTS = "start end join leave"
 _DIAL_OUTCOMES: Mapping[str, EndReason] = {
@@ -32,6 +33,27 @@ def answered_by(request: WebhookRequest) -> AnsweredBy:
     if word == "human":
         return "human"
     return "machine" if word.startswith("machine") or word == "fax" else "unknown"
+
+
+def detection(request: WebhookRequest) -> Detection:
+    """Parse `AnsweredBy` of the asynchronous detection: `machine_end_…` comes when a message may begin."""
+    word = _field(request, "AnsweredBy")
+    return Detection(
+        carrier_call_id=_field(request, "CallSid"),
+        who=answered_by(request),
+        is_over=word.startswith("machine_end"),
+        takes_message=word != "fax",
+    )
+
+
+def message_twiml(text: str, language: str, pause_s: int) -> str:
+    """TwiML text that says `text` after a pause, in Twilio's own voice, and hangs up."""
+    response = VoiceResponse()
+    if pause_s:
+        response.pause(length=pause_s)
+    response.say(text, language=language)
+    response.hangup()
+    return str(response)
 
 
 def pressed_key(request: WebhookRequest) -> str | None:

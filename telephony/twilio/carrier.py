@@ -48,6 +48,7 @@ class TwilioCarrier(TwilioRest):
     transfer_reply = staticmethod(webhooks.transfer_reply)
     accept_media = staticmethod(accept_media)
     answered_by = staticmethod(bridge.answered_by)
+    detection = staticmethod(bridge.detection)
     pressed_key = staticmethod(bridge.pressed_key)
     dial_outcome = staticmethod(bridge.dial_outcome)
     whisper_reply = staticmethod(bridge.whisper_reply)

@@ -28,7 +28,7 @@ from twilio.rest.api import Api
 from telephony.bridge import ConferenceJoin
 from telephony.carrier import DialRequest, TransferRequest
 from telephony.errors import CallIsOver, CarrierError
-from telephony.twilio.bridge import join_twiml
+from telephony.twilio.bridge import join_twiml, message_twiml
 from telephony.twilio.webhooks import transfer_twiml
 
 ATTEMPTS = 4
@@ -147,6 +147,15 @@ class TwilioRest:
         """
         await self._lead(carrier_call_id, "join", twiml=join_twiml(join))
 
+    async def leave_message(self, carrier_call_id: str, text: str, language: str, pause_s: int) -> None:
+        """Give a live call TwiML that says a text and hangs up. Not retried if it may have been done.
+
+        Raises:
+            CallIsOver: the call has ended.
+            CarrierError: Twilio refused the request, or could not be reached.
+        """
+        await self._lead(carrier_call_id, "leave a message", twiml=message_twiml(text, language, pause_s))
+
     async def redirect(self, carrier_call_id: str, url: str) -> None:
         """Have Twilio request new TwiML for a live call at `url`.
 
@@ -210,7 +219,7 @@ class TwilioRest:
             status_callback_method="POST",
             status_callback_event=PROGRESS_EVENTS,
             timeout=request.ring_timeout_s,
-            **({"machine_detection": "Enable"} if request.detect_machine else {}),
+            **_machine_detection(request),
         )
         return created
 
@@ -239,6 +248,18 @@ class TwilioRest:
                     f"Twilio's response to '{what}' cannot be parsed", status=200, uncertain=True
                 ) from error
         raise AssertionError("the last attempt returns or raises")
+
+
+def _machine_detection(request: DialRequest) -> dict[str, str]:
+    """The parameters of https://www.twilio.com/docs/voice/answering-machine-detection."""
+    if request.machine_url is None:
+        return {"machine_detection": "Enable"} if request.detect_machine else {}
+    return {
+        "machine_detection": "DetectMessageEnd" if request.until_beep else "Enable",
+        "async_amd": "true",
+        "async_amd_status_callback": request.machine_url,
+        "async_amd_status_callback_method": "POST",
+    }
 
 
 def _is_over(error: CarrierError) -> bool:

@@ -16,8 +16,12 @@ MAX_OUTPUT_NAME = 64
 
 
 def check_outbound(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
-    """Check that the window can be read and is open at some time, and the output fields."""
+    """Check that the window can be read and is open at some time, the message and the output fields."""
     yield from _output(content)
+    voicemail = content.outbound.voicemail
+    if voicemail.action == "message" and not voicemail.message.strip():
+        place = ("outbound", "voicemail", "message")
+        yield problem_for("voicemail_message_missing", place, "There is no message to leave.")
     window = content.outbound.window
     where = ("outbound", "window")
     invalid = False

@@ -140,6 +140,7 @@ _TABLE = (
     Rule("limit_unused", WARNING, "Remove it here, and set it in the orchestrator."),
     Rule("time_of_day_invalid", ERROR, "Write hours and minutes, such as 09:00 or 18:30, or 24:00 in `to`."),
     Rule("window_empty", ERROR, "Choose a `to` that is later than `from`, and at least one day."),
+    Rule("voicemail_message_missing", ERROR, "Write the message, or choose another `action`."),
     Rule(
         "output_field_invalid",
         ERROR,

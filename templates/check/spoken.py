@@ -38,6 +38,7 @@ def _spoken(content: TemplateContent) -> Iterator[tuple[tuple[str | int, ...], s
     for index, prompt in enumerate(content.idle.prompts):
         yield ("idle", "prompts", index), prompt
     yield ("idle", "goodbye"), content.idle.goodbye
+    yield ("outbound", "voicemail", "message"), content.outbound.voicemail.message
     for name, node in content.flow.nodes.items() if content.flow is not None else ():
         if node.say is not None:
             yield ("flow", "nodes", name, "say"), node.say

@@ -48,6 +48,7 @@ def texts_with_placeholders(content: TemplateContent) -> Iterator[Text]:
     for index, prompt in enumerate(content.idle.prompts):
         yield Text(("idle", "prompts", index), prompt)
     yield Text(("idle", "goodbye"), content.idle.goodbye)
+    yield Text(("outbound", "voicemail", "message"), content.outbound.voicemail.message)
     yield Text(("waiting", "line"), content.waiting.line, extra=frozenset({EXPECTED_WAIT}))
     for index, filler in enumerate(content.fillers or ()):
         yield Text(("fillers", index), filler)

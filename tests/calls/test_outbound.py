@@ -84,3 +84,31 @@ async def test_the_kill_switch_ends_what_rings(dialling: CallHarness) -> None:
         await call.ended()
     await _until(dialling, lead, status="queued")
     assert len(dialling.carrier.calls) == 1
+
+
+@pytest.mark.long
+async def test_a_machine_is_left_a_message(dialling: CallHarness) -> None:
+    """The carrier reports the beep while the agent talks; it says the message, and the lead waits."""
+    phone = new_e164()
+    dialling.carrier.phones[phone] = Phone(is_machine=True, detected_after_ms=1500)
+    agent = await dialling.agent(
+        variables=[{"name": "customer", "required": True}],
+        outbound={
+            "window": {"from": "00:00", "to": "24:00"}, "retry": {"voicemail": 3_600_000},
+            "voicemail": {"action": "message", "message": "Hello {{ customer }}, please call Acme."},
+        },
+    )  # fmt: skip
+    number = await create(dialling.api, "/numbers", {"e164": new_e164()})
+    body = {
+        "phone": phone, "number_id": number["id"], "template_id": agent["id"], "payload": {"customer": "Ada"},
+    }  # fmt: skip
+    lead = await create(dialling.api, "/leads", body)
+    waiting = await _until(dialling, lead, status="queued", outcome="voicemail")
+    call = (await dialling.api.get(f"/calls/{waiting['call_ids'][0]}")).json()
+    assert (call["end_reason"], call["answered_by"], call["outcome"]) == ("voicemail", "machine", "voicemail")
+    recorded = (await dialling.api.get(f"/calls/{call['id']}/events")).json()["items"]
+    detected = [event["data"] for event in recorded if event["type"] == "machine.detected"]
+    assert detected == [{"source": "carrier", "action": "message"}]
+    [dialled] = dialling.carrier.calls.values()
+    assert [event.data["step"] for event in dialled.events if event.name == "order"] == ["Document"]
+    assert (dialled.status, dialled.complaints) == ("completed", ())

@@ -118,6 +118,9 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     lead_control.hold: lambda d, me, w: lead_control.hold(d, me, w.call.lead_id, NOON),
     lead_control.resume: lambda d, me, w: lead_control.resume(d, me, w.call.lead_id, NOON),
     lead_control.lift_stop: lambda d, me, w: lead_control.lift_stop(d, me, w.front.id, "pause"),
+    attempts.leave_to_message: lambda d, me, w: attempts.leave_to_message(
+        d, me, w.call.id, timedelta(hours=1)
+    ),
     attempts.placed: lambda d, me, w: attempts.placed(d, me, w.call.id, "stolen", timedelta(hours=1)),
     attempts.recent_calls: lambda d, me, w: attempts.recent_calls(
         d, me, w.call.to_number, NOON - timedelta(days=1)
@@ -298,6 +301,8 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     outbox.close_cancelled: "the outbox sends for all accounts",
     outbox.claim: "the outbox sends for all accounts",
     attempts.attempt_of: "the carrier's signature vouches for it",
+    attempts.begin_machine_action: "the record names the call",
+    attempts.report_answered_by: "the record names the call",
     dispatch.claim: "the dispatcher dials for all accounts",
     finalisation.claim: "the calls of all accounts are finalised",
     finalisation.next_due: "the calls of all accounts are finalised",

@@ -126,13 +126,17 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
     for column in columns:
         await database.execute(f"ALTER TABLE numbers ADD COLUMN {column} integer")
     await database.execute(
-        "ALTER TABLE calls ADD COLUMN handovers integer, ADD COLUMN cost jsonb, ADD COLUMN output jsonb"
+        "ALTER TABLE calls ADD COLUMN handovers integer, ADD COLUMN cost jsonb, ADD COLUMN output jsonb, "
+        "ADD COLUMN answered_by text, ADD COLUMN machine_action_at timestamptz"
     )
     seeded = await seed_account(database)
     await database.execute("DROP TABLE number_assignments")
     for column in columns:
         await database.execute(f"ALTER TABLE numbers DROP COLUMN {column}")
-    await database.execute("ALTER TABLE calls DROP COLUMN handovers, DROP COLUMN cost, DROP COLUMN output")
+    await database.execute(
+        "ALTER TABLE calls DROP COLUMN handovers, DROP COLUMN cost, DROP COLUMN output, "
+        "DROP COLUMN answered_by, DROP COLUMN machine_action_at"
+    )
     await database.execute(
         """
         UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),

@@ -9,7 +9,8 @@ from itertools import count
 from typing import Any, cast
 
 from telephony.bridge import BridgeCarrier
-from telephony.carrier import CarrierError, DialRequest
+from telephony.carrier import CarrierError, DialRequest, WebhookRequest
+from telephony.machines import Detection
 
 
 @dataclass
@@ -20,6 +21,8 @@ class ScriptedCarrier:
     dialled: list[DialRequest] = field(default_factory=list)
     live: dict[str, DialRequest] = field(default_factory=dict)
     hung_up: list[str] = field(default_factory=list)
+    messages: list[tuple[str, str, str, int]] = field(default_factory=list)
+    """The texts that were left: call, text, language, pause."""
     errors: list[CarrierError] = field(default_factory=list)
     """The errors of the next calls to ``dial``."""
     loses_answers: bool = False
@@ -48,6 +51,17 @@ class ScriptedCarrier:
         """End a call."""
         self.hung_up.append(carrier_call_id)
         self.live.pop(carrier_call_id, None)
+
+    @staticmethod
+    def detection(request: WebhookRequest) -> Detection:
+        """Tests make detections themselves."""
+        raise NotImplementedError(request.url)
+
+    async def leave_message(self, carrier_call_id: str, text: str, language: str, pause_s: int) -> None:
+        """Say a text, then hang up."""
+        if self.errors:
+            raise self.errors.pop(0)
+        self.messages.append((carrier_call_id, text, language, pause_s))
 
     async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
         """The live calls between two numbers."""

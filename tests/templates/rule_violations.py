@@ -320,6 +320,7 @@ for broken, values in {
     ("time_of_day_invalid", "window", "to"): {"window": {"to": "25:00"}},
     ("window_empty", "window", "to"): {"window": {"to": "08:00"}},
     ("window_empty", "window", "days"): {"window": {"days": []}},
+    ("voicemail_message_missing", "voicemail", "message"): {"voicemail": {"action": "message"}},
     ("output_field_invalid", "output", "2nd"): {"output": {"2nd": {}}},
     ("output_field_invalid", "output", "day", "enum"): {"output": {"day": {"type": "date", "enum": ["x"]}}},
     ("output_field_invalid", "output"): {"output": {f"f{index}": {} for index in range(31)}},

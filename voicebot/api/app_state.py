@@ -28,6 +28,7 @@ from voicebot.background import BackgroundTasks
 from voicebot.call.text.chats import Chats
 from voicebot.clock import Clock
 from voicebot.config import Settings
+from voicebot.dispatch.machines import AnsweringMachines
 from voicebot.handoffs.handoff_runtime import HandoffRuntime
 from voicebot.metrics import Metrics
 from voicebot.providers.health import ProviderHealths
@@ -144,6 +145,7 @@ class AppState:
     metrics: Metrics
     background: BackgroundTasks
     handoffs: HandoffRuntime
+    machines: AnsweringMachines
     vault: Vault
     stream_tokens: SignedTokens
     """Those of the event stream."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
@@ -26,6 +27,7 @@ from telephony.carrier import (
     WebhookReply,
     WebhookRequest,
 )
+from telephony.machines import MachineCarrier
 from voicebot.admission import Refusal
 from voicebot.api import leg_webhooks
 from voicebot.api.app_state import AppState, AppStateDep
@@ -238,10 +240,23 @@ async def stream(request: CarrierRequest) -> WebhookReply:
     return NO_CONTENT
 
 
+async def machine(request: CarrierRequest) -> WebhookReply:
+    """The carrier has found out who answered a call that we placed."""
+    app, carrier = request.app, request.app.carriers[request.name]
+    if not isinstance(carrier, MachineCarrier):
+        return NO_CONTENT
+    with suppress(NotFound):
+        detection = carrier.detection(request.webhook)
+        call = await _dialled(request, detection.carrier_call_id)
+        await app.machines.reported(call, detection)
+    return NO_CONTENT
+
+
 WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "voice": voice,
     "status": status,
     "stream": stream,
+    "machine": machine,
     "resume": resume,
     "leg": leg_webhooks.leg_status,
     "whisper": leg_webhooks.whisper,

@@ -29,7 +29,8 @@ from db.errors import DatabaseError
 from db.pool import Database
 from telephony.bridge import BridgeCarrier
 from telephony.carrier import CarrierError, DialRequest
-from templates.outbound import Outbound
+from telephony.machines import MachineCarrier
+from templates.outbound import Outbound, Voicemail
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.dispatch import reports, rules
@@ -233,7 +234,7 @@ class Dispatcher:
         with suppress(TimeoutError):
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 await self._prepare(begun)
-        await self._place(begun, breaker)
+        await self._place(begun, outbound.voicemail, breaker)
 
     async def _give_back(self, lead: ClaimedLead, outbound: Outbound, blocked: Blocked) -> None:
         if blocked.obstacle == "no_number":
@@ -245,14 +246,17 @@ class Dispatcher:
         else:
             await dispatch.defer(self._db, lead, self._clock.now(), "channel")
 
-    async def _place(self, call: CallRecord, breaker: Breaker) -> None:
+    async def _place(self, call: CallRecord, voicemail: Voicemail, breaker: Breaker) -> None:
         carrier = self._carriers[call.carrier]
+        detects = voicemail.action != "continue" and isinstance(carrier, MachineCarrier)
         request = DialRequest(
             to=call.to_number,
             from_=call.from_number or "",
             answer_url=self._urls.of(call, "voice"),
             status_url=self._urls.of(call, "status"),
             ring_timeout_s=RING_TIMEOUT_S,
+            machine_url=self._urls.of(call, "machine") if detects else None,
+            until_beep=voicemail.action == "message",
         )
         try:
             sid = await carrier.dial(request)

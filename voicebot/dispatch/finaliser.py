@@ -178,8 +178,9 @@ class Finaliser:
     # --------------------------------------------------------------------------------- what is recorded
 
     async def _result(self, ended: EndedCall, outbound: Outbound | None) -> Finalisation:
-        call, outcome = ended.call, outcome_of(ended.call)
-        cost, output = None, None
+        call, cost, output = ended.call, None, None
+        talks = outbound is not None and outbound.voicemail.action == "continue"
+        outcome = outcome_of(call, talks_to_machines=talks)
         if call.answered_at is not None:
             said = list(await utterances.of_call(self._db, call.account_id, call.id))
             cost = await self._cost(ended, said)

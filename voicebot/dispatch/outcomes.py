@@ -79,9 +79,10 @@ class Outcome:
     failure: Failure | None
 
 
-def outcome_of(call: CallRecord) -> Outcome:
-    """The outcome of an ended call."""
-    derived = _derived(call)
+def outcome_of(call: CallRecord, *, talks_to_machines: bool = False) -> Outcome:
+    """The outcome of an ended call; a machine is no person unless its template talks to machines."""
+    is_machine = call.answered_by == "machine" and not talks_to_machines
+    derived: Derived = "voicemail" if is_machine else _derived(call)
     if call.direction == "inbound" or (call.answered_at is not None and call.outcome is not None):
         return Outcome(call.outcome or derived, None)
     return Outcome(derived, _FAILURES.get(derived))

@@ -34,6 +34,7 @@ def call_ended(ended: EndedCall, result: Finalisation) -> dict[str, Any]:
         "answered_at": _time(call.answered_at),
         "ended_at": _time(call.ended_at),
         "duration_ms": call.duration_ms,
+        "answered_by": call.answered_by,
         "cost": result.cost,
         "output": result.output,
     }

@@ -77,7 +77,11 @@ class Leg:
     person: Person | None
     wrong: Misbehaviour
     detects_machine: bool = False
-    """Whether the carrier finds out who answers."""
+    """Whether the carrier finds out who answers before it asks what to do."""
+    machine_url: str | None = None
+    """Where it reports who answered, while the call goes on."""
+    until_beep: bool = False
+    """Whether it reports a machine only after its beep."""
 
 
 class Call:
@@ -209,6 +213,18 @@ class Call:
         if self.answered_at is None:
             return 0
         return round(((self.ended_at or datetime.now(UTC)) - self.answered_at).total_seconds())
+
+    def report_machine(self, *, is_machine: bool) -> None:
+        """Report who answered to `AsyncAmdStatusCallback`, if the call is live."""
+        if self.leg.machine_url is None or not self.live:
+            return
+        machine = "machine_end_beep" if self.leg.until_beep else "machine_start"
+        self.answered_by = machine if is_machine else "human"
+        found = {
+            "AccountSid": self.settings.account_sid, "CallSid": self.sid, "AnsweredBy": self.answered_by,
+            "MachineDetectionDuration": "3000",
+        }  # fmt: skip
+        self.callbacks.add(Callback(url=self.leg.machine_url, params=found))
 
     def close(self) -> None:
         """Wake those who wait for the end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 from voicebot.sandbox.audio.mulaw import Samples
@@ -115,6 +116,9 @@ class Carrier:
             if call.leg.detects_machine:
                 call.answered_by = "machine_start" if phone.is_machine else "human"
             call.answer()
+            asyncio.get_running_loop().call_later(
+                phone.detected_after_ms / 1000, partial(call.report_machine, is_machine=phone.is_machine)
+            )
             return first
         outcome = "no-answer" if phone.outcome == "answers" else phone.outcome
         return Over(status=outcome, by="carrier")

@@ -158,6 +158,8 @@ class Phone:
     """Who picks up; nobody speaks when None, and the line stays open."""
     is_machine: bool = False
     """Whether an answering machine picks up."""
+    detected_after_ms: float = 500.0
+    """When it is found out who picked up, where that is reported while the call goes on."""
     talk_ms: float | None = None
     """When it was reached by `<Dial>`: how long the two talk; None: until the caller hangs up."""
 

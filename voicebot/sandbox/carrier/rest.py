@@ -81,7 +81,9 @@ class TwilioRest:
             status_events=_events(form),
             person=None,
             wrong=Misbehaviour(),
-            detects_machine=_one(form, "MachineDetection") is not None,
+            detects_machine=_one(form, "MachineDetection") is not None and _one(form, "AsyncAmd") != "true",
+            machine_url=_url(form, "AsyncAmdStatusCallback") if _one(form, "AsyncAmd") == "true" else None,
+            until_beep=_one(form, "MachineDetection") == "DetectMessageEnd",
         )
         call = self._carrier.dial(leg, _next(form), _seconds(form))
         return web.json_response(_resource(call), status=201)

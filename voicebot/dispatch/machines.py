@@ -1,0 +1,166 @@
+"""What happens when an answering machine answers an outbound call.
+
+Two sources tell that one did: the carrier's detection, and what is said on the call. Each report is
+written to the call's row, and one conditional statement lets one of them act, so that copies and late
+reports change nothing. A message is left after the beep, which only the carrier hears: words alone lead to a
+message only where the carrier took the machine for a person, or does not detect machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Literal
+
+from loguru import logger
+
+from db import attempts, bridged_calls, events, utterances
+from db.call_start import CallStart, read_start
+from db.calls import CallRecord
+from db.errors import DatabaseError, NotFound
+from db.events import EventRecord
+from db.ids import id_of
+from db.pool import Database
+from db.utterances import UtteranceRecord
+from telephony.bridge import BridgeCarrier
+from telephony.carrier import CarrierError
+from telephony.machines import Detection, MachineCarrier
+from templates.model import TemplateContent
+from templates.outbound import Voicemail
+from templates.values import InvalidValues, render, resolve
+from voicebot.background import BackgroundTasks
+from voicebot.clock import Clock
+from voicebot.dispatch.machine_words import evidence
+
+LISTEN_MS = 30_000
+"""How long after the answer words may tell of a machine, in ms."""
+
+PAUSE_S = 2
+"""Pause before a message whose beep the carrier does not report, in s."""
+
+MESSAGE = timedelta(minutes=3)
+"""How long a call may last on which a message is left."""
+
+MACHINE_DETECTED = "machine.detected"
+"""The type of the event."""
+
+Source = Literal["carrier", "conversation"]
+
+
+class AnsweringMachines:
+    """Acts on machines that answer the calls of all accounts."""
+
+    def __init__(self, database: Database, clock: Clock, carriers: Mapping[str, BridgeCarrier]) -> None:
+        """Hang up by ``carriers``, and leave messages by those that can."""
+        self._db = database
+        self._clock = clock
+        self._carriers = carriers
+        self._detectors = {
+            name: carrier for name, carrier in carriers.items() if isinstance(carrier, MachineCarrier)
+        }
+        self._background = BackgroundTasks("answering machines")
+
+    async def reported(self, call: CallRecord, detection: Detection) -> None:
+        """The carrier has found out who answered a call.
+
+        Raises:
+            DatabaseError: that cannot be written now.
+        """
+        who = detection.who
+        if who == "machine" and await self._is_screening(call):
+            who = "human"
+        before = await attempts.report_answered_by(self._db, call.id, who)
+        if before is None:
+            return
+        # Words may have told of the machine before, and waited for a beep that is not reported.
+        is_missed = who != "machine" and before.answered_by == "machine"
+        if who == "machine" or is_missed:
+            await self._act(call, "carrier", has_beeped=detection.is_over or is_missed, detection=detection)
+
+    def heard(self, said: UtteranceRecord) -> None:
+        """Something was said on a call; returns at once."""
+        is_early = said.speaker == "caller" and said.started_ms <= LISTEN_MS
+        if is_early and evidence([said.text]) == "machine":
+            self._background.start(self._told(said), name=f"the machine of call {said.call_id}")
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait until what was begun is done."""
+        await self._background.finish(timeout_s)
+
+    async def _told(self, said: UtteranceRecord) -> None:
+        try:
+            call = await attempts.attempt_of(self._db, said.call_id)
+            if call is None or await self._is_screening(call):
+                return
+            before = await attempts.report_answered_by(self._db, call.id, "machine")
+            if before is None:
+                return
+            beep_follows = call.carrier in self._detectors and before.answered_by in (None, "machine")
+            await self._act(call, "conversation", has_beeped=not beep_follows)
+        except DatabaseError as error:
+            logger.warning("call {}: a machine was not noted: {}", said.call_id, type(error).__name__)
+
+    async def _is_screening(self, call: CallRecord) -> bool:
+        said = await utterances.of_call(self._db, call.account_id, call.id)
+        return evidence(one.text for one in said if one.speaker == "caller") == "screening"
+
+    async def _act(
+        self, call: CallRecord, source: Source, *, has_beeped: bool, detection: Detection | None = None
+    ) -> None:
+        try:
+            start = await read_start(self._db, call)
+        except NotFound:
+            return
+        content = TemplateContent.model_validate(start.template.content)
+        action = content.outbound.voicemail.action
+        text = _text(content, start) if action == "message" else ""
+        can_say = call.carrier in self._detectors and (detection is None or detection.takes_message)
+        if action == "message" and not (text and can_say):
+            action = "hang_up"
+        if action == "message" and not has_beeped:
+            return
+        if action != "continue" and not await attempts.begin_machine_action(self._db, call.id):
+            return
+        await events.append(self._db, self._event(call, source, action))
+        if action == "message":
+            await self._leave_message(call, text, content.language, source)
+        elif action == "hang_up":
+            await self._hang_up(call)
+
+    async def _leave_message(self, call: CallRecord, text: str, language: str, source: Source) -> None:
+        left = await attempts.leave_to_message(self._db, call.account_id, call.id, MESSAGE)
+        if left is None or left.carrier_call_id is None:
+            return
+        pause_s = 0 if source == "carrier" else PAUSE_S
+        try:
+            await self._detectors[call.carrier].leave_message(left.carrier_call_id, text, language, pause_s)
+        except CarrierError as error:
+            logger.warning("call {}: no message was left: {}", call.id, error)
+            await bridged_calls.stay(self._db, call.account_id, call.id)
+            await self._hang_up(call)
+
+    async def _hang_up(self, call: CallRecord) -> None:
+        carrier = self._carriers.get(call.carrier)
+        if carrier is None or call.carrier_call_id is None:
+            return
+        try:
+            await carrier.hang_up(call.carrier_call_id)
+        except CarrierError as error:
+            logger.warning("call {}: the machine was not hung up on: {}", call.id, error)
+
+    def _event(self, call: CallRecord, source: Source, action: str) -> EventRecord:
+        return EventRecord(
+            id=id_of(call.id, MACHINE_DETECTED), account_id=call.account_id, call_id=call.id, seq=0,
+            type=MACHINE_DETECTED, at=self._clock.now(), template_id=call.template_id, node=None,
+            data={"source": source, "action": action},
+        )  # fmt: skip
+
+
+def _text(content: TemplateContent, start: CallStart) -> str:
+    """The message with the lead's values; empty if they do not fit the template."""
+    voicemail: Voicemail = content.outbound.voicemail
+    try:
+        values = resolve(content.variables, start.payload, source="payload")
+    except InvalidValues:
+        return ""
+    return render(voicemail.message, values).strip()
