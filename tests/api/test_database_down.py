@@ -98,12 +98,12 @@ async def test_without_a_fallback_the_carrier_says_that_something_is_wrong(
     assert reply.twiml[0].get("language") == "de-DE"
 
 
-@pytest.mark.parametrize("since", ["", "x", "-1", "9" * 5000, "%D9%A3", "99999999999999"])
 async def test_an_odd_time_of_waiting_counts_as_now(
-    server: RunningServer, tenant: Tenant, proxy: DatabaseProxy, since: str
+    server: RunningServer, tenant: Tenant, proxy: DatabaseProxy
 ) -> None:
     """A time that is no number, or is in the future, begins the wait again."""
     twilio = await called(server, tenant)
     proxy.cut()
     assert redirect(await twilio.post("voice", origin=PUBLIC_URL)).startswith("voice?waiting_since=")
-    assert redirect(await twilio.post(f"voice?waiting_since={since}")) != f"voice?waiting_since={since}"
+    for since in ("", "x", "-1", "9" * 5000, "%D9%A3", "99999999999999"):
+        assert redirect(await twilio.post(f"voice?waiting_since={since}")) != f"voice?waiting_since={since}"
