@@ -16,16 +16,19 @@ _CALL = columns(CallRecord)
 _LEASE = "held_until = greatest(held_until, now() + interval '90 seconds')"
 
 
-async def leave(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
-    """The call is about to leave its agent; None: it is not in progress."""
+async def leave(
+    db: Executor, account_id: UUID, call_id: UUID, connect_to: str | None = None
+) -> CallRecord | None:
+    """The call is about to leave its agent, to be connected with a number; None: it is not in progress."""
     row = await db.fetchrow(
         f"""
-        UPDATE calls SET status = 'transferring'
+        UPDATE calls SET status = 'transferring', connect_to = $3
         WHERE account_id = $1 AND id = $2 AND status = 'in_progress' AND carrier_call_id IS NOT NULL
         RETURNING {_CALL}
         """,  # noqa: S608 - only column names
         account_id,
         call_id,
+        connect_to,
     )
     return _maybe(row)
 
@@ -34,7 +37,7 @@ async def stay(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | No
     """The carrier refused to connect the call, which has not left its agent; None: it has ended."""
     row = await db.fetchrow(
         f"""
-        UPDATE calls SET status = 'in_progress', {_LEASE}
+        UPDATE calls SET status = 'in_progress', connect_to = NULL, {_LEASE}
         WHERE account_id = $1 AND id = $2 AND status = 'transferring' RETURNING {_CALL}
         """,  # noqa: S608
         account_id,
@@ -47,7 +50,8 @@ async def come_back(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord
     """The call goes back to its agent, by a new media stream; None: it did so before, or has ended."""
     row = await db.fetchrow(
         f"""
-        UPDATE calls SET status = 'in_progress', resumes = resumes + 1, {_LEASE}
+        UPDATE calls SET status = 'in_progress', resumes = resumes + 1, reconnecting = true,
+            connect_to = NULL, {_LEASE}
         WHERE account_id = $1 AND id = $2 AND status = 'transferring' RETURNING {_CALL}
         """,  # noqa: S608
         account_id,

@@ -61,6 +61,10 @@ class CallRecord:
     resumes: int
     handovers: int
     """How many of the resumes were asked for by a process that stopped."""
+    connect_to: str | None = None
+    """The number with which the carrier shall connect the caller when the media stream has ended, E.164."""
+    reconnecting: bool = False
+    """Whether another media stream was announced to the carrier and has not begun yet."""
     started_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None
@@ -186,7 +190,7 @@ async def answered(
     row = await db.fetchrow(
         f"""
         WITH call AS (
-            UPDATE calls SET answered_at = coalesce(answered_at, $3), held_by = $4,
+            UPDATE calls SET answered_at = coalesce(answered_at, $3), held_by = $4, reconnecting = false,
                 status = CASE status WHEN 'ringing' THEN 'in_progress' ELSE status END
             WHERE account_id = $1 AND id = $2 AND status <> 'ended'
             RETURNING {_CALL}
@@ -216,6 +220,38 @@ async def resumed(db: Executor, account_id: UUID, call_id: UUID, resumes: int) -
     """
     held = "held_until = greatest(held_until, now() + interval '90 seconds')"
     return await _change(db, f"resumes = greatest(resumes, $3), {held}", account_id, call_id, resumes)
+
+
+async def reconnect(
+    db: Executor, account_id: UUID, call_id: UUID, *, limit: int | None = None
+) -> CallRecord | None:
+    """The call's media stream has ended and another one is announced to the carrier.
+
+    Repeating it changes nothing until that stream has begun. The lease is extended by the time that a carrier
+    takes to connect.
+
+    Args:
+        db: the database.
+        account_id: the account.
+        call_id: the call.
+        limit: how many times a stream may be lost; one that a process gave up as it stopped does not count.
+
+    Returns:
+        None: the call has ended or is with a person, or too many streams were lost.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE calls SET resumes = resumes + CASE WHEN reconnecting THEN 0 ELSE 1 END, reconnecting = true,
+            held_until = greatest(held_until, now() + interval '90 seconds')
+        WHERE account_id = $1 AND id = $2 AND (status = 'ringing' OR status = 'in_progress')
+            AND (reconnecting OR $3::integer IS NULL OR resumes - handovers < $3)
+        RETURNING {_CALL}
+        """,  # noqa: S608
+        account_id,
+        call_id,
+        limit,
+    )
+    return None if row is None else read(CallRecord, row)
 
 
 async def handed_over(db: Executor, account_id: UUID, call_id: UUID, handovers: int) -> CallRecord:

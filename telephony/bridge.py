@@ -6,10 +6,8 @@ conference. `Carrier` contains what every carrier needs; this protocol adds what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from telephony.carrier import Carrier, EndReason, WebhookReply, WebhookRequest
 
@@ -56,6 +54,7 @@ class ConferenceJoin:
     events_url: str
 
 
+@runtime_checkable
 class BridgeCarrier(Carrier, Protocol):
     """A carrier that can connect a caller with a person."""
 
@@ -94,21 +93,5 @@ class BridgeCarrier(Carrier, Protocol):
         Raises:
             CallIsOver: the call has ended.
             CarrierError: the carrier refused, or could not be reached; `uncertain` if it may have been done.
-        """
-        ...
-
-    async def is_live(self, carrier_call_id: str) -> bool:
-        """Whether a call has not ended.
-
-        Raises:
-            CarrierError: the carrier could not be reached.
-        """
-        ...
-
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
-        """The carrier's ids of live calls that were placed between two numbers since a moment.
-
-        Raises:
-            CarrierError: the carrier could not be reached.
         """
         ...

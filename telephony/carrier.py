@@ -7,8 +7,9 @@ nothing specific to a vendor; each vendor has its own package in `telephony`. Th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
@@ -207,6 +208,7 @@ class DialRequest:
     `detect_machine`: whether the carrier finds out who answers before it requests `answer_url`.
     `machine_url`: where the carrier reports who answered, while the call goes on; None: it does not find out.
     `until_beep`: whether it reports a machine only when a message may begin.
+    `media_url` and `token`: the media socket, for a carrier that opens it without asking `answer_url`.
     """
 
     to: str
@@ -217,6 +219,8 @@ class DialRequest:
     detect_machine: bool = False
     machine_url: str | None = None
     until_beep: bool = False
+    media_url: str = ""
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +250,16 @@ class Carrier(Protocol):
     @property
     def name(self) -> str:
         """Name in number records and in webhook paths, e.g. `twilio`."""
+        ...
+
+    @property
+    def webhooks_path(self) -> str:
+        """The path of its webhooks at this server, with a secret if the carrier signs nothing."""
+        ...
+
+    @property
+    def webhook_names(self) -> Collection[str]:
+        """The webhooks that it requests, by the last part of their paths."""
         ...
 
     def verify(self, request: WebhookRequest) -> None:
@@ -341,6 +355,22 @@ class Carrier(Protocol):
 
         Raises:
             CarrierError: the carrier refused the request, or could not be reached.
+        """
+        ...
+
+    async def is_live(self, carrier_call_id: str) -> bool:
+        """Whether a call has not ended.
+
+        Raises:
+            CarrierError: the carrier could not be reached.
+        """
+        ...
+
+    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """The carrier's ids of live calls that were placed between two numbers since a moment.
+
+        Raises:
+            CarrierError: the carrier could not be reached.
         """
         ...
 

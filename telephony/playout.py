@@ -59,8 +59,13 @@ class Playout:
     The newest mark is used even if it is late: the estimate is then too low until the next mark.
     """
 
-    def __init__(self) -> None:
-        """Start with no audio sent."""
+    def __init__(self, *, clears_whole_pieces: bool = False) -> None:
+        """Start with no audio sent.
+
+        `clears_whole_pieces`: a clear discards only pieces that have not begun; the one that is being played
+        is played to its end.
+        """
+        self._pieces: deque[float] | None = deque() if clears_whole_pieces else None
         self._sent = 0.0
         # Everything up to `_anchor` had been played (or dropped) at `_anchor_at`; `_runs` come after it.
         self._anchor = 0.0
@@ -82,6 +87,10 @@ class Playout:
         else:
             self._runs.append(_Run(at, end))
         self._sent = end
+        if self._pieces is not None:
+            self._pieces.append(end)
+            while self._pieces[0] <= self._anchor:
+                self._pieces.popleft()
 
     def mark_sent(self, name: str, at: float) -> None:
         """Record that a mark was sent after all audio so far."""
@@ -107,7 +116,14 @@ class Playout:
     def cleared(self, at: float) -> None:
         """Record that the carrier was told to discard its buffered audio."""
         # Until the clear arrives, the carrier plays on for about `lag_ms`.
-        self._drop_after(self.position(at + self.lag_ms), at)
+        heard = self.position(at + self.lag_ms)
+        if self._pieces is None:
+            self._drop_after(heard, at)
+            return
+        begins = max((end for end in self._pieces if end <= heard), default=self._anchor)
+        if heard > begins + _EPSILON:  # a piece is being played
+            heard = next((end for end in self._pieces if end > heard), heard)
+        self._drop_after(heard, max(at, self._when(heard)[0]))
 
     def ended(self, at: float) -> None:
         """Record the end of the stream: audio not heard by now will not be heard."""
@@ -154,10 +170,14 @@ class Playout:
 
     def heard_to(self, position: float, now: float) -> bool:
         """Whether all audio up to `position` was heard or cleared, by a mark or by elapsed time."""
-        return self._anchor >= position - _EPSILON or now >= self.heard_by(position)
+        if self._anchor >= position - _EPSILON:
+            return now >= self._anchor_at
+        return now >= self.heard_by(position)
 
     def heard_by(self, position: float) -> float:
         """Time at which all audio up to `position` counts as heard if no further mark returns."""
+        if self._anchor >= position - _EPSILON:
+            return self._anchor_at
         deciding_mark = next(
             (mark for mark in self._expected() if mark.position >= position - _EPSILON), None
         )

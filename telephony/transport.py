@@ -69,7 +69,7 @@ class Wire(Protocol):
         ...
 
     async def send_audio(self, pcm: bytes) -> None:
-        """Send 16-bit mono PCM at 8000 Hz."""
+        """Send one chunk of 16-bit mono PCM."""
         ...
 
     async def send_mark(self, name: str) -> None:
@@ -88,16 +88,25 @@ class Wire(Protocol):
 class CallTransport(BaseTransport):
     """The first and the last stage of a call's pipeline."""
 
-    def __init__(self, wire: Wire, listen: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        listen: Callable[[], Awaitable[None]],
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+        sample_rate: int = SAMPLE_RATE,
+    ) -> None:
         """Nothing is received before the pipeline starts.
 
         Args:
             wire: where audio is sent.
             listen: receives from the carrier until the socket is closed.
+            chunk_bytes: the size of each message's audio, 16-bit mono PCM.
+            sample_rate: of the audio that is sent, in Hz.
         """
         super().__init__()
         self._input = CallInput(listen)
-        self._output = CallOutput(wire)
+        self._output = CallOutput(wire, chunk_bytes=chunk_bytes, sample_rate=sample_rate)
 
     def input(self) -> CallInput:
         """The first stage of the pipeline."""
@@ -151,14 +160,17 @@ class _Chunk:
 class CallOutput(FrameProcessor):
     """Sends speech and marks in order, and other frames on when the audio before them was sent.
 
-    Frames with a timestamp go on at that time. Audio is 16-bit mono PCM at 8000 Hz. An interruption drops
-    what is interruptible and has not been sent.
+    Frames with a timestamp go on at that time. Audio is 16-bit mono PCM. An interruption drops what is
+    interruptible and has not been sent.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        """Nothing is sent before the pipeline starts."""
+    def __init__(self, wire: Wire, *, chunk_bytes: int, sample_rate: int) -> None:
+        """Nothing is sent before the pipeline starts; see `CallTransport`."""
         super().__init__(name="call-output", enable_direct_mode=True)
         self._wire = wire
+        self._chunk_bytes = chunk_bytes
+        self._sample_rate = sample_rate
+        self._chunk_s = chunk_bytes / 2 / sample_rate
         self._queue: deque[_Chunk | Frame] = deque()
         self._arrived = asyncio.Event()
         self._rest = bytearray()
@@ -209,7 +221,7 @@ class CallOutput(FrameProcessor):
         elif frame.pts and not isinstance(frame, TTSStoppedFrame):
             self._timed.put_nowait((frame.pts, next(self._number), frame))
         else:
-            if isinstance(frame, TTSStoppedFrame):
+            if isinstance(frame, TTSStartedFrame | TTSStoppedFrame):
                 self._pad_rest()
             self._add(frame)
 
@@ -219,13 +231,14 @@ class CallOutput(FrameProcessor):
 
     def _cut(self, frame: OutputAudioRawFrame) -> None:
         """Cut audio into chunks; a chunk of several frames is interruptible if all of them are."""
-        if frame.sample_rate != SAMPLE_RATE:
+        if frame.sample_rate != self._sample_rate:
             raise ValueError(f"audio at {frame.sample_rate} Hz cannot be sent")
+        size = self._chunk_bytes
         first = frame.interruptible and (self._rest_is_interruptible or not self._rest)
         self._rest += frame.audio
-        whole = len(self._rest) // CHUNK_BYTES * CHUNK_BYTES
-        for at in range(0, whole, CHUNK_BYTES):
-            audio = bytes(self._rest[at : at + CHUNK_BYTES])
+        whole = len(self._rest) // size * size
+        for at in range(0, whole, size):
+            audio = bytes(self._rest[at : at + size])
             self._add(_Chunk(audio, first if at == 0 else frame.interruptible, frame))
         del self._rest[:whole]
         self._rest_is_interruptible = frame.interruptible if whole else first
@@ -233,7 +246,7 @@ class CallOutput(FrameProcessor):
 
     def _pad_rest(self) -> None:
         if self._rest and self._rest_source is not None:
-            audio = bytes(self._rest).ljust(CHUNK_BYTES, b"\0")
+            audio = bytes(self._rest).ljust(self._chunk_bytes, b"\0")
             self._add(_Chunk(audio, self._rest_is_interruptible, self._rest_source))
             self._rest.clear()
 
@@ -317,10 +330,10 @@ class CallOutput(FrameProcessor):
         """Wait until the next but one chunk is to be played; after a delay, start again from now."""
         now = time.monotonic()
         if self._next_send_s <= now:
-            self._next_send_s = now + CHUNK_MS / 1000
+            self._next_send_s = now + self._chunk_s
             return
         await asyncio.sleep(self._next_send_s - now)
-        self._next_send_s += CHUNK_MS / 1000
+        self._next_send_s += self._chunk_s
 
     async def _pass_on(self, frame: Frame) -> None:
         if isinstance(frame, TTSStartedFrame):

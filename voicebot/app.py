@@ -15,6 +15,9 @@ from db.events import EventRecord
 from db.utterances import UtteranceRecord
 from handlers.registry import HANDLERS
 from telephony.bridge import BridgeCarrier
+from telephony.carrier import Carrier
+from telephony.exotel.carrier import ExotelAccount, ExotelCarrier
+from telephony.flow import FlowCarrier
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.admission import Admission
 from voicebot.api import (
@@ -56,7 +59,7 @@ from voicebot.api.media_types import json_only
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
-from voicebot.api.signed_token import EVENT_STREAM, MEDIA_STREAM, SignedTokens
+from voicebot.api.signed_token import EVENT_STREAM, SignedTokens
 from voicebot.authoring import Authoring, CheckPool
 from voicebot.availability import ProviderState
 from voicebot.background import BackgroundTasks
@@ -180,6 +183,9 @@ async def running(
             open_database(settings, create=True, processes=worker.count)
         )
         carriers = carriers_of(settings)
+        bridge_carriers = {
+            name: carrier for name, carrier in carriers.items() if isinstance(carrier, BridgeCarrier)
+        }
         for carrier in carriers.values():
             stack.push_async_callback(carrier.aclose)
         clock = SystemClock()
@@ -188,7 +194,9 @@ async def running(
         secret_keys = settings.fernet_keys()
         vault = Vault(*secret_keys)
         handoff_runtime = HandoffRuntime(
-            database, clock, handoff_dependencies(settings, providers, vault, metrics.registry, carriers)
+            database,
+            clock,
+            handoff_dependencies(settings, providers, vault, metrics.registry, bridge_carriers),
         )
         health = ProviderHealths(database, clock, providers.credentials())
         stack.push_async_callback(health.close)
@@ -249,11 +257,15 @@ async def running(
             lambda limit: metrics.limit_reached.labels(limit).inc(),
             lambda: clock.monotonic_ms() / 1000,
         )
+        media_admission = MediaAdmission(database, secret_keys, background)
         app_state = AppState(
             settings=settings,
             database=database,
             carriers=carriers,
-            bridge_carriers=carriers,
+            bridge_carriers=bridge_carriers,
+            flow_carriers={
+                name: carrier for name, carrier in carriers.items() if isinstance(carrier, FlowCarrier)
+            },
             call_registry=call_registry,
             admission=admission,
             siblings=siblings,
@@ -275,7 +287,7 @@ async def running(
             stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
             number_directory=number_directory,
             provider_health=health,
-            media_admission=MediaAdmission(database, SignedTokens(MEDIA_STREAM, *secret_keys), background),
+            media_admission=media_admission,
             grace=grace,
         )
         reaper = LeaseReaper(
@@ -296,6 +308,7 @@ async def running(
                 prepare=call_registry.prepare,
                 on_notices=handoff_runtime.outbox.wake,
                 origin=settings.public_url if dials else None,
+                token=lambda call: media_admission.issue_dialled(call, clock.now()),
                 model=providers.openai_client(),
             ),
         )
@@ -335,9 +348,9 @@ def handoff_dependencies(
     )
 
 
-def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:
+def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
     """The carriers with credentials, by name. The webhooks of other carriers are answered with 404."""
-    carriers: dict[str, TwilioCarrier] = {}
+    carriers: dict[str, Carrier] = {}
     if settings.twilio_account_sid and settings.twilio_auth_token:
         account = TwilioAccount(
             account_sid=settings.twilio_account_sid,
@@ -347,4 +360,14 @@ def carriers_of(settings: Settings) -> Mapping[str, TwilioCarrier]:
             require_media_signature=settings.twilio_require_media_signature,
         )
         carriers[TwilioCarrier.name] = TwilioCarrier(account)
+    if settings.exotel_webhook_secret:
+        token = settings.exotel_api_token
+        exotel = ExotelAccount(
+            account_sid=settings.exotel_account_sid or "",
+            api_key=settings.exotel_api_key or "",
+            api_token=token.get_secret_value() if token else "",
+            webhook_secret=settings.exotel_webhook_secret.get_secret_value(),
+            api_url=settings.exotel_api_url,
+        )
+        carriers[ExotelCarrier.name] = ExotelCarrier(exotel)
     return carriers

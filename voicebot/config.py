@@ -101,6 +101,13 @@ class Settings(Variables):
     twilio_require_media_signature: bool = Field(False, alias="TWILIO_REQUIRE_MEDIA_SIGNATURE")
     twilio_api_url: Url | None = Field(None, alias="TWILIO_API_URL")
 
+    exotel_account_sid: str | None = Field(None, alias="EXOTEL_ACCOUNT_SID")
+    exotel_api_key: str | None = Field(None, alias="EXOTEL_API_KEY")
+    exotel_api_token: SecretStr | None = Field(None, alias="EXOTEL_API_TOKEN")
+    exotel_webhook_secret: SecretStr | None = Field(None, alias="EXOTEL_WEBHOOK_SECRET")
+    """Part of the path of Exotel's webhooks, which are not signed."""
+    exotel_api_url: Url | None = Field(None, alias="EXOTEL_API_URL")
+
     smtp_url: Annotated[str | None, Field(pattern=r"^smtps?://[^/\s]+")] = Field(
         None, alias="VOICEBOT_SMTP_URL", repr=False
     )

@@ -35,6 +35,10 @@ class TwilioCarrier(TwilioRest):
     """One Twilio account: the REST API, and the functions for webhooks and media sockets."""
 
     name = "twilio"
+    webhooks_path = "/webhooks/twilio"
+    webhook_names = frozenset(
+        {"voice", "status", "stream", "resume", "machine", "leg", "whisper", "key", "left", "conference"}
+    )
 
     incoming_call = staticmethod(webhooks.incoming_call)
     call_status = staticmethod(webhooks.call_status)

@@ -25,7 +25,7 @@ from tests.api.server_fixture import (
 )
 from tests.api.twilio import Reply, Twilio, called
 from voicebot.api.app_state import EndGrace
-from voicebot.api.webhooks import MAX_RESUMES
+from voicebot.api.carrier_request import MAX_RESUMES
 from voicebot.config import Settings
 
 IMPATIENT = EndGrace(own_s=0.01, others_s=0.05)

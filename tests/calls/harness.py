@@ -34,7 +34,13 @@ from voicebot.sandbox.audio.measurement import TooShort, distance, fingerprint, 
 from voicebot.sandbox.audio.mulaw import Samples, samples_of
 from voicebot.sandbox.caller import Caller, Listen, Outcome, Step, WaitFor
 from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings, Misbehaviour
-from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, Sandbox
+from voicebot.sandbox.environment import (
+    EXOTEL_WEBHOOK_SECRET,
+    TWILIO_ACCOUNT_SID,
+    TWILIO_AUTH_TOKEN,
+    Sandbox,
+)
+from voicebot.sandbox.exotel import Exotel, ExotelCall, ExotelMisbehaviour, ExotelSettings
 from voicebot.sandbox.speech.scripted import pitch_hz, tone_pcm
 from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.vendors.latency import Latency
@@ -74,7 +80,8 @@ def hear(timeout_ms: float = 30_000, quiet_ms: float = QUIET_MS) -> Listen:
 class Facts:
     """Records of a call that is over, from the carrier and from the API."""
 
-    carrier: Call
+    carrier: Any
+    """The carrier's call: a `Call` or an `ExotelCall`."""
     outcome: Outcome
     record: Mapping[str, Any]
     lead: Mapping[str, Any]
@@ -162,10 +169,19 @@ class CallHarness:
     """A server, its vendors, a carrier and an account."""
 
     sandbox: Sandbox
-    carrier: Carrier
+    carrier: Any
+    """The carrier that places calls: a `Carrier` or an `Exotel`."""
+    exotel: Exotel
     server: RunningServer
     tenant: Tenant
     spoken: bool
+    carrier_name: str = "twilio"
+
+    def on(self, carrier_name: str) -> CallHarness:
+        """Return this harness with the numbers and the calls of a carrier."""
+        if carrier_name == self.carrier_name:
+            return self
+        return replace(self, carrier=self.exotel, carrier_name="exotel")
 
     @property
     def api(self) -> httpx.AsyncClient:
@@ -185,7 +201,7 @@ class CallHarness:
 
     async def orchestrator(self, *routes: Mapping[str, Any], voice: str = LOW, **more: Any) -> str:
         """Create an active orchestrator that greets with `WELCOME`; return its phone number."""
-        number = await create(self.api, "/numbers", {"e164": new_e164()})
+        number = await create(self.api, "/numbers", {"e164": new_e164(), "carrier": self.carrier_name})
         document = {
             **_document("Desk", voice, "You are the desk of Acme. Acme is open from eight to five."),
             "kind": "orchestrator",
@@ -200,9 +216,9 @@ class CallHarness:
         self,
         *script: Step,
         to: str,
-        wrong: Misbehaviour | None = None,
+        wrong: Misbehaviour | ExotelMisbehaviour | None = None,
         on_step: Callable[[Step], None] | None = None,
-    ) -> tuple[Call, Caller]:
+    ) -> tuple[Any, Caller]:
         """Start a call to a number; it runs in the background."""
         person = self.person(*script, on_step=on_step)
         return self.carrier.call(from_=f"+{next(_people)}", to=to, person=person, wrong=wrong), person
@@ -211,7 +227,7 @@ class CallHarness:
         self,
         *script: Step,
         to: str,
-        wrong: Misbehaviour | None = None,
+        wrong: Misbehaviour | ExotelMisbehaviour | None = None,
         on_step: Callable[[Step], None] | None = None,
     ) -> Facts:
         """Make a call with a script to its end; return its records."""
@@ -219,7 +235,7 @@ class CallHarness:
         await call.ended()
         return await self.facts(call, person)
 
-    async def facts(self, call: Call, person: Caller) -> Facts:
+    async def facts(self, call: Call | ExotelCall, person: Caller) -> Facts:
         """Wait until a call that the carrier has ended is ended in the API, and return its records."""
         record = await self._ended(call.sid)
         parts = await asyncio.gather(
@@ -274,7 +290,9 @@ class CallHarness:
             losing.cancel()
         return await self.facts(call, person)
 
-    async def _until(self, call: Call, condition: Callable[[Sequence[Mapping[str, Any]]], bool]) -> None:
+    async def _until(
+        self, call: Call | ExotelCall, condition: Callable[[Sequence[Mapping[str, Any]]], bool]
+    ) -> None:
         """Wait until the call's transcript meets a condition, or until the call is over."""
         while call.live:
             record = await self.record(call.sid)
@@ -437,7 +455,11 @@ async def started(
         tenant = await stack.enter_async_context(create_tenant(server.url, server.app_state.database))
         carrier = await stack.enter_async_context(Carrier(carrier_settings(server.url)))
         await sandbox.attach(carrier)
-        yield CallHarness(sandbox=sandbox, carrier=carrier, server=server, tenant=tenant, spoken=spoken)
+        exotel = await stack.enter_async_context(Exotel(exotel_settings(server.url)))
+        await sandbox.attach(exotel)
+        yield CallHarness(
+            sandbox=sandbox, carrier=carrier, exotel=exotel, server=server, tenant=tenant, spoken=spoken
+        )
 
 
 def carrier_settings(server_url: str) -> CarrierSettings:
@@ -448,6 +470,11 @@ def carrier_settings(server_url: str) -> CarrierSettings:
         account_sid=TWILIO_ACCOUNT_SID,
         auth_token=TWILIO_AUTH_TOKEN,
     )
+
+
+def exotel_settings(server_url: str) -> ExotelSettings:
+    """Return the settings of an Exotel whose flow is pointed at a server."""
+    return ExotelSettings(public_url=PUBLIC_URL, server_url=server_url, secret=EXOTEL_WEBHOOK_SECRET)
 
 
 @contextlib.asynccontextmanager

@@ -122,6 +122,15 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
 
 
 @pytest.mark.timeout(150)
+async def test_the_demo_by_exotel(tmp_path: Path, temporary: Path) -> None:
+    """The same call through Exotel's flow and its 200 ms of audio a message is as the scenario says."""
+    demo = await started(tmp_path, temporary, "--json", "--carrier", "exotel")
+    out, errors = await demo.communicate()
+    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
+    result = json.loads(out)
+    assert (result["call"]["carrier"], result["call"]["ended_by"]) == ("exotel", "caller")
+
+
 async def test_ctrl_c_leaves_no_files_and_processes(tmp_path: Path, temporary: Path) -> None:
     """Interrupted in the middle of a call, the demo leaves no process and no file, and its status tells."""
     demo = await started(tmp_path, temporary)

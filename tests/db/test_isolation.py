@@ -104,6 +104,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     calls.record_outcome: lambda d, me, w: calls.record_outcome(d, me, w.call.id, "stolen"),
     calls.handed_over: lambda d, me, w: calls.handed_over(d, me, w.call.id, 9),
     calls.resumed: lambda d, me, w: calls.resumed(d, me, w.call.id, 9),
+    calls.reconnect: lambda d, me, w: calls.reconnect(d, me, w.call.id),
     calls.set_node: lambda d, me, w: calls.set_node(d, me, w.call.id, "stolen"),
     calls.set_status: lambda d, me, w: calls.set_status(d, me, w.call.id, "transferring"),
     model_requests.use_of_call: lambda d, me, w: model_requests.use_of_call(d, me, w.call.id),

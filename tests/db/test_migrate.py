@@ -129,6 +129,7 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
         "ALTER TABLE calls ADD COLUMN handovers integer, ADD COLUMN cost jsonb, ADD COLUMN output jsonb, "
         "ADD COLUMN answered_by text, ADD COLUMN machine_action_at timestamptz"
     )
+    await database.execute("ALTER TABLE calls ADD COLUMN connect_to text, ADD COLUMN reconnecting boolean")
     seeded = await seed_account(database)
     await database.execute("DROP TABLE number_assignments")
     for column in columns:
@@ -137,6 +138,7 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
         "ALTER TABLE calls DROP COLUMN handovers, DROP COLUMN cost, DROP COLUMN output, "
         "DROP COLUMN answered_by, DROP COLUMN machine_action_at"
     )
+    await database.execute("ALTER TABLE calls DROP COLUMN connect_to, DROP COLUMN reconnecting")
     await database.execute(
         """
         UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),

@@ -107,7 +107,7 @@ def make_dispatcher(
     breakers: Mapping[str, Breaker] | None = None,
 ) -> Dispatcher:
     """A dispatcher of a process."""
-    urls = DialUrls(origin="https://bot.example.com")
+    urls = DialUrls(origin="https://bot.example.com", token=lambda call: f"token-{call.id}")
     carriers = {"twilio": carrier.as_carrier()}
     return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, _nothing)
 

@@ -8,8 +8,7 @@ from datetime import datetime
 from itertools import count
 from typing import Any, cast
 
-from telephony.bridge import BridgeCarrier
-from telephony.carrier import CarrierError, DialRequest, WebhookRequest
+from telephony.carrier import Carrier, CarrierError, DialRequest, WebhookRequest
 from telephony.machines import Detection
 
 
@@ -18,6 +17,7 @@ class ScriptedCarrier:
     """Calls that it was asked to place, and those that are live."""
 
     name: str = "twilio"
+    webhooks_path: str = "/webhooks/twilio"
     dialled: list[DialRequest] = field(default_factory=list)
     live: dict[str, DialRequest] = field(default_factory=dict)
     hung_up: list[str] = field(default_factory=list)
@@ -30,9 +30,9 @@ class ScriptedCarrier:
     on_dial: Any = None
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
-    def as_carrier(self) -> BridgeCarrier:
+    def as_carrier(self) -> Carrier:
         """This object, for who needs the whole protocol."""
-        return cast(BridgeCarrier, self)
+        return cast(Carrier, self)
 
     async def dial(self, request: DialRequest) -> str:
         """Place a call."""

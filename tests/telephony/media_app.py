@@ -26,7 +26,8 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from telephony.carrier import MarkEcho, MediaClosed, MediaGone, MediaRefused
-from telephony.twilio.media import TwilioMedia, accept_media
+from telephony.socket_media import SocketMedia
+from telephony.twilio.media import accept_media
 from tests.telephony.media_harness import FakeTwilio, fake_twilio, serving, until
 
 
@@ -59,7 +60,7 @@ class MediaApp:
     start_timeout_s: float = 5.0
     runs_pipeline: bool = True
     refusal: tuple[int, str] | None = None
-    media: TwilioMedia | None = None
+    media: SocketMedia | None = None
     worker: PipelineWorker | None = None
     echo: Echo = field(default_factory=Echo)
     error: Exception | None = None
@@ -90,7 +91,7 @@ class MediaApp:
         elif self.runs_pipeline:
             await self._converse(media)
 
-    async def _converse(self, media: TwilioMedia) -> None:
+    async def _converse(self, media: SocketMedia) -> None:
         pipeline = Pipeline([media.transport.input(), self.echo, media.transport.output()])
         # The pipeline's own rates are left at their defaults: the media must insist on 8 kHz by itself.
         worker = PipelineWorker(pipeline, enable_rtvi=False, cancel_on_idle_timeout=False)

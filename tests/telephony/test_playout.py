@@ -372,3 +372,28 @@ async def test_wait_times_out() -> None:
     playout.audio_sent(10_000.0, now())
     assert not await PlayoutWaiter(playout, now).wait_all_heard(0.05)
     assert now() < 2000.0
+
+
+@pytest.mark.parametrize(
+    ("cleared_at", "heard"), [(0.0, 200.0), (150.0, 200.0), (199.0, 200.0), (350.0, 400.0)]
+)
+def test_a_clear_of_whole_pieces_lets_the_piece_that_sounds_end(cleared_at: float, heard: float) -> None:
+    """Only pieces that have not begun are dropped, and later audio begins behind the one that has."""
+    playout = Playout(clears_whole_pieces=True)
+    playout.audio_sent(200.0, at=-1.0)
+    for at in (0.0, 200.0):
+        playout.audio_sent(200.0, at=at)
+    playout.cleared(at=cleared_at)
+    assert playout.heard_ms(cleared_at) == heard
+    assert not playout.all_heard(heard - 2.0)
+    assert playout.all_heard(heard)
+    playout.audio_sent(200.0, at=cleared_at + 1.0)
+    assert playout.ends_at() == pytest.approx(max(heard - 1.0, cleared_at + 1.0) + 200.0)
+
+
+def test_a_clear_of_whole_pieces_between_two_utterances_drops_nothing() -> None:
+    """What has been played to its end stays heard, and a piece that has not begun is dropped whole."""
+    playout = Playout(clears_whole_pieces=True)
+    playout.audio_sent(200.0, at=0.0)
+    playout.cleared(at=500.0)
+    assert (playout.heard_ms(500.0), playout.all_heard(500.0)) == (200.0, True)

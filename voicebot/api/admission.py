@@ -7,21 +7,22 @@ first word, and the token is used up as soon as the database answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from loguru import logger
 
-from db import inbound
+from db import attempts, inbound
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
 from db.ids import new_id
 from db.inbound import TokenUse, token_hash
 from db.pool import Database
 from voicebot.api import signed_token
-from voicebot.api.signed_token import MEDIA_STREAM, SignedTokens
+from voicebot.api.signed_token import DIALLED_STREAM, MEDIA_STREAM, SignedTokens
 from voicebot.background import BackgroundTasks
+from voicebot.dispatch.dispatcher import RINGING
 
 KNOWN_CALL_WAIT_S = 0.25
 """How long the first word of a call that was prepared here waits for the use of its token."""
@@ -33,16 +34,21 @@ RETRY_PAUSE_S = 0.5
 class MediaAdmission:
     """Issues the tokens of media streams, and admits each of them once."""
 
-    def __init__(self, database: Database, tokens: SignedTokens, tasks: BackgroundTasks) -> None:
-        """``tasks`` use up tokens that did not wait for the database."""
+    def __init__(self, database: Database, keys: Sequence[bytes], tasks: BackgroundTasks) -> None:
+        """``keys`` sign the tokens; ``tasks`` use up tokens that did not wait for the database."""
         self._database = database
-        self._tokens = tokens
+        self._tokens = SignedTokens(MEDIA_STREAM, *keys)
+        self._dialled = SignedTokens(DIALLED_STREAM, *keys)
         self._tasks = tasks
         self._used: dict[bytes, datetime] = {}
 
     def issue(self, call: CallRecord, now: datetime) -> str:
         """Issue a token that opens the media stream of ``call`` once."""
         return self._tokens.issue(call.account_id, call.id, now)
+
+    def issue_dialled(self, call: CallRecord, now: datetime) -> str:
+        """The same for a call that is about to be dialled, and has no id of the carrier yet."""
+        return self._dialled.issue(call.account_id, call.id, now)
 
     async def admit(
         self,
@@ -66,10 +72,13 @@ class MediaAdmission:
             TokenRefused: the token does not open this call, or has opened it before.
             DatabaseUnavailable: the database does not answer, and the call is not known here.
         """
-        try:
-            account_id, call_id = self._tokens.read(token, now)
-        except signed_token.TokenRefused:
-            raise TokenRefused from None
+        account_id, call_id, is_dialled = self._read(token, now)
+        if is_dialled:
+            await self._tasks.in_time(
+                attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING),
+                OTHER_CALL_WAIT_S,
+                name="naming a dialled call",
+            )
         call = known(call_id)
         if call is not None and call.carrier_call_id != carrier_call_id:
             raise TokenRefused
@@ -81,6 +90,15 @@ class MediaAdmission:
             used_by=new_id(),
         )
         return await self._use(use, now, call, on_replay)
+
+    def _read(self, token: str, now: datetime) -> tuple[UUID, UUID, bool]:
+        """The account and the call of a token, and whether the call was dialled with it."""
+        for tokens in (self._tokens, self._dialled):
+            try:
+                return (*tokens.read(token, now), tokens is self._dialled)
+            except signed_token.TokenRefused:
+                continue
+        raise TokenRefused
 
     async def _use(
         self, use: TokenUse, now: datetime, call: CallRecord | None, on_replay: Callable[[], None]

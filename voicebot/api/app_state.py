@@ -15,6 +15,7 @@ from db.calls import CallRecord
 from db.pool import Database
 from telephony.bridge import BridgeCarrier
 from telephony.carrier import Carrier, MediaStream
+from telephony.flow import FlowCarrier
 from voicebot.admission import Admission
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.connections import Connections
@@ -135,7 +136,9 @@ class AppState:
     database: Database
     carriers: Mapping[str, Carrier]
     bridge_carriers: Mapping[str, BridgeCarrier]
-    """Those that can connect a caller with an operator."""
+    """Those that can connect a caller with an operator in a conference."""
+    flow_carriers: Mapping[str, FlowCarrier]
+    """Those whose calls follow a flow."""
     call_registry: LiveCalls
     admission: Admission
     siblings: Siblings

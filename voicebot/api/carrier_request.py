@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
+from db.numbers import NumberFallback
 from telephony.carrier import AnswerUrls, WebhookReply, WebhookRequest
 from voicebot.api.app_state import AppState
 from voicebot.config import websocket_url
@@ -15,6 +16,15 @@ RESUMES = "resumes"
 
 WAITING_SINCE = "waiting_since"
 """The parameter of a webhook that is repeated because the database did not answer: since when, in ms."""
+
+MAX_RESUMES = 3
+"""How many times a call whose stream was lost is connected again."""
+
+NO_VOICE = "tts_unavailable"
+"""The end reason of a call in which we could not say a word."""
+
+NO_CAPACITY = "no_capacity"
+"""The end reason of a call that a full process did not answer."""
 
 NO_CONTENT = WebhookReply(status=204, content_type="text/plain", body="")
 
@@ -32,6 +42,7 @@ class CarrierRequest:
         self.app = app
         self.name = name
         self.carrier = app.carriers[name]
+        self.flow = app.flow_carriers.get(name)
         self.webhook = webhook
         self._origin = origin
         self.is_late = False
@@ -48,10 +59,16 @@ class CarrierRequest:
         )
         return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls(call))
 
+    def number(self) -> NumberFallback:
+        """What is known of our number without the database."""
+        incoming = self.carrier.incoming_call(self.webhook)
+        ours = incoming.from_ if incoming.direction == "outbound" else incoming.to
+        return self.app.number_directory.get(self.name, ours)
+
     @property
     def webhooks_url(self) -> str:
         """The URL of the carrier's webhooks."""
-        return f"{self._origin}/webhooks/{self.name}"
+        return self._origin + self.carrier.webhooks_path
 
     def _urls(self, call: CallRecord) -> AnswerUrls:
         return AnswerUrls(

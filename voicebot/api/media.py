@@ -35,6 +35,7 @@ _END_CHECK_PAUSES_S = (0.5, 2.0, 12.0)
 
 
 @router.websocket("/{name}")
+@router.websocket("/{name}/{token}")
 async def media_socket(websocket: WebSocket, app: AppStateDep, name: CarrierName) -> None:
     """Carry the audio of one call until it ends."""
     carrier = app.carriers.get(name)

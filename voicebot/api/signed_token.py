@@ -32,6 +32,10 @@ MEDIA_STREAM = TokenKind(b"media")
 """Contains an account and a call; a carrier opens the media stream within a second or two."""
 
 
+DIALLED_STREAM = TokenKind(b"dialled", lifetime=timedelta(minutes=3))
+"""The same for a call that is dialled, whose stream begins when it was answered."""
+
+
 class TokenRefused(Exception):
     """The token is invalid or expired; create another one."""
 

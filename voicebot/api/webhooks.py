@@ -1,4 +1,7 @@
-"""The webhooks of carriers: voice, status, stream, resume. The code is the same for all carriers."""
+"""The webhooks of carriers: voice, status, stream, resume. The code is the same for all carriers.
+
+Those of carriers with a flow are in `flow_webhooks`, those about legs in `leg_webhooks`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,6 @@ from db.calls import Carrier as CarrierName
 from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
 from db.ids import id_of
 from db.inbound import InboundCall
-from db.numbers import NumberFallback
 from telephony.carrier import (
     BadSignature,
     BadWebhook,
@@ -29,10 +31,19 @@ from telephony.carrier import (
 )
 from telephony.machines import MachineCarrier
 from voicebot.admission import Refusal
-from voicebot.api import leg_webhooks
+from voicebot.api import flow_webhooks, leg_webhooks
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.call_ends import call_event, finish
-from voicebot.api.carrier_request import NO_CONTENT, RESUMES, WAITING_SINCE, CarrierRequest, origin_of
+from voicebot.api.carrier_request import (
+    MAX_RESUMES,
+    NO_CAPACITY,
+    NO_CONTENT,
+    NO_VOICE,
+    RESUMES,
+    WAITING_SINCE,
+    CarrierRequest,
+    origin_of,
+)
 from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
@@ -42,13 +53,6 @@ from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
-MAX_RESUMES = 3
-"""How many times a call whose stream was lost is connected again."""
-
-
-NO_VOICE = "tts_unavailable"
-"""The end reason of a call in which we could not say a word."""
-
 DATABASE_WAIT_S = 1.2
 """How long a webhook that connects a call waits for the database; the answer must come within 2 s."""
 
@@ -56,9 +60,6 @@ DATABASE_PAUSE_S = 1
 """How long the carrier waits before it asks again, in whole seconds."""
 
 _MAX_DIGITS = 15
-
-NO_CAPACITY = "no_capacity"
-"""The end reason of a call that a full process did not answer."""
 
 MAX_ERROR = 500
 """The maximum length of a carrier's error text, in characters; the rest is cut off."""
@@ -117,7 +118,7 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
         await _refuse(request, started.call, refusal)
         return fallback(request)
     if started.call.answered_at:
-        return request.carrier.hang_up_reply()
+        return await flow_webhooks.rejoin(request, started.call)
     request.app.admission.expect(started.call.id)
     return request.connect(started.call)
 
@@ -141,6 +142,8 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         call = await _known(request, incoming.carrier_call_id)
     except NotFound:
         return request.carrier.hang_up_reply()
+    if request.flow is not None:
+        return await flow_webhooks.again(request, request.flow, call)
     if call.end_reason == NO_VOICE:
         return speak_for(request, call)
     if TRANSFER in request.webhook.query:
@@ -174,7 +177,7 @@ def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
 
     Then the call goes to the number's fallback, or the carrier says that something does not work.
     """
-    number = _number_of(request)
+    number = request.number()
     now_ms = round(request.app.clock.now().timestamp() * 1000)
     since_ms = min(_whole_number(request.webhook.query.get(WAITING_SINCE)) or now_ms, now_ms)
     if now_ms - since_ms < number.patience_ms:
@@ -186,17 +189,10 @@ def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
 
 def fallback(request: CarrierRequest) -> WebhookReply:
     """Connect the call to its number's fallback, or have the carrier say that something does not work."""
-    number = _number_of(request)
+    number = request.number()
     if number.fallback_number is not None:
         return request.carrier.transfer_reply(TransferRequest(to=number.fallback_number))
     return request.carrier.say_reply(apology(number.language).goodbye, number.language)
-
-
-def _number_of(request: CarrierRequest) -> NumberFallback:
-    """What is known of our number without the database."""
-    incoming = request.carrier.incoming_call(request.webhook)
-    ours = incoming.from_ if incoming.direction == "outbound" else incoming.to
-    return request.app.number_directory.get(request.name, ours)
 
 
 def _whole_number(text: str | None) -> int | None:
@@ -263,15 +259,19 @@ WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "key": leg_webhooks.key,
     "left": leg_webhooks.operator_left,
     "conference": leg_webhooks.conference,
+    "to-person": flow_webhooks.to_person,
+    "connect": flow_webhooks.connect,
+    "again": resume,
 }
 
 
 @router.post("/{carrier}/{webhook}")
+@router.api_route("/{carrier}/{secret}/{webhook}", methods=["GET", "POST"], name="receive_with_secret")
 async def receive(request: Request, app: AppStateDep, carrier: CarrierName, webhook: str) -> Response:
-    """Verify a webhook, then handle it. A wrong signature is answered with 403 and an empty body."""
-    handler = WEBHOOKS.get(webhook)
-    if carrier not in app.carriers or handler is None:
+    """Verify a webhook, then handle it; one that is not the carrier's is refused in the carrier's way."""
+    if carrier not in app.carriers or webhook not in app.carriers[carrier].webhook_names:
         raise ApiProblem("not_found", "There is no such webhook.")
+    handler = WEBHOOKS[webhook]
     start = perf_counter()
     response = await _reply(request, app, carrier, handler)
     seconds = perf_counter() - start
@@ -300,8 +300,8 @@ async def _reply(
         carrier_request.carrier.verify(webhook)
         reply = await handler(carrier_request)
     except BadSignature as error:
-        logger.warning("{} {} was refused: {}", request.method, request.url.path, error)
-        return Response(status_code=403)
+        logger.warning("a webhook of {} was refused: {}", name, error)
+        reply = carrier_request.carrier.forbid()
     except BadWebhook as error:
         raise ApiProblem("invalid_webhook", str(error)) from error
     return Response(reply.body, reply.status, media_type=reply.content_type)

@@ -18,6 +18,7 @@ from db.revisions import TemplateSnapshot
 from handlers.context import HandoffStatus
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from telephony.carrier import Carrier, CarrierError, MediaStream, TransferRequest
+from telephony.flow import FlowCarrier
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders
@@ -224,7 +225,7 @@ class CallRegistry:
             on_fact=self._on_fact,
             create_handoff=self._create_handoff,
             withdraw_handoff=self._withdraw_handoff,
-            transfer=lambda number: self._transfer(call, number),
+            transfer=lambda number: self._transfer(media, call, number),
             has_left=lambda: self._has_left(call),
             process_id=self._replicas.process_id,
             recording=self._recordings.get,
@@ -237,22 +238,27 @@ class CallRegistry:
             lambda: load_reachable(answering.content, lambda ids: self._loader.targets(call, ids))
         )
 
-    async def _transfer(self, call: CallRecord, number: str) -> bool:
+    async def _transfer(self, media: MediaStream, call: CallRecord, number: str) -> bool:
         """Have the carrier dial a number for a call; False: it refused, or the call is not in progress."""
+        carrier = self._carriers[call.carrier]
+        if isinstance(carrier, FlowCarrier) and call.direction == "outbound":
+            return False  # a dialled call follows no flow
         ours = call.to_number if call.direction == "inbound" else call.from_number
-        then = f"{self._public_url}/webhooks/{call.carrier}/resume?{TRANSFER}=1" if self._public_url else None
+        then = f"{self._public_url}{carrier.webhooks_path}/resume?{TRANSFER}=1" if self._public_url else None
         request = TransferRequest(to=number, caller_id=ours, then_url=then)
         try:
-            left = await bridged_calls.leave(self._database, call.account_id, call.id)
+            left = await bridged_calls.leave(self._database, call.account_id, call.id, number)
             if left is None or left.carrier_call_id is None:
                 return False
-            await self._carriers[call.carrier].transfer(left.carrier_call_id, request)
+            await carrier.transfer(left.carrier_call_id, request)
         except DatabaseError:
             return False
         except CarrierError as error:
             logger.warning("call {}: not transferred: {}", call.id, error)
             await bridged_calls.stay(self._database, call.account_id, call.id)
             return False
+        if isinstance(carrier, FlowCarrier):
+            await media.close()  # the flow goes on, and asks for the number
         return True
 
     async def _has_left(self, call: CallRecord) -> bool:
@@ -276,9 +282,22 @@ class CallRegistry:
         await asyncio.sleep(RESUME_GRACE_S)
         now = await calls.get(self._database, call.account_id, call.id)
         if now.status != "ended" and now.resumes == call.resumes:
+            if await self._is_over(call):
+                end = End(ended_by="caller", reason="hangup")
             writer = CallWriter(self._database, call.id)
             self._write_end(writer, call, end)
             await writer.close()
+
+    async def _is_over(self, call: CallRecord) -> bool:
+        """Whether a call whose stream was lost has ended, which a carrier with a flow need not report."""
+        carrier = self._carriers[call.carrier]
+        if not isinstance(carrier, FlowCarrier) or call.carrier_call_id is None:
+            return False
+        try:
+            return not await carrier.is_live(call.carrier_call_id)
+        except CarrierError as error:
+            logger.warning("call {}: it is not known how it ended: {}", call.id, error)
+            return False
 
     def _write_end(self, writer: CallWriter, call: CallRecord, end: End) -> None:
         written = end.record(self._clock.now())

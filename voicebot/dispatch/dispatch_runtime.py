@@ -11,7 +11,7 @@ from db import notify
 from db.calls import CallRecord
 from db.dispatch import CHANNEL
 from db.pool import Database
-from telephony.bridge import BridgeCarrier
+from telephony.carrier import Carrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.dispatch.breaker import Breaker
@@ -24,13 +24,15 @@ from voicebot.dispatch.output_fields import OutputModel
 class DispatchDependencies:
     """What the parts need from the rest of the server."""
 
-    carriers: Mapping[str, BridgeCarrier]
+    carriers: Mapping[str, Carrier]
     prepare: Callable[[CallRecord], Awaitable[None]]
     """Synthesises what a call begins with."""
     on_notices: Callable[[], None]
     """Called when webhooks were written into the outbox."""
     origin: str | None
     """The URL under which carriers reach this server; None: this process does not dial."""
+    token: Callable[[CallRecord], str]
+    """Issues a token that opens the media stream of a call that is dialled."""
     model: tuple[AsyncOpenAI, str] | None
     """Who fills the output fields, a client and the model's name; None: they are absent."""
 
@@ -48,7 +50,7 @@ class DispatchRuntime:
         self._finaliser = Finaliser(database, clock, carriers, breakers, output, dependencies.on_notices)
         self._dispatcher: Dispatcher | None = None
         if carriers and dependencies.origin is not None:
-            urls = DialUrls(origin=dependencies.origin)
+            urls = DialUrls(origin=dependencies.origin, token=dependencies.token)
             self._dispatcher = Dispatcher(database, clock, carriers, breakers, urls, dependencies.prepare)
 
     def start(self, is_draining: Callable[[], bool]) -> None:

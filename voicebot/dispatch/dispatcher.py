@@ -27,12 +27,12 @@ from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
 from db.errors import DatabaseError
 from db.pool import Database
-from telephony.bridge import BridgeCarrier
-from telephony.carrier import CarrierError, DialRequest
+from telephony.carrier import Carrier, CarrierError, DialRequest
 from telephony.machines import MachineCarrier
 from templates.outbound import Outbound, Voicemail
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
+from voicebot.config import websocket_url
 from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.outcomes import NOT_PLACED
@@ -66,13 +66,19 @@ TEMPLATE_UNAVAILABLE = "template_unavailable"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialUrls:
-    """URL under which carriers reach this server; webhooks are below it."""
+    """The addresses at which carriers reach this server for a dialled call.
+
+    Attributes:
+        origin: the server's URL; webhooks are below it.
+        token: issues a token that opens the call's media stream.
+    """
 
     origin: str
+    token: Callable[[CallRecord], str]
 
-    def of(self, call: CallRecord, webhook: str) -> str:
+    def of(self, call: CallRecord, carrier: Carrier, webhook: str) -> str:
         """The webhook of an attempt; its query names the attempt, which has no id of the carrier yet."""
-        return f"{self.origin}/webhooks/{call.carrier}/{webhook}?{ATTEMPT}={call.id}"
+        return f"{self.origin}{carrier.webhooks_path}/{webhook}?{ATTEMPT}={call.id}"
 
 
 class Dispatcher:
@@ -82,7 +88,7 @@ class Dispatcher:
         self,
         database: Database,
         clock: Clock,
-        carriers: Mapping[str, BridgeCarrier],
+        carriers: Mapping[str, Carrier],
         breakers: Mapping[str, Breaker],
         urls: DialUrls,
         prepare: Callable[[CallRecord], Awaitable[None]],
@@ -252,11 +258,13 @@ class Dispatcher:
         request = DialRequest(
             to=call.to_number,
             from_=call.from_number or "",
-            answer_url=self._urls.of(call, "voice"),
-            status_url=self._urls.of(call, "status"),
+            answer_url=self._urls.of(call, carrier, "voice"),
+            status_url=self._urls.of(call, carrier, "status"),
             ring_timeout_s=RING_TIMEOUT_S,
-            machine_url=self._urls.of(call, "machine") if detects else None,
+            machine_url=self._urls.of(call, carrier, "machine") if detects else None,
             until_beep=voicemail.action == "message",
+            media_url=websocket_url(f"{self._urls.origin}/media/{call.carrier}"),
+            token=self._urls.token(call),
         )
         try:
             sid = await carrier.dial(request)
@@ -284,7 +292,7 @@ class Dispatcher:
         end = CallEnd(ended_by="system", end_reason=reason, outcome=None, ended_at=self._clock.now())
         await calls.finish(self._db, call.account_id, call.id, end)
 
-    async def _hang_up(self, carrier: BridgeCarrier, sid: str) -> None:
+    async def _hang_up(self, carrier: Carrier, sid: str) -> None:
         try:
             await carrier.hang_up(sid)
         except CarrierError as error:

@@ -26,8 +26,7 @@ from db.errors import DatabaseError
 from db.finalisation import EndedCall, Finalisation
 from db.pool import Database
 from db.utterances import UtteranceRecord
-from telephony.bridge import BridgeCarrier
-from telephony.carrier import CarrierError
+from telephony.carrier import Carrier, CarrierError
 from templates.model import TemplateContent
 from templates.outbound import Outbound, OutputField
 from voicebot.background import BackgroundTasks
@@ -64,7 +63,7 @@ class Finaliser:
         self,
         database: Database,
         clock: Clock,
-        carriers: Mapping[str, BridgeCarrier],
+        carriers: Mapping[str, Carrier],
         breakers: Mapping[str, Breaker],
         output: FillsOutput | None = None,
         on_notices: Callable[[], None] = lambda: None,

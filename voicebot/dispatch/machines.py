@@ -22,8 +22,7 @@ from db.events import EventRecord
 from db.ids import id_of
 from db.pool import Database
 from db.utterances import UtteranceRecord
-from telephony.bridge import BridgeCarrier
-from telephony.carrier import CarrierError
+from telephony.carrier import Carrier, CarrierError
 from telephony.machines import Detection, MachineCarrier
 from templates.model import TemplateContent
 from templates.outbound import Voicemail
@@ -50,7 +49,7 @@ Source = Literal["carrier", "conversation"]
 class AnsweringMachines:
     """Acts on machines that answer the calls of all accounts."""
 
-    def __init__(self, database: Database, clock: Clock, carriers: Mapping[str, BridgeCarrier]) -> None:
+    def __init__(self, database: Database, clock: Clock, carriers: Mapping[str, Carrier]) -> None:
         """Hang up by ``carriers``, and leave messages by those that can."""
         self._db = database
         self._clock = clock

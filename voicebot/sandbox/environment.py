@@ -19,6 +19,8 @@ from aiohttp import web
 
 from voicebot.sandbox.carrier import Carrier
 from voicebot.sandbox.carrier.rest import TwilioRest
+from voicebot.sandbox.exotel import Exotel
+from voicebot.sandbox.exotel.rest import ExotelRest
 from voicebot.sandbox.speech.grammar import PhraseGrammar
 from voicebot.sandbox.speech.recogniser import RecogniserPool
 from voicebot.sandbox.speech.scripted import ScriptedTranscripts, tone
@@ -45,6 +47,10 @@ KEYS: Mapping[Server, str] = {
 }
 TWILIO_ACCOUNT_SID = "AC" + "5a" * 16
 TWILIO_AUTH_TOKEN = "sandbox-twilio-token"  # noqa: S105
+EXOTEL_ACCOUNT_SID = "exosandbox"
+EXOTEL_API_KEY = "exotel-sandbox-key"
+EXOTEL_API_TOKEN = "exotel-sandbox-token"  # noqa: S105
+EXOTEL_WEBHOOK_SECRET = "exotel-sandbox-secret"  # noqa: S105
 _SHUTDOWN_S = 0.2
 
 
@@ -56,6 +62,7 @@ class Urls:
     deepgram: str
     elevenlabs: str
     twilio: str
+    exotel: str
     control: str
 
 
@@ -104,7 +111,7 @@ class Sandbox:
     def bind(self) -> Urls:
         """Choose the addresses, before the servers answer there; entering the context does so otherwise."""
         if self._urls is None:
-            for name in ("openai", "deepgram", "elevenlabs", "twilio", "control"):
+            for name in ("openai", "deepgram", "elevenlabs", "twilio", "exotel", "control"):
                 self._sockets[name] = socket.socket()
                 self._sockets[name].bind((HOST, 0))
             urls = {name: _url(bound) for name, bound in self._sockets.items()}
@@ -167,6 +174,11 @@ class Sandbox:
             "TWILIO_ACCOUNT_SID": TWILIO_ACCOUNT_SID,
             "TWILIO_AUTH_TOKEN": TWILIO_AUTH_TOKEN,
             "TWILIO_API_URL": urls.twilio,
+            "EXOTEL_ACCOUNT_SID": EXOTEL_ACCOUNT_SID,
+            "EXOTEL_API_KEY": EXOTEL_API_KEY,
+            "EXOTEL_API_TOKEN": EXOTEL_API_TOKEN,
+            "EXOTEL_API_URL": urls.exotel,
+            "EXOTEL_WEBHOOK_SECRET": EXOTEL_WEBHOOK_SECRET,
         }
 
     async def expect(self, phrases: Iterable[str]) -> None:
@@ -175,9 +187,12 @@ class Sandbox:
         if self._recognisers is not None:
             await teach(self._recognisers, list(self._phrases))
 
-    async def attach(self, carrier: Carrier) -> None:
-        """Serve a carrier's REST API at `urls.twilio`; before, connections to it are refused."""
-        await self._serve(TwilioRest(carrier, self.faults).application(), "twilio")
+    async def attach(self, carrier: Carrier | Exotel) -> None:
+        """Serve a carrier's REST API at its URL; before, connections to it are refused."""
+        if isinstance(carrier, Carrier):
+            await self._serve(TwilioRest(carrier, self.faults).application(), "twilio")
+        else:
+            await self._serve(ExotelRest(carrier, self.faults).application(), "exotel")
 
     def _prepare(self) -> RecogniserPool:
         synthesize("Ready.", "warm-up")

@@ -101,7 +101,7 @@ class SandboxProcess:
     @property
     def urls(self) -> Urls:
         """The addresses of the servers."""
-        names = ("openai", "deepgram", "elevenlabs", "twilio", "control")
+        names = ("openai", "deepgram", "elevenlabs", "twilio", "exotel", "control")
         return Urls(**{name: self._ready[f"{name}_url"] for name in names})
 
     async def expect(self, phrases: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from voicebot.sandbox.demo.account import Refused
 from voicebot.sandbox.demo.call_log import CallMissing
-from voicebot.sandbox.demo.run import CallTooLong, Result, run
+from voicebot.sandbox.demo.run import CallTooLong, CarrierName, Result, run
 from voicebot.sandbox.demo.server import ServerFailed
 from voicebot.sandbox.process import SandboxFailed
 from voicebot.sandbox.speech.espeak import SpeechEngineMissing
@@ -25,6 +25,7 @@ INTERRUPTED = 130
 def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     out: Annotated[Path, typer.Option(help="Directory for the recording of the call.")] = Path(".voicebot"),
+    carrier: Annotated[CarrierName, typer.Option(help="The carrier that places the call.")] = "twilio",
 ) -> None:
     """Place a call with the sandbox, without any vendor's key (needs the extra `sandbox`).
 
@@ -32,7 +33,7 @@ def main(
     """
     console = Console(quiet=as_json, highlight=False)
     try:
-        result = asyncio.run(_interruptible(console, out))
+        result = asyncio.run(_interruptible(console, out, carrier))
     except (ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong, SpeechEngineMissing) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -45,9 +46,9 @@ def main(
         raise typer.Exit(1)
 
 
-async def _interruptible(console: Console, directory: Path) -> Result:
+async def _interruptible(console: Console, directory: Path, carrier: CarrierName) -> Result:
     """Run the demo; a signal stops it, and everything is cleaned up."""
-    running = asyncio.create_task(run(console, directory))
+    running = asyncio.create_task(run(console, directory, carrier))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _stop, running)
     return await running

@@ -60,9 +60,9 @@ class Api:
         return dict(response.json())
 
 
-async def build(api: Api, number: str, backend: Backend) -> dict[str, str]:
+async def build(api: Api, number: str, backend: Backend, carrier: str = "twilio") -> dict[str, str]:
     """Create the number, the agents and the orchestrator; return file name → template id."""
-    number_record = await api.post("/numbers", {"e164": number, "carrier": "twilio", "label": "Acme Heating"})
+    number_record = await api.post("/numbers", {"e164": number, "carrier": carrier, "label": "Acme Heating"})
     ids: dict[str, str] = {}
     names: dict[str, str] = {}
     for name in _AGENTS:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from aiohttp import web
 from rich.console import Console
@@ -27,8 +28,12 @@ from voicebot.sandbox.demo.call_log import Line, follow, newest_call
 from voicebot.sandbox.demo.checks import CallResult, faults
 from voicebot.sandbox.demo.display import Display
 from voicebot.sandbox.demo.server import Installation, ServerProcess
-from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
+from voicebot.sandbox.environment import EXOTEL_WEBHOOK_SECRET, TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
+from voicebot.sandbox.exotel import Exotel, ExotelCall, ExotelSettings
+from voicebot.sandbox.exotel.rest import ExotelRest
 from voicebot.sandbox.process import SandboxProcess
+
+CarrierName = Literal["twilio", "exotel"]
 
 _CALL_S = 90.0
 
@@ -52,20 +57,20 @@ class _Environment:
     """What runs during the call."""
 
     api: Api
-    carrier: Carrier
+    carrier: Carrier | Exotel
     backend: Backend
     ids: dict[str, str]
 
 
-async def run(console: Console, directory: Path) -> Result:
-    """Place the call and print it; write the recording into `directory`.
+async def run(console: Console, directory: Path, carrier: CarrierName = "twilio") -> Result:
+    """Place the call by a carrier and print it; write the recording into `directory`.
 
     Raises:
         ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong: what did not work.
     """
     began = time.monotonic()
     console.print("Starting the vendors' stand-ins and the server …", style="bright_black")
-    async with _environment() as running:
+    async with _environment(carrier) as running:
         agents = {
             running.ids[name]: name.replace("_", " ") for name in (ORCHESTRATOR, "billing", "technicians")
         }
@@ -100,22 +105,25 @@ async def run(console: Console, directory: Path) -> Result:
 
 
 @asynccontextmanager
-async def _environment() -> AsyncIterator[_Environment]:
+async def _environment(name: CarrierName) -> AsyncIterator[_Environment]:
     async with (
         Backend() as backend,
-        telephone(scenario.PHRASES, http_allow=backend.address) as (api, carrier),
+        telephone(scenario.PHRASES, http_allow=backend.address, carrier=name) as (api, carrier),
     ):
-        ids = await build(api, scenario.NUMBER, backend)
+        ids = await build(api, scenario.NUMBER, backend, name)
         yield _Environment(api=api, carrier=carrier, backend=backend, ids=ids)
 
 
 @asynccontextmanager
-async def telephone(phrases: Sequence[str], *, http_allow: str = "") -> AsyncIterator[tuple[Api, Carrier]]:
+async def telephone(
+    phrases: Sequence[str], *, http_allow: str = "", carrier: CarrierName = "twilio"
+) -> AsyncIterator[tuple[Api, Carrier | Exotel]]:
     """A server with a new account, and a carrier whose calls it answers; all of it is local and temporary.
 
     Args:
         phrases: what callers will say.
         http_allow: private addresses that HTTP functions may reach (``VOICEBOT_HTTP_ALLOW``).
+        carrier: which carrier.
 
     Raises:
         ServerFailed, SandboxFailed: something did not start.
@@ -130,22 +138,30 @@ async def telephone(phrases: Sequence[str], *, http_allow: str = "") -> AsyncIte
         stack.push_async_callback(_settled, key)
         sandbox = await stack.enter_async_context(SandboxProcess(phrases, wait=False))
         environment = sandbox.env | {
-            "TWILIO_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
+            f"{carrier.upper()}_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
             "VOICEBOT_HTTP_ALLOW": http_allow,
         }
         server = await stack.enter_async_context(ServerProcess(installation, environment))
         await sandbox.ready()
         api = Api(server.url, await key)
         stack.push_async_callback(api.aclose)
-        settings = CarrierSettings(
-            public_url=server.url, account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN
-        )
-        carrier = await stack.enter_async_context(Carrier(settings))
-        runner = web.AppRunner(TwilioRest(carrier).application(), access_log=None, shutdown_timeout=0.2)
+        simulated = _simulated(carrier, server.url)
+        await stack.enter_async_context(simulated)
+        rest_api = TwilioRest(simulated) if isinstance(simulated, Carrier) else ExotelRest(simulated)
+        runner = web.AppRunner(rest_api.application(), access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, rest).start()
-        yield api, carrier
+        yield api, simulated
+
+
+def _simulated(carrier: CarrierName, url: str) -> Carrier | Exotel:
+    """A carrier that is pointed at the server."""
+    if carrier == "exotel":
+        return Exotel(ExotelSettings(public_url=url, secret=EXOTEL_WEBHOOK_SECRET))
+    return Carrier(
+        CarrierSettings(public_url=url, account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN)
+    )
 
 
 async def _create_key(installation: Installation) -> str:
@@ -160,7 +176,7 @@ async def _settled(task: asyncio.Task[str]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def show(api: Api, call: Call, display: Display) -> list[Line]:
+async def show(api: Api, call: Call | ExotelCall, display: Display) -> list[Line]:
     """Print the call until it has ended at the carrier and in the API.
 
     Raises:

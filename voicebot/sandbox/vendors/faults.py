@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Server = Literal["openai", "deepgram", "elevenlabs", "twilio"]
+Server = Literal["openai", "deepgram", "elevenlabs", "twilio", "exotel"]
 Kind = Literal["slow", "unauthorized", "rate_limited", "broken", "hang", "drop", "silent"]
 Stage = Literal["connect", "message"]
 

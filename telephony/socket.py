@@ -1,4 +1,4 @@
-"""A WebSocket that validates Twilio's messages and enforces limits.
+"""A WebSocket that validates a carrier's messages and enforces limits.
 
 It gives all events to an observer, counts malformed messages, and closes with a defined code when a limit is
 exceeded.
@@ -14,7 +14,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from telephony.media import DIRECT_MESSAGES, MediaClosed
-from telephony.twilio.messages import Event, Malformed, Start, Stop, parse
+from telephony.messages import Event, Malformed, Start, Stop
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_MALFORMED = 10
@@ -35,13 +35,14 @@ class LimitExceeded(Exception):
 class GuardedSocket(WebSocket):
     """A WebSocket, not yet accepted, whose incoming messages are validated."""
 
-    def __init__(self, websocket: WebSocket) -> None:
-        """Wrap `websocket`; from now on only this object may be used."""
+    def __init__(self, websocket: WebSocket, parse: Callable[[str], Event]) -> None:
+        """Wrap `websocket`; from now on only this object may be used. `parse` reads a carrier's message."""
         # The wrapped socket's methods are its public ASGI channel, and they update its state as well.
         super().__init__(websocket.scope, websocket.receive, websocket.send)
         self.on_event: Callable[[Event], None] = lambda _: None
         self.on_closed: Callable[[MediaClosed], None] = lambda _: None
         self.malformed = 0
+        self._parse = parse
         self._stopped = False
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
@@ -130,14 +131,14 @@ class GuardedSocket(WebSocket):
         if _is_too_big(message):
             raise LimitExceeded(TOO_BIG, "message over 64 KiB")
         try:
-            event = parse(message.get("text") or "")
+            event = self._parse(message.get("text") or "")
         except Malformed:
             self.malformed += 1
             if self.malformed >= MAX_MALFORMED:
                 raise LimitExceeded(UNREADABLE, "too many malformed messages") from None
             return None
         if isinstance(event, Stop):
-            self._stopped = True
+            self._stopped = event.call_left
         self.on_event(event)
         return event
 

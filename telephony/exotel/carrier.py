@@ -1,0 +1,87 @@
+"""``ExotelCarrier``: Exotel as a ``telephony.flow.FlowCarrier``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from telephony.carrier import StreamStatus, TransferRequest, WebhookRequest
+from telephony.errors import BadWebhook
+from telephony.exotel import webhooks
+from telephony.exotel.media import accept_media
+from telephony.exotel.rest import ExotelRest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExotelAccount:
+    """An Exotel account, and the secret in the URLs of its flows.
+
+    Attributes:
+        account_sid: id of the account.
+        api_key: user of the REST API.
+        api_token: password of the REST API.
+        webhook_secret: part of the path of every webhook.
+        api_url: replaces the address of Exotel's REST API, which depends on the account's region.
+    """
+
+    account_sid: str
+    api_key: str
+    api_token: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
+    api_url: str | None = None
+
+
+class ExotelCarrier(ExotelRest):
+    """One Exotel account: the REST API, and the functions for webhooks and media sockets."""
+
+    name = "exotel"
+    webhook_names = frozenset({"voice", "to-person", "connect", "again", "status"})
+
+    incoming_call = staticmethod(webhooks.incoming_call)
+    call_status = staticmethod(webhooks.call_status)
+    stream_end = staticmethod(webhooks.stream_end)
+    dial_outcome = staticmethod(webhooks.dial_outcome)
+    answer = staticmethod(webhooks.answer)
+    forbid = staticmethod(webhooks.forbid)
+    reject = staticmethod(webhooks.reject)
+    branch_reply = staticmethod(webhooks.branch_reply)
+    connect_reply = staticmethod(webhooks.connect_reply)
+    hang_up_reply = staticmethod(webhooks.hang_up_reply)
+    wait_reply = staticmethod(webhooks.wait_reply)
+    say_reply = staticmethod(webhooks.say_reply)
+    transfer_reply = staticmethod(webhooks.transfer_reply)
+    accept_media = staticmethod(accept_media)
+
+    def __init__(self, account: ExotelAccount) -> None:
+        """Use `account`; the first REST request opens a connection."""
+        super().__init__(account.account_sid, account.api_key, account.api_token, api_url=account.api_url)
+        self._account = account
+        self.webhooks_path = f"/webhooks/{self.name}/{quote(account.webhook_secret, safe='')}"
+
+    def verify(self, request: WebhookRequest) -> None:
+        """Check the secret in the path of a webhook; see `webhooks.verify`.
+
+        Raises:
+            BadSignature: it is wrong.
+        """
+        account = self._account
+        webhooks.verify(
+            request,
+            account.webhook_secret,
+            [f"{account.api_key}:{account.api_token}"] if account.api_token else [],
+        )
+
+    def verify_media(self, request: WebhookRequest) -> None:
+        """Nothing is signed: the token in the path is the proof."""
+
+    def stream_status(self, request: WebhookRequest) -> StreamStatus:
+        """Exotel has no stream webhook: Passthru applets report how a stream ended.
+
+        Raises:
+            BadWebhook: always.
+        """
+        del request
+        raise BadWebhook("StreamEvent", "Exotel has no stream webhook")
+
+    async def transfer(self, carrier_call_id: str, transfer: TransferRequest) -> None:
+        """Nothing is requested: the flow asks for the number when the media socket is closed."""

@@ -1,0 +1,193 @@
+"""Exotel's REST API: placing calls, and asking for their details.
+
+Sources: docs.exotel.com, "Make a call to connect number with a call flow" and "Call details". Answers are
+JSON, or XML where the address has no `.json`. More than 200 calls a minute are answered with 429.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
+
+from telephony.carrier import DialRequest, EndReason
+from telephony.errors import CarrierError
+from telephony.exotel.numbers import e164
+from telephony.exotel.webhooks import legs_outcome, stream_url
+
+API_URL = "https://api.exotel.com"
+TIMEOUT_S = 5.0
+TIME_LIMIT_S = 14_400
+"""The longest call that Exotel places."""
+MAX_STREAM_URL = 600
+RATE_LIMIT_PAUSE_S = 60.0
+"""How long to wait after 429 if Exotel does not say: its limit is one of calls in a minute."""
+
+LIVE_STATUSES = frozenset({"queued", "ringing", "in-progress"})
+_INDIA = timezone(timedelta(hours=5, minutes=30))
+"""The time zone of times without one."""
+_SID_IN_XML = re.compile(r"<Sid>([^<]+)</Sid>")
+
+
+class ExotelRest:
+    """The REST API for the calls of one account. Connections are kept until `aclose`."""
+
+    def __init__(
+        self,
+        account_sid: str,
+        api_key: str,
+        api_token: str,
+        *,
+        api_url: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Use `account_sid`; `api_url` (`http(s)://host:port`) replaces Exotel's address."""
+        self._has_account = bool(account_sid and api_key and api_token)
+        self._base = f"{(api_url or API_URL).rstrip('/')}/v1/Accounts/{quote(account_sid, safe='')}"
+        self._authorization = "Basic " + base64.b64encode(f"{api_key}:{api_token}".encode()).decode()
+        self._timeout_s = timeout_s
+        self._session: ClientSession | None = None
+
+    async def hang_up(self, carrier_call_id: str) -> None:
+        """Nothing is requested: a call ends when its media socket closes, by the flow or at once."""
+
+    async def dial(self, request: DialRequest) -> str:
+        """Place a call whose audio is streamed to us when it is answered, and return its CallSid.
+
+        Raises:
+            CarrierError: Exotel refused the request, or could not be reached; `uncertain` if the call may
+                have been placed.
+        """
+        url = stream_url(request.media_url, request.token)
+        if len(url) > MAX_STREAM_URL:
+            raise CarrierError(f"the stream's URL has more than {MAX_STREAM_URL} characters", status=0)
+        form = [
+            ("From", request.to),
+            ("CallerId", request.from_),
+            ("StreamUrl", url),
+            ("StreamType", "bidirectional"),
+            ("TimeLimit", str(TIME_LIMIT_S)),
+            ("TimeOut", str(request.ring_timeout_s)),
+            ("StatusCallback", request.status_url),
+            ("StatusCallbackEvents[0]", "terminal"),
+            ("StatusCallbackEvents[1]", "answered"),
+        ]
+        text = await self._send("POST", "/Calls/connect", form)
+        sid = str(_call_of(text).get("Sid") or "")
+        found = None if sid else _SID_IN_XML.search(text)
+        if not sid and found is None:
+            raise CarrierError("Exotel's answer does not name the call", status=200, uncertain=True)
+        return sid or str(found and found.group(1))
+
+    async def is_live(self, carrier_call_id: str) -> bool:
+        """Whether a call has not ended; one that Exotel does not know has.
+
+        Raises:
+            CarrierError: Exotel could not be reached.
+        """
+        return str((await self._details(carrier_call_id)).get("Status") or "").lower() in LIVE_STATUSES
+
+    async def connected_outcome(self, carrier_call_id: str) -> EndReason | None:
+        """How a call with a second party ended, by Call Details; None: there was no second party.
+
+        Raises:
+            CarrierError: Exotel could not be reached.
+        """
+        details = (await self._details(carrier_call_id)).get("Details")
+        legs = details.get("Legs") if isinstance(details, dict) else None
+        return legs_outcome(legs) if isinstance(legs, list) and len(legs) > 1 else None
+
+    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """CallSids of live calls to a number that were placed from one of ours since a moment.
+
+        Raises:
+            CarrierError: Exotel could not be reached.
+        """
+        moment = since.astimezone(_INDIA).strftime("%Y-%m-%d %H:%M:%S")
+        query = {"DateCreated": f"gte:{moment}", "From": to, "PhoneNumber": from_}
+        found = _object(await self._send("GET", "/Calls.json", query=query)).get("Calls")
+        return [
+            str(call.get("Sid"))
+            for call in (found if isinstance(found, list) else [])
+            if isinstance(call, dict)
+            and str(call.get("Status") or "").lower() in LIVE_STATUSES
+            and e164(str(call.get("From") or "")) == to
+            and e164(str(call.get("PhoneNumber") or call.get("PhoneNumberSid") or from_)) == from_
+        ]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _details(self, carrier_call_id: str) -> Mapping[str, Any]:
+        path = f"/Calls/{quote(carrier_call_id, safe='')}.json"
+        try:
+            return _call_of(await self._send("GET", path, query={"details": "true"}))
+        except CarrierError as error:
+            if error.status == 404:
+                return {}
+            raise
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        form: Sequence[tuple[str, str]] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> str:
+        """Send a request and return the text of its answer."""
+        if not self._has_account:
+            raise CarrierError("set EXOTEL_ACCOUNT_SID, EXOTEL_API_KEY and EXOTEL_API_TOKEN", status=0)
+        if self._session is None:  # needs the running loop
+            headers = {"Authorization": self._authorization, "Accept": "application/json"}
+            self._session = ClientSession(headers=headers, timeout=ClientTimeout(total=self._timeout_s))
+        try:
+            async with self._session.request(method, self._base + path, data=form, params=query) as response:
+                text = await response.text()
+                status, retry_after = response.status, response.headers.get("Retry-After")
+        except ClientConnectorError as error:
+            raise CarrierError("Exotel cannot be reached", status=0, retryable=True) from error
+        except (TimeoutError, ClientError, OSError, UnicodeDecodeError) as error:
+            raise CarrierError(
+                f"Exotel did not respond ({type(error).__name__})", status=0, retryable=True, uncertain=True
+            ) from error
+        if status >= 400:
+            raise _refusal(status, text, retry_after)
+        return text
+
+
+def _refusal(status: int, text: str, retry_after: str | None) -> CarrierError:
+    """The error of an answer with status 400 or higher: `{"RestException": {"Status", "Message"}}`."""
+    refused = _object(text).get("RestException")
+    message = str(refused.get("Message") if isinstance(refused, dict) else "") or "no message"
+    pause_s = RATE_LIMIT_PAUSE_S if status == 429 else None
+    if retry_after is not None and retry_after.strip().isdigit():
+        pause_s = float(retry_after)
+    return CarrierError(
+        f"Exotel refused with HTTP {status}: {message[:200]}",
+        status=status,
+        retryable=status in (408, 429) or status >= 500,
+        retry_after_s=pause_s,
+        uncertain=status == 408 or status >= 500,
+    )
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _call_of(text: str) -> Mapping[str, Any]:
+    call = _object(text).get("Call")
+    return call if isinstance(call, dict) else {}

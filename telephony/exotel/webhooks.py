@@ -1,0 +1,292 @@
+"""Exotel's webhooks: verification, parsing of the parameters, and the responses.
+
+Exotel signs nothing: a secret in the path proves that a request comes from the customer's flow. Parameters
+come in the query, in a form, or as JSON. Sources: the pages of the Voicebot, Passthru and Connect applets on
+support.exotel.com, and "Make a call to connect number with a call flow" on docs.exotel.com.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Collection, Mapping
+from email import message_from_bytes, policy
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from telephony.carrier import (
+    AnswerUrls,
+    CallProgress,
+    CallStatus,
+    EndReason,
+    IncomingCall,
+    TransferRequest,
+    WebhookReply,
+    WebhookRequest,
+)
+from telephony.errors import BadSignature, BadWebhook
+from telephony.exotel.numbers import e164
+from telephony.flow import Connection, StreamEnd
+
+_STATUSES: Mapping[str, tuple[CallProgress, EndReason | None]] = {
+    "queued": ("ringing", None),
+    "ringing": ("ringing", None),
+    "in-progress": ("in_progress", None),
+    "answered": ("in_progress", None),
+    "completed": ("ended", "completed"),
+    "busy": ("ended", "busy"),
+    "no-answer": ("ended", "no_answer"),
+    "canceled": ("ended", "canceled"),
+    "cancelled": ("ended", "canceled"),
+    "failed": ("ended", "failed"),
+}
+_PARTIES = {"user": "caller", "bot": "us"}
+_MAX_DIGITS = 9
+_JSON = "application/json"
+_TEXT = "text/plain"
+
+
+# ------------------------------------------------------------------------------------------ verification
+
+
+def verify(request: WebhookRequest, secret: str, credentials: Collection[str]) -> None:
+    """Check the secret in the path: `/webhooks/exotel/{secret}/{webhook}`.
+
+    Credentials written into a URL arrive as Basic authorization; the account's own (`credentials`, as
+    `user:password`), or the secret as the password, are accepted instead. Comparisons take constant time.
+
+    Raises:
+        BadSignature: neither is right.
+    """
+    given = unquote(urlsplit(request.url).path.rstrip("/").split("/")[-2])
+    user_and_password = _basic(request)
+    password = user_and_password.partition(":")[2]
+    right = [_same(given, secret), bool(password) and _same(password, secret)]
+    right += [_same(user_and_password, each) for each in credentials]
+    if not any(right):
+        raise BadSignature("the secret in the URL is not EXOTEL_WEBHOOK_SECRET; check the URL in the flow")
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
+
+
+def _basic(request: WebhookRequest) -> str:
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except ValueError:
+        return ""
+
+
+# ----------------------------------------------------------------------------------------------- parsing
+
+
+def incoming_call(request: WebhookRequest) -> IncomingCall:
+    """Parse a request of the Voicebot or a Passthru applet; numbers are turned into E.164.
+
+    Raises:
+        BadWebhook: CallSid is missing, or the number that was called.
+    """
+    fields = _fields(request)
+    caller = e164(_text(fields, "CallFrom") or _text(fields, "From"))
+    called = e164(_text(fields, "CallTo") or _text(fields, "To"))
+    if not called:
+        raise BadWebhook("To", "missing; Exotel always sends it, so check which client requests this URL")
+    return IncomingCall(
+        carrier_call_id=_call_id(fields),
+        from_=caller,
+        to=called,
+        direction="outbound" if _text(fields, "Direction").lower().startswith("outbound") else "inbound",
+        caller_known=caller.startswith("+"),
+    )
+
+
+def call_status(request: WebhookRequest) -> CallStatus:
+    """Parse a status callback of a call that was dialled over the API, whose other fields may be absent.
+
+    Raises:
+        BadWebhook: CallSid or Status is missing, or Status is unknown.
+    """
+    fields = _fields(request)
+    word = (_text(fields, "Status") or _text(fields, "EventType")).lower().replace("_", "-")
+    if word not in _STATUSES:
+        raise BadWebhook("Status", f"unknown status {word[:40]!r}; known are {', '.join(_STATUSES)}")
+    status, end_reason = _STATUSES[word]
+    seconds = _text(fields, "ConversationDuration")
+    is_number = seconds.isascii() and seconds.isdigit() and len(seconds) <= _MAX_DIGITS
+    return CallStatus(
+        carrier_call_id=_call_id(fields),
+        status=status,
+        terminal=status == "ended",
+        end_reason=end_reason,
+        duration_ms=int(seconds) * 1000 if is_number else None,
+        carrier_status=word,
+        sequence=None,
+        error_code=None,
+    )
+
+
+def stream_end(request: WebhookRequest) -> StreamEnd | None:
+    """Parse what a Passthru applet reports of the stream: `Stream[Status]=…`, or `Stream` as JSON."""
+    fields = _fields(request)
+    stream = _object(fields.get("Stream")) or {
+        name[len("Stream[") : -1]: value
+        for name, value in fields.items()
+        if name.startswith("Stream[") and name.endswith("]")
+    }
+    if not stream:
+        return None
+    by = _PARTIES.get(_text(stream, "DisconnectedBy").lower())
+    return StreamEnd(
+        by=cast("Any", by),
+        failed=_text(stream, "Status").lower() in ("failed", "cancelled", "canceled"),
+        error=_text(stream, "Error") or _text(stream, "DetailedStatus") or None,
+    )
+
+
+def dial_outcome(request: WebhookRequest) -> EndReason | None:
+    """Parse how the Connect applet's call ended, from the Passthru applet behind it; None: not reported."""
+    fields = _fields(request)
+    status = _STATUSES.get(_text(fields, "DialCallStatus").lower().replace("_", "-"))
+    if status is not None:
+        return "completed" if status[0] == "in_progress" else status[1]
+    legs = _list(fields.get("Legs"))
+    return legs_outcome(legs) if legs else None
+
+
+def legs_outcome(legs: list[Any]) -> EndReason:
+    """How a call with a second party ended, by its legs: the last one is the party's."""
+    last = legs[-1] if isinstance(legs[-1], dict) else {}
+    if _text(last, "OnCallDuration").strip("0."):
+        return "completed"
+    status = _STATUSES.get(_text(last, "Status").lower().replace("_", "-"), ("ended", None))[1]
+    return status or "no_answer"
+
+
+def _call_id(fields: Mapping[str, Any]) -> str:
+    call_id = _text(fields, "CallSid")
+    if not call_id:
+        raise BadWebhook(
+            "CallSid", "missing; Exotel always sends it, so check which client requests this URL"
+        )
+    return call_id
+
+
+def _fields(request: WebhookRequest) -> dict[str, Any]:
+    """The parameters, wherever they are."""
+    return {**request.query, **request.form, **_body(request)}
+
+
+def _body(request: WebhookRequest) -> dict[str, Any]:
+    """The fields of a body that is JSON, or a form in parts, as status callbacks are by default."""
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() == "multipart/form-data":
+        head = f"Content-Type: {kind}\r\n\r\n".encode("latin-1", "replace")
+        form = message_from_bytes(head + request.body, policy=policy.HTTP)
+        parts = [part for part in form.iter_parts() if not part.is_multipart()]
+        return {
+            str(part.get_param("name", header="content-disposition")): part.get_content().rstrip("\r\n")
+            for part in parts
+            if part.get_content_maintype() == "text"
+        }
+    return _object(request.body) if request.body.lstrip()[:1] == b"{" else {}
+
+
+def _object(value: object) -> dict[str, Any]:
+    """An object, or the JSON text of one; an empty one if it is neither."""
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return []
+    return value if isinstance(value, list) else []
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    """A field as text; it may be a number. NUL cannot be stored."""
+    value = fields.get(name)
+    return "" if value is None or isinstance(value, dict | list) else str(value).replace("\0", "").strip()
+
+
+# --------------------------------------------------------------------------------------------- responses
+
+
+def answer(token: str, urls: AnswerUrls) -> WebhookReply:
+    """The URL of our media socket for the Voicebot applet."""
+    return _json({"url": stream_url(urls.media_url, token)})
+
+
+def stream_url(media_url: str, token: str) -> str:
+    """The URL of our media socket for one call. Exotel is asked for audio at 8000 Hz."""
+    return f"{media_url}/{token}?sample-rate=8000"
+
+
+def forbid() -> WebhookReply:
+    """Status 404: the URL exists for nobody who does not know the secret."""
+    return WebhookReply(status=404, content_type=_TEXT, body="")
+
+
+def reject() -> WebhookReply:
+    """Status 404: we have no such number."""
+    return WebhookReply(status=404, content_type=_TEXT, body="")
+
+
+def branch_reply(taken: bool) -> WebhookReply:
+    """A Passthru applet has two branches: 200 and 302."""
+    return WebhookReply(status=200 if taken else 302, content_type=_TEXT, body="")
+
+
+def hang_up_reply() -> WebhookReply:
+    """The branch of a Passthru applet that leads to the Hangup applet; no address for a Voicebot applet."""
+    return branch_reply(False)
+
+
+def wait_reply(pause_s: int, then_url: str) -> WebhookReply:
+    """The branch of a Passthru applet that leads back to us. A flow cannot pause, nor be sent elsewhere."""
+    del pause_s, then_url
+    return branch_reply(True)
+
+
+def say_reply(text: str, language: str, then_dial: str | None = None) -> WebhookReply:
+    """The flow goes on: it cannot be given a text, and asks for the number to dial by itself."""
+    del text, language, then_dial
+    return branch_reply(False)
+
+
+def transfer_reply(transfer: TransferRequest) -> WebhookReply:
+    """The flow goes on, and asks for the number to dial by itself."""
+    del transfer
+    return branch_reply(False)
+
+
+def connect_reply(connection: Connection | None) -> WebhookReply:
+    """What the Connect applet shall dial; an empty list leads to its branch for that."""
+    body: dict[str, Any] = {
+        "fetch_after_attempt": False,
+        "destination": {"numbers": [] if connection is None else [connection.to]},
+    }
+    if connection is not None:
+        body |= {
+            "max_ringing_duration": connection.ring_timeout_s,
+            "music_on_hold": {"type": "operator_tone"},
+        }
+        if connection.caller_id is not None:
+            body["outgoing_phone_number"] = connection.caller_id
+    return _json(body)
+
+
+def _json(body: Mapping[str, Any]) -> WebhookReply:
+    return WebhookReply(status=200, content_type=_JSON, body=json.dumps(body))

@@ -1,0 +1,275 @@
+"""Exotel's applets and media socket at the HTTP face: every answer follows from the state of the call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from db import bridged_calls, calls
+from db.calls import CallEnd, CallRecord
+from db.ids import new_id
+from tests.api.server_fixture import PUBLIC_URL, RunningServer, Tenant, create, http_client, serving
+from tests.api.twilio import StandIn, close_code
+from voicebot.api.app_state import EndGrace
+from voicebot.api.carrier_request import MAX_RESUMES
+from voicebot.config import Settings
+
+SECRET = "the secret of the flow"
+PATH = "the%20secret%20of%20the%20flow"
+PERSON = "+919811111111"
+
+
+@pytest.fixture(scope="module")
+async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
+    """A server with Exotel, which waits only briefly for another process to say how a call ended."""
+    settings = shared_settings.replace({"EXOTEL_WEBHOOK_SECRET": SECRET, "VOICEBOT_DISPATCH": "off"})
+    async with serving(settings, grace=EndGrace(own_s=0.01, others_s=0.05)) as running:
+        yield running
+
+
+@pytest.fixture
+def call_registry(server: RunningServer) -> StandIn:
+    """A stand-in for the call registry."""
+    server.app_state.call_registry = stand_in = StandIn()
+    return stand_in
+
+
+class Exotel:
+    """One call to a number, from Exotel's side."""
+
+    def __init__(self, server: RunningServer, to: str) -> None:
+        self.server = server
+        self.call_sid = new_id().hex
+        self.to = to
+        self.fields = {"CallSid": self.call_sid, "CallFrom": "09876543210", "CallTo": to}
+
+    async def ask(
+        self, webhook: str, *, secret: str = PATH, method: str = "GET", **more: str
+    ) -> httpx.Response:
+        """Have an applet ask."""
+        url = f"{self.server.url}/webhooks/exotel/{secret}/{webhook}"
+        fields = {**self.fields, **more}
+        async with http_client() as client:
+            if method == "GET":
+                return await client.get(url, params=fields)
+            return await client.post(url, json=fields)
+
+    async def branches(self, **more: str) -> tuple[int, int]:
+        """What the two Passthru applets are answered."""
+        return (await self.ask("to-person", **more)).status_code, (
+            await self.ask("again", **more)
+        ).status_code
+
+    async def url(self) -> str:
+        """The address of the media socket, as this test reaches it."""
+        answer = await self.ask("voice")
+        assert answer.status_code == 200, answer.text
+        public = str(answer.json()["url"])
+        assert public.startswith(PUBLIC_URL.replace("https", "wss") + "/media/exotel/")
+        assert public.endswith("?sample-rate=8000")
+        return self.server.url.replace("http", "ws", 1) + public.removeprefix(
+            PUBLIC_URL.replace("https", "wss")
+        )
+
+    @contextlib.asynccontextmanager
+    async def media(self, url: str, call_sid: str | None = None) -> AsyncIterator[ClientConnection]:
+        """The media socket, introduced."""
+        async with connect(url, close_timeout=1) as socket:
+            await socket.send(json.dumps({"event": "connected"}))
+            start = {
+                "stream_sid": "s-1",
+                "call_sid": call_sid or self.call_sid,
+                "account_sid": "exo",
+                "media_format": {"encoding": "raw/slin", "sample_rate": "8000"},
+            }
+            await socket.send(json.dumps({"event": "start", "stream_sid": "s-1", "start": start}))
+            yield socket
+
+    async def record(self) -> CallRecord:
+        """The row of the call."""
+        return await calls.by_carrier_id(self.server.app_state.database, "exotel", self.call_sid)
+
+    async def answered(self) -> CallRecord:
+        """A call whose media stream has begun, and the row of it."""
+        await self.ask("voice")
+        call = await self.record()
+        app = self.server.app_state
+        return await calls.answered(app.database, call.account_id, call.id, app.clock.now())
+
+    async def ended(self, reason: str = "goodbye") -> None:
+        """End the call as an agent does."""
+        call, app = await self.record(), self.server.app_state
+        end = CallEnd(ended_by="agent", end_reason=reason, outcome=None, ended_at=app.clock.now())
+        await calls.finish(app.database, call.account_id, call.id, end)
+
+
+async def called(server: RunningServer, tenant: Tenant, *, template: bool = True, **number: Any) -> Exotel:
+    """A call to a number of the tenant; `template`: whether an orchestrator answers it."""
+    e164 = f"+91{new_id().int % 9_000_000_000 + 1_000_000_000}"
+    made = await create(tenant.owner, "/numbers", {"e164": e164, "carrier": "exotel", **number})
+    if template:
+        agent = await tenant.agent(f"Billing {e164}")
+        desk = {"name": f"Desk {e164}", "kind": "orchestrator", "status": "active", "number_id": made["id"]}
+        route = {"name": "billing", "template_id": agent["id"], "when": "The caller asks about money."}
+        await create(tenant.owner, "/templates", {**desk, "prompt": "You answer.", "routes": [route]})
+    if number.get("fallback_number"):
+        await server.app_state.number_directory.refresh()
+    return Exotel(server, "0" + e164.removeprefix("+91"))
+
+
+@pytest.fixture
+async def exotel(server: RunningServer, tenant: Tenant, call_registry: StandIn) -> Exotel:
+    """A call to a number that an orchestrator answers."""
+    del call_registry  # in place before the call
+    return await called(server, tenant)
+
+
+async def test_whatever_repeats_makes_one_call_and_one_lead(exotel: Exotel, tenant: Tenant) -> None:
+    """GET and POST, one after another and at once: one call, whose numbers are E.164."""
+    answers = await asyncio.gather(*(exotel.ask("voice", method=method) for method in ("GET", "POST") * 2))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["url"] for answer in answers}) == 4
+    found = (await tenant.owner.get("/calls")).json()["items"]
+    assert [(call["from"], call["to"]) for call in found] == [("+919876543210", "+91" + exotel.to[1:])]
+    assert len((await tenant.owner.get("/leads")).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("webhook", ["voice", "to-person", "again", "connect", "status"])
+async def test_a_bad_secret_is_answered_with_404(exotel: Exotel, webhook: str) -> None:
+    """Nobody learns from the answer which URL exists."""
+    answer = await exotel.ask(webhook, secret="guessed")
+    assert (answer.status_code, answer.text) == (404, "")
+
+
+async def test_an_unknown_number_is_answered_with_404(server: RunningServer, call_registry: StandIn) -> None:
+    """The flow goes on without us, and ends."""
+    del call_registry
+    stranger = Exotel(server, "08012300000")
+    assert (await stranger.ask("voice")).status_code == 404
+    assert await stranger.branches() == (302, 302)
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_the_token_is_good_for_one_retry(exotel: Exotel, call_registry: StandIn, failures: int) -> None:
+    """A connection that broke before `start` uses nothing up; after it, the address opens nothing more."""
+    url = await exotel.url()
+    for _ in range(failures):
+        broken = await connect(url)
+        broken.transport.abort()
+        await broken.wait_closed()
+    async with exotel.media(url) as socket:
+        async with asyncio.timeout(30):
+            await call_registry.arrived.wait()
+        async with exotel.media(url) as copy:
+            assert await close_code(copy) == 1008
+        assert call_registry.live == 1
+        await call_registry.drain(0)
+        assert await close_code(socket) == 1000
+
+
+async def test_a_token_opens_its_own_call_only(exotel: Exotel, call_registry: StandIn) -> None:
+    """Another call's socket, and a guessed token, are closed with 1008."""
+    url = await exotel.url()
+    async with exotel.media(url, call_sid="another") as socket:
+        assert await close_code(socket) == 1008
+    guessed = url.rpartition("/")[0] + "/guessed?sample-rate=8000"
+    async with exotel.media(guessed) as socket:
+        assert await close_code(socket) == 1008
+    assert call_registry.answered == {}
+
+
+async def test_a_call_whose_stream_was_lost_comes_back_three_times(exotel: Exotel) -> None:
+    """The second Passthru applet answers 200 as often as it asks; each new stream counts once."""
+    call = await exotel.answered()
+    app = exotel.server.app_state
+    for number in range(1, MAX_RESUMES + 1):
+        assert [await exotel.branches() for _ in range(2)] == [(302, 200)] * 2
+        assert (await exotel.ask("voice")).status_code == 200
+        assert (await exotel.record()).resumes == number
+        await calls.answered(app.database, call.account_id, call.id, app.clock.now())
+    assert await exotel.branches() == (302, 302)
+    record = await exotel.record()
+    assert (record.status, record.ended_by, record.end_reason) == ("ended", "carrier", "stream_lost")
+
+
+async def test_a_call_that_has_ended_is_hung_up(exotel: Exotel) -> None:
+    """Both Passthru applets answer 302, and the Voicebot applet gets no address."""
+    await exotel.answered()
+    await exotel.ended()
+    assert await exotel.branches() == (302, 302)
+    assert (await exotel.ask("voice")).status_code == 302
+
+
+@pytest.mark.parametrize("shape", ["fields", "json"])
+async def test_a_passthru_that_reports_the_caller_ends_the_call(exotel: Exotel, shape: str) -> None:
+    """DisconnectedBy user, in both shapes: the caller has hung up, although no `stop` came."""
+    await exotel.answered()
+    stream = {"Status": "completed", "DisconnectedBy": "user"}
+    fields = {"Stream": json.dumps(stream)}
+    if shape == "fields":
+        fields = {f"Stream[{name}]": value for name, value in stream.items()}
+    assert await exotel.branches(**fields) == (302, 302)
+    async with asyncio.timeout(30):
+        while (record := await exotel.record()).status != "ended":
+            await asyncio.sleep(0.02)
+    assert (record.ended_by, record.end_reason) == ("caller", "hangup")
+
+
+async def test_a_transferred_call_is_connected_with_its_number(exotel: Exotel) -> None:
+    """To a person: 200, the number as often as it is asked for, and 302 when they have talked."""
+    call = await exotel.answered()
+    app = exotel.server.app_state
+    await bridged_calls.leave(app.database, call.account_id, call.id, PERSON)
+    for _ in range(2):
+        assert (await exotel.ask("to-person")).status_code == 200
+        answer = (await exotel.ask("connect")).json()
+        assert answer["destination"] == {"numbers": [PERSON]}
+        assert answer["outgoing_phone_number"] == "+91" + exotel.to[1:]
+    assert (await exotel.ask("again")).status_code == 302
+    record = await exotel.record()
+    assert (record.status, record.ended_by, record.end_reason) == ("ended", "agent", "transferred")
+
+
+async def test_a_transfer_that_nobody_answers_comes_back(exotel: Exotel) -> None:
+    """The agent has the caller again, and the event says what went wrong."""
+    call = await exotel.answered()
+    app = exotel.server.app_state
+    await bridged_calls.leave(app.database, call.account_id, call.id, PERSON)
+    assert await exotel.branches(DialCallStatus="no-answer") == (200, 200)
+    record = await exotel.record()
+    assert (record.status, record.connect_to, record.resumes) == ("in_progress", None, 1)
+    assert (await exotel.ask("again")).status_code == 200
+    assert (await exotel.ask("connect")).json()["destination"] == {"numbers": []}
+
+
+async def test_without_an_orchestrator_the_fallback_is_dialled(server: RunningServer, tenant: Tenant) -> None:
+    """The Voicebot applet gets no address, and the flow connects the caller with the fallback number."""
+    exotel = await called(server, tenant, template=False, fallback_number=PERSON)
+    assert (await exotel.ask("voice")).status_code != 200
+    assert await exotel.branches() == (200, 302)
+    assert (await exotel.ask("connect")).json()["destination"] == {"numbers": [PERSON]}
+
+
+async def test_a_call_without_capacity_goes_to_the_fallback(
+    server: RunningServer, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full process answers with no address; the call has ended, and the fallback takes the caller."""
+    exotel = await called(server, tenant, fallback_number=PERSON)
+    monkeypatch.setattr(server.app_state.admission, "refusal", lambda: "max_calls")
+    assert (await exotel.ask("voice")).status_code != 200
+    assert (await exotel.record()).end_reason == "no_capacity"
+    assert await exotel.branches() == (200, 302)
+
+
+async def test_twilio_has_none_of_these_webhooks(server: RunningServer) -> None:
+    """A carrier's webhooks are its own."""
+    async with http_client() as client:
+        assert (await client.post(f"{server.url}/webhooks/twilio/again")).status_code == 404
+        assert (await client.post(f"{server.url}/webhooks/exotel/{PATH}/whisper")).status_code == 404

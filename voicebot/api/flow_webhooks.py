@@ -1,0 +1,134 @@
+"""The webhooks of carriers with a flow, which asks us at each branch when a media stream has ended.
+
+First it asks whether the caller is to be connected with a number, then with which one, and at last whether
+the call comes back to us. Each answer follows from the state of the call, so that a request may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from loguru import logger
+
+from db import bridged_calls, calls, events
+from db.calls import CallRecord
+from db.errors import DatabaseBusy, DatabaseUnavailable, NotFound
+from telephony.carrier import CarrierError, EndReason, WebhookReply
+from telephony.flow import Connection, FlowCarrier
+from voicebot.api.app_state import AppState
+from voicebot.api.call_ends import call_event, finish
+from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, NO_VOICE, CarrierRequest
+from voicebot.api.leg_webhooks import TRANSFERRED
+
+DATABASE_WAIT_S = 1.0
+"""How long a branch waits for the database; a carrier waits for 5 s, and the caller hears nothing."""
+
+STREAM_LOST = "stream_lost"
+"""The end reason of a call whose stream was lost, and which did not come back."""
+
+_UNANSWERED = frozenset({NO_CAPACITY, NO_VOICE})
+"""The end reasons of calls that their number's fallback takes."""
+
+
+async def to_person(request: CarrierRequest) -> WebhookReply:
+    """Whether the caller is to be connected with a number."""
+    flow = _flow(request)
+    return flow.branch_reply(await _destination(request) is not None)
+
+
+async def connect(request: CarrierRequest) -> WebhookReply:
+    """The number with which the caller is to be connected; repeating the request changes nothing."""
+    flow = _flow(request)
+    to = await _destination(request)
+    if to is None:
+        return flow.connect_reply(None)
+    ours = request.carrier.incoming_call(request.webhook)
+    caller_id = ours.from_ if ours.direction == "outbound" else ours.to
+    return flow.connect_reply(Connection(to=to, caller_id=caller_id))
+
+
+async def _destination(request: CarrierRequest) -> str | None:
+    """The number for a caller: the one that the call waits for, or the fallback if no agent had the call."""
+    app = request.app
+    incoming = request.carrier.incoming_call(request.webhook)
+    reading = calls.by_carrier_id(app.database, request.name, incoming.carrier_call_id)
+    try:
+        call = await app.background.in_time(reading, DATABASE_WAIT_S, name="reading a call's destination")
+    except (NotFound, TimeoutError, DatabaseUnavailable, DatabaseBusy):
+        return request.number().fallback_number
+    if call.status == "transferring":
+        return call.connect_to
+    if call.end_reason in _UNANSWERED:
+        return request.number().fallback_number
+    return None
+
+
+async def rejoin(request: CarrierRequest, call: CallRecord) -> WebhookReply:
+    """The voice webhook of a call that was answered before.
+
+    A flow has led it back to us. Any other carrier has sent a copy of an earlier request.
+    """
+    if request.flow is None:
+        return request.carrier.hang_up_reply()
+    database = request.app.database
+    if call.status == "transferring":
+        back = await bridged_calls.come_back(database, call.account_id, call.id)
+    else:
+        back = await calls.reconnect(database, call.account_id, call.id)
+    return request.connect(back or call)
+
+
+async def again(request: CarrierRequest, flow: FlowCarrier, call: CallRecord) -> WebhookReply:
+    """Whether a call comes back to us whose stream, or connection with a number, has ended."""
+    app = request.app
+    if call.status == "transferring":
+        return await _after_connection(request, flow, call)
+    if call.status == "ended" or request.is_late:
+        return flow.branch_reply(False)
+    end = flow.stream_end(request.webhook)
+    if end is not None and end.by == "caller" and not end.failed:
+        app.background.start(_caller_left(app, call), name=f"closing call {call.id}")
+        return flow.branch_reply(False)
+    back = await calls.reconnect(app.database, call.account_id, call.id, limit=MAX_RESUMES)
+    if back is None:
+        if await finish(app, call, "carrier", STREAM_LOST):
+            app.metrics.count_end("carrier", STREAM_LOST)
+        return flow.branch_reply(False)
+    logger.info("call {}: the stream has ended; resume {}", call.id, back.resumes)
+    return flow.branch_reply(True)
+
+
+async def _after_connection(request: CarrierRequest, flow: FlowCarrier, call: CallRecord) -> WebhookReply:
+    """The connection with a number is over: the end of the call, or nobody answered there."""
+    app = request.app
+    outcome = flow.dial_outcome(request.webhook) or await _asked_outcome(flow, call) or "completed"
+    if outcome == "completed":
+        await finish(app, call, "agent", TRANSFERRED)
+        return flow.branch_reply(False)
+    back = await bridged_calls.come_back(app.database, call.account_id, call.id)
+    if back is not None:
+        event = call_event(call, "transfer.failed", {"outcome": outcome}, app.clock.now())
+        await events.append(app.database, event)
+    return flow.branch_reply(back is not None)
+
+
+async def _asked_outcome(flow: FlowCarrier, call: CallRecord) -> EndReason | None:
+    try:
+        return await flow.connected_outcome(call.carrier_call_id or "")
+    except CarrierError as error:
+        logger.warning("call {}: it is not known how its transfer ended: {}", call.id, error)
+        return None
+
+
+async def _caller_left(app: AppState, call: CallRecord) -> None:
+    """The caller has hung up: the media socket reports it, or has been lost."""
+    await asyncio.sleep(app.grace.own_s)
+    if not await app.call_registry.end(call.id, ended_by="caller", reason="hangup"):
+        await finish(app, call, "caller", "hangup")
+
+
+def _flow(request: CarrierRequest) -> FlowCarrier:
+    """The carrier as one with a flow; its webhooks are those of such carriers only."""
+    if request.flow is None:
+        raise ValueError(f"{request.name} has no flow")
+    return request.flow
