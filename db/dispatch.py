@@ -36,6 +36,7 @@ class ClaimedLead:
     earliest_at: datetime | None
     latest_at: datetime | None
     attempts: int
+    payload: Mapping[str, Any]
     claimed_by: UUID
     template_status: str
     template_revision: int
@@ -116,7 +117,7 @@ async def claim(
         )
         SELECT lead.id, lead.account_id, lead.phone, lead.number_id, lead.template_id,
             number.carrier, coalesce(lead.time_zone, number.time_zone) AS time_zone, lead.earliest_at,
-            lead.latest_at, lead.attempts, lead.claimed_by, template.status AS template_status,
+            lead.latest_at, lead.attempts, lead.payload, lead.claimed_by, template.status AS template_status,
             template.revision AS template_revision, template.content,
             EXISTS (SELECT FROM opt_outs WHERE opt_outs.account_id = lead.account_id
                 AND opt_outs.phone = lead.phone) AS opted_out

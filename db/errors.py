@@ -163,6 +163,13 @@ class NoOrchestrator(DatabaseError):
         super().__init__(f"No active orchestrator answers the number {number_id}.")
 
 
+class PolicyApplies(DatabaseError):
+    """Whether the number's calls are taken now must be decided first."""
+
+    def __init__(self, number_id: UUID) -> None:
+        super().__init__(f"The number {number_id} has a policy for inbound calls.")
+
+
 class TokenRefused(DatabaseError):
     """The token is unknown, expired, already used, or belongs to another call."""
 

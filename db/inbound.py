@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from db import calls
 from db.calls import CallRecord, Carrier
-from db.errors import NoOrchestrator, NotFound, TokenRefused, UnknownNumber
+from db.errors import NoOrchestrator, NotFound, PolicyApplies, TokenRefused, UnknownNumber
 from db.ids import new_id
-from db.pool import Executor
+from db.pool import Executor, Transaction
 from db.rows import columns, read
+from db.templates import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,9 @@ class StartedCall:
     """False if an earlier webhook, perhaps at another replica, has created it."""
 
 
+REFUSED = "refused"
+"""The end reason of a call that was not taken."""
+
 _CALL = columns(CallRecord)
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
@@ -52,8 +58,8 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
     Raises:
         UnknownNumber: no account has this number active at this carrier.
         NoOrchestrator: the number has no active orchestrator.
+        PolicyApplies: it has one, and a policy for inbound calls; ``begin_with`` begins the call.
     """
-    phone = inbound.from_number if _E164.fullmatch(inbound.from_number or "") else None
     row = await db.fetchrow(
         f"""
         WITH answering AS (
@@ -61,7 +67,7 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
             FROM numbers number JOIN templates template
                 ON template.account_id = number.account_id AND template.number_id = number.id
                 AND template.kind = 'orchestrator' AND template.status = 'active'
-            WHERE number.carrier = $1 AND number.e164 = $3 AND number.active
+            WHERE number.carrier = $1 AND number.e164 = $3 AND number.active AND number.inbound = '{{}}'
         ), made AS (
             INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction,
                 from_number, to_number, initial_template_id, template_id, revisions, status, started_at)
@@ -84,7 +90,7 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
         inbound.started_at,
         new_id(),
         new_id(),
-        phone,
+        caller_of(inbound),
     )
     if row is not None:
         return StartedCall(call=read(CallRecord, row), created=True)
@@ -96,15 +102,147 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
         raise await _refusal(db, inbound) from None
 
 
-async def _refusal(db: Executor, inbound: InboundCall) -> UnknownNumber | NoOrchestrator:
+def caller_of(inbound: InboundCall) -> str | None:
+    """The caller's number, E.164; None if it is withheld or something else."""
+    return inbound.from_number if _E164.fullmatch(inbound.from_number or "") else None
+
+
+async def _refusal(db: Executor, inbound: InboundCall) -> UnknownNumber | NoOrchestrator | PolicyApplies:
     row = await db.fetchrow(
-        "SELECT id, fallback_number FROM numbers WHERE carrier = $1 AND e164 = $2 AND active",
+        """
+        SELECT id, fallback_number, EXISTS (
+            SELECT FROM templates template WHERE template.account_id = numbers.account_id
+                AND template.number_id = numbers.id AND kind = 'orchestrator' AND status = 'active'
+        ) AS answered
+        FROM numbers WHERE carrier = $1 AND e164 = $2 AND active
+        """,
         inbound.carrier,
         inbound.to_number,
     )
     if row is None:
         return UnknownNumber(inbound.carrier, inbound.to_number)
-    return NoOrchestrator(row["id"], row["fallback_number"])
+    return PolicyApplies(row["id"]) if row["answered"] else NoOrchestrator(row["id"], row["fallback_number"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweringTemplate:
+    """An active template of a number."""
+
+    id: UUID
+    name: str
+    kind: Kind
+    revision: int
+    language: str
+    """BCP 47."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledNumber:
+    """What a decision about an inbound call needs of the number."""
+
+    id: UUID
+    account_id: UUID
+    time_zone: str
+    fallback_number: str | None
+    inbound: Mapping[str, Any]
+    live_calls: int
+    """Its inbound calls that have not ended."""
+    templates: Sequence[AnsweringTemplate]
+    """The active ones, oldest first."""
+
+
+async def called_number(db: Transaction, inbound: InboundCall) -> CalledNumber:
+    """The number of a voice webhook, locked, so that two calls do not both find the last place.
+
+    Raises:
+        UnknownNumber: no account has this number active at this carrier.
+    """
+    row = await db.fetchrow(
+        """
+        SELECT id, account_id, time_zone, fallback_number, inbound FROM numbers
+        WHERE carrier = $1 AND e164 = $2 AND active FOR NO KEY UPDATE
+        """,
+        inbound.carrier,
+        inbound.to_number,
+    )
+    if row is None:
+        raise UnknownNumber(inbound.carrier, inbound.to_number)
+    live = await db.fetchrow(
+        """
+        SELECT count(*) AS calls FROM calls
+        WHERE number_id = $1 AND direction = 'inbound' AND status <> 'ended'
+        """,
+        row["id"],
+    )
+    templates = await db.fetch(
+        """
+        SELECT id, name, kind, revision, coalesce(content ->> 'language', 'en-US') AS language
+        FROM templates WHERE account_id = $1 AND number_id = $2 AND status = 'active' ORDER BY id
+        """,
+        row["account_id"],
+        row["id"],
+    )
+    return CalledNumber(
+        **dict(row),
+        live_calls=live["calls"] if live is not None else 0,
+        templates=[read(AnsweringTemplate, template) for template in templates],
+    )
+
+
+async def taken_calls(db: Executor, number_id: UUID, caller: str, since: datetime) -> int:
+    """How many calls of a caller to a number were taken since a moment."""
+    row = await db.fetchrow(
+        """
+        SELECT count(*) AS calls FROM calls
+        WHERE number_id = $1 AND from_number = $2 AND direction = 'inbound' AND started_at > $3
+            AND end_reason IS DISTINCT FROM $4
+        """,
+        number_id,
+        caller,
+        since,
+        REFUSED,
+    )
+    return 0 if row is None else int(row["calls"])
+
+
+async def begin_with(
+    db: Transaction, inbound: InboundCall, number: CalledNumber, template: AnsweringTemplate
+) -> StartedCall:
+    """Create the call of a voice webhook, which ``template`` answers, with its lead; or find it."""
+    row = await db.fetchrow(
+        f"""
+        WITH made AS (
+            INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction,
+                from_number, to_number, initial_template_id, template_id, revisions, status, started_at)
+            VALUES ($6, $8, $7, $9, $1, $2, 'inbound', $4, $3, $10, $10,
+                jsonb_build_object($10::uuid, $11::int), 'ringing', $5)
+            ON CONFLICT (carrier, carrier_call_id) DO NOTHING
+            RETURNING {_CALL}
+        ), lead AS (
+            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+                status, created_at)
+            SELECT lead_id, account_id, 'inbound', $12, number_id, template_id, template_id, 'new', $5
+            FROM made
+        )
+        SELECT {_CALL} FROM made
+        """,  # noqa: S608
+        inbound.carrier,
+        inbound.carrier_call_id,
+        inbound.to_number,
+        inbound.from_number,
+        inbound.started_at,
+        new_id(),
+        new_id(),
+        number.account_id,
+        number.id,
+        template.id,
+        template.revision,
+        caller_of(inbound),
+    )
+    if row is not None:
+        return StartedCall(call=read(CallRecord, row), created=True)
+    found = await calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id)
+    return StartedCall(call=found, created=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from db.calls import Carrier
@@ -45,6 +46,8 @@ class NumberRecord:
     """How many calls the number carries at once; inbound calls are not refused for it."""
     reserved_inbound: int
     """Channels that dialling leaves free."""
+    inbound: Mapping[str, Any]
+    """Which inbound calls are taken (``voicebot.dispatch.inbound_policy``); empty: all."""
     active: bool
     revision: int
     created_at: datetime
@@ -63,6 +66,7 @@ class NumberDraft:
     patience_ms: int = DEFAULT_PATIENCE_MS
     channels: int = DEFAULT_CHANNELS
     reserved_inbound: int = 0
+    inbound: Mapping[str, Any] = field(default_factory=dict)
     active: bool = True
 
 
@@ -115,8 +119,8 @@ async def create(
             row = await transaction.fetchrow(
                 f"""
                 INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, fallback_number, active,
-                    patience_ms, channels, reserved_inbound)
-                VALUES ($2, $1, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {_NUMBER}
+                    patience_ms, channels, reserved_inbound, inbound)
+                VALUES ($2, $1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_NUMBER}
                 """,  # noqa: S608 - only column names
                 account_id,
                 new_id(),
@@ -129,6 +133,7 @@ async def create(
                 draft.patience_ms,
                 draft.channels,
                 draft.reserved_inbound,
+                draft.inbound,
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None
@@ -266,7 +271,7 @@ async def update(
                 f"""
                 UPDATE numbers SET e164 = $3, carrier = $4, label = $5, time_zone = $6, fallback_number = $7,
                     active = $8, patience_ms = $9, channels = $10,
-                    reserved_inbound = $11, revision = revision + 1, updated_at = now()
+                    reserved_inbound = $11, inbound = $12, revision = revision + 1, updated_at = now()
                 WHERE account_id = $1 AND id = $2 RETURNING {_NUMBER}
                 """,  # noqa: S608
                 account_id,
@@ -280,6 +285,7 @@ async def update(
                 draft.patience_ms,
                 draft.channels,
                 draft.reserved_inbound,
+                draft.inbound,
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None

@@ -310,8 +310,8 @@ class Carrier(Protocol):
         """Response to a webhook that failed `verify`."""
         ...
 
-    def reject(self) -> WebhookReply:
-        """Response that rejects the call."""
+    def reject(self, *, busy: bool = False) -> WebhookReply:
+        """Response that rejects the call, with a busy tone if the carrier has one."""
         ...
 
     def hang_up_reply(self) -> WebhookReply:

@@ -404,7 +404,7 @@ class TemplateContent(Part):
     )
     number_id: str | None = Field(
         default=None,
-        description="Id of the number whose calls an orchestrator answers (one active one per number).",
+        description="Id of the number whose calls the template answers: one active orchestrator, or agents.",
         examples=["01a5a3c2-7c1e-7a52-9d5b-0f8d7a4b1c2e"],
     )
     language: Annotated[str, LANGUAGE] = Field(

@@ -54,6 +54,25 @@ class RateLimit(OutboundPart):
     per_ms: Milliseconds = Field(default=86_400_000, description="Length of the period, in ms.")
 
 
+class Precheck(OutboundPart):
+    """An HTTP server that is asked before each call whether the person is to be called."""
+
+    url: str = Field(
+        default="",
+        description=(
+            "Where the lead is posted, signed with the account's key. 2xx: it is dialled, unless the answer "
+            'is `{"proceed": false}`; 4xx: it ends as `skipped`.'
+        ),
+        examples=["https://example.com/may-call"],
+    )
+    timeout_ms: Annotated[Count, Bounds(100, 10_000)] = Field(
+        default=3000, description="Time limit for the answer, in ms."
+    )
+    on_failure: Literal["proceed", "skip"] = Field(
+        default="proceed", description="What happens without an answer, or with another status."
+    )
+
+
 class Voicemail(OutboundPart):
     """What happens when an answering machine answers."""
 
@@ -99,6 +118,9 @@ class Outbound(OutboundPart):
     retry: RetryPauses = Field(default_factory=RetryPauses, description="Pauses between attempts, in ms.")
     rate_limit: RateLimit | None = Field(
         default_factory=RateLimit, description="Limit of calls to one person; null: none."
+    )
+    precheck: Precheck | None = Field(
+        default=None, description="Who is asked before each call; null: nobody."
     )
     voicemail: Voicemail = Field(
         default_factory=Voicemail, description="What is done with answering machines."

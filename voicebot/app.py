@@ -15,10 +15,7 @@ from db.events import EventRecord
 from db.utterances import UtteranceRecord
 from handlers.registry import HANDLERS
 from telephony.bridge import BridgeCarrier
-from telephony.carrier import Carrier
-from telephony.exotel.carrier import ExotelAccount, ExotelCarrier
 from telephony.flow import FlowCarrier
-from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.admission import Admission
 from voicebot.api import (
     accounts,
@@ -69,6 +66,7 @@ from voicebot.call.registry import CallRegistry
 from voicebot.call.replicas import Replicas
 from voicebot.call.text.chats import Chats
 from voicebot.call.text.chats import Limits as ChatLimits
+from voicebot.carriers import carriers_of
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
@@ -299,19 +297,13 @@ async def running(
         )
         background.supervise(reaper.run, name="lease reaper")
         background.supervise(app_state.open_streams.run, name="keys of open streams")
-        dials = settings.dispatch == "on"
-        dispatch_runtime = DispatchRuntime(
-            database,
-            clock,
-            DispatchDependencies(
-                carriers=carriers,
-                prepare=call_registry.prepare,
-                on_notices=handoff_runtime.outbox.wake,
-                origin=settings.public_url if dials else None,
-                token=lambda call: media_admission.issue_dialled(call, clock.now()),
-                model=providers.openai_client(),
-            ),
-        )
+        dispatch_dependencies = DispatchDependencies(
+            carriers=carriers, prepare=call_registry.prepare, on_notices=handoff_runtime.outbox.wake,
+            origin=settings.public_url if settings.dispatch == "on" else None,
+            token=lambda call: media_admission.issue_dialled(call, clock.now()),
+            model=providers.openai_client(), vault=vault, http_allow=settings.http_allow,
+        )  # fmt: skip
+        dispatch_runtime = DispatchRuntime(database, clock, dispatch_dependencies)
         stack.push_async_callback(dispatch_runtime.stop, _CLOSE_TIMEOUT_S)
         dispatch_runtime.start(lambda: app_state.draining)
         handoff_runtime.start(lambda: app_state.draining, call_registry)
@@ -346,28 +338,3 @@ def handoff_dependencies(
         http_allow=settings.http_allow,
         carriers=carriers,
     )
-
-
-def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
-    """The carriers with credentials, by name. The webhooks of other carriers are answered with 404."""
-    carriers: dict[str, Carrier] = {}
-    if settings.twilio_account_sid and settings.twilio_auth_token:
-        account = TwilioAccount(
-            account_sid=settings.twilio_account_sid,
-            auth_token=settings.twilio_auth_token.get_secret_value(),
-            public_url=settings.public_url,
-            api_url=settings.twilio_api_url,
-            require_media_signature=settings.twilio_require_media_signature,
-        )
-        carriers[TwilioCarrier.name] = TwilioCarrier(account)
-    if settings.exotel_webhook_secret:
-        token = settings.exotel_api_token
-        exotel = ExotelAccount(
-            account_sid=settings.exotel_account_sid or "",
-            api_key=settings.exotel_api_key or "",
-            api_token=token.get_secret_value() if token else "",
-            webhook_secret=settings.exotel_webhook_secret.get_secret_value(),
-            api_url=settings.exotel_api_url,
-        )
-        carriers[ExotelCarrier.name] = ExotelCarrier(exotel)
-    return carriers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -81,14 +82,26 @@ class HttpClient:
         Raises:
             HttpFailure: there is no response, or the URL is not a plain http or https address.
         """
-        try:
-            parsed = httpx.URL(url)
-        except (httpx.InvalidURL, ValueError):
-            raise RedirectRefused("to an invalid address") from None
+        parsed = _parsed(url)
         headers = (("Accept", "*/*"), ("User-Agent", "voicebot"))
         request = HttpRequest(
             method="GET", origin=_origin(parsed), target=parsed.raw_path.decode("ascii"), headers=headers,
             secret_headers=(), body=None, timeout_ms=timeout_ms, retries=1, read_limit=limit,
+        )  # fmt: skip
+        return await self.send(request)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_ms: int) -> HttpResponse:
+        """Post JSON to ``url``, once, in ``timeout_ms`` ms.
+
+        Raises:
+            HttpFailure: there is no response, or the URL is not a plain http or https address.
+        """
+        parsed = _parsed(url)
+        given = (("Content-Type", "application/json"), ("Accept", "application/json"), *headers.items())
+        request = HttpRequest(
+            method="POST", origin=_origin(parsed), target=parsed.raw_path.decode("ascii"),
+            headers=(("User-Agent", "voicebot"), *given), secret_headers=(), body=body,
+            timeout_ms=timeout_ms, retries=0,
         )  # fmt: skip
         return await self.send(request)
 
@@ -184,6 +197,13 @@ def _absolute(request: HttpRequest, location: str) -> httpx.URL:
     )
     try:
         return base.join(location)
+    except (httpx.InvalidURL, ValueError):
+        raise RedirectRefused("to an invalid address") from None
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
         raise RedirectRefused("to an invalid address") from None
 

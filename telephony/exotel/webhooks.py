@@ -239,8 +239,9 @@ def forbid() -> WebhookReply:
     return WebhookReply(status=404, content_type=_TEXT, body="")
 
 
-def reject() -> WebhookReply:
-    """Status 404: we have no such number."""
+def reject(*, busy: bool = False) -> WebhookReply:
+    """Status 404: we have no such number, or do not take the call; a flow has no busy tone."""
+    del busy
     return WebhookReply(status=404, content_type=_TEXT, body="")
 
 

@@ -37,7 +37,19 @@ class TwilioCarrier(TwilioRest):
     name = "twilio"
     webhooks_path = "/webhooks/twilio"
     webhook_names = frozenset(
-        {"voice", "status", "stream", "resume", "machine", "leg", "whisper", "key", "left", "conference"}
+        {
+            "voice",
+            "menu",
+            "status",
+            "stream",
+            "resume",
+            "machine",
+            "leg",
+            "whisper",
+            "key",
+            "left",
+            "conference",
+        }
     )
 
     incoming_call = staticmethod(webhooks.incoming_call)

@@ -254,10 +254,10 @@ def forbid() -> WebhookReply:
     return WebhookReply(status=403, content_type=_XML, body="")
 
 
-def reject() -> WebhookReply:
-    """TwiML that rejects the call: the caller hears that the number is not in service; there is no charge."""
+def reject(*, busy: bool = False) -> WebhookReply:
+    """TwiML that rejects the call, without charge: the number is not in service, or is busy."""
     response = VoiceResponse()
-    response.reject()
+    response.reject(reason="busy" if busy else None)
     return _twiml(response)
 
 

@@ -58,9 +58,6 @@ def check_number(content: TemplateContent, context: CheckContext) -> Iterator[Pr
             message = "The orchestrator has no number, so no caller can reach it."
             yield problem_for("number_missing", ("number_id",), message)
         return
-    if content.kind == "agent":
-        message = "The template is an agent; only an orchestrator answers the calls of a number."
-        yield problem_for("number_on_agent", ("number_id",), message)
     if context.numbers is not None:
         if content.number_id not in context.numbers:
             yield problem_for("number_unknown", ("number_id",), "This account has no number with this id.")

@@ -71,6 +71,8 @@ def check_http(content: TemplateContent, context: CheckContext) -> Iterator[Prob
             yield from _sending(where, function)
     if content.waiting.audio is not None:
         yield from _url(("waiting", "audio"), content.waiting.audio, context)
+    if content.outbound.precheck is not None:
+        yield from _url(("outbound", "precheck", "url"), content.outbound.precheck.url, context)
     if content.outbound.webhook_url is not None:
         yield from _url(("outbound", "webhook_url"), content.outbound.webhook_url, context)
 

@@ -69,11 +69,6 @@ _TABLE = (
     Rule("number_unknown", ERROR, "Use the id of a number of this account (GET /api/v1/numbers), or null."),
     Rule("number_inactive", WARNING, "Activate the number, or choose another one."),
     Rule("number_missing", WARNING, "Set `number_id` if callers should reach this orchestrator."),
-    Rule(
-        "number_on_agent",
-        WARNING,
-        "Remove `number_id`, or change `kind` to `orchestrator`: only an orchestrator answers calls.",
-    ),
     # Variables and the texts that contain placeholders
     Rule(
         "variable_name_invalid",

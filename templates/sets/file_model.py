@@ -33,7 +33,7 @@ class FileTemplate(TemplateContent):
     number_id: str | None = Field(default=None, description="Id of the number. Prefer `number` in files.")
     number: Annotated[str | None, E164] = Field(
         default=None,
-        description="The number whose calls an orchestrator answers: a number of the account, in E.164.",
+        description="The number whose calls the template answers: a number of the account, in E.164.",
         examples=["+14155550123"],
     )
     routes: tuple[FileRoute, ...] = Field(

@@ -77,7 +77,7 @@ async def test_an_unknown_number_is_named(database: Database, seeded: SeededAcco
 async def test_a_number_without_an_active_orchestrator_says_where_to_go(
     database: Database, seeded: SeededAccount
 ) -> None:
-    """The refusal carries the number's fallback; an agent or a draft on the number does not answer."""
+    """The error carries the number's fallback; an agent on the number answers by a decision only."""
     number = await numbers.create(
         database,
         seeded.id,

@@ -122,9 +122,10 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
     database = await Database.connect(empty)
     # The rows are made by the present release, which uses this table and these columns of later migrations.
     await database.execute("CREATE TABLE number_assignments (e164 text, account_id uuid)")
-    columns = ("patience_ms", "channels", "reserved_inbound")
+    columns = ("patience_ms", "channels", "reserved_inbound", "inbound")
     for column in columns:
-        await database.execute(f"ALTER TABLE numbers ADD COLUMN {column} integer")
+        type_ = "jsonb DEFAULT '{}'" if column == "inbound" else "integer"
+        await database.execute(f"ALTER TABLE numbers ADD COLUMN {column} {type_}")
     await database.execute(
         "ALTER TABLE calls ADD COLUMN handovers integer, ADD COLUMN cost jsonb, ADD COLUMN output jsonb, "
         "ADD COLUMN answered_by text, ADD COLUMN machine_action_at timestamptz"

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.fernet import Fernet
 
 from db import accounts, calls, leads, numbers, templates
 from db.calls import CallEnd, CallRecord
@@ -17,14 +19,24 @@ from db.leads import LeadDraft, LeadRecord
 from db.numbers import NumberDraft
 from db.pool import Database
 from db.templates import TemplateDraft
+from handlers.http import CheckedNetwork, HttpClient
 from tests.dispatch.scripted_carrier import ScriptedCarrier
 from tests.handoffs.fixtures import ManualClock
 from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
 from voicebot.dispatch.finaliser import Finaliser
+from voicebot.dispatch.precheck import Prechecks
+from voicebot.vault import Vault
 
 ALWAYS = {"window": {"from": "00:00", "to": "24:00"}, "rate_limit": None}
 PERSON = "+14155550199"
+VAULT_KEY = Fernet.generate_key()
+
+
+@cache
+def no_client() -> HttpClient:
+    """A client that no test uses; making one reads all root certificates."""
+    return HttpClient(CheckedNetwork())
 
 
 async def _nothing(_: CallRecord) -> None:
@@ -59,10 +71,10 @@ class DispatchEnvironment:
 
     async def lead(self, template_id: UUID, phone: str = PERSON, **more: Any) -> LeadRecord:
         """A lead that is due now."""
+        values = {"payload": {}, "variables": {}, "earliest_at": self.clock.now(), **more}
         draft = LeadDraft(
-            direction="outbound", phone=phone, number_id=self.number_id, template_id=template_id,
-            payload={}, variables={}, **{"earliest_at": self.clock.now(), **more},
-        )  # fmt: skip
+            direction="outbound", phone=phone, number_id=self.number_id, template_id=template_id, **values
+        )
         return (await leads.create(self.database, self.account_id, draft)).lead
 
     async def again(self, lead: LeadRecord) -> LeadRecord:
@@ -105,11 +117,13 @@ def make_dispatcher(
     clock: ManualClock,
     carrier: ScriptedCarrier,
     breakers: Mapping[str, Breaker] | None = None,
+    client: HttpClient | None = None,
 ) -> Dispatcher:
     """A dispatcher of a process."""
     urls = DialUrls(origin="https://bot.example.com", token=lambda call: f"token-{call.id}")
     carriers = {"twilio": carrier.as_carrier()}
-    return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, _nothing)
+    prechecks = Prechecks(database, clock, Vault(VAULT_KEY), client or no_client())
+    return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, _nothing, prechecks)
 
 
 @pytest.fixture

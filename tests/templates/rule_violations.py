@@ -195,12 +195,6 @@ def _(account: SampleAccount) -> str:
     return "/prompt"
 
 
-@violates("number_on_agent")
-def _(account: SampleAccount) -> str:
-    account.agent()["number_id"] = next(iter(account.numbers))
-    return "/number_id"
-
-
 @violates("language_mismatch")
 def _(account: SampleAccount) -> str:
     found, where = route(account)
@@ -324,6 +318,8 @@ for broken, values in {
     ("output_field_invalid", "output", "2nd"): {"output": {"2nd": {}}},
     ("output_field_invalid", "output", "day", "enum"): {"output": {"day": {"type": "date", "enum": ["x"]}}},
     ("output_field_invalid", "output"): {"output": {f"f{index}": {} for index in range(31)}},
+    ("url_missing", "precheck", "url"): {"precheck": {}},
+    ("url_private_address", "precheck", "url"): {"precheck": {"url": "https://10.0.0.1/may-call"}},
     ("url_private_address", "webhook_url"): {"webhook_url": "https://10.0.0.1/hook"},
 }.items():
     put(broken[0], "outbound", value=values, at=("outbound", *broken[1:]))

@@ -20,7 +20,7 @@ from voicebot.api.problems import ApiProblem
 from voicebot.api.validation import invalid_body
 from voicebot.authoring import merged
 from voicebot.dispatch.costs import Prices
-from voicebot.handoffs.webhook_sender import new_signing_secret
+from voicebot.webhook_signature import new_signing_secret
 
 router = APIRouter(prefix="/account", tags=["account"])
 

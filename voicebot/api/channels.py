@@ -21,7 +21,7 @@ from voicebot.api.documentation import BODY, refuses
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
 from voicebot.handoffs import notifications
-from voicebot.handoffs.webhook_sender import new_signing_secret
+from voicebot.webhook_signature import new_signing_secret
 
 router = APIRouter(tags=["notices"])
 

@@ -22,6 +22,7 @@ from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem
 from voicebot.api.validation import TimeZone, invalid_body
 from voicebot.authoring import merged
+from voicebot.dispatch.inbound_policy import InboundPolicy
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
 
@@ -62,11 +63,15 @@ class NumberBody(BaseModel):
     reserved_inbound: Annotated[
         int, Field(strict=True, ge=0, le=1000, description="Channels that dialling leaves free for callers.")
     ] = 0
+    inbound: Annotated[
+        InboundPolicy, Field(description="Which inbound calls are taken, and what happens to the others.")
+    ] = InboundPolicy()
     active: Annotated[bool, Field(strict=True, description="Whether its calls are answered.")] = True
 
     def draft(self) -> NumberDraft:
-        """The row to write."""
-        return NumberDraft(**self.model_dump())
+        """The row to write; an empty policy takes every call."""
+        inbound = {} if self.inbound == InboundPolicy() else self.inbound.model_dump(mode="json")
+        return NumberDraft(**self.model_dump(exclude={"inbound"}), inbound=inbound)
 
 
 class Number(NumberBody):

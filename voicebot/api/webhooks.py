@@ -6,33 +6,39 @@ Those of carriers with a flow are in `flow_webhooks`, those about legs in `leg_w
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
-from db import attempts, calls, events, inbound
+from db import calls, events, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
-from db.errors import DatabaseBusy, DatabaseUnavailable, NoOrchestrator, NotFound, UnknownNumber
+from db.errors import (
+    DatabaseBusy,
+    DatabaseUnavailable,
+    NoOrchestrator,
+    NotFound,
+    PolicyApplies,
+    UnknownNumber,
+)
 from db.ids import id_of
-from db.inbound import InboundCall
+from db.inbound import InboundCall, StartedCall
 from telephony.carrier import (
     BadSignature,
     BadWebhook,
+    IncomingCall,
     TooManyFields,
     TransferRequest,
     WebhookReply,
     WebhookRequest,
 )
-from telephony.machines import MachineCarrier
 from voicebot.admission import Refusal
-from voicebot.api import flow_webhooks, leg_webhooks
+from voicebot.api import attempt_webhooks, flow_webhooks, leg_webhooks
 from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.attempt_webhooks import dialled
 from voicebot.api.call_ends import call_event, finish
 from voicebot.api.carrier_request import (
     MAX_RESUMES,
@@ -45,11 +51,13 @@ from voicebot.api.carrier_request import (
     origin_of,
 )
 from voicebot.api.carrier_status import carrier_end, close
+from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
+from voicebot.api.inbound_calls import Choice, decide
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.call.apologies import apology
 from voicebot.call.registry import TRANSFER
-from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
+from voicebot.dispatch.dispatcher import ATTEMPT
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
@@ -93,8 +101,22 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
     """
     incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
-        call = await _dialled(request, incoming.carrier_call_id)
+        call = await dialled(request, incoming.carrier_call_id)
         return request.carrier.hang_up_reply() if call.answered_at else request.connect(call)
+    return await _take(request, incoming, None)
+
+
+async def menu(request: CarrierRequest) -> WebhookReply:
+    """The caller has chosen an agent from a menu, or none; while the database is down they wait."""
+    incoming = request.carrier.incoming_call(request.webhook)
+    bridge = request.app.bridge_carriers.get(request.name)
+    key = None if bridge is None else bridge.pressed_key(request.webhook)
+    choice = Choice(_whole_number(request.webhook.query.get(MENU_ATTEMPT)) or 1, key)
+    return await _once_the_database_answers(request, "menu", _take(request, incoming, choice))
+
+
+async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice | None) -> WebhookReply:
+    """Connect an inbound call, if it is taken."""
     call_in = InboundCall(
         carrier=request.name,
         carrier_call_id=incoming.carrier_call_id,
@@ -102,16 +124,19 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
         from_number=incoming.from_ or None,
         started_at=request.app.clock.now(),
     )
+    started: StartedCall | WebhookReply
     try:
-        started = await inbound.begin(request.app.database, call_in)
+        begun = await inbound.begin(request.app.database, call_in)
     except UnknownNumber:
         logger.warning("rejected a call of {} to an unknown number", request.name)
         return request.carrier.reject()
-    except NoOrchestrator as error:
-        logger.warning("number {} has no active orchestrator", error.number_id)
-        if error.fallback_number is None:
-            return request.carrier.reject()
-        return request.carrier.transfer_reply(TransferRequest(to=error.fallback_number))
+    except (NoOrchestrator, PolicyApplies):
+        started = await decide(request, call_in, choice)
+    else:
+        is_copy = begun.call.end_reason == inbound.REFUSED
+        started = await decide(request, call_in, choice) if is_copy else begun
+    if isinstance(started, WebhookReply):
+        return started
     if started.call.end_reason == NO_CAPACITY:  # the webhook was sent again
         return fallback(request)
     if started.created and (refusal := request.app.admission.refusal()) is not None:
@@ -205,7 +230,7 @@ async def status(request: CarrierRequest) -> WebhookReply:
     app = request.app
     try:
         if ATTEMPT in request.webhook.query:
-            await _dialled(request, report.carrier_call_id)
+            await dialled(request, report.carrier_call_id)
         call = await calls.carrier_status(
             app.database, request.name, report.carrier_call_id, carrier_end(report)
         )
@@ -236,23 +261,12 @@ async def stream(request: CarrierRequest) -> WebhookReply:
     return NO_CONTENT
 
 
-async def machine(request: CarrierRequest) -> WebhookReply:
-    """The carrier has found out who answered a call that we placed."""
-    app, carrier = request.app, request.app.carriers[request.name]
-    if not isinstance(carrier, MachineCarrier):
-        return NO_CONTENT
-    with suppress(NotFound):
-        detection = carrier.detection(request.webhook)
-        call = await _dialled(request, detection.carrier_call_id)
-        await app.machines.reported(call, detection)
-    return NO_CONTENT
-
-
 WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "voice": voice,
+    "menu": menu,
     "status": status,
     "stream": stream,
-    "machine": machine,
+    "machine": attempt_webhooks.machine,
     "resume": resume,
     "leg": leg_webhooks.leg_status,
     "whisper": leg_webhooks.whisper,
@@ -309,32 +323,3 @@ async def _reply(
 
 async def _known(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
     return await calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
-
-
-async def _dialled(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
-    """The call of a webhook; that of an attempt is named by the URL, and may not know the carrier's id yet.
-
-    Raises:
-        NotFound: there is no such call, or the attempt has another id.
-    """
-    attempt = _uuid(request.webhook.query.get(ATTEMPT))
-    if attempt is None:
-        return await _known(request, carrier_call_id)
-    call = await attempts.attempt_of(request.app.database, attempt)
-    if call is None or call.carrier_call_id not in (None, carrier_call_id):
-        raise NotFound("call", carrier_call_id)
-    if call.carrier_call_id is None:
-        placed = await attempts.placed(
-            request.app.database, call.account_id, call.id, carrier_call_id, RINGING
-        )
-        if placed is None:
-            raise NotFound("call", carrier_call_id)
-        return placed
-    return call
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return None if text is None else UUID(text)
-    except ValueError:
-        return None

@@ -11,6 +11,7 @@ from db import notify
 from db.calls import CallRecord
 from db.dispatch import CHANNEL
 from db.pool import Database
+from handlers.http import CheckedNetwork, HttpClient
 from telephony.carrier import Carrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
@@ -18,6 +19,8 @@ from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
 from voicebot.dispatch.finaliser import Finaliser
 from voicebot.dispatch.output_fields import OutputModel
+from voicebot.dispatch.precheck import Prechecks
+from voicebot.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,9 @@ class DispatchDependencies:
     """The URL under which carriers reach this server; None: this process does not dial."""
     token: Callable[[CallRecord], str]
     """Issues a token that opens the media stream of a call that is dialled."""
+    vault: Vault
+    http_allow: frozenset[str]
+    """``host:port`` of private addresses that pre-checks may reach."""
     model: tuple[AsyncOpenAI, str] | None
     """Who fills the output fields, a client and the model's name; None: they are absent."""
 
@@ -48,10 +54,14 @@ class DispatchRuntime:
         breakers = {name: Breaker() for name in carriers}
         output = None if dependencies.model is None else OutputModel(*dependencies.model)
         self._finaliser = Finaliser(database, clock, carriers, breakers, output, dependencies.on_notices)
+        self._client = HttpClient(CheckedNetwork(dependencies.http_allow))
+        prechecks = Prechecks(database, clock, dependencies.vault, self._client)
         self._dispatcher: Dispatcher | None = None
         if carriers and dependencies.origin is not None:
             urls = DialUrls(origin=dependencies.origin, token=dependencies.token)
-            self._dispatcher = Dispatcher(database, clock, carriers, breakers, urls, dependencies.prepare)
+            self._dispatcher = Dispatcher(
+                database, clock, carriers, breakers, urls, dependencies.prepare, prechecks
+            )
 
     def start(self, is_draining: Callable[[], bool]) -> None:
         """Start the jobs; a process that is to stop claims no more leads."""
@@ -67,6 +77,7 @@ class DispatchRuntime:
         if self._dispatcher is not None:
             await self._dispatcher.finish(timeout_s)
         await self._finaliser.finish(timeout_s)
+        await self._client.close()
 
     def _wake(self, _: str) -> None:
         self._finaliser.wake()

@@ -2,10 +2,10 @@
 
 Any number of processes run one. Each wakes when the database says that something may be due, and at the
 next due time. What is decided before a call is placed, in this order: stopped leads are not claimed; opt-outs
-and the calling window (``voicebot.dispatch.rules``); the person's rate limit, read only; then, in one
-transaction, the number, a free channel, the rate limit again, and the attempt
-(``db.attempts.begin_attempt``); the greeting; the carrier. A lead that does not get through has taken
-nothing.
+and the calling window (``rules``); the author's server (``precheck``); the
+person's rate limit, read only; then, in one transaction, the number, a free channel, the rate limit again,
+and the attempt (``db.attempts.begin_attempt``); the greeting; the carrier. A lead that does not get through
+has taken nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from voicebot.config import websocket_url
 from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.outcomes import NOT_PLACED
+from voicebot.dispatch.precheck import Prechecks
 from voicebot.dispatch.rules import Later, Over
 
 MAX_ATTEMPTS_AT_ONCE = 32
@@ -62,6 +63,8 @@ ALERT_THROTTLE = timedelta(hours=1)
 
 NUMBER_UNAVAILABLE = "number_unavailable"
 TEMPLATE_UNAVAILABLE = "template_unavailable"
+SKIPPED = "skipped"
+"""The outcome of a lead that the author's server does not want to be called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ class Dispatcher:
         breakers: Mapping[str, Breaker],
         urls: DialUrls,
         prepare: Callable[[CallRecord], Awaitable[None]],
+        prechecks: Prechecks,
     ) -> None:
         """Dial by ``carriers``, whose state is in ``breakers``; ``prepare`` makes a call's first words."""
         self._db = database
@@ -99,6 +103,7 @@ class Dispatcher:
         self._carriers = carriers
         self._urls = urls
         self._prepare = prepare
+        self._prechecks = prechecks
         self._breakers = breakers
         self._wakeup = asyncio.Event()
         self._background = BackgroundTasks("dispatch")
@@ -167,6 +172,10 @@ class Dispatcher:
             return
         if isinstance(decision, Later):
             await dispatch.defer(self._db, lead, decision.until, decision.waits_for)
+            return
+        precheck = outbound.precheck
+        if precheck is not None and not await self._prechecks.allows(precheck, lead):
+            await self._end(lead, outbound, SKIPPED)
             return
         if outbound.rate_limit is not None:
             since = now - timedelta(milliseconds=outbound.rate_limit.per_ms)

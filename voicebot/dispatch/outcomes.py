@@ -36,6 +36,7 @@ _OF_UNANSWERED: Mapping[Direction, Mapping[str, Derived]] = {
     },
     "inbound": {
         "no_capacity": "refused",
+        "refused": "refused",
         "busy": "abandoned",
         "no_answer": "abandoned",
         "canceled": "abandoned",

@@ -8,17 +8,14 @@ webhook-id is the notice's id at every attempt. Private addresses are refused, a
 
 from __future__ import annotations
 
-import base64
 import html
 import json
-import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpcore
-from standardwebhooks.webhooks import Webhook
 
 from db import account_settings, channels, handoff_events, handoff_transitions
 from db.channels import ChannelKind, ChannelRecord
@@ -31,17 +28,13 @@ from handlers.http.network import CheckedNetwork
 from voicebot.clock import Clock
 from voicebot.outbox import Effect, NotSent, Sent
 from voicebot.vault import SecretUnreadable, Vault
+from voicebot.webhook_signature import new_signing_secret, signature_headers
 
 TIMEOUT_S = 10.0
 READ_LIMIT = 64 * 1024
 """How much of a response is read, in bytes."""
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
-
-
-def new_signing_secret() -> str:
-    """A key of Standard Webhooks: 32 random bytes."""
-    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +123,11 @@ class WebhookSender:
     def _headers(self, receiver: _Receiver, notice: NoticeRecord, body: bytes) -> dict[str, str]:
         headers = {"content-type": "application/json", "webhook-id": str(notice.id)}
         if receiver.secret is not None:
-            now = self._clock.now()
             try:
-                signing = Webhook(self._vault.open(receiver.secret))
+                secret = self._vault.open(receiver.secret)
             except SecretUnreadable:
                 raise NotSent("the signing key cannot be read", retryable=False) from None
-            headers["webhook-timestamp"] = str(int(now.timestamp()))
-            headers["webhook-signature"] = signing.sign(str(notice.id), now, body.decode())
+            headers |= signature_headers(secret, str(notice.id), self._clock.now(), body.decode())
         return headers
 
     async def _post(

@@ -1,0 +1,170 @@
+"""Inbound calls that are not taken, and numbers with several agents, over the carrier's webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.api.server_fixture import RunningServer, Tenant, new_e164
+from tests.api.twilio import Reply, Twilio
+
+
+async def with_policy(tenant: Tenant, inbound: dict[str, Any], agents: int = 1) -> str:
+    """A number with a policy and active agents; returns its E.164."""
+    number = await tenant.number()
+    for index in range(agents):
+        await tenant.agent(f"Team {index + 1}", number_id=number["id"])
+    changed = await tenant.owner.patch(
+        f"/numbers/{number['id']}", json={"inbound": inbound}, headers={"If-Match": "*"}
+    )
+    assert changed.status_code == 200, changed.text
+    e164: str = number["e164"]
+    return e164
+
+
+async def records(tenant: Tenant) -> list[dict[str, Any]]:
+    """The account's calls, newest first, each with its events."""
+    items: list[dict[str, Any]] = (await tenant.owner.get("/calls")).json()["items"]
+    for item in items:
+        item["events"] = (await tenant.owner.get(f"/calls/{item['id']}/events")).json()["items"]
+    return items
+
+
+def said(reply: Reply) -> str:
+    """What the carrier says."""
+    return "".join(verb.text or "" for verb in reply.twiml.iter("Say"))
+
+
+async def test_the_only_agent_of_a_number_answers(server: RunningServer, tenant: Tenant) -> None:
+    """Without an orchestrator, and without a policy."""
+    number = await tenant.number()
+    agent = await tenant.agent(number_id=number["id"])
+    twilio = Twilio(server, number["e164"])
+    assert (await twilio.post("voice")).token
+    [call] = await records(tenant)
+    assert (call["template_id"], call["status"]) == (agent["id"], "ringing")
+    again = await twilio.post("voice")
+    assert again.token
+    assert len(await records(tenant)) == 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "twiml"),
+    [
+        ({"action": "reject"}, "<Reject />"),
+        ({"action": "busy"}, '<Reject reason="busy" />'),
+        ({"action": "say", "text": "We are closed."}, '<Say language="en-US">We are closed.</Say><Hangup />'),
+        ({"action": "forward", "number": "+14155550111"}, "<Number>+14155550111</Number>"),
+    ],
+)
+async def test_a_call_outside_the_hours_is_refused(
+    server: RunningServer, tenant: Tenant, refusal: dict[str, Any], twiml: str
+) -> None:
+    """With the number's own action; the call ends at once, and its events say why."""
+    to = await with_policy(tenant, {"accepting": False, "refusal": refusal})
+    twilio = Twilio(server, to)
+    for _ in range(2):  # a copy of the webhook changes nothing
+        assert twiml in (await twilio.post("voice")).response.text
+    [call] = await records(tenant)
+    assert (call["status"], call["ended_by"], call["end_reason"]) == ("ended", "system", "refused")
+    assert [(event["type"], event["data"]) for event in call["events"]] == [
+        ("inbound.refused", {"reason": "not_accepting", "action": refusal["action"]}),
+        ("call.ended", {"ended_by": "system", "reason": "refused"}),
+    ]
+
+
+async def test_a_call_back_is_offered(server: RunningServer, tenant: Tenant) -> None:
+    """A lead is made, once, for the agent of the number; a caller without a number gets none."""
+    to = await with_policy(tenant, {"accepting": False, "refusal": {"action": "callback"}})
+    twilio, withheld = Twilio(server, to), Twilio(server, to)
+    withheld.form["From"] = "anonymous"
+    for call in (twilio, twilio, withheld):
+        assert "call you back" in said(await call.post("voice"))
+    leads = (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"]
+    assert [(lead["phone"], lead["status"]) for lead in leads] == [(twilio.form["From"], "queued")]
+
+
+async def test_a_caller_may_call_so_often(server: RunningServer, tenant: Tenant) -> None:
+    """Calls that were refused do not count; other callers are taken."""
+    policy = {"per_caller": {"calls": 1, "per_ms": 3_600_000}}
+    to = await with_policy(tenant, policy)
+    caller = new_e164()
+    replies = []
+    for _ in range(3):
+        twilio = Twilio(server, to)
+        twilio.form["From"] = caller
+        replies.append((await twilio.post("voice")).verbs)
+    assert replies == [["Connect", "Redirect"], ["Reject"], ["Reject"]]
+    assert (await Twilio(server, to).post("voice")).token
+
+
+async def test_two_calls_do_not_both_find_the_last_place(server: RunningServer, tenant: Tenant) -> None:
+    """Calls that arrive at once are counted one after the other."""
+    to = await with_policy(tenant, {"max_concurrent": 2, "refusal": {"action": "busy"}})
+    replies = await asyncio.gather(*(Twilio(server, to).post("voice") for _ in range(6)))
+    verbs = sorted(reply.verbs[0] for reply in replies)
+    assert verbs == ["Connect"] * 2 + ["Reject"] * 4
+
+
+async def test_a_policy_holds_for_orchestrators_too(server: RunningServer, tenant: Tenant) -> None:
+    """A blocked caller does not reach them; anybody else does."""
+    desk = await tenant.orchestrator()
+    number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
+    twilio, other = Twilio(server, number["e164"]), Twilio(server, number["e164"])
+    await tenant.owner.patch(
+        f"/numbers/{number['id']}",
+        json={"inbound": {"blocked": [twilio.form["From"]]}},
+        headers={"If-Match": "*"},
+    )
+    assert (await twilio.post("voice")).verbs == ["Reject"]
+    assert (await other.post("voice")).token
+
+
+async def test_a_caller_chooses_between_agents(server: RunningServer, tenant: Tenant) -> None:
+    """The menu says their names; the key connects, and the call's events tell of it."""
+    to = await with_policy(tenant, {}, agents=2)
+    twilio = Twilio(server, to)
+    reply = await twilio.post("voice")
+    assert said(reply) == "For Team 1, press 1. For Team 2, press 2."
+    gather = reply.twiml.find("Gather")
+    assert gather is not None
+    assert gather.get("action", "").endswith("/webhooks/twilio/menu?attempt=1")
+    assert await records(tenant) == []
+    assert (await twilio.post("menu?attempt=1", Digits="2")).token
+    [call] = await records(tenant)
+    templates = (await tenant.owner.get("/templates")).json()["items"]
+    chosen = next(each["id"] for each in templates if each["name"] == "Team 2")
+    assert call["template_id"] == chosen
+    assert [(event["type"], event["data"]) for event in call["events"]] == [
+        ("inbound.chosen", {"template_id": chosen, "key": "2"})
+    ]
+
+
+async def test_after_three_attempts_the_first_agent_answers(server: RunningServer, tenant: Tenant) -> None:
+    """No key and wrong keys have the menu said again."""
+    to = await with_policy(tenant, {}, agents=2)
+    twilio = Twilio(server, to)
+    await twilio.post("voice")
+    for attempt, key in (("1", ""), ("2", "9")):
+        reply = await twilio.post(f"menu?attempt={attempt}", Digits=key)
+        assert reply.verbs == ["Gather", "Redirect"]
+    assert (await twilio.post("menu?attempt=3", Digits="0")).token
+    [call] = await records(tenant)
+    assert [event["data"]["key"] for event in call["events"]] == [None]
+
+
+async def test_a_policy_is_checked_and_answered(tenant: Tenant) -> None:
+    """Faults name their place; what was left out is answered with its default."""
+    number = await tenant.number()
+    policy = number["inbound"]
+    assert (policy["accepting"], policy["hours"], policy["refusal"]["action"]) == (True, None, "reject")
+    path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
+    hours = {"hours": {"from": "09:00", "to": "17:00", "holidays": ["2026-12-25"]}}
+    changed = await tenant.owner.patch(path, json={"inbound": hours}, headers=headers)
+    assert changed.json()["inbound"]["hours"]["holidays"] == ["2026-12-25"]
+    wrong = {"inbound": {"refusal": {"action": "forward"}}}
+    refused = await tenant.owner.patch(path, json=wrong, headers=headers)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/inbound/refusal"

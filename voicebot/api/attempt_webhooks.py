@@ -1,0 +1,55 @@
+"""Webhooks about calls that we placed: whose they are, and who answered."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from uuid import UUID
+
+from db import attempts, calls
+from db.calls import CallRecord
+from db.errors import NotFound
+from telephony.carrier import WebhookReply
+from telephony.machines import MachineCarrier
+from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest
+from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
+
+
+async def dialled(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
+    """The call of a webhook; that of an attempt is named by the URL, and may not know the carrier's id yet.
+
+    Raises:
+        NotFound: there is no such call, or the attempt has another id.
+    """
+    attempt = _uuid(request.webhook.query.get(ATTEMPT))
+    if attempt is None:
+        return await calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
+    call = await attempts.attempt_of(request.app.database, attempt)
+    if call is None or call.carrier_call_id not in (None, carrier_call_id):
+        raise NotFound("call", carrier_call_id)
+    if call.carrier_call_id is None:
+        placed = await attempts.placed(
+            request.app.database, call.account_id, call.id, carrier_call_id, RINGING
+        )
+        if placed is None:
+            raise NotFound("call", carrier_call_id)
+        return placed
+    return call
+
+
+async def machine(request: CarrierRequest) -> WebhookReply:
+    """The carrier has found out who answered a call that we placed."""
+    app, carrier = request.app, request.app.carriers[request.name]
+    if not isinstance(carrier, MachineCarrier):
+        return NO_CONTENT
+    with suppress(NotFound):
+        detection = carrier.detection(request.webhook)
+        call = await dialled(request, detection.carrier_call_id)
+        await app.machines.reported(call, detection)
+    return NO_CONTENT
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return None if text is None else UUID(text)
+    except ValueError:
+        return None
