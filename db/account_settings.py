@@ -1,4 +1,4 @@
-"""Settings of accounts: prices, and the key that signs the webhooks of templates."""
+"""Settings of accounts: prices, retention, and the key that signs the webhooks of templates."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ class AccountSettings:
     revision: int
     prices: Mapping[str, Any]
     """What its providers charge (``voicebot.dispatch.costs.Prices``)."""
+    transcripts_days: int | None
+    """How long transcripts of calls are kept after their end; None: for ever."""
+    payloads_days: int | None
+    """The same for the payloads of leads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsDraft:
+    """The columns that a change writes."""
+
+    prices: Mapping[str, Any]
+    transcripts_days: int | None = None
+    payloads_days: int | None = None
 
 
 _SETTINGS = columns(AccountSettings)
@@ -37,7 +50,7 @@ async def get(db: Executor, account_id: UUID) -> AccountSettings:
 
 
 async def update(
-    db: Executor, account_id: UUID, prices: Mapping[str, Any], *, expected_revision: int
+    db: Executor, account_id: UUID, draft: SettingsDraft, *, expected_revision: int
 ) -> AccountSettings:
     """Replace the settings of an account.
 
@@ -47,12 +60,14 @@ async def update(
     """
     row = await db.fetchrow(
         f"""
-        UPDATE accounts SET prices = $2, revision = revision + 1
-        WHERE id = $1 AND revision = $3 RETURNING {_SETTINGS}
+        UPDATE accounts SET prices = $3, transcripts_days = $4, payloads_days = $5, revision = revision + 1
+        WHERE id = $1 AND revision = $2 RETURNING {_SETTINGS}
         """,  # noqa: S608 - only column names
         account_id,
-        prices,
         expected_revision,
+        draft.prices,
+        draft.transcripts_days,
+        draft.payloads_days,
     )
     if row is None:
         raise RevisionConflict("account", account_id, (await get(db, account_id)).revision)

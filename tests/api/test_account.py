@@ -31,12 +31,26 @@ async def test_prices_are_set_by_a_merge_patch(tenant: Tenant) -> None:
     assert again.status_code == 304
 
 
+async def test_retention_is_set_beside_the_prices(tenant: Tenant) -> None:
+    """Both are kept when the other one changes; null keeps everything for ever."""
+    headers = {"If-Match": "*"}
+    await tenant.owner.patch("/account", json={"prices": PRICES}, headers=headers)
+    kept = {"retention": {"transcripts_days": 30}}
+    changed = (await tenant.owner.patch("/account", json=kept, headers=headers)).json()
+    assert changed["retention"] == {"transcripts_days": 30, "payloads_days": None}
+    assert changed["prices"] == PRICES
+    forever = {"retention": {"transcripts_days": None}}
+    changed = (await tenant.owner.patch("/account", json=forever, headers=headers)).json()
+    assert changed["retention"]["transcripts_days"] is None
+
+
 @pytest.mark.parametrize(
     ("patch", "where"),
     [
         ({"prices": {"currency": "euro"}}, "/prices/currency"),
         ({"prices": {"stt": {"deepgram": {"per_minute": -1}}}}, "/prices/stt/deepgram/per_minute"),
         ({"prices": {"stt": {"deepgram": {}}}}, "/prices/stt/deepgram/per_minute"),
+        ({"retention": {"payloads_days": 0}}, "/retention/payloads_days"),
         ({"colour": "red"}, "/colour"),
     ],
 )

@@ -91,15 +91,25 @@ SETS = {
 
 RECORDS = {
     "provider_health": (provider_health.ProviderHealthRecord, {"changed_at"}),
-    "accounts": (AccountRecord, {"revision", "prices", "webhook_secret"}),
+    "accounts": (
+        AccountRecord,
+        {"revision", "prices", "webhook_secret", "transcripts_days", "payloads_days"},
+    ),
     "api_keys": (KeyRecord, {"key_hash"}),
     "numbers": (NumberRecord, {"deleted_at"}),
     "templates": (TemplateRecord, {"deleted_at"}),
     "template_revisions": (RevisionRecord, set()),
-    "leads": (LeadRecord, {"idempotency_key", "claimed_by", "claimed_until"}),
+    "leads": (LeadRecord, {"idempotency_key", "claimed_by", "claimed_until", "payload_deleted_at"}),
     "calls": (
         CallRecord,
-        {"held_by", "held_until", "finalised_at", "finalise_after", "machine_action_at"},
+        {
+            "held_by",
+            "held_until",
+            "finalised_at",
+            "finalise_after",
+            "machine_action_at",
+            "transcript_deleted_at",
+        },
     ),
     "routes": (RouteRecord, set()),
     "utterances": (UtteranceRecord, set()),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from db import account_settings, calls, dispatch_records, outbox, utterances
+from db.account_settings import SettingsDraft
 from db.calls import CallRecord
 from db.ids import new_id
 from db.leads import LeadRecord
@@ -102,7 +103,8 @@ async def test_a_finished_call_is_reported(dispatch_environment: Env) -> None:
         "stt": {"deepgram": {"per_minute": 0.01}},
         "tts": {"elevenlabs": {"per_1000_characters": 0.1}},
     }
-    await account_settings.update(env.database, env.account_id, prices, expected_revision=1)
+    draft = SettingsDraft(prices=prices)
+    await account_settings.update(env.database, env.account_id, draft, expected_revision=1)
     output = {"visit": {"type": "boolean", "description": "Whether they want a visit"}}
     lead = await env.lead(await env.template(webhook_url=HOOK, output=output))
     call = await answered(env, lead)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from db import account_settings, audit
-from db.account_settings import AccountSettings
+from db.account_settings import AccountSettings, SettingsDraft
 from db.audit import Change
 from voicebot.api.access import Admin, Reader
 from voicebot.api.app_state import AppStateDep
@@ -25,6 +25,23 @@ from voicebot.webhook_signature import new_signing_secret
 router = APIRouter(prefix="/account", tags=["account"])
 
 
+Days = Annotated[int, Field(strict=True, ge=1, le=36500)]
+
+
+class Retention(BaseModel):
+    """How long something is kept, in days; null: for ever. People who opted out stay opted out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    transcripts_days: Annotated[
+        Days | None,
+        Field(description="What was said and done on a call: utterances, model requests, data of events."),
+    ] = None
+    payloads_days: Annotated[
+        Days | None, Field(description="Payload and variables of a lead, after it has ended.")
+    ] = None
+
+
 class AccountBody(BaseModel):
     """The settings of an account, as a client sends them."""
 
@@ -33,6 +50,13 @@ class AccountBody(BaseModel):
     prices: Annotated[
         Prices, Field(description="What its providers charge; from it the cost of calls is computed.")
     ] = Prices()
+    retention: Annotated[Retention, Field(description="How long transcripts and payloads are kept.")] = (
+        Retention()
+    )
+
+    def draft(self) -> SettingsDraft:
+        """The row to write."""
+        return SettingsDraft(prices=self.prices.model_dump(mode="json"), **self.retention.model_dump())
 
 
 class Account(AccountBody):
@@ -75,13 +99,13 @@ async def patch_account(
     """Change settings of the account (RFC 7396). Calls that have ended keep their cost."""
     before = await account_settings.get(app_state.database, admin.account_id)
     if_match.expect(before.revision)
-    stored = {"prices": before.prices}
+    stored = _account(before).model_dump(mode="json", include=set(AccountBody.model_fields))
     body = _read(merged(stored, _writable_part(patch)))
     async with app_state.database.transaction() as transaction:
         saved = await account_settings.update(
             transaction,
             admin.account_id,
-            body.prices.model_dump(mode="json"),
+            body.draft(),
             expected_revision=before.revision,
         )
         change = Change(
@@ -125,7 +149,12 @@ def _writable_part(patch: Any) -> Any:
 
 def _answer(record: AccountSettings, response: Response) -> Account:
     response.headers["ETag"] = etag(record.revision)
+    return _account(record)
+
+
+def _account(record: AccountSettings) -> Account:
+    kept = Retention(transcripts_days=record.transcripts_days, payloads_days=record.payloads_days)
     return Account(
         id=record.id, name=record.name, revision=record.revision,
-        prices=Prices.model_validate(record.prices),
+        prices=Prices.model_validate(record.prices), retention=kept,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
 from voicebot.dispatch.finaliser import Finaliser
 from voicebot.dispatch.output_fields import OutputModel
 from voicebot.dispatch.precheck import Prechecks
+from voicebot.dispatch.retention import Retention
 from voicebot.vault import Vault
 
 
@@ -56,6 +57,7 @@ class DispatchRuntime:
         self._finaliser = Finaliser(database, clock, carriers, breakers, output, dependencies.on_notices)
         self._client = HttpClient(CheckedNetwork(dependencies.http_allow))
         prechecks = Prechecks(database, clock, dependencies.vault, self._client)
+        self._retention = Retention(database, clock)
         self._dispatcher: Dispatcher | None = None
         if carriers and dependencies.origin is not None:
             urls = DialUrls(origin=dependencies.origin, token=dependencies.token)
@@ -67,6 +69,7 @@ class DispatchRuntime:
         """Start the jobs; a process that is to stop claims no more leads."""
         run, dispatcher = self._background.supervise, self._dispatcher
         run(self._finaliser.run, name="finalising calls")
+        run(self._retention.run, name="deleting what is old")
         if dispatcher is not None:
             run(lambda: dispatcher.run(is_draining), name="dispatcher")
         run(lambda: notify.listen(self._dsn, CHANNEL, self._wake), name="listener")

@@ -1,0 +1,83 @@
+"""Deletes what an account does not want to keep any longer: transcripts of calls, and payloads of leads.
+
+What happened stays: calls, routes, outcomes, costs, and who opted out. Each statement deletes a batch.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from db.pool import Executor
+
+
+async def delete_transcripts(db: Executor, now: datetime, limit: int) -> int:
+    """Delete the transcripts of calls whose time is over; returns how many calls had one.
+
+    Deleted are the utterances, the requests to models, the variables, the output fields, the data of the
+    events, and the snapshots of handoffs.
+    """
+    return await db.execute(
+        """
+        WITH due AS (
+            SELECT call.id FROM accounts account CROSS JOIN LATERAL (
+                SELECT id FROM calls
+                WHERE account_id = account.id AND status = 'ended' AND transcript_deleted_at IS NULL
+                    AND finalised_at IS NOT NULL
+                    AND ended_at < $1::timestamptz - make_interval(days => account.transcripts_days)
+                ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            ) call
+            WHERE account.transcripts_days IS NOT NULL LIMIT $2
+        ), said AS (
+            DELETE FROM utterances USING due WHERE utterances.call_id = due.id
+        ), asked AS (
+            DELETE FROM model_requests USING due WHERE model_requests.call_id = due.id
+        ), happened AS (
+            UPDATE events SET data = '{}' FROM due WHERE events.call_id = due.id AND events.data <> '{}'
+        ), handed_over AS (
+            UPDATE handoffs SET snapshot = '{}' FROM due WHERE handoffs.call_id = due.id
+        )
+        UPDATE calls SET variables = '{}', output = NULL, transcript_deleted_at = $1
+        FROM due WHERE calls.id = due.id
+        """,
+        now,
+        limit,
+    )
+
+
+async def delete_payloads(db: Executor, now: datetime, limit: int) -> int:
+    """Delete payload and variables of leads that ended long enough ago; returns how many leads."""
+    return await db.execute(
+        """
+        WITH due AS (
+            SELECT lead.id FROM accounts account CROSS JOIN LATERAL (
+                SELECT id FROM leads
+                WHERE account_id = account.id AND payload_deleted_at IS NULL
+                    AND finished_at < $1::timestamptz - make_interval(days => account.payloads_days)
+                ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            ) lead
+            WHERE account.payloads_days IS NOT NULL LIMIT $2
+        )
+        UPDATE leads SET payload = '{}', variables = '{}', payload_deleted_at = $1
+        FROM due WHERE leads.id = due.id
+        """,
+        now,
+        limit,
+    )
+
+
+async def delete_notices(db: Executor, now: datetime, limit: int) -> int:
+    """Delete the messages of webhooks of templates that were sent long enough ago; they repeat the output."""
+    return await db.execute(
+        """
+        WITH due AS (
+            SELECT notice.id FROM outbox notice JOIN accounts account ON account.id = notice.account_id
+            WHERE notice.template_id IS NOT NULL AND notice.state IN ('sent', 'dead')
+                AND notice.message <> '{}' AND account.transcripts_days IS NOT NULL
+                AND notice.created_at < $1::timestamptz - make_interval(days => account.transcripts_days)
+            LIMIT $2 FOR UPDATE OF notice SKIP LOCKED
+        )
+        UPDATE outbox SET message = '{}' FROM due WHERE outbox.id = due.id
+        """,
+        now,
+        limit,
+    )
