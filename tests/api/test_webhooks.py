@@ -50,9 +50,9 @@ async def call_of(twilio: Twilio, database: Database) -> CallRecord:
 
 
 async def ended(twilio: Twilio, database: Database) -> CallRecord:
-    """The call's record as soon as it has ended."""
+    """The call's record as soon as it has ended and was finalised, which derives its outcome."""
     async with asyncio.timeout(30):
-        while (call := await call_of(twilio, database)).status != "ended":
+        while (call := await call_of(twilio, database)).status != "ended" or call.outcome is None:
             await asyncio.sleep(0.01)
     return call
 

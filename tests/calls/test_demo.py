@@ -122,6 +122,21 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
 
 
 @pytest.mark.timeout(150)
+async def test_the_demo_of_outbound_calls(tmp_path: Path, temporary: Path) -> None:
+    """A busy line is dialled again, the person is reached, and the webhooks are signed and shown."""
+    demo = await started(tmp_path, temporary, "--outbound", "--json")
+    out, errors = await demo.communicate()
+    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
+    result = json.loads(out)
+    assert [call["outcome"] for call in result["calls"]] == ["busy", "answered"]
+    assert (result["lead"]["outcome"], result["lead"]["attempts"]) == ("answered", 2)
+    types = [posted["type"] for posted in result["webhooks"]]
+    assert sorted(types) == ["call.ended", "call.ended", "lead.finished"]
+    outputs = [posted["data"]["output"] for posted in result["webhooks"]]
+    assert any(output is not None and "Tuesday" in output["day"] for output in outputs)
+
+
+@pytest.mark.timeout(150)
 async def test_the_demo_by_exotel(tmp_path: Path, temporary: Path) -> None:
     """The same call through Exotel's flow and its 200 ms of audio a message is as the scenario says."""
     demo = await started(tmp_path, temporary, "--json", "--carrier", "exotel")

@@ -6,14 +6,17 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 from voicebot.sandbox.demo.account import Refused
 from voicebot.sandbox.demo.call_log import CallMissing
+from voicebot.sandbox.demo.outbound import OutboundResult, run_outbound
 from voicebot.sandbox.demo.run import CallTooLong, CarrierName, Result, run
 from voicebot.sandbox.demo.server import ServerFailed
 from voicebot.sandbox.process import SandboxFailed
@@ -21,11 +24,16 @@ from voicebot.sandbox.speech.espeak import SpeechEngineMissing
 
 INTERRUPTED = 130
 
+T = TypeVar("T")
+
 
 def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     out: Annotated[Path, typer.Option(help="Directory for the recording of the call.")] = Path(".voicebot"),
     carrier: Annotated[CarrierName, typer.Option(help="The carrier that places the call.")] = "twilio",
+    outbound: Annotated[
+        bool, typer.Option("--outbound", help="Dial a lead, first in vain, and show its webhooks.")
+    ] = False,
 ) -> None:
     """Place a call with the sandbox, without any vendor's key (needs the extra `sandbox`).
 
@@ -33,7 +41,11 @@ def main(
     """
     console = Console(quiet=as_json, highlight=False)
     try:
-        result = asyncio.run(_interruptible(console, out, carrier))
+        result: Result | OutboundResult
+        if outbound:
+            result = asyncio.run(_interruptible(run_outbound(console)))
+        else:
+            result = asyncio.run(_interruptible(run(console, out, carrier)))
     except (ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong, SpeechEngineMissing) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -46,20 +58,22 @@ def main(
         raise typer.Exit(1)
 
 
-async def _interruptible(console: Console, directory: Path, carrier: CarrierName) -> Result:
+async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
     """Run the demo; a signal stops it, and everything is cleaned up."""
-    running = asyncio.create_task(run(console, directory, carrier))
+    running = asyncio.create_task(work)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _stop, running)
     return await running
 
 
-def _stop(running: asyncio.Task[Result]) -> None:
+def _stop(running: asyncio.Task[Any]) -> None:
     print("Stopping …", file=sys.stderr, flush=True)
     running.cancel()
 
 
-def _as_json(result: Result) -> dict[str, object]:
+def _as_json(result: Result | OutboundResult) -> dict[str, object]:
+    if isinstance(result, OutboundResult):
+        return {"ok": not result.faults, **asdict(result)}
     call_result = result.call_result
     return {
         "ok": not result.faults,

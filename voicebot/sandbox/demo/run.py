@@ -35,6 +35,9 @@ from voicebot.sandbox.process import SandboxProcess
 
 CarrierName = Literal["twilio", "exotel"]
 
+PUBLIC_URL = "https://demo.example.com"
+"""Where the carrier believes a server that dials."""
+
 _CALL_S = 90.0
 
 
@@ -116,7 +119,7 @@ async def _environment(name: CarrierName) -> AsyncIterator[_Environment]:
 
 @asynccontextmanager
 async def telephone(
-    phrases: Sequence[str], *, http_allow: str = "", carrier: CarrierName = "twilio"
+    phrases: Sequence[str], *, http_allow: str = "", carrier: CarrierName = "twilio", dials: bool = False
 ) -> AsyncIterator[tuple[Api, Carrier | Exotel]]:
     """A server with a new account, and a carrier whose calls it answers; all of it is local and temporary.
 
@@ -124,6 +127,7 @@ async def telephone(
         phrases: what callers will say.
         http_allow: private addresses that HTTP functions may reach (``VOICEBOT_HTTP_ALLOW``).
         carrier: which carrier.
+        dials: whether the server dials leads, by Twilio.
 
     Raises:
         ServerFailed, SandboxFailed: something did not start.
@@ -141,11 +145,13 @@ async def telephone(
             f"{carrier.upper()}_API_URL": f"http://127.0.0.1:{rest.getsockname()[1]}",
             "VOICEBOT_HTTP_ALLOW": http_allow,
         }
+        if dials:  # its port is not known yet, so the carrier is told another address
+            environment["PUBLIC_URL"] = PUBLIC_URL
         server = await stack.enter_async_context(ServerProcess(installation, environment))
         await sandbox.ready()
         api = Api(server.url, await key)
         stack.push_async_callback(api.aclose)
-        simulated = _simulated(carrier, server.url)
+        simulated = _simulated(carrier, server.url, dials=dials)
         await stack.enter_async_context(simulated)
         rest_api = TwilioRest(simulated) if isinstance(simulated, Carrier) else ExotelRest(simulated)
         runner = web.AppRunner(rest_api.application(), access_log=None, shutdown_timeout=0.2)
@@ -155,12 +161,17 @@ async def telephone(
         yield api, simulated
 
 
-def _simulated(carrier: CarrierName, url: str) -> Carrier | Exotel:
+def _simulated(carrier: CarrierName, url: str, *, dials: bool) -> Carrier | Exotel:
     """A carrier that is pointed at the server."""
     if carrier == "exotel":
         return Exotel(ExotelSettings(public_url=url, secret=EXOTEL_WEBHOOK_SECRET))
     return Carrier(
-        CarrierSettings(public_url=url, account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN)
+        CarrierSettings(
+            public_url=PUBLIC_URL if dials else url,
+            server_url=url if dials else None,
+            account_sid=TWILIO_ACCOUNT_SID,
+            auth_token=TWILIO_AUTH_TOKEN,
+        )
     )
 
 

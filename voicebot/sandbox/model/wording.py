@@ -58,6 +58,9 @@ def form(schema: Mapping[str, Any], conversation: Conversation) -> Any:
     """Return a value that a JSON Schema allows; each text in it is the summary of the quoted conversation."""
     if schema.get("enum"):
         return schema["enum"][0]
+    kind = schema.get("type")
+    if isinstance(kind, list):  # one that may be null
+        return form({**schema, "type": kind[0]}, conversation)
     low = schema.get("minimum", 0)
     middle = (low + schema.get("maximum", low + 1)) / 2
     match schema.get("type"):
