@@ -74,6 +74,25 @@ def test_an_interruption_keeps_only_the_words_that_were_played(
     assert (only.text, only.heard_text, only.interrupted) == ("One two three four.", "One two", True)
 
 
+@pytest.mark.parametrize(
+    ("timed", "heard"), [(True, "Four five six."), (False, "One two three. Four five six.")]
+)
+def test_words_without_audio_are_not_heard(
+    transcript: Transcript, said: list[UtteranceRecord], timed: bool, heard: str
+) -> None:
+    """A sentence that takes no time was not spoken, if the TTS says when words are."""
+    transcript.requested("a", "One two three. Four five six.")
+    transcript.audio_started("a", AGENT, at_ms=0, position=0.0)
+    for word, position in (("One two three.", 0.0), ("Four", 0.0), ("five", 300.0), ("six.", 600.0)):
+        transcript.word(word, spaced=False, position=position, is_timed=timed)
+    transcript.audio_ended(at_ms=900, position=900.0)
+    transcript.agent_finished("One two three. Four five six.", at_ms=900)
+    assert [it.heard_text for it in said] == [heard]
+    swallowed = transcript.take_swallowed()
+    assert (swallowed.heard if swallowed else None) == (heard if timed else None)
+    assert [it.text for it in transcript.take_unspoken()] == (["One two three."] if timed else [])
+
+
 def test_text_without_audio_is_not_recorded(transcript: Transcript, said: list[UtteranceRecord]) -> None:
     """Text that was requested but interrupted before its first audio leaves no utterance."""
     transcript.requested("a", "Never heard.")

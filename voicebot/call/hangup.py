@@ -179,12 +179,13 @@ class Hangup:
 
         A goodbye that a sound without words has cut off is spoken to its end, as often as that happens.
         """
-        conversation = self._conversation
+        conversation, is_over = self._conversation, False
         await asyncio.sleep(LAST_WORD_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
-                while conversation.caller_is_speaking or conversation.owes_speech:
+                while not is_over:
                     await conversation.caller_is_quiet()
                     while conversation.owes_speech:  # noqa: ASYNC110 - the silence watchdog has it spoken
                         await asyncio.sleep(PAUSE_POLL_S)
                     await self.all_heard()
+                    is_over = not (conversation.caller_is_speaking or conversation.owes_speech)

@@ -86,8 +86,6 @@ class ServiceSwitch(FrameProcessor):
         self._background = BackgroundTasks(f"{name} switch")
         self.on_worked: Callable[[str], None] = _ignore
         """Called with the provider of a service whose speech or words pass on."""
-        self._held: list[Frame] | None = None
-        self._held_since_ns = 0
 
     @property
     def active(self) -> str:
@@ -193,21 +191,6 @@ class ServiceSwitch(FrameProcessor):
 
     def became_active(self, branch: Branch) -> None:
         """Frames go to this service, which is ready, from now on."""
-
-    def hold(self) -> None:
-        """Keep the active service's output until it is released, while earlier speech is still playing."""
-        self._held = []
-        self._held_since_ns = self.get_clock().get_time()
-
-    async def release(self) -> None:
-        """Push the held frames in order; timestamps move by the time for which the frames were held."""
-        delay_ns = self.get_clock().get_time() - self._held_since_ns
-        while self._held:
-            frame = self._held.pop(0)
-            if frame.pts:
-                frame.pts += delay_ns
-            await self.push_frame(frame)
-        self._held = None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Pass lifecycle frames to every service and all others to the active one."""
@@ -322,8 +305,6 @@ class ServiceSwitch(FrameProcessor):
         branch.backlog.append((frame, direction))
 
     async def _leave(self, branch: Branch, frame: Frame, direction: FrameDirection) -> None:
-        if isinstance(frame, InterruptionFrame) and self._held is not None:
-            self._held = [held for held in self._held if not held.interruptible]
         if isinstance(frame, StartFrame):
             branch.started.set()
         elif isinstance(frame, CancelFrame):
@@ -333,11 +314,11 @@ class ServiceSwitch(FrameProcessor):
         elif branch is self._active or isinstance(frame, _ALWAYS_PASSED):
             if isinstance(frame, TTSAudioRawFrame | TranscriptionFrame):
                 self.on_worked(branch.spec.provider)
-            urgent = isinstance(frame, SystemFrame | EndFrame) or direction is FrameDirection.UPSTREAM
-            if self._held is None or urgent:
-                await self.push_frame(frame, direction)
-            else:
-                self._held.append(frame)
+            await self._pass_on(frame, direction)
+
+    async def _pass_on(self, frame: Frame, direction: FrameDirection) -> None:
+        """Pass on what a service has made."""
+        await self.push_frame(frame, direction)
 
     async def _end(self, frame: EndFrame | CancelFrame, direction: FrameDirection) -> None:
         for branch in list(self._branches.values()):

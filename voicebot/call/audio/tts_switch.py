@@ -8,12 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pipecat.frames.frames import (
+    EndFrame,
     Frame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
     SystemFrame,
+    TTSAudioRawFrame,
+    TTSTextFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
 
@@ -53,6 +56,23 @@ class TtsSwitch(ServiceSwitch):
         self._response = ""
         self._is_open = False
         self._characters = 0
+        self._held: list[Frame] | None = None
+        self._made_at_ns: dict[str, int] = {}
+        """When the first audio of each context that is held was made, by pipecat's clock."""
+        self._delays_ns: dict[str, int] = {}
+        """For how long the audio of each context was held."""
+
+    def hold(self) -> None:
+        """Keep the active service's output until it is released, while earlier speech is still playing."""
+        self._held, self._made_at_ns, self._delays_ns = [], {}, {}
+
+    async def release(self) -> None:
+        """Push the held frames in order; words come later by the time for which their audio was held."""
+        now_ns = self.get_clock().get_time()
+        self._delays_ns = {context: now_ns - made for context, made in self._made_at_ns.items()}
+        while self._held:
+            await self.push_frame(self._delayed(self._held.pop(0)))
+        self._held = None
 
     @property
     def can_speak(self) -> bool:
@@ -97,6 +117,20 @@ class TtsSwitch(ServiceSwitch):
             self._response, self._is_open, self._characters = "", False, 0
         await super().process_frame(frame, direction)
 
+    def _delayed(self, frame: Frame) -> Frame:
+        if isinstance(frame, TTSTextFrame) and frame.pts and frame.context_id is not None:
+            frame.pts += self._delays_ns.get(frame.context_id, 0)
+        return frame
+
+    async def _pass_on(self, frame: Frame, direction: FrameDirection) -> None:
+        urgent = isinstance(frame, SystemFrame | EndFrame) or direction is FrameDirection.UPSTREAM
+        if self._held is None or urgent:
+            await self.push_frame(self._delayed(frame), direction)
+            return
+        if isinstance(frame, TTSAudioRawFrame) and frame.context_id is not None:
+            self._made_at_ns.setdefault(frame.context_id, self.get_clock().get_time())
+        self._held.append(frame)
+
     async def _drop_output(self) -> None:
         held, self._held = self._held, None if self._held is None else []
         self._drains += [frame for frame in held or () if isinstance(frame, DrainFrame)]
@@ -116,6 +150,8 @@ class TtsSwitch(ServiceSwitch):
         return _last(self._response.removesuffix(arrived), left) if is_open or left > 0 else None
 
     async def _leave(self, branch: Branch, frame: Frame, direction: FrameDirection) -> None:
+        if isinstance(frame, InterruptionFrame) and self._held is not None:
+            self._held = [held for held in self._held if not held.interruptible]
         if isinstance(frame, DrainFrame):
             if frame not in self._drains:
                 return  # taken back already

@@ -104,7 +104,7 @@ class Situation:
         wordless: how many of its answers in a row had no words.
         asked: how often it was asked in this turn because nobody had asked it.
         lost: how often a voice has lost speech in this turn.
-        is_slow: whether a voice that replaced another one took as long as one that has lost a text.
+        is_slow: whether the voice may be slow: it replaces one that was silent, or such a one took as long.
         can_return: whether the agent who answered the call may be able to answer.
         can_fill: whether there is a filler and a voice for it; its audio, while the voice owes other speech.
         can_speak: whether the voice is connected.
@@ -132,9 +132,8 @@ _Rule = tuple[Callable[[Situation], bool], Step]
 
 
 def _speech_is_lost(s: Situation) -> bool:
-    if s.lost or s.is_slow:
-        return s.can_speak and min(s.silent_ms, s.owed_ms) >= SLOW_MS
-    return s.can_speak and s.silent_ms >= LOST_SILENCE_MS and s.owed_ms >= LOST_MS
+    silence_ms, patience_ms = (SLOW_MS, SLOW_MS) if s.is_slow else (LOST_SILENCE_MS, LOST_MS)
+    return s.can_speak and s.silent_ms >= silence_ms and s.owed_ms >= patience_ms
 
 
 def _is_unattended(s: Situation) -> bool:

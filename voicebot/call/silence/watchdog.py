@@ -35,6 +35,8 @@ class _Turn:
     wordless: int = 0
     asked: int = 0
     lost: int = 0
+    was_silent: bool = False
+    """Whether a voice was replaced because it made no audio."""
     fillers: int = 0
     has_spoken: bool = False
 
@@ -200,7 +202,7 @@ class SilenceWatchdog:
         if (owed, can_speak) != self._state:
             self._state, self._state_since_ms = (owed, can_speak), now_ms
         owed_ms, silent_ms = now_ms - self._state_since_ms, self._silent_ms()
-        if owed is Owed.SPEECH and turn.lost and min(owed_ms, silent_ms) >= LOST_MS:
+        if owed is Owed.SPEECH and turn.was_silent and min(owed_ms, silent_ms) >= LOST_MS:
             self._is_slow = True  # its replacement takes as long: later texts are given more time
         return Situation(
             owed=owed,
@@ -215,7 +217,7 @@ class SilenceWatchdog:
             wordless=turn.wordless,
             asked=turn.asked,
             lost=turn.lost,
-            is_slow=self._is_slow,
+            is_slow=self._is_slow or turn.was_silent,
             can_return=self._can_return(),
             can_fill=self._can_fill(owed, can_speak),
             can_speak=can_speak,
@@ -232,9 +234,9 @@ class SilenceWatchdog:
         llm, is_routing = self._pipeline.llm, self._router.is_routing
         if llm.is_paused:  # a person has the call, or the carrier is about to connect one
             return Owed.PERSON
-        # While the model responds, a voice that has spoken may only wait for its next words.
+        # While the model responds, a voice that has spoken some of its words may only wait for the next ones.
         is_synthesising = self._transcript.is_synthesising and not llm.is_responding
-        if is_synthesising or self._transcript.is_voiceless:
+        if is_synthesising or self._transcript.owes_audio:
             return Owed.SPEECH
         if self._transcript.has_unspoken and not is_routing:
             return Owed.REST
@@ -273,6 +275,7 @@ class SilenceWatchdog:
         if step is Step.NO_VOICE:
             self._on_voice_lost()
         elif step is Step.REPLACE_VOICE:
+            turn.was_silent = True
             self.voice_failed()
         elif step is Step.ASK:
             turn.asked += 1

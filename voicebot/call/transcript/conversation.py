@@ -201,7 +201,8 @@ class Conversation:
         """The audio handed over has reached a word."""
         sent = self._media.playout.sent_ms
         position = sent if offset_ms is None else self._context_position + offset_ms
-        self._transcript.word(text, spaced=spaced, position=position)
+        timed = offset_ms is not None
+        self._transcript.word(text, spaced=spaced, position=position, is_timed=timed)
 
     def on_text_ended(self) -> None:
         """What was spoken last is complete."""
@@ -211,6 +212,7 @@ class Conversation:
         """The last audio of a TTS context was handed to the carrier."""
         self._last_sound_ms = self._now_ms()
         self._transcript.audio_ended(position=self._media.playout.sent_ms, at_ms=self._last_sound_ms)
+        self._correct_swallowed()
 
     def on_interrupted(self, *, lost: bool) -> None:
         """An interruption stopped the output: keep what was heard according to the marks."""
@@ -231,6 +233,13 @@ class Conversation:
                 self._correct(message.content, cut.heard)
             return
         self._transcript.agent_finished(message.content, at_ms=self._now_ms())
+        self._correct_swallowed()
+
+    def _correct_swallowed(self) -> None:
+        """The model remembers no words that the TTS has swallowed."""
+        swallowed = self._transcript.take_swallowed()
+        if swallowed is not None and swallowed.remembered:
+            self._correct(swallowed.meant, swallowed.heard)
 
     def _correct(self, sent: str, heard: str) -> None:
         """Replace the interrupted utterance in the model's context by what was heard of it."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipecat.utils.string import TextPartForConcatenation, concatenate_aggregated_text
 
 from db.utterances import Source
 from voicebot.call.agents import ActiveAgent
+
+FASTEST_MS = 20
+"""Nobody speaks a character in less: several words that take less time were not spoken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,7 @@ class Speaking:
     """An agent's utterance while it is spoken; it ends when its text is complete and its audio was sent.
 
     ``heard`` is set when the text is complete, ``ended_ms`` and ``end_position`` when the audio was sent.
+    ``words`` are parts of the text, with the positions where they begin if the TTS says so.
     """
 
     agent: ActiveAgent
@@ -52,6 +57,7 @@ class Speaking:
     source: Source
     contexts: list[str] = field(default_factory=list)
     words: list[tuple[TextPartForConcatenation, float]] = field(default_factory=list)
+    is_timed: bool = True
     heard: str | None = None
     is_complete: bool = False
     ended_ms: int | None = None
@@ -64,11 +70,34 @@ class Speaking:
         """
         return self.end_position is not None and until >= self.end_position
 
-    def words_until(self, until: float) -> str:
-        """The words of which all was played; a word has been heard when the next one begins."""
-        ends = [*(at for _, at in self.words[1:]), float("inf")]
-        played = [part for (part, _), end in zip(self.words, ends, strict=False) if end <= until]
-        return concatenate_aggregated_text(played)
+    def words_until(self, until: float, *, lost: bool = False) -> str:
+        """The words of which all was played; a word has been heard when the next one begins.
+
+        ``lost``: with those for which there is no audio, too.
+        """
+        return _joined(part for part, end, is_lost in self._parts() if end <= until and (lost or not is_lost))
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether there is no audio of some of the words.
+
+        A TTS that swallows a sentence and speaks the next one reports none of its words. pipecat then pushes
+        the sentence as one part, at the position of the next word or of the last one.
+        """
+        return any(is_lost for _, _, is_lost in self._parts())
+
+    def lost_words(self) -> str:
+        """The words of which there is no audio."""
+        return _joined(part for part, _, is_lost in self._parts() if is_lost)
+
+    def _parts(self) -> list[tuple[TextPartForConcatenation, float, bool]]:
+        """Each part, where it ends, and whether it was lost."""
+        end = self.end_position if self.end_position is not None else float("inf")
+        ends = [*(at for _, at in self.words[1:]), end]
+        return [
+            (part, ends_at, self.is_timed and _takes_longer(part.text.strip(), ends_at - at))
+            for (part, at), ends_at in zip(self.words, ends, strict=False)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +110,15 @@ class Cut:
     meant: str
     heard: str
     remembered: bool
+
+
+def _takes_longer(text: str, ms: float) -> bool:
+    """Whether nobody could have spoken several words in ``ms``."""
+    return " " in text and ms < len(text) * FASTEST_MS and any(map(str.isalnum, text))
+
+
+def _joined(parts: Iterable[TextPartForConcatenation]) -> str:
+    return concatenate_aggregated_text(list(parts))
 
 
 def what_follows(heard: str, meant: str) -> str:

@@ -37,6 +37,7 @@ class Transcript:
         self._expected: dict[str, Request] = {}
         self._requests: dict[str, Request] = {}
         self._unspoken: tuple[Unspoken, ...] = ()
+        self._swallowed: Cut | None = None
         self._unfinished = 0
         self._model_characters = 0
         self._speaking: Speaking | None = None
@@ -67,9 +68,12 @@ class Transcript:
         return any(not request.is_synthesised for request in self._requests.values())
 
     @property
-    def is_voiceless(self) -> bool:
-        """Whether the TTS has made no audio at all of a text that it was sent."""
-        return any(not (request.has_audio or request.is_synthesised) for request in self._requests.values())
+    def owes_audio(self) -> bool:
+        """Whether the TTS has made no audio of a text that it was sent, or not all of one that is ours."""
+        return any(
+            not request.is_synthesised and (request.source != "llm" or not request.has_audio)
+            for request in self._requests.values()
+        )
 
     @property
     def is_waiting_for_tts(self) -> bool:
@@ -94,6 +98,11 @@ class Transcript:
     def forget_unspoken(self) -> None:
         """What was cut off is not to be spoken any more."""
         self._unspoken = ()
+
+    def take_swallowed(self) -> Cut | None:
+        """The utterance that has just ended, if the TTS has swallowed a part of it."""
+        swallowed, self._swallowed = self._swallowed, None
+        return swallowed
 
     def is_answer(self, context_id: str) -> bool:
         """Whether a TTS context says something to the caller; a filler or an apology does not."""
@@ -173,9 +182,13 @@ class Transcript:
         self._speaking.contexts.append(context_id)
         self._speaking.ended_ms = self._speaking.end_position = None
 
-    def word(self, text: str, *, spaced: bool, position: float) -> None:
-        """The audio sent has reached a word; ``spaced`` says that the word contains its own spaces."""
+    def word(self, text: str, *, spaced: bool, position: float, is_timed: bool = True) -> None:
+        """The audio sent has reached a word.
+
+        ``spaced`` says that the word contains its own spaces, ``is_timed`` that the TTS says when it begins.
+        """
         if self._speaking is not None:
+            self._speaking.is_timed = self._speaking.is_timed and is_timed
             part = TextPartForConcatenation(text, includes_inter_part_spaces=spaced)
             self._speaking.words.append((part, position))
 
@@ -254,8 +267,9 @@ class Transcript:
         """End an utterance that was interrupted; return what was heard of it, and what was not."""
         meant = self._meant(speaking)
         whole = speaking.is_played(heard_until)
-        heard = meant if whole and meant else speaking.words_until(heard_until)
-        rest = what_follows(heard, meant)
+        passed = meant if whole and meant else speaking.words_until(heard_until, lost=True)
+        heard = speaking.words_until(float("inf") if whole else heard_until) if speaking.has_lost else passed
+        rest = what_follows(passed, meant)
         first = self._requests.get(speaking.contexts[0])
         cut = Cut(meant=meant, heard=heard, remembered=self._is_remembered(speaking))
         speaking.heard = heard
@@ -269,6 +283,8 @@ class Transcript:
         self._speaking = None
         heard = speaking.heard or ""
         meant = self._meant(speaking) or heard
+        if speaking.has_lost and not interrupted:
+            heard = self._note_lost(speaking)
         for context_id in speaking.contexts:
             self._requests.pop(context_id, None)
         ended_ms = at_ms if speaking.ended_ms is None else speaking.ended_ms
@@ -277,6 +293,15 @@ class Transcript:
             source=speaking.source, span=(speaking.started_ms, ended_ms), interrupted=interrupted,
         )  # fmt: skip
         self._add_waiting()
+
+    def _note_lost(self, speaking: Speaking) -> str:
+        """The TTS has swallowed a part of an utterance, which is still to be spoken; return the rest."""
+        first, spoken = self._requests.get(speaking.contexts[0]), speaking.words_until(float("inf"))
+        if first is not None:
+            self._unspoken = (*self._unspoken, first.unspoken(speaking.lost_words()))
+        remembered = self._is_remembered(speaking)
+        self._swallowed = Cut(meant=speaking.heard or "", heard=spoken, remembered=remembered)
+        return spoken
 
     def _add_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
