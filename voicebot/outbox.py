@@ -106,8 +106,8 @@ class _Attempt:
     """A notice that is being sent."""
 
     notice: NoticeRecord
-    started_s: float
-    """On the event loop's clock."""
+    started_ms: float
+    """On the monotonic clock."""
 
 
 class Outbox:
@@ -148,7 +148,7 @@ class Outbox:
                 if medium in self._down:
                     await asyncio.sleep(self._settings.down_pause_s)
                 for notice in await self._claim(medium, list(sending.values())):
-                    attempt = _Attempt(notice, asyncio.get_running_loop().time())
+                    attempt = _Attempt(notice, self._clock.monotonic_ms())
                     task = asyncio.create_task(self._deliver(attempt))
                     sending[task] = attempt
                     task.add_done_callback(sending.pop)
@@ -194,7 +194,7 @@ class Outbox:
         return self._settings.slow_limits if from_slow else self._settings.limits
 
     def _is_late(self, attempt: _Attempt) -> bool:
-        return asyncio.get_running_loop().time() - attempt.started_s > self._settings.slow_after_s
+        return self._clock.monotonic_ms() - attempt.started_ms > self._settings.slow_after_s * 1000
 
     def _note_speed(self, attempt: _Attempt, *, answered: bool) -> None:
         if answered and not self._is_late(attempt):
