@@ -916,12 +916,22 @@ def _(account: SampleAccount) -> str:
 put("function_node_unknown", "functions", 0, "nodes", value=["nowhere"], at=("functions", 0, "nodes", 0))
 
 
+def a_transition(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
+    """A function that is a transition only, and its path; not every node has one."""
+    found = [
+        (function, ("flow", "nodes", name, "functions", index))
+        for name, each in account.document["flow"]["nodes"].items()
+        for index, function in enumerate(each["functions"])
+        if function.get("transition_only")
+    ]
+    return account.chooser.choose(found)
+
+
 def transition(account: SampleAccount, **more: Any) -> tuple[str | int, ...]:
-    """Change the first function of a node that is a transition only; returns its path."""
-    found, where = node(account)
-    index = next(i for i, each in enumerate(found["functions"]) if each.get("transition_only"))
-    found["functions"][index].update(more)
-    return (*where, "functions", index)
+    """Change a function that is a transition only; returns its path."""
+    function, where = a_transition(account)
+    function.update(more)
+    return where
 
 
 @violates("transition_variable_unknown")
@@ -931,12 +941,11 @@ def _(account: SampleAccount) -> str:
 
 @violates("transition_variable_unknown")
 def _(account: SampleAccount) -> str:
-    found, where = node(account)
-    index = next(i for i, each in enumerate(found["functions"]) if each.get("transition_only"))
-    to = found["functions"][index]["transition_to"]
+    function, where = a_transition(account)
+    to = function["transition_to"]
     edges = {"conditions": [{"variable": "nothing", "value": 1, "to": to}], "default": to}
-    found["functions"][index]["transition_to"] = edges
-    return pointer(*where, "functions", index, "transition_to", "conditions", 0, "variable")
+    function["transition_to"] = edges
+    return pointer(*where, "transition_to", "conditions", 0, "variable")
 
 
 @violates("transition_variable_source")
