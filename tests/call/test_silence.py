@@ -217,6 +217,16 @@ def test_a_goodbye_that_noise_has_cut_off_is_spoken_to_its_end(loop: VirtualLoop
     assert call.end.reason == "done"
 
 
+def test_a_goodbye_for_which_no_voice_is_left_ends_the_call_at_once(loop: VirtualLoop) -> None:
+    """A call whose voice cannot be connected again does not wait for its goodbye: the carrier speaks."""
+    call = asked(loop, Plan(text="Thank you for calling. Goodbye.", calls=[END]))
+    call.fail_voice("drop")
+    call.services.connects_s = 3600.0
+    call.run(7)
+    assert call.end is not None
+    assert call.end.reason == "tts_unavailable"
+
+
 @pytest.mark.parametrize("noises", [1, 2, 3])
 @pytest.mark.parametrize("pause_s", [0.1, 0.3, 0.4])
 def test_a_goodbye_that_noise_cuts_off_again_and_again_is_spoken(

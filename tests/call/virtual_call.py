@@ -208,7 +208,7 @@ class ScriptedServices:
 
     def __init__(self, script: Script, connects_s: float, first_audio_s: float) -> None:
         self._script = script
-        self._connects_s = connects_s
+        self.connects_s = connects_s
         self._first_audio_s = first_audio_s
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
@@ -233,7 +233,7 @@ class ScriptedServices:
                 await on_request(context_id, text)
 
             service.add_event_handler("on_tts_request", on_tts_request)
-            await asyncio.sleep(self._connects_s)
+            await asyncio.sleep(self.connects_s)
             return [service]
 
         return ServiceSpec(key=f"tts {voice}", make=make, connected=connected_at_once)

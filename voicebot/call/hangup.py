@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from loguru import logger
 
@@ -124,13 +125,33 @@ class Hangup:
     async def hang_up(self, end: End, goodbye: str | None = None, *, cancellable: bool = False) -> None:
         """Hang up after what we are saying and ``goodbye`` have been heard; return when it is done.
 
-        A goodbye that cannot be cancelled is not interrupted by the caller either.
+        A goodbye that cannot be cancelled is not interrupted by the caller either. If the call ends in another
+        way meanwhile, nothing is waited for, and the carrier is not asked.
         """
         if self._end.done():
             return
         self._is_hanging_up = True
         self._pipeline.llm.begin_end()
         self._conversation.forget_unspoken()
+        saying = asyncio.create_task(self._say_goodbye(end, goodbye, cancellable=cancellable))
+        ends: tuple[asyncio.Future[Any], ...] = (saying, self._end)
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            saying.cancel()
+        if self._end.done():
+            return
+        await saying
+        self.finish(end)
+        carrier_call_id = self._media.start.carrier_call_id
+        try:
+            async with asyncio.timeout(HANG_UP_TIMEOUT_S):
+                await self._carrier.hang_up(carrier_call_id)
+        except (CarrierError, TimeoutError) as error:
+            # The end of the media stream makes the carrier call /resume, which hangs up as well.
+            logger.warning("carrier call {}: hang-up failed: {}", carrier_call_id, type(error).__name__)
+
+    async def _say_goodbye(self, end: End, goodbye: str | None, *, cancellable: bool) -> None:
         if goodbye:
             await self._speech_output.text(goodbye, interruptible=cancellable)
         has_answered = self._conversation.agent_has_answered
@@ -142,14 +163,6 @@ class Hangup:
             await self.all_heard()
         if cancellable:
             await self._caller_is_quiet()
-        self.finish(end)
-        carrier_call_id = self._media.start.carrier_call_id
-        try:
-            async with asyncio.timeout(HANG_UP_TIMEOUT_S):
-                await self._carrier.hang_up(carrier_call_id)
-        except (CarrierError, TimeoutError) as error:
-            # The end of the media stream makes the carrier call /resume, which hangs up as well.
-            logger.warning("carrier call {}: hang-up failed: {}", carrier_call_id, type(error).__name__)
 
     async def hand_over(self, is_at_pause: Callable[[], bool]) -> None:
         """Close the stream without ending the call, so that another process resumes it.
