@@ -125,8 +125,8 @@ class Hangup:
     async def hang_up(self, end: End, goodbye: str | None = None, *, cancellable: bool = False) -> None:
         """Hang up after what we are saying and ``goodbye`` have been heard; return when it is done.
 
-        A goodbye that cannot be cancelled is not interrupted by the caller either. If the call ends in another
-        way meanwhile, nothing is waited for, and the carrier is not asked.
+        A goodbye that cannot be cancelled is not interrupted by the caller either. If the call ends otherwise
+        meanwhile, nothing is waited for, and the carrier is not asked.
         """
         if self._end.done():
             return
