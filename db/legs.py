@@ -1,8 +1,6 @@
-"""Legs: the telephone calls to operators that callers are connected with.
+"""Legs: the telephone calls to persons that callers are connected with. ``db.leg_changes`` changes them.
 
-A row is made before the number is dialled, so that any process can end a leg whose process died. Every change
-names the state it starts from; of two that race, one changes the row. Statements lock a leg before the call,
-the operator and the handoff.
+The person is the operator who holds a handoff, or whoever answers at a destination of a template.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import Literal
 from uuid import UUID
 
 from db.calls import Carrier
-from db.errors import ConstraintViolated, NotFound
+from db.errors import NotFound
 from db.pool import Executor, Row
 from db.rows import columns, read
 
@@ -34,13 +32,16 @@ class LegRecord:
 
     id: UUID
     account_id: UUID
-    handoff_id: UUID
+    handoff_id: UUID | None
+    """The handoff whose operator is called; None: a destination is."""
     epoch: int
-    """The claim that the leg belongs to."""
+    """The claim that the leg belongs to; 0 without a handoff."""
     call_id: UUID
     """The call of the caller who is to be connected."""
-    user_id: UUID
-    """The operator."""
+    user_id: UUID | None
+    """The operator; None without a handoff."""
+    destination: str | None = None
+    """The name of the template's destination that is called; None: an operator is."""
     carrier: Carrier
     from_number: str
     to_number: str
@@ -70,10 +71,11 @@ class LegDraft:
 
     id: UUID
     account_id: UUID
-    handoff_id: UUID
-    epoch: int
+    handoff_id: UUID | None = None
+    epoch: int = 0
     call_id: UUID
-    user_id: UUID
+    user_id: UUID | None = None
+    destination: str | None = None
     carrier: Carrier
     from_number: str
     to_number: str
@@ -94,7 +96,6 @@ class OperatorLine:
 
 
 _LEG = columns(LegRecord)
-_DRAFT = columns(LegDraft)
 
 
 async def operator_line(db: Executor, account_id: UUID, call_id: UUID, user_id: UUID) -> OperatorLine | None:
@@ -112,27 +113,6 @@ async def operator_line(db: Executor, account_id: UUID, call_id: UUID, user_id: 
         user_id,
     )
     return None if row is None else read(OperatorLine, row)
-
-
-async def create(db: Executor, draft: LegDraft) -> LegRecord | None:
-    """Make the row of a leg; None: the handoff has an open leg.
-
-    Raises:
-        NotFound: the account has no such handoff, call or user.
-    """
-    values = [getattr(draft, name) for name in _DRAFT.split(", ")]
-    places = ", ".join(f"${place}" for place in range(1, len(values) + 1))
-    try:
-        row = await db.fetchrow(
-            f"""
-            INSERT INTO handoff_legs ({_DRAFT}) VALUES ({places})
-            ON CONFLICT (handoff_id) WHERE ended_at IS NULL DO NOTHING RETURNING {_LEG}
-            """,  # noqa: S608 - only column names and placeholders
-            *values,
-        )
-    except ConstraintViolated:
-        raise NotFound("handoff", draft.handoff_id) from None
-    return _maybe(row)
 
 
 async def get(db: Executor, leg_id: UUID) -> LegRecord:
@@ -167,117 +147,6 @@ async def of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[Leg
     return [read(LegRecord, row) for row in rows]
 
 
-async def named(db: Executor, leg_id: UUID, carrier_leg_id: str) -> LegRecord:
-    """Store the carrier's id of a leg; a stored one stays.
-
-    Raises:
-        NotFound: no such leg.
-    """
-    await db.execute(
-        "UPDATE handoff_legs SET carrier_leg_id = $2 WHERE id = $1 AND carrier_leg_id IS NULL",
-        leg_id,
-        carrier_leg_id,
-    )
-    return await get(db, leg_id)
-
-
-async def progressed(
-    db: Executor, leg: LegRecord, state: LegState, *, deadline: datetime
-) -> LegRecord | None:
-    """Move a leg that was not accepted forward; None: it has come as far already, or has ended."""
-    before = PROGRESS[: PROGRESS.index(state)]
-    row = await db.fetchrow(
-        f"""
-        UPDATE handoff_legs SET state = $2, deadline = $4
-        WHERE id = $1 AND state = ANY($3::text[]) RETURNING {_LEG}
-        """,  # noqa: S608
-        leg.id,
-        state,
-        list(before),
-        deadline,
-    )
-    return _maybe(row)
-
-
-async def accepted(db: Executor, leg: LegRecord, at: datetime, *, deadline: datetime) -> LegRecord | None:
-    """The operator accepted; None: the leg was accepted before, or has ended."""
-    row = await db.fetchrow(
-        f"""
-        UPDATE handoff_legs SET state = 'accepted', accepted_at = $2, deadline = $4
-        WHERE id = $1 AND state = ANY($3::text[]) RETURNING {_LEG}
-        """,  # noqa: S608
-        leg.id,
-        at,
-        list(PROGRESS),
-        deadline,
-    )
-    return _maybe(row)
-
-
-async def bridged(db: Executor, leg: LegRecord, at: datetime, *, deadline: datetime) -> LegRecord | None:
-    """Caller and operator are connected; None: the leg has ended."""
-    row = await db.fetchrow(
-        f"""
-        UPDATE handoff_legs SET state = 'bridged', bridged_at = $2, deadline = $3
-        WHERE id = $1 AND state = 'accepted' RETURNING {_LEG}
-        """,  # noqa: S608
-        leg.id,
-        at,
-        deadline,
-    )
-    return _maybe(row)
-
-
-async def extend(db: Executor, leg: LegRecord, deadline: datetime) -> None:
-    """Move the deadline of a leg that is in the state of ``leg``."""
-    await db.execute(
-        "UPDATE handoff_legs SET deadline = $3 WHERE id = $1 AND state = $2", leg.id, leg.state, deadline
-    )
-
-
-async def end(
-    db: Executor,
-    leg: LegRecord,
-    *,
-    result: LegResult,
-    cause: LegCause | None,
-    at: datetime,
-    retry_at: datetime,
-) -> LegRecord | None:
-    """End a leg that is in the state of ``leg``; None: it has moved on or has ended.
-
-    From ``retry_at`` on, ``take_unclosed`` returns it until it is closed.
-    """
-    row = await db.fetchrow(
-        f"""
-        UPDATE handoff_legs SET state = 'ended', result = $3, cause = $4, ended_at = $5, deadline = NULL,
-            retry_at = $6
-        WHERE id = $1 AND state = $2 AND state <> 'ended' RETURNING {_LEG}
-        """,  # noqa: S608
-        leg.id,
-        leg.state,
-        result,
-        cause,
-        at,
-        retry_at,
-    )
-    return _maybe(row)
-
-
-async def left(db: Executor, leg_id: UUID, at: datetime) -> None:
-    """The carrier confirmed that the call to the operator is over."""
-    await db.execute("UPDATE handoff_legs SET left_at = $2 WHERE id = $1 AND left_at IS NULL", leg_id, at)
-
-
-async def close(db: Executor, leg_id: UUID, at: datetime) -> None:
-    """Nothing remains to be done at the carrier."""
-    await db.execute(
-        "UPDATE handoff_legs SET closed_at = $2 WHERE id = $1 AND closed_at IS NULL AND ended_at IS NOT NULL",
-        leg_id,
-        at,
-    )
-
-
 async def overdue(db: Executor, now: datetime, *, limit: int) -> Sequence[tuple[LegRecord, bool]]:
     """Open legs whose deadline has passed, whose claim has ended, or whose call has ended.
 
@@ -288,7 +157,7 @@ async def overdue(db: Executor, now: datetime, *, limit: int) -> Sequence[tuple[
         f"""
         SELECT {columns(LegRecord, "leg")}, call.status = 'ended' AS caller_left
         FROM handoff_legs leg
-        JOIN handoffs handoff ON handoff.account_id = leg.account_id AND handoff.id = leg.handoff_id
+        LEFT JOIN handoffs handoff ON handoff.account_id = leg.account_id AND handoff.id = leg.handoff_id
         JOIN calls call ON call.account_id = leg.account_id AND call.id = leg.call_id
         WHERE leg.closed_at IS NULL AND leg.ended_at IS NULL
             AND (leg.deadline <= $1 OR call.status = 'ended' OR handoff.epoch <> leg.epoch
@@ -349,6 +218,18 @@ async def take_unclosed(
         leg = read(LegRecord, values)
         found.append(UnclosedLeg(leg=leg, carrier_call_id=carrier_call_id, is_away=is_away))
     return found
+
+
+async def to_destinations(db: Executor, call_ids: Collection[UUID]) -> Sequence[LegRecord]:
+    """The latest leg to a destination of each of these calls."""
+    rows = await db.fetch(
+        f"""
+        SELECT DISTINCT ON (call_id) {_LEG} FROM handoff_legs
+        WHERE call_id = ANY($1::uuid[]) AND destination IS NOT NULL ORDER BY call_id, id DESC
+        """,  # noqa: S608
+        list(call_ids),
+    )
+    return [read(LegRecord, row) for row in rows]
 
 
 async def unknown_of(db: Executor, carrier: Carrier, carrier_ids: Collection[str]) -> Sequence[str]:

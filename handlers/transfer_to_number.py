@@ -28,7 +28,7 @@ class TransferToNumber(Handler[TransferArguments]):
     name: ClassVar[str] = "transfer_to_number"
     description: ClassVar[str] = (
         "Connect the caller with another telephone. Tell the caller in the same answer whom you connect them "
-        "with; the connection is made once they have heard it. If nobody answers, the caller comes back."
+        "with; the connection is made once they have heard it. If nobody answers, you are told and go on."
     )
     arguments = TransferArguments
 

@@ -349,6 +349,14 @@ class Destination(Part):
         description="Telephone number in E.164: `+`, country code, number.",
         examples=["+14155550123"],
     )
+    mode: Literal["cold", "attended"] = Field(
+        default="cold",
+        description=(
+            "`cold`: the caller leaves the agent, and the number is dialled. `attended`: the caller stays "
+            "until whoever answers has heard what it is about and pressed 1. If nobody does, the agent goes "
+            "on."
+        ),
+    )
 
 
 class Limits(Part):

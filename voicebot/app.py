@@ -212,6 +212,7 @@ async def running(
             health,
             handoff_runtime.hand_off,
             handoff_runtime.requests.withdrawal,
+            handoff_runtime.bridge.dial_destination,
             lambda fact: note(fact, metrics, machines),
         )
         chats = Chats(

@@ -181,9 +181,22 @@ async def test_voicemail_answers(desk: Desk) -> None:
 
 FRONT_DESK = "I connect you with the front desk."
 DESTINATION = "front_desk"
+NOBODY = "Nobody answers there."
 
 
-async def transferring(desk: Desk) -> str:
+async def until_said(desk: Desk, call: Call, text: str) -> None:
+    """Wait until an agent has said a text to its end."""
+    async with asyncio.timeout(60):
+        while True:
+            record = await desk.harness.record(call.sid)
+            path = f"/calls/{record['id']}/transcript" if record is not None else None
+            rows = (await desk.harness.api.get(path)).json()["items"] if path is not None else []
+            if any(row["heard_text"] == text for row in rows):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def transferring(desk: Desk, mode: str = "cold") -> str:
     """A number whose orchestrator may transfer to the telephone of the desk, and does so when asked."""
     script = desk.harness.sandbox.script
     wanted = ("transfer_to_number", {"destination": DESTINATION})
@@ -191,7 +204,7 @@ async def transferring(desk: Desk) -> str:
     return await desk.harness.orchestrator(
         desk.harness.route("billing", await desk.harness.agent()),
         functions=[{"type": "builtin", "name": "transfer_to_number"}],
-        destinations=[{"name": DESTINATION, "number": desk.phone}],
+        destinations=[{"name": DESTINATION, "number": desk.phone, "mode": mode}],
     )
 
 
@@ -219,3 +232,68 @@ async def test_a_number_that_does_not_answer(desk: Desk) -> None:
     assert got.outcome.ok, got.outcome.failure
     assert len(call.streams) == 2
     assert "(busy)" in str(desk.harness.asked()[-1]["messages"])
+
+
+async def test_an_attended_transfer_that_is_accepted(desk: Desk) -> None:
+    """The destination hears what it is about and presses 1; both talk, and its hang-up ends the call."""
+    number = await transferring(desk, "attended")
+    desk.operator(hear(), Dtmf(digits="1"), hear(), Say(text=HELLO), HangUp())
+    call, person = desk.harness.dial(
+        hear(), Say(text=BILL), hear(), WaitFor(event=desk.joined, timeout_ms=40_000), Say(text=BILL),
+        WaitForHangUp(timeout_ms=40_000), to=number,
+    )  # fmt: skip
+    await desk.until_joined(call)
+    got = await facts(desk, call, person)
+    (leg,) = await desk.legs(call)
+
+    assert got.outcome.ok, got.outcome.failure
+    whisper = str([event.data["body"] for event in leg.events if event.name == "webhook"])
+    assert BILL.rstrip(".") in whisper
+    assert (got.record["ended_by"], got.record["end_reason"]) == ("agent", "transferred")
+    assert [each["destination"] for each in got.data("transfer.connected")] == [DESTINATION]
+    assert len(call.streams) == 1
+
+
+@pytest.mark.long
+async def test_an_attended_transfer_from_which_the_caller_is_given_back(desk: Desk) -> None:
+    """The destination presses the star: the agent goes on and knows that a person spoke with the caller."""
+    number = await transferring(desk, "attended")
+    desk.operator(hear(), Dtmf(digits="1"), hear(), Say(text=HELLO), Dtmf(digits="*"), WaitForHangUp())
+    call, person = desk.harness.dial(
+        hear(), Say(text=BILL), hear(), WaitFor(event=desk.joined, timeout_ms=40_000), Say(text=BILL), hear(),
+        hear(), HangUp(), to=number,
+    )  # fmt: skip
+    await desk.until_joined(call)
+    got = await facts(desk, call, person)
+    await desk.legs(call)
+
+    assert got.outcome.ok, got.outcome.failure
+    assert len(call.streams) == 2
+    assert (got.record["ended_by"], got.record["resumes"]) == ("caller", 1)
+    assert SPOKE_WITH_PERSON.partition("{")[0] in str(desk.harness.asked()[-1]["messages"])
+
+
+@pytest.mark.parametrize(
+    ("phone", "cause"),
+    [
+        (Phone(outcome="busy", after_ms=1500), "busy"),
+        pytest.param(Phone(after_ms=50, is_machine=True), "voicemail", marks=pytest.mark.long),
+    ],
+)
+async def test_an_attended_transfer_that_nobody_accepts(desk: Desk, phone: Phone, cause: str) -> None:
+    """The caller never leaves the agent and is never in silence; the agent says why nobody came."""
+    number = await transferring(desk, "attended")
+    desk.harness.carrier.phones[desk.phone] = phone
+    script = desk.harness.sandbox.script
+    script.answer(Answer(text=NOBODY), system=f"({cause})")
+    told = WaitFor(event=desk.joined, timeout_ms=60_000)
+    call, person = desk.harness.dial(hear(), Say(text=BILL), told, HangUp(), to=number)
+    await until_said(desk, call, NOBODY)
+    desk.joined.set()
+    got = await facts(desk, call, person)
+    await desk.legs(call)
+
+    assert got.outcome.ok, got.outcome.failure
+    assert len(call.streams) == 1
+    assert got.data("transfer.failed") == [{"destination": DESTINATION, "outcome": cause}]
+    assert got.record["ended_by"] == "caller"

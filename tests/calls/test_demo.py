@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from voicebot.sandbox.audio import wav
-from voicebot.sandbox.audio.analysis import analyse
+from voicebot.sandbox.audio.analysis import analyse, locate_roughly
 from voicebot.sandbox.audio.measurement import Span
-from voicebot.sandbox.demo import scenario
+from voicebot.sandbox.audio.mulaw import samples_of
+from voicebot.sandbox.demo import person_scenario, scenario
 from voicebot.sandbox.speech.grammar import PhraseGrammar
 from voicebot.sandbox.speech.recogniser import RATE, Recogniser
+from voicebot.sandbox.speech.synthesis import synthesize
 
 pytestmark = pytest.mark.long
 
@@ -119,6 +121,39 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
         len({line["id"] for line in shown}) == len(result["events"]) + len(result["transcript"]) == len(shown)
     )
     assert leftovers(temporary) == []
+
+
+@pytest.mark.timeout(240)
+async def test_the_demo_with_a_person(tmp_path: Path, temporary: Path) -> None:
+    """Two voices take turns, and both sides' words are found on the other side's line, in order."""
+    demo = await started(tmp_path, temporary, "--person", "--json")
+    out, errors = await demo.communicate()
+    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
+    result = json.loads(out)
+
+    recording = wav.read(tmp_path / result["recording"])
+    by_ear = await asyncio.to_thread(analyse, recording)
+    assert {"A", "B"} <= set(by_ear.voices)
+    first, last = [
+        await asyncio.to_thread(where, recording.received, text, person_scenario.OPERATOR_VOICE)
+        for text in (person_scenario.HELLO, person_scenario.SOLUTION)
+    ]
+    asked = await asyncio.to_thread(
+        where, recording.sent, person_scenario.PROBLEM, person_scenario.CALLER_VOICE
+    )
+    assert first < asked < last
+    assert [part.voice for part in by_ear.agent if part.voice in "AB"][-1] == "A"
+    assert (result["handoff"]["state"], result["handoff"]["cause"]) == ("resolved", "returned")
+    assert (result["call"]["resumes"], result["call"]["ended_by"]) == (1, "caller")
+    assert said_by(result, "caller") == list(person_scenario.PHRASES)
+    assert leftovers(temporary) == []
+
+
+def where(track: Any, text: str, voice: str) -> int:
+    """Return where a text in a voice sounds in a track, in samples."""
+    found = locate_roughly(track, samples_of(synthesize(text, voice)))
+    assert found is not None, text
+    return found
 
 
 @pytest.mark.timeout(150)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
+from db import events, legs, users
+from db.legs import LegRecord
 from telephony.carrier import EndReason
 from tests.db.seed import SeededAccount
-from tests.handoffs.exchange import Exchange, Killed, World, make_world, over, refusal, status_of
+from tests.handoffs.exchange import (
+    ORIGIN,
+    PHONE,
+    Exchange,
+    Killed,
+    Line,
+    World,
+    make_world,
+    over,
+    refusal,
+    status_of,
+)
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.handoffs.bridge import NotDialable
+from voicebot.handoffs.supervision import Supervision
 from voicebot.handoffs.transitions import StaleClaim
 
 
@@ -339,6 +355,126 @@ async def test_a_bridge_of_which_nothing_is_reported(bridge: World) -> None:
     await bridge.pass_time(35)
     assert (await bridge.handoff()).state == "resolved"
     assert (await bridge.call()).status == "ended"
+
+
+OTHER_PHONE = "+14155550178"
+
+
+async def reassigned(bridge: World) -> UUID:
+    """A supervisor gives the handoff to another operator, who has a telephone too."""
+    env = bridge.env
+    other, boss = await env.operator(), await env.user("admin")
+    await users.set_phone(bridge.database, env.account_id, other, OTHER_PHONE)
+    supervision = Supervision(bridge.database, bridge.clock, env.service)
+    await supervision.reassign(env.account_id, bridge.handoff_id, boss, other, supervises=True)
+    return other
+
+
+@pytest.mark.parametrize("stage", ["ringing", "whispering"])
+async def test_a_handoff_is_reassigned_while_a_telephone_rings(bridge: World, stage: str) -> None:
+    """The first operator's call ends, the other one's telephone rings at once and can accept."""
+    line = await getattr(bridge, stage)()
+    other = await reassigned(bridge)
+    await bridge.bridge.dial(bridge.env.account_id, bridge.handoff_id, other, ORIGIN)
+    await bridge.settle()
+    assert not line.is_live
+    await bridge.deliver()
+    assert len([each for each in bridge.exchange.lines_of("operator") if each.is_live]) == 1
+    bridge.exchange.answer(bridge.operator)
+    await bridge.deliver()
+    bridge.exchange.press(bridge.operator, "1")
+    await bridge.deliver()
+    handoff = await bridge.handoff()
+    assert (handoff.state, handoff.claimed_by) == ("bridged", other)
+    assert bridge.caller.place == "room"
+
+
+async def test_a_handoff_is_reassigned_while_its_caller_is_connected(bridge: World) -> None:
+    """Whoever had accepted is not connected: the caller is with the agent, and the claim is the other's."""
+    line = await bridge.whispering()
+    leg = await bridge.leg(line)
+    assert await bridge.bridge.begin(leg)
+    other = await reassigned(bridge)
+    assert not await bridge.bridge.connect(leg)
+    await with_agent(bridge)
+    handoff = await bridge.handoff()
+    assert (handoff.state, handoff.claimed_by) == ("claimed", other)
+
+
+async def destination(bridge: World) -> LegRecord:
+    """A destination is called for the caller; deliver that it rings."""
+    call = await bridge.call()
+    leg_id = await bridge.bridge.dial_destination(call, "front_desk", PHONE, ORIGIN)
+    assert leg_id is not None
+    await bridge.settle()
+    await bridge.deliver()
+    return await legs.get(bridge.database, leg_id)
+
+
+async def transfers(bridge: World) -> list[tuple[str, str | None]]:
+    """The events of the caller's call about its destination: type and outcome."""
+    found = await events.of_call(bridge.database, bridge.env.account_id, bridge.call_id)
+    return [(each.type, each.data.get("outcome")) for each in found if each.type.startswith("transfer.")]
+
+
+async def test_a_destination_that_accepts(bridge: World) -> None:
+    """Key 1 connects the caller; a destination that hangs up ends the call, which had one leg only."""
+    await destination(bridge)
+    again = await bridge.bridge.dial_destination(await bridge.call(), "front_desk", PHONE, ORIGIN)
+    assert again is None
+    line = bridge.operator
+    bridge.exchange.answer(line)
+    await bridge.deliver()
+    bridge.exchange.press(line, "1")
+    await bridge.deliver()
+    assert (line.place, bridge.caller.place) == ("room", "room")
+    bridge.exchange.end(line, "completed")
+    await bridge.deliver()
+    assert not bridge.caller.is_live
+    assert await transfers(bridge) == [("transfer.connected", None)]
+
+
+async def test_a_destination_gives_the_caller_back(bridge: World) -> None:
+    """The star leads the caller back to the agent, and the leg to its end."""
+    leg = await destination(bridge)
+    bridge.exchange.answer(bridge.operator)
+    await bridge.deliver()
+    bridge.exchange.press(bridge.operator, "1")
+    await bridge.deliver()
+    bridge.exchange.press(bridge.operator, "*")
+    await bridge.deliver()
+    await with_agent(bridge)
+    assert (await legs.get(bridge.database, leg.id)).result == "returned"
+
+
+@pytest.mark.parametrize(
+    ("does", "cause"),
+    [
+        (lambda exchange, line: exchange.end(line, "busy"), "busy"),
+        (lambda exchange, line: exchange.end(line, "no_answer"), "no_answer"),
+        (lambda exchange, line: exchange.answer(line, "machine"), "voicemail"),
+    ],
+)
+async def test_a_destination_that_does_not_accept(
+    bridge: World, does: Callable[[Exchange, Line], None], cause: str
+) -> None:
+    """The caller has not left the agent; the leg and an event of the call say why."""
+    leg = await destination(bridge)
+    does(bridge.exchange, bridge.operator)
+    await bridge.deliver()
+    await with_agent(bridge)
+    assert (await legs.get(bridge.database, leg.id)).cause == cause
+    assert await transfers(bridge) == [("transfer.failed", cause)]
+    assert (await bridge.call()).resumes == 0
+
+
+async def test_the_caller_hangs_up_while_a_destination_is_called(bridge: World) -> None:
+    """The call to the destination ends within a second."""
+    await destination(bridge)
+    bridge.exchange.end(bridge.caller, "completed")
+    await bridge.deliver()
+    await bridge.pass_time(1)
+    assert not bridge.operator.is_live
 
 
 async def test_only_the_holder_dials(bridge: World) -> None:

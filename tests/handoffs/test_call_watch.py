@@ -28,6 +28,12 @@ class HeldCalls:
     def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
         self.told[call_id] = status
 
+    def calling_destinations(self) -> Collection[UUID]:
+        return ()
+
+    def not_accepted(self, call_id: UUID, leg_id: UUID, cause: str) -> None:
+        raise AssertionError((call_id, leg_id, cause))
+
 
 @pytest.fixture
 def watch(database: Database, clock: ManualClock) -> CallWatch:

@@ -319,6 +319,12 @@ class NoCalls:
     def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
         raise AssertionError(f"{call_id}: {status}")
 
+    def calling_destinations(self) -> Collection[UUID]:
+        return ()
+
+    def not_accepted(self, call_id: UUID, leg_id: UUID, cause: str) -> None:
+        raise AssertionError(f"{call_id}: {leg_id} {cause}")
+
 
 async def test_the_journal_stops_after_the_scheduler(
     database: Database, world: SeededAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.sandbox.voice_ids import two_voices
-from voicebot.sandbox.audio.analysis import analyse, locate
+from voicebot.sandbox.audio.analysis import analyse, locate, locate_roughly
 from voicebot.sandbox.audio.measurement import TooShort, distance, fingerprint, spans
 from voicebot.sandbox.audio.mulaw import Samples, samples_of, through_the_line
 from voicebot.sandbox.audio.wav import NotACall, read, write
@@ -158,6 +158,17 @@ def test_mixed_voices_are_found_by_what_they_say() -> None:
     (first,), (second,) = locate(track, one, likeness=0.4), locate(track, two, likeness=0.4)
     assert (first.start_ms, second.start_ms) == (1000, 2000)
     assert second.start < first.end
+
+
+def test_known_utterance_with_a_gap_is_located_roughly() -> None:
+    """An utterance that a slow line has cut in two is found, and one that is not there is not."""
+    words, other = speech(FAREWELL, LOW), speech(BILLING, HIGH)
+    middle = len(words) // 2
+    track = np.concatenate([silence(1000), words[:middle], silence(60), words[middle:], silence(500)])
+    assert locate_roughly(track, words) is not None
+    assert abs((locate_roughly(track, words) or 0) - 8000) < 800
+    assert locate_roughly(track, other) is None
+    assert locate_roughly(silence(2000), words) is None
 
 
 def test_known_utterance_is_located_to_the_sample() -> None:

@@ -129,6 +129,11 @@ class ReassignBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: Annotated[UUID, Field(description="An active user of the account.")]
+    dial: Annotated[
+        bool,
+        Strict(),
+        Field(description="Whether to call their `phone`, if the caller is on the line and they have one."),
+    ] = True
 
 
 class ResolveBody(BaseModel):

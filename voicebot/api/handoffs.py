@@ -246,12 +246,20 @@ async def cancel_handoff(
     ),
 )
 async def reassign_handoff(
-    state: AppStateDep, operator: ActingOperator, handoff_id: UUID, body: ReassignBody
+    request: Request, state: AppStateDep, operator: ActingOperator, handoff_id: UUID, body: ReassignBody
 ) -> Handoff:
-    """Give a handoff to another operator, who holds the claim then; operators only one that they hold."""
+    """Give a handoff to another operator, who holds the claim then; operators only one that they hold.
+
+    As after a claim, the telephone of the other operator rings if the caller is on the line.
+    """
     reassigned = await state.handoffs.supervision.reassign(
         operator.account_id, handoff_id, operator.user_id, body.user_id, supervises=operator.supervises
     )
+    if body.dial:
+        with contextlib.suppress(NotDialable, StaleClaim):
+            await state.handoffs.bridge.dial(
+                operator.account_id, handoff_id, body.user_id, origin_of(state, request)
+            )
     return await _audit(state, operator.principal, "reassign", reassigned)
 
 

@@ -110,7 +110,9 @@ async def caller_back(request: CarrierRequest, leg: LegRecord, call: CallRecord)
     if back is not None:
         return request.connect(back)
     call = await calls.get(app.database, call.account_id, call.id)
-    if call.status == "transferring":
+    if call.status == "transferring" and leg.destination is not None:
+        await finish(app, call, "agent", TRANSFERRED)
+    elif call.status == "transferring":
         await finish(app, call, "operator", RESOLVED)
     elif call.status == "in_progress" and WAITING_SINCE in request.webhook.query:
         return request.connect(call)  # it came back too late to be answered

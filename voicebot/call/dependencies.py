@@ -206,6 +206,8 @@ class CallDependencies:
     """None where ``create_handoff`` is."""
     transfer: Callable[[str], Awaitable[bool]] | None = None
     """Has the carrier dial a number (E.164) for the caller; False: refused. None: not possible."""
+    dial: Callable[[str, str], Awaitable[UUID | None]] | None = None
+    """Calls a destination (its name and number, E.164) that is to accept the caller; the id of the leg."""
     has_left: Callable[[], Awaitable[bool]] = _never
     """Whether the stream ended because the carrier connects the caller with a person."""
     process_id: UUID | None = None

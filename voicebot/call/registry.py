@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID
@@ -53,6 +53,10 @@ TRANSFER = "transfer"
 """The parameter of the URL that the carrier requests when the number that it dialled is over."""
 
 
+DialDestination = Callable[[CallRecord, str, str, str], Awaitable[UUID | None]]
+"""Calls a destination for a call: its name, its number (E.164), and the URL of this server for carriers."""
+
+
 class CallRegistry:
     """Answers calls and knows those that are live."""
 
@@ -67,6 +71,7 @@ class CallRegistry:
         health: Health,
         create_handoff: CreateHandoffEntry | None = None,
         withdraw_handoff: WithdrawHandoffEntry | None = None,
+        dial: DialDestination | None = None,
         on_fact: Callable[[CallFact], None] = lambda _: None,
     ) -> None:
         """Start without calls.
@@ -81,6 +86,7 @@ class CallRegistry:
             health: what is known of the providers.
             create_handoff: makes the entry that creates a handoff; None: no call can create one.
             withdraw_handoff: makes the entry that ends it, because the caller does not wait any more.
+            dial: calls a destination that is to accept a caller; None: no call can be transferred so.
             on_fact: called with everything that happens on any call; must return at once.
         """
         self._database = database
@@ -89,6 +95,7 @@ class CallRegistry:
         self._replicas = replicas
         self._create_handoff = create_handoff
         self._withdraw_handoff = withdraw_handoff
+        self._dial_destination = dial
         self._on_fact = on_fact
         self._public_url = settings.public_url
         self._services = providers
@@ -122,6 +129,16 @@ class CallRegistry:
         session = self._sessions.get(call_id)
         if session is not None:
             session.waiting.handoff_changed(status)
+
+    def calling_destinations(self) -> Collection[UUID]:
+        """The live calls for which a destination is being called."""
+        return [call_id for call_id, session in self._sessions.items() if session.transfer.is_calling]
+
+    def not_accepted(self, call_id: UUID, leg_id: UUID, cause: str) -> None:
+        """Report to a live call that nobody accepted its caller at a destination."""
+        session = self._sessions.get(call_id)
+        if session is not None:
+            session.transfer.not_accepted(leg_id, cause)
 
     def known(self, call_id: UUID) -> CallRecord | None:
         """The record of a call that ``prepare`` was given within the last minute."""
@@ -226,6 +243,7 @@ class CallRegistry:
             create_handoff=self._create_handoff,
             withdraw_handoff=self._withdraw_handoff,
             transfer=lambda number: self._transfer(media, call, number),
+            dial=lambda name, number: self._dial(call, name, number),
             has_left=lambda: self._has_left(call),
             process_id=self._replicas.process_id,
             recording=self._recordings.get,
@@ -260,6 +278,11 @@ class CallRegistry:
         if isinstance(carrier, FlowCarrier):
             await media.close()  # the flow goes on, and asks for the number
         return True
+
+    async def _dial(self, call: CallRecord, name: str, number: str) -> UUID | None:
+        if self._dial_destination is None or self._public_url is None:
+            return None
+        return await self._dial_destination(call, name, number, self._public_url)
 
     async def _has_left(self, call: CallRecord) -> bool:
         """Whether a call whose stream was stopped is with a person; False if the database does not answer."""

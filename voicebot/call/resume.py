@@ -106,6 +106,8 @@ def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[flo
     for leg in with_people:
         if leg.accepted_at is None or leg.ended_at is None:
             continue
+        if leg.destination is not None and leg.bridged_at is None:
+            continue  # an event of the call says so
         at_ms = (leg.accepted_at - (call.answered_at or leg.accepted_at)).total_seconds() * 1000
         text = NOT_CONNECTED
         if leg.bridged_at is not None:

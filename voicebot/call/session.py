@@ -101,8 +101,14 @@ class Session:
         self._activation = AgentActivation(
             self._pipeline, self._speech_output, self._ready_audio, self._conversation
         )
-        self._transfer = CallTransfer(
-            deps.transfer, self._hangup, self._pipeline, self._activation, self._tasks
+        self.transfer = CallTransfer(
+            deps.transfer,
+            deps.dial,
+            self.waiting,
+            self._hangup,
+            self._pipeline,
+            self._activation,
+            self._tasks,
         )
         speech = PersonSpeech(
             self._pipeline.stt, self._services, self._agents, self._conversation, transcript, self._tasks,
@@ -271,7 +277,7 @@ class Session:
             router=self._router,
             hangup=self._hangup,
             waiting=self.waiting,
-            call_transfer=self._transfer,
+            call_transfer=self.transfer,
         )
         return compile_agent(agent, agent.context, self._deps.http, self._recorder, self._node_entered)
 

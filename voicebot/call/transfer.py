@@ -1,27 +1,44 @@
 """The transfer of a call to a destination that its agent's template declares.
 
-The model names a destination, never a number: neither it nor the caller decides what is dialled.
+The model names a destination, never a number: neither it nor the caller decides what is dialled. A cold
+transfer leads the caller away, and the carrier dials. In an attended one the destination is called first: the
+caller stays with the agent until somebody has accepted them, which leads both into a conference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
+from uuid import UUID
 
 from pipecat.frames.frames import LLMMessagesAppendFrame
 
 from handlers.context import Refused
+from templates.model import Destination
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import Agent
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.hangup import Hangup
 from voicebot.call.routing.activation import AgentActivation
+from voicebot.call.waiting import WaitingForPerson
 
 FAILED = "The call could not be transferred. Say so, and help the caller yourself or offer something else."
 
+CALLING = (
+    "{name} is being called; the caller hears a tone and stays with you until somebody there has accepted "
+    "them. You may answer the caller meanwhile. Do not end the call."
+)
+NOT_ACCEPTED = (
+    "Nobody accepted the caller at {name} ({cause}). The caller is still with you: say so, and help them "
+    "yourself or offer something else."
+)
+
 TransferCall = Callable[[str], Awaitable[bool]]
 """Has the carrier dial a number (E.164) for the call; False: it refused, and the call stays."""
+
+DialDestination = Callable[[str, str], Awaitable[UUID | None]]
+"""Calls a destination (name, number in E.164) for the call; the id of the leg, or None: refused."""
 
 
 class CallTransfer:
@@ -30,43 +47,84 @@ class CallTransfer:
     def __init__(
         self,
         transfer: TransferCall | None,
+        dial: DialDestination | None,
+        waiting: WaitingForPerson,
         hangup: Hangup,
         pipeline: CallPipeline,
         activation: AgentActivation,
         tasks: BackgroundTasks,
     ) -> None:
-        """``transfer`` is None where a call cannot be transferred, as in a text call."""
+        """``transfer`` and ``dial`` are None where a call cannot be transferred, as in a text call."""
         self._transfer = transfer
+        self._dial = dial
+        self._waiting = waiting
         self._hangup = hangup
         self._pipeline = pipeline
         self._activation = activation
         self._tasks = tasks
         self._is_transferring = False
+        self._called: tuple[UUID, str] | None = None
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether a destination is being called for the caller."""
+        return self._called is not None
 
     def request(self, agent: Agent, destination: str) -> Refused | None:
         """Transfer the call when everything said was heard; None: it is under way."""
-        numbers = {each.name: each.number for each in agent.content.destinations}
-        number = numbers.get(destination)
-        if number is None:
-            names = ", ".join(sorted(numbers)) or "none"
+        declared = {each.name: each for each in agent.content.destinations}
+        wanted = declared.get(destination)
+        if wanted is None:
+            names = ", ".join(sorted(declared)) or "none"
             message = f"There is no destination {destination!r}. Destinations: {names}."
             return Refused(code="unknown_destination", message=message)
-        if self._transfer is None:
+        transfer, dial = self._transfer, self._dial
+        if transfer is None or dial is None:
             return Refused(code="transfer_failed", message="This call cannot be transferred.")
         if self._is_transferring or self._hangup.is_hanging_up:
             return Refused(code="call_ending", message="The call is leaving you already. Say nothing.")
         self._is_transferring = True
-        self._pipeline.llm.pause()
-        self._tasks.start(self._run(self._transfer, number), name="transferring the call", droppable=True)
+        if wanted.mode == "attended":
+            work = self._call(dial, wanted)
+        else:
+            self._pipeline.llm.pause()
+            work = self._run(transfer, wanted.number)
+        self._tasks.start(work, name="transferring the call", droppable=True)
         return None
+
+    def not_accepted(self, leg_id: UUID, cause: str) -> None:
+        """Nobody accepted the caller at the destination that was called; returns at once."""
+        if self._called is None or self._called[0] != leg_id:
+            return
+        name, self._called = self._called[1], None
+        self._waiting.end_transfer()
+        work = self._stay(NOT_ACCEPTED.format(name=name, cause=cause))
+        self._tasks.start(work, name="ending a transfer", droppable=True)
 
     async def _run(self, transfer: TransferCall, number: str) -> None:
         await self._hangup.all_heard()
         if await transfer(number):
             return  # the media stream ends
-        self._is_transferring = False
         self._pipeline.llm.resume()
-        message = cast("Any", {"role": "developer", "content": FAILED})
+        await self._stay(FAILED)
+
+    async def _call(self, dial: DialDestination, destination: Destination) -> None:
+        await self._hangup.all_heard()
+        leg_id = await dial(destination.name, destination.number)
+        if leg_id is None:
+            await self._stay(FAILED)
+            return
+        self._called = leg_id, destination.name
+        self._waiting.begin_transfer()
+        await self._tell(CALLING.format(name=destination.name))
+
+    async def _stay(self, text: str) -> None:
+        """The caller has not left the agent, who is told why and goes on."""
+        self._is_transferring = False
+        await self._tell(text)
+        await self._activation.run_model()
+
+    async def _tell(self, text: str) -> None:
+        message = cast("Any", {"role": "developer", "content": text})
         frame = uninterruptible(LLMMessagesAppendFrame(messages=[message]))
         await self._pipeline.worker.queue_frame(frame)
-        await self._activation.run_model()

@@ -44,8 +44,9 @@ FIRST_LINE_MS = 3000.0
 REPEATED_AFTER_MS = 15_000.0
 """Nobody is told twice within this time that nobody is available."""
 
-Phase = Literal["none", "waiting", "claimed", "connected", "offered"]
-"""``offered``: nobody came, and the keys still have their meaning until the caller says something."""
+Phase = Literal["none", "waiting", "claimed", "connected", "offered", "transferring"]
+"""``transferring``: a destination is called for the caller. ``offered``: nobody came, and the keys still have
+their meaning until the caller says something."""
 
 CLAIMED = (
     "A person has taken over the caller's request and will join this call shortly; the caller has been told. "
@@ -112,11 +113,16 @@ class WaitingForPerson:
     @property
     def suspends_idle(self) -> bool:
         """Whether a silent caller is waiting for us, or talks to a person: no prompts, no hang-up."""
-        return self._phase in ("waiting", "claimed", "connected")
+        return self.hears_comfort or self._phase == "connected"
+
+    @property
+    def hears_comfort(self) -> bool:
+        """Whether the caller hears comfort audio when nobody speaks."""
+        return self.is_waiting or self._phase == "transferring"
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the caller waits for a person, and hears comfort audio when nobody speaks."""
+        """Whether the caller waits for a person whom the queue is to find."""
         return self._phase in ("waiting", "claimed")
 
     @property
@@ -131,6 +137,18 @@ class WaitingForPerson:
             self._begin(first_line_ms=FIRST_LINE_MS)
         elif request.intent == "park":
             self._end()
+
+    def begin_transfer(self) -> None:
+        """A destination is being called for the caller, who stays with the agent meanwhile."""
+        if not self.suspends_idle:
+            self._begin(first_line_ms=0.0)
+            self._phase = "transferring"
+
+    def end_transfer(self) -> None:
+        """Nobody accepted the caller at the destination."""
+        if self._phase == "transferring":
+            self._stop()
+            self._phase = "none"
 
     def leave(self) -> bool:
         """The caller goes on with the agent; False: they were not waiting."""
@@ -216,11 +234,11 @@ class WaitingForPerson:
 
     async def _wait(self) -> None:
         """Until the waiting ends: comfort audio, texts, and the limit."""
-        while self.is_waiting and not self._hangup.is_hanging_up:
+        while self.hears_comfort and not self._hangup.is_hanging_up:
             quiet_ms = self._conversation.quiet_ms
-            if quiet_ms >= LINE_AFTER_MS:
+            if quiet_ms >= LINE_AFTER_MS and self.is_waiting:
                 await self._speak_if_due()
-            if quiet_ms >= COMFORT_AFTER_MS and self.is_waiting:
+            if quiet_ms >= COMFORT_AFTER_MS and self.hears_comfort:
                 await self._comfort.play(self._sound)
             else:
                 self._comfort.stop()

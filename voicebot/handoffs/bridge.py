@@ -1,6 +1,6 @@
-"""Connects callers with operators by telephone.
+"""Connects callers by telephone with operators, and with destinations of templates.
 
-The row of a leg is made, then the operator is dialled; they hear a whisper and accept with the key 1 or over
+The row of a leg is made, then the person is dialled; they hear a whisper and accept with the key 1 or over
 the API; then both calls are led into a conference with the handoff's id as its name. From then on the carrier
 holds the connection, and no process of ours is needed for it. The carrier's reports (``leg_reports``) may
 arrive at any process, in any order and more than once.
@@ -14,9 +14,9 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import bridged_calls, handoff_events, handoff_transitions, handoffs, legs
+from db import bridged_calls, handoff_events, handoff_transitions, handoffs, leg_changes, legs
+from db.calls import CallRecord
 from db.errors import DatabaseError
-from db.handoff_transitions import Transition
 from db.handoffs import HandoffRecord
 from db.ids import new_id
 from db.legs import LegDraft, LegRecord
@@ -26,7 +26,7 @@ from telephony.carrier import DialRequest
 from telephony.errors import CallIsOver, CarrierError
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
-from voicebot.handoffs import transitions
+from voicebot.handoffs import leg_effects
 from voicebot.handoffs.leg_ends import LegEnds, resume_url
 from voicebot.handoffs.transitions import CLAIM_LEASE, LostRace, StaleClaim
 
@@ -45,7 +45,7 @@ class NotDialable(Exception):
 
 
 class Bridge:
-    """The operations of operators on legs."""
+    """Dials persons, and connects callers with those who accept."""
 
     def __init__(
         self,
@@ -85,8 +85,11 @@ class Bridge:
         if handoff.claimed_by != user_id or epoch not in (None, handoff.epoch):
             raise StaleClaim(handoff)
         draft = await self._draft(handoff, user_id, origin)
+        earlier = await legs.open_of(self._db, account_id, handoff_id)
+        if earlier is not None and earlier.epoch != handoff.epoch:
+            await self._ends.end(earlier, "declined")  # that of a claim which has ended
         async with self._db.transaction() as transaction:
-            leg = await legs.create(transaction, draft)
+            leg = await leg_changes.create(transaction, draft)
             if leg is None:
                 return handoff
             await handoff_transitions.renew(transaction, account_id, user_id, self._clock.now() + CLAIM_LEASE)
@@ -99,6 +102,45 @@ class Bridge:
             )
         self._tasks.start(self._place(leg), name=f"dialling leg {leg.id}")
         return handoff
+
+    async def dial_destination(self, call: CallRecord, name: str, number: str, origin: str) -> UUID | None:
+        """Call a destination of a template for a live call; the call itself is placed in the background.
+
+        Args:
+            call: the caller's call.
+            name: the destination's name.
+            number: its number (E.164).
+            origin: URL of this server for carriers.
+
+        Returns:
+            The id of the leg; None: the destination cannot be called now.
+        """
+        ours = call.to_number if call.direction == "inbound" else call.from_number
+        if call.carrier not in self._carriers or ours is None:
+            logger.warning("call {}: no person can be called through {}", call.id, call.carrier)
+            return None
+        now = self._clock.now()
+        draft = LegDraft(
+            id=new_id(),
+            account_id=call.account_id,
+            call_id=call.id,
+            destination=name,
+            carrier=call.carrier,
+            from_number=ours,
+            to_number=number,
+            webhooks_url=f"{origin}/webhooks/{call.carrier}",
+            deadline=now + DIAL_DEADLINE,
+            created_at=now,
+        )
+        try:
+            leg = await leg_changes.create(self._db, draft)
+        except DatabaseError as error:
+            logger.warning("call {}: {} is not called: {}", call.id, name, type(error).__name__)
+            return None
+        if leg is None:
+            return None
+        self._tasks.start(self._place(leg), name=f"dialling leg {leg.id}")
+        return leg.id
 
     async def _draft(self, handoff: HandoffRecord, user_id: UUID, origin: str) -> LegDraft:
         if handoff.call_id is None or handoff.intent != "escalate":
@@ -141,10 +183,10 @@ class Bridge:
             logger.warning("leg {}: the carrier did not dial: {}", leg.id, error)
             await self._ends.end(leg, "carrier_error")
             if not error.uncertain:
-                await legs.left(self._db, leg.id, self._clock.now())
+                await leg_changes.left(self._db, leg.id, self._clock.now())
             return
-        named = await legs.named(self._db, leg.id, carrier_leg_id)
-        await legs.extend(self._db, leg, self._clock.now() + RING_DEADLINE)
+        named = await leg_changes.named(self._db, leg.id, carrier_leg_id)
+        await leg_changes.extend(self._db, leg, self._clock.now() + RING_DEADLINE)
         if named.ended_at is not None:
             await self._hang_up(named)
 
@@ -192,21 +234,13 @@ class Bridge:
         now = self._clock.now()
         try:
             async with self._db.transaction() as transaction:
-                accepted = await legs.accepted(transaction, leg, now, deadline=now + ACCEPTED_DEADLINE)
+                accepted = await leg_changes.accepted(transaction, leg, now, deadline=now + ACCEPTED_DEADLINE)
                 if accepted is None:
                     return False
                 call = await bridged_calls.leave(transaction, leg.account_id, leg.call_id)
-                handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
-                if call is None or handoff.epoch != leg.epoch or handoff.state != "claimed":
+                if call is None:
                     raise LostRace  # noqa: TRY301 - rolls the transaction back
-                wanted = Transition(
-                    to="transferring",
-                    at=now,
-                    event="handoff.accepted",
-                    claimed_by=leg.user_id,
-                    leg_id=leg.id,
-                )
-                await transitions.apply(transaction, handoff, wanted, leg.user_id)
+                await leg_effects.accepted(transaction, leg, now)
         except LostRace:
             # The caller has left, or the claim has ended.
             await self._ends.end(leg, "caller_left")
@@ -225,13 +259,10 @@ class Bridge:
         for _ in range(3):
             try:
                 async with self._db.transaction() as transaction:
-                    bridged = await legs.bridged(transaction, leg, now, deadline=now + BRIDGED_CHECK)
+                    bridged = await leg_changes.bridged(transaction, leg, now, deadline=now + BRIDGED_CHECK)
                     if bridged is None:
                         return False  # the operator has hung up meanwhile
-                    handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
-                    wanted = Transition(to="bridged", at=now, claimed_by=leg.user_id, leg_id=leg.id)
-                    transitions.check(handoff, "bridged")
-                    await transitions.apply(transaction, handoff, wanted, leg.user_id)
+                    await leg_effects.bridged(transaction, leg, now)
             except LostRace:
                 continue
             return True
@@ -263,7 +294,7 @@ class Bridge:
     async def _hang_up(self, leg: LegRecord) -> None:
         try:
             await self._carriers[leg.carrier].hang_up(leg.carrier_leg_id or "")
-            await legs.left(self._db, leg.id, self._clock.now())
+            await leg_changes.left(self._db, leg.id, self._clock.now())
         except (CarrierError, DatabaseError) as error:
             logger.warning("leg {}: not hung up: {}", leg.id, type(error).__name__)
 
@@ -272,7 +303,7 @@ def conference(leg: LegRecord, party: Party) -> ConferenceJoin:
     """How a party joins the conference of a leg."""
     then = resume_url(leg) if party == "caller" else f"{leg.webhooks_url}/left?leg={leg.id}"
     return ConferenceJoin(
-        name=str(leg.handoff_id),
+        name=str(leg.handoff_id or leg.id),
         party=party,
         then_url=then,
         events_url=f"{leg.webhooks_url}/conference?leg={leg.id}",

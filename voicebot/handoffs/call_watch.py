@@ -1,4 +1,4 @@
-"""Tells the live calls of this process what has become of their requests for a person.
+"""Tells the live calls of this process what has become of their requests for a person, and of destinations.
 
 One query serves all live calls: every second, and after each notification of an event. So a call learns of a
 handoff that the API created, of a claim, and of a return to the queue, whichever process did it.
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import handoff_metrics, open_handoffs, operators
+from db import handoff_metrics, legs, open_handoffs, operators
 from db.errors import DatabaseError
 from db.handoffs import HandoffRecord
 from db.open_handoffs import QueuedHandoff
@@ -45,6 +45,14 @@ class LiveCalls(Protocol):
 
     def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
         """Report the present status of a call's request for a person; must return at once."""
+        ...
+
+    def calling_destinations(self) -> Collection[UUID]:
+        """The ids of the live calls for which a destination is being called."""
+        ...
+
+    def not_accepted(self, call_id: UUID, leg_id: UUID, cause: str) -> None:
+        """Report that nobody accepted the caller there; must return at once."""
         ...
 
 
@@ -79,6 +87,10 @@ class CallWatch:
         held = calls.held()
         if not held:
             return
+        calling = calls.calling_destinations()
+        for leg in await legs.to_destinations(self._db, calling) if calling else ():
+            if leg.result == "failed":
+                calls.not_accepted(leg.call_id, leg.id, leg.cause or "failed")
         waiting: dict[UUID, list[QueuedHandoff]] = defaultdict(list)
         for queued in await open_handoffs.of_live_calls(self._db, held):
             handoff = queued.handoff

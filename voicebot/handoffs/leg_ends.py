@@ -8,25 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 from loguru import logger
 
-from db import bridged_calls, calls, handoff_events, handoff_transitions, handoffs, legs
+from db import bridged_calls, calls, leg_changes, legs
 from db.calls import CallEnd
 from db.errors import DatabaseError
-from db.handoff_transitions import Transition
-from db.handoffs import HandoffRecord
 from db.legs import LegCause, LegRecord, LegResult, UnclosedLeg
 from db.pool import Database, Transaction
 from telephony.bridge import BridgeCarrier
 from telephony.errors import CallIsOver, CarrierError
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
-from voicebot.handoffs import transitions
-from voicebot.handoffs.transitions import CLAIM_LEASE, LostRace
+from voicebot.handoffs import leg_effects
+from voicebot.handoffs.transitions import LostRace
 
 Why = LegCause | Literal["hung_up", "returned"]
 """Why a leg ends. `hung_up`: the operator hung up; `returned`: they gave the caller back to the agent."""
@@ -92,7 +89,7 @@ class LegEnds:
             cause = _cause(why)
         else:
             result, cause = "failed", _cause(why) or "declined"
-        ended = await legs.end(
+        ended = await leg_changes.end(
             transaction,
             leg,
             result=result,
@@ -102,34 +99,8 @@ class LegEnds:
         )
         if ended is None:
             raise LostRace
-        handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
-        if handoff.claimed_by != leg.user_id or handoff.epoch != leg.epoch or handoff.ended_at is not None:
-            return ended  # the claim has ended already, by an event of its own
-        if leg.accepted_at is None and handoff.state != "claimed":
-            return ended  # the operator has taken the caller over from a browser
-        if ended.cause == "declined":
-            await handoff_transitions.decline(
-                transaction, leg.account_id, leg.handoff_id, leg.user_id, reason="declined", at=now
-            )
-        wanted = _transition(ended, handoff, now)
-        if wanted is None:
-            await self._report(transaction, ended, handoff, now)
-        else:
-            await transitions.apply(transaction, handoff, wanted, leg.user_id)
+        await leg_effects.ended(transaction, ended, now)
         return ended
-
-    async def _report(
-        self, transaction: Transaction, ended: LegRecord, handoff: HandoffRecord, now: datetime
-    ) -> None:
-        """The operator keeps the claim: store and report why they were not connected."""
-        cause = ended.cause or "declined"
-        if cause == "caller_left":  # the handoff's cause says that already
-            told: HandoffRecord | None = replace(handoff, cause=cause)
-        else:
-            told = await handoff_transitions.set_cause(transaction, handoff, cause)
-        if told is None:
-            raise LostRace
-        await handoff_events.append_change(transaction, told, "handoff.declined", now, leg_id=ended.id)
 
     # ------------------------------------------------------------------ what remains at the carrier
 
@@ -151,7 +122,7 @@ class LegEnds:
         if unclosed.is_away:
             await self._fetch_caller(leg)
         elif has_left:
-            await legs.close(self._db, leg.id, self._clock.now())
+            await leg_changes.close(self._db, leg.id, self._clock.now())
 
     async def _end_operators_call(self, leg: LegRecord) -> bool:
         """End the call to the operator; False if that is to be tried again."""
@@ -161,7 +132,7 @@ class LegEnds:
                 await carrier.hang_up(leg.carrier_leg_id)
             elif not await self._end_lost_call(carrier, leg):
                 return False
-            await legs.left(self._db, leg.id, self._clock.now())
+            await leg_changes.left(self._db, leg.id, self._clock.now())
         except (CarrierError, DatabaseError) as error:
             logger.warning("leg {}: the operator's call was not ended: {}", leg.id, type(error).__name__)
             return False
@@ -203,34 +174,3 @@ def _cause(why: Why) -> LegCause | None:
     if why == "hung_up" or why == "returned":
         return None
     return why
-
-
-def _transition(leg: LegRecord, handoff: HandoffRecord, now: datetime) -> Transition | None:
-    """What the end of a leg means for its handoff; None: the operator keeps the claim."""
-    if leg.result == "failed":
-        if leg.cause == "declined":
-            waiting = transitions.WAITING[handoff.intent]
-            return Transition(to=waiting, at=now, event="handoff.declined", cause="declined", leg_id=leg.id)
-        if handoff.state == "claimed":
-            return None
-        return Transition(
-            to="claimed",
-            at=now,
-            event="handoff.declined",
-            claimed_by=leg.user_id,
-            lease_until=now + CLAIM_LEASE,
-            cause=leg.cause,
-            leg_id=leg.id,
-        )
-    returned = leg.result == "returned"
-    return Transition(
-        to="resolved",
-        at=now,
-        event="handoff.returned" if returned else "",
-        cause="returned" if returned else leg.cause,
-        resolution="The caller went back to the agent."
-        if returned
-        else "The operator spoke with the caller.",
-        resolved_by=leg.user_id,
-        leg_id=leg.id,
-    )

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from loguru import logger
 
-from db import bridged_calls, calls, handoff_events, handoff_transitions, handoffs, legs
+from db import bridged_calls, calls, leg_changes, legs
 from db.calls import CallRecord
 from db.errors import DatabaseError
 from db.legs import LegRecord, LegState
@@ -17,10 +17,9 @@ from telephony.bridge import AnsweredBy, BridgeCarrier, Whisper
 from telephony.carrier import CallStatus, EndReason, WebhookReply
 from telephony.errors import CarrierError
 from voicebot.clock import Clock
+from voicebot.handoffs import leg_effects
 from voicebot.handoffs.bridge import BRIDGED_CHECK, RING_DEADLINE, Bridge, conference
 from voicebot.handoffs.leg_ends import LegEnds, Why
-from voicebot.handoffs.transitions import CLAIM_LEASE
-from voicebot.handoffs.whisper import whisper_language, whisper_text
 
 KEY_TIMEOUT_S = 8
 """How long an operator may take to press a key after the whisper."""
@@ -79,9 +78,9 @@ class LegReports:
 
     async def status(self, leg: LegRecord, status: CallStatus, answered_by: AnsweredBy) -> None:
         """The carrier reports the progress or the end of the call to the operator."""
-        leg = await legs.named(self._db, leg.id, status.carrier_call_id)
+        leg = await leg_changes.named(self._db, leg.id, status.carrier_call_id)
         if status.terminal:
-            await legs.left(self._db, leg.id, self._clock.now())
+            await leg_changes.left(self._db, leg.id, self._clock.now())
             machine = answered_by == "machine"
             why = _WHY[status.end_reason or "completed"]
             await self._ends.end(leg, "voicemail" if machine and leg.accepted_at is None else why)
@@ -92,21 +91,16 @@ class LegReports:
         elif status.carrier_status == "ringing":
             await self._progress(leg, "ringing", RING_DEADLINE)
         else:
-            await legs.extend(self._db, leg, self._clock.now() + RING_DEADLINE)
+            await leg_changes.extend(self._db, leg, self._clock.now() + RING_DEADLINE)
 
     async def _progress(self, leg: LegRecord, state: LegState, within: timedelta) -> LegRecord | None:
-        """Move a leg forward; that it rings is reported once, also if only a later state was."""
+        """Move a leg forward."""
         now = self._clock.now()
         async with self._db.transaction() as transaction:
-            moved = await legs.progressed(transaction, leg, state, deadline=now + within)
+            moved = await leg_changes.progressed(transaction, leg, state, deadline=now + within)
             if moved is None:
                 return None
-            await handoff_transitions.renew(transaction, leg.account_id, leg.user_id, now + CLAIM_LEASE)
-            if leg.state == "dialing":
-                handoff = await handoffs.get(transaction, leg.account_id, leg.handoff_id)
-                await handoff_events.append_change(
-                    transaction, handoff, "handoff.ringing", now, leg_id=leg.id
-                )
+            await leg_effects.progressed(transaction, leg, now)
         return moved
 
     async def _end_late(self, leg: LegRecord) -> None:
@@ -121,7 +115,7 @@ class LegReports:
     async def answered(self, leg: LegRecord, carrier_leg_id: str, answered_by: AnsweredBy) -> WebhookReply:
         """The operator's telephone was answered: whisper to a person, and hang up on a machine."""
         carrier = self._carriers[leg.carrier]
-        leg = await legs.named(self._db, leg.id, carrier_leg_id)
+        leg = await leg_changes.named(self._db, leg.id, carrier_leg_id)
         if answered_by == "machine":
             await self._ends.end(leg, "voicemail")
             return carrier.hang_up_reply()
@@ -132,11 +126,10 @@ class LegReports:
             return carrier.hang_up_reply()
         if leg.accepted_at is not None:
             return carrier.join_reply(conference(leg, "operator"))
-        handoff = await handoffs.get(self._db, leg.account_id, leg.handoff_id)
-        snapshot = await handoffs.snapshot(self._db, leg.account_id, leg.handoff_id)
+        said = await leg_effects.whisper(self._db, leg)
         whisper = Whisper(
-            text=whisper_text(handoff, snapshot),
-            language=whisper_language(handoff),
+            text=said.text,
+            language=said.language,
             key_url=f"{leg.webhooks_url}/key?leg={leg.id}",
             silence_url=f"{leg.webhooks_url}/key?leg={leg.id}",
             key_timeout_s=KEY_TIMEOUT_S,
@@ -146,7 +139,7 @@ class LegReports:
     async def key(self, leg: LegRecord, carrier_leg_id: str, key: str | None) -> WebhookReply:
         """The operator pressed a key, or none in time: 1 accepts, every other one declines."""
         carrier = self._carriers[leg.carrier]
-        leg = await legs.named(self._db, leg.id, carrier_leg_id)
+        leg = await leg_changes.named(self._db, leg.id, carrier_leg_id)
         if leg.accepted_at is None and leg.ended_at is None:
             if key != _ACCEPT:
                 await self._ends.end(leg, "timeout" if key is None else "declined", only_from=leg)
@@ -162,7 +155,7 @@ class LegReports:
         leg = await legs.get(self._db, leg.id)
         if leg.ended_at is None:
             if status.terminal:
-                await legs.left(self._db, leg.id, self._clock.now())
+                await leg_changes.left(self._db, leg.id, self._clock.now())
                 await self._ends.end(leg, "hung_up")
             else:
                 await self._ends.end(leg, "returned" if await self._has_caller(leg) else "caller_left")
@@ -252,7 +245,7 @@ class LegReports:
 
     async def _check_bridged(self, leg: LegRecord) -> None:
         """Nothing was reported of a bridge for a while: ask the carrier whether both sides are there."""
-        await legs.extend(self._db, leg, self._clock.now() + BRIDGED_CHECK)
+        await leg_changes.extend(self._db, leg, self._clock.now() + BRIDGED_CHECK)
         try:
             if leg.carrier_leg_id is not None and not await self._carriers[leg.carrier].is_live(
                 leg.carrier_leg_id

@@ -1,4 +1,4 @@
-"""What an operator hears before they accept a caller: who, what, and what was tried, in 15 s at most."""
+"""What a person hears before they accept a caller: who, what, and what was tried, in 15 s at most."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.handoffs import HandoffRecord
+from voicebot.handoffs.call_snapshot import CallSnapshot
 
 MAX_CHARACTERS = 200
 """Carriers' voices speak 14 to 16 characters a second, so that this takes less than 15 s."""
@@ -35,21 +36,38 @@ _WORDS: Mapping[str, _Words] = {
 }
 
 
-def whisper_language(handoff: HandoffRecord) -> str:
-    """The language (BCP 47) of the text: the handoff's, or English where there are no words of it."""
-    language = handoff.language or "en-US"
-    return language if language.partition("-")[0].lower() in _WORDS else "en-US"
+@dataclass(frozen=True, slots=True)
+class WhisperText:
+    """The text, and its language (BCP 47)."""
+
+    text: str
+    language: str
 
 
-def whisper_text(handoff: HandoffRecord, snapshot: Mapping[str, Any]) -> str:
-    """The text; the caller's words and numbers are shortened, never the instruction about the key."""
-    words = _WORDS[whisper_language(handoff).partition("-")[0].lower()]
+def operator_whisper(handoff: HandoffRecord, snapshot: Mapping[str, Any]) -> WhisperText:
+    """What the operator hears who holds a handoff, in the handoff's language or in English."""
+    return _whisper(handoff.language, handoff.reason, snapshot)
+
+
+def destination_whisper(snapshot: CallSnapshot) -> WhisperText:
+    """What is heard at a destination of a template: who calls, what they said last, what was tried."""
+    said = [each["text"] for each in snapshot.document["transcript"] if each["speaker"] == "caller"]
+    return _whisper(snapshot.language, said[-1] if said else "", snapshot.document)
+
+
+def _whisper(language: str | None, problem: str, snapshot: Mapping[str, Any]) -> WhisperText:
+    """The caller's words and numbers are shortened, never the instruction about the key."""
+    language = language or "en-US"
+    if language.partition("-")[0].lower() not in _WORDS:
+        language = "en-US"
+    words = _WORDS[language.partition("-")[0].lower()]
     tried = ", ".join(dict.fromkeys(call["name"] for call in snapshot.get("functions", []) if call["name"]))
-    parts = [f"{_who(words, snapshot)}: {handoff.reason}"]
+    parts = [": ".join(filter(None, (_who(words, snapshot), problem)))]
     if tried:
         parts.append(f"{words.tried} {tried.replace('_', ' ')}")
     room = MAX_CHARACTERS - len(words.keys) - 1
-    return f"{_shortened('. '.join(part.rstrip(' .') for part in parts), room)}. {words.keys}"
+    text = f"{_shortened('. '.join(part.rstrip(' .') for part in parts), room)}. {words.keys}"
+    return WhisperText(text, language)
 
 
 def _who(words: _Words, snapshot: Mapping[str, Any]) -> str:

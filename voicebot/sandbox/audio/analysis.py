@@ -21,6 +21,8 @@ from voicebot.sandbox.carrier.model import Recording
 
 _PAUSE_MS = 400.0
 _ALIKE = 0.7
+_ROUGHLY_ALIKE = 0.5
+_PIECE, _ROUGHLY_AT = 3200, 4000  # samples: 400 ms and 500 ms
 _LEAST_REPEAT_MS = 400.0
 _APART = 0.25  # octaves between two voices whose alternation can be heard
 _WITHIN = 0.15  # octaves around a voice's pitch that count as that voice
@@ -158,6 +160,21 @@ def locate(track: Samples, utterance: Samples, *, likeness: float = _ALIKE) -> t
         found.append(Found(start=best, end=best + len(utterance), likeness=float(min(1.0, scores[best]))))
         scores[max(0, best - len(utterance) // 2) : best + len(utterance) // 2 + 1] = -1.0
     return tuple(found)
+
+
+def locate_roughly(track: Samples, utterance: Samples) -> int | None:
+    """Where a known utterance sounds, in samples, though bits of it may be missing or late; None: nowhere.
+
+    The best places of at least half of its pieces of 400 ms must agree with each other within 500 ms.
+    """
+    begins = []
+    pieces = [utterance[start : start + _PIECE] for start in range(0, len(utterance), _PIECE)]
+    for number, piece in enumerate(pieces):
+        places = locate(track, piece, likeness=_ROUGHLY_ALIKE)
+        begins += [places[0].start - number * _PIECE] if places else []
+    middle = sorted(begins)[len(begins) // 2] if begins else 0
+    agreeing = [begin for begin in begins if abs(begin - middle) <= _ROUGHLY_AT]
+    return min(agreeing) if 2 * len(agreeing) >= len(pieces) and agreeing else None
 
 
 def _correlation(track: Samples, piece: Samples) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -8,4 +8,5 @@
 - `server.py`: the server and its commands as processes
 - `call_log.py`: follows a running call through the API; `display.py`: prints it
 - `checks.py`: whether the call is as expected
+- `person.py`, `person_scenario.py`, `person_templates/`: `voicebot demo --person`
 """

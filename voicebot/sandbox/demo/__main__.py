@@ -7,16 +7,17 @@ import json
 import signal
 import sys
 from collections.abc import Coroutine
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
+from voicebot.sandbox.demo import person as with_person
 from voicebot.sandbox.demo.account import Refused
 from voicebot.sandbox.demo.call_log import CallMissing
 from voicebot.sandbox.demo.outbound import OutboundResult, run_outbound
+from voicebot.sandbox.demo.person import PersonResult
 from voicebot.sandbox.demo.run import CallTooLong, CarrierName, Result, run
 from voicebot.sandbox.demo.server import ServerFailed
 from voicebot.sandbox.process import SandboxFailed
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    person: Annotated[
+        bool, typer.Option("--person", help="The caller asks for a person, whose telephone rings.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Directory for the recording of the call.")] = Path(".voicebot"),
     carrier: Annotated[CarrierName, typer.Option(help="The carrier that places the call.")] = "twilio",
     outbound: Annotated[
@@ -39,11 +43,15 @@ def main(
 
     Exit status: 1 if the call was not as expected.
     """
+    if person and carrier != "twilio":
+        raise typer.BadParameter("a person is called by twilio alone", param_hint="--person")
     console = Console(quiet=as_json, highlight=False)
     try:
-        result: Result | OutboundResult
+        result: Result | OutboundResult | PersonResult
         if outbound:
             result = asyncio.run(_interruptible(run_outbound(console)))
+        elif person:
+            result = asyncio.run(_interruptible(with_person.run(console, out)))
         else:
             result = asyncio.run(_interruptible(run(console, out, carrier)))
     except (ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong, SpeechEngineMissing) as error:
@@ -53,7 +61,7 @@ def main(
         print("Stopped.", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        print(json.dumps(_as_json(result), ensure_ascii=False))
+        print(json.dumps(result.as_json(), ensure_ascii=False))
     if result.faults:
         raise typer.Exit(1)
 
@@ -69,25 +77,6 @@ async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
 def _stop(running: asyncio.Task[Any]) -> None:
     print("Stopping …", file=sys.stderr, flush=True)
     running.cancel()
-
-
-def _as_json(result: Result | OutboundResult) -> dict[str, object]:
-    if isinstance(result, OutboundResult):
-        return {"ok": not result.faults, **asdict(result)}
-    call_result = result.call_result
-    return {
-        "ok": not result.faults,
-        "faults": result.faults,
-        "recording": str(result.recording),
-        "templates": call_result.ids,
-        "call": call_result.call,
-        "lead": call_result.lead,
-        "routes": call_result.routes,
-        "transcript": call_result.transcript,
-        "events": call_result.events,
-        "shown": [{"at_ms": line.at_ms, "kind": line.kind, "id": line.record["id"]} for line in result.lines],
-        "heard": call_result.measured.as_json(),
-    }
 
 
 if __name__ == "__main__":

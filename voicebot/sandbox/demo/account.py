@@ -23,6 +23,7 @@ class Api:
     """The HTTP API with an account's key."""
 
     def __init__(self, url: str, key: str) -> None:
+        self._url = url
         self._client = httpx.AsyncClient(
             base_url=f"{url}/api/v1",
             headers={"Authorization": f"Bearer {key}"},
@@ -33,6 +34,10 @@ class Api:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    def with_key(self, key: str) -> Api:
+        """The API with another key."""
+        return Api(self._url, key)
 
     async def get(self, path: str) -> dict[str, Any]:
         """Read a resource.
@@ -49,6 +54,14 @@ class Api:
             Refused: the status is no success, or there is no answer.
         """
         return await self._ask("POST", path, body)
+
+    async def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace a resource.
+
+        Raises:
+            Refused: the status is no success, or there is no answer.
+        """
+        return await self._ask("PUT", path, body)
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         try:
@@ -78,10 +91,16 @@ async def build(api: Api, number: str, backend: Backend, carrier: str = "twilio"
 
 def document(name: str, backend: Backend) -> dict[str, Any]:
     """Read the file of a template, and set the address and the token of the backend in its functions."""
-    text = files(__package__).joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8")
-    template: dict[str, Any] = yaml.safe_load(text)
+    template = written(name)
     for function in template.get("functions", ()):
         if function["type"] == "http":
             function["url"] = function["url"].replace("https://office.example", f"http://{backend.address}")
             function["secret_headers"] = {"Authorization": f"Bearer {backend.token}"}
+    return template
+
+
+def written(name: str, folder: str = "templates") -> dict[str, Any]:
+    """Read the file of a template as its author wrote it."""
+    text = files(__package__).joinpath(folder, f"{name}.yaml").read_text(encoding="utf-8")
+    template: dict[str, Any] = yaml.safe_load(text)
     return template

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import web
@@ -48,6 +48,10 @@ class OutboundResult:
     webhooks: tuple[Mapping[str, Any], ...]
     """What was posted, in the order of arrival."""
     faults: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain data."""
+        return {"ok": not self.faults, **asdict(self)}
 
 
 class WebhookReceiver:

@@ -54,6 +54,25 @@ class Result:
     recording: Path
     lines: tuple[Line, ...]
 
+    def as_json(self) -> dict[str, object]:
+        """Plain data."""
+        call_result = self.call_result
+        return {
+            "ok": not self.faults,
+            "faults": self.faults,
+            "recording": str(self.recording),
+            "templates": call_result.ids,
+            "call": call_result.call,
+            "lead": call_result.lead,
+            "routes": call_result.routes,
+            "transcript": call_result.transcript,
+            "events": call_result.events,
+            "shown": [
+                {"at_ms": each.at_ms, "kind": each.kind, "id": each.record["id"]} for each in self.lines
+            ],
+            "heard": call_result.measured.as_json(),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Environment:
