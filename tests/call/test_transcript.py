@@ -93,6 +93,17 @@ def test_words_without_audio_are_not_heard(
     assert [it.text for it in transcript.take_unspoken()] == (["One two three."] if timed else [])
 
 
+async def test_a_text_is_known_again_whatever_spaces_are_around_it(transcript: Transcript) -> None:
+    """A service is asked to speak what we expect it to, without the spaces at its ends."""
+    transcript.expect("Thank you for calling. ", "filler")
+    assert transcript.is_waiting_for_tts
+    await transcript.on_request("a", "Thank you for calling.")
+    transcript.audio_made("a")
+    transcript.synthesised("a")
+    assert not transcript.is_waiting_for_tts
+    assert transcript.model_characters == 0
+
+
 def test_text_without_audio_is_not_recorded(transcript: Transcript, said: list[UtteranceRecord]) -> None:
     """Text that was requested but interrupted before its first audio leaves no utterance."""
     transcript.requested("a", "Never heard.")

@@ -122,11 +122,11 @@ class Transcript:
         self, text: str, source: Source, *, remembered: bool = True, interruptible: bool = True
     ) -> None:
         """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`."""
-        self._expected[text] = Request(text, source, remembered, interruptible)
+        self._expected[_words(text)] = Request(text, source, remembered, interruptible)
 
     async def on_request(self, context_id: str, text: str) -> None:
         """The TTS service was sent ``text``, which is the model's unless it was expected."""
-        expected = self._expected.pop(text, None)
+        expected = self._expected.pop(_words(text), None)
         if expected is None:
             self._model_characters += sum(not character.isspace() for character in text)
         self._request(context_id, expected or Request(text, "llm"))
@@ -343,3 +343,8 @@ class Transcript:
         )
         self._next_seq += 1
         self._record(utterance)
+
+
+def _words(text: str) -> str:
+    """A text as it is compared: services strip what they are given."""
+    return " ".join(text.split())
