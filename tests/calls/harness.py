@@ -349,9 +349,13 @@ class CallHarness:
         return await self._items(f"/calls/{call.record['id']}/turns")
 
     async def _ended(self, sid: str) -> dict[str, Any]:
+        """Return a call's record when it has ended and is final: outcome and cost come after the end."""
+        query = "SELECT 1 FROM calls WHERE carrier_call_id = $1 AND finalised_at IS NOT NULL"
         async with asyncio.timeout(ENDED_S):
-            while (known := await self.record(sid)) is None or known["status"] != "ended":
+            while not await self.server.app_state.database.fetch(query, sid):
                 await asyncio.sleep(0.1)
+        known = await self.record(sid)
+        assert known is not None
         return known
 
     async def _items(self, path: str) -> list[dict[str, Any]]:
