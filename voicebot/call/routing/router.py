@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, cast
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.functions import offer_routes
 from voicebot.call.hangup import Hangup
 from voicebot.call.routing import context
+from voicebot.call.routing.accepted_route import AcceptedRoute
 from voicebot.call.routing.activation import AgentActivation, ContextTransfer
 from voicebot.call.routing.policy import RoutingPolicy
 from voicebot.call.transcript.conversation import Conversation
@@ -38,24 +39,6 @@ FAILED_MESSAGE = (
     "The call could not be handed over to the agent {name}. Tell the caller briefly that this did not work, "
     "and go on helping yourself."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AcceptedRoute:
-    """A route that is to be done."""
-
-    name: str
-    path: Path
-    values: Mapping[str, Any]
-    announcement: str | None
-    record: RouteRecord
-    has_result: bool = True
-    """Whether a function of the source asked for it, whose result enters the context."""
-
-    @property
-    def target(self) -> Agent:
-        """Who takes the call over."""
-        return self.path[-1].agent
 
 
 class RoutingListener(Protocol):
@@ -181,14 +164,14 @@ class Router:
             self._hand_over(self._agents.path)
         await self._activation.activate(agent, agent.values, transform, greet=False, visited=visited)
 
-    def _accept(self, name: str, path: Path, values: Mapping[str, Any], reason: str) -> _AcceptedRoute:
+    def _accept(self, name: str, path: Path, values: Mapping[str, Any], reason: str) -> AcceptedRoute:
         route = path[-1].route if name != BACK else None
         announcement = None
         if route is not None and route.announce:
             announcement = render(route.announce, self._agents.current.values)
         mode: RouteContext = route.context if route else "full"
         record = self._new_record(name, path[-1].agent, reason)
-        return _AcceptedRoute(
+        return AcceptedRoute(
             name=name,
             path=path,
             values=values,
@@ -222,10 +205,10 @@ class Router:
 
     # ------------------------------------------------------------------------ an accepted route
 
-    async def _perform(self, route: _AcceptedRoute) -> None:
+    async def _perform(self, route: AcceptedRoute) -> None:
         source, origin, announcing = self._agents.current, self._agents.path, None
         try:
-            transfer = ContextTransfer(self._pipeline, route.record.context, _handover(source, route))
+            transfer = ContextTransfer(self._pipeline, route.record.context, route.handover(source))
             announcing = await self._let_source_finish(route)
             transform = await transfer.transform()
             await self._switch_services(route.target)
@@ -251,7 +234,7 @@ class Router:
             await announcing.sent.wait()
             await self._pipeline.tts.release()
 
-    async def _let_source_finish(self, route: _AcceptedRoute) -> DrainFrame | None:
+    async def _let_source_finish(self, route: AcceptedRoute) -> DrainFrame | None:
         """Wait until the source has spoken and the results of its functions are in the context.
 
         An announcement is synthesised at once but takes seconds to play. When the target's first words have
@@ -295,7 +278,7 @@ class Router:
         self._recorder.variables(agent.key, agent.recorded(agent.values))
         offer_routes(agent)
 
-    def _take_over(self, source: Agent, route: _AcceptedRoute) -> None:
+    def _take_over(self, source: Agent, route: AcceptedRoute) -> None:
         target = route.target
         target.values = dict(route.values)
         target.work.clear()
@@ -307,13 +290,13 @@ class Router:
         self._unheard = (record.id, route.name)
         self._recorder.event("voice.switched", agent=route.name)
 
-    async def _stay(self, source: Agent, route: _AcceptedRoute) -> None:
+    async def _stay(self, source: Agent, route: AcceptedRoute) -> None:
         """The route failed before anything changed: the source tells the caller and continues."""
         self._recorder.route(replace(route.record, status="failed", error_code="switch_failed"))
         await self._give_back(source, route)
         await self._pipeline.worker.queue_frames([OpenGateFrame(), uninterruptible(LLMRunFrame())])
 
-    async def _return(self, origin: Path, route: _AcceptedRoute) -> None:
+    async def _return(self, origin: Path, route: AcceptedRoute) -> None:
         """The target's flow could not be entered: route the call back, in the records too."""
         source, led_here = origin[-1].agent, origin[-1].route
         name = led_here.name if route.name == BACK and led_here is not None else BACK
@@ -325,7 +308,7 @@ class Router:
         await self._give_back(source, route)
         await self._activation.activate(source, source.values, context.full(), greet=False)
 
-    async def _give_back(self, source: Agent, route: _AcceptedRoute) -> None:
+    async def _give_back(self, source: Agent, route: AcceptedRoute) -> None:
         """Give the services back to ``source`` and tell its model what happened."""
         self._recorder.event("route.failed", agent=route.name)
         self._listener.route_failed(route.name)
@@ -334,21 +317,3 @@ class Router:
         message = {"role": "developer", "content": FAILED_MESSAGE.format(name=route.name)}
         append = LLMMessagesAppendFrame(messages=[cast(Any, message)])
         await self._pipeline.worker.queue_frame(append)
-
-
-def _handover(source: Agent, route: _AcceptedRoute) -> context.Handover:
-    """What the target is told; an agent who is returned to is told what was done in the meantime."""
-    returns = route.name == BACK
-    set_on_call = {each.name for each in source.content.variables if each.source == "call"}
-    return context.Handover(
-        from_agent=source.content.name,
-        to_agent=route.target.content.name,
-        reason=route.record.reason,
-        variables={} if returns else route.values,
-        results=(
-            {n: value for n, value in source.recorded(source.values).items() if n in set_on_call}
-            if returns
-            else {}
-        ),
-        work=tuple(source.work) if returns else (),
-    )
