@@ -126,11 +126,10 @@ def make_dispatcher(
     return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, _nothing, prechecks)
 
 
-@pytest.fixture
-async def dispatch_environment(database: Database) -> DispatchEnvironment:
+async def make_environment(database: Database, e164: str = "+14155550100") -> DispatchEnvironment:
     """An account with one number of two channels."""
     account = await accounts.create(database, "Acme")
-    number = await numbers.create(database, account.id, NumberDraft(e164="+14155550100", carrier="twilio"))
+    number = await numbers.create(database, account.id, NumberDraft(e164=e164, carrier="twilio"))
     await database.execute("UPDATE numbers SET channels = 2 WHERE id = $1", number.id)
     row = await database.fetchrow("SELECT now() AS now")
     assert row is not None
@@ -142,3 +141,9 @@ async def dispatch_environment(database: Database) -> DispatchEnvironment:
         dispatcher=make_dispatcher(database, clock, carrier, breakers),
         finaliser=Finaliser(database, clock, {"twilio": carrier.as_carrier()}, breakers),
     )  # fmt: skip
+
+
+@pytest.fixture
+async def dispatch_environment(database: Database) -> DispatchEnvironment:
+    """An account with one number of two channels."""
+    return await make_environment(database)

@@ -28,7 +28,7 @@ class ScriptedCarrier:
     loses_answers: bool = False
     """Whether a call is placed although ``dial`` fails."""
     on_dial: Any = None
-    _numbers: count[int] = field(default_factory=lambda: count(1))
+    numbers: count[int] = field(default_factory=lambda: count(1))
 
     def as_carrier(self) -> Carrier:
         """This object, for who needs the whole protocol."""
@@ -41,7 +41,7 @@ class ScriptedCarrier:
             await self.on_dial(request)
         if self.errors and not self.loses_answers:
             raise self.errors.pop(0)
-        sid = f"CA{next(self._numbers):032x}"
+        sid = f"CA{next(self.numbers):032x}"
         self.live[sid] = request
         if self.errors:
             raise self.errors.pop(0)
