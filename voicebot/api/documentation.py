@@ -213,11 +213,17 @@ def _add_schemas(schemas: dict[str, Any]) -> None:
 
 
 def patch_schema(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """The schema of a merge patch (RFC 7396) of an object: no member is required, null resets one."""
+    """The schema of a merge patch (RFC 7396) of an object: no member is required, null resets one.
+
+    A member that is an object with definitions of its own (``$defs``) is patched in the same way, which its
+    definition does not say: it is any object here.
+    """
     members = {}
     for name, member in schema["properties"].items():
         plain = {key: value for key, value in member.items() if key != "default"}
         kept = {key: plain.pop(key) for key in ("title", "description") if key in plain}
+        if str(plain.get("$ref", "")).startswith("#/$defs/"):
+            plain = {"type": "object"}
         choices = plain.pop("anyOf", None) or [plain]
         nullable = choices if {"type": "null"} in choices else [*choices, {"type": "null"}]
         members[name] = {**kept, "anyOf": nullable}

@@ -12,7 +12,7 @@ from datetime import date, datetime, time
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from db.inbound import AnsweringTemplate
 from templates.outbound import DAYS, Day
@@ -24,6 +24,18 @@ MAX_CHOICES = 9
 E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$", description="E.164.")]
 TimeOfDay = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
 Milliseconds = Annotated[int, Field(strict=True, ge=1000, le=30 * 86_400_000)]
+
+
+def _is_date(text: str) -> str:
+    if date.fromisoformat(text).isoformat() != text:
+        raise ValueError("must be a date, such as 2026-12-25")
+    return text
+
+
+Holiday = Annotated[
+    str, AfterValidator(_is_date), Field(json_schema_extra={"format": "date"}, examples=["2026-12-25"])
+]
+"""A date as text: a number would be read as seconds."""
 
 Reason = Literal["not_accepting", "blocked", "outside_hours", "caller_limit", "number_busy"]
 Action = Literal["reject", "busy", "say", "forward", "callback"]
@@ -40,7 +52,7 @@ class Hours(_Part):
     to: Annotated[TimeOfDay, Field(description="Time of day from which on no call is taken.")] = "24:00"
     days: Annotated[tuple[Day, ...], Field(min_length=1, max_length=7)] = DAYS
     holidays: Annotated[
-        tuple[date, ...], Field(max_length=500, description="Days on which no call is taken: YYYY-MM-DD.")
+        tuple[Holiday, ...], Field(max_length=500, description="Days on which no call is taken: YYYY-MM-DD.")
     ] = ()
 
     @model_validator(mode="after")
@@ -140,7 +152,7 @@ def is_open(hours: Hours, at: datetime, zone: ZoneInfo) -> bool:
     """Whether a moment is within the hours and on no holiday."""
     closes = None if hours.to == "24:00" else time.fromisoformat(hours.to)
     window = Window(opens=time.fromisoformat(hours.from_), closes=closes, days=hours.days)
-    return window.contains(at, zone) and at.astimezone(zone).date() not in hours.holidays
+    return window.contains(at, zone) and at.astimezone(zone).date().isoformat() not in hours.holidays
 
 
 def answering(templates: Sequence[AnsweringTemplate]) -> AnsweringTemplate | Menu | None:
