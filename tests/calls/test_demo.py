@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from voicebot.sandbox.audio import wav
@@ -95,7 +96,7 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
     assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
     result = json.loads(out)
 
-    recordings = list((tmp_path / ".voicebot").iterdir())
+    recordings = list((tmp_path / ".voicebot").glob("*.wav"))
     assert recordings == [tmp_path / result["recording"]]
     recording = wav.read(recordings[0])
     by_ear = await asyncio.to_thread(analyse, recording)
@@ -120,7 +121,34 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
     assert (
         len({line["id"] for line in shown}) == len(result["events"]) + len(result["transcript"]) == len(shown)
     )
+    assert agent.count("Could you tell me the postal code, please?") == 1
     assert leftovers(temporary) == []
+    assert leftovers(tmp_path) == []
+    await assert_served(tmp_path, result)
+
+
+async def assert_served(directory: Path, result: dict[str, Any]) -> None:
+    """`voicebot serve` in the same directory has the call of a demo, and its key."""
+    server = await asyncio.create_subprocess_exec(
+        *COMMAND[:-1],
+        "serve",
+        cwd=directory,
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        | {"PYTHONPATH": str(ROOT), "VOICEBOT_PORT": "0"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert server.stdout is not None
+        url = json.loads(await server.stdout.readline())["url"]
+        headers = {"Authorization": f"Bearer {result['kept']['key']}"}
+        async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=20) as client:
+            kept = (await client.get(f"/calls/{result['call']['id']}/transcript")).json()
+        assert [each["text"] for each in kept["items"]] == [each["text"] for each in result["transcript"]]
+    finally:
+        server.terminate()
+        await server.wait()
 
 
 @pytest.mark.timeout(240)
@@ -193,4 +221,5 @@ async def test_ctrl_c_leaves_no_files_and_processes(tmp_path: Path, temporary: P
         await demo.communicate()
     assert demo.returncode == 130
     assert leftovers(temporary) == []
-    assert not (tmp_path / ".voicebot").exists()
+    assert leftovers(tmp_path) == []
+    assert list((tmp_path / ".voicebot").glob("*.wav")) == []

@@ -38,10 +38,14 @@ def main(
     outbound: Annotated[
         bool, typer.Option("--outbound", help="Dial a lead, first in vain, and show its webhooks.")
     ] = False,
+    data_dir: Annotated[
+        Path, typer.Option(envvar="VOICEBOT_DATA_DIR", help="Directory of the database that keeps the call.")
+    ] = Path(".voicebot"),
 ) -> None:
     """Place a call with the sandbox, without any vendor's key (needs the extra `sandbox`).
 
-    Exit status: 1 if the call was not as expected.
+    The call is kept where `voicebot serve` shows it, unless accounts other than the demo's are there. Exit
+    status: 1 if the call was not as expected.
     """
     if person and carrier != "twilio":
         raise typer.BadParameter("a person is called by twilio alone", param_hint="--person")
@@ -53,7 +57,7 @@ def main(
         elif person:
             result = asyncio.run(_interruptible(with_person.run(console, out)))
         else:
-            result = asyncio.run(_interruptible(run(console, out, carrier)))
+            result = asyncio.run(_interruptible(run(console, out, data_dir, carrier)))
     except (ServerFailed, SandboxFailed, Refused, CallMissing, CallTooLong, SpeechEngineMissing) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

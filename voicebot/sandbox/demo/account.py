@@ -11,6 +11,7 @@ import yaml
 
 from voicebot.sandbox.demo.backend import Backend
 
+ACCOUNT = "Acme Heating"
 ORCHESTRATOR = "front_desk"
 _AGENTS = ("billing", "technicians")
 
@@ -24,6 +25,7 @@ class Api:
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url
+        self.key = key
         self._client = httpx.AsyncClient(
             base_url=f"{url}/api/v1",
             headers={"Authorization": f"Bearer {key}"},
@@ -74,19 +76,19 @@ class Api:
 
 
 async def build(api: Api, number: str, backend: Backend, carrier: str = "twilio") -> dict[str, str]:
-    """Create the number, the agents and the orchestrator; return file name → template id."""
-    number_record = await api.post("/numbers", {"e164": number, "carrier": carrier, "label": "Acme Heating"})
-    ids: dict[str, str] = {}
-    names: dict[str, str] = {}
-    for name in _AGENTS:
-        agent = await api.post("/templates", document(name, backend))
-        ids[name] = names[agent["name"]] = agent["id"]
-    front = document(ORCHESTRATOR, backend)
-    front["number_id"] = number_record["id"]
-    for route in front["routes"]:
-        route["template_id"] = names[route.pop("template")]
-    ids[ORCHESTRATOR] = (await api.post("/templates", front))["id"]
-    return ids
+    """Create the number, the agents and the orchestrator, or bring those of an earlier demo up to date.
+
+    Returns:
+        File name → template id.
+    """
+    known = (await api.get("/numbers?limit=200"))["items"]
+    if number not in {each["e164"] for each in known}:
+        await api.post("/numbers", {"e164": number, "carrier": carrier, "label": ACCOUNT})
+    documents = {name: document(name, backend) for name in (*_AGENTS, ORCHESTRATOR)}
+    documents[ORCHESTRATOR]["number"] = number
+    saved = await api.post("/templates/import", {"templates": list(documents.values())})
+    ids = {each["name"]: each["id"] for each in saved["templates"]}
+    return {name: ids[each["name"]] for name, each in documents.items()}
 
 
 def document(name: str, backend: Backend) -> dict[str, Any]:

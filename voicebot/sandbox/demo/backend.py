@@ -50,8 +50,9 @@ class Backend:
 
     async def _visit(self, request: web.Request) -> web.Response:
         self._authorize(request)
-        day = str((await request.json())["day"])
-        self.visits.append(day)
+        asked = await request.json()
+        day = str(asked["day"])
+        self.visits.append(f"{day} in {asked['postal_code']}")
         return web.json_response({"appointment": f"{day} at nine"}, status=201)
 
     def _authorize(self, request: web.Request) -> None:

@@ -37,15 +37,15 @@ class Line:
     """The utterance or the event, as the API answers it."""
 
 
-async def newest_call(api: Api) -> str:
-    """Wait until the server has the call; return its id.
+async def newest_call(api: Api, *, before: str | None = None) -> str:
+    """Wait until the server has the call; return its id. `before` was the newest one before.
 
     Raises:
         CallMissing: it did not appear within 15 s.
     """
     for _ in range(round(_APPEARS_S / _EVERY_S)):
         items = (await api.get("/calls"))["items"]
-        if items:
+        if items and items[0]["id"] != before:
             return str(items[0]["id"])
         await asyncio.sleep(_EVERY_S)
     raise CallMissing("The server has no call.")

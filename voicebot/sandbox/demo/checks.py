@@ -64,8 +64,8 @@ def _routes(result: CallResult) -> Iterator[str]:
 def _outcome(result: CallResult) -> Iterator[str]:
     called = {event["data"]["name"] for event in result.events if event["type"] == "function.called"}
     yield from (f"{name} was never called." for name in scenario.FUNCTIONS if name not in called)
-    if not result.visits:
-        yield "No visit was booked."
+    if list(result.visits) != [scenario.VISIT]:
+        yield f"The visits are {', '.join(result.visits) or 'none'}; one was to be booked, {scenario.VISIT}."
     if result.lead["template_id"] != result.ids[scenario.LAST_AGENT]:
         yield "The lead does not have the last agent's template."
     if result.lead["outcome"] != scenario.OUTCOME:

@@ -72,6 +72,12 @@ class Display:
             f"caller's wait for an answer: median {middle}, longest {worst}"
         )
 
+    def kept(self, data_dir: Path, call_id: str, key: str) -> None:
+        """Print how to see the call that was kept."""
+        self._console.print(f"\n[bold]See it[/] the call is kept in {data_dir}; `voicebot serve` shows it:")
+        see = f"http://127.0.0.1:8000/api/v1/calls/{call_id}/transcript"
+        self._console.print(f'  curl -H "Authorization: Bearer {key}" {see}', soft_wrap=True, style=_DIM)
+
     def result(self, faults: Sequence[str], seconds: float) -> None:
         """Print whether the call was as expected."""
         if not faults:

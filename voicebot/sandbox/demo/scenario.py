@@ -15,6 +15,7 @@ PHRASES = (
     "My number is four four seven one.",
     "Please take me back to the front desk.",
     "My boiler needs a repair.",
+    "Nine four one one zero.",
     "Tuesday would be good.",
     "No, thank you. Goodbye.",
 )
@@ -40,12 +41,15 @@ OUTCOME = "balance_told"
 LAST_AGENT = "technicians"
 VOICES = ("A", "B", "A", "C")
 """The agents' voices in the order they are heard: the front desk's is first, and again after billing's."""
+VISIT = "Tuesday in 94110"
+"""The visit that the caller books: the day, and the postal code that the front desk has asked for."""
+
 LONGEST_GAP_MS = 3500.0
 
 
 def script() -> tuple[Step, ...]:
     """Return the steps of the caller, who distinguishes the agents only by their voices."""
-    invoice, number, back, boiler, day, bye = (Say(text=phrase) for phrase in PHRASES)
+    invoice, number, back, boiler, code, day, bye = (Say(text=phrase) for phrase in PHRASES)
     heard, another = Listen(quiet_ms=_QUIET_MS), ExpectAnotherVoice(quiet_ms=_QUIET_MS)
     return (
         heard,
@@ -56,6 +60,8 @@ def script() -> tuple[Step, ...]:
         back,
         another,
         boiler,
+        heard,
+        code,
         another,
         day,
         heard,

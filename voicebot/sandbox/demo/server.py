@@ -38,11 +38,11 @@ class Installation:
     They see no `.env` and no variable of ours but those they are given, so nothing of the user's is touched.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """`directory` exists and is empty."""
+    def __init__(self, directory: Path, data_dir: Path | None = None) -> None:
+        """`directory` exists and is empty; `data_dir` has the database (None: it is in `directory`)."""
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         own = {
-            "VOICEBOT_DATA_DIR": str(directory / "data"),
+            "VOICEBOT_DATA_DIR": str((data_dir or directory / "data").resolve()),
             "VOICEBOT_PORT": "0",
             "VOICEBOT_HOST": "127.0.0.1",
         }
