@@ -162,3 +162,26 @@ def test_a_resumed_call_knows_the_way_it_has_taken(done: list[str], path: list[s
             self.name = name
 
     assert path_of([Route(name) for name in done]) == path  # type: ignore[misc]
+
+
+async def test_one_wish_to_go_back_leads_back_once() -> None:
+    """An agent to whom the caller was given back does not take the same words for a wish to go on back."""
+
+    def answer(request: Request) -> ModelAnswer | str:
+        said = [each["content"] for each in request.messages if each["role"] == "user"]
+        if said and said[-1].startswith("to ") and "given back to you" not in request.newest:
+            return ModelAnswer(calls=[("route_to_agent", {"agent": said[-1].removeprefix("to ")})])
+        return "What do you need?"
+
+    chat, _ = await begin(
+        TextModel(answer),
+        DESK,
+        {"billing": agent("billing", "refunds")},
+        others={"refunds": agent("refunds")},
+    )
+    for name in ("billing", "refunds"):
+        await chat.say(f"to {name}")
+    exchange = await chat.say("to back")
+    assert [(step.name, step.code) for step in exchange.routes] == [("back", None), ("back", "ping_pong")]
+    assert at(chat) == "billing"
+    await chat.hang_up()

@@ -64,7 +64,7 @@ def hand_over(pool: AgentPool, policy: RoutingPolicy, name: str) -> None:
     """Do a route."""
     path = pool.path_to(name)
     assert path is not None
-    policy.routed(pool.current)
+    policy.routed(pool.current, name)
     pool.hand_over(path)
 
 

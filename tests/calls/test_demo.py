@@ -41,6 +41,14 @@ def temporary() -> Iterator[Path]:
         yield Path(directory)
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Where the demo runs. It keeps a database there, and pytest takes `tmp_path` away from other users."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
 async def started(directory: Path, temporary: Path, *arguments: str) -> asyncio.subprocess.Process:
     """The demo in a process of its own, in an empty directory."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -89,15 +97,15 @@ def leftovers(directory: Path) -> list[str]:
 
 
 @pytest.mark.timeout(150)
-async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Path, temporary: Path) -> None:
+async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(directory: Path, temporary: Path) -> None:
     """Three voices say the transcript's words one after the other; a lead and a recording are left."""
-    demo = await started(tmp_path, temporary, "--json")
+    demo = await started(directory, temporary, "--json")
     out, errors = await demo.communicate()
     assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
     result = json.loads(out)
 
-    recordings = list((tmp_path / ".voicebot").glob("*.wav"))
-    assert recordings == [tmp_path / result["recording"]]
+    recordings = list((directory / ".voicebot").glob("*.wav"))
+    assert recordings == [directory / result["recording"]]
     recording = wav.read(recordings[0])
     by_ear = await asyncio.to_thread(analyse, recording)
     voices = [voice for voice, _ in groupby(part.voice for part in by_ear.agent)]
@@ -123,8 +131,8 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(tmp_path: Pat
     )
     assert agent.count("Could you tell me the postal code, please?") == 1
     assert leftovers(temporary) == []
-    assert leftovers(tmp_path) == []
-    await assert_served(tmp_path, result)
+    assert leftovers(directory) == []
+    await assert_served(directory, result)
 
 
 async def assert_served(directory: Path, result: dict[str, Any]) -> None:
@@ -209,9 +217,9 @@ async def test_the_demo_by_exotel(tmp_path: Path, temporary: Path) -> None:
     assert (result["call"]["carrier"], result["call"]["ended_by"]) == ("exotel", "caller")
 
 
-async def test_ctrl_c_leaves_no_files_and_processes(tmp_path: Path, temporary: Path) -> None:
+async def test_ctrl_c_leaves_no_files_and_processes(directory: Path, temporary: Path) -> None:
     """Interrupted in the middle of a call, the demo leaves no process and no file, and its status tells."""
-    demo = await started(tmp_path, temporary)
+    demo = await started(directory, temporary)
     assert demo.stdout is not None
     async with asyncio.timeout(75):
         while b"answers the call" not in (line := await demo.stdout.readline()):
@@ -221,5 +229,5 @@ async def test_ctrl_c_leaves_no_files_and_processes(tmp_path: Path, temporary: P
         await demo.communicate()
     assert demo.returncode == 130
     assert leftovers(temporary) == []
-    assert leftovers(tmp_path) == []
-    assert list((tmp_path / ".voicebot").glob("*.wav")) == []
+    assert leftovers(directory) == []
+    assert list((directory / ".voicebot").glob("*.wav")) == []

@@ -11,6 +11,7 @@ from templates.sets import check_set
 from tests.simulate.harness import BILLING, DESK
 from tests.simulate.test_commands import run
 from voicebot.sandbox.audio import wav
+from voicebot.sandbox.audio.analysis import analyse
 from voicebot.simulate.phone import prepare
 from voicebot.simulate.script import read_yaml
 from voicebot.simulate.unknown_template import UnknownTemplate
@@ -33,6 +34,39 @@ def test_an_agent_is_answered_by_an_orchestrator_of_its_own(tmp_path: Path) -> N
         assert [problem for report in reports for problem in report.errors] == []
     with pytest.raises(UnknownTemplate, match="Did you mean 'Billing'"):
         prepare(documents, "Biling")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(150)
+async def test_the_airline_is_heard(tmp_path: Path) -> None:
+    """The example of the docs: three voices, and a variable that is asked for."""
+    say = tmp_path / "say.txt"
+    say.write_text(
+        "My suitcase did not arrive.\nTwo two zero zero four four seven one.\n"
+        "I want to complain to a manager.\nGoodbye.\n"
+    )
+    ran = await run(
+        "call",
+        "Skylark Air",
+        "--templates",
+        Path(__file__).parents[2] / "docs" / "examples" / "airline",
+        "--sandbox",
+        "--say",
+        say,
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    assert ran.status == 0, ran.err
+    result = json.loads(ran.out)
+    routes = [(route["name"], route["status"]) for route in result["routes"]]
+    assert routes == [("baggage", "done"), ("complaints", "done")]
+    words = [each["text"] for each in result["transcript"] if each["speaker"] == "agent"]
+    assert words[1] == "Could you tell me the bag tag, please?"
+    assert "This is Paul." in words[3]
+    recording = analyse(wav.read(Path(result["recording"])))
+    assert len(recording.voices) == 3
+    assert recording.overlaps == ()
 
 
 @pytest.mark.long

@@ -24,6 +24,8 @@ class RoutingPolicy:
         """``hops`` routes were done before the call was resumed."""
         self.hops = hops
         self._agents = agents
+        self._went_back = False
+        """Whether the last route led back, and the caller has said nothing since."""
         self._silent_visits: set[int] = set()
         """The agents who had the call and gave it away since the caller's last words, by identity."""
         self._refusals: Counter[str] = Counter()
@@ -31,6 +33,7 @@ class RoutingPolicy:
     def caller_spoke(self) -> None:
         """The caller finished a turn: going to where they came from is allowed again."""
         self._silent_visits.clear()
+        self._went_back = False
         self._refusals.clear()
         self._agents.offers_routes = True
 
@@ -42,9 +45,10 @@ class RoutingPolicy:
         self._agents.offers_routes = False
         return replace(refused, message=refused.message + LAST_REFUSAL)
 
-    def routed(self, source: Agent) -> None:
-        """A route from ``source`` was done."""
+    def routed(self, source: Agent, name: str) -> None:
+        """A route from ``source`` was done, by the name that its model chose."""
         self.hops += 1
+        self._went_back = name == BACK
         self._silent_visits.add(id(source))
         self._refusals.clear()
         self._agents.offers_routes = True
@@ -74,13 +78,18 @@ class RoutingPolicy:
             return Refused(code="unknown_agent", message=f"There is no agent {name!r}. {_choose(offered)}")
         if name not in offered:
             return Refused(code="not_ready", message=f"{name!r} cannot take the call now. {_choose(offered)}")
-        return self._limited(target) or _values(target, name, variables)
+        return self._limited(target, name) or _values(target, name, variables)
 
-    def _limited(self, target: Agent) -> Refused | None:
+    def _limited(self, target: Agent, name: str) -> Refused | None:
         limit = self._agents.answering.content.limits.max_hops
         if self.hops >= limit:
             message = f"The call was handed over {limit} times, which is the limit. Help the caller yourself."
             return Refused(code="hop_limit", message=message)
+        if name == BACK and self._went_back:
+            message = (
+                "The caller has just been given back to you and has said nothing since. Ask what they need."
+            )
+            return Refused(code="ping_pong", message=message)
         if id(target) in self._silent_visits:
             message = "The caller just came from there and has said nothing since. Ask what they need first."
             return Refused(code="ping_pong", message=message)

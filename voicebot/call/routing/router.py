@@ -282,7 +282,7 @@ class Router:
         target = route.target
         target.values = dict(route.values)
         target.work.clear()
-        self._policy.routed(source)
+        self._policy.routed(source, route.name)
         self._hand_over(route.path)
         to_node = target.flow.config.initial_node if target.flow else None
         record = replace(route.record, switched_at=self._clock.now(), to_node=to_node)
@@ -303,7 +303,7 @@ class Router:
         record = self._new_record(name, source, f"{route.name} could not begin")
         self._recorder.route(replace(record, switched_at=self._clock.now()))
         self._unheard = None
-        self._policy.routed(route.target)
+        self._policy.routed(route.target, name)
         self._hand_over(origin)
         await self._give_back(source, route)
         await self._activation.activate(source, source.values, context.full(), greet=False)
