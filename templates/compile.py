@@ -26,7 +26,7 @@ from pipecat.flows import (
     NodeConfig,
 )
 
-from templates.flow import Conditions, FlowFunction
+from templates.flow import ConditionalTransition, FlowFunction
 from templates.model import TemplateContent
 from templates.transitions import VariableStore, arguments_schema, chosen_node, read_arguments
 
@@ -140,7 +140,7 @@ def compile_template(
         written = _references(content, name)
         own = [
             compile_transition(reference, content, schema, flow, functions.get(reference.name), variables)
-            if reference.parameters or isinstance(reference.transition_to, Conditions)
+            if reference.parameters or isinstance(reference.transition_to, ConditionalTransition)
             else schema
             if in_flow.transition_only
             else _schema_with_transition(functions[in_flow.name], in_flow, schema, flow)

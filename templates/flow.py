@@ -90,7 +90,7 @@ class Condition(FlowPart):
     to: str = Field(description="Name of the node to go to.", examples=["ask_manager"])
 
 
-class Conditions(FlowPart):
+class ConditionalTransition(FlowPart):
     """A transition that depends on variables, decided without the model: the first fitting edge."""
 
     conditions: tuple[Condition, ...] = Field(description="The edges, in the order in which they are tried.")
@@ -109,20 +109,22 @@ class Conditions(FlowPart):
 
 
 def _transition_kind(value: Any) -> str:
-    if isinstance(value, Conditions) or (isinstance(value, Mapping) and "conditions" in value):
+    if isinstance(value, ConditionalTransition) or (isinstance(value, Mapping) and "conditions" in value):
         return "conditions"
     return "branch" if isinstance(value, Mapping | Branch) else "node"
 
 
 Transition = Annotated[
-    Annotated[str, Tag("node")] | Annotated[Branch, Tag("branch")] | Annotated[Conditions, Tag("conditions")],
+    Annotated[str, Tag("node")]
+    | Annotated[Branch, Tag("branch")]
+    | Annotated[ConditionalTransition, Tag("conditions")],
     Discriminator(_transition_kind),
 ]
 """A node's name, a branch or conditions. The tag is decided first, so that a problem is reported once."""
 
 
 NodeOrConditions = Annotated[
-    Annotated[str, Tag("node")] | Annotated[Conditions, Tag("conditions")],
+    Annotated[str, Tag("node")] | Annotated[ConditionalTransition, Tag("conditions")],
     Discriminator(lambda value: "node" if isinstance(value, str) else "conditions"),
 ]
 """A node's name or conditions."""
@@ -216,7 +218,7 @@ class DtmfInput(FlowPart):
 
     def targets(self) -> list[NodeReference]:
         """All nodes to which the input can lead, with the paths of their names inside the input."""
-        if isinstance(self.transition_to, Conditions):
+        if isinstance(self.transition_to, ConditionalTransition):
             return [(("transition_to", *path), node) for path, node in self.transition_to.targets()]
         return [(("transition_to",), self.transition_to)] if self.transition_to is not None else []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from templates.flow import Branch, Condition, Conditions, Operator
+from templates.flow import Branch, Condition, ConditionalTransition, Operator
 from templates.model import Variable
 from templates.provision import is_needed
 from templates.values import coerce, require_short, schema_of
@@ -55,9 +55,11 @@ def read_arguments(variables: Sequence[Variable], arguments: Mapping[str, Any]) 
     return values
 
 
-def chosen_node(transition: str | Branch | Conditions | None, values: Mapping[str, Any]) -> str | None:
+def chosen_node(
+    transition: str | Branch | ConditionalTransition | None, values: Mapping[str, Any]
+) -> str | None:
     """The node that a transition leads to with these variables; None: the conversation stays."""
-    if isinstance(transition, Conditions):
+    if isinstance(transition, ConditionalTransition):
         found = (each.to for each in transition.conditions if holds(each, values))
         return next(found, transition.default)
     return transition if isinstance(transition, str) else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from templates.check.context import CheckContext
 from templates.check.rules import problem_for
 from templates.check.texts import texts_with_placeholders
-from templates.flow import Conditions, DtmfInput
+from templates.flow import ConditionalTransition, DtmfInput
 from templates.model import TemplateContent
 from templates.problem import Problem
 from templates.provision import variables_masked
@@ -33,7 +33,7 @@ def check_input(where: Path, given: DtmfInput, content: TemplateContent) -> Iter
         if node not in nodes:
             message = f"The keys lead to '{node}', which is not a node of the flow."
             yield problem_for("transition_unknown_node", (*where, *path), message)
-    if isinstance(given.transition_to, Conditions):
+    if isinstance(given.transition_to, ConditionalTransition):
         conditions = (*where, "transition_to", "conditions")
         if not given.transition_to.conditions:
             yield problem_for("branch_empty", conditions, "There are no conditions.")

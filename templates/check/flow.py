@@ -8,7 +8,7 @@ from templates.bounds import TOOL_NAME
 from templates.check.context import CheckContext
 from templates.check.dtmf import check_input
 from templates.check.rules import problem_for
-from templates.flow import Action, Branch, Conditions, FlowDocument, FlowFunction, Node
+from templates.flow import Action, Branch, ConditionalTransition, FlowDocument, FlowFunction, Node
 from templates.model import TemplateContent
 from templates.problem import Problem
 
@@ -119,7 +119,7 @@ def _variables(content: TemplateContent, where: Path, functions: Iterable[FlowFu
         if function.parameters and not function.transition_only:
             message = f"'{function.name}' is not `transition_only`, so it cannot have `parameters` here."
             yield problem_for("transition_parameters_refused", (*where, index, "parameters"), message)
-        if isinstance(function.transition_to, Conditions):
+        if isinstance(function.transition_to, ConditionalTransition):
             for number, condition in enumerate(function.transition_to.conditions):
                 if condition.variable not in sources:
                     place = (*where, index, "transition_to", "conditions", number, "variable")
@@ -150,7 +150,7 @@ def _transition_only(
     if not (function.description or "").strip():
         message = f"'{function.name}' has no description: the model cannot tell when to call it."
         yield problem_for("transition_only_undescribed", (*where, "description"), message)
-    if not isinstance(function.transition_to, str | Conditions):
+    if not isinstance(function.transition_to, str | ConditionalTransition):
         message = f"'{function.name}' is `transition_only`, but `transition_to` names no node."
         yield problem_for("transition_only_target", (*where, "transition_to"), message)
 
@@ -175,7 +175,7 @@ def _transitions(where: Path, function: FlowFunction, flow: FlowDocument) -> Ite
     branch = function.transition_to
     if isinstance(branch, Branch) and not branch.cases:
         yield problem_for("branch_empty", (*where, "transition_to", "cases"), "The branch has no cases.")
-    if isinstance(branch, Conditions) and not branch.conditions:
+    if isinstance(branch, ConditionalTransition) and not branch.conditions:
         place = (*where, "transition_to", "conditions")
         yield problem_for("branch_empty", place, "There are no conditions.")
 

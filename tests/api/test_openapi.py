@@ -158,6 +158,15 @@ async def test_every_answer_has_an_example_and_every_schema_one_name(server: Run
     assert "required" not in patch
 
 
+async def test_every_reference_leads_somewhere(server: RunningServer) -> None:
+    """A `$ref` without a target makes generators drop the operation, or refuse the document."""
+    async with httpx.AsyncClient() as client:
+        document = (await client.get(f"{server.url}/openapi.json")).json()
+    references = set(re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert references <= document["components"]["schemas"].keys()
+    assert json.dumps(document).count('"$ref": "#/$defs') == 0
+
+
 async def test_the_root_and_the_schemas_need_no_key(server: RunningServer) -> None:
     """`/` leads to the documentation, and an editor reads the JSON Schemas, without a key."""
     async with http_client(base_url=server.url) as anybody:

@@ -13,7 +13,7 @@ from db.account_settings import AccountSettings, SettingsDraft
 from db.audit import Change
 from voicebot.api.access import Admin, Reader
 from voicebot.api.app_state import AppStateDep
-from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, patch_schema, refuses
+from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, SCHEMA_REF, patch_schema, refuses
 from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem
@@ -79,7 +79,7 @@ Patch = Annotated[
         media_type=MERGE_PATCH,
         examples=[{"prices": {"stt": {"deepgram": {"per_minute": 0.0077}}}}],
     ),
-    WithJsonSchema(patch_schema(AccountBody.model_json_schema(), "AccountPatch")),
+    WithJsonSchema(patch_schema(AccountBody.model_json_schema(ref_template=SCHEMA_REF), "AccountPatch")),
 ]
 
 

@@ -16,7 +16,7 @@ from templates.model import TemplateContent
 from voicebot.api.examples import add_answer_examples
 from voicebot.api.problems import KINDS, MEDIA_TYPE, ApiProblem, FieldError, ProblemDocument
 
-_REF = "#/components/schemas/{model}"
+SCHEMA_REF = "#/components/schemas/{model}"
 
 _DETAILS: dict[str, str] = {
     "orchestrator_exists": "The number is answered by the orchestrator 'Front desk'.",
@@ -205,7 +205,7 @@ def serve_document(app: FastAPI) -> None:
 def _add_schemas(schemas: dict[str, Any]) -> None:
     """Add the schemas that are referred to by name and are not the model of a route."""
     for name, model in (("Problem", ProblemDocument), ("TemplateContent", TemplateContent)):
-        schema = model.model_json_schema(ref_template=_REF)
+        schema = model.model_json_schema(ref_template=SCHEMA_REF)
         for inner, definition in schema.pop("$defs", {}).items():
             schemas.setdefault(inner, definition)
         schemas[name] = schema
@@ -260,4 +260,4 @@ def _with_page_names(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ref(name: str) -> str:
-    return _REF.format(model=name)
+    return SCHEMA_REF.format(model=name)

@@ -15,7 +15,7 @@ from db.calls import Carrier
 from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
-from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, patch_schema, refuses
+from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, SCHEMA_REF, patch_schema, refuses
 from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
@@ -96,7 +96,7 @@ class NumberQuery(PageQuery):
 Patch = Annotated[
     Any,
     Body(media_type=MERGE_PATCH, examples=[{"label": "Main line"}]),
-    WithJsonSchema(patch_schema(NumberBody.model_json_schema(), "NumberPatch")),
+    WithJsonSchema(patch_schema(NumberBody.model_json_schema(ref_template=SCHEMA_REF), "NumberPatch")),
 ]
 
 
