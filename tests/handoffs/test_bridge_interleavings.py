@@ -32,6 +32,7 @@ class Play:
         self.world = world
         self.random = random.Random(seed)
         self.alone_since: Any = None
+        self.has_trouble = self.caller_hung_up = self.call_failed = False
 
     async def run(self) -> None:
         """Play, let everything come to rest, and check what must hold."""
@@ -50,7 +51,7 @@ class Play:
         actions: list[Callable[[], Awaitable[None]]] = []
         actions += [self._deliver] * 5 + [self._tick] * 2
         actions += [self.world.dial, self._fault, self._kill, self.world.accept, self.world.give_back]
-        actions.append(self._line(lambda: exchange.end(self.world.caller, "completed")))
+        actions.append(self._hang_up)
         if exchange.lines_of("operator"):
             line, choose = self.world.operator, self.random.choice
             actions += [
@@ -59,6 +60,10 @@ class Play:
                 self._line(lambda: exchange.end(line, choose(["completed", "busy", "no_answer"]))),
             ] * 2
         return actions
+
+    async def _hang_up(self) -> None:
+        self.caller_hung_up = True
+        self.world.exchange.end(self.world.caller, "completed")
 
     @staticmethod
     def _line(change: Callable[[], None]) -> Callable[[], Awaitable[None]]:
@@ -85,6 +90,7 @@ class Play:
             if what in ("whisper", "key", "left"):  # the carrier got no instructions
                 self.world.exchange.end(self.world.operator, "completed")
             elif what == "resume":
+                self.call_failed = True
                 self.world.exchange.end(self.world.caller, "completed")
 
     async def _tick(self) -> None:
@@ -92,11 +98,13 @@ class Play:
         await self.world.legs.sweep()
 
     async def _fault(self) -> None:
+        self.has_trouble = True
         request = self.random.choice(["dial", "join", "redirect", "hang_up", "is_live"])
         uncertain = self.random.random() < 0.5
         self.world.exchange.faults.append((request, refusal(uncertain=uncertain), uncertain))
 
     async def _kill(self) -> None:
+        self.has_trouble = True
         request = self.random.choice(["dial", "join", "redirect", "hang_up"])
         self.world.exchange.faults.append((request, Killed(), self.random.random() < 0.5))
         self.world.start()
@@ -112,14 +120,18 @@ class Play:
             self._check_alone()
 
     def _check_alone(self) -> None:
-        """A caller is not alone in a conference for more than a second after the operator has gone."""
+        """A caller is not alone in a conference, and so in silence, for more than 2 s.
+
+        A request that the carrier refuses, or that dies with its process, is repeated after another 2 s.
+        """
         caller, now = self.world.caller, self.world.clock.now()
         operators = [line for line in self.world.exchange.lines_of("operator") if line.is_live]
         if caller.place != "room" or operators:
             self.alone_since = None
             return
         self.alone_since = self.alone_since or now
-        assert self.world.exchange.pending or now - self.alone_since <= 3 * A_SECOND
+        longest = (3 if self.has_trouble else 2) * A_SECOND
+        assert self.world.exchange.pending or now - self.alone_since <= longest
 
     async def check(self) -> None:
         """Check what must hold when everything has come to rest."""
@@ -136,6 +148,9 @@ class Play:
             assert (caller.place, call.status) == ("agent", "in_progress")
         if not caller.is_live:
             assert call.status == "ended"
+            # Nobody who waits is ended: a caller or an operator has hung up, or the carrier got no answer.
+            has_resolved = handoff.state == "resolved" and handoff.cause != "returned"
+            assert self.caller_hung_up or self.call_failed or has_resolved
             for line in world.exchange.lines_of("operator"):
                 assert line.over_at is not None
         for leg in await legs.of_call(world.database, world.env.account_id, world.call_id):
