@@ -46,7 +46,8 @@ def of_telephone(call: Facts) -> dict[str, Any]:
             (route["name"], route["status"], route["reason"], route["context"], route["to_template_id"])
             for route in call.routes
         ],
-        "end": (call.record["ended_by"], call.record["end_reason"], call.record["outcome"]),
+        "end": (call.record["ended_by"], call.record["end_reason"]),
+        "outcomes": [data["outcome"] for data in call.data("outcome.recorded")],
     }
 
 
@@ -67,7 +68,8 @@ def of_text(answer: Mapping[str, Any]) -> dict[str, Any]:
             for turn in turns
             for route in turn["routes"]
         ],
-        "end": (answer["ended_by"], answer["end_reason"], None),
+        "end": (answer["ended_by"], answer["end_reason"]),
+        "outcomes": [recorded["outcome"] for turn in turns for recorded in turn["outcomes"]],
     }
 
 
