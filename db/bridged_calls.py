@@ -6,6 +6,7 @@ change is one conditional statement, so that a repeated or late report of the ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from db.calls import CallRecord
@@ -72,3 +73,17 @@ async def away(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | No
 
 def _maybe(row: Row | None) -> CallRecord | None:
     return None if row is None else read(CallRecord, row)
+
+
+async def led_out(db: Executor, carriers: Sequence[str], limit: int) -> Sequence[CallRecord]:
+    """Calls of all accounts that a carrier with a flow connects, or is to connect, with a person."""
+    rows = await db.fetch(
+        f"""
+        SELECT {_CALL} FROM calls
+        WHERE status = 'transferring' AND carrier = ANY($1::text[]) AND carrier_call_id IS NOT NULL
+        ORDER BY id LIMIT $2
+        """,  # noqa: S608
+        list(carriers),
+        limit,
+    )
+    return [read(CallRecord, row) for row in rows]

@@ -78,6 +78,8 @@ class HandoffStatus:
     handoff_id: UUID
     phase: Literal["waiting", "claimed", "connected", "ended"]
     """``claimed``: an operator has it; ``connected``: the caller talks to the operator."""
+    leaves: bool = False
+    """Whether the call is about to be connected with the operator by telephone."""
     cause: str | None = None
     """Why it ended or returned to the queue."""
     someone_is_there: bool = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from telephony.bridge import BridgeCarrier
 from telephony.carrier import Carrier, EndReason, WebhookReply, WebhookRequest
 
 
@@ -70,3 +71,7 @@ class FlowCarrier(Carrier, Protocol):
             CarrierError: the carrier could not be reached.
         """
         ...
+
+
+PersonCarrier = BridgeCarrier | FlowCarrier
+"""A carrier that can connect a caller with a person by telephone."""

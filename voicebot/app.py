@@ -15,7 +15,7 @@ from db.events import EventRecord
 from db.utterances import UtteranceRecord
 from handlers.registry import HANDLERS
 from telephony.bridge import BridgeCarrier
-from telephony.flow import FlowCarrier
+from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.admission import Admission
 from voicebot.api import (
     accounts,
@@ -26,6 +26,7 @@ from voicebot.api import (
     console,
     dispatch,
     error_handlers,
+    flow_sweep,
     handoff_audio,
     handoff_metrics,
     handoff_stream,
@@ -184,6 +185,9 @@ async def running(
         bridge_carriers = {
             name: carrier for name, carrier in carriers.items() if isinstance(carrier, BridgeCarrier)
         }
+        flow_carriers = {
+            name: carrier for name, carrier in carriers.items() if isinstance(carrier, FlowCarrier)
+        }
         for carrier in carriers.values():
             stack.push_async_callback(carrier.aclose)
         clock = SystemClock()
@@ -194,7 +198,9 @@ async def running(
         handoff_runtime = HandoffRuntime(
             database,
             clock,
-            handoff_dependencies(settings, providers, vault, metrics.registry, bridge_carriers),
+            handoff_dependencies(
+                settings, providers, vault, metrics.registry, {**bridge_carriers, **flow_carriers}
+            ),
         )
         health = ProviderHealths(database, clock, providers.credentials())
         stack.push_async_callback(health.close)
@@ -262,9 +268,7 @@ async def running(
             database=database,
             carriers=carriers,
             bridge_carriers=bridge_carriers,
-            flow_carriers={
-                name: carrier for name, carrier in carriers.items() if isinstance(carrier, FlowCarrier)
-            },
+            flow_carriers=flow_carriers,
             call_registry=call_registry,
             admission=admission,
             siblings=siblings,
@@ -297,6 +301,8 @@ async def running(
             lease,
         )
         background.supervise(reaper.run, name="lease reaper")
+        if flow_carriers:
+            background.supervise(lambda: flow_sweep.run(app_state), name="callers led out")
         background.supervise(app_state.open_streams.run, name="keys of open streams")
         dispatch_dependencies = DispatchDependencies(
             carriers=carriers, prepare=call_registry.prepare, on_notices=handoff_runtime.outbox.wake,
@@ -324,7 +330,7 @@ def handoff_dependencies(
     providers: Providers,
     vault: Vault,
     registry: CollectorRegistry,
-    carriers: Mapping[str, BridgeCarrier],
+    carriers: Mapping[str, PersonCarrier],
 ) -> HandoffDependencies:
     """What handoffs need from the settings; the mail server and the model are optional."""
     model, model_name = providers.openai_client() or (None, "")

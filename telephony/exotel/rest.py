@@ -30,6 +30,7 @@ RATE_LIMIT_PAUSE_S = 60.0
 """How long to wait after 429 if Exotel does not say: its limit is one of calls in a minute."""
 
 LIVE_STATUSES = frozenset({"queued", "ringing", "in-progress"})
+ENDED_STATUSES = frozenset({"completed", "failed", "busy", "no-answer", "canceled", "cancelled"})
 _INDIA = timezone(timedelta(hours=5, minutes=30))
 """The time zone of times without one."""
 _SID_IN_XML = re.compile(r"<Sid>([^<]+)</Sid>")
@@ -86,12 +87,12 @@ class ExotelRest:
         return sid or str(found and found.group(1))
 
     async def is_live(self, carrier_call_id: str) -> bool:
-        """Whether a call has not ended; one that Exotel does not know has.
+        """Whether a call has not ended.
 
         Raises:
-            CarrierError: Exotel could not be reached.
+            CarrierError: Exotel could not be reached, or does not know the call.
         """
-        return str((await self._details(carrier_call_id)).get("Status") or "").lower() in LIVE_STATUSES
+        return str((await self._details(carrier_call_id)).get("Status") or "").lower() not in ENDED_STATUSES
 
     async def connected_outcome(self, carrier_call_id: str) -> EndReason | None:
         """How a call with a second party ended, by Call Details; None: there was no second party.
@@ -129,12 +130,7 @@ class ExotelRest:
 
     async def _details(self, carrier_call_id: str) -> Mapping[str, Any]:
         path = f"/Calls/{quote(carrier_call_id, safe='')}.json"
-        try:
-            return _call_of(await self._send("GET", path, query={"details": "true"}))
-        except CarrierError as error:
-            if error.status == 404:
-                return {}
-            raise
+        return _call_of(await self._send("GET", path, query={"details": "true"}))
 
     async def _send(
         self,

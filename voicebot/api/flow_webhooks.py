@@ -10,7 +10,7 @@ import asyncio
 
 from loguru import logger
 
-from db import bridged_calls, calls, events
+from db import bridged_calls, calls, events, legs
 from db.calls import CallRecord
 from db.errors import DatabaseBusy, DatabaseUnavailable, NotFound
 from telephony.carrier import CarrierError, EndReason, WebhookReply
@@ -18,7 +18,7 @@ from telephony.flow import Connection, FlowCarrier
 from voicebot.api.app_state import AppState
 from voicebot.api.call_ends import call_event, finish
 from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, NO_VOICE, CarrierRequest
-from voicebot.api.leg_webhooks import TRANSFERRED
+from voicebot.api.leg_webhooks import RESOLVED, TRANSFERRED
 
 DATABASE_WAIT_S = 1.0
 """How long a branch waits for the database; a carrier waits for 5 s, and the caller hears nothing."""
@@ -102,6 +102,14 @@ async def _after_connection(request: CarrierRequest, flow: FlowCarrier, call: Ca
     """The connection with a number is over: the end of the call, or nobody answered there."""
     app = request.app
     outcome = flow.dial_outcome(request.webhook) or await _asked_outcome(flow, call) or "completed"
+    with_person = [
+        leg for leg in await legs.of_call(app.database, call.account_id, call.id) if not leg.closed_at
+    ]
+    if with_person and with_person[-1].to_number == call.connect_to:
+        back = await app.handoffs.legs.connection_over(with_person[-1], outcome)
+        if back is None:
+            await finish(app, call, "operator", RESOLVED)
+        return flow.branch_reply(back is not None)
     if outcome == "completed":
         await finish(app, call, "agent", TRANSFERRED)
         return flow.branch_reply(False)

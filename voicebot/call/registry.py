@@ -127,8 +127,11 @@ class CallRegistry:
     def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
         """Report to a live call what has become of its request for a person."""
         session = self._sessions.get(call_id)
-        if session is not None:
-            session.waiting.handoff_changed(status)
+        if session is None:
+            return
+        session.waiting.handoff_changed(status)
+        if status.leaves:
+            session.lead_out()
 
     def calling_destinations(self) -> Collection[UUID]:
         """The live calls for which a destination is being called."""

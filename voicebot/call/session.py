@@ -17,6 +17,7 @@ from db.calls import EndedBy
 from db.revisions import TemplateSnapshot
 from handlers.context import HandoffRequest
 from telephony.carrier import MediaClosed
+from telephony.flow import FlowCarrier
 from templates.values import render
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import ActiveAgent, Agent, AgentPool
@@ -194,6 +195,11 @@ class Session:
     async def end(self, ended_by: EndedBy, reason: str) -> None:
         """End the call when what we are saying has been heard; return when the carrier was told."""
         await self._hangup.hang_up(End(ended_by=ended_by, reason=reason))
+
+    def lead_out(self) -> None:
+        """The caller is to be connected with an operator; only a carrier with a flow waits for our stream."""
+        if isinstance(self._deps.carrier, FlowCarrier):
+            self.transfer.lead_out(self._deps.has_left, self._deps.media.close)
 
     async def hand_over(self) -> None:
         """Have another process resume the call, at a pause in the conversation if there is one soon."""

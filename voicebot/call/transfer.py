@@ -40,6 +40,9 @@ TransferCall = Callable[[str], Awaitable[bool]]
 DialDestination = Callable[[str, str], Awaitable[UUID | None]]
 """Calls a destination (name, number in E.164) for the call; the id of the leg, or None: refused."""
 
+HasLeft = Callable[[], Awaitable[bool]]
+"""Whether a call is with a person, or about to be connected with one."""
+
 
 class CallTransfer:
     """Transfers one call."""
@@ -100,6 +103,25 @@ class CallTransfer:
         self._waiting.end_transfer()
         work = self._stay(NOT_ACCEPTED.format(name=name, cause=cause))
         self._tasks.start(work, name="ending a transfer", droppable=True)
+
+    def lead_out(self, has_left: HasLeft, close: Callable[[], Awaitable[None]]) -> None:
+        """The carrier's flow is to connect the caller with an operator: ``close`` the stream.
+
+        That happens when everything said was heard, if ``has_left`` says that the call is still to leave.
+        """
+        if self._is_transferring or self._hangup.is_hanging_up:
+            return
+        self._is_transferring = True
+        self._pipeline.llm.pause()
+        self._tasks.start(self._lead_out(has_left, close), name="leading the caller out", droppable=True)
+
+    async def _lead_out(self, has_left: HasLeft, close: Callable[[], Awaitable[None]]) -> None:
+        await self._hangup.all_heard()
+        if await has_left():
+            await close()
+            return
+        self._is_transferring = False
+        self._pipeline.llm.resume()
 
     async def _run(self, transfer: TransferCall, number: str) -> None:
         await self._hangup.all_heard()

@@ -21,9 +21,10 @@ from db.handoffs import HandoffRecord
 from db.ids import new_id
 from db.legs import LegDraft, LegRecord
 from db.pool import Database
-from telephony.bridge import BridgeCarrier, ConferenceJoin, Party
+from telephony.bridge import ConferenceJoin, Party
 from telephony.carrier import DialRequest
 from telephony.errors import CallIsOver, CarrierError
+from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs import leg_effects
@@ -36,6 +37,8 @@ DIAL_DEADLINE = timedelta(seconds=10)
 RING_DEADLINE = timedelta(seconds=RING_TIMEOUT_S + 20)
 """By when the carrier has reported the end of the ringing, with the detection of answering machines."""
 ACCEPTED_DEADLINE = timedelta(seconds=10)
+LED_OUT_DEADLINE = timedelta(hours=5)
+"""By when a flow has asked for the caller again; no carrier keeps a call for longer."""
 BRIDGED_CHECK = timedelta(seconds=30)
 """How often the carrier is asked whether both sides of a bridge are still there."""
 
@@ -51,7 +54,7 @@ class Bridge:
         self,
         database: Database,
         clock: Clock,
-        carriers: Mapping[str, BridgeCarrier],
+        carriers: Mapping[str, PersonCarrier],
         ends: LegEnds,
         tasks: BackgroundTasks,
     ) -> None:
@@ -163,12 +166,17 @@ class Bridge:
             carrier=line.carrier,
             from_number=line.from_number,
             to_number=line.phone,
-            webhooks_url=f"{origin}/webhooks/{line.carrier}",
+            webhooks_url=origin + self._carriers[line.carrier].webhooks_path,
             deadline=now + DIAL_DEADLINE,
             created_at=now,
         )
 
     async def _place(self, leg: LegRecord) -> None:
+        carrier = self._carriers[leg.carrier]
+        if isinstance(carrier, FlowCarrier):
+            # The flow dials the operator when the process with the call has closed its stream.
+            await self.begin(leg, within=LED_OUT_DEADLINE)
+            return
         request = DialRequest(
             to=leg.to_number,
             from_=leg.from_number,
@@ -178,7 +186,7 @@ class Bridge:
             detect_machine=True,
         )
         try:
-            carrier_leg_id = await self._carriers[leg.carrier].dial(request)
+            carrier_leg_id = await carrier.dial(request)
         except CarrierError as error:
             logger.warning("leg {}: the carrier did not dial: {}", leg.id, error)
             await self._ends.end(leg, "carrier_error")
@@ -229,15 +237,20 @@ class Bridge:
         await self._ends.give_back(leg)
         return await handoffs.get(self._db, account_id, handoff_id)
 
-    async def begin(self, leg: LegRecord) -> bool:
-        """The operator accepted: the call is about to leave its agent. False: too late, or done before."""
+    async def begin(self, leg: LegRecord, *, within: timedelta = ACCEPTED_DEADLINE) -> bool:
+        """The operator accepted: the call is about to leave its agent. False: too late, or done before.
+
+        ``within`` is how long connecting them may take.
+        """
         now = self._clock.now()
         try:
             async with self._db.transaction() as transaction:
-                accepted = await leg_changes.accepted(transaction, leg, now, deadline=now + ACCEPTED_DEADLINE)
+                accepted = await leg_changes.accepted(transaction, leg, now, deadline=now + within)
                 if accepted is None:
                     return False
-                call = await bridged_calls.leave(transaction, leg.account_id, leg.call_id)
+                call = await bridged_calls.leave(
+                    transaction, leg.account_id, leg.call_id, connect_to=leg.to_number
+                )
                 if call is None:
                     raise LostRace  # noqa: TRY301 - rolls the transaction back
                 await leg_effects.accepted(transaction, leg, now)
@@ -253,8 +266,10 @@ class Bridge:
         if call is None or call.carrier_call_id is None:
             await self._ends.end(leg, "caller_left")
             return False
-        if not await self._join(leg, call.carrier_call_id, "caller"):
-            return False
+        return await self._join(leg, call.carrier_call_id, "caller") and await self.connected(leg)
+
+    async def connected(self, leg: LegRecord) -> bool:
+        """The caller and the operator who has accepted are connected; False: the leg has ended."""
         now = self._clock.now()
         for _ in range(3):
             try:
@@ -270,8 +285,11 @@ class Bridge:
 
     async def _join(self, leg: LegRecord, carrier_call_id: str, party: Party) -> bool:
         """Lead one of the two calls into the conference; the end of the leg says why that failed."""
+        carrier = self._carriers[leg.carrier]
+        if isinstance(carrier, FlowCarrier):
+            return False
         try:
-            await self._carriers[leg.carrier].join(carrier_call_id, conference(leg, party))
+            await carrier.join(carrier_call_id, conference(leg, party))
         except CallIsOver:
             await self._ends.end(leg, "caller_left" if party == "caller" else "hung_up")
         except CarrierError as error:

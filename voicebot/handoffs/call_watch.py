@@ -131,4 +131,6 @@ def _status(handoff: HandoffRecord) -> HandoffStatus:
     if handoff.ended_at is not None:
         return HandoffStatus(handoff_id=handoff.id, phase="ended", cause=handoff.cause or handoff.state)
     phase: Literal["connected", "claimed"] = "connected" if handoff.state == "bridged" else "claimed"
-    return HandoffStatus(handoff_id=handoff.id, phase=phase, cause=handoff.cause)
+    return HandoffStatus(
+        handoff_id=handoff.id, phase=phase, leaves=handoff.state == "transferring", cause=handoff.cause
+    )

@@ -15,7 +15,7 @@ from db import notify
 from db.handoff_events import CHANNEL, HandoffEventRecord
 from db.outbox import Medium
 from db.pool import Database
-from telephony.bridge import BridgeCarrier
+from telephony.flow import PersonCarrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
@@ -64,7 +64,7 @@ class HandoffDependencies:
     http_allow: frozenset[str] = frozenset()
     """``host:port`` of private addresses that webhooks may reach."""
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
-    carriers: Mapping[str, BridgeCarrier] = field(default_factory=dict)
+    carriers: Mapping[str, PersonCarrier] = field(default_factory=dict)
     """Those that can connect a caller with an operator, by name."""
 
 

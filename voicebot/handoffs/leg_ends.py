@@ -20,6 +20,7 @@ from db.legs import LegCause, LegRecord, LegResult, UnclosedLeg
 from db.pool import Database, Transaction
 from telephony.bridge import BridgeCarrier
 from telephony.errors import CallIsOver, CarrierError
+from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs import leg_effects
@@ -40,7 +41,11 @@ class LegEnds:
     """Ends legs."""
 
     def __init__(
-        self, database: Database, clock: Clock, carriers: Mapping[str, BridgeCarrier], tasks: BackgroundTasks
+        self,
+        database: Database,
+        clock: Clock,
+        carriers: Mapping[str, PersonCarrier],
+        tasks: BackgroundTasks,
     ) -> None:
         """``tasks`` run what remains to be done at the carrier."""
         self._db = database
@@ -128,7 +133,9 @@ class LegEnds:
         """End the call to the operator; False if that is to be tried again."""
         carrier = self._carriers[leg.carrier]
         try:
-            if leg.carrier_leg_id is not None:
+            if isinstance(carrier, FlowCarrier):
+                pass  # the operator's call is a part of the caller's
+            elif leg.carrier_leg_id is not None:
                 await carrier.hang_up(leg.carrier_leg_id)
             elif not await self._end_lost_call(carrier, leg):
                 return False
@@ -151,8 +158,12 @@ class LegEnds:
         call = await calls.get(self._db, leg.account_id, leg.call_id)
         if call.status != "transferring" or call.carrier_call_id is None:
             return
+        carrier = self._carriers[leg.carrier]
+        if isinstance(carrier, FlowCarrier):  # it comes back by itself
+            await self.stay(leg)
+            return
         try:
-            await self._carriers[leg.carrier].redirect(call.carrier_call_id, resume_url(leg))
+            await carrier.redirect(call.carrier_call_id, resume_url(leg))
         except CallIsOver:
             end = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=self._clock.now())
             await calls.finish(self._db, call.account_id, call.id, end)

@@ -10,12 +10,13 @@ from loguru import logger
 
 from db import bridged_calls, calls, leg_changes, legs
 from db.calls import CallRecord
-from db.errors import DatabaseError
+from db.errors import DatabaseError, NotFound
 from db.legs import LegRecord, LegState
 from db.pool import Database
 from telephony.bridge import AnsweredBy, BridgeCarrier, Whisper
 from telephony.carrier import CallStatus, EndReason, WebhookReply
 from telephony.errors import CarrierError
+from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.clock import Clock
 from voicebot.handoffs import leg_effects
 from voicebot.handoffs.bridge import BRIDGED_CHECK, RING_DEADLINE, Bridge, conference
@@ -55,7 +56,7 @@ class LegReports:
         self,
         database: Database,
         clock: Clock,
-        carriers: Mapping[str, BridgeCarrier],
+        carriers: Mapping[str, PersonCarrier],
         bridge: Bridge,
         ends: LegEnds,
         *,
@@ -114,7 +115,7 @@ class LegReports:
 
     async def answered(self, leg: LegRecord, carrier_leg_id: str, answered_by: AnsweredBy) -> WebhookReply:
         """The operator's telephone was answered: whisper to a person, and hang up on a machine."""
-        carrier = self._carriers[leg.carrier]
+        carrier = self._bridge_carrier(leg)
         leg = await leg_changes.named(self._db, leg.id, carrier_leg_id)
         if answered_by == "machine":
             await self._ends.end(leg, "voicemail")
@@ -138,7 +139,7 @@ class LegReports:
 
     async def key(self, leg: LegRecord, carrier_leg_id: str, key: str | None) -> WebhookReply:
         """The operator pressed a key, or none in time: 1 accepts, every other one declines."""
-        carrier = self._carriers[leg.carrier]
+        carrier = self._bridge_carrier(leg)
         leg = await leg_changes.named(self._db, leg.id, carrier_leg_id)
         if leg.accepted_at is None and leg.ended_at is None:
             if key != _ACCEPT:
@@ -149,6 +150,13 @@ class LegReports:
         if leg.accepted_at is None or leg.ended_at is not None:
             return carrier.hang_up_reply()
         return carrier.join_reply(conference(leg, "operator"))
+
+    def _bridge_carrier(self, leg: LegRecord) -> BridgeCarrier:
+        """The carrier of a leg whose operator is called by a call of their own."""
+        carrier = self._carriers[leg.carrier]
+        if isinstance(carrier, FlowCarrier):
+            raise NotFound("leg", leg.id)
+        return carrier
 
     async def operator_left(self, leg: LegRecord, status: CallStatus) -> WebhookReply:
         """The operator has left the conference: they hung up, pressed a key, or the caller has left."""
@@ -186,6 +194,22 @@ class LegReports:
             The call, if it goes back to its agent; None: the caller is to be hung up on.
         """
         leg = await self._decided(leg)
+        if leg.result == "resolved":
+            return None
+        return await bridged_calls.come_back(self._db, leg.account_id, leg.call_id)
+
+    async def connection_over(self, leg: LegRecord, outcome: EndReason) -> CallRecord | None:
+        """A flow has connected the caller with an operator, and asks for the call again.
+
+        Returns:
+            The call, if it goes back to its agent; None: the caller is to be hung up on.
+        """
+        if leg.ended_at is None and outcome == "completed":
+            await self._bridge.connected(leg)
+            await self._ends.end(leg, "hung_up")
+        elif leg.ended_at is None:
+            await self._ends.end(leg, _WHY[outcome])
+        leg = await legs.get(self._db, leg.id)
         if leg.result == "resolved":
             return None
         return await bridged_calls.come_back(self._db, leg.account_id, leg.call_id)
