@@ -374,6 +374,14 @@ class Carrier(Protocol):
         """
         ...
 
+    async def check_account(self) -> None:
+        """Make a request that changes nothing, to find out whether the credentials are valid.
+
+        Raises:
+            CarrierError: the carrier refused them (401, 403), or could not be reached.
+        """
+        ...
+
     async def accept_media(self, websocket: WebSocket, *, start_timeout_s: float = 5.0) -> MediaStream:
         """Accept a media socket and read its start message. The token must be checked by our caller.
 

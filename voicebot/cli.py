@@ -34,6 +34,11 @@ LAZY_COMMANDS: Mapping[str, LazyCommand] = {
         "main",
         "Place a call with the sandbox, without any vendor's key (needs the extra `sandbox`).",
     ),
+    "doctor": LazyCommand(
+        "voicebot.doctor",
+        "main",
+        "Check the carriers: variables, URL, credentials, numbers and webhooks, each with its remedy.",
+    ),
     "chat": LazyCommand("voicebot.simulate.commands", "chat", "Talk to a template in text, drafts included."),
     "call": LazyCommand(
         "voicebot.simulate.phone",

@@ -122,6 +122,14 @@ class ExotelRest:
             and e164(str(call.get("PhoneNumber") or call.get("PhoneNumberSid") or from_)) == from_
         ]
 
+    async def check_account(self) -> None:
+        """List a call, to find out whether the credentials are valid.
+
+        Raises:
+            CarrierError: Exotel refused them, or could not be reached.
+        """
+        await self._send("GET", "/Calls.json", query={"PageSize": "1"})
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._session is not None:

@@ -193,6 +193,24 @@ class TwilioRest:
             and (call.date_created is None or call.date_created >= since.replace(microsecond=0))
         ]
 
+    async def check_account(self) -> None:
+        """List a call, to find out whether the credentials are valid.
+
+        Raises:
+            CarrierError: Twilio refused them, or could not be reached.
+        """
+        await self._try("list", lambda: self._calls().list_async(limit=1))
+
+    async def voice_url_of(self, e164: str) -> str | None:
+        """The voice webhook of a number, "" if it has none; None: the account has no such number.
+
+        Raises:
+            CarrierError: Twilio refused the request, or could not be reached.
+        """
+        numbers = self._resources().incoming_phone_numbers
+        found = await self._try("list numbers", lambda: numbers.list_async(phone_number=e164, limit=1))
+        return str(found[0].voice_url or "") if found else None
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._http is not None:
@@ -200,11 +218,14 @@ class TwilioRest:
             self._http = None
 
     def _calls(self) -> Any:
+        return self._resources().calls
+
+    def _resources(self) -> Any:
         if self._http is None:  # needs the running loop, so not in __init__
             self._http = _HttpClient(self._api_url, self._timeout_s)
         client = Client(self._account_sid, self._auth_token, http_client=self._http)
         # `client.calls` would import `Api` on first use, which blocks the event loop for 0.7 s.
-        return Api(client).account.calls
+        return Api(client).account
 
     def _call(self, carrier_call_id: str) -> Any:
         return self._calls()(quote(carrier_call_id, safe=""))

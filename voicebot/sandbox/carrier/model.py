@@ -54,6 +54,8 @@ class CarrierSettings:
     """Which of initiated, ringing, answered, completed a number reports; Twilio's numbers report the last."""
     webhook_timeout_s: float = 15.0
     """Twilio gives up after 15 s (twilio.com/docs/errors/11200)."""
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    """The account's numbers and their voice webhooks, as the REST API lists them."""
     carrier_voice_id: str = "carrier"
     """The voice of `<Say>`."""
 

@@ -66,6 +66,7 @@ class TwilioRest:
                 web.get(f"{base}.json", self._list),
                 web.post(base + "/{sid}.json", self._update),
                 web.get(base + "/{sid}.json", self._fetch),
+                web.get(base.replace("/Calls", "/IncomingPhoneNumbers.json"), self._numbers),
             ]
         )
         return application
@@ -119,6 +120,17 @@ class TwilioRest:
     async def _fetch(self, request: web.Request) -> web.Response:
         """Show a call, live or over."""
         return web.json_response(_resource(self._call(request)))
+
+    async def _numbers(self, request: web.Request) -> web.Response:
+        """List the account's numbers: those with a voice webhook in the settings."""
+        wanted = request.query.get("PhoneNumber")
+        found = [
+            {"sid": f"PN{index:032x}", "phone_number": number, "voice_url": url}
+            for index, (number, url) in enumerate(self._carrier.settings.numbers.items())
+            if wanted in (None, number)
+        ]
+        page = {"page": 0, "page_size": 50, "uri": request.path, "next_page_uri": None}
+        return web.json_response({"incoming_phone_numbers": found, **page})
 
     def _call(self, request: web.Request) -> Call:
         call = self._carrier.calls.get(request.match_info["sid"])
