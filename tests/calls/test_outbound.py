@@ -34,8 +34,10 @@ async def _until(harness: CallHarness, lead: dict[str, Any], **wanted: Any) -> d
             await asyncio.sleep(0.05)
 
 
-async def test_a_lead_is_dialled_until_the_person_answers(dialling: CallHarness) -> None:
+@pytest.mark.parametrize("carrier", ["twilio", pytest.param("exotel", marks=pytest.mark.long)])
+async def test_a_lead_is_dialled_until_the_person_answers(dialling: CallHarness, carrier: str) -> None:
     """The line is busy, so the lead is dialled again; then the person hears their greeting and talks."""
+    dialling = dialling.on(carrier)
     phone = new_e164()
     person = dialling.person(hear(), Say(text=OPEN), hear(), HangUp())
     dialling.carrier.phones[phone] = Phone(outcome="busy")
@@ -45,7 +47,7 @@ async def test_a_lead_is_dialled_until_the_person_answers(dialling: CallHarness)
         variables=[{"name": "customer", "required": True}],
         outbound={"window": {"from": "00:00", "to": "24:00"}, "retry": {"busy": 1000}},
     )  # fmt: skip
-    number = await create(dialling.api, "/numbers", {"e164": new_e164()})
+    number = await create(dialling.api, "/numbers", {"e164": new_e164(), "carrier": carrier})
     body = {
         "phone": phone, "number_id": number["id"], "template_id": agent["id"], "payload": {"customer": "Ada"},
     }  # fmt: skip

@@ -73,13 +73,7 @@ class MediaAdmission:
             DatabaseUnavailable: the database does not answer, and the call is not known here.
         """
         account_id, call_id, is_dialled = self._read(token, now)
-        if is_dialled:
-            await self._tasks.in_time(
-                attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING),
-                OTHER_CALL_WAIT_S,
-                name="naming a dialled call",
-            )
-        call = known(call_id)
+        call = await self._named(account_id, call_id, carrier_call_id) if is_dialled else known(call_id)
         if call is not None and call.carrier_call_id != carrier_call_id:
             raise TokenRefused
         use = TokenUse(
@@ -90,6 +84,14 @@ class MediaAdmission:
             used_by=new_id(),
         )
         return await self._use(use, now, call, on_replay)
+
+    async def _named(self, account_id: UUID, call_id: UUID, carrier_call_id: str) -> CallRecord | None:
+        """A dialled call, which may get its id from its stream before the carrier has answered our request."""
+        naming = attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING)
+        try:
+            return await self._tasks.in_time(naming, OTHER_CALL_WAIT_S, name="naming a dialled call")
+        except TimeoutError as error:
+            raise DatabaseUnavailable(str(error)) from None
 
     def _read(self, token: str, now: datetime) -> tuple[UUID, UUID, bool]:
         """The account and the call of a token, and whether the call was dialled with it."""

@@ -207,12 +207,14 @@ class LegReports:
         if leg.ended_at is None and outcome == "completed":
             await self._bridge.connected(leg)
             await self._ends.end(leg, "hung_up")
-        elif leg.ended_at is None:
-            await self._ends.end(leg, _WHY[outcome])
         leg = await legs.get(self._db, leg.id)
         if leg.result == "resolved":
             return None
-        return await bridged_calls.come_back(self._db, leg.account_id, leg.call_id)
+        # Before the leg ends: whoever ends it leaves a caller alone who has come back.
+        back = await bridged_calls.come_back(self._db, leg.account_id, leg.call_id)
+        if leg.ended_at is None:
+            await self._ends.end(leg, _WHY[outcome])
+        return back
 
     async def _decided(self, leg: LegRecord) -> LegRecord:
         """The leg when it has ended. If nothing is reported of the operator's call, the carrier is asked."""
