@@ -86,7 +86,7 @@ class MediaAdmission:
         return await self._use(use, now, call, on_replay)
 
     async def _named(self, account_id: UUID, call_id: UUID, carrier_call_id: str) -> CallRecord | None:
-        """A dialled call, which may get its id from its stream before the carrier has answered our request."""
+        """A dialled call, which its stream may name before the carrier has answered our request."""
         naming = attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING)
         try:
             return await self._tasks.in_time(naming, OTHER_CALL_WAIT_S, name="naming a dialled call")
