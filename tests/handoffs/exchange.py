@@ -71,6 +71,8 @@ def over() -> CallIsOver:
 class Exchange:
     """The carrier, seen by the server as a `BridgeCarrier`."""
 
+    webhooks_path = "/webhooks/twilio"
+
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.lines: dict[str, Line] = {}
