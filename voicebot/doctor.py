@@ -23,7 +23,7 @@ from telephony.carrier import Carrier, CarrierError
 from telephony.checks import NumberCarrier
 from telephony.flow import FlowCarrier
 from voicebot import startup
-from voicebot.app import carriers_of
+from voicebot.carriers import carriers_of
 from voicebot.config import Settings
 from voicebot.database import NoDatabase, open_database
 
