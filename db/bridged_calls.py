@@ -34,6 +34,17 @@ async def leave(
     return _maybe(row)
 
 
+async def forward(db: Executor, account_id: UUID, call_id: UUID, connect_to: str) -> CallRecord | None:
+    """A call that was not taken is to be connected with a number; None: the account has no such call."""
+    row = await db.fetchrow(
+        f"UPDATE calls SET connect_to = $3 WHERE account_id = $1 AND id = $2 RETURNING {_CALL}",  # noqa: S608
+        account_id,
+        call_id,
+        connect_to,
+    )
+    return _maybe(row)
+
+
 async def stay(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
     """The carrier refused to connect the call, which has not left its agent; None: it has ended."""
     row = await db.fetchrow(

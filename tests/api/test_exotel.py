@@ -273,3 +273,17 @@ async def test_twilio_has_none_of_these_webhooks(server: RunningServer) -> None:
     async with http_client() as client:
         assert (await client.post(f"{server.url}/webhooks/twilio/again")).status_code == 404
         assert (await client.post(f"{server.url}/webhooks/exotel/{PATH}/whisper")).status_code == 404
+
+
+async def test_a_call_that_is_not_taken_is_forwarded_by_the_flow(
+    server: RunningServer, tenant: Tenant, call_registry: StandIn
+) -> None:
+    """A caller whom the number's policy refuses is connected with the policy's number, as on Twilio."""
+    del call_registry
+    refusal = {"action": "forward", "number": PERSON}
+    exotel = await called(server, tenant, inbound={"blocked": ["+919876543210"], "refusal": refusal})
+    for _ in range(2):
+        assert (await exotel.ask("voice")).status_code != 200
+    assert await exotel.branches() == (200, 302)
+    assert (await exotel.ask("connect")).json()["destination"] == {"numbers": [PERSON]}
+    assert (await exotel.record()).end_reason == "refused"

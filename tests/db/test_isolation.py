@@ -91,6 +91,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     ),
     bridged_calls.away: lambda d, me, w: bridged_calls.away(d, me, w.call.id),
     bridged_calls.come_back: lambda d, me, w: bridged_calls.come_back(d, me, w.call.id),
+    bridged_calls.forward: lambda d, me, w: bridged_calls.forward(d, me, w.call.id, "+14155550000"),
     bridged_calls.leave: lambda d, me, w: bridged_calls.leave(d, me, w.call.id),
     bridged_calls.stay: lambda d, me, w: bridged_calls.stay(d, me, w.call.id),
     leg_changes.create: lambda d, me, w: leg_changes.create(d, make_leg(w, me)),

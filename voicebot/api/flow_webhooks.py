@@ -13,6 +13,7 @@ from loguru import logger
 from db import bridged_calls, calls, events, legs
 from db.calls import CallRecord
 from db.errors import DatabaseBusy, DatabaseUnavailable, NotFound
+from db.inbound import REFUSED
 from telephony.carrier import CarrierError, EndReason, WebhookReply
 from telephony.flow import Connection, FlowCarrier
 from voicebot.api.app_state import AppState
@@ -56,7 +57,7 @@ async def _destination(request: CarrierRequest) -> str | None:
         call = await app.background.in_time(reading, DATABASE_WAIT_S, name="reading a call's destination")
     except (NotFound, TimeoutError, DatabaseUnavailable, DatabaseBusy):
         return request.number().fallback_number
-    if call.status == "transferring":
+    if call.status == "transferring" or call.end_reason == REFUSED:
         return call.connect_to
     if call.end_reason in _UNANSWERED:
         return request.number().fallback_number

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import calls, events, inbound, leads
+from db import bridged_calls, calls, events, inbound, leads
 from db.calls import CallEnd
 from db.errors import NotFound
 from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, StartedCall
@@ -126,6 +126,8 @@ async def _refuse(
     ended = {"ended_by": "system", "reason": REFUSED}
     await events.append(transaction, call_event(call, "call.ended", ended, at))
     caller = inbound.caller_of(call_in)
+    if refusal.action == "forward" and refusal.number is not None:
+        await bridged_calls.forward(transaction, call.account_id, call.id, refusal.number)
     if refusal.action == "callback" and caller is not None:
         lead = LeadDraft(
             direction="outbound", phone=caller, number_id=number.id, template_id=template.id, payload={},
