@@ -119,7 +119,8 @@ class Bridge:
             The id of the leg; None: the destination cannot be called now.
         """
         ours = call.to_number if call.direction == "inbound" else call.from_number
-        if call.carrier not in self._carriers or ours is None:
+        carrier = self._carriers.get(call.carrier)
+        if carrier is None or isinstance(carrier, FlowCarrier) or ours is None:
             logger.warning("call {}: no person can be called through {}", call.id, call.carrier)
             return None
         now = self._clock.now()
@@ -131,7 +132,7 @@ class Bridge:
             carrier=call.carrier,
             from_number=ours,
             to_number=number,
-            webhooks_url=f"{origin}/webhooks/{call.carrier}",
+            webhooks_url=origin + carrier.webhooks_path,
             deadline=now + DIAL_DEADLINE,
             created_at=now,
         )
