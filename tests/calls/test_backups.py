@@ -9,6 +9,7 @@ import pytest
 from tests.calls.harness import BILL, BYE, HIGH, LOW, OPEN, WELCOME, CallHarness, Facts, hear
 from voicebot.sandbox.caller import HangUp, Say, Step, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault
+from voicebot.sandbox.vendors.script import Answer
 
 HOURS = "Acme is open from eight to five."
 PATIENT: dict[str, Any] = {"idle": {"after_ms": 60_000, "prompts": ["Are you there?"]}}
@@ -143,6 +144,26 @@ async def test_rows_8_and_11_a_voice_that_fails_in_an_answer_loses_no_words(
     assert " ".join(filter(None, call.words()[1:])) == answer
     assert "tts" in {each["part"] for each in call.data("provider.failed")}
     assert switches(call) == ([("tts", "elevenlabs", "deepgram")] if backed_up else [])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["drop", "hang"])
+async def test_row_11_a_goodbye_that_the_voice_loses_is_spoken_and_ends_the_call(
+    harness: CallHarness, kind: Any
+) -> None:
+    """The backup says the goodbye, or its end, and then the line is hung up."""
+    goodbye = "Thank you for calling. Goodbye."
+    harness.sandbox.script.answer(Answer(text=goodbye, calls=[("end_call", {"reason": "done"})]), user=BYE)
+    number = await desk(harness, tts=VOICE, **PATIENT)
+    harness.sandbox.faults.add(
+        Fault(server="elevenlabs", kind=kind, stage="message", match="Goodbye", count=1)
+    )
+    call = await harness.place(hear(), Say(text=BYE), WaitForHangUp(timeout_ms=15_000), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert (call.record["ended_by"], call.record["end_reason"]) == ("agent", "done")
+    assert " ".join(filter(None, call.words()[1:])).split() == goodbye.split()
+    assert len(call.data("provider.failed")) == 1
 
 
 async def test_row_8_a_target_whose_voice_dies_in_its_first_words_says_them(harness: CallHarness) -> None:
