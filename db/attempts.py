@@ -203,12 +203,14 @@ async def leave_to_message(
 ) -> CallRecord | None:
     """The call is about to leave its agent, to leave a message; it ends after ``lasts`` at the latest.
 
-    Returns None if it is not in progress.
+    It may not have reached its agent yet. Returns None if it has ended, or the carrier has it already.
     """
     row = await db.fetchrow(
         f"""
-        UPDATE calls SET status = 'transferring', held_until = now() + $3::interval
-        WHERE account_id = $1 AND id = $2 AND status = 'in_progress' RETURNING {_CALL}
+        UPDATE calls SET status = 'transferring', held_until = now() + $3::interval,
+            answered_at = coalesce(answered_at, now())
+        WHERE account_id = $1 AND id = $2 AND (status = 'in_progress' OR status = 'ringing')
+        RETURNING {_CALL}
         """,  # noqa: S608
         account_id,
         call_id,

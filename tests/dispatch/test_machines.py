@@ -112,6 +112,21 @@ async def test_a_message_is_left_after_the_beep(
     assert (await ended(env, call)).outcome == "voicemail"
 
 
+async def test_a_beep_before_the_agent_is_there(
+    dispatch_environment: Env, machines: AnsweringMachines
+) -> None:
+    """The carrier may report it before the media stream has begun; the message is left all the same."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(voicemail=MESSAGE))
+    await env.step()
+    [call] = await env.calls_of(lead)
+    await machines.reported(call, found(call, "machine", is_over=True))
+    assert [text for _, text, _, _ in env.carrier.messages] == [MESSAGE["message"]]
+    late = await calls.answered(env.database, env.account_id, call.id, env.clock.now())
+    assert late.status == "transferring"
+    assert (await ended(env, call)).outcome == "voicemail"
+
+
 async def test_a_person_is_talked_to(dispatch_environment: Env, machines: AnsweringMachines) -> None:
     """Nothing is done, and the outcome is that of the conversation."""
     env = dispatch_environment
