@@ -153,6 +153,9 @@ class Play:
             assert self.caller_hung_up or self.call_failed or has_resolved
             for line in world.exchange.lines_of("operator"):
                 assert line.over_at is not None
+                assert call.ended_at is not None
+                # Without refusals and lost processes, no leg outlives its call.
+                assert self.has_trouble or line.over_at - call.ended_at <= A_SECOND
         for leg in await legs.of_call(world.database, world.env.account_id, world.call_id):
             assert connected or (leg.ended_at is not None and leg.left_at is not None), leg
         ends = [
