@@ -15,11 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from templates.bounds import E164, LANGUAGE, MODEL_NAME, VOICE_ID, Bounds, Count, ToolName, VariableName
+from templates.bounds import E164, LANGUAGE, Bounds, Count, ToolName, VariableName
 from templates.flow import Flag, FlowDocument
 from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction
 from templates.outbound import Outbound
 from templates.problem import pointer
+from templates.services import Llm, LlmService, Part, Stt, SttService, Tts, TtsService
+from templates.speech import Greeting, Idle, Takeover, Turns, Waiting
 from templates.storable import unstorable
 
 __all__ = [
@@ -43,22 +45,14 @@ __all__ = [
     "TtsService",
     "Turns",
     "Variable",
+    "Waiting",
 ]
-
-DEFAULT_VOICE_ID = "21m00Tcm4TlvDq8ikWAM"
-"""ElevenLabs' premade voice "Rachel", which its API reference uses in examples."""
 
 Kind = Literal["agent", "orchestrator"]
 Status = Literal["draft", "active"]
 Source = Literal["payload", "call"]
 VariableType = Literal["string", "number", "integer", "boolean", "date", "object"]
 ContextMode = Literal["full", "summary", "variables", "none"]
-
-
-class Part(BaseModel):
-    """Base of the parts of a template: immutable, unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Variable(Part):
@@ -88,213 +82,6 @@ class Variable(Part):
         description=(
             "`payload`: provided with the lead before the call. `call`: provided during the call by "
             "`route_to_agent` or by `keep` of an HTTP function."
-        ),
-    )
-
-
-class Greeting(Part):
-    """The agent's first words, spoken without the language model."""
-
-    text: str = Field(
-        description="Text to speak. May contain `{{ name }}`. It is synthesised in advance.",
-        examples=["Hello, this is Acme. How can I help you?"],
-    )
-    interruptible: Flag = Field(default=True, description="Whether the caller can interrupt it by speaking.")
-
-
-class TtsService(Part):
-    """One voice of one provider."""
-
-    provider: str = Field(
-        default="elevenlabs", description="Who synthesises the speech: `elevenlabs` or `deepgram`."
-    )
-    voice_id: Annotated[str, VOICE_ID] = Field(
-        default=DEFAULT_VOICE_ID,
-        description=(
-            "The provider's identifier of the voice: 1 to 64 letters, digits, `_` or `-`. For `deepgram` it "
-            "is the name of an Aura model, which implies the language."
-        ),
-        examples=["21m00Tcm4TlvDq8ikWAM", "aura-2-thalia-en"],
-    )
-    model: Annotated[str | None, MODEL_NAME] = Field(
-        default=None,
-        description="The provider's model; null: its usual one. `deepgram` has none besides the voice.",
-        examples=["eleven_flash_v2_5"],
-    )
-    settings: dict[str, Any] = Field(
-        default_factory=dict,
-        description="The provider's own settings. Only those of its settings model are accepted.",
-        examples=[{"stability": 0.5, "speed": 1.05}],
-    )
-
-
-class Tts(TtsService):
-    """The agent's voice, and the voices that take over when its provider fails."""
-
-    backup: tuple[TtsService, ...] = Field(
-        default=(),
-        description=(
-            "Voices that take over when the provider fails, tried in order: they continue a sentence at the "
-            "word that was heard."
-        ),
-        examples=[[{"provider": "deepgram", "voice_id": "aura-2-thalia-en"}]],
-    )
-
-
-class SttService(Part):
-    """One provider of speech to text."""
-
-    provider: str = Field(
-        default="deepgram", description="Who transcribes the caller: `deepgram` or `elevenlabs` (Scribe)."
-    )
-    model: Annotated[str | None, MODEL_NAME] = Field(
-        default=None, description="The provider's model; null: its usual one.", examples=["nova-3"]
-    )
-    settings: dict[str, Any] = Field(
-        default_factory=dict,
-        description=(
-            "The provider's own settings. Only those of its settings model are accepted. Set `language` "
-            "where callers speak more languages than the agent: `multi` (deepgram) or `auto` (elevenlabs)."
-        ),
-        examples=[{"keyterm": ["Acme", "SureFit"]}],
-    )
-
-
-class Stt(SttService):
-    """Who turns the caller's speech into text, and who takes over when that provider fails."""
-
-    backup: tuple[SttService, ...] = Field(
-        default=(),
-        description=(
-            "Providers that take over when the provider fails, tried in order: they are given the audio that "
-            "was not transcribed yet."
-        ),
-        examples=[[{"provider": "elevenlabs"}]],
-    )
-
-
-class LlmService(Part):
-    """One language model of one provider."""
-
-    provider: str = Field(
-        default="openai",
-        description="Who answers: `openai`, or an endpoint that the operator named (VOICEBOT_LLM_ENDPOINTS).",
-    )
-    model: Annotated[str | None, MODEL_NAME] = Field(
-        default=None, description="The provider's model; null: the server's default.", examples=["gpt-4.1"]
-    )
-    settings: dict[str, Any] = Field(
-        default_factory=dict,
-        description="The provider's own settings. Only those of its settings model are accepted.",
-        examples=[{"temperature": 0.2}],
-    )
-
-
-class Llm(LlmService):
-    """The language model that decides what is said and done, and the models that take over when it fails."""
-
-    backup: tuple[LlmService, ...] = Field(
-        default=(),
-        description=(
-            "Models that take over when the provider fails, tried in order: the request is asked of them at "
-            "once."
-        ),
-        examples=[[{"provider": "openai", "model": "gpt-4.1-mini"}]],
-    )
-
-
-class Turns(Part):
-    """How the end of the caller's turn is detected, and whether the caller may interrupt."""
-
-    strategy: Literal["stt", "silero", "smart_turn"] = Field(
-        default="stt",
-        description=(
-            "How the end of a turn is detected. `stt`: by the speech-to-text provider (least CPU). `silero`: "
-            "by voice activity. `smart_turn`: by a model that detects complete sentences (most CPU)."
-        ),
-    )
-    end_silence_ms: Annotated[Count, Bounds(100, 5000)] = Field(
-        default=600,
-        description="Silence that ends the caller's turn, in ms.",
-    )
-    barge_in: Flag = Field(default=True, description="Whether the caller may interrupt the agent.")
-    min_words: Annotated[Count, Bounds(0, 10)] = Field(
-        default=0,
-        description=(
-            "Number of words after which the caller's speech interrupts the agent. 0: any speech interrupts."
-        ),
-    )
-
-
-class Idle(Part):
-    """What happens when the caller is silent."""
-
-    after_ms: Annotated[Count, Bounds(2000, 120_000)] = Field(
-        default=8000,
-        description=(
-            "Silence before each prompt, in ms, from the end of the last audio that the caller heard."
-        ),
-    )
-    prompts: tuple[str, ...] = Field(
-        default=("Are you still there?", "I can't hear you. Are you still on the line?"),
-        description=(
-            "Texts spoken one after another, each after `after_ms` of silence. May contain `{{ name }}`. If "
-            "empty, the call ends after the first silence."
-        ),
-    )
-    goodbye: str = Field(
-        default="I'll hang up now. Goodbye.",
-        description=(
-            "Text spoken before the call ends because the last prompt was not answered. May contain "
-            "`{{ name }}`."
-        ),
-    )
-
-
-class Waiting(Part):
-    """What a caller hears who waits for a person."""
-
-    line: str = Field(
-        default="",
-        description=(
-            "Text spoken while the caller waits. May contain `{{ name }}`, and `{{ expected_wait }}`: how "
-            "long callers usually wait; a sentence with it is left out while that is unknown. Empty: a text "
-            "in the agent's language that also names the keys 1 (call back) and 2 (go on with the agent)."
-        ),
-        examples=["A colleague will be with you in {{ expected_wait }}. Press 1 to be called back."],
-    )
-    every_ms: Annotated[Count, Bounds(1000, 300_000)] = Field(
-        default=20_000, description="Time from one such text to the next, in ms."
-    )
-    max_ms: Annotated[Count, Bounds(1000, 3_600_000)] = Field(
-        default=300_000,
-        description="Time after which the caller is told that nobody came, and offered a call-back, in ms.",
-    )
-    audio: str | None = Field(
-        default=None,
-        description=(
-            "URL of a WAV file (PCM of 8 or 16 bit, up to 2 MiB) that is played between the texts, again and "
-            "again. Null: a soft tone."
-        ),
-        examples=["https://example.com/hold.wav"],
-    )
-    escalate_after_ms: Annotated[Count, Bounds(1000, 86_400_000)] = Field(
-        default=120_000,
-        description=(
-            "Time without a claim after which the account's admins are notified, and after twice that time "
-            "its owners, in ms."
-        ),
-    )
-
-
-class Takeover(Part):
-    """What is recorded while an operator has the call in a browser, instead of the agent."""
-
-    transcribe: bool = Field(
-        default=False,
-        description=(
-            "Whether the words of the operator and of the caller are in the call's transcript. The agent and "
-            "its model do not get them."
         ),
     )
 

@@ -13,17 +13,9 @@ from templates.bounds import MODEL_NAME, VOICE_ID
 from templates.check.context import CheckContext, ProviderRules
 from templates.check.rules import problem_for
 from templates.check.structure import locate
-from templates.model import (
-    DEFAULT_VOICE_ID,
-    Llm,
-    LlmService,
-    Stt,
-    SttService,
-    TemplateContent,
-    Tts,
-    TtsService,
-)
+from templates.model import TemplateContent
 from templates.problem import Problem
+from templates.services import DEFAULT_VOICE_ID, Llm, LlmService, Stt, SttService, Tts, TtsService
 
 _KINDS = ("tts", "stt", "llm")
 

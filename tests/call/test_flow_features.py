@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -121,6 +122,24 @@ async def test_a_transition_without_its_values_is_refused() -> None:
         assert exchange.nodes == []
         assert expected in json.loads(str(model.requests[1].messages[-1]["content"]))["message"]
         await chat.hang_up()
+
+
+@pytest.mark.parametrize("summary", ["The caller wants three red ones.", None])
+async def test_a_summary_takes_the_place_of_the_conversation(summary: str | None) -> None:
+    """At a node with `reset_with_summary` the model knows a summary of what was said; without one, all."""
+    desk = copy.deepcopy(DESK)
+    desk["flow"]["nodes"]["confirm"]["context_strategy"] = "reset_with_summary"
+    model = answering(count=3)
+    model.summary = summary
+    chat, _ = await begin(model, desk, {})
+    await chat.say("Three of them, the red ones.")
+    await chat.say("Yes.")
+    told = [str(message.get("content")) for message in model.requests[-1].messages]
+    assert any("The caller wants three red ones." in text for text in told) == (summary is not None)
+    assert ("Three of them, the red ones." in told) == (summary is None)
+    assert told[-1] == "Yes."
+    assert "Confirm the order." in told
+    await chat.hang_up()
 
 
 @pytest.mark.parametrize(

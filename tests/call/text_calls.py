@@ -65,6 +65,8 @@ class TextModel:
 
     answer: Answering
     requests: list[Request] = field(default_factory=list)
+    summary: str | None = None
+    """What the model says of a conversation that it is to summarise; None: it fails."""
 
     def llm(self, content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
         """Make the model of one agent (``LlmFactory``)."""
@@ -89,6 +91,9 @@ class _Service(LLMService):
             await self._respond(frame.context)
         else:
             await self.push_frame(frame, direction)
+
+    async def run_inference(self, *_: Any, **__: Any) -> str | None:
+        return self._text_model.summary
 
     async def _respond(self, context: LLMContext) -> None:
         tools = {tool.name: tool.to_default_dict() for tool in getattr(context.tools, "standard_tools", [])}
