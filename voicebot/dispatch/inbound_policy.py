@@ -21,7 +21,7 @@ from voicebot.dispatch.windows import Window
 MAX_CHOICES = 9
 """How many agents a menu offers: one for each key."""
 
-E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$", description="E.164.")]
+E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$", description="E.164.", examples=["+14155550100"])]
 TimeOfDay = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
 Milliseconds = Annotated[int, Field(strict=True, ge=1000, le=30 * 86_400_000)]
 
