@@ -199,6 +199,16 @@ async def test_a_call_whose_stream_was_lost_comes_back_three_times(exotel: Exote
     assert (record.status, record.ended_by, record.end_reason) == ("ended", "carrier", "stream_lost")
 
 
+async def test_a_copy_of_the_first_request_is_no_resume(
+    exotel: Exotel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the stream goes on here, the Voicebot applet gets a fresh token, and nothing is counted."""
+    await exotel.answered()
+    monkeypatch.setattr(StandIn, "takeover", lambda registry, _: registry)
+    assert (await exotel.ask("voice")).status_code == 200
+    assert (await exotel.record()).resumes == 0
+
+
 async def test_a_call_that_has_ended_is_hung_up(exotel: Exotel) -> None:
     """Both Passthru applets answer 302, and the Voicebot applet gets no address."""
     await exotel.answered()

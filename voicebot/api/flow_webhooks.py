@@ -67,13 +67,16 @@ async def _destination(request: CarrierRequest) -> str | None:
 async def rejoin(request: CarrierRequest, call: CallRecord) -> WebhookReply:
     """The voice webhook of a call that was answered before.
 
-    A flow has led it back to us. Any other carrier has sent a copy of an earlier request.
+    A flow has led it back to us, unless its stream goes on here: then the request is a copy, as it is of any
+    other carrier.
     """
     if request.flow is None:
         return request.carrier.hang_up_reply()
     database = request.app.database
     if call.status == "transferring":
         back = await bridged_calls.come_back(database, call.account_id, call.id)
+    elif request.app.call_registry.takeover(call.id) is not None:
+        back = call
     else:
         back = await calls.reconnect(database, call.account_id, call.id)
     return request.connect(back or call)
