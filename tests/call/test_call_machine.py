@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.call.call_machine import CallMachine
 
-EXAMPLES, PARTS = 2000, 8
+EXAMPLES, PARTS = 200, 8
 """All calls of the long tests, and in how many tests they are played."""
 
 
@@ -39,5 +39,5 @@ def test_calls_in_which_anything_happens() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
 def test_many_calls_in_which_anything_happens(part: int) -> None:
-    """The same holds for 2,000 calls; the bench plays as many as one likes."""
+    """The same holds for 200 calls; the bench plays as many as one likes."""
     play(EXAMPLES // PARTS, part)
