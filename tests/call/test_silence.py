@@ -322,6 +322,15 @@ def test_a_call_in_which_no_model_answers_ends_with_a_goodbye(loop: VirtualLoop)
     assert call.end.reason == "llm_unavailable"
 
 
+@pytest.mark.parametrize("fault", VOICE_FAULTS)
+def test_an_apology_that_the_voice_loses_is_spoken(loop: VirtualLoop, fault: VoiceFault) -> None:
+    """A step that waits for its own words does not keep the voice from being replaced."""
+    call = asked(loop, Plan(fault="error"), Plan(text=HOURS))
+    call.fail_voice(fault)
+    assert longest_silence_ms(call, 12) < 2000
+    assert " ".join(call.heard()) == f"{WELCOME} {apology('en').moment} {HOURS}"
+
+
 def test_a_silent_caller_is_asked_and_left(loop: VirtualLoop) -> None:
     """The silence of the caller is theirs: prompts, then a goodbye, as the author wrote them."""
     idle = {"after_ms": 3000, "prompts": ["Hello?"], "goodbye": "Goodbye then."}

@@ -26,6 +26,9 @@ from voicebot.call.waiting import WaitingForPerson
 
 CHECK_S = 0.1
 
+_OF_THE_VOICE = (Step.REPLACE_VOICE, Step.NO_VOICE)
+"""Taken during another step too, which may wait until its own words have been spoken."""
+
 
 @dataclass(slots=True)
 class _Turn:
@@ -186,10 +189,11 @@ class SilenceWatchdog:
 
     def check(self, *, response_is_over: bool = False) -> None:
         """Look at the call now, and start the step that is due."""
-        if self.is_acting or self._conversation.caller_is_speaking:
+        if self._conversation.caller_is_speaking:
             return
-        situation = self._situation(response_is_over)
-        step = next_step(situation)
+        step = next_step(self._situation(response_is_over))
+        if self.is_acting and step not in _OF_THE_VOICE:
+            return
         work = self._work(step)
         if work is None:
             return
