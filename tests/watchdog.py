@@ -1,6 +1,6 @@
 """A watchdog over the event loop: fails the test in which one step of a task takes too much CPU time.
 
-It is on with ``--loop-watchdog``: in ``make test-long``, and in ``.ci/run`` over the other tests too.
+It is on with ``--loop-watchdog``: in ``make test-long``, and in ``.ci/run`` in ``make test`` too.
 asyncio reports slow callbacks by the clock, which depends on what else the machine does. The watchdog
 measures the CPU time of the loop's thread (``time.thread_time``) instead, by a task factory that wraps every
 coroutine: public API only. What protocols do outside of tasks, such as parsing a header, is not measured;

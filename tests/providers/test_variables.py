@@ -84,6 +84,6 @@ def test_a_url_of_a_provider_is_an_http_url(name: str) -> None:
 
 def test_keys_are_not_shown() -> None:
     """Neither settings nor variables show a key that they hold."""
-    settings = Settings(_env_file=None, DEEPGRAM_API_KEY="dg-secret", OPENAI_API_KEY="sk-secret")
+    settings = Settings(_env_file=None, DEEPGRAM_API_KEY="dg-confidential", OPENAI_API_KEY="sk-confidential")
     shown = [repr(settings), *(repr(settings.read(each)) for each in VARIABLES)]
-    assert not any("secret" in text.replace("secret_key", "") for text in shown)
+    assert not any("confidential" in text for text in shown)
