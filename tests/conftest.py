@@ -70,8 +70,21 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests with a timeout of their own first: they are the longest."""
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    """Have each worker begin with its share of the tests with a timeout of their own: they are the longest.
+
+    The scheduler gives each worker an equal part of the list before the workers steal from one another.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    longest = [item for item in items if item.get_closest_marker("timeout") is not None]
+    others = [item for item in items if item.get_closest_marker("timeout") is None]
+    ordered: list[pytest.Item] = []
+    for number in range(workers):
+        share = (len(items) - len(ordered)) // (workers - number)
+        ordered += longest[number::workers]
+        while others and share > len(longest[number::workers]):
+            ordered.append(others.pop())
+            share -= 1
+    items[:] = ordered + others
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

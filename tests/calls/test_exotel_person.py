@@ -87,7 +87,8 @@ async def test_the_operator_talks_and_hangs_up(desk: Desk) -> None:
 async def test_an_operator_who_does_not_answer_keeps_the_claim(desk: Desk) -> None:
     """The caller is back with the agent, and the operator is told why."""
     desk.harness.carrier.phones[desk.phone] = Phone(outcome="no-answer", after_ms=50)
-    call, person, handoff = await desk.called(hear(), Say(text=BILL), hear(), HangUp())
+    # Between the stream that has ended and the next one nobody speaks for about a second.
+    call, person, handoff = await desk.called(hear(quiet_ms=2500), Say(text=BILL), hear(), HangUp())
     await desk.until(call, "voice 200")
     async with asyncio.timeout(30):
         while len(call.streams) < 2:
