@@ -11,7 +11,7 @@ import pytest
 from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import BILL, CallHarness, hear
 from voicebot.api import flow_sweep
-from voicebot.sandbox.caller import HangUp, Say, Step, WaitFor, WaitForHangUp
+from voicebot.sandbox.caller import HangUp, Say, Step, Wait, WaitFor, WaitForHangUp
 from voicebot.sandbox.carrier import Phone
 from voicebot.sandbox.exotel import ExotelCall
 
@@ -87,12 +87,11 @@ async def test_the_operator_talks_and_hangs_up(desk: Desk) -> None:
 async def test_an_operator_who_does_not_answer_keeps_the_claim(desk: Desk) -> None:
     """The caller is back with the agent, and the operator is told why."""
     desk.harness.carrier.phones[desk.phone] = Phone(outcome="no-answer", after_ms=50)
-    # Between the stream that has ended and the next one nobody speaks for about a second.
-    call, person, handoff = await desk.called(hear(quiet_ms=2500), Say(text=BILL), hear(), HangUp())
-    await desk.until(call, "voice 200")
+    call, person, handoff = await desk.called(Wait(ms=1500), Say(text=BILL), hear(), HangUp())
     async with asyncio.timeout(30):
         while len(call.streams) < 2:
             await asyncio.sleep(0.02)
+    await desk.until(call, "voice 200")
     state = await desk.state(handoff)
     await call.ended()
     got = await desk.harness.facts(call, person)
