@@ -108,7 +108,7 @@ class Waiting(Part):
 class Takeover(Part):
     """What is recorded while an operator has the call in a browser, instead of the agent."""
 
-    transcribe: bool = Field(
+    transcribe: Flag = Field(
         default=False,
         description=(
             "Whether the words of the operator and of the caller are in the call's transcript. The agent and "

@@ -10,11 +10,13 @@ from hypothesis import given
 from jsonschema import Draft202012Validator
 from pipecat.flows import FlowConfig
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from templates.check import CheckContext, check_document
 from templates.model import Template, TemplateContent
 from templates.parameters import declared_parameters
 from templates.schema import EXAMPLES, file_schema, template_schema
+from templates.services import Part
 from templates.sets import with_names
 from tests.templates.sample_accounts import PROVIDERS, SampleAccount, sample_accounts
 
@@ -35,6 +37,25 @@ def test_flow_has_the_fields_of_pipecats() -> None:
     parts = ("FlowDocument", "Node", "FlowFunction", "Branch", "Action", "Message")
     own = {"Node": {"say", "dtmf"}, "FlowFunction": {"parameters"}}
     assert {names.get(part, part): ours[part] - own.get(part, set()) for part in parts} == theirs
+
+
+def parts(of: type[Part] = Part) -> Iterator[type[Part]]:
+    for part in of.__subclasses__():
+        yield from (part, *parts(part))
+
+
+def test_flags_are_booleans() -> None:
+    """No part of a template takes a number or a word for a boolean, as its schema says."""
+    flags = [(part, name) for part in parts() for name, field in part.model_fields.items() if is_flag(field)]
+    assert len(flags) > 5
+    for part, name in flags:
+        with pytest.raises(ValidationError) as refused:
+            part(**{name: 0})
+        assert (name,) in [error["loc"] for error in refused.value.errors()], f"{part.__name__}.{name}"
+
+
+def is_flag(field: FieldInfo) -> bool:
+    return field.annotation is bool
 
 
 @given(account=sample_accounts())
