@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,16 @@ async def attempts(tenant: Tenant, notice: dict[str, Any], count: int) -> list[d
             await asyncio.sleep(0.05)
 
 
-async def test_a_test_notice_is_delivered(settings: Settings, database: Database, tmp_path: Path) -> None:
+async def test_a_test_notice_is_delivered(settings: Settings, dsn: str, tmp_path: Path) -> None:
     """It is signed with the channel's secret; one that the recipient refuses is listed with the status."""
-    async with receiver() as hook:
-        allowed = {"VOICEBOT_HTTP_ALLOW": f"127.0.0.1:{hook.port}", "VOICEBOT_DATA_DIR": str(tmp_path)}
+    async with receiver() as hook, contextlib.AsyncExitStack() as stack:
+        # In the worker's database another server may send a notice, and it may not reach the recipient.
+        own = {"database_url": dsn, "data_dir": tmp_path}
+        allowed = {"VOICEBOT_HTTP_ALLOW": f"127.0.0.1:{hook.port}"}
+        database = await Database.connect(dsn)
+        stack.push_async_callback(database.close)
         async with (
-            serving(settings.replace(allowed)) as server,
+            serving(settings.replace(allowed).model_copy(update=own)) as server,
             create_tenant(server.url, database) as tenant,
         ):
             channel = await create(tenant.owner, "/channels", {"kind": "webhook", "url": hook.url})
