@@ -262,6 +262,11 @@ class Carrier(Protocol):
         """The webhooks that it requests, by the last part of their paths."""
         ...
 
+    @property
+    def sample_rate(self) -> int:
+        """The rate that its media streams are asked for, in Hz; a stream may have another one."""
+        ...
+
     def verify(self, request: WebhookRequest) -> None:
         """Check that a request comes from the carrier.
 

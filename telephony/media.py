@@ -50,7 +50,7 @@ class MediaClosed:
 
 
 class MediaStream(Protocol):
-    """The audio of one answered call, 8000 Hz in both directions, and an estimate of what the caller heard.
+    """The audio of one answered call, and an estimate of what the caller heard.
 
     Observers are called on the event loop and must return immediately (set an event, start a task). Register
     them before the pipeline starts.
@@ -62,8 +62,13 @@ class MediaStream(Protocol):
         ...
 
     @property
+    def sample_rate(self) -> int:
+        """The rate of the audio in both directions, in Hz: what the carrier's stream has."""
+        ...
+
+    @property
     def transport(self) -> BaseTransport:
-        """The pipeline's transport; the audio frames it takes are 16-bit mono PCM at 8000 Hz."""
+        """The pipeline's transport; the audio frames it takes are 16-bit mono PCM at `sample_rate`."""
         ...
 
     @property
@@ -94,7 +99,7 @@ class MediaStream(Protocol):
         ...
 
     def on_audio(self, observer: Callable[[bytes], None]) -> None:
-        """Call `observer` with the caller's audio as it arrives: 16-bit mono PCM at 8000 Hz.
+        """Call `observer` with the caller's audio as it arrives: 16-bit mono PCM at `sample_rate`.
 
         The transport's input has no audio frames: every stage of a pipeline would pass them on.
         """

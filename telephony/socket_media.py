@@ -103,6 +103,7 @@ class SocketMedia:
         self._socket = socket
         self._start = start
         self._now_ms = now_ms
+        self._sample_rate = media_format.sample_rate
         self._decode = media_format.decode
         self._playout = Playout(clears_whole_pieces=media_format.clears_whole_pieces)
         self._watch = PlayoutWaiter(self._playout, now_ms)
@@ -129,8 +130,13 @@ class SocketMedia:
         return self._start
 
     @property
+    def sample_rate(self) -> int:
+        """The rate of the audio in both directions, in Hz."""
+        return self._sample_rate
+
+    @property
     def transport(self) -> CallTransport:
-        """The transport on this socket; it takes 16-bit mono PCM at 8000 Hz, and gives no audio."""
+        """The transport on this socket; it takes 16-bit mono PCM at `sample_rate`, and gives no audio."""
         return self._transport
 
     @property
@@ -153,7 +159,7 @@ class SocketMedia:
         return await self._watch.wait_all_heard(timeout_s)
 
     def on_audio(self, observer: Callable[[bytes], None]) -> None:
-        """Call `observer` with the caller's audio: 16-bit mono PCM at 8000 Hz."""
+        """Call `observer` with the caller's audio: 16-bit mono PCM at `sample_rate`."""
         self._audio_observers.append(observer)
 
     def on_mark(self, observer: Callable[[MarkEcho], None]) -> None:

@@ -30,6 +30,7 @@ def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
             api_token=token.get_secret_value() if token else "",
             webhook_secret=settings.exotel_webhook_secret.get_secret_value(),
             api_url=settings.exotel_api_url,
+            sample_rate=int(settings.exotel_sample_rate),
         )
         carriers[ExotelCarrier.name] = ExotelCarrier(exotel)
     return carriers

@@ -107,6 +107,8 @@ class Settings(Variables):
     exotel_webhook_secret: SecretStr | None = Field(None, alias="EXOTEL_WEBHOOK_SECRET")
     """Part of the path of Exotel's webhooks, which are not signed."""
     exotel_api_url: Url | None = Field(None, alias="EXOTEL_API_URL")
+    exotel_sample_rate: Literal["8000", "16000", "24000"] = Field("8000", alias="EXOTEL_SAMPLE_RATE")
+    """Of the audio that Exotel is asked for, in Hz."""
 
     smtp_url: Annotated[str | None, Field(pattern=r"^smtps?://[^/\s]+")] = Field(
         None, alias="VOICEBOT_SMTP_URL", repr=False

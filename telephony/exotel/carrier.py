@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from telephony.carrier import StreamStatus, TransferRequest, WebhookRequest
+from telephony.carrier import AnswerUrls, StreamStatus, TransferRequest, WebhookReply, WebhookRequest
 from telephony.errors import BadWebhook
 from telephony.exotel import webhooks
 from telephony.exotel.media import accept_media
+from telephony.exotel.messages import DEFAULT_RATE
 from telephony.exotel.rest import ExotelRest
 
 
@@ -22,6 +23,7 @@ class ExotelAccount:
         api_token: password of the REST API.
         webhook_secret: part of the path of every webhook.
         api_url: replaces the address of Exotel's REST API, which depends on the account's region.
+        sample_rate: of the audio that Exotel is asked for, in Hz: 8000, 16000 or 24000.
     """
 
     account_sid: str
@@ -29,6 +31,7 @@ class ExotelAccount:
     api_token: str = field(repr=False)
     webhook_secret: str = field(repr=False)
     api_url: str | None = None
+    sample_rate: int = DEFAULT_RATE
 
 
 class ExotelCarrier(ExotelRest):
@@ -41,7 +44,6 @@ class ExotelCarrier(ExotelRest):
     call_status = staticmethod(webhooks.call_status)
     stream_end = staticmethod(webhooks.stream_end)
     dial_outcome = staticmethod(webhooks.dial_outcome)
-    answer = staticmethod(webhooks.answer)
     forbid = staticmethod(webhooks.forbid)
     reject = staticmethod(webhooks.reject)
     branch_reply = staticmethod(webhooks.branch_reply)
@@ -55,6 +57,7 @@ class ExotelCarrier(ExotelRest):
     def __init__(self, account: ExotelAccount) -> None:
         """Use `account`; the first REST request opens a connection."""
         super().__init__(account.account_sid, account.api_key, account.api_token, api_url=account.api_url)
+        self.sample_rate = account.sample_rate
         self._account = account
         self.webhooks_path = f"/webhooks/{self.name}/{quote(account.webhook_secret, safe='')}"
 
@@ -70,6 +73,10 @@ class ExotelCarrier(ExotelRest):
             account.webhook_secret,
             [f"{account.api_key}:{account.api_token}"] if account.api_token else [],
         )
+
+    def answer(self, token: str, urls: AnswerUrls) -> WebhookReply:
+        """The URL of our media socket for the Voicebot applet; see `webhooks.answer`."""
+        return webhooks.answer(token, urls, self.sample_rate)
 
     def verify_media(self, request: WebhookRequest) -> None:
         """Nothing is signed: the token in the path is the proof."""

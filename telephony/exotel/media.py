@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from starlette.websockets import WebSocket
 
 from telephony import mulaw
-from telephony.exotel.messages import MESSAGE_BYTES, ULAW, ExotelMessages, encoding_of, parse, refusal
+from telephony.exotel.messages import (
+    DEFAULT_RATE,
+    MESSAGE_BYTES,
+    ULAW,
+    ExotelMessages,
+    encoding_of,
+    parse,
+    refusal,
+)
 from telephony.media import MediaStart
 from telephony.messages import Start
 from telephony.socket_media import MediaFormat, SocketMedia, accept_socket
 
 TOKEN = "token"  # noqa: S105 - the name of a path parameter
 """The parameter of the socket's path."""
+
+RATE = "sample-rate"
+"""The parameter of the socket's query: the sample rate that Exotel is asked for, in Hz."""
 
 
 async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) -> SocketMedia:
@@ -25,7 +37,9 @@ async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) ->
         MediaRefused, MediaGone: see `telephony.socket_media.accept_socket`.
     """
     token = str(websocket.path_params.get(TOKEN, ""))
-    socket, start = await accept_socket(websocket, parse, refusal, start_timeout_s=start_timeout_s)
+    asked = websocket.query_params.get(RATE, "")
+    read = partial(parse, default_rate=asked or DEFAULT_RATE)
+    socket, start = await accept_socket(websocket, read, refusal, start_timeout_s=start_timeout_s)
     facts = MediaStart(
         stream_id=start.stream_sid,
         carrier_call_id=start.call_sid,

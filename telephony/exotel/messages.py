@@ -30,7 +30,8 @@ from telephony.messages import (
     text_of,
 )
 
-SAMPLE_RATES = (8000,)
+DEFAULT_RATE = 8000
+SAMPLE_RATES = (DEFAULT_RATE, 16_000, 24_000)
 """The sample rates that a stream may have, in Hz."""
 
 MESSAGE_BYTES = 3200
@@ -56,8 +57,8 @@ PCM = Encoding("pcm", 2)
 ULAW = Encoding("mulaw", 1)
 
 
-def parse(text: str) -> Event:
-    """Read one text message.
+def parse(text: str, default_rate: int | str = DEFAULT_RATE) -> Event:
+    """Read one text message. `default_rate` is that of a `start` that does not name its sample rate, in Hz.
 
     Raises:
         Malformed: not a JSON object with an `event`, or a known event without a required field.
@@ -66,6 +67,8 @@ def parse(text: str) -> Event:
     if message.get("event") == "media":  # nearly all messages
         return media_of(message)
     event = text_of(message, "event")
+    if event == "start":
+        return _start(message, default_rate)
     reader = _READERS.get(event)
     return reader(message) if reader else Unknown(event)
 
@@ -116,12 +119,12 @@ class ExotelMessages:
         return json.dumps({"event": event, "stream_sid": self._stream_sid, **content})
 
 
-def _start(message: dict[str, Any]) -> Start:
+def _start(message: dict[str, Any], default_rate: int | str) -> Start:
     start = object_of(message, "start")
     media_format = start.get("media_format") or {}
     if not isinstance(media_format, dict):
         raise Malformed("media_format is not an object")
-    rate = {"sample_rate": media_format.get("sample_rate") or 8000}
+    rate = {"sample_rate": media_format.get("sample_rate") or default_rate}
     return Start(
         stream_sid=text_of(
             {"stream_sid": start.get("stream_sid") or message.get("stream_sid")}, "stream_sid"
@@ -148,7 +151,6 @@ def _stop(message: dict[str, Any]) -> Stop:
 
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "connected": lambda _: Connected(),
-    "start": _start,
     "mark": lambda message: Mark(text_of(object_of(message, "mark"), "name")),
     "dtmf": _dtmf,
     "stop": _stop,

@@ -18,6 +18,7 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTime
 
 from telephony.carrier import DialRequest, EndReason
 from telephony.errors import CarrierError
+from telephony.exotel.messages import DEFAULT_RATE
 from telephony.exotel.numbers import e164
 from telephony.exotel.webhooks import legs_outcome, stream_url
 
@@ -53,6 +54,8 @@ class ExotelRest:
         self._base = f"{(api_url or API_URL).rstrip('/')}/v1/Accounts/{quote(account_sid, safe='')}"
         self._authorization = "Basic " + base64.b64encode(f"{api_key}:{api_token}".encode()).decode()
         self._timeout_s = timeout_s
+        self.sample_rate = DEFAULT_RATE
+        """The rate that streams are asked for, in Hz."""
         self._session: ClientSession | None = None
 
     async def hang_up(self, carrier_call_id: str) -> None:
@@ -65,7 +68,7 @@ class ExotelRest:
             CarrierError: Exotel refused the request, or could not be reached; `uncertain` if the call may
                 have been placed.
         """
-        url = stream_url(request.media_url, request.token)
+        url = stream_url(request.media_url, request.token, self.sample_rate)
         if len(url) > MAX_STREAM_URL:
             raise CarrierError(f"the stream's URL has more than {MAX_STREAM_URL} characters", status=0)
         form = [

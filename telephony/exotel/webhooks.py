@@ -26,6 +26,7 @@ from telephony.carrier import (
     WebhookRequest,
 )
 from telephony.errors import BadSignature, BadWebhook
+from telephony.exotel.media import RATE
 from telephony.exotel.numbers import e164
 from telephony.flow import Connection, StreamEnd
 
@@ -224,14 +225,14 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 # --------------------------------------------------------------------------------------------- responses
 
 
-def answer(token: str, urls: AnswerUrls) -> WebhookReply:
+def answer(token: str, urls: AnswerUrls, sample_rate: int) -> WebhookReply:
     """The URL of our media socket for the Voicebot applet."""
-    return _json({"url": stream_url(urls.media_url, token)})
+    return _json({"url": stream_url(urls.media_url, token, sample_rate)})
 
 
-def stream_url(media_url: str, token: str) -> str:
-    """The URL of our media socket for one call. Exotel is asked for audio at 8000 Hz."""
-    return f"{media_url}/{token}?sample-rate=8000"
+def stream_url(media_url: str, token: str, sample_rate: int) -> str:
+    """The URL of our media socket for one call. Exotel is asked for audio at a rate in Hz."""
+    return f"{media_url}/{token}?{RATE}={sample_rate}"
 
 
 def forbid() -> WebhookReply:

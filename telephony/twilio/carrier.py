@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from telephony.carrier import WebhookRequest
 from telephony.twilio import bridge, webhooks
 from telephony.twilio.media import accept_media
+from telephony.twilio.messages import SAMPLE_RATE
 from telephony.twilio.rest import TwilioRest
 
 
@@ -36,6 +37,7 @@ class TwilioCarrier(TwilioRest):
 
     name = "twilio"
     webhooks_path = "/webhooks/twilio"
+    sample_rate = SAMPLE_RATE
     webhook_names = frozenset(
         {
             "voice",

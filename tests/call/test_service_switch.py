@@ -17,7 +17,7 @@ from pipecat.frames.frames import (
     TextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineWorker
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.workers.runner import WorkerRunner
 
@@ -104,7 +104,11 @@ async def running(switch: ServiceSwitch) -> AsyncIterator[tuple[PipelineWorker, 
     """A worker around the switch that has passed its StartFrame."""
     sink = Sink()
     worker = PipelineWorker(
-        Pipeline([switch, sink]), enable_rtvi=False, enable_turn_tracking=False, idle_timeout_secs=None
+        Pipeline([switch, sink]),
+        params=PipelineParams(audio_in_sample_rate=8000, audio_out_sample_rate=8000),
+        enable_rtvi=False,
+        enable_turn_tracking=False,
+        idle_timeout_secs=None,
     )
     started = asyncio.Event()
     worker.add_event_handler("on_pipeline_started", lambda *_: started.set())

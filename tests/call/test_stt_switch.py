@@ -10,7 +10,7 @@ from pipecat.services.settings import STTSettings
 from pipecat.services.stt_service import STTService
 
 from tests.call.test_service_switch import no_error, running
-from voicebot.call.audio.stt_switch import BACKLOG_MESSAGES, SttSwitch
+from voicebot.call.audio.stt_switch import BACKLOG_MS, SttSwitch
 from voicebot.providers.service_spec import ServiceSpec, connected_at_once, made
 from voicebot.providers.speech_input import SpeechInput
 
@@ -32,6 +32,9 @@ def spec(stt: Stt) -> ServiceSpec:
     """A service that is connected at once."""
     speech = SpeechInput(stt, endpointing_ms=300)
     return ServiceSpec(key=stt.name, make=made(speech, stt), connected=connected_at_once)
+
+
+FRAME_MS = 20
 
 
 def frame(number: int) -> bytes:
@@ -79,10 +82,10 @@ async def test_a_service_that_replaces_a_failed_one_hears_the_audio_in_between()
     async with running(switch):
         await switch.prepare(spec(first))
         switch.give_up("same")
-        for number in range(BACKLOG_MESSAGES + 10):
+        for number in range(BACKLOG_MS // FRAME_MS + 10):
             switch.hear(frame(number))
         await switch.prepare(spec(again))
-        kept = b"".join(frame(number) for number in range(10, BACKLOG_MESSAGES + 10))
+        kept = b"".join(frame(number) for number in range(10, BACKLOG_MS // FRAME_MS + 10))
         async with asyncio.timeout(5):
             while len(again.heard) < len(kept) - 960:
                 await asyncio.sleep(0.01)

@@ -124,6 +124,7 @@ class Wait:
             "agents": SimpleNamespace(current=SimpleNamespace(content=content, values={})),
             "recorder": SimpleNamespace(hand_off=lambda _: None, withdraw_handoff=lambda _: None),
             "pipeline": SimpleNamespace(
+                sample_rate=8000,
                 marks=line,
                 tts=SimpleNamespace(push_frame=line.play),
                 worker=SimpleNamespace(queue_frame=ignored),

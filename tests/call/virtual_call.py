@@ -56,7 +56,6 @@ from templates.model import TemplateContent
 from tests.call.virtual_time import VirtualLoop
 from voicebot.call.agents import answering_agent
 from voicebot.call.apologies import apology
-from voicebot.call.audio.playout import BYTES_PER_MS
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry
 from voicebot.call.hangup import End
 from voicebot.call.session import Session
@@ -198,6 +197,9 @@ class ScriptedVoice(TTSService):
             await asyncio.Event().wait()
 
 
+BYTES_PER_MS = SAMPLE_RATE // 1000 * 2
+
+
 def _tone(voice: str, ms: float) -> bytes:
     """Audio that is not silent and by which the voice can be known."""
     return bytes([sum(voice.encode()) % 200 + 1, 1]) * int(ms * BYTES_PER_MS / 2)
@@ -251,6 +253,7 @@ class VirtualMedia:
         self.is_open = True
         self._queued_until = 0.0
         self.played: list[Played] = []
+        self.sample_rate = SAMPLE_RATE
         self.playout = Playout()
         self._waiter = PlayoutWaiter(self.playout, self.now_ms)
         self.start = MediaStart(stream_id="s", carrier_call_id="c", account_ref="", token="", parameters={})
@@ -399,10 +402,10 @@ class _NoGreetings:
     def __init__(self, *, ready: bool) -> None:
         self._ready = ready
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
+    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
         return _tone(content.tts.voice_id, (len(text) + 1) * CHARACTER_MS) if self._ready else None
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
+    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
         return b""
 
 

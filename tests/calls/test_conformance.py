@@ -188,6 +188,25 @@ async def test_how_an_exotel_call_ended_is_known(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+async def test_an_exotel_call_runs_at_the_rate_of_its_stream(harness: CallHarness, rate: int) -> None:
+    """Vendors are asked for it, voices keep their pitch, and what was heard of a cut answer is known."""
+    exotel = harness.on("exotel")
+    long_answer = "Acme is open from eight to five, and on every other Saturday from nine to noon as well."
+    exotel.sandbox.script.answer(Answer(text=long_answer), user=OPEN)
+    script = (hear(), Say(text=OPEN), Interrupt(text=BILL, after_ms=1000), hear(), HangUp())
+    call = await exotel.place(*script, to=await desk(exotel), wrong=ExotelMisbehaviour(sample_rate=rate))
+    assert call.outcome.ok, call.outcome.failure
+    assert call.carrier.complaints == ()
+    assert call.voices == [LOW, HIGH]
+    assert call.words()[-1] == "Billing here."
+    cut = next(row for row in call.transcript if row["text"].startswith("Acme is open"))
+    assert cut["interrupted"]
+    assert 0 < len(cut["heard_text"]) < len(long_answer) - 10
+    assert ended(call) == ("caller", "hangup")
+
+
+@pytest.mark.long
 async def test_a_session_at_its_limit_comes_back_unheard(harness: CallHarness) -> None:
     """`stop` with the reason `stopped` is no hang-up: the flow leads the caller back to the agent."""
     exotel = harness.on("exotel")

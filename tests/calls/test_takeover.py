@@ -17,8 +17,8 @@ from db.ids import new_id
 from tests.api.server_fixture import serving
 from tests.calls.harness import BILL, HIGHEST, CallHarness, hear
 from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, strength
-from voicebot.call.audio.resampling import DoubleRate, HalfRate
 from voicebot.call.takeover import GIVEN_BACK, TAKEN_OVER
+from voicebot.providers.resampling import Resampler
 from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
 from voicebot.sandbox.speech.scripted import pitch_hz, tone_pcm
 
@@ -156,7 +156,7 @@ async def test_both_persons_are_transcribed_where_the_template_says_so(desk: Des
         await browser.send(mute=False)
         await desk.until("bridged")
         desk.harness.sandbox.transcripts.announce(HELLO, voice_id=HIGHEST)
-        await browser.say(DoubleRate().process(tone_pcm(HELLO, HIGHEST)) + bytes(32_000))
+        await browser.say(Resampler(8000, 16_000).process(tone_pcm(HELLO, HIGHEST)) + bytes(32_000))
         await desk.until_said(call, "operator", HELLO)
         speaks.set()
         await desk.until_said(call, "caller", BILL)
@@ -220,14 +220,15 @@ async def has_address(harness: CallHarness, call_id: str) -> None:
 
 
 @pytest.mark.parametrize("hz", [300.0, 1000.0, 3000.0])
-def test_the_rate_is_doubled_and_halved_without_loss(hz: float) -> None:
+@pytest.mark.parametrize(("rate", "other"), [(8000, 16_000), (16_000, 24_000), (8000, 24_000)])
+def test_the_rate_is_changed_back_and_forth_without_loss(hz: float, rate: int, other: int) -> None:
     """A tone of speech, in pieces of any length, is the same tone at the other rate."""
-    up, down = DoubleRate(), HalfRate()
-    audio = sine(hz, 8000, 1.0)
+    up, down = Resampler(rate, other), Resampler(other, rate)
+    audio = sine(hz, rate, 1.0)
     pieces = [up.process(audio[start : start + 322]) for start in range(0, len(audio), 322)]
-    doubled = b"".join(pieces)
-    halved = b"".join(down.process(doubled[start : start + 646]) for start in range(0, len(doubled), 646))
-    assert len(doubled) == 2 * len(audio)
-    assert len(halved) == len(audio)
-    assert strength(np.frombuffer(doubled, dtype="<i2"), hz, 16_000) > 0.9
-    assert strength(np.frombuffer(halved, dtype="<i2"), hz, 8000) > 0.9
+    higher = b"".join(pieces)
+    back = b"".join(down.process(higher[start : start + 646]) for start in range(0, len(higher), 646))
+    assert len(higher) * rate == len(audio) * other
+    assert len(back) == len(audio)
+    assert strength(np.frombuffer(higher, dtype="<i2"), hz, other) > 0.9
+    assert strength(np.frombuffer(back, dtype="<i2"), hz, rate) > 0.9

@@ -192,11 +192,16 @@ async def test_an_interruption_clears_what_deepgram_has_not_said(sandbox: Sandbo
     assert audio.startswith(tone_pcm(HELLO, VOICES["deepgram"]))
 
 
+@pytest.mark.parametrize("rate", [8000, 16_000, 24_000])
 @pytest.mark.parametrize("vendor", VENDORS)
-async def test_a_greeting_is_synthesised_in_the_same_voice(sandbox: Sandbox, vendor: Server) -> None:
-    """A greeting is the voice's PCM at 8,000 Hz, by HTTP, with the author's settings."""
-    audio = await providers(sandbox).synthesise(tts_content(vendor, speed=1.1), HELLO)
-    assert audio == tone_pcm(HELLO, VOICES[vendor])
+async def test_a_greeting_is_synthesised_in_the_same_voice(
+    sandbox: Sandbox, vendor: Server, rate: int
+) -> None:
+    """A greeting is the voice's PCM at the rate of the call, by HTTP, with the author's settings."""
+    audio = await providers(sandbox).synthesise(tts_content(vendor, speed=1.1), HELLO, rate)
+    spoken = tone_pcm(HELLO, VOICES[vendor])
+    assert len(audio) == len(spoken) * rate // 8000
+    assert rate != 8000 or audio == spoken
     [request] = sandbox.usage.requests(vendor, VOICES[vendor])
     assert request.body == HELLO
 
@@ -206,7 +211,7 @@ async def test_a_refused_greeting_is_named(sandbox: Sandbox, vendor: Server) -> 
     """A vendor that refuses a greeting raises SynthesisFailed."""
     sandbox.faults.add(Fault(server=vendor, kind="unauthorized"))
     with pytest.raises(SynthesisFailed):
-        await providers(sandbox).synthesise(tts_content(vendor), HELLO)
+        await providers(sandbox).synthesise(tts_content(vendor), HELLO, 8000)
 
 
 @pytest.mark.parametrize("kind", ["stt", "tts"])

@@ -10,6 +10,7 @@ import pytest
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams, VADState
 
+from voicebot.providers.resampling import Resampler
 from voicebot.providers.voice_activity import VoiceActivity, load_model
 
 FRAME = 320
@@ -28,13 +29,14 @@ def call_audio() -> bytes:
     return bytes(16_000) + speech("question") + noise + speech("yes") + bytes(24_000)
 
 
-async def pipecat_changes(audio: bytes, stop_s: float) -> list[tuple[int, bool]]:
+async def pipecat_changes(audio: bytes, stop_s: float, rate: int = 8000) -> list[tuple[int, bool]]:
     """Where pipecat's own analyzer reports the begin and the end of speech: frame number and state."""
-    analyzer = SileroVADAnalyzer(sample_rate=8000, params=VADParams(stop_secs=stop_s))
-    analyzer.set_sample_rate(8000)
+    analyzer = SileroVADAnalyzer(sample_rate=rate, params=VADParams(stop_secs=stop_s))
+    analyzer.set_sample_rate(rate)
     changes, speaking = [], False
-    for number, at in enumerate(range(0, len(audio), FRAME)):
-        state = await analyzer.analyze_audio(audio[at : at + FRAME])
+    size = rate // 50 * 2
+    for number, at in enumerate(range(0, len(audio), size)):
+        state = await analyzer.analyze_audio(audio[at : at + size])
         if state in (VADState.SPEAKING, VADState.QUIET) and (state is VADState.SPEAKING) is not speaking:
             speaking = not speaking
             changes.append((number, speaking))
@@ -42,8 +44,8 @@ async def pipecat_changes(audio: bytes, stop_s: float) -> list[tuple[int, bool]]
     return changes
 
 
-def our_changes(activity: VoiceActivity, audio: bytes) -> list[tuple[int, bool]]:
-    heard = [activity.hear(audio[at : at + FRAME]) for at in range(0, len(audio), FRAME)]
+def our_changes(activity: VoiceActivity, audio: bytes, size: int = FRAME) -> list[tuple[int, bool]]:
+    heard = [activity.hear(audio[at : at + size]) for at in range(0, len(audio), size)]
     return [(number, change) for number, change in enumerate(heard) if change is not None]
 
 
@@ -80,3 +82,15 @@ def test_speech_ends_when_the_audio_does() -> None:
     activity.stop()
     assert not activity.is_speaking
     assert [change for _, change in our_changes(activity, audio)] == [True]
+
+
+@pytest.mark.parametrize(("rate", "model_rate"), [(16_000, 16_000), (24_000, 16_000)])
+async def test_audio_at_higher_rates_is_judged_as_pipecat_does(rate: int, model_rate: int) -> None:
+    """The model takes 16 kHz as it is; what is faster is converted to that."""
+    audio = Resampler(8000, rate).process(call_audio())
+    activity = VoiceActivity(0.6)
+    activity.set_sample_rate(rate)
+    ours = our_changes(activity, audio, rate // 50 * 2)
+    heard = audio if rate == model_rate else Resampler(rate, model_rate).process(audio)
+    assert ours == await pipecat_changes(heard, 0.6, model_rate)
+    assert len(ours) >= 4

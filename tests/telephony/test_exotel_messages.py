@@ -72,6 +72,15 @@ def test_numbers_may_be_strings(rate: object) -> None:
     assert started(media_format={"encoding": "raw/slin", "sample_rate": rate}).sample_rate == 8000
 
 
+def test_a_stream_that_names_no_rate_has_the_one_that_was_asked_for() -> None:
+    """The address of the socket contains it; a rate in `start` is the one that counts."""
+    silent, named = start(media_format={"encoding": "raw/slin"}), start()
+    rates = [
+        getattr(parse(message, default_rate="16000"), "sample_rate", None) for message in (silent, named)
+    ]
+    assert rates == [16_000, 8000]
+
+
 @pytest.mark.parametrize(
     ("encoding", "is_refused"),
     [("raw/slin", False), ("base64", False), ("audio/x-l16", False), (None, False), ("audio/x-mulaw", False),
@@ -88,11 +97,17 @@ def test_other_rates_than_those_of_the_pipeline_are_refused() -> None:
     assert refusal(started(media_format={"encoding": "raw/slin", "sample_rate": "44100"})) is not None
 
 
-@pytest.mark.parametrize(("encoding", "ms"), [("raw/slin", 200), ("mulaw", 400)])
-def test_the_least_that_exotel_takes_is_sent(encoding: str, ms: int) -> None:
-    """3,200 bytes a message: 200 ms of PCM, and 400 ms of µ-law, which is converted in both directions."""
-    media = media_format(started(media_format={"encoding": encoding, "sample_rate": "8000"}))
-    assert media.chunk_bytes / 16 == ms
+@pytest.mark.parametrize(
+    ("encoding", "rate", "ms"),
+    [("raw/slin", 8000, 200), ("mulaw", 8000, 400), ("raw/slin", 16_000, 100), ("raw/slin", 24_000, 66)],
+)
+def test_the_least_that_exotel_takes_is_sent(encoding: str, rate: int, ms: int) -> None:
+    """3,200 bytes a message: 200 ms of PCM at 8 kHz, 400 ms of µ-law, which is converted both ways."""
+    begun = started(media_format={"encoding": encoding, "sample_rate": str(rate)})
+    media = media_format(begun)
+    assert refusal(begun) is None
+    assert media.sample_rate == rate
+    assert media.chunk_bytes * 1000 // (2 * rate) == ms
     sent = json.loads(media.messages.audio(b"\x10\x20" * (media.chunk_bytes // 2)))
     payload = base64.b64decode(sent["media"]["payload"])
     assert (sent["event"], sent["stream_sid"], len(payload)) == ("media", "s-1", 3200)

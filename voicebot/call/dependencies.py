@@ -136,14 +136,14 @@ class Health(Protocol):
 class ReadyGreetings(Protocol):
     """Greetings synthesised ahead of time."""
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
+    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
         """The audio of ``text`` in the template's voice, if it is in memory.
 
-        Raw PCM, 16 bit, mono, 8,000 Hz.
+        Raw PCM, 16 bit, mono, at ``sample_rate`` Hz.
         """
         ...
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
+    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
         """Get the audio of ``text`` into memory.
 
         Raises:
@@ -213,4 +213,4 @@ class CallDependencies:
     process_id: UUID | None = None
     """The process that has the call; None: it is not one that others look for (a text call)."""
     recording: Callable[[str], Awaitable[bytes | None]] = _no_recording
-    """Gets the recording at a URL: 16-bit mono PCM at 8,000 Hz; None if it cannot be played."""
+    """Gets the recording at a URL: 16-bit mono PCM at the rate of ``media``; None if it cannot be played."""

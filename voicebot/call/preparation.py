@@ -131,7 +131,9 @@ class AgentPreparation:
         texts = [] if greeting is None else [render(greeting.text, agent.values)]
         try:
             for text in [*texts, *agent.fillers]:
-                await self._supplies.greetings.prepare(self._supplies.account_id, agent.content, text)
+                await self._supplies.greetings.prepare(
+                    self._supplies.account_id, agent.content, text, self._pipeline.sample_rate
+                )
         except SynthesisFailed:
             return
         except Exception as error:  # noqa: BLE001 - the top of a task: a greeting must not end the call

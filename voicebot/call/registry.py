@@ -151,7 +151,7 @@ class CallRegistry:
         """Load what a call begins with, before its media stream does."""
         template = await self._loader.prepare(call)
         if template is not None:
-            await self._prepare_greeting(template)
+            await self._prepare_greeting(template, self._carriers[call.carrier].sample_rate)
 
     async def answer(self, media: MediaStream, call: CallRecord) -> None:
         """Run one call to its end.
@@ -216,14 +216,16 @@ class CallRegistry:
 
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
         """Synthesise a template's greeting ahead of time, if it is the same for every caller."""
-        await self._prepare_greeting(await revisions.for_call(self._database, account_id, template_id))
+        template = await revisions.for_call(self._database, account_id, template_id)
+        for rate in {carrier.sample_rate for carrier in self._carriers.values()}:
+            await self._prepare_greeting(template, rate)
 
-    async def _prepare_greeting(self, template: TemplateSnapshot) -> None:
+    async def _prepare_greeting(self, template: TemplateSnapshot, sample_rate: int) -> None:
         content = TemplateContent.model_validate(template.content)
         if content.greeting is None or placeholders(content.greeting.text):
             return
         try:
-            await self._greetings.prepare(template.account_id, content, content.greeting.text)
+            await self._greetings.prepare(template.account_id, content, content.greeting.text, sample_rate)
         except SynthesisFailed as error:
             logger.warning("the greeting of template {} was not synthesised: {}", template.id, error)
 
@@ -249,7 +251,7 @@ class CallRegistry:
             dial=lambda name, number: self._dial(call, name, number),
             has_left=lambda: self._has_left(call),
             process_id=self._replicas.process_id,
-            recording=self._recordings.get,
+            recording=lambda url: self._recordings.get(url, media.sample_rate),
         )
         session = Session(deps, answering, data.past)
         self._sessions[call.id] = session

@@ -288,7 +288,9 @@ class Session:
         return compile_agent(agent, agent.context, self._deps.http, self._recorder, self._node_entered)
 
     def _ready_audio(self, agent: Agent, text: str) -> bytes | None:
-        return self._deps.greetings.ready(self._deps.call.account_id, agent.content, text)
+        return self._deps.greetings.ready(
+            self._deps.call.account_id, agent.content, text, self._deps.media.sample_rate
+        )
 
     def _is_busy(self) -> bool:
         parts_act = self._router.is_routing or self._silence.is_acting or self.dtmf.is_busy

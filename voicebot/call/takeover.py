@@ -16,16 +16,15 @@ from pipecat.frames.frames import InterruptionFrame, LLMMessagesAppendFrame, Out
 from telephony.carrier import MediaStream
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.audio.resampling import DoubleRate, HalfRate
 from voicebot.call.transcript.person_speech import PersonSpeech
 from voicebot.clock import Clock
-from voicebot.providers.service_spec import SAMPLE_RATE
+from voicebot.providers.resampling import Resampler
 
 OPERATOR_RATE = 16_000
 """The sample rate in Hz of the audio to and from the operator: 16-bit mono PCM."""
 
-PIECE_BYTES = SAMPLE_RATE * 2 * 40 // 1000
-"""What is given to the carrier's output at once: 40 ms, so that no part of it is held back."""
+PIECE_MS = 40
+"""What is given to the carrier's output at once, so that no part of it is held back."""
 
 MAX_AHEAD_MS = 400.0
 """How much of the operator's audio may wait to be played; more is dropped, so that the delay stays short."""
@@ -64,7 +63,8 @@ class Takeover:
         self._run_model = run_model
         self._listener: Callable[[bytes], None] | None = None
         self._speaks = False
-        self._to_operator, self._to_caller = DoubleRate(), HalfRate()
+        self._to_operator = Resampler(media.sample_rate, OPERATOR_RATE)
+        self._to_caller = Resampler(OPERATOR_RATE, media.sample_rate)
         self._unsent = b""
         self._sent_until_ms = 0.0
         self.ended = asyncio.Event()
@@ -104,12 +104,14 @@ class Takeover:
         self._speech.hear("operator", spoken)
         self._unsent += spoken
         self._sent_until_ms = max(self._sent_until_ms, now)
-        while len(self._unsent) >= PIECE_BYTES:
-            piece, self._unsent = self._unsent[:PIECE_BYTES], self._unsent[PIECE_BYTES:]
+        rate = self._media.sample_rate
+        size = PIECE_MS * rate // 1000 * 2
+        while len(self._unsent) >= size:
+            piece, self._unsent = self._unsent[:size], self._unsent[size:]
             if self._sent_until_ms - now >= MAX_AHEAD_MS:
                 continue
-            self._sent_until_ms += PIECE_BYTES / 2 / SAMPLE_RATE * 1000
-            await self._pipeline.tts.push_frame(OutputAudioRawFrame(piece, SAMPLE_RATE, 1))
+            self._sent_until_ms += PIECE_MS
+            await self._pipeline.tts.push_frame(OutputAudioRawFrame(piece, rate, 1))
 
     async def leave(self) -> bool:
         """The operator leaves; if they have the call, the agent goes on. Returns whether they had it."""

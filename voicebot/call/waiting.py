@@ -99,7 +99,7 @@ class WaitingForPerson:
         self._tasks = tasks
         self._comfort = ComfortAudio(pipeline, clock)
         self._recording = recording
-        self._sound = tone()
+        self._sound = tone(pipeline.sample_rate)
         self._phase: Phase = "none"
         self._status: HandoffStatus | None = None
         self._left: set[UUID] = set()
@@ -248,7 +248,8 @@ class WaitingForPerson:
     async def _load_sound(self) -> None:
         """Play the author's recording once it is there, and until then the tone."""
         url = self._content.audio
-        self._sound = (await self._recording(url) if url else None) or tone()
+        recording = await self._recording(url) if url else None
+        self._sound = recording or tone(self._pipeline.sample_rate)
 
     async def _speak_if_due(self) -> None:
         now, waiting = self._clock.monotonic_ms(), self._content

@@ -34,7 +34,6 @@ from pipecat.utils.time import time_now_iso8601
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.speech_input import DirectStt
 from voicebot.providers.websocket import connection_options
 
@@ -52,7 +51,7 @@ class NoWordsFrame(SystemFrame):
 
 
 class DeepgramStream(DirectStt):
-    """Sends 16-bit mono PCM at 8,000 Hz, and pushes interim and final transcripts."""
+    """Sends 16-bit mono PCM at the rate of its pipeline, and pushes interim and final transcripts."""
 
     def __init__(self, url: str, api_key: str, query: Sequence[tuple[str, str]]) -> None:
         """Not connected yet. The first service of a process reads the root certificates.
@@ -64,12 +63,11 @@ class DeepgramStream(DirectStt):
         """
         super().__init__(
             audio_passthrough=False,
-            sample_rate=SAMPLE_RATE,
             ttfs_p99_latency=TTFS_P99_S,
             settings=STTSettings(model=dict(query).get("model"), language=None),
         )
-        audio = [("encoding", "linear16"), ("sample_rate", str(SAMPLE_RATE)), ("channels", "1")]
-        self._url = f"{url}/v1/listen?{urlencode([*query, *audio])}"
+        self._url = f"{url}/v1/listen"
+        self._query = query
         self._options = connection_options(url)
         self._api_key = api_key
         self._socket: ClientConnection | None = None
@@ -78,9 +76,10 @@ class DeepgramStream(DirectStt):
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
         """Connect; a failure leaves the service unusable."""
         await super().setup(setup)
+        audio = [("encoding", "linear16"), ("sample_rate", str(self.sample_rate)), ("channels", "1")]
         try:
             self._socket = await connect(
-                self._url,
+                f"{self._url}?{urlencode([*self._query, *audio])}",
                 additional_headers={"Authorization": f"Token {self._api_key}"},
                 close_timeout=CLOSE_TIMEOUT_S,
                 **self._options,

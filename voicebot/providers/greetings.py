@@ -1,7 +1,7 @@
 """Greetings synthesised ahead of time, so that an agent's first words need no model and no synthesis.
 
-Audio is raw PCM (16 bit, little endian, mono, 8,000 Hz). It is cached in memory and, across restarts and
-replicas, in the database; both are bounded. A call takes what is ready and never waits.
+Audio is raw PCM (16 bit, little endian, mono) at the rate of the call. It is cached in memory and, across
+restarts and replicas, in the database; both are bounded. A call takes what is ready and never waits.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from db.pool import Database
 from templates.model import TemplateContent
 from voicebot.providers.provider import SYNTHESIS_TIMEOUT_S, SynthesisFailed
 from voicebot.providers.registry import Providers
+from voicebot.providers.service_spec import SAMPLE_RATE
 
 MEMORY_BYTES = 64 * 1024 * 1024
-MAX_AUDIO_BYTES = 60 * 16_000  # one minute
+MAX_AUDIO_S = 60
 
 
 class Greetings:
@@ -34,34 +35,36 @@ class Greetings:
         self._bytes = 0
         self._making: dict[str, asyncio.Task[bytes]] = {}
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
+    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
         """The audio of ``text`` in the template's voice if it is in memory, without waiting."""
-        audio = self._memory.get(key := self._key(account_id, content, text))
+        audio = self._memory.get(key := self._key(account_id, content, text, sample_rate))
         if audio is not None:
             self._memory.move_to_end(key)
         return audio
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
+    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
         """The audio of ``text``: from memory, the database, or the provider. Equal requests share one.
 
         Raises:
             SynthesisFailed: the provider refused or did not answer in time.
         """
-        key = self._key(account_id, content, text)
+        key = self._key(account_id, content, text, sample_rate)
         audio = self._memory.get(key)
         if audio is not None:
             return audio
         task = self._making.get(key)
         if task is None:
-            task = asyncio.create_task(self._make(key, account_id, content, text))
+            task = asyncio.create_task(self._make(key, account_id, content, text, sample_rate))
             self._making[key] = task
             task.add_done_callback(lambda _: self._making.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _make(self, key: str, account_id: UUID, content: TemplateContent, text: str) -> bytes:
+    async def _make(
+        self, key: str, account_id: UUID, content: TemplateContent, text: str, sample_rate: int
+    ) -> bytes:
         audio = await self._from_database(account_id, key)
         if audio is None:
-            audio = await self._synthesise(content, text)
+            audio = await self._synthesise(content, text, sample_rate)
             await self._into_database(account_id, key, audio)
         self._remember(key, audio)
         return audio
@@ -81,13 +84,13 @@ class Greetings:
         except DatabaseError as error:
             logger.warning("greetings: not kept in the database: {}", type(error).__name__)
 
-    async def _synthesise(self, content: TemplateContent, text: str) -> bytes:
+    async def _synthesise(self, content: TemplateContent, text: str, sample_rate: int) -> bytes:
         try:
             async with asyncio.timeout(SYNTHESIS_TIMEOUT_S):
-                audio = await self._providers.synthesise(content, text)
+                audio = await self._providers.synthesise(content, text, sample_rate)
         except TimeoutError as error:
             raise SynthesisFailed("TimeoutError") from error
-        if not 0 < len(audio) <= MAX_AUDIO_BYTES:
+        if not 0 < len(audio) <= MAX_AUDIO_S * sample_rate * 2:
             raise SynthesisFailed(f"{len(audio)} bytes of audio")
         return audio[: len(audio) // 2 * 2]
 
@@ -99,6 +102,7 @@ class Greetings:
             _, oldest = self._memory.popitem(last=False)
             self._bytes -= len(oldest)
 
-    def _key(self, account_id: UUID, content: TemplateContent, text: str) -> str:
+    def _key(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> str:
         voice = self._providers.tts_key(content)
-        return hashlib.sha256(f"{account_id}\0{voice}\0{text}".encode()).hexdigest()
+        rate = "" if sample_rate == SAMPLE_RATE else f"\0{sample_rate}"
+        return hashlib.sha256(f"{account_id}\0{voice}\0{text}{rate}".encode()).hexdigest()

@@ -161,8 +161,8 @@ class TtsProvider(Provider):
         """A pipecat service that fires ``on_connected`` and ``on_tts_request``, not connected yet."""
 
     @abstractmethod
-    async def synthesise(self, options: Mapping[str, Any], text: str) -> bytes:
-        """Speak a greeting: 16-bit little-endian mono PCM at 8,000 Hz.
+    async def synthesise(self, options: Mapping[str, Any], text: str, sample_rate: int) -> bytes:
+        """Speak a greeting: 16-bit little-endian mono PCM at ``sample_rate`` Hz.
 
         Raises:
             SynthesisFailed: the vendor refused or could not be reached.

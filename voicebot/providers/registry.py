@@ -185,8 +185,8 @@ class Providers:
         provider = self._tts.get(content.tts.provider)
         return _key("tts", content.tts.provider, provider.options(content) if provider else {})
 
-    async def synthesise(self, content: TemplateContent, text: str) -> bytes:
-        """Speak a greeting in a template's voice: 16-bit little-endian mono PCM at 8,000 Hz.
+    async def synthesise(self, content: TemplateContent, text: str, sample_rate: int) -> bytes:
+        """Speak a greeting in a template's voice: 16-bit little-endian mono PCM at ``sample_rate`` Hz.
 
         Raises:
             SynthesisFailed: the provider is unknown, refused, or could not be reached.
@@ -195,7 +195,7 @@ class Providers:
             provider = _find(self._tts, content.tts)
         except UnknownProvider as error:
             raise SynthesisFailed(str(error)) from error
-        return await provider.synthesise(provider.options(content), text)
+        return await provider.synthesise(provider.options(content), text, sample_rate)
 
     def openai_client(self) -> tuple[AsyncOpenAI, str] | None:
         """A client of OpenAI that does not repeat requests, and the model to use; None: there is no key."""

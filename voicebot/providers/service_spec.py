@@ -10,7 +10,8 @@ from pipecat.frames.frames import ErrorFrame
 from pipecat.processors.frame_processor import FrameProcessor
 
 SAMPLE_RATE = 8000
-"""Hz of the 16-bit mono PCM that services take and give. Telephones carry this rate: nothing is resampled."""
+"""Hz of the 16-bit mono PCM of a call, unless the carrier's stream has another rate. Services take and
+give the rate of their pipeline: nothing is resampled."""
 
 CONNECTED_TIMEOUT_S = 1.0
 

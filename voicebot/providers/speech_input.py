@@ -30,11 +30,15 @@ MAX_UNSENT = 250
 AUDIO_IDLE_S = 1.0
 """When no audio arrives for so long, speech has ended."""
 
-_BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
 _QUIET_RANGE = 400
 _QUIET_RATIO = 0.25
 _DECAY_PER_MS = 0.9995
 _MARGIN_MS = 200
+
+
+def bytes_per_ms(sample_rate: int) -> int:
+    """How many bytes a millisecond of 16-bit mono PCM has at a rate in Hz."""
+    return sample_rate * 2 // 1000
 
 
 class DirectStt(STTService):
@@ -42,7 +46,7 @@ class DirectStt(STTService):
 
     @abstractmethod
     async def send_audio(self, audio: bytes) -> None:
-        """Send 16-bit mono PCM at 8,000 Hz to the vendor."""
+        """Send 16-bit mono PCM at the rate of the pipeline to the vendor."""
 
 
 class EndOfSpeech:
@@ -54,13 +58,14 @@ class EndOfSpeech:
 
     def __init__(self, endpointing_ms: int) -> None:
         """``endpointing_ms``: the silence that the vendor waits for."""
+        self.bytes_per_ms = bytes_per_ms(SAMPLE_RATE)
         self._window_ms = endpointing_ms + _MARGIN_MS
         self._loudest = 0.0
         self._quiet_ms = float(self._window_ms)
 
     def is_near(self, audio: bytes) -> bool:
         """Take the next audio; return whether it is such a silence."""
-        samples, ms = np.frombuffer(audio, np.int16), len(audio) / _BYTES_PER_MS
+        samples, ms = np.frombuffer(audio, np.int16), len(audio) / self.bytes_per_ms
         # Not `max` and `min`, which take three times as long for so few samples.
         level = int(np.maximum.reduce(samples)) - int(np.minimum.reduce(samples)) if len(samples) else 0
         self._loudest = max(level, self._loudest * _DECAY_PER_MS**ms)
@@ -99,13 +104,19 @@ class SpeechInput(FrameProcessor):
         """The silence after which the service is to finish a transcript, in ms."""
         self._stt, self._vad, self._turn_model = stt, vad, turn_model
         self._end_of_speech = EndOfSpeech(endpointing_ms) if vad is None else None
+        self._sample_rate = SAMPLE_RATE
         self._piece = bytearray()
         self._unsent: asyncio.Queue[bytes | bool] = asyncio.Queue()
         self._sending: asyncio.Task[None] | None = None
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
-        """Start the task that sends."""
+        """Start the task that sends audio at the rate of the pipeline."""
         await super().setup(setup)
+        self._sample_rate = setup.audio_in_sample_rate
+        if self._vad is not None:
+            self._vad.set_sample_rate(self._sample_rate)
+        if self._end_of_speech is not None:
+            self._end_of_speech.bytes_per_ms = bytes_per_ms(self._sample_rate)
         self._sending = self.create_task(self._send())
 
     async def cleanup(self) -> None:
@@ -121,13 +132,13 @@ class SpeechInput(FrameProcessor):
         await self.push_frame(frame, direction)
 
     def write(self, audio: bytes) -> None:
-        """Take 16-bit mono PCM at 8,000 Hz; return at once."""
+        """Take 16-bit mono PCM at the rate of the pipeline; return at once."""
         self._piece += audio
         change = self._vad.hear(audio) if self._vad is not None else None
         at_once = change is not None or (
             self._end_of_speech is not None and self._end_of_speech.is_near(audio)
         )
-        if at_once or len(self._piece) >= PIECE_MS * _BYTES_PER_MS:
+        if at_once or len(self._piece) >= PIECE_MS * bytes_per_ms(self._sample_rate):
             if self._unsent.qsize() < MAX_UNSENT:
                 self._unsent.put_nowait(bytes(self._piece))
             self._piece.clear()
@@ -156,7 +167,7 @@ class SpeechInput(FrameProcessor):
         if isinstance(self._stt, DirectStt) and self._turn_model is None:
             await self._stt.send_audio(audio)
             return
-        frame = InputAudioRawFrame(audio=audio, sample_rate=SAMPLE_RATE, num_channels=1)
+        frame = InputAudioRawFrame(audio=audio, sample_rate=self._sample_rate, num_channels=1)
         await self._stt.process_audio_frame(frame, FrameDirection.DOWNSTREAM)
         if self._turn_model is not None:
             await self._turn_model.queue_frame(frame)

@@ -12,7 +12,6 @@ from pipecat.services.stt_service import STTService
 from templates.model import TemplateContent, Turns
 from voicebot.config import Settings
 from voicebot.providers.provider import Credential, SttProvider, secret_of
-from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.settings import ElevenLabsSttSettings
 from voicebot.providers.tts_elevenlabs import ELEVENLABS_URL, ElevenLabsVariables
 from voicebot.providers.websocket import EconomicalConnection
@@ -74,7 +73,6 @@ class ElevenLabsStt(SttProvider):
             base_url=self._host,
             audio_passthrough=False,
             commit_strategy=CommitStrategy(options["commit_strategy"]),
-            sample_rate=SAMPLE_RATE,
             reconnect_on_error=False,
             settings=ElevenLabsRealtimeSTTService.Settings.from_mapping(settings),
         )

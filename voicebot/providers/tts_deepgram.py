@@ -22,12 +22,9 @@ from voicebot.providers.provider import (
     TtsProvider,
     secret_of,
 )
-from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.settings import DeepgramTtsSettings
 from voicebot.providers.stt_deepgram import DEEPGRAM_URL, DeepgramVariables
 from voicebot.providers.websocket import EconomicalConnection
-
-BYTES_PER_MS = 2 * SAMPLE_RATE // 1000  # 16-bit mono
 
 
 class DeepgramTts(TtsProvider):
@@ -67,17 +64,16 @@ class DeepgramTts(TtsProvider):
         return _TtsService(
             api_key=secret_of(self._variables.api_key),
             base_url=websocket_url(self._url),
-            sample_rate=SAMPLE_RATE,
             reconnect_on_error=False,
             settings=DeepgramTTSService.Settings.from_mapping(options),
         )
 
-    async def synthesise(self, options: Mapping[str, Any], text: str) -> bytes:
-        """Speak a greeting: 16-bit little-endian mono PCM at 8,000 Hz."""
+    async def synthesise(self, options: Mapping[str, Any], text: str, sample_rate: int) -> bytes:
+        """Speak a greeting: 16-bit little-endian mono PCM."""
         query = {
             "model": options["voice"],
             "encoding": "linear16",
-            "sample_rate": SAMPLE_RATE,
+            "sample_rate": sample_rate,
             "container": "none",
             **{name: value for name, value in options.items() if name != "voice"},
         }
@@ -113,7 +109,7 @@ class _TtsService(EconomicalConnection, DeepgramTTSService):
             await self.add_word_timestamps(words, context_id)
         await super().append_to_audio_context(context_id, frame)
         if isinstance(frame, TTSAudioRawFrame):
-            words = self._estimated.heard(len(frame.audio) / BYTES_PER_MS)
+            words = self._estimated.heard(len(frame.audio) / 2 * 1000 / frame.sample_rate)
             await self.add_word_timestamps(words, context_id)
 
     async def on_audio_context_interrupted(self, context_id: str) -> None:

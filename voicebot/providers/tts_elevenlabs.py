@@ -22,7 +22,6 @@ from voicebot.providers.provider import (
     TtsProvider,
     secret_of,
 )
-from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.settings import ElevenLabsTtsSettings
 from voicebot.providers.websocket import EconomicalConnection
 
@@ -83,20 +82,19 @@ class ElevenLabsTts(TtsProvider):
         return _TtsService(
             api_key=secret_of(self._variables.api_key),
             url=websocket_url(self._variables.url or ELEVENLABS_URL),
-            sample_rate=SAMPLE_RATE,
             reconnect_on_error=False,
             settings=ElevenLabsTTSService.Settings.from_mapping(options),
         )
 
-    async def synthesise(self, options: Mapping[str, Any], text: str) -> bytes:
-        """Speak a greeting: 16-bit little-endian mono PCM at 8,000 Hz."""
+    async def synthesise(self, options: Mapping[str, Any], text: str, sample_rate: int) -> bytes:
+        """Speak a greeting: 16-bit little-endian mono PCM."""
         given = {name: options[name] for name in _VOICE_SETTINGS if name in options}
         try:
             chunks = self._client.text_to_speech.convert(
                 options["voice"],
                 text=text,
                 model_id=options.get("model", DEFAULT_MODEL),
-                output_format="pcm_8000",
+                output_format=f"pcm_{sample_rate}",
                 voice_settings=VoiceSettings(**given) if given else None,
             )
             return b"".join([chunk async for chunk in chunks])

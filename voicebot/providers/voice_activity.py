@@ -21,12 +21,14 @@ from pipecat.audio.vad.silero import SileroOnnxModel
 from pipecat.audio.vad.vad_analyzer import VADParams
 from pipecat.audio.volume import VOLUME_WINDOW_SECS, AudioVolumeTracker
 
+from voicebot.providers.resampling import Resampler
 from voicebot.providers.service_spec import SAMPLE_RATE
 
-WINDOW_SAMPLES = 256
-WINDOW_S = WINDOW_SAMPLES / SAMPLE_RATE
+WINDOW_S = 0.032
+MODEL_RATES = (8000, 16_000)
+"""The sample rates, in Hz, that the model takes; audio at another one is converted to the highest of them."""
 
-_CONTEXT_SAMPLES = 32
+_CONTEXT_S = 0.004
 _SMOOTHING = 0.2
 _RESET_WINDOWS = round(2.0 / WINDOW_S)
 _RESET_CONFIDENCE = 0.1
@@ -35,8 +37,6 @@ _VOLUME_WINDOWS = math.ceil(VOLUME_WINDOW_SECS / WINDOW_S)
 _QUIET_KEPT = 16
 """Quiet windows (0.5 s) that the model gets before one that may be speech. The smoothed volume is high enough
 0.2 to 0.4 s after speech has begun, so that these include its beginning."""
-_ZEROS = bytes(WINDOW_SAMPLES * 2)
-_RATE = np.array(SAMPLE_RATE, dtype=np.int64)
 
 Floats = NDArray[np.float32]
 
@@ -64,23 +64,32 @@ class VoiceActivity:
         self._stop_windows = round(stop_s / WINDOW_S)
         self._count = 0
         """Windows in a row that contradict ``is_speaking``."""
-        self._audio = b""
         self._volume = AudioVolumeTracker()
         self._smoothed_volume = 0.0
         self._zero_windows = 0
         self._quiet: deque[bytes] = deque(maxlen=_QUIET_KEPT)
         """The windows that the model has not got, or the latest of them."""
         self._windows_since_reset = self._quiet_windows = 0
-        self._state, self._context = _silence()
+        self.set_sample_rate(SAMPLE_RATE)
+
+    def set_sample_rate(self, sample_rate: int) -> None:
+        """Begin again with audio at another rate, in Hz; until this is called it is 8,000 Hz."""
+        self._rate = sample_rate if sample_rate in MODEL_RATES else MODEL_RATES[-1]
+        self._to_model = Resampler(sample_rate, self._rate)
+        self._window_bytes = round(WINDOW_S * self._rate) * 2
+        self._zeros = bytes(self._window_bytes)
+        self._context_samples = round(_CONTEXT_S * self._rate)
+        self._audio = b""
+        self._state, self._context = _silence(self._context_samples)
 
     def hear(self, audio: bytes) -> bool | None:
-        """Take 16-bit mono PCM at 8,000 Hz.
+        """Take 16-bit mono PCM.
 
         Returns:
             True when speech has begun, False when it has ended, None when nothing changed.
         """
-        self._audio += audio
-        size, before = WINDOW_SAMPLES * 2, self.is_speaking
+        self._audio += self._to_model.process(audio)
+        size, before = self._window_bytes, self.is_speaking
         while len(self._audio) >= size:
             window, self._audio = self._audio[:size], self._audio[size:]
             self._decide(self._is_voiced(window))
@@ -111,17 +120,18 @@ class VoiceActivity:
 
     def _measure(self, window: bytes) -> float:
         """The volume of the last 0.4 s; that of digital silence is known."""
-        self._zero_windows = self._zero_windows + 1 if window == _ZEROS else 0
+        self._zero_windows = self._zero_windows + 1 if window == self._zeros else 0
         if self._zero_windows > _VOLUME_WINDOWS:
             return 0.0
-        self._volume.update(window, SAMPLE_RATE)
+        self._volume.update(window, self._rate)
         return self._volume.volume
 
     def _confidence(self, window: bytes) -> float:
         samples = np.frombuffer(window, np.int16).astype(np.float32) / 32768
         heard: Floats = np.concatenate((self._context, samples[np.newaxis]), axis=1)
-        scores, self._state = self._model.run(None, {"input": heard, "state": self._state, "sr": _RATE})
-        self._context = heard[:, -_CONTEXT_SAMPLES:]
+        rate = np.array(self._rate, dtype=np.int64)
+        scores, self._state = self._model.run(None, {"input": heard, "state": self._state, "sr": rate})
+        self._context = heard[:, -self._context_samples :]
         confidence = float(scores[0, 0])
         self._reset_if_due(confidence)
         return confidence
@@ -140,9 +150,9 @@ class VoiceActivity:
 
     def _reset(self) -> None:
         self._windows_since_reset = 0
-        self._state, self._context = _silence()
+        self._state, self._context = _silence(self._context_samples)
 
 
-def _silence() -> tuple[Floats, Floats]:
+def _silence(context_samples: int) -> tuple[Floats, Floats]:
     """The state of the model, and the samples before the first window, at the beginning."""
-    return np.zeros((2, 1, 128), np.float32), np.zeros((1, _CONTEXT_SAMPLES), np.float32)
+    return np.zeros((2, 1, 128), np.float32), np.zeros((1, context_samples), np.float32)

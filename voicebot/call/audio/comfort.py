@@ -12,9 +12,7 @@ import numpy as np
 from pipecat.frames.frames import OutputAudioRawFrame
 
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.audio.playout import BYTES_PER_MS
 from voicebot.clock import Clock
-from voicebot.providers.service_spec import SAMPLE_RATE
 
 PIECE_MS = 80
 """A multiple of the 40 ms that the carrier's output sends at once, so that no part of it is held back."""
@@ -30,14 +28,14 @@ _FADE_MS = 120
 
 
 @cache
-def tone() -> bytes:
-    """One period of the tone: 16-bit mono PCM at 8,000 Hz."""
-    time_s = np.arange(TONE_MS * SAMPLE_RATE // 1000) / SAMPLE_RATE
+def tone(sample_rate: int) -> bytes:
+    """One period of the tone: 16-bit mono PCM at a rate in Hz."""
+    time_s = np.arange(TONE_MS * sample_rate // 1000) / sample_rate
     chord = sum(np.sin(2 * np.pi * hz * time_s) for hz in _CHORD_HZ) / len(_CHORD_HZ)
     position_ms = time_s * 1000
     envelope = np.clip(np.minimum(position_ms, TONE_MS - position_ms) / _FADE_MS, 0.0, 1.0)
     samples = (chord * envelope * _PEAK).astype("<i2")
-    return bytes(samples.tobytes().ljust(PERIOD_MS * BYTES_PER_MS, b"\0"))
+    return bytes(samples.tobytes().ljust(PERIOD_MS * sample_rate // 1000 * 2, b"\0"))
 
 
 class ComfortAudio:
@@ -59,7 +57,7 @@ class ComfortAudio:
         """Send as much of ``sound`` as is due now, unless speech is on its way to the carrier.
 
         Args:
-            sound: 16-bit mono PCM at 8,000 Hz, of one piece at least.
+            sound: 16-bit mono PCM at the call's rate, of one piece at least.
         """
         now = self._clock.monotonic_ms()
         if self._sent_until_ms is None or sound is not self._sound:
@@ -70,12 +68,12 @@ class ComfortAudio:
             if self._pipeline.marks.is_speaking:
                 self.stop()
                 return
-            frame = OutputAudioRawFrame(self._piece(), SAMPLE_RATE, 1)
+            frame = OutputAudioRawFrame(self._piece(), self._pipeline.sample_rate, 1)
             await self._pipeline.tts.push_frame(frame)
             self._sent_until_ms += PIECE_MS
 
     def _piece(self) -> bytes:
-        size, sound = PIECE_MS * BYTES_PER_MS, self._sound
+        size, sound = PIECE_MS * self._pipeline.sample_rate // 1000 * 2, self._sound
         piece = sound[self._position : self._position + size]
         self._position += size
         if len(piece) < size:

@@ -33,7 +33,7 @@ from voicebot.call.audio.service_switch import OnError
 from voicebot.call.audio.stt_switch import SttSwitch
 from voicebot.call.audio.tts_switch import TtsSwitch
 from voicebot.call.dependencies import ServiceFactory
-from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec
+from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 WORDS_TIMEOUT_S = 0.25
 
@@ -65,7 +65,7 @@ class CallPipeline:
         """Assemble the pipeline.
 
         Args:
-            media: the carrier's stream; audio is 16-bit mono PCM at 8,000 Hz both ways.
+            media: the carrier's stream, which gives the pipeline its sample rate; audio is 16-bit mono PCM.
             services: makes the services.
             content: the template of the agent who answers.
             on_request: called with every text sent to a TTS, and its TTS context id.
@@ -75,7 +75,9 @@ class CallPipeline:
         self.initial = InitialServices(
             stt=services.stt(content), llm=llm_spec, tts=services.tts(content, on_request)
         )
-        self.stt = SttSwitch(self.initial.stt, on_error=on_error)
+        self.sample_rate = media.sample_rate
+        """Of all audio on the call, in Hz."""
+        self.stt = SttSwitch(self.initial.stt, on_error=on_error, sample_rate=media.sample_rate)
         self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
         self.tts = TtsSwitch(self.initial.tts, on_error=on_error)
         media.on_audio(self.stt.hear)
@@ -97,8 +99,8 @@ class CallPipeline:
         self.worker = PipelineWorker(
             Pipeline(processors),
             params=PipelineParams(
-                audio_in_sample_rate=SAMPLE_RATE,
-                audio_out_sample_rate=SAMPLE_RATE,
+                audio_in_sample_rate=media.sample_rate,
+                audio_out_sample_rate=media.sample_rate,
                 enable_usage_metrics=True,  # tokens, for the record of each request to the model
             ),
             enable_rtvi=False,

@@ -21,13 +21,12 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame
+from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame, duration_ms
 
 _NEVER_NS = float("inf")
 _TEXT_ENDS = (LLMFullResponseEndFrame, LLMAssistantPushAggregationFrame)
 
 MARK_EVERY_MS = 500.0
-BYTES_PER_MS = 16  # 8,000 Hz, 16 bit, mono
 
 
 class PlayoutListener(Protocol):
@@ -131,7 +130,7 @@ class MarkInserter(FrameProcessor):
 
     async def _mark_speech(self, frame: Frame) -> None:
         if isinstance(frame, TTSAudioRawFrame):
-            self._unmarked_ms += len(frame.audio) / BYTES_PER_MS
+            self._unmarked_ms += duration_ms(frame)
             if self._unmarked_ms >= MARK_EVERY_MS:
                 await self._push_mark()
         elif isinstance(frame, TTSStoppedFrame):

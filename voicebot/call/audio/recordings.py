@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from handlers.http import HttpFailure, HttpResponse
 from voicebot.clock import Clock
-from voicebot.providers.service_spec import SAMPLE_RATE
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_MS = 60_000
@@ -46,33 +45,34 @@ class Recordings:
         """Get files by ``download``."""
         self._download = download
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
 
-    async def get(self, url: str) -> bytes | None:
-        """The recording at a URL as 16-bit mono PCM at 8,000 Hz; None, and a warning, if it is unusable."""
-        kept = self._kept.get(url)
+    async def get(self, url: str, sample_rate: int) -> bytes | None:
+        """The recording at a URL as 16-bit mono PCM at a rate in Hz; None, with a warning: it is unusable."""
+        key = url, sample_rate
+        kept = self._kept.get(key)
         if kept is not None and self._clock.monotonic_ms() - kept.at_ms < KEPT_MS:
             return kept.pcm
         try:
-            pcm = await self._load(url)
+            pcm = await self._load(url, sample_rate)
         except (HttpFailure, UnusableRecording) as error:
             logger.warning("a recording for waiting callers is not played: {}", error)
             return None
-        self._kept[url] = _Kept(pcm, self._clock.monotonic_ms())
-        self._kept.move_to_end(url)
+        self._kept[key] = _Kept(pcm, self._clock.monotonic_ms())
+        self._kept.move_to_end(key)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return pcm
 
-    async def _load(self, url: str) -> bytes:
+    async def _load(self, url: str, sample_rate: int) -> bytes:
         response = await self._download(url, MAX_BYTES, TIMEOUT_MS)
         if response.status != 200 or not response.complete:
             raise UnusableRecording(f"status {response.status}, or more than {MAX_BYTES} bytes")
-        return await asyncio.to_thread(decode, response.body)
+        return await asyncio.to_thread(decode, response.body, sample_rate)
 
 
-def decode(file: bytes) -> bytes:
-    """A WAV file of 8 or 16 bit PCM as 16-bit mono PCM at 8,000 Hz, at most ``MAX_MS`` long.
+def decode(file: bytes, sample_rate: int) -> bytes:
+    """A WAV file of 8 or 16 bit PCM as 16-bit mono PCM at a rate in Hz, at most ``MAX_MS`` long.
 
     Raises:
         UnusableRecording: it is no such file, or shorter than 100 ms.
@@ -91,16 +91,16 @@ def decode(file: bytes) -> bytes:
     mono = samples.reshape(-1, channels).mean(axis=1)
     if len(mono) * 10 < rate:
         raise UnusableRecording("it is shorter than 100 ms")
-    return bytes(np.clip(_resampled(mono, rate), -32768, 32767).astype("<i2").tobytes())
+    return bytes(np.clip(_resampled(mono, rate, sample_rate), -32768, 32767).astype("<i2").tobytes())
 
 
-def _resampled(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """``samples`` at 8,000 Hz: without what a telephone cannot carry, then interpolated."""
-    if rate == SAMPLE_RATE:
+def _resampled(samples: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
+    """``samples`` at the wanted rate: without what it cannot carry, then interpolated."""
+    if rate == wanted:
         return samples
-    if rate > SAMPLE_RATE:
-        cutoff = 0.9 * SAMPLE_RATE / rate
+    if rate > wanted:
+        cutoff = 0.9 * wanted / rate
         kernel = np.sinc(cutoff * (np.arange(_TAPS + 1) - _TAPS / 2)) * np.hamming(_TAPS + 1)
         samples = np.convolve(samples, (kernel / kernel.sum()).astype(np.float32), mode="same")
-    times = np.arange(len(samples) * SAMPLE_RATE // rate) * (rate / SAMPLE_RATE)
+    times = np.arange(len(samples) * wanted // rate) * (rate / wanted)
     return np.asarray(np.interp(times, np.arange(len(samples)), samples), np.float32)

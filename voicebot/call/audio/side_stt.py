@@ -17,14 +17,14 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline, PipelineSink, PipelineSource
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 
-from voicebot.providers.service_spec import SAMPLE_RATE, ServiceFailed, ServiceSpec
+from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 from voicebot.providers.speech_input import SpeechInput
 
 CONNECT_S = 5.0
 """How long the service may take to connect, in seconds."""
 
-MAX_WAITING_BYTES = SAMPLE_RATE * 2 * 10
-"""Audio that is kept while the service connects: 10 s."""
+MAX_WAITING_BYTES = 480_000
+"""Audio that is kept while the service connects: 10 s at 24,000 Hz, and more at a lower rate."""
 
 
 class SideStt:
@@ -76,7 +76,7 @@ class SideStt:
         self._waiting.clear()
 
     def hear(self, audio: bytes) -> None:
-        """Take 16-bit mono PCM at 8,000 Hz; return at once."""
+        """Take 16-bit mono PCM at the call's rate; return at once."""
         if self._input is not None:
             self._input.write(audio)
         elif not self._has_failed and len(self._waiting) < MAX_WAITING_BYTES:

@@ -18,12 +18,10 @@ from pipecat.utils.text.base_text_aggregator import TextType
 from db.ids import new_id
 from db.utterances import Source
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.audio.playout import BYTES_PER_MS
 from voicebot.call.transcript.transcript import Transcript
-from voicebot.providers.service_spec import SAMPLE_RATE
 
 CHUNK_MS = 200
-_NS_PER_MS = 1_000_000
+_NS_PER_S = 1_000_000_000
 
 
 class SpeechOutput:
@@ -64,7 +62,7 @@ class SpeechOutput:
 
         Args:
             text: its words; they are timed evenly over the audio, so that an interruption keeps those heard.
-            audio: raw PCM, 16 bit, little endian, mono, 8,000 Hz.
+            audio: raw PCM, 16 bit, little endian, mono, at the call's rate.
             source: what the transcript names as their source.
             interruptible: whether a barge-in stops it.
             remembered: whether it enters the model's context when it has been spoken.
@@ -74,20 +72,23 @@ class SpeechOutput:
             context_id, text, source, remembered=remembered, interruptible=interruptible
         )
         tts = self._pipeline.tts
-        for frame in _frames(text, audio, context_id, tts.get_clock().get_time(), remembered):
+        now_ns, rate = tts.get_clock().get_time(), self._pipeline.sample_rate
+        for frame in _frames(text, audio, rate, context_id, now_ns, remembered):
             frame.interruptible = interruptible
             await tts.push_frame(frame)
 
 
-def _frames(text: str, audio: bytes, context_id: str, now_ns: int, remembered: bool) -> Sequence[Frame]:
+def _frames(
+    text: str, audio: bytes, sample_rate: int, context_id: str, now_ns: int, remembered: bool
+) -> Sequence[Frame]:
     """The frames that a TTS service pushes: start, audio, timed words, stop, commit to the context."""
-    step = CHUNK_MS * BYTES_PER_MS
+    step = CHUNK_MS * sample_rate // 1000 * 2
     chunks = [
-        TTSAudioRawFrame(audio[at : at + step], SAMPLE_RATE, 1, context_id=context_id)
+        TTSAudioRawFrame(audio[at : at + step], sample_rate, 1, context_id=context_id)
         for at in range(0, len(audio), step)
     ]
     words: list[Frame] = []
-    duration_ns, spoken = len(audio) * _NS_PER_MS // BYTES_PER_MS, 0
+    duration_ns, spoken = len(audio) // 2 * _NS_PER_S // sample_rate, 0
     for word in text.split():
         frame = TTSTextFrame(word, TextType.WORD, context_id=context_id)
         frame.append_to_context = remembered

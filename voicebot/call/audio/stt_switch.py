@@ -17,15 +17,35 @@ from voicebot.call.audio.service_switch import OnError, ServiceSwitch
 from voicebot.call.audio.side_stt import SideStt
 from voicebot.call.audio.stt_watch import SttWatch
 from voicebot.providers.deepgram_stream import NoWordsFrame
-from voicebot.providers.service_spec import ServiceSpec
+from voicebot.providers.service_spec import SAMPLE_RATE, ServiceSpec
 from voicebot.providers.speech_input import SpeechInput
 
-BACKLOG_MESSAGES = 500  # 10 s of 20 ms carrier audio, kept until they are transcribed
-OVERLAP_MESSAGES = 15
+BACKLOG_MS = 10_000
+"""How much of the carrier's audio is kept until it is transcribed."""
+OVERLAP_MS = 300
 """Audio that is kept when a transcript arrives: what was spoken while it was made is in none yet."""
 
 MAX_JUDGED = 3
 """So often in a row speech may be transcribed by no service; then the call is told that nobody hears."""
+
+
+class _Backlog:
+    """The latest audio, in messages of any length."""
+
+    def __init__(self, bytes_per_ms: int) -> None:
+        self.messages: deque[bytes] = deque()
+        self._bytes_per_ms = bytes_per_ms
+        self._size = 0
+
+    def add(self, audio: bytes) -> None:
+        self.messages.append(audio)
+        self._size += len(audio)
+        self.shorten(BACKLOG_MS)
+
+    def shorten(self, kept_ms: int) -> None:
+        """Drop the oldest messages, as long as so much is left without them."""
+        while self.messages and self._size - len(self.messages[0]) >= kept_ms * self._bytes_per_ms:
+            self._size -= len(self.messages.popleft())
 
 
 class SttSwitch(ServiceSwitch):
@@ -35,13 +55,13 @@ class SttSwitch(ServiceSwitch):
     word of the caller is lost. A service that says nothing although the caller speaks is reported as failed.
     """
 
-    def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
-        """No audio was heard yet."""
+    def __init__(self, initial: ServiceSpec, *, on_error: OnError, sample_rate: int = SAMPLE_RATE) -> None:
+        """No audio was heard yet. ``sample_rate`` is that of the caller's audio, in Hz."""
         super().__init__(initial, on_error=on_error, name="stt", waits=())  # no frame is for the service
         self.gets_silence = False
         """Whether the service gets silence instead of the caller's audio, because a person has the call."""
-        self._untranscribed: deque[bytes] = deque(maxlen=BACKLOG_MESSAGES)
-        self._watch = SttWatch()
+        self._untranscribed = _Backlog(sample_rate * 2 // 1000)
+        self._watch = SttWatch(sample_rate)
 
     @property
     def owes_words(self) -> bool:
@@ -59,13 +79,13 @@ class SttSwitch(ServiceSwitch):
         return self._watch.judged >= MAX_JUDGED
 
     def hear(self, audio: bytes) -> None:
-        """Give the caller's audio (16-bit mono PCM, 8,000 Hz) to the active service; return at once.
+        """Give the caller's audio (16-bit mono PCM at the call's rate) to the active service; return at once.
 
         Audio that arrives while that service still connects is given to it when it is ready.
         """
         if self.gets_silence:
             audio = bytes(len(audio))
-        self._untranscribed.append(audio)
+        self._untranscribed.add(audio)
         branch = self.active_branch
         speech = _speech_input(branch)
         is_overdue = self._watch.hear(audio, speech.silence_ms if speech is not None else 0.0)
@@ -83,7 +103,7 @@ class SttSwitch(ServiceSwitch):
         self._watch.replaced()
         speech = _speech_input(branch)
         if speech is not None:
-            for audio in self._untranscribed:
+            for audio in self._untranscribed.messages:
                 speech.write(audio)
 
     async def _report_silence(self, branch: Branch) -> None:
@@ -103,8 +123,7 @@ class SttSwitch(ServiceSwitch):
             self._watch.transcribed(len(frame.text.split()), final=False)
         elif isinstance(frame, TranscriptionFrame | NoWordsFrame):
             self._watch.transcribed(1, final=True)
-            while len(self._untranscribed) > OVERLAP_MESSAGES:
-                self._untranscribed.popleft()
+            self._untranscribed.shorten(OVERLAP_MS)
 
 
 def _speech_input(branch: Branch) -> SpeechInput | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-BYTES_PER_MS = 16  # 8,000 Hz, 16 bit, mono
+from voicebot.providers.service_spec import SAMPLE_RATE
 
 LEAST_RANGE = 600
 """Peak to peak, of 65,536: what is quieter is the noise of a line."""
@@ -34,8 +34,9 @@ FORGOTTEN_AFTER_MS = 3000.0
 class SttWatch:
     """Watches the active STT service of one call."""
 
-    def __init__(self) -> None:
-        """Nothing was heard yet."""
+    def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
+        """Nothing was heard yet. ``sample_rate`` is that of the audio, in Hz."""
+        self._bytes_per_ms = sample_rate * 2 // 1000
         self.spoken_ms = 0.0
         """How much speech was heard since the service last said something, or was judged."""
         self._quiet_ms = 0.0
@@ -65,13 +66,13 @@ class SttWatch:
         """Take what the service is given.
 
         Args:
-            audio: 16-bit mono PCM at 8,000 Hz.
+            audio: 16-bit mono PCM.
             silence_ms: the silence after which the service makes a transcript final.
 
         Returns:
             Whether the service must have said something by now. That is said once for the same speech.
         """
-        ms = len(audio) / BYTES_PER_MS
+        ms = len(audio) / self._bytes_per_ms
         self._since_judged_ms += ms
         if self._is_audible(audio, ms):
             self.spoken_ms, self._quiet_ms = self.spoken_ms + ms, 0.0

@@ -23,8 +23,9 @@ from pipecat.transports.base_transport import BaseTransport
 
 from telephony.carrier import MarkEcho, MediaClosed, MediaStart
 from telephony.playout import Playout
-from voicebot.call.audio.playout import BYTES_PER_MS
+from voicebot.call.audio.frames import duration_ms
 from voicebot.clock import Clock
+from voicebot.providers.service_spec import SAMPLE_RATE
 
 NAME = "text"
 _INSTANT = "instant"
@@ -45,6 +46,7 @@ class TextMedia:
         self._mark_observers: list[Callable[[MarkEcho], None]] = []
         self._dtmf_observers: list[Callable[[str], None]] = []
         self._is_open = True
+        self.sample_rate = SAMPLE_RATE
         self.playout = Playout()
         self.start = MediaStart(stream_id=NAME, carrier_call_id=NAME, account_ref="", token="", parameters={})
         self._input = _Edge("text-in")
@@ -176,7 +178,7 @@ class _Output(_Edge):
         if isinstance(frame, _MarkFrame):
             self._marked(frame.mark)
         if isinstance(frame, TTSAudioRawFrame):
-            self._heard(len(frame.audio) / BYTES_PER_MS)
+            self._heard(duration_ms(frame))
             if not self._speaking:
                 self._speaking = True
                 await self.broadcast_frame(BotStartedSpeakingFrame)

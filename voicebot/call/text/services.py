@@ -14,11 +14,10 @@ from pipecat.services.settings import TTSSettings
 from pipecat.services.tts_service import TTSService
 
 from templates.model import TemplateContent
-from voicebot.call.audio.playout import BYTES_PER_MS
 from voicebot.providers.llm_failover import LlmWatch
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 
-SILENCE = bytes(20 * BYTES_PER_MS)
+SILENCE = bytes(20 * SAMPLE_RATE // 1000 * 2)
 """20 ms of silence, 16 bit, mono, 8,000 Hz: enough to count as spoken."""
 
 LlmFactory = Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]
@@ -73,10 +72,10 @@ class _SilentTts(TTSService):
 class SilentGreetings:
     """Implements ``ReadyGreetings``: every greeting is ready."""
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str) -> bytes | None:
+    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
         """20 ms of silence."""
         return SILENCE
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str) -> bytes:
+    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
         """20 ms of silence."""
         return SILENCE

@@ -74,7 +74,7 @@ class PersonSpeech:
             self._tasks.start(work, name=f"connecting a transcription ({person})", droppable=True)
 
     def hear(self, person: Person, audio: bytes) -> None:
-        """Take 16-bit mono PCM at 8,000 Hz of one person; return at once."""
+        """Take 16-bit mono PCM, at the call's rate, of one person; return at once."""
         if self._sides:
             self._sides[person].hear(audio)
 

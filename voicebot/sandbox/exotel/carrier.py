@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
@@ -133,6 +133,7 @@ class Exotel:
         """Open the stream; a failed handshake is tried once more with the same address."""
         address, headers = self._reach(url)
         fails = call.unusual.failed_handshakes if not call.streams else 0
+        asked = parse_qs(urlsplit(url).query).get("sample-rate", ["8000"])[0]
         start = {
             "stream_sid": sid,
             "call_sid": call.sid,
@@ -142,7 +143,7 @@ class Exotel:
             "custom_parameters": {},
             "media_format": {
                 "encoding": "mulaw" if call.unusual.encoding == "mulaw" else "raw/slin",
-                "sample_rate": "8000",
+                "sample_rate": str(call.unusual.sample_rate or asked),
                 "bit_rate": "128kbps",
             },
         }

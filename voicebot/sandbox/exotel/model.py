@@ -51,6 +51,8 @@ class ExotelMisbehaviour:
     marks: bool = True
     """Whether marks are returned."""
     encoding: Literal["pcm", "mulaw"] = "pcm"
+    sample_rate: int | None = None
+    """Of the stream, in Hz; None: what its address asks for."""
     connected_status: bool = True
     """Whether the Passthru applet behind Connect is told how the call ended."""
 

@@ -1,7 +1,8 @@
 """One session of the Voicebot applet: the websocket that Exotel opens.
 
-16-bit PCM every 100 ms, or µ-law; numbers are strings. What we are sent must be 3,200 to 100,000 bytes in
-multiples of 320, and `clear` discards only messages that have not begun to be played.
+16-bit PCM every 100 ms at the rate that the address asks for, or µ-law; numbers are strings. What we are sent
+must be 3,200 to 100,000 bytes in multiples of 320, and `clear` discards only messages that have not
+begun to be played.
 """
 
 from __future__ import annotations
@@ -45,8 +46,11 @@ class ExotelStream:
         self._line = line
         self._unusual = unusual
         self._log = log
+        self._step = int(start["media_format"]["sample_rate"]) // SAMPLE_RATE
+        """How many samples of the stream one sample of the line is."""
         self._socket: ClientConnection | None = None
         self._unsent: list[Samples] = []
+        self._rest = np.zeros(0, np.int16)
         self._pieces: deque[tuple[int, int]] = deque()
         self._marks: deque[tuple[int, str]] = deque()
         self._sequence = 0
@@ -115,7 +119,7 @@ class ExotelStream:
             self._connected().transport.abort()
             return
         if len(self._unsent) >= FRAMES_PER_MESSAGE:
-            spoken = np.concatenate(self._unsent)
+            spoken = np.repeat(np.concatenate(self._unsent), self._step)
             self._unsent.clear()
             audio = encode(spoken) if self._unusual.encoding == "mulaw" else spoken.astype("<i2").tobytes()
             await self._send("media", {"payload": base64.b64encode(audio).decode(), "chunk": "1"})
@@ -146,12 +150,21 @@ class ExotelStream:
         if not LEAST_BYTES <= len(audio) <= MOST_BYTES or len(audio) % MULTIPLE:
             raise ValueError(f"a message has {len(audio)} bytes of audio")
         samples = decode(audio) if self._unusual.encoding == "mulaw" else np.frombuffer(audio, dtype="<i2")
-        start = self._line.heard.append(samples.astype(np.int16), now)
+        samples = self._on_the_line(samples)
+        start = self._line.heard.append(samples, now)
         self._pieces.append((start, start + len(samples)))
         if not self.arrivals:
             self._log("media.first", start_ms=start / 8)
         duration_ms = len(samples) * 1000 / SAMPLE_RATE
         self.arrivals.append(Arrival(at_ms=now / 8, start_ms=start / 8, duration_ms=duration_ms))
+
+    def _on_the_line(self, samples: Samples) -> Samples:
+        """The samples at the line's rate; those that make no whole one wait for the next message."""
+        samples = np.concatenate([self._rest, samples])
+        whole = len(samples) // self._step * self._step
+        self._rest = samples[whole:]
+        means = samples[:whole].reshape(-1, self._step).mean(axis=1)
+        return np.asarray(means, np.int16)
 
     def _mark(self, content: Any, now: int) -> None:
         name = content["mark"]["name"]
