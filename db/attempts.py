@@ -7,20 +7,21 @@ is the row of its live call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 from db.calls import AnsweredBy, CallRecord, Carrier
-from db.dispatch import STOPPED, ClaimedLead
+from db.dispatch import OPTED_OUT, STOPPED, ClaimedLead
 from db.ids import new_id
 from db.pool import Database, Executor, Transaction
 from db.rows import columns, read
 
 Obstacle = Literal["no_number", "no_channel", "rate_limit", "stopped"]
-"""Why an attempt was not begun. ``stopped``: the lead is not this claim's any more, or was paused."""
+"""Why an attempt was not begun. ``stopped``: the lead is not this claim's any more, or may not be dialled any
+more: it was paused, the person has opted out, or the template is not active."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +121,15 @@ async def _attempt(
             UPDATE leads lead SET status = 'dialing', attempts = attempts + 1, next_attempt_at = NULL,
                 waits_for = NULL, claimed_by = NULL, claimed_until = NULL
             WHERE lead.id = $1 AND lead.claimed_by = $2 AND lead.status = 'queued' AND NOT {STOPPED}
+                AND NOT {OPTED_OUT}
+                AND EXISTS (SELECT FROM templates template WHERE template.account_id = lead.account_id
+                    AND template.id = lead.template_id AND template.status = 'active')
             RETURNING *
         )
         INSERT INTO calls (id, account_id, lead_id, number_id, carrier, direction, from_number, to_number,
             initial_template_id, template_id, revisions, status, started_at, held_until)
         SELECT $3, account_id, id, number_id, $4, 'outbound', $5, phone, template_id, template_id,
-            jsonb_build_object(template_id, $8::integer), 'ringing', $6::timestamptz,
-            $6::timestamptz + $7::interval
+            jsonb_build_object(template_id, $8::integer), 'ringing', $6::timestamptz, now() + $7::interval
         FROM lead
         RETURNING {_CALL}
         """,  # noqa: S608
@@ -140,6 +143,23 @@ async def _attempt(
         lead.template_revision,
     )
     return Blocked(obstacle="stopped") if row is None else read(CallRecord, row)
+
+
+async def is_wanted(db: Executor, call: CallRecord) -> bool:
+    """Whether an attempt is to be dialled, or to go on ringing.
+
+    It is not if it has ended, its lead was cancelled, or the account's kill switch is on.
+    """
+    row = await db.fetchrow(
+        """
+        SELECT FROM calls JOIN leads ON leads.account_id = calls.account_id AND leads.id = calls.lead_id
+        WHERE calls.id = $1 AND calls.status <> 'ended' AND leads.status <> 'cancelled'
+            AND NOT EXISTS (SELECT FROM dispatch_stops stop
+                WHERE stop.account_id = calls.account_id AND stop.kind = 'kill_switch')
+        """,
+        call.id,
+    )
+    return row is not None
 
 
 async def placed(
@@ -162,6 +182,18 @@ async def placed(
         ringing,
     )
     return None if row is None else read(CallRecord, row)
+
+
+async def known_carrier_ids(
+    db: Executor, carrier: Carrier, carrier_call_ids: Sequence[str]
+) -> Collection[str]:
+    """Which of a carrier's ids are those of calls that were recorded."""
+    rows = await db.fetch(
+        "SELECT carrier_call_id FROM calls WHERE carrier = $1 AND carrier_call_id = ANY($2::text[])",
+        carrier,
+        list(carrier_call_ids),
+    )
+    return {row["carrier_call_id"] for row in rows}
 
 
 async def report_answered_by(db: Executor, call_id: UUID, who: AnsweredBy) -> CallRecord | None:

@@ -51,6 +51,11 @@ STOPPED = """
 """
 """Condition: the lead ``lead`` is paused, with its template or with the whole account."""
 
+OPTED_OUT = """
+    EXISTS (SELECT FROM opt_outs WHERE opt_outs.account_id = lead.account_id AND opt_outs.phone = lead.phone)
+"""
+"""Condition: the person of the lead ``lead`` does not want to be called."""
+
 
 async def claim(
     db: Executor, *, now: datetime, lease: timedelta, limit: int, per_account: int
@@ -119,8 +124,7 @@ async def claim(
             number.carrier, coalesce(lead.time_zone, number.time_zone) AS time_zone, lead.earliest_at,
             lead.latest_at, lead.attempts, lead.payload, lead.claimed_by, template.status AS template_status,
             template.revision AS template_revision, template.content,
-            EXISTS (SELECT FROM opt_outs WHERE opt_outs.account_id = lead.account_id
-                AND opt_outs.phone = lead.phone) AS opted_out
+            {OPTED_OUT} AS opted_out
         FROM claimed lead
         JOIN numbers number ON number.id = lead.number_id
         JOIN templates template ON template.account_id = lead.account_id AND template.id = lead.template_id
@@ -149,7 +153,7 @@ async def next_due(db: Executor, after: datetime) -> datetime | None:
     return at
 
 
-async def defer(db: Executor, lead: ClaimedLead, until: datetime, waits_for: str) -> None:
+async def defer(db: Executor, lead: ClaimedLead, until: datetime, waits_for: str | None) -> None:
     """Give a claimed lead back until a moment; nothing happens if the claim is over."""
     await db.execute(
         """

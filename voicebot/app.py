@@ -308,11 +308,12 @@ async def running(
             carriers=carriers, prepare=call_registry.prepare, on_notices=handoff_runtime.outbox.wake,
             origin=settings.public_url if settings.dispatch == "on" else None,
             token=lambda call: media_admission.issue_dialled(call, clock.now()),
+            is_draining=lambda: app_state.draining,
             model=providers.openai_client(), vault=vault, http_allow=settings.http_allow,
         )  # fmt: skip
         dispatch_runtime = DispatchRuntime(database, clock, dispatch_dependencies)
         stack.push_async_callback(dispatch_runtime.stop, _CLOSE_TIMEOUT_S)
-        dispatch_runtime.start(lambda: app_state.draining)
+        dispatch_runtime.start()
         handoff_runtime.start(lambda: app_state.draining, call_registry)
         yield app_state
 

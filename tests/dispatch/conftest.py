@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from cryptography.fernet import Fernet
 
-from db import accounts, calls, leads, numbers, templates
+from db import accounts, call_leases, calls, leads, numbers, templates
 from db.calls import CallEnd, CallRecord
 from db.leads import LeadDraft, LeadRecord
 from db.numbers import NumberDraft
@@ -99,6 +99,11 @@ class DispatchEnvironment:
         ids = (await self.again(lead)).call_ids
         return [await calls.get(self.database, self.account_id, call_id) for call_id in ids]
 
+    async def loses_process(self) -> None:
+        """The leases of all calls run out: nobody has them any more."""
+        await self.database.execute("UPDATE calls SET held_until = now() - interval '1 second'")
+        await call_leases.end_expired(self.database, limit=100)
+
     async def ends(self, call: CallRecord, reason: str, *, answered: bool = False, **more: Any) -> None:
         """A call ends."""
         if answered:
@@ -118,12 +123,13 @@ def make_dispatcher(
     carrier: ScriptedCarrier,
     breakers: Mapping[str, Breaker] | None = None,
     client: HttpClient | None = None,
+    prepare: Callable[[CallRecord], Awaitable[None]] = _nothing,
 ) -> Dispatcher:
     """A dispatcher of a process."""
     urls = DialUrls(origin="https://bot.example.com", token=lambda call: f"token-{call.id}")
     carriers = {"twilio": carrier.as_carrier()}
     prechecks = Prechecks(database, clock, Vault(VAULT_KEY), client or no_client())
-    return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, _nothing, prechecks)
+    return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, prepare, prechecks)
 
 
 async def make_environment(database: Database, e164: str = "+14155550100") -> DispatchEnvironment:

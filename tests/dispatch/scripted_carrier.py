@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,8 @@ class ScriptedCarrier:
     """The errors of the next calls to ``dial``."""
     loses_answers: bool = False
     """Whether a call is placed although ``dial`` fails."""
+    dies: bool = False
+    """Whether the process of the next ``dial`` dies when the call has been placed."""
     on_dial: Any = None
     numbers: count[int] = field(default_factory=lambda: count(1))
 
@@ -43,6 +46,9 @@ class ScriptedCarrier:
             raise self.errors.pop(0)
         sid = f"CA{next(self.numbers):032x}"
         self.live[sid] = request
+        if self.dies:
+            self.dies = False
+            raise asyncio.CancelledError
         if self.errors:
             raise self.errors.pop(0)
         return sid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from datetime import timedelta
 from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from db import attempts, calls, lead_control
+from db import attempts, calls, dispatch, lead_control
 from db.calls import CallEnd, CallRecord
 from db.lead_states import MOVES
 from db.leads import LeadRecord
@@ -95,12 +96,27 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
             change = lead_control.stop if is_on else lead_control.lift_stop
             self.run(change(database, self.env.account_id, self.template, "pause"))
 
-        @rule(uncertain=st.booleans())
-        def carrier_fails(self, uncertain: bool) -> None:
+        @rule(uncertain=st.booleans(), places=st.booleans())
+        def carrier_fails(self, uncertain: bool, places: bool) -> None:
             if not self.env.carrier.errors:
+                self.env.carrier.loses_answers = uncertain and places
                 self.env.carrier.errors.append(
                     CarrierError("out of order", status=503, retryable=True, uncertain=uncertain)
                 )
+
+        @rule()
+        def process_dies_in_a_dial(self) -> None:
+            self.env.carrier.dies = True
+
+        @rule()
+        def process_dies_with_claims(self) -> None:
+            lease = timedelta(seconds=30)
+            now = self.env.clock.now()
+            self.run(dispatch.claim(database, now=now, lease=lease, limit=9, per_account=9))
+
+        @rule()
+        def leases_run_out(self) -> None:
+            self.run(self.env.loses_process())
 
         @rule(which=WHICH)
         def answer(self, which: int) -> None:
@@ -116,6 +132,8 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
         def end(self, which: int, reason: str) -> None:
             if (call := self.call(which)) is None:
                 return
+            if reason != "process_lost":
+                self.env.carrier.live.pop(call.carrier_call_id or "", None)
             end = CallEnd(ended_by="carrier", end_reason=reason, outcome=None, ended_at=self.env.clock.now())
             finished = self.run(calls.finish(database, self.env.account_id, call.id, end))
             if call.status == "ended":
@@ -167,6 +185,10 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
                     assert (lead.status, lead.outcome) == (before.status, before.outcome)
                 self.before[lead.id] = lead
             assert live <= 2
+            ringing = [request.to for request in self.env.carrier.live.values()]
+            assert len(ringing) == len(set(ringing))  # no person is called twice at once
+            attempts_dialled = [request.answer_url for request in self.env.carrier.dialled]
+            assert len(attempts_dialled) == len(set(attempts_dialled))
             assert len(self.env.carrier.dialled) <= sum(
                 [len(await self.env.calls_of(lead)) for lead in self.leads]
             )

@@ -46,7 +46,7 @@ class DatabaseWithInterruption:
     def __init__(self, database: Database, happens: Callable[[], Awaitable[object]]) -> None:
         self._database = database
         self._happens: Callable[[], Awaitable[object]] | None = happens
-        self.fetchrow, self.execute = database.fetchrow, database.execute
+        self.fetchrow, self.fetch, self.execute = database.fetchrow, database.fetch, database.execute
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -10,6 +10,9 @@ FAILURES = 5
 FIRST_PAUSE_MS = 5_000.0
 MAX_PAUSE_MS = 300_000.0
 
+PROBE_MS = 60_000.0
+"""How long the breaker waits for the result of an attempt that was to find out; its task may have died."""
+
 
 @dataclass(slots=True)
 class Breaker:
@@ -17,7 +20,7 @@ class Breaker:
 
     failures: int = 0
     open_until_ms: float = 0.0
-    is_probing: bool = False
+    probing_until_ms: float = 0.0
 
     def admits(self, now_ms: float) -> bool:
         """Whether a call may be placed now; while the breaker is half open, one at a time."""
@@ -25,9 +28,9 @@ class Breaker:
             return False
         if self.failures < FAILURES:
             return True
-        if self.is_probing:
+        if now_ms < self.probing_until_ms:
             return False
-        self.is_probing = True
+        self.probing_until_ms = now_ms + PROBE_MS
         return True
 
     def remaining_ms(self, now_ms: float) -> float:
@@ -36,15 +39,15 @@ class Breaker:
 
     def unused(self) -> None:
         """No call was placed after all."""
-        self.is_probing = False
+        self.probing_until_ms = 0.0
 
     def succeeded(self) -> None:
         """The carrier took a call."""
-        self.failures, self.is_probing = 0, False
+        self.failures, self.probing_until_ms = 0, 0.0
 
     def failed(self, now_ms: float) -> None:
         """The carrier could not be reached, or failed."""
-        self.is_probing = False
+        self.probing_until_ms = 0.0
         if now_ms < self.open_until_ms:
             return  # of calls that were placed before it opened
         self.failures += 1
@@ -54,5 +57,5 @@ class Breaker:
 
     def pause(self, now_ms: float, pause_ms: float) -> None:
         """The carrier asked for a pause (HTTP 429)."""
-        self.is_probing = False
+        self.probing_until_ms = 0.0
         self.open_until_ms = max(self.open_until_ms, now_ms + pause_ms)

@@ -40,6 +40,8 @@ class DispatchDependencies:
     vault: Vault
     http_allow: frozenset[str]
     """``host:port`` of private addresses that pre-checks may reach."""
+    is_draining: Callable[[], bool]
+    """Whether the process is about to stop; then it dials no more leads."""
     model: tuple[AsyncOpenAI, str] | None
     """Who fills the output fields, a client and the model's name; None: they are absent."""
 
@@ -62,16 +64,17 @@ class DispatchRuntime:
         if carriers and dependencies.origin is not None:
             urls = DialUrls(origin=dependencies.origin, token=dependencies.token)
             self._dispatcher = Dispatcher(
-                database, clock, carriers, breakers, urls, dependencies.prepare, prechecks
-            )
+                database, clock, carriers, breakers, urls, dependencies.prepare, prechecks,
+                dependencies.is_draining,
+            )  # fmt: skip
 
-    def start(self, is_draining: Callable[[], bool]) -> None:
-        """Start the jobs; a process that is to stop claims no more leads."""
-        run, dispatcher = self._background.supervise, self._dispatcher
+    def start(self) -> None:
+        """Start the jobs."""
+        run = self._background.supervise
         run(self._finaliser.run, name="finalising calls")
         run(self._retention.run, name="deleting what is old")
-        if dispatcher is not None:
-            run(lambda: dispatcher.run(is_draining), name="dispatcher")
+        if self._dispatcher is not None:
+            run(self._dispatcher.run, name="dispatcher")
         run(lambda: notify.listen(self._dsn, CHANNEL, self._wake), name="listener")
 
     async def stop(self, timeout_s: float) -> None:

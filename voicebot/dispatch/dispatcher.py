@@ -11,30 +11,29 @@ has taken nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from loguru import logger
 from pydantic import ValidationError
 
-from db import attempts, calls, dispatch, dispatch_records, leads, outbox
+from db import attempts, calls, dispatch, dispatch_records, outbox
 from db.attempts import AttemptLimits, Blocked
 from db.calls import CallEnd, CallRecord
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
-from db.errors import DatabaseError
 from db.pool import Database
 from telephony.carrier import Carrier, CarrierError, DialRequest
 from telephony.machines import MachineCarrier
 from templates.outbound import Outbound, Voicemail
-from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.config import websocket_url
 from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.due_work import DueWork
 from voicebot.dispatch.outcomes import NOT_PLACED
 from voicebot.dispatch.precheck import Prechecks
 from voicebot.dispatch.rules import Later, Over
@@ -49,14 +48,11 @@ ATTEMPT = "call"
 
 CLAIM = timedelta(seconds=30)
 RING_TIMEOUT_S = 30
-ASKING = timedelta(seconds=20)
+ASKING = timedelta(seconds=30)
 """How long an attempt counts as live before the carrier has taken it; its process may die."""
 
 RINGING = timedelta(seconds=RING_TIMEOUT_S + 30)
 """The same after that: as long as it rings, and until the process that answers it renews its lease."""
-
-CHECK_AGAIN_S = 30.0
-"""The longest pause; notifications may be lost while a connection is down."""
 
 GREETING_TIMEOUT_S = 5.0
 ALERT_THROTTLE = timedelta(hours=1)
@@ -84,7 +80,7 @@ class DialUrls:
         return f"{self.origin}{carrier.webhooks_path}/{webhook}?{ATTEMPT}={call.id}"
 
 
-class Dispatcher:
+class Dispatcher(DueWork[ClaimedLead]):
     """Dials the leads of all accounts."""
 
     def __init__(
@@ -96,70 +92,43 @@ class Dispatcher:
         urls: DialUrls,
         prepare: Callable[[CallRecord], Awaitable[None]],
         prechecks: Prechecks,
+        is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Dial by ``carriers``, whose state is in ``breakers``; ``prepare`` makes a call's first words."""
+        """Dial leads.
+
+        Args:
+            database: the database.
+            clock: the time.
+            carriers: those of this process.
+            breakers: the state of each carrier.
+            urls: where carriers reach this server.
+            prepare: makes a call's first words.
+            prechecks: asks the authors' servers.
+            is_draining: whether the process is about to stop; then it claims no more leads.
+        """
+        super().__init__("dispatch", MAX_ATTEMPTS_AT_ONCE, clock)
         self._db = database
-        self._clock = clock
         self._carriers = carriers
         self._urls = urls
         self._prepare = prepare
         self._prechecks = prechecks
         self._breakers = breakers
-        self._wakeup = asyncio.Event()
-        self._background = BackgroundTasks("dispatch")
-        self._working = 0
+        self._is_draining = is_draining
 
-    async def run(self, is_draining: Callable[[], bool] = lambda: False) -> None:
-        """Dial until cancelled; a process that is to stop claims no more leads."""
-        while True:
-            self._wakeup.clear()
-            pause_s = CHECK_AGAIN_S
-            try:
-                pause_s = await self.run_once(claims=not is_draining())
-            except DatabaseError as error:
-                logger.warning("the dispatcher waits for the database: {}", type(error).__name__)
-                pause_s = 1.0
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._wakeup.wait()
+    async def claim(self, now: datetime, limit: int) -> Sequence[ClaimedLead]:
+        """See ``DueWork.claim``."""
+        if self._is_draining():
+            return []
+        return await dispatch.claim(self._db, now=now, lease=CLAIM, limit=limit, per_account=MAX_PER_ACCOUNT)
 
-    def wake(self) -> None:
-        """Look for leads soon."""
-        self._wakeup.set()
-
-    async def run_once(self, *, claims: bool = True) -> float:
-        """Dial what is due; returns how long to wait for the next due time, in s."""
-        if not claims:
-            return CHECK_AGAIN_S
-        free = MAX_ATTEMPTS_AT_ONCE - self._working
-        now = self._clock.now()
-        if free > 0:
-            claimed = await dispatch.claim(
-                self._db, now=now, lease=CLAIM, limit=free, per_account=MAX_PER_ACCOUNT
-            )
-            for lead in claimed:
-                self._working += 1
-                self._background.start(self._work(lead), name=f"dialling lead {lead.id}")
-        due = await dispatch.next_due(self._db, now)
-        seconds = CHECK_AGAIN_S if due is None else (due - self._clock.now()).total_seconds()
-        return min(max(seconds, 0.0), CHECK_AGAIN_S)
-
-    async def finish(self, timeout_s: float) -> None:
-        """Wait until what was begun is done."""
-        await self._background.finish(timeout_s)
+    async def next_due(self, after: datetime) -> datetime | None:
+        """See ``DueWork.next_due``."""
+        return None if self._is_draining() else await dispatch.next_due(self._db, after)
 
     # ------------------------------------------------------------------------------------------ one lead
 
-    async def _work(self, lead: ClaimedLead) -> None:
-        try:
-            await self._dial(lead)
-        except DatabaseError as error:
-            logger.warning("lead {} waits for the database: {}", lead.id, type(error).__name__)
-        finally:
-            self._working -= 1
-            self._wakeup.set()
-
-    async def _dial(self, lead: ClaimedLead) -> None:
+    async def work(self, lead: ClaimedLead) -> None:
+        """Dial a claimed lead, end it, or give it back."""
         now = self._clock.now()
         outbound = await self._settings_of(lead)
         if outbound is None:
@@ -249,6 +218,10 @@ class Dispatcher:
         with suppress(TimeoutError):
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 await self._prepare(begun)
+        if not await attempts.is_wanted(self._db, begun):
+            breaker.unused()
+            await self._not_placed(begun, NOT_PLACED)
+            return
         await self._place(begun, outbound.voicemail, breaker)
 
     async def _give_back(self, lead: ClaimedLead, outbound: Outbound, blocked: Blocked) -> None:
@@ -259,7 +232,8 @@ class Dispatcher:
         elif blocked.obstacle == "rate_limit" and blocked.until is not None:
             await dispatch.defer(self._db, lead, blocked.until, "rate_limit")
         else:
-            await dispatch.defer(self._db, lead, self._clock.now(), "channel")
+            waits_for = "channel" if blocked.obstacle == "no_channel" else None
+            await dispatch.defer(self._db, lead, self._clock.now(), waits_for)
 
     async def _place(self, call: CallRecord, voicemail: Voicemail, breaker: Breaker) -> None:
         carrier = self._carriers[call.carrier]
@@ -282,9 +256,9 @@ class Dispatcher:
             return
         breaker.succeeded()
         placed = await attempts.placed(self._db, call.account_id, call.id, sid, RINGING)
-        lead = await leads.get(self._db, call.account_id, call.lead_id)
-        if placed is None or placed.status == "ended" or lead.status == "cancelled":
-            await self._hang_up(carrier, sid)  # the attempt ended while the carrier was asked
+        # Who stops leads now finds the carrier's id, or is found by this statement.
+        if placed is None or not await attempts.is_wanted(self._db, call):
+            await self._hang_up(carrier, sid)
 
     async def _on_refusal(self, call: CallRecord, breaker: Breaker, error: CarrierError) -> None:
         logger.warning("the carrier did not take call {}: {}", call.id, error)
@@ -297,7 +271,9 @@ class Dispatcher:
             breaker.succeeded()  # it answered: the fault is the request's
         if error.uncertain:
             return  # the call may ring; it is looked for before anything is dialled again
-        reason = NOT_PLACED if error.retryable else "failed"
+        await self._not_placed(call, NOT_PLACED if error.retryable else "failed")
+
+    async def _not_placed(self, call: CallRecord, reason: str) -> None:
         end = CallEnd(ended_by="system", end_reason=reason, outcome=None, ended_at=self._clock.now())
         await calls.finish(self._db, call.account_id, call.id, end)
 

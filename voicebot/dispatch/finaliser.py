@@ -1,16 +1,15 @@
 """Finalises calls that have ended, inbound and outbound, each once.
 
-An ended call is claimed from its row with a lease. A call of an attempt whose id was never learned is looked
-for at the carrier and hung up first. Then everything is read and computed (outcome, cost, and the output
-fields, for which a model is asked), and one transaction records it, updates the lead and writes the webhooks
-into the outbox. So a process that dies before that has changed nothing, and another one begins again when
-the lease has run out.
+An ended call is claimed from its row with a lease. What an attempt may have left at the carrier is hung up
+first: the call of a process that was lost, and one whose id was never learned, which is looked for there.
+Then everything is read and computed (outcome, cost, and the output fields, for which a model is asked), and
+one transaction records it, updates the lead and writes the webhooks into the outbox. So a process that dies
+before that has changed nothing, and another one begins again when the lease has run out.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -20,20 +19,20 @@ from zoneinfo import ZoneInfo
 from loguru import logger
 from pydantic import ValidationError
 
-from db import events, finalisation, legs, model_requests, outbox, revisions, routes, utterances
+from db import attempts, events, finalisation, legs, model_requests, outbox, revisions, routes, utterances
+from db.call_leases import NEVER_CONNECTED, PROCESS_LOST
 from db.calls import CallRecord
-from db.errors import DatabaseError
 from db.finalisation import EndedCall, Finalisation
 from db.pool import Database
 from db.utterances import UtteranceRecord
 from telephony.carrier import Carrier, CarrierError
 from templates.model import TemplateContent
 from templates.outbound import Outbound, OutputField
-from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.costs import CallUse, Prices, cost_of
+from voicebot.dispatch.due_work import DueWork
 from voicebot.dispatch.outcomes import NOT_PLACED, Outcome, outcome_of
 
 AT_ONCE = 16
@@ -41,9 +40,6 @@ AT_ONCE = 16
 
 LEASE = timedelta(seconds=60)
 """How long a claimed call belongs to a process; longer than a model takes to fill the output fields."""
-
-CHECK_AGAIN_S = 30.0
-"""The longest pause; notifications may be lost while a connection is down."""
 
 
 class FillsOutput(Protocol):
@@ -56,7 +52,7 @@ class FillsOutput(Protocol):
         ...
 
 
-class Finaliser:
+class Finaliser(DueWork[EndedCall]):
     """Finalises the ended calls of all accounts."""
 
     def __init__(
@@ -78,59 +74,23 @@ class Finaliser:
             output: fills the output fields; None: there are none.
             on_notices: called when webhooks were written into the outbox.
         """
+        super().__init__("finalisation", AT_ONCE, clock)
         self._db = database
-        self._clock = clock
         self._carriers = carriers
         self._breakers = breakers
         self._output = output
         self._on_notices = on_notices
-        self._wakeup = asyncio.Event()
-        self._background = BackgroundTasks("finalisation")
-        self._working = 0
 
-    def wake(self) -> None:
-        """Look for ended calls soon."""
-        self._wakeup.set()
+    async def claim(self, now: datetime, limit: int) -> Sequence[EndedCall]:
+        """See ``DueWork.claim``."""
+        return await finalisation.claim(self._db, now=now, until=now + LEASE, limit=limit)
 
-    async def run(self) -> None:
-        """Finalise until cancelled."""
-        while True:
-            self._wakeup.clear()
-            try:
-                pause_s = await self.run_once()
-            except DatabaseError as error:
-                logger.warning("ended calls wait for the database: {}", type(error).__name__)
-                pause_s = 1.0
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._wakeup.wait()
+    async def next_due(self, after: datetime) -> datetime | None:
+        """See ``DueWork.next_due``."""
+        return await finalisation.next_due(self._db, after)
 
-    async def run_once(self) -> float:
-        """Begin to finalise what is due; returns how long to wait for what comes next, in s."""
-        free = AT_ONCE - self._working
-        now = self._clock.now()
-        if free > 0:
-            for ended in await finalisation.claim(self._db, now=now, until=now + LEASE, limit=free):
-                self._working += 1
-                self._background.start(self._work(ended), name=f"finalising call {ended.call.id}")
-        due = await finalisation.next_due(self._db, now)
-        seconds = CHECK_AGAIN_S if due is None else (due - self._clock.now()).total_seconds()
-        return min(max(seconds, 0.0), CHECK_AGAIN_S)
-
-    async def finish(self, timeout_s: float) -> None:
-        """Wait until what was begun is done."""
-        await self._background.finish(timeout_s)
-
-    async def _work(self, ended: EndedCall) -> None:
-        try:
-            await self._finalise(ended)
-        except DatabaseError as error:
-            logger.warning("call {} is finalised later: {}", ended.call.id, type(error).__name__)
-        finally:
-            self._working -= 1
-            self._wakeup.set()
-
-    async def _finalise(self, ended: EndedCall) -> None:
+    async def work(self, ended: EndedCall) -> None:
+        """Finalise a call, if no call of its attempt rings any more."""
         if not await self._is_over(ended.call):
             return
         outbound = _outbound_of(ended)
@@ -155,24 +115,32 @@ class Finaliser:
     # ------------------------------------------------------------------------------------- at the carrier
 
     async def _is_over(self, call: CallRecord) -> bool:
-        """Whether no call of the attempt rings. One whose id was not learned is looked for and hung up."""
-        is_known = call.carrier_call_id is not None or call.end_reason in (NOT_PLACED, "failed")
+        """Whether nothing of an attempt goes on at the carrier; what may go on there is hung up.
+
+        That is the call of a process that was lost, and a call whose id was not learned, which is looked for.
+        """
         carrier = self._carriers.get(call.carrier)
-        if call.direction == "inbound" or is_known or carrier is None:
+        is_lost = call.carrier_call_id is None or call.end_reason in (PROCESS_LOST, NEVER_CONNECTED)
+        is_known_to_be_over = call.direction == "inbound" or call.end_reason in (NOT_PLACED, "failed")
+        if carrier is None or is_known_to_be_over or not is_lost:
             return True
         try:
-            found = await carrier.find_live(
-                from_=call.from_number or "", to=call.to_number, since=call.started_at
-            )
-        except CarrierError as error:
-            logger.warning("it is not known whether call {} was placed: {}", call.id, error)
-            return False
-        for sid in found:
-            try:
+            for sid in await self._carrier_ids(carrier, call):
                 await carrier.hang_up(sid)
-            except CarrierError as error:
-                logger.warning("a call that nobody wants was not hung up: {}", error)
+        except CarrierError as error:
+            logger.warning("it is not known whether call {} goes on at the carrier: {}", call.id, error)
+            return not (error.retryable or error.uncertain)
         return True
+
+    async def _carrier_ids(self, carrier: Carrier, call: CallRecord) -> Sequence[str]:
+        """The carrier's ids of an attempt; live calls between its numbers that are calls of ours are not."""
+        if call.carrier_call_id is not None:
+            return [call.carrier_call_id]
+        found = await carrier.find_live(
+            from_=call.from_number or "", to=call.to_number, since=call.started_at
+        )
+        known = await attempts.known_carrier_ids(self._db, call.carrier, found)
+        return [sid for sid in found if sid not in known]
 
     # --------------------------------------------------------------------------------- what is recorded
 

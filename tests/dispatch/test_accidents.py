@@ -1,0 +1,231 @@
+"""Accidents between the claim of a lead and the end of its call: nobody is dialled twice, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from db import call_leases, dispatch_records, lead_control
+from db.calls import CallRecord
+from db.pool import Database
+from telephony.carrier import CarrierError, DialRequest
+from tests.dispatch.conftest import DispatchEnvironment, make_dispatcher
+from tests.dispatch.dying_database import DyingDatabase
+from tests.handoffs.fixtures import DatabaseWithInterruption
+from voicebot.dispatch.breaker import FAILURES, MAX_PAUSE_MS, PROBE_MS, Breaker
+from voicebot.dispatch.dispatcher import CLAIM, Dispatcher
+
+Env = DispatchEnvironment
+
+
+def calls_one_at_a_time(env: Env) -> None:
+    """Have the carrier fail the test when a person is dialled whose call is live."""
+
+    async def check(request: DialRequest) -> None:
+        assert request.to not in [live.to for live in env.carrier.live.values()]
+
+    env.carrier.on_dial = check
+
+
+async def runs_once(dispatcher: Dispatcher) -> None:
+    """A process that may die looks for leads once."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await dispatcher.run_once()
+    await dispatcher.finish(30)
+
+
+async def test_a_dispatcher_that_dies_at_any_statement_dials_once(dispatch_environment: Env) -> None:
+    """Another process takes the lead over; there is never a second call beside the first one."""
+    env = dispatch_environment
+    calls_one_at_a_time(env)
+    template_id = await env.template(retry={"no_answer": 1000}, rate_limit={"calls": 5, "per_ms": 60_000})
+    died_at = 0
+    while True:
+        died_at += 1
+        lead = await env.lead(template_id, f"+141555503{died_at:02}")
+        dying = DyingDatabase(env.database, died_at)
+        await runs_once(make_dispatcher(dying.as_database(), env.clock, env.carrier))
+        if dying.has_died:
+            await env.loses_process()
+        for _ in range(3):
+            env.clock.advance(seconds=CLAIM.total_seconds() + 1)
+            await env.step()
+        assert [request.to for request in env.carrier.live.values()].count(str(lead.phone)) == 1, died_at
+        attempts = await env.calls_of(lead)
+        assert [call.status for call in attempts[:-1]] == ["ended"] * (len(attempts) - 1), died_at
+        env.carrier.live.clear()
+        await env.ends(attempts[-1], "hangup", answered=True)
+        await env.finalise()
+        if not dying.has_died:
+            break
+    assert died_at > 8
+
+
+async def test_a_person_is_not_dialled_after_every_restart(dispatch_environment: Env) -> None:
+    """Ten restarts in the middle of a dial make as many calls as there are attempts, one after the other."""
+    env = dispatch_environment
+    calls_one_at_a_time(env)
+    lead = await env.lead(await env.template(max_attempts=3, retry={"no_answer": 1000}))
+    for _ in range(10):
+        env.carrier.dies = True
+        await runs_once(env.other())
+        await env.loses_process()
+        await env.finalise()
+        env.clock.advance(minutes=1)
+    assert len(env.carrier.dialled) == 3
+    assert env.carrier.live == {}
+    assert ((found := await env.again(lead)).status, found.attempts) == ("finished", 3)
+
+
+@pytest.mark.parametrize("during", ["greeting", "dial"])
+@pytest.mark.parametrize("stop", ["kill_switch", "cancel"])
+async def test_what_is_stopped_while_it_is_dialled_does_not_ring(
+    dispatch_environment: Env, during: str, stop: str
+) -> None:
+    """Before the carrier was asked, no call is placed; afterwards it is hung up at once."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template())
+
+    async def stops(_: object) -> None:
+        if stop == "cancel":
+            await lead_control.cancel(env.database, env.account_id, lead.id, env.clock.now())
+        else:
+            await lead_control.stop(env.database, env.account_id, None, "kill_switch")
+
+    if during == "dial":
+        env.carrier.on_dial = stops
+        await env.step()
+        assert len(env.carrier.hung_up) == 1
+    else:
+        await env.step(make_dispatcher(env.database, env.clock, env.carrier, prepare=stops))
+        assert env.carrier.dialled == []
+        await env.finalise()
+        found = await env.again(lead)
+        assert (found.status, found.attempts) == (
+            ("cancelled", 1) if stop == "cancel" else ("queued", 0)
+        )  # fmt: skip
+    assert env.carrier.live == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "outcome"),
+    [
+        ("UPDATE templates SET status = 'draft'", "finished", "template_unavailable"),
+        ("UPDATE numbers SET active = false", "finished", "number_unavailable"),
+        ("opted out", "finished", "opted_out"),
+        ("paused", "queued", None),
+        ("cancelled", "cancelled", None),
+    ],
+)
+async def test_what_changes_while_a_lead_is_claimed_counts(
+    dispatch_environment: Env, change: str, status: str, outcome: str | None
+) -> None:
+    """It is looked at again where the attempt is made: nothing is dialled, no channel and no attempt used."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template())
+
+    async def changes() -> None:
+        if change == "opted out":
+            await dispatch_records.opt_out(env.database, env.account_id, str(lead.phone), "")
+        elif change == "paused":
+            await lead_control.stop(env.database, env.account_id, lead.template_id, "pause")
+        elif change == "cancelled":
+            await lead_control.cancel(env.database, env.account_id, lead.id, env.clock.now())
+        else:
+            await env.database.execute(change)
+
+    interrupted = cast(Database, DatabaseWithInterruption(env.database, changes))
+    await env.step(make_dispatcher(interrupted, env.clock, env.carrier))
+    await env.step()
+    found = await env.again(lead)
+    assert (found.status, found.outcome, found.attempts, found.call_ids) == (status, outcome, 0, [])
+    assert env.carrier.dialled == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_clocks_of_processes_need_not_agree(dispatch_environment: Env, hours: int) -> None:
+    """With clocks an hour apart a lead is dialled once, and its lease is that of the database's clock."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(), earliest_at=env.clock.now() - timedelta(hours=2))
+    env.clock.advance(hours=hours)
+    await env.step(env.other())
+    env.clock.advance(hours=-hours)
+    assert await call_leases.end_expired(env.database, limit=9) == []
+    await env.step()
+    assert len(env.carrier.dialled) == 1
+    assert len(await env.calls_of(lead)) == 1
+
+
+async def test_the_call_of_a_lost_process_is_hung_up_first(dispatch_environment: Env) -> None:
+    """Its id is known, so it is ended at the carrier before the person is dialled again; if the carrier
+    cannot be asked, the lead waits."""
+    env = dispatch_environment
+    calls_one_at_a_time(env)
+    lead = await env.lead(await env.template(retry={"no_answer": 1000}))
+    await env.step()
+    [first] = env.carrier.live
+    await env.loses_process()
+    hang_up = env.carrier.hang_up
+
+    async def fails(_: str) -> None:
+        raise CarrierError("no answer", status=0, retryable=True, uncertain=True)
+
+    cast(Any, env.carrier).hang_up = fails
+    await env.finalise()
+    assert ((await env.again(lead)).status, len(env.carrier.live)) == ("dialing", 1)
+    cast(Any, env.carrier).hang_up = hang_up
+    for _ in range(2):
+        env.clock.advance(minutes=1)
+        await env.step()
+    assert len(env.carrier.dialled) == 2
+    assert env.carrier.hung_up == [first]
+
+
+async def test_the_search_for_a_lost_call_spares_other_calls(dispatch_environment: Env) -> None:
+    """A live call of another lead to the same person, between the same numbers, is not hung up."""
+    env = dispatch_environment
+    template_id = await env.template(retry={"no_answer": 3_600_000})
+    await env.lead(template_id, priority=1)
+    env.carrier.dies = True
+    await env.step()
+    talking = await env.lead(template_id)
+    await env.step()
+    [call] = await env.calls_of(talking)
+    await env.database.execute(
+        "UPDATE calls SET held_until = now() - interval '1 second' WHERE id <> $1", call.id
+    )
+    await call_leases.end_expired(env.database, limit=9)
+    await env.finalise()
+    assert list(env.carrier.live) == [call.carrier_call_id]
+
+
+async def test_a_probe_that_dies_does_not_close_the_breaker_for_ever() -> None:
+    """The attempt that finds out whether a carrier is back may die; after a minute the next one may try."""
+    breaker = Breaker()
+    for _ in range(FAILURES):
+        breaker.failed(0)
+    at = MAX_PAUSE_MS
+    assert breaker.admits(at)
+    assert not breaker.admits(at + PROBE_MS - 1)
+    assert breaker.admits(at + PROBE_MS)
+
+
+async def test_a_lead_without_a_channel_raises_no_alert(dispatch_environment: Env) -> None:
+    """Sixteen seconds without a channel: no alert, no attempt, and it does not count against the person."""
+    env = dispatch_environment
+    await env.database.execute("UPDATE numbers SET channels = 1")
+    template_id = await env.template(rate_limit={"calls": 1, "per_ms": 3_600_000})
+    talking, waiting = await env.lead(template_id, priority=1), await env.lead(template_id, "+14155550198")
+    for _ in range(16):
+        await env.step()
+        env.clock.advance(seconds=1)
+    assert await env.database.fetch("SELECT FROM alerts") == []
+    assert (await env.again(waiting)).attempts == 0
+    calls: list[CallRecord] = await env.calls_of(talking)
+    await env.ends(calls[0], "hangup", answered=True)
+    await env.step()
+    assert (await env.again(waiting)).status == "dialing"

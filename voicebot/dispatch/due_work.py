@@ -1,0 +1,97 @@
+"""Work on rows that are due: each is claimed with a lease, and worked on in a task of its own.
+
+The dispatcher and the finaliser are such workers. Any number of processes run one each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from loguru import logger
+
+from db.errors import DatabaseError
+from voicebot.background import BackgroundTasks
+from voicebot.clock import Clock
+
+RowT = TypeVar("RowT")
+
+CHECK_AGAIN_S = 30.0
+"""The longest pause; notifications may be lost while a connection is down."""
+
+DATABASE_PAUSE_S = 1.0
+
+
+class DueWork(ABC, Generic[RowT]):
+    """Claims what is due when it is woken and at the next due time, never every so many seconds."""
+
+    def __init__(self, name: str, at_once: int, clock: Clock) -> None:
+        """Work on ``at_once`` rows at once; ``name`` is for the log."""
+        self._name = name
+        self._at_once = at_once
+        self._clock = clock
+        self._wakeup = asyncio.Event()
+        self._background = BackgroundTasks(name)
+        self._working = 0
+
+    @abstractmethod
+    async def claim(self, now: datetime, limit: int) -> Sequence[RowT]:
+        """Claim at most ``limit`` rows that are due."""
+
+    @abstractmethod
+    async def next_due(self, after: datetime) -> datetime | None:
+        """When something is due that is not due yet, or a claim runs out; None: there is nothing."""
+
+    @abstractmethod
+    async def work(self, row: RowT, /) -> None:
+        """Work on a claimed row. After a ``DatabaseError`` it is claimed again when its lease is over."""
+
+    def wake(self) -> None:
+        """Look for due rows soon."""
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            self._wakeup.clear()
+            try:
+                pause_s = await self.run_once()
+            except DatabaseError as error:
+                logger.warning("{} waits for the database: {}", self._name, type(error).__name__)
+                pause_s = DATABASE_PAUSE_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wakeup.wait()
+
+    async def run_once(self) -> float:
+        """Begin to work on what is due; returns how long to wait for what is due next, in s.
+
+        Raises:
+            DatabaseError: nothing was claimed, or it is not known when something is due.
+        """
+        free = self._at_once - self._working
+        now = self._clock.now()
+        if free > 0:
+            for row in await self.claim(now, free):
+                self._working += 1
+                self._background.start(self._work(row), name="claimed row")
+        due = await self.next_due(now)
+        seconds = CHECK_AGAIN_S if due is None else (due - self._clock.now()).total_seconds()
+        return min(max(seconds, 0.0), CHECK_AGAIN_S)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait until what was begun is done."""
+        await self._background.finish(timeout_s)
+
+    async def _work(self, row: RowT) -> None:
+        try:
+            await self.work(row)
+        except DatabaseError as error:
+            logger.warning("{}: a row waits for the database: {}", self._name, type(error).__name__)
+        finally:
+            self._working -= 1
+            self._wakeup.set()
