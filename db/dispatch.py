@@ -57,6 +57,75 @@ OPTED_OUT = """
 """Condition: the person of the lead ``lead`` does not want to be called."""
 
 
+# One step for each number, template and priority, however many leads wait, and then only rows that are due.
+_CLAIM = f"""
+    WITH RECURSIVE queues AS (
+        (SELECT number_id, template_id, priority FROM leads WHERE status = 'queued'
+            ORDER BY number_id, template_id, priority LIMIT 1)
+        UNION ALL
+        SELECT next.number_id, next.template_id, next.priority FROM queues previous CROSS JOIN LATERAL (
+            SELECT number_id, template_id, priority FROM leads
+            WHERE status = 'queued' AND (number_id, template_id, priority)
+                > (previous.number_id, previous.template_id, previous.priority)
+            ORDER BY number_id, template_id, priority LIMIT 1
+        ) next
+    ), free AS (
+        SELECT number.id, number.account_id, least(
+                number.channels - live.all_calls,
+                number.channels - number.reserved_inbound - live.outbound
+            ) AS room
+        FROM (SELECT DISTINCT number_id FROM queues) used JOIN numbers number ON number.id = used.number_id
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS all_calls, count(*) FILTER (WHERE direction = 'outbound') AS outbound
+            FROM calls WHERE calls.number_id = number.id AND calls.status <> 'ended'
+        ) live
+    ), open AS (
+        SELECT lead.* FROM (
+            SELECT queues.*, free.account_id, free.room FROM queues JOIN free ON free.id = queues.number_id
+        ) lead
+        WHERE lead.room > 0 AND NOT {STOPPED}
+    ), due AS (
+        SELECT lead.id, open.account_id, open.number_id, open.room, row_number() OVER (
+                PARTITION BY open.number_id, open.template_id
+                ORDER BY open.priority DESC, lead.next_attempt_at, lead.id
+            ) AS position
+        FROM open CROSS JOIN LATERAL (
+            SELECT lead.id, lead.next_attempt_at FROM leads lead
+            WHERE lead.status = 'queued' AND lead.phone IS NOT NULL AND lead.number_id = open.number_id
+                AND lead.template_id = open.template_id AND lead.priority = open.priority
+                AND lead.next_attempt_at <= $1 AND (lead.claimed_until IS NULL OR lead.claimed_until < $1)
+            ORDER BY lead.next_attempt_at, lead.id
+            LIMIT least(open.room, $4)
+        ) lead
+    ), ordered AS (
+        SELECT id, room, row_number() OVER (PARTITION BY account_id ORDER BY position, id) AS turn,
+            row_number() OVER (PARTITION BY number_id ORDER BY position, id) AS turn_of_number
+        FROM due
+    ), taken AS (
+        -- A row that another process has changed meanwhile is looked at again.
+        SELECT lead.id FROM (
+            SELECT id, turn FROM ordered WHERE turn <= $4 AND turn_of_number <= room ORDER BY turn, id
+        ) next CROSS JOIN LATERAL (
+            SELECT id FROM leads WHERE leads.id = next.id AND status = 'queued'
+                AND next_attempt_at <= $1 AND (claimed_until IS NULL OR claimed_until < $1)
+            FOR UPDATE SKIP LOCKED
+        ) lead
+        LIMIT $3
+    ), claimed AS (
+        UPDATE leads SET claimed_by = $5, claimed_until = $1 + $2::interval
+        WHERE id = ANY(ARRAY(SELECT id FROM taken))
+        RETURNING leads.*
+    )
+    SELECT lead.id, lead.account_id, lead.phone, lead.number_id, lead.template_id,
+        number.carrier, coalesce(lead.time_zone, number.time_zone) AS time_zone, lead.earliest_at,
+        lead.latest_at, lead.attempts, lead.payload, lead.claimed_by, template.status AS template_status,
+        template.revision AS template_revision, template.content, {OPTED_OUT} AS opted_out
+    FROM claimed lead
+    JOIN numbers number ON number.id = lead.number_id
+    JOIN templates template ON template.account_id = lead.account_id AND template.id = lead.template_id
+"""  # noqa: S608 - written above
+
+
 async def claim(
     db: Executor, *, now: datetime, lease: timedelta, limit: int, per_account: int
 ) -> Sequence[ClaimedLead]:
@@ -69,72 +138,7 @@ async def claim(
         limit: how many leads at most.
         per_account: how many leads of one account at most.
     """
-    rows = await db.fetch(
-        f"""
-        WITH RECURSIVE queues AS (
-            -- One step for each number and template, however many leads wait.
-            (SELECT number_id, template_id FROM leads WHERE status = 'queued'
-                ORDER BY number_id, template_id LIMIT 1)
-            UNION ALL
-            SELECT next.number_id, next.template_id FROM queues previous CROSS JOIN LATERAL (
-                SELECT number_id, template_id FROM leads
-                WHERE status = 'queued'
-                    AND (number_id, template_id) > (previous.number_id, previous.template_id)
-                ORDER BY number_id, template_id LIMIT 1
-            ) next
-        ), free AS (
-            SELECT queues.number_id, queues.template_id, least(
-                    number.channels - live.all_calls,
-                    number.channels - number.reserved_inbound - live.outbound
-                ) AS room
-            FROM queues JOIN numbers number ON number.id = queues.number_id
-            CROSS JOIN LATERAL (
-                SELECT count(*) AS all_calls, count(*) FILTER (WHERE direction = 'outbound') AS outbound
-                FROM calls WHERE calls.number_id = number.id AND calls.status <> 'ended'
-            ) live
-        ), due AS (
-            SELECT lead.id, lead.account_id, lead.position, free.number_id, free.room
-            FROM free CROSS JOIN LATERAL (
-                SELECT lead.id, lead.account_id,
-                    row_number() OVER (ORDER BY lead.priority DESC, lead.next_attempt_at, lead.id) AS position
-                FROM leads lead
-                WHERE lead.status = 'queued' AND lead.phone IS NOT NULL AND lead.number_id = free.number_id
-                    AND lead.template_id = free.template_id AND lead.next_attempt_at <= $1
-                    AND (lead.claimed_until IS NULL OR lead.claimed_until < $1)
-                    AND NOT {STOPPED}
-                ORDER BY lead.priority DESC, lead.next_attempt_at, lead.id
-                LIMIT least(greatest(free.room, 0), $4)
-            ) lead
-        ), ordered AS (
-            SELECT id, room, row_number() OVER (PARTITION BY account_id ORDER BY position, id) AS turn,
-                row_number() OVER (PARTITION BY number_id ORDER BY position, id) AS turn_of_number
-            FROM due
-        ), taken AS (
-            SELECT lead.id FROM leads lead JOIN ordered ON ordered.id = lead.id
-            WHERE ordered.turn <= $4 AND ordered.turn_of_number <= ordered.room AND lead.status = 'queued'
-                AND (lead.claimed_until IS NULL OR lead.claimed_until < $1)
-            ORDER BY ordered.turn, lead.id LIMIT $3
-            FOR UPDATE OF lead SKIP LOCKED
-        ), claimed AS (
-            UPDATE leads SET claimed_by = $5, claimed_until = $1 + $2::interval
-            FROM taken WHERE leads.id = taken.id
-            RETURNING leads.*
-        )
-        SELECT lead.id, lead.account_id, lead.phone, lead.number_id, lead.template_id,
-            number.carrier, coalesce(lead.time_zone, number.time_zone) AS time_zone, lead.earliest_at,
-            lead.latest_at, lead.attempts, lead.payload, lead.claimed_by, template.status AS template_status,
-            template.revision AS template_revision, template.content,
-            {OPTED_OUT} AS opted_out
-        FROM claimed lead
-        JOIN numbers number ON number.id = lead.number_id
-        JOIN templates template ON template.account_id = lead.account_id AND template.id = lead.template_id
-        """,  # noqa: S608 - written above
-        now,
-        lease,
-        limit,
-        per_account,
-        new_id(),
-    )
+    rows = await db.fetch(_CLAIM, now, lease, limit, per_account, new_id())
     return [read(ClaimedLead, row) for row in rows]
 
 
@@ -153,11 +157,19 @@ async def next_due(db: Executor, after: datetime) -> datetime | None:
     return at
 
 
-async def defer(db: Executor, lead: ClaimedLead, until: datetime, waits_for: str | None) -> None:
-    """Give a claimed lead back until a moment; nothing happens if the claim is over."""
+async def defer(db: Executor, lead: ClaimedLead, until: datetime | None, waits_for: str | None) -> None:
+    """Give a claimed lead back; nothing happens if the claim is over.
+
+    Args:
+        db: the connection.
+        lead: the lead.
+        until: when it is due; None: as it was, so that it keeps its place.
+        waits_for: what it waits for.
+    """
     await db.execute(
         """
-        UPDATE leads SET next_attempt_at = $3, waits_for = $4, claimed_by = NULL, claimed_until = NULL
+        UPDATE leads SET next_attempt_at = coalesce($3, next_attempt_at), waits_for = $4, claimed_by = NULL,
+            claimed_until = NULL
         WHERE id = $1 AND claimed_by = $2 AND status = 'queued'
         """,
         lead.id,

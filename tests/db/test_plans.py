@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 
 from db import (
+    attempts,
     audit,
     call_leases,
     call_snapshot,
     calls,
+    dispatch,
     events,
+    finalisation,
     greetings,
     inbound,
     keys,
+    lead_control,
     leads,
     model_requests,
     numbers,
@@ -32,6 +36,7 @@ from db.numbers import NumberFilter
 from db.pool import Database, Row, Transaction
 from db.templates import TemplateFilter
 from tests.db.seed import (
+    CALLER,
     NOON,
     SeededAccount,
     draft,
@@ -125,6 +130,14 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "save a template": lambda d, w: templates.update(d, w.id, w.billing.id, draft("b"), expected_revision=1),
     "numbers": lambda d, w: numbers.list_numbers(d, w.id, NumberFilter(), limit=50),
     "revisions": lambda d, w: revisions.list_revisions(d, w.id, w.front.id, limit=50),
+    "claim leads": lambda d, _: dispatch.claim(d, now=NOON, lease=MINUTE, limit=9, per_account=9),
+    "when leads are due": lambda d, _: dispatch.next_due(d, NOON),
+    "calls to a person": lambda d, w: attempts.recent_calls(d, w.id, CALLER, NOON),
+    "whether a dial is wanted": lambda d, w: attempts.is_wanted(d, w.call),
+    "an attempt's carrier id": lambda d, w: attempts.placed(d, w.id, w.call.id, "CA-plan", MINUTE),
+    "ids that are known": lambda d, _: attempts.known_carrier_ids(d, "twilio", ["CA-plan"]),
+    "claim ended calls": lambda d, _: finalisation.claim(d, now=NOON, until=NOON + MINUTE, limit=9),
+    "when calls are finalised": lambda d, _: finalisation.next_due(d, NOON),
     "changes of one": lambda d, w: audit.list_changes(d, w.id, AuditFilter(resource_id=w.front.id), limit=50),
 }
 
@@ -196,6 +209,39 @@ async def test_a_page_of_10000_templates_reads_few_blocks(
             page = await templates.list_templates(explaining, seeded.id, where, limit=50, cursor=cursor)
             cursor = page.next_cursor
     assert max(explaining.blocks) <= blocks
+
+
+@pytest.mark.parametrize("waiting", ["due", "later", "paused", "without a channel"])
+async def test_a_claim_among_20000_leads_reads_few_blocks(
+    database: Database, seeded: SeededAccount, waiting: str
+) -> None:
+    """A claim reads the leads that it takes, and not those that are not due, paused or without a channel."""
+    await database.execute(
+        """
+        INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+            payload, variables, status, priority, next_attempt_at)
+        SELECT gen_random_uuid(), $1, 'outbound', $4, $2, $3, $3, '{}', '{}', 'queued', n % 3,
+            $5::timestamptz + n * interval '1 second'
+        FROM generate_series(1, 20000) n
+        """,
+        seeded.id,
+        seeded.number.id,
+        seeded.billing.id,
+        CALLER,
+        NOON + (timedelta(days=1) if waiting == "later" else timedelta(days=-1)),
+    )
+    if waiting == "paused":
+        await lead_control.stop(database, seeded.id, seeded.billing.id, "pause")
+    if waiting == "without a channel":
+        await database.execute("UPDATE numbers SET channels = 1")  # the seeded call has it
+    await database.execute("ANALYZE leads")
+    async with database.transaction() as transaction:
+        explaining: Any = Explaining(transaction, analyze=True)
+        claimed = await dispatch.claim(explaining, now=NOON, lease=MINUTE, limit=8, per_account=8)
+        await dispatch.next_due(explaining, NOON)
+    assert "leads" not in [table for table, _ in explaining.read_from_end_to_end]
+    assert len(claimed) == (8 if waiting == "due" else 0)
+    assert max(explaining.blocks) < 600, explaining.blocks
 
 
 async def test_saving_a_template_of_200_nodes_takes_as_many_statements_as_a_small_one(

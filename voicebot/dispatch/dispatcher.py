@@ -233,7 +233,7 @@ class Dispatcher(DueWork[ClaimedLead]):
             await dispatch.defer(self._db, lead, blocked.until, "rate_limit")
         else:
             waits_for = "channel" if blocked.obstacle == "no_channel" else None
-            await dispatch.defer(self._db, lead, self._clock.now(), waits_for)
+            await dispatch.defer(self._db, lead, None, waits_for)
 
     async def _place(self, call: CallRecord, voicemail: Voicemail, breaker: Breaker) -> None:
         carrier = self._carriers[call.carrier]
