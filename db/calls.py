@@ -378,19 +378,27 @@ async def carrier_status(
     """
     row = await db.fetchrow(
         f"""
-        UPDATE calls SET carrier_status = $3
-        WHERE carrier = $1 AND carrier_call_id = $2
-            AND (carrier_status IS NULL OR carrier_status = ANY($4::text[]))
-            AND coalesce(array_position($4::text[], carrier_status), 0)
-                < coalesce(array_position($4::text[], $3), 99)
-        RETURNING {_CALL}
+        WITH changed AS (
+            UPDATE calls SET carrier_status = $3
+            WHERE carrier = $1 AND carrier_call_id = $2
+                AND (carrier_status IS NULL OR carrier_status = ANY($4::text[]))
+                AND coalesce(array_position($4::text[], carrier_status), 0)
+                    < coalesce(array_position($4::text[], $3), 99)
+            RETURNING {_CALL}
+        )
+        SELECT {_CALL} FROM changed
+        UNION ALL
+        SELECT {_CALL} FROM calls
+        WHERE carrier = $1 AND carrier_call_id = $2 AND NOT EXISTS (SELECT FROM changed)
         """,  # noqa: S608
         carrier,
         carrier_call_id,
         status,
         ["queued", "ringing", "in_progress"],
     )
-    return await by_carrier_id(db, carrier, carrier_call_id) if row is None else read(CallRecord, row)
+    if row is None:
+        raise NotFound("call", carrier_call_id)
+    return read(CallRecord, row)
 
 
 async def _change(

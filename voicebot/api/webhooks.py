@@ -29,6 +29,7 @@ from db.inbound import InboundCall, StartedCall
 from telephony.carrier import (
     BadSignature,
     BadWebhook,
+    CallStatus,
     IncomingCall,
     TooManyFields,
     TransferRequest,
@@ -229,16 +230,24 @@ async def status(request: CarrierRequest) -> WebhookReply:
     report = request.carrier.call_status(request.webhook)
     app = request.app
     try:
-        if ATTEMPT in request.webhook.query:
-            await dialled(request, report.carrier_call_id)
-        call = await calls.carrier_status(
-            app.database, request.name, report.carrier_call_id, carrier_end(report)
-        )
+        call = await _record_status(request, report)
     except NotFound:
         return NO_CONTENT
     if report.terminal and call.status != "ended":
         app.background.start(close(app, call, report), name=f"closing call {call.id}")
     return NO_CONTENT
+
+
+async def _record_status(request: CarrierRequest, report: CallStatus) -> CallRecord:
+    """Store a status: by one statement, unless it arrives before the carrier's answer to the dial."""
+    status = (request.app.database, request.name, report.carrier_call_id, carrier_end(report))
+    try:
+        return await calls.carrier_status(*status)
+    except NotFound:
+        if ATTEMPT not in request.webhook.query:
+            raise
+        await dialled(request, report.carrier_call_id)
+        return await calls.carrier_status(*status)
 
 
 async def stream(request: CarrierRequest) -> WebhookReply:
