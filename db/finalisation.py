@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from db.call_leases import NEVER_CONNECTED
 from db.calls import CallRecord
 from db.pool import Executor, Transaction
 from db.rows import columns
@@ -47,8 +48,14 @@ LeadChange = Literal["finished", "queued", "unchanged"]
 """What became of the lead; ``unchanged``: it was cancelled, or it is inbound and ended with its call."""
 
 
+_LOST = "status = 'ringing' AND direction = 'outbound' AND carrier_call_id IS NULL"
+"""Condition: an attempt that the carrier has not taken yet; its process is lost when its lease is over."""
+
+
 async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> Sequence[EndedCall]:
     """Claim ended calls that are not finalised, until a moment, after which another process may have them.
+
+    Attempts whose process was lost before the carrier had taken them are ended; the next claim has them.
 
     Args:
         db: the connection.
@@ -58,7 +65,12 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
     """
     rows = await db.fetch(
         f"""
-        WITH call AS (
+        WITH lost AS (
+            UPDATE calls SET status = 'ended', ended_by = 'system', end_reason = '{NEVER_CONNECTED}',
+                ended_at = now()
+            WHERE id = ANY(ARRAY(
+                SELECT id FROM calls WHERE {_LOST} AND held_until < now() LIMIT $3 FOR UPDATE SKIP LOCKED))
+        ), call AS (
             UPDATE calls SET finalise_after = $2 WHERE id IN (
                 SELECT id FROM calls
                 WHERE status = 'ended' AND finalised_at IS NULL
@@ -90,12 +102,15 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
 
 
 async def next_due(db: Executor, after: datetime) -> datetime | None:
-    """When the next claim runs out that is not over yet; None: there is none."""
+    """When the next claim or the lease of an attempt runs out that is not over yet; None: there is none."""
     row = await db.fetchrow(
-        """
-        SELECT min(finalise_after) AS at FROM calls
-        WHERE status = 'ended' AND finalised_at IS NULL AND finalise_after > $1
-        """,
+        f"""
+        SELECT least(
+            (SELECT min(finalise_after) FROM calls
+                WHERE status = 'ended' AND finalised_at IS NULL AND finalise_after > $1),
+            (SELECT min(held_until) FROM calls WHERE {_LOST} AND held_until > $1)
+        ) AS at
+        """,  # noqa: S608
         after,
     )
     at: datetime | None = None if row is None else row["at"]

@@ -308,6 +308,8 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     attempts.attempt_of: "the carrier's signature vouches for it",
     attempts.begin_machine_action: "the record names the call",
     attempts.report_answered_by: "the record names the call",
+    attempts.is_wanted: "it takes the call",
+    attempts.known_carrier_ids: "ids of a carrier, which belong to one call",
     dispatch.claim: "the dispatcher dials for all accounts",
     finalisation.claim: "the calls of all accounts are finalised",
     finalisation.next_due: "the calls of all accounts are finalised",

@@ -24,7 +24,7 @@ class ScriptedCarrier:
     hung_up: list[str] = field(default_factory=list)
     messages: list[tuple[str, str, str, int]] = field(default_factory=list)
     """The texts that were left: call, text, language, pause."""
-    errors: list[CarrierError] = field(default_factory=list)
+    errors: list[CarrierError | TimeoutError] = field(default_factory=list)
     """The errors of the next calls to ``dial``."""
     loses_answers: bool = False
     """Whether a call is placed although ``dial`` fails."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from db import call_leases, dispatch_records, lead_control
+from db import call_leases, dispatch_records, finalisation, lead_control
 from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import CarrierError, DialRequest
@@ -17,7 +17,7 @@ from tests.dispatch.conftest import DispatchEnvironment, make_dispatcher
 from tests.dispatch.dying_database import DyingDatabase
 from tests.handoffs.fixtures import DatabaseWithInterruption
 from voicebot.dispatch.breaker import FAILURES, MAX_PAUSE_MS, PROBE_MS, Breaker
-from voicebot.dispatch.dispatcher import CLAIM, Dispatcher
+from voicebot.dispatch.dispatcher import ASKING, CLAIM, Dispatcher
 
 Env = DispatchEnvironment
 
@@ -183,6 +183,40 @@ async def test_the_call_of_a_lost_process_is_hung_up_first(dispatch_environment:
         await env.step()
     assert len(env.carrier.dialled) == 2
     assert env.carrier.hung_up == [first]
+
+
+async def test_an_attempt_without_a_process_is_ended_by_any_other_one(dispatch_environment: Env) -> None:
+    """Within its lease of 20 s its channel is free again; the lead is dialled again after its pause."""
+    env = dispatch_environment
+    await env.database.execute("UPDATE numbers SET channels = 1")
+    lead = await env.lead(await env.template(retry={"no_answer": 1000}))
+    env.carrier.dies = True
+    await env.step()
+    [row] = await env.database.fetch("SELECT held_until, now() + $1::interval AS latest FROM calls", ASKING)
+    assert row["held_until"] <= row["latest"]
+    assert await finalisation.next_due(env.database, env.clock.now()) == row["held_until"]
+    await env.database.execute("UPDATE calls SET held_until = now() - interval '1 ms'")
+    await env.finalise()
+    [call] = await env.calls_of(lead)
+    assert (call.status, call.ended_by, call.end_reason) == ("ended", "system", call_leases.NEVER_CONNECTED)
+    await env.finalise()
+    env.clock.advance(seconds=1)
+    await env.step()
+    assert [each.status for each in await env.calls_of(lead)] == ["ended", "ringing"]
+
+
+async def test_a_carrier_that_takes_too_long_is_asked_about_the_call(dispatch_environment: Env) -> None:
+    """The attempt stays until it is known whether its call was placed; the call is found and hung up."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template())
+    env.carrier.loses_answers = True
+    env.carrier.errors = [TimeoutError()]
+    await env.step()
+    [call] = await env.calls_of(lead)
+    assert (call.status, call.carrier_call_id, len(env.carrier.live)) == ("ringing", None, 1)
+    await env.loses_process()
+    await env.finalise()
+    assert env.carrier.live == {}
 
 
 async def test_the_search_for_a_lost_call_spares_other_calls(dispatch_environment: Env) -> None:

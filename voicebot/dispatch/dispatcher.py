@@ -48,8 +48,14 @@ ATTEMPT = "call"
 
 CLAIM = timedelta(seconds=30)
 RING_TIMEOUT_S = 30
-ASKING = timedelta(seconds=30)
-"""How long an attempt counts as live before the carrier has taken it; its process may die."""
+DIAL_TIMEOUT_S = 9.0
+"""How long the carrier may take; afterwards it is not known whether the call was placed."""
+
+ASKING = timedelta(seconds=20)
+"""How long an attempt counts as live before the carrier has taken it; its process may die.
+
+It is longer than greeting and dial together, so that no call is placed for an attempt that has ended.
+"""
 
 RINGING = timedelta(seconds=RING_TIMEOUT_S + 30)
 """The same after that: as long as it rings, and until the process that answers it renews its lease."""
@@ -250,9 +256,11 @@ class Dispatcher(DueWork[ClaimedLead]):
             token=self._urls.token(call),
         )
         try:
-            sid = await carrier.dial(request)
-        except CarrierError as error:
-            await self._on_refusal(call, breaker, error)
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                sid = await carrier.dial(request)
+        except (CarrierError, TimeoutError) as error:
+            late = CarrierError("the carrier took too long", status=0, retryable=True, uncertain=True)
+            await self._on_refusal(call, breaker, error if isinstance(error, CarrierError) else late)
             return
         breaker.succeeded()
         placed = await attempts.placed(self._db, call.account_id, call.id, sid, RINGING)
