@@ -74,6 +74,8 @@ class Siblings:
                 # Nothing is encrypted here; without a context httpx would read all root certificates.
                 verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 uds=str(self.worker.socket_of(number)),
+                # A worker closes idle connections, perhaps in the moment in which one is used again.
+                limits=httpx.Limits(max_keepalive_connections=0),
             )
             client = httpx.AsyncClient(transport=transport, base_url=f"http://worker-{number}")
             self._clients[number] = client

@@ -38,6 +38,12 @@ def strength(samples: Samples, hz: float, rate: int) -> float:
     return float(spectrum[np.abs(frequency - hz) < 20].sum() / max(1.0, spectrum.sum()))
 
 
+def sounds(samples: Samples, hz: float, rate: int) -> bool:
+    """Whether a tenth of a second of the sound is a tone, however often a busy machine has interrupted it."""
+    frames = np.reshape(samples[: len(samples) // (rate // 50) * (rate // 50)], (-1, rate // 50))
+    return sum(strength(frame, hz, rate) > 0.8 for frame in frames) >= 5
+
+
 @dataclass(slots=True)
 class Browser:
     """One operator's socket, which keeps what it hears."""

@@ -16,7 +16,7 @@ from db import processes
 from db.ids import new_id
 from tests.api.server_fixture import serving
 from tests.calls.harness import BILL, HIGHEST, CallHarness, hear
-from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, strength
+from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, sounds, strength
 from voicebot.call.takeover import GIVEN_BACK, TAKEN_OVER
 from voicebot.providers.resampling import Resampler
 from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
@@ -46,9 +46,9 @@ async def test_listening_then_speaking_then_giving_the_caller_back(desk: Desk) -
         await desk.until("bridged")
         asked = len(desk.harness.asked())
         start = call.line.heard.cursor
-        await browser.say(sine(TONE_HZ, 16_000, 1.0))
-        await asyncio.sleep(0.6)
-        spoken = call.recording().received[start:]
+        async with asyncio.timeout(20):
+            while not sounds(call.recording().received[start:], TONE_HZ, 8000):
+                await browser.say(sine(TONE_HZ, 16_000, 0.2))
         del browser.heard[:]
         speaks.set()
         async with asyncio.timeout(20):
@@ -63,7 +63,6 @@ async def test_listening_then_speaking_then_giving_the_caller_back(desk: Desk) -
 
     assert got.outcome.ok, got.outcome.failure
     assert strength(muted[-4000:], TONE_HZ, 8000) < 0.1
-    assert strength(spoken, TONE_HZ, 8000) > 0.8
     from_caller = np.frombuffer(bytes(browser.heard), dtype="<i2")
     assert strength(from_caller, pitch_hz(person.voice_id), 16_000) > 0.3
     assert await desk.state() == ("resolved", "returned")
@@ -193,10 +192,9 @@ async def test_a_socket_that_reaches_another_server(desk: Desk, tmp_path: Path) 
             await browser.send(mute=False)
             await desk.until("bridged")
             start = call.line.heard.cursor
-            await browser.say(sine(TONE_HZ, 16_000, 1.0))
             async with asyncio.timeout(20):
-                while strength(call.recording().received[start:], TONE_HZ, 8000) < 0.5:
-                    await asyncio.sleep(0.05)
+                while not sounds(call.recording().received[start:], TONE_HZ, 8000):
+                    await browser.say(sine(TONE_HZ, 16_000, 0.2))
                 while len(browser.heard) < 16_000:
                     await asyncio.sleep(0.05)
             await browser.send(leave="return")

@@ -35,7 +35,8 @@ class Webhooks:
 
     def __init__(self, settings: CarrierSettings) -> None:
         self._settings = settings
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        # A connection that is kept may be closed by the server in the moment in which it is used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(timeout=settings.webhook_timeout_s, limits=limits, trust_env=False)
 
     async def aclose(self) -> None:

@@ -30,6 +30,8 @@ class Api:
             base_url=f"{url}/api/v1",
             headers={"Authorization": f"Bearer {key}"},
             timeout=20.0,
+            # An idle connection is given up before the server closes it.
+            limits=httpx.Limits(keepalive_expiry=1.0),
             trust_env=False,
         )
 

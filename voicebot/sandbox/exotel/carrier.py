@@ -44,7 +44,8 @@ class Exotel:
         self.phones: dict[str, Phone] = dict(phones or {})
         self.calls: dict[str, ExotelCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        # A connection that is kept may be closed by the server in the moment in which it is used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(timeout=settings.applet_timeout_s, limits=limits, trust_env=False)
 
     async def __aenter__(self) -> Self:
