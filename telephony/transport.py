@@ -194,8 +194,10 @@ class CallOutput(FrameProcessor):
             self._playing = self.create_task(self._play())
             self._timing = self.create_task(self._push_timed())
         elif isinstance(frame, InterruptionFrame):
+            # A word that is passed on behind the interruption would count as one of the next utterance.
+            await self._drop_interruptible()
             await self.push_frame(frame, direction)
-            await self._interrupt()
+            await self._clear()
         elif isinstance(frame, EndFrame):
             await self._finish(frame)
             await self.push_frame(frame, direction)
@@ -250,13 +252,15 @@ class CallOutput(FrameProcessor):
             self._add(_Chunk(audio, self._rest_is_interruptible, self._rest_source))
             self._rest.clear()
 
-    async def _interrupt(self) -> None:
+    async def _drop_interruptible(self) -> None:
         self._queue = deque(item for item in self._queue if not item.interruptible)
         if self._rest_is_interruptible:
             self._rest.clear()
         self._timed.reset()
         if self._waiting_frame is not None and self._waiting_frame.interruptible:
             await self._restart_timing()
+
+    async def _clear(self) -> None:
         if not self._rest and not any(isinstance(item, _Chunk) for item in self._queue):
             await self._speech_stopped()
         await self._write(self._wire.send_clear())

@@ -13,7 +13,7 @@ from tests.calls.harness import OPEN, CallHarness, Facts, hear
 from voicebot.call.waiting import CLAIMED
 from voicebot.call.waiting_texts import waiting_texts
 from voicebot.sandbox.audio.measurement import spans
-from voicebot.sandbox.caller import Dtmf, HangUp, Say, Step, Wait, WaitForHangUp
+from voicebot.sandbox.caller import Dtmf, HangUp, Say, Step, Wait, WaitFor, WaitForHangUp
 
 PERSON = "I want a person."
 ASKED = "I have asked a colleague."
@@ -24,12 +24,12 @@ PROMPT = (
 LINE = "You are in the queue."
 TEXTS = waiting_texts("en")
 OFFERS = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
-IDLE = {"after_ms": 2000, "prompts": ["Are you there?"], "goodbye": "Goodbye then."}
+IDLE = {"after_ms": 4000, "prompts": ["Are you there?"], "goodbye": "Goodbye then."}
 WAITING = {"line": LINE, "every_ms": 4000, "max_ms": 60_000}
 
 
 async def desk(harness: CallHarness, **waiting: Any) -> str:
-    """Create the number of a desk that offers people and hangs up on silent callers after 4 s."""
+    """Create the number of a desk that offers people and hangs up on silent callers after 8 s."""
     agent = harness.route("billing", await harness.agent())
     more: dict[str, Any] = {
         "waiting": {**WAITING, **waiting},
@@ -117,10 +117,19 @@ async def test_a_silent_caller_who_waits_is_not_hung_up_on(harness: CallHarness)
 async def test_keys_end_the_waiting(harness: CallHarness) -> None:
     """Key 1: the request becomes a call-back. Key 2: the caller goes on with the agent. Idle rules apply."""
     await sign_on(harness, capacity=5)
-    number = await desk(harness)
-    parked, returned = await asyncio.gather(
-        waits(harness, number, Wait(ms=3000), Dtmf(digits="1"), WaitForHangUp(timeout_ms=30_000)),
-        waits(harness, number, Wait(ms=3000), Dtmf(digits="2"), WaitForHangUp(timeout_ms=30_000)),
+    number, both_wait = await desk(harness), asyncio.Event()
+
+    async def follow() -> None:
+        async with asyncio.timeout(60):
+            while len((await harness.api.get("/handoffs")).json()["items"]) < 2:
+                await asyncio.sleep(0.1)
+        both_wait.set()
+
+    waiting, leaves = WaitFor(event=both_wait, timeout_ms=60_000), WaitForHangUp(timeout_ms=30_000)
+    parked, returned, _ = await asyncio.gather(
+        waits(harness, number, waiting, Dtmf(digits="1"), leaves),
+        waits(harness, number, waiting, Dtmf(digits="2"), leaves),
+        follow(),
     )
     for call, text in ((parked, TEXTS.called_back), (returned, TEXTS.goes_on)):
         assert call.outcome.ok, call.outcome.failure
@@ -150,7 +159,7 @@ async def test_the_caller_and_the_agent_learn_of_a_claim(harness: CallHarness) -
             await desk(harness),
             Wait(ms=7000),
             Say(text=OPEN),
-            Wait(ms=5000),
+            hear(),
             HangUp(),
         ),
         when_open(harness, claim),

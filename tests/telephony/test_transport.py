@@ -19,6 +19,7 @@ from pipecat.frames.frames import (
     TTSTextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from telephony import transport
@@ -138,6 +139,34 @@ async def test_words_go_on_at_their_time_and_not_after_an_interruption() -> None
         await line.send([InterruptionFrame(), _word("later", 1)])
         await until(lambda: len(line.after.of(TTSTextFrame)) == 3)
         assert [frame.text for frame in line.after.of(TTSTextFrame)] == ["0", "1", "later"]
+
+
+class SlowlyInterrupted(FrameProcessor):
+    """A stage that is busy with an interruption until a word would have come behind it."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)
+        if isinstance(frame, InterruptionFrame):
+            await asyncio.sleep(0.1)
+
+
+async def test_no_word_follows_the_interruption_that_has_dropped_it() -> None:
+    """A word that becomes due while the stages behind the output handle an interruption is dropped."""
+    wire = ScriptedWire()
+    media = CallTransport(wire, listen_for_nothing)
+    busy = SlowlyInterrupted(enable_direct_mode=True)
+    async with ServicePipeline(Pipeline([media.input(), media.output(), busy])) as line:
+        await line.send([TTSStartedFrame()])
+        await line.after.until(TTSStartedFrame)
+        now_ns = line.after.get_clock().get_time()
+        await line.send([_word("dropped", now_ns + 50_000_000), MarkFrame(mark="taken")])
+        await until(lambda: "taken" in wire.sent)
+        await line.send([InterruptionFrame(), _word("later", now_ns + 51_000_000)])
+        await until(lambda: "later" in [frame.text for frame in line.after.of(TTSTextFrame)])
+        came = line.after.of(InterruptionFrame, TTSTextFrame)
+    behind = came[[isinstance(frame, InterruptionFrame) for frame in came].index(True) + 1 :]
+    assert [frame.text for frame in behind if isinstance(frame, TTSTextFrame)] == ["later"]
 
 
 async def test_speech_without_an_end_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
