@@ -178,7 +178,8 @@ class CallOutput(FrameProcessor):
         self._rest_source: OutputAudioRawFrame | None = None
         self._next_send_s = 0.0
         self._is_speaking = False
-        self._announces_audio = False
+        self._announced: set[str | None] = set()
+        """Contexts of speech that have begun without audio: others may be spoken before it."""
         self._timed = FramePriorityQueue(frame_getter=lambda item: item[2])
         self._number = itertools.count()
         self._waiting_frame: Frame | None = None
@@ -325,8 +326,8 @@ class CallOutput(FrameProcessor):
         if not self._wire.is_open or not self.is_usable:
             return
         await self._write(self._wire.send_audio(chunk.audio))
-        if is_speech and self._announces_audio:
-            self._announces_audio = False
+        if isinstance(chunk.source, TTSAudioRawFrame) and chunk.source.context_id in self._announced:
+            self._announced.remove(chunk.source.context_id)
             await self.push_frame(chunk.source)
         await self._keep_pace()
 
@@ -341,8 +342,9 @@ class CallOutput(FrameProcessor):
 
     async def _pass_on(self, frame: Frame) -> None:
         if isinstance(frame, TTSStartedFrame):
-            self._announces_audio = True
+            self._announced.add(frame.context_id)
         elif isinstance(frame, TTSStoppedFrame):
+            self._announced.discard(frame.context_id)
             await self._speech_stopped()
         await self.push_frame(frame)
 

@@ -90,6 +90,18 @@ async def test_audio_ends_at_the_output_and_nobody_is_told_again_and_again_that_
     assert wire.audio() == speech(1, 500).audio.ljust(13 * CHUNK_BYTES, b"\0")
 
 
+async def test_the_first_audio_of_each_context_goes_on() -> None:
+    """Speech that was ready may be sent between the beginning of another context and its audio."""
+    wire = ScriptedWire()
+    slow, ready = speech(1, 80), speech(2, 80)
+    slow.context_id, ready.context_id = "slow", "ready"
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame(context_id="slow"), TTSStartedFrame(context_id="ready"), ready])
+        await line.send([TTSStoppedFrame(context_id="ready"), slow, TTSStoppedFrame(context_id="slow")])
+        await until(lambda: len(line.after.of(TTSStoppedFrame)) == 2)
+        assert [frame.context_id for frame in line.after.of(TTSAudioRawFrame)] == ["ready", "slow"]
+
+
 async def test_other_frames_keep_their_place_behind_the_audio_before_them() -> None:
     """A mark is sent, and another frame goes on, when all audio before it was sent."""
     wire = ScriptedWire()

@@ -188,7 +188,8 @@ class PlayoutObserver(FrameProcessor):
         super().__init__(name="playout-observer", enable_direct_mode=True)
         self._marks = marks
         self._listener: PlayoutListener | None = None
-        self._next_context: str | None = None
+        self._announced: set[str] = set()
+        """Contexts that have begun without audio; what is ready may be spoken between beginning and audio."""
         self._context: str | None = None
         self._began_at_ns = 0
         self._stopped: set[str] = set()
@@ -225,14 +226,16 @@ class PlayoutObserver(FrameProcessor):
         await self.push_frame(frame, direction)
 
     def _report(self, frame: Frame) -> None:
-        if isinstance(frame, TTSStartedFrame):
-            self._next_context = frame.context_id
-        elif isinstance(frame, TTSAudioRawFrame) and self._next_context is not None:
-            self._context, self._next_context = self._next_context, None
+        if isinstance(frame, TTSStartedFrame) and frame.context_id is not None:
+            self._announced.add(frame.context_id)
+        elif isinstance(frame, TTSAudioRawFrame) and frame.context_id in self._announced:
+            self._announced.remove(frame.context_id)
+            self._context = frame.context_id
             self._began_at_ns = self.get_clock().get_time()
             if self._listener is not None:
                 self._listener.on_audio_started(self._context)
         elif isinstance(frame, TTSStoppedFrame) and frame.context_id is not None:
+            self._announced.discard(frame.context_id)
             ended = self._stopped if frame.context_id == self._context else self._silent
             ended.add(frame.context_id)
         elif self._listener is not None and isinstance(frame, _TEXT_ENDS):
@@ -240,7 +243,7 @@ class PlayoutObserver(FrameProcessor):
 
     def _interrupted(self, frame: InterruptionFrame) -> None:
         lost = isinstance(frame, SpeechLostFrame)
-        self._next_context = None
+        self._announced.clear()
         self._held = [] if lost else [word for word in self._held if not word.interruptible]
         if self._listener is not None:
             self._listener.on_interrupted(lost=lost)

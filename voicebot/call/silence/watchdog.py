@@ -94,6 +94,7 @@ class SilenceWatchdog:
         self._is_timed = is_timed
         self._turn = _Turn()
         self._prompted = 0
+        self._prompted_at_ms = float("-inf")
         self._failures = 0
         self._is_slow = False
         self._has_returned = False
@@ -191,14 +192,19 @@ class SilenceWatchdog:
         """Look at the call now, and start the step that is due."""
         if self._conversation.caller_is_speaking:
             return
-        step = next_step(self._situation(response_is_over))
-        if self.is_acting and step not in _OF_THE_VOICE:
+        situation = self._situation(response_is_over)
+        step = next_step(situation)
+        overtakes = step is Step.FILL and situation.owed is Owed.SPEECH  # what a step has the voice speak
+        if self.is_acting and step not in _OF_THE_VOICE and not overtakes:
             return
         work = self._work(step)
         if work is None:
             return
-        self._acting = self._tasks.start(work, name=f"silence: {step.name.lower()}", droppable=True)
-        self._needs_answer = False
+        task = self._tasks.start(work, name=f"silence: {step.name.lower()}", droppable=True)
+        if step is not Step.FILL:
+            self._needs_answer = False
+        if not self.is_acting:
+            self._acting = task
 
     def _situation(self, response_is_over: bool) -> Situation:
         content, turn, now_ms = self._agents.current.content, self._turn, self._media.now_ms()
@@ -231,7 +237,9 @@ class SilenceWatchdog:
         """How long neither side has been heard; a caller who is not understood is heard all the same."""
         if not self._is_timed:
             return 0.0
-        stt, silent_ms = self._pipeline.stt, self._conversation.silent_ms
+        stt = self._pipeline.stt
+        # The silence before a prompt was the caller's; the time until the prompt is heard is ours.
+        silent_ms = min(self._conversation.silent_ms, self._media.now_ms() - self._prompted_at_ms)
         return min(silent_ms, stt.quiet_ms) if stt.owes_words else silent_ms
 
     def _owed(self) -> Owed:
@@ -288,7 +296,10 @@ class SilenceWatchdog:
         elif step is Step.FILL:
             turn.fillers += 1
             return remedies.fill(turn.fillers - 1)
+        elif step is Step.LEAVE:
+            self._prompted_at_ms = self._media.now_ms()
         elif step is Step.PROMPT:
+            self._prompted_at_ms = self._media.now_ms()
             self._prompted += 1
             return remedies.prompt(self._prompted - 1)
         perform = {

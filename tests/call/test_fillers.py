@@ -1,0 +1,71 @@
+"""Fillers whose audio is ready, beside speech that a voice is still making; in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from loguru import logger
+
+from tests.call.virtual_call import FILLERS, Plan, VirtualCall
+from tests.call.virtual_time import VirtualLoop, virtual_time
+from voicebot.call.apologies import apology
+
+WELCOME = "Acme, hello."
+HOURS = "We are open from eight to five."
+HELLO, GOODBYE = "Hello?", "Goodbye then."
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    logger.disable("pipecat")
+    with virtual_time() as it:
+        yield it
+    logger.enable("pipecat")
+
+
+@pytest.mark.parametrize("first_audio_s", [1.2, 1.45])
+def test_words_that_a_filler_has_overtaken_are_recorded(loop: VirtualLoop, first_audio_s: float) -> None:
+    """An answer that a slow voice has begun before the filler, and speaks behind it, was heard."""
+    desk = {"fillers": list(FILLERS), "idle": {"after_ms": 60_000}}
+    call = VirtualCall(loop, desk=desk, first_audio_s=first_audio_s)
+    call.run(1)
+    call.plan(Plan(text=HOURS))
+    call.say("When are you open?")
+    call.run(7)
+    assert call.heard() == [WELCOME, FILLERS[0], HOURS]
+    assert call.memory("assistant") == f"{WELCOME} {HOURS}".split()
+
+
+def test_no_filler_is_said_before_a_prompt(loop: VirtualLoop) -> None:
+    """The caller's silence is not ours: the caller hears each prompt, and the goodbye, and nothing before."""
+    idle = {"after_ms": 3000, "prompts": [HELLO], "goodbye": GOODBYE}
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": idle}, first_audio_s=0.3)
+    call.run(12)
+    assert call.heard() == [WELCOME, HELLO, GOODBYE]
+    assert call.end is not None
+    assert call.end.reason == "idle"
+
+
+def test_a_prompt_that_the_voice_loses_is_spoken_within_two_seconds(loop: VirtualLoop) -> None:
+    """From the moment the prompt is due, the silence is ours."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 3000, "prompts": [HELLO]}})
+    call.run(1)
+    call.fail_voice("swallow")
+    call.run(5)
+    prompted = [it for it in call.utterances if it.text == HELLO]
+    assert [it.heard_text for it in prompted] == [HELLO]
+    assert prompted[0].started_ms <= 500 + 3000 + 2000
+
+
+def test_a_filler_is_said_while_the_voice_loses_an_apology(loop: VirtualLoop) -> None:
+    """A step whose own words are lost does not keep the caller in silence."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
+    call.run(1)
+    call.fail_voice("swallow", "swallow")
+    call.plan(Plan(fault="error"), Plan(text=HOURS))
+    call.say("When are you open?")
+    for _ in range(80):
+        call.run(0.1)
+        assert call.silent_ms() <= 2000
+    assert call.heard() == [WELCOME, FILLERS[0], apology("en").moment, HOURS]
