@@ -188,9 +188,12 @@ class UnclosedLeg:
 
 
 async def take_unclosed(
-    db: Executor, now: datetime, retry_at: datetime, *, limit: int
+    db: Executor, now: datetime, retry_at: datetime, *, alone_retry_at: datetime, limit: int
 ) -> Sequence[UnclosedLeg]:
-    """Take ended legs that are not closed and are due; no other process takes them before ``retry_at``."""
+    """Take ended legs that are not closed and are due; no other process takes them before ``retry_at``.
+
+    ``alone_retry_at`` is the same for legs whose caller has not come back, and may be alone.
+    """
     rows = await db.fetch(
         f"""
         WITH due AS (
@@ -198,7 +201,11 @@ async def take_unclosed(
             WHERE closed_at IS NULL AND ended_at IS NOT NULL AND retry_at <= $1
             ORDER BY created_at LIMIT $3 FOR UPDATE SKIP LOCKED
         ), taken AS (
-            UPDATE handoff_legs SET retry_at = $2 FROM due WHERE handoff_legs.id = due.id
+            UPDATE handoff_legs
+            SET retry_at = CASE WHEN call.status = 'transferring' THEN $4::timestamptz ELSE $2 END
+            FROM due, calls call
+            WHERE handoff_legs.id = due.id AND call.account_id = handoff_legs.account_id
+                AND call.id = handoff_legs.call_id
             RETURNING {columns(LegRecord, "handoff_legs")}
         )
         SELECT {columns(LegRecord, "taken")}, call.carrier_call_id,
@@ -210,6 +217,7 @@ async def take_unclosed(
         now,
         retry_at,
         limit,
+        alone_retry_at,
     )
     found = []
     for row in rows:

@@ -26,6 +26,7 @@ from tests.handoffs.exchange import (
 )
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.handoffs.bridge import NotDialable
+from voicebot.handoffs.leg_reports import SWEEP_S
 from voicebot.handoffs.supervision import Supervision
 from voicebot.handoffs.transitions import StaleClaim
 
@@ -195,7 +196,29 @@ async def test_a_process_that_dies_as_it_connects(bridge: World, *, done: bool) 
     bridge.start()
     await bridge.deliver()
     await with_agent(bridge)
-    assert (await bridge.told())[-1] == ("declined", "declined")
+    assert (await bridge.told())[-1] == ("declined", "process_lost")
+    assert (await bridge.handoff()).state == "claimed"
+
+
+@pytest.mark.parametrize("second", ["refused", "killed"])
+@pytest.mark.parametrize("first", ["refused", "killed"])
+async def test_a_way_back_that_fails_twice(bridge: World, first: str, second: str) -> None:
+    """A caller alone in the conference is led back within 2 s, although two attempts fail or die."""
+    line = await bridge.whispering()
+    bridge.exchange.faults.append(("join", Killed(), True))
+    bridge.exchange.press(line, "1")
+    with pytest.raises(Killed):
+        await bridge.deliver()
+    for failure in (first, second):
+        bridge.exchange.faults.append(("redirect", refusal() if failure == "refused" else Killed(), False))
+    bridge.start()
+    alone_since = bridge.clock.now()
+    bridge.exchange.end(line, "completed")
+    await bridge.deliver()
+    while bridge.caller.place != "agent" and bridge.clock.now() - alone_since < timedelta(seconds=10):
+        await bridge.pass_time(SWEEP_S)
+    assert bridge.exchange.faults == []
+    assert bridge.clock.now() - alone_since <= timedelta(seconds=2)
 
 
 @pytest.mark.parametrize("uncertain", [False, True])

@@ -120,18 +120,14 @@ class Play:
             self._check_alone()
 
     def _check_alone(self) -> None:
-        """A caller is not alone in a conference, and so in silence, for more than 2 s.
-
-        A request that the carrier refuses, or that dies with its process, is repeated after another 2 s.
-        """
+        """A caller is not alone in a conference, and so in silence, for more than 2 s."""
         caller, now = self.world.caller, self.world.clock.now()
         operators = [line for line in self.world.exchange.lines_of("operator") if line.is_live]
         if caller.place != "room" or operators:
             self.alone_since = None
             return
         self.alone_since = self.alone_since or now
-        longest = (3 if self.has_trouble else 2) * A_SECOND
-        assert self.world.exchange.pending or now - self.alone_since <= longest
+        assert self.world.exchange.pending or now - self.alone_since <= 2 * A_SECOND
 
     async def check(self) -> None:
         """Check what must hold when everything has come to rest."""

@@ -33,6 +33,9 @@ _TRIES = 20
 OWN_END = timedelta(milliseconds=800)
 """How long a conference has to end on its own, and the caller to come back, before we see to it."""
 RETRY = timedelta(seconds=2)
+ALONE_RETRY = timedelta(milliseconds=600)
+"""After which a caller who is to come back is led back again. With ``OWN_END`` and the time between two
+sweeps, one whose way back was refused, or lost with a process, twice is alone for no more than 2 s."""
 LOST_FOR = timedelta(seconds=60)
 """How long a leg whose dialling was not answered is looked for at the carrier."""
 
@@ -93,7 +96,9 @@ class LegEnds:
             result: LegResult = "returned" if why == "returned" else "resolved"
             cause = _cause(why)
         else:
-            result, cause = "failed", _cause(why) or "declined"
+            # Connecting an operator who has accepted takes no time that they could hang up in.
+            unnamed: LegCause = "declined" if leg.accepted_at is None else "process_lost"
+            result, cause = "failed", _cause(why) or unnamed
         ended = await leg_changes.end(
             transaction,
             leg,
@@ -110,9 +115,11 @@ class LegEnds:
     # ------------------------------------------------------------------ what remains at the carrier
 
     async def sweep(self, *, limit: int) -> None:
-        """Do what remains for legs that have ended; what fails is repeated after ``RETRY``."""
+        """Do what remains for legs that have ended; what fails is repeated."""
         now = self._clock.now()
-        for unclosed in await legs.take_unclosed(self._db, now, now + RETRY, limit=limit):
+        for unclosed in await legs.take_unclosed(
+            self._db, now, now + RETRY, alone_retry_at=now + ALONE_RETRY, limit=limit
+        ):
             self._tasks.start(self._close(unclosed), name=f"closing leg {unclosed.leg.id}")
 
     async def _clean_up(self, leg: LegRecord, *, fetches: bool) -> None:
