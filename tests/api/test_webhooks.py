@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from db import calls, events
+from db import bridged_calls, calls, events
 from db.calls import CallRecord
 from db.pool import Database
 from tests.api.server_fixture import (
@@ -157,6 +157,21 @@ async def test_a_call_that_was_handed_over_is_connected_again_however_often(
     for _ in range(MAX_RESUMES):
         assert (await twilio.post("resume")).token
     assert (await twilio.post("resume")).verbs == ["Hangup"]
+
+
+async def test_a_call_whose_process_was_lost_as_it_transferred_is_with_the_agent(
+    twilio: Twilio, database: Database
+) -> None:
+    """The carrier was not told to dial: the stream's end leads back to the agent, and an event says why."""
+    await twilio.post("voice")
+    call = await call_of(twilio, database)
+    await calls.answered(database, call.account_id, call.id, datetime.now(UTC))
+    assert await bridged_calls.leave(database, call.account_id, call.id, "+14155550100")
+    assert (await twilio.post("resume?resumes=0")).token
+    call = await call_of(twilio, database)
+    assert (call.status, call.resumes) == ("in_progress", 1)
+    recorded = await events.of_call(database, call.account_id, call.id)
+    assert [each.data for each in recorded if each.type == "transfer.failed"] == [{"outcome": "process_lost"}]
 
 
 async def test_a_captured_request_sent_again_changes_nothing(twilio: Twilio, database: Database) -> None:

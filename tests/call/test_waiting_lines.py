@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any, Literal
+from uuid import UUID
 
 import pytest
 from loguru import logger
 
+from handlers.context import HandoffStatus
 from tests.call.virtual_call import Plan, VirtualCall
-from tests.call.virtual_time import VirtualLoop, virtual_time
+from tests.call.virtual_time import START_S, VirtualLoop, virtual_time
 from voicebot.call.waiting import FIRST_LINE_MS, TICK_S
+from voicebot.call.waiting_texts import TEXTS
 
 LINE = "You are in the queue."
 ASKED = "I have asked a colleague."
 EVERY_MS = 4000
+HANDOFF = UUID(int=1)
 FUNCTIONS = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
 
 
@@ -43,3 +48,60 @@ def test_the_line_is_said_every_every_ms(loop: VirtualLoop, ready: bool) -> None
     assert all(
         EVERY_MS <= later - earlier <= EVERY_MS + tick_ms for earlier, later in itertools.pairwise(lines)
     )
+
+
+NOT_REACHED_MS = 500
+"""By when a caller hears it: after the first audio of the text, which is not ready."""
+
+
+def status(phase: Literal["waiting", "claimed", "ended"], **more: Any) -> HandoffStatus:
+    return HandoffStatus(handoff_id=HANDOFF, phase=phase, **more)
+
+
+def claimed_call(loop: VirtualLoop) -> VirtualCall:
+    """A caller who waits, and has heard that a person comes; the texts are at their longest distance."""
+    waiting = {"line": LINE, "every_ms": 300_000, "max_ms": 3_600_000}
+    call = VirtualCall(loop, desk={"functions": FUNCTIONS, "waiting": waiting}, ready=False)
+    call.run(1)
+    call.handoff_changed(status("waiting"))
+    call.run(5)
+    call.handoff_changed(status("claimed"))
+    call.run(4)
+    assert call.heard()[-1] == TEXTS["en"].claimed
+    return call
+
+
+@pytest.mark.parametrize(
+    ("then", "text"),
+    [
+        (status("claimed", cause="busy"), TEXTS["en"].not_reached),
+        (status("waiting", cause="declined"), TEXTS["en"].not_reached),
+        (status("waiting", cause="declined", someone_is_there=False), TEXTS["en"].nobody),
+        (status("ended", cause="cancelled"), TEXTS["en"].ended),
+    ],
+)
+def test_a_person_who_does_not_come_is_said_at_once(
+    loop: VirtualLoop, then: HandoffStatus, text: str
+) -> None:
+    """However short ago a text was spoken: the caller hears the agent, once, and the model learns why."""
+    call = claimed_call(loop)
+    at_ms = call.media.now_ms() - START_S * 1000
+    for _ in range(8):  # the queue reports it again and again
+        call.handoff_changed(then)
+        call.run(1)
+    said = [it for it in call.utterances if it.started_ms >= at_ms]
+    assert [it.heard_text for it in said] == [text]
+    assert said[0].started_ms - at_ms <= NOT_REACHED_MS
+    call.say("And now?")
+    call.run(3)
+    if then.phase == "claimed":
+        assert f"({then.cause})" in str(call.script.asked[-1].messages)
+
+
+def test_a_caller_who_comes_back_unconnected_is_not_told_of_a_claim(loop: VirtualLoop) -> None:
+    """The first that a resumed call learns of its claim is that the operator was not reached."""
+    call = VirtualCall(loop, desk={"functions": FUNCTIONS}, ready=False)
+    call.run(1)
+    call.handoff_changed(status("claimed", cause="process_lost"))
+    call.run(10)
+    assert call.heard()[1:] == [TEXTS["en"].not_reached]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -49,6 +49,7 @@ from db.ids import new_id
 from db.revisions import TemplateSnapshot
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
+from handlers.context import HandoffStatus
 from telephony.carrier import MarkEcho, MediaClosed, MediaStart
 from telephony.playout import Playout, PlayoutWaiter
 from telephony.transport import CallTransport, MarkFrame
@@ -58,6 +59,7 @@ from voicebot.call.agents import answering_agent
 from voicebot.call.apologies import apology
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry
 from voicebot.call.hangup import End
+from voicebot.call.resume import ResumeState
 from voicebot.call.session import Session
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.clock import SystemClock
@@ -432,6 +434,9 @@ class VirtualCall:
         announce: str | None = None,
         connects_s: float = 0.0,
         first_audio_s: float = FIRST_AUDIO_S,
+        dial: Callable[[str, str], Awaitable[UUID | None]] | None = None,
+        transfer: Callable[[str], Awaitable[bool]] | None = None,
+        past: ResumeState | None = None,
     ) -> None:
         """Begin a call with an orchestrator that routes to the targets.
 
@@ -444,6 +449,9 @@ class VirtualCall:
             announce: what is announced before each route.
             connects_s: how long a voice takes to connect, in s.
             first_audio_s: how long a voice takes to make the first audio of a text, in s.
+            dial: calls a destination that is to accept the caller.
+            transfer: has the carrier dial a number for the caller.
+            past: what happened before the call's stream was lost.
         """
         self._loop = loop
         self.script = Script()
@@ -480,13 +488,15 @@ class VirtualCall:
             http=PreparedHttp(answers or {}, lambda *_: None),
             clock=SystemClock(),
             on_fact=self.facts.append,
+            dial=dial,
+            transfer=transfer,
         )
 
         async def load() -> Mapping[UUID, TemplateSnapshot]:
             return {each: _snapshot(each, document) for each, document in documents.items()}
 
         async def begin() -> asyncio.Task[End]:
-            self.session = Session(deps, answering)
+            self.session = Session(deps, answering, past)
             return asyncio.create_task(self.session.run(load))
 
         self.running = loop.play(begin())
@@ -518,7 +528,7 @@ class VirtualCall:
             if words:
                 await self.media.source.push_frame(InterimTranscriptionFrame(words, "caller", "now"))
 
-        self._do(begin())
+        self.do(begin())
 
     def end_turn(self, words: str = "") -> None:
         """The caller's turn ends; without words it was noise."""
@@ -530,7 +540,7 @@ class VirtualCall:
                 await asyncio.sleep(0.05)
             await self.media.source.broadcast_frame(UserStoppedSpeakingFrame)
 
-        self._do(end())
+        self.do(end())
         self._is_speaking = False
         self._turn_ended_ms = self.media.now_ms()
 
@@ -554,14 +564,23 @@ class VirtualCall:
                 self.media.press(digit)
                 await asyncio.sleep(pause_s)
 
-        self._do(press())
+        self.do(press())
+
+    def handoff_changed(self, status: HandoffStatus) -> None:
+        """The queue reports the present status of the caller's request for a person."""
+
+        async def report() -> None:
+            self.session.waiting.handoff_changed(status)
+
+        self.do(report())
 
     def hang_up(self) -> None:
         """The caller hangs up."""
         self.media.close_by("carrier")
         self.run(1.0)
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something happen in the call, unless it is over."""
         if self.is_over:
             work.close()
         else:

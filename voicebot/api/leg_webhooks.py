@@ -119,11 +119,16 @@ async def caller_back(request: CarrierRequest, leg: LegRecord, call: CallRecord)
     return request.carrier.hang_up_reply()
 
 
-async def after_transfer(request: CarrierRequest, call: CallRecord) -> WebhookReply:
-    """The number of a transferred call is over, or nobody answered there: then the agent again."""
+async def after_transfer(
+    request: CarrierRequest, call: CallRecord, *, was_dialled: bool = True
+) -> WebhookReply:
+    """The number of a transferred call is over, or nobody answered there: then the agent again.
+
+    ``was_dialled`` is false for a call whose process was lost before the carrier was told to dial.
+    """
     app = request.app
     carrier = app.bridge_carriers.get(request.name)
-    outcome = None if carrier is None else carrier.dial_outcome(request.webhook)
+    outcome = None if carrier is None or not was_dialled else carrier.dial_outcome(request.webhook)
     if call.status != "transferring":  # a copy, or the call has ended
         is_late = call.status == "in_progress" and WAITING_SINCE in request.webhook.query
         return request.connect(call) if is_late else request.carrier.hang_up_reply()
@@ -133,7 +138,7 @@ async def after_transfer(request: CarrierRequest, call: CallRecord) -> WebhookRe
     if outcome == "completed":
         await finish(app, call, "agent", TRANSFERRED)
         return request.carrier.hang_up_reply()
-    data = {"outcome": outcome or "failed"}
+    data = {"outcome": outcome or "failed"} if was_dialled else {"outcome": "process_lost"}
     await events.append(app.database, call_event(call, "transfer.failed", data, app.clock.now()))
     back = await bridged_calls.come_back(app.database, call.account_id, call.id)
     return request.carrier.hang_up_reply() if back is None else request.connect(back)

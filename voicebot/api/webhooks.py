@@ -176,6 +176,8 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         return await leg_webhooks.after_transfer(request, call)
     if (leg := await leg_webhooks.leg_of_caller(request, call)) is not None:
         return await leg_webhooks.caller_back(request, leg, call)
+    if call.status == "transferring":
+        return await leg_webhooks.after_transfer(request, call, was_dialled=False)
     query = request.webhook.query
     resumes = _whole_number(query.get(RESUMES))
     if resumes is not None and WAITING_SINCE in query and call.resumes == resumes + 1:

@@ -6,10 +6,11 @@ The process that continues the call may be another one than the one that had it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from db import events, legs, routes, utterances
@@ -22,6 +23,10 @@ from voicebot.call.agents import BACK
 from voicebot.call.dtmf import PRESSED
 from voicebot.call.transcript.recorder import Seqs
 
+TRANSFER_TO_NUMBER = "transfer_to_number"
+TRANSFER_FAILED: Literal["transfer.failed"] = "transfer.failed"
+PROCESS_LOST = "process_lost"
+
 _ROLES = {"caller": "user", "agent": "assistant"}
 
 SPOKE_WITH_PERSON = (
@@ -32,7 +37,18 @@ NOT_TRANSFERRED = (
     "The caller was to be connected with another number, but that failed ({outcome}); they are with you "
     "again. Say so, and help them yourself or offer something else."
 )
+CALLING = (
+    "{name} is being called; the caller hears a tone and stays with you until somebody there has accepted "
+    "them. You may answer the caller meanwhile. Do not end the call."
+)
 NOT_CONNECTED = "A person accepted the caller but could not be connected with them. Say so, and go on."
+
+
+class CalledDestination(NamedTuple):
+    """A destination that is being called for a caller who is with the agent."""
+
+    leg_id: UUID
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +69,10 @@ class ResumeState:
     hops: int = 0
     since_answer_ms: float = 0.0
     seqs: Seqs = field(default_factory=Seqs)
+    called: CalledDestination | None = None
+    """The destination that is being called for the caller."""
+    lost_transfer: str | None = None
+    """The destination that the caller was to be connected with, but which was not called."""
 
 
 async def load_resume_state(database: Database, call: CallRecord, now: datetime) -> ResumeState:
@@ -74,6 +94,8 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
         for event in recorded
         if (message := _told_of(event)) is not None
     ]
+    if (lost := _lost_transfer(recorded, with_people)) is not None:
+        said.append((math.inf, _not_transferred(PROCESS_LOST)))
     done = [route for route in routed if route.status == "done"]
     return ResumeState(
         path=path_of(done),
@@ -88,22 +110,57 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
             utterances=max((u.seq for u in spoken), default=0),
             routes=max((r.seq for r in routed), default=0),
         ),
+        called=next((_called(leg) for leg in with_people if _is_called(leg)), None),
+        lost_transfer=lost,
     )
 
 
 def _told_of(event: EventRecord) -> dict[str, str] | None:
     """What the agent is told of an event; None: it was told in another way, or need not know."""
-    if event.type == "transfer.failed":
-        return {"role": "developer", "content": NOT_TRANSFERRED.format(outcome=event.data["outcome"])}
+    if event.type == TRANSFER_FAILED:
+        return _not_transferred(event.data["outcome"])
     if event.type == "dtmf.received":
         return {"role": "user", "content": PRESSED.format(keys=event.data["digits"])}
     return None
 
 
+def _not_transferred(outcome: str) -> dict[str, str]:
+    return {"role": "developer", "content": NOT_TRANSFERRED.format(outcome=outcome)}
+
+
+def _lost_transfer(recorded: Sequence[EventRecord], with_people: Sequence[LegRecord]) -> str | None:
+    """The destination of a transfer of which nothing became: the process was lost before it was called."""
+    wanted: EventRecord | None = None
+    for event in recorded:
+        is_transfer = event.data.get("name") == TRANSFER_TO_NUMBER
+        if event.type == "function.called" and is_transfer:
+            wanted = event
+        elif event.type in (TRANSFER_FAILED, "transfer.connected") or (
+            event.type == "function.returned" and is_transfer and event.data["status"] != "ok"
+        ):
+            wanted = None
+    if wanted is None or any(
+        leg.destination is not None and leg.created_at >= wanted.at for leg in with_people
+    ):
+        return None
+    return str(wanted.data["arguments"].get("destination"))
+
+
+def _is_called(leg: LegRecord) -> bool:
+    return leg.destination is not None and leg.accepted_at is None and leg.ended_at is None
+
+
+def _called(leg: LegRecord) -> CalledDestination:
+    return CalledDestination(leg_id=leg.id, name=leg.destination or "")
+
+
 def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[float, dict[str, str]]]:
-    """What the agent is told of persons who accepted the caller, each with its time in ms."""
+    """What the agent is told of persons who accepted the caller, or are called, each with its time in ms."""
     notes = []
     for leg in with_people:
+        if _is_called(leg):
+            calling = CALLING.format(name=leg.destination)
+            notes.append((math.inf, {"role": "developer", "content": calling}))
         if leg.accepted_at is None or leg.ended_at is None:
             continue
         if leg.destination is not None and leg.bridged_at is None:

@@ -109,6 +109,7 @@ class Session:
             self._hangup,
             self._pipeline,
             self._activation,
+            self._recorder,
             self._tasks,
         )
         speech = PersonSpeech(
@@ -248,6 +249,7 @@ class Session:
             self._agents.follow(past.path)
         visited = past.visited if len(self._agents.path) == len(past.path) + 1 else ()
         await self._router.resume(lambda _: list(past.said), visited)
+        self.transfer.resume(past)
 
     async def _limit_duration(self) -> None:
         await asyncio.sleep(self._agents.answering.content.limits.max_duration_ms / 1000)

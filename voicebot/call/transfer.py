@@ -20,15 +20,19 @@ from voicebot.call.agents import Agent
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.hangup import Hangup
+from voicebot.call.resume import (
+    CALLING,
+    PROCESS_LOST,
+    TRANSFER_FAILED,
+    CalledDestination,
+    ResumeState,
+)
 from voicebot.call.routing.activation import AgentActivation
+from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.call.waiting import WaitingForPerson
 
 FAILED = "The call could not be transferred. Say so, and help the caller yourself or offer something else."
 
-CALLING = (
-    "{name} is being called; the caller hears a tone and stays with you until somebody there has accepted "
-    "them. You may answer the caller meanwhile. Do not end the call."
-)
 NOT_ACCEPTED = (
     "Nobody accepted the caller at {name} ({cause}). The caller is still with you: say so, and help them "
     "yourself or offer something else."
@@ -55,6 +59,7 @@ class CallTransfer:
         hangup: Hangup,
         pipeline: CallPipeline,
         activation: AgentActivation,
+        recorder: CallRecorder,
         tasks: BackgroundTasks,
     ) -> None:
         """``transfer`` and ``dial`` are None where a call cannot be transferred, as in a text call."""
@@ -64,9 +69,10 @@ class CallTransfer:
         self._hangup = hangup
         self._pipeline = pipeline
         self._activation = activation
+        self._recorder = recorder
         self._tasks = tasks
         self._is_transferring = False
-        self._called: tuple[UUID, str] | None = None
+        self._called: CalledDestination | None = None
 
     @property
     def is_calling(self) -> bool:
@@ -91,15 +97,28 @@ class CallTransfer:
             work = self._call(dial, wanted)
         else:
             self._pipeline.llm.pause()
-            work = self._run(transfer, wanted.number)
+            work = self._run(transfer, wanted)
         self._tasks.start(work, name="transferring the call", droppable=True)
         return None
 
+    def resume(self, past: ResumeState) -> None:
+        """Go on with what the process that had the call began; the agent has been told."""
+        if past.lost_transfer is not None:
+            self._recorder.event(TRANSFER_FAILED, destination=past.lost_transfer, outcome=PROCESS_LOST)
+        if past.called is not None:
+            self._is_transferring = True
+            self._begin(past.called)
+
+    def _begin(self, called: CalledDestination) -> None:
+        """A destination is being called."""
+        self._called = called
+        self._waiting.begin_transfer()
+
     def not_accepted(self, leg_id: UUID, cause: str) -> None:
         """Nobody accepted the caller at the destination that was called; returns at once."""
-        if self._called is None or self._called[0] != leg_id:
+        if self._called is None or self._called.leg_id != leg_id:
             return
-        name, self._called = self._called[1], None
+        name, self._called = self._called.name, None
         self._waiting.end_transfer()
         work = self._stay(NOT_ACCEPTED.format(name=name, cause=cause))
         self._tasks.start(work, name="ending a transfer", droppable=True)
@@ -123,22 +142,25 @@ class CallTransfer:
         self._is_transferring = False
         self._pipeline.llm.resume()
 
-    async def _run(self, transfer: TransferCall, number: str) -> None:
+    async def _run(self, transfer: TransferCall, destination: Destination) -> None:
         await self._hangup.all_heard()
-        if await transfer(number):
+        if await transfer(destination.number):
             return  # the media stream ends
         self._pipeline.llm.resume()
-        await self._stay(FAILED)
+        await self._refused(destination)
 
     async def _call(self, dial: DialDestination, destination: Destination) -> None:
         await self._hangup.all_heard()
         leg_id = await dial(destination.name, destination.number)
         if leg_id is None:
-            await self._stay(FAILED)
+            await self._refused(destination)
             return
-        self._called = leg_id, destination.name
-        self._waiting.begin_transfer()
+        self._begin(CalledDestination(leg_id, destination.name))
         await self._tell(CALLING.format(name=destination.name))
+
+    async def _refused(self, destination: Destination) -> None:
+        self._recorder.event(TRANSFER_FAILED, destination=destination.name, outcome="carrier_error")
+        await self._stay(FAILED)
 
     async def _stay(self, text: str) -> None:
         """The caller has not left the agent, who is told why and goes on."""

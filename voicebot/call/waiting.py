@@ -182,17 +182,22 @@ class WaitingForPerson:
             was_claimed = self._phase == "claimed"
             self._begin(first_line_ms=0.0)
             if was_claimed:
-                self._tell_agent(RETURNED_TO_QUEUE)
+                self._not_reached(RETURNED_TO_QUEUE)
 
     # ------------------------------------------------------------------------------- the phases
 
     def _has_claim(self, status: HandoffStatus, before: HandoffStatus | None) -> None:
-        """A person has the request; if they could not be reached by telephone, the caller hears the line."""
+        """A person has the request, or could not be reached by telephone."""
         if self._phase != "claimed":
-            self._claimed()
-        elif status.cause is not None and before is not None and before.cause != status.cause:
-            self._line_at_ms = min(self._line_at_ms, self._clock.monotonic_ms())
-            self._tell_agent(NOT_REACHED.format(cause=status.cause))
+            self._begin(first_line_ms=self._content.every_ms)
+            self._phase = "claimed"
+            if status.cause is None:
+                self._tell_agent(CLAIMED)
+                self._say(self._texts.claimed, remembered=True)
+                return
+            before = None
+        if status.cause is not None and (before is None or before.cause != status.cause):
+            self._not_reached(NOT_REACHED.format(cause=status.cause))
 
     def _begin(self, *, first_line_ms: float) -> None:
         now = self._clock.monotonic_ms()
@@ -203,11 +208,23 @@ class WaitingForPerson:
             self._tasks.start(self._load_sound(), name="loading a recording", droppable=True)
             self._waiter = self._tasks.start(self._wait(), name="waiting for a person", droppable=True)
 
-    def _claimed(self) -> None:
-        self._begin(first_line_ms=self._content.every_ms)
-        self._phase = "claimed"
-        self._tell_agent(CLAIMED)
-        self._say(self._texts.claimed, remembered=True)
+    def _not_reached(self, told: str) -> None:
+        """Whoever had the request does not come: the caller is told at once, and waits on."""
+        self._tell_agent(told)
+        now = self._clock.monotonic_ms()
+        if self._phase == "waiting" and self._status is not None and not self._status.someone_is_there:
+            self._tell_absence(now)
+            self._say(self._texts.nobody, remembered=True)
+        else:
+            self._say(self._texts.not_reached, remembered=True)
+        self._line_at_ms = now + self._content.every_ms
+
+    def _tell_absence(self, now_ms: float) -> None:
+        """The caller is about to hear that nobody is there; the agent learns it once."""
+        if not self._told_absence:
+            self._told_absence = True
+            self._tell_agent(NOBODY_THERE)
+        self._absence_said_ms = now_ms
 
     def _ended(self, status: HandoffStatus, *, was_connected: bool) -> None:
         self._end()
@@ -260,10 +277,7 @@ class WaitingForPerson:
             return
         self._spoken_ms = now
         if self._phase == "waiting" and self._status is not None and not self._status.someone_is_there:
-            if not self._told_absence:
-                self._told_absence = True
-                self._tell_agent(NOBODY_THERE)
-            self._absence_said_ms = now
+            self._tell_absence(now)
             await self._speech_output.text(self._texts.nobody, remembered=False)
             return
         agent = self._agents.current

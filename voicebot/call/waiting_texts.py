@@ -24,6 +24,8 @@ class WaitingTexts:
     """Nobody is available; what can be done instead."""
     claimed: str
     """A person has taken the request."""
+    not_reached: str
+    """Whoever had taken the request could not be reached; the caller waits on."""
     called_back: str
     goes_on: str
     """The caller goes on with the agent."""
@@ -73,6 +75,8 @@ TEXTS: Mapping[str, WaitingTexts] = {
         nobody="I'm sorry, nobody is available at the moment. "
         "Press 1 to be called back, or tell me what I can do or note down for you.",
         claimed="A colleague has taken your request and will be with you in a moment.",
+        not_reached="I could not reach my colleague just now. "
+        "Please stay on the line, or press 1 to be called back.",
         called_back="All right, we will call you back. Is there anything else?",
         goes_on="All right, I am here. How can I help?",
         ended="I have you back. How can I help?",
@@ -85,6 +89,8 @@ TEXTS: Mapping[str, WaitingTexts] = {
         nobody="Es tut mir leid, im Moment ist niemand erreichbar. Drücken Sie die 1 für einen Rückruf, "
         "oder sagen Sie mir, was ich für Sie tun oder notieren kann.",
         claimed="Eine Kollegin oder ein Kollege hat Ihr Anliegen übernommen und ist gleich bei Ihnen.",
+        not_reached="Ich habe gerade niemanden erreicht. "
+        "Bitte bleiben Sie in der Leitung, oder drücken Sie die 1 für einen Rückruf.",
         called_back="Gut, wir rufen Sie zurück. Kann ich noch etwas für Sie tun?",
         goes_on="Gut, ich bin da. Wie kann ich helfen?",
         ended="Ich bin wieder für Sie da. Wie kann ich helfen?",
@@ -97,6 +103,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         nobody="Je suis désolé, personne n'est disponible pour le moment. Tapez 1 pour être rappelé, "
         "ou dites-moi ce que je peux faire ou noter pour vous.",
         claimed="Un collègue a pris votre demande et sera avec vous dans un instant.",
+        not_reached="Je n'ai pas pu joindre mon collègue. Restez en ligne, ou tapez 1 pour être rappelé.",
         called_back="Très bien, nous vous rappellerons. Puis-je faire autre chose ?",
         goes_on="Très bien, je suis là. Comment puis-je vous aider ?",
         ended="Je suis de nouveau avec vous. Comment puis-je vous aider ?",
@@ -109,6 +116,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         nobody="Lo siento, ahora mismo no hay nadie disponible. Pulse 1 para que le llamemos, "
         "o dígame qué puedo hacer o anotar por usted.",
         claimed="Un compañero ha tomado su solicitud y estará con usted en un momento.",
+        not_reached="No he podido localizar a mi compañero. Siga en línea, o pulse 1 para que le llamemos.",
         called_back="De acuerdo, le llamaremos. ¿Puedo hacer algo más?",
         goes_on="De acuerdo, aquí estoy. ¿En qué puedo ayudarle?",
         ended="Estoy de nuevo con usted. ¿En qué puedo ayudarle?",
@@ -121,6 +129,8 @@ TEXTS: Mapping[str, WaitingTexts] = {
         nobody="Mi dispiace, al momento non c'è nessuno. Prema 1 per essere richiamato, "
         "o mi dica che cosa posso fare o annotare per lei.",
         claimed="Un collega ha preso la sua richiesta e sarà subito da lei.",
+        not_reached="Non sono riuscito a raggiungere il mio collega. "
+        "Resti in linea, o prema 1 per essere richiamato.",
         called_back="Va bene, la richiameremo. Posso fare altro?",
         goes_on="Va bene, sono qui. Come posso aiutarla?",
         ended="Sono di nuovo da lei. Come posso aiutarla?",
@@ -133,6 +143,8 @@ TEXTS: Mapping[str, WaitingTexts] = {
         nobody="Lamento, neste momento não há ninguém disponível. Prima 1 para que liguemos de volta, "
         "ou diga-me o que posso fazer ou anotar.",
         claimed="Um colega ficou com o seu pedido e estará consigo num momento.",
+        not_reached="Não consegui contactar o colega. "
+        "Aguarde em linha, ou prima 1 para que liguemos de volta.",
         called_back="Muito bem, ligaremos de volta. Posso ajudar em mais alguma coisa?",
         goes_on="Muito bem, estou aqui. Como posso ajudar?",
         ended="Estou de volta. Como posso ajudar?",
@@ -145,6 +157,8 @@ TEXTS: Mapping[str, WaitingTexts] = {
         nobody="Het spijt me, er is op dit moment niemand beschikbaar. Druk op 1 om te worden teruggebeld, "
         "of zeg me wat ik voor u kan doen of noteren.",
         claimed="Een collega heeft uw vraag overgenomen en komt zo bij u.",
+        not_reached="Ik kon mijn collega niet bereiken. "
+        "Blijf aan de lijn, of druk op 1 om te worden teruggebeld.",
         called_back="Goed, we bellen u terug. Kan ik nog iets voor u doen?",
         goes_on="Goed, ik ben er. Waarmee kan ik u helpen?",
         ended="Ik ben er weer. Waarmee kan ik u helpen?",

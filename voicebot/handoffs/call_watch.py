@@ -27,6 +27,8 @@ from voicebot.clock import Clock
 from voicebot.handoffs.matching import PRESENT, matches
 
 INTERVAL_S = 1.0
+CALLING_INTERVAL_S = 0.2
+"""The interval while a destination is being called, whose refusal notifies nobody."""
 DEBOUNCE_S = 0.05
 """Pause after a notification, so that one query serves several events."""
 
@@ -70,7 +72,7 @@ class CallWatch:
         self._wakeup.set()
 
     async def run(self, calls: LiveCalls) -> None:
-        """Report to ``calls`` every second and after each wake-up, until cancelled."""
+        """Report to ``calls`` again and again, and after each wake-up, until cancelled."""
         while True:
             self._wakeup.clear()
             try:
@@ -78,7 +80,9 @@ class CallWatch:
             except DatabaseError as error:
                 logger.warning("the status of handoffs waits for the database: {}", type(error).__name__)
             with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_S):
+                async with asyncio.timeout(
+                    CALLING_INTERVAL_S if calls.calling_destinations() else INTERVAL_S
+                ):
                     await self._wakeup.wait()
                     await asyncio.sleep(DEBOUNCE_S)
 

@@ -33,7 +33,7 @@ EventType = Literal[
     "call.started", "stream.started", "agent.ready", "agent.unavailable", "node.entered",
     "function.called", "function.returned", "route.requested", "route.done", "route.refused", "route.failed",
     "voice.switched", "barge_in", "idle.prompted", "provider.failed", "provider.switched", "call.resumed",
-    "outcome.recorded", "call.ended", "dtmf.received",
+    "outcome.recorded", "call.ended", "dtmf.received", "transfer.failed",
 ]  # fmt: skip
 
 FIRST_RETRY_S = 0.1
