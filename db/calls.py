@@ -254,6 +254,15 @@ async def reconnect(
     return None if row is None else read(CallRecord, row)
 
 
+async def announce_stream(db: Executor, account_id: UUID, call_id: UUID) -> None:
+    """A media stream is announced to the carrier, after one that was none of the call's.
+
+    Raises:
+        NotFound: the account has no such call.
+    """
+    await _change(db, "reconnecting = $3", account_id, call_id, True)
+
+
 async def handed_over(db: Executor, account_id: UUID, call_id: UUID, handovers: int) -> CallRecord:
     """The process that has the call stops; ``handovers`` counts how many did, and only grows.
 

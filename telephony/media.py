@@ -22,13 +22,17 @@ reading."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaStart:
-    """The carrier's start message. `token` is the one given to `Carrier.answer`, or "" if absent."""
+    """The carrier's start message. `token` is the one given to `Carrier.answer`, or "" if absent.
+
+    `caller` is the caller's number, E.164 or the carrier's word for a withheld one; "" if it is not told.
+    """
 
     stream_id: str
     carrier_call_id: str
     account_ref: str
     token: str
     parameters: Mapping[str, str]
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

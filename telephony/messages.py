@@ -20,7 +20,10 @@ class Connected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The stream's metadata. `sample_rate` is in Hz; `encoding` is the carrier's own word."""
+    """The stream's metadata. `sample_rate` is in Hz; `encoding` is the carrier's own word.
+
+    `caller` is the caller's number where the carrier tells it, as it writes numbers.
+    """
 
     stream_sid: str
     call_sid: str
@@ -29,6 +32,7 @@ class Start:
     encoding: str
     sample_rate: int
     channels: int = 1
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from telephony.exotel.messages import (
     parse,
     refusal,
 )
+from telephony.exotel.numbers import e164
 from telephony.media import MediaStart
 from telephony.messages import Start
 from telephony.socket_media import MediaFormat, SocketMedia, accept_socket
@@ -46,6 +47,7 @@ async def accept_media(websocket: WebSocket, *, start_timeout_s: float = 5.0) ->
         account_ref=start.account_sid,
         token=token,
         parameters=start.parameters,
+        caller=e164(start.caller),
     )
     return SocketMedia(socket, facts, media_format(start))
 

@@ -27,6 +27,7 @@ from telephony.messages import (
     object_of,
     parameters_of,
     read_object,
+    storable,
     text_of,
 )
 
@@ -135,6 +136,7 @@ def _start(message: dict[str, Any], default_rate: int | str) -> Start:
         encoding=str(media_format.get("encoding") or ""),
         sample_rate=integer_of(rate, "sample_rate"),
         channels=integer_of({"channels": media_format.get("channels") or 1}, "channels"),
+        caller=storable(str(start.get("from") or ""), "from"),
     )
 
 

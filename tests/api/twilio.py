@@ -185,6 +185,10 @@ class StandIn:
     async def prepare(self, call: CallRecord) -> None:
         """Load nothing."""
 
+    async def announcement(self, account_id: UUID, template_id: UUID, text: str, sample_rate: int) -> bytes:
+        """Synthesise nothing."""
+        return b""
+
     def known(self, call_id: UUID) -> CallRecord | None:
         """No call is known before its stream."""
         return None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from db.calls import Carrier
-from tests.api.server_fixture import new_e164
+from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import (
     BILL,
     BYE,
@@ -24,7 +24,7 @@ from tests.calls.harness import (
     Facts,
     hear,
 )
-from voicebot.sandbox.caller import HangUp, Interrupt, Say, WaitForHangUp
+from voicebot.sandbox.caller import Dtmf, HangUp, Interrupt, Say, WaitForHangUp
 from voicebot.sandbox.carrier import Misbehaviour, Phone
 from voicebot.sandbox.exotel import ExotelMisbehaviour
 from voicebot.sandbox.vendors.script import Answer
@@ -185,6 +185,44 @@ async def test_how_an_exotel_call_ended_is_known(
     assert call.carrier.complaints == ()
     assert call.words() == [WELCOME, "Billing here."]
     assert ended(call) == (by, reason)
+
+
+async def number_of(line: CallHarness, *agents: str, **inbound: Any) -> str:
+    """A number of agents without an orchestrator; `inbound`: its policy."""
+    number = await create(
+        line.api, "/numbers", {"e164": new_e164(), "carrier": line.carrier_name, "inbound": inbound}
+    )
+    for name in agents:
+        await line.agent(name, voice=LOW, number_id=number["id"], greeting={"text": f"{name} speaking."})
+    return str(number["e164"])
+
+
+@pytest.mark.long
+async def test_an_exotel_caller_chooses_an_agent_from_a_menu(harness: CallHarness) -> None:
+    """The names are spoken on the media socket; the key leads back through the flow to the chosen agent."""
+    exotel = harness.on("exotel")
+    number = await number_of(exotel, "Alpha", "Beta")
+    call = await exotel.place(hear(), Dtmf(digits="2"), hear(), Say(text=OPEN), hear(), HangUp(), to=number)
+    assert call.outcome.ok, call.outcome.failure
+    assert call.carrier.complaints == ()
+    assert call.carrier.asked[:4] == ("voice 200", "to-person 302", "again 200", "voice 200")
+    assert call.words()[0] == "Beta speaking."
+    assert [data["key"] for data in call.data("inbound.chosen")] == ["2"]
+    assert (call.record["resumes"], ended(call)) == (0, ("caller", "hangup"))
+
+
+@pytest.mark.long
+async def test_an_exotel_caller_who_is_refused_hears_why(harness: CallHarness) -> None:
+    """The line is spoken on the media socket, whole, and the flow ends the call."""
+    exotel = harness.on("exotel")
+    closed = "We are closed. Please call again tomorrow."
+    number = await number_of(exotel, "Alpha", accepting=False, refusal={"action": "say", "text": closed})
+    call = await exotel.place(WaitForHangUp(timeout_ms=30_000), to=number)
+    assert call.outcome.ok, call.outcome.failure
+    assert call.carrier.asked == ("voice 200", "to-person 302", "again 302")
+    begin, end = call.agent_spans[0][0], call.agent_spans[-1][1]
+    assert end - begin >= exotel.spoken_ms(closed, LOW) - 100
+    assert ended(call) == ("system", "refused")
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from db.ids import new_id
 from db.inbound import TokenUse, token_hash
 from db.pool import Database
 from voicebot.api import signed_token
-from voicebot.api.signed_token import DIALLED_STREAM, MEDIA_STREAM, SignedTokens
+from voicebot.api.signed_token import ANNOUNCEMENT, DIALLED_STREAM, MEDIA_STREAM, SignedTokens
 from voicebot.background import BackgroundTasks
 from voicebot.dispatch.dispatcher import RINGING
 
@@ -39,6 +39,7 @@ class MediaAdmission:
         self._database = database
         self._tokens = SignedTokens(MEDIA_STREAM, *keys)
         self._dialled = SignedTokens(DIALLED_STREAM, *keys)
+        self._announcements = SignedTokens(ANNOUNCEMENT, *keys)
         self._tasks = tasks
         self._used: dict[bytes, datetime] = {}
 
@@ -49,6 +50,23 @@ class MediaAdmission:
     def issue_dialled(self, call: CallRecord, now: datetime) -> str:
         """The same for a call that is about to be dialled, and has no id of the carrier yet."""
         return self._dialled.issue(call.account_id, call.id, now)
+
+    def issue_announcement(self, account_id: UUID, number_id: UUID, now: datetime) -> str:
+        """Issue a token that opens a stream for what a number's callers hear before an agent answers."""
+        return self._announcements.issue(account_id, number_id, now)
+
+    def announcement(self, token: str, now: datetime) -> tuple[UUID, UUID] | None:
+        """The account and the number of such a token; None: the token is another one.
+
+        Raises:
+            TokenRefused: it has opened a stream in this process before.
+        """
+        try:
+            found = self._announcements.read(token, now)
+        except signed_token.TokenRefused:
+            return None
+        self._use_here(token, now)
+        return found
 
     async def admit(
         self,
@@ -105,7 +123,7 @@ class MediaAdmission:
     async def _use(
         self, use: TokenUse, now: datetime, call: CallRecord | None, on_replay: Callable[[], None]
     ) -> CallRecord:
-        self._use_here(use, now)
+        self._use_here(use.token, now)
         wait_s = OTHER_CALL_WAIT_S if call is None else KNOWN_CALL_WAIT_S
         try:
             return await self._tasks.in_time(
@@ -118,13 +136,13 @@ class MediaAdmission:
         self._tasks.start(self._use_later(use, on_replay), name="using a media token", droppable=True)
         return call
 
-    def _use_here(self, use: TokenUse, now: datetime) -> None:
+    def _use_here(self, token: str, now: datetime) -> None:
         """Refuse a token that was used in this process; remember those that are not yet expired."""
-        for token, until in list(self._used.items()):
+        for each, until in list(self._used.items()):
             if until > now:
                 break  # in the order of insertion
-            del self._used[token]
-        key = token_hash(use.token)
+            del self._used[each]
+        key = token_hash(token)
         if key in self._used:
             raise TokenRefused
         self._used[key] = now + MEDIA_STREAM.lifetime

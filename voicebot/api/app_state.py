@@ -127,6 +127,10 @@ class LiveCalls(Protocol):
         """Synthesise an active template's greetings before a call needs them."""
         ...
 
+    async def announcement(self, account_id: UUID, template_id: UUID, text: str, sample_rate: int) -> bytes:
+        """What callers hear before an agent answers, in an agent's voice: 16-bit mono PCM; empty: failed."""
+        ...
+
 
 @dataclass(slots=True, kw_only=True)
 class AppState:

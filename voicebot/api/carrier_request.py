@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from starlette.requests import Request
 
 from db.calls import CallRecord
@@ -57,7 +59,12 @@ class CarrierRequest:
         app.background.start(
             app.call_registry.prepare(call), name=f"preparing call {call.id}", droppable=True
         )
-        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls(call))
+        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls(call.resumes))
+
+    def announce(self, account_id: UUID, number_id: UUID) -> WebhookReply:
+        """Connect the call to our media socket for what the number's callers hear before an agent answers."""
+        token = self.app.media_admission.issue_announcement(account_id, number_id, self.app.clock.now())
+        return self.carrier.answer(token, self._urls(resumes=0))
 
     def number(self) -> NumberFallback:
         """What is known of our number without the database."""
@@ -70,9 +77,9 @@ class CarrierRequest:
         """The URL of the carrier's webhooks."""
         return self._origin + self.carrier.webhooks_path
 
-    def _urls(self, call: CallRecord) -> AnswerUrls:
+    def _urls(self, resumes: int) -> AnswerUrls:
         return AnswerUrls(
             media_url=websocket_url(f"{self._origin}/media/{self.name}"),
             stream_status_url=f"{self.webhooks_url}/stream",
-            resume_url=f"{self.webhooks_url}/resume?{RESUMES}={call.resumes}",
+            resume_url=f"{self.webhooks_url}/resume?{RESUMES}={resumes}",
         )

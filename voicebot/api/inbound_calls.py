@@ -17,7 +17,7 @@ from db.calls import CallEnd
 from db.errors import NotFound
 from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, StartedCall
 from db.leads import LeadDraft
-from db.pool import Transaction
+from db.pool import Database, Transaction
 from telephony.bridge import Whisper
 from telephony.carrier import TransferRequest, WebhookReply
 from voicebot.api.call_ends import call_event
@@ -53,25 +53,57 @@ class Choice:
         return keys.get(self.key or "")
 
 
-async def decide(
-    request: CarrierRequest, call_in: InboundCall, choice: Choice | None = None
-) -> StartedCall | WebhookReply:
-    """The call, if it is taken, or what the carrier is answered instead.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """What a caller hears instead of an agent, or before one.
+
+    Attributes:
+        number: the number that was called.
+        template: the agent in whose voice and language it is said where we say it.
+        text: the words.
+        attempt: the words are a menu that is said for this time, from 1; None: the call ends with them.
+    """
+
+    number: CalledNumber
+    template: AnsweringTemplate
+    text: str
+    attempt: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """The call is connected with a number, E.164."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The call is not taken; ``busy``: the caller is to hear a busy tone."""
+
+    busy: bool = False
+
+
+Decision = StartedCall | Announcement | Forwarded | Rejected
+
+
+async def decide(database: Database, call_in: InboundCall, choice: Choice | None = None) -> Decision:
+    """The call, if it is taken, or what happens to it instead.
 
     Args:
-        request: the carrier's request.
-        call_in: the call that it is about.
+        database: where it is decided.
+        call_in: the call.
         choice: what the caller answered to a menu; None: no menu was said yet.
 
     Raises:
         UnknownNumber: no account has this number active at this carrier.
     """
-    async with request.app.database.transaction() as transaction:
+    async with database.transaction() as transaction:
         number = await inbound.called_number(transaction, call_in)
         answers = answering(number.templates)
         if answers is None:
             logger.warning("number {} has no active template", number.id)
-            return _elsewhere(request, number.fallback_number)
+            return Rejected() if number.fallback_number is None else Forwarded(number.fallback_number)
         first = answers.templates[0] if isinstance(answers, Menu) else answers
         policy = InboundPolicy.model_validate(number.inbound)
         known = await _known(transaction, call_in)
@@ -81,10 +113,41 @@ async def decide(
         if known is not None or reason is not None:
             if reason is not None and known is None:
                 await _refuse(transaction, call_in, number, first, policy.refusal, reason)
-            return _refusal_reply(request, policy.refusal, first.language)
+            return _refused(policy.refusal, number, first)
         if isinstance(answers, Menu):
-            return await _chosen(request, transaction, call_in, number, answers, choice)
+            return await _chosen(transaction, call_in, number, answers, choice)
         return await inbound.begin_with(transaction, call_in, number, answers)
+
+
+def reply(request: CarrierRequest, decision: Announcement | Forwarded | Rejected) -> WebhookReply:
+    """What the carrier is answered about a call that no agent has.
+
+    Where the carrier cannot say a text, or cannot wait for a key, our media socket does
+    (``voicebot.api.announcements``).
+    """
+    carrier = request.carrier
+    match decision:
+        case Rejected(busy):
+            return carrier.reject(busy=busy)
+        case Forwarded(to):
+            return carrier.transfer_reply(TransferRequest(to=to))
+    bridge = request.app.bridge_carriers.get(request.name)
+    if request.flow is not None or bridge is None:
+        return _by_stream(request, decision)
+    text, language = decision.text, decision.template.language
+    if decision.attempt is None:
+        return carrier.say_reply(text, language)
+    url = f"{request.webhooks_url}/menu?{ATTEMPT}={decision.attempt}"
+    return bridge.whisper_reply(
+        Whisper(text=text, language=language, key_url=url, silence_url=url, key_timeout_s=KEY_TIMEOUT_S)
+    )
+
+
+def _by_stream(request: CarrierRequest, said: Announcement) -> WebhookReply:
+    number, rate = said.number, request.carrier.sample_rate
+    speech = request.app.call_registry.announcement(number.account_id, said.template.id, said.text, rate)
+    request.app.background.start(speech, name="preparing an announcement", droppable=True)
+    return request.announce(number.account_id, number.id)
 
 
 async def _known(transaction: Transaction, call_in: InboundCall) -> StartedCall | None:
@@ -136,47 +199,37 @@ async def _refuse(
         await leads.add(transaction, number.account_id, lead, idempotency_key=f"callback {call.id}")
 
 
-def _refusal_reply(request: CarrierRequest, refusal: Refusal, language: str) -> WebhookReply:
-    carrier = request.carrier
+def _refused(
+    refusal: Refusal, number: CalledNumber, template: AnsweringTemplate
+) -> Announcement | Forwarded | Rejected:
     match refusal.action:
         case "say":
-            return carrier.say_reply(refusal.text, language)
+            return Announcement(number=number, template=template, text=refusal.text)
         case "callback":
-            return carrier.say_reply(refusal.text.strip() or inbound_texts(language).callback, language)
+            text = refusal.text.strip() or inbound_texts(template.language).callback
+            return Announcement(number=number, template=template, text=text)
         case "forward" if refusal.number is not None:
-            return carrier.transfer_reply(TransferRequest(to=refusal.number))
-    return carrier.reject(busy=refusal.action == "busy")
+            return Forwarded(refusal.number)
+    return Rejected(busy=refusal.action == "busy")
 
 
 async def _chosen(
-    request: CarrierRequest,
     transaction: Transaction,
     call_in: InboundCall,
     number: CalledNumber,
     menu: Menu,
     choice: Choice | None,
-) -> StartedCall | WebhookReply:
+) -> StartedCall | Announcement:
     """The call with the agent that the caller has chosen, or the menu, which is said three times at most."""
     said = 0 if choice is None else choice.attempt
     chosen = None if choice is None else choice.of(menu)
-    bridge = request.app.bridge_carriers.get(request.name)
-    if chosen is None and said < ATTEMPTS and bridge is not None:
-        language = menu.templates[0].language
-        url = f"{request.webhooks_url}/menu?{ATTEMPT}={said + 1}"
-        text = menu_text([template.name for template in menu.templates], language)
-        return bridge.whisper_reply(
-            Whisper(text=text, language=language, key_url=url, silence_url=url, key_timeout_s=KEY_TIMEOUT_S)
-        )
-    template = chosen or menu.templates[0]
-    started = await inbound.begin_with(transaction, call_in, number, template)
-    data = {"template_id": str(template.id), "key": None if chosen is None or choice is None else choice.key}
+    first = menu.templates[0]
+    if chosen is None and said < ATTEMPTS:
+        text = menu_text([template.name for template in menu.templates], first.language)
+        return Announcement(number=number, template=first, text=text, attempt=said + 1)
+    started = await inbound.begin_with(transaction, call_in, number, chosen or first)
+    key = None if chosen is None or choice is None else choice.key
+    data = {"template_id": str((chosen or first).id), "key": key}
     event = call_event(started.call, "inbound.chosen", data, call_in.started_at)
     await events.append(transaction, event)
     return started
-
-
-def _elsewhere(request: CarrierRequest, fallback_number: str | None) -> WebhookReply:
-    """No template answers the number."""
-    if fallback_number is None:
-        return request.carrier.reject()
-    return request.carrier.transfer_reply(TransferRequest(to=fallback_number))

@@ -21,6 +21,7 @@ from telephony.carrier import (
     TooManyFields,
     WebhookRequest,
 )
+from voicebot.api import announcements
 from voicebot.api.app_state import AppState, AppStateDep
 
 router = APIRouter(prefix="/media")
@@ -50,6 +51,15 @@ async def media_socket(websocket: WebSocket, app: AppStateDep, name: CarrierName
         return
     media = await _accept(app, carrier, websocket)
     if media is None:
+        return
+    try:
+        announced = app.media_admission.announcement(media.start.token, app.clock.now())
+    except TokenRefused as error:
+        _refused(app, carrier, str(error))
+        await media.refuse(POLICY, "the token was used before")
+        return
+    if announced is not None:
+        await announcements.announce(app, name, media, *announced)
         return
     call = await _admit(app, carrier, media)
     if call is not None:

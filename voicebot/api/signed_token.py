@@ -36,6 +36,10 @@ DIALLED_STREAM = TokenKind(b"dialled", lifetime=timedelta(minutes=3))
 """The same for a call that is dialled, whose stream begins when it was answered."""
 
 
+ANNOUNCEMENT = TokenKind(b"announcement")
+"""Contains an account and a number: the stream is for what its callers hear before an agent answers."""
+
+
 class TokenRefused(Exception):
     """The token is invalid or expired; create another one."""
 

@@ -53,7 +53,7 @@ from voicebot.api.carrier_request import (
 )
 from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
-from voicebot.api.inbound_calls import Choice, decide
+from voicebot.api.inbound_calls import Choice, Decision, decide, reply
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.call.apologies import apology
@@ -125,19 +125,20 @@ async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice 
         from_number=incoming.from_ or None,
         started_at=request.app.clock.now(),
     )
-    started: StartedCall | WebhookReply
+    decision: Decision
     try:
         begun = await inbound.begin(request.app.database, call_in)
     except UnknownNumber:
         logger.warning("rejected a call of {} to an unknown number", request.name)
         return request.carrier.reject()
     except (NoOrchestrator, PolicyApplies):
-        started = await decide(request, call_in, choice)
+        decision = await decide(request.app.database, call_in, choice)
     else:
         is_copy = begun.call.end_reason == inbound.REFUSED
-        started = await decide(request, call_in, choice) if is_copy else begun
-    if isinstance(started, WebhookReply):
-        return started
+        decision = await decide(request.app.database, call_in, choice) if is_copy else begun
+    if not isinstance(decision, StartedCall):
+        return reply(request, decision)
+    started = decision
     if started.call.end_reason == NO_CAPACITY:  # the webhook was sent again
         return fallback(request)
     if started.created and (refusal := request.app.admission.refusal()) is not None:

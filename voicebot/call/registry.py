@@ -220,6 +220,19 @@ class CallRegistry:
         for rate in {carrier.sample_rate for carrier in self._carriers.values()}:
             await self._prepare_greeting(template, rate)
 
+    async def announcement(self, account_id: UUID, template_id: UUID, text: str, sample_rate: int) -> bytes:
+        """What callers hear before an agent answers, in an agent's voice: 16-bit mono PCM.
+
+        Empty, with a warning, if it cannot be synthesised.
+        """
+        template = await revisions.for_call(self._database, account_id, template_id)
+        content = TemplateContent.model_validate(template.content)
+        try:
+            return await self._greetings.prepare(account_id, content, text, sample_rate)
+        except SynthesisFailed as error:
+            logger.warning("an announcement of template {} was not synthesised: {}", template_id, error)
+            return b""
+
     async def _prepare_greeting(self, template: TemplateSnapshot, sample_rate: int) -> None:
         content = TemplateContent.model_validate(template.content)
         if content.greeting is None or placeholders(content.greeting.text):

@@ -1,0 +1,65 @@
+"""What callers hear before an agent answers, on our media socket: a refusal, or a menu of agents.
+
+It is for carriers whose webhooks cannot have a text said, nor wait for a key. When it was said the stream is
+closed, and the carrier's flow asks again: for an agent who was chosen it comes back, otherwise the call ends.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from loguru import logger
+
+from db import calls, numbers
+from db.calls import Carrier
+from db.errors import DatabaseError, NotFound, UnknownNumber
+from db.inbound import InboundCall, StartedCall
+from telephony.carrier import MediaStream
+from voicebot.api.app_state import AppState
+from voicebot.api.inbound_calls import ATTEMPTS, KEY_TIMEOUT_S, Announcement, Choice, Decision, decide
+from voicebot.call.audio.announcer import Announcer
+
+TRY_AGAIN_LATER = 1013
+
+
+async def announce(
+    app: AppState, carrier: Carrier, media: MediaStream, account_id: UUID, number_id: UUID
+) -> None:
+    """Say what a caller of the number is to hear, and close the stream."""
+    try:
+        number = await numbers.get(app.database, account_id, number_id)
+        call_in = InboundCall(
+            carrier=carrier,
+            carrier_call_id=media.start.carrier_call_id,
+            to_number=number.e164,
+            from_number=media.start.caller or None,
+            started_at=app.clock.now(),
+        )
+        async with Announcer(media) as announcer:
+            decision = await _say(app, announcer, media, call_in)
+            if isinstance(decision, StartedCall):  # before the stream ends, and the flow asks
+                await calls.announce_stream(app.database, account_id, decision.call.id)
+    except (NotFound, UnknownNumber):
+        logger.warning("an announcement was not made: the number is gone")
+    except DatabaseError as error:
+        logger.warning("an announcement was not made: {}", type(error).__name__)
+        await media.refuse(TRY_AGAIN_LATER, "try again")
+    await media.close()
+
+
+async def _say(app: AppState, announcer: Announcer, media: MediaStream, call_in: InboundCall) -> Decision:
+    """Say everything; what was decided at last."""
+    decision = await decide(app.database, call_in)
+    while isinstance(decision, Announcement) and announcer.is_open:
+        template, text = decision.template, decision.text
+        speech = await app.call_registry.announcement(
+            decision.number.account_id, template.id, text, media.sample_rate
+        )
+        if decision.attempt is None:
+            await announcer.say(speech)
+            break
+        key = await announcer.ask(speech, KEY_TIMEOUT_S) if speech else None
+        attempt = decision.attempt if speech else ATTEMPTS
+        if announcer.is_open:
+            decision = await decide(app.database, call_in, Choice(attempt, key))
+    return decision
