@@ -9,6 +9,11 @@ from telephony.exotel.carrier import ExotelAccount, ExotelCarrier
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
 from voicebot.config import Settings
 
+CARRIERS: Mapping[str, type[TwilioCarrier] | type[ExotelCarrier]] = {
+    each.name: each for each in (TwilioCarrier, ExotelCarrier)
+}
+"""All carriers, by the name that numbers have."""
+
 
 def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
     """The carriers with credentials, by name. The webhooks of other carriers are answered with 404."""

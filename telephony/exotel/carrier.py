@@ -38,6 +38,7 @@ class ExotelCarrier(ExotelRest):
     """One Exotel account: the REST API, and the functions for webhooks and media sockets."""
 
     name = "exotel"
+    has_busy_tone = False
     webhook_names = frozenset({"voice", "to-person", "connect", "again", "status"})
 
     incoming_call = staticmethod(webhooks.incoming_call)

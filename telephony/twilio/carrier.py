@@ -36,6 +36,7 @@ class TwilioCarrier(TwilioRest):
     """One Twilio account: the REST API, and the functions for webhooks and media sockets."""
 
     name = "twilio"
+    has_busy_tone = True
     webhooks_path = "/webhooks/twilio"
     sample_rate = SAMPLE_RATE
     webhook_names = frozenset(

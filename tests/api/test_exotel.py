@@ -278,6 +278,55 @@ async def test_a_call_without_capacity_goes_to_the_fallback(
     assert await exotel.branches() == (200, 302)
 
 
+async def test_a_busy_tone_is_refused_when_it_is_saved(tenant: Tenant) -> None:
+    """A flow has answered the call before we are asked; the error names the field and what to use instead."""
+    busy = {"e164": "+918045600001", "carrier": "exotel", "inbound": {"refusal": {"action": "busy"}}}
+    made = await tenant.owner.post("/numbers", json=busy)
+    assert made.status_code == 422, made.text
+    [fault] = made.json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/inbound/refusal/action", "not_possible_at_carrier")
+    number = await create(tenant.owner, "/numbers", {"e164": busy["e164"], "carrier": "exotel"})
+    patch = await tenant.owner.patch(
+        f"/numbers/{number['id']}", json={"inbound": busy["inbound"]}, headers={"If-Match": "*"}
+    )
+    assert patch.status_code == 422, patch.text
+
+
+@pytest.mark.parametrize("action", ["say", "callback"])
+async def test_a_refusal_with_words_gets_a_media_socket(
+    server: RunningServer, tenant: Tenant, call_registry: StandIn, action: str
+) -> None:
+    """They are said there; then the flow ends the call, and a caller to be called back is a lead, once."""
+    del call_registry
+    refusal = {"action": action, "text": "We are closed."}
+    exotel = await called(server, tenant, inbound={"accepting": False, "refusal": refusal})
+    url = await exotel.url()
+    async with exotel.media(url) as socket:
+        assert await close_code(socket) == 1000
+        async with exotel.media(url) as copy:
+            assert await close_code(copy) == 1008
+    assert await exotel.branches() == (302, 302)
+    record = await exotel.record()
+    assert (record.status, record.end_reason) == ("ended", "refused")
+    leads = (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"]
+    assert [lead["phone"] for lead in leads] == ["+919876543210"] * (action == "callback")
+
+
+async def test_a_menu_that_nobody_hears_leads_to_the_first_agent(
+    server: RunningServer, tenant: Tenant, call_registry: StandIn
+) -> None:
+    """When it cannot be spoken, the first agent answers; the flow comes back to the Voicebot applet."""
+    del call_registry
+    exotel = await called(server, tenant, template=False)
+    number = (await tenant.owner.get("/numbers", params={"carrier": "exotel"})).json()["items"][0]
+    first, _ = [await tenant.agent(name, number_id=number["id"]) for name in ("Alpha", "Beta")]
+    async with exotel.media(await exotel.url()) as socket:
+        assert await close_code(socket) == 1000
+    assert await exotel.branches() == (302, 200)
+    record = await exotel.record()
+    assert (str(record.template_id), record.resumes) == (first["id"], 0)
+
+
 async def test_twilio_has_none_of_these_webhooks(server: RunningServer) -> None:
     """A carrier's webhooks are its own."""
     async with http_client() as client:

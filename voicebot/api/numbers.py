@@ -19,9 +19,10 @@ from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, SCHEMA_REF, p
 from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
-from voicebot.api.problems import ApiProblem
+from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import TimeZone, invalid_body
 from voicebot.authoring import merged
+from voicebot.carriers import CARRIERS
 from voicebot.dispatch.inbound_policy import InboundPolicy
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
@@ -125,7 +126,7 @@ async def create_number(app_state: AppStateDep, admin: Admin, body: NumberBody, 
         saved = await numbers.create(
             transaction,
             admin.account_id,
-            body.draft(),
+            _possible(body).draft(),
             assigned_only=app_state.settings.numbers == "assigned",
         )
         await audit.record(transaction, admin.account_id, _change(admin, "create", saved, None))
@@ -177,9 +178,26 @@ async def delete_number(app_state: AppStateDep, admin: Admin, number_id: UUID, i
 
 def _read(document: Any) -> NumberDraft:
     try:
-        return NumberBody.model_validate(document).draft()
+        return _possible(NumberBody.model_validate(document)).draft()
     except ValidationError as error:
         raise invalid_body(error.errors(include_url=False)) from None
+
+
+def _possible(body: NumberBody) -> NumberBody:
+    """The number, if its carrier can do what it asks for.
+
+    Raises:
+        ApiProblem: it cannot.
+    """
+    if body.inbound.refusal.action != "busy" or CARRIERS[body.carrier].has_busy_tone:
+        return body
+    fault = FieldError(
+        pointer="/inbound/refusal/action",
+        code="not_possible_at_carrier",
+        message=f"{body.carrier} cannot reject a call with a busy tone: its flow has answered it already.",
+        remedy="Use reject, say, forward or callback.",
+    )
+    raise ApiProblem("invalid_request", "The carrier cannot do this.", errors=[fault])
 
 
 def _writable_part(patch: Any) -> Any:
