@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
+# A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
+LONG = $(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog
+REAL_TIME := tests/calls tests/simulate tests/sandbox $(addprefix tests/api/test_,serving.py worker_processes.py nginx.py lost_process.py)
+
 .PHONY: help demo serve test test-long lint lock bench clean
 
 help: ## show this list
@@ -20,7 +24,9 @@ test: $(VENV)/.installed-dev ## run the tests, in random order and in parallel
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 test-long: $(VENV)/.installed-dev ## run the long tests, and the property tests with more examples, under the watchdog
-	@$(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog $(PYTEST_ARGS)
+	@nice -n 10 $(LONG) -n 2 -o timeout=900 $(REAL_TIME:%=--ignore=%) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
+	computing=$$!; failed=; $(LONG) $(REAL_TIME) $(PYTEST_ARGS) || failed=1; \
+	wait $$computing || failed=1; cat $(VENV)/computing.log; test -z "$$failed"
 
 lint: $(VENV)/.installed-dev ## style, strict types and import contracts
 	@$(BIN)/ruff format --check .
