@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import version
 from typing import get_args
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
@@ -17,43 +17,13 @@ from handlers.registry import HANDLERS
 from telephony.bridge import BridgeCarrier
 from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.admission import Admission
-from voicebot.api import (
-    accounts,
-    audit,
-    calls,
-    channels,
-    chat,
-    console,
-    dispatch,
-    error_handlers,
-    flow_sweep,
-    handoff_audio,
-    handoff_metrics,
-    handoff_stream,
-    handoffs,
-    keys,
-    lead_upload,
-    leads,
-    media,
-    numbers,
-    operations,
-    operators,
-    revisions,
-    template_sets,
-    templates,
-    users,
-    webhooks,
-)
-from voicebot.api import (
-    providers as provider_states,
-)
+from voicebot.api import error_handlers, flow_sweep, routes
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.connections import Connections
 from voicebot.api.documentation import describe, serve_document
 from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
-from voicebot.api.media_types import json_only
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
@@ -86,7 +56,6 @@ from voicebot.workers import Worker
 Application = FastAPI
 """The server as an ASGI application."""
 
-API_PREFIX = "/api/v1"
 _CLOSE_TIMEOUT_S = 5.0
 
 
@@ -128,39 +97,11 @@ def create_app(
         static_url="/docs-assets",
         generate_unique_id_function=lambda route: route.name,
     )
-    open_paths = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
-    app.add_middleware(RequestChecks, limits=limits, api_prefix=API_PREFIX, open_paths=open_paths)
+    app.add_middleware(
+        RequestChecks, limits=limits, api_prefix=routes.API_PREFIX, open_paths=routes.OPEN_PATHS
+    )
     error_handlers.install(app)
-    # Routers are asked one after another, at 0.1 ms each, and a carrier's requests are the most frequent.
-    for router in (webhooks.router, media.router):
-        app.include_router(router)
-    resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
-    for resource in (
-        templates,
-        revisions,
-        chat,
-        numbers,
-        leads,
-        dispatch,
-        accounts,
-        calls,
-        handoff_stream,
-        handoffs,
-        operators,
-        users,
-        keys,
-        channels,
-        handoff_metrics,
-        audit,
-        provider_states,
-    ):
-        resources.include_router(resource.router)
-    # Not with `json_only`: they accept YAML, and CSV.
-    app.include_router(template_sets.router, prefix=API_PREFIX)
-    app.include_router(lead_upload.router, prefix=API_PREFIX)
-    app.include_router(handoff_audio.router, prefix=API_PREFIX)
-    for router in (resources, operations.router, console.router):
-        app.include_router(router)
+    routes.install(app)
     describe(app, settings.public_url)
     serve_document(app)
     return app

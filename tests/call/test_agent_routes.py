@@ -164,8 +164,8 @@ def test_a_resumed_call_knows_the_way_it_has_taken(done: list[str], path: list[s
     assert path_of([Route(name) for name in done]) == path  # type: ignore[misc]
 
 
-async def test_one_wish_to_go_back_leads_back_once() -> None:
-    """An agent to whom the caller was given back does not take the same words for a wish to go on back."""
+async def test_one_request_to_go_back_leads_back_once() -> None:
+    """An agent to whom the caller was given back does not take the same words for a request to go on back."""
 
     def answer(request: Request) -> ModelAnswer | str:
         said = [each["content"] for each in request.messages if each["role"] == "user"]

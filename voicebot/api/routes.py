@@ -1,0 +1,77 @@
+"""The routes of the server, in the order in which a request is compared with them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from voicebot.api import (
+    accounts,
+    audit,
+    calls,
+    channels,
+    chat,
+    console,
+    dispatch,
+    handoff_audio,
+    handoff_metrics,
+    handoff_stream,
+    handoffs,
+    keys,
+    lead_upload,
+    leads,
+    media,
+    numbers,
+    operations,
+    operators,
+    providers,
+    revisions,
+    template_sets,
+    templates,
+    users,
+    webhooks,
+)
+from voicebot.api.media_types import json_only
+
+API_PREFIX = "/api/v1"
+
+OPEN_PATHS = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
+"""What the API serves without a key, or with a token in place of one."""
+
+_CARRIERS = (webhooks, media)
+"""Routers are asked one after another, at 0.1 ms each, and a carrier's requests are the most frequent."""
+
+_RESOURCES = (
+    templates,
+    revisions,
+    chat,
+    numbers,
+    leads,
+    dispatch,
+    accounts,
+    calls,
+    handoff_stream,
+    handoffs,
+    operators,
+    users,
+    keys,
+    channels,
+    handoff_metrics,
+    audit,
+    providers,
+)
+
+_NOT_ONLY_JSON = (template_sets, lead_upload, handoff_audio)
+"""They accept YAML, CSV, and a WebSocket."""
+
+
+def install(app: FastAPI) -> None:
+    """Add all routes."""
+    for carrier in _CARRIERS:
+        app.include_router(carrier.router)
+    resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
+    for resource in _RESOURCES:
+        resources.include_router(resource.router)
+    for resource in _NOT_ONLY_JSON:
+        app.include_router(resource.router, prefix=API_PREFIX)
+    for router in (resources, operations.router, console.router):
+        app.include_router(router)
