@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev ## run the tests, in random order and in parallel
 
 test-long: $(VENV)/.installed-dev ## run the long tests, and the property tests with more examples, under the watchdog
 	@nice -n 10 $(LONG) -n 2 -o timeout=900 $(REAL_TIME:%=--ignore=%) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
-	computing=$$!; failed=; $(LONG) $(REAL_TIME) $(PYTEST_ARGS) || failed=1; \
+	computing=$$!; failed=; $(LONG) -n 3 $(REAL_TIME) $(PYTEST_ARGS) || failed=1; \
 	wait $$computing || failed=1; cat $(VENV)/computing.log; test -z "$$failed"
 
 lint: $(VENV)/.installed-dev ## style, strict types and import contracts

@@ -16,7 +16,7 @@ from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Step, WaitFor, WaitFor
 from voicebot.sandbox.carrier import Call, Phone
 
 CALLS = 30
-AT_ONCE = 6
+AT_ONCE = 3
 PATIENCE_MS = 120_000
 WITHIN_S = 150
 
