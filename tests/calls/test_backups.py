@@ -166,6 +166,7 @@ async def test_row_11_a_goodbye_that_the_voice_loses_is_spoken_and_ends_the_call
     assert len(call.data("provider.failed")) == 1
 
 
+@pytest.mark.long
 async def test_row_8_a_target_whose_voice_dies_in_its_first_words_says_them(harness: CallHarness) -> None:
     """The first words of a target are spoken by its backup when its voice loses them."""
     agent = await harness.agent(tts={**VOICE, "voice_id": HIGH})

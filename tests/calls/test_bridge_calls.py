@@ -234,6 +234,7 @@ async def test_a_number_that_does_not_answer(desk: Desk) -> None:
     assert "(busy)" in str(desk.harness.asked()[-1]["messages"])
 
 
+@pytest.mark.long
 async def test_an_attended_transfer_that_is_accepted(desk: Desk) -> None:
     """The destination hears what it is about and presses 1; both talk, and its hang-up ends the call."""
     number = await transferring(desk, "attended")

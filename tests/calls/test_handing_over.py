@@ -38,6 +38,7 @@ async def test_full_context_is_everything_that_was_heard(harness: CallHarness) -
     ]
 
 
+@pytest.mark.long
 async def test_a_summary_is_quoted_material(harness: CallHarness) -> None:
     """With context "summary" the target reads a summary, as material that is not an instruction."""
     (material,) = await _first_request(harness, "summary")
@@ -46,6 +47,7 @@ async def test_a_summary_is_quoted_material(harness: CallHarness) -> None:
     assert "summary_of_the_call_so_far" in material["content"]
 
 
+@pytest.mark.long
 async def test_variables_are_quoted_material(harness: CallHarness) -> None:
     """With context "variables" the target reads the variables, and nothing that was said."""
     (material,) = await _first_request(harness, "variables")
@@ -54,6 +56,7 @@ async def test_variables_are_quoted_material(harness: CallHarness) -> None:
     assert BILL not in material["content"]
 
 
+@pytest.mark.long
 async def test_without_context_nothing_is_handed_over(harness: CallHarness) -> None:
     """With context "none" the target's first request has instructions only."""
     assert await _first_request(harness, "none") == []

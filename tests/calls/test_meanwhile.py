@@ -88,6 +88,7 @@ async def test_a_call_goes_on_without_the_database(database_url: str, tmp_path: 
     assert (facts.record["ended_by"], facts.record["end_reason"]) == ("caller", "hangup")
 
 
+@pytest.mark.long
 async def test_a_call_keeps_the_templates_it_began_with(harness: CallHarness) -> None:
     """Templates edited or deleted during a call change nothing in it, and its lead is finished."""
     billing = await harness.agent("Billing", "Billing here.")

@@ -81,6 +81,7 @@ async def test_sockets_stand_before_the_route_is_asked_for(harness: CallHarness)
     assert all(connection.closed_at is not None for connection in connections)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
 async def test_the_model_reads_the_routing_table_at_every_node(harness: CallHarness, several: bool) -> None:
     """Names and reasons of all routes are in each request, with one node as with several."""

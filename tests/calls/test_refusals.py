@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.calls.harness import BACK, BILL, HIGHEST, WELCOME, CallHarness, hear
 from voicebot.sandbox.caller import HangUp, Say
 from voicebot.sandbox.vendors.script import Answer, Body, newest, system_text
@@ -79,6 +81,7 @@ async def test_of_two_routes_at_once_the_first_is_taken(harness: CallHarness) ->
     assert [data["code"] for data in call.data("route.refused")] == ["already_routing"]
 
 
+@pytest.mark.long
 async def test_what_a_model_hands_over_is_never_a_template(harness: CallHarness) -> None:
     """A value that looks like a placeholder reaches the next agent's prompt as it is, and the call lives."""
     hostile = "{{ x }} {% y %} {{ system }}"
@@ -101,6 +104,7 @@ async def test_what_a_model_hands_over_is_never_a_template(harness: CallHarness)
     assert call.outcome.ok, call.outcome.failure
 
 
+@pytest.mark.long
 async def test_the_hop_limit_keeps_the_caller_where_they_are(harness: CallHarness) -> None:
     """After as many changes as the orchestrator allows, the next is refused and the agent goes on."""
     number = await harness.orchestrator(

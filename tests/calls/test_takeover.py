@@ -142,6 +142,7 @@ async def test_sockets_that_are_refused(desk: Desk) -> None:
     await call.ended()
 
 
+@pytest.mark.long
 async def test_both_persons_are_transcribed_where_the_template_says_so(desk: Desk) -> None:
     """The record has the words of both, in order, and the model has none of them."""
     speaks, given_back = asyncio.Event(), asyncio.Event()

@@ -12,6 +12,7 @@ LONG = "Billing here. We answer every question about bills, invoices, payments, 
 FAREWELL = "One moment please, I will put you through to the colleagues who know everything about this."
 
 
+@pytest.mark.long
 async def test_an_interrupted_greeting_is_recorded_as_far_as_it_was_heard(
     any_harness: CallHarness,
 ) -> None:
@@ -55,6 +56,7 @@ async def test_a_farewell_that_is_talked_over_does_not_stop_the_route(any_harnes
     assert call.heard.overlaps == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrong", [Misbehaviour(mark_delay_ms=700), Misbehaviour(marks=False)], ids=["late", "never"]
 )

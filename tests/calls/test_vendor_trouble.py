@@ -21,6 +21,7 @@ SORRY = apology("en-US")
 PATIENT: dict[str, Any] = {"idle": {"after_ms": 60_000, "prompts": ["Are you there?"]}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["broken", "rate_limited", "drop"])
 async def test_a_model_that_fails_for_a_moment_is_asked_again(harness: CallHarness, kind: Any) -> None:
     """The caller hears an apology at once and then the answer to what they asked, and need not ask again."""
@@ -47,6 +48,7 @@ async def test_a_hiccup_that_a_second_request_survives_is_not_heard(harness: Cal
     assert call.events("provider.failed") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["broken", "unauthorized"])
 async def test_a_model_that_stays_away_ends_the_call_politely(harness: CallHarness, kind: Any) -> None:
     """One apology, one more try, one goodbye in the agent's own voice; the record says what was missing."""
@@ -90,6 +92,7 @@ async def test_a_model_that_hangs_leaves_no_endless_silence(harness: CallHarness
     assert facts.record["end_reason"] == "llm_unavailable"
 
 
+@pytest.mark.long
 async def test_an_answer_that_breaks_off_is_gone_on_with(harness: CallHarness) -> None:
     """What was said of it stays said and known; the model is told where it broke off, once."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
@@ -107,6 +110,7 @@ async def test_an_answer_that_breaks_off_is_gone_on_with(harness: CallHarness) -
     assert said == [("assistant", WELCOME), ("user", OPEN), ("assistant", "Acme")]
 
 
+@pytest.mark.long
 async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(harness: CallHarness) -> None:
     """Whoever asks again while the apology is spoken gets one answer, not two."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
@@ -118,6 +122,7 @@ async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(harness:
     assert call.words().count(HOURS) == 1
 
 
+@pytest.mark.long
 async def test_a_target_whose_model_fails_at_once_begins_all_the_same(harness: CallHarness) -> None:
     """The apology for a target's first words is in the target's voice, and the first words follow."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
@@ -168,6 +173,7 @@ async def test_a_voice_that_drops_in_mid_sentence_comes_back(harness: CallHarnes
     assert call.record["ended_by"] == "caller"
 
 
+@pytest.mark.long
 async def test_a_listener_that_drops_hears_again(harness: CallHarness) -> None:
     """After the transcriber's connection broke on an utterance, the next one is understood."""
     number = await harness.orchestrator(
