@@ -1,9 +1,9 @@
-"""Settings of accounts: prices, retention, and the key that signs the webhooks of templates."""
+"""Settings of accounts: prices, retention, defaults of calls, and the key that signs webhooks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,10 @@ class AccountSettings:
     """How long transcripts of calls are kept after their end; None: for ever."""
     payloads_days: int | None
     """The same for the payloads of leads."""
+    backup: Mapping[str, Any]
+    """The backups of calls whose template names none (``templates.defaults.AccountBackups``)."""
+    transcribes_takeovers: bool
+    """Whether takeovers are transcribed whose template does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class SettingsDraft:
     prices: Mapping[str, Any]
     transcripts_days: int | None = None
     payloads_days: int | None = None
+    backup: Mapping[str, Any] = field(default_factory=dict)
+    transcribes_takeovers: bool = False
 
 
 _SETTINGS = columns(AccountSettings)
@@ -60,7 +66,8 @@ async def update(
     """
     row = await db.fetchrow(
         f"""
-        UPDATE accounts SET prices = $3, transcripts_days = $4, payloads_days = $5, revision = revision + 1
+        UPDATE accounts SET prices = $3, transcripts_days = $4, payloads_days = $5, backup = $6,
+            transcribes_takeovers = $7, revision = revision + 1
         WHERE id = $1 AND revision = $2 RETURNING {_SETTINGS}
         """,  # noqa: S608 - only column names
         account_id,
@@ -68,6 +75,8 @@ async def update(
         draft.prices,
         draft.transcripts_days,
         draft.payloads_days,
+        draft.backup,
+        draft.transcribes_takeovers,
     )
     if row is None:
         raise RevisionConflict("account", account_id, (await get(db, account_id)).revision)

@@ -23,6 +23,9 @@ class CallStart:
     """The number's, from the IANA database."""
     payload: Mapping[str, Any]
     """The lead's payload and variables."""
+    backup: Mapping[str, Any]
+    transcribes_takeovers: bool
+    """What the account sets where a template says nothing (``db.account_settings``)."""
 
 
 async def read_start(db: Executor, call: CallRecord) -> CallStart:
@@ -35,8 +38,10 @@ async def read_start(db: Executor, call: CallRecord) -> CallStart:
     row = await db.fetchrow(
         """
         SELECT template.id, template.account_id, kept.name, kept.kind, template.status, kept.revision,
-            kept.content, number.time_zone, lead.payload || lead.variables AS payload
+            kept.content, number.time_zone, lead.payload || lead.variables AS payload,
+            account.backup, account.transcribes_takeovers
         FROM numbers number
+        JOIN accounts account ON account.id = number.account_id
         JOIN leads lead ON lead.account_id = number.account_id AND lead.id = $3
         JOIN templates template ON template.account_id = number.account_id AND template.id = $4
         JOIN template_revisions kept
@@ -54,8 +59,8 @@ async def read_start(db: Executor, call: CallRecord) -> CallStart:
     if row is None:
         raise NotFound("template", template_id)
     columns = dict(row)
-    time_zone, payload = columns.pop("time_zone"), columns.pop("payload")
-    return CallStart(template=read(TemplateSnapshot, columns), time_zone=time_zone, payload=payload)
+    others = {name: columns.pop(name) for name in ("time_zone", "payload", "backup", "transcribes_takeovers")}
+    return CallStart(template=read(TemplateSnapshot, columns), **others)
 
 
 def kept_revisions(call: CallRecord) -> Mapping[UUID, int]:

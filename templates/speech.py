@@ -108,10 +108,11 @@ class Waiting(Part):
 class Takeover(Part):
     """What is recorded while an operator has the call in a browser, instead of the agent."""
 
-    transcribe: Flag = Field(
-        default=False,
+    transcribe: Flag | None = Field(
+        default=None,
         description=(
             "Whether the words of the operator and of the caller are in the call's transcript. The agent and "
-            "its model do not get them."
+            "its model do not get them. Null: as the account sets it (`takeover` of `PATCH /account`)."
         ),
+        examples=[True],
     )

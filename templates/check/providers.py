@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from templates.bounds import MODEL_NAME, VOICE_ID
-from templates.check.context import CheckContext, ProviderRules
+from templates.check.context import CheckContext, ProviderRules, ProviderTable
 from templates.check.rules import problem_for
 from templates.check.structure import locate
+from templates.defaults import AccountBackups
 from templates.model import TemplateContent
 from templates.problem import Problem
 from templates.services import DEFAULT_VOICE_ID, Llm, LlmService, Stt, SttService, Tts, TtsService
@@ -34,6 +35,16 @@ def check_providers(content: TemplateContent, context: CheckContext) -> Iterator
             where = (kind, "backup", index)
             yield from _service(where, backup, known)
             yield from _repeated(where, backup, services[: index + 1])
+
+
+def check_backups(backups: AccountBackups, providers: ProviderTable | None) -> Iterator[Problem]:
+    """Check the backups that an account names for its templates, at `/backup`."""
+    for kind in _KINDS:
+        services: Sequence[Service] = getattr(backups, kind)
+        for index, service in enumerate(services):
+            where = ("backup", kind, index)
+            yield from _service(where, service, None if providers is None else providers.get(kind, {}))
+            yield from _repeated(where, service, services[:index])
 
 
 def _service(where: Path, service: Service, known: Mapping[str, ProviderRules] | None) -> Iterator[Problem]:

@@ -70,3 +70,35 @@ async def test_the_key_of_webhooks_is_shown_once(tenant: Tenant) -> None:
     assert all(key.startswith("whsec_") for key in keys)
     assert len(set(keys)) == 2
     assert "whsec" not in (await tenant.owner.get("/account")).text
+
+
+async def test_backups_and_takeovers_of_all_templates_are_set(tenant: Tenant) -> None:
+    """They are answered as they were sent, with the defaults of what was left out."""
+    voice = {"provider": "deepgram", "voice_id": "aura-2-thalia-en"}
+    patch = {"backup": {"tts": [voice]}, "takeover": {"transcribe": True}}
+    changed = await tenant.owner.patch("/account", json=patch, headers={"If-Match": '"1"'})
+    assert changed.json()["backup"] == {
+        "tts": [{**voice, "model": None, "settings": {}}],
+        "stt": [],
+        "llm": [],
+    }
+    assert changed.json()["takeover"] == {"transcribe": True}
+
+
+@pytest.mark.parametrize(
+    ("backup", "where"),
+    [
+        ({"tts": [{"provider": "nobody"}]}, "/backup/tts/0/provider"),
+        ({"tts": [{"provider": "deepgram", "voice_id": "not a voice"}]}, "/backup/tts/0/voice_id"),
+        ({"stt": [{"settings": {"colour": "red"}}]}, "/backup/stt/0/settings/colour"),
+        ({"llm": [{"model": "a"}, {"model": "a"}]}, "/backup/llm/1/provider"),
+        ({"llm": [{"model": str(number)} for number in range(6)]}, "/backup/llm"),
+    ],
+)
+async def test_a_backup_that_no_template_could_name_is_refused(
+    tenant: Tenant, backup: dict[str, object], where: str
+) -> None:
+    """The rules are those of templates, and the fault has its place."""
+    refused = await tenant.owner.patch("/account", json={"backup": backup}, headers={"If-Match": '"1"'})
+    assert refused.status_code == 422
+    assert where in [fault["pointer"] for fault in refused.json()["errors"]]

@@ -52,6 +52,21 @@ async def test_row_9_a_voice_that_refuses_is_replaced_before_the_call(
 
 
 @pytest.mark.long
+async def test_the_backups_of_the_account_take_over_where_a_template_names_none(harness: CallHarness) -> None:
+    """The agent who answers and the one that the caller is routed to speak with the account's backup."""
+    backup = {"tts": [{"provider": "deepgram", "voice_id": "aura-2-thalia-en"}]}
+    patched = await harness.api.patch("/account", json={"backup": backup}, headers={"If-Match": "*"})
+    assert patched.status_code == 200
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="broken", match=SPEAK))
+    number = await desk(harness, tts={"voice_id": LOW}, **PATIENT)
+    call = await harness.place(hear(), Say(text=BILL), hear(), HangUp(), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert "Billing here." in call.words()
+    assert {(part, after) for part, _, after in switches(call)} == {("tts", "deepgram")}
+
+
+@pytest.mark.long
 async def test_row_9_the_next_call_begins_with_the_backup(harness: CallHarness) -> None:
     """What refused the key on one call is not tried by the next one; the providers' states say why."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized", match=SPEAK))

@@ -38,7 +38,7 @@ async def talked(env: Env) -> tuple[LeadRecord, CallRecord]:
     return lead, call
 
 
-async def keeps(env: Env, **days: int) -> None:
+async def keeps(env: Env, **days: Any) -> None:
     """The account keeps things for so many days."""
     before = await account_settings.get(env.database, env.account_id)
     draft = SettingsDraft(prices={}, **days)

@@ -11,12 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from db import account_settings, audit
 from db.account_settings import AccountSettings, SettingsDraft
 from db.audit import Change
+from templates.check.context import ProviderTable
+from templates.check.providers import check_backups
+from templates.defaults import AccountBackups, AccountTakeover
+from templates.problem import Severity
 from voicebot.api.access import Admin, Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, SCHEMA_REF, patch_schema, refuses
 from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
-from voicebot.api.problems import ApiProblem
+from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import invalid_body
 from voicebot.authoring import merged
 from voicebot.dispatch.costs import Prices
@@ -53,10 +57,22 @@ class AccountBody(BaseModel):
     retention: Annotated[Retention, Field(description="How long transcripts and payloads are kept.")] = (
         Retention()
     )
+    backup: Annotated[
+        AccountBackups,
+        Field(description="Who takes over in calls whose template names no backup for that kind."),
+    ] = AccountBackups()
+    takeover: Annotated[
+        AccountTakeover, Field(description="For takeovers in a browser whose template does not say.")
+    ] = AccountTakeover()
 
     def draft(self) -> SettingsDraft:
         """The row to write."""
-        return SettingsDraft(prices=self.prices.model_dump(mode="json"), **self.retention.model_dump())
+        return SettingsDraft(
+            prices=self.prices.model_dump(mode="json"),
+            backup=self.backup.model_dump(mode="json"),
+            transcribes_takeovers=self.takeover.transcribe,
+            **self.retention.model_dump(),
+        )
 
 
 class Account(AccountBody):
@@ -101,6 +117,7 @@ async def patch_account(
     if_match.expect(before.revision)
     stored = _account(before).model_dump(mode="json", include=set(AccountBody.model_fields))
     body = _read(merged(stored, _writable_part(patch)))
+    _check(body.backup, app_state.authoring.providers)
     async with app_state.database.transaction() as transaction:
         saved = await account_settings.update(
             transaction,
@@ -139,6 +156,14 @@ def _read(document: Any) -> AccountBody:
         raise invalid_body(error.errors(include_url=False)) from None
 
 
+def _check(backups: AccountBackups, providers: ProviderTable | None) -> None:
+    """Refuse backups that no template could name."""
+    faults = [each for each in check_backups(backups, providers) if each.severity is Severity.ERROR]
+    if faults:
+        errors = [FieldError(**fault.to_json()) for fault in faults]
+        raise ApiProblem("invalid_request", "A backup cannot be used.", errors=errors)
+
+
 def _writable_part(patch: Any) -> Any:
     """A patch without the read-only members, which a client may send back unchanged."""
     if not isinstance(patch, dict):
@@ -157,4 +182,6 @@ def _account(record: AccountSettings) -> Account:
     return Account(
         id=record.id, name=record.name, revision=record.revision,
         prices=Prices.model_validate(record.prices), retention=kept,
+        backup=AccountBackups.model_validate(record.backup),
+        takeover=AccountTakeover(transcribe=record.transcribes_takeovers),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
 from db.revisions import TemplateSnapshot
+from templates.defaults import CallDefaults
 from voicebot.background import BackgroundTasks
 from voicebot.call.resume import ResumeState, load_resume_state
 from voicebot.clock import Clock
@@ -35,6 +36,8 @@ class CallData:
     """What the database knows of a call before its first word."""
 
     template: TemplateSnapshot
+    defaults: CallDefaults
+    """What the account sets where a template says nothing; ``template`` has it."""
     time_zone: ZoneInfo
     payload: Mapping[str, Any]
     """The lead's payload and variables."""
@@ -95,21 +98,30 @@ class CallLoader:
         except TimeoutError as error:
             raise DatabaseUnavailable(str(error)) from None
 
-    async def targets(self, call: CallRecord, ids: Sequence[UUID]) -> Mapping[UUID, TemplateSnapshot]:
+    async def targets(
+        self, call: CallRecord, ids: Sequence[UUID], defaults: CallDefaults
+    ) -> Mapping[UUID, TemplateSnapshot]:
         """The templates that the call may be routed to; waits until the database answers."""
+        kept = kept_revisions(call)
         while True:
             try:
-                return await revisions.targets(self._database, call.account_id, ids, kept_revisions(call))
+                found = await revisions.targets(self._database, call.account_id, ids, kept)
             except DatabaseError as error:
                 if not error.retryable:
                     raise
                 logger.warning("call {}: its targets wait for the database", call.id)
                 await asyncio.sleep(RETRY_PAUSE_S)
+            else:
+                return {each: _with_defaults(snapshot, defaults) for each, snapshot in found.items()}
 
     async def _read(self, call: CallRecord) -> CallData:
         start = await read_start(self._database, call)
+        defaults = CallDefaults.model_validate(
+            {"backup": start.backup, "takeover": {"transcribe": start.transcribes_takeovers}}
+        )
         return CallData(
-            template=start.template,
+            template=_with_defaults(start.template, defaults),
+            defaults=defaults,
             time_zone=ZoneInfo(start.time_zone),
             payload=start.payload,
             past=await load_resume_state(self._database, call, self._clock.now()) if call.resumes else None,
@@ -121,3 +133,7 @@ class CallLoader:
             if prepared.since_ms >= oldest_ms:
                 return  # in the order of insertion
             del self._prepared[call_id]
+
+
+def _with_defaults(snapshot: TemplateSnapshot, defaults: CallDefaults) -> TemplateSnapshot:
+    return replace(snapshot, content=defaults.applied_to(snapshot.content))

@@ -271,7 +271,9 @@ class CallRegistry:
         self._idle.clear()
 
         return await session.run(
-            lambda: load_reachable(answering.content, lambda ids: self._loader.targets(call, ids))
+            lambda: load_reachable(
+                answering.content, lambda ids: self._loader.targets(call, ids, data.defaults)
+            )
         )
 
     async def _transfer(self, media: MediaStream, call: CallRecord, number: str) -> bool:

@@ -32,7 +32,7 @@ class _Turn:
 
 
 class PersonSpeech:
-    """Transcribes both persons, if the template of the agent who has the call says so.
+    """Transcribes both persons, if the template of the agent who has the call, or the account, says so.
 
     Utterances are recorded in the order in which they began, as the transcript has them.
     """

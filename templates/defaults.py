@@ -1,0 +1,61 @@
+"""What an account sets for its calls: it applies where a template says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from templates.flow import Flag
+from templates.services import Llm, LlmService, Part, Stt, SttService, Tts, TtsService
+
+MAX_BACKUPS = 5
+"""For each kind, as in a template."""
+
+_KINDS: Mapping[str, type[Tts] | type[Stt] | type[Llm]] = {"tts": Tts, "stt": Stt, "llm": Llm}
+
+
+class AccountBackups(Part):
+    """The services that take over in calls whose template names no backup for that kind, tried in order.
+
+    A voice speaks the language of its templates: where agents speak several, their templates name backups.
+    """
+
+    tts: tuple[TtsService, ...] = Field(default=(), max_length=MAX_BACKUPS, description="Voices.")
+    stt: tuple[SttService, ...] = Field(
+        default=(), max_length=MAX_BACKUPS, description="Providers of speech to text."
+    )
+    llm: tuple[LlmService, ...] = Field(default=(), max_length=MAX_BACKUPS, description="Language models.")
+
+
+class AccountTakeover(Part):
+    """What is recorded while an operator has a call in a browser, if its template does not say."""
+
+    transcribe: Flag = Field(
+        default=False,
+        description="Whether the words of the operator and of the caller are in the call's transcript.",
+    )
+
+
+class CallDefaults(Part):
+    """What an account sets for its calls."""
+
+    backup: AccountBackups = AccountBackups()
+    takeover: AccountTakeover = AccountTakeover()
+
+    def applied_to(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The content of a template, with what the account sets where it says nothing."""
+        takeover = content.get("takeover") or {}
+        if takeover.get("transcribe") is None:
+            takeover = {**takeover, "transcribe": self.takeover.transcribe}
+        services = {kind: self._with_backup(kind, content.get(kind) or {}) for kind in _KINDS}
+        return {**content, **services, "takeover": takeover}
+
+    def _with_backup(self, kind: str, service: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A service with the account's backups, without one that is the service itself."""
+        if service.get("backup"):
+            return service
+        preferred = _KINDS[kind].model_validate(service).model_dump(exclude={"backup"})
+        named = [each.model_dump() for each in getattr(self.backup, kind)]
+        return {**service, "backup": [each for each in named if each != preferred]}
