@@ -14,7 +14,7 @@ from db.pool import Executor, Row
 from db.rows import Page, columns, narrow, read, split_cursor, whole_cursor
 
 Intent = Literal["escalate", "park"]
-Origin = Literal["model", "failed_route", "failed_model", "person"]
+Origin = Literal["model", "failed_route", "failed_model", "failed_voice", "person"]
 Priority = Literal["low", "normal", "high", "urgent"]
 State = Literal[
     "queued", "offered", "claimed", "transferring", "bridged", "resolved", "abandoned", "expired",

@@ -8,6 +8,7 @@ import pytest
 
 from tests.calls.harness import CallHarness, Facts
 from voicebot.call.apologies import apology
+from voicebot.dispatch.inbound_texts import inbound_texts
 from voicebot.sandbox.caller import WaitForHangUp
 from voicebot.sandbox.carrier import Phone
 from voicebot.sandbox.vendors.faults import Fault
@@ -36,6 +37,21 @@ async def test_without_any_voice_the_carrier_says_it(harness: CallHarness, kind:
     assert call.carrier.line.heard.sounded().any()
 
 
+async def test_without_any_voice_a_person_calls_back(harness: CallHarness) -> None:
+    """Where the agent offers persons, a caller without a fallback number hears that they are called back."""
+    harness.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized"))
+    number = await harness.orchestrator(
+        harness.route("billing", await harness.agent()), functions=[{"type": "builtin", "name": "park_call"}]
+    )
+    await harness.server.app_state.number_directory.refresh()
+    call = await harness.place(WaitForHangUp(timeout_ms=40_000), to=number)
+
+    assert f'<Say language="en-US">{inbound_texts("en").callback}</Say><Hangup' in last_answer(call)
+    (handoff,) = (await harness.api.get("/handoffs")).json()["items"]
+    assert (handoff["intent"], handoff["origin"], handoff["consent"]) == ("park", "failed_voice", True)
+    assert handoff["call_id"] == call.record["id"]
+
+
 async def test_without_any_voice_the_fallback_number_is_dialled(harness: CallHarness) -> None:
     """A number with a fallback: the carrier asks for a moment and connects the caller to it."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind="unauthorized"))
@@ -49,3 +65,4 @@ async def test_without_any_voice_the_fallback_number_is_dialled(harness: CallHar
 
     assert f">{apology('en').moment}</Say><Dial><Number>{FALLBACK}</Number></Dial>" in last_answer(call)
     assert any(event.name == "dial.bridged" for event in call.carrier.events)
+    assert (await harness.api.get("/handoffs")).json()["items"] == []

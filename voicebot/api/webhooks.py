@@ -55,6 +55,7 @@ from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
 from voicebot.api.inbound_calls import Choice, Decision, decide, reply
 from voicebot.api.limits import limit_exceeded
+from voicebot.api.no_voice import speak_for
 from voicebot.api.problems import ApiProblem
 from voicebot.call.apologies import apology
 from voicebot.call.registry import TRANSFER
@@ -172,7 +173,7 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
     if request.flow is not None:
         return await flow_webhooks.again(request, request.flow, call)
     if call.end_reason == NO_VOICE:
-        return speak_for(request, call)
+        return await speak_for(request, call)
     if TRANSFER in request.webhook.query:
         return await leg_webhooks.after_transfer(request, call)
     if (leg := await leg_webhooks.leg_of_caller(request, call)) is not None:
@@ -190,15 +191,6 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
     call = await calls.resumed(request.app.database, call.account_id, call.id, call.resumes + 1)
     logger.info("call {}: the stream was lost; resume {}", call.id, call.resumes)
     return request.connect(call)
-
-
-def speak_for(request: CarrierRequest, call: CallRecord) -> WebhookReply:
-    """The call ended because no voice could be connected: the carrier says so, then the fallback follows."""
-    ours = call.to_number if call.direction == "inbound" else call.from_number or ""
-    number = request.app.number_directory.get(request.name, ours)
-    words = apology(number.language)
-    text = words.goodbye if number.fallback_number is None else words.moment
-    return request.carrier.say_reply(text, number.language, number.fallback_number)
 
 
 def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
