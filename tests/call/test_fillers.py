@@ -69,3 +69,19 @@ def test_a_filler_is_said_while_the_voice_loses_an_apology(loop: VirtualLoop) ->
         call.run(0.1)
         assert call.silent_ms() <= 2000
     assert call.heard() == [WELCOME, FILLERS[0], apology("en").moment, HOURS]
+
+
+def test_a_filler_is_said_while_no_voice_connects_for_a_goodbye(loop: VirtualLoop) -> None:
+    """The carrier speaks in the end, and until then the caller is not in silence."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
+    call.run(1)
+    call.services.connects_s = 60.0
+    call.fail_voice("drop")
+    call.plan(Plan(text="Thank you for calling.", calls=[("end_call", {"reason": "done"})]))
+    call.say("That is all.")
+    while not call.is_over:
+        call.run(0.1)
+        assert call.silent_ms() <= 2000
+    assert call.end is not None
+    assert call.end.reason == "tts_unavailable"
+    assert call.heard()[1] == FILLERS[0]

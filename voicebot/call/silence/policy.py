@@ -153,7 +153,7 @@ def _needs_filler(s: Situation) -> bool:
 
 
 RULES: dict[Owed, Sequence[_Rule]] = {
-    Owed.GOODBYE: (),
+    Owed.GOODBYE: ((lambda s: not s.can_speak and _needs_filler(s), Step.FILL),),
     Owed.PERSON: (),
     Owed.SPEECH: (
         (lambda s: _speech_is_lost(s) and s.lost < MAX_LOST, Step.REPLACE_VOICE),

@@ -26,6 +26,9 @@ from voicebot.call.waiting import WaitingForPerson
 
 CHECK_S = 0.1
 
+_FILLED = (Owed.WORK, Owed.SPEECH, Owed.GOODBYE)
+"""What a filler is spoken for."""
+
 _OF_THE_VOICE = (Step.REPLACE_VOICE, Step.NO_VOICE)
 """Taken during another step too, which may wait until its own words have been spoken."""
 
@@ -266,7 +269,7 @@ class SilenceWatchdog:
         return Owed.PERSON if self._waiting.suspends_idle else Owed.NOTHING
 
     def _can_fill(self, owed: Owed, can_speak: bool) -> bool:
-        filler = self._remedies.filler(self._turn.fillers) if owed in (Owed.WORK, Owed.SPEECH) else None
+        filler = self._remedies.filler(self._turn.fillers) if owed in _FILLED else None
         if filler is None:
             return False
         if owed is Owed.SPEECH or not can_speak:  # only audio that is ready can be heard now
