@@ -93,7 +93,15 @@ RECORDS = {
     "provider_health": (provider_health.ProviderHealthRecord, {"changed_at"}),
     "accounts": (
         AccountRecord,
-        {"revision", "prices", "webhook_secret", "transcripts_days", "payloads_days"},
+        {
+            "revision",
+            "prices",
+            "webhook_secret",
+            "transcripts_days",
+            "payloads_days",
+            "backup",
+            "transcribes_takeovers",
+        },  # fmt: skip
     ),
     "api_keys": (KeyRecord, {"key_hash"}),
     "numbers": (NumberRecord, {"deleted_at"}),
