@@ -259,3 +259,40 @@ def test_a_context_without_audio_is_not_synthesised(transcript: Transcript) -> N
     assert not owed_after("a", "Hello.", has_audio=True)
     assert not owed_after("b", " ... ", has_audio=False)
     assert owed_after("c", "Hello.", has_audio=False)
+
+
+def speak(transcript: Transcript, text: str, *, since: int, until: int) -> None:
+    """An agent says something, without pauses."""
+    transcript.requested(text, text)
+    transcript.audio_started(text, AGENT, at_ms=since, position=float(since))
+    transcript.audio_ended(at_ms=until)
+    transcript.agent_finished(text, at_ms=until)
+
+
+def test_what_an_agent_says_in_the_callers_turn_is_recorded_behind_it(
+    transcript: Transcript, said: list[UtteranceRecord]
+) -> None:
+    """A caller who began some ms before the agent comes first, although the agent was interrupted before."""
+    transcript.caller_began(100)
+    transcript.requested("a", "Hello there.")
+    transcript.audio_started("a", AGENT, at_ms=105, position=0.0)
+    transcript.agent_interrupted(heard_until=0.0, at_ms=110)
+    speak(transcript, "Yes.", since=500, until=700)
+    assert said == []
+    transcript.caller_said("One question.", AGENT, started_ms=100, ended_ms=900)
+    assert [(one.speaker, one.text, one.seq) for one in said] == [
+        ("caller", "One question.", 1),
+        ("agent", "Hello there.", 2),
+        ("agent", "Yes.", 3),
+    ]
+
+
+def test_noise_holds_an_agents_words_back_until_it_ends(
+    transcript: Transcript, said: list[UtteranceRecord]
+) -> None:
+    """A turn without words is not recorded."""
+    transcript.caller_began(100)
+    speak(transcript, "Hello there.", since=200, until=900)
+    assert said == []
+    transcript.caller_ended()
+    assert [one.text for one in said] == ["Hello there."]

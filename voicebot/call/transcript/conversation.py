@@ -162,6 +162,8 @@ class Conversation:
         if words := self._pipeline.aggregators.user().aggregation_string():
             started = self._caller_since if self._caller_since is not None else now
             self._transcript.caller_said(words, self._agents.active, started_ms=started, ended_ms=now)
+        else:
+            self._transcript.caller_ended()
         self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now)
 
     # ------------------------------------------------------------------------- what we say
@@ -257,6 +259,7 @@ class Conversation:
 
     async def _caller_started(self, *_: Any) -> None:
         self._caller_since = self._now_ms()
+        self._transcript.caller_began(self._caller_since)
         self._caller_is_quiet.clear()
         self._listener.caller_started()
 
@@ -274,6 +277,8 @@ class Conversation:
             self._transcript.forget_unspoken()
             agent = self._agents.active
             self._transcript.caller_said(message.content, agent, started_ms=started, ended_ms=now)
+        else:
+            self._transcript.caller_ended()
         self._listener.caller_finished(message.content or "")
         self._caller_is_quiet.set()
 

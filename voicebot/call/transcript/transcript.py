@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 
 from pipecat.utils.string import TextPartForConcatenation
 
-from db.ids import new_id
 from db.utterances import Source, Speaker, UtteranceRecord
 from voicebot.call.agents import ActiveAgent
 from voicebot.call.dependencies import CallFacts
+from voicebot.call.transcript.order import OrderedUtterances, Said
 from voicebot.call.transcript.speech import Cut, Request, Speaking, Unspoken, what_follows
 
 
 class Transcript:
     """The utterances of one call, in the order in which they began.
-
-    What the caller says while an agent speaks is recorded when the agent's utterance, which began first, is.
 
     Positions are milliseconds of all audio sent; times are milliseconds since the answer.
     """
@@ -31,9 +29,7 @@ class Transcript:
             record: called once with every utterance, in order.
             first_seq: the number of the first utterance, above 1 in a resumed call.
         """
-        self._call = call
-        self._record = record
-        self._next_seq = first_seq
+        self._utterances = OrderedUtterances(call, record, first_seq)
         self._expected: dict[str, Request] = {}
         self._requests: dict[str, Request] = {}
         self._unspoken: tuple[Unspoken, ...] = ()
@@ -41,26 +37,39 @@ class Transcript:
         self._unfinished = 0
         self._model_characters = 0
         self._speaking: Speaking | None = None
-        self._waiting: list[tuple[ActiveAgent, str, tuple[int, int]]] = []
 
     @property
     def speaking_since(self) -> float | None:
         """The position at which the current utterance of an agent began; None while no agent speaks."""
         return self._speaking.start_position if self._speaking else None
 
+    def caller_began(self, at_ms: int) -> None:
+        """The caller's turn began."""
+        self._utterances.began("caller", at_ms)
+
+    def caller_ended(self) -> None:
+        """The caller's turn ended without words."""
+        self._utterances.ended("caller")
+
     def caller_said(self, text: str, agent: ActiveAgent, *, started_ms: int, ended_ms: int) -> None:
         """The caller finished a turn while ``agent`` had the call."""
-        if not text.strip():
-            return
-        self._waiting.append((agent, text, (started_ms, ended_ms)))
-        if self._speaking is None or self._speaking.started_ms > started_ms:
-            self._add_waiting()
+        if text.strip():
+            said = Said(
+                speaker="caller", agent=agent, text=text, heard=text, source="stt",
+                started_ms=started_ms, ended_ms=ended_ms,
+            )  # fmt: skip
+            self._utterances.add(said)
+        self._utterances.ended("caller")
 
     def person_said(
         self, speaker: Speaker, text: str, agent: ActiveAgent, *, started_ms: int, ended_ms: int
     ) -> None:
         """A caller or an operator finished a turn while an operator had the call instead of ``agent``."""
-        self._add(speaker, agent, text, text, source="stt", span=(started_ms, ended_ms))
+        said = Said(
+            speaker=speaker, agent=agent, text=text, heard=text, source="stt",
+            started_ms=started_ms, ended_ms=ended_ms,
+        )  # fmt: skip
+        self._utterances.record(said)
 
     @property
     def is_synthesising(self) -> bool:
@@ -179,6 +188,7 @@ class Transcript:
             request = self._requests.get(context_id)
             source: Source = request.source if request else "llm"
             self._speaking = Speaking(agent, at_ms, position, source)
+            self._utterances.began("agent", at_ms)
         self._speaking.contexts.append(context_id)
         self._speaking.ended_ms = self._speaking.end_position = None
 
@@ -287,12 +297,13 @@ class Transcript:
             heard = self._note_lost(speaking)
         for context_id in speaking.contexts:
             self._requests.pop(context_id, None)
-        ended_ms = at_ms if speaking.ended_ms is None else speaking.ended_ms
-        self._add(
-            "agent", speaking.agent, meant, heard,
-            source=speaking.source, span=(speaking.started_ms, ended_ms), interrupted=interrupted,
+        said = Said(
+            speaker="agent", agent=speaking.agent, text=meant, heard=heard, source=speaking.source,
+            started_ms=speaking.started_ms, interrupted=interrupted,
+            ended_ms=at_ms if speaking.ended_ms is None else speaking.ended_ms,
         )  # fmt: skip
-        self._add_waiting()
+        self._utterances.add(said)
+        self._utterances.ended("agent")
 
     def _note_lost(self, speaking: Speaking) -> str:
         """The TTS has swallowed a part of an utterance, which is still to be spoken; return the rest."""
@@ -303,46 +314,12 @@ class Transcript:
         self._swallowed = Cut(meant=speaking.heard or "", heard=spoken, remembered=remembered)
         return spoken
 
-    def _add_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for agent, text, span in waiting:
-            self._add("caller", agent, text, text, source="stt", span=span)
-
     def _meant(self, speaking: Speaking) -> str:
         return " ".join(self._requests[c].text for c in speaking.contexts if c in self._requests)
 
     def _is_remembered(self, speaking: Speaking) -> bool:
         requests = [self._requests[c] for c in speaking.contexts if c in self._requests]
         return not requests or any(request.remembered for request in requests)
-
-    def _add(
-        self,
-        speaker: Speaker,
-        agent: ActiveAgent,
-        text: str,
-        heard: str,
-        *,
-        source: Source,
-        span: tuple[int, int],
-        interrupted: bool = False,
-    ) -> None:
-        utterance = UtteranceRecord(
-            id=new_id(),
-            account_id=self._call.account_id,
-            call_id=self._call.id,
-            seq=self._next_seq,
-            speaker=speaker,
-            template_id=agent.template_id,
-            node=agent.node,
-            text=text,
-            heard_text=heard,
-            interrupted=interrupted,
-            source=source,
-            started_ms=span[0],
-            ended_ms=max(span),
-        )
-        self._next_seq += 1
-        self._record(utterance)
 
 
 def _words(text: str) -> str:
