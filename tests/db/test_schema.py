@@ -101,7 +101,7 @@ RECORDS = {
             "payloads_days",
             "backup",
             "transcribes_takeovers",
-        },  # fmt: skip
+        },
     ),
     "api_keys": (KeyRecord, {"key_hash"}),
     "numbers": (NumberRecord, {"deleted_at"}),
