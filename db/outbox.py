@@ -1,7 +1,8 @@
 """The transactional outbox: notices are committed with the change that they report; every attempt is a row.
 
 The statement that claims a notice also writes the attempt's row, so both exist if the process is killed
-while it sends. A notice has the same id at every attempt, so receivers can recognise repetitions.
+while it sends. A notice has the same id at every attempt, so receivers can recognise repetitions. What an
+account sees of its notices is in ``db.notices``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from db.errors import NotFound
 from db.ids import new_id
 from db.pool import Executor
-from db.rows import Page, after_id, columns, narrow, page, read
+from db.rows import columns, read
 
 Medium = Literal["email", "slack", "webhook", "ticket", "assessment"]
 NoticeState = Literal["waiting", "sending", "sent", "dead", "cancelled"]
@@ -76,22 +76,6 @@ class NoticeDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
-    """One attempt to send a notice."""
-
-    account_id: UUID
-    notice_id: UUID
-    number: int
-    started_at: datetime
-    ended_at: datetime | None
-    outcome: Outcome | None
-    """Null while the attempt runs, or after its process died."""
-    status_code: int | None
-    error: str | None
-    retry_after_ms: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
     """How an attempt ended."""
 
@@ -106,7 +90,6 @@ class AttemptResult:
 
 
 _NOTICE = columns(NoticeRecord)
-_ATTEMPT = columns(AttemptRecord)
 
 
 async def put(db: Executor, account_id: UUID, drafts: Sequence[NoticeDraft]) -> Sequence[UUID]:
@@ -139,6 +122,46 @@ async def put(db: Executor, account_id: UUID, drafts: Sequence[NoticeDraft]) -> 
     return ids
 
 
+_CLAIM = f"""
+    WITH RECURSIVE destinations AS (
+        -- One step for each destination, however many notices wait for it.
+        (SELECT destination FROM outbox WHERE medium = $1 AND state = 'waiting'
+            ORDER BY destination LIMIT 1)
+        UNION ALL
+        SELECT (SELECT destination FROM outbox WHERE medium = $1 AND state = 'waiting'
+            AND destination > previous.destination ORDER BY destination LIMIT 1)
+        FROM destinations previous WHERE previous.destination IS NOT NULL
+    ), sending AS (
+        SELECT * FROM unnest($5::uuid[], $6::uuid[]) AS given (account_id, destination)
+    ), due AS (
+        SELECT notice.id, notice.account_id, notice.next_at FROM destinations
+        CROSS JOIN LATERAL (
+            SELECT id, account_id, next_at FROM outbox
+            WHERE medium = $1 AND state = 'waiting' AND destination = destinations.destination
+                AND next_at <= $2
+            ORDER BY next_at
+            LIMIT greatest(0, $7 - (SELECT count(*) FROM sending
+                WHERE sending.destination = destinations.destination))
+            FOR UPDATE SKIP LOCKED
+        ) notice
+        WHERE (destinations.destination = ANY($9::uuid[])) = $10
+    ), placed AS (
+        SELECT id, next_at, row_number() OVER (PARTITION BY account_id ORDER BY next_at, id)
+            + (SELECT count(*) FROM sending WHERE sending.account_id = due.account_id) AS place
+        FROM due
+    ), chosen AS (
+        SELECT id FROM placed WHERE place <= $8 ORDER BY place, next_at LIMIT $4
+    ), claimed AS (
+        UPDATE outbox SET state = 'sending', attempts = attempts + 1, lease_until = $3
+        FROM chosen WHERE outbox.id = chosen.id RETURNING {columns(NoticeRecord, "outbox")}
+    ), started AS (
+        INSERT INTO outbox_attempts (account_id, notice_id, number, started_at)
+        SELECT account_id, id, attempts, $2 FROM claimed
+    )
+    SELECT {_NOTICE} FROM claimed ORDER BY id
+"""  # noqa: S608 - only column names
+
+
 async def claim(
     db: Executor,
     medium: Medium,
@@ -166,44 +189,7 @@ async def claim(
     if free <= 0:
         return []
     rows = await db.fetch(
-        f"""
-        WITH RECURSIVE destinations AS (
-            -- One step for each destination, however many notices wait for it.
-            (SELECT destination FROM outbox WHERE medium = $1 AND state = 'waiting'
-                ORDER BY destination LIMIT 1)
-            UNION ALL
-            SELECT (SELECT destination FROM outbox WHERE medium = $1 AND state = 'waiting'
-                AND destination > previous.destination ORDER BY destination LIMIT 1)
-            FROM destinations previous WHERE previous.destination IS NOT NULL
-        ), sending AS (
-            SELECT * FROM unnest($5::uuid[], $6::uuid[]) AS given (account_id, destination)
-        ), due AS (
-            SELECT notice.id, notice.account_id, notice.next_at FROM destinations
-            CROSS JOIN LATERAL (
-                SELECT id, account_id, next_at FROM outbox
-                WHERE medium = $1 AND state = 'waiting' AND destination = destinations.destination
-                    AND next_at <= $2
-                ORDER BY next_at
-                LIMIT greatest(0, $7 - (SELECT count(*) FROM sending
-                    WHERE sending.destination = destinations.destination))
-                FOR UPDATE SKIP LOCKED
-            ) notice
-            WHERE (destinations.destination = ANY($9::uuid[])) = $10
-        ), placed AS (
-            SELECT id, next_at, row_number() OVER (PARTITION BY account_id ORDER BY next_at, id)
-                + (SELECT count(*) FROM sending WHERE sending.account_id = due.account_id) AS place
-            FROM due
-        ), chosen AS (
-            SELECT id FROM placed WHERE place <= $8 ORDER BY place, next_at LIMIT $4
-        ), claimed AS (
-            UPDATE outbox SET state = 'sending', attempts = attempts + 1, lease_until = $3
-            FROM chosen WHERE outbox.id = chosen.id RETURNING {columns(NoticeRecord, "outbox")}
-        ), started AS (
-            INSERT INTO outbox_attempts (account_id, notice_id, number, started_at)
-            SELECT account_id, id, attempts, $2 FROM claimed
-        )
-        SELECT {_NOTICE} FROM claimed ORDER BY id
-        """,  # noqa: S608 - only column names
+        _CLAIM,
         medium,
         now,
         lease_until,
@@ -298,89 +284,3 @@ async def close_cancelled(db: Executor, now: datetime) -> int:
         """,
         now,
     )
-
-
-async def retry(db: Executor, account_id: UUID, notice_id: UUID, at: datetime) -> NoticeRecord:
-    """Make a dead notice due again; a notice in another state is not changed.
-
-    One that asks for help with a handoff that has ended is cancelled: nobody is needed any more.
-
-    Raises:
-        NotFound: the account has no such notice.
-    """
-    await db.execute(
-        """
-        WITH dead AS (
-            SELECT notice.id, medium <> 'ticket' AND handoff.ended_at IS NOT NULL AS unneeded
-            FROM outbox notice
-            LEFT JOIN handoffs handoff
-                ON handoff.account_id = notice.account_id AND handoff.id = notice.handoff_id
-            WHERE notice.account_id = $1 AND notice.id = $2 AND notice.state = 'dead'
-        )
-        UPDATE outbox SET next_at = $3, state = CASE WHEN dead.unneeded THEN 'cancelled' ELSE 'waiting' END,
-            cancelled_at = CASE WHEN dead.unneeded THEN $3::timestamptz END
-        FROM dead WHERE outbox.id = dead.id
-        """,
-        account_id,
-        notice_id,
-        at,
-    )
-    return await get(db, account_id, notice_id)
-
-
-async def get(db: Executor, account_id: UUID, notice_id: UUID) -> NoticeRecord:
-    """Get one notice.
-
-    Raises:
-        NotFound: the account has no such notice.
-    """
-    row = await db.fetchrow(
-        f"SELECT {_NOTICE} FROM outbox WHERE account_id = $1 AND id = $2",  # noqa: S608
-        account_id,
-        notice_id,
-    )
-    if row is None:
-        raise NotFound("notice", notice_id)
-    return read(NoticeRecord, row)
-
-
-async def list_notices(
-    db: Executor, account_id: UUID, *, state: NoticeState | None = None, limit: int, cursor: str | None = None
-) -> Page[NoticeRecord]:
-    """List the account's notices, newest first.
-
-    Raises:
-        BadCursor: the cursor is not one of this list.
-    """
-    narrowing, values = narrow({"state": state}, first=4)
-    rows = await db.fetch(
-        f"""
-        SELECT {_NOTICE} FROM outbox
-        WHERE account_id = $1 AND id < $2{narrowing} ORDER BY id DESC LIMIT $3
-        """,  # noqa: S608
-        account_id,
-        after_id(cursor),
-        limit + 1,
-        *values,
-    )
-    return page([read(NoticeRecord, row) for row in rows], limit, lambda notice: notice.id)
-
-
-async def of_handoff(db: Executor, account_id: UUID, handoff_id: UUID) -> Sequence[NoticeRecord]:
-    """Notices of a handoff, oldest first."""
-    rows = await db.fetch(
-        f"SELECT {_NOTICE} FROM outbox WHERE account_id = $1 AND handoff_id = $2 ORDER BY id",  # noqa: S608
-        account_id,
-        handoff_id,
-    )
-    return [read(NoticeRecord, row) for row in rows]
-
-
-async def attempts(db: Executor, account_id: UUID, notice_id: UUID) -> Sequence[AttemptRecord]:
-    """The attempts to send a notice, in order."""
-    rows = await db.fetch(
-        f"SELECT {_ATTEMPT} FROM outbox_attempts WHERE account_id = $1 AND notice_id = $2 ORDER BY number",  # noqa: S608
-        account_id,
-        notice_id,
-    )
-    return [read(AttemptRecord, row) for row in rows]

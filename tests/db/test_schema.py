@@ -38,9 +38,10 @@ from db.keys import KeyRecord
 from db.leads import LeadRecord
 from db.legs import LegRecord
 from db.model_requests import ModelRequestRecord
+from db.notices import AttemptRecord
 from db.numbers import NumberRecord
 from db.operators import OperatorRecord
-from db.outbox import AttemptRecord, NoticeRecord
+from db.outbox import NoticeRecord
 from db.pool import Database, Row
 from db.revisions import RevisionRecord
 from db.routes import RouteRecord

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from db import account_settings, calls, dispatch_records, outbox, utterances
+from db import account_settings, calls, dispatch_records, notices, utterances
 from db.account_settings import SettingsDraft
 from db.calls import CallRecord
 from db.ids import new_id
@@ -84,15 +84,15 @@ async def answered(env: Env, lead: LeadRecord, seconds: int = 30) -> CallRecord:
     return await calls.get(env.database, env.account_id, call.id)
 
 
-async def notices(env: Env) -> list[NoticeRecord]:
+async def webhooks(env: Env) -> list[NoticeRecord]:
     """The webhooks in the outbox, oldest first."""
-    page = await outbox.list_notices(env.database, env.account_id, limit=100)
+    page = await notices.list_notices(env.database, env.account_id, limit=100)
     return sorted(page.items, key=lambda notice: notice.id)
 
 
 async def told(env: Env) -> list[tuple[str, Any]]:
     """The type and the data of each webhook."""
-    return [(notice.message["type"], notice.message["data"]) for notice in await notices(env)]
+    return [(notice.message["type"], notice.message["data"]) for notice in await webhooks(env)]
 
 
 async def test_a_finished_call_is_reported(dispatch_environment: Env) -> None:
@@ -129,7 +129,7 @@ async def test_a_finished_call_is_reported(dispatch_environment: Env) -> None:
     assert (finished["lead_id"], finished["outcome"], finished["attempts"]) == (str(lead.id), "answered", 1)
     kept = await calls.get(env.database, env.account_id, call.id)
     assert (kept.outcome, kept.cost, kept.output) == ("answered", ended["cost"], {"visit": True})
-    assert {(notice.url, notice.template_id) for notice in await notices(env)} == {(HOOK, lead.template_id)}
+    assert {(notice.url, notice.template_id) for notice in await webhooks(env)} == {(HOOK, lead.template_id)}
 
 
 async def test_output_is_absent_when_the_model_fails(dispatch_environment: Env) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from db import account_settings, accounts, calls, dispatch_records, events, outbox, utterances
+from db import account_settings, accounts, calls, dispatch_records, events, notices, utterances
 from db.account_settings import SettingsDraft
 from db.calls import CallRecord
 from db.events import EventRecord
@@ -49,7 +49,7 @@ async def whats_left(env: Env, lead: LeadRecord, call: CallRecord) -> tuple[int,
     """Utterances, data of events, the payload, and the messages of webhooks."""
     said = await utterances.of_call(env.database, env.account_id, call.id)
     happened = [each.data for each in await events.of_call(env.database, env.account_id, call.id)]
-    sent = (await outbox.list_notices(env.database, env.account_id, limit=9)).items
+    sent = (await notices.list_notices(env.database, env.account_id, limit=9)).items
     return len(said), happened, (await env.again(lead)).payload, [bool(each.message) for each in sent]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from db import handoffs, outbox, utterances
+from db import handoffs, notices, utterances
 from db.handoffs import HandoffDraft, HandoffRecord, Intent
 from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, make_utterance
@@ -80,7 +80,7 @@ async def escalated(env: HandoffEnvironment, world: SeededAccount) -> HandoffRec
 async def settled(env: HandoffEnvironment, handoff: HandoffRecord) -> str:
     async with asyncio.timeout(30):
         while True:
-            [notice] = await outbox.of_handoff(env.database, handoff.account_id, handoff.id)
+            [notice] = await notices.of_handoff(env.database, handoff.account_id, handoff.id)
             if notice.state in ("sent", "dead"):
                 return notice.state
             await asyncio.sleep(0.02)
@@ -125,8 +125,8 @@ async def test_an_answer_that_does_not_match_the_schema_is_discarded(
         assert await settled(env, handoff) == "dead"
 
     assert (await handoffs.get(env.database, world.id, handoff.id)).assessment is None
-    [notice] = await outbox.of_handoff(env.database, world.id, handoff.id)
-    attempts = await outbox.attempts(env.database, world.id, notice.id)
+    [notice] = await notices.of_handoff(env.database, world.id, handoff.id)
+    attempts = await notices.attempts(env.database, world.id, notice.id)
     assert {one.error for one in attempts} == {"the model's answer does not fit the schema"}
 
 
@@ -150,5 +150,5 @@ async def test_a_hanging_model_delays_no_handoff(
 
     assert claim.briefing.assessment is None
     for handoff in made:
-        [notice] = await outbox.of_handoff(env.database, world.id, handoff.id)
+        [notice] = await notices.of_handoff(env.database, world.id, handoff.id)
         assert (notice.medium, notice.sent_at) == ("assessment", None)

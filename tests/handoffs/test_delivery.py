@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from db import channels, outbox
+from db import channels, notices
 from db.pool import Database
 from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import HandoffEnvironment
@@ -62,11 +62,11 @@ async def test_killed_at_any_step_a_notice_still_arrives(
                 assert await asyncio.wait_for(killed.stdout.readline(), 30) == f"{step}\n".encode()
         hook.answer = lambda _: Answer()
         async with sending_process(dsn, hook.port, "none"), asyncio.timeout(30):
-            [notice] = await outbox.of_handoff(database, world.id, handoff.id)
+            [notice] = await notices.of_handoff(database, world.id, handoff.id)
             while notice.state != "sent":
                 await asyncio.sleep(0.05)
-                [notice] = await outbox.of_handoff(database, world.id, handoff.id)
+                [notice] = await notices.of_handoff(database, world.id, handoff.id)
 
-    attempts = await outbox.attempts(database, world.id, notice.id)
+    attempts = await notices.attempts(database, world.id, notice.id)
     assert [one.outcome for one in attempts] == ["lost", "sent"]
     assert [one.headers["webhook-id"] for one in hook.posted] == [str(notice.id)] * arrivals

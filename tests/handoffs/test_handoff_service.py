@@ -14,8 +14,8 @@ from db import (
     handoff_events,
     handoff_transitions,
     handoffs,
+    notices,
     operators,
-    outbox,
     utterances,
 )
 from db.calls import CallEnd
@@ -390,8 +390,8 @@ async def test_a_parked_call_becomes_due(
 
     assert claim.handoff.state == "claimed"
     assert claim.handoff.consent
-    notices = await outbox.of_handoff(env.database, env.account_id, handoff.id)
-    assert [notice.state for notice in notices] == ["cancelled"]
+    found = await notices.of_handoff(env.database, env.account_id, handoff.id)
+    assert [notice.state for notice in found] == ["cancelled"]
 
 
 async def test_a_park_without_consent_is_never_due(env: HandoffEnvironment, clock: ManualClock) -> None:

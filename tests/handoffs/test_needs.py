@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from db import calls, channels, handoffs, outbox, utterances
+from db import calls, channels, handoffs, notices, utterances
 from db.calls import CallEnd
 from db.handoffs import HandoffRecord
 from db.outbox import NoticeRecord
@@ -16,13 +16,13 @@ from tests.db.seed import SeededAccount, make_utterance
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 
 
-async def notices(env: HandoffEnvironment, handoff: HandoffRecord) -> list[NoticeRecord]:
-    return list(await outbox.of_handoff(env.database, env.account_id, handoff.id))
+async def notices_of(env: HandoffEnvironment, handoff: HandoffRecord) -> list[NoticeRecord]:
+    return list(await notices.of_handoff(env.database, env.account_id, handoff.id))
 
 
 async def mailed(env: HandoffEnvironment, handoff: HandoffRecord) -> list[tuple[UUID | None, str]]:
     """Recipient and subject of each mail about a handoff, in order."""
-    return [(one.user_id, one.message["subject"]) for one in await notices(env, handoff)]
+    return [(one.user_id, one.message["subject"]) for one in await notices_of(env, handoff)]
 
 
 async def stored(env: HandoffEnvironment, handoff: HandoffRecord) -> HandoffRecord:
@@ -44,7 +44,7 @@ async def test_a_released_handoff_is_notified_again(env: HandoffEnvironment) -> 
     first, again = (await mailed(env, handoff))[:2], (await mailed(env, handoff))[2:]
     assert {user for user, _ in first} == {ada, bob}
     assert again == [(bob, "A caller needs a person again")]
-    assert [one.state for one in await notices(env, handoff)] == ["cancelled", "cancelled", "waiting"]
+    assert [one.state for one in await notices_of(env, handoff)] == ["cancelled", "cancelled", "waiting"]
 
 
 async def test_a_handoff_that_the_only_operator_declined_is_notified_again(env: HandoffEnvironment) -> None:
@@ -56,7 +56,7 @@ async def test_a_handoff_that_the_only_operator_declined_is_notified_again(env: 
     first = (await stored(env, handoff)).offered_to
     assert first is not None
     await env.service.decline(env.account_id, handoff.id, first)
-    assert len(await notices(env, handoff)) == 1
+    assert len(await notices_of(env, handoff)) == 1
     await env.scheduler.run_once()
     second = (await stored(env, handoff)).offered_to
     assert {first, second} == {ada, bob}
@@ -78,7 +78,7 @@ async def test_a_due_call_back_is_mailed_and_offered(env: HandoffEnvironment, cl
     """When its time comes there is a notice, and an operator is offered it as any other handoff."""
     ada = await env.operator(email="ada@example.com")
     park = await env.park(clock.now() + timedelta(minutes=1))
-    assert await notices(env, park) == []
+    assert await notices_of(env, park) == []
     clock.advance(minutes=1)
     await env.presence.heartbeat(env.account_id, ada)
     await env.scheduler.run_once()
@@ -123,7 +123,7 @@ async def test_a_claim_ends_the_chain_and_its_return_begins_it_again(
         clock.advance(minutes=1)
         await env.presence.heartbeat(env.account_id, ada)
         await env.scheduler.run_once()
-    assert len(await notices(env, handoff)) == 1
+    assert len(await notices_of(env, handoff)) == 1
     await env.service.release(env.account_id, handoff.id, ada)
     clock.advance(seconds=59)
     await env.scheduler.run_once()
@@ -167,7 +167,7 @@ async def test_a_ticket_has_the_transcript_and_the_assessment(
         await hang_up(env, world)
         await env.scheduler.run_once()
 
-    [notice] = [one for one in await notices(env, handoff) if one.channel_id == ticket.id]
+    [notice] = [one for one in await notices_of(env, handoff) if one.channel_id == ticket.id]
     data = notice.message["data"]
     assert (notice.message["type"], len(data["transcript"])) == (f"handoff.{end}", 1)
     assert set(data["transcript"][0]) == {"speaker", "text"}
@@ -187,8 +187,8 @@ async def test_a_dead_request_for_help_is_not_sent_once_the_handoff_has_ended(
     await env.service.resolve(env.account_id, handoff.id, ada, resolution="done")
     await database.execute("UPDATE outbox SET state = 'dead' WHERE handoff_id = $1", handoff.id)
     states = {}
-    for one in await notices(env, handoff):
-        states[one.medium] = (await outbox.retry(database, env.account_id, one.id, env.clock.now())).state
+    for one in await notices_of(env, handoff):
+        states[one.medium] = (await notices.retry(database, env.account_id, one.id, env.clock.now())).state
     assert states == {"email": "cancelled", "ticket": "waiting"}
 
 

@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 from standardwebhooks.webhooks import Webhook
 
-from db import channels, handoffs, outbox, users
+from db import channels, handoffs, notices, outbox, users
 from db.channels import ChannelKind
 from db.errors import DatabaseError
 from db.handoffs import HandoffDraft
@@ -85,7 +85,7 @@ class Recipients:
             await asyncio.gather(task, return_exceptions=True)
 
     async def notices(self, handoff_id: UUID) -> list[NoticeRecord]:
-        return list(await outbox.of_handoff(self.database, self.account_id, handoff_id))
+        return list(await notices.of_handoff(self.database, self.account_id, handoff_id))
 
     async def settled(self, handoff_id: UUID) -> list[NoticeRecord]:
         async with asyncio.timeout(20):
@@ -96,7 +96,7 @@ class Recipients:
                 await asyncio.sleep(0.02)
 
     async def attempts(self, notice: NoticeRecord) -> list[tuple[str | None, int | None]]:
-        rows = await outbox.attempts(self.database, self.account_id, notice.id)
+        rows = await notices.attempts(self.database, self.account_id, notice.id)
         return [(row.outcome, row.status_code) for row in rows]
 
 
@@ -251,7 +251,7 @@ async def test_a_dead_notice_can_be_retried(env: HandoffEnvironment, recipients:
         [dead] = await recipients.settled(handoff.id)
         assert (dead.state, dead.attempts) == ("dead", 4)
         recipients.hook.answer = lambda _: Answer()
-        await outbox.retry(recipients.database, recipients.account_id, dead.id, SystemClock().now())
+        await notices.retry(recipients.database, recipients.account_id, dead.id, SystemClock().now())
         sending.wake()
         [sent] = await recipients.settled(handoff.id)
 
@@ -343,7 +343,7 @@ async def test_nothing_is_sent_for_a_handoff_that_was_rolled_back(
     async with recipients.running():
         await asyncio.sleep(0.1)
 
-    page = await outbox.list_notices(database, env.account_id, limit=10)
+    page = await notices.list_notices(database, env.account_id, limit=10)
     assert list(page.items) == []
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from cryptography.fernet import Fernet
 
-from db import channels, outbox
+from db import channels, notices, outbox
 from db.outbox import ClaimLimits
 from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, seed_account
@@ -113,7 +113,7 @@ async def test_a_destination_that_hung_is_tried_again(
         hook.answer = lambda _: Answer()
         async with asyncio.timeout(20):
             while True:
-                page = await outbox.list_notices(database, world.id, state="sent", limit=10)
+                page = await notices.list_notices(database, world.id, state="sent", limit=10)
                 if len(page.items) == 6:
                     break
                 await asyncio.sleep(0.02)

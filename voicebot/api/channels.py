@@ -9,10 +9,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from db import audit, channels, outbox
+from db import audit, channels, notices, outbox
 from db.audit import Change, Resource
 from db.channels import ChannelKind, ChannelRecord
-from db.outbox import AttemptRecord, NoticeRecord, NoticeState
+from db.notices import AttemptRecord
+from db.outbox import NoticeRecord, NoticeState
 from db.pool import Executor
 from voicebot.api.access import Admin, Principal
 from voicebot.api.answers import AnswerOf, extended
@@ -114,7 +115,7 @@ async def test_channel(state: AppStateDep, admin: Admin, channel_id: UUID) -> No
         [notice_id] = await outbox.put(transaction, admin.account_id, [draft])
         await _audit(transaction, admin, "test", "channel", channel_id)
     state.handoffs.outbox.wake()
-    return await outbox.get(state.database, admin.account_id, notice_id)
+    return await notices.get(state.database, admin.account_id, notice_id)
 
 
 @router.get("/notices", responses=refuses("invalid_request"))
@@ -122,7 +123,7 @@ async def list_notices(
     state: AppStateDep, admin: Admin, query: Annotated[NoticeQuery, Query()]
 ) -> PageOf[Notice]:
     """List the notices, newest first. Those with `?state=dead` could not be delivered."""
-    found = await outbox.list_notices(
+    found = await notices.list_notices(
         state.database, admin.account_id, state=query.state, limit=query.limit, cursor=query.cursor
     )
     return PageOf[Notice].of(found)
@@ -131,8 +132,8 @@ async def list_notices(
 @router.get("/notices/{notice_id:uuid}/attempts", responses=refuses("not_found"))
 async def list_attempts(state: AppStateDep, admin: Admin, notice_id: UUID) -> PageOf[Attempt]:
     """List the attempts to send a notice, in order, on one page."""
-    await outbox.get(state.database, admin.account_id, notice_id)
-    found = await outbox.attempts(state.database, admin.account_id, notice_id)
+    await notices.get(state.database, admin.account_id, notice_id)
+    found = await notices.attempts(state.database, admin.account_id, notice_id)
     return PageOf[Attempt](items=list(found), next_cursor=None)
 
 
@@ -140,7 +141,7 @@ async def list_attempts(state: AppStateDep, admin: Admin, notice_id: UUID) -> Pa
 async def retry_notice(state: AppStateDep, admin: Admin, notice_id: UUID) -> Notice:
     """Retry a dead notice; a notice in another state is not changed."""
     async with state.database.transaction() as transaction:
-        notice = await outbox.retry(transaction, admin.account_id, notice_id, state.clock.now())
+        notice = await notices.retry(transaction, admin.account_id, notice_id, state.clock.now())
         await _audit(transaction, admin, "retry", "notice", notice_id)
     state.handoffs.outbox.wake()
     return notice

@@ -1,0 +1,174 @@
+"""A scripted carrier for `bench.dispatch`: one in the bench, which all dispatchers reach by a socket.
+
+It rings, answers, talks and ends calls after the times of a script, and reports to the database as webhooks
+do. It notes what no dispatcher may do: a second call beside the first, or more calls than a number has
+channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+from db import attempts, calls
+from db.calls import CallEnd
+from db.pool import Database
+from telephony.carrier import Carrier, CarrierError, DialRequest
+from voicebot.clock import SystemClock
+
+RINGING = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """How the people behave. Times are in s."""
+
+    answer_s: float = 0.02
+    """Until the carrier answers the request to dial."""
+    ring_s: float = 0.3
+    talk_s: float = 0.7
+    busy: float = 0.2
+    """The part of the calls that meet a busy line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A call that the carrier was asked to place."""
+
+    call_id: UUID
+    to: str
+    from_: str
+    at: datetime
+
+
+@dataclass
+class ScriptedCarrier:
+    """The carrier's side of all calls."""
+
+    database: Database
+    channels: int
+    script: Script = field(default_factory=Script)
+    dials: list[Dial] = field(default_factory=list)
+    live: dict[str, Dial] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    """What should not have happened."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    chance: random.Random = field(default_factory=lambda: random.Random(15))
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection of a dispatcher: a request and its answer."""
+        try:
+            request = json.loads(await reader.readline())
+            answer = await getattr(self, f"_{request.pop('what')}")(**request)
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # its process was killed
+        finally:
+            writer.close()
+
+    async def _dial(self, to: str, from_: str, call_id: str) -> str:
+        dial = Dial(UUID(call_id), to, from_, self.clock.now())
+        self.dials.append(dial)
+        self._check(dial)
+        sid = f"CA{len(self.dials):032x}"
+        self.live[sid] = dial
+        task = asyncio.create_task(self._call(sid, dial))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        await asyncio.sleep(self.script.answer_s)
+        return sid
+
+    def _check(self, dial: Dial) -> None:
+        if any(other.to == dial.to for other in self.live.values()):
+            self.faults.append(f"{dial.to} was dialled while a call to it was live")
+        if sum(other.from_ == dial.from_ for other in self.live.values()) >= self.channels:
+            self.faults.append(f"{dial.from_} has more calls than channels")
+
+    async def _hang_up(self, sid: str) -> None:
+        if sid in self.live:
+            await self._end(sid, "canceled")
+
+    async def _find_live(self, to: str, from_: str, since: str) -> list[str]:
+        return [
+            sid
+            for sid, dial in self.live.items()
+            if (dial.to, dial.from_) == (to, from_) and dial.at >= datetime.fromisoformat(since)
+        ]
+
+    async def _call(self, sid: str, dial: Dial) -> None:
+        """Ring, answer, talk and end, with the reports that webhooks make."""
+        await asyncio.sleep(self.script.ring_s)
+        call = await attempts.attempt_of(self.database, dial.call_id)
+        if call is None or sid not in self.live:
+            return
+        await attempts.placed(self.database, call.account_id, call.id, sid, RINGING)
+        await calls.carrier_status(self.database, "twilio", sid, "ringing")
+        if self.chance.random() < self.script.busy:
+            await self._end(sid, "busy")
+            return
+        await calls.answered(self.database, call.account_id, call.id, self.clock.now())
+        await asyncio.sleep(self.script.talk_s)
+        await self._end(sid, "hangup")
+
+    async def _end(self, sid: str, reason: Literal["busy", "hangup", "canceled"]) -> None:
+        dial = self.live.get(sid)
+        if dial is None:
+            return
+        call = await attempts.attempt_of(self.database, dial.call_id)
+        if call is not None:
+            end = CallEnd(ended_by="carrier", end_reason=reason, outcome=None, ended_at=self.clock.now())
+            self.live.pop(sid, None)
+            await calls.finish(self.database, call.account_id, call.id, end)
+
+    def repeated(self) -> int:
+        """How many attempts were dialled more than once."""
+        return sum(number - 1 for number in Counter(dial.call_id for dial in self.dials).values())
+
+
+class CarrierClient:
+    """The carrier as a dispatcher's process has it."""
+
+    name = "twilio"
+    webhooks_path = "/webhooks/twilio"
+
+    def __init__(self, port: int) -> None:
+        """Reach the carrier at a port of this machine."""
+        self._port = port
+
+    def as_carrier(self) -> Carrier:
+        """This object, for who needs the whole protocol."""
+        return cast(Carrier, self)
+
+    async def dial(self, request: DialRequest) -> str:
+        """Place a call."""
+        (call_id,) = parse_qs(urlsplit(request.answer_url).query)["call"]
+        return str(await self._ask("dial", to=request.to, from_=request.from_, call_id=call_id))
+
+    async def hang_up(self, carrier_call_id: str) -> None:
+        """End a call."""
+        await self._ask("hang_up", sid=carrier_call_id)
+
+    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """The live calls between two numbers."""
+        found: list[str] = await self._ask("find_live", from_=from_, to=to, since=since.isoformat())
+        return found
+
+    async def _ask(self, what: str, **values: str) -> Any:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer.write(json.dumps({"what": what, **values}).encode() + b"\n")
+            answer = json.loads(await reader.readline())
+            writer.close()
+        except (OSError, ValueError) as error:
+            raise CarrierError(str(error), status=0, retryable=True, uncertain=True) from error
+        return answer
