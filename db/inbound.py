@@ -17,7 +17,7 @@ from db import calls
 from db.calls import CallRecord, Carrier
 from db.errors import NoOrchestrator, NotFound, PolicyApplies, TokenRefused, UnknownNumber
 from db.ids import new_id
-from db.pool import Executor, Transaction
+from db.pool import Executor, Row, Transaction
 from db.rows import columns, read
 from db.templates import Kind
 
@@ -50,6 +50,36 @@ _CALL = columns(CallRecord)
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
 
+# `answering` names the account, the number, the template and its revision.
+_BEGIN = f"""
+    WITH answering AS ({{}}), made AS (
+        INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction,
+            from_number, to_number, initial_template_id, template_id, revisions, status, started_at)
+        SELECT $6, account_id, $7, number_id, $1, $2, 'inbound', $4, $3, template_id, template_id,
+            jsonb_build_object(template_id, revision), 'ringing', $5 FROM answering
+        ON CONFLICT (carrier, carrier_call_id) DO NOTHING
+        RETURNING {_CALL}
+    ), lead AS (
+        INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+            status, created_at)
+        SELECT lead_id, account_id, 'inbound', $8, number_id, template_id, template_id, 'new', $5
+        FROM made
+    )
+    SELECT {_CALL} FROM made
+"""  # noqa: S608 - only column names
+
+_BEGIN_WITH_ORCHESTRATOR = _BEGIN.format("""
+    SELECT number.account_id, number.id AS number_id, template.id AS template_id, template.revision
+    FROM numbers number JOIN templates template
+        ON template.account_id = number.account_id AND template.number_id = number.id
+        AND template.kind = 'orchestrator' AND template.status = 'active'
+    WHERE number.carrier = $1 AND number.e164 = $3 AND number.active AND number.inbound = '{}'
+""")
+_BEGIN_WITH = _BEGIN.format("""
+    SELECT $9::uuid AS account_id, $10::uuid AS number_id, $11::uuid AS template_id, $12::int AS revision
+""")
+
+
 async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
     """The call of a voice webhook: created with its lead, or found if the webhook was sent before.
 
@@ -60,38 +90,7 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
         NoOrchestrator: the number has no active orchestrator.
         PolicyApplies: it has one, and a policy for inbound calls; ``begin_with`` begins the call.
     """
-    row = await db.fetchrow(
-        f"""
-        WITH answering AS (
-            SELECT number.account_id, number.id AS number_id, template.id AS template_id, template.revision
-            FROM numbers number JOIN templates template
-                ON template.account_id = number.account_id AND template.number_id = number.id
-                AND template.kind = 'orchestrator' AND template.status = 'active'
-            WHERE number.carrier = $1 AND number.e164 = $3 AND number.active AND number.inbound = '{{}}'
-        ), made AS (
-            INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction,
-                from_number, to_number, initial_template_id, template_id, revisions, status, started_at)
-            SELECT $6, account_id, $7, number_id, $1, $2, 'inbound', $4, $3, template_id, template_id,
-                jsonb_build_object(template_id, revision), 'ringing', $5 FROM answering
-            ON CONFLICT (carrier, carrier_call_id) DO NOTHING
-            RETURNING {_CALL}
-        ), lead AS (
-            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
-                status, created_at)
-            SELECT lead_id, account_id, 'inbound', $8, number_id, template_id, template_id, 'new', $5
-            FROM made
-        )
-        SELECT {_CALL} FROM made
-        """,  # noqa: S608 - only column names
-        inbound.carrier,
-        inbound.carrier_call_id,
-        inbound.to_number,
-        inbound.from_number,
-        inbound.started_at,
-        new_id(),
-        new_id(),
-        caller_of(inbound),
-    )
+    row = await _begin(db, _BEGIN_WITH_ORCHESTRATOR, inbound)
     if row is not None:
         return StartedCall(call=read(CallRecord, row), created=True)
     try:
@@ -100,6 +99,21 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
         )
     except NotFound:
         raise await _refusal(db, inbound) from None
+
+
+async def _begin(db: Executor, statement: str, inbound: InboundCall, *answering: object) -> Row | None:
+    return await db.fetchrow(
+        statement,
+        inbound.carrier,
+        inbound.carrier_call_id,
+        inbound.to_number,
+        inbound.from_number,
+        inbound.started_at,
+        new_id(),
+        new_id(),
+        caller_of(inbound),
+        *answering,
+    )
 
 
 def caller_of(inbound: InboundCall) -> str | None:
@@ -209,36 +223,7 @@ async def begin_with(
     db: Transaction, inbound: InboundCall, number: CalledNumber, template: AnsweringTemplate
 ) -> StartedCall:
     """Create the call of a voice webhook, which ``template`` answers, with its lead; or find it."""
-    row = await db.fetchrow(
-        f"""
-        WITH made AS (
-            INSERT INTO calls (id, account_id, lead_id, number_id, carrier, carrier_call_id, direction,
-                from_number, to_number, initial_template_id, template_id, revisions, status, started_at)
-            VALUES ($6, $8, $7, $9, $1, $2, 'inbound', $4, $3, $10, $10,
-                jsonb_build_object($10::uuid, $11::int), 'ringing', $5)
-            ON CONFLICT (carrier, carrier_call_id) DO NOTHING
-            RETURNING {_CALL}
-        ), lead AS (
-            INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
-                status, created_at)
-            SELECT lead_id, account_id, 'inbound', $12, number_id, template_id, template_id, 'new', $5
-            FROM made
-        )
-        SELECT {_CALL} FROM made
-        """,  # noqa: S608
-        inbound.carrier,
-        inbound.carrier_call_id,
-        inbound.to_number,
-        inbound.from_number,
-        inbound.started_at,
-        new_id(),
-        new_id(),
-        number.account_id,
-        number.id,
-        template.id,
-        template.revision,
-        caller_of(inbound),
-    )
+    row = await _begin(db, _BEGIN_WITH, inbound, number.account_id, number.id, template.id, template.revision)
     if row is not None:
         return StartedCall(call=read(CallRecord, row), created=True)
     found = await calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id)

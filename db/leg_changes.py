@@ -7,6 +7,7 @@ the operator and the handoff.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -58,45 +59,39 @@ async def progressed(
     db: Executor, leg: LegRecord, state: LegState, *, deadline: datetime
 ) -> LegRecord | None:
     """Move a leg that was not accepted forward; None: it has come as far already, or has ended."""
-    before = PROGRESS[: PROGRESS.index(state)]
-    row = await db.fetchrow(
-        f"""
-        UPDATE handoff_legs SET state = $2, deadline = $4
-        WHERE id = $1 AND state = ANY($3::text[]) RETURNING {_LEG}
-        """,  # noqa: S608
-        leg.id,
-        state,
-        list(before),
-        deadline,
-    )
-    return _maybe(row)
+    return await _move(db, leg, PROGRESS[: PROGRESS.index(state)], state, deadline)
 
 
 async def accepted(db: Executor, leg: LegRecord, at: datetime, *, deadline: datetime) -> LegRecord | None:
     """The operator accepted; None: the leg was accepted before, or has ended."""
-    row = await db.fetchrow(
-        f"""
-        UPDATE handoff_legs SET state = 'accepted', accepted_at = $2, deadline = $4
-        WHERE id = $1 AND state = ANY($3::text[]) RETURNING {_LEG}
-        """,  # noqa: S608
-        leg.id,
-        at,
-        list(PROGRESS),
-        deadline,
-    )
-    return _maybe(row)
+    return await _move(db, leg, PROGRESS, "accepted", deadline, at)
 
 
 async def bridged(db: Executor, leg: LegRecord, at: datetime, *, deadline: datetime) -> LegRecord | None:
     """Caller and operator are connected; None: the leg has ended."""
+    return await _move(db, leg, ["accepted"], "bridged", deadline, at)
+
+
+async def _move(
+    db: Executor,
+    leg: LegRecord,
+    before: Sequence[LegState],
+    state: LegState,
+    deadline: datetime,
+    at: datetime | None = None,
+) -> LegRecord | None:
     row = await db.fetchrow(
         f"""
-        UPDATE handoff_legs SET state = 'bridged', bridged_at = $2, deadline = $3
-        WHERE id = $1 AND state = 'accepted' RETURNING {_LEG}
+        UPDATE handoff_legs SET state = $3, deadline = $4,
+            accepted_at = CASE $3 WHEN 'accepted' THEN $5 ELSE accepted_at END,
+            bridged_at = CASE $3 WHEN 'bridged' THEN $5 ELSE bridged_at END
+        WHERE id = $1 AND state = ANY($2::text[]) RETURNING {_LEG}
         """,  # noqa: S608
         leg.id,
-        at,
+        list(before),
+        state,
         deadline,
+        at,
     )
     return _maybe(row)
 
