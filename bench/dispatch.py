@@ -82,7 +82,8 @@ async def left(database: Database) -> list[str]:
     """The states of leads that are not over, apart from those whose window or rate limit is closed."""
     rows = await database.fetch(
         """
-        SELECT concat_ws(' ', lead.status, waits_for, next_attempt_at - now(), attempts, call.status, call.end_reason, call.carrier_call_id,
+        SELECT concat_ws(' ', lead.status, waits_for, next_attempt_at - now(), attempts,
+            call.status, call.end_reason, call.carrier_call_id,
             call.held_until - now(), call.finalise_after - now(), claimed_until - now()) AS state
         FROM leads lead LEFT JOIN calls call ON call.lead_id = lead.id AND call.finalised_at IS NULL
         WHERE lead.status <> 'finished' AND (waits_for IS NULL OR waits_for NOT IN ('window', 'rate_limit'))

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from db import attempts, calls
+from db import attempts, calls, carrier_calls
 from db.calls import CallEnd
 from db.pool import Database
 from telephony.carrier import Carrier, CarrierError, DialRequest
@@ -112,7 +112,7 @@ class ScriptedCarrier:
         if call is None or sid not in self.live:
             return
         await attempts.placed(self.database, call.account_id, call.id, sid, RINGING)
-        await calls.carrier_status(self.database, "twilio", sid, "ringing")
+        await carrier_calls.carrier_status(self.database, "twilio", sid, "ringing")
         if self.chance.random() < self.script.busy:
             await self._end(sid, "busy")
             return

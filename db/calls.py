@@ -14,7 +14,7 @@ from uuid import UUID
 
 from db.errors import NotFound
 from db.pool import Executor, Row
-from db.rows import Page, after_id, columns, narrow, page, read
+from db.rows import columns, read
 
 Carrier = Literal["twilio", "exotel"]
 Direction = Literal["inbound", "outbound"]
@@ -103,35 +103,9 @@ class CallEnd:
     ended_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFilter:
-    """Which calls to list; None does not filter."""
-
-    status: CallStatus | None = None
-    number_id: UUID | None = None
-    lead_id: UUID | None = None
-    template_id: UUID | None = None
-
-
 _CALL = columns(CallRecord)
 _MACHINE_LEFT = "machine_action_at IS NOT NULL"
 """Condition: we left a machine; who reports the end of the call then saw only the carrier's part of it."""
-
-
-async def by_carrier_id(db: Executor, carrier: Carrier, carrier_call_id: str) -> CallRecord:
-    """The call of a carrier's callback. Not scoped by account: the carrier's signature was verified.
-
-    Raises:
-        NotFound: no such call.
-    """
-    row = await db.fetchrow(
-        f"SELECT {_CALL} FROM calls WHERE carrier = $1 AND carrier_call_id = $2",  # noqa: S608
-        carrier,
-        carrier_call_id,
-    )
-    if row is None:
-        raise NotFound("call", carrier_call_id)
-    return read(CallRecord, row)
 
 
 async def get(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord:
@@ -146,35 +120,6 @@ async def get(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord:
         call_id,
     )
     return _found(row, call_id)
-
-
-async def list_calls(
-    db: Executor, account_id: UUID, where: CallFilter, *, limit: int, cursor: str | None = None
-) -> Page[CallRecord]:
-    """The account's calls, newest first.
-
-    Raises:
-        BadCursor: the cursor is not one of this list.
-    """
-    narrowing, values = narrow(
-        {
-            "status": where.status,
-            "number_id": where.number_id,
-            "lead_id": where.lead_id,
-            "template_id": where.template_id,
-        },
-        first=4,
-    )
-    rows = await db.fetch(
-        f"""
-        SELECT {_CALL} FROM calls WHERE account_id = $1 AND id < $2{narrowing} ORDER BY id DESC LIMIT $3
-        """,  # noqa: S608
-        account_id,
-        after_id(cursor),
-        limit + 1,
-        *values,
-    )
-    return page([read(CallRecord, row) for row in rows], limit, lambda call: call.id)
 
 
 async def answered(
@@ -375,39 +320,6 @@ async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) ->
     is_same = (call.ended_by, call.end_reason) == (end.ended_by, end.end_reason)
     ours = (is_same or call.end_reason == VOICEMAIL) and call.ended_at == end.ended_at
     return FinishedCall(call=call, first=row is not None or ours)
-
-
-async def carrier_status(
-    db: Executor, carrier: Carrier, carrier_call_id: str, status: CarrierStatus
-) -> CallRecord:
-    """Store the status of the carrier's leg. It only moves forward; the first terminal status stays.
-
-    Raises:
-        NotFound: no such call.
-    """
-    row = await db.fetchrow(
-        f"""
-        WITH changed AS (
-            UPDATE calls SET carrier_status = $3
-            WHERE carrier = $1 AND carrier_call_id = $2
-                AND (carrier_status IS NULL OR carrier_status = ANY($4::text[]))
-                AND coalesce(array_position($4::text[], carrier_status), 0)
-                    < coalesce(array_position($4::text[], $3), 99)
-            RETURNING {_CALL}
-        )
-        SELECT {_CALL} FROM changed
-        UNION ALL
-        SELECT {_CALL} FROM calls
-        WHERE carrier = $1 AND carrier_call_id = $2 AND NOT EXISTS (SELECT FROM changed)
-        """,  # noqa: S608
-        carrier,
-        carrier_call_id,
-        status,
-        ["queued", "ringing", "in_progress"],
-    )
-    if row is None:
-        raise NotFound("call", carrier_call_id)
-    return read(CallRecord, row)
 
 
 async def _change(

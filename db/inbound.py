@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db import calls
+from db import carrier_calls
 from db.calls import CallRecord, Carrier
 from db.errors import NoOrchestrator, NotFound, PolicyApplies, TokenRefused, UnknownNumber
 from db.ids import new_id
@@ -94,11 +94,10 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
     if row is not None:
         return StartedCall(call=read(CallRecord, row), created=True)
     try:
-        return StartedCall(
-            call=await calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id), created=False
-        )
+        found = await carrier_calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id)
     except NotFound:
         raise await _refusal(db, inbound) from None
+    return StartedCall(call=found, created=False)
 
 
 async def _begin(db: Executor, statement: str, inbound: InboundCall, *answering: object) -> Row | None:
@@ -226,7 +225,7 @@ async def begin_with(
     row = await _begin(db, _BEGIN_WITH, inbound, number.account_id, number.id, template.id, template.revision)
     if row is not None:
         return StartedCall(call=read(CallRecord, row), created=True)
-    found = await calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id)
+    found = await carrier_calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id)
     return StartedCall(call=found, created=False)
 
 

@@ -71,18 +71,6 @@ class NumberDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NumberFallback:
-    """What happens to calls of a number that cannot be answered because the database is down."""
-
-    carrier: Carrier
-    e164: str
-    fallback_number: str | None = None
-    patience_ms: int = DEFAULT_PATIENCE_MS
-    language: str = "en"
-    """BCP 47; that of the orchestrator that answers the number."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFilter:
     """Which numbers to list; None does not filter."""
 
@@ -169,21 +157,6 @@ async def find(
         list(ids),
     )
     return [read(NumberRecord, row) for row in rows]
-
-
-async def fallbacks(db: Executor) -> Sequence[NumberFallback]:
-    """What happens to calls of the active numbers of all accounts while the database is down."""
-    rows = await db.fetch(
-        """
-        SELECT number.carrier, number.e164, number.fallback_number, number.patience_ms,
-            coalesce(template.content ->> 'language', 'en') AS language
-        FROM numbers number LEFT JOIN templates template
-            ON template.account_id = number.account_id AND template.number_id = number.id
-            AND template.kind = 'orchestrator' AND template.status = 'active'
-        WHERE number.active
-        """
-    )
-    return [read(NumberFallback, row) for row in rows]
 
 
 async def list_numbers(

@@ -7,7 +7,7 @@ per number, unique names, and active route targets of active orchestrators.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -81,9 +81,6 @@ _TEMPLATE = columns(TemplateRecord)
 _RETURNED = "id, account_id, name, kind, status, number_id, revision, created_at, updated_at"
 """What a save returns: without the document, which the caller has and which may be large."""
 _ATTEMPTS = 3
-
-MAX_REACHED = 500
-"""How many templates that are reached through others are read for a check, which refuses far fewer."""
 
 
 async def get(db: Executor, account_id: UUID, template_id: UUID) -> TemplateRecord:
@@ -270,46 +267,6 @@ async def delete(db: Executor, account_id: UUID, template_id: UUID, *, expected_
             template_id,
         )
         await template_rules.set_references(transaction, account_id, template_id, ())
-
-
-async def used_by(db: Executor, account_id: UUID, template_id: UUID) -> Sequence[UUID]:
-    """The templates, drafts included, from which routes lead to this one, directly or through others."""
-    rows = await db.fetch(
-        """
-        WITH RECURSIVE users (id) AS (
-            SELECT from_template_id FROM template_references WHERE account_id = $1 AND to_template_id = $2
-            UNION
-            SELECT reference.from_template_id FROM users
-            JOIN template_references reference
-                ON reference.account_id = $1 AND reference.to_template_id = users.id
-        )
-        SELECT id FROM users WHERE id <> $2 ORDER BY id
-        """,
-        account_id,
-        template_id,
-    )
-    return [row["id"] for row in rows]
-
-
-async def reached_from(db: Executor, account_id: UUID, ids: Collection[UUID]) -> Sequence[UUID]:
-    """The templates to which routes lead from some templates, directly or through others."""
-    rows = await db.fetch(
-        """
-        WITH RECURSIVE reached (id) AS (
-            SELECT to_template_id FROM template_references
-            WHERE account_id = $1 AND from_template_id = ANY($2::uuid[])
-            UNION
-            SELECT reference.to_template_id FROM reached
-            JOIN template_references reference
-                ON reference.account_id = $1 AND reference.from_template_id = reached.id
-        )
-        SELECT id FROM reached ORDER BY id LIMIT $3
-        """,
-        account_id,
-        list(ids),
-        MAX_REACHED,
-    )
-    return [row["id"] for row in rows]
 
 
 async def keep_problems(db: Executor, account_id: UUID, template_id: UUID, problems: Sequence[Any]) -> None:

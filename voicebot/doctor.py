@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
-from db import numbers
+from db import number_fallbacks
 from db.errors import DatabaseError
-from db.numbers import NumberFallback
+from db.number_fallbacks import NumberFallback
 from telephony.carrier import Carrier, CarrierError
 from telephony.checks import NumberCarrier
 from telephony.flow import FlowCarrier
@@ -132,7 +132,7 @@ async def _numbers(settings: Settings) -> tuple[Sequence[NumberFallback], Findin
     """The active numbers of all accounts."""
     try:
         async with open_database(settings) as database:
-            return await numbers.fallbacks(database), None
+            return await number_fallbacks.fallbacks(database), None
     except (DatabaseError, NoDatabase) as error:
         remedy = "Check DATABASE_URL, or run the command where the server's VOICEBOT_DATA_DIR is."
         message = f"The numbers cannot be read: {error}"

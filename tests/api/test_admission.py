@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from db import calls
+from db import carrier_calls
 from db.pool import Database
 from tests.api.server_fixture import RunningServer, Tenant, http_client, metric, serving
 from tests.api.twilio import Twilio, called
@@ -40,7 +40,7 @@ async def test_a_full_server_gives_a_call_the_fallback_of_its_number(
     second = Twilio(server, answered.form["To"])
     for _ in range(2):  # the carrier may send the webhook again
         assert (await second.post("voice")).twiml.findtext("./Dial/Number") == "+14155559999"
-    call = await calls.by_carrier_id(database, "twilio", second.call_sid)
+    call = await carrier_calls.by_carrier_id(database, "twilio", second.call_sid)
     assert (call.status, call.ended_by, call.end_reason) == ("ended", "system", "no_capacity")
     events = (await tenant.owner.get(f"/calls/{call.id}/events")).json()["items"]
     assert (events[-1]["type"], events[-1]["data"]["cause"]) == ("call.ended", "max_calls")
@@ -74,7 +74,7 @@ async def test_a_late_server_gives_calls_the_fallback(server: RunningServer, ans
     late = Admission(state.clock, set, max_calls=None, max_lag_ms=0.5)
     for _ in range(100):
         late.observe(100)
-    late.expect((await calls.by_carrier_id(state.database, "twilio", answered.call_sid)).id)
+    late.expect((await carrier_calls.by_carrier_id(state.database, "twilio", answered.call_sid)).id)
     state.admission = late
     assert (await Twilio(server, answered.form["To"]).post("voice")).verbs == ["Say", "Hangup"]
     assert await metric(server.url, 'voicebot_calls_refused_total{reason="late"}') == 1

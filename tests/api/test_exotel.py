@@ -12,7 +12,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from db import bridged_calls, calls
+from db import bridged_calls, calls, carrier_calls
 from db.calls import CallEnd, CallRecord
 from db.ids import new_id
 from tests.api.server_fixture import PUBLIC_URL, RunningServer, Tenant, create, http_client, serving
@@ -94,7 +94,7 @@ class Exotel:
 
     async def record(self) -> CallRecord:
         """The row of the call."""
-        return await calls.by_carrier_id(self.server.app_state.database, "exotel", self.call_sid)
+        return await carrier_calls.by_carrier_id(self.server.app_state.database, "exotel", self.call_sid)
 
     async def answered(self) -> CallRecord:
         """A call whose media stream has begun, and the row of it."""

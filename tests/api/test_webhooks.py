@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from db import bridged_calls, calls, events
+from db import bridged_calls, calls, carrier_calls, events
 from db.calls import CallRecord
 from db.pool import Database
 from tests.api.server_fixture import (
@@ -46,7 +46,7 @@ async def twilio(server: RunningServer, tenant: Tenant) -> Twilio:
 
 async def call_of(twilio: Twilio, database: Database) -> CallRecord:
     """The call's record."""
-    return await calls.by_carrier_id(database, "twilio", twilio.call_sid)
+    return await carrier_calls.by_carrier_id(database, "twilio", twilio.call_sid)
 
 
 async def ended(twilio: Twilio, database: Database) -> CallRecord:

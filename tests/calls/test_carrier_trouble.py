@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from db import calls, events
+from db import carrier_calls, events
 from tests.api.server_fixture import http_client, signed
 from tests.calls.harness import BILL, PUBLIC_URL, WELCOME, CallHarness, hear
 from voicebot.api.call_ends import call_event
@@ -61,7 +61,7 @@ async def test_a_reported_stream_error_is_in_the_calls_events(harness: CallHarne
         url = f"{harness.server.url}/webhooks/twilio/stream"
         assert (await twilio.post(url, data=form, headers=headers)).status_code == 204
     database = harness.server.app_state.database
-    known = await calls.by_carrier_id(database, "twilio", call.sid)
+    known = await carrier_calls.by_carrier_id(database, "twilio", call.sid)
     await events.append(
         database, call_event(known, "stream.failed", {"error": "elsewhere"}, datetime.now(UTC))
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from db import calls, utterances
+from db import carrier_calls, utterances
 from db.pool import Database
 from tests.calls.harness import OPEN, WELCOME, CallHarness, hear, started
 from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
@@ -45,7 +45,7 @@ async def test_a_call_at_the_drain_limit_goes_on_until_it_ends(
     limit_reached.set()
     await call.ended()
     async with asyncio.timeout(10):
-        while (record := await calls.by_carrier_id(database, "twilio", call.sid)).status != "ended":
+        while (record := await carrier_calls.by_carrier_id(database, "twilio", call.sid)).status != "ended":
             await asyncio.sleep(0.05)
     said = await utterances.of_call(database, record.account_id, record.id)
 

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from db import calls, inbound, leads, templates
-from db.calls import CallEnd, CallFilter, CarrierStatus
+from db import call_lists, calls, carrier_calls, inbound, leads, templates
+from db.call_lists import CallFilter
+from db.calls import CallEnd, CarrierStatus
 from db.errors import NotFound
 from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, webhook
@@ -135,7 +136,7 @@ async def test_a_terminal_status_of_the_carrier_wins(
     """Callbacks out of order move the status forward only, and nothing follows a terminal one."""
     assert seeded.call.carrier_call_id is not None
     for status in reported:
-        call = await calls.carrier_status(database, "twilio", seeded.call.carrier_call_id, status)
+        call = await carrier_calls.carrier_status(database, "twilio", seeded.call.carrier_call_id, status)
 
     assert call.carrier_status == kept
 
@@ -146,7 +147,7 @@ async def test_calls_are_listed_newest_first_and_narrowed(database: Database, se
     ended = (await calls.finish(database, seeded.id, seeded.call.id, HANGUP)).call
 
     async def listed(where: CallFilter) -> list[object]:
-        return [call.id for call in (await calls.list_calls(database, seeded.id, where, limit=10)).items]
+        return [call.id for call in (await call_lists.list_calls(database, seeded.id, where, limit=10)).items]
 
     assert await listed(CallFilter()) == [second.id, ended.id]
     assert await listed(CallFilter(status="ended")) == [ended.id]
@@ -169,7 +170,7 @@ async def test_a_call_that_does_not_exist_is_named(database: Database, seeded: S
     with pytest.raises(NotFound):
         await calls.set_node(database, seeded.id, unknown, "start")
     with pytest.raises(NotFound):
-        await calls.carrier_status(database, "twilio", "CA-unknown", "completed")
+        await carrier_calls.carrier_status(database, "twilio", "CA-unknown", "completed")
 
 
 async def test_what_was_never_answered_has_no_duration(database: Database, seeded: SeededAccount) -> None:

@@ -21,9 +21,11 @@ from db import (
     audit,
     bridged_calls,
     call_leases,
+    call_lists,
     call_snapshot,
     call_start,
     calls,
+    carrier_calls,
     channels,
     dispatch,
     dispatch_records,
@@ -43,6 +45,7 @@ from db import (
     legs,
     model_requests,
     notices,
+    number_fallbacks,
     numbers,
     open_handoffs,
     operators,
@@ -54,12 +57,14 @@ from db import (
     routes,
     stream_tokens,
     template_sets,
+    template_targets,
     templates,
     users,
     utterances,
 )
 from db.audit import AuditFilter, Change
-from db.calls import CallEnd, CallFilter
+from db.call_lists import CallFilter
+from db.calls import CallEnd
 from db.errors import ConstraintViolated, KeyRefused, NotFound, TargetsUnavailable
 from db.handoffs import CreatedHandoff, HandoffDraft
 from db.ids import new_id
@@ -104,7 +109,9 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     calls.get: lambda d, me, w: calls.get(d, me, w.call.id),
     calls.keep_variables: lambda d, me, w: calls.keep_variables(d, me, w.call.id, "desk", {"stolen": 1}),
     calls.keep_revisions: lambda d, me, w: calls.keep_revisions(d, me, w.call.id, {w.front.id: 9}),
-    calls.list_calls: lambda d, me, w: calls.list_calls(d, me, CallFilter(lead_id=w.call.lead_id), limit=9),
+    call_lists.list_calls: lambda d, me, w: call_lists.list_calls(
+        d, me, CallFilter(lead_id=w.call.lead_id), limit=9
+    ),
     calls.record_outcome: lambda d, me, w: calls.record_outcome(d, me, w.call.id, "stolen"),
     calls.handed_over: lambda d, me, w: calls.handed_over(d, me, w.call.id, 9),
     calls.resumed: lambda d, me, w: calls.resumed(d, me, w.call.id, 9),
@@ -231,8 +238,8 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     templates.update: lambda d, me, w: templates.update(
         d, me, w.front.id, draft("stolen"), expected_revision=1
     ),
-    templates.used_by: lambda d, me, w: templates.used_by(d, me, w.billing.id),
-    templates.reached_from: lambda d, me, w: templates.reached_from(d, me, [w.front.id]),
+    template_targets.used_by: lambda d, me, w: template_targets.used_by(d, me, w.billing.id),
+    template_targets.reached_from: lambda d, me, w: template_targets.reached_from(d, me, [w.front.id]),
     stream_tokens.is_renewed: lambda d, me, _: stream_tokens.is_renewed(d, me, "token", NOON),
     users.delete: lambda d, me, w: users.delete(d, me, row_id(w, 2)),
     users.get: lambda d, me, w: users.get(d, me, row_id(w, 2)),
@@ -263,7 +270,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     provider_health.all_of: "the providers of the server, whose keys belong to no account",
     provider_health.change: "the providers of the server, whose keys belong to no account",
     processes.has_other: "the processes of the server, which belong to no account",
-    numbers.fallbacks: "the active numbers of all accounts, for calls that arrive without the database",
+    number_fallbacks.fallbacks: "the numbers of all accounts, for calls that arrive without the database",
     inbound.consume_token: "the token names the account; test_inbound_tokens",
     channels.create: "makes a channel of the account it is given",
     handoff_metrics.of_account: "metrics of the account it is asked for; test_handoff_metrics",
@@ -326,8 +333,8 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     outbox.release_lost: "the outbox sends for all accounts",
     stream_tokens.renew: "writes into the account it is given",
     users.create: "makes a user of the account it is given",
-    calls.by_carrier_id: "the carrier's signature vouches for it",
-    calls.carrier_status: "the carrier's signature vouches for it",
+    carrier_calls.by_carrier_id: "the carrier's signature vouches for it",
+    carrier_calls.carrier_status: "the carrier's signature vouches for it",
     bridged_calls.led_out: "every process asks about calls of all accounts; tests/calls/test_exotel_person",
     call_leases.end_expired: "every process ends calls of all accounts; test_call_leases",
     call_start.read_start: "the record of the call names the account",

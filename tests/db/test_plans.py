@@ -12,8 +12,10 @@ from db import (
     attempts,
     audit,
     call_leases,
+    call_lists,
     call_snapshot,
     calls,
+    carrier_calls,
     dispatch,
     events,
     finalisation,
@@ -26,11 +28,13 @@ from db import (
     numbers,
     revisions,
     routes,
+    template_targets,
     templates,
     utterances,
 )
 from db.audit import AuditFilter
-from db.calls import CallEnd, CallFilter
+from db.call_lists import CallFilter
+from db.calls import CallEnd
 from db.leads import LeadFilter
 from db.numbers import NumberFilter
 from db.pool import Database, Row, Transaction
@@ -97,7 +101,9 @@ class Explaining:
 HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "begin a call": lambda d, w: inbound.begin(d, webhook(w.number.e164, "CA-plan")),
     "begin it again": lambda d, w: inbound.begin(d, webhook(w.number.e164, str(w.call.carrier_call_id))),
-    "carrier status": lambda d, w: calls.carrier_status(d, "twilio", str(w.call.carrier_call_id), "ringing"),
+    "carrier status": lambda d, w: carrier_calls.carrier_status(
+        d, "twilio", str(w.call.carrier_call_id), "ringing"
+    ),
     "use a token": lambda d, w: inbound.consume_token(d, make_token_use(w)),
     "answer": lambda d, w: calls.answered(d, w.id, w.call.id, NOON),
     "node": lambda d, w: calls.set_node(d, w.id, w.call.id, "n"),
@@ -121,12 +127,12 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "a lead": lambda d, w: leads.get(d, w.id, w.call.lead_id),
     "leads": lambda d, w: leads.list_leads(d, w.id, LeadFilter(), limit=50),
     "leads by phone": lambda d, w: leads.list_leads(d, w.id, LeadFilter(phone="+1"), limit=50),
-    "calls": lambda d, w: calls.list_calls(d, w.id, CallFilter(), limit=50),
-    "calls by status": lambda d, w: calls.list_calls(d, w.id, CallFilter(status="ended"), limit=50),
+    "calls": lambda d, w: call_lists.list_calls(d, w.id, CallFilter(), limit=50),
+    "calls by status": lambda d, w: call_lists.list_calls(d, w.id, CallFilter(status="ended"), limit=50),
     "templates": lambda d, w: templates.list_templates(d, w.id, TemplateFilter(kind="agent"), limit=50),
     "a template by name": lambda d, w: templates.by_name(d, w.id, "billing"),
-    "who routes to it": lambda d, w: templates.used_by(d, w.id, w.billing.id),
-    "where its routes lead": lambda d, w: templates.reached_from(d, w.id, [w.front.id]),
+    "who routes to it": lambda d, w: template_targets.used_by(d, w.id, w.billing.id),
+    "where its routes lead": lambda d, w: template_targets.reached_from(d, w.id, [w.front.id]),
     "save a template": lambda d, w: templates.update(d, w.id, w.billing.id, draft("b"), expected_revision=1),
     "numbers": lambda d, w: numbers.list_numbers(d, w.id, NumberFilter(), limit=50),
     "revisions": lambda d, w: revisions.list_revisions(d, w.id, w.front.id, limit=50),

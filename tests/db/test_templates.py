@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from db import revisions, templates
+from db import revisions, template_targets, templates
 from db.errors import (
     BadCursor,
     NameTaken,
@@ -152,7 +152,7 @@ async def test_a_target_is_free_when_nobody_active_routes_to_it(
         references=[seeded.billing.id],
     )
     await templates.update(database, seeded.id, seeded.front.id, front, expected_revision=1)
-    assert await templates.used_by(database, seeded.id, seeded.billing.id) == [seeded.front.id]
+    assert await template_targets.used_by(database, seeded.id, seeded.billing.id) == [seeded.front.id]
 
     await templates.delete(database, seeded.id, seeded.billing.id, expected_revision=1)
     with pytest.raises(NotFound):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from db import attempts, calls, dispatch, lead_control
+from db import attempts, calls, carrier_calls, dispatch, lead_control
 from db.calls import CallEnd, CallRecord
 from db.lead_states import MOVES
 from db.leads import LeadRecord
@@ -144,7 +144,9 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
             call = self.call(which)
             if call is None or call.carrier_call_id is None:
                 return
-            reported = self.run(calls.carrier_status(database, "twilio", call.carrier_call_id, status))
+            reported = self.run(
+                carrier_calls.carrier_status(database, "twilio", call.carrier_call_id, status)
+            )
             if call.carrier_status in TERMINAL:
                 assert reported.carrier_status == call.carrier_status
             elif status in TERMINAL:

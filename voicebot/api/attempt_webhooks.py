@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from uuid import UUID
 
-from db import attempts, calls
+from db import attempts, carrier_calls
 from db.calls import CallRecord
 from db.errors import NotFound
 from telephony.carrier import WebhookReply
@@ -22,7 +22,7 @@ async def dialled(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
     """
     attempt = _uuid(request.webhook.query.get(ATTEMPT))
     if attempt is None:
-        return await calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
+        return await carrier_calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
     call = await attempts.attempt_of(request.app.database, attempt)
     if call is None or call.carrier_call_id not in (None, carrier_call_id):
         raise NotFound("call", carrier_call_id)

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from db import audit, calls, events, model_requests, open_handoffs, routes, utterances
+from db import audit, call_lists, calls, events, model_requests, open_handoffs, routes, utterances
 from db.audit import Change
-from db.calls import CallEnd, CallFilter, CallRecord, CallStatus
+from db.call_lists import CallFilter
+from db.calls import CallEnd, CallRecord, CallStatus
 from db.events import EventRecord
 from db.handoffs import Intent
 from db.model_requests import ModelRequestRecord
@@ -95,7 +96,7 @@ async def list_calls(
         lead_id=query.lead_id,
         template_id=query.template_id,
     )
-    found = await calls.list_calls(
+    found = await call_lists.list_calls(
         app_state.database, reader.account_id, where, limit=query.limit, cursor=query.cursor
     )
     call_ids = [each.id for each in found.items]

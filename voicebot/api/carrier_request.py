@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
-from db.numbers import NumberFallback
+from db.number_fallbacks import NumberFallback
 from telephony.carrier import AnswerUrls, WebhookReply, WebhookRequest
 from voicebot.api.app_state import AppState
 from voicebot.config import websocket_url

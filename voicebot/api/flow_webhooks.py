@@ -10,7 +10,7 @@ import asyncio
 
 from loguru import logger
 
-from db import bridged_calls, calls, events, legs
+from db import bridged_calls, calls, carrier_calls, events, legs
 from db.calls import CallRecord
 from db.errors import DatabaseBusy, DatabaseUnavailable, NotFound
 from db.inbound import REFUSED
@@ -52,7 +52,7 @@ async def _destination(request: CarrierRequest) -> str | None:
     """The number for a caller: the one that the call waits for, or the fallback if no agent had the call."""
     app = request.app
     incoming = request.carrier.incoming_call(request.webhook)
-    reading = calls.by_carrier_id(app.database, request.name, incoming.carrier_call_id)
+    reading = carrier_calls.by_carrier_id(app.database, request.name, incoming.carrier_call_id)
     try:
         call = await app.background.in_time(reading, DATABASE_WAIT_S, name="reading a call's destination")
     except (NotFound, TimeoutError, DatabaseUnavailable, DatabaseBusy):

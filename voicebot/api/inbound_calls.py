@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import bridged_calls, calls, events, inbound, leads
+from db import bridged_calls, calls, carrier_calls, events, inbound, leads
 from db.calls import CallEnd
 from db.errors import NotFound
 from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, StartedCall
@@ -152,7 +152,7 @@ def _by_stream(request: CarrierRequest, said: Announcement) -> WebhookReply:
 
 async def _known(transaction: Transaction, call_in: InboundCall) -> StartedCall | None:
     try:
-        call = await calls.by_carrier_id(transaction, call_in.carrier, call_in.carrier_call_id)
+        call = await carrier_calls.by_carrier_id(transaction, call_in.carrier, call_in.carrier_call_id)
     except NotFound:
         return None
     return StartedCall(call=call, created=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from db import numbers
+from db import number_fallbacks
 from db.calls import Carrier
-from db.numbers import NumberFallback
+from db.number_fallbacks import NumberFallback
 from db.pool import Database
 
 REFRESH_S = 15.0
@@ -32,7 +32,7 @@ class NumberDirectory:
         Raises:
             DatabaseError: they cannot be read; the copy stays as it is.
         """
-        found = await numbers.fallbacks(self._database)
+        found = await number_fallbacks.fallbacks(self._database)
         self._known = {(number.carrier, number.e164): number for number in found}
 
     async def run(self) -> None:

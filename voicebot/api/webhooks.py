@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
-from db import calls, events, inbound
+from db import calls, carrier_calls, events, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import (
@@ -237,12 +237,12 @@ async def _record_status(request: CarrierRequest, report: CallStatus) -> CallRec
     """Store a status: by one statement, unless it arrives before the carrier's answer to the dial."""
     status = (request.app.database, request.name, report.carrier_call_id, carrier_end(report))
     try:
-        return await calls.carrier_status(*status)
+        return await carrier_calls.carrier_status(*status)
     except NotFound:
         if ATTEMPT not in request.webhook.query:
             raise
         await dialled(request, report.carrier_call_id)
-        return await calls.carrier_status(*status)
+        return await carrier_calls.carrier_status(*status)
 
 
 async def stream(request: CarrierRequest) -> WebhookReply:
@@ -326,4 +326,4 @@ async def _reply(
 
 
 async def _known(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
-    return await calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
+    return await carrier_calls.by_carrier_id(request.app.database, request.name, carrier_call_id)

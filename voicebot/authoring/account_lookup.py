@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
-from db import numbers, revisions, template_sets, templates
+from db import numbers, revisions, template_sets, template_targets, templates
 from db.errors import NotFound
 from db.pool import Executor
 from db.revisions import TemplateSnapshot
@@ -93,7 +93,7 @@ class AccountLookup:
         )
         present = {record.id for record in found}
         missing = {user for using in users.values() for user in using}
-        missing |= set(await templates.reached_from(db, self.account_id, present))
+        missing |= set(await template_targets.reached_from(db, self.account_id, present))
         missing -= present
         if missing:
             found = [*found, *await template_sets.find(db, self.account_id, ids=missing)]
@@ -133,9 +133,9 @@ class AccountLookup:
         """
         related = {found for found in map(uuid_of, targets(content)) if found}
         if related:
-            related |= set(await templates.reached_from(db, self.account_id, related))
+            related |= set(await template_targets.reached_from(db, self.account_id, related))
         if template_id is not None:
-            related |= set(await templates.used_by(db, self.account_id, template_id))
+            related |= set(await template_targets.used_by(db, self.account_id, template_id))
             related.discard(template_id)
         found = await revisions.targets(db, self.account_id, sorted(related)) if related else {}
         context = CheckContext(
@@ -153,7 +153,7 @@ class AccountLookup:
         Raises:
             InvalidTemplate: an active template would no longer pass.
         """
-        for user_id in await templates.used_by(db, self.account_id, template_id):
+        for user_id in await template_targets.used_by(db, self.account_id, template_id):
             await self.recheck(db, user_id)
 
     async def recheck(self, db: Executor, template_id: UUID) -> None:
