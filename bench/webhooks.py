@@ -11,6 +11,9 @@ yet, and are signed before the measurement.
 - ``late_percent``: audio of the live calls that came more than 20 ms late, during the webhooks;
 - ``cpu_ms_a_webhook``: CPU time of the server for one webhook, without live calls.
 
+With ``--status`` they are status callbacks instead: four of each call, each of them twice, in any order. At
+the end every call must have ended as its carrier said.
+
 The result is JSON on standard output.
 """
 
@@ -22,9 +25,12 @@ import contextlib
 import json
 import os
 import platform
+import random
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -41,11 +47,18 @@ from voicebot.sandbox.carrier.webhooks import Webhooks, call_params
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 CONNECTIONS = 20
+STATUSES = ("initiated", "ringing", "in-progress", "completed")
+_SETUP_RATE = 50.0
 _FIRST_CALLER = 14155560000
 
 
-async def measure(calls: int, rate: float, seconds: float) -> Mapping[str, Any]:
-    """Send ``rate`` webhooks a second for ``seconds``, first alone, then beside ``calls`` calls."""
+async def measure(calls: int, rate: float, seconds: float, *, statuses: bool) -> Mapping[str, Any]:
+    """Send ``rate`` webhooks a second for ``seconds``, first alone, then beside ``calls`` calls.
+
+    Raises:
+        AssertionError: status callbacks were sent, and a call has not ended as they said.
+    """
+    make = _statuses if statuses else _voices
     async with contextlib.AsyncExitStack() as stack:
         vendors = await stack.enter_async_context(
             bench_process([sys.executable, "-m", "bench.light_vendors"])
@@ -63,11 +76,16 @@ async def measure(calls: int, rate: float, seconds: float) -> Mapping[str, Any]:
         )
         subject = Subject(pid=server.pid, carrier=Carrier(settings, NUMBER, CONVERSATIONS["density"]))
         stack.push_async_callback(subject.carrier.close)
-        await _send(settings, rate, 1.0)  # what only the first ones pay
+        count = round(rate * seconds)
+        await _send(settings, await make(settings, round(rate)), rate)  # what only the first ones pay
+        webhooks = await make(settings, count)
         cpu_s = subject.cpu_s()
-        alone = await _send(settings, rate, seconds)
-        cpu_ms = 1000 * (subject.cpu_s() - cpu_s) / (rate * seconds)
-        beside, late_percent = await _beside_calls(subject.carrier, settings, calls, rate, seconds)
+        alone = await _send(settings, webhooks, rate)
+        cpu_ms = 1000 * (subject.cpu_s() - cpu_s) / count
+        webhooks = await make(settings, count)
+        beside, late_percent = await _beside_calls(subject.carrier, settings, calls, webhooks, rate)
+        if statuses:
+            await _check_ends(server)
     return {
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "calls": calls,
@@ -80,12 +98,12 @@ async def measure(calls: int, rate: float, seconds: float) -> Mapping[str, Any]:
 
 
 async def _beside_calls(
-    carrier: Carrier, settings: CarrierSettings, count: int, rate: float, seconds: float
+    carrier: Carrier, settings: CarrierSettings, count: int, webhooks: Sequence[Webhook], rate: float
 ) -> tuple[Mapping[str, Any], float]:
     running: set[asyncio.Task[None]] = set()
     calls = await converse(carrier, count, RAMP_S, running) if count else []
     before = _late_and_all_s(calls)
-    sent = await _send(settings, rate, seconds)
+    sent = await _send(settings, webhooks, rate)
     after = _late_and_all_s(calls)
     for call in calls:
         call.hangs_up.set()
@@ -98,22 +116,73 @@ def _late_and_all_s(calls: Sequence[LightCall]) -> tuple[float, float]:
     return sum(call.figures.late_s for call in calls), sum(call.figures.audio_s for call in calls)
 
 
-async def _send(settings: CarrierSettings, rate: float, seconds: float) -> Mapping[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A webhook to send: its path, its form, and what its answer contains."""
+
+    path: str
+    form: Mapping[str, str]
+    answer: str
+
+
+def _form(settings: CarrierSettings, index: int, sid: str, status: str) -> dict[str, str]:
+    return call_params(
+        sid=sid,
+        account_sid=settings.account_sid,
+        from_=f"+{_FIRST_CALLER + index}",
+        to=NUMBER,
+        status=status,
+        direction="inbound",
+    )
+
+
+async def _voices(settings: CarrierSettings, count: int) -> Sequence[Webhook]:
+    """The voice webhooks of so many calls."""
+    forms = [_form(settings, index, new_sid("CA"), "ringing") for index in range(count)]
+    return [Webhook(settings.voice_path, form, "<Stream") for form in forms]
+
+
+async def _statuses(settings: CarrierSettings, count: int) -> Sequence[Webhook]:
+    """Status callbacks of calls that have come in: each status twice, in any order."""
+    voices = await _voices(settings, max(1, count // (2 * len(STATUSES))))
+    await _send(settings, voices, _SETUP_RATE)
+    path = settings.voice_path.rpartition("/")[0] + "/status"
+    webhooks = [
+        Webhook(path, {**voice.form, "CallStatus": status}, "")
+        for voice in voices
+        for status in STATUSES
+        for _ in range(2)
+    ]
+    random.Random(count).shuffle(webhooks)
+    return webhooks
+
+
+async def _check_ends(server: VoicebotServer) -> None:
+    """Wait until all calls have ended, and read how."""
+    ringing, deadline = {"status": "ringing", "limit": 1}, asyncio.get_running_loop().time() + 60
+    while (await server.api.get("/calls", params=ringing)).json()["items"]:
+        assert asyncio.get_running_loop().time() < deadline, "calls have not ended"
+        await asyncio.sleep(0.5)
+    cursor, reasons = None, Counter[str]()
+    while True:
+        query = {"limit": 200, **({"cursor": cursor} if cursor else {})}
+        page = (await server.api.get("/calls", params=query)).json()
+        reasons.update(call["end_reason"] for call in page["items"])
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert set(reasons) <= {"hangup"}, reasons
+
+
+async def _send(settings: CarrierSettings, to_send: Sequence[Webhook], rate: float) -> Mapping[str, Any]:
     """Send webhooks and return their times."""
     webhooks = Webhooks(settings)
-    url = settings.public_url + settings.voice_path
-    address, forwarded = webhooks.reach(url)
     requests = []
-    for index in range(round(rate * seconds)):
-        form = call_params(
-            sid=new_sid("CA"),
-            account_sid=settings.account_sid,
-            from_=f"+{_FIRST_CALLER + index}",
-            to=NUMBER,
-            status="ringing",
-            direction="inbound",
-        )
-        requests.append((form, {**forwarded, "X-Twilio-Signature": webhooks.signature(url, form)}))
+    for each in to_send:
+        url = settings.public_url + each.path
+        address, forwarded = webhooks.reach(url)
+        signature = {**forwarded, "X-Twilio-Signature": webhooks.signature(url, each.form)}
+        requests.append((address, each, signature))
     await webhooks.aclose()
     loop = asyncio.get_running_loop()
     took_ms: list[float] = []
@@ -121,19 +190,19 @@ async def _send(settings: CarrierSettings, rate: float, seconds: float) -> Mappi
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
 
-        async def post(form: Mapping[str, str], headers: Mapping[str, str], due: float) -> None:
+        async def post(address: str, webhook: Webhook, headers: Mapping[str, str], due: float) -> None:
             late_ms.append(1000 * (loop.time() - due))
-            async with session.post(address, data=form, headers=headers) as answer:
+            async with session.post(address, data=webhook.form, headers=headers) as answer:
                 body = await answer.text()
             took_ms.append(1000 * (loop.time() - due))
-            if "<Stream" not in body:
+            if webhook.answer not in body or answer.status >= 300:
                 raise RuntimeError(f"a webhook was answered {answer.status}: {body[:200]}")
 
         due = loop.time()
         async with asyncio.TaskGroup() as tasks:
-            for form, headers in requests:
+            for address, webhook, headers in requests:
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                tasks.create_task(post(form, headers, due))
+                tasks.create_task(post(address, webhook, headers, due))
                 due += 1 / rate
     return {"webhook_ms": percentiles(took_ms), "sender_late_ms": percentiles(late_ms)}
 
@@ -176,8 +245,10 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20, help="live calls beside the webhooks")
     parser.add_argument("--rate", type=float, default=100.0, help="webhooks a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long they are sent, twice")
+    parser.add_argument("--status", action="store_true", help="send status callbacks instead")
     options = parser.parse_args()
-    print(json.dumps(uvloop.run(measure(options.calls, options.rate, options.seconds))))
+    figures = measure(options.calls, options.rate, options.seconds, statuses=options.status)
+    print(json.dumps(uvloop.run(figures)))
 
 
 if __name__ == "__main__":
