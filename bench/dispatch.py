@@ -4,9 +4,9 @@
 prints JSON:
 
 - ``campaign``: leads of one account while processes are killed. No attempt is dialled twice, no lead is
-  called twice at once, no person more often than the rate limit allows, no dial is outside its window, no number has
-  more calls than channels, and no channel stays taken. ``dials_per_s``, and when ten leads of another
-  account, added meanwhile, had been dialled (``fairness``).
+  called twice at once, no person more often than the rate limit allows, no dial is outside its window, no
+  number has more calls than channels, and no channel stays taken. ``dials_per_s``, and when ten leads of
+  another account, added meanwhile, had been dialled (``fairness``).
 - ``lateness``: from the due time of a lead to the carrier, in ms, beside the same dispatcher that polls.
 - ``claims``: leads claimed per second by one connection from many due leads, beside a queue of jobs that
   takes one row at a time with ``FOR UPDATE SKIP LOCKED``; and the time of a claim while no lead is due.
