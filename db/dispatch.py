@@ -95,7 +95,7 @@ _CLAIM = f"""
                 AND lead.template_id = open.template_id AND lead.priority = open.priority
                 AND lead.next_attempt_at <= $1 AND (lead.claimed_until IS NULL OR lead.claimed_until < $1)
             ORDER BY lead.next_attempt_at, lead.id
-            LIMIT least(open.room, $4)
+            LIMIT $4
         ) lead
     ), ordered AS (
         SELECT id, room, row_number() OVER (PARTITION BY account_id ORDER BY position, id) AS turn,
