@@ -200,9 +200,6 @@ async def run_lateness(dsn: str, leads: int, processes: int, poll_s: str = "") -
             account.account_id,
         )
         late = [(dialled[row["id"]] - row["earliest_at"]) / timedelta(milliseconds=1) for row in rows]
-    await database.execute(
-        "DELETE FROM leads WHERE account_id = $1 AND status = 'queued'", account.account_id
-    )
     await database.close()
     return percentiles(late)
 
@@ -277,8 +274,10 @@ async def _all(wanted: argparse.Namespace) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     async with fresh_server() as dsn:
         figures["campaign"] = await run_campaign(dsn, leads, processes, wanted.kill_every)
+        print(figures, file=sys.stderr)
     async with fresh_server() as dsn:
         woken = await run_lateness(dsn, wanted.late, processes)
+    async with fresh_server() as dsn:
         polling = await run_lateness(dsn, wanted.late, processes, str(wanted.poll))
     figures["lateness"] = {"ms": woken, f"polling_every_{wanted.poll}_s": polling}
     figures["claims"] = []
