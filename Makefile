@@ -7,7 +7,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
 LONG = $(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog
-REAL_TIME := tests/calls tests/simulate tests/sandbox $(addprefix tests/api/test_,serving.py worker_processes.py nginx.py lost_process.py)
+REAL_TIME := tests/calls tests/call/test_every_node.py tests/simulate tests/sandbox $(addprefix tests/api/test_,serving.py worker_processes.py nginx.py lost_process.py)
 
 .PHONY: help demo serve test test-long lint lock bench clean
 
