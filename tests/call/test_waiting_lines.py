@@ -13,6 +13,7 @@ from loguru import logger
 from handlers.context import HandoffStatus
 from tests.call.virtual_call import Plan, VirtualCall
 from tests.call.virtual_time import START_S, VirtualLoop, virtual_time
+from voicebot.call.resume import NOT_CONNECTED, ResumeState
 from voicebot.call.waiting import FIRST_LINE_MS, TICK_S
 from voicebot.call.waiting_texts import TEXTS
 
@@ -96,6 +97,20 @@ def test_a_person_who_does_not_come_is_said_at_once(
     call.run(3)
     if then.phase == "claimed":
         assert f"({then.cause})" in str(call.script.asked[-1].messages)
+
+
+def test_a_caller_who_comes_back_unconnected_is_told_so_once(loop: VirtualLoop) -> None:
+    """The agent who resumes the call says that nobody was reached; later failures are said as usual."""
+    told = {"role": "developer", "content": NOT_CONNECTED.format(cause="carrier_error")}
+    past = ResumeState(said=[told], was_not_connected=True)
+    call = VirtualCall(loop, desk={"functions": FUNCTIONS}, ready=False, past=past)
+    call.handoff_changed(status("claimed", cause="carrier_error"))
+    call.run(5)
+    assert call.heard() == ["I see."]
+    call.handoff_changed(status("claimed"))
+    call.handoff_changed(status("claimed", cause="busy"))
+    call.run(8)
+    assert call.heard() == ["I see.", TEXTS["en"].not_reached]
 
 
 def test_a_caller_who_comes_back_unconnected_is_not_told_of_a_claim(loop: VirtualLoop) -> None:

@@ -41,7 +41,10 @@ CALLING = (
     "{name} is being called; the caller hears a tone and stays with you until somebody there has accepted "
     "them. You may answer the caller meanwhile. Do not end the call."
 )
-NOT_CONNECTED = "A person accepted the caller but could not be connected with them. Say so, and go on."
+NOT_CONNECTED = (
+    "The caller was to be connected with a person, but that failed ({cause}); they are with you again. "
+    "Say so, and go on."
+)
 
 
 class CalledDestination(NamedTuple):
@@ -69,6 +72,8 @@ class ResumeState:
     hops: int = 0
     since_answer_ms: float = 0.0
     seqs: Seqs = field(default_factory=Seqs)
+    was_not_connected: bool = False
+    """Whether the agent has just been told that the caller was not connected with a person."""
     called: CalledDestination | None = None
     """The destination that is being called for the caller."""
     lost_transfer: str | None = None
@@ -110,6 +115,7 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
             utterances=max((u.seq for u in spoken), default=0),
             routes=max((r.seq for r in routed), default=0),
         ),
+        was_not_connected=bool(with_people) and _has_failed(with_people[-1]),
         called=next((_called(leg) for leg in with_people if _is_called(leg)), None),
         lost_transfer=lost,
     )
@@ -146,6 +152,12 @@ def _lost_transfer(recorded: Sequence[EventRecord], with_people: Sequence[LegRec
     return str(wanted.data["arguments"].get("destination"))
 
 
+def _has_failed(leg: LegRecord) -> bool:
+    """Whether a person was about to be connected with the caller, and was not."""
+    was_left = leg.accepted_at is not None and leg.result == "failed"
+    return was_left and leg.destination is None
+
+
 def _is_called(leg: LegRecord) -> bool:
     return leg.destination is not None and leg.accepted_at is None and leg.ended_at is None
 
@@ -166,7 +178,7 @@ def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[flo
         if leg.destination is not None and leg.bridged_at is None:
             continue  # an event of the call says so
         at_ms = (leg.accepted_at - (call.answered_at or leg.accepted_at)).total_seconds() * 1000
-        text = NOT_CONNECTED
+        text = NOT_CONNECTED.format(cause=leg.cause)
         if leg.bridged_at is not None:
             text = SPOKE_WITH_PERSON.format(seconds=round((leg.ended_at - leg.bridged_at).total_seconds()))
         notes.append((at_ms, {"role": "developer", "content": text}))

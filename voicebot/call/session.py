@@ -244,12 +244,12 @@ class Session:
 
     async def _resume(self, past: ResumeState) -> None:
         """Continue with the agent who had the call when its stream was lost."""
+        self.transfer.resume(past)
         if past.path:
             await self._agents.settled(TARGETS_TIMEOUT_S)
             self._agents.follow(past.path)
         visited = past.visited if len(self._agents.path) == len(past.path) + 1 else ()
         await self._router.resume(lambda _: list(past.said), visited)
-        self.transfer.resume(past)
 
     async def _limit_duration(self) -> None:
         await asyncio.sleep(self._agents.answering.content.limits.max_duration_ms / 1000)

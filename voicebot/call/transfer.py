@@ -102,7 +102,9 @@ class CallTransfer:
         return None
 
     def resume(self, past: ResumeState) -> None:
-        """Go on with what the process that had the call began; the agent has been told."""
+        """Go on with what the process that had the call began; the agent is told when it resumes the call."""
+        if past.was_not_connected:
+            self._waiting.resume()
         if past.lost_transfer is not None:
             self._recorder.event(TRANSFER_FAILED, destination=past.lost_transfer, outcome=PROCESS_LOST)
         if past.called is not None:

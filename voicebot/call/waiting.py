@@ -103,6 +103,7 @@ class WaitingForPerson:
         self._phase: Phase = "none"
         self._status: HandoffStatus | None = None
         self._left: set[UUID] = set()
+        self._is_told = False
         self._since_ms = self._line_at_ms = 0.0
         self._spoken_ms = float("-inf")
         self._told_absence = False
@@ -137,6 +138,10 @@ class WaitingForPerson:
             self._begin(first_line_ms=FIRST_LINE_MS)
         elif request.intent == "park":
             self._end()
+
+    def resume(self) -> None:
+        """The agent who resumes the call says that the operator was not reached."""
+        self._is_told = True
 
     def begin_transfer(self) -> None:
         """A destination is being called for the caller, who stays with the agent meanwhile."""
@@ -195,7 +200,7 @@ class WaitingForPerson:
                 self._tell_agent(CLAIMED)
                 self._say(self._texts.claimed, remembered=True)
                 return
-            before = None
+            before = None if not self._is_told else status
         if status.cause is not None and (before is None or before.cause != status.cause):
             self._not_reached(NOT_REACHED.format(cause=status.cause))
 
