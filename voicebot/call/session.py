@@ -103,15 +103,9 @@ class Session:
             self._pipeline, self._speech_output, self._ready_audio, self._conversation
         )
         self.transfer = CallTransfer(
-            deps.transfer,
-            deps.dial,
-            self.waiting,
-            self._hangup,
-            self._pipeline,
-            self._activation,
-            self._recorder,
-            self._tasks,
-        )
+            deps.transfer, deps.dial, self.waiting, self._hangup, self._pipeline, self._activation,
+            self._recorder, self._tasks,
+        )  # fmt: skip
         speech = PersonSpeech(
             self._pipeline.stt, self._services, self._agents, self._conversation, transcript, self._tasks,
         )  # fmt: skip
