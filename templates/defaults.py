@@ -54,8 +54,8 @@ class CallDefaults(Part):
 
     def _with_backup(self, kind: str, service: Mapping[str, Any]) -> Mapping[str, Any]:
         """A service with the account's backups, without one that is the service itself."""
-        if service.get("backup"):
+        named = [each.model_dump() for each in getattr(self.backup, kind)]
+        if service.get("backup") or not named:
             return service
         preferred = _KINDS[kind].model_validate(service).model_dump(exclude={"backup"})
-        named = [each.model_dump() for each in getattr(self.backup, kind)]
         return {**service, "backup": [each for each in named if each != preferred]}
