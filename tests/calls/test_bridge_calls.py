@@ -12,6 +12,7 @@ import pytest
 from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import BILL, HIGHEST, CallHarness, Facts, hear
 from voicebot.call.resume import SPOKE_WITH_PERSON
+from voicebot.call.waiting_texts import TEXTS
 from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Say, Step, Wait, WaitFor, WaitForHangUp
 from voicebot.sandbox.carrier import Call, Phone
 from voicebot.sandbox.vendors.script import Answer
@@ -143,7 +144,7 @@ async def test_the_caller_hangs_up_on_the_operator(desk: Desk) -> None:
 
 @pytest.mark.long
 async def test_a_busy_telephone(desk: Desk) -> None:
-    """The caller hears the agent's voice again, and the agent knows why nobody came."""
+    """The caller hears from the agent that nobody was reached, and the agent knows why."""
     number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
     desk.harness.carrier.phones[desk.phone] = Phone(outcome="busy", after_ms=3000)
     call, person = desk.call(Wait(ms=2500), Say(text=BILL), hear(), HangUp(), to=number)
@@ -157,6 +158,7 @@ async def test_a_busy_telephone(desk: Desk) -> None:
 
     assert got.outcome.ok, got.outcome.failure
     assert [row for row in got.transcript if row["source"] == "filler" and row["ended_ms"] > busy_ms]
+    assert TEXTS["en"].not_reached in [row["text"] for row in got.transcript]
     assert desk.harness.asked(containing="(busy)")
 
 
