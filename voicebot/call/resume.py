@@ -19,11 +19,11 @@ from db.events import EventRecord
 from db.legs import LegRecord
 from db.pool import Database
 from db.routes import RouteRecord
+from handlers.transfer_to_number import TransferToNumber
 from voicebot.call.agents import BACK
 from voicebot.call.dtmf import PRESSED
 from voicebot.call.transcript.recorder import Seqs
 
-TRANSFER_TO_NUMBER = "transfer_to_number"
 TRANSFER_FAILED: Literal["transfer.failed"] = "transfer.failed"
 PROCESS_LOST = "process_lost"
 
@@ -138,7 +138,7 @@ def _lost_transfer(recorded: Sequence[EventRecord], with_people: Sequence[LegRec
     """The destination of a transfer of which nothing became: the process was lost before it was called."""
     wanted: EventRecord | None = None
     for event in recorded:
-        is_transfer = event.data.get("name") == TRANSFER_TO_NUMBER
+        is_transfer = event.data.get("name") == TransferToNumber.name
         if event.type == "function.called" and is_transfer:
             wanted = event
         elif event.type in (TRANSFER_FAILED, "transfer.connected") or (

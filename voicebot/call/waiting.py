@@ -200,7 +200,8 @@ class WaitingForPerson:
                 self._tell_agent(CLAIMED)
                 self._say(self._texts.claimed, remembered=True)
                 return
-            before = None if not self._is_told else status
+            is_told, self._is_told = self._is_told, False
+            before = status if is_told else None
         if status.cause is not None and (before is None or before.cause != status.cause):
             self._not_reached(NOT_REACHED.format(cause=status.cause))
 
