@@ -152,15 +152,20 @@ def _needs_filler(s: Situation) -> bool:
     return s.can_fill and s.silent_ms >= s.limit_ms - LEAD_MS
 
 
+def _needs_filler_meanwhile(s: Situation) -> bool:
+    """Whether a filler is due while the voice that is to speak still connects."""
+    return not s.can_speak and _needs_filler(s)
+
+
 RULES: dict[Owed, Sequence[_Rule]] = {
-    Owed.GOODBYE: ((lambda s: not s.can_speak and _needs_filler(s), Step.FILL),),
+    Owed.GOODBYE: ((_needs_filler_meanwhile, Step.FILL),),
     Owed.PERSON: (),
     Owed.SPEECH: (
         (lambda s: _speech_is_lost(s) and s.lost < MAX_LOST, Step.REPLACE_VOICE),
         (_speech_is_lost, Step.NO_VOICE),
         (lambda s: s.can_fill and s.silent_ms >= s.limit_ms - READY_LEAD_MS, Step.FILL),
     ),
-    Owed.REST: ((lambda s: s.can_speak, Step.CONTINUE),),
+    Owed.REST: ((lambda s: s.can_speak, Step.CONTINUE), (_needs_filler_meanwhile, Step.FILL)),
     Owed.WORK: ((_needs_filler, Step.FILL),),
     Owed.ANSWER: (
         (lambda s: s.can_return and _has_failed(s), Step.RETURN),

@@ -26,7 +26,7 @@ from voicebot.call.waiting import WaitingForPerson
 
 CHECK_S = 0.1
 
-_FILLED = (Owed.WORK, Owed.SPEECH, Owed.GOODBYE)
+_FILLED = (Owed.WORK, Owed.SPEECH, Owed.REST, Owed.GOODBYE)
 """What a filler is spoken for."""
 
 _OF_THE_VOICE = (Step.REPLACE_VOICE, Step.NO_VOICE)
