@@ -34,8 +34,8 @@ from telephony.twilio.webhooks import transfer_twiml
 ATTEMPTS = 4
 TIMEOUT_S = 5.0
 BACKOFF_S = 0.25
-LONGEST_WAIT_S = 10.0
-"""Longest wait in seconds before a retry; if Twilio asks for more, the error is raised."""
+LONGEST_WAIT_S = 4.0
+"""Longest time in seconds that the retries of a request wait; if Twilio asks for more, the error is raised."""
 
 CALL_GONE_CODES = frozenset({"20404", "21220"})
 """Error codes for a call that does not exist or is not in progress."""
@@ -254,14 +254,16 @@ class TwilioRest:
 
     async def _try(self, what: str, request: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Send a request; retry it after a wait if that is safe and may help."""
+        waited = 0.0
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await request()
             except CarrierError as error:
                 wait = _wait_before_next(error, attempt)
                 is_final = not error.retryable or (error.uncertain and not repeatable)
-                if is_final or attempt == ATTEMPTS or wait > LONGEST_WAIT_S:
+                if is_final or attempt == ATTEMPTS or waited + wait > LONGEST_WAIT_S:
                     raise
+                waited += wait
                 logger.warning("Twilio: {} failed ({}), again in {:.2f} s", what, error, wait)
                 await self._sleep(wait)
             except (TwilioException, ValueError, KeyError) as error:

@@ -48,7 +48,7 @@ ATTEMPT = "call"
 
 CLAIM = timedelta(seconds=30)
 RING_TIMEOUT_S = 30
-DIAL_TIMEOUT_S = 9.0
+DIAL_TIMEOUT_S = 10.0
 """How long the carrier may take; afterwards it is not known whether the call was placed."""
 
 ASKING = timedelta(seconds=20)
