@@ -217,6 +217,7 @@ async def _create_template(server: VoicebotServer) -> None:
             "kind": "agent",
             "description": "Front desk of Acme.",
             "prompt": "You are the front desk of Acme.",
+            "tts": {"voice_id": FRONT},
         },
     )
     await server.create(

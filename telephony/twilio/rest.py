@@ -35,7 +35,7 @@ ATTEMPTS = 4
 TIMEOUT_S = 5.0
 BACKOFF_S = 0.25
 LONGEST_WAIT_S = 4.0
-"""Longest time in seconds that the retries of a request wait; if Twilio asks for more, the error is raised."""
+"""Longest time in seconds that a request's retries wait; if Twilio asks for more, the error is raised."""
 
 CALL_GONE_CODES = frozenset({"20404", "21220"})
 """Error codes for a call that does not exist or is not in progress."""
