@@ -25,13 +25,14 @@ def carrier_end(status: CallStatus) -> CarrierStatus:
     return "queued" if status.carrier_status == "queued" else "ringing"
 
 
-async def close(app: AppState, call: CallRecord, status: CallStatus) -> None:
-    """End the call here too, after waiting for a better source of how it ended.
+async def close(app: AppState, call: CallRecord) -> None:
+    """End the call here too, as its terminal status says, after waiting for a better source of how it ended.
 
     The media socket of the call knows best, then another process that runs the call, then the carrier.
     """
-    ended_by: Literal["caller", "carrier"] = "carrier" if status.end_reason in _BY_CARRIER else "caller"
-    reason = "hangup" if status.end_reason == "completed" else status.end_reason or "completed"
+    status = call.carrier_status
+    ended_by: Literal["caller", "carrier"] = "carrier" if status in _BY_CARRIER else "caller"
+    reason = "hangup" if status == "completed" else status or "completed"
     if call.status == "transferring":  # with an operator: no process has its media socket
         await end_with_person(app, call, ended_by, reason)
         return
@@ -45,4 +46,4 @@ async def close(app: AppState, call: CallRecord, status: CallStatus) -> None:
     end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=ended_at)
     finished = await calls.finish(app.database, call.account_id, call.id, end)
     if finished.first:
-        logger.info("call {}: ended by the carrier's status {}", call.id, status.carrier_status)
+        logger.info("call {}: ended by the carrier's status {}", call.id, status)

@@ -229,7 +229,7 @@ async def status(request: CarrierRequest) -> WebhookReply:
     except NotFound:
         return NO_CONTENT
     if report.terminal and call.status != "ended":
-        app.background.start(close(app, call, report), name=f"closing call {call.id}")
+        app.background.start(close(app, call), name=f"closing call {call.id}")
     return NO_CONTENT
 
 
