@@ -13,6 +13,9 @@ from db.numbers import NumberDraft
 from db.pool import Database
 from db.templates import TemplateDraft
 
+BATCH = 5000
+"""Leads of one statement."""
+
 ALWAYS = {"from": "00:00", "to": "24:00"}
 
 
@@ -54,22 +57,32 @@ async def add_leads(
     database: Database, to: Campaign, count: int, *, at: datetime, over_s: float = 0, area: int = 212,
     leads_per_person: int = 1,
 ) -> None:  # fmt: skip
-    """Store leads in one statement; they are due from ``at`` on, evenly over ``over_s`` seconds."""
+    """Store leads; they are due from ``at`` on, evenly over ``over_s`` seconds."""
+    for first in range(0, count, BATCH):
+        last = min(first + BATCH, count) - 1
+        await _add_leads(database, to, (first, last), at, over_s / count, area, leads_per_person)
+
+
+async def _add_leads(
+    database: Database, to: Campaign, which: tuple[int, int], at: datetime, every_s: float, area: int,
+    leads_per_person: int,
+) -> None:  # fmt: skip
     await database.execute(
         """
         INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
             payload, variables, status, earliest_at, next_attempt_at)
         SELECT gen_random_uuid(), $1, 'outbound', '+1' || $6::text || lpad((n / $7)::text, 7, '0'),
             ($2::uuid[])[1 + n % cardinality($2::uuid[])], $3, $3, '{}', '{}', 'queued', due, due
-        FROM generate_series(0, $4::int - 1) n
+        FROM generate_series($4::int, $9::int) n
         CROSS JOIN LATERAL (SELECT $5::timestamptz + n * $8::interval AS due) at
         """,
         to.account_id,
         to.number_ids,
         to.template_id,
-        count,
+        which[0],
         at,
         str(area),
         leads_per_person,
-        timedelta(seconds=over_s / max(count, 1)),
+        timedelta(seconds=every_s),
+        which[1],
     )
