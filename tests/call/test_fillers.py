@@ -10,6 +10,7 @@ from loguru import logger
 from tests.call.virtual_call import FILLERS, Plan, VirtualCall
 from tests.call.virtual_time import VirtualLoop, virtual_time
 from voicebot.call.apologies import apology
+from voicebot.call.silence.policy import MAX_BROKEN
 
 WELCOME = "Acme, hello."
 HOURS = "We are open from eight to five."
@@ -85,3 +86,44 @@ def test_a_filler_is_said_while_no_voice_connects_for_a_goodbye(loop: VirtualLoo
     assert call.end is not None
     assert call.end.reason == "tts_unavailable"
     assert call.heard()[1] == FILLERS[0]
+
+
+@pytest.mark.parametrize("times", [2, MAX_BROKEN])
+def test_a_voice_that_breaks_off_again_and_again_speaks_in_the_end(loop: VirtualLoop, times: int) -> None:
+    """An outage of a moment ends no call: nothing is lost, and the caller hears it within 2 s."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
+    call.run(1)
+    for _ in range(times):
+        call.fail_voice("break")
+    call.plan(Plan(text=HOURS))
+    call.say("When are you open?")
+    for _ in range(50):
+        call.run(0.1)
+        assert call.silent_ms() <= 2000 or not call.owes_words()
+    assert call.heard() == [WELCOME, HOURS]
+
+
+def test_a_voice_that_never_speaks_is_given_up(loop: VirtualLoop) -> None:
+    """A voice that connects, and breaks off at every text, does not keep the caller: the carrier speaks."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
+    call.run(1)
+    for _ in range(100):
+        call.fail_voice("break")
+    call.plan(Plan(text=HOURS))
+    call.say("When are you open?")
+    call.run(6)
+    assert call.end is not None
+    assert call.end.reason == "tts_unavailable"
+
+
+def test_a_voice_that_breaks_off_between_texts_is_not_given_up(loop: VirtualLoop) -> None:
+    """What fails once in a text, however often in a call, is no voice that never speaks."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
+    call.run(1)
+    for _ in range(MAX_BROKEN + 2):
+        call.fail_voice("break")
+        call.plan(Plan(text=HOURS))
+        call.say("When are you open?")
+        call.run(4)
+    assert call.end is None
+    assert call.heard() == [WELCOME, *[HOURS] * (MAX_BROKEN + 2)]

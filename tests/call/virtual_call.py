@@ -73,7 +73,7 @@ FIRST_AUDIO_S = 0.1
 ACCOUNT = new_id()
 
 ModelFault = Literal["none", "error", "empty", "hang"]
-VoiceFault = Literal["none", "swallow", "silent", "drop", "stall"]
+VoiceFault = Literal["none", "swallow", "silent", "drop", "break", "stall"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ class ScriptedVoice(TTSService):
         fault = self._script.voice_faults.popleft() if self._script.voice_faults else "none"
         await asyncio.sleep(self._first_audio_s)
         text = text.strip()
-        spoken = "" if fault in ("swallow", "silent") else text
+        spoken = "" if fault in ("swallow", "silent", "break") else text
         if fault in ("drop", "stall"):
             spoken = text[: len(text) // 2]
         begin_s, at = self._spoken_s.get(context_id, 0.0), 0
@@ -193,9 +193,9 @@ class ScriptedVoice(TTSService):
             await self.add_word_timestamps([(word, begin_s + at * CHARACTER_MS / 1000)], context_id)
             at += len(word) + 1
         self._spoken_s[context_id] = begin_s + at * CHARACTER_MS / 1000
-        if fault == "drop":
+        if fault in ("drop", "break"):
             await self.push_error("the scripted voice dropped", exception=ConnectionError("scripted"))
-        if fault in ("drop", "stall", "swallow"):
+        if fault in ("drop", "break", "stall", "swallow"):
             await asyncio.Event().wait()
 
 

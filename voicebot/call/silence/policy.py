@@ -39,6 +39,12 @@ MAX_WORDLESS = 8
 MAX_LOST = 2
 """How often a text that a voice has lost is given to another connection."""
 
+MAX_BROKEN = 6
+"""How often voices may fail while they owe speech, until all of it is spoken; then no voice speaks."""
+
+BROKEN_MS = 3000
+"""For how long they may do so at least: an outage of a moment ends no call."""
+
 
 class Owed(Enum):
     """What we owe the caller; the first that applies."""

@@ -18,7 +18,16 @@ from voicebot.call.agents import AgentPool
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.hangup import Hangup
 from voicebot.call.routing.router import Router
-from voicebot.call.silence.policy import LOST_MS, MAX_WORDLESS, Owed, Situation, Step, next_step
+from voicebot.call.silence.policy import (
+    BROKEN_MS,
+    LOST_MS,
+    MAX_BROKEN,
+    MAX_WORDLESS,
+    Owed,
+    Situation,
+    Step,
+    next_step,
+)
 from voicebot.call.silence.remedies import Remedies
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.transcript import Transcript
@@ -99,6 +108,8 @@ class SilenceWatchdog:
         self._prompted = 0
         self._prompted_at_ms = float("-inf")
         self._failures = 0
+        self._broken = 0
+        self._broken_since_ms = 0.0
         self._is_slow = False
         self._has_returned = False
         self._has_failed = False
@@ -155,7 +166,12 @@ class SilenceWatchdog:
         tts = self._pipeline.tts
         if tts.can_speak:
             tts.give_up(tts.active)
-        if self._replacing is None or self._replacing.done():
+        now_ms = self._media.now_ms()
+        self._broken_since_ms = self._broken_since_ms if self._broken else now_ms
+        self._broken += self._transcript.is_waiting_for_tts
+        if self._broken > MAX_BROKEN and now_ms - self._broken_since_ms >= BROKEN_MS:
+            self._on_voice_lost()
+        elif self._replacing is None or self._replacing.done():
             self._turn.lost += 1
             self._state = None  # another voice has the time of one that begins
             work = self._remedies.replace_voice()
@@ -214,6 +230,8 @@ class SilenceWatchdog:
         owed, can_speak = self._owed(), self._pipeline.tts.can_speak
         if (owed, can_speak) != self._state:
             self._state, self._state_since_ms = (owed, can_speak), now_ms
+        if can_speak and owed in (Owed.NOTHING, Owed.PERSON):
+            self._broken = 0  # everything was spoken
         owed_ms, silent_ms = now_ms - self._state_since_ms, self._silent_ms()
         if owed is Owed.SPEECH and turn.was_silent and min(owed_ms, silent_ms) >= LOST_MS:
             self._is_slow = True  # its replacement takes as long: later texts are given more time
