@@ -125,6 +125,10 @@ class CallContext(Protocol):
         """Connect the caller with a declared destination when everything said was heard; or say why not."""
         ...
 
+    async def press_keys(self, keys: str) -> Refused | None:
+        """Send keys as tones when everything said was handed to the carrier, or say why not."""
+        ...
+
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Store the outcome of the call in its lead."""
         ...

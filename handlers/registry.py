@@ -14,6 +14,7 @@ from handlers.handler import Handler
 from handlers.park_call import ParkCall
 from handlers.record_outcome import RecordOutcome
 from handlers.route_to_agent import RouteToAgent
+from handlers.send_dtmf import SendDtmf
 from handlers.transfer_to_number import TransferToNumber
 
 HANDLERS: Mapping[str, Handler[Any]] = MappingProxyType(
@@ -28,6 +29,7 @@ HANDLERS: Mapping[str, Handler[Any]] = MappingProxyType(
             CancelEscalation(),
             ParkCall(),
             TransferToNumber(),
+            SendDtmf(),
         )
     }
 )

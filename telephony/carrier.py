@@ -1,17 +1,16 @@
 """The `Carrier` protocol and its records.
 
 A carrier verifies, parses and answers its webhooks, and dials, transfers and ends calls. This module contains
-nothing specific to a vendor; each vendor has its own package in `telephony`. The names of `errors` and
-`media` that belong to the protocol can be imported from here.
+nothing specific to a vendor; each vendor has its own package in `telephony`. The names of `errors`,
+`media` and `webhook` that belong to the protocol can be imported from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Protocol
 
 from telephony.errors import (
     BadSignature,
@@ -23,11 +22,26 @@ from telephony.errors import (
     TooManyFields,
 )
 from telephony.media import MarkEcho, MediaClosed, MediaStart, MediaStream
+from telephony.webhook import (
+    FORM_TYPE,
+    MAX_FIELDS,
+    AnswerUrls,
+    CallDirection,
+    CallProgress,
+    CallStatus,
+    EndReason,
+    IncomingCall,
+    StreamEvent,
+    StreamStatus,
+    WebhookReply,
+    WebhookRequest,
+)
 
 if TYPE_CHECKING:  # only named here
     from starlette.websockets import WebSocket
 
 __all__ = [
+    "FORM_TYPE",
     "MAX_FIELDS",
     "AnswerUrls",
     "BadSignature",
@@ -54,151 +68,6 @@ __all__ = [
     "WebhookReply",
     "WebhookRequest",
 ]
-
-CallDirection = Literal["inbound", "outbound"]
-"""`inbound`: the other party dialled our number."""
-
-CallProgress = Literal["ringing", "in_progress", "ended"]
-"""Progress of a call as reported by carriers (`transferring` is a state of the application only)."""
-
-EndReason = Literal["completed", "busy", "no_answer", "canceled", "failed"]
-"""Why a call ended, in values common to all carriers."""
-
-MAX_FIELDS = 200
-"""The highest number of fields in a form or query; a carrier's voice webhook has less than 50."""
-
-StreamEvent = Literal["started", "stopped", "failed"]
-
-
-# ---------------------------------------------------------------------------------------------- webhooks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookRequest:
-    """One HTTP request from a carrier; create it with `received`.
-
-    Attributes:
-        method: upper case.
-        url: URL as seen by this server (scheme, host, path, query).
-        headers: name in lower case → value.
-        query: name → last value in the query string.
-        form: name → last value in the form.
-        form_pairs: all names and values of the form, in order.
-        body: the raw body.
-    """
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    query: Mapping[str, str] = field(default_factory=dict)
-    form: Mapping[str, str] = field(default_factory=dict)
-    form_pairs: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
-
-    @classmethod
-    def received(
-        cls, *, method: str, url: str, headers: Mapping[str, str], body: bytes, max_fields: int = MAX_FIELDS
-    ) -> WebhookRequest:
-        """Parse a request. A body with another content type than `FORM_TYPE` has no form fields.
-
-        Raises:
-            TooManyFields: the form or the query has more than `max_fields` fields.
-        """
-        lowered = {name.lower(): value for name, value in headers.items()}
-        pairs: list[tuple[str, str]] = []
-        if lowered.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
-            text = body.decode("utf-8", errors="replace")
-            pairs = _pairs(text, max_fields)
-        return cls(
-            method=method.upper(),
-            url=url,
-            headers=lowered,
-            query=dict(_pairs(urlsplit(url).query, max_fields)),
-            form=dict(pairs),
-            form_pairs=tuple(pairs),
-            body=body,
-        )
-
-
-FORM_TYPE = "application/x-www-form-urlencoded"
-
-
-def _pairs(text: str, max_fields: int) -> list[tuple[str, str]]:
-    if text.count("&") >= max_fields:
-        raise TooManyFields(f"the request has more than {max_fields} fields")
-    return parse_qsl(text, keep_blank_values=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookReply:
-    """The HTTP response to a webhook."""
-
-    status: int
-    content_type: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingCall:
-    """A call that waits to be answered.
-
-    Attributes:
-        carrier_call_id: the carrier's id of the call.
-        from_: caller as given by the carrier: E.164, a SIP address, a client name, or "anonymous".
-        to: called number, in the same forms.
-        direction: inbound or outbound.
-        caller_known: False if the caller's number is withheld.
-    """
-
-    carrier_call_id: str
-    from_: str
-    to: str
-    direction: CallDirection
-    caller_known: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallStatus:
-    """Progress of a call, from a status webhook.
-
-    Attributes:
-        carrier_call_id: the carrier's id of the call.
-        status: progress.
-        terminal: whether the call has ended; then `end_reason` is set.
-        end_reason: why the call ended.
-        duration_ms: duration in ms, if the call has ended and the carrier reports it.
-        carrier_status: the carrier's own value.
-        sequence: order of the webhooks of one call, which may arrive out of order.
-        error_code: the carrier's error code.
-    """
-
-    carrier_call_id: str
-    status: CallProgress
-    terminal: bool
-    end_reason: EndReason | None
-    duration_ms: int | None
-    carrier_status: str
-    sequence: int | None
-    error_code: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamStatus:
-    """An event of a call's media stream, from a stream webhook."""
-
-    carrier_call_id: str
-    stream_id: str
-    event: StreamEvent
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerUrls:
-    """Absolute URLs for an answered call: `wss://…` for media, `https://…` for the others."""
-
-    media_url: str
-    stream_status_url: str
-    resume_url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

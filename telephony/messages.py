@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,6 +87,20 @@ class Outgoing(Protocol):
     def clear(self) -> str:
         """Discards the audio that was not played."""
         ...
+
+
+def parse_with(readers: Mapping[str, Callable[[dict[str, Any]], Event]], text: str) -> Event:
+    """Read one text message by the carrier's readers, which are named by events.
+
+    Raises:
+        Malformed: not a JSON object with an `event`, or a known event without a required field.
+    """
+    message = read_object(text)
+    if message.get("event") == "media":  # nearly all messages
+        return media_of(message)
+    event = text_of(message, "event")
+    reader = readers.get(event)
+    return reader(message) if reader else Unknown(event)
 
 
 def read_object(text: str) -> dict[str, Any]:

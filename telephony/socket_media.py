@@ -18,9 +18,10 @@ from starlette.websockets import WebSocket
 from telephony.errors import MediaGone, MediaRefused
 from telephony.media import MarkEcho, MediaClosed, MediaStart
 from telephony.messages import Dtmf, Event, Mark, Media, Outgoing, Start, Stop
+from telephony.output import MarkFrame
 from telephony.playout import Playout, PlayoutWaiter
 from telephony.socket import POLICY, GuardedSocket
-from telephony.transport import CHUNK_BYTES, SAMPLE_RATE, CallTransport, MarkFrame
+from telephony.transport import CHUNK_BYTES, SAMPLE_RATE, CallTransport
 
 INTERNAL_MARK_PREFIX = "heard:"
 """Prefix of the marks sent by `wait_all_heard`, which are not passed to observers."""

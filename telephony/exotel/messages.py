@@ -11,6 +11,7 @@ import binascii
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from telephony.messages import (
@@ -21,12 +22,10 @@ from telephony.messages import (
     Mark,
     Start,
     Stop,
-    Unknown,
     integer_of,
-    media_of,
     object_of,
     parameters_of,
-    read_object,
+    parse_with,
     storable,
     text_of,
 )
@@ -64,14 +63,7 @@ def parse(text: str, default_rate: int | str = DEFAULT_RATE) -> Event:
     Raises:
         Malformed: not a JSON object with an `event`, or a known event without a required field.
     """
-    message = read_object(text)
-    if message.get("event") == "media":  # nearly all messages
-        return media_of(message)
-    event = text_of(message, "event")
-    if event == "start":
-        return _start(message, default_rate)
-    reader = _READERS.get(event)
-    return reader(message) if reader else Unknown(event)
+    return parse_with(_readers(default_rate), text)
 
 
 def encoding_of(start: Start) -> Encoding | None:
@@ -149,6 +141,11 @@ def _stop(message: dict[str, Any]) -> Stop:
     stop = message.get("stop")
     reason = stop.get("reason") if isinstance(stop, dict) else None
     return Stop(call_left=str(reason or "").replace("_", "").lower() == CALL_ENDED)
+
+
+@lru_cache(maxsize=16)
+def _readers(default_rate: int | str) -> dict[str, Callable[[dict[str, Any]], Event]]:
+    return {**_READERS, "start": lambda message: _start(message, default_rate)}
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {

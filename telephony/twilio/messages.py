@@ -18,12 +18,10 @@ from telephony.messages import (
     Mark,
     Start,
     Stop,
-    Unknown,
     integer_of,
-    media_of,
     object_of,
     parameters_of,
-    read_object,
+    parse_with,
     text_of,
 )
 from telephony.mulaw import encode
@@ -38,12 +36,7 @@ def parse(text: str) -> Event:
     Raises:
         Malformed: not a JSON object with an `event`, or a known event without a required field.
     """
-    message = read_object(text)
-    if message.get("event") == "media":  # nearly all messages
-        return media_of(message)
-    event = text_of(message, "event")
-    reader = _READERS.get(event)
-    return reader(message) if reader else Unknown(event)
+    return parse_with(_READERS, text)
 
 
 def refusal(start: Start) -> str | None:

@@ -228,7 +228,7 @@ MISTAKES: list[tuple[str, tuple[str | int, ...], Any, str, str, str]] = [
         '{"type": "builtin", "name": "escalate_to_person"}',
     ),
     (
-        "send_dtmf, which this server lacks",
+        "send_dtmf, which is not declared",
         ("prompt",),
         "Call send_dtmf for a person.",
         "/prompt",

@@ -51,8 +51,9 @@ from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from handlers.context import HandoffStatus
 from telephony.carrier import MarkEcho, MediaClosed, MediaStart
+from telephony.output import MarkFrame
 from telephony.playout import Playout, PlayoutWaiter
-from telephony.transport import CallTransport, MarkFrame
+from telephony.transport import CallTransport
 from templates.model import TemplateContent
 from tests.call.virtual_time import VirtualLoop
 from voicebot.call.agents import answering_agent

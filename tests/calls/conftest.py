@@ -56,3 +56,10 @@ def any_harness(request: pytest.FixtureRequest) -> CallHarness:
     name = "harness" if request.param == "scripted" else "spoken_harness"
     it: CallHarness = request.getfixturevalue(name)
     return it
+
+
+@pytest.fixture(params=["twilio", "exotel"])
+def line(harness: CallHarness, request: pytest.FixtureRequest) -> CallHarness:
+    """Calls of each carrier."""
+    name: str = request.param
+    return harness.on(name)

@@ -18,6 +18,7 @@ from tests.calls.harness import CallHarness, hear
 from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.caller import Caller, Step, WaitFor
 from voicebot.sandbox.carrier import Call
+from voicebot.sandbox.exotel import ExotelMisbehaviour
 
 TONE_HZ = 1000.0
 FRAME = 640  # bytes: 20 ms at 16,000 Hz
@@ -77,14 +78,16 @@ class Desk:
     greeted: asyncio.Event = field(default_factory=asyncio.Event)
     handoff: dict[str, Any] = field(default_factory=dict)
 
-    def call(self, first: WaitFor, *after: Step, to: str) -> tuple[Call, Caller]:
+    def call(
+        self, first: WaitFor, *after: Step, to: str, wrong: ExotelMisbehaviour | None = None
+    ) -> tuple[Call, Caller]:
         """Call, hear the greeting, and do the rest."""
 
         def on_step(step: Step) -> None:
             if step is first:
                 self.greeted.set()
 
-        return self.harness.dial(hear(), first, *after, to=to, on_step=on_step)
+        return self.harness.dial(hear(), first, *after, to=to, wrong=wrong, on_step=on_step)
 
     async def ask(self, call: Call) -> None:
         """Ask for a person when the caller has been greeted."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from db.calls import Carrier
 from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import (
     BILL,
@@ -31,13 +30,6 @@ from voicebot.sandbox.vendors.script import Answer
 
 FRONT_DESK = "I connect you with the front desk."
 DESTINATION = "front_desk"
-
-
-@pytest.fixture(params=["twilio", "exotel"])
-def line(harness: CallHarness, request: pytest.FixtureRequest) -> CallHarness:
-    """Calls of each carrier."""
-    name: Carrier = request.param
-    return harness.on(name)
 
 
 def ways(line: CallHarness, **exotel: Any) -> Misbehaviour | ExotelMisbehaviour:

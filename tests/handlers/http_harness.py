@@ -166,6 +166,9 @@ class RecordingCall:
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         self.kept["outcome"] = outcome
 
+    async def press_keys(self, keys: str) -> None:
+        self.said.append(f"keys: {keys}")
+
     def transfer(self, destination: str) -> Refused | None:
         """Nobody is transferred."""
         return None

@@ -22,8 +22,9 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.text.base_text_aggregator import TextType
 
-from telephony import transport
-from telephony.transport import CHUNK_BYTES, CallTransport, MarkFrame
+from telephony import output
+from telephony.output import MarkFrame
+from telephony.transport import CHUNK_BYTES, CallTransport
 from tests.sandbox.test_vendors_pipecat import ServicePipeline
 from tests.telephony.media_harness import until
 
@@ -183,7 +184,7 @@ async def test_no_word_follows_the_interruption_that_has_dropped_it() -> None:
 
 async def test_speech_without_an_end_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """When a service never says that its speech has ended, it counts as ended after a while."""
-    monkeypatch.setattr(transport, "SPEECH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(output, "SPEECH_TIMEOUT_S", 0.05)
     async with call_on(ScriptedWire()) as line:
         await line.send([TTSStartedFrame(), speech(1, 40)])
         await line.after.until(BotStartedSpeakingFrame)
@@ -192,7 +193,7 @@ async def test_speech_without_an_end_ends_by_itself(monkeypatch: pytest.MonkeyPa
 
 async def test_a_carrier_that_does_not_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """When audio cannot be written for a time, an error is reported and nothing more is sent."""
-    monkeypatch.setattr(transport, "WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(output, "WRITE_TIMEOUT_S", 0.05)
     wire = ScriptedWire()
     wire.is_stuck = True
     async with call_on(wire) as line:

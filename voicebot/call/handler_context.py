@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from handlers.context import Destination, HandoffRequest, Refused, Routed
 from templates.values import placeholders, render, state
 from voicebot.call.agents import Agent, AgentPool
+from voicebot.call.audio.key_tones import key_tones
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.hangup import End, Hangup
@@ -20,6 +21,9 @@ from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.call.transfer import CallTransfer
 from voicebot.call.waiting import WaitingForPerson
 from voicebot.clock import Clock
+
+KEYS_SENT = "[keys sent: {keys}]"
+"""What the transcript says of keys that the agent pressed."""
 
 _LEAVING = Refused(code="already_routing", message="The call is being handed over already. Say nothing.")
 
@@ -81,6 +85,17 @@ class HandlerContext:
         if self.router.is_routing or not self._has_call:
             return _LEAVING
         return self.call_transfer.request(self.agent, destination)
+
+    async def press_keys(self, keys: str) -> Refused | None:
+        """Send keys as tones, which the caller cannot interrupt; an agent who has left the call does not."""
+        if self.router.is_routing or not self._has_call:
+            return _LEAVING
+        await self.pipeline.drain()
+        tones = key_tones(keys, self.pipeline.sample_rate)
+        await self.speech_output.audio(
+            KEYS_SENT.format(keys=keys), tones, "filler", interruptible=False, remembered=False
+        )
+        return None
 
     async def record_outcome(self, outcome: str, fields: Mapping[str, Any]) -> None:
         """Record the outcome of the call, on the lead too."""
