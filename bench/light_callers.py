@@ -11,7 +11,7 @@ import asyncio
 import base64
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,10 +33,32 @@ LATE_S = 0.02
 _ANSWER_TIMEOUT_S = 10.0
 _PAUSE_S = 0.8
 _SAME_ANSWER_S = 0.5
-_PITCH_MESSAGE = 3
 _SILENCE = base64.b64encode(b"\xff" * 160).decode()
 _VOICES = tuple(PITCHES)
 _LEAST_SAMPLES = 160
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LightFormat:
+    """What differs between the messages of carriers.
+
+    Attributes:
+        sid_key: the name of the stream's id.
+        frames: how many frames of 20 ms a message of the caller has.
+        to_wire: turns the base64 µ-law of the caller into the base64 of the stream.
+        from_wire: turns audio of the stream into µ-law.
+        sample_bytes: of the stream's encoding.
+        pitch_message: the message of an answer in which its voice is known.
+        stop: the content of `stop` when the caller hangs up.
+    """
+
+    sid_key: str = "streamSid"
+    frames: int = 1
+    to_wire: Callable[[str], str] = str
+    from_wire: Callable[[bytes], bytes] = bytes
+    sample_bytes: int = 1
+    pitch_message: int = 3
+    stop: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -96,8 +118,10 @@ class LightCall:
         stream_sid: str,
         conversation: Conversation,
         frames: dict[str, list[str]],
+        wire: LightFormat | None = None,
     ) -> None:
         self.figures = Figures()
+        self._format = wire or LightFormat()
         self._socket, self._sid, self._frames = socket, stream_sid, frames
         self._loop = asyncio.get_running_loop()
         utterances = conversation.utterances
@@ -123,7 +147,8 @@ class LightCall:
             task.cancel()
         await asyncio.gather(*tasks, ending, return_exceptions=True)
         if not self.figures.lost:
-            await self._socket.send(json.dumps({"event": "stop", "streamSid": self._sid, "stop": {}}))
+            stop = {"event": "stop", self._format.sid_key: self._sid, "stop": dict(self._format.stop)}
+            await self._socket.send(json.dumps(stop))
         await self._socket.close()
 
     def silent_s(self) -> float:
@@ -131,19 +156,20 @@ class LightCall:
         return self._loop.time() - self._plays_until
 
     async def _send_frames(self) -> None:
-        due = self._loop.time()
+        due, unsent, key = self._loop.time(), list[str](), self._format.sid_key
         for number in itertools.count(1):
-            payload = self._next_payload(self._loop.time())
-            await self._socket.send(
-                f'{{"event":"media","sequenceNumber":"{number}","streamSid":"{self._sid}","media":{{"track":'
-                f'"inbound","chunk":"{number}","timestamp":"{number * 20}","payload":"{payload}"}}}}'
-            )
+            unsent.append(self._next_payload(self._loop.time()))
+            if len(unsent) == self._format.frames:
+                payload = self._format.to_wire("".join(unsent))
+                unsent.clear()
+                await self._socket.send(
+                    f'{{"event":"media","sequenceNumber":"{number}","{key}":"{self._sid}","media":{{"track":'
+                    f'"inbound","chunk":"{number}","timestamp":"{number * 20}","payload":"{payload}"}}}}'
+                )
             now = self._loop.time()
             while self._marks and self._marks[0][0] <= now:
                 name = self._marks.pop(0)[1]
-                await self._socket.send(
-                    json.dumps({"event": "mark", "streamSid": self._sid, "mark": {"name": name}})
-                )
+                await self._socket.send(json.dumps({"event": "mark", key: self._sid, "mark": {"name": name}}))
             due += FRAME_S
             self.figures.tick_late_s = max(self.figures.tick_late_s, now - due)
             await asyncio.sleep(max(0.0, due - now))
@@ -165,7 +191,7 @@ class LightCall:
 
     def _play(self, payload: str, now: float) -> None:
         figures, gap = self.figures, now - self._plays_until
-        seconds = len(payload) * 3 / 4 / 8000
+        seconds = len(payload) * 3 / 4 / 8000 / self._format.sample_bytes
         if figures.first_audio_s is not None:
             figures.longest_silence_s = max(figures.longest_silence_s, gap)
         figures.audio_s += seconds
@@ -181,15 +207,15 @@ class LightCall:
             max(now, self._plays_until) + seconds,
         )
         if self._keeps_sounds:
-            self._keep_sound(base64.b64decode(payload), begins)
+            self._keep_sound(self._format.from_wire(base64.b64decode(payload)), begins)
         if figures.first_audio_s is None:
             figures.first_audio_s = now - self._started_at
         if self._asked_at is not None:
             figures.answers[-1].asked_s = self._asked_at
             figures.answers[-1].after_s = now - self._asked_at
             self._asked_at = None
-        if self._messages == _PITCH_MESSAGE and figures.answers:
-            figures.answers[-1].voice = voice_of(base64.b64decode(payload))
+        if self._messages == self._format.pitch_message and figures.answers:
+            figures.answers[-1].voice = voice_of(self._format.from_wire(base64.b64decode(payload)))
 
     def _keep_sound(self, code: bytes, begins_s: float) -> None:
         """Note a message; the last one of an utterance is padded with silence."""

@@ -3,6 +3,8 @@
 Every call has an ordinary turn, a silent route, an announced route and a route to a prepared greeting.
 Vendors and callers are those of `bench.density`; every agent speaks a tone of its own. In ms:
 
+By default the calls of both carriers are measured in one run (``--carrier``).
+
 - ``ordinary_turn_ms``: from the end of the caller's speech to the first sound of the answer;
 - ``silent_route_ms``: the same for a turn with a silent route, minus the ordinary turn of that call, minus
   one first-token time of the model (a route takes two of its answers);
@@ -12,7 +14,8 @@ Vendors and callers are those of `bench.density`; every agent speaks a tone of i
 - ``caller_tick_late_ms``: the largest delay of the callers' process (above 20 the machine was overloaded).
 
 ``audio_gaps`` is the number of messages that came more than 20 ms after the caller's buffer had run empty.
-The result is JSON on standard output. The exit status is 1 when a sample is missing.
+The result is JSON on standard output, with the figures of each carrier by its name. The exit status is 1 when
+a sample is missing.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import uvloop
 
@@ -43,6 +47,9 @@ from bench.light_callers import Figures, LightCall
 from bench.light_vendors import FIRST_TOKEN_S
 from bench.report import percentiles
 from bench.scenario import running_scenario
+
+CARRIERS = ("twilio", "exotel")
+"""Exotel takes pieces of 200 ms, Twilio gets 40 ms: what that costs is the difference of their turns."""
 
 
 class MissingSample(Exception):
@@ -74,11 +81,17 @@ class Samples:
         self.greeting.append(greeting)
 
 
-async def measure(calls: int, concurrency: int) -> dict[str, object]:
-    """Place ``calls`` calls, ``concurrency`` at a time, and summarise them."""
+async def measure_all(calls: int, concurrency: int, carriers: Sequence[str]) -> dict[str, object]:
+    """Measure carriers one after another on this machine."""
+    result: dict[str, object] = {"machine": machine(), "calls": calls, "concurrency": concurrency}
+    return result | {name: await measure(calls, concurrency, name) for name in carriers}
+
+
+async def measure(calls: int, concurrency: int, carrier_name: str) -> dict[str, object]:
+    """Place ``calls`` calls of a carrier, ``concurrency`` at a time, and summarise them."""
     samples = Samples()
     limit = asyncio.Semaphore(concurrency)
-    async with running_scenario() as scenario:
+    async with running_scenario(carrier_name=carrier_name) as scenario:
         await asyncio.sleep(SETTLE_S)  # greetings are synthesised when a template is activated
 
         async def place(number: int) -> LightCall:
@@ -97,9 +110,6 @@ async def measure(calls: int, concurrency: int) -> dict[str, object]:
         except MissingSample as error:
             samples.missing.append(f"call {number}: {error}")
     return {
-        "machine": machine(),
-        "calls": calls,
-        "concurrency": concurrency,
         "ordinary_turn_ms": _summary(samples.ordinary),
         "silent_route_ms": _summary(samples.silent),
         "announced_route_ms": _summary(samples.announced),
@@ -154,11 +164,13 @@ def main() -> None:
     )
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--concurrency", type=int, default=4, help="calls at the same time")
+    parser.add_argument("--carrier", choices=[*CARRIERS, "both"], default="both")
     options = parser.parse_args()
+    carriers = CARRIERS if options.carrier == "both" else (options.carrier,)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        result = runner.run(measure(options.calls, options.concurrency))
+        result = runner.run(measure_all(options.calls, options.concurrency, carriers))
     print(json.dumps(result, indent=2))
-    sys.exit(1 if result["missing"] else 0)
+    sys.exit(1 if any(cast("Any", result[name])["missing"] for name in carriers) else 0)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,11 @@ from bench.conversations import BILLING, CONVERSATIONS, FRONT, RETURNS, WORKSHOP
 from bench.density import bench_process, vendor_variables
 from bench.environment import NUMBER, PUBLIC_URL, VoicebotServer, voicebot_server
 from bench.light_callers import Carrier
+from bench.light_exotel import CARRIER as EXOTEL
+from bench.light_exotel import ExotelCarrier
 from voicebot.sandbox.carrier import CarrierSettings
-from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
+from voicebot.sandbox.environment import EXOTEL_WEBHOOK_SECRET, TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
+from voicebot.sandbox.exotel import ExotelSettings
 
 WELCOME = "Hello, this is Acme."
 ANNOUNCEMENT = "One moment, I will put you through."
@@ -25,36 +28,48 @@ class Scenario:
     """A server with four agents, and the carrier that calls it."""
 
     server: VoicebotServer
-    carrier: Carrier
+    carrier: Carrier | ExotelCarrier
 
 
 @contextlib.asynccontextmanager
-async def running_scenario(conversation: str = "routes") -> AsyncIterator[Scenario]:
+async def running_scenario(
+    conversation: str = "routes", carrier_name: str = "twilio"
+) -> AsyncIterator[Scenario]:
     """Start all processes with an empty database, and stop them at the end.
 
-    ``conversation`` is what callers say, one of `CONVERSATIONS` that begins as "routes" does.
+    ``conversation`` is what callers say, one of `CONVERSATIONS` that begins as "routes" does. ``carrier_name``
+    is `twilio` or `exotel`.
     """
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-bench-"))
         command = [sys.executable, "-m", "bench.light_vendors", "--conversation", "routes"]
         vendors, _ = await stack.enter_async_context(bench_process(command))
-        server = await stack.enter_async_context(voicebot_server(vendor_variables(vendors["url"]), directory))
-        await _create_templates(server)
-        settings = CarrierSettings(
-            public_url=PUBLIC_URL,
-            server_url=server.url,
-            account_sid=TWILIO_ACCOUNT_SID,
-            auth_token=TWILIO_AUTH_TOKEN,
-        )
-        carrier = Carrier(settings, NUMBER, CONVERSATIONS[conversation])
+        variables = {**vendor_variables(vendors["url"]), "EXOTEL_WEBHOOK_SECRET": EXOTEL_WEBHOOK_SECRET}
+        server = await stack.enter_async_context(voicebot_server(variables, directory))
+        await _create_templates(server, carrier_name)
+        carrier = _carrier(server, carrier_name, conversation)
         stack.push_async_callback(carrier.close)
         yield Scenario(server=server, carrier=carrier)
 
 
-async def _create_templates(server: VoicebotServer) -> None:
+def _carrier(server: VoicebotServer, name: str, conversation: str) -> Carrier | ExotelCarrier:
+    said = CONVERSATIONS[conversation]
+    if name == EXOTEL:
+        flow = ExotelSettings(public_url=PUBLIC_URL, server_url=server.url, secret=EXOTEL_WEBHOOK_SECRET)
+        return ExotelCarrier(flow, NUMBER, said)
+    settings = CarrierSettings(
+        public_url=PUBLIC_URL,
+        server_url=server.url,
+        account_sid=TWILIO_ACCOUNT_SID,
+        auth_token=TWILIO_AUTH_TOKEN,
+    )
+    return Carrier(settings, NUMBER, said)
+
+
+async def _create_templates(server: VoicebotServer, carrier_name: str) -> None:
     """Create the number, three agents and the orchestrator that answers the number."""
     create = server.create
-    number = await create("/numbers", {"e164": NUMBER})
+    number = await create("/numbers", {"e164": NUMBER, "carrier": carrier_name})
     billing = await create("/templates", _agent("Billing", BILLING))
     workshop = await create("/templates", _agent("Workshop", WORKSHOP))
     greeting = {"greeting": {"text": RETURNS_GREETING}}
