@@ -37,8 +37,8 @@ async def running_scenario(
 ) -> AsyncIterator[Scenario]:
     """Start all processes with an empty database, and stop them at the end.
 
-    ``conversation`` is what callers say, one of `CONVERSATIONS` that begins as "routes" does. ``carrier_name``
-    is `twilio` or `exotel`.
+    ``conversation`` is what callers say, one of `CONVERSATIONS` that begins as "routes" does.
+    ``carrier_name`` is `twilio` or `exotel`.
     """
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-bench-"))
