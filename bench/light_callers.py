@@ -45,7 +45,7 @@ class LightFormat:
     Attributes:
         sid_key: the name of the stream's id.
         frames: how many frames of 20 ms a message of the caller has.
-        to_wire: turns the base64 µ-law of the caller into the base64 of the stream.
+        to_wire: turns frames of the caller, each base64 of µ-law, into the base64 of a message.
         from_wire: turns audio of the stream into µ-law.
         sample_bytes: of the stream's encoding.
         pitch_message: the message of an answer in which its voice is known.
@@ -54,7 +54,7 @@ class LightFormat:
 
     sid_key: str = "streamSid"
     frames: int = 1
-    to_wire: Callable[[str], str] = str
+    to_wire: Callable[[Sequence[str]], str] = "".join
     from_wire: Callable[[bytes], bytes] = bytes
     sample_bytes: int = 1
     pitch_message: int = 3
@@ -160,7 +160,7 @@ class LightCall:
         for number in itertools.count(1):
             unsent.append(self._next_payload(self._loop.time()))
             if len(unsent) == self._format.frames:
-                payload = self._format.to_wire("".join(unsent))
+                payload = self._format.to_wire(unsent)
                 unsent.clear()
                 await self._socket.send(
                     f'{{"event":"media","sequenceNumber":"{number}","{key}":"{self._sid}","media":{{"track":'

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import secrets
+from collections.abc import Sequence
 from functools import lru_cache
 
 import httpx
@@ -21,8 +22,12 @@ CARRIER = "exotel"
 
 
 @lru_cache(maxsize=4096)
-def _pcm(code: str) -> str:
-    return base64.b64encode(decode(base64.b64decode(code)).astype("<i2").tobytes()).decode()
+def _pcm(frame: str) -> bytes:
+    return bytes(decode(base64.b64decode(frame)).astype("<i2").tobytes())
+
+
+def _message(frames: Sequence[str]) -> str:
+    return base64.b64encode(b"".join(map(_pcm, frames))).decode()
 
 
 def _mulaw(pcm: bytes) -> bytes:
@@ -32,7 +37,7 @@ def _mulaw(pcm: bytes) -> bytes:
 FORMAT = LightFormat(
     sid_key="stream_sid",
     frames=5,
-    to_wire=_pcm,
+    to_wire=_message,
     from_wire=_mulaw,
     sample_bytes=2,
     pitch_message=1,

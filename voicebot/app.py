@@ -147,7 +147,9 @@ async def running(
         stack.push_async_callback(health.close)
         replicas = Replicas(database, settings.server_url)
         stack.push_async_callback(replicas.stopped)
-        machines = AnsweringMachines(database, clock, carriers)
+        machines = AnsweringMachines(
+            database, clock, carriers, lambda *how: call_registry.end_at_machine(*how)
+        )
         stack.push_async_callback(machines.finish, _CLOSE_TIMEOUT_S)
         call_registry = CallRegistry(
             database,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import HIGH, OPEN, CallHarness, hear, started
-from voicebot.sandbox.caller import HangUp, Say
+from voicebot.sandbox.caller import HangUp, Say, WaitForHangUp
 from voicebot.sandbox.carrier import Phone
 
 GREETING = "Hello Ada, this is Acme."
@@ -114,3 +114,27 @@ async def test_a_machine_is_left_a_message(dialling: CallHarness) -> None:
     [dialled] = dialling.carrier.calls.values()
     assert [event.data["step"] for event in dialled.events if event.name == "order"] == ["Document"]
     assert (dialled.status, dialled.complaints) == ("completed", ())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("action", ["message", "hang_up"])
+async def test_a_machine_at_an_exotel_line_is_known_by_its_words(dialling: CallHarness, action: str) -> None:
+    """Exotel detects nothing: the message is spoken on the media stream, whose end is the call's."""
+    exotel, phone, beep = dialling.on("exotel"), new_e164(), "Please leave a message after the beep."
+    machine = exotel.person(hear(), Say(text=beep), WaitForHangUp(timeout_ms=40_000))
+    exotel.carrier.phones[phone] = Phone(after_ms=50, person=machine)
+    agent = await exotel.agent(
+        greeting={"text": "Hello, this is Acme."},
+        outbound={
+            "window": {"from": "00:00", "to": "24:00"}, "retry": {"voicemail": 3_600_000},
+            "voicemail": {"action": action, "message": "Please call Acme."},
+        },
+    )  # fmt: skip
+    number = await create(exotel.api, "/numbers", {"e164": new_e164(), "carrier": "exotel"})
+    body = {"phone": phone, "number_id": number["id"], "template_id": agent["id"]}
+    lead = await create(exotel.api, "/leads", body)
+    waiting = await _until(exotel, lead, status="queued", outcome="voicemail")
+    call = (await exotel.api.get(f"/calls/{waiting['call_ids'][0]}")).json()
+    assert (call["ended_by"], call["end_reason"], call["answered_by"]) == ("system", "voicemail", "machine")
+    rows = (await exotel.api.get(f"/calls/{call['id']}/transcript")).json()["items"]
+    assert (rows[-1]["text"] == "Please call Acme.") is (action == "message")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -26,7 +27,12 @@ SCREENING = "The person you are calling is using a screening service. Say your n
 async def machines(dispatch_environment: Env) -> AnsweringMachines:
     """What acts on machines."""
     env = dispatch_environment
-    return AnsweringMachines(env.database, env.clock, {"twilio": env.carrier.as_carrier()})
+    return AnsweringMachines(env.database, env.clock, {"twilio": env.carrier.as_carrier()}, nowhere)
+
+
+async def nowhere(_call_id: UUID, _message: str | None, _pause_s: float) -> bool:
+    """No call is live in this process."""
+    return False
 
 
 async def answered(env: Env, **voicemail: Any) -> CallRecord:

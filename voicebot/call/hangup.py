@@ -122,18 +122,22 @@ class Hangup:
         self._pipeline.llm.cancel_end()
         return True
 
-    async def hang_up(self, end: End, goodbye: str | None = None, *, cancellable: bool = False) -> None:
+    async def hang_up(
+        self, end: End, goodbye: str | None = None, *, cancellable: bool = False, pause_s: float = 0.0
+    ) -> None:
         """Hang up after what we are saying and ``goodbye`` have been heard; return when it is done.
 
         A goodbye that cannot be cancelled is not interrupted by the caller either. If the call ends otherwise
-        meanwhile, nothing is waited for, and the carrier is not asked.
+        meanwhile, nothing is waited for, and the carrier is not asked. ``pause_s`` is before the goodbye.
         """
         if self._end.done():
             return
         self._is_hanging_up = True
         self._pipeline.llm.begin_end()
         self._conversation.forget_unspoken()
-        saying = asyncio.create_task(self._say_goodbye(end, goodbye, cancellable=cancellable))
+        saying = asyncio.create_task(
+            self._say_goodbye(end, goodbye, cancellable=cancellable, pause_s=pause_s)
+        )
         ends: tuple[asyncio.Future[Any], ...] = (saying, self._end)
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -151,8 +155,9 @@ class Hangup:
             # The end of the media stream makes the carrier call /resume, which hangs up as well.
             logger.warning("carrier call {}: hang-up failed: {}", carrier_call_id, type(error).__name__)
 
-    async def _say_goodbye(self, end: End, goodbye: str | None, *, cancellable: bool) -> None:
+    async def _say_goodbye(self, end: End, goodbye: str | None, *, cancellable: bool, pause_s: float) -> None:
         if goodbye:
+            await asyncio.sleep(pause_s)
             await self._speech_output.text(goodbye, interruptible=cancellable)
         has_answered = self._conversation.agent_has_answered
         await self.all_heard()

@@ -49,6 +49,9 @@ RESUME_GRACE_S = 10.0
 HAND_OVER_CHECK_S = 1.0
 LEFT_TIMEOUT_S = 1.0
 
+VOICEMAIL = "voicemail"
+"""The end reason of a call that a machine has answered."""
+
 TRANSFER = "transfer"
 """The parameter of the URL that the carrier requests when the number that it dialled is over."""
 
@@ -186,6 +189,14 @@ class CallRegistry:
         if session is None:
             return False
         await session.end(ended_by, reason)
+        return True
+
+    async def end_at_machine(self, call_id: UUID, message: str | None, pause_s: float) -> bool:
+        """End a call that a machine has answered, after a pause and a message; False: it is not live here."""
+        session = self._sessions.get(call_id)
+        if session is None:
+            return False
+        await session.end("system", VOICEMAIL, message, pause_s)
         return True
 
     async def drain(self, timeout_s: float) -> None:

@@ -187,9 +187,11 @@ class Session:
         """Whether no function, route, preparation or goodbye is under way."""
         return self._agents.is_settled and not self._hangup.is_hanging_up and not self._is_busy()
 
-    async def end(self, ended_by: EndedBy, reason: str) -> None:
-        """End the call when what we are saying has been heard; return when the carrier was told."""
-        await self._hangup.hang_up(End(ended_by=ended_by, reason=reason))
+    async def end(
+        self, ended_by: EndedBy, reason: str, goodbye: str | None = None, pause_s: float = 0.0
+    ) -> None:
+        """End the call when what we say was heard, `goodbye` at last; return when the carrier was told."""
+        await self._hangup.hang_up(End(ended_by=ended_by, reason=reason), goodbye, pause_s=pause_s)
 
     def lead_out(self) -> None:
         """The caller is to be connected with an operator; only a carrier with a flow waits for our stream."""

@@ -8,9 +8,10 @@ message only where the carrier took the machine for a person, or does not detect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Literal
+from uuid import UUID
 
 from loguru import logger
 
@@ -23,6 +24,7 @@ from db.ids import id_of
 from db.pool import Database
 from db.utterances import UtteranceRecord
 from telephony.carrier import Carrier, CarrierError
+from telephony.flow import FlowCarrier
 from telephony.machines import Detection, MachineCarrier
 from templates.model import TemplateContent
 from templates.outbound import Voicemail
@@ -45,18 +47,28 @@ MACHINE_DETECTED = "machine.detected"
 
 Source = Literal["carrier", "conversation"]
 
+EndHere = Callable[[UUID, str | None, float], Awaitable[bool]]
+"""Ends a live call of this process after a pause (s) and a message; False: there is no such call here."""
+
 
 class AnsweringMachines:
     """Acts on machines that answer the calls of all accounts."""
 
-    def __init__(self, database: Database, clock: Clock, carriers: Mapping[str, Carrier]) -> None:
-        """Hang up by ``carriers``, and leave messages by those that can."""
+    def __init__(
+        self, database: Database, clock: Clock, carriers: Mapping[str, Carrier], end_here: EndHere
+    ) -> None:
+        """Hang up by ``carriers``, and leave messages by those that can.
+
+        Calls of a carrier that takes no orders are ended by ``end_here``, on their media stream.
+        """
         self._db = database
         self._clock = clock
         self._carriers = carriers
         self._detectors = {
             name: carrier for name, carrier in carriers.items() if isinstance(carrier, MachineCarrier)
         }
+        self._by_stream = {name for name, carrier in carriers.items() if isinstance(carrier, FlowCarrier)}
+        self._end_here = end_here
         self._background = BackgroundTasks("answering machines")
 
     async def reported(self, call: CallRecord, detection: Detection) -> None:
@@ -113,7 +125,8 @@ class AnsweringMachines:
         content = TemplateContent.model_validate(start.template.content)
         action = content.outbound.voicemail.action
         text = _text(content, start) if action == "message" else ""
-        can_say = call.carrier in self._detectors and (detection is None or detection.takes_message)
+        has_voice = call.carrier in self._detectors or call.carrier in self._by_stream
+        can_say = has_voice and (detection is None or detection.takes_message)
         if action == "message" and not (text and can_say):
             action = "hang_up"
         if action == "message" and not has_beeped:
@@ -127,6 +140,9 @@ class AnsweringMachines:
             await self._hang_up(call)
 
     async def _leave_message(self, call: CallRecord, text: str, language: str, source: Source) -> None:
+        if call.carrier in self._by_stream:
+            await self._end_here(call.id, text, PAUSE_S)
+            return
         left = await attempts.leave_to_message(self._db, call.account_id, call.id, MESSAGE)
         if left is None or left.carrier_call_id is None:
             return
@@ -139,6 +155,9 @@ class AnsweringMachines:
             await self._hang_up(call)
 
     async def _hang_up(self, call: CallRecord) -> None:
+        if call.carrier in self._by_stream:
+            await self._end_here(call.id, None, 0.0)
+            return
         carrier = self._carriers.get(call.carrier)
         if carrier is None or call.carrier_call_id is None:
             return
