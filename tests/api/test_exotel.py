@@ -327,6 +327,25 @@ async def test_a_menu_that_nobody_hears_leads_to_the_first_agent(
     assert (str(record.template_id), record.resumes) == (first["id"], 0)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 1), (2, 2, 0)])
+async def test_status_callbacks_in_any_order(exotel: Exotel, order: tuple[int, ...]) -> None:
+    """A terminal status ends the call once, however the callbacks arrive; later ones change nothing."""
+    await exotel.answered()
+    callbacks = [{"Status": "ringing"}, {"EventType": "answered", "Status": "in-progress"},
+                 {"EventType": "terminal", "Status": "completed", "ConversationDuration": "7"}]  # fmt: skip
+    for each in order:
+        assert (await exotel.ask("status", method="POST", **callbacks[each])).status_code == 204
+    async with asyncio.timeout(30):
+        while (record := await exotel.record()).status != "ended":
+            await asyncio.sleep(0.02)
+    assert (await exotel.ask("status", **callbacks[0])).status_code == 204
+    later = await exotel.record()
+    assert (later.ended_by, later.end_reason, later.ended_at, later.carrier_status) == (
+        record.ended_by, record.end_reason, record.ended_at, record.carrier_status,
+    )  # fmt: skip
+    assert later.carrier_status == "completed"
+
+
 async def test_twilio_has_none_of_these_webhooks(server: RunningServer) -> None:
     """A carrier's webhooks are its own."""
     async with http_client() as client:
