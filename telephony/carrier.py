@@ -132,11 +132,6 @@ class Carrier(Protocol):
         ...
 
     @property
-    def has_busy_tone(self) -> bool:
-        """Whether a call can be rejected with a busy tone; the same for all accounts."""
-        ...
-
-    @property
     def sample_rate(self) -> int:
         """The rate that its media streams are asked for, in Hz; a stream may have another one."""
         ...
@@ -190,7 +185,7 @@ class Carrier(Protocol):
         ...
 
     def reject(self, *, busy: bool = False) -> WebhookReply:
-        """Response that rejects the call, with a busy tone if `has_busy_tone`."""
+        """Response that rejects the call, with a busy tone if the carrier has one."""
         ...
 
     def hang_up_reply(self) -> WebhookReply:

@@ -1,41 +1,42 @@
-"""The carriers that this server uses."""
+"""The carriers that this server knows, and those that it uses. A new one is one line here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
+
+from pydantic import create_model
 
 from telephony.carrier import Carrier
-from telephony.exotel.carrier import ExotelAccount, ExotelCarrier
-from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
-from voicebot.config import Settings
+from telephony.exotel.carrier import EXOTEL
+from telephony.kind import CarrierKind
+from telephony.twilio.carrier import TWILIO
+from voicebot.config import Settings, Variables
 
-CARRIERS: Mapping[str, type[TwilioCarrier] | type[ExotelCarrier]] = {
-    each.name: each for each in (TwilioCarrier, ExotelCarrier)
-}
+CARRIERS: Mapping[str, CarrierKind] = {kind.name: kind for kind in (TWILIO, EXOTEL)}
 """All carriers, by the name that numbers have."""
 
 
+def _bases(kind: CarrierKind) -> tuple[type[Variables], ...]:
+    return cast("tuple[type[Variables], ...]", (Variables, kind.variables))
+
+
+_VARIABLES: Mapping[str, type[Variables]] = {
+    name: create_model(kind.variables.__name__, __base__=_bases(kind)) for name, kind in CARRIERS.items()
+}
+
+VARIABLES: frozenset[type[Variables]] = frozenset(_VARIABLES.values())
+"""The environment variables of all carriers."""
+
+
 def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
-    """The carriers with credentials, by name. The webhooks of other carriers are answered with 404."""
-    carriers: dict[str, Carrier] = {}
-    if settings.twilio_account_sid and settings.twilio_auth_token:
-        account = TwilioAccount(
-            account_sid=settings.twilio_account_sid,
-            auth_token=settings.twilio_auth_token.get_secret_value(),
-            public_url=settings.public_url,
-            api_url=settings.twilio_api_url,
-            require_media_signature=settings.twilio_require_media_signature,
-        )
-        carriers[TwilioCarrier.name] = TwilioCarrier(account)
-    if settings.exotel_webhook_secret:
-        token = settings.exotel_api_token
-        exotel = ExotelAccount(
-            account_sid=settings.exotel_account_sid or "",
-            api_key=settings.exotel_api_key or "",
-            api_token=token.get_secret_value() if token else "",
-            webhook_secret=settings.exotel_webhook_secret.get_secret_value(),
-            api_url=settings.exotel_api_url,
-            sample_rate=int(settings.exotel_sample_rate),
-        )
-        carriers[ExotelCarrier.name] = ExotelCarrier(exotel)
-    return carriers
+    """The carriers with credentials, by name. The webhooks of other carriers are answered with 404.
+
+    Raises:
+        pydantic.ValidationError: a variable of a carrier is malformed.
+    """
+    made = {
+        name: kind.carrier(settings.read(_VARIABLES[name]), settings.public_url)
+        for name, kind in CARRIERS.items()
+    }
+    return {name: carrier for name, carrier in made.items() if carrier is not None}

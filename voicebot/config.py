@@ -50,7 +50,7 @@ VariablesT = TypeVar("VariablesT", bound=Variables)
 
 
 class Settings(Variables):
-    """Everything the environment decides, except for what providers read (``read``).
+    """Everything the environment decides, except for what providers and carriers read (``read``).
 
     ``PUBLIC_URL`` is the origin under which the carrier reaches this server.
     """
@@ -95,20 +95,6 @@ class Settings(Variables):
     drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)
     log_level: str = Field("INFO", alias="LOG_LEVEL")
     otlp_endpoint: Url | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-
-    twilio_account_sid: str | None = Field(None, alias="TWILIO_ACCOUNT_SID")
-    twilio_auth_token: SecretStr | None = Field(None, alias="TWILIO_AUTH_TOKEN")
-    twilio_require_media_signature: bool = Field(False, alias="TWILIO_REQUIRE_MEDIA_SIGNATURE")
-    twilio_api_url: Url | None = Field(None, alias="TWILIO_API_URL")
-
-    exotel_account_sid: str | None = Field(None, alias="EXOTEL_ACCOUNT_SID")
-    exotel_api_key: str | None = Field(None, alias="EXOTEL_API_KEY")
-    exotel_api_token: SecretStr | None = Field(None, alias="EXOTEL_API_TOKEN")
-    exotel_webhook_secret: SecretStr | None = Field(None, alias="EXOTEL_WEBHOOK_SECRET")
-    """Part of the path of Exotel's webhooks, which are not signed."""
-    exotel_api_url: Url | None = Field(None, alias="EXOTEL_API_URL")
-    exotel_sample_rate: Literal["8000", "16000", "24000"] = Field("8000", alias="EXOTEL_SAMPLE_RATE")
-    """Of the audio that Exotel is asked for, in Hz."""
 
     smtp_url: Annotated[str | None, Field(pattern=r"^smtps?://[^/\s]+")] = Field(
         None, alias="VOICEBOT_SMTP_URL", repr=False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -22,18 +22,13 @@ from db.number_fallbacks import NumberFallback
 from telephony.carrier import Carrier, CarrierError
 from telephony.checks import NumberCarrier
 from telephony.flow import FlowCarrier
+from telephony.kind import CarrierKind
 from voicebot import startup
-from voicebot.carriers import carriers_of
+from voicebot.carriers import CARRIERS, carriers_of
 from voicebot.config import Settings
 from voicebot.database import NoDatabase, open_database
 
 TIMEOUT_S = 10.0
-
-VARIABLES: Mapping[str, Sequence[str]] = {
-    "twilio": ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
-    "exotel": ("EXOTEL_WEBHOOK_SECRET", "EXOTEL_ACCOUNT_SID", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN"),
-}
-"""What each carrier needs to take and to place calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +86,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             found, problem = await _numbers(settings)
             if problem is not None:
                 yield problem
-            for name in VARIABLES:
-                yield _settings(settings, name, is_used=name in carriers)
+            for name, kind in CARRIERS.items():
+                yield _settings(settings, kind, is_used=name in carriers)
                 if name not in carriers:
                     continue
                 is_known = await _credentials(carriers[name])
@@ -139,12 +134,13 @@ async def _numbers(settings: Settings) -> tuple[Sequence[NumberFallback], Findin
         return [], Finding(carrier=None, check="number", ok=False, message=message, remedy=remedy)
 
 
-def _settings(settings: Settings, carrier: str, *, is_used: bool) -> Finding:
-    values = {name: settings.secret(name) for name in VARIABLES[carrier]}
+def _settings(settings: Settings, kind: CarrierKind, *, is_used: bool) -> Finding:
+    carrier, needed = kind.name, (*kind.to_take_calls, *kind.to_place_calls)
+    values = {name: settings.secret(name) for name in needed}
     missing = [name for name, value in values.items() if not (value and value.get_secret_value())]
     if not missing:
         return Finding(carrier=carrier, check="settings", ok=True, message="All variables are set.")
-    if len(missing) == len(VARIABLES[carrier]):
+    if len(missing) == len(needed):
         return Finding(carrier=carrier, check="settings", ok=True, message="Not used: no variable is set.")
     consequence = "it places no calls" if is_used else "it takes no calls"
     message = f"Not set: {', '.join(missing)}; {consequence}."
@@ -158,7 +154,7 @@ async def _credentials(carrier: Carrier) -> Finding:
     try:
         await carrier.check_account()
     except CarrierError as error:
-        names = " and ".join(each for each in VARIABLES[name] if each != "EXOTEL_WEBHOOK_SECRET")
+        names = " and ".join(CARRIERS[name].credentials)
         remedy = f"Compare {names} with the carrier's console, and {name.upper()}_API_URL with its region."
         if error.status == 0:
             remedy = f"Check the network and {name.upper()}_API_URL, and that the variables are set."
@@ -172,7 +168,7 @@ def _no_carrier() -> Finding:
         check="settings",
         ok=False,
         message="No carrier is configured, so no call can arrive.",
-        remedy=f"Set {', '.join(VARIABLES['twilio'])}, or {VARIABLES['exotel'][0]}.",
+        remedy=f"Set {' or '.join(' and '.join(kind.to_take_calls) for kind in CARRIERS.values())}.",
     )
 
 
@@ -235,8 +231,9 @@ async def _flow(client: httpx.AsyncClient, carrier: FlowCarrier, e164: str, orig
     except httpx.HTTPError as error:
         status = type(error).__name__
     if status == httpx.codes.FOUND:
-        message = f"{shown} answers for {e164}; the flow itself cannot be read (docs/guides/exotel.md)."
+        message = f"{shown} answers for {e164}; the flow cannot be read (docs/guides/{carrier.name}.md)."
         return Finding(carrier=carrier.name, check="webhook", ok=True, message=message)
     message = f"{shown}/again answers {status} for {e164}."
-    remedy = "The server at PUBLIC_URL must have the same EXOTEL_WEBHOOK_SECRET; restart it after a change."
+    names = " and ".join(CARRIERS[carrier.name].to_take_calls)
+    remedy = f"The server at PUBLIC_URL must have the same {names}; restart it after a change."
     return Finding(carrier=carrier.name, check="webhook", ok=False, message=message, remedy=remedy)

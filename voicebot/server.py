@@ -16,7 +16,7 @@ import httpx
 import uvicorn
 from loguru import logger
 
-from voicebot import startup
+from voicebot import carriers, startup
 from voicebot.api.app_state import AppState
 from voicebot.api.limits import DEFAULT_LIMITS
 from voicebot.api.protocols import CountedWebSocketProtocol, LimitedHttpProtocol
@@ -221,7 +221,7 @@ def run_worker(
 
 
 def _prepare(settings: Settings) -> None:
-    startup.validate(settings, VARIABLES)
+    startup.validate(settings, VARIABLES | carriers.VARIABLES)
     # uvicorn raises the signal again when it has stopped; the process then ends with status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

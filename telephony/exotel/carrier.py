@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import quote
+
+from pydantic import BaseModel, Field, SecretStr
 
 from telephony.carrier import AnswerUrls, StreamStatus, TransferRequest, WebhookReply, WebhookRequest
 from telephony.errors import BadWebhook
@@ -11,6 +14,7 @@ from telephony.exotel import webhooks
 from telephony.exotel.media import accept_media
 from telephony.exotel.messages import DEFAULT_RATE
 from telephony.exotel.rest import ExotelRest
+from telephony.kind import CarrierKind, Url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,6 @@ class ExotelCarrier(ExotelRest):
     """One Exotel account: the REST API, and the functions for webhooks and media sockets."""
 
     name = "exotel"
-    has_busy_tone = False
     webhook_names = frozenset({"voice", "to-person", "connect", "again", "status"})
 
     incoming_call = staticmethod(webhooks.incoming_call)
@@ -93,3 +96,41 @@ class ExotelCarrier(ExotelRest):
 
     async def transfer(self, carrier_call_id: str, transfer: TransferRequest) -> None:
         """Nothing is requested: the flow asks for the number when the media socket is closed."""
+
+
+class ExotelVariables(BaseModel):
+    """The environment variables of an Exotel account."""
+
+    account_sid: str | None = Field(None, alias="EXOTEL_ACCOUNT_SID")
+    api_key: str | None = Field(None, alias="EXOTEL_API_KEY")
+    api_token: SecretStr | None = Field(None, alias="EXOTEL_API_TOKEN")
+    webhook_secret: SecretStr | None = Field(None, alias="EXOTEL_WEBHOOK_SECRET")
+    api_url: Url | None = Field(None, alias="EXOTEL_API_URL")
+    sample_rate: Literal["8000", "16000", "24000"] = Field("8000", alias="EXOTEL_SAMPLE_RATE")
+
+
+def _carrier(variables: ExotelVariables, public_url: str | None) -> ExotelCarrier | None:
+    del public_url  # nothing is signed
+    if not variables.webhook_secret:
+        return None
+    return ExotelCarrier(
+        ExotelAccount(
+            account_sid=variables.account_sid or "",
+            api_key=variables.api_key or "",
+            api_token=variables.api_token.get_secret_value() if variables.api_token else "",
+            webhook_secret=variables.webhook_secret.get_secret_value(),
+            api_url=variables.api_url,
+            sample_rate=int(variables.sample_rate),
+        )
+    )
+
+
+EXOTEL = CarrierKind(
+    name=ExotelCarrier.name,
+    variables=ExotelVariables,
+    carrier=_carrier,
+    to_take_calls=("EXOTEL_WEBHOOK_SECRET",),
+    to_place_calls=("EXOTEL_ACCOUNT_SID", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN"),
+    credentials=("EXOTEL_ACCOUNT_SID", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN"),
+    has_busy_tone=False,
+)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydantic import BaseModel, Field, SecretStr
+
 from telephony.carrier import WebhookRequest
+from telephony.kind import CarrierKind, Url
 from telephony.twilio import bridge, webhooks
 from telephony.twilio.media import accept_media
 from telephony.twilio.messages import SAMPLE_RATE
@@ -36,7 +39,6 @@ class TwilioCarrier(TwilioRest):
     """One Twilio account: the REST API, and the functions for webhooks and media sockets."""
 
     name = "twilio"
-    has_busy_tone = True
     webhooks_path = "/webhooks/twilio"
     sample_rate = SAMPLE_RATE
     webhook_names = frozenset(
@@ -96,3 +98,36 @@ class TwilioCarrier(TwilioRest):
             BadSignature: the signature is missing or wrong.
         """
         webhooks.verify(request, self._account.auth_token, self._account.public_url)
+
+
+class TwilioVariables(BaseModel):
+    """The environment variables of a Twilio account."""
+
+    account_sid: str | None = Field(None, alias="TWILIO_ACCOUNT_SID")
+    auth_token: SecretStr | None = Field(None, alias="TWILIO_AUTH_TOKEN")
+    require_media_signature: bool = Field(False, alias="TWILIO_REQUIRE_MEDIA_SIGNATURE")
+    api_url: Url | None = Field(None, alias="TWILIO_API_URL")
+
+
+def _carrier(variables: TwilioVariables, public_url: str | None) -> TwilioCarrier | None:
+    if not (variables.account_sid and variables.auth_token):
+        return None
+    return TwilioCarrier(
+        TwilioAccount(
+            account_sid=variables.account_sid,
+            auth_token=variables.auth_token.get_secret_value(),
+            public_url=public_url,
+            api_url=variables.api_url,
+            require_media_signature=variables.require_media_signature,
+        )
+    )
+
+
+TWILIO = CarrierKind(
+    name=TwilioCarrier.name,
+    variables=TwilioVariables,
+    carrier=_carrier,
+    to_take_calls=("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+    credentials=("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+    has_busy_tone=True,
+)
