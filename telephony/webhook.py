@@ -57,7 +57,7 @@ class WebhookRequest:
         """
         lowered = {name.lower(): value for name, value in headers.items()}
         pairs: list[tuple[str, str]] = []
-        if lowered.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
+        if _kind(lowered) == FORM_TYPE:
             text = body.decode("utf-8", errors="replace")
             pairs = _pairs(text, max_fields)
         return cls(
@@ -70,8 +70,26 @@ class WebhookRequest:
             body=body,
         )
 
+    @property
+    def content_type(self) -> str:
+        """The type of the body, in lower case and without parameters; "" if there is none."""
+        return _kind(self.headers)
+
 
 FORM_TYPE = "application/x-www-form-urlencoded"
+
+_MAX_DIGITS = 9
+
+
+def whole_number(text: str | None) -> int | None:
+    """A number of at most nine digits; None if it is absent or something else."""
+    if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
+
+
+def _kind(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _pairs(text: str, max_fields: int) -> list[tuple[str, str]]:

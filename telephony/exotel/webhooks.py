@@ -29,6 +29,7 @@ from telephony.errors import BadSignature, BadWebhook
 from telephony.exotel.media import RATE
 from telephony.exotel.numbers import e164
 from telephony.flow import Connection, StreamEnd
+from telephony.webhook import whole_number
 
 _STATUSES: Mapping[str, tuple[CallProgress, EndReason | None]] = {
     "queued": ("ringing", None),
@@ -43,7 +44,6 @@ _STATUSES: Mapping[str, tuple[CallProgress, EndReason | None]] = {
     "failed": ("ended", "failed"),
 }
 _PARTIES = {"user": "caller", "bot": "us"}
-_MAX_DIGITS = 9
 _JSON = "application/json"
 _TEXT = "text/plain"
 
@@ -117,14 +117,13 @@ def call_status(request: WebhookRequest) -> CallStatus:
     if word not in _STATUSES:
         raise BadWebhook("Status", f"unknown status {word[:40]!r}; known are {', '.join(_STATUSES)}")
     status, end_reason = _STATUSES[word]
-    seconds = _text(fields, "ConversationDuration")
-    is_number = seconds.isascii() and seconds.isdigit() and len(seconds) <= _MAX_DIGITS
+    seconds = whole_number(_text(fields, "ConversationDuration"))
     return CallStatus(
         carrier_call_id=_call_id(fields),
         status=status,
         terminal=status == "ended",
         end_reason=end_reason,
-        duration_ms=int(seconds) * 1000 if is_number else None,
+        duration_ms=None if seconds is None else seconds * 1000,
         carrier_status=word,
         sequence=None,
         error_code=None,
@@ -185,7 +184,7 @@ def _fields(request: WebhookRequest) -> dict[str, Any]:
 def _body(request: WebhookRequest) -> dict[str, Any]:
     """The fields of a body that is JSON, or a form in parts, as status callbacks are by default."""
     kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() == "multipart/form-data":
+    if request.content_type == "multipart/form-data":
         head = f"Content-Type: {kind}\r\n\r\n".encode("latin-1", "replace")
         form = message_from_bytes(head + request.body, policy=policy.HTTP)
         parts = [part for part in form.iter_parts() if not part.is_multipart()]

@@ -33,6 +33,7 @@ from telephony.carrier import (
     WebhookRequest,
 )
 from telephony.errors import BadSignature, BadWebhook
+from telephony.webhook import whole_number
 
 _STATUSES: dict[str, tuple[CallProgress, EndReason | None]] = {
     "queued": ("ringing", None),
@@ -52,8 +53,6 @@ _STREAM_EVENTS: dict[str, StreamEvent] = {
     "stream-stopped": "stopped",
     "stream-error": "failed",
 }
-
-_MAX_DIGITS = 9
 
 _WITHHELD_WORDS = ("ANONYMOUS", "RESTRICTED", "BLOCKED", "UNKNOWN", "UNAVAILABLE", "PRIVATE", "WITHHELD")
 _KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
@@ -104,7 +103,7 @@ def verify(request: WebhookRequest, auth_token: str, public_url: str | None) -> 
     Raises:
         BadSignature: the signature is missing or wrong, or it does not cover the body (not a form).
     """
-    if request.body and not _is_form(request):
+    if request.body and request.content_type != FORM_TYPE:
         raise BadSignature("the body is not a form, so the signature does not cover it")
     _verify_urls([signed_url(request.url, public_url)], request, auth_token)
 
@@ -146,10 +145,6 @@ def _verify_urls(urls: Sequence[str], request: WebhookRequest, auth_token: str) 
         )
 
 
-def _is_form(request: WebhookRequest) -> bool:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE
-
-
 # ----------------------------------------------------------------------------------------------- parsing
 
 
@@ -181,7 +176,7 @@ def call_status(request: WebhookRequest) -> CallStatus:
     if word not in _STATUSES:
         raise BadWebhook("CallStatus", f"unknown status {word[:40]!r}; known are {', '.join(_STATUSES)}")
     status, end_reason = _STATUSES[word]
-    seconds = _integer(fields.get("CallDuration"))
+    seconds = whole_number(fields.get("CallDuration"))
     return CallStatus(
         carrier_call_id=_required(request, "CallSid"),
         status=status,
@@ -189,7 +184,7 @@ def call_status(request: WebhookRequest) -> CallStatus:
         end_reason=end_reason,
         duration_ms=None if seconds is None else seconds * 1000,
         carrier_status=word,
-        sequence=_integer(fields.get("SequenceNumber")),
+        sequence=whole_number(fields.get("SequenceNumber")),
         error_code=fields.get("ErrorCode") or fields.get("SipResponseCode") or None,
     )
 
@@ -225,13 +220,6 @@ def _required(request: WebhookRequest, name: str) -> str:
     if not value.strip():
         raise BadWebhook(name, "missing; Twilio always sends it, so check which client requests this URL")
     return value
-
-
-def _integer(text: str | None) -> int | None:
-    """A number of at most nine digits; None if it is absent or something else."""
-    if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
-        return None
-    return int(text)
 
 
 # ------------------------------------------------------------------------------------------------- TwiML
