@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,8 @@ from voicebot.sandbox.caller import HangUp, Say, Step, WaitFor
 from voicebot.sandbox.environment import Sandbox
 from voicebot.sandbox.exotel import Exotel
 from voicebot.sandbox.vendors.latency import Latency
+
+SERVE = (*VOICEBOT, "serve")
 
 
 @pytest.mark.long
@@ -35,14 +38,15 @@ async def test_a_caller_of_a_killed_process_goes_on_with_another(
             "PUBLIC_URL": PUBLIC_URL,
         }
         async with (
-            server(VOICEBOT, environment, tmp_path) as (first, process),
-            server(VOICEBOT, environment, tmp_path) as (second, _),
+            server(SERVE, environment, tmp_path) as (first, process),
+            server(SERVE, environment, tmp_path) as (second, _),
             create_tenant(second, database) as tenant,
             Exotel(exotel_settings(first)) as exotel,
         ):
             await sandbox.attach(exotel)
+            known = cast("Any", SimpleNamespace(app_state=SimpleNamespace(database=database)))
             calls = CallHarness(
-                sandbox=sandbox, carrier=exotel, exotel=exotel, server=cast("Any", None), tenant=tenant,
+                sandbox=sandbox, carrier=exotel, exotel=exotel, server=known, tenant=tenant,
                 spoken=False, carrier_name="exotel",
             )  # fmt: skip
             number = await calls.orchestrator(calls.route("billing", await calls.agent()))
