@@ -7,7 +7,9 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
 LONG = $(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog
-REAL_TIME := tests/calls tests/call/test_every_node.py tests/simulate tests/sandbox $(addprefix tests/api/test_,serving.py worker_processes.py nginx.py lost_process.py)
+COMPUTING := tests/templates tests/call/test_call_machine.py tests/dispatch/test_lead_machine.py \
+	$(addprefix tests/api/test_,clients.py limits_of_routes.py openapi.py race.py) \
+	$(addprefix tests/handoffs/test_,bridge_interleavings.py handoff_machine.py interleavings.py)
 
 .PHONY: help demo serve test test-long lint lock bench clean
 
@@ -24,8 +26,8 @@ test: $(VENV)/.installed-dev ## run the tests, in random order and in parallel
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 test-long: $(VENV)/.installed-dev ## run the long tests, and the property tests with more examples, under the watchdog
-	@nice -n 10 $(LONG) -n 2 -o timeout=900 $(REAL_TIME:%=--ignore=%) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
-	computing=$$!; failed=; $(LONG) -n 3 $(REAL_TIME) $(PYTEST_ARGS) || failed=1; \
+	@nice -n 10 $(LONG) -n 2 -o timeout=900 $(COMPUTING) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
+	computing=$$!; failed=; $(LONG) -n 3 $(COMPUTING:%=--ignore=%) $(PYTEST_ARGS) || failed=1; \
 	wait $$computing || failed=1; cat $(VENV)/computing.log; test -z "$$failed"
 
 lint: $(VENV)/.installed-dev ## style, strict types and import contracts
