@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from db.embedded import EmbeddedServer
 from db.ids import new_id
@@ -46,9 +46,11 @@ _SETTINGS = {
 }
 
 
-# The time of an example depends on what else the machine does, so that there is no deadline.
-settings.register_profile("short", deadline=None, max_examples=25)
-settings.register_profile("long", deadline=None, max_examples=100)
+# The time of an example depends on what else the machine does, so that there is no deadline. Where CI is set in
+# the environment, hypothesis plays the same examples in each run.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("short", deadline=None, suppress_health_check=SLOW, max_examples=25)
+settings.register_profile("long", deadline=None, suppress_health_check=SLOW, max_examples=100)
 settings.load_profile("short")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 import threading
@@ -74,6 +75,7 @@ async def test_responses_conform_to_the_openapi_document(
             *paths,
         ),
         *("--checks", CHECKS, "--max-examples", str(EXAMPLES), "--no-shrink", "--continue-on-failure"),
+        *(("--generation-deterministic",) if "CI" in os.environ else ()),
         # This response does not end; tests/handoffs/test_stream.py covers it.
         *("--suppress-health-check", "all", "--no-color", "--exclude-path", "/api/v1/handoffs/stream"),
         cwd=tmp_path,
