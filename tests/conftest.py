@@ -46,8 +46,8 @@ _SETTINGS = {
 }
 
 
-# The time of an example depends on what else the machine does, so that there is no deadline. Where CI is set in
-# the environment, hypothesis plays the same examples in each run.
+# The time of an example depends on what else the machine does, so that there is no deadline. Where CI is set
+# in the environment, hypothesis plays the same examples in each run.
 SLOW = [HealthCheck.too_slow]
 settings.register_profile("short", deadline=None, suppress_health_check=SLOW, max_examples=25)
 settings.register_profile("long", deadline=None, suppress_health_check=SLOW, max_examples=100)
