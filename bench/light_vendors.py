@@ -39,6 +39,8 @@ FIRST_AUDIO_S = 0.04
 _PIECE_MS = 200
 _LOUD = 500
 _INTERIM_MS = 240.0
+"""After so much speech the first interim result comes; then one comes after each half second of it."""
+_NEXT_INTERIM_MS = 500.0
 _TOKEN_S = 0.003
 
 
@@ -51,7 +53,7 @@ class Transcriber:
         self._utterances = itertools.chain(utterances, itertools.repeat(utterances[-1]))
         self._text = ""
         self._speech_ms = self._silence_ms = 0.0
-        self._has_interim = False
+        self._interim_at_ms = _INTERIM_MS
 
     def hear(self, audio: bytes) -> Iterator[dict[str, Any]]:
         """Take audio; yield the interim and final results that it leads to."""
@@ -61,8 +63,8 @@ class Transcriber:
             if max(map(abs, memoryview(frame[: len(frame) // 2 * 2]).cast("h")[::8])) > _LOUD:
                 self._text = self._text or next(self._utterances)
                 self._speech_ms, self._silence_ms = self._speech_ms + ms, 0.0
-                if self._speech_ms >= _INTERIM_MS and not self._has_interim:
-                    self._has_interim = True
+                if self._speech_ms >= self._interim_at_ms:
+                    self._interim_at_ms += _NEXT_INTERIM_MS
                     yield _results(self._text.partition(" ")[0], final=False)
             elif self._text:
                 self._silence_ms += ms
@@ -73,7 +75,7 @@ class Transcriber:
         """The final result of the utterance so far, or an empty one."""
         text, self._text = self._text, ""
         self._speech_ms = self._silence_ms = 0.0
-        self._has_interim = False
+        self._interim_at_ms = _INTERIM_MS
         return _results(text, final=True, asked=asked)
 
 
