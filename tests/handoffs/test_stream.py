@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from db.pool import Database, Executor
 from tests.api.server_fixture import RunningServer, Tenant, create_tenant, http_client, serving
 from tests.handoffs.stream_client import Follower, events
 from voicebot.api.app_state import StreamLimits
+from voicebot.api.handoff_stream import EventStream
 from voicebot.api.limits import Limits
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.problems import ApiProblem
@@ -170,6 +171,32 @@ async def test_a_revoked_key_ends_the_stream(
     await asyncio.wait_for(listening, 30)
 
     assert follower.seqs == [1]
+
+
+@pytest.mark.parametrize("sends", [False, True])
+async def test_a_stream_whose_key_is_revoked_begins_and_ends_once(
+    server: RunningServer, database: Database, sends: bool
+) -> None:
+    """Whether it was sending or has sent nothing yet, the response has one start and one end."""
+    opened = OpenStreams(database, server.app_state.clock, Limits()).open(new_id(), new_id())
+    sent: list[Any] = []
+
+    async def chunks() -> AsyncGenerator[str, None]:
+        if sends:
+            yield ": connected"
+        else:
+            await asyncio.Event().wait()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        opened.revoked.set()
+        sent.append(message)
+
+    await EventStream(chunks(), opened, send_timeout_s=60)({"type": "http"}, receive, send)
+    assert sent[0]["type"] == "http.response.start"
+    assert [each.get("more_body") for each in sent[1:]].count(False) == 1
 
 
 async def test_a_revoked_keys_idle_stream_is_closed_at_once(

@@ -145,15 +145,18 @@ class EventStream(Response):
         self._chunks = chunks
         self._opened = opened
         self._send_timeout_s = send_timeout_s
+        self._has_ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client."""
         del scope
-        tasks = {
-            asyncio.create_task(work)
-            for work in (_disconnected(receive), self._send_all(send), self._opened.revoked.wait())
-        }
+        tasks = set[asyncio.Task[object]]()
         try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            tasks |= {
+                asyncio.create_task(work)
+                for work in (_disconnected(receive), self._send_all(send), self._opened.revoked.wait())
+            }
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
@@ -161,11 +164,10 @@ class EventStream(Response):
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._chunks.aclose()
             self._opened.close()
-        if self._opened.revoked.is_set():
+        if self._opened.revoked.is_set() and not self._has_ended:
             await self._end(send)
 
     async def _send_all(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             async for chunk in self._chunks:
                 async with asyncio.timeout(self._send_timeout_s):
@@ -177,6 +179,7 @@ class EventStream(Response):
         await self._end(send)
 
     async def _end(self, send: Send) -> None:
+        self._has_ended = True
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
