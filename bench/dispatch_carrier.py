@@ -21,7 +21,8 @@ from uuid import UUID
 from db import attempts, calls, carrier_calls
 from db.calls import CallEnd
 from db.pool import Database
-from telephony.carrier import Carrier, CarrierError, DialRequest
+from telephony.carrier import Carrier, DialRequest
+from telephony.errors import CarrierError
 from voicebot.clock import SystemClock
 
 RINGING = timedelta(seconds=60)

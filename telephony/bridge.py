@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from telephony.carrier import Carrier, EndReason, WebhookReply, WebhookRequest
+from telephony.carrier import Carrier
+from telephony.webhook import EndReason, WebhookReply, WebhookRequest
 
 Party = Literal["caller", "operator"]
 """A participant of a conference; its label at the carrier."""

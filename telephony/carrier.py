@@ -1,8 +1,7 @@
 """The `Carrier` protocol and its records.
 
 A carrier verifies, parses and answers its webhooks, and dials, transfers and ends calls. This module contains
-nothing specific to a vendor; each vendor has its own package in `telephony`. The names of `errors`,
-`media` and `webhook` that belong to the protocol can be imported from here.
+nothing specific to a vendor; each vendor has its own package in `telephony`.
 """
 
 from __future__ import annotations
@@ -12,26 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from telephony.errors import (
-    BadSignature,
-    BadWebhook,
-    CarrierError,
-    MediaGone,
-    MediaRefused,
-    TelephonyError,
-    TooManyFields,
-)
-from telephony.media import MarkEcho, MediaClosed, MediaStart, MediaStream
+from telephony.media import MediaStream
 from telephony.webhook import (
-    FORM_TYPE,
-    MAX_FIELDS,
     AnswerUrls,
-    CallDirection,
-    CallProgress,
     CallStatus,
-    EndReason,
     IncomingCall,
-    StreamEvent,
     StreamStatus,
     WebhookReply,
     WebhookRequest,
@@ -39,35 +23,6 @@ from telephony.webhook import (
 
 if TYPE_CHECKING:  # only named here
     from starlette.websockets import WebSocket
-
-__all__ = [
-    "FORM_TYPE",
-    "MAX_FIELDS",
-    "AnswerUrls",
-    "BadSignature",
-    "BadWebhook",
-    "CallDirection",
-    "CallProgress",
-    "CallStatus",
-    "Carrier",
-    "CarrierError",
-    "DialRequest",
-    "EndReason",
-    "IncomingCall",
-    "MarkEcho",
-    "MediaClosed",
-    "MediaGone",
-    "MediaRefused",
-    "MediaStart",
-    "MediaStream",
-    "StreamEvent",
-    "StreamStatus",
-    "TelephonyError",
-    "TooManyFields",
-    "TransferRequest",
-    "WebhookReply",
-    "WebhookRequest",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

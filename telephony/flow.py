@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from telephony.bridge import BridgeCarrier
-from telephony.carrier import Carrier, EndReason, WebhookReply, WebhookRequest
+from telephony.carrier import Carrier
+from telephony.webhook import EndReason, WebhookReply, WebhookRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from telephony.bridge import AnsweredBy
-from telephony.carrier import WebhookRequest
+from telephony.webhook import WebhookRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,9 @@ import typer
 from db import number_fallbacks
 from db.errors import DatabaseError
 from db.number_fallbacks import NumberFallback
-from telephony.carrier import Carrier, CarrierError
+from telephony.carrier import Carrier
 from telephony.checks import NumberCarrier
+from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier
 from telephony.kind import CarrierKind
 from voicebot import startup

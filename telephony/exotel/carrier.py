@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field, SecretStr
 
-from telephony.carrier import AnswerUrls, StreamStatus, TransferRequest, WebhookReply, WebhookRequest
+from telephony.carrier import TransferRequest
 from telephony.errors import BadWebhook
 from telephony.exotel import webhooks
 from telephony.exotel.media import accept_media
 from telephony.exotel.messages import DEFAULT_RATE
 from telephony.exotel.rest import ExotelRest
 from telephony.kind import CarrierKind, Url
+from telephony.webhook import AnswerUrls, StreamStatus, WebhookReply, WebhookRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

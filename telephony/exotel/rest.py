@@ -16,11 +16,12 @@ from urllib.parse import quote
 
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
 
-from telephony.carrier import DialRequest, EndReason
+from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
 from telephony.exotel.messages import DEFAULT_RATE
 from telephony.exotel.numbers import e164
 from telephony.exotel.webhooks import legs_outcome, stream_url
+from telephony.webhook import EndReason
 
 API_URL = "https://api.exotel.com"
 TIMEOUT_S = 5.0

@@ -15,21 +15,21 @@ from email import message_from_bytes, policy
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from telephony.carrier import (
+from telephony.carrier import TransferRequest
+from telephony.errors import BadSignature, BadWebhook
+from telephony.exotel.media import RATE
+from telephony.exotel.numbers import e164
+from telephony.flow import Connection, StreamEnd
+from telephony.webhook import (
     AnswerUrls,
     CallProgress,
     CallStatus,
     EndReason,
     IncomingCall,
-    TransferRequest,
     WebhookReply,
     WebhookRequest,
+    whole_number,
 )
-from telephony.errors import BadSignature, BadWebhook
-from telephony.exotel.media import RATE
-from telephony.exotel.numbers import e164
-from telephony.flow import Connection, StreamEnd
-from telephony.webhook import whole_number
 
 _STATUSES: Mapping[str, tuple[CallProgress, EndReason | None]] = {
     "queued": ("ringing", None),

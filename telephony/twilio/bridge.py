@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from twilio.twiml.voice_response import VoiceResponse
 
 from telephony.bridge import AnsweredBy, ConferenceJoin, Whisper
-from telephony.carrier import EndReason, WebhookReply, WebhookRequest
 from telephony.machines import Detection
+from telephony.webhook import EndReason, WebhookReply, WebhookRequest
 
 CONFERENCE_EVENTS = "start end join leave"
 _DIAL_OUTCOMES: Mapping[str, EndReason] = {

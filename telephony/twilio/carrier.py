@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, Field, SecretStr
 
-from telephony.carrier import WebhookRequest
 from telephony.kind import CarrierKind, Url
 from telephony.twilio import bridge, webhooks
 from telephony.twilio.media import accept_media
 from telephony.twilio.messages import SAMPLE_RATE
 from telephony.twilio.rest import TwilioRest
+from telephony.webhook import WebhookRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

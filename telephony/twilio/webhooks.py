@@ -19,7 +19,9 @@ from twilio.request_validator import (
 )
 from twilio.twiml.voice_response import VoiceResponse
 
-from telephony.carrier import (
+from telephony.carrier import TransferRequest
+from telephony.errors import BadSignature, BadWebhook
+from telephony.webhook import (
     FORM_TYPE,
     AnswerUrls,
     CallProgress,
@@ -28,12 +30,10 @@ from telephony.carrier import (
     IncomingCall,
     StreamEvent,
     StreamStatus,
-    TransferRequest,
     WebhookReply,
     WebhookRequest,
+    whole_number,
 )
-from telephony.errors import BadSignature, BadWebhook
-from telephony.webhook import whole_number
 
 _STATUSES: dict[str, tuple[CallProgress, EndReason | None]] = {
     "queued": ("ringing", None),

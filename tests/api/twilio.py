@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from db.calls import CallRecord
 from db.ids import new_id
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from tests.api.server_fixture import (
     AUTH_TOKEN,
     PUBLIC_URL,

@@ -50,7 +50,7 @@ from db.revisions import TemplateSnapshot
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from handlers.context import HandoffStatus
-from telephony.carrier import MarkEcho, MediaClosed, MediaStart
+from telephony.media import MarkEcho, MediaClosed, MediaStart
 from telephony.output import MarkFrame
 from telephony.playout import Playout, PlayoutWaiter
 from telephony.transport import CallTransport

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.api.server_fixture import create
 from tests.calls.harness import CallHarness, hear
+from voicebot.call.takeover import OPERATOR_RATE
 from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.caller import Caller, Step, WaitFor
 from voicebot.sandbox.carrier import Call
@@ -64,6 +65,13 @@ class Browser:
         for start in range(0, len(audio), FRAME):
             await self.socket.send(audio[start : start + FRAME])
             await asyncio.sleep(0.02)
+
+    async def say_until_heard(self, call: Call) -> None:
+        """Say a tone until the caller has heard a part of it."""
+        start = call.line.heard.cursor
+        async with asyncio.timeout(30):
+            while not sounds(call.recording().received[start:], TONE_HZ, 8000):
+                await self.say(sine(TONE_HZ, OPERATOR_RATE, 0.2))
 
     async def send(self, **control: Any) -> None:
         """Send a text frame."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import BILL, LOW, OPEN, CallHarness, Facts, hear
-from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, sounds, strength
+from tests.calls.takeover_desk import Desk, close_code, strength
 from tests.dtmf import keys_in
 from voicebot.sandbox.caller import Dtmf, HangUp, Say, Wait, WaitFor, WaitForHangUp
 from voicebot.sandbox.exotel import ExotelMisbehaviour
@@ -87,10 +87,7 @@ async def test_an_operator_takes_an_exotel_call_over_in_a_browser(harness: CallH
     async with desk.browser() as browser:
         await browser.send(mute=False)
         await desk.until("bridged")
-        start = call.line.heard.cursor
-        async with asyncio.timeout(30):
-            while not sounds(call.recording().received[start:], TONE_HZ, 8000):
-                await browser.say(sine(TONE_HZ, 16_000, 0.2))
+        await browser.say_until_heard(call)
         del browser.heard[:]
         speaks.set()
         async with asyncio.timeout(30):

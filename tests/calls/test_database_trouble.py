@@ -11,7 +11,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from db.calls import CallRecord
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from tests.api.database_proxy import DatabaseProxy
 from tests.calls.harness import WELCOME, CallHarness, hear, started
 from voicebot.sandbox.caller import HangUp

@@ -16,9 +16,9 @@ from db import processes
 from db.ids import new_id
 from tests.api.server_fixture import serving
 from tests.calls.harness import BILL, HIGHEST, CallHarness, hear
-from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, sounds, strength
+from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, strength
 from voicebot.call.takeover import GIVEN_BACK, TAKEN_OVER
-from voicebot.providers.resampling import Resampler
+from voicebot.providers.pcm import Resampler
 from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
 from voicebot.sandbox.speech.scripted import pitch_hz, tone_pcm
 
@@ -45,10 +45,7 @@ async def test_listening_then_speaking_then_giving_the_caller_back(desk: Desk) -
         await browser.send(mute=False)
         await desk.until("bridged")
         asked = len(desk.harness.asked())
-        start = call.line.heard.cursor
-        async with asyncio.timeout(20):
-            while not sounds(call.recording().received[start:], TONE_HZ, 8000):
-                await browser.say(sine(TONE_HZ, 16_000, 0.2))
+        await browser.say_until_heard(call)
         del browser.heard[:]
         speaks.set()
         async with asyncio.timeout(20):
@@ -192,10 +189,8 @@ async def test_a_socket_that_reaches_another_server(desk: Desk, tmp_path: Path) 
         async with desk.browser(other.url) as browser:
             await browser.send(mute=False)
             await desk.until("bridged")
-            start = call.line.heard.cursor
+            await browser.say_until_heard(call)
             async with asyncio.timeout(20):
-                while not sounds(call.recording().received[start:], TONE_HZ, 8000):
-                    await browser.say(sine(TONE_HZ, 16_000, 0.2))
                 while len(browser.heard) < 16_000:
                     await asyncio.sleep(0.05)
             await browser.send(leave="return")

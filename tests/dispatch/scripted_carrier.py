@@ -9,8 +9,10 @@ from datetime import datetime
 from itertools import count
 from typing import Any, cast
 
-from telephony.carrier import Carrier, CarrierError, DialRequest, WebhookRequest
+from telephony.carrier import Carrier, DialRequest
+from telephony.errors import CarrierError
 from telephony.machines import Detection
+from telephony.webhook import WebhookRequest
 
 
 @dataclass
@@ -61,7 +63,7 @@ class ScriptedCarrier:
     @staticmethod
     def detection(request: WebhookRequest) -> Detection:
         """Tests make detections themselves."""
-        raise NotImplementedError(request.url)
+        raise AssertionError(f"no test sends {request.url}")
 
     async def leave_message(self, carrier_call_id: str, text: str, language: str, pause_s: int) -> None:
         """Say a text, then hang up."""

@@ -12,7 +12,8 @@ import pytest
 from db import call_leases, dispatch_records, finalisation, lead_control
 from db.calls import CallRecord
 from db.pool import Database
-from telephony.carrier import CarrierError, DialRequest
+from telephony.carrier import DialRequest
+from telephony.errors import CarrierError
 from tests.dispatch.conftest import DispatchEnvironment, make_dispatcher
 from tests.dispatch.dying_database import DyingDatabase
 from tests.handoffs.fixtures import DatabaseWithInterruption

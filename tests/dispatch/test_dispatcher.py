@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from db import call_leases, dispatch_records, lead_control
-from telephony.carrier import CarrierError, DialRequest
+from telephony.carrier import DialRequest
+from telephony.errors import CarrierError
 from tests.dispatch.conftest import DispatchEnvironment
 from voicebot.dispatch.breaker import FAILURES
 

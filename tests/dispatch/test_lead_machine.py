@@ -19,7 +19,7 @@ from db.calls import CallEnd, CallRecord
 from db.lead_states import MOVES
 from db.leads import LeadRecord
 from db.pool import Database
-from telephony.carrier import CarrierError
+from telephony.errors import CarrierError
 from tests.dispatch.conftest import make_environment
 
 ResultT = TypeVar("ResultT")

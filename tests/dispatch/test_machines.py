@@ -11,7 +11,7 @@ from db import calls, events, utterances
 from db.calls import CallRecord
 from db.ids import new_id
 from db.utterances import UtteranceRecord
-from telephony.carrier import CarrierError
+from telephony.errors import CarrierError
 from telephony.machines import Detection
 from tests.dispatch.conftest import DispatchEnvironment
 from voicebot.dispatch.machine_words import evidence

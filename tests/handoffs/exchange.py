@@ -21,8 +21,9 @@ from db.ids import new_id
 from db.legs import LegRecord
 from db.pool import Database
 from telephony.bridge import AnsweredBy, BridgeCarrier, ConferenceJoin, Party, Whisper
-from telephony.carrier import CallStatus, DialRequest, EndReason, WebhookReply
+from telephony.carrier import DialRequest
 from telephony.errors import CallIsOver, CarrierError
+from telephony.webhook import CallStatus, EndReason, WebhookReply
 from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.background import BackgroundTasks

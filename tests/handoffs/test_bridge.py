@@ -10,7 +10,7 @@ import pytest
 
 from db import events, legs, users
 from db.legs import LegRecord
-from telephony.carrier import EndReason
+from telephony.webhook import EndReason
 from tests.db.seed import SeededAccount
 from tests.handoffs.exchange import (
     ORIGIN,

@@ -10,7 +10,7 @@ import pytest
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams, VADState
 
-from voicebot.providers.resampling import Resampler
+from voicebot.providers.pcm import Resampler
 from voicebot.providers.voice_activity import VoiceActivity, load_model
 
 FRAME = 320

@@ -25,7 +25,8 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from telephony.carrier import MarkEcho, MediaClosed, MediaGone, MediaRefused
+from telephony.errors import MediaGone, MediaRefused
+from telephony.media import MarkEcho, MediaClosed
 from telephony.socket_media import SocketMedia
 from telephony.twilio.media import accept_media
 from tests.telephony.media_harness import FakeTwilio, fake_twilio, serving, until

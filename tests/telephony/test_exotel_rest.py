@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from telephony.carrier import CarrierError, DialRequest
+from telephony.carrier import DialRequest
+from telephony.errors import CarrierError
 from telephony.exotel.rest import ExotelRest
 from tests.telephony.media_harness import serving
 

@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 
 import pytest
 
-from telephony.carrier import FORM_TYPE, AnswerUrls, BadSignature, BadWebhook, WebhookRequest
+from telephony.errors import BadSignature, BadWebhook
 from telephony.exotel import webhooks
 from telephony.exotel.carrier import ExotelAccount, ExotelCarrier
 from telephony.exotel.numbers import e164
 from telephony.flow import Connection
+from telephony.webhook import FORM_TYPE, AnswerUrls, WebhookRequest
 
 SECRET = "s3cret/with a slash"
 CARRIER = ExotelCarrier(

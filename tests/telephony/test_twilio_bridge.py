@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from telephony.bridge import ConferenceJoin, Whisper
-from telephony.carrier import FORM_TYPE, WebhookRequest
 from telephony.twilio.bridge import answered_by, join_reply, pressed_key, whisper_reply
+from telephony.webhook import FORM_TYPE, WebhookRequest
 
 JOIN = ConferenceJoin(
     name="019aa2c4",

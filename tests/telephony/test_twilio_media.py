@@ -8,7 +8,7 @@ from pipecat.frames.frames import (
     InterruptionFrame,
 )
 
-from telephony.carrier import MarkEcho
+from telephony.media import MarkEcho
 from telephony.transport import CHUNK_MS
 from tests.telephony.media_app import MediaApp, call, tone
 from tests.telephony.media_harness import STREAM_SID, loop_delay, media_message, until

@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from telephony.bridge import ConferenceJoin
-from telephony.carrier import CarrierError, DialRequest, TransferRequest
-from telephony.errors import CallIsOver
+from telephony.carrier import DialRequest, TransferRequest
+from telephony.errors import CallIsOver, CarrierError
 from telephony.twilio.bridge import join_twiml
 from telephony.twilio.rest import TwilioRest
 from tests.telephony.media_harness import serving

@@ -17,7 +17,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from telephony.carrier import MediaGone, MediaRefused, MediaStream
+from telephony.errors import MediaGone, MediaRefused
+from telephony.media import MediaStream
 from telephony.twilio.media import accept_media
 from tests.telephony import media_harness
 from tests.telephony.media_app import MediaApp, call, serving_media, tone

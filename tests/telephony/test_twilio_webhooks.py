@@ -11,17 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from telephony.carrier import (
-    MAX_FIELDS,
-    AnswerUrls,
-    BadSignature,
-    BadWebhook,
-    TooManyFields,
-    TransferRequest,
-    WebhookRequest,
-)
+from telephony.carrier import TransferRequest
+from telephony.errors import BadSignature, BadWebhook, TooManyFields
 from telephony.twilio import webhooks
 from telephony.twilio.carrier import TwilioAccount, TwilioCarrier
+from telephony.webhook import MAX_FIELDS, AnswerUrls, WebhookRequest
 
 TOKEN = "5up3r53cr37"
 PUBLIC = "https://voice.example.com"

@@ -14,7 +14,7 @@ from db import calls, numbers
 from db.calls import Carrier
 from db.errors import DatabaseError, NotFound, UnknownNumber
 from db.inbound import InboundCall, StartedCall
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from voicebot.api.app_state import AppState
 from voicebot.api.inbound_calls import ATTEMPTS, KEY_TIMEOUT_S, Announcement, Choice, Decision, decide
 from voicebot.call.audio.announcer import Announcer

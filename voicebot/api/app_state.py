@@ -14,8 +14,9 @@ from starlette.requests import HTTPConnection
 from db.calls import CallRecord
 from db.pool import Database
 from telephony.bridge import BridgeCarrier
-from telephony.carrier import Carrier, MediaStream
+from telephony.carrier import Carrier
 from telephony.flow import FlowCarrier
+from telephony.media import MediaStream
 from voicebot.admission import Admission
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.connections import Connections

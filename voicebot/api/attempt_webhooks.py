@@ -8,8 +8,8 @@ from uuid import UUID
 from db import attempts, carrier_calls
 from db.calls import CallRecord
 from db.errors import NotFound
-from telephony.carrier import WebhookReply
 from telephony.machines import MachineCarrier
+from telephony.webhook import WebhookReply
 from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest
 from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
 

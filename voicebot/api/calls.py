@@ -19,7 +19,7 @@ from db.model_requests import ModelRequestRecord
 from db.routes import RouteRecord
 from db.rows import after_seq
 from db.utterances import UtteranceRecord
-from telephony.carrier import CarrierError
+from telephony.errors import CarrierError
 from voicebot.api.access import Operator, Reader
 from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppState, AppStateDep

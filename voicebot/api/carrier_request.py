@@ -9,7 +9,7 @@ from starlette.requests import Request
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.number_fallbacks import NumberFallback
-from telephony.carrier import AnswerUrls, WebhookReply, WebhookRequest
+from telephony.webhook import AnswerUrls, WebhookReply, WebhookRequest
 from voicebot.api.app_state import AppState
 from voicebot.config import websocket_url
 

@@ -9,7 +9,7 @@ from loguru import logger
 
 from db import calls
 from db.calls import CallEnd, CallRecord, CarrierStatus
-from telephony.carrier import CallStatus
+from telephony.webhook import CallStatus
 from voicebot.api.app_state import AppState
 from voicebot.api.call_ends import end_with_person
 

@@ -18,7 +18,7 @@ from db.dispatch_records import AlertRecord, OptOutRecord
 from db.lead_control import StopKind
 from db.leads import LeadStatus
 from db.pool import Executor
-from telephony.carrier import CarrierError
+from telephony.errors import CarrierError
 from voicebot.api.access import Admin, Author, LeadWriter, Principal, Reader
 from voicebot.api.answers import AnswerOf
 from voicebot.api.app_state import AppState, AppStateDep

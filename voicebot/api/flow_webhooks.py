@@ -14,8 +14,9 @@ from db import bridged_calls, calls, carrier_calls, events, legs
 from db.calls import CallRecord
 from db.errors import DatabaseBusy, DatabaseUnavailable, NotFound
 from db.inbound import REFUSED
-from telephony.carrier import CarrierError, EndReason, WebhookReply
+from telephony.errors import CarrierError
 from telephony.flow import Connection, FlowCarrier
+from telephony.webhook import EndReason, WebhookReply
 from voicebot.api.app_state import AppState
 from voicebot.api.call_ends import call_event, finish
 from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, NO_VOICE, CarrierRequest

@@ -19,7 +19,8 @@ from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, St
 from db.leads import LeadDraft
 from db.pool import Database, Transaction
 from telephony.bridge import Whisper
-from telephony.carrier import TransferRequest, WebhookReply
+from telephony.carrier import TransferRequest
+from telephony.webhook import WebhookReply
 from voicebot.api.call_ends import call_event
 from voicebot.api.carrier_request import CarrierRequest
 from voicebot.dispatch.inbound_policy import (

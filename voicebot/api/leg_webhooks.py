@@ -13,7 +13,8 @@ from db.calls import CallRecord
 from db.errors import NotFound
 from db.legs import LegRecord
 from telephony.bridge import BridgeCarrier
-from telephony.carrier import BadWebhook, WebhookReply
+from telephony.errors import BadWebhook
+from telephony.webhook import WebhookReply
 from voicebot.api.call_ends import call_event, end_with_person, finish
 from voicebot.api.carrier_request import NO_CONTENT, WAITING_SINCE, CarrierRequest
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
-from telephony.carrier import MAX_FIELDS
+from telephony.webhook import MAX_FIELDS
 from voicebot.api.problems import KINDS, ApiProblem
 
 Limit = Literal[

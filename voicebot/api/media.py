@@ -12,15 +12,10 @@ from db import calls
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
-from telephony.carrier import (
-    BadSignature,
-    Carrier,
-    MediaGone,
-    MediaRefused,
-    MediaStream,
-    TooManyFields,
-    WebhookRequest,
-)
+from telephony.carrier import Carrier
+from telephony.errors import BadSignature, MediaGone, MediaRefused, TooManyFields
+from telephony.media import MediaStream
+from telephony.webhook import WebhookRequest
 from voicebot.api import announcements
 from voicebot.api.app_state import AppState, AppStateDep
 

@@ -11,7 +11,7 @@ from db.errors import DatabaseError
 from db.handoffs import HandoffDraft
 from handlers.escalate_to_person import EscalateToPerson
 from handlers.park_call import ParkCall
-from telephony.carrier import WebhookReply
+from telephony.webhook import WebhookReply
 from templates.model import TemplateContent
 from voicebot.api.carrier_request import CarrierRequest
 from voicebot.call.apologies import apology

@@ -26,16 +26,9 @@ from db.errors import (
 )
 from db.ids import id_of
 from db.inbound import InboundCall, StartedCall
-from telephony.carrier import (
-    BadSignature,
-    BadWebhook,
-    CallStatus,
-    IncomingCall,
-    TooManyFields,
-    TransferRequest,
-    WebhookReply,
-    WebhookRequest,
-)
+from telephony.carrier import TransferRequest
+from telephony.errors import BadSignature, BadWebhook, TooManyFields
+from telephony.webhook import CallStatus, IncomingCall, WebhookReply, WebhookRequest
 from voicebot.admission import Refusal
 from voicebot.api import attempt_webhooks, flow_webhooks, leg_webhooks
 from voicebot.api.app_state import AppState, AppStateDep

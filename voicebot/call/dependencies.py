@@ -21,7 +21,7 @@ from db.provider_health import ProviderKind
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
 from handlers.context import CallContext, HandoffRequest
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from templates.compile import Function
 from templates.model import HttpFunction, TemplateContent, Variable
 from voicebot.clock import Clock

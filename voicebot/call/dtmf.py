@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pipecat.frames.frames import InterruptionFrame, LLMMessagesAppendFrame
 
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from templates.flow import DtmfInput
 from templates.model import TemplateContent
 from templates.transitions import chosen_node

@@ -12,7 +12,8 @@ from typing import Any
 from loguru import logger
 
 from db.calls import CallEnd, EndedBy
-from telephony.carrier import CarrierError, MediaStream
+from telephony.errors import CarrierError
+from telephony.media import MediaStream
 from templates.values import render
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import AgentPool

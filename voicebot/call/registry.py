@@ -17,8 +17,10 @@ from db.pool import Database
 from db.revisions import TemplateSnapshot
 from handlers.context import HandoffStatus
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
-from telephony.carrier import Carrier, CarrierError, MediaStream, TransferRequest
+from telephony.carrier import Carrier, TransferRequest
+from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier
+from telephony.media import MediaStream
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
 from templates.values import InvalidValues, placeholders

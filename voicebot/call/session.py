@@ -16,8 +16,8 @@ from pipecat.workers.runner import WorkerRunner
 from db.calls import EndedBy
 from db.revisions import TemplateSnapshot
 from handlers.context import HandoffRequest
-from telephony.carrier import MediaClosed
 from telephony.flow import FlowCarrier
+from telephony.media import MediaClosed
 from templates.values import render
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import ActiveAgent, Agent, AgentPool

@@ -13,12 +13,12 @@ from typing import Any, cast
 
 from pipecat.frames.frames import InterruptionFrame, LLMMessagesAppendFrame, OutputAudioRawFrame
 
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.transcript.person_speech import PersonSpeech
 from voicebot.clock import Clock
-from voicebot.providers.resampling import Resampler
+from voicebot.providers.pcm import Resampler, bytes_per_ms
 
 OPERATOR_RATE = 16_000
 """The sample rate in Hz of the audio to and from the operator: 16-bit mono PCM."""
@@ -105,7 +105,7 @@ class Takeover:
         self._unsent += spoken
         self._sent_until_ms = max(self._sent_until_ms, now)
         rate = self._media.sample_rate
-        size = PIECE_MS * rate // 1000 * 2
+        size = PIECE_MS * bytes_per_ms(rate)
         while len(self._unsent) >= size:
             piece, self._unsent = self._unsent[:size], self._unsent[size:]
             if self._sent_until_ms - now >= MAX_AHEAD_MS:

@@ -16,7 +16,7 @@ from uuid import UUID
 from pipecat.frames.frames import LLMMessagesAppendFrame
 
 from handlers.context import HandoffRequest, HandoffStatus
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from templates.model import Waiting
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import AgentPool

@@ -26,7 +26,8 @@ from db.calls import CallEnd, CallRecord
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
 from db.pool import Database
-from telephony.carrier import Carrier, CarrierError, DialRequest
+from telephony.carrier import Carrier, DialRequest
+from telephony.errors import CarrierError
 from telephony.machines import MachineCarrier
 from templates.outbound import Outbound, Voicemail
 from voicebot.clock import Clock

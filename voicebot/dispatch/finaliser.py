@@ -25,7 +25,8 @@ from db.calls import CallRecord
 from db.finalisation import EndedCall, Finalisation
 from db.pool import Database
 from db.utterances import UtteranceRecord
-from telephony.carrier import Carrier, CarrierError
+from telephony.carrier import Carrier
+from telephony.errors import CarrierError
 from templates.model import TemplateContent
 from templates.outbound import Outbound, OutputField
 from voicebot.clock import Clock

@@ -23,7 +23,8 @@ from db.events import EventRecord
 from db.ids import id_of
 from db.pool import Database
 from db.utterances import UtteranceRecord
-from telephony.carrier import Carrier, CarrierError
+from telephony.carrier import Carrier
+from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier
 from telephony.machines import Detection, MachineCarrier
 from templates.model import TemplateContent

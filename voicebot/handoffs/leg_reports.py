@@ -14,9 +14,9 @@ from db.errors import DatabaseError, NotFound
 from db.legs import LegRecord, LegState
 from db.pool import Database
 from telephony.bridge import AnsweredBy, BridgeCarrier, Whisper
-from telephony.carrier import CallStatus, EndReason, WebhookReply
 from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier, PersonCarrier
+from telephony.webhook import CallStatus, EndReason, WebhookReply
 from voicebot.clock import Clock
 from voicebot.handoffs import leg_effects
 from voicebot.handoffs.bridge import BRIDGED_CHECK, RING_DEADLINE, Bridge, conference

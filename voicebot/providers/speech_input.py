@@ -20,6 +20,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.stt_service import STTService
 
+from voicebot.providers.pcm import bytes_per_ms
 from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.voice_activity import VoiceActivity
 
@@ -34,11 +35,6 @@ _QUIET_RANGE = 400
 _QUIET_RATIO = 0.25
 _DECAY_PER_MS = 0.9995
 _MARGIN_MS = 200
-
-
-def bytes_per_ms(sample_rate: int) -> int:
-    """How many bytes a millisecond of 16-bit mono PCM has at a rate in Hz."""
-    return sample_rate * 2 // 1000
 
 
 class DirectStt(STTService):

@@ -15,6 +15,7 @@ from templates.bounds import TextPattern
 from templates.model import TemplateContent
 from voicebot.config import Settings, websocket_url
 from voicebot.providers.estimated_words import EstimatedWords
+from voicebot.providers.pcm import duration_ms
 from voicebot.providers.provider import (
     SYNTHESIS_TIMEOUT_S,
     Credential,
@@ -109,7 +110,7 @@ class _TtsService(EconomicalConnection, DeepgramTTSService):
             await self.add_word_timestamps(words, context_id)
         await super().append_to_audio_context(context_id, frame)
         if isinstance(frame, TTSAudioRawFrame):
-            words = self._estimated.heard(len(frame.audio) / 2 * 1000 / frame.sample_rate)
+            words = self._estimated.heard(duration_ms(frame))
             await self.add_word_timestamps(words, context_id)
 
     async def on_audio_context_interrupted(self, context_id: str) -> None:

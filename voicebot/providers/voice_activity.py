@@ -21,7 +21,7 @@ from pipecat.audio.vad.silero import SileroOnnxModel
 from pipecat.audio.vad.vad_analyzer import VADParams
 from pipecat.audio.volume import VOLUME_WINDOW_SECS, AudioVolumeTracker
 
-from voicebot.providers.resampling import Resampler
+from voicebot.providers.pcm import Resampler
 from voicebot.providers.service_spec import SAMPLE_RATE
 
 WINDOW_S = 0.032

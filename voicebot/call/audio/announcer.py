@@ -16,7 +16,7 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.workers.runner import WorkerRunner
 
-from telephony.carrier import MediaClosed, MediaStream
+from telephony.media import MediaClosed, MediaStream
 from voicebot.call.audio.frames import DrainFrame
 
 HEARD_TIMEOUT_S = 90.0

@@ -13,6 +13,7 @@ from pipecat.frames.frames import OutputAudioRawFrame
 
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.clock import Clock
+from voicebot.providers.pcm import bytes_per_ms
 
 PIECE_MS = 80
 """A multiple of the 40 ms that the carrier's output sends at once, so that no part of it is held back."""
@@ -35,7 +36,7 @@ def tone(sample_rate: int) -> bytes:
     position_ms = time_s * 1000
     envelope = np.clip(np.minimum(position_ms, TONE_MS - position_ms) / _FADE_MS, 0.0, 1.0)
     samples = (chord * envelope * _PEAK).astype("<i2")
-    return bytes(samples.tobytes().ljust(PERIOD_MS * sample_rate // 1000 * 2, b"\0"))
+    return bytes(samples.tobytes().ljust(PERIOD_MS * bytes_per_ms(sample_rate), b"\0"))
 
 
 class ComfortAudio:
@@ -73,7 +74,7 @@ class ComfortAudio:
             self._sent_until_ms += PIECE_MS
 
     def _piece(self) -> bytes:
-        size, sound = PIECE_MS * self._pipeline.sample_rate // 1000 * 2, self._sound
+        size, sound = PIECE_MS * bytes_per_ms(self._pipeline.sample_rate), self._sound
         piece = sound[self._position : self._position + size]
         self._position += size
         if len(piece) < size:

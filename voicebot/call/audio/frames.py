@@ -1,4 +1,4 @@
-"""Control frames of our own, and the duration of audio."""
+"""Control frames of our own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipecat.frames.frames import AudioRawFrame, ControlFrame, Frame, InterruptionFrame
+from pipecat.frames.frames import ControlFrame, Frame, InterruptionFrame
 
 FrameT = TypeVar("FrameT", bound=Frame)
 
@@ -40,11 +40,6 @@ class OpenGateFrame(ControlFrame):
     """Opens the gate of the :class:`LlmSwitch` at this place in the order of frames."""
 
     interruptible: bool = field(default=False, init=False)
-
-
-def duration_ms(frame: AudioRawFrame) -> float:
-    """How long a frame of 16-bit mono PCM sounds, in ms."""
-    return len(frame.audio) / 2 * 1000 / frame.sample_rate
 
 
 def uninterruptible(frame: FrameT) -> FrameT:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from voicebot.providers.pcm import bytes_per_ms
+
 TONE_MS = 100
 GAP_MS = 100
 PAUSE_MS = 500
@@ -33,7 +35,7 @@ def key_tones(keys: str, sample_rate: int) -> bytes:
 
 def _sound(key: str, sample_rate: int) -> bytes:
     if key == PAUSE:
-        return bytes(PAUSE_MS * sample_rate // 1000 * 2)
+        return bytes(PAUSE_MS * bytes_per_ms(sample_rate))
     place = next(((row, line.find(key)) for row, line in enumerate(_KEYPAD) if key in line), None)
     if place is None:
         raise ValueError(f"there is no key {key!r}")
@@ -43,4 +45,4 @@ def _sound(key: str, sample_rate: int) -> bytes:
     position_ms = time_s * 1000
     envelope = np.clip(np.minimum(position_ms, TONE_MS - position_ms) / _FADE_MS, 0.0, 1.0)
     samples = ((low + high) * envelope).astype("<i2")
-    return bytes(samples.tobytes() + bytes(GAP_MS * sample_rate // 1000 * 2))
+    return bytes(samples.tobytes() + bytes(GAP_MS * bytes_per_ms(sample_rate)))

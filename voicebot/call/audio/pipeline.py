@@ -23,7 +23,7 @@ from pipecat.services.llm_service import LLMService
 from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from templates.model import TemplateContent
 from voicebot.call.agents import ServiceKeys
 from voicebot.call.audio.frames import DrainFrame, uninterruptible

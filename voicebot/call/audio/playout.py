@@ -21,7 +21,8 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame, duration_ms
+from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame
+from voicebot.providers.pcm import duration_ms
 
 _NEVER_NS = float("inf")
 _TEXT_ENDS = (LLMFullResponseEndFrame, LLMAssistantPushAggregationFrame)

@@ -19,6 +19,7 @@ from db.ids import new_id
 from db.utterances import Source
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.transcript.transcript import Transcript
+from voicebot.providers.pcm import bytes_per_ms
 
 CHUNK_MS = 200
 _NS_PER_S = 1_000_000_000
@@ -82,7 +83,7 @@ def _frames(
     text: str, audio: bytes, sample_rate: int, context_id: str, now_ns: int, remembered: bool
 ) -> Sequence[Frame]:
     """The frames that a TTS service pushes: start, audio, timed words, stop, commit to the context."""
-    step = CHUNK_MS * sample_rate // 1000 * 2
+    step = CHUNK_MS * bytes_per_ms(sample_rate)
     chunks = [
         TTSAudioRawFrame(audio[at : at + step], sample_rate, 1, context_id=context_id)
         for at in range(0, len(audio), step)

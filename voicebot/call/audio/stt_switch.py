@@ -17,6 +17,7 @@ from voicebot.call.audio.service_switch import OnError, ServiceSwitch
 from voicebot.call.audio.side_stt import SideStt
 from voicebot.call.audio.stt_watch import SttWatch
 from voicebot.providers.deepgram_stream import NoWordsFrame
+from voicebot.providers.pcm import bytes_per_ms
 from voicebot.providers.service_spec import SAMPLE_RATE, ServiceSpec
 from voicebot.providers.speech_input import SpeechInput
 
@@ -32,9 +33,9 @@ MAX_JUDGED = 3
 class _Backlog:
     """The latest audio, in messages of any length."""
 
-    def __init__(self, bytes_per_ms: int) -> None:
+    def __init__(self, sample_rate: int) -> None:
         self.messages: deque[bytes] = deque()
-        self._bytes_per_ms = bytes_per_ms
+        self._bytes_per_ms = bytes_per_ms(sample_rate)
         self._size = 0
 
     def add(self, audio: bytes) -> None:
@@ -60,7 +61,7 @@ class SttSwitch(ServiceSwitch):
         super().__init__(initial, on_error=on_error, name="stt", waits=())  # no frame is for the service
         self.gets_silence = False
         """Whether the service gets silence instead of the caller's audio, because a person has the call."""
-        self._untranscribed = _Backlog(sample_rate * 2 // 1000)
+        self._untranscribed = _Backlog(sample_rate)
         self._watch = SttWatch(sample_rate)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from voicebot.providers.pcm import bytes_per_ms
 from voicebot.providers.service_spec import SAMPLE_RATE
 
 LEAST_RANGE = 600
@@ -36,7 +37,7 @@ class SttWatch:
 
     def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
         """Nothing was heard yet. ``sample_rate`` is that of the audio, in Hz."""
-        self._bytes_per_ms = sample_rate * 2 // 1000
+        self._bytes_per_ms = bytes_per_ms(sample_rate)
         self.spoken_ms = 0.0
         """How much speech was heard since the service last said something, or was judged."""
         self._quiet_ms = 0.0

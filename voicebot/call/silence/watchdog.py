@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import AgentPool
 from voicebot.call.audio.pipeline import CallPipeline

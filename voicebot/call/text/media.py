@@ -21,10 +21,10 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.transports.base_transport import BaseTransport
 
-from telephony.carrier import MarkEcho, MediaClosed, MediaStart
+from telephony.media import MarkEcho, MediaClosed, MediaStart
 from telephony.playout import Playout
-from voicebot.call.audio.frames import duration_ms
 from voicebot.clock import Clock
+from voicebot.providers.pcm import duration_ms
 from voicebot.providers.service_spec import SAMPLE_RATE
 
 NAME = "text"

@@ -15,9 +15,10 @@ from pipecat.services.tts_service import TTSService
 
 from templates.model import TemplateContent
 from voicebot.providers.llm_failover import LlmWatch
+from voicebot.providers.pcm import bytes_per_ms
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 
-SILENCE = bytes(20 * SAMPLE_RATE // 1000 * 2)
+SILENCE = bytes(20 * bytes_per_ms(SAMPLE_RATE))
 """20 ms of silence, 16 bit, mono, 8,000 Hz: enough to count as spoken."""
 
 LlmFactory = Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from pipecat.frames.frames import LLMMessagesTransformFrame
 
-from telephony.carrier import MediaStream
+from telephony.media import MediaStream
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import AgentPool
 from voicebot.call.audio.frames import uninterruptible

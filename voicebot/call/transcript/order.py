@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 
 from db.ids import new_id
@@ -28,11 +28,11 @@ class Said:
     started_ms: int
     ended_ms: int
     interrupted: bool = False
-    place: tuple[int, int] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Find its place among the others."""
-        object.__setattr__(self, "place", (self.started_ms, _RANK[self.speaker]))
+    @property
+    def place(self) -> tuple[int, int]:
+        """What utterances are sorted by."""
+        return self.started_ms, _RANK[self.speaker]
 
 
 class OrderedUtterances:

@@ -1,8 +1,4 @@
-"""Conversion of the sample rate of a stream of audio, without a delay beyond one millisecond.
-
-The filter is a short low-pass: good enough for speech, and cheap enough for the event loop (20 ms of audio
-take less than 0.1 ms). pipecat's resampler holds back 64 ms and more of a stream.
-"""
+"""16-bit mono PCM: its size, its duration, and its conversion to another sample rate."""
 
 from __future__ import annotations
 
@@ -10,13 +6,27 @@ from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
+from pipecat.frames.frames import AudioRawFrame
 
 _PEAK = 32767.0
 _TAPS_PER_STEP = 7
 
 
+def bytes_per_ms(sample_rate: int) -> int:
+    """How many bytes a millisecond has at a rate in Hz, which is a multiple of 1,000."""
+    return sample_rate * 2 // 1000
+
+
+def duration_ms(frame: AudioRawFrame) -> float:
+    """How long a frame sounds, in ms."""
+    return len(frame.audio) / bytes_per_ms(frame.sample_rate)
+
+
 class Resampler:
-    """Converts 16-bit mono PCM from one sample rate to another, piece by piece.
+    """Converts a stream from one sample rate to another, piece by piece, with a delay of one millisecond.
+
+    The filter is a short low-pass: good enough for speech, and cheap enough for the event loop (20 ms of
+    audio take less than 0.1 ms). pipecat's resampler holds back 64 ms and more of a stream.
 
     Samples that do not make a whole step (3 samples of 24,000 Hz are 2 of 16,000 Hz) wait for the next piece.
     """
