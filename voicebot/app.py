@@ -17,7 +17,7 @@ from handlers.registry import HANDLERS
 from telephony.bridge import BridgeCarrier
 from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.admission import Admission
-from voicebot.api import error_handlers, flow_sweep, routes
+from voicebot.api import error_handlers, flow_sweep, routers
 from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.connections import Connections
@@ -98,10 +98,10 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(
-        RequestChecks, limits=limits, api_prefix=routes.API_PREFIX, open_paths=routes.OPEN_PATHS
+        RequestChecks, limits=limits, api_prefix=routers.API_PREFIX, open_paths=routers.OPEN_PATHS
     )
     error_handlers.install(app)
-    routes.install(app)
+    routers.install(app)
     describe(app, settings.public_url)
     serve_document(app)
     return app

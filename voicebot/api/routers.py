@@ -1,4 +1,4 @@
-"""The routes of the server, in the order in which a request is compared with them."""
+"""The routers of the server, in the order in which a request is compared with them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _NOT_ONLY_JSON = (template_sets, lead_upload, handoff_audio)
 
 
 def install(app: FastAPI) -> None:
-    """Add all routes."""
+    """Add all routers."""
     for carrier in _CARRIERS:
         app.include_router(carrier.router)
     resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
