@@ -34,6 +34,11 @@ WRITE_TIMEOUT_S = 3.0
 
 CLOSE_TIMEOUT_S = 1.0
 
+AHEAD_S = 0.16
+"""How much audio is sent ahead of playout, or two chunks if that is more. One chunk less is how long the
+event loop may be late before the caller hears a gap. Barge-in is not slowed down: the carrier clears its
+buffer."""
+
 SPEECH_TIMEOUT_S = 3.0
 """When nothing follows speech for so long, it has ended, although its service did not say so."""
 
@@ -82,7 +87,7 @@ class CallOutput(FrameProcessor):
     """Sends speech and marks in order, and other frames on when the audio before them was sent.
 
     Frames with a timestamp go on at that time. Audio is 16-bit mono PCM. An interruption drops what is
-    interruptible and has not been sent.
+    interruptible and has not been sent; the carrier's buffer is cleared unless it has uninterruptible audio.
     """
 
     def __init__(self, wire: Wire, *, chunk_bytes: int, sample_rate: int) -> None:
@@ -92,12 +97,16 @@ class CallOutput(FrameProcessor):
         self._chunk_bytes = chunk_bytes
         self._sample_rate = sample_rate
         self._chunk_s = chunk_bytes / 2 / sample_rate
+        self._ahead_s = max(AHEAD_S - self._chunk_s, self._chunk_s)
         self._queue: deque[_Chunk | Frame] = deque()
         self._arrived = asyncio.Event()
         self._rest = bytearray()
         self._rest_is_interruptible = True
         self._rest_source: OutputAudioRawFrame | None = None
-        self._next_send_s = 0.0
+        self._played_s = 0.0
+        """When all audio that was sent will have been played, by the monotonic clock in s."""
+        self._protected_until_s = 0.0
+        """The same of uninterruptible audio."""
         self._is_speaking = False
         self._announced: set[str | None] = set()
         """Contexts of speech that have begun without audio: others may be spoken before it."""
@@ -185,8 +194,10 @@ class CallOutput(FrameProcessor):
     async def _clear(self) -> None:
         if not self._rest and not any(isinstance(item, _Chunk) for item in self._queue):
             await self._speech_stopped()
-        await self._write(self._wire.send_clear())
-        self._next_send_s = 0.0
+        # The carrier can only discard all of its buffer; what is left of it is shorter than `AHEAD_S`.
+        if self._protected_until_s <= time.monotonic():
+            await self._write(self._wire.send_clear())
+            self._played_s = 0.0
 
     async def _finish(self, frame: EndFrame) -> None:
         if self._playing is not None:
@@ -250,16 +261,16 @@ class CallOutput(FrameProcessor):
         if isinstance(chunk.source, TTSAudioRawFrame) and chunk.source.context_id in self._announced:
             self._announced.remove(chunk.source.context_id)
             await self.push_frame(chunk.source)
-        await self._keep_pace()
+        await self._keep_pace(interruptible=chunk.interruptible)
 
-    async def _keep_pace(self) -> None:
-        """Wait until the next but one chunk is to be played; after a delay, start again from now."""
+    async def _keep_pace(self, *, interruptible: bool) -> None:
+        """Wait until the next chunk may be sent; after all audio was played, start again from now."""
         now = time.monotonic()
-        if self._next_send_s <= now:
-            self._next_send_s = now + self._chunk_s
-            return
-        await asyncio.sleep(self._next_send_s - now)
-        self._next_send_s += self._chunk_s
+        self._played_s = max(self._played_s, now) + self._chunk_s
+        if not interruptible:
+            self._protected_until_s = self._played_s
+        if self._played_s - self._ahead_s > now:
+            await asyncio.sleep(self._played_s - self._ahead_s - now)
 
     async def _pass_on(self, frame: Frame) -> None:
         if isinstance(frame, TTSStartedFrame):

@@ -19,9 +19,7 @@ from telephony.output import CallOutput, Wire
 
 SAMPLE_RATE = 8000
 CHUNK_MS = 40
-"""Audio per message. One to two messages are sent ahead of playout, so this is how long the event loop may
-be blocked before the caller hears a gap; 20 ms would halve this time and double the number of messages. An
-utterance is padded by 20 ms on average. Barge-in is not slowed down: the carrier clears its buffer."""
+"""Audio per message; 20 ms would double the number of messages. It pads an utterance by 20 ms on average."""
 
 CHUNK_BYTES = CHUNK_MS * SAMPLE_RATE // 1000 * 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from pipecat.frames.frames import (
@@ -136,6 +137,30 @@ async def test_an_interruption_drops_what_may_be_interrupted_and_nothing_else() 
     assert wire.audio().count(bytes([3])) == 100 * MS
     after_clear = b"".join(part for part in wire.sent[wire.sent.index("clear") :] if isinstance(part, bytes))
     assert bytes([1]) not in after_clear
+
+
+async def test_uninterruptible_speech_is_not_cleared_at_the_carrier() -> None:
+    """A barge-in does not discard uninterruptible audio that the carrier has not played."""
+    wire = ScriptedWire()
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame(), speech(1, 400, interruptible=False)])
+        await until(lambda: bytes([1]) in wire.audio())
+        await line.send([InterruptionFrame(), TTSStoppedFrame()])
+        await line.after.until(BotStoppedSpeakingFrame)
+    assert wire.sent == [bytes([1]) * CHUNK_BYTES] * 10
+
+
+@pytest.mark.parametrize(("chunk_ms", "ahead"), [(40, 4), (66, 2), (200, 2)])
+async def test_speech_is_sent_ahead_of_playout(chunk_ms: int, ahead: int) -> None:
+    """At most 160 ms are sent that were not played, in Twilio's chunks; of longer chunks, two."""
+    wire = ScriptedWire()
+    media = CallTransport(wire, listen_for_nothing, chunk_bytes=chunk_ms * MS)
+    began = time.monotonic()
+    async with ServicePipeline(Pipeline([media.input(), media.output()])) as line:
+        await line.send([TTSStartedFrame(), speech(1, 4000)])
+        await until(lambda: len(wire.sent) >= ahead)
+        sent, played = len(wire.sent), (time.monotonic() - began) * 1000 / chunk_ms
+    assert ahead <= sent <= ahead + played + 1
 
 
 async def test_words_go_on_at_their_time_and_not_after_an_interruption() -> None:

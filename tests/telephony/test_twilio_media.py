@@ -9,6 +9,7 @@ from pipecat.frames.frames import (
 )
 
 from telephony.media import MarkEcho
+from telephony.output import AHEAD_S
 from telephony.transport import CHUNK_MS
 from tests.telephony.media_app import MediaApp, call, tone
 from tests.telephony.media_harness import STREAM_SID, loop_delay, media_message, until
@@ -31,7 +32,7 @@ async def test_mulaw_goes_through_the_pipeline_byte_for_byte() -> None:
 
 
 async def test_audio_is_sent_at_the_pace_of_playing() -> None:
-    """The carrier's buffer holds little more than two chunks."""
+    """The carrier's buffer holds little more than what is sent ahead."""
     app = MediaApp()
     ahead: list[float] = []
     async with call(app) as twilio, loop_delay() as delay:
@@ -39,7 +40,7 @@ async def test_audio_is_sent_at_the_pace_of_playing() -> None:
         while not twilio.of("mark"):
             await asyncio.sleep(0.01)
             ahead.append(len(twilio.audio()) / 8.0 - twilio.heard_ms())
-    assert max(ahead) <= delay.allowed_ms(2 * CHUNK_MS + 10)
+    assert max(ahead) <= delay.allowed_ms(AHEAD_S * 1000 + 10)
 
 
 # ----------------------------------------------------------------------------------------------- marks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audioop import minmax
 from math import gcd
 
 import numpy as np
@@ -20,6 +21,12 @@ def bytes_per_ms(sample_rate: int) -> int:
 def duration_ms(frame: AudioRawFrame) -> float:
     """How long a frame sounds, in ms."""
     return len(frame.audio) / bytes_per_ms(frame.sample_rate)
+
+
+def peak_to_peak(audio: bytes) -> int:
+    """How far the highest sample is above the lowest one; a byte that is left over counts as none."""
+    low, high = minmax(audio[: len(audio) // 2 * 2], 2) if len(audio) > 1 else (0, 0)
+    return high - low
 
 
 class Resampler:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 
-import numpy as np
 from loguru import logger
 from pipecat.frames.frames import (
     Frame,
@@ -20,7 +19,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.stt_service import STTService
 
-from voicebot.providers.pcm import bytes_per_ms
+from voicebot.providers.pcm import bytes_per_ms, peak_to_peak
 from voicebot.providers.service_spec import SAMPLE_RATE
 from voicebot.providers.voice_activity import VoiceActivity
 
@@ -61,9 +60,7 @@ class EndOfSpeech:
 
     def is_near(self, audio: bytes) -> bool:
         """Take the next audio; return whether it is such a silence."""
-        samples, ms = np.frombuffer(audio, np.int16), len(audio) / self.bytes_per_ms
-        # Not `max` and `min`, which take three times as long for so few samples.
-        level = int(np.maximum.reduce(samples)) - int(np.minimum.reduce(samples)) if len(samples) else 0
+        level, ms = peak_to_peak(audio), len(audio) / self.bytes_per_ms
         self._loudest = max(level, self._loudest * _DECAY_PER_MS**ms)
         if level > _QUIET_RANGE and level > self._loudest * _QUIET_RATIO:
             self._quiet_ms = 0.0
@@ -154,7 +151,8 @@ class SpeechInput(FrameProcessor):
         if self._vad is None or not self._vad.is_speaking:
             return await self._unsent.get()
         try:
-            return await asyncio.wait_for(self._unsent.get(), AUDIO_IDLE_S)
+            async with asyncio.timeout(AUDIO_IDLE_S):
+                return await self._unsent.get()
         except TimeoutError:
             self._vad.stop()
             return False

@@ -6,9 +6,7 @@ to this watch; the service is then replaced once, and each time it says nothing 
 
 from __future__ import annotations
 
-import numpy as np
-
-from voicebot.providers.pcm import bytes_per_ms
+from voicebot.providers.pcm import bytes_per_ms, peak_to_peak
 from voicebot.providers.service_spec import SAMPLE_RATE
 
 LEAST_RANGE = 600
@@ -115,7 +113,6 @@ class SttWatch:
         return self.spoken_ms >= longest * self._patience
 
     def _is_audible(self, audio: bytes, ms: float) -> bool:
-        samples = np.frombuffer(audio[: len(audio) // 2 * 2], np.int16)
-        level = float(int(samples.max()) - int(samples.min())) if len(samples) else 0.0
-        self._noise = min(level, (self._noise + 1.0) * NOISE_RISES ** (ms / 20))
+        level = peak_to_peak(audio)
+        self._noise = min(float(level), (self._noise + 1.0) * NOISE_RISES ** (ms / 20))
         return level > LEAST_RANGE and level > self._noise * OVER_NOISE
