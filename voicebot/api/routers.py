@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 
 from voicebot.api import (
     accounts,
@@ -65,13 +65,10 @@ _NOT_ONLY_JSON = (template_sets, lead_upload, handoff_audio)
 
 
 def install(app: FastAPI) -> None:
-    """Add all routers."""
-    for carrier in _CARRIERS:
-        app.include_router(carrier.router)
-    resources = APIRouter(prefix=API_PREFIX, dependencies=[Depends(json_only)])
-    for resource in _RESOURCES:
-        resources.include_router(resource.router)
+    """Add all routers, each to the application: FastAPI compiles routes again at each level of routers."""
+    for router in (*_CARRIERS, operations, console):
+        app.include_router(router.router)
     for resource in _NOT_ONLY_JSON:
         app.include_router(resource.router, prefix=API_PREFIX)
-    for router in (resources, operations.router, console.router):
-        app.include_router(router)
+    for resource in _RESOURCES:
+        app.include_router(resource.router, prefix=API_PREFIX, dependencies=[Depends(json_only)])
