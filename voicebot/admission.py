@@ -78,6 +78,7 @@ class Admission:
 
     def expect(self, call_id: UUID) -> None:
         """A call was admitted, and its media stream will open soon."""
+        self._expected.pop(call_id, None)  # so that the entries stay in the order of their times
         self._expected[call_id] = self._clock.monotonic_ms() + EXPECTED_MS
         self.share()
 
@@ -107,11 +108,9 @@ class Admission:
     def _load(self) -> Load:
         """The live calls here, and the calls admitted here whose stream is open nowhere yet."""
         now_ms, live = self._clock.monotonic_ms(), self._live()
-        if self._expected:
-            opened = {*live, *self._shared.opened_elsewhere()}
-            self._expected = {
-                call_id: until_ms
-                for call_id, until_ms in self._expected.items()
-                if until_ms > now_ms and call_id not in opened
-            }
+        # Not by a pass over all that are expected, which a burst of calls would make long.
+        while self._expected and next(iter(self._expected.values())) <= now_ms:
+            del self._expected[next(iter(self._expected))]
+        for call_id in (*live, *self._shared.opened_elsewhere()) if self._expected else ():
+            self._expected.pop(call_id, None)
         return Load(live=len(live), expected=len(self._expected), late=self._late)

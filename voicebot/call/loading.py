@@ -129,10 +129,8 @@ class CallLoader:
 
     def _drop_old(self) -> None:
         oldest_ms = self._clock.monotonic_ms() - KEPT_MS
-        for call_id, prepared in list(self._prepared.items()):
-            if prepared.since_ms >= oldest_ms:
-                return  # in the order of insertion
-            del self._prepared[call_id]
+        while self._prepared and next(iter(self._prepared.values())).since_ms < oldest_ms:
+            del self._prepared[next(iter(self._prepared))]  # the first one is the oldest
 
 
 def _with_defaults(snapshot: TemplateSnapshot, defaults: CallDefaults) -> TemplateSnapshot:
