@@ -93,6 +93,10 @@ async def test_statuses_in_any_order_end_a_call_once(
     assert (after.ended_at, after.end_reason, after.carrier_status) == (
         now.ended_at, now.end_reason, now.carrier_status,
     )  # fmt: skip
+    recorded = (await tenant.owner.get(f"/calls/{call.id}/events")).json()["items"]
+    assert [event["data"]["reason"] for event in recorded if event["type"] == "call.ended"] == [
+        now.end_reason
+    ]
 
 
 async def test_a_status_costs_one_statement(

@@ -14,9 +14,11 @@ from db.ids import new_id
 from voicebot.api.app_state import AppState
 
 
-async def finish(app: AppState, call: CallRecord, ended_by: EndedBy, reason: str, **more: Any) -> bool:
-    """End a call now; False if it had ended before. ``more`` is added to the data of the event."""
-    at = app.clock.now()
+async def finish(
+    app: AppState, call: CallRecord, ended_by: EndedBy, reason: str, at: datetime | None = None, **more: Any
+) -> bool:
+    """End a call at a time, by default now; False if it had ended. ``more`` is added to the event's data."""
+    at = at or app.clock.now()
     end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=at)
     async with app.database.transaction() as transaction:
         finished = await calls.finish(transaction, call.account_id, call.id, end)

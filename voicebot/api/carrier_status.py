@@ -8,10 +8,10 @@ from typing import Literal
 from loguru import logger
 
 from db import calls
-from db.calls import CallEnd, CallRecord, CarrierStatus
+from db.calls import CallRecord, CarrierStatus
 from telephony.webhook import CallStatus
 from voicebot.api.app_state import AppState
-from voicebot.api.call_ends import end_with_person
+from voicebot.api.call_ends import end_with_person, finish
 
 _BY_CARRIER = frozenset({"busy", "failed"})
 
@@ -43,7 +43,5 @@ async def close(app: AppState, call: CallRecord) -> None:
     now = await calls.get(app.database, call.account_id, call.id)
     if now.answered_at is not None and now.status != "ended":
         await asyncio.sleep(app.grace.others_s)
-    end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=ended_at)
-    finished = await calls.finish(app.database, call.account_id, call.id, end)
-    if finished.first:
+    if await finish(app, call, ended_by, reason, ended_at):
         logger.info("call {}: ended by the carrier's status {}", call.id, status)
