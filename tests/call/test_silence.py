@@ -286,6 +286,58 @@ def test_a_voice_that_hangs_is_covered_by_a_filler_that_is_ready(loop: VirtualLo
     assert call.heard() == [WELCOME, FILLERS[0], HOURS]
 
 
+@pytest.mark.parametrize("connects_s", [0.0, 0.3])
+@pytest.mark.parametrize("fault", ["break", "drop"])
+def test_row_9_a_voice_that_always_drops_leaves_the_filler_that_is_ready(
+    loop: VirtualLoop, fault: VoiceFault, connects_s: float
+) -> None:
+    """A voice that fails before its first audio cuts off nothing that is complete, in a goodbye either."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), **PATIENT})
+    call.run(1)
+    call.services.connects_s = connects_s
+    call.plan(Plan(text="Goodbye then.", calls=[END]))
+    call.fail_voice(*[fault] * 99)
+    call.say("That is all.")
+    silences = []
+    for _ in range(60):
+        call.run(0.1)
+        silences.append(0.0 if call.is_over else call.silent_ms())
+    assert max(silences) < 2000
+    assert call.heard()[:2] == [WELCOME, FILLERS[0]]
+    assert set(call.heard()) <= {WELCOME, *FILLERS}
+    assert call.end is not None
+    assert call.end.reason == "tts_unavailable"
+
+
+def test_an_answer_whose_voice_drops_is_spoken_behind_the_filler(loop: VirtualLoop) -> None:
+    """The filler is heard whole, then the answer, each word once; the model remembers the answer alone."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), **PATIENT})
+    call.run(1)
+    call.services.connects_s = 0.3
+    call.plan(Plan(text=HOURS))
+    call.fail_voice(*["break"] * 4)
+    call.say("When are you open?")
+    assert longest_silence_ms(call, 12) < 2000
+    assert call.heard() == [WELCOME, FILLERS[0], HOURS]
+    assert is_consistent(call)
+
+
+@pytest.mark.parametrize(("times", "limit_ms"), [(1, 2300), (2, 3900)])
+@pytest.mark.parametrize("fault", ["swallow", "silent"])
+def test_a_filler_that_is_not_ready_and_swallowed_is_lost_from_when_it_was_given(
+    loop: VirtualLoop, fault: VoiceFault, times: int, limit_ms: float
+) -> None:
+    """The time of a text begins when the voice is given it: 0.8 s, and 1.5 s more if it is lost again."""
+    call = VirtualCall(loop, desk={"fillers": list(FILLERS), **PATIENT}, ready=False)
+    call.run(1)
+    call.plan(Plan(text=HOURS, delay_s=4.5))
+    call.fail_voice(*[fault] * times)
+    call.say("When are you open?")
+    assert longest_silence_ms(call, 12) < limit_ms
+    assert call.heard()[:2] == [WELCOME, FILLERS[0]]
+    assert call.heard()[-1] == HOURS
+
+
 def test_a_model_that_fails_is_apologised_for_once(loop: VirtualLoop) -> None:
     """After an error the caller hears an apology and the answer to a second request."""
     call = asked(loop, Plan(fault="error"), Plan(text=HOURS))

@@ -75,22 +75,27 @@ class TtsSwitch(ServiceSwitch):
         self._held = None
 
     @property
+    def is_holding(self) -> bool:
+        """Whether output is kept until it is released."""
+        return self._held is not None
+
+    @property
     def can_speak(self) -> bool:
         """Whether the active service is connected."""
         return self.is_ready(self.active)
 
-    async def take_back(self, *, is_speaking: bool, requested: int) -> TakenBack:
+    async def take_back(self, *, drops_audio: bool, requested: int) -> TakenBack:
         """Give the active service up, and take back what it has not passed on.
 
         Frames that arrive from now on are kept for the service that is prepared in its place.
 
         Args:
-            is_speaking: whether it owes speech; then what it has made of it and was not played is dropped.
+            drops_audio: whether what it has made and was not played is dropped.
             requested: how many characters of the model's words, without spaces, it was asked to speak.
         """
         if self.can_speak:
             self.give_up(self.active)
-        if is_speaking:
+        if drops_audio:
             await self._drop_output()
         kept = [frame for frame, _ in self.active_branch.backlog]
         self.active_branch.backlog.clear()

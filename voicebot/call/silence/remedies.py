@@ -100,8 +100,11 @@ class Remedies:
         """Give the voice up; another connection speaks what it has not spoken."""
         transcript, tts = self._transcript, self._pipeline.tts
         is_speaking = transcript.is_waiting_for_tts
-        taken = await tts.take_back(is_speaking=is_speaking, requested=transcript.model_characters)
+        drops_audio = is_speaking and (transcript.has_partial_audio or tts.is_holding)
+        taken = await tts.take_back(drops_audio=drops_audio, requested=transcript.model_characters)
         if is_speaking:
+            if not drops_audio:
+                transcript.nothing_made()
             await self._speak_unspoken()
         response: list[Frame] = []
         if taken.text is not None:

@@ -173,7 +173,7 @@ class SilenceWatchdog:
             self._on_voice_lost()
         elif self._replacing is None or self._replacing.done():
             self._turn.lost += 1
-            self._state = None  # another voice has the time of one that begins
+            self._state_since_ms = now_ms  # another voice has the time of one that begins
             work = self._remedies.replace_voice()
             self._replacing = self._tasks.start(work, name="replacing the voice", droppable=True)
 
@@ -220,7 +220,10 @@ class SilenceWatchdog:
         if work is None:
             return
         task = self._tasks.start(work, name=f"silence: {step.name.lower()}", droppable=True)
-        if step is not Step.FILL:
+        if step is Step.FILL:
+            # What is not ready is owed by the voice from now on, not from the next look.
+            self._state, self._state_since_ms = (Owed.SPEECH, situation.can_speak), self._media.now_ms()
+        else:
             self._needs_answer = False
         if not self.is_acting:
             self._acting = task

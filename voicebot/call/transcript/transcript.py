@@ -90,6 +90,17 @@ class Transcript:
         return self.is_synthesising or bool(self._expected)
 
     @property
+    def has_partial_audio(self) -> bool:
+        """Whether audio of a text may be on its way that has to be dropped when the TTS fails.
+
+        A filler that is complete is not a part of what the TTS owes.
+        """
+        return any(
+            request.has_audio and (request.remembered or not request.is_synthesised)
+            for request in self._requests.values()
+        )
+
+    @property
     def model_characters(self) -> int:
         """How many characters, without spaces, of the model's words the TTS has spoken or is to speak."""
         return self._model_characters
@@ -244,6 +255,12 @@ class Transcript:
 
     def interruption_stopped(self) -> None:
         """What is spoken goes on, but the TTS has dropped what was to follow it."""
+        self._unspoken = (*self._unspoken, *self._take_dropped())
+
+    def nothing_made(self) -> None:
+        """The TTS has failed before it made audio of what it owes; what is complete is spoken to its end."""
+        for request in (*self._requests.values(), *self._expected.values()):
+            request.is_dropped = not request.is_synthesised
         self._unspoken = (*self._unspoken, *self._take_dropped())
 
     def agent_interrupted(self, *, heard_until: float, at_ms: int) -> Cut | None:
