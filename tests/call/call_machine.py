@@ -17,7 +17,7 @@ from loguru import logger
 
 from tests.call.virtual_call import CHARACTER_MS, FILLERS, Plan, VirtualCall
 from tests.call.virtual_time import virtual_time
-from voicebot.call.silence.policy import LOST_MS, SLOW_MS
+from voicebot.call.silence.policy import SLOW_MS
 from voicebot.call.text.answers import Answer
 
 LIMIT_MS = 2000
@@ -157,7 +157,7 @@ class CallMachine(RuleBasedStateMachine):
         if fault != "drop":
             self._losses += 1
         if self._faults > 1 and not self._is_ready:
-            self._limit_ms = LIMIT_MS + SLACK_MS + (0, LOST_MS, SLOW_MS)[self._losses]
+            self._limit_ms = LIMIT_MS + SLACK_MS + (0, 0, SLOW_MS)[self._losses]
         self.call.fail_voice(fault)
 
     @precondition(lambda self: self.call.is_over)
