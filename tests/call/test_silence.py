@@ -315,7 +315,7 @@ def test_an_answer_whose_voice_drops_is_spoken_behind_the_filler(loop: VirtualLo
     call.run(1)
     call.services.connects_s = 0.3
     call.plan(Plan(text=HOURS))
-    call.fail_voice(*["break"] * 4)
+    call.fail_voice("break", "break", "break", "break")
     call.say("When are you open?")
     assert longest_silence_ms(call, 12) < 2000
     assert call.heard() == [WELCOME, FILLERS[0], HOURS]
