@@ -45,6 +45,9 @@ class Blocked:
     """When the rate limit has room again."""
 
 
+CANCELLED = "canceled"
+"""The end reason of a call that was cancelled while it rang."""
+
 _CALL = columns(CallRecord)
 
 

@@ -93,6 +93,8 @@ class OperatorLine:
     from_number: str
     """Our number on the caller's call, E.164."""
     carrier: Carrier
+    was_dialled: bool
+    """Whether the caller's call was placed by us."""
 
 
 _LEG = columns(LegRecord)
@@ -102,7 +104,7 @@ async def operator_line(db: Executor, account_id: UUID, call_id: UUID, user_id: 
     """The numbers with which an operator is dialled for a live, answered call; None: the call has none."""
     row = await db.fetchrow(
         """
-        SELECT users.phone, call.carrier,
+        SELECT users.phone, call.carrier, call.direction = 'outbound' AS was_dialled,
             CASE call.direction WHEN 'inbound' THEN call.to_number ELSE call.from_number END AS from_number
         FROM calls call JOIN users ON users.account_id = call.account_id AND users.id = $3
         WHERE call.account_id = $1 AND call.id = $2 AND call.status = 'in_progress'

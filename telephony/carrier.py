@@ -33,6 +33,7 @@ class DialRequest:
     `machine_url`: where the carrier reports who answered, while the call goes on; None: it does not find out.
     `until_beep`: whether it reports a machine only when a message may begin.
     `media_url` and `token`: the media socket, for a carrier that opens it without asking `answer_url`.
+    `reference`: our id of the call, for a carrier whose requests about it cannot have a URL of their own.
     """
 
     to: str
@@ -45,6 +46,7 @@ class DialRequest:
     until_beep: bool = False
     media_url: str = ""
     token: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,11 @@ class Connection:
 class FlowCarrier(Carrier, Protocol):
     """A carrier that asks at each branch of a flow."""
 
+    @property
+    def dials_into_flow(self) -> bool:
+        """Whether calls that it places follow the flow; without it they cannot be led on."""
+        ...
+
     def branch_reply(self, taken: bool) -> WebhookReply:
         """Response to a question of the flow: whether its branch is taken."""
         ...
@@ -72,6 +77,11 @@ class FlowCarrier(Carrier, Protocol):
             CarrierError: the carrier could not be reached.
         """
         ...
+
+
+def can_lead_on(carrier: Carrier, *, was_dialled: bool) -> bool:
+    """Whether a call can leave us to be connected with somebody: one that we placed without a flow cannot."""
+    return not was_dialled or not isinstance(carrier, FlowCarrier) or carrier.dials_into_flow
 
 
 PersonCarrier = BridgeCarrier | FlowCarrier

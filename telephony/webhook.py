@@ -117,6 +117,7 @@ class IncomingCall:
         to: called number, in the same forms.
         direction: inbound or outbound.
         caller_known: False if the caller's number is withheld.
+        reference: what `DialRequest.reference` was, if the carrier returns it.
     """
 
     carrier_call_id: str
@@ -124,6 +125,7 @@ class IncomingCall:
     to: str
     direction: CallDirection
     caller_known: bool
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

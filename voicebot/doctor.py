@@ -233,6 +233,8 @@ async def _flow(client: httpx.AsyncClient, carrier: FlowCarrier, e164: str, orig
         status = type(error).__name__
     if status == httpx.codes.FOUND:
         message = f"{shown} answers for {e164}; the flow cannot be read (docs/guides/{carrier.name}.md)."
+        if not carrier.dials_into_flow:
+            message += " Calls that are dialled do not follow it: they cannot be transferred."
         return Finding(carrier=carrier.name, check="webhook", ok=True, message=message)
     message = f"{shown}/again answers {status} for {e164}."
     names = " and ".join(CARRIERS[carrier.name].to_take_calls)

@@ -29,6 +29,7 @@ class ExotelAccount:
         webhook_secret: part of the path of every webhook.
         api_url: replaces the address of Exotel's REST API, which depends on the account's region.
         sample_rate: of the audio that Exotel is asked for, in Hz: 8000, 16000 or 24000.
+        flow_id: id of the flow that calls follow which are placed; None: their audio is streamed directly.
     """
 
     account_sid: str
@@ -37,6 +38,7 @@ class ExotelAccount:
     webhook_secret: str = field(repr=False)
     api_url: str | None = None
     sample_rate: int = DEFAULT_RATE
+    flow_id: str | None = None
 
 
 class ExotelCarrier(ExotelRest):
@@ -61,7 +63,13 @@ class ExotelCarrier(ExotelRest):
 
     def __init__(self, account: ExotelAccount) -> None:
         """Use `account`; the first REST request opens a connection."""
-        super().__init__(account.account_sid, account.api_key, account.api_token, api_url=account.api_url)
+        super().__init__(
+            account.account_sid,
+            account.api_key,
+            account.api_token,
+            api_url=account.api_url,
+            flow_id=account.flow_id,
+        )
         self.sample_rate = account.sample_rate
         self._account = account
         self.webhooks_path = f"/webhooks/{self.name}/{quote(account.webhook_secret, safe='')}"
@@ -108,6 +116,7 @@ class ExotelVariables(BaseModel):
     webhook_secret: SecretStr | None = Field(None, alias="EXOTEL_WEBHOOK_SECRET")
     api_url: Url | None = Field(None, alias="EXOTEL_API_URL")
     sample_rate: Literal["8000", "16000", "24000"] = Field("8000", alias="EXOTEL_SAMPLE_RATE")
+    flow_id: str | None = Field(None, alias="EXOTEL_FLOW_ID", pattern=r"^[A-Za-z0-9_-]{1,64}$")
 
 
 def _carrier(variables: ExotelVariables, public_url: str | None) -> ExotelCarrier | None:
@@ -122,6 +131,7 @@ def _carrier(variables: ExotelVariables, public_url: str | None) -> ExotelCarrie
             webhook_secret=variables.webhook_secret.get_secret_value(),
             api_url=variables.api_url,
             sample_rate=int(variables.sample_rate),
+            flow_id=variables.flow_id,
         )
     )
 

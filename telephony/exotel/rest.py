@@ -24,6 +24,8 @@ from telephony.exotel.webhooks import legs_outcome, stream_url
 from telephony.webhook import EndReason
 
 API_URL = "https://api.exotel.com"
+FLOW_URL = "http://my.exotel.com/{}/exoml/start_voice/{}"
+"""The flow that a placed call follows: the account, and the id of the flow. Exotel requests nothing there."""
 TIMEOUT_S = 5.0
 TIME_LIMIT_S = 14_400
 """The longest call that Exotel places."""
@@ -48,35 +50,44 @@ class ExotelRest:
         api_token: str,
         *,
         api_url: str | None = None,
+        flow_id: str | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """Use `account_sid`; `api_url` (`http(s)://host:port`) replaces Exotel's address."""
+        """Use `account_sid`; `api_url` (`http(s)://host:port`) replaces Exotel's address.
+
+        Calls that are placed follow the flow `flow_id`; None: their audio is streamed directly.
+        """
         self._has_account = bool(account_sid and api_key and api_token)
         self._base = f"{(api_url or API_URL).rstrip('/')}/v1/Accounts/{quote(account_sid, safe='')}"
         self._authorization = "Basic " + base64.b64encode(f"{api_key}:{api_token}".encode()).decode()
+        self._flow_url = flow_id and FLOW_URL.format(quote(account_sid, safe=""), quote(flow_id, safe=""))
         self._timeout_s = timeout_s
         self.sample_rate = DEFAULT_RATE
         """The rate that streams are asked for, in Hz."""
         self._session: ClientSession | None = None
 
+    @property
+    def dials_into_flow(self) -> bool:
+        """Whether calls that are placed follow a flow."""
+        return self._flow_url is not None
+
     async def hang_up(self, carrier_call_id: str) -> None:
         """Nothing is requested: a call ends when its media socket closes, by the flow or at once."""
 
     async def dial(self, request: DialRequest) -> str:
-        """Place a call whose audio is streamed to us when it is answered, and return its CallSid.
+        """Place a call and return its CallSid.
+
+        When it is answered it follows the flow, whose applets are told our id of the call (`CustomField`), or
+        its audio is streamed to us.
 
         Raises:
             CarrierError: Exotel refused the request, or could not be reached; `uncertain` if the call may
                 have been placed.
         """
-        url = stream_url(request.media_url, request.token, self.sample_rate)
-        if len(url) > MAX_STREAM_URL:
-            raise CarrierError(f"the stream's URL has more than {MAX_STREAM_URL} characters", status=0)
         form = [
             ("From", request.to),
             ("CallerId", request.from_),
-            ("StreamUrl", url),
-            ("StreamType", "bidirectional"),
+            *self._when_answered(request),
             ("TimeLimit", str(TIME_LIMIT_S)),
             ("TimeOut", str(request.ring_timeout_s)),
             ("StatusCallback", request.status_url),
@@ -89,6 +100,14 @@ class ExotelRest:
         if not sid and found is None:
             raise CarrierError("Exotel's answer does not name the call", status=200, uncertain=True)
         return sid or str(found and found.group(1))
+
+    def _when_answered(self, request: DialRequest) -> list[tuple[str, str]]:
+        if self._flow_url:
+            return [("Url", self._flow_url), ("CustomField", request.reference)]
+        url = stream_url(request.media_url, request.token, self.sample_rate)
+        if len(url) > MAX_STREAM_URL:
+            raise CarrierError(f"the stream's URL has more than {MAX_STREAM_URL} characters", status=0)
+        return [("StreamUrl", url), ("StreamType", "bidirectional")]
 
     async def is_live(self, carrier_call_id: str) -> bool:
         """Whether a call has not ended.

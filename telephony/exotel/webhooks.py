@@ -103,6 +103,7 @@ def incoming_call(request: WebhookRequest) -> IncomingCall:
         to=called,
         direction="outbound" if _text(fields, "Direction").lower().startswith("outbound") else "inbound",
         caller_known=caller.startswith("+"),
+        reference=_text(fields, "CustomField") or None,
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from db import attempts, calls
 from db.attempts import AttemptLimits
-from db.calls import CallRecord
+from db.calls import CallRecord, Carrier
 from db.dispatch import ClaimedLead
 from db.ids import new_id
 from db.pool import Database
@@ -23,9 +23,10 @@ from tests.api.twilio import Twilio
 MINUTE = timedelta(minutes=1)
 
 
-async def attempt(server: RunningServer, tenant: Tenant) -> tuple[CallRecord, Twilio]:
-    """An attempt whose dial the carrier has not answered yet, and the carrier's side of its call."""
-    database, number = server.app_state.database, await tenant.number()
+async def begun(server: RunningServer, tenant: Tenant, carrier: Carrier) -> CallRecord:
+    """An attempt whose dial the carrier has not answered yet."""
+    database = server.app_state.database
+    number = await create(tenant.owner, "/numbers", {"e164": new_e164(), "carrier": carrier})
     agent = await tenant.agent(f"Reminder {new_id()}")
     body = {"phone": new_e164(), "number_id": number["id"], "template_id": agent["id"]}
     lead = await create(tenant.owner, "/leads", body)
@@ -33,15 +34,21 @@ async def attempt(server: RunningServer, tenant: Tenant) -> tuple[CallRecord, Tw
     await database.execute("UPDATE leads SET claimed_by = $2 WHERE id = $1", UUID(lead["id"]), claim)
     claimed = ClaimedLead(
         id=UUID(lead["id"]), account_id=tenant.account_id, phone=lead["phone"], number_id=UUID(number["id"]),
-        template_id=UUID(agent["id"]), carrier="twilio", time_zone="UTC", earliest_at=None, latest_at=None,
+        template_id=UUID(agent["id"]), carrier=carrier, time_zone="UTC", earliest_at=None, latest_at=None,
         attempts=0, payload={}, claimed_by=claim, template_status="active", template_revision=1, content={},
         opted_out=False,
     )  # fmt: skip
     limits = AttemptLimits(now=server.app_state.clock.now(), calls=None, period=MINUTE, held_for=MINUTE)
     call = await attempts.begin_attempt(database, claimed, limits)
     assert isinstance(call, CallRecord)
-    twilio = Twilio(server, lead["phone"])
-    twilio.form |= {"From": number["e164"], "Direction": "outbound-api"}
+    return call
+
+
+async def attempt(server: RunningServer, tenant: Tenant) -> tuple[CallRecord, Twilio]:
+    """An attempt, and the carrier's side of its call."""
+    call = await begun(server, tenant, "twilio")
+    twilio = Twilio(server, call.to_number)
+    twilio.form |= {"From": call.from_number or "", "Direction": "outbound-api"}
     return call, twilio
 
 

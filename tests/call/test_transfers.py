@@ -13,7 +13,7 @@ from db.ids import new_id
 from tests.call.virtual_call import FILLERS, Plan, VirtualCall
 from tests.call.virtual_time import START_S, VirtualLoop, virtual_time
 from voicebot.call.resume import CALLING, CalledDestination, ResumeState
-from voicebot.call.transfer import FAILED
+from voicebot.call.transfer import CARRIER_ERROR, FAILED
 
 SAID = "I connect you with the front desk."
 SORRY = "Nobody answers there."
@@ -47,8 +47,8 @@ async def dials(*_: str) -> UUID:
     return LEG
 
 
-async def does_not_transfer(_: str) -> bool:
-    return False
+async def does_not_transfer(_: str) -> str:
+    return CARRIER_ERROR
 
 
 def not_accepted(call: VirtualCall, cause: str) -> None:

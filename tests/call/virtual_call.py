@@ -436,7 +436,7 @@ class VirtualCall:
         connects_s: float = 0.0,
         first_audio_s: float = FIRST_AUDIO_S,
         dial: Callable[[str, str], Awaitable[UUID | None]] | None = None,
-        transfer: Callable[[str], Awaitable[bool]] | None = None,
+        transfer: Callable[[str], Awaitable[str | None]] | None = None,
         past: ResumeState | None = None,
     ) -> None:
         """Begin a call with an orchestrator that routes to the targets.

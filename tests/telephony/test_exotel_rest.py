@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -86,6 +87,22 @@ async def test_a_call_is_placed_with_our_stream_and_status_callbacks(body: str) 
         ("StatusCallbackEvents[0]", "terminal"),
         ("StatusCallbackEvents[1]", "answered"),
     ]
+
+
+async def test_a_call_is_placed_into_the_flow() -> None:
+    """The flow takes the place of our stream, and its applets are told our id of the call."""
+    api = Api()
+    api.answer = call
+    app = Starlette(routes=[Route("/{path:path}", api.take, methods=["POST"])])
+    async with serving(app) as address:
+        rest = ExotelRest("exo", "key", "token", api_url=f"http://{address}", flow_id="77")
+        assert await rest.dial(replace(REQUEST, reference="our-id")) == "c-1"
+        await rest.aclose()
+    [(_, _, fields, _)] = api.asked
+    form = dict(fields)
+    assert form["Url"] == "http://my.exotel.com/exo/exoml/start_voice/77"
+    assert (form["CustomField"], form["TimeOut"]) == ("our-id", "25")
+    assert not {"StreamUrl", "StreamType"} & form.keys()
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ class MediaAdmission:
         if call is None or call.answered_at is not None or await attempts.is_wanted(self._database, call):
             return call
         logger.info("call {}: answered after it was cancelled", call_id)
-        end = CallEnd(ended_by="system", end_reason="canceled", outcome=None, ended_at=now)
+        end = CallEnd(ended_by="system", end_reason=attempts.CANCELLED, outcome=None, ended_at=now)
         await calls.finish(self._database, account_id, call_id, end)
         raise TokenRefused
 

@@ -14,22 +14,25 @@ from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest
 from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
 
 
-async def dialled(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
-    """The call of a webhook; that of an attempt is named by the URL, and may not know the carrier's id yet.
+async def dialled(request: CarrierRequest, carrier_call_id: str, reference: str | None = None) -> CallRecord:
+    """The call of a webhook; that of an attempt may not know the carrier's id yet.
+
+    The URL names it, or the `reference` that the carrier was given; one that is not ours names nothing.
 
     Raises:
         NotFound: there is no such call, or the attempt has another id.
     """
-    attempt = _uuid(request.webhook.query.get(ATTEMPT))
-    if attempt is None:
-        return await carrier_calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
-    call = await attempts.attempt_of(request.app.database, attempt)
+    database, named = request.app.database, _uuid(request.webhook.query.get(ATTEMPT))
+    attempt = named or _uuid(reference)
+    call = None if attempt is None else await attempts.attempt_of(database, attempt)
+    if call is not None and call.carrier != request.name:
+        call = None
+    if call is None and named is None:
+        return await carrier_calls.by_carrier_id(database, request.name, carrier_call_id)
     if call is None or call.carrier_call_id not in (None, carrier_call_id):
         raise NotFound("call", carrier_call_id)
     if call.carrier_call_id is None:
-        placed = await attempts.placed(
-            request.app.database, call.account_id, call.id, carrier_call_id, RINGING
-        )
+        placed = await attempts.placed(database, call.account_id, call.id, carrier_call_id, RINGING)
         if placed is None:
             raise NotFound("call", carrier_call_id)
         return placed

@@ -10,7 +10,7 @@ import asyncio
 
 from loguru import logger
 
-from db import bridged_calls, calls, carrier_calls, events, legs
+from db import bridged_calls, calls, events, legs
 from db.calls import CallRecord
 from db.errors import DatabaseBusy, DatabaseUnavailable, NotFound
 from db.inbound import REFUSED
@@ -18,6 +18,7 @@ from telephony.errors import CarrierError
 from telephony.flow import Connection, FlowCarrier
 from telephony.webhook import EndReason, WebhookReply
 from voicebot.api.app_state import AppState
+from voicebot.api.attempt_webhooks import dialled
 from voicebot.api.call_ends import call_event, finish
 from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, NO_VOICE, CarrierRequest
 from voicebot.api.leg_webhooks import RESOLVED, TRANSFERRED
@@ -40,29 +41,30 @@ async def to_person(request: CarrierRequest) -> WebhookReply:
 
 async def connect(request: CarrierRequest) -> WebhookReply:
     """The number with which the caller is to be connected; repeating the request changes nothing."""
-    flow = _flow(request)
-    to = await _destination(request)
-    if to is None:
-        return flow.connect_reply(None)
-    ours = request.carrier.incoming_call(request.webhook)
-    caller_id = ours.from_ if ours.direction == "outbound" else ours.to
-    return flow.connect_reply(Connection(to=to, caller_id=caller_id))
+    return _flow(request).connect_reply(await _destination(request))
 
 
-async def _destination(request: CarrierRequest) -> str | None:
-    """The number for a caller: the one that the call waits for, or the fallback if no agent had the call."""
+async def _destination(request: CarrierRequest) -> Connection | None:
+    """Whom a caller is connected with: the number that the call waits for, or the fallback without an agent.
+
+    The number that is shown there is ours.
+    """
     app = request.app
     incoming = request.carrier.incoming_call(request.webhook)
-    reading = carrier_calls.by_carrier_id(app.database, request.name, incoming.carrier_call_id)
+    reading = dialled(request, incoming.carrier_call_id, incoming.reference)
+    to: str | None = None
     try:
         call = await app.background.in_time(reading, DATABASE_WAIT_S, name="reading a call's destination")
     except (NotFound, TimeoutError, DatabaseUnavailable, DatabaseBusy):
-        return request.number().fallback_number
-    if call.status == "transferring" or call.end_reason == REFUSED:
-        return call.connect_to
-    if call.end_reason in _UNANSWERED:
-        return request.number().fallback_number
-    return None
+        ours = incoming.from_ if incoming.direction == "outbound" else incoming.to
+        to = request.number().fallback_number
+    else:
+        ours = (call.to_number if call.direction == "inbound" else call.from_number) or ""
+        if call.status == "transferring" or call.end_reason == REFUSED:
+            to = call.connect_to
+        elif call.end_reason in _UNANSWERED:
+            to = app.number_directory.get(request.name, ours).fallback_number
+    return None if to is None else Connection(to=to, caller_id=ours or None)
 
 
 async def rejoin(request: CarrierRequest, call: CallRecord) -> WebhookReply:

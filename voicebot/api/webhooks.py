@@ -6,6 +6,7 @@ Those of carriers with a flow are in `flow_webhooks`, those about legs in `leg_w
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 from loguru import logger
 
-from db import calls, carrier_calls, events, inbound
+from db import attempts, calls, carrier_calls, events, inbound
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import (
@@ -96,9 +97,24 @@ async def _voice(request: CarrierRequest) -> WebhookReply:
     """
     incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
-        call = await dialled(request, incoming.carrier_call_id)
-        return request.carrier.hang_up_reply() if call.answered_at else request.connect(call)
+        call = await dialled(request, incoming.carrier_call_id, incoming.reference)
+        return await _connect_dialled(request, call)
+    if incoming.reference is not None:  # the direction may be that of the carrier's first leg
+        with suppress(NotFound):
+            call = await dialled(request, incoming.carrier_call_id, incoming.reference)
+            if call.direction == "outbound":
+                return await _connect_dialled(request, call)
     return await _take(request, incoming, None)
+
+
+async def _connect_dialled(request: CarrierRequest, call: CallRecord) -> WebhookReply:
+    """Connect a call that we placed, unless it was cancelled while it rang."""
+    if call.answered_at:
+        return await flow_webhooks.rejoin(request, call)
+    if await attempts.is_wanted(request.app.database, call):
+        return request.connect(call)
+    await finish(request.app, call, "system", attempts.CANCELLED)
+    return request.carrier.hang_up_reply()
 
 
 async def menu(request: CarrierRequest) -> WebhookReply:
@@ -160,7 +176,7 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
     """
     incoming = request.carrier.incoming_call(request.webhook)
     try:
-        call = await _known(request, incoming.carrier_call_id)
+        call = await dialled(request, incoming.carrier_call_id, incoming.reference)
     except NotFound:
         return request.carrier.hang_up_reply()
     if request.flow is not None:

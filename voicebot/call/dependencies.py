@@ -204,8 +204,8 @@ class CallDependencies:
     """None: no handoff can be created (a text call)."""
     withdraw_handoff: WithdrawHandoffEntry | None = None
     """None where ``create_handoff`` is."""
-    transfer: Callable[[str], Awaitable[bool]] | None = None
-    """Has the carrier dial a number (E.164) for the caller; False: refused. None: not possible."""
+    transfer: Callable[[str], Awaitable[str | None]] | None = None
+    """Has the carrier dial a number (E.164) for the caller; else why not. None: not possible."""
     dial: Callable[[str, str], Awaitable[UUID | None]] | None = None
     """Calls a destination (its name and number, E.164) that is to accept the caller; the id of the leg."""
     has_left: Callable[[], Awaitable[bool]] = _never

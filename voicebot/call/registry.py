@@ -19,7 +19,7 @@ from handlers.context import HandoffStatus
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from telephony.carrier import Carrier, TransferRequest
 from telephony.errors import CarrierError
-from telephony.flow import FlowCarrier
+from telephony.flow import FlowCarrier, can_lead_on
 from telephony.media import MediaStream
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
@@ -40,6 +40,7 @@ from voicebot.call.replicas import Replicas
 from voicebot.call.session import Session
 from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.recorder import CallWriter
+from voicebot.call.transfer import CARRIER_ERROR, NOT_POSSIBLE
 from voicebot.clock import Clock
 from voicebot.config import Settings
 from voicebot.providers.greetings import Greetings
@@ -289,28 +290,28 @@ class CallRegistry:
             )
         )
 
-    async def _transfer(self, media: MediaStream, call: CallRecord, number: str) -> bool:
-        """Have the carrier dial a number for a call; False: it refused, or the call is not in progress."""
+    async def _transfer(self, media: MediaStream, call: CallRecord, number: str) -> str | None:
+        """Have the carrier dial a number for a call; else why the call stays."""
         carrier = self._carriers[call.carrier]
-        if isinstance(carrier, FlowCarrier) and call.direction == "outbound":
-            return False  # a dialled call follows no flow
+        if not can_lead_on(carrier, was_dialled=call.direction == "outbound"):
+            return NOT_POSSIBLE  # it was dialled without a flow
         ours = call.to_number if call.direction == "inbound" else call.from_number
         then = f"{self._public_url}{carrier.webhooks_path}/resume?{TRANSFER}=1" if self._public_url else None
         request = TransferRequest(to=number, caller_id=ours, then_url=then)
         try:
             left = await bridged_calls.leave(self._database, call.account_id, call.id, number)
             if left is None or left.carrier_call_id is None:
-                return False
+                return CARRIER_ERROR
             await carrier.transfer(left.carrier_call_id, request)
         except DatabaseError:
-            return False
+            return CARRIER_ERROR
         except CarrierError as error:
             logger.warning("call {}: not transferred: {}", call.id, error)
             await bridged_calls.stay(self._database, call.account_id, call.id)
-            return False
+            return CARRIER_ERROR
         if isinstance(carrier, FlowCarrier):
             await media.close()  # the flow goes on, and asks for the number
-        return True
+        return None
 
     async def _dial(self, call: CallRecord, name: str, number: str) -> UUID | None:
         if self._dial_destination is None or self._public_url is None:

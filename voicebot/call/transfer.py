@@ -38,8 +38,12 @@ NOT_ACCEPTED = (
     "yourself or offer something else."
 )
 
-TransferCall = Callable[[str], Awaitable[bool]]
-"""Has the carrier dial a number (E.164) for the call; False: it refused, and the call stays."""
+TransferCall = Callable[[str], Awaitable[str | None]]
+"""Has the carrier dial a number (E.164) for the call; else why the call stays."""
+
+CARRIER_ERROR = "carrier_error"
+NOT_POSSIBLE = "not_possible_at_carrier"
+"""Why a call was not transferred: the carrier refused, or cannot transfer such a call at all."""
 
 DialDestination = Callable[[str, str], Awaitable[UUID | None]]
 """Calls a destination (name, number in E.164) for the call; the id of the leg, or None: refused."""
@@ -146,22 +150,23 @@ class CallTransfer:
 
     async def _run(self, transfer: TransferCall, destination: Destination) -> None:
         await self._hangup.all_heard()
-        if await transfer(destination.number):
+        outcome = await transfer(destination.number)
+        if outcome is None:
             return  # the media stream ends
         self._pipeline.llm.resume()
-        await self._refused(destination)
+        await self._refused(destination, outcome)
 
     async def _call(self, dial: DialDestination, destination: Destination) -> None:
         await self._hangup.all_heard()
         leg_id = await dial(destination.name, destination.number)
         if leg_id is None:
-            await self._refused(destination)
+            await self._refused(destination, CARRIER_ERROR)
             return
         self._begin(CalledDestination(leg_id, destination.name))
         await self._tell(CALLING.format(name=destination.name))
 
-    async def _refused(self, destination: Destination) -> None:
-        self._recorder.event(TRANSFER_FAILED, destination=destination.name, outcome="carrier_error")
+    async def _refused(self, destination: Destination, outcome: str) -> None:
+        self._recorder.event(TRANSFER_FAILED, destination=destination.name, outcome=outcome)
         await self._stay(FAILED)
 
     async def _stay(self, text: str) -> None:

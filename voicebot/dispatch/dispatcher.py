@@ -255,6 +255,7 @@ class Dispatcher(DueWork[ClaimedLead]):
             until_beep=voicemail.action == "message",
             media_url=websocket_url(f"{self._urls.origin}/media/{call.carrier}"),
             token=self._urls.token(call),
+            reference=str(call.id),
         )
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):

@@ -24,7 +24,7 @@ from db.pool import Database
 from telephony.bridge import ConferenceJoin, Party
 from telephony.carrier import DialRequest
 from telephony.errors import CallIsOver, CarrierError
-from telephony.flow import FlowCarrier, PersonCarrier
+from telephony.flow import FlowCarrier, PersonCarrier, can_lead_on
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs import leg_effects
@@ -154,6 +154,8 @@ class Bridge:
             raise NotDialable("The caller's call is not in progress.")
         if line.carrier not in self._carriers:
             raise NotDialable(f"The carrier {line.carrier} cannot connect a caller with a person.")
+        if not can_lead_on(self._carriers[line.carrier], was_dialled=line.was_dialled):
+            raise NotDialable("The call was dialled without a flow, so nobody can join it by telephone.")
         if line.phone is None:
             raise NotDialable("You have no telephone number; set `phone`.")
         now = self._clock.now()

@@ -32,6 +32,8 @@ class ExotelCall:
         self.from_, self.to, self.direction = from_, to, direction
         self.person = person
         self.unusual = unusual
+        self.custom_field = ""
+        """What the applets are told of a call that was placed over the API."""
         self.line = Line()
         self.stream: ExotelStream | None = None
         self.streams: list[ExotelStream] = []

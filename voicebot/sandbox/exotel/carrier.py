@@ -43,6 +43,8 @@ class Exotel:
         self.settings = settings
         self.phones: dict[str, Phone] = dict(phones or {})
         self.calls: dict[str, ExotelCall] = {}
+        self.unusual_dialled = ExotelMisbehaviour()
+        """What happens in the calls that are placed over the API."""
         self._tasks: set[asyncio.Task[None]] = set()
         # A connection that is kept may be closed by the server in the moment in which it is used again.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -64,10 +66,18 @@ class Exotel:
         return self._begin(ExotelCall(from_, to, "incoming", person, wrong or ExotelMisbehaviour()))
 
     def dial(
-        self, *, from_: str, to: str, stream_url: str, ring_s: float, on_status: Any = None
+        self,
+        *,
+        from_: str,
+        to: str,
+        stream_url: str | None,
+        ring_s: float,
+        on_status: Any = None,
+        custom_field: str = "",
     ) -> ExotelCall:
-        """Ring a telephone; when it answers, its audio is streamed to an address."""
-        call = ExotelCall(from_, to, "outbound-api", None, ExotelMisbehaviour())
+        """Ring a telephone; when it answers, its audio is streamed to an address, or it follows the flow."""
+        call = ExotelCall(from_, to, "outbound-api", None, self.unusual_dialled)
+        call.custom_field = custom_field
         return self._begin(call, _Dialled(stream_url=stream_url, ring_s=ring_s, on_status=on_status))
 
     def _begin(self, call: ExotelCall, dialled: _Dialled | None = None) -> ExotelCall:
@@ -81,7 +91,10 @@ class Exotel:
     async def _run(self, call: ExotelCall, dialled: _Dialled | None) -> None:
         sound, life = asyncio.create_task(_sound(call)), asyncio.create_task(_live(call))
         try:
-            await (self._flow(call) if dialled is None else self._direct(call, dialled))
+            if dialled is None:
+                await self._flow(call)
+            else:
+                await self._outbound(call, dialled)
         except FlowStopped as stopped:
             call.finish(stopped.status, stopped.by)
         sound.cancel()
@@ -219,16 +232,22 @@ class Exotel:
 
     # dialled over the API
 
-    async def _direct(self, call: ExotelCall, dialled: _Dialled) -> None:
+    async def _outbound(self, call: ExotelCall, dialled: _Dialled) -> None:
         phone = self.phones.get(call.to, Phone(outcome="no-answer", after_ms=dialled.ring_s * 1000))
         call.status = "ringing"
-        await asyncio.sleep(min(phone.after_ms / 1000, dialled.ring_s))
+        if call.unusual.picked_up is not None:
+            await call.unusual.picked_up.wait()
+        else:
+            await asyncio.sleep(min(phone.after_ms / 1000, dialled.ring_s))
         if phone.outcome != "answers":
             raise FlowStopped("carrier", phone.outcome)
         call.person = phone.person
         call.answer()
         if dialled.on_status is not None:
             await dialled.on_status(call, "answered")
+        if dialled.stream_url is None:
+            await self._flow(call)
+            return
         stream = await self._open(call, secrets.token_hex(16), dialled.stream_url)
         if stream is None:
             raise FlowStopped("carrier", "failed")
@@ -246,7 +265,8 @@ class Exotel:
             "Direction": call.direction,
             "From": call.from_,
             "To": call.to,
-            "flow_id": "1",
+            "flow_id": self.settings.flow_id,
+            **({"CustomField": call.custom_field} if call.custom_field else {}),
             **more,
         }
         answer = None
@@ -285,7 +305,7 @@ class Exotel:
 class _Dialled:
     """What a call that was dialled over the API does."""
 
-    def __init__(self, *, stream_url: str, ring_s: float, on_status: Any) -> None:
+    def __init__(self, *, stream_url: str | None, ring_s: float, on_status: Any) -> None:
         self.stream_url, self.ring_s, self.on_status = stream_url, ring_s, on_status
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,6 +23,8 @@ class ExotelSettings:
     account_sid: str = "exosandbox"
     api_key: str = "exotel-sandbox-key"
     api_token: str = field(default="exotel-sandbox-token", repr=False)
+    flow_id: str = "1"
+    """The id of its flow, for calls that are placed into it."""
     applet_timeout_s: float = 5.0
     handshake_timeout_s: float = 10.0
 
@@ -34,6 +37,8 @@ class ExotelSettings:
 class ExotelMisbehaviour:
     """What happens in one call that is out of the ordinary; by default nothing."""
 
+    picked_up: asyncio.Event | None = None
+    """When a person who was dialled picks up; None: when their telephone's time is over."""
     requests: int = 1
     """How often each applet asks; the last answer is followed."""
     method: Literal["GET", "POST"] = "GET"

@@ -21,6 +21,7 @@ from voicebot.sandbox.vendors.vendor import Vendor
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _EVENTS = frozenset({"answered", "terminal", "ringing"})
 _MAX_STREAM_URL = 600
+_MAX_CUSTOM_FIELD = 128
 _MAX_TIME_LIMIT_S = 14_400
 _INDIA = ZoneInfo("Asia/Kolkata")
 
@@ -56,7 +57,9 @@ class ExotelRest:
     async def _create(self, request: web.Request) -> web.Response:
         """Place a call; it is queued when the answer leaves."""
         form = {name: values[-1] for name, values in parse_qs(await request.text()).items()}
-        problem = _problem(form)
+        settings = self._carrier.settings
+        flow = f"http://my.exotel.com/{settings.account_sid}/exoml/start_voice/{settings.flow_id}"
+        problem = _problem(form, flow)
         if problem is not None:
             return web.json_response(_exception(400, problem), status=400)
         events = {value for name, value in form.items() if name.startswith("StatusCallbackEvents[")}
@@ -71,7 +74,8 @@ class ExotelRest:
         call = self._carrier.dial(
             from_=form["CallerId"],
             to=form["From"],
-            stream_url=form["StreamUrl"],
+            stream_url=form.get("StreamUrl"),
+            custom_field=form.get("CustomField", ""),
             ring_s=float(form.get("TimeOut", "30")),
             on_status=report,
         )
@@ -97,19 +101,30 @@ class ExotelRest:
         return web.json_response({"Call": {**_resource(call), "Details": {"Legs": legs}}})
 
 
-def _problem(form: Mapping[str, str]) -> str | None:
-    """Why a call cannot be placed; None: it can."""
+def _problem(form: Mapping[str, str], flow: str) -> str | None:
+    """Why a call cannot be placed, into the flow or with a stream; None: it can."""
     if not (_E164.fullmatch(form.get("From", "")) and _E164.fullmatch(form.get("CallerId", ""))):
         return "From and CallerId must be numbers"
-    url = form.get("StreamUrl", "")
-    if urlsplit(url).scheme not in ("ws", "wss") or len(url) > _MAX_STREAM_URL:
-        return "StreamUrl must be a websocket's, of 600 characters at most"
-    if form.get("StreamType") != "bidirectional":
-        return "StreamType must be bidirectional"
+    what = _what_problem(form, flow)
+    if what is not None:
+        return what
+    if len(form.get("CustomField", "")) > _MAX_CUSTOM_FIELD:
+        return "CustomField is too long"
     if int(form.get("TimeLimit", "0")) > _MAX_TIME_LIMIT_S:
         return "TimeLimit is too long"
     events = {value for name, value in form.items() if name.startswith("StatusCallbackEvents[")}
     return None if events <= _EVENTS else "unknown StatusCallbackEvents"
+
+
+def _what_problem(form: Mapping[str, str], flow: str) -> str | None:
+    if ("Url" in form) == ("StreamUrl" in form):
+        return "either Url or StreamUrl must be given"
+    if "Url" in form:
+        return None if form["Url"] == flow else "Url must be that of a flow of this account"
+    url = form["StreamUrl"]
+    if urlsplit(url).scheme not in ("ws", "wss") or len(url) > _MAX_STREAM_URL:
+        return "StreamUrl must be a websocket's, of 600 characters at most"
+    return None if form.get("StreamType") == "bidirectional" else "StreamType must be bidirectional"
 
 
 def _person(call: ExotelCall) -> str:
