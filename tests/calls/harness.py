@@ -124,13 +124,19 @@ class Facts:
 
     @property
     def voices(self) -> list[str]:
-        """Voice of each utterance of the agents, recognised in the recording; repetitions are merged."""
+        """Voice of each utterance of the agents, recognised in the recording; repetitions are merged.
+
+        The recording begins when the carrier answers, the transcript when the server learns of it, which is
+        seconds later on a busy machine: the first sound tells how much.
+        """
         received = self.carrier.recording().received
+        said = [row for row in self.transcript if row["speaker"] == "agent"]
+        sounds = spans(received, pause_ms=200)
+        late = max(0, sounds[0].start - said[0]["started_ms"] * 8) if said and sounds else 0
         heard: list[str] = []
-        for said in self.transcript:
-            if said["speaker"] == "agent":
-                sound = received[said["started_ms"] * 8 : said["ended_ms"] * 8 + _TRAIL]
-                heard.append(self._voice(sound, said["heard_text"]))
+        for row in said:
+            sound = received[late + row["started_ms"] * 8 : late + row["ended_ms"] * 8 + _TRAIL]
+            heard.append(self._voice(sound, row["heard_text"]))
         return [voice for voice, before in zip(heard, [None, *heard], strict=False) if voice != before]
 
     def _voice(self, sound: Samples, words: str) -> str:
