@@ -194,7 +194,7 @@ class CallOutput(FrameProcessor):
     async def _clear(self) -> None:
         if not self._rest and not any(isinstance(item, _Chunk) for item in self._queue):
             await self._speech_stopped()
-        # The carrier can only discard all of its buffer; what is left of it is shorter than `AHEAD_S`.
+        # The carrier can only discard all of its buffer; what is left of it was sent ahead.
         if self._protected_until_s <= time.monotonic():
             await self._write(self._wire.send_clear())
             self._played_s = 0.0

@@ -124,4 +124,6 @@ async def test_a_call_that_was_cancelled_while_it_rang_ends_unheard(line: CallHa
     record = await over(line, call)
     assert (record["status"], record["end_reason"], record["answered_at"]) == ("ended", "canceled", None)
     assert not call.recording().received.any()
+    recorded = (await line.api.get(f"/calls/{record['id']}/events")).json()["items"]
+    assert [event["data"]["reason"] for event in recorded if event["type"] == "call.ended"] == ["canceled"]
     assert (await line.api.get(f"/leads/{lead['id']}")).json()["status"] == "cancelled"

@@ -89,31 +89,6 @@ async def test_the_kill_switch_ends_what_rings(dialling: CallHarness) -> None:
 
 
 @pytest.mark.long
-async def test_a_call_that_was_cancelled_while_it_rang_is_not_taken(dialling: CallHarness) -> None:
-    """Exotel goes on ringing: the person who answers hears nobody, and the call ends at once."""
-    dialling, phone = dialling.on("exotel"), new_e164()
-    dialling.carrier.phones[phone] = Phone(after_ms=3000, person=dialling.person(WaitForHangUp()))
-    agent = await dialling.agent(
-        greeting={"text": GREETING}, outbound={"window": {"from": "00:00", "to": "24:00"}}
-    )
-    number = await create(dialling.api, "/numbers", {"e164": new_e164(), "carrier": "exotel"})
-    body = {"phone": phone, "number_id": number["id"], "template_id": agent["id"]}
-    lead = await create(dialling.api, "/leads", body)
-    async with asyncio.timeout(20):
-        while not dialling.carrier.calls:
-            await asyncio.sleep(0.02)
-    answer = await dialling.api.post(f"/leads/{lead['id']}/cancel")
-    assert answer.status_code == 200, answer.text
-    [call] = dialling.carrier.calls.values()
-    async with asyncio.timeout(20):
-        await call.ended()
-    done = await _until(dialling, lead, status="cancelled")
-    record = (await dialling.api.get(f"/calls/{done['call_ids'][0]}")).json()
-    assert (record["status"], record["end_reason"], record["answered_at"]) == ("ended", "canceled", None)
-    assert (await dialling.api.get(f"/calls/{record['id']}/transcript")).json()["items"] == []
-
-
-@pytest.mark.long
 async def test_a_machine_is_left_a_message(dialling: CallHarness) -> None:
     """The carrier reports the beep while the agent talks; it says the message, and the lead waits."""
     phone = new_e164()

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import attempts, calls, inbound
-from db.calls import CallEnd, CallRecord
+from db import attempts, inbound
+from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
 from db.ids import new_id
 from db.inbound import TokenUse, token_hash
@@ -29,6 +29,14 @@ KNOWN_CALL_WAIT_S = 0.25
 
 OTHER_CALL_WAIT_S = 1.5
 RETRY_PAUSE_S = 0.5
+
+
+class CallCancelled(Exception):
+    """A call that we placed was cancelled while it rang, and its carrier could only ring on."""
+
+    def __init__(self, call: CallRecord) -> None:
+        super().__init__(f"call {call.id} was cancelled")
+        self.call = call
 
 
 class MediaAdmission:
@@ -88,10 +96,11 @@ class MediaAdmission:
 
         Raises:
             TokenRefused: the token does not open this call, or has opened it before.
+            CallCancelled: the call that we placed was cancelled while it rang.
             DatabaseUnavailable: the database does not answer, and the call is not known here.
         """
         account_id, call_id, is_dialled = self._read(token, now)
-        call = await self._named(account_id, call_id, carrier_call_id, now) if is_dialled else known(call_id)
+        call = await self._named(account_id, call_id, carrier_call_id) if is_dialled else known(call_id)
         if call is not None and call.carrier_call_id != carrier_call_id:
             raise TokenRefused
         use = TokenUse(
@@ -103,31 +112,19 @@ class MediaAdmission:
         )
         return await self._use(use, now, call, on_replay)
 
-    async def _named(
-        self, account_id: UUID, call_id: UUID, carrier_call_id: str, now: datetime
-    ) -> CallRecord | None:
+    async def _named(self, account_id: UUID, call_id: UUID, carrier_call_id: str) -> CallRecord | None:
         """A dialled call, which its stream may name before the carrier has answered our request."""
-        naming = self._dialled_call(account_id, call_id, carrier_call_id, now)
+        naming = self._dialled_call(account_id, call_id, carrier_call_id)
         try:
             return await self._tasks.in_time(naming, OTHER_CALL_WAIT_S, name="naming a dialled call")
         except TimeoutError as error:
             raise DatabaseUnavailable(str(error)) from None
 
-    async def _dialled_call(
-        self, account_id: UUID, call_id: UUID, carrier_call_id: str, now: datetime
-    ) -> CallRecord | None:
-        """The same, without a deadline.
-
-        Raises:
-            TokenRefused: the call was cancelled while it rang, and its carrier could only ring on.
-        """
+    async def _dialled_call(self, account_id: UUID, call_id: UUID, carrier_call_id: str) -> CallRecord | None:
         call = await attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING)
         if call is None or call.answered_at is not None or await attempts.is_wanted(self._database, call):
             return call
-        logger.info("call {}: answered after it was cancelled", call_id)
-        end = CallEnd(ended_by="system", end_reason=attempts.CANCELLED, outcome=None, ended_at=now)
-        await calls.finish(self._database, account_id, call_id, end)
-        raise TokenRefused
+        raise CallCancelled(call)
 
     def _read(self, token: str, now: datetime) -> tuple[UUID, UUID, bool]:
         """The account and the call of a token, and whether the call was dialled with it."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, WebSocket
 from loguru import logger
 from starlette.websockets import WebSocketState
 
-from db import calls
+from db import attempts, calls
 from db.calls import CallRecord
 from db.calls import Carrier as CarrierName
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
@@ -17,7 +17,9 @@ from telephony.errors import BadSignature, MediaGone, MediaRefused, TooManyField
 from telephony.media import MediaStream
 from telephony.webhook import WebhookRequest
 from voicebot.api import announcements
+from voicebot.api.admission import CallCancelled
 from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.call_ends import finish
 
 router = APIRouter(prefix="/media")
 
@@ -100,6 +102,9 @@ async def _admit(app: AppState, carrier: Carrier, media: MediaStream) -> CallRec
     except TokenRefused as error:
         _refused(app, carrier, str(error))
         await media.refuse(POLICY, "the token does not open this call")
+    except CallCancelled as cancelled:
+        await finish(app, cancelled.call, "system", attempts.CANCELLED)
+        await media.refuse(POLICY, "the call was cancelled")
     except DatabaseError as error:
         _refused(app, carrier, type(error).__name__)
         await media.refuse(TRY_AGAIN_LATER, "try again")
