@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from loguru import logger
 from rich.text import Text
 
+from tests.call.virtual_time import virtual_time
 from tests.simulate.harness import BILLING, DESK, Opinion, harness
 from tests.templates.flow_harness import Call, Say
 from voicebot.authoring.files import BadFiles
@@ -200,7 +202,7 @@ async def test_agent_that_cannot_start(library: FileLibrary) -> None:
     assert not missing.passed
 
 
-async def test_model_that_hangs(library: FileLibrary) -> None:
+def test_model_that_hangs(library: FileLibrary) -> None:
     """A turn that takes too long fails its conversation only."""
     slow = harness(library, "…")
     make_llm = slow.llm
@@ -210,10 +212,8 @@ async def test_model_that_hangs(library: FileLibrary) -> None:
         model.latency_s = 60.0  # type: ignore[attr-defined]
         return part, model
 
-    hung = type(slow)(
-        library=slow.library, find=slow.find, llm=hanging_llm, judge=slow.judge, turn_timeout_s=0.3
-    )
-    [result] = await run(script({"caller": "Hello"}), hung)
+    with virtual_time() as loop:
+        [result] = loop.play(run(script({"caller": "Hello"}), replace(slow, llm=hanging_llm)))
     assert result.fault == "The language model did not finish in time, after “Hello”."
 
 
