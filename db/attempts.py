@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from db.calls import AnsweredBy, CallRecord, Carrier
+from db.calls import AnsweredBy, CallRecord
 from db.dispatch import OPTED_OUT, STOPPED, ClaimedLead
 from db.ids import new_id
 from db.pool import Database, Executor, Transaction
@@ -116,7 +116,7 @@ async def _rate_limited_until(db: Transaction, lead: ClaimedLead, limits: Attemp
 
 
 async def _attempt(
-    db: Transaction, lead: ClaimedLead, limits: AttemptLimits, carrier: Carrier, from_number: str
+    db: Transaction, lead: ClaimedLead, limits: AttemptLimits, carrier: str, from_number: str
 ) -> CallRecord | Blocked:
     row = await db.fetchrow(
         f"""
@@ -187,9 +187,7 @@ async def placed(
     return None if row is None else read(CallRecord, row)
 
 
-async def known_carrier_ids(
-    db: Executor, carrier: Carrier, carrier_call_ids: Sequence[str]
-) -> Collection[str]:
+async def known_carrier_ids(db: Executor, carrier: str, carrier_call_ids: Sequence[str]) -> Collection[str]:
     """Which of a carrier's ids are those of calls that were recorded."""
     rows = await db.fetch(
         "SELECT carrier_call_id FROM calls WHERE carrier = $1 AND carrier_call_id = ANY($2::text[])",

@@ -16,7 +16,6 @@ from db.errors import NotFound
 from db.pool import Executor, Row
 from db.rows import columns, read
 
-Carrier = Literal["twilio", "exotel"]
 Direction = Literal["inbound", "outbound"]
 CallStatus = Literal["ringing", "in_progress", "transferring", "ended"]
 LiveStatus = Literal["ringing", "in_progress", "transferring"]
@@ -39,7 +38,7 @@ class CallRecord:
     account_id: UUID
     lead_id: UUID
     number_id: UUID
-    carrier: Carrier
+    carrier: str
     carrier_call_id: str | None
     carrier_status: CarrierStatus | None
     direction: Direction

@@ -5,7 +5,7 @@ Not scoped by account: the signature of the carrier's request was verified.
 
 from __future__ import annotations
 
-from db.calls import CallRecord, Carrier, CarrierStatus
+from db.calls import CallRecord, CarrierStatus
 from db.errors import NotFound
 from db.pool import Executor
 from db.rows import columns, read
@@ -13,7 +13,7 @@ from db.rows import columns, read
 _CALL = columns(CallRecord)
 
 
-async def by_carrier_id(db: Executor, carrier: Carrier, carrier_call_id: str) -> CallRecord:
+async def by_carrier_id(db: Executor, carrier: str, carrier_call_id: str) -> CallRecord:
     """The call of a carrier's callback. Not scoped by account: the carrier's signature was verified.
 
     Raises:
@@ -30,7 +30,7 @@ async def by_carrier_id(db: Executor, carrier: Carrier, carrier_call_id: str) ->
 
 
 async def carrier_status(
-    db: Executor, carrier: Carrier, carrier_call_id: str, status: CarrierStatus
+    db: Executor, carrier: str, carrier_call_id: str, status: CarrierStatus
 ) -> CallRecord:
     """Store the status of the carrier's leg. It only moves forward; the first terminal status stays.
 

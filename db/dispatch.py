@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from db.calls import Carrier
 from db.ids import new_id
 from db.pool import Executor
 from db.rows import read
@@ -30,7 +29,7 @@ class ClaimedLead:
     phone: str
     number_id: UUID
     template_id: UUID
-    carrier: Carrier
+    carrier: str
     time_zone: str
     """IANA name of the person's time zone; that of the number if the lead has none."""
     earliest_at: datetime | None

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from db import carrier_calls
-from db.calls import CallRecord, Carrier
+from db.calls import CallRecord
 from db.errors import NoOrchestrator, NotFound, PolicyApplies, TokenRefused, UnknownNumber
 from db.ids import new_id
 from db.pool import Executor, Row, Transaction
@@ -26,7 +26,7 @@ from db.templates import Kind
 class InboundCall:
     """The facts of a carrier's voice webhook."""
 
-    carrier: Carrier
+    carrier: str
     carrier_call_id: str
     to_number: str
     """The number that was dialled, E.164."""

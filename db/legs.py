@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from db.calls import Carrier
 from db.errors import NotFound
 from db.pool import Executor, Row
 from db.rows import columns, read
@@ -42,7 +41,7 @@ class LegRecord:
     """The operator; None without a handoff."""
     destination: str | None = None
     """The name of the template's destination that is called; None: an operator is."""
-    carrier: Carrier
+    carrier: str
     from_number: str
     to_number: str
     webhooks_url: str
@@ -76,7 +75,7 @@ class LegDraft:
     call_id: UUID
     user_id: UUID | None = None
     destination: str | None = None
-    carrier: Carrier
+    carrier: str
     from_number: str
     to_number: str
     webhooks_url: str
@@ -92,7 +91,7 @@ class OperatorLine:
     """The operator's number, E.164; None: the operator has none."""
     from_number: str
     """Our number on the caller's call, E.164."""
-    carrier: Carrier
+    carrier: str
     was_dialled: bool
     """Whether the caller's call was placed by us."""
 
@@ -242,7 +241,7 @@ async def to_destinations(db: Executor, call_ids: Collection[UUID]) -> Sequence[
     return [read(LegRecord, row) for row in rows]
 
 
-async def unknown_of(db: Executor, carrier: Carrier, carrier_ids: Collection[str]) -> Sequence[str]:
+async def unknown_of(db: Executor, carrier: str, carrier_ids: Collection[str]) -> Sequence[str]:
     """Those of a carrier's call ids that belong to no call and no leg."""
     rows = await db.fetch(
         """

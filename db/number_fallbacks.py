@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.calls import Carrier
 from db.numbers import DEFAULT_PATIENCE_MS
 from db.pool import Executor
 from db.rows import read
@@ -15,7 +14,7 @@ from db.rows import read
 class NumberFallback:
     """What happens to calls of a number that cannot be answered because the database is down."""
 
-    carrier: Carrier
+    carrier: str
     e164: str
     fallback_number: str | None = None
     patience_ms: int = DEFAULT_PATIENCE_MS

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db.calls import Carrier
 from db.errors import (
     ConstraintViolated,
     DatabaseError,
@@ -34,7 +33,7 @@ class NumberRecord:
     id: UUID
     account_id: UUID
     e164: str
-    carrier: Carrier
+    carrier: str
     label: str
     time_zone: str
     """IANA name."""
@@ -59,7 +58,7 @@ class NumberDraft:
     """The columns that a save writes."""
 
     e164: str
-    carrier: Carrier
+    carrier: str
     label: str = ""
     time_zone: str = "UTC"
     fallback_number: str | None = None
@@ -74,7 +73,7 @@ class NumberDraft:
 class NumberFilter:
     """Which numbers to list; None does not filter."""
 
-    carrier: Carrier | None = None
+    carrier: str | None = None
     e164: str | None = None
     active: bool | None = None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from functools import cache
+from typing import Annotated, cast
 
-from pydantic import create_model
+from pydantic import AfterValidator, WithJsonSchema, create_model
+from pydantic_core import PydanticKnownError
 
 from telephony.carrier import Carrier
 from telephony.exotel.carrier import EXOTEL
@@ -16,16 +18,30 @@ from voicebot.config import Settings, Variables
 CARRIERS: Mapping[str, CarrierKind] = {kind.name: kind for kind in (TWILIO, EXOTEL)}
 """All carriers, by the name that numbers have."""
 
+DEFAULT_CARRIER = TWILIO.name
+"""The carrier of a number for which none is named; clients rely on it."""
 
-def _bases(kind: CarrierKind) -> tuple[type[Variables], ...]:
-    return cast("tuple[type[Variables], ...]", (Variables, kind.variables))
+
+def _known(name: str) -> str:
+    if name not in CARRIERS:
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, CARRIERS))})
+    return name
 
 
-_VARIABLES: Mapping[str, type[Variables]] = {
-    name: create_model(kind.variables.__name__, __base__=_bases(kind)) for name, kind in CARRIERS.items()
-}
+CarrierName = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(CARRIERS)})
+]
+"""The name of a carrier in requests and answers of the API."""
 
-VARIABLES: frozenset[type[Variables]] = frozenset(_VARIABLES.values())
+
+@cache
+def _variables(kind: CarrierKind) -> type[Variables]:
+    """The environment variables of a carrier, with their sources."""
+    bases = cast("tuple[type[Variables], ...]", (Variables, kind.variables))
+    return create_model(kind.variables.__name__, __base__=bases)
+
+
+VARIABLES: frozenset[type[Variables]] = frozenset(map(_variables, CARRIERS.values()))
 """The environment variables of all carriers."""
 
 
@@ -36,7 +52,7 @@ def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
         pydantic.ValidationError: a variable of a carrier is malformed.
     """
     made = {
-        name: kind.carrier(settings.read(_VARIABLES[name]), settings.public_url)
+        name: kind.carrier(settings.read(_variables(kind)), settings.public_url)
         for name, kind in CARRIERS.items()
     }
     return {name: carrier for name, carrier in made.items() if carrier is not None}

@@ -13,7 +13,7 @@ import pytest
 
 from db import attempts, calls
 from db.attempts import AttemptLimits
-from db.calls import CallRecord, Carrier
+from db.calls import CallRecord
 from db.dispatch import ClaimedLead
 from db.ids import new_id
 from db.pool import Database
@@ -23,7 +23,7 @@ from tests.api.twilio import Twilio
 MINUTE = timedelta(minutes=1)
 
 
-async def begun(server: RunningServer, tenant: Tenant, carrier: Carrier) -> CallRecord:
+async def begun(server: RunningServer, tenant: Tenant, carrier: str) -> CallRecord:
     """An attempt whose dial the carrier has not answered yet."""
     database = server.app_state.database
     number = await create(tenant.owner, "/numbers", {"e164": new_e164(), "carrier": carrier})

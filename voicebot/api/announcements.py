@@ -11,7 +11,6 @@ from uuid import UUID
 from loguru import logger
 
 from db import calls, numbers
-from db.calls import Carrier
 from db.errors import DatabaseError, NotFound, UnknownNumber
 from db.inbound import InboundCall, StartedCall
 from telephony.media import MediaStream
@@ -23,7 +22,7 @@ TRY_AGAIN_LATER = 1013
 
 
 async def announce(
-    app: AppState, carrier: Carrier, media: MediaStream, account_id: UUID, number_id: UUID
+    app: AppState, carrier: str, media: MediaStream, account_id: UUID, number_id: UUID
 ) -> None:
     """Say what a caller of the number is to hear, and close the stream."""
     try:

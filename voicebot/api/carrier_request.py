@@ -7,7 +7,6 @@ from uuid import UUID
 from starlette.requests import Request
 
 from db.calls import CallRecord
-from db.calls import Carrier as CarrierName
 from db.number_fallbacks import NumberFallback
 from telephony.webhook import AnswerUrls, WebhookReply, WebhookRequest
 from voicebot.api.app_state import AppState
@@ -39,7 +38,7 @@ def origin_of(app: AppState, request: Request) -> str:
 class CarrierRequest:
     """One request of a carrier, whose signature is verified before it is used."""
 
-    def __init__(self, app: AppState, name: CarrierName, webhook: WebhookRequest, origin: str) -> None:
+    def __init__(self, app: AppState, name: str, webhook: WebhookRequest, origin: str) -> None:
         """``origin`` is the URL of this server for carriers: ``https://host`` and the prefix, if any."""
         self.app = app
         self.name = name

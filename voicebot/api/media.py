@@ -10,7 +10,6 @@ from starlette.websockets import WebSocketState
 
 from db import attempts, calls
 from db.calls import CallRecord
-from db.calls import Carrier as CarrierName
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
 from telephony.carrier import Carrier
 from telephony.errors import BadSignature, MediaGone, MediaRefused, TooManyFields
@@ -34,7 +33,7 @@ _END_CHECK_PAUSES_S = (0.5, 2.0, 12.0)
 
 @router.websocket("/{name}")
 @router.websocket("/{name}/{token}")
-async def media_socket(websocket: WebSocket, app: AppStateDep, name: CarrierName) -> None:
+async def media_socket(websocket: WebSocket, app: AppStateDep, name: str) -> None:
     """Carry the audio of one call until it ends."""
     carrier = app.carriers.get(name)
     if carrier is None:

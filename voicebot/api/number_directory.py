@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 
 from db import number_fallbacks
-from db.calls import Carrier
 from db.number_fallbacks import NumberFallback
 from db.pool import Database
 
@@ -20,9 +19,9 @@ class NumberDirectory:
     def __init__(self, database: Database) -> None:
         """The copy is empty until ``refresh``."""
         self._database = database
-        self._known: Mapping[tuple[Carrier, str], NumberFallback] = {}
+        self._known: Mapping[tuple[str, str], NumberFallback] = {}
 
-    def get(self, carrier: Carrier, e164: str) -> NumberFallback:
+    def get(self, carrier: str, e164: str) -> NumberFallback:
         """What applies to calls of a number; a number that is not in the copy has no fallback."""
         return self._known.get((carrier, e164)) or NumberFallback(carrier=carrier, e164=e164)
 

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 
 from db import audit, numbers
 from db.audit import Change
-from db.calls import Carrier
 from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
@@ -22,7 +21,7 @@ from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import TimeZone, invalid_body
 from voicebot.authoring import merged
-from voicebot.carriers import CARRIERS
+from voicebot.carriers import CARRIERS, DEFAULT_CARRIER, CarrierName
 from voicebot.dispatch.inbound_policy import InboundPolicy
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
@@ -42,7 +41,7 @@ class NumberBody(BaseModel):
     )
 
     e164: E164
-    carrier: Annotated[Carrier, Field(description="The carrier of its calls.")] = "twilio"
+    carrier: Annotated[CarrierName, Field(description="The carrier of its calls.")] = DEFAULT_CARRIER
     label: Annotated[str, Field(max_length=200, description="For display.")] = ""
     time_zone: Annotated[TimeZone, Field(description="IANA name.")] = "UTC"
     fallback_number: Annotated[
@@ -89,7 +88,7 @@ class Number(NumberBody):
 class NumberQuery(PageQuery):
     """Which numbers to list."""
 
-    carrier: Carrier | None = None
+    carrier: CarrierName | None = None
     e164: Annotated[str | None, Field(max_length=20)] = None
     active: bool | None = None
 

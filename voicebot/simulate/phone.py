@@ -163,7 +163,7 @@ async def _place(
     """Save the templates on a server of the sandbox, call it, and print what happens."""
     console.print("Starting the vendors' stand-ins and the server …", style="bright_black")
     async with telephone(turns) as (api, carrier):
-        await api.post("/numbers", {"e164": scenario.NUMBER, "carrier": "twilio", "label": "Preview"})
+        await api.post("/numbers", {"e164": scenario.NUMBER, "label": "Preview"})
         saved = await api.post("/templates/import", {"templates": list(documents)})
         display = Display(console, {each["id"]: each["name"] for each in saved["templates"]})
         caller = Caller(script=_script(turns), voice_id=scenario.CALLER_VOICE)
