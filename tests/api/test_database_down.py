@@ -53,7 +53,7 @@ def redirect(reply: Reply) -> str:
 
 @pytest.mark.parametrize("trouble", ["freeze", "cut"])
 @pytest.mark.parametrize("webhook", ["voice", "resume"])
-async def test_a_call_waits_while_the_database_is_down(
+async def test_row_13_a_call_waits_while_the_database_is_down(
     server: RunningServer, tenant: Tenant, proxy: DatabaseProxy, webhook: str, trouble: str
 ) -> None:
     """Within 2 s the carrier is told to pause and to ask again; the call is connected when it is back."""

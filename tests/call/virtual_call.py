@@ -89,10 +89,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request to a model: whose model it was, its instructions, and the messages."""
+    """One request to a model: whose model it was, its instructions, its functions, and the messages."""
 
     agent: str
     role: str
+    functions: Sequence[str]
     messages: Sequence[Mapping[str, Any]]
 
 
@@ -137,7 +138,8 @@ class ScriptedModel(LLMService):
 
     async def _respond(self, context: LLMContext) -> None:
         messages = [cast("dict[str, Any]", message).copy() for message in context.messages]
-        asked = Asked(agent=self._agent, role=self._role, messages=messages)
+        functions = [tool.name for tool in context.tools.standard_tools] if context.tools else []
+        asked = Asked(agent=self._agent, role=self._role, functions=functions, messages=messages)
         self._script.asked.append(asked)
         self._script.context = context
         plan = self._script.plans.popleft() if self._script.plans else self._script.default(asked)
@@ -211,14 +213,24 @@ def _tone(voice: str, ms: float) -> bytes:
 class ScriptedServices:
     """Implements ``ServiceFactory``."""
 
-    def __init__(self, script: Script, connects_s: float, first_audio_s: float) -> None:
+    def __init__(self, script: Script, connects_s: float, first_audio_s: float, stt_from_s: float) -> None:
         self._script = script
         self.connects_s = connects_s
         self._first_audio_s = first_audio_s
+        self.stt_from_s = stt_from_s
+        """The time of the loop from which an STT can be connected; an attempt before waits for it."""
+        self.listeners: list[IdentityFilter] = []
+        """The STT services that were connected."""
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """Nothing to transcribe: the stream brings turns."""
-        return ServiceSpec(key="stt", make=made(IdentityFilter()), connected=connected_at_once)
+
+        async def make() -> Sequence[FrameProcessor]:
+            await asyncio.sleep(self.stt_from_s - asyncio.get_running_loop().time())
+            self.listeners.append(IdentityFilter())
+            return self.listeners[-1:]
+
+        return ServiceSpec(key="stt", make=make, connected=connected_at_once)
 
     def llm(self, content: TemplateContent, *_: Any) -> tuple[ServiceSpec, LLMService[Any]]:
         """The agent's model."""
@@ -434,6 +446,7 @@ class VirtualCall:
         ready: bool = True,
         announce: str | None = None,
         connects_s: float = 0.0,
+        stt_connects_s: float = 0.0,
         first_audio_s: float = FIRST_AUDIO_S,
         dial: Callable[[str, str], Awaitable[UUID | None]] | None = None,
         transfer: Callable[[str], Awaitable[str | None]] | None = None,
@@ -449,6 +462,7 @@ class VirtualCall:
             ready: whether greetings and fillers are synthesised ahead of time.
             announce: what is announced before each route.
             connects_s: how long a voice takes to connect, in s.
+            stt_connects_s: after how much of the call an STT can be connected, in s.
             first_audio_s: how long a voice takes to make the first audio of a text, in s.
             dial: calls a destination that is to accept the caller.
             transfer: has the carrier dial a number for the caller.
@@ -476,7 +490,7 @@ class VirtualCall:
         }  # fmt: skip
         snapshot = _snapshot(self.ids["desk"], desk_document)
         answering = answering_agent(snapshot)
-        self.services = ScriptedServices(self.script, connects_s, first_audio_s)
+        self.services = ScriptedServices(self.script, connects_s, first_audio_s, loop.time() + stt_connects_s)
         deps = CallDependencies(
             call=_Call(id=new_id(), account_id=ACCOUNT, lead_id=new_id(), template_id=self.ids["desk"]),
             media=cast(Any, self.media),
@@ -556,6 +570,16 @@ class VirtualCall:
         self.begin_turn()
         self.run(seconds)
         self.end_turn()
+
+    def lose_stt(self, seconds: float) -> None:
+        """The STT's connection breaks; another one can be made after so many seconds."""
+
+        async def lose() -> None:
+            self.services.stt_from_s = self._loop.time() + seconds
+            listener = self.services.listeners[-1]
+            await listener.push_error("the scripted STT dropped", exception=ConnectionError("scripted"))
+
+        self.do(lose())
 
     def press(self, digits: str, pause_s: float = 0.3) -> None:
         """The caller presses keys one after another."""

@@ -55,7 +55,7 @@ def before_the_stream(harness: CallHarness, interfere: Callable[[], None]) -> It
 
 
 @pytest.mark.parametrize("trouble", ["freeze", "cut"])
-async def test_a_database_lost_before_the_stream_does_not_delay_the_first_word(
+async def test_row_18_a_database_lost_before_the_stream_does_not_delay_the_first_word(
     harness: CallHarness, proxy: DatabaseProxy, trouble: str
 ) -> None:
     """The greeting is heard while the token waits for the database, which then gets the whole call."""
@@ -73,7 +73,7 @@ async def test_a_database_lost_before_the_stream_does_not_delay_the_first_word(
     assert facts.record["resumes"] == 0
 
 
-async def test_a_call_that_arrives_while_the_database_is_down_is_greeted_when_it_is_back(
+async def test_row_13_a_call_that_arrives_while_the_database_is_down_is_greeted_later(
     harness: CallHarness, proxy: DatabaseProxy
 ) -> None:
     """The caller hears it ring, and then the greeting: the carrier has asked again every second."""

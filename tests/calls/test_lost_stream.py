@@ -154,7 +154,9 @@ async def test_another_replica_goes_on_with_it(harness: CallHarness, office: str
 
 
 @pytest.mark.long
-async def test_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(harness: CallHarness) -> None:
+async def test_row_15_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(
+    harness: CallHarness,
+) -> None:
     """A new call whose stream a stopping server refused gets its greeting from the other server."""
     harness.sandbox.script.clear()
     number = await harness.orchestrator(harness.route("billing", await harness.agent()))
@@ -183,7 +185,7 @@ async def test_a_call_rescued_from_a_drain_before_its_greeting_is_greeted(harnes
 
 
 @pytest.mark.long
-async def test_a_call_at_the_drain_limit_goes_on_at_another_server(harness: CallHarness) -> None:
+async def test_row_14_a_call_at_the_drain_limit_goes_on_at_another_server(harness: CallHarness) -> None:
     """After the limit the stopping server closes the stream at a pause, and the other one has the call."""
     harness.sandbox.script.clear()
     number = await harness.orchestrator(harness.route("billing", await harness.agent()))

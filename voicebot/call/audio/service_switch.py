@@ -177,9 +177,13 @@ class ServiceSwitch(FrameProcessor):
     def switch(self, key: str) -> None:
         """Make the service with this key the active one: it gets all further frames.
 
+        The active service keeps its place while it is connected again.
+
         Raises:
-            ServiceFailed: it is not ready; the active service stays.
+            ServiceFailed: it is another one, and not ready; the active service stays.
         """
+        if key == self.active:
+            return
         if not self.is_ready(key):
             raise ServiceFailed(key, "is not ready")
         self._active = self._branches[key]
