@@ -74,6 +74,7 @@ _BEGIN_WITH_ORCHESTRATOR = _BEGIN.format("""
         ON template.account_id = number.account_id AND template.number_id = number.id
         AND template.kind = 'orchestrator' AND template.status = 'active'
     WHERE number.carrier = $1 AND number.e164 = $3 AND number.active AND number.inbound = '{}'
+        AND template.content ->> 'inbound' IS NULL
 """)
 _BEGIN_WITH = _BEGIN.format("""
     SELECT $9::uuid AS account_id, $10::uuid AS number_id, $11::uuid AS template_id, $12::int AS revision
@@ -88,7 +89,8 @@ async def begin(db: Executor, inbound: InboundCall) -> StartedCall:
     Raises:
         UnknownNumber: no account has this number active at this carrier.
         NoOrchestrator: the number has no active orchestrator.
-        PolicyApplies: it has one, and a policy for inbound calls; ``begin_with`` begins the call.
+        PolicyApplies: it has one, and one of both has a policy for inbound calls; ``begin_with`` begins the
+            call.
     """
     row = await _begin(db, _BEGIN_WITH_ORCHESTRATOR, inbound)
     if row is not None:
@@ -147,6 +149,8 @@ class AnsweringTemplate:
     revision: int
     language: str
     """BCP 47."""
+    inbound: Mapping[str, Any] | None = None
+    """Its policy for inbound calls; None: it takes all that the number takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +162,6 @@ class CalledNumber:
     time_zone: str
     fallback_number: str | None
     inbound: Mapping[str, Any]
-    live_calls: int
-    """Its inbound calls that have not ended."""
     templates: Sequence[AnsweringTemplate]
     """The active ones, oldest first."""
 
@@ -180,40 +182,47 @@ async def called_number(db: Transaction, inbound: InboundCall) -> CalledNumber:
     )
     if row is None:
         raise UnknownNumber(inbound.carrier, inbound.to_number)
-    live = await db.fetchrow(
-        """
-        SELECT count(*) AS calls FROM calls
-        WHERE number_id = $1 AND direction = 'inbound' AND status <> 'ended'
-        """,
-        row["id"],
-    )
     templates = await db.fetch(
         """
-        SELECT id, name, kind, revision, coalesce(content ->> 'language', 'en-US') AS language
+        SELECT id, name, kind, revision, coalesce(content ->> 'language', 'en-US') AS language,
+            content -> 'inbound' AS inbound
         FROM templates WHERE account_id = $1 AND number_id = $2 AND status = 'active' ORDER BY id
         """,
         row["account_id"],
         row["id"],
     )
-    return CalledNumber(
-        **dict(row),
-        live_calls=live["calls"] if live is not None else 0,
-        templates=[read(AnsweringTemplate, template) for template in templates],
+    return CalledNumber(**dict(row), templates=[read(AnsweringTemplate, template) for template in templates])
+
+
+async def live_calls(db: Executor, number_id: UUID, template_id: UUID | None = None) -> int:
+    """How many inbound calls of a number have not ended; only those that a template took, if it is given."""
+    row = await db.fetchrow(
+        """
+        SELECT count(*) AS calls FROM calls
+        WHERE number_id = $1 AND direction = 'inbound' AND status <> 'ended'
+            AND ($2::uuid IS NULL OR initial_template_id = $2)
+        """,
+        number_id,
+        template_id,
     )
+    return 0 if row is None else int(row["calls"])
 
 
-async def taken_calls(db: Executor, number_id: UUID, caller: str, since: datetime) -> int:
-    """How many calls of a caller to a number were taken since a moment."""
+async def taken_calls(
+    db: Executor, number_id: UUID, caller: str, since: datetime, template_id: UUID | None = None
+) -> int:
+    """How many calls of a caller to a number were taken since a moment; by a template, if it is given."""
     row = await db.fetchrow(
         """
         SELECT count(*) AS calls FROM calls
         WHERE number_id = $1 AND from_number = $2 AND direction = 'inbound' AND started_at > $3
-            AND end_reason IS DISTINCT FROM $4
+            AND end_reason IS DISTINCT FROM $4 AND ($5::uuid IS NULL OR initial_template_id = $5)
         """,
         number_id,
         caller,
         since,
         REFUSED,
+        template_id,
     )
     return 0 if row is None else int(row["calls"])
 

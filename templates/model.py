@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from templates.bounds import E164, LANGUAGE, Bounds, Count, ToolName, VariableName
 from templates.flow import Flag, FlowDocument
 from templates.functions import BuiltinFunction, HttpFunction, TemplateFunction
+from templates.inbound import InboundPolicy
 from templates.outbound import Outbound
 from templates.problem import pointer
 from templates.services import Llm, LlmService, Part, Stt, SttService, Tts, TtsService
@@ -257,6 +258,14 @@ class TemplateContent(Part):
     )
     outbound: Outbound = Field(
         default_factory=Outbound, description="How leads of this template are dialled."
+    )
+    inbound: InboundPolicy | None = Field(
+        default=None,
+        description=(
+            "Which of the calls that this template would answer are taken; the policy of the number decides "
+            "first. Null: all that the number takes."
+        ),
+        examples=[{"hours": {"from": "09:00", "to": "17:00"}, "refusal": {"action": "callback"}}],
     )
 
 

@@ -50,6 +50,8 @@ ENTRIES: Mapping[str, int] = {
     "prompts": 20,
     "backup": 5,
     "fillers": 20,
+    "blocked": 1000,
+    "holidays": 500,
     "pre_actions": 20,
     "post_actions": 20,
 }

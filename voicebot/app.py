@@ -37,7 +37,7 @@ from voicebot.call.registry import CallRegistry
 from voicebot.call.replicas import Replicas
 from voicebot.call.text.chats import Chats
 from voicebot.call.text.chats import Limits as ChatLimits
-from voicebot.carriers import carriers_of
+from voicebot.carriers import carriers_of, without_busy_tone
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
@@ -180,7 +180,13 @@ async def running(
         checks = CheckPool()
         stack.push_async_callback(checks.close)
         authoring = Authoring(
-            database, vault, settings.http_allow, providers.rules(), frozenset(HANDLERS), checks
+            database,
+            vault,
+            settings.http_allow,
+            providers.rules(),
+            frozenset(HANDLERS),
+            checks,
+            without_busy_tone(),
         )
         metrics.watch_live(lambda: call_registry.live)
         admission = Admission(

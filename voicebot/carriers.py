@@ -56,3 +56,8 @@ def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
         for name, kind in CARRIERS.items()
     }
     return {name: carrier for name, carrier in made.items() if carrier is not None}
+
+
+def without_busy_tone() -> frozenset[str]:
+    """Names of the carriers that cannot reject a call with a busy tone."""
+    return frozenset(name for name, kind in CARRIERS.items() if not kind.has_busy_tone)

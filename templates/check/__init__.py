@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from templates.check.basics import check_basics, check_bounds, check_limits, check_number, check_speech
+from templates.check.basics import (
+    check_basics,
+    check_bounds,
+    check_inbound,
+    check_limits,
+    check_number,
+    check_speech,
+)
 from templates.check.context import (
     BUILTIN_FUNCTIONS,
     CheckContext,
@@ -55,6 +62,7 @@ __all__ = [
 _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...] = (
     check_basics,
     check_number,
+    check_inbound,
     check_providers,
     check_bounds,
     check_limits,

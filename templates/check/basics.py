@@ -65,6 +65,18 @@ def check_number(content: TemplateContent, context: CheckContext) -> Iterator[Pr
             yield problem_for("number_inactive", ("number_id",), "The number is not active.")
 
 
+def check_inbound(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check that the policy for inbound calls has an effect, and that the number's carrier can do it."""
+    if content.inbound is None:
+        return
+    if content.number_id is None:
+        message = "The template has no number, so its policy for inbound calls is never asked."
+        yield problem_for("inbound_unused", ("inbound",), message)
+    elif content.inbound.refusal.action == "busy" and content.number_id in context.without_busy_tone:
+        message = "The carrier of the number cannot reject a call with a busy tone."
+        yield problem_for("busy_tone_impossible", ("inbound", "refusal", "action"), message)
+
+
 def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
     """Check numeric fields against their ``Bounds``, which the JSON Schema states too."""
     parts = [

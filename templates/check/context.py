@@ -58,6 +58,7 @@ class CheckContext:
             which routes lead to it, directly or through others.
             Templates of other accounts are absent, so that their ids are reported as missing.
         numbers: number id → whether the number is active.
+        without_busy_tone: ids of numbers whose carrier cannot reject a call with a busy tone.
         builtins: names of the built-in functions.
         providers: the providers that a template may name, with their settings.
         http_allow: private addresses that HTTP functions may reach, each as ``host:port``.
@@ -66,6 +67,7 @@ class CheckContext:
     template_id: str | None = None
     templates: Mapping[str, TemplateContent] | None = None
     numbers: Mapping[str, bool] | None = None
+    without_busy_tone: frozenset[str] = frozenset()
     builtins: frozenset[str] = BUILTIN_FUNCTIONS
     providers: ProviderTable | None = None
     http_allow: frozenset[str] = frozenset()

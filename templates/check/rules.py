@@ -39,6 +39,7 @@ _TABLE = (
     Rule("missing_field", ERROR, "Add the field."),
     Rule("wrong_type", ERROR, "Write a value of the type that the message names."),
     Rule("invalid_value", ERROR, "Use one of the values that the message lists."),
+    Rule("value_invalid", ERROR, "Correct the value as the message says."),
     Rule("unstorable", ERROR, "Remove or correct the value: it cannot be stored."),
     Rule("too_large", ERROR, "Shorten the value, or split it: several agents or nodes can share the work."),
     # The template as a whole
@@ -136,6 +137,12 @@ _TABLE = (
     Rule("time_of_day_invalid", ERROR, "Write hours and minutes, such as 09:00 or 18:30, or 24:00 in `to`."),
     Rule("window_empty", ERROR, "Choose a `to` that is later than `from`, and at least one day."),
     Rule("voicemail_message_missing", ERROR, "Write the message, or choose another `action`."),
+    Rule(
+        "inbound_unused",
+        WARNING,
+        "Set `number_id`, or remove `inbound`: calls that are routed here are not asked for it.",
+    ),
+    Rule("busy_tone_impossible", ERROR, "Use reject, say, forward or callback."),
     Rule(
         "output_field_invalid",
         ERROR,

@@ -41,6 +41,19 @@ _EXPECTED = {
     "model_attributes_type": "an object",
 }
 
+_INVALID_VALUES = frozenset(
+    {
+        "value_error",
+        "string_pattern_mismatch",
+        "string_too_long",
+        "too_short",
+        "too_long",
+        "greater_than_equal",
+        "less_than_equal",
+    }
+)
+"""Kinds of pydantic's errors about a value of the right type."""
+
 Path = tuple[str | int, ...]
 
 
@@ -183,6 +196,9 @@ def _add_problem(reading: Reading, path: Path, details: ErrorDetails) -> None:
         case "union_tag_invalid" | "union_tag_not_found":
             message = "A function's 'type' must be 'builtin' or 'http'."
             problem = problem_for("invalid_value", (*where, "type"), message)
+        case kind if kind in _INVALID_VALUES:
+            fault = details["msg"].removeprefix("Value error, ")
+            problem = problem_for("value_invalid", where, f"{name}: {fault}.")
         case kind:
             expected = _EXPECTED.get(kind)
             message = f"{name} must be {expected}." if expected else f"{name}: {details['msg']}."

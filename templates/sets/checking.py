@@ -32,6 +32,7 @@ class SetContext:
             routes lead to it, directly or through others.
         numbers: E.164 → number id.
         active_numbers: number id → whether it is active.
+        without_busy_tone: ids of numbers whose carrier cannot reject a call with a busy tone.
         names: further template names, for suggestions.
         builtins: names of the built-in functions.
         http_allow: private addresses that HTTP functions may reach, each as ``host:port``.
@@ -41,6 +42,7 @@ class SetContext:
     templates: Mapping[str, TemplateContent] | None = None
     numbers: Mapping[str, str] | None = None
     active_numbers: Mapping[str, bool] | None = None
+    without_busy_tone: frozenset[str] = frozenset()
     names: Collection[str] = ()
     builtins: frozenset[str] = BUILTIN_FUNCTIONS
     http_allow: frozenset[str] = frozenset()
@@ -136,6 +138,7 @@ class _SetIndex:
                 if each in self._templates
             },
             numbers=self._set_context.active_numbers,
+            without_busy_tone=self._set_context.without_busy_tone,
             builtins=self._set_context.builtins,
             http_allow=self._set_context.http_allow,
             providers=self._set_context.providers,

@@ -312,6 +312,24 @@ async def test_a_refusal_with_words_gets_a_media_socket(
     assert [lead["phone"] for lead in leads] == ["+919876543210"] * (action == "callback")
 
 
+async def test_a_template_refuses_on_the_media_socket_too(
+    server: RunningServer, tenant: Tenant, call_registry: StandIn
+) -> None:
+    """Its words are said there, after the number's policy has taken the call; then the flow ends it."""
+    del call_registry
+    exotel = await called(server, tenant, template=False)
+    number = (await tenant.owner.get("/numbers", params={"carrier": "exotel"})).json()["items"][0]
+    refusal = {"action": "say", "text": "We are closed."}
+    agent = await tenant.agent(number_id=number["id"], inbound={"accepting": False, "refusal": refusal})
+    async with exotel.media(await exotel.url()) as socket:
+        assert await close_code(socket) == 1000
+    assert await exotel.branches() == (302, 302)
+    record = await exotel.record()
+    assert (record.status, record.end_reason) == ("ended", "refused")
+    events = (await tenant.owner.get(f"/calls/{record.id}/events")).json()["items"]
+    assert events[0]["data"] == {"reason": "not_accepting", "action": "say", "template_id": agent["id"]}
+
+
 async def test_a_menu_that_nobody_hears_leads_to_the_first_agent(
     server: RunningServer, tenant: Tenant, call_registry: StandIn
 ) -> None:

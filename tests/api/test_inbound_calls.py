@@ -168,3 +168,100 @@ async def test_a_policy_is_checked_and_answered(tenant: Tenant) -> None:
     refused = await tenant.owner.patch(path, json=wrong, headers=headers)
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] == "/inbound/refusal"
+
+
+SAY = {"accepting": False, "refusal": {"action": "say", "text": "Sales is closed."}}
+
+
+def told(call: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The types and data of a call's events."""
+    return [(event["type"], event["data"]) for event in call["events"]]
+
+
+async def test_a_template_has_a_policy_of_its_own(server: RunningServer, tenant: Tenant) -> None:
+    """It refuses with its own words, for a copy of the webhook too, and the events name the template."""
+    desk = await tenant.orchestrator(inbound=SAY)
+    number = (await tenant.owner.get(f"/numbers/{desk['number_id']}")).json()
+    twilio = Twilio(server, number["e164"])
+    for _ in range(2):
+        assert said(await twilio.post("voice")) == "Sales is closed."
+    [call] = await records(tenant)
+    assert (call["template_id"], call["status"], call["end_reason"]) == (desk["id"], "ended", "refused")
+    assert told(call) == [
+        ("inbound.refused", {"reason": "not_accepting", "action": "say", "template_id": desk["id"]}),
+        ("call.ended", {"ended_by": "system", "reason": "refused"}),
+    ]
+
+
+async def test_the_policy_of_the_number_decides_first(server: RunningServer, tenant: Tenant) -> None:
+    """Its action counts where both refuse; where it takes the call, that of the template counts."""
+    number = await tenant.number()
+    await tenant.agent(number_id=number["id"], inbound=SAY)
+    blocked, other = Twilio(server, number["e164"]), Twilio(server, number["e164"])
+    await tenant.owner.patch(
+        f"/numbers/{number['id']}",
+        json={"inbound": {"blocked": [blocked.form["From"]], "refusal": {"action": "busy"}}},
+        headers={"If-Match": "*"},
+    )
+    assert (await blocked.post("voice")).verbs == ["Reject"]
+    assert said(await other.post("voice")) == "Sales is closed."
+
+
+async def test_the_agent_that_was_chosen_may_not_take_the_call(server: RunningServer, tenant: Tenant) -> None:
+    """The menu has answered the call, so a rejection hangs it up; the other agents take theirs."""
+    number = await tenant.number()
+    await tenant.agent("Sales", number_id=number["id"])
+    closed = await tenant.agent("Billing", number_id=number["id"], inbound={"accepting": False})
+    refused, taken = Twilio(server, number["e164"]), Twilio(server, number["e164"])
+    assert (await refused.post("voice")).verbs[0] == "Gather"
+    for _ in range(2):
+        assert (await refused.post("menu?attempt=1", Digits="2")).verbs == ["Hangup"]
+    assert (await taken.post("menu?attempt=1", Digits="1")).token
+    _, call = await records(tenant)
+    assert told(call) == [
+        ("inbound.chosen", {"template_id": closed["id"], "key": "2"}),
+        ("inbound.refused", {"reason": "not_accepting", "action": "reject", "template_id": closed["id"]}),
+        ("call.ended", {"ended_by": "system", "reason": "refused"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"max_concurrent": 1}, "template_busy"),
+        ({"per_caller": {"calls": 1, "per_ms": 60_000}}, "caller_limit"),
+    ],
+)
+async def test_a_template_counts_its_own_calls(
+    server: RunningServer, tenant: Tenant, policy: dict[str, Any], reason: str
+) -> None:
+    """Those of another agent at the same number do not count."""
+    number, caller = await tenant.number(), new_e164()
+    await tenant.agent("Sales", number_id=number["id"])
+    await tenant.agent("Billing", number_id=number["id"], inbound=policy)
+    replies = []
+    for key in ("1", "2", "2", "1"):
+        twilio = Twilio(server, number["e164"])
+        twilio.form["From"] = caller
+        replies.append((await twilio.post("menu?attempt=1", Digits=key)).verbs[0])
+    assert replies == ["Connect", "Connect", "Hangup", "Connect"]
+    _, refused, _, _ = await records(tenant)
+    assert [data["reason"] for type_, data in told(refused) if type_ == "inbound.refused"] == [reason]
+
+
+async def test_a_template_s_policy_is_checked_and_answered(tenant: Tenant) -> None:
+    """It has the shape of a number's; what cannot be kept is refused, and what has no effect is warned of."""
+    agent = await tenant.agent(inbound={"hours": {"from": "09:00", "to": "17:00"}})
+    assert agent["inbound"]["hours"]["from"] == "09:00"
+    assert agent["inbound"]["refusal"] == {"action": "reject", "text": "", "number": None}
+    assert "inbound_unused" in [each["code"] for each in agent["warnings"]]
+    assert (await tenant.agent("Other"))["inbound"] is None
+    number = await tenant.owner.post("/numbers", json={"e164": "+918045600002", "carrier": "exotel"})
+    for wrong, place in (
+        ({"refusal": {"action": "forward"}}, "/inbound/refusal"),
+        ({"refusal": {"action": "busy"}}, "/inbound/refusal/action"),  # Exotel has no busy tone
+    ):
+        patch = {"number_id": number.json()["id"], "inbound": wrong}
+        refused = await tenant.owner.patch(f"/templates/{agent['id']}", json=patch, headers={"If-Match": "*"})
+        assert refused.status_code == 422, refused.text
+        assert [each["pointer"] for each in refused.json()["errors"]] == [place]

@@ -351,6 +351,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     model_requests.of_call: lambda d, me, w: model_requests.of_call(d, me, w.call.id, limit=9),
     numbers.create: "makes a number of the account it is given; test_numbers",
     inbound.begin: "the dialled number names the account; test_inbound",
+    inbound.live_calls: "the record of the number names it",
     inbound.taken_calls: "the record of the number names it",
 }
 

@@ -11,15 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from db.inbound import AnsweringTemplate
-from voicebot.dispatch.inbound_policy import (
-    CallFacts,
-    Hours,
-    InboundPolicy,
-    Menu,
-    answering,
-    is_open,
-    refusal_of,
-)
+from templates.inbound import Hours, InboundPolicy
+from voicebot.dispatch.inbound_policy import CallFacts, Menu, answering, is_open, refusal_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY_NOON = datetime(2026, 11, 30, 11, tzinfo=UTC)

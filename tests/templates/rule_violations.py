@@ -324,6 +324,31 @@ for broken, values in {
 }.items():
     put(broken[0], "outbound", value=values, at=("outbound", *broken[1:]))
 put_http("out_of_range", "timeout_ms", value=600_000)
+for place, policy in {
+    ("hours",): {"hours": {"from": "17:00", "to": "09:00"}},
+    ("hours", "from"): {"hours": {"from": "9 am"}},
+    ("hours", "days"): {"hours": {"days": []}},
+    ("hours", "holidays", 0): {"hours": {"holidays": ["Christmas"]}},
+    ("blocked", 0): {"blocked": ["0049"]},
+    ("per_caller", "calls"): {"per_caller": {"calls": 0, "per_ms": 1000}},
+    ("max_concurrent",): {"max_concurrent": 1001},
+    ("refusal",): {"refusal": {"action": "say"}},
+    ("refusal", "text"): {"refusal": {"action": "say", "text": "w" * 1001}},
+}.items():
+    put("value_invalid", "inbound", value=policy, at=("inbound", *place))
+
+
+@violates("busy_tone_impossible")
+def _(account: SampleAccount) -> str:
+    account.document["inbound"] = {"refusal": {"action": "busy"}}
+    account.without_busy_tone = frozenset({account.document["number_id"]})
+    return "/inbound/refusal/action"
+
+
+@violates("inbound_unused")
+def _(account: SampleAccount) -> str:
+    account.agent()["inbound"] = {"accepting": False}
+    return "/inbound"
 
 
 @violates("caller_value_in_instructions", "variable_never_set")

@@ -91,6 +91,7 @@ class SampleAccount:
 
     documents: dict[str, Document]
     numbers: dict[str, bool]
+    without_busy_tone: frozenset[str] = frozenset()
     checked: str = ORCHESTRATOR_ID
     chooser: ShapeChooser = field(default_factory=FirstChoice)
 
@@ -115,7 +116,11 @@ class SampleAccount:
             if key != self.checked
         }
         return CheckContext(
-            template_id=self.checked, templates=others, numbers=self.numbers, providers=PROVIDERS
+            template_id=self.checked,
+            templates=others,
+            numbers=self.numbers,
+            without_busy_tone=self.without_busy_tone,
+            providers=PROVIDERS,
         )
 
 

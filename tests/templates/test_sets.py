@@ -84,6 +84,7 @@ def outside(account: SampleAccount, names: dict[str, str] | None = None) -> SetC
         templates={},
         numbers={E164: NUMBER_ID},
         active_numbers=account.numbers,
+        without_busy_tone=account.without_busy_tone,
         providers=PROVIDERS,
     )
 

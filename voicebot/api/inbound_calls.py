@@ -1,19 +1,21 @@
 """Inbound calls of numbers with a policy, or without an orchestrator: taken, refused, or offered a menu.
 
-It is decided in one transaction that locks the number, before a media stream opens, and told in the events of
-the call: ``inbound.refused`` with the reason and the action, ``inbound.chosen`` after a menu.
+It is decided in one transaction that locks the number, before a media stream opens: by the policy of the
+number, then by that of the template that would answer. The events of the call tell it: ``inbound.refused``
+with the reason, the action, and the template if the policy is a template's; ``inbound.chosen`` after a menu.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from loguru import logger
 
 from db import bridged_calls, calls, carrier_calls, events, inbound, leads
-from db.calls import CallEnd
+from db.calls import CallEnd, CallRecord
 from db.errors import NotFound
 from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, StartedCall
 from db.leads import LeadDraft
@@ -21,21 +23,18 @@ from db.pool import Database, Transaction
 from telephony.bridge import Whisper
 from telephony.carrier import TransferRequest
 from telephony.webhook import WebhookReply
+from templates.inbound import InboundPolicy, Refusal
 from voicebot.api.call_ends import call_event
 from voicebot.api.carrier_request import CarrierRequest
-from voicebot.dispatch.inbound_policy import (
-    CallFacts,
-    InboundPolicy,
-    Menu,
-    Reason,
-    Refusal,
-    answering,
-    refusal_of,
-)
+from voicebot.dispatch.inbound_policy import CallFacts, Menu, Reason, answering, refusal_of
 from voicebot.dispatch.inbound_texts import inbound_texts, menu_text
 
 ATTEMPT = "attempt"
 """The parameter of a menu's URL: how often the menu was said."""
+
+INBOUND_REFUSED = "inbound.refused"
+TEMPLATE = "template_id"
+"""The member of ``inbound.*`` events that names a template."""
 
 ATTEMPTS = 3
 KEY_TIMEOUT_S = 5
@@ -85,6 +84,22 @@ class Rejected:
     busy: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A policy does not take a call; it is that of ``template``, or of the number if that is None."""
+
+    refusal: Refusal
+    reason: Reason
+    template: AnsweringTemplate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A menu was answered with a key, or with none until it had been said three times."""
+
+    key: str | None
+
+
 Decision = StartedCall | Announcement | Forwarded | Rejected
 
 
@@ -106,18 +121,17 @@ async def decide(database: Database, call_in: InboundCall, choice: Choice | None
             logger.warning("number {} has no active template", number.id)
             return Rejected() if number.fallback_number is None else Forwarded(number.fallback_number)
         first = answers.templates[0] if isinstance(answers, Menu) else answers
-        policy = InboundPolicy.model_validate(number.inbound)
         known = await _known(transaction, call_in)
         if known is not None and known.call.end_reason != REFUSED:
             return known  # the webhook was sent again
-        reason = refusal_of(policy, await _facts(transaction, call_in, number, policy))
-        if known is not None or reason is not None:
-            if reason is not None and known is None:
-                await _refuse(transaction, call_in, number, first, policy.refusal, reason)
-            return _refused(policy.refusal, number, first)
+        if known is not None:
+            return await _refused_before(transaction, known.call, number, first)
+        if (refused := await _refusal(transaction, call_in, number, None)) is not None:
+            call = (await inbound.begin_with(transaction, call_in, number, first)).call
+            return await _refuse(transaction, call_in, call, number, first, refused)
         if isinstance(answers, Menu):
             return await _chosen(transaction, call_in, number, answers, choice)
-        return await inbound.begin_with(transaction, call_in, number, answers)
+        return await _connect(transaction, call_in, number, answers)
 
 
 def reply(request: CarrierRequest, decision: Announcement | Forwarded | Rejected) -> WebhookReply:
@@ -159,34 +173,54 @@ async def _known(transaction: Transaction, call_in: InboundCall) -> StartedCall 
     return StartedCall(call=call, created=False)
 
 
+async def _refusal(
+    transaction: Transaction, call_in: InboundCall, number: CalledNumber, template: AnsweringTemplate | None
+) -> Refused | None:
+    """Why the policy of a template, or that of the number, does not take a call; None: it takes it."""
+    written = number.inbound if template is None else template.inbound
+    if not written:
+        return None
+    policy = InboundPolicy.model_validate(written)
+    facts = await _facts(transaction, call_in, number, policy, None if template is None else template.id)
+    reason = refusal_of(policy, facts, "number_busy" if template is None else "template_busy")
+    return None if reason is None else Refused(policy.refusal, reason, template)
+
+
 async def _facts(
-    transaction: Transaction, call_in: InboundCall, number: CalledNumber, policy: InboundPolicy
+    transaction: Transaction,
+    call_in: InboundCall,
+    number: CalledNumber,
+    policy: InboundPolicy,
+    template_id: UUID | None,
 ) -> CallFacts:
-    caller, recent = inbound.caller_of(call_in), 0
+    caller, recent, live = inbound.caller_of(call_in), 0, 0
     if caller is not None and policy.per_caller is not None:
         since = call_in.started_at - timedelta(milliseconds=policy.per_caller.per_ms)
-        recent = await inbound.taken_calls(transaction, number.id, caller, since)
+        recent = await inbound.taken_calls(transaction, number.id, caller, since, template_id)
+    if policy.max_concurrent is not None:
+        live = await inbound.live_calls(transaction, number.id, template_id)
     return CallFacts(
         at=call_in.started_at, zone=ZoneInfo(number.time_zone), caller=caller, recent_calls=recent,
-        live_calls=number.live_calls,
+        live_calls=live,
     )  # fmt: skip
 
 
 async def _refuse(
     transaction: Transaction,
     call_in: InboundCall,
+    call: CallRecord,
     number: CalledNumber,
     template: AnsweringTemplate,
-    refusal: Refusal,
-    reason: Reason,
-) -> None:
-    """Record a call that is not taken, and make the lead of a call-back."""
-    call = (await inbound.begin_with(transaction, call_in, number, template)).call
-    at = call_in.started_at
+    refused: Refused,
+) -> Decision:
+    """End a call that is not taken, and make the lead of a call-back."""
+    refusal, at = refused.refusal, call_in.started_at
     end = CallEnd(ended_by="system", end_reason=REFUSED, outcome=None, ended_at=at)
     await calls.finish(transaction, call.account_id, call.id, end)
-    told = {"reason": reason, "action": refusal.action}
-    await events.append(transaction, call_event(call, "inbound.refused", told, at))
+    told: dict[str, str] = {"reason": refused.reason, "action": refusal.action}
+    if refused.template is not None:
+        told[TEMPLATE] = str(refused.template.id)
+    await events.append(transaction, call_event(call, INBOUND_REFUSED, told, at))
     ended = {"ended_by": "system", "reason": REFUSED}
     await events.append(transaction, call_event(call, "call.ended", ended, at))
     caller = inbound.caller_of(call_in)
@@ -198,6 +232,18 @@ async def _refuse(
             variables={},
         )  # fmt: skip
         await leads.add(transaction, number.account_id, lead, idempotency_key=f"callback {call.id}")
+    return _refused(refusal, number, template)
+
+
+async def _refused_before(
+    transaction: Transaction, call: CallRecord, number: CalledNumber, first: AnsweringTemplate
+) -> Decision:
+    """The answer about a call that was refused before, by the policy that refused it."""
+    told = await events.of_call(transaction, call.account_id, call.id)
+    by_template = any(TEMPLATE in event.data for event in told if event.type == INBOUND_REFUSED)
+    template = next((each for each in number.templates if each.id == call.initial_template_id), first)
+    written = template.inbound if by_template else number.inbound
+    return _refused(InboundPolicy.model_validate(written or {}).refusal, number, template)
 
 
 def _refused(
@@ -220,17 +266,32 @@ async def _chosen(
     number: CalledNumber,
     menu: Menu,
     choice: Choice | None,
-) -> StartedCall | Announcement:
-    """The call with the agent that the caller has chosen, or the menu, which is said three times at most."""
+) -> Decision:
+    """The call with the agent that was chosen, or the menu, which is said three times at most."""
     said = 0 if choice is None else choice.attempt
     chosen = None if choice is None else choice.of(menu)
     first = menu.templates[0]
     if chosen is None and said < ATTEMPTS:
         text = menu_text([template.name for template in menu.templates], first.language)
         return Announcement(number=number, template=first, text=text, attempt=said + 1)
-    started = await inbound.begin_with(transaction, call_in, number, chosen or first)
     key = None if chosen is None or choice is None else choice.key
-    data = {"template_id": str((chosen or first).id), "key": key}
-    event = call_event(started.call, "inbound.chosen", data, call_in.started_at)
-    await events.append(transaction, event)
+    return await _connect(transaction, call_in, number, chosen or first, Chosen(key))
+
+
+async def _connect(
+    transaction: Transaction,
+    call_in: InboundCall,
+    number: CalledNumber,
+    template: AnsweringTemplate,
+    chosen: Chosen | None = None,
+) -> Decision:
+    """The call with a template, unless the template's policy does not take it."""
+    refused = await _refusal(transaction, call_in, number, template)
+    started = await inbound.begin_with(transaction, call_in, number, template)
+    if chosen is not None:
+        data = {TEMPLATE: str(template.id), "key": chosen.key}
+        event = call_event(started.call, "inbound.chosen", data, call_in.started_at)
+        await events.append(transaction, event)
+    if refused is not None:
+        return await _refuse(transaction, call_in, started.call, number, template, refused)
     return started

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from db import audit, numbers
 from db.audit import Change
 from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
+from templates.inbound import InboundPolicy
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, SCHEMA_REF, patch_schema, refuses
@@ -22,7 +23,6 @@ from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import TimeZone, invalid_body
 from voicebot.authoring import merged
 from voicebot.carriers import CARRIERS, DEFAULT_CARRIER, CarrierName
-from voicebot.dispatch.inbound_policy import InboundPolicy
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
 

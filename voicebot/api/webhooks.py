@@ -46,7 +46,7 @@ from voicebot.api.carrier_request import (
 )
 from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
-from voicebot.api.inbound_calls import Choice, Decision, decide, reply
+from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, reply
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.no_voice import speak_for
 from voicebot.api.problems import ApiProblem
@@ -145,6 +145,8 @@ async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice 
     else:
         is_copy = begun.call.end_reason == inbound.REFUSED
         decision = await decide(request.app.database, call_in, choice) if is_copy else begun
+    if isinstance(decision, Rejected) and choice is not None:
+        return request.carrier.hang_up_reply()  # the menu has answered the call
     if not isinstance(decision, StartedCall):
         return reply(request, decision)
     started = decision

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from db import numbers, revisions, template_sets, template_targets, templates
-from db.errors import NotFound
+from db.numbers import NumberRecord
 from db.pool import Executor
 from db.revisions import TemplateSnapshot
 from db.rows import MAX_LIMIT
@@ -74,6 +74,8 @@ class AccountLookup:
     """Names of the built-in functions of this server."""
     checks: Checks = field(default_factory=DirectChecks)
     """Where the checks run."""
+    without_busy_tone: frozenset[str] = frozenset()
+    """Names of the carriers that cannot reject a call with a busy tone."""
 
     async def look_up_set(self, db: Executor, documents: Sequence[Any]) -> SetLookup:
         """Find the templates and numbers that a set of documents mentions.
@@ -103,6 +105,7 @@ class AccountLookup:
             ids=known,
             numbers={number.e164: str(number.id) for number in found_numbers},
             active_numbers={str(number.id): number.active for number in found_numbers},
+            without_busy_tone=self._without_busy_tone(found_numbers),
             names=await self._newest_names(db) if said.targets - said.names - known.keys() else (),
             builtins=self.builtins,
             http_allow=self.http_allow,
@@ -138,9 +141,11 @@ class AccountLookup:
             related |= set(await template_targets.used_by(db, self.account_id, template_id))
             related.discard(template_id)
         found = await revisions.targets(db, self.account_id, sorted(related)) if related else {}
+        number = await self._number(db, uuid_of(content.number_id))
         context = CheckContext(
             template_id=str(template_id) if template_id else None,
-            numbers=await self._number_states(db, uuid_of(content.number_id)),
+            numbers={str(each.id): each.active for each in number},
+            without_busy_tone=self._without_busy_tone(number),
             builtins=self.builtins,
             http_allow=self.http_allow,
             providers=self.providers,
@@ -177,14 +182,12 @@ class AccountLookup:
     ) -> ResultT:
         return await self.checks.run(self.account_id, function, *args, **named)
 
-    async def _number_states(self, db: Executor, number_id: UUID | None) -> Mapping[str, bool]:
-        if number_id is None:
-            return {}
-        try:
-            number = await numbers.get(db, self.account_id, number_id)
-        except NotFound:
-            return {}
-        return {str(number.id): number.active}
+    async def _number(self, db: Executor, number_id: UUID | None) -> Sequence[NumberRecord]:
+        """The number with this id, if the account has it."""
+        return await numbers.find(db, self.account_id, ids=[number_id]) if number_id is not None else ()
+
+    def _without_busy_tone(self, found: Sequence[NumberRecord]) -> frozenset[str]:
+        return frozenset(str(number.id) for number in found if number.carrier in self.without_busy_tone)
 
     async def _newest_names(self, db: Executor) -> Sequence[str]:
         """Names to suggest for a misspelt one: those of the newest templates."""

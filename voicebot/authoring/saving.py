@@ -79,11 +79,15 @@ class Authoring:
     """Names of the built-in functions of this server."""
     checks: Checks = field(default_factory=DirectChecks)
     """Where the checks run."""
+    without_busy_tone: frozenset[str] = frozenset()
+    """Names of the carriers that cannot reject a call with a busy tone."""
     _schemas: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def account(self, account_id: UUID) -> AccountLookup:
         """What the checks of an account's templates look up."""
-        return AccountLookup(account_id, self.http_allow, self.providers, self.builtins, self.checks)
+        return AccountLookup(
+            account_id, self.http_allow, self.providers, self.builtins, self.checks, self.without_busy_tone
+        )
 
     async def check(self, account_id: UUID, document: Any) -> Report:
         """Check any document, saved or not."""

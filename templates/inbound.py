@@ -1,0 +1,109 @@
+"""Which inbound calls are taken: the policy of a number, and of a template.
+
+Unlike the rest of a template, a policy is checked completely by its model, so a draft cannot have an
+incomplete one: a number has the same model, and is in use as soon as it is saved.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from templates.outbound import DAYS, Day
+
+E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$", description="E.164.", examples=["+14155550100"])]
+TimeOfDay = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
+Milliseconds = Annotated[int, Field(strict=True, ge=1000, le=30 * 86_400_000)]
+
+
+def _is_date(text: str) -> str:
+    if date.fromisoformat(text).isoformat() != text:
+        raise ValueError("must be a date, such as 2026-12-25")
+    return text
+
+
+Holiday = Annotated[
+    str, AfterValidator(_is_date), Field(json_schema_extra={"format": "date"}, examples=["2026-12-25"])
+]
+"""A date as text: a number would be read as seconds."""
+
+Action = Literal["reject", "busy", "say", "forward", "callback"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Hours(_Part):
+    """When calls are taken, by the wall clock of the number's time zone."""
+
+    from_: Annotated[TimeOfDay, Field(alias="from", description="First time of day.")] = "00:00"
+    to: Annotated[TimeOfDay, Field(description="Time of day from which on no call is taken.")] = "24:00"
+    days: Annotated[
+        tuple[Day, ...], Field(min_length=1, max_length=7, description="Days of the week with calls.")
+    ] = DAYS
+    holidays: Annotated[
+        tuple[Holiday, ...], Field(max_length=500, description="Days on which no call is taken: YYYY-MM-DD.")
+    ] = ()
+
+    @model_validator(mode="after")
+    def _open_at_some_time(self) -> Hours:
+        if self.to <= self.from_:
+            raise ValueError("`to` must be later than `from`")
+        return self
+
+
+class PerCaller(_Part):
+    """How often one caller may call."""
+
+    calls: Annotated[int, Field(strict=True, ge=1, le=1000, description="Calls of one caller.", examples=[5])]
+    per_ms: Annotated[Milliseconds, Field(description="Length of the period, in ms.", examples=[3_600_000])]
+
+
+class Refusal(_Part):
+    """What happens to a call that is not taken."""
+
+    action: Annotated[
+        Action,
+        Field(
+            description=(
+                "`reject`; `busy`: a busy tone; `say` the text and hang up; `forward` to the number; "
+                "`callback`: say the text, and make a lead for a call back."
+            )
+        ),
+    ] = "reject"
+    text: Annotated[
+        str,
+        Field(
+            max_length=1000,
+            description="Said in the carrier's own voice.",
+            examples=["We are closed. Please call again tomorrow."],
+        ),
+    ] = ""
+    number: Annotated[E164 | None, Field(description="Where calls are forwarded to.")] = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Refusal:
+        if self.action == "say" and not self.text.strip():
+            raise ValueError("`say` needs a `text`")
+        if self.action == "forward" and self.number is None:
+            raise ValueError("`forward` needs a `number`")
+        return self
+
+
+class InboundPolicy(_Part):
+    """Which inbound calls are taken, and what happens to the others."""
+
+    accepting: Annotated[bool, Field(strict=True, description="Whether any call is taken.")] = True
+    hours: Annotated[Hours | None, Field(description="Null: at any time.")] = None
+    blocked: Annotated[tuple[E164, ...], Field(max_length=1000, description="Callers not taken.")] = ()
+    per_caller: Annotated[PerCaller | None, Field(description="Null: no limit.")] = None
+    max_concurrent: Annotated[
+        int | None,
+        Field(
+            strict=True, ge=1, le=1000, description="Inbound calls at once; null: no limit.", examples=[20]
+        ),
+    ] = None
+    refusal: Annotated[Refusal, Field(description="Action, with its text or number.")] = Refusal()
