@@ -30,6 +30,8 @@ class CarrierKind:
             reached (None: that of each request); None if the variables do not suffice to take calls.
         to_take_calls: the variables without which no calls are taken.
         to_place_calls: those that are needed in addition to place calls.
+        to_lead_on: those without which calls that it has placed cannot leave us: be transferred, or connected
+            with a person.
         credentials: those that the REST API checks.
         has_busy_tone: whether a call can be rejected with a busy tone.
     """
@@ -39,5 +41,6 @@ class CarrierKind:
     carrier: Callable[[Any, str | None], Carrier | None]
     to_take_calls: Sequence[str]
     to_place_calls: Sequence[str] = ()
+    to_lead_on: Sequence[str] = ()
     credentials: Sequence[str]
     has_busy_tone: bool

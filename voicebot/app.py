@@ -37,7 +37,7 @@ from voicebot.call.registry import CallRegistry
 from voicebot.call.replicas import Replicas
 from voicebot.call.text.chats import Chats
 from voicebot.call.text.chats import Limits as ChatLimits
-from voicebot.carriers import carriers_of, without_busy_tone
+from voicebot.carriers import carriers_of, rules_of
 from voicebot.clock import SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
@@ -186,7 +186,7 @@ async def running(
             providers.rules(),
             frozenset(HANDLERS),
             checks,
-            without_busy_tone(),
+            rules_of(settings, carriers),
         )
         metrics.watch_live(lambda: call_registry.live)
         admission = Admission(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, cast
 
 from pydantic import AfterValidator, WithJsonSchema, create_model
 from pydantic_core import PydanticKnownError
 
+from telephony.bridge import BridgeCarrier
 from telephony.carrier import Carrier
 from telephony.exotel.carrier import EXOTEL
 from telephony.kind import CarrierKind
 from telephony.twilio.carrier import TWILIO
+from templates.check import CarrierRules
 from voicebot.config import Settings, Variables
 
 CARRIERS: Mapping[str, CarrierKind] = {kind.name: kind for kind in (TWILIO, EXOTEL)}
@@ -58,6 +60,21 @@ def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
     return {name: carrier for name, carrier in made.items() if carrier is not None}
 
 
-def without_busy_tone() -> frozenset[str]:
-    """Names of the carriers that cannot reject a call with a busy tone."""
-    return frozenset(name for name, kind in CARRIERS.items() if not kind.has_busy_tone)
+def unset(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Those of these environment variables that have no value."""
+    values = {name: settings.secret(name) for name in names}
+    return [name for name, value in values.items() if not (value and value.get_secret_value())]
+
+
+def rules_of(settings: Settings, carriers: Mapping[str, Carrier]) -> Mapping[str, CarrierRules]:
+    """What templates may expect of the calls of each carrier; `carriers` are those with credentials."""
+    return {
+        name: CarrierRules(
+            has_busy_tone=kind.has_busy_tone,
+            has_attended_transfers=name not in carriers or isinstance(carriers[name], BridgeCarrier),
+            missing_to_transfer=()
+            if unset(settings, kind.to_place_calls)
+            else tuple(unset(settings, kind.to_lead_on)),
+        )
+        for name, kind in CARRIERS.items()
+    }

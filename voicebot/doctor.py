@@ -25,7 +25,7 @@ from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier
 from telephony.kind import CarrierKind
 from voicebot import startup
-from voicebot.carriers import CARRIERS, carriers_of
+from voicebot.carriers import CARRIERS, carriers_of, unset
 from voicebot.config import Settings
 from voicebot.database import NoDatabase, open_database
 
@@ -38,7 +38,7 @@ class Finding:
 
     Attributes:
         carrier: the carrier; None: the check is about the server.
-        check: `settings`, `url`, `credentials`, `number` or `webhook`.
+        check: `settings`, `url`, `credentials`, `dialled_calls`, `number` or `webhook`.
         ok: whether nothing has to be done.
         message: what was found.
         remedy: what to do; empty if nothing.
@@ -93,6 +93,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
                     continue
                 is_known = await _credentials(carriers[name])
                 yield is_known
+                if kind.to_lead_on:
+                    yield _leading_on(settings, kind)
                 of_carrier = [number for number in found if number.carrier == name]
                 if not of_carrier:
                     yield _no_numbers(name)
@@ -137,8 +139,7 @@ async def _numbers(settings: Settings) -> tuple[Sequence[NumberFallback], Findin
 
 def _settings(settings: Settings, kind: CarrierKind, *, is_used: bool) -> Finding:
     carrier, needed = kind.name, (*kind.to_take_calls, *kind.to_place_calls)
-    values = {name: settings.secret(name) for name in needed}
-    missing = [name for name, value in values.items() if not (value and value.get_secret_value())]
+    missing = unset(settings, needed)
     if not missing:
         return Finding(carrier=carrier, check="settings", ok=True, message="All variables are set.")
     if len(missing) == len(needed):
@@ -161,6 +162,21 @@ async def _credentials(carrier: Carrier) -> Finding:
             remedy = f"Check the network and {name.upper()}_API_URL, and that the variables are set."
         return Finding(carrier=name, check="credentials", ok=False, message=str(error), remedy=remedy)
     return Finding(carrier=name, check="credentials", ok=True, message="The carrier accepts them.")
+
+
+def _leading_on(settings: Settings, kind: CarrierKind) -> Finding:
+    """Whether calls that the carrier places can leave us; to dial none, or only such as stay, is no fault."""
+    names = " and ".join(kind.to_lead_on)
+    if not unset(settings, kind.to_lead_on):
+        message = f"{names} is set: leads are dialled into the flow, so that their calls are like others."
+    elif unset(settings, kind.to_place_calls):
+        message = "It places no calls."
+    else:
+        message = (
+            f"{names} is not set: the calls of leads cannot be transferred, connected with an operator's "
+            f"telephone, or resumed. If they are to be, set it (docs/guides/{kind.name}.md, Dialling)."
+        )
+    return Finding(carrier=kind.name, check="dialled_calls", ok=True, message=message)
 
 
 def _no_carrier() -> Finding:
@@ -233,8 +249,6 @@ async def _flow(client: httpx.AsyncClient, carrier: FlowCarrier, e164: str, orig
         status = type(error).__name__
     if status == httpx.codes.FOUND:
         message = f"{shown} answers for {e164}; the flow cannot be read (docs/guides/{carrier.name}.md)."
-        if not carrier.dials_into_flow:
-            message += " Calls that are dialled do not follow it: they cannot be transferred."
         return Finding(carrier=carrier.name, check="webhook", ok=True, message=message)
     message = f"{shown}/again answers {status} for {e164}."
     names = " and ".join(CARRIERS[carrier.name].to_take_calls)

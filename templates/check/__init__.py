@@ -21,14 +21,21 @@ from templates.check.basics import (
 )
 from templates.check.context import (
     BUILTIN_FUNCTIONS,
+    CarrierRules,
     CheckContext,
+    KnownNumber,
     ProviderRules,
     ProviderTable,
     targets,
 )
 from templates.check.dtmf import check_masked
 from templates.check.flow import check_flow
-from templates.check.functions import check_destinations, check_functions, check_named_functions
+from templates.check.functions import (
+    check_destinations,
+    check_functions,
+    check_named_functions,
+    check_transfers,
+)
 from templates.check.graph import check_entry_and_exit, check_hops, check_routes, check_targets
 from templates.check.http import check_http
 from templates.check.outbound import check_outbound
@@ -45,7 +52,9 @@ __all__ = [
     "BUILTIN_FUNCTIONS",
     "MAX_PROBLEMS",
     "RULES",
+    "CarrierRules",
     "CheckContext",
+    "KnownNumber",
     "Problem",
     "ProviderRules",
     "ProviderTable",
@@ -77,6 +86,7 @@ _CHECKS: tuple[Callable[[TemplateContent, CheckContext], Iterator[Problem]], ...
     check_functions,
     check_named_functions,
     check_destinations,
+    check_transfers,
     check_http,
     check_flow,
     check_masked,

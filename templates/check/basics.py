@@ -61,7 +61,7 @@ def check_number(content: TemplateContent, context: CheckContext) -> Iterator[Pr
     if context.numbers is not None:
         if content.number_id not in context.numbers:
             yield problem_for("number_unknown", ("number_id",), "This account has no number with this id.")
-        elif not context.numbers[content.number_id]:
+        elif not context.numbers[content.number_id].active:
             yield problem_for("number_inactive", ("number_id",), "The number is not active.")
 
 
@@ -72,7 +72,9 @@ def check_inbound(content: TemplateContent, context: CheckContext) -> Iterator[P
     if content.number_id is None:
         message = "The template has no number, so its policy for inbound calls is never asked."
         yield problem_for("inbound_unused", ("inbound",), message)
-    elif content.inbound.refusal.action == "busy" and content.number_id in context.without_busy_tone:
+        return
+    number = (context.numbers or {}).get(content.number_id)
+    if content.inbound.refusal.action == "busy" and number and not number.rules.has_busy_tone:
         message = "The carrier of the number cannot reject a call with a busy tone."
         yield problem_for("busy_tone_impossible", ("inbound", "refusal", "action"), message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
@@ -49,6 +49,32 @@ ProviderTable = Mapping[str, Mapping[str, ProviderRules]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierRules:
+    """What the calls of a carrier's numbers can do.
+
+    Attributes:
+        has_busy_tone: whether a call can be rejected with a busy tone.
+        has_attended_transfers: whether a destination can be called while the caller stays.
+        missing_to_transfer: names of environment variables that the server lacks to transfer calls that it
+            has dialled; empty: it can, or dials none.
+    """
+
+    has_busy_tone: bool = True
+    has_attended_transfers: bool = True
+    missing_to_transfer: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownNumber:
+    """A number of the account."""
+
+    active: bool
+    carrier: str
+    """The name of its carrier."""
+    rules: CarrierRules = field(default_factory=CarrierRules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckContext:
     """The account data of one check. ``None`` means unknown: rules that need the value are skipped.
 
@@ -57,8 +83,7 @@ class CheckContext:
         templates: the account's templates by id: at least those that routes lead to from it, and those from
             which routes lead to it, directly or through others.
             Templates of other accounts are absent, so that their ids are reported as missing.
-        numbers: number id → whether the number is active.
-        without_busy_tone: ids of numbers whose carrier cannot reject a call with a busy tone.
+        numbers: the numbers that these templates name, by id.
         builtins: names of the built-in functions.
         providers: the providers that a template may name, with their settings.
         http_allow: private addresses that HTTP functions may reach, each as ``host:port``.
@@ -66,8 +91,7 @@ class CheckContext:
 
     template_id: str | None = None
     templates: Mapping[str, TemplateContent] | None = None
-    numbers: Mapping[str, bool] | None = None
-    without_busy_tone: frozenset[str] = frozenset()
+    numbers: Mapping[str, KnownNumber] | None = None
     builtins: frozenset[str] = BUILTIN_FUNCTIONS
     providers: ProviderTable | None = None
     http_allow: frozenset[str] = frozenset()
@@ -98,8 +122,8 @@ def agents_reached(content: TemplateContent, templates: Mapping[str, TemplateCon
     return frozenset(reached)
 
 
-def is_reached(context: CheckContext) -> bool:
-    """Whether an active orchestrator routes to the checked template, directly or through agents."""
+def reaching(context: CheckContext) -> Iterator[TemplateContent]:
+    """The active orchestrators that route to the checked template, directly or through agents."""
     templates = context.templates or {}
     orchestrators = (
         each for each in templates.values() if each.kind == "orchestrator" and each.status == "active"
@@ -109,5 +133,4 @@ def is_reached(context: CheckContext) -> bool:
     for each in orchestrators:
         ways = agents_reached(each, known)
         if own in targets(each) or any(own in targets(known[way]) for way in ways):
-            return True
-    return False
+            yield each

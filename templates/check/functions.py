@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from templates.bounds import E164, TOOL_NAME
-from templates.check.context import BUILTIN_FUNCTIONS, CheckContext
+from templates.check.context import BUILTIN_FUNCTIONS, CheckContext, KnownNumber, reaching
 from templates.check.rules import problem_for
 from templates.check.similarity import similar_pairs
 from templates.check.texts import instructions
@@ -101,6 +101,35 @@ def check_destinations(content: TemplateContent, context: CheckContext) -> Itera
         if not E164.matches(destination.number):
             message = f"'{destination.number}' is not an E.164 number."
             yield problem_for("destination_number_invalid", (*where, "number"), message)
+
+
+def check_transfers(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
+    """Check that the carriers of the numbers whose calls reach the template can transfer them."""
+    if not content.destinations:
+        return
+    known = {each.carrier: each for each in _numbers(content, context)}
+    for name, number in known.items():
+        if number.rules.has_attended_transfers:
+            continue
+        for index, destination in enumerate(content.destinations):
+            if destination.mode == "attended":
+                message = f"'{destination.name}' is not called: {name} calls nobody while the caller stays."
+                detail = "Use the mode `cold`, or a number of another carrier."
+                yield problem_for(
+                    "not_possible_at_carrier", ("destinations", index, "mode"), message, detail=detail
+                )
+    for name, number in known.items():
+        if missing := ", ".join(number.rules.missing_to_transfer):
+            message = f"Calls that are dialled from the number of {name} cannot be transferred."
+            detail = f"Set {missing} on the server, if leads of this template are to be transferred."
+            yield problem_for("not_possible_at_carrier", ("destinations",), message, detail=detail)
+
+
+def _numbers(content: TemplateContent, context: CheckContext) -> Iterator[KnownNumber]:
+    """The numbers whose calls reach a template: its own, and those of orchestrators that lead to it."""
+    for each in (content, *reaching(context)):
+        if number := (context.numbers or {}).get(each.number_id or ""):
+            yield number
 
 
 def _named_in_flow(content: TemplateContent, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from templates.bounds import LANGUAGE, TOOL_NAME
-from templates.check.context import CheckContext, agents_reached, is_reached, routes_to_checked_template
+from templates.check.context import CheckContext, agents_reached, reaching, routes_to_checked_template
 from templates.check.flow import LEAVING_FUNCTIONS, nodes_leading_to
 from templates.check.rules import problem_for
 from templates.check.similarity import similar_pairs
@@ -152,7 +152,7 @@ def check_hops(content: TemplateContent, _context: CheckContext) -> Iterator[Pro
 def check_entry_and_exit(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
     """Check that callers can reach this agent, and that its part of the call can end."""
     is_active_agent = content.kind == "agent" and content.status == "active"
-    if context.templates is not None and is_active_agent and not is_reached(context):
+    if context.templates is not None and is_active_agent and not any(True for _ in reaching(context)):
         message = "No active orchestrator routes to this agent, directly or through other agents."
         yield problem_for("agent_unreached", ("status",), message)
     incoming = routes_to_checked_template(context)

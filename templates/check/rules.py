@@ -190,6 +190,7 @@ _TABLE = (
         ERROR,
         "Write it in E.164: `+`, country code and number, e.g. `+14155550123`.",
     ),
+    Rule("not_possible_at_carrier", WARNING, "{detail}"),
     # HTTP functions
     Rule("url_missing", ERROR, "Write the https address to call."),
     Rule("url_invalid", ERROR, "Write a complete address such as `https://api.example.com/orders`."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from templates.check import CheckContext, Problem, Reading, Report, check_reading, read, targets
+from templates.check import CheckContext, KnownNumber, Problem, Reading, Report, check_reading, read, targets
 from templates.check.context import BUILTIN_FUNCTIONS, ProviderTable, agents_reached
 from templates.model import TemplateContent
 from templates.sets.names import NameIndex, ResolvedDocument, name_of, resolve_names, without_server_fields
@@ -31,8 +31,7 @@ class SetContext:
         templates: template id → content: at least those that routes of the set lead to, and those from which
             routes lead to it, directly or through others.
         numbers: E.164 → number id.
-        active_numbers: number id → whether it is active.
-        without_busy_tone: ids of numbers whose carrier cannot reject a call with a busy tone.
+        known_numbers: number id → the number.
         names: further template names, for suggestions.
         builtins: names of the built-in functions.
         http_allow: private addresses that HTTP functions may reach, each as ``host:port``.
@@ -41,8 +40,7 @@ class SetContext:
     ids: Mapping[str, str] = field(default_factory=dict)
     templates: Mapping[str, TemplateContent] | None = None
     numbers: Mapping[str, str] | None = None
-    active_numbers: Mapping[str, bool] | None = None
-    without_busy_tone: frozenset[str] = frozenset()
+    known_numbers: Mapping[str, KnownNumber] | None = None
     names: Collection[str] = ()
     builtins: frozenset[str] = BUILTIN_FUNCTIONS
     http_allow: frozenset[str] = frozenset()
@@ -137,8 +135,7 @@ class _SetIndex:
                 for each in wanted - {member.template_id}
                 if each in self._templates
             },
-            numbers=self._set_context.active_numbers,
-            without_busy_tone=self._set_context.without_busy_tone,
+            numbers=self._set_context.known_numbers,
             builtins=self._set_context.builtins,
             http_allow=self._set_context.http_allow,
             providers=self._set_context.providers,

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from db import bridged_calls, calls, carrier_calls
+from db import attempts, bridged_calls, calls, carrier_calls
 from db.calls import CallEnd, CallRecord
 from db.ids import new_id
 from tests.api.server_fixture import PUBLIC_URL, RunningServer, Tenant, create, http_client, serving
+from tests.api.test_attempt_statuses import begun
 from tests.api.twilio import StandIn, close_code
 from voicebot.api.app_state import EndGrace
 from voicebot.api.carrier_request import MAX_RESUMES
@@ -290,6 +292,44 @@ async def test_a_busy_tone_is_refused_when_it_is_saved(tenant: Tenant) -> None:
         f"/numbers/{number['id']}", json={"inbound": busy["inbound"]}, headers={"If-Match": "*"}
     )
     assert patch.status_code == 422, patch.text
+
+
+async def test_a_transfer_that_no_call_can_make_is_warned_of(server: RunningServer, tenant: Tenant) -> None:
+    """When it is saved, and for the agent behind the orchestrator whenever it is read."""
+    exotel = await called(server, tenant)
+    [desk] = (await tenant.owner.get("/templates", params={"kind": "orchestrator"})).json()["items"]
+    transfer = {
+        "functions": [{"type": "builtin", "name": "transfer_to_number"}],
+        "destinations": [{"name": "office", "number": PERSON, "mode": "attended"}],
+    }
+    for template_id in (desk["id"], desk["routes"][0]["template_id"]):
+        path = f"/templates/{template_id}"
+        saved = await tenant.owner.patch(path, json=transfer, headers={"If-Match": "*"})
+        assert saved.status_code == 200, (exotel.to, saved.text)
+        checked = await tenant.owner.post("/templates/check", json=saved.json())
+        for warnings in (saved.json()["warnings"], checked.json()["warnings"]):
+            [found] = [each for each in warnings if each["code"] == "not_possible_at_carrier"]
+            assert (found["pointer"], "cold" in found["remedy"]) == ("/destinations/0/mode", True)
+
+
+async def test_an_operator_cannot_be_dialled_for_a_call_that_was_dialled_without_a_flow(
+    server: RunningServer, tenant: Tenant
+) -> None:
+    """Nothing could connect them: the request is refused, and says what works; the claim stays."""
+    call = await begun(server, tenant, "exotel")
+    database = server.app_state.database
+    assert await attempts.placed(database, call.account_id, call.id, new_id().hex, timedelta(minutes=1))
+    await calls.answered(database, call.account_id, call.id, server.app_state.clock.now())
+    operator = tenant.clients["operator"]
+    answer = await operator.patch("/operators/me", json={"phone": PERSON})
+    assert answer.status_code == 200, answer.text
+    handoff = await create(tenant.owner, "/handoffs", {"reason": "A refund.", "call_id": str(call.id)})
+    claim = await operator.post(f"/handoffs/{handoff['id']}/claim")
+    assert claim.status_code == 200, claim.text
+    dial = await operator.post(f"/handoffs/{handoff['id']}/dial")
+    assert (dial.status_code, dial.json()["code"]) == (409, "illegal_move")
+    assert "browser" in dial.json()["detail"]
+    assert (await tenant.owner.get(f"/handoffs/{handoff['id']}")).json()["state"] == "claimed"
 
 
 @pytest.mark.parametrize("action", ["say", "callback"])

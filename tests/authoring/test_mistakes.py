@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handlers.registry import HANDLERS
-from templates.check import CheckContext, check_document
+from templates.check import CheckContext, KnownNumber, check_document
 from templates.model import TemplateContent
 from tests.templates.sample_accounts import PROVIDERS
 
@@ -330,7 +330,10 @@ def with_value(place: tuple[str | int, ...], value: Any) -> dict[str, Any]:
 
 
 CONTEXT = CheckContext(
-    templates={TARGET: BILLING}, numbers={NUMBER: True}, builtins=frozenset(HANDLERS), providers=PROVIDERS
+    templates={TARGET: BILLING},
+    numbers={NUMBER: KnownNumber(active=True, carrier="twilio")},
+    builtins=frozenset(HANDLERS),
+    providers=PROVIDERS,
 )
 
 

@@ -39,6 +39,10 @@ async def test_what_is_configured_is_found_well(harness: CallHarness) -> None:
         assert found[carrier, "credentials"].ok
     assert found["twilio", "webhook"].ok
     assert (await findings(reached(harness), of=exotel))["exotel", "webhook"].ok
+    flow = found["exotel", "dialled_calls"]
+    assert flow.ok
+    assert "EXOTEL_FLOW_ID is not set: the calls of leads cannot be transferred" in flow.message
+    assert ("twilio", "dialled_calls") not in found
 
 
 async def test_what_is_wrong_is_found_with_a_remedy(harness: CallHarness) -> None:
@@ -60,12 +64,13 @@ async def test_what_is_wrong_is_found_with_a_remedy(harness: CallHarness) -> Non
 async def test_bad_credentials_and_missing_variables_are_found(harness: CallHarness) -> None:
     """The carrier refuses the credentials; an account without a token takes calls and places none."""
     harness.sandbox.faults.add(Fault(server="twilio", kind="unauthorized"))
-    settings = reached(harness, EXOTEL_API_TOKEN="")
+    settings = reached(harness, EXOTEL_API_TOKEN="", EXOTEL_FLOW_ID="77")
     found = await findings(settings)
     assert not found["twilio", "credentials"].ok
     assert "TWILIO_AUTH_TOKEN" in found["twilio", "credentials"].remedy
     assert "EXOTEL_API_TOKEN; it places no calls" in found["exotel", "settings"].message
     assert not found["exotel", "credentials"].ok
+    assert "EXOTEL_FLOW_ID is set" in found["exotel", "dialled_calls"].message
 
 
 async def test_a_server_that_is_not_reached_is_found(harness: CallHarness) -> None:

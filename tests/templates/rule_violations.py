@@ -6,8 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from templates.check import CarrierRules, KnownNumber
 from templates.problem import pointer
-from tests.templates.sample_accounts import INACTIVE_NUMBER_ID, ORCHESTRATOR_ID, Document, SampleAccount
+from tests.templates.sample_accounts import (
+    INACTIVE_NUMBER_ID,
+    NUMBER_ID,
+    ORCHESTRATOR_ID,
+    Document,
+    SampleAccount,
+)
 
 ApplyViolation = Callable[[SampleAccount], str]
 
@@ -53,6 +60,12 @@ def put(
         return pointer(*(path if at is None else at))
 
     violates(code, *also.split())(apply)
+
+
+def limit_carrier(account: SampleAccount, **rules: Any) -> None:
+    """The carrier of the orchestrator's number cannot do everything."""
+    limited = KnownNumber(active=True, carrier="exotel", rules=CarrierRules(**rules))
+    account.numbers[NUMBER_ID] = limited
 
 
 def http(account: SampleAccount) -> tuple[Document, tuple[str | int, ...]]:
@@ -341,7 +354,7 @@ for place, policy in {
 @violates("busy_tone_impossible")
 def _(account: SampleAccount) -> str:
     account.document["inbound"] = {"refusal": {"action": "busy"}}
-    account.without_busy_tone = frozenset({account.document["number_id"]})
+    limit_carrier(account, has_busy_tone=False)
     return "/inbound/refusal/action"
 
 
@@ -441,6 +454,31 @@ put("provider_unknown", "llm", "provider", value="nobody")
 put("function_unknown", "functions", 1, "name", value="send_fax", also="destinations_unused")
 put("function_duplicate", "functions", 1, "name", value="end_call", also="destinations_unused")
 put("destinations_missing", "destinations", value=[])
+
+
+@violates("not_possible_at_carrier")
+def _(account: SampleAccount) -> str:
+    limit_carrier(account, has_attended_transfers=False)
+    account.document["destinations"][0]["mode"] = "attended"
+    return "/destinations/0/mode"
+
+
+@violates("not_possible_at_carrier")
+def _(account: SampleAccount) -> str:
+    limit_carrier(account, missing_to_transfer=("EXOTEL_FLOW_ID",))
+    return "/destinations"
+
+
+@violates("not_possible_at_carrier")
+def _(account: SampleAccount) -> str:
+    """An agent to which the orchestrator of the number leads."""
+    limit_carrier(account, has_attended_transfers=False)
+    agent = account.agent()
+    agent["functions"].append({"type": "builtin", "name": "transfer_to_number"})
+    agent["destinations"] = [{"name": "office", "number": "+14155550123", "mode": "attended"}]
+    return "/destinations/0/mode"
+
+
 put("destination_name_invalid", "destinations", 0, "name", value="the office")
 put("destination_number_invalid", "destinations", 0, "number", value="0415 555 0123")
 put_http("function_undescribed", "description", value="")

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
-from templates.check import CheckContext
+from templates.check import CheckContext, KnownNumber
 from templates.model import TemplateContent
 from voicebot.config import Settings
 from voicebot.providers.registry import Providers
@@ -90,8 +90,7 @@ class SampleAccount:
     """The templates and numbers of an account; ``checked`` is the id of the checked template."""
 
     documents: dict[str, Document]
-    numbers: dict[str, bool]
-    without_busy_tone: frozenset[str] = frozenset()
+    numbers: dict[str, KnownNumber]
     checked: str = ORCHESTRATOR_ID
     chooser: ShapeChooser = field(default_factory=FirstChoice)
 
@@ -119,7 +118,6 @@ class SampleAccount:
             template_id=self.checked,
             templates=others,
             numbers=self.numbers,
-            without_busy_tone=self.without_busy_tone,
             providers=PROVIDERS,
         )
 
@@ -131,7 +129,14 @@ def make_account(chooser: ShapeChooser | None = None) -> SampleAccount:
     agents = {f"0190a000-0000-7000-8000-{index:012d}": topic for index, topic in enumerate(topics)}
     documents = {key: make_agent(chooser, topic) for key, topic in agents.items()}
     documents[ORCHESTRATOR_ID] = make_orchestrator(chooser, agents)
-    return SampleAccount(documents, {NUMBER_ID: True, INACTIVE_NUMBER_ID: False}, chooser=chooser)
+    return SampleAccount(
+        documents,
+        {
+            NUMBER_ID: KnownNumber(active=True, carrier="twilio"),
+            INACTIVE_NUMBER_ID: KnownNumber(active=False, carrier="twilio"),
+        },
+        chooser=chooser,
+    )
 
 
 def make_agent(chooser: ShapeChooser, topic: str) -> Document:

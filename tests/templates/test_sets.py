@@ -83,8 +83,7 @@ def outside(account: SampleAccount, names: dict[str, str] | None = None) -> SetC
         ids={name: key for key, name in (names or names_of(account)).items()},
         templates={},
         numbers={E164: NUMBER_ID},
-        active_numbers=account.numbers,
-        without_busy_tone=account.without_busy_tone,
+        known_numbers=account.numbers,
         providers=PROVIDERS,
     )
 
@@ -262,7 +261,7 @@ def test_rules_that_need_unknown_account_data_are_skipped() -> None:
     }  # fmt: skip
     assert {code for _, code in found_in(check_set([agent])[0].report)} == {"voice_default"}
     assert {code for _, code in found_in(check_set([desk])[0].report)} == {"voice_default"}
-    known = SetContext(templates={}, numbers={}, active_numbers={})
+    known = SetContext(templates={}, numbers={}, known_numbers={})
     assert {code for _, code in found_in(check_set([agent], known)[0].report)} == {
         "voice_default",
         "agent_unreached",

@@ -15,7 +15,9 @@ from db.rows import MAX_LIMIT
 from db.templates import TemplateFilter, TemplateRecord
 from templates.check import (
     BUILTIN_FUNCTIONS,
+    CarrierRules,
     CheckContext,
+    KnownNumber,
     Problem,
     ProviderTable,
     Report,
@@ -74,8 +76,8 @@ class AccountLookup:
     """Names of the built-in functions of this server."""
     checks: Checks = field(default_factory=DirectChecks)
     """Where the checks run."""
-    without_busy_tone: frozenset[str] = frozenset()
-    """Names of the carriers that cannot reject a call with a busy tone."""
+    carriers: Mapping[str, CarrierRules] = field(default_factory=dict)
+    """What calls can do, by the name of their carrier; one that is absent has no limits."""
 
     async def look_up_set(self, db: Executor, documents: Sequence[Any]) -> SetLookup:
         """Find the templates and numbers that a set of documents mentions.
@@ -100,12 +102,12 @@ class AccountLookup:
         if missing:
             found = [*found, *await template_sets.find(db, self.account_id, ids=missing)]
         known = {record.name: str(record.id) for record in found}
-        found_numbers = await numbers.find(db, self.account_id, e164s=said.numbers, ids=_ids(said.numbers))
+        number_ids = {record.number_id for record in found if record.number_id} | _ids(said.numbers)
+        found_numbers = await numbers.find(db, self.account_id, e164s=said.numbers, ids=number_ids)
         context = SetContext(
             ids=known,
             numbers={number.e164: str(number.id) for number in found_numbers},
-            active_numbers={str(number.id): number.active for number in found_numbers},
-            without_busy_tone=self._without_busy_tone(found_numbers),
+            known_numbers=self._known(found_numbers),
             names=await self._newest_names(db) if said.targets - said.names - known.keys() else (),
             builtins=self.builtins,
             http_allow=self.http_allow,
@@ -141,11 +143,13 @@ class AccountLookup:
             related |= set(await template_targets.used_by(db, self.account_id, template_id))
             related.discard(template_id)
         found = await revisions.targets(db, self.account_id, sorted(related)) if related else {}
-        number = await self._number(db, uuid_of(content.number_id))
+        named = [content.number_id, *(each.content.get("number_id") for each in found.values())]
+        number_ids = {number_id for number_id in map(uuid_of, named) if number_id}
         context = CheckContext(
             template_id=str(template_id) if template_id else None,
-            numbers={str(each.id): each.active for each in number},
-            without_busy_tone=self._without_busy_tone(number),
+            numbers=self._known(await numbers.find(db, self.account_id, ids=number_ids))
+            if number_ids
+            else {},
             builtins=self.builtins,
             http_allow=self.http_allow,
             providers=self.providers,
@@ -182,12 +186,15 @@ class AccountLookup:
     ) -> ResultT:
         return await self.checks.run(self.account_id, function, *args, **named)
 
-    async def _number(self, db: Executor, number_id: UUID | None) -> Sequence[NumberRecord]:
-        """The number with this id, if the account has it."""
-        return await numbers.find(db, self.account_id, ids=[number_id]) if number_id is not None else ()
-
-    def _without_busy_tone(self, found: Sequence[NumberRecord]) -> frozenset[str]:
-        return frozenset(str(number.id) for number in found if number.carrier in self.without_busy_tone)
+    def _known(self, found: Sequence[NumberRecord]) -> Mapping[str, KnownNumber]:
+        return {
+            str(number.id): KnownNumber(
+                active=number.active,
+                carrier=number.carrier,
+                rules=self.carriers.get(number.carrier, CarrierRules()),
+            )
+            for number in found
+        }
 
     async def _newest_names(self, db: Executor) -> Sequence[str]:
         """Names to suggest for a misspelt one: those of the newest templates."""

@@ -13,7 +13,7 @@ from db.audit import Change
 from db.errors import RevisionConflict, TargetsUnavailable
 from db.pool import Database, Transaction
 from db.templates import Status, TemplateDraft, TemplateRecord
-from templates.check import BUILTIN_FUNCTIONS, Problem, ProviderTable, Report, targets
+from templates.check import BUILTIN_FUNCTIONS, CarrierRules, Problem, ProviderTable, Report, targets
 from templates.check.rules import problem_for
 from templates.model import TemplateContent
 from templates.schema import file_schema, template_schema
@@ -79,14 +79,14 @@ class Authoring:
     """Names of the built-in functions of this server."""
     checks: Checks = field(default_factory=DirectChecks)
     """Where the checks run."""
-    without_busy_tone: frozenset[str] = frozenset()
-    """Names of the carriers that cannot reject a call with a busy tone."""
+    carriers: Mapping[str, CarrierRules] = field(default_factory=dict)
+    """What calls can do, by the name of their carrier."""
     _schemas: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def account(self, account_id: UUID) -> AccountLookup:
         """What the checks of an account's templates look up."""
         return AccountLookup(
-            account_id, self.http_allow, self.providers, self.builtins, self.checks, self.without_busy_tone
+            account_id, self.http_allow, self.providers, self.builtins, self.checks, self.carriers
         )
 
     async def check(self, account_id: UUID, document: Any) -> Report:

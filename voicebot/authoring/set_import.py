@@ -168,7 +168,7 @@ class _SetImport:
             (place, each, lookup.named.get(each.name))
             for (place, _), each in zip(self._options.documents, checked, strict=True)
         ]
-        known_numbers = frozenset(lookup.context.active_numbers or ())
+        known_numbers = frozenset(lookup.context.known_numbers or ())
         vault, editor = self._authoring.vault, self._editor
         faults: list[Problem] = []
         entries: list[Entry] = []

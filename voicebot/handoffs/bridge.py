@@ -155,7 +155,9 @@ class Bridge:
         if line.carrier not in self._carriers:
             raise NotDialable(f"The carrier {line.carrier} cannot connect a caller with a person.")
         if not can_lead_on(self._carriers[line.carrier], was_dialled=line.was_dialled):
-            raise NotDialable("The call was dialled without a flow, so nobody can join it by telephone.")
+            raise NotDialable(
+                "The call was dialled without a flow: nobody can join it by telephone. Use the browser."
+            )
         if line.phone is None:
             raise NotDialable("You have no telephone number; set `phone`.")
         now = self._clock.now()

@@ -20,6 +20,7 @@ from templates.sets import CheckedTemplate, SetContext, check_set
 from voicebot import logs, startup
 from voicebot.authoring import AccountLookup, Authoring
 from voicebot.authoring.files import BadFiles, read_some
+from voicebot.carriers import carriers_of, rules_of
 from voicebot.config import Settings
 from voicebot.database import AccountNotUnique, NoDatabase, only_account, open_database
 from voicebot.providers.registry import VARIABLES, Providers
@@ -205,7 +206,11 @@ async def _checked(documents: Sequence[Any], in_account: bool, account: UUID | N
     async with open_database(settings) as database:
         account_id = account or await only_account(database)
         lookup = AccountLookup(
-            account_id, settings.http_allow, Providers(settings).rules(), frozenset(HANDLERS)
+            account_id,
+            settings.http_allow,
+            Providers(settings).rules(),
+            frozenset(HANDLERS),
+            carriers=rules_of(settings, carriers_of(settings)),
         )
         return await lookup.check_set(database, documents)
 
@@ -229,6 +234,7 @@ async def _open_account(url: str | None, account: UUID | None) -> AsyncIterator[
             settings.http_allow,
             Providers(settings).rules(),
             _BUILTINS,
+            carriers=rules_of(settings, carriers_of(settings)),
         )
         yield DatabaseAccount(database, authoring, account or await only_account(database))
 
