@@ -28,6 +28,7 @@ from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, SignedTokens
+from voicebot.api.webhook_path import WebhookPath
 from voicebot.authoring import Authoring, CheckPool
 from voicebot.availability import ProviderState
 from voicebot.background import BackgroundTasks
@@ -97,6 +98,7 @@ def create_app(
         static_url="/docs-assets",
         generate_unique_id_function=lambda route: route.name,
     )
+    app.add_middleware(WebhookPath)
     app.add_middleware(
         RequestChecks, limits=limits, api_prefix=routers.API_PREFIX, open_paths=routers.OPEN_PATHS
     )

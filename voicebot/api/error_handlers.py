@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TypeVar, cast
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from loguru import logger
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from db.errors import (
     BadCursor,
@@ -47,36 +48,33 @@ _BY_STATUS = {
     415: "unsupported_media_type",
 }
 
-ErrorT = TypeVar("ErrorT", bound=Exception)
-
 
 def install(app: FastAPI) -> None:
     """Install the handlers."""
-    app.add_exception_handler(ApiProblem, _handler(lambda problem: problem, ApiProblem))
-    app.add_exception_handler(InvalidTemplate, _handler(of_template, InvalidTemplate))
-    app.add_exception_handler(InvalidJson, _handler(of_json, InvalidJson))
-    app.add_exception_handler(TooManyChecks, _handler(of_checks, TooManyChecks))
-    app.add_exception_handler(DatabaseError, _handler(of_database, DatabaseError))
-    for refusal in (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove, NotDialable):
-        app.add_exception_handler(refusal, _handler(of_handoff, refusal))
-    app.add_exception_handler(RequestValidationError, _handler(invalid_request, RequestValidationError))
-    app.add_exception_handler(HTTPException, _handler(of_http, HTTPException))
+    for kind in _PROBLEMS:
+        app.add_exception_handler(kind, _answer)
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _handler(
-    translate: Callable[[ErrorT], ApiProblem], kind: type[ErrorT]
-) -> Callable[[Request, Exception], Response]:
-    del kind  # for the type checker: the exceptions that `translate` takes
+def problem_of(error: Exception) -> ApiProblem | None:
+    """The problem with which an exception of a request is answered; None: nobody expects it."""
+    translate = next((_PROBLEMS[kind] for kind in type(error).__mro__ if kind in _PROBLEMS), None)
+    return None if translate is None else translate(error)
 
-    def answer(request: Request, error: Exception) -> Response:
-        problem = translate(cast("ErrorT", error))
-        if problem.limit is not None:
-            app_state: AppState = request.app.state.app_state
-            app_state.metrics.limit_reached.labels(problem.limit).inc()
-        return problem.response()
 
-    return answer
+def response_to(problem: ApiProblem, scope: Scope) -> Response:
+    """The response to a refused request, which is counted if it exceeds a limit."""
+    if problem.limit is not None:
+        app_state: AppState = scope["app"].state.app_state
+        app_state.metrics.limit_reached.labels(problem.limit).inc()
+    return problem.response()
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem is None:
+        raise error
+    return response_to(problem, request.scope)
 
 
 def of_template(error: InvalidTemplate) -> ApiProblem:
@@ -209,3 +207,18 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 def _fault(place: str, code: str, message: str, remedy: str) -> FieldError:
     return FieldError(pointer=place, code=code, message=message, remedy=remedy)
+
+
+_PROBLEMS: Mapping[type[Exception], Callable[[Any], ApiProblem]] = {
+    ApiProblem: lambda problem: problem,
+    InvalidTemplate: of_template,
+    InvalidJson: of_json,
+    TooManyChecks: of_checks,
+    DatabaseError: of_database,
+    **dict.fromkeys(
+        (AlreadyClaimed, StaleClaim, CapacityReached, IllegalTransition, IllegalMove, NotDialable), of_handoff
+    ),
+    RequestValidationError: invalid_request,
+    HTTPException: of_http,
+}
+"""What each kind of exception is answered with, the exceptions derived from it included."""

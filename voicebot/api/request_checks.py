@@ -15,7 +15,7 @@ from db.errors import DatabaseError
 from templates.problem import pointer
 from voicebot.api.access import authenticate
 from voicebot.api.app_state import AppState
-from voicebot.api.error_handlers import of_database
+from voicebot.api.error_handlers import of_database, response_to
 from voicebot.api.json_size import JsonSize
 from voicebot.api.limits import BodyLimit, Limits, body_limit, limit_exceeded
 from voicebot.api.media_types import is_yaml
@@ -207,12 +207,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(problem: ApiProblem, scope: Scope, receive: Receive, send: Send) -> None:
-    if problem.limit is not None:
-        _app_state(scope).metrics.limit_reached.labels(problem.limit).inc()
+    response = response_to(problem, scope)
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": problem.detail})
         return
-    await problem.response()(scope, receive, send)
+    await response(scope, receive, send)
 
 
 def _app_state(scope: Scope) -> AppState:

@@ -28,7 +28,6 @@ from voicebot.api import (
     template_sets,
     templates,
     users,
-    webhooks,
 )
 from voicebot.api.media_types import json_only
 
@@ -36,9 +35,6 @@ API_PREFIX = "/api/v1"
 
 OPEN_PATHS = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
 """What the API serves without a key, or with a token in place of one."""
-
-_CARRIERS = (webhooks, media)
-"""Routers are asked one after another, at 0.1 ms each, and a carrier's requests are the most frequent."""
 
 _RESOURCES = (
     templates,
@@ -66,7 +62,7 @@ _NOT_ONLY_JSON = (template_sets, lead_upload, handoff_audio)
 
 def install(app: FastAPI) -> None:
     """Add all routers, each to the application: FastAPI compiles routes again at each level of routers."""
-    for router in (*_CARRIERS, operations, console):
+    for router in (media, operations, console):
         app.include_router(router.router)
     for resource in _NOT_ONLY_JSON:
         app.include_router(resource.router, prefix=API_PREFIX)

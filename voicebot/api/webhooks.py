@@ -1,17 +1,16 @@
 """The webhooks of carriers: voice, status, stream, resume. The code is the same for all carriers.
 
-Those of carriers with a flow are in `flow_webhooks`, those about legs in `leg_webhooks`.
+Those of carriers with a flow are in `flow_webhooks`, those about legs in `leg_webhooks`. `webhook_path`
+receives and verifies them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request, Response
 from loguru import logger
 
 from db import attempts, calls, carrier_calls, events, inbound
@@ -27,11 +26,9 @@ from db.errors import (
 from db.ids import id_of
 from db.inbound import InboundCall, StartedCall
 from telephony.carrier import TransferRequest
-from telephony.errors import BadSignature, BadWebhook, TooManyFields
-from telephony.webhook import CallStatus, IncomingCall, WebhookReply, WebhookRequest
+from telephony.webhook import CallStatus, IncomingCall, WebhookReply
 from voicebot.admission import Refusal
 from voicebot.api import attempt_webhooks, flow_webhooks, leg_webhooks
-from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.attempt_webhooks import dialled
 from voicebot.api.call_ends import call_event, finish
 from voicebot.api.carrier_request import (
@@ -42,19 +39,14 @@ from voicebot.api.carrier_request import (
     RESUMES,
     WAITING_SINCE,
     CarrierRequest,
-    origin_of,
 )
 from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
-from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, reply
-from voicebot.api.limits import limit_exceeded
+from voicebot.api.inbound_calls import Choice, Decision, decide, reply
 from voicebot.api.no_voice import speak_for
-from voicebot.api.problems import ApiProblem
 from voicebot.call.apologies import apology
 from voicebot.call.registry import TRANSFER
 from voicebot.dispatch.dispatcher import ATTEMPT
-
-router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
 DATABASE_WAIT_S = 1.2
 """How long a webhook that connects a call waits for the database; the answer must come within 2 s."""
@@ -145,8 +137,6 @@ async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice 
     else:
         is_copy = begun.call.end_reason == inbound.REFUSED
         decision = await decide(request.app.database, call_in, choice) if is_copy else begun
-    if isinstance(decision, Rejected) and choice is not None:
-        return request.carrier.hang_up_reply()  # the menu has answered the call
     if not isinstance(decision, StartedCall):
         return reply(request, decision)
     started = decision
@@ -275,6 +265,10 @@ async def stream(request: CarrierRequest) -> WebhookReply:
     return NO_CONTENT
 
 
+async def _known(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
+    return await carrier_calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
+
+
 WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "voice": voice,
     "menu": menu,
@@ -291,49 +285,4 @@ WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "connect": flow_webhooks.connect,
     "again": resume,
 }
-
-
-@router.post("/{carrier}/{webhook}")
-@router.api_route("/{carrier}/{secret}/{webhook}", methods=["GET", "POST"], name="receive_with_secret")
-async def receive(request: Request, app: AppStateDep, carrier: str, webhook: str) -> Response:
-    """Verify a webhook, then handle it; one that is not the carrier's is refused in the carrier's way."""
-    if carrier not in app.carriers or webhook not in app.carriers[carrier].webhook_names:
-        raise ApiProblem("not_found", "There is no such webhook.")
-    handler = WEBHOOKS[webhook]
-    start = perf_counter()
-    response = await _reply(request, app, carrier, handler)
-    seconds = perf_counter() - start
-    app.metrics.webhook_seconds.labels(carrier, webhook, response.status_code).observe(seconds)
-    return response
-
-
-async def _reply(
-    request: Request,
-    app: AppState,
-    name: str,
-    handler: Callable[[CarrierRequest], Awaitable[WebhookReply]],
-) -> Response:
-    try:
-        webhook = WebhookRequest.received(
-            method=request.method,
-            url=str(request.url),
-            headers=request.headers,
-            body=await request.body(),
-            max_fields=app.limits.webhook_fields,
-        )
-    except TooManyFields as error:
-        raise limit_exceeded("webhook_fields", "payload_too_large", str(error)) from None
-    carrier_request = CarrierRequest(app, name, webhook, origin_of(app, request))
-    try:
-        carrier_request.carrier.verify(webhook)
-        reply = await handler(carrier_request)
-    except BadSignature as error:
-        logger.warning("a webhook of {} was refused: {}", name, error)
-        reply = carrier_request.carrier.forbid()
-    except BadWebhook as error:
-        raise ApiProblem("invalid_webhook", str(error)) from error
-    return Response(reply.body, reply.status, media_type=reply.content_type)
-
-
-async def _known(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
-    return await carrier_calls.by_carrier_id(request.app.database, request.name, carrier_call_id)
+"""What answers each webhook of all carriers; `webhook_path` verifies the requests."""

@@ -1,0 +1,109 @@
+"""The short path of carriers' webhooks, which stands ahead of FastAPI's routing and dependencies.
+
+Carriers send more requests than all other clients, and each needs the same: to be verified, parsed and given
+to the function of its webhook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from loguru import logger
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from telephony.errors import BadSignature, BadWebhook, TooManyFields
+from telephony.webhook import WebhookReply, WebhookRequest
+from voicebot.api.app_state import AppState
+from voicebot.api.carrier_request import CarrierRequest, origin_of
+from voicebot.api.error_handlers import problem_of, response_to
+from voicebot.api.limits import limit_exceeded
+from voicebot.api.problems import ApiProblem
+from voicebot.api.webhooks import WEBHOOKS
+
+PREFIX = "/webhooks/"
+
+_METHODS = ("POST",)
+_METHODS_WITH_SECRET = ("GET", "POST")
+_SECRET_PARTS = 3
+
+
+class WebhookPath:
+    """ASGI middleware that answers ``/webhooks/{carrier}/{webhook}``, and with a secret between the two.
+
+    ``RequestChecks`` has bounded the request and read its body before. An exception that nobody expects is
+    left to the application around it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Leave requests for other paths to ``app``."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        parts = _parts(scope)
+        if parts is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await _answer(Request(scope, receive), scope["app"].state.app_state, parts)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None:
+                raise
+            response = response_to(problem, scope)
+        await response(scope, receive, send)
+
+
+def _parts(scope: Scope) -> list[str] | None:
+    """The parts of the path of a webhook, without the prefix; None: the request is another one."""
+    if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        return None
+    parts: list[str] = scope["path"][len(PREFIX) :].split("/")
+    return parts if len(parts) in (_SECRET_PARTS - 1, _SECRET_PARTS) and all(parts) else None
+
+
+async def _answer(request: Request, app: AppState, parts: list[str]) -> Response:
+    """Verify a webhook, then handle it; one that is not the carrier's is refused in the carrier's way."""
+    methods = _METHODS_WITH_SECRET if len(parts) == _SECRET_PARTS else _METHODS
+    if request.method not in methods:
+        raise HTTPException(405, headers={"Allow": ", ".join(methods)})
+    name, webhook = parts[0], parts[-1]
+    if name not in app.carriers or webhook not in app.carriers[name].webhook_names:
+        raise ApiProblem("not_found", "There is no such webhook.")
+    start = perf_counter()
+    response = await _reply(request, app, name, WEBHOOKS[webhook])
+    seconds = perf_counter() - start
+    app.metrics.webhook_seconds.labels(name, webhook, response.status_code).observe(seconds)
+    return response
+
+
+async def _reply(
+    request: Request,
+    app: AppState,
+    name: str,
+    handler: Callable[[CarrierRequest], Awaitable[WebhookReply]],
+) -> Response:
+    try:
+        webhook = WebhookRequest.received(
+            method=request.method,
+            url=str(request.url),
+            headers=request.headers,
+            body=await request.body(),
+            max_fields=app.limits.webhook_fields,
+        )
+    except TooManyFields as error:
+        raise limit_exceeded("webhook_fields", "payload_too_large", str(error)) from None
+    carrier_request = CarrierRequest(app, name, webhook, origin_of(app, request))
+    try:
+        carrier_request.carrier.verify(webhook)
+        reply = await handler(carrier_request)
+    except BadSignature as error:
+        logger.warning("a webhook of {} was refused: {}", name, error)
+        reply = carrier_request.carrier.forbid()
+    except BadWebhook as error:
+        raise ApiProblem("invalid_webhook", str(error)) from error
+    return Response(reply.body, reply.status, media_type=reply.content_type)
