@@ -28,6 +28,7 @@ from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, SignedTokens
+from voicebot.api.status_writer import StatusWriter
 from voicebot.api.webhook_path import WebhookPath
 from voicebot.authoring import Authoring, CheckPool
 from voicebot.availability import ProviderState
@@ -242,6 +243,7 @@ async def running(
             number_directory=number_directory,
             provider_health=health,
             media_admission=media_admission,
+            status_writer=StatusWriter(database, background),
             grace=grace,
         )
         reaper = LeaseReaper(

@@ -77,7 +77,7 @@ class _FormFields:
     def __len__(self) -> int:
         return len(self._values)
 
-    def getlist(self, name: str) -> list[str]:
+    def getall(self, name: str) -> list[str]:
         return self._values[name]
 
 
@@ -129,17 +129,18 @@ def _verify_urls(urls: Sequence[str], request: WebhookRequest, auth_token: str) 
     if not signature:
         raise BadSignature("no X-Twilio-Signature header")
     validator = RequestValidator(auth_token)
-    try:
-        parts = [urlsplit(url) for url in urls]
-        candidates = [form(part) for part in parts for form in (remove_port, add_port)]
-    except ValueError as error:
-        raise BadSignature("the port of the URL is not a number") from error
     fields = _FormFields(request.form_pairs)
     given = signature.encode("utf-8", "replace")
-    if not any(
-        hmac.compare_digest(validator.compute_signature(candidate, fields).encode(), given)
-        for candidate in candidates
-    ):
+    try:
+        parts = [urlsplit(url) for url in urls]
+        matches = any(
+            hmac.compare_digest(validator.compute_signature(form(part), fields).encode(), given)
+            for part in parts
+            for form in (remove_port, add_port)
+        )
+    except ValueError as error:
+        raise BadSignature("the port of the URL is not a number") from error
+    if not matches:
         raise BadSignature(
             "the signature does not match; check that PUBLIC_URL is the URL configured at Twilio"
         )

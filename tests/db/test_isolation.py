@@ -336,6 +336,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     users.create: "makes a user of the account it is given",
     carrier_calls.by_carrier_id: "the carrier's signature vouches for it",
     carrier_calls.carrier_status: "the carrier's signature vouches for it",
+    carrier_calls.carrier_statuses: "the carrier's signature vouches for it",
     bridged_calls.led_out: "every process asks about calls of all accounts; tests/calls/test_exotel_person",
     call_leases.end_expired: "every process ends calls of all accounts; test_call_leases",
     call_start.read_start: "the record of the call names the account",

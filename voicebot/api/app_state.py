@@ -25,6 +25,7 @@ from voicebot.api.limits import Limits
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.signed_token import SignedTokens
+from voicebot.api.status_writer import StatusWriter
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
 from voicebot.call.text.chats import Chats
@@ -158,6 +159,7 @@ class AppState:
     stream_tokens: SignedTokens
     """Those of the event stream."""
     media_admission: MediaAdmission
+    status_writer: StatusWriter
     limits: Limits
     connections: Connections
     number_directory: NumberDirectory

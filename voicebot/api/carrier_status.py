@@ -1,4 +1,4 @@
-"""Ends a call when the carrier reports its end, so that no call stays live for ever."""
+"""Status callbacks: the status is stored, and a call whose end the carrier reports does not stay live."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Literal
 from loguru import logger
 
 from db import calls
-from db.calls import CallRecord, CarrierStatus
-from telephony.webhook import CallStatus
+from db.calls import CarrierStatus
+from db.carrier_calls import ReportedCall
+from db.errors import NotFound
+from telephony.webhook import CallStatus, WebhookReply
 from voicebot.api.app_state import AppState
+from voicebot.api.attempt_webhooks import dialled
 from voicebot.api.call_ends import end_with_person, finish
+from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest
+from voicebot.dispatch.dispatcher import ATTEMPT
 
 _BY_CARRIER = frozenset({"busy", "failed"})
 
@@ -25,16 +30,50 @@ def carrier_end(status: CallStatus) -> CarrierStatus:
     return "queued" if status.carrier_status == "queued" else "ringing"
 
 
-async def close(app: AppState, call: CallRecord) -> None:
+async def status(request: CarrierRequest) -> WebhookReply:
+    """Record the status of a call. After a terminal status, later ones change nothing."""
+    report = request.carrier.call_status(request.webhook)
+    try:
+        call = await _record(request, report)
+    except NotFound:
+        return NO_CONTENT
+    if call is not None and report.terminal and call.status != "ended":
+        closing = _close(request.app, call, request.name, report.carrier_call_id)
+        request.app.background.start(closing, name=f"closing call {call.id}")
+    return NO_CONTENT
+
+
+async def _record(request: CarrierRequest, report: CallStatus) -> ReportedCall | None:
+    """Store a status; it may arrive before the carrier's answer to the dial. None: it is known."""
+    status = (request.name, report.carrier_call_id, carrier_end(report))
+    try:
+        return await request.app.status_writer.store(*status)
+    except NotFound:
+        if ATTEMPT not in request.webhook.query:
+            raise
+        await dialled(request, report.carrier_call_id)
+        return await request.app.status_writer.store(*status)
+
+
+async def _close(app: AppState, call: ReportedCall, carrier: str, carrier_call_id: str) -> None:
+    try:
+        await close(app, call)
+    except Exception:
+        app.status_writer.forget(carrier, carrier_call_id)  # so that a repetition closes the call
+        raise
+
+
+async def close(app: AppState, call: ReportedCall) -> None:
     """End the call here too, as its terminal status says, after waiting for a better source of how it ended.
 
     The media socket of the call knows best, then another process that runs the call, then the carrier.
     """
     status = call.carrier_status
     ended_by: Literal["caller", "carrier"] = "carrier" if status in _BY_CARRIER else "caller"
-    reason = "hangup" if status == "completed" else status or "completed"
+    reason = "hangup" if status == "completed" else status
     if call.status == "transferring":  # with an operator: no process has its media socket
-        await end_with_person(app, call, ended_by, reason)
+        record = await calls.get(app.database, call.account_id, call.id)
+        await end_with_person(app, record, ended_by, reason)
         return
     ended_at = app.clock.now()
     await asyncio.sleep(app.grace.own_s)
@@ -43,5 +82,5 @@ async def close(app: AppState, call: CallRecord) -> None:
     now = await calls.get(app.database, call.account_id, call.id)
     if now.answered_at is not None and now.status != "ended":
         await asyncio.sleep(app.grace.others_s)
-    if await finish(app, call, ended_by, reason, ended_at):
+    if await finish(app, now, ended_by, reason, ended_at):
         logger.info("call {}: ended by the carrier's status {}", call.id, status)

@@ -26,9 +26,9 @@ from db.errors import (
 from db.ids import id_of
 from db.inbound import InboundCall, StartedCall
 from telephony.carrier import TransferRequest
-from telephony.webhook import CallStatus, IncomingCall, WebhookReply
+from telephony.webhook import IncomingCall, WebhookReply
 from voicebot.admission import Refusal
-from voicebot.api import attempt_webhooks, flow_webhooks, leg_webhooks
+from voicebot.api import attempt_webhooks, carrier_status, flow_webhooks, leg_webhooks
 from voicebot.api.attempt_webhooks import dialled
 from voicebot.api.call_ends import call_event, finish
 from voicebot.api.carrier_request import (
@@ -40,13 +40,11 @@ from voicebot.api.carrier_request import (
     WAITING_SINCE,
     CarrierRequest,
 )
-from voicebot.api.carrier_status import carrier_end, close
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
-from voicebot.api.inbound_calls import Choice, Decision, decide, reply
+from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, reply
 from voicebot.api.no_voice import speak_for
 from voicebot.call.apologies import apology
 from voicebot.call.registry import TRANSFER
-from voicebot.dispatch.dispatcher import ATTEMPT
 
 DATABASE_WAIT_S = 1.2
 """How long a webhook that connects a call waits for the database; the answer must come within 2 s."""
@@ -137,6 +135,8 @@ async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice 
     else:
         is_copy = begun.call.end_reason == inbound.REFUSED
         decision = await decide(request.app.database, call_in, choice) if is_copy else begun
+    if isinstance(decision, Rejected) and choice is not None:
+        return request.carrier.hang_up_reply()  # the menu has answered the call
     if not isinstance(decision, StartedCall):
         return reply(request, decision)
     started = decision
@@ -220,31 +220,6 @@ def _whole_number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
-async def status(request: CarrierRequest) -> WebhookReply:
-    """Record the status of a call. After a terminal status, later ones change nothing."""
-    report = request.carrier.call_status(request.webhook)
-    app = request.app
-    try:
-        call = await _record_status(request, report)
-    except NotFound:
-        return NO_CONTENT
-    if report.terminal and call.status != "ended":
-        app.background.start(close(app, call), name=f"closing call {call.id}")
-    return NO_CONTENT
-
-
-async def _record_status(request: CarrierRequest, report: CallStatus) -> CallRecord:
-    """Store a status: by one statement, unless it arrives before the carrier's answer to the dial."""
-    status = (request.app.database, request.name, report.carrier_call_id, carrier_end(report))
-    try:
-        return await carrier_calls.carrier_status(*status)
-    except NotFound:
-        if ATTEMPT not in request.webhook.query:
-            raise
-        await dialled(request, report.carrier_call_id)
-        return await carrier_calls.carrier_status(*status)
-
-
 async def stream(request: CarrierRequest) -> WebhookReply:
     """Record the failure of a media stream; its other events are known from its socket."""
     report = request.carrier.stream_status(request.webhook)
@@ -272,7 +247,7 @@ async def _known(request: CarrierRequest, carrier_call_id: str) -> CallRecord:
 WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "voice": voice,
     "menu": menu,
-    "status": status,
+    "status": carrier_status.status,
     "stream": stream,
     "machine": attempt_webhooks.machine,
     "resume": resume,
