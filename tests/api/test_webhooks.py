@@ -234,6 +234,28 @@ async def test_a_terminal_status_wins(twilio: Twilio, database: Database) -> Non
     assert await call_of(twilio, database) == call
 
 
+async def test_a_call_that_could_not_be_ended_is_ended_by_a_repetition(
+    twilio: Twilio, server: RunningServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repeated terminal status changes nothing, unless what the first one started has failed."""
+    await twilio.post("voice")
+    failed = asyncio.Event()
+
+    async def failing(*_: object, **__: object) -> bool:
+        failed.set()
+        raise RuntimeError("the call cannot be ended")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.app_state.call_registry, "end", failing)
+        await twilio.post("status", CallStatus="busy")
+        async with asyncio.timeout(30):
+            await failed.wait()
+    assert (await call_of(twilio, database)).status == "ringing"
+    await twilio.post("status", CallStatus="busy")
+    call = await ended(twilio, database)
+    assert (call.ended_by, call.end_reason) == ("carrier", "busy")
+
+
 async def test_news_of_unknown_calls_is_ignored(server: RunningServer) -> None:
     """A status or stream callback of a call that was never here is taken note of."""
     twilio = Twilio(server, new_e164())

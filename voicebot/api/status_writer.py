@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from db import carrier_calls
 from db.calls import CarrierStatus
 from db.carrier_calls import ReportedCall, StatusReport, Stored, advances
-from db.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, NotFound
+from db.errors import DatabaseError, NotFound
 from db.pool import Executor
 from voicebot.background import BackgroundTasks
 
@@ -37,9 +37,7 @@ class StatusWriter:
         self._pending: dict[_Key, asyncio.Future[Stored]] = {}
         self._writing: asyncio.Task[None] | None = None
 
-    async def store(
-        self, carrier: str, carrier_call_id: str, status: CarrierStatus
-    ) -> ReportedCall | None:
+    async def store(self, carrier: str, carrier_call_id: str, status: CarrierStatus) -> ReportedCall | None:
         """Store the status of a carrier's leg, as ``carrier_calls.carrier_status`` does; returns the call.
 
         Returns None if this process has stored a status that this one cannot change.
@@ -57,7 +55,7 @@ class StatusWriter:
             if earlier is None:
                 break
             await asyncio.wait([earlier])
-        stored = await self._enqueue(key, report)
+        stored = await asyncio.shield(self._enqueue(key, report))
         if stored == "undecided":
             stored = await carrier_calls.carrier_status(self._database, *report)
         if not isinstance(stored, ReportedCall):
@@ -84,8 +82,6 @@ class StatusWriter:
             outcome = await self._store(batch)
             for place, (carrier, carrier_call_id, _) in enumerate(batch):
                 future = self._pending.pop((carrier, carrier_call_id))
-                if future.done():  # nobody waits any more
-                    continue
                 if isinstance(outcome, Exception):
                     future.set_exception(outcome)
                 else:
@@ -94,11 +90,10 @@ class StatusWriter:
     async def _store(self, batch: Sequence[StatusReport]) -> Sequence[Stored] | Exception:
         try:
             return await carrier_calls.carrier_statuses(self._database, batch)
-        except (DatabaseUnavailable, DatabaseBusy) as error:
-            return error
         except DatabaseError as error:
-            # One of them cannot be stored, so each is stored by itself.
-            return ["undecided"] * len(batch) if len(batch) > 1 else error
+            if error.retryable or len(batch) == 1:
+                return error
+            return ["undecided"] * len(batch)  # one of them cannot be stored, so each is stored by itself
         except Exception as error:  # noqa: BLE001 - the top of a task: each request reports it
             return error
 
