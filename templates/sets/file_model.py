@@ -59,12 +59,12 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def _written(part: BaseModel) -> Iterator[tuple[str, Any]]:
-    """The fields of a part that differ from their default, in the model's order."""
+    """The fields of a part that differ from their default, in the model's order, as JSON names them."""
     fields = type(part).model_fields
     for name in ordered(fields):
-        value = getattr(part, name)
-        if fields[name].is_required() or value != fields[name].get_default(call_default_factory=True):
-            yield name, value
+        value, field = getattr(part, name), fields[name]
+        if field.is_required() or value != field.get_default(call_default_factory=True):
+            yield field.alias or name, value
     yield from sorted((part.model_extra or {}).items())
 
 

@@ -188,6 +188,13 @@ def test_canonical_document_is_equivalent(account: SampleAccount) -> None:
         assert json.loads(json.dumps(written)) == written
 
 
+def test_canonical_document_has_the_names_of_json() -> None:
+    """Fields are written under the names by which they are read: `from`, not the name in Python."""
+    window, hours = {"from": "10:00"}, {"from": "08:00", "to": "17:00"}
+    content = {"name": "A", "outbound": {"window": window}, "inbound": {"hours": hours}}
+    assert canonical(FileTemplate.model_validate(content)) == content
+
+
 def test_canonical_document_has_the_order_of_the_model() -> None:
     """Fields have the model's order, with names at the place of ids; nodes keep the author's order."""
     content = {
