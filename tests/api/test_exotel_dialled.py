@@ -30,10 +30,11 @@ async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
 
 
 @pytest.fixture(autouse=True)
-def call_registry(server: RunningServer) -> StandIn:
-    """A stand-in for the call registry."""
+async def call_registry(server: RunningServer) -> AsyncIterator[StandIn]:
+    """A stand-in for the call registry; the server waits at its end for calls that it holds."""
     server.app_state.call_registry = stand_in = StandIn()
-    return stand_in
+    yield stand_in
+    await stand_in.close(0)
 
 
 async def dialled(
