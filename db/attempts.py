@@ -14,7 +14,7 @@ from typing import Literal
 from uuid import UUID
 
 from db.calls import AnsweredBy, CallRecord
-from db.dispatch import OPTED_OUT, STOPPED, ClaimedLead
+from db.dispatch import CALLED_OFF, OPTED_OUT, STOPPED, ClaimedLead
 from db.ids import new_id
 from db.pool import Database, Executor, Transaction
 from db.rows import columns, read
@@ -154,11 +154,9 @@ async def is_wanted(db: Executor, call: CallRecord) -> bool:
     It is not if it has ended, its lead was cancelled, or the account's kill switch is on.
     """
     row = await db.fetchrow(
-        """
-        SELECT FROM calls JOIN leads ON leads.account_id = calls.account_id AND leads.id = calls.lead_id
-        WHERE calls.id = $1 AND calls.status <> 'ended' AND leads.status <> 'cancelled'
-            AND NOT EXISTS (SELECT FROM dispatch_stops stop
-                WHERE stop.account_id = calls.account_id AND stop.kind = 'kill_switch')
+        f"""
+        SELECT FROM calls JOIN leads lead ON lead.account_id = calls.account_id AND lead.id = calls.lead_id
+        WHERE calls.id = $1 AND calls.status <> 'ended' AND NOT {CALLED_OFF}
         """,
         call.id,
     )

@@ -172,7 +172,8 @@ async def reconnect(
     """The call's media stream has ended and another one is announced to the carrier.
 
     Repeating it changes nothing until that stream has begun. The lease is extended by the time that a carrier
-    takes to connect.
+    takes to connect. Before the answer nothing is resumed: such a call is tried again for the rest of its
+    lease, and not counted.
 
     Args:
         db: the database.
@@ -185,10 +186,12 @@ async def reconnect(
     """
     row = await db.fetchrow(
         f"""
-        UPDATE calls SET resumes = resumes + CASE WHEN reconnecting THEN 0 ELSE 1 END, reconnecting = true,
-            held_until = greatest(held_until, now() + interval '90 seconds')
+        UPDATE calls SET reconnecting = answered_at IS NOT NULL,
+            resumes = resumes + CASE WHEN reconnecting OR answered_at IS NULL THEN 0 ELSE 1 END,
+            held_until = CASE WHEN answered_at IS NULL THEN held_until
+                ELSE greatest(held_until, now() + interval '90 seconds') END
         WHERE account_id = $1 AND id = $2 AND (status = 'ringing' OR status = 'in_progress')
-            AND (reconnecting OR $3::integer IS NULL OR resumes - handovers < $3)
+            AND (reconnecting OR answered_at IS NULL OR $3::integer IS NULL OR resumes - handovers < $3)
         RETURNING {_CALL}
         """,  # noqa: S608
         account_id,
@@ -196,15 +199,6 @@ async def reconnect(
         limit,
     )
     return None if row is None else read(CallRecord, row)
-
-
-async def announce_stream(db: Executor, account_id: UUID, call_id: UUID) -> None:
-    """A media stream is announced to the carrier, after one that was none of the call's.
-
-    Raises:
-        NotFound: the account has no such call.
-    """
-    await _change(db, "reconnecting = $3", account_id, call_id, True)
 
 
 async def handed_over(db: Executor, account_id: UUID, call_id: UUID, handovers: int) -> CallRecord:

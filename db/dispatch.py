@@ -50,6 +50,12 @@ STOPPED = """
 """
 """Condition: the lead ``lead`` is paused, with its template or with the whole account."""
 
+CALLED_OFF = """
+    (lead.status = 'cancelled' OR EXISTS (SELECT FROM dispatch_stops stop
+        WHERE stop.account_id = lead.account_id AND stop.kind = 'kill_switch'))
+"""
+"""Condition: nobody is to be reached any more for the lead ``lead``, whose telephone may ring already."""
+
 OPTED_OUT = """
     EXISTS (SELECT FROM opt_outs WHERE opt_outs.account_id = lead.account_id AND opt_outs.phone = lead.phone)
 """

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from db import carrier_calls
 from db.calls import CallRecord
+from db.dispatch import CALLED_OFF
 from db.errors import NoOrchestrator, NotFound, PolicyApplies, TokenRefused, UnknownNumber
 from db.ids import new_id
 from db.pool import Executor, Row, Transaction
@@ -251,11 +252,20 @@ class TokenUse:
     """Id of this use. The same use may be repeated, because an answer of the database may be lost."""
 
 
+class CallCancelled(TokenRefused):
+    """The call was placed by us, and cancelled before it was answered; its token is used up."""
+
+    def __init__(self, call: CallRecord) -> None:
+        super().__init__()
+        self.call = call
+
+
 async def consume_token(db: Executor, use: TokenUse) -> CallRecord:
     """Use up a token and return the live call that it opens. Only the token's hash is stored.
 
     Raises:
         TokenRefused: it was used before or is of another call, or the call has ended.
+        CallCancelled: it was dialled and cancelled meanwhile, and its carrier could only ring on.
     """
     row = await db.fetchrow(
         f"""
@@ -267,8 +277,10 @@ async def consume_token(db: Executor, use: TokenUse) -> CallRecord:
                 WHERE call_tokens.used_by = $5
             RETURNING account_id, call_id
         )
-        SELECT {columns(CallRecord, "call")}
+        SELECT {columns(CallRecord, "call")},
+            call.direction = 'outbound' AND call.answered_at IS NULL AND {CALLED_OFF} AS is_cancelled
         FROM calls call JOIN used ON used.account_id = call.account_id AND used.call_id = call.id
+        JOIN leads lead ON lead.account_id = call.account_id AND lead.id = call.lead_id
         """,  # noqa: S608
         use.account_id,
         use.call_id,
@@ -278,7 +290,12 @@ async def consume_token(db: Executor, use: TokenUse) -> CallRecord:
     )
     if row is None:
         raise TokenRefused
-    return read(CallRecord, row)
+    values = dict(row)
+    is_cancelled = values.pop("is_cancelled")
+    call = CallRecord(**values)
+    if is_cancelled:
+        raise CallCancelled(call)
+    return call
 
 
 def token_hash(token: str) -> bytes:

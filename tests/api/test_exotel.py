@@ -202,6 +202,21 @@ async def test_a_call_whose_stream_was_lost_comes_back_three_times(exotel: Exote
     assert (record.status, record.ended_by, record.end_reason) == ("ended", "carrier", "stream_lost")
 
 
+async def test_a_call_whose_first_stream_never_began_is_tried_again(
+    exotel: Exotel, call_registry: StandIn
+) -> None:
+    """Nothing was heard yet, so it is no resume: it is not counted, and has all of them left."""
+    await exotel.ask("voice")
+    failed = {"Stream[Status]": "failed", "Stream[DisconnectedBy]": "NA"}
+    for _ in range(MAX_RESUMES + 1):
+        assert await exotel.branches(**failed) == (302, 200)
+        url = await exotel.url()
+    async with exotel.media(url), asyncio.timeout(30):
+        await call_registry.arrived.wait()
+    [call] = call_registry.answered.values()
+    assert call.resumes == 0
+
+
 async def test_a_copy_of_the_first_request_is_no_resume(
     exotel: Exotel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from db.calls import CallRecord
 from tests.api.server_fixture import RunningServer, Tenant, new_e164, serving
 from tests.api.test_attempt_statuses import begun
 from tests.api.test_exotel import SECRET, Exotel
-from tests.api.twilio import StandIn
+from tests.api.twilio import StandIn, close_code
 from voicebot.api.app_state import EndGrace
 from voicebot.config import Settings
 
@@ -119,6 +119,22 @@ async def test_the_stream_of_a_dialled_call_that_was_lost_comes_back(
     assert await exotel.branches() == (302, 200)
     assert await exotel.url() != first
     assert (await now(server, call)).resumes == 1
+
+
+async def test_a_call_that_is_cancelled_before_its_stream_begins_is_closed(
+    server: RunningServer, tenant: Tenant, call_registry: StandIn
+) -> None:
+    """The Voicebot applet has its address already; the stream is refused, and the flow ends the call."""
+    call, exotel = await dialled(server, tenant)
+    url = await exotel.url()
+    cancel = await tenant.owner.post(f"/leads/{call.lead_id}/cancel")
+    assert cancel.status_code == 200, cancel.text
+    async with exotel.media(url) as socket:
+        assert await close_code(socket) == 1008
+    assert await exotel.branches() == (302, 302)
+    ended = await now(server, call)
+    assert (ended.status, ended.ended_by, ended.end_reason) == ("ended", "system", "canceled")
+    assert (ended.answered_at, call_registry.answered) == (None, {})
 
 
 async def test_a_call_that_was_cancelled_while_it_rang_is_led_to_hangup(

@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from db import calls, inbound
+from db import calls, inbound, lead_control
 from db.calls import CallEnd
 from db.errors import TokenRefused
 from db.ids import new_id
+from db.inbound import CallCancelled
 from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, make_token_use
 
@@ -64,6 +65,22 @@ async def test_an_ended_call_is_not_opened(database: Database, seeded: SeededAcc
 
     with pytest.raises(TokenRefused):
         await inbound.consume_token(database, make_token_use(seeded))
+
+
+async def test_a_dialled_call_that_was_called_off_is_not_opened(
+    database: Database, seeded: SeededAccount
+) -> None:
+    """Until it is answered, the kill switch holds it back; afterwards it goes on."""
+    await database.execute("UPDATE calls SET direction = 'outbound' WHERE id = $1", seeded.call.id)
+    await lead_control.stop(database, seeded.id, None, "kill_switch")
+    use = make_token_use(seeded)
+    for _ in range(2):
+        with pytest.raises(CallCancelled) as refused:
+            await inbound.consume_token(database, use)
+        assert refused.value.call.id == seeded.call.id
+    await calls.answered(database, seeded.id, seeded.call.id, NOON)
+    opened = await inbound.consume_token(database, make_token_use(seeded, token="another"))
+    assert opened.id == seeded.call.id
 
 
 async def test_the_token_itself_is_not_stored(database: Database, seeded: SeededAccount) -> None:

@@ -113,7 +113,6 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, me, CallFilter(lead_id=w.call.lead_id), limit=9
     ),
     calls.record_outcome: lambda d, me, w: calls.record_outcome(d, me, w.call.id, "stolen"),
-    calls.announce_stream: lambda d, me, w: calls.announce_stream(d, me, w.call.id),
     calls.handed_over: lambda d, me, w: calls.handed_over(d, me, w.call.id, 9),
     calls.resumed: lambda d, me, w: calls.resumed(d, me, w.call.id, 9),
     calls.reconnect: lambda d, me, w: calls.reconnect(d, me, w.call.id),

@@ -31,14 +31,6 @@ OTHER_CALL_WAIT_S = 1.5
 RETRY_PAUSE_S = 0.5
 
 
-class CallCancelled(Exception):
-    """A call that we placed was cancelled while it rang, and its carrier could only ring on."""
-
-    def __init__(self, call: CallRecord) -> None:
-        super().__init__(f"call {call.id} was cancelled")
-        self.call = call
-
-
 class MediaAdmission:
     """Issues the tokens of media streams, and admits each of them once."""
 
@@ -96,7 +88,7 @@ class MediaAdmission:
 
         Raises:
             TokenRefused: the token does not open this call, or has opened it before.
-            CallCancelled: the call that we placed was cancelled while it rang.
+            CallCancelled: the call that we placed was cancelled before it was answered.
             DatabaseUnavailable: the database does not answer, and the call is not known here.
         """
         account_id, call_id, is_dialled = self._read(token, now)
@@ -114,17 +106,11 @@ class MediaAdmission:
 
     async def _named(self, account_id: UUID, call_id: UUID, carrier_call_id: str) -> CallRecord | None:
         """A dialled call, which its stream may name before the carrier has answered our request."""
-        naming = self._dialled_call(account_id, call_id, carrier_call_id)
+        naming = attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING)
         try:
             return await self._tasks.in_time(naming, OTHER_CALL_WAIT_S, name="naming a dialled call")
         except TimeoutError as error:
             raise DatabaseUnavailable(str(error)) from None
-
-    async def _dialled_call(self, account_id: UUID, call_id: UUID, carrier_call_id: str) -> CallRecord | None:
-        call = await attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING)
-        if call is None or call.answered_at is not None or await attempts.is_wanted(self._database, call):
-            return call
-        raise CallCancelled(call)
 
     def _read(self, token: str, now: datetime) -> tuple[UUID, UUID, bool]:
         """The account and the call of a token, and whether the call was dialled with it."""
@@ -139,7 +125,9 @@ class MediaAdmission:
         self, use: TokenUse, now: datetime, call: CallRecord | None, on_replay: Callable[[], None]
     ) -> CallRecord:
         self._use_here(use.token, now)
-        wait_s = OTHER_CALL_WAIT_S if call is None else KNOWN_CALL_WAIT_S
+        # One that was dialled may have been cancelled, which only the database knows.
+        is_known = call is not None and call.direction == "inbound"
+        wait_s = KNOWN_CALL_WAIT_S if is_known else OTHER_CALL_WAIT_S
         try:
             return await self._tasks.in_time(
                 inbound.consume_token(self._database, use), wait_s, name="using a media token"

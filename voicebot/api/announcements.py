@@ -10,12 +10,12 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import calls, numbers
+from db import numbers
 from db.errors import DatabaseError, NotFound, UnknownNumber
-from db.inbound import InboundCall, StartedCall
+from db.inbound import InboundCall
 from telephony.media import MediaStream
 from voicebot.api.app_state import AppState
-from voicebot.api.inbound_calls import ATTEMPTS, KEY_TIMEOUT_S, Announcement, Choice, Decision, decide
+from voicebot.api.inbound_calls import ATTEMPTS, KEY_TIMEOUT_S, Announcement, Choice, decide
 from voicebot.call.audio.announcer import Announcer
 
 TRY_AGAIN_LATER = 1013
@@ -35,9 +35,7 @@ async def announce(
             started_at=app.clock.now(),
         )
         async with Announcer(media) as announcer:
-            decision = await _say(app, announcer, media, call_in)
-            if isinstance(decision, StartedCall):  # before the stream ends, and the flow asks
-                await calls.announce_stream(app.database, account_id, decision.call.id)
+            await _say(app, announcer, media, call_in)
     except (NotFound, UnknownNumber):
         logger.warning("an announcement was not made: the number is gone")
     except DatabaseError as error:
@@ -46,8 +44,8 @@ async def announce(
     await media.close()
 
 
-async def _say(app: AppState, announcer: Announcer, media: MediaStream, call_in: InboundCall) -> Decision:
-    """Say everything; what was decided at last."""
+async def _say(app: AppState, announcer: Announcer, media: MediaStream, call_in: InboundCall) -> None:
+    """Say everything. A call that begins so is in the database before the stream ends, and the flow asks."""
     decision = await decide(app.database, call_in)
     while isinstance(decision, Announcement) and announcer.is_open:
         template, text = decision.template, decision.text
@@ -61,4 +59,3 @@ async def _say(app: AppState, announcer: Announcer, media: MediaStream, call_in:
         attempt = decision.attempt if speech else ATTEMPTS
         if announcer.is_open:
             decision = await decide(app.database, call_in, Choice(attempt, key))
-    return decision

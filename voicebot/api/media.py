@@ -11,12 +11,12 @@ from starlette.websockets import WebSocketState
 from db import attempts, calls
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
+from db.inbound import CallCancelled
 from telephony.carrier import Carrier
 from telephony.errors import BadSignature, MediaGone, MediaRefused, TooManyFields
 from telephony.media import MediaStream
 from telephony.webhook import WebhookRequest
 from voicebot.api import announcements
-from voicebot.api.admission import CallCancelled
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.call_ends import finish
 
@@ -98,12 +98,12 @@ async def _admit(app: AppState, carrier: Carrier, media: MediaStream) -> CallRec
             known=app.call_registry.known,
             on_replay=close_replayed,
         )
-    except TokenRefused as error:
-        _refused(app, carrier, str(error))
-        await media.refuse(POLICY, "the token does not open this call")
     except CallCancelled as cancelled:
         await finish(app, cancelled.call, "system", attempts.CANCELLED)
         await media.refuse(POLICY, "the call was cancelled")
+    except TokenRefused as error:
+        _refused(app, carrier, str(error))
+        await media.refuse(POLICY, "the token does not open this call")
     except DatabaseError as error:
         _refused(app, carrier, type(error).__name__)
         await media.refuse(TRY_AGAIN_LATER, "try again")
