@@ -38,8 +38,7 @@ _TABLE = (
     Rule("unknown_field", ERROR, "Remove the field, or correct its name."),
     Rule("missing_field", ERROR, "Add the field."),
     Rule("wrong_type", ERROR, "Write a value of the type that the message names."),
-    Rule("invalid_value", ERROR, "Use one of the values that the message lists."),
-    Rule("value_invalid", ERROR, "Correct the value as the message says."),
+    Rule("invalid_value", ERROR, "{detail}"),
     Rule("unstorable", ERROR, "Remove or correct the value: it cannot be stored."),
     Rule("too_large", ERROR, "Shorten the value, or split it: several agents or nodes can share the work."),
     # The template as a whole

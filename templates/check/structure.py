@@ -54,6 +54,9 @@ _INVALID_VALUES = frozenset(
 )
 """Kinds of pydantic's errors about a value of the right type."""
 
+_LISTED = "Use one of the values that the message lists."
+_CORRECT = "Correct the value as the message says."
+
 Path = tuple[str | int, ...]
 
 
@@ -192,13 +195,15 @@ def _add_problem(reading: Reading, path: Path, details: ErrorDetails) -> None:
         case "extra_forbidden":
             problem = problem_for("unknown_field", where, f"Unknown field {name}.{reading.hint(where)}")
         case "literal_error":
-            problem = problem_for("invalid_value", where, f"{name} must be {details['ctx']['expected']}.")
+            problem = problem_for(
+                "invalid_value", where, f"{name} must be {details['ctx']['expected']}.", detail=_LISTED
+            )
         case "union_tag_invalid" | "union_tag_not_found":
             message = "A function's 'type' must be 'builtin' or 'http'."
-            problem = problem_for("invalid_value", (*where, "type"), message)
+            problem = problem_for("invalid_value", (*where, "type"), message, detail=_LISTED)
         case kind if kind in _INVALID_VALUES:
             fault = details["msg"].removeprefix("Value error, ")
-            problem = problem_for("value_invalid", where, f"{name}: {fault}.")
+            problem = problem_for("invalid_value", where, f"{name}: {fault}.", detail=_CORRECT)
         case kind:
             expected = _EXPECTED.get(kind)
             message = f"{name} must be {expected}." if expected else f"{name}: {details['msg']}."

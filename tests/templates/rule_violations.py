@@ -348,7 +348,7 @@ for place, policy in {
     ("refusal",): {"refusal": {"action": "say"}},
     ("refusal", "text"): {"refusal": {"action": "say", "text": "w" * 1001}},
 }.items():
-    put("value_invalid", "inbound", value=policy, at=("inbound", *place))
+    put("invalid_value", "inbound", value=policy, at=("inbound", *place))
 
 
 @violates("busy_tone_impossible")
