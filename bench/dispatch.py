@@ -3,7 +3,7 @@
 ``python -m bench.dispatch`` starts a PostgreSQL server, dispatcher processes and a scripted carrier, and
 prints JSON:
 
-- ``campaign``: leads of one account while processes are killed. No attempt is dialled twice, no lead is
+- ``campaign``: leads of one account while processes are killed. No attempt is dialled twice, nobody is
   called twice at once, no person more often than the rate limit allows, no dial is outside its window, no
   number has more calls than channels, and no channel stays taken. ``dials_per_s`` leaves out the first and
   the last tenth; ``fairness`` is when ten leads of another account, added meanwhile, had been dialled.
@@ -73,7 +73,7 @@ async def started(dsn: str, port: int, poll_s: str = "") -> Process:
 @contextlib.asynccontextmanager
 async def serving(database: Database) -> AsyncIterator[tuple[ScriptedCarrier, int]]:
     """A scripted carrier and its port."""
-    carrier = ScriptedCarrier(database, CHANNELS, SEVERAL)
+    carrier = ScriptedCarrier(database, CHANNELS)
     server = await asyncio.start_server(carrier.serve, "127.0.0.1", 0)
     async with server:
         yield carrier, server.sockets[0].getsockname()[1]

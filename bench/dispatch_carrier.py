@@ -56,8 +56,6 @@ class ScriptedCarrier:
 
     database: Database
     channels: int
-    several: str
-    """What the numbers of people with several leads begin with; others have one lead."""
     script: Script = field(default_factory=Script)
     dials: list[Dial] = field(default_factory=list)
     live: dict[str, Dial] = field(default_factory=dict)
@@ -92,8 +90,7 @@ class ScriptedCarrier:
         return sid
 
     def _check(self, dial: Dial) -> None:
-        has_one_lead = not dial.to.startswith(self.several)
-        if has_one_lead and any(other.to == dial.to for other in self.live.values()):
+        if any(other.to == dial.to for other in self.live.values()):
             self.faults.append(f"{dial.to} was dialled while a call to it was live")
         if sum(other.from_ == dial.from_ for other in self.live.values()) >= self.channels:
             self.faults.append(f"{dial.from_} has more calls than channels")

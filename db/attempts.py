@@ -1,8 +1,8 @@
 """Attempts to reach the person of a lead: each is a row in ``calls``, written before the carrier is asked.
 
-The row is written in the transaction that finds a free channel and room in the person's rate limit. So a
-crash cannot dial twice: whoever finds the row knows that a call may have been placed. A channel of a number
-is the row of its live call.
+The row is written by the statement that finds a free channel, no other call to the person, and room in the
+person's rate limit. So a crash cannot dial twice: whoever finds the row knows that a call may have been
+placed. A channel of a number is the row of its live call.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from db.calls import AnsweredBy, CallRecord
-from db.dispatch import CALLED_OFF, OPTED_OUT, STOPPED, ClaimedLead
+from db.dispatch import CALLED_OFF, OPTED_OUT, PERSON_BUSY, STOPPED, ClaimedLead
 from db.ids import new_id
-from db.pool import Database, Executor, Transaction
+from db.pool import Database, Executor
 from db.rows import columns, read
 
-Obstacle = Literal["no_number", "no_channel", "rate_limit", "stopped"]
-"""Why an attempt was not begun. ``stopped``: the lead is not this claim's any more, or may not be dialled any
+Obstacle = Literal["no_number", "rate_limit", "no_channel", "person_busy", "stopped"]
+"""Why an attempt was not begun; the first counts. ``person_busy``: another call of the account to this person
+goes on. ``stopped``: the lead is not this claim's any more, or may not be dialled any
 more: it was paused, the person has opted out, or the template is not active."""
 
 
@@ -51,101 +52,89 @@ CANCELLED = "canceled"
 _CALL = columns(CallRecord)
 
 
-async def recent_calls(db: Executor, account_id: UUID, phone: str, since: datetime) -> Sequence[datetime]:
-    """When the account's calls to a person since a moment were begun, oldest first. Reads only."""
-    rows = await db.fetch(
-        """
-        SELECT started_at FROM calls
-        WHERE account_id = $1 AND to_number = $2 AND direction = 'outbound' AND started_at > $3
-            AND end_reason IS DISTINCT FROM 'not_placed'
-        ORDER BY started_at
-        """,
-        account_id,
-        phone,
-        since,
+# Both locks, always taken in the same order: the person (two leads may be of one), and the number.
+_LOCK = """
+    SELECT e164, carrier, channels, reserved_inbound,
+        pg_advisory_xact_lock(hashtextextended($3, 0)) IS NULL AS is_locked
+    FROM numbers WHERE account_id = $1 AND id = $2 AND active FOR NO KEY UPDATE
+"""
+
+_ATTEMPT = f"""
+    WITH channel AS (
+        SELECT count(*) < $4 AND count(*) FILTER (WHERE direction = 'outbound') < $4 - $5 AS is_free
+        FROM calls WHERE number_id = $3 AND status <> 'ended'
+    ), person AS (
+        SELECT {PERSON_BUSY} AS is_busy, (
+            SELECT started_at FROM calls
+            WHERE account_id = lead.account_id AND to_number = lead.phone AND direction = 'outbound'
+                AND started_at > $10::timestamptz - $12::interval AND end_reason IS DISTINCT FROM 'not_placed'
+                AND $11::integer IS NOT NULL
+            ORDER BY started_at DESC LIMIT 1 OFFSET coalesce($11::integer, 1) - 1
+        ) AS limiting_call
+        FROM leads lead WHERE id = $1
+    ), lead AS (
+        UPDATE leads lead SET status = 'dialing', attempts = attempts + 1, next_attempt_at = NULL,
+            waits_for = NULL, claimed_by = NULL, claimed_until = NULL
+        FROM channel CROSS JOIN person
+        WHERE channel.is_free AND NOT person.is_busy AND person.limiting_call IS NULL
+            AND lead.id = $1 AND lead.claimed_by = $2 AND lead.status = 'queued' AND NOT {STOPPED}
+            AND NOT {OPTED_OUT}
+            AND EXISTS (SELECT FROM templates template WHERE template.account_id = lead.account_id
+                AND template.id = lead.template_id AND template.status = 'active')
+        RETURNING lead.*
+    ), made AS (
+        INSERT INTO calls (id, account_id, lead_id, number_id, carrier, direction, from_number, to_number,
+            initial_template_id, template_id, revisions, status, started_at, held_until)
+        SELECT $6, account_id, id, number_id, $7, 'outbound', $8, phone, template_id, template_id,
+            jsonb_build_object(template_id, $9::integer), 'ringing', $10::timestamptz, now() + $13::interval
+        FROM lead
+        RETURNING {_CALL}
     )
-    return [row["started_at"] for row in rows]
+    SELECT channel.is_free, person.is_busy, person.limiting_call, made.*
+    FROM channel CROSS JOIN person LEFT JOIN made ON true
+"""  # noqa: S608 - written above
 
 
 async def begin_attempt(db: Database, lead: ClaimedLead, limits: AttemptLimits) -> CallRecord | Blocked:
     """Take a channel, record the call in the person's rate limit and make the attempt: all or nothing.
 
-    The locks are taken in one order: the number, then the person.
+    One statement reads whether all of them are free, and writes only if they are, under the locks of the
+    person and of the number.
     """
     async with db.transaction() as transaction:
         number = await transaction.fetchrow(
-            """
-            SELECT e164, carrier, channels, reserved_inbound FROM numbers
-            WHERE account_id = $1 AND id = $2 AND active FOR NO KEY UPDATE
-            """,
-            lead.account_id,
-            lead.number_id,
+            _LOCK, lead.account_id, lead.number_id, f"{lead.account_id} {lead.phone}"
         )
         if number is None:
             return Blocked(obstacle="no_number")
-        if not await _has_channel(
-            transaction, lead.number_id, number["channels"], number["reserved_inbound"]
-        ):
-            return Blocked(obstacle="no_channel")
-        until = await _rate_limited_until(transaction, lead, limits)
-        if until is not None:
-            return Blocked(obstacle="rate_limit", until=until)
-        return await _attempt(transaction, lead, limits, number["carrier"], number["e164"])
-
-
-async def _has_channel(db: Transaction, number_id: UUID, channels: int, reserved: int) -> bool:
-    live = await db.fetchrow(
-        """
-        SELECT count(*) AS all_calls, count(*) FILTER (WHERE direction = 'outbound') AS outbound
-        FROM calls WHERE number_id = $1 AND status <> 'ended'
-        """,
-        number_id,
-    )
-    return live is not None and live["all_calls"] < channels and live["outbound"] < channels - reserved
-
-
-async def _rate_limited_until(db: Transaction, lead: ClaimedLead, limits: AttemptLimits) -> datetime | None:
-    if limits.calls is None:
-        return None
-    # Two leads may be of one person.
-    await db.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{lead.account_id} {lead.phone}"
-    )
-    calls = await recent_calls(db, lead.account_id, lead.phone, limits.now - limits.period)
-    return calls[-limits.calls] + limits.period if len(calls) >= limits.calls else None
-
-
-async def _attempt(
-    db: Transaction, lead: ClaimedLead, limits: AttemptLimits, carrier: str, from_number: str
-) -> CallRecord | Blocked:
-    row = await db.fetchrow(
-        f"""
-        WITH lead AS (
-            UPDATE leads lead SET status = 'dialing', attempts = attempts + 1, next_attempt_at = NULL,
-                waits_for = NULL, claimed_by = NULL, claimed_until = NULL
-            WHERE lead.id = $1 AND lead.claimed_by = $2 AND lead.status = 'queued' AND NOT {STOPPED}
-                AND NOT {OPTED_OUT}
-                AND EXISTS (SELECT FROM templates template WHERE template.account_id = lead.account_id
-                    AND template.id = lead.template_id AND template.status = 'active')
-            RETURNING *
+        row = await transaction.fetchrow(
+            _ATTEMPT,
+            lead.id,
+            lead.claimed_by,
+            lead.number_id,
+            number["channels"],
+            number["reserved_inbound"],
+            new_id(),
+            number["carrier"],
+            number["e164"],
+            lead.template_revision,
+            limits.now,
+            limits.calls,
+            limits.period,
+            limits.held_for,
         )
-        INSERT INTO calls (id, account_id, lead_id, number_id, carrier, direction, from_number, to_number,
-            initial_template_id, template_id, revisions, status, started_at, held_until)
-        SELECT $3, account_id, id, number_id, $4, 'outbound', $5, phone, template_id, template_id,
-            jsonb_build_object(template_id, $8::integer), 'ringing', $6::timestamptz, now() + $7::interval
-        FROM lead
-        RETURNING {_CALL}
-        """,  # noqa: S608
-        lead.id,
-        lead.claimed_by,
-        new_id(),
-        carrier,
-        from_number,
-        limits.now,
-        limits.held_for,
-        lead.template_revision,
-    )
-    return Blocked(obstacle="stopped") if row is None else read(CallRecord, row)
+    return Blocked(obstacle="stopped") if row is None else _begun(dict(row), limits)
+
+
+def _begun(row: dict[str, Any], limits: AttemptLimits) -> CallRecord | Blocked:
+    is_free, is_busy, limiting_call = (row.pop(name) for name in ("is_free", "is_busy", "limiting_call"))
+    if row["id"] is not None:
+        return CallRecord(**row)
+    if limiting_call is not None:
+        return Blocked(obstacle="rate_limit", until=limiting_call + limits.period)
+    if not is_free:
+        return Blocked(obstacle="no_channel")
+    return Blocked(obstacle="person_busy" if is_busy else "stopped")
 
 
 async def is_wanted(db: Executor, call: CallRecord) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from db.call_leases import NEVER_CONNECTED, PROCESS_LOST
 from db.ids import new_id
 from db.pool import Executor
 from db.rows import read
@@ -62,6 +63,19 @@ OPTED_OUT = """
 """Condition: the person of the lead ``lead`` does not want to be called."""
 
 
+PERSON_BUSY = f"""
+    EXISTS (SELECT FROM calls other
+        WHERE other.account_id = lead.account_id AND other.to_number = lead.phone
+            AND other.direction = 'outbound' AND (other.status <> 'ended' OR other.finalised_at IS NULL
+                AND (other.carrier_call_id IS NULL
+                    OR other.end_reason IN ('{NEVER_CONNECTED}', '{PROCESS_LOST}'))))
+"""
+"""Condition: a call of the account to the person of ``lead`` goes on, or may go on at the carrier.
+
+What a lost process has left there is hung up before its call is finalised.
+"""
+
+
 # One step for each number, template and priority, however many leads wait, and then only rows that are due.
 _CLAIM = f"""
     WITH RECURSIVE queues AS (
@@ -90,26 +104,29 @@ _CLAIM = f"""
         ) lead
         WHERE lead.room > 0 AND NOT {STOPPED}
     ), due AS (
-        SELECT lead.id, open.account_id, open.number_id, open.room, row_number() OVER (
+        SELECT lead.id, lead.phone, open.account_id, open.number_id, open.room, row_number() OVER (
                 PARTITION BY open.number_id, open.template_id
                 ORDER BY open.priority DESC, lead.next_attempt_at, lead.id
             ) AS position
         FROM open CROSS JOIN LATERAL (
-            SELECT lead.id, lead.next_attempt_at FROM leads lead
+            SELECT lead.id, lead.phone, lead.next_attempt_at FROM leads lead
             WHERE lead.status = 'queued' AND lead.phone IS NOT NULL AND lead.number_id = open.number_id
                 AND lead.template_id = open.template_id AND lead.priority = open.priority
                 AND lead.next_attempt_at <= $1 AND (lead.claimed_until IS NULL OR lead.claimed_until < $1)
+                AND NOT {PERSON_BUSY}
             ORDER BY lead.next_attempt_at, lead.id
             LIMIT $4
         ) lead
     ), ordered AS (
         SELECT id, room, row_number() OVER (PARTITION BY account_id ORDER BY position, id) AS turn,
-            row_number() OVER (PARTITION BY number_id ORDER BY position, id) AS turn_of_number
+            row_number() OVER (PARTITION BY number_id ORDER BY position, id) AS turn_of_number,
+            row_number() OVER (PARTITION BY account_id, phone ORDER BY position, id) AS turn_of_person
         FROM due
     ), taken AS (
         -- A row that another process has changed meanwhile is looked at again.
         SELECT lead.id FROM (
-            SELECT id, turn FROM ordered WHERE turn <= $4 AND turn_of_number <= room ORDER BY turn, id
+            SELECT id, turn FROM ordered
+            WHERE turn <= $4 AND turn_of_number <= room AND turn_of_person = 1 ORDER BY turn, id
         ) next CROSS JOIN LATERAL (
             SELECT id FROM leads WHERE leads.id = next.id AND status = 'queued'
                 AND next_attempt_at <= $1 AND (claimed_until IS NULL OR claimed_until < $1)
@@ -135,6 +152,8 @@ async def claim(
     db: Executor, *, now: datetime, lease: timedelta, limit: int, per_account: int
 ) -> Sequence[ClaimedLead]:
     """Claim due leads for whose number a channel is free, in turns of the accounts and their templates.
+
+    Of the leads of one person only one is claimed, and none while a call to the person goes on.
 
     Args:
         db: the connection.

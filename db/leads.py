@@ -50,7 +50,7 @@ class LeadRecord:
     next_attempt_at: datetime | None
     """When the next call is placed at the earliest; None unless the lead is queued."""
     waits_for: str | None
-    """What the lead waits for: ``window``, ``rate_limit``, ``channel``, ``carrier``, ``retry``."""
+    """``window``, ``rate_limit``, ``channel``, ``person`` (another call to it), ``carrier`` or ``retry``."""
     created_at: datetime
     finished_at: datetime | None
     call_ids: Sequence[UUID]

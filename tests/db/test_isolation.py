@@ -134,9 +134,6 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
         d, me, w.call.id, timedelta(hours=1)
     ),
     attempts.placed: lambda d, me, w: attempts.placed(d, me, w.call.id, "stolen", timedelta(hours=1)),
-    attempts.recent_calls: lambda d, me, w: attempts.recent_calls(
-        d, me, w.call.to_number, NOON - timedelta(days=1)
-    ),
     lead_control.stop: lambda d, me, w: lead_control.stop(d, me, w.front.id, "pause"),
     dispatch_records.list_alerts: lambda d, me, _: dispatch_records.list_alerts(d, me, limit=9),
     dispatch_records.list_opt_outs: lambda d, me, _: dispatch_records.list_opt_outs(d, me, limit=9),

@@ -32,9 +32,11 @@ from db import (
     templates,
     utterances,
 )
+from db.attempts import AttemptLimits
 from db.audit import AuditFilter
 from db.call_lists import CallFilter
 from db.calls import CallEnd
+from db.dispatch import ClaimedLead
 from db.leads import LeadFilter
 from db.numbers import NumberFilter
 from db.pool import Database, Row, Transaction
@@ -98,6 +100,19 @@ class Explaining:
                 self.read_from_end_to_end.append((node["Relation Name"], " ".join(query.split())))
 
 
+LIMITS = AttemptLimits(now=NOON, calls=3, period=MINUTE, held_for=MINUTE)
+
+
+def claimed(seeded: SeededAccount) -> ClaimedLead:
+    """The lead of the seeded call, as if it was claimed."""
+    return ClaimedLead(
+        id=seeded.call.lead_id, account_id=seeded.id, phone=CALLER, number_id=seeded.number.id,
+        template_id=seeded.front.id, carrier="twilio", time_zone="UTC", earliest_at=None, latest_at=None,
+        attempts=0, payload={}, claimed_by=seeded.call.id, template_status="active", template_revision=1,
+        content={}, opted_out=False,
+    )  # fmt: skip
+
+
 HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "begin a call": lambda d, w: inbound.begin(d, webhook(w.number.e164, "CA-plan")),
     "begin it again": lambda d, w: inbound.begin(d, webhook(w.number.e164, str(w.call.carrier_call_id))),
@@ -138,7 +153,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "revisions": lambda d, w: revisions.list_revisions(d, w.id, w.front.id, limit=50),
     "claim leads": lambda d, _: dispatch.claim(d, now=NOON, lease=MINUTE, limit=9, per_account=9),
     "when leads are due": lambda d, _: dispatch.next_due(d, NOON),
-    "calls to a person": lambda d, w: attempts.recent_calls(d, w.id, CALLER, NOON),
+    "begin an attempt": lambda d, w: attempts.begin_attempt(d, claimed(w), LIMITS),
     "whether a dial is wanted": lambda d, w: attempts.is_wanted(d, w.call),
     "an attempt's carrier id": lambda d, w: attempts.placed(d, w.id, w.call.id, "CA-plan", MINUTE),
     "ids that are known": lambda d, _: attempts.known_carrier_ids(d, "twilio", ["CA-plan"]),
@@ -223,13 +238,13 @@ async def test_a_claim_among_10000_leads_reads_few_blocks(database: Database, se
         """
         INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
             payload, variables, status, priority, next_attempt_at)
-        SELECT gen_random_uuid(), $1, 'outbound', $4, $2, $3, $3, '{}', '{}', 'queued', n % 3, $5
+        SELECT gen_random_uuid(), $1, 'outbound', '+1415' || 6000000 + n, $2, $3, $3, '{}', '{}', 'queued',
+            n % 3, $4
         FROM generate_series(1, 10000) n
         """,
         seeded.id,
         seeded.number.id,
         seeded.billing.id,
-        CALLER,
         NOON,
     )
     await database.execute("ANALYZE leads")

@@ -14,7 +14,7 @@ from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
-from tests.dispatch.conftest import DispatchEnvironment, make_dispatcher
+from tests.dispatch.conftest import PERSON, DispatchEnvironment, make_dispatcher
 from tests.dispatch.dying_database import DyingDatabase
 from tests.handoffs.fixtures import DatabaseWithInterruption
 from voicebot.dispatch.breaker import FAILURES, MAX_PAUSE_MS, PROBE_MS, Breaker
@@ -227,8 +227,12 @@ async def test_the_search_for_a_lost_call_spares_other_calls(dispatch_environmen
     await env.lead(template_id, priority=1)
     env.carrier.dies = True
     await env.step()
+    # A person has one call at a time: the other call is one that the account did not know to be theirs.
+    move = "UPDATE calls SET to_number = $2 WHERE to_number = $1"
+    await env.database.execute(move, PERSON, "+14155550111")
     talking = await env.lead(template_id)
     await env.step()
+    await env.database.execute(move, "+14155550111", PERSON)
     [call] = await env.calls_of(talking)
     await env.database.execute(
         "UPDATE calls SET held_until = now() - interval '1 second' WHERE id <> $1", call.id

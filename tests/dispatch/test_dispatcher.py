@@ -7,11 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from db import call_leases, dispatch_records, lead_control
+from db import call_leases, dispatch_records, lead_control, notify
+from db.dispatch import CHANNEL, ClaimedLead
 from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
-from tests.dispatch.conftest import DispatchEnvironment
+from tests.dispatch.conftest import PERSON, DispatchEnvironment, make_environment
 from voicebot.dispatch.breaker import FAILURES
+from voicebot.dispatch.due_work import CHECK_AGAIN_S
 
 Env = DispatchEnvironment
 
@@ -122,18 +124,101 @@ async def test_inbound_calls_find_channels(dispatch_environment: Env) -> None:
 
 
 async def test_the_rate_limit_of_a_person_is_never_exceeded(dispatch_environment: Env) -> None:
-    """Twelve leads of one person and three dispatchers at once: as many calls as the limit allows."""
+    """Twelve leads of one person and three dispatchers at once: as many calls as the limit allows, one after
+    the other."""
     env = dispatch_environment
     await env.database.execute("UPDATE numbers SET channels = 100")
     template_id = await env.template(rate_limit={"calls": 3, "per_ms": 3_600_000})
     people = [await env.lead(template_id) for _ in range(12)]
     dispatchers = [env.dispatcher, env.other(), env.other()]
-    for _ in range(4):
+    for _ in range(16):
         await asyncio.gather(*(env.step(each) for each in dispatchers))
+        live = [call for lead in people for call in await env.calls_of(lead) if call.status != "ended"]
+        assert len(live) <= 1
+        for call in live:
+            await env.ends(call, "hangup", answered=True)
     assert len(env.carrier.dialled) == 3
     waiting = [lead for lead in [await env.again(one) for one in people] if lead.status == "queued"]
     assert {lead.next_attempt_at for lead in waiting} == {env.clock.now() + timedelta(hours=1)}
     assert {lead.waits_for for lead in waiting} == {"rate_limit"}
+
+
+async def test_one_person_has_one_call_at_a_time(dispatch_environment: Env) -> None:
+    """Two leads of a person, three dispatchers: the second waits without an attempt until the call ends."""
+    env = dispatch_environment
+    template_id, other_template = await env.template(), await env.template()
+    leads = [await env.lead(template_id), await env.lead(other_template)]
+    for _ in range(3):
+        await asyncio.gather(*(env.step(each) for each in (env.dispatcher, env.other(), env.other())))
+    assert [request.to for request in env.carrier.dialled] == [leads[0].phone]
+    [first, second] = sorted([await env.again(lead) for lead in leads], key=lambda lead: lead.status)
+    assert [(lead.status, lead.attempts) for lead in (first, second)] == [("dialing", 1), ("queued", 0)]
+    assert second.next_attempt_at == env.clock.now()  # due: it is claimed as soon as the call has ended
+    assert await env.step() == CHECK_AGAIN_S  # it is not looked at again before
+    await env.ends((await env.calls_of(first))[0], "hangup", answered=True)
+    await env.step()
+    assert ((found := await env.again(second)).status, found.attempts) == ("dialing", 1)
+
+
+async def test_another_account_may_call_the_same_person(dispatch_environment: Env) -> None:
+    """Accounts know nothing of each other's calls."""
+    env = dispatch_environment
+    other = await make_environment(env.database, "+14155550101")
+    other.clock.at = env.clock.at
+    for each in (env, other):
+        await each.lead(await each.template())
+    await env.step()
+    assert [request.to for request in env.carrier.dialled] == [PERSON, PERSON]
+
+
+async def test_a_race_for_a_person_is_lost_without_an_attempt(dispatch_environment: Env) -> None:
+    """Both leads are claimed, by two processes, before either has begun its attempt."""
+    env = dispatch_environment
+    template_id = await env.template()
+    leads = [await env.lead(template_id), await env.lead(template_id)]
+    claims: list[ClaimedLead] = []
+    for _ in leads:
+        claims += await env.dispatcher.claim(env.clock.now(), 9)
+    assert {claim.id for claim in claims} == {lead.id for lead in leads}
+    await asyncio.gather(*(env.dispatcher.work(claim) for claim in claims))
+    assert len(env.carrier.dialled) == 1
+    found = [await env.again(lead) for lead in leads]
+    waiting = [(lead.attempts, lead.waits_for) for lead in found if lead.status == "queued"]
+    assert waiting == [(0, "person")]
+
+
+async def test_the_end_of_a_call_wakes_the_dispatchers(dispatch_environment: Env) -> None:
+    """Also that of a lost process, again when the carrier has been asked to hang it up."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(max_attempts=1))
+    await env.lead(await env.template())
+    await env.step()
+    woken, is_listening = asyncio.Event(), asyncio.Event()
+    listening = asyncio.create_task(
+        notify.listen(env.database.dsn, CHANNEL, lambda probe: (is_listening if probe else woken).set())
+    )
+    try:
+        async with asyncio.timeout(30):
+            while not is_listening.is_set():
+                await env.database.execute("SELECT pg_notify($1, 'probe')", CHANNEL)
+                await asyncio.sleep(0.02)
+        await env.loses_process()
+        async with asyncio.timeout(30):
+            await woken.wait()
+        [call] = await env.calls_of(lead)
+        assert call.status == "ended"
+        await env.dispatcher.run_once()
+        await env.dispatcher.finish(30)
+        assert len(env.carrier.dialled) == 1  # it may still ring at the carrier
+        woken.clear()
+        await env.finalise()
+        async with asyncio.timeout(30):
+            await woken.wait()
+        await env.step()
+        assert len(env.carrier.dialled) == 2
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
 
 
 async def test_people_are_called_in_their_window(dispatch_environment: Env) -> None:

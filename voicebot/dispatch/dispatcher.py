@@ -1,11 +1,11 @@
 """The dispatcher: claims leads that are due and places their calls.
 
 Any number of processes run one. Each wakes when the database says that something may be due, and at the
-next due time. What is decided before a call is placed, in this order: stopped leads are not claimed; opt-outs
-and the calling window (``rules``); the author's server (``precheck``); the
-person's rate limit, read only; then, in one transaction, the number, a free channel, the rate limit again,
-and the attempt (``db.attempts.begin_attempt``); the greeting; the carrier. A lead that does not get through
-has taken nothing.
+next due time. What is decided before a call is placed, in this order: stopped leads are not claimed, nor
+those of people to whom a call goes on; opt-outs and the calling window (``rules``); the author's server
+(``precheck``); then, by one statement that reads all before it writes anything, the person's rate limit, the
+number, a free channel, other calls to the person, and the attempt (``db.attempts.begin_attempt``); the
+greeting; the carrier. A lead that does not get through has taken nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from loguru import logger
 from pydantic import ValidationError
 
 from db import attempts, calls, dispatch, dispatch_records, outbox
-from db.attempts import AttemptLimits, Blocked
+from db.attempts import AttemptLimits, Blocked, Obstacle
 from db.calls import CallEnd, CallRecord
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
@@ -63,6 +63,9 @@ RINGING = timedelta(seconds=RING_TIMEOUT_S + 30)
 
 GREETING_TIMEOUT_S = 5.0
 ALERT_THROTTLE = timedelta(hours=1)
+
+_WAITS_FOR: Mapping[Obstacle, str] = {"no_channel": "channel", "person_busy": "person"}
+"""What a lead waits for that keeps its due time: it is claimed again when that is free."""
 
 NUMBER_UNAVAILABLE = "number_unavailable"
 TEMPLATE_UNAVAILABLE = "template_unavailable"
@@ -153,13 +156,6 @@ class Dispatcher(DueWork[ClaimedLead]):
         if precheck is not None and not await self._prechecks.allows(precheck, lead):
             await self._end(lead, outbound, SKIPPED)
             return
-        if outbound.rate_limit is not None:
-            since = now - timedelta(milliseconds=outbound.rate_limit.per_ms)
-            recent = await attempts.recent_calls(self._db, lead.account_id, lead.phone, since)
-            until = rules.rate_limited_until(outbound, recent)
-            if until is not None:
-                await dispatch.defer(self._db, lead, until, "rate_limit")
-                return
         await self._attempt(lead, outbound)
 
     async def _settings_of(self, lead: ClaimedLead) -> Outbound | None:
@@ -239,8 +235,7 @@ class Dispatcher(DueWork[ClaimedLead]):
         elif blocked.obstacle == "rate_limit" and blocked.until is not None:
             await dispatch.defer(self._db, lead, blocked.until, "rate_limit")
         else:
-            waits_for = "channel" if blocked.obstacle == "no_channel" else None
-            await dispatch.defer(self._db, lead, None, waits_for)
+            await dispatch.defer(self._db, lead, None, _WAITS_FOR.get(blocked.obstacle))
 
     async def _place(self, call: CallRecord, voicemail: Voicemail, breaker: Breaker) -> None:
         carrier = self._carriers[call.carrier]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Literal
@@ -54,17 +53,6 @@ def before_call(
     if latest_at is not None and opening >= latest_at:
         return Over("expired")
     return None if opening <= now else Later(opening, "window")
-
-
-def rate_limited_until(outbound: Outbound, calls: Sequence[datetime]) -> datetime | None:
-    """When the person may be called again; None: now.
-
-    ``calls`` are the moments of the calls of the period, oldest first.
-    """
-    limit = outbound.rate_limit
-    if limit is None or len(calls) < limit.calls:
-        return None
-    return calls[-limit.calls] + timedelta(milliseconds=limit.per_ms)
 
 
 def retry_at(
