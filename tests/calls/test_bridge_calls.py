@@ -13,7 +13,7 @@ from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import BILL, HIGHEST, CallHarness, Facts, hear
 from voicebot.call.resume import SPOKE_WITH_PERSON
 from voicebot.call.waiting_texts import TEXTS
-from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Say, Step, Wait, WaitFor, WaitForHangUp
+from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Say, Step, WaitFor, WaitForHangUp
 from voicebot.sandbox.carrier import Call, Phone
 from voicebot.sandbox.vendors.script import Answer
 
@@ -111,35 +111,6 @@ async def test_the_operator_gives_the_caller_back(desk: Desk) -> None:
     assert SPOKE_WITH_PERSON.partition("{")[0] in str(desk.harness.asked()[-1]["messages"])
     names = [event.name for event in call.events]
     assert names.index("conference.joined") < names.index("conference.left")
-
-
-@pytest.mark.long
-async def test_the_operator_hangs_up(desk: Desk) -> None:
-    """The handoff is resolved, the caller's call ends, and its end names the operator."""
-    number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
-    desk.operator(hear(), Dtmf(digits="1"), Wait(ms=500), HangUp())
-    call, person = desk.call(WaitForHangUp(), to=number)
-    handoff = await desk.claim(call)
-    await desk.until_joined(call)
-    got = await facts(desk, call, person)
-    await desk.legs(call)
-
-    assert got.outcome.ok, got.outcome.failure
-    assert (await desk.state(handoff))[0] == "resolved"
-    assert (got.record["ended_by"], got.record["end_reason"]) == ("operator", "handoff_resolved")
-
-
-async def test_the_caller_hangs_up_on_the_operator(desk: Desk) -> None:
-    """The operator's call ends, and the end of the call names the caller."""
-    number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
-    desk.operator(hear(), Dtmf(digits="1"), WaitForHangUp(timeout_ms=30_000))
-    call, person = desk.call(Wait(ms=300), HangUp(), to=number)
-    await desk.claim(call)
-    await desk.until_joined(call)
-    got = await facts(desk, call, person)
-    await desk.legs(call)
-
-    assert (got.record["ended_by"], got.record["end_reason"]) == ("caller", "hangup")
 
 
 @pytest.mark.long

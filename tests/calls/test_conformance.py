@@ -1,6 +1,8 @@
 """What a whole call does on every carrier; where carriers differ, the call's own facts say so.
 
-The parts of a carrier's package are tested in `tests/telephony`, its webhooks in `tests/api`.
+The parts of a carrier's package are tested in `tests/telephony`, its webhooks and tokens in `tests/api`.
+Calls that we place are in `test_conformance_dialled`, keys in `test_conformance_keys`, operators by telephone
+in `test_conformance_person`.
 """
 
 from __future__ import annotations
@@ -158,19 +160,33 @@ async def test_calls_at_once_are_routed_and_hung_up(line: CallHarness) -> None:
 
 
 @pytest.mark.long
+async def test_a_call_whose_carrier_returns_no_marks(line: CallHarness) -> None:
+    """What was heard is known by the time that audio takes, and the agent's farewell is heard to its end."""
+    wrong = ExotelMisbehaviour(marks=False) if line.carrier_name == "exotel" else Misbehaviour(marks=False)
+    script = (hear(), Say(text=BILL), hear(), Say(text=BYE), WaitForHangUp(timeout_ms=30_000))
+    call = await line.place(*script, to=await desk(line), wrong=wrong)
+    assert call.outcome.ok, call.outcome.failure
+    assert call.carrier.complaints == ()
+    assert call.words() == [WELCOME, "Billing here.", "Thank you for calling. Goodbye!"]
+    assert call.record["ended_by"] == "agent"
+    spoken = call.agent_spans[-1][1] - call.agent_spans[2][0]
+    wanted = sum(line.spoken_ms(part, HIGH) for part in ("Thank you for calling.", "Goodbye!"))
+    assert spoken >= wanted - 100
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("wrong", "by", "reason"),
     [
         (ExotelMisbehaviour(stop=False), "caller", "hangup"),
         (ExotelMisbehaviour(stop=False, asks_after_hang_up=True), "caller", "hangup"),
-        (ExotelMisbehaviour(marks=False), "caller", "hangup"),
         (ExotelMisbehaviour(encoding="mulaw", failed_handshakes=1), "caller", "hangup"),
     ],
 )
 async def test_how_an_exotel_call_ended_is_known(
     harness: CallHarness, wrong: ExotelMisbehaviour, by: str, reason: str
 ) -> None:
-    """By Call Details where neither `stop` nor a Passthru applet came; and without marks, and in µ-law."""
+    """By Call Details where neither `stop` nor a Passthru applet came; and in µ-law."""
     exotel = harness.on("exotel")
     call = await exotel.place(hear(), Say(text=BILL), hear(), HangUp(), to=await desk(exotel), wrong=wrong)
     assert call.outcome.ok, call.outcome.failure

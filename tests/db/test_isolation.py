@@ -333,7 +333,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     carrier_calls.by_carrier_id: "the carrier's signature vouches for it",
     carrier_calls.carrier_status: "the carrier's signature vouches for it",
     carrier_calls.carrier_statuses: "the carrier's signature vouches for it",
-    bridged_calls.led_out: "every process asks about calls of all accounts; tests/calls/test_exotel_person",
+    bridged_calls.led_out: "every process asks about all calls; tests/calls/test_conformance_person",
     call_leases.end_expired: "every process ends calls of all accounts; test_call_leases",
     call_start.read_start: "the record of the call names the account",
     call_leases.renew: "a process names the calls it has; test_call_leases",
