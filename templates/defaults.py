@@ -44,6 +44,11 @@ class CallDefaults(Part):
     backup: AccountBackups = AccountBackups()
     takeover: AccountTakeover = AccountTakeover()
 
+    @classmethod
+    def of_account(cls, backup: Mapping[str, Any], *, transcribes: bool) -> CallDefaults:
+        """The defaults as an account's settings have them."""
+        return cls.model_validate({"backup": backup, "takeover": {"transcribe": transcribes}})
+
     def applied_to(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """The content of a template, with what the account sets where it says nothing."""
         takeover = content.get("takeover") or {}

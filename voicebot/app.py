@@ -173,6 +173,7 @@ async def running(
             providers,
             clock,
             ChatLimits(per_account=limits.chats_per_account, total=limits.chats),
+            health,
         )
         background = BackgroundTasks()
         # After the calls have ended and the lease reaper has stopped: their events belong in the journal.

@@ -283,6 +283,19 @@ async def test_a_model_that_fails_is_told_and_may_be_asked_again(tenant: Tenant,
     assert again["turns"][0]["replies"]
 
 
+async def test_a_backup_of_the_account_answers_in_a_text_call(tenant: Tenant, sandbox: Sandbox) -> None:
+    """As on the telephone, the account's model is asked where a template names no backup; nothing fails."""
+    backup = {"llm": [{"provider": "sandbox", "model": "reserve"}]}
+    patched = await tenant.owner.patch("/account", json={"backup": backup}, headers={"If-Match": "*"})
+    assert patched.status_code == 200, patched.text
+    agent = await tenant.agent(greeting={"text": "Billing, hello."}, llm={"model": "preferred"})
+    sandbox.faults.add(Fault(server="openai", kind="broken", match='"preferred"'))
+    began = await chat(tenant.owner, agent["id"], turns=["Hello", "Are you open?"])
+    assert all(turn["replies"] for turn in began["turns"])
+    assert [turn["failures"] for turn in began["turns"]] == [[], [], []]
+    assert sandbox.faults.hits == 1  # the backup is asked first from then on
+
+
 @pytest.mark.parametrize(
     ("most", "limit"), [({"per_account": 2}, "chats_per_account"), ({"total": 2}, "chats")]
 )

@@ -17,15 +17,11 @@ from loguru import logger
 
 from tests.call.virtual_call import CHARACTER_MS, FILLERS, Plan, VirtualCall
 from tests.call.virtual_time import virtual_time
-from voicebot.call.silence.policy import SLOW_MS
 from voicebot.call.text.answers import Answer
 
 LIMIT_MS = 2000
 SLACK_MS = 400
-"""The silence watchdog looks ten times a second, and a model's answer may begin just then.
-
-While no filler is ready, a text that is lost twice takes longer: until the second loss is noticed.
-"""
+"""The silence watchdog looks ten times a second, and a model's answer may begin just then."""
 
 MAX_REQUESTS = 14
 """Requests to models in one turn of the caller."""
@@ -83,9 +79,6 @@ class CallMachine(RuleBasedStateMachine):
         self._trace: list[str] = []
         self._spoke_ms: float | None = None
         self._faults = 0
-        self._losses = 0
-        self._is_ready = True
-        self._limit_ms = LIMIT_MS + SLACK_MS
         self._requests = 0
 
     @initialize(ready=st.booleans(), announce=st.sampled_from([None, "I will put you through to billing."]),
@@ -102,7 +95,6 @@ class CallMachine(RuleBasedStateMachine):
             loop, desk=desk, targets={"billing": billing}, answers={"look_up": [Answer(after_ms=late_ms)]},
             ready=ready, announce=announce,
         )  # fmt: skip
-        self._is_ready = ready
         self._note(f"begin {ready} {announce is not None} {greeting} {late_ms}")
         self._run(1.0)
 
@@ -154,10 +146,6 @@ class CallMachine(RuleBasedStateMachine):
         """The next text that is spoken meets a fault."""
         self._note(f"voice {fault}")
         self._faults += 1
-        if fault != "drop":
-            self._losses += 1
-        if self._faults > 1 and not self._is_ready:
-            self._limit_ms = LIMIT_MS + SLACK_MS + (0, 0, SLOW_MS)[self._losses]
         self.call.fail_voice(fault)
 
     @precondition(lambda self: self.call.is_over)
@@ -223,5 +211,5 @@ class CallMachine(RuleBasedStateMachine):
                 return
             self.call.run(seconds / steps)
             silent_ms = self.call.silent_ms()
-            if silent_ms > self._limit_ms and not self.call.is_over:
+            if silent_ms > LIMIT_MS + SLACK_MS and not self.call.is_over:
                 assert not self.call.owes_words(), f"silent for {silent_ms} ms: {self._trace}"

@@ -30,6 +30,7 @@ from tests.templates.sample_accounts import (
 from voicebot.call.text.answers import Answer, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
 from voicebot.call.text.exchange import Exchange
+from voicebot.providers.llm_failover import LlmWatch
 from voicebot.providers.service_spec import ServiceSpec, made
 
 EXAMPLES = 15
@@ -63,7 +64,9 @@ class Prompter:
     script: list[Say | Call] = field(default_factory=list)
     status: str | None = None
 
-    def llm(self, content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
+    def llm(
+        self, content: TemplateContent, watch: LlmWatch | None = None
+    ) -> tuple[ServiceSpec, LLMService[Any]]:
         model = ScriptedModel([])
         model.script = self.script
         return ServiceSpec(key=f"mind of {content.name}", make=made(model), connected=at_once), model

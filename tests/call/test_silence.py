@@ -158,6 +158,29 @@ def test_row_11_a_sentence_that_a_voice_swallows_is_not_recorded_as_heard(
     assert is_consistent(call)
 
 
+@pytest.mark.parametrize("fault", VOICE_FAULTS)
+@pytest.mark.parametrize("text", [HOURS, "Thank you for calling. Goodbye."])
+def test_row_11_a_text_that_is_lost_twice_is_heard_within_two_seconds(
+    loop: VirtualLoop, fault: VoiceFault, text: str
+) -> None:
+    """Without fillers too: a voice that was quick before, and its replacement, are given 0.4 s each."""
+    call = asked(loop, Plan(text=text, calls=[END] if "Goodbye" in text else []), ready=False)
+    call.fail_voice(fault, fault)
+    assert longest_silence_ms(call, 12) < 2000
+    assert sorted(" ".join(call.heard()).split()) == sorted(f"{WELCOME} {text}".split())
+    assert call.is_over == ("Goodbye" in text)
+
+
+def test_a_late_event_loop_is_not_taken_for_a_voice_that_loses_a_text(loop: VirtualLoop) -> None:
+    """The time in which the process did nothing is not counted as time without audio."""
+    call = asked(loop, Plan(text="We are open.", delay_s=1.0), ready=False, first_audio_s=0.25)
+    call.run(1.3)
+    loop.be_late(0.9)
+    call.run(8)
+    assert call.heard() == [WELCOME, "We are open."]
+    assert not call.events("provider.failed")
+
+
 def test_a_voice_that_takes_long_is_replaced_once_in_a_call(loop: VirtualLoop) -> None:
     """A voice that needs 1.2 s for every text is not taken for one that loses them."""
     call = asked(loop, Plan(text=HOURS, delay_s=0.4), first_audio_s=1.2)
@@ -322,18 +345,18 @@ def test_an_answer_whose_voice_drops_is_spoken_behind_the_filler(loop: VirtualLo
     assert is_consistent(call)
 
 
-@pytest.mark.parametrize(("times", "limit_ms"), [(1, 2300), (2, 3900)])
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("fault", ["swallow", "silent"])
 def test_a_filler_that_is_not_ready_and_swallowed_is_lost_from_when_it_was_given(
-    loop: VirtualLoop, fault: VoiceFault, times: int, limit_ms: float
+    loop: VirtualLoop, fault: VoiceFault, times: int
 ) -> None:
-    """The time of a text begins when the voice is given it: 0.8 s, and 1.5 s more if it is lost again."""
+    """A voice that was quick before is given 0.4 s from when it gets a text, and so is its replacement."""
     call = VirtualCall(loop, desk={"fillers": list(FILLERS), **PATIENT}, ready=False)
     call.run(1)
     call.plan(Plan(text=HOURS, delay_s=4.5))
     call.fail_voice(*[fault] * times)
     call.say("When are you open?")
-    assert longest_silence_ms(call, 12) < limit_ms
+    assert longest_silence_ms(call, 12) <= 2000
     assert call.heard()[:2] == [WELCOME, FILLERS[0]]
     assert call.heard()[-1] == HOURS
 

@@ -16,13 +16,16 @@ from voicebot.call.silence.policy import (
     MAX_EMPTY,
     MAX_LOST,
     MAX_WORDLESS,
+    QUICK_MS,
     RULES,
     SLOW_MS,
+    SLOW_PACE_MS,
     UNATTENDED_MS,
     Owed,
     Situation,
     Step,
     next_step,
+    patience_ms,
 )
 
 LONG = 60_000.0
@@ -41,8 +44,11 @@ def situation(owed: Owed, **more: Any) -> Situation:
         (situation(Owed.SPEECH, owed_ms=LONG, silent_ms=LOST_SILENCE_MS), Step.REPLACE_VOICE),
         (situation(Owed.SPEECH, owed_ms=LONG, silent_ms=LOST_SILENCE_MS - 1), Step.WAIT),
         (situation(Owed.SPEECH, owed_ms=LOST_MS, lost=1), Step.REPLACE_VOICE),
-        (situation(Owed.SPEECH, owed_ms=SLOW_MS, is_slow=True), Step.REPLACE_VOICE),
-        (situation(Owed.SPEECH, owed_ms=SLOW_MS - 1, is_slow=True), Step.WAIT),
+        (situation(Owed.SPEECH, owed_ms=SLOW_MS, patience_ms=SLOW_MS), Step.REPLACE_VOICE),
+        (situation(Owed.SPEECH, owed_ms=SLOW_MS - 1, patience_ms=SLOW_MS), Step.WAIT),
+        (situation(Owed.SPEECH, owed_ms=LONG, silent_ms=SLOW_MS - 1, patience_ms=SLOW_MS), Step.WAIT),
+        (situation(Owed.SPEECH, owed_ms=QUICK_MS, lost=1, patience_ms=QUICK_MS), Step.REPLACE_VOICE),
+        (situation(Owed.SPEECH, owed_ms=SLOW_MS - 1, lost=MAX_LOST, patience_ms=QUICK_MS), Step.WAIT),
         (situation(Owed.SPEECH, owed_ms=LONG, silent_ms=0.0), Step.WAIT),
         (situation(Owed.SPEECH, owed_ms=LONG, lost=MAX_LOST), Step.NO_VOICE),
         (situation(Owed.SPEECH, owed_ms=LONG, can_speak=False), Step.WAIT),
@@ -78,6 +84,24 @@ def situation(owed: Owed, **more: Any) -> Situation:
 def test_each_silence_has_its_step(it: Situation, step: Step) -> None:
     """What is owed, and for how long, decides what is done."""
     assert next_step(it) is step
+
+
+@pytest.mark.parametrize(
+    ("pace_ms", "replaces_silent", "patience"),
+    [
+        (None, False, LOST_MS),
+        (None, True, SLOW_MS),
+        (50.0, True, QUICK_MS),
+        (200.0, False, 600.0),
+        (SLOW_PACE_MS - 1.0, True, LOST_MS),
+        (float(SLOW_PACE_MS), False, SLOW_MS),
+    ],
+)
+def test_a_voice_is_given_time_by_how_quick_it_was(
+    pace_ms: float | None, replaces_silent: bool, patience: float
+) -> None:
+    """A voice whose pace is known is given three times as long, a slow one 1.5 s, an unknown one 0.8 s."""
+    assert patience_ms(pace_ms, replaces_silent=replaces_silent) == patience
 
 
 @given(

@@ -29,6 +29,7 @@ from templates.model import TemplateContent
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
 from voicebot.call.text.exchange import Exchange
+from voicebot.providers.llm_failover import LlmWatch
 from voicebot.providers.service_spec import ServiceSpec, connected_at_once, made
 
 ACCOUNT = new_id()
@@ -68,7 +69,9 @@ class TextModel:
     summary: str | None = None
     """What the model says of a conversation that it is to summarise; None: it fails."""
 
-    def llm(self, content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
+    def llm(
+        self, content: TemplateContent, watch: LlmWatch | None = None
+    ) -> tuple[ServiceSpec, LLMService[Any]]:
         """Make the model of one agent (``LlmFactory``)."""
         service = _Service(self)
         return ServiceSpec(key=f"llm of {content.name}", make=made(service), connected=connected_at_once), (

@@ -42,6 +42,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The virtual time in s."""
         return self._virtual.now_s
 
+    def be_late(self, seconds: float) -> None:
+        """Time passes in which the loop does nothing, as if a callback took so long."""
+        self._virtual.now_s += seconds
+
     def play(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work``; meanwhile the functions of ``time`` that measure durations give the virtual time."""
         with (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,8 @@ from pipecat.services.llm_service import LLMService
 from templates.model import TemplateContent
 from tests.templates.flow_harness import Call, Say, ScriptedModel
 from voicebot.call.text.judge import Judge
+from voicebot.call.text.services import LlmFactory
+from voicebot.providers.llm_failover import LlmWatch
 from voicebot.providers.service_spec import ServiceSpec, made
 from voicebot.simulate.file_library import FileLibrary
 from voicebot.simulate.runner import SimulationSetup
@@ -48,11 +50,11 @@ flow:
 """
 
 
-def scripted(*turns: Say | Call) -> Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]:
+def scripted(*turns: Say | Call) -> LlmFactory:
     """A model that answers with these replies and calls, for every agent."""
     script = list(turns)
 
-    def make_llm(content: TemplateContent) -> tuple[ServiceSpec, LLMService[Any]]:
+    def make_llm(content: TemplateContent, _: LlmWatch | None) -> tuple[ServiceSpec, LLMService[Any]]:
         model = ScriptedModel([])
         model.script = script
         return ServiceSpec(key=f"llm of {content.name}", make=made(model), connected=_at_once), model

@@ -207,8 +207,8 @@ def test_model_that_hangs(library: FileLibrary) -> None:
     slow = harness(library, "…")
     make_llm = slow.llm
 
-    def hanging_llm(content: Any) -> Any:
-        part, model = make_llm(content)
+    def hanging_llm(content: Any, *_: Any) -> Any:
+        part, model = make_llm(content, None)
         model.latency_s = 60.0  # type: ignore[attr-defined]
         return part, model
 

@@ -116,9 +116,7 @@ class CallLoader:
 
     async def _read(self, call: CallRecord) -> CallData:
         start = await read_start(self._database, call)
-        defaults = CallDefaults.model_validate(
-            {"backup": start.backup, "takeover": {"transcribe": start.transcribes_takeovers}}
-        )
+        defaults = CallDefaults.of_account(start.backup, transcribes=start.transcribes_takeovers)
         return CallData(
             template=_with_defaults(start.template, defaults),
             defaults=defaults,

@@ -144,7 +144,7 @@ class CallServices:
         self._llm_failed(endpoint, error)
         self._reported = error
         if instead is not None:
-            self._note_failure("llm", endpoint.provider, type(error).__name__)
+            self._note_failure("llm", endpoint.provider, type(error).__name__, instead=instead.provider)
 
     def _llm_failed(self, endpoint: LlmEndpoint, error: BaseException | None) -> None:
         self._failures[_key(endpoint)] += 1
@@ -168,8 +168,8 @@ class CallServices:
         self._made[best.key] = kind, best
         return best
 
-    def _note_failure(self, kind: ProviderKind, provider: str, reason: str) -> None:
-        self._recorder.event("provider.failed", part=kind, provider=provider, reason=reason)
+    def _note_failure(self, kind: ProviderKind, provider: str, reason: str, **more: str) -> None:
+        self._recorder.event("provider.failed", part=kind, provider=provider, reason=reason, **more)
 
     def _note_switch(self, kind: ProviderKind, before: str, after: str) -> None:
         self._recorder.event("provider.switched", part=kind, **{"from": before, "to": after})

@@ -130,7 +130,7 @@ class Session:
             self._router, self.waiting, remedies, self._tasks, lambda: self._failures.lost("tts"),
             is_timed=deps.has_silence,
         )  # fmt: skip
-        self._connections = ServiceConnections(self._pipeline, self._services, transcript.on_request)
+        self._connections = ServiceConnections(self._pipeline, self._services)
         supplies = AgentSupplies(
             account_id=deps.call.account_id,
             greetings=deps.greetings,

@@ -11,7 +11,7 @@ from voicebot.call.agents import ServiceKeys
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.service_switch import PREPARE_TIMEOUT_S, ServiceSwitch
 from voicebot.call.services import CallServices
-from voicebot.providers.service_spec import OnRequest, ServiceFailed, ServiceSpec
+from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 TTS_PAUSES_S = (0.2, 0.5, 0.0)
@@ -38,11 +38,10 @@ class ServiceConnections:
     the preferred service.
     """
 
-    def __init__(self, pipeline: CallPipeline, services: CallServices, on_request: OnRequest) -> None:
-        """``on_request`` is called with every text that is sent to a TTS."""
+    def __init__(self, pipeline: CallPipeline, services: CallServices) -> None:
+        """Nothing is connected yet."""
         self._pipeline = pipeline
         self._services = services
-        self._on_request = on_request
         self._reconnecting: set[str] = set()
         pipeline.stt.on_worked = lambda provider: services.worked("stt", provider)
         pipeline.tts.on_worked = lambda provider: services.worked("tts", provider)
@@ -95,7 +94,7 @@ class ServiceConnections:
 
         A service that does is used by the next call.
         """
-        for spec in await self._services.to_probe(content, self._on_request):
+        for spec in await self._services.to_probe(content, self._pipeline.tts.requested):
             switch = self._pipeline.stt if spec.key.startswith("stt") else self._pipeline.tts
             try:
                 await switch.prepare(spec, timeout_s=ATTEMPT_TIMEOUT_S)
@@ -153,7 +152,7 @@ class ServiceConnections:
             return self._services.stt(content)
         if switch is self._pipeline.llm:
             return self._services.llm(content)[0]
-        return self._services.tts(content, self._on_request)
+        return self._services.tts(content, self._pipeline.tts.requested)
 
 
 def _kind(switch: ServiceSwitch) -> ProviderKind:

@@ -73,13 +73,15 @@ class CallPipeline:
         """
         llm_spec, llm_service = services.llm(content)
         self.initial = InitialServices(
-            stt=services.stt(content), llm=llm_spec, tts=services.tts(content, on_request)
+            stt=services.stt(content),
+            llm=llm_spec,
+            tts=services.tts(content, lambda *request: self.tts.requested(*request)),
         )
         self.sample_rate = media.sample_rate
         """Of all audio on the call, in Hz."""
         self.stt = SttSwitch(self.initial.stt, on_error=on_error, sample_rate=media.sample_rate)
         self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
-        self.tts = TtsSwitch(self.initial.tts, on_error=on_error)
+        self.tts = TtsSwitch(self.initial.tts, on_error=on_error, on_request=on_request)
         media.on_audio(self.stt.hear)
         self.marks = MarkInserter(media.mark_frame)
         self.playout = PlayoutObserver(self.marks)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from pipecat.frames.frames import (
     EndFrame,
@@ -23,9 +25,12 @@ from pipecat.processors.frame_processor import FrameDirection
 from voicebot.call.audio.branch import Branch
 from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame
 from voicebot.call.audio.service_switch import OnError, ServiceSwitch
-from voicebot.providers.service_spec import ServiceSpec
+from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 NOTED_TIMEOUT_S = 1.0
+
+LATEST_TEXTS = 5
+"""The pace of a voice is that of so many of its latest texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +54,13 @@ class TakenBack:
 class TtsSwitch(ServiceSwitch):
     """The TTS services of one call."""
 
-    def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
-        """Nothing was spoken yet."""
+    def __init__(self, initial: ServiceSpec, *, on_error: OnError, on_request: OnRequest) -> None:
+        """Nothing was spoken yet. ``on_request`` is called with every text that is sent to a service."""
         super().__init__(initial, on_error=on_error, name="tts")
+        self._on_request = on_request
+        self._requested_at_ns: dict[str, int] = {}
+        """When the first text of each context was sent that has no audio yet, by pipecat's clock."""
+        self._paces_ms: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=LATEST_TEXTS))
         self._drains: list[DrainFrame] = []
         self._response = ""
         self._is_open = False
@@ -80,6 +89,16 @@ class TtsSwitch(ServiceSwitch):
         return self._held is not None
 
     @property
+    def pace_ms(self) -> float | None:
+        """How long the active voice has taken at most to begin one of its latest texts; None: it has not."""
+        return max(self._paces_ms[self.active], default=None)
+
+    async def requested(self, context_id: str, text: str) -> None:
+        """A service was sent ``text``, to be spoken in a context."""
+        self._requested_at_ns.setdefault(context_id, self.get_clock().get_time())
+        await self._on_request(context_id, text)
+
+    @property
     def can_speak(self) -> bool:
         """Whether the active service is connected."""
         return self.is_ready(self.active)
@@ -95,6 +114,7 @@ class TtsSwitch(ServiceSwitch):
         """
         if self.can_speak:
             self.give_up(self.active)
+        self._requested_at_ns.clear()
         if drops_audio:
             await self._drop_output()
         kept = [frame for frame, _ in self.active_branch.backlog]
@@ -120,6 +140,7 @@ class TtsSwitch(ServiceSwitch):
             self._is_open = False
         elif isinstance(frame, InterruptionFrame):
             self._response, self._is_open, self._characters = "", False, 0
+            self._requested_at_ns.clear()
         await super().process_frame(frame, direction)
 
     def _delayed(self, frame: Frame) -> Frame:
@@ -163,7 +184,14 @@ class TtsSwitch(ServiceSwitch):
             self._drains.remove(frame)
         elif branch.failed and not isinstance(frame, SystemFrame):
             return  # it will be spoken again
+        if isinstance(frame, TTSAudioRawFrame):
+            self._note_pace(branch, frame)
         await super()._leave(branch, frame, direction)
+
+    def _note_pace(self, branch: Branch, frame: TTSAudioRawFrame) -> None:
+        requested_at_ns = self._requested_at_ns.pop(frame.context_id or "", None)
+        if requested_at_ns is not None:
+            self._paces_ms[branch.spec.key].append((self.get_clock().get_time() - requested_at_ns) / 1e6)
 
 
 def characters(text: str) -> int:

@@ -15,11 +15,18 @@ READY_LEAD_MS = 200
 LOST_MS = 800
 """A voice has lost a text if it makes no audio of it for so long, in a silence of ``LOST_SILENCE_MS``."""
 
-LOST_SILENCE_MS = 1300
+LOST_SILENCE_MS = 1200
 """The silence in which a text counts as lost: another connection needs the rest of 2 s to be heard."""
 
+QUICK_MS, PACES = 400, 3
+"""A voice that has always been quick in this call is given ``PACES`` times as long as it needed, at least so
+long: then two connections can lose a text, and it is heard within 2 s."""
+
 SLOW_MS = 1500
-"""The same of a voice that takes long in this call: the silence, and the time without audio of a text."""
+"""The time of a voice that may be slow: the silence, and the time without audio of a text."""
+
+SLOW_PACE_MS = 500
+"""A voice that took so long to begin a text may be slow."""
 
 UNATTENDED_MS = 800
 """How long nobody may work on an answer that is owed: a request may be on its way."""
@@ -110,7 +117,7 @@ class Situation:
         wordless: how many of its answers in a row had no words.
         asked: how often it was asked in this turn because nobody had asked it.
         lost: how often a voice has lost speech in this turn.
-        is_slow: whether the voice may be slow: it replaces one that was silent, or such a one took as long.
+        patience_ms: how long the voice is given to begin a text, by :func:`patience_ms`.
         can_return: whether the agent who answered the call may be able to answer.
         can_fill: whether there is a filler and a voice for it; its audio, while the voice owes other speech.
         can_speak: whether the voice is connected.
@@ -128,7 +135,7 @@ class Situation:
     wordless: int = 0
     asked: int = 0
     lost: int = 0
-    is_slow: bool = False
+    patience_ms: float = LOST_MS
     can_return: bool = False
     can_fill: bool = False
     can_speak: bool = True
@@ -137,9 +144,22 @@ class Situation:
 _Rule = tuple[Callable[[Situation], bool], Step]
 
 
+def patience_ms(pace_ms: float | None, *, replaces_silent: bool) -> float:
+    """How long a voice is given to begin a text before the text counts as lost.
+
+    Args:
+        pace_ms: how long it has taken at most in this call; None: that is not known.
+        replaces_silent: whether it replaces a voice that was silent, which may have been slow.
+    """
+    if pace_ms is None:
+        return SLOW_MS if replaces_silent else LOST_MS
+    return SLOW_MS if pace_ms >= SLOW_PACE_MS else min(LOST_MS, max(QUICK_MS, PACES * pace_ms))
+
+
 def _speech_is_lost(s: Situation) -> bool:
-    silence_ms, patience_ms = (SLOW_MS, SLOW_MS) if s.is_slow else (LOST_SILENCE_MS, LOST_MS)
-    return s.can_speak and s.silent_ms >= silence_ms and s.owed_ms >= patience_ms
+    # No voice may be quick enough to be the last one: an outage of a moment ends no call.
+    patience = s.patience_ms if s.lost < MAX_LOST else SLOW_MS
+    return s.can_speak and s.silent_ms >= max(LOST_SILENCE_MS, patience) and s.owed_ms >= patience
 
 
 def _is_unattended(s: Situation) -> bool:

@@ -20,13 +20,13 @@ from voicebot.call.hangup import Hangup
 from voicebot.call.routing.router import Router
 from voicebot.call.silence.policy import (
     BROKEN_MS,
-    LOST_MS,
     MAX_BROKEN,
     MAX_WORDLESS,
     Owed,
     Situation,
     Step,
     next_step,
+    patience_ms,
 )
 from voicebot.call.silence.remedies import Remedies
 from voicebot.call.transcript.conversation import Conversation
@@ -34,6 +34,9 @@ from voicebot.call.transcript.transcript import Transcript
 from voicebot.call.waiting import WaitingForPerson
 
 CHECK_S = 0.1
+
+LATE_MS = 50.0
+"""By how much a check may be late; more is no time in which a voice or a model could be heard of."""
 
 _FILLED = (Owed.WORK, Owed.SPEECH, Owed.REST, Owed.GOODBYE)
 """What a filler is spoken for."""
@@ -110,7 +113,6 @@ class SilenceWatchdog:
         self._failures = 0
         self._broken = 0
         self._broken_since_ms = 0.0
-        self._is_slow = False
         self._has_returned = False
         self._has_failed = False
         self._needs_answer = False
@@ -204,7 +206,11 @@ class SilenceWatchdog:
 
     async def _watch(self) -> None:
         while True:
+            since_ms = self._media.now_ms()
             await asyncio.sleep(CHECK_S)
+            late_ms = self._media.now_ms() - since_ms - CHECK_S * 1000
+            if late_ms > LATE_MS:
+                self._state_since_ms += late_ms  # the loop was late, which is not the voice's fault
             self.check()
 
     def check(self, *, response_is_over: bool = False) -> None:
@@ -236,8 +242,6 @@ class SilenceWatchdog:
         if can_speak and owed in (Owed.NOTHING, Owed.PERSON):
             self._broken = 0  # everything was spoken
         owed_ms, silent_ms = now_ms - self._state_since_ms, self._silent_ms()
-        if owed is Owed.SPEECH and turn.was_silent and min(owed_ms, silent_ms) >= LOST_MS:
-            self._is_slow = True  # its replacement takes as long: later texts are given more time
         return Situation(
             owed=owed,
             silent_ms=silent_ms,
@@ -251,7 +255,7 @@ class SilenceWatchdog:
             wordless=turn.wordless,
             asked=turn.asked,
             lost=turn.lost,
-            is_slow=self._is_slow or turn.was_silent,
+            patience_ms=patience_ms(self._pipeline.tts.pace_ms, replaces_silent=turn.was_silent),
             can_return=self._can_return(),
             can_fill=self._can_fill(owed, can_speak),
             can_speak=can_speak,

@@ -17,7 +17,7 @@ from templates.model import TemplateContent
 from templates.problem import Problem
 from templates.values import InvalidValues
 from voicebot.call.agents import answering_agent, load_reachable
-from voicebot.call.dependencies import CallDependencies, CallFact, Entry, HttpBinder
+from voicebot.call.dependencies import CallDependencies, CallFact, Entry, Health, HttpBinder
 from voicebot.call.dtmf import typed_keys
 from voicebot.call.hangup import End
 from voicebot.call.session import Session
@@ -58,11 +58,16 @@ class ChatOver(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a text call is given. ``http`` makes the binder of HTTP functions from the call's log."""
+    """What a text call is given.
+
+    ``http`` makes the binder of HTTP functions from the call's log. ``health`` is what is known of the
+    providers of language models; None: nothing is.
+    """
 
     library: Library
     llm: LlmFactory
     http: Callable[[ExchangeLog], HttpBinder]
+    health: Health | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
     turn_timeout_s: float = TURN_TIMEOUT_S
@@ -259,6 +264,7 @@ class Chat:
             payload=self._setup.payload,
             writer=_NoWriter(),
             services=TextServices(self._setup.llm),
+            health=self._setup.health,
             greetings=SilentGreetings(),
             http=self._setup.http(self._log),
             clock=self._setup.clock,

@@ -18,7 +18,7 @@ from db.ids import new_id
 from db.pool import Database
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from voicebot.background import BackgroundTasks
-from voicebot.call.dependencies import HttpBinder
+from voicebot.call.dependencies import Health, HttpBinder
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.call.text.chat import TURN_TIMEOUT_S, Chat, Setup, TurnTooLong
 from voicebot.call.text.exchange import Exchange, ExchangeLog
@@ -97,11 +97,14 @@ class Chats:
         providers: Providers,
         clock: Clock,
         limits: Limits | None = None,
+        health: Health | None = None,
     ) -> None:
+        """Hold no text call yet. ``health`` is shared with the calls of this process."""
         self._database = database
         self._clock = clock
         self._limits = limits or Limits()
         self._services = providers
+        self._health = health
         self._http_client = HttpClient(CheckedNetwork(settings.http_allow))
         self._http = HttpFunctions(self._http_client.send, Vault(*settings.fernet_keys()).open)
         self._held: dict[UUID, HeldChat] = {}
@@ -188,6 +191,7 @@ class Chats:
             library=AccountLibrary(self._database, options.account_id),
             llm=self._services.llm,
             http=http,
+            health=self._health,
             payload=options.payload,
             clock=self._clock,
             turn_timeout_s=self._limits.turn_s,

@@ -222,7 +222,7 @@ class ExchangeLog:
                 self._returned(data)
             case "outcome.recorded":
                 self._add(OutcomeRecorded(at=at, outcome=data["outcome"], fields=data["fields"]))
-            case "provider.failed":
+            case "provider.failed" if "instead" not in data:  # otherwise a backup is asked
                 self._add(ProviderFailure(at=at, part=data["part"], reason=data["reason"]))
             case "call.ended":
                 self._add(Ended(at=at, ended_by=data["ended_by"], reason=data["reason"]))

@@ -31,7 +31,7 @@ class Judge:
     @classmethod
     def by_model(cls, llm: LlmFactory) -> Judge:
         """A judge that uses the deployment's default model, which also explains its verdict."""
-        _, service = llm(TemplateContent(name="judge"))
+        _, service = llm(TemplateContent(name="judge"), None)
         # The conversation to be judged is complete, so the judge may not ask to wait for more.
         return cls(EvalJudge(LLMClassifier(llm=service), explainer=service, allow_continue=False))
 

@@ -21,8 +21,9 @@ from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec,
 SILENCE = bytes(20 * bytes_per_ms(SAMPLE_RATE))
 """20 ms of silence, 16 bit, mono, 8,000 Hz: enough to count as spoken."""
 
-LlmFactory = Callable[[TemplateContent], tuple[ServiceSpec, LLMService[Any]]]
-"""Makes the language model of an agent (``ServiceFactory.llm``)."""
+
+LlmFactory = Callable[[TemplateContent, LlmWatch | None], tuple[ServiceSpec, LLMService[Any]]]
+"""Makes the language model of an agent, with its backups (``ServiceFactory.llm``)."""
 
 
 class TextServices:
@@ -35,8 +36,8 @@ class TextServices:
     def llm(
         self, content: TemplateContent, watch: LlmWatch | None = None
     ) -> tuple[ServiceSpec, LLMService[Any]]:
-        """The language model that the call was given; nobody watches its requests."""
-        return self._llm(content)
+        """The language model that the call was given, with its backups."""
+        return self._llm(content, watch)
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """Nothing to transcribe: the media stream brings whole turns."""
