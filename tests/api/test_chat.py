@@ -290,10 +290,11 @@ async def test_a_backup_of_the_account_answers_in_a_text_call(tenant: Tenant, sa
     assert patched.status_code == 200, patched.text
     agent = await tenant.agent(greeting={"text": "Billing, hello."}, llm={"model": "preferred"})
     sandbox.faults.add(Fault(server="openai", kind="broken", match='"preferred"'))
+    hits = sandbox.faults.hits
     began = await chat(tenant.owner, agent["id"], turns=["Hello", "Are you open?"])
     assert all(turn["replies"] for turn in began["turns"])
     assert [turn["failures"] for turn in began["turns"]] == [[], [], []]
-    assert sandbox.faults.hits == 1  # the backup is asked first from then on
+    assert sandbox.faults.hits == hits + 1  # the backup is asked first from then on
 
 
 @pytest.mark.parametrize(
