@@ -83,7 +83,7 @@ FAULTS: Mapping[str, FaultKind] = {
 STAGES = ("before", "greeting", "answer", "route", "goodbye")
 SERVICES: Mapping[str, tuple[Server, str]] = {
     "stt": ("deepgram", "/v1/listen"),
-    "llm": ("openai", ""),
+    "llm": ("openai", '"preferred"'),
     "tts": ("elevenlabs", "multi-stream-input"),
 }
 BACKUPS: Mapping[str, list[dict[str, Any]]] = {
@@ -227,10 +227,7 @@ class FaultBench:
 
     def _break(self, cell: Cell) -> None:
         server, match = SERVICES[cell.service]
-        kind = FAULTS[cell.fault]
-        if cell.service == "llm" and kind.moment == "connect":
-            match = '"preferred"'
-        fault = kind.of(server, match)
+        fault = FAULTS[cell.fault].of(server, match)
         self._sandbox.faults.add(fault)
         if fault.stage == "connect" and cell.stage != "before":
             self._sandbox.usage.sever(server)

@@ -29,6 +29,9 @@ _TEXT_ENDS = (LLMFullResponseEndFrame, LLMAssistantPushAggregationFrame)
 
 MARK_EVERY_MS = 500.0
 
+LOOP_PASSES = 3
+"""Iterations of the event loop in which the next stage takes what was passed on to it."""
+
 
 class PlayoutListener(Protocol):
     """Receives what the observer sees. Its methods run on the event loop and must return at once."""
@@ -214,6 +217,10 @@ class PlayoutObserver(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
             self._interrupted(frame)
+            # The context takes an interruption before words that are on their way, and would add them to the
+            # next utterance.
+            for _ in range(LOOP_PASSES):
+                await asyncio.sleep(0)
         elif isinstance(frame, TTSTextFrame):
             self._held.append(frame)
             await self._release()

@@ -25,7 +25,9 @@ class Fault:
             the connection; `silent` (stage `message`) makes no audio of a text and sends no final transcript.
         stage: `connect` applies to a request or the handshake of a websocket; `message` applies to a text to
             be spoken, an utterance to be transcribed, or an answer after its headers.
-        match: applies only if the path, its query or the body contains this, such as a voice id.
+        match: applies only if the path, its query or the body contains this, such as a voice id; in stage
+            `message` the path, its query or the text that is spoken, transcribed or answered, and of an
+            answer the model in quotation marks.
         count: how many times it applies; None: until it is cleared.
         delay_ms: the delay of `slow`, in ms.
         retry_after_s: the Retry-After of `rate_limited`, in s.

@@ -85,11 +85,13 @@ class OpenAI:
         await _apply(scripted, "connect", request)
         if body.get("stream"):
             return await self._stream(request, body, answer, scripted)
-        await self._interrupt(request, answer, scripted)
+        await self._interrupt(request, body, answer, scripted)
         return web.json_response(_completion(body, answer))
 
-    async def _interrupt(self, request: web.Request, answer: Reply, scripted: Answer) -> None:
-        await self.vendor.interrupt(request, answer.text)
+    async def _interrupt(
+        self, request: web.Request, body: Mapping[str, Any], answer: Reply, scripted: Answer
+    ) -> None:
+        await self.vendor.interrupt(request, f'"{body["model"]}" {answer.text}')
         await _apply(scripted, "message", request)
 
     async def _stream(
@@ -102,7 +104,7 @@ class OpenAI:
         try:
             for index, chunk in enumerate(_chunks(body, answer)):
                 if index == 2:  # the first has only the role: a fault comes after the first words
-                    await self._interrupt(request, answer, scripted)
+                    await self._interrupt(request, body, answer, scripted)
                 await _send(response, json.dumps(chunk, ensure_ascii=False))
                 await asyncio.sleep(self.latency.token_ms / 1000 if index else 0)
             await _send(response, "[DONE]")
