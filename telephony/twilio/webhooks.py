@@ -8,15 +8,12 @@ https://www.twilio.com/en-us/changelog/upcoming-changes-to-withheld-caller-ids-b
 
 from __future__ import annotations
 
+import base64
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from twilio.request_validator import (
-    RequestValidator,
-    add_port,
-    remove_port,
-)
+from twilio.request_validator import add_port, remove_port
 from twilio.twiml.voice_response import VoiceResponse
 
 from telephony.carrier import TransferRequest
@@ -61,24 +58,6 @@ _WITHHELD = {form for word in _WITHHELD_WORDS for form in (word, "+" + word.tran
 
 
 # --------------------------------------------------------------------------------------------- signature
-
-
-class _FormFields:
-    """Form fields with repeated keys, in the form that `RequestValidator` accepts."""
-
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in pairs:
-            self._values.setdefault(name, []).append(value)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def getall(self, name: str) -> list[str]:
-        return self._values[name]
 
 
 def signed_url(seen_url: str, public_url: str | None) -> str:
@@ -128,13 +107,12 @@ def _verify_urls(urls: Sequence[str], request: WebhookRequest, auth_token: str) 
     signature = request.headers.get("x-twilio-signature", "")
     if not signature:
         raise BadSignature("no X-Twilio-Signature header")
-    validator = RequestValidator(auth_token)
-    fields = _FormFields(request.form_pairs)
-    given = signature.encode("utf-8", "replace")
+    given, token = signature.encode("utf-8", "replace"), auth_token.encode()
+    fields = "".join(name + value for name, value in sorted(set(request.form_pairs)))
     try:
         parts = [urlsplit(url) for url in urls]
         matches = any(
-            hmac.compare_digest(validator.compute_signature(form(part), fields).encode(), given)
+            hmac.compare_digest(_signature(form(part) + fields, token), given)
             for part in parts
             for form in (remove_port, add_port)
         )
@@ -144,6 +122,14 @@ def _verify_urls(urls: Sequence[str], request: WebhookRequest, auth_token: str) 
         raise BadSignature(
             "the signature does not match; check that PUBLIC_URL is the URL configured at Twilio"
         )
+
+
+def _signature(text: str, token: bytes) -> bytes:
+    """Twilio's signature of a URL followed by the names and values of the form, sorted and each once.
+
+    The result is that of ``RequestValidator.compute_signature``, in less than half of the time.
+    """
+    return base64.b64encode(hmac.digest(token, text.encode(), "sha1"))
 
 
 # ----------------------------------------------------------------------------------------------- parsing
