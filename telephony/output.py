@@ -25,6 +25,7 @@ from pipecat.frames.frames import (
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.frame_queue import FramePriorityQueue
@@ -113,6 +114,8 @@ class CallOutput(FrameProcessor):
         self._timed = FramePriorityQueue(frame_getter=lambda item: item[2])
         self._number = itertools.count()
         self._waiting_frame: Frame | None = None
+        self._is_early = False
+        """Whether its time has not come; else it is being passed on."""
         self._playing: asyncio.Task[None] | None = None
         self._timing: asyncio.Task[None] | None = None
         self._all_sent, self._all_timed = asyncio.Event(), asyncio.Event()
@@ -277,8 +280,28 @@ class CallOutput(FrameProcessor):
             self._announced.add(frame.context_id)
         elif isinstance(frame, TTSStoppedFrame):
             self._announced.discard(frame.context_id)
+            await self._push_words(frame.context_id)
             await self._speech_stopped()
         await self.push_frame(frame)
+
+    async def _push_words(self, context_id: str | None) -> None:
+        """Pass on the words of a context whose audio was sent, so that none comes behind its end."""
+
+        def is_of_context(frame: Frame) -> bool:
+            return isinstance(frame, TTSTextFrame) and frame.context_id == context_id
+
+        words = []
+        if self._waiting_frame is not None and self._is_early and is_of_context(self._waiting_frame):
+            words.append(self._waiting_frame)
+            await self._restart_timing()
+        waiting = [self._timed.get_nowait() for _ in range(self._timed.qsize())]
+        for item in waiting:
+            if is_of_context(item[2]):
+                words.append(item[2])
+            else:
+                self._timed.put_nowait(item)
+        for word in words:
+            await self.push_frame(word)
 
     async def _speech_stopped(self) -> None:
         if self._is_speaking:
@@ -303,12 +326,14 @@ class CallOutput(FrameProcessor):
             self._waiting_frame = frame
             delay_ns = at_ns - self.get_clock().get_time()
             if delay_ns > 0:
+                self._is_early = True
                 await asyncio.sleep(delay_ns / 1e9)
+                self._is_early = False
             await self.push_frame(frame)
             self._waiting_frame = None
 
     async def _restart_timing(self) -> None:
         if self._timing is not None:
             await self.cancel_task(self._timing)
-            self._waiting_frame = None
+            self._waiting_frame, self._is_early = None, False
             self._timing = self.create_task(self._push_timed())

@@ -179,6 +179,23 @@ async def test_words_go_on_at_their_time_and_not_after_an_interruption() -> None
         assert [frame.text for frame in line.after.of(TTSTextFrame)] == ["0", "1", "later"]
 
 
+async def test_the_words_of_speech_that_was_sent_do_not_come_behind_its_end() -> None:
+    """Speech is sent ahead of playout, so its last words are not due yet; words of other speech wait."""
+    async with call_on(ScriptedWire()) as line:
+        await line.send([TTSStartedFrame(context_id="one")])
+        await line.after.until(TTSStartedFrame)
+        later_ns = line.after.get_clock().get_time() + 60_000_000_000
+        for number, context_id in enumerate(("one", "one", "two")):
+            await line.send([_word(str(number), later_ns + number, context_id)])
+        await line.send([TTSStoppedFrame(context_id="one")])
+        await line.after.until(TTSStoppedFrame)
+        came = line.after.of(TTSTextFrame, TTSStoppedFrame)
+        assert [frame.text for frame in came if isinstance(frame, TTSTextFrame)] == ["0", "1"]
+        assert isinstance(came[-1], TTSStoppedFrame)
+        await line.send([TTSStoppedFrame(context_id="two")])
+        await until(lambda: len(line.after.of(TTSTextFrame)) == 3)
+
+
 class SlowlyInterrupted(FrameProcessor):
     """A stage that is busy with an interruption until a word would have come behind it."""
 
@@ -243,7 +260,7 @@ async def test_audio_of_another_rate_is_an_error() -> None:
     assert wire.sent == [bytes(640)]
 
 
-def _word(text: str, at_ns: int) -> Frame:
-    frame = TTSTextFrame(text, TextType.WORD)
+def _word(text: str, at_ns: int, context_id: str | None = None) -> Frame:
+    frame = TTSTextFrame(text, TextType.WORD, context_id=context_id)
     frame.pts = at_ns
     return frame
