@@ -66,12 +66,13 @@ class ScriptedCarrier:
     clock: SystemClock = field(default_factory=SystemClock)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of a dispatcher: a request and its answer."""
+        """One connection of a dispatcher, which sends one request after the other."""
         try:
-            request = json.loads(await reader.readline())
-            answer = await getattr(self, f"_{request.pop('what')}")(**request)
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await writer.drain()
+            while line := await reader.readline():
+                request = json.loads(line)
+                answer = await getattr(self, f"_{request.pop('what')}")(**request)
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
         except (ConnectionError, ValueError):
             pass  # its process was killed
         finally:
@@ -145,6 +146,7 @@ class CarrierClient:
     def __init__(self, port: int) -> None:
         """Reach the carrier at a port of this machine."""
         self._port = port
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     def as_carrier(self) -> Carrier:
         """This object, for who needs the whole protocol."""
@@ -166,10 +168,12 @@ class CarrierClient:
 
     async def _ask(self, what: str, **values: str) -> Any:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            if not self._idle:
+                self._idle.append(await asyncio.open_connection("127.0.0.1", self._port))
+            reader, writer = self._idle.pop()
             writer.write(json.dumps({"what": what, **values}).encode() + b"\n")
             answer = json.loads(await reader.readline())
-            writer.close()
+            self._idle.append((reader, writer))
         except (OSError, ValueError) as error:
             raise CarrierError(str(error), status=0, retryable=True, uncertain=True) from error
         return answer

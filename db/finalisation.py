@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
-from uuid import UUID
 
 from db.call_leases import NEVER_CONNECTED
 from db.calls import CallRecord
-from db.pool import Executor, Transaction
+from db.pool import Executor
 from db.rows import columns
 
 
@@ -117,52 +116,44 @@ async def next_due(db: Executor, after: datetime) -> datetime | None:
     return at
 
 
-async def finalise(db: Transaction, ended: EndedCall, result: Finalisation) -> LeadChange | None:
-    """Finalise a call; None if another process has done it, and then nothing changes.
+_FINALISE = """
+    WITH call AS (
+        UPDATE calls SET finalised_at = $2, outcome = coalesce(outcome, $3), cost = $4, output = $5
+        WHERE id = $1 AND finalised_at IS NULL
+        RETURNING account_id, lead_id, direction
+    ), inbound AS (
+        UPDATE leads lead SET outcome = coalesce(outcome, $3) FROM call
+        WHERE call.direction = 'inbound' AND lead.account_id = call.account_id AND lead.id = call.lead_id
+    ), outbound AS (
+        UPDATE leads lead SET next_attempt_at = $6, outcome = $3, attempts = $7,
+            status = CASE WHEN $6::timestamptz IS NULL THEN 'finished' ELSE 'queued' END,
+            waits_for = CASE WHEN $6::timestamptz IS NOT NULL THEN 'retry' END,
+            finished_at = CASE WHEN $6::timestamptz IS NULL THEN $2::timestamptz END
+        FROM call
+        WHERE call.direction = 'outbound' AND lead.account_id = call.account_id AND lead.id = call.lead_id
+            AND (lead.status = 'dialing' OR lead.status = 'in_call')
+        RETURNING lead.status
+    )
+    SELECT coalesce(outbound.status, 'unchanged') AS lead FROM call LEFT JOIN outbound ON true
+"""
+
+
+async def finalise(db: Executor, ended: EndedCall, result: Finalisation) -> LeadChange | None:
+    """Finalise a call, by one statement; None if another process has done it, and then nothing changes.
 
     What the call or the lead has recorded as its outcome stays. A lead that was cancelled stays cancelled.
     """
-    call = ended.call
-    changed = await db.execute(
-        """
-        UPDATE calls SET finalised_at = $2, outcome = coalesce(outcome, $3), cost = $4, output = $5
-        WHERE id = $1 AND finalised_at IS NULL
-        """,
-        call.id,
+    row = await db.fetchrow(
+        _FINALISE,
+        ended.call.id,
         result.at,
         result.outcome,
         result.cost,
         result.output,
-    )
-    if not changed:
-        return None
-    if call.direction == "inbound":
-        await db.execute(
-            "UPDATE leads SET outcome = coalesce(outcome, $3) WHERE account_id = $1 AND id = $2",
-            call.account_id,
-            call.lead_id,
-            result.outcome,
-        )
-        return "unchanged"
-    return await _settle_lead(db, call.account_id, call.lead_id, result)
-
-
-async def _settle_lead(db: Transaction, account_id: UUID, lead_id: UUID, result: Finalisation) -> LeadChange:
-    changed = await db.execute(
-        """
-        UPDATE leads SET status = CASE WHEN $3::timestamptz IS NULL THEN 'finished' ELSE 'queued' END,
-            next_attempt_at = $3, outcome = $4, attempts = $6,
-            waits_for = CASE WHEN $3::timestamptz IS NOT NULL THEN 'retry' END,
-            finished_at = CASE WHEN $3::timestamptz IS NULL THEN $5::timestamptz END
-        WHERE account_id = $1 AND id = $2 AND (status = 'dialing' OR status = 'in_call')
-        """,
-        account_id,
-        lead_id,
         result.retry_at,
-        result.outcome,
-        result.at,
         result.attempts,
     )
-    if not changed:
-        return "unchanged"
-    return "finished" if result.retry_at is None else "queued"
+    if row is None:
+        return None
+    lead: LeadChange = row["lead"]
+    return lead

@@ -317,6 +317,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     attempts.known_carrier_ids: "ids of a carrier, which belong to one call",
     dispatch.claim: "the dispatcher dials for all accounts",
     finalisation.claim: "the calls of all accounts are finalised",
+    finalisation.finalise: "the record names the call",
     finalisation.next_due: "the calls of all accounts are finalised",
     dispatch.defer: "the claim names the lead",
     dispatch.finish: "the claim names the lead",

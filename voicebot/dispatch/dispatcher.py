@@ -42,7 +42,8 @@ from voicebot.dispatch.rules import Later, Over
 MAX_ATTEMPTS_AT_ONCE = 32
 """How many leads a process works on at once; an attempt ends when the carrier has taken the call."""
 
-MAX_PER_ACCOUNT = 8
+MAX_PER_ACCOUNT = 24
+"""How many of them one claim takes of one account, so that a slow carrier of one account leaves places."""
 
 ATTEMPT = "call"
 """The parameter of an attempt's webhooks: the id of its call."""

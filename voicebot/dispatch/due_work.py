@@ -25,6 +25,9 @@ CHECK_AGAIN_S = 30.0
 
 DATABASE_PAUSE_S = 1.0
 
+CLAIM_INTERVAL_S = 0.05
+"""The shortest time between two claims, so that a claim takes what became due meanwhile, and not one row."""
+
 
 class DueWork(ABC, Generic[RowT]):
     """Claims what is due when it is woken and at the next due time, never every so many seconds."""
@@ -55,8 +58,9 @@ class DueWork(ABC, Generic[RowT]):
         self._wakeup.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled: a wake after a quiet time is followed at once, others after an interval."""
         while True:
+            again_ms = self._clock.monotonic_ms() + CLAIM_INTERVAL_S * 1000
             self._wakeup.clear()
             try:
                 pause_s = await self.run_once()
@@ -66,19 +70,23 @@ class DueWork(ABC, Generic[RowT]):
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wakeup.wait()
+            await asyncio.sleep(max(again_ms - self._clock.monotonic_ms(), 0) / 1000)
 
     async def run_once(self) -> float:
         """Begin to work on what is due; returns how long to wait for what is due next, in s.
+
+        Nothing is looked for while there is no place for a row: the end of a row's work wakes the loop.
 
         Raises:
             DatabaseError: nothing was claimed, or it is not known when something is due.
         """
         free = self._at_once - self._working
+        if free <= 0:
+            return CHECK_AGAIN_S
         now = self._clock.now()
-        if free > 0:
-            for row in await self.claim(now, free):
-                self._working += 1
-                self._background.start(self._work(row), name="claimed row")
+        for row in await self.claim(now, free):
+            self._working += 1
+            self._background.start(self._work(row), name="claimed row")
         due = await self.next_due(now)
         seconds = CHECK_AGAIN_S if due is None else (due - self._clock.now()).total_seconds()
         return min(max(seconds, 0.0), CHECK_AGAIN_S)

@@ -3,8 +3,8 @@
 An ended call is claimed from its row with a lease. What an attempt may have left at the carrier is hung up
 first: the call of a process that was lost, and one whose id was never learned, which is looked for there.
 Then everything is read and computed (outcome, cost, and the output fields, for which a model is asked), and
-one transaction records it, updates the lead and writes the webhooks into the outbox. So a process that dies
-before that has changed nothing, and another one begins again when the lease has run out.
+one transaction records it, updates the lead and writes the webhooks, if there are any, into the outbox. So a
+process that dies before that has changed nothing, and another one begins again when the lease has run out.
 """
 
 from __future__ import annotations
@@ -96,6 +96,9 @@ class Finaliser(DueWork[EndedCall]):
             return
         outbound = _outbound_of(ended)
         result = await self._result(ended, outbound)
+        if outbound is None or not outbound.webhook_url:
+            await finalisation.finalise(self._db, ended, result)
+            return
         template_id = ended.call.initial_template_id
         async with self._db.transaction() as transaction:
             lead = await finalisation.finalise(transaction, ended, result)
@@ -110,8 +113,7 @@ class Finaliser(DueWork[EndedCall]):
                 for draft in reports.notice(outbound, template_id, type_, data, result.at)
             ]
             await outbox.put(transaction, ended.call.account_id, drafts)
-        if drafts:
-            self._on_notices()
+        self._on_notices()
 
     # ------------------------------------------------------------------------------------- at the carrier
 
