@@ -40,6 +40,8 @@ AHEAD_S = 0.16
 event loop may be late before the caller hears a gap. Barge-in is not slowed down: the carrier clears its
 buffer."""
 
+_SPEECH = (TTSStartedFrame, TTSAudioRawFrame, TTSTextFrame, TTSStoppedFrame)
+
 SPEECH_TIMEOUT_S = 3.0
 """When nothing follows speech for so long, it has ended, although its service did not say so."""
 
@@ -49,6 +51,11 @@ class MarkFrame(ControlFrame):
     """Has the carrier return a mark when the audio before it was played."""
 
     mark: str = ""
+
+
+@dataclass
+class DropSpeechFrame(InterruptionFrame):
+    """An interruption that drops uninterruptible speech too, because it will be spoken again."""
 
 
 class Wire(Protocol):
@@ -128,6 +135,8 @@ class CallOutput(FrameProcessor):
             self._playing = self.create_task(self._play())
             self._timing = self.create_task(self._push_timed())
         elif isinstance(frame, InterruptionFrame):
+            if isinstance(frame, DropSpeechFrame):
+                self._unprotect_speech()
             # A word that is passed on behind the interruption would count as one of the next utterance.
             await self._drop_interruptible()
             await self.push_frame(frame, direction)
@@ -185,6 +194,21 @@ class CallOutput(FrameProcessor):
             audio = bytes(self._rest).ljust(self._chunk_bytes, b"\0")
             self._add(_Chunk(audio, self._rest_is_interruptible, self._rest_source))
             self._rest.clear()
+
+    def _unprotect_speech(self) -> None:
+        """Have an interruption drop all speech that was not sent, and the carrier's buffer."""
+        for item in self._queue:
+            if isinstance(item.source if isinstance(item, _Chunk) else item, _SPEECH):
+                item.interruptible = True
+        timed = [self._timed.get_nowait() for _ in range(self._timed.qsize())]
+        for _, _, frame in timed:
+            frame.interruptible = frame.interruptible or isinstance(frame, _SPEECH)
+        for item in timed:
+            self._timed.put_nowait(item)
+        if self._waiting_frame is not None and isinstance(self._waiting_frame, _SPEECH):
+            self._waiting_frame.interruptible = True
+        self._rest_is_interruptible = self._rest_is_interruptible or isinstance(self._rest_source, _SPEECH)
+        self._protected_until_s = 0.0
 
     async def _drop_interruptible(self) -> None:
         self._queue = deque(item for item in self._queue if not item.interruptible)

@@ -171,6 +171,37 @@ def test_row_11_a_text_that_is_lost_twice_is_heard_within_two_seconds(
     assert call.is_over == ("Goodbye" in text)
 
 
+@pytest.mark.parametrize("interruptible", [True, False])
+@pytest.mark.parametrize("after_s", [0.05, 0.62, 1.33])
+def test_row_11_speech_whose_voice_fails_while_it_plays_is_heard_once(
+    loop: VirtualLoop, after_s: float, interruptible: bool
+) -> None:
+    """What was made and not played is dropped, uninterruptible or not, and spoken by another connection."""
+    text = "This call may be recorded for training purposes and to check the quality of our service."
+    greeting = {"text": text, "interruptible": interruptible}
+    call = VirtualCall(loop, desk={**PATIENT, "greeting": greeting}, ready=False, voice_faults=["stall"])
+    call.run(after_s)
+    call.lose_voice()
+    assert longest_silence_ms(call, 8) < 2000
+    assert " ".join(call.heard()) == text
+    assert is_consistent(call)
+
+
+@pytest.mark.parametrize("interruptible", [True, False])
+def test_row_9_a_voice_that_hangs_before_its_audio_ends_speaks_the_rest(
+    loop: VirtualLoop, interruptible: bool
+) -> None:
+    """A voice that has hung for 3 s when its audio ends is replaced, and the caller hears all of the text."""
+    text = "This call may be recorded for training purposes and to check the quality of our service."
+    greeting = {"text": text, "interruptible": interruptible}
+    call = VirtualCall(loop, desk={**PATIENT, "greeting": greeting}, ready=False, voice_faults=["stall"])
+    assert longest_silence_ms(call, 8) < 2000
+    assert "".join(call.heard()).replace(" ", "") == text.replace(" ", "")
+    played = sum(span.end_ms - span.start_ms for span in call.media.played)
+    assert played <= (len(text) + 3) * CHARACTER_MS
+    assert is_consistent(call)
+
+
 def test_a_late_event_loop_is_not_taken_for_a_voice_that_loses_a_text(loop: VirtualLoop) -> None:
     """The time in which the process did nothing is not counted as time without audio."""
     call = asked(loop, Plan(text="We are open.", delay_s=1.0), ready=False, first_audio_s=0.25)

@@ -221,6 +221,8 @@ class ScriptedServices:
         """The time of the loop from which an STT can be connected; an attempt before waits for it."""
         self.listeners: list[IdentityFilter] = []
         """The STT services that were connected."""
+        self.voices: list[ScriptedVoice] = []
+        """The voices that were connected."""
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
         """Nothing to transcribe: the stream brings turns."""
@@ -251,6 +253,7 @@ class ScriptedServices:
 
             service.add_event_handler("on_tts_request", on_tts_request)
             await asyncio.sleep(self.connects_s)
+            self.voices.append(service)
             return [service]
 
         return ServiceSpec(key=f"tts {voice}", make=make, connected=connected_at_once)
@@ -451,6 +454,7 @@ class VirtualCall:
         dial: Callable[[str, str], Awaitable[UUID | None]] | None = None,
         transfer: Callable[[str], Awaitable[str | None]] | None = None,
         past: ResumeState | None = None,
+        voice_faults: Sequence[VoiceFault] = (),
     ) -> None:
         """Begin a call with an orchestrator that routes to the targets.
 
@@ -467,9 +471,10 @@ class VirtualCall:
             dial: calls a destination that is to accept the caller.
             transfer: has the carrier dial a number for the caller.
             past: what happened before the call's stream was lost.
+            voice_faults: what goes wrong with the first texts that are spoken.
         """
         self._loop = loop
-        self.script = Script()
+        self.script = Script(voice_faults=deque(voice_faults))
         self.media = VirtualMedia(loop)
         self.facts: list[CallFact] = []
         self._turn_ended_ms = self.media.now_ms()
@@ -570,6 +575,11 @@ class VirtualCall:
         self.begin_turn()
         self.run(seconds)
         self.end_turn()
+
+    def lose_voice(self) -> None:
+        """The connection of the voice that is connected breaks."""
+        voice = self.services.voices[-1]
+        self.do(voice.push_error("the scripted voice dropped", exception=ConnectionError("scripted")))
 
     def lose_stt(self, seconds: float) -> None:
         """The STT's connection breaks; another one can be made after so many seconds."""

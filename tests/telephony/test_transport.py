@@ -24,7 +24,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from telephony import output
-from telephony.output import MarkFrame
+from telephony.output import DropSpeechFrame, MarkFrame
 from telephony.transport import CHUNK_BYTES, CallTransport
 from tests.sandbox.test_vendors_pipecat import ServicePipeline
 from tests.telephony.media_harness import until
@@ -148,6 +148,24 @@ async def test_uninterruptible_speech_is_not_cleared_at_the_carrier() -> None:
         await line.send([InterruptionFrame(), TTSStoppedFrame()])
         await line.after.until(BotStoppedSpeakingFrame)
     assert wire.sent == [bytes([1]) * CHUNK_BYTES] * 10
+
+
+async def test_speech_that_will_be_spoken_again_is_dropped_and_cleared() -> None:
+    """Uninterruptible speech and its words are dropped if its voice has failed; marks stay in order."""
+    wire = ScriptedWire()
+    async with call_on(wire) as line:
+        await line.send([TTSStartedFrame()])
+        await line.after.until(TTSStartedFrame)
+        word = _word("lost", line.after.get_clock().get_time() + 60_000_000_000)
+        kept = MarkFrame(mark="kept")
+        word.interruptible = kept.interruptible = False
+        await line.send([speech(1, 60_000, interruptible=False), word, kept])
+        await until(lambda: bytes([1]) in wire.audio())
+        await line.send([DropSpeechFrame(), speech(2, 40)])
+        await until(lambda: bytes([2]) in wire.audio())
+        assert not line.after.of(TTSTextFrame)
+    after_clear = wire.sent[wire.sent.index("clear") + 1 :]
+    assert after_clear == ["kept", bytes([2]) * CHUNK_BYTES]
 
 
 @pytest.mark.parametrize(("chunk_ms", "ahead"), [(40, 4), (66, 2), (200, 2)])

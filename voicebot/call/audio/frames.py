@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipecat.frames.frames import ControlFrame, Frame, InterruptionFrame
+from pipecat.frames.frames import ControlFrame, Frame
+
+from telephony.output import DropSpeechFrame
 
 FrameT = TypeVar("FrameT", bound=Frame)
 
@@ -26,7 +28,7 @@ class DrainFrame(ControlFrame):
 
 
 @dataclass
-class SpeechLostFrame(InterruptionFrame):
+class SpeechLostFrame(DropSpeechFrame):
     """An interruption by us, because the TTS failed: what it has made is dropped and will be spoken again.
 
     ``noted`` is set when the transcript knows how much the caller has heard.

@@ -275,8 +275,9 @@ class SilenceWatchdog:
         if llm.is_paused:  # a person has the call, or the carrier is about to connect one
             return Owed.PERSON
         # While the model responds, a voice that has spoken some of its words may only wait for the next ones.
-        is_synthesising = self._transcript.is_synthesising and not llm.is_responding
-        if is_synthesising or self._transcript.owes_audio:
+        can_speak = self._pipeline.tts.can_speak
+        waits = self._transcript.is_synthesising or (self._transcript.is_waiting_for_tts and can_speak)
+        if (waits and not llm.is_responding) or self._transcript.owes_audio:
             return Owed.SPEECH
         if self._transcript.has_unspoken and not is_routing:
             return Owed.REST
@@ -285,7 +286,7 @@ class SilenceWatchdog:
         if self._needs_answer and not is_routing:
             return Owed.ANSWER
         works = llm.is_responding or llm.is_shut or self._pipeline.is_calling_functions
-        connects = not llm.is_ready(llm.active) or not self._pipeline.tts.can_speak
+        connects = not llm.is_ready(llm.active) or not can_speak
         listens = self._transcript.is_waiting_for_tts or self._pipeline.stt.owes_words
         if is_routing or works or connects or listens:
             return Owed.WORK
