@@ -35,7 +35,7 @@ async def variables_of(server: RunningServer, tenant: Tenant) -> dict[str, str]:
     agent = await tenant.agent(variables=[{"name": "customer", "type": "string", "required": True}])
     return {
         "API": f"{server.url}/api/v1", "KEY": tenant.keys["owner"], "NUMBER": number["id"],
-        "TEMPLATE": agent["id"],
+        "TEMPLATE": agent["id"], "BILLING": agent["id"],
     }  # fmt: skip
 
 
@@ -52,8 +52,10 @@ async def test_the_guide_to_outbound_calls(server: RunningServer, tenant: Tenant
 
 
 async def test_the_guide_to_inbound_calls(server: RunningServer, tenant: Tenant, tmp_path: Path) -> None:
-    """The policy of a number."""
-    [number] = await answers("inbound.md", tmp_path, **await variables_of(server, tenant))
+    """The policy of a number, and that of a template."""
+    number, template = await answers("inbound.md", tmp_path, **await variables_of(server, tenant))
     assert number["inbound"]["refusal"]["action"] == "callback"
     assert number["inbound"]["per_caller"] == {"calls": 5, "per_ms": 3_600_000}
     assert number["inbound"]["accepting"] is True
+    assert template["inbound"]["hours"]["to"] == "15:00"
+    assert template["inbound"]["refusal"]["action"] == "say"
