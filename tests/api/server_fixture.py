@@ -174,7 +174,7 @@ def http_client(**options: Any) -> httpx.AsyncClient:
 async def metric(url: str, name: str) -> float:
     """Return a metric of a server, 0 if it is not there; ``name`` includes the labels."""
     async with http_client() as anybody:
-        lines = (await anybody.get(f"{url}/metrics")).text.splitlines()
+        lines = (await anybody.get(f"{url}/metrics")).raise_for_status().text.splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
