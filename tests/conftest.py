@@ -37,7 +37,7 @@ _SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    "max_connections": "300",
+    "max_connections": "600",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "autovacuum": "off",
