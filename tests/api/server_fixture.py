@@ -165,10 +165,11 @@ def http_client(**options: Any) -> httpx.AsyncClient:
     """Return a client for servers on this machine.
 
     It has no certificates: to load them, as httpx does for each client, takes 60 ms. An idle connection is
-    given up before the server closes it: a request on it would fail in that moment.
+    given up before the server closes it: a request on it would fail in that moment. A busy machine may need
+    long for an answer; a test that hangs is ended by its own timeout.
     """
     idle = httpx.Limits(keepalive_expiry=1.0)
-    return httpx.AsyncClient(**{"verify": _WITHOUT_CERTIFICATES, "timeout": 30.0, "limits": idle, **options})
+    return httpx.AsyncClient(**{"verify": _WITHOUT_CERTIFICATES, "timeout": 100.0, "limits": idle, **options})
 
 
 async def metric(url: str, name: str) -> float:
