@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from db.events import EventRecord
 from tests.call.text_calls import ModelAnswer, Request, TextModel, begin
 from tests.call.virtual_call import Plan, VirtualCall
-from tests.call.virtual_time import VirtualLoop, virtual_time
+from tests.call.virtual_time import VirtualLoop
 
 
 def desk(variable_type: str = "string", **dtmf: Any) -> Mapping[str, Any]:
@@ -32,13 +32,6 @@ def desk(variable_type: str = "string", **dtmf: Any) -> Mapping[str, Any]:
             },
         },
     }
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    """Virtual time."""
-    with virtual_time() as running:
-        yield running
 
 
 def received(call: VirtualCall) -> list[Mapping[str, Any]]:

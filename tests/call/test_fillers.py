@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from loguru import logger
 
 from tests.call.virtual_call import FILLERS, Plan, VirtualCall
-from tests.call.virtual_time import VirtualLoop, virtual_time
+from tests.call.virtual_time import VirtualLoop
 from voicebot.call.apologies import apology
 from voicebot.call.silence.policy import MAX_BROKEN
 
 WELCOME = "Acme, hello."
 HOURS = "We are open from eight to five."
 HELLO, GOODBYE = "Hello?", "Goodbye then."
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    logger.disable("pipecat")
-    with virtual_time() as it:
-        yield it
-    logger.enable("pipecat")
 
 
 @pytest.mark.parametrize("first_audio_s", [1.2, 1.45])

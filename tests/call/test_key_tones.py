@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 from tests.call.virtual_call import Plan, VirtualCall
-from tests.call.virtual_time import VirtualLoop, virtual_time
+from tests.call.virtual_time import VirtualLoop
 from tests.dtmf import keys_in
 from voicebot.call.audio.key_tones import GAP_MS, PAUSE_MS, TONE_MS, key_tones
 
 ALL = "0123456789*#ABCD"
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    """Virtual time."""
-    with virtual_time() as running:
-        yield running
 
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 24_000])

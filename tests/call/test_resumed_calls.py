@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from loguru import logger
-
 from tests.call.virtual_call import Plan, VirtualCall
-from tests.call.virtual_time import VirtualLoop, virtual_time
+from tests.call.virtual_time import VirtualLoop
 from voicebot.call.resume import ResumeState
 from voicebot.call.transcript.recorder import Seqs
 
 HOURS = "Acme is open from eight to five on all days of the week."
 WELCOME = "Acme, hello."
 PATIENT: dict[str, Any] = {"idle": {"after_ms": 60_000}}
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    logger.disable("pipecat")
-    with virtual_time() as it:
-        yield it
-    logger.enable("pipecat")
 
 
 def test_row_14_a_call_at_the_drain_limit_is_handed_over_at_a_pause(loop: VirtualLoop) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from tests.call.virtual_call import CHARACTER_MS, FILLERS, Plan, VirtualCall, VoiceFault
-from tests.call.virtual_time import VirtualLoop, virtual_time
+from tests.call.virtual_time import VirtualLoop
 from voicebot.call.apologies import apology
 from voicebot.call.text.answers import Answer
 
@@ -21,14 +19,6 @@ BILLING: dict[str, Any] = {"prompt": "You are billing.", **PATIENT}
 FIRST_WORDS = "Billing here. We answer every question about bills. What is it about?"
 END = ("end_call", {"reason": "done"})
 VOICE_FAULTS: tuple[VoiceFault, ...] = ("swallow", "silent", "drop", "stall")
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    logger.disable("pipecat")
-    with virtual_time() as it:
-        yield it
-    logger.enable("pipecat")
 
 
 def asked(loop: VirtualLoop, *plans: Plan, **more: Any) -> VirtualCall:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from loguru import logger
-
 from tests.call.virtual_call import Plan, VirtualCall
-from tests.call.virtual_time import VirtualLoop, virtual_time
+from tests.call.virtual_time import VirtualLoop
 
 OUTAGE_S = 12.0
 WELCOME = "Acme, hello."
@@ -21,14 +17,6 @@ PATIENT: dict[str, Any] = {
 }
 BILLING: dict[str, Any] = {"prompt": "You are billing.", **PATIENT}
 OFFERED = {"route_to_agent", "end_call"}
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    logger.disable("pipecat")
-    with virtual_time() as it:
-        yield it
-    logger.enable("pipecat")
 
 
 def test_row_2_a_model_has_its_prompt_and_functions_however_late_the_stt_connects(loop: VirtualLoop) -> None:

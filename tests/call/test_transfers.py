@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
-from loguru import logger
 
 from db.ids import new_id
 from tests.call.virtual_call import FILLERS, Plan, VirtualCall
-from tests.call.virtual_time import START_S, VirtualLoop, virtual_time
+from tests.call.virtual_time import START_S, VirtualLoop
 from voicebot.call.resume import CALLING, CalledDestination, ResumeState
 from voicebot.call.transfer import CARRIER_ERROR, FAILED
 
@@ -19,14 +17,6 @@ SAID = "I connect you with the front desk."
 SORRY = "Nobody answers there."
 LEG = new_id()
 TRANSFER = Plan(text=SAID, calls=[("transfer_to_number", {"destination": "front_desk"})])
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    logger.disable("pipecat")
-    with virtual_time() as it:
-        yield it
-    logger.enable("pipecat")
 
 
 def desk(mode: str) -> dict[str, Any]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any, Literal
 from uuid import UUID
 
 import pytest
-from loguru import logger
 
 from handlers.context import HandoffStatus
 from tests.call.virtual_call import Plan, VirtualCall
-from tests.call.virtual_time import START_S, VirtualLoop, virtual_time
+from tests.call.virtual_time import START_S, VirtualLoop
 from voicebot.call.resume import NOT_CONNECTED, ResumeState
 from voicebot.call.waiting import FIRST_LINE_MS, TICK_S
 from voicebot.call.waiting_texts import TEXTS
@@ -22,14 +20,6 @@ ASKED = "I have asked a colleague."
 EVERY_MS = 4000
 HANDOFF = UUID(int=1)
 FUNCTIONS = [{"type": "builtin", "name": "end_call"}, {"type": "builtin", "name": "escalate_to_person"}]
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    logger.disable("pipecat")
-    with virtual_time() as it:
-        yield it
-    logger.enable("pipecat")
 
 
 @pytest.mark.parametrize("ready", [True, False])

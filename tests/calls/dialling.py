@@ -36,6 +36,21 @@ async def over(line: CallHarness, call: Any) -> dict[str, Any]:
             await asyncio.sleep(0.05)
 
 
+async def cancelled_unheard(
+    line: CallHarness, call: Any, lead: Mapping[str, Any], picked_up: asyncio.Event
+) -> None:
+    """Cancel a lead whose telephone rings, and have it answered: the call ends unheard, as cancelled."""
+    answer = await line.api.post(f"/leads/{lead['id']}/cancel")
+    assert answer.status_code == 200, answer.text
+    picked_up.set()
+    record = await over(line, call)
+    assert (record["status"], record["end_reason"], record["answered_at"]) == ("ended", "canceled", None)
+    assert not call.recording().received.any()
+    recorded = (await line.api.get(f"/calls/{record['id']}/events")).json()["items"]
+    assert [event["data"]["reason"] for event in recorded if event["type"] == "call.ended"] == ["canceled"]
+    assert (await line.api.get(f"/leads/{lead['id']}")).json()["status"] == "cancelled"
+
+
 async def until(line: CallHarness, lead: Mapping[str, Any], **wanted: Any) -> dict[str, Any]:
     """Return a lead, once it has these members."""
     async with asyncio.timeout(40):

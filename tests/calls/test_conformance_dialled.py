@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.server_fixture import create, new_e164
-from tests.calls.dialling import ALL_DAY, dialled, over, until
+from tests.calls.dialling import ALL_DAY, cancelled_unheard, dialled, over, until
 from tests.calls.harness import BILL, HIGH, OPEN, CallHarness, hear, started
 from voicebot.sandbox.caller import HangUp, Say, Step, WaitFor, WaitForHangUp
 from voicebot.sandbox.carrier import Phone
@@ -117,12 +117,4 @@ async def test_a_call_that_was_cancelled_while_it_rang_ends_unheard(line: CallHa
     if line.carrier_name == "exotel":
         line.carrier.unusual_dialled = ExotelMisbehaviour(picked_up=picked_up)
     call, lead = await dialled(line, phone, greeting={"text": GREETING})
-    answer = await line.api.post(f"/leads/{lead['id']}/cancel")
-    assert answer.status_code == 200, answer.text
-    picked_up.set()
-    record = await over(line, call)
-    assert (record["status"], record["end_reason"], record["answered_at"]) == ("ended", "canceled", None)
-    assert not call.recording().received.any()
-    recorded = (await line.api.get(f"/calls/{record['id']}/events")).json()["items"]
-    assert [event["data"]["reason"] for event in recorded if event["type"] == "call.ended"] == ["canceled"]
-    assert (await line.api.get(f"/leads/{lead['id']}")).json()["status"] == "cancelled"
+    await cancelled_unheard(line, call, lead, picked_up)
