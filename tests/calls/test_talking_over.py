@@ -41,7 +41,7 @@ async def test_a_farewell_that_is_talked_over_does_not_stop_the_route(any_harnes
     """Talking over the announcement loses neither the route nor the words, and the old voice is gone."""
     billing = await any_harness.agent(says="Billing here, what is it?")
     number = await any_harness.orchestrator(any_harness.route("billing", billing, announce=FAREWELL))
-    script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=900), hear(quiet_ms=1200), HangUp())
+    script = (hear(), Say(text=BILL), Interrupt(text=STOP, after_ms=900), hear(quiet_ms=2500), HangUp())
     call = await any_harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure
