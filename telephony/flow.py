@@ -67,7 +67,10 @@ class FlowCarrier(Carrier, Protocol):
         ...
 
     def dial_outcome(self, request: WebhookRequest) -> EndReason | None:
-        """How the connection with a number ended, from a verified webhook; None: it is not reported."""
+        """How the connection with a number ended, from a verified webhook; None: it is not reported.
+
+        `canceled`: the caller hung up before somebody answered there.
+        """
         ...
 
     async def connected_outcome(self, carrier_call_id: str) -> EndReason | None:

@@ -7,7 +7,6 @@ JSON, or XML where the address has no `.json`. More than 200 calls a minute are 
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -18,9 +17,11 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTime
 
 from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
+from telephony.exotel import outcomes
+from telephony.exotel.fields import object_of, text_of
 from telephony.exotel.messages import DEFAULT_RATE
 from telephony.exotel.numbers import e164
-from telephony.exotel.webhooks import legs_outcome, stream_url
+from telephony.exotel.webhooks import stream_url
 from telephony.webhook import EndReason
 
 API_URL = "https://api.exotel.com"
@@ -123,9 +124,7 @@ class ExotelRest:
         Raises:
             CarrierError: Exotel could not be reached.
         """
-        details = (await self._details(carrier_call_id)).get("Details")
-        legs = details.get("Legs") if isinstance(details, dict) else None
-        return legs_outcome(legs) if isinstance(legs, list) and len(legs) > 1 else None
+        return outcomes.of_details(object_of((await self._details(carrier_call_id)).get("Details")))
 
     async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
         """CallSids of live calls to a number that were placed from one of ours since a moment.
@@ -135,7 +134,7 @@ class ExotelRest:
         """
         moment = since.astimezone(_INDIA).strftime("%Y-%m-%d %H:%M:%S")
         query = {"DateCreated": f"gte:{moment}", "From": to, "PhoneNumber": from_}
-        found = _object(await self._send("GET", "/Calls.json", query=query)).get("Calls")
+        found = object_of(await self._send("GET", "/Calls.json", query=query)).get("Calls")
         return [
             str(call.get("Sid"))
             for call in (found if isinstance(found, list) else [])
@@ -193,8 +192,7 @@ class ExotelRest:
 
 def _refusal(status: int, text: str, retry_after: str | None) -> CarrierError:
     """The error of an answer with status 400 or higher: `{"RestException": {"Status", "Message"}}`."""
-    refused = _object(text).get("RestException")
-    message = str(refused.get("Message") if isinstance(refused, dict) else "") or "no message"
+    message = text_of(object_of(object_of(text).get("RestException")), "Message") or "no message"
     pause_s = RATE_LIMIT_PAUSE_S if status == 429 else None
     if retry_after is not None and retry_after.strip().isdigit():
         pause_s = float(retry_after)
@@ -207,14 +205,5 @@ def _refusal(status: int, text: str, retry_after: str | None) -> CarrierError:
     )
 
 
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _call_of(text: str) -> Mapping[str, Any]:
-    call = _object(text).get("Call")
-    return call if isinstance(call, dict) else {}
+    return object_of(object_of(text).get("Call"))

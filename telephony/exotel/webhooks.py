@@ -17,12 +17,13 @@ from urllib.parse import unquote, urlsplit
 
 from telephony.carrier import TransferRequest
 from telephony.errors import BadSignature, BadWebhook
+from telephony.exotel import outcomes
+from telephony.exotel.fields import object_of, text_of
 from telephony.exotel.media import RATE
 from telephony.exotel.numbers import e164
 from telephony.flow import Connection, StreamEnd
 from telephony.webhook import (
     AnswerUrls,
-    CallProgress,
     CallStatus,
     EndReason,
     IncomingCall,
@@ -31,18 +32,6 @@ from telephony.webhook import (
     whole_number,
 )
 
-_STATUSES: Mapping[str, tuple[CallProgress, EndReason | None]] = {
-    "queued": ("ringing", None),
-    "ringing": ("ringing", None),
-    "in-progress": ("in_progress", None),
-    "answered": ("in_progress", None),
-    "completed": ("ended", "completed"),
-    "busy": ("ended", "busy"),
-    "no-answer": ("ended", "no_answer"),
-    "canceled": ("ended", "canceled"),
-    "cancelled": ("ended", "canceled"),
-    "failed": ("ended", "failed"),
-}
 _PARTIES = {"user": "caller", "bot": "us"}
 _JSON = "application/json"
 _TEXT = "text/plain"
@@ -93,17 +82,17 @@ def incoming_call(request: WebhookRequest) -> IncomingCall:
         BadWebhook: CallSid is missing, or the number that was called.
     """
     fields = _fields(request)
-    caller = e164(_text(fields, "CallFrom") or _text(fields, "From"))
-    called = e164(_text(fields, "CallTo") or _text(fields, "To"))
+    caller = e164(text_of(fields, "CallFrom") or text_of(fields, "From"))
+    called = e164(text_of(fields, "CallTo") or text_of(fields, "To"))
     if not called:
         raise BadWebhook("To", "missing; Exotel always sends it, so check which client requests this URL")
     return IncomingCall(
         carrier_call_id=_call_id(fields),
         from_=caller,
         to=called,
-        direction="outbound" if _text(fields, "Direction").lower().startswith("outbound") else "inbound",
+        direction="outbound" if text_of(fields, "Direction").lower().startswith("outbound") else "inbound",
         caller_known=caller.startswith("+"),
-        reference=_text(fields, "CustomField") or None,
+        reference=text_of(fields, "CustomField") or None,
     )
 
 
@@ -114,11 +103,11 @@ def call_status(request: WebhookRequest) -> CallStatus:
         BadWebhook: CallSid or Status is missing, or Status is unknown.
     """
     fields = _fields(request)
-    word = (_text(fields, "Status") or _text(fields, "EventType")).lower().replace("_", "-")
-    if word not in _STATUSES:
-        raise BadWebhook("Status", f"unknown status {word[:40]!r}; known are {', '.join(_STATUSES)}")
-    status, end_reason = _STATUSES[word]
-    seconds = whole_number(_text(fields, "ConversationDuration"))
+    word = outcomes.status_word(text_of(fields, "Status") or text_of(fields, "EventType"))
+    if word not in outcomes.STATUSES:
+        raise BadWebhook("Status", f"unknown status {word[:40]!r}; known are {', '.join(outcomes.STATUSES)}")
+    status, end_reason = outcomes.STATUSES[word]
+    seconds = whole_number(text_of(fields, "ConversationDuration"))
     return CallStatus(
         carrier_call_id=_call_id(fields),
         status=status,
@@ -134,42 +123,28 @@ def call_status(request: WebhookRequest) -> CallStatus:
 def stream_end(request: WebhookRequest) -> StreamEnd | None:
     """Parse what a Passthru applet reports of the stream: `Stream[Status]=…`, or `Stream` as JSON."""
     fields = _fields(request)
-    stream = _object(fields.get("Stream")) or {
+    stream = object_of(fields.get("Stream")) or {
         name[len("Stream[") : -1]: value
         for name, value in fields.items()
         if name.startswith("Stream[") and name.endswith("]")
     }
     if not stream:
         return None
-    by = _PARTIES.get(_text(stream, "DisconnectedBy").lower())
+    by = _PARTIES.get(text_of(stream, "DisconnectedBy").lower())
     return StreamEnd(
         by=cast("Any", by),
-        failed=_text(stream, "Status").lower() in ("failed", "cancelled", "canceled"),
-        error=_text(stream, "Error") or _text(stream, "DetailedStatus") or None,
+        failed=text_of(stream, "Status").lower() in ("failed", "cancelled", "canceled"),
+        error=text_of(stream, "Error") or text_of(stream, "DetailedStatus") or None,
     )
 
 
 def dial_outcome(request: WebhookRequest) -> EndReason | None:
     """Parse how the Connect applet's call ended, from the Passthru applet behind it; None: not reported."""
-    fields = _fields(request)
-    status = _STATUSES.get(_text(fields, "DialCallStatus").lower().replace("_", "-"))
-    if status is not None:
-        return "completed" if status[0] == "in_progress" else status[1]
-    legs = _list(fields.get("Legs"))
-    return legs_outcome(legs) if legs else None
-
-
-def legs_outcome(legs: list[Any]) -> EndReason:
-    """How a call with a second party ended, by its legs: the last one is the party's."""
-    last = legs[-1] if isinstance(legs[-1], dict) else {}
-    if _text(last, "OnCallDuration").strip("0."):
-        return "completed"
-    status = _STATUSES.get(_text(last, "Status").lower().replace("_", "-"), ("ended", None))[1]
-    return status or "no_answer"
+    return outcomes.of_passthru(_fields(request))
 
 
 def _call_id(fields: Mapping[str, Any]) -> str:
-    call_id = _text(fields, "CallSid")
+    call_id = text_of(fields, "CallSid")
     if not call_id:
         raise BadWebhook(
             "CallSid", "missing; Exotel always sends it, so check which client requests this URL"
@@ -194,32 +169,7 @@ def _body(request: WebhookRequest) -> dict[str, Any]:
             for part in parts
             if part.get_content_maintype() == "text"
         }
-    return _object(request.body) if request.body.lstrip()[:1] == b"{" else {}
-
-
-def _object(value: object) -> dict[str, Any]:
-    """An object, or the JSON text of one; an empty one if it is neither."""
-    if isinstance(value, str | bytes):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return []
-    return value if isinstance(value, list) else []
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    """A field as text; it may be a number. NUL cannot be stored."""
-    value = fields.get(name)
-    return "" if value is None or isinstance(value, dict | list) else str(value).replace("\0", "").strip()
+    return object_of(request.body) if request.body.lstrip()[:1] == b"{" else {}
 
 
 # --------------------------------------------------------------------------------------------- responses

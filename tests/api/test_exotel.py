@@ -277,6 +277,21 @@ async def test_a_transfer_that_nobody_answers_comes_back(exotel: Exotel) -> None
     assert (await exotel.ask("connect")).json()["destination"] == {"numbers": []}
 
 
+@pytest.mark.parametrize(
+    "reported", [{"CallType": "client-hangup", "DialCallStatus": "canceled"}, {"CallType": "client-hangup"}]
+)
+async def test_a_caller_who_hangs_up_while_a_number_rings_has_left(
+    exotel: Exotel, reported: dict[str, str]
+) -> None:
+    """The flow goes on to the second Passthru applet, but nobody comes back: the call has ended."""
+    call = await exotel.answered()
+    await bridged_calls.leave(exotel.server.app_state.database, call.account_id, call.id, PERSON)
+    for _ in range(2):
+        assert (await exotel.ask("again", **reported)).status_code == 302
+    record = await exotel.record()
+    assert (record.status, record.ended_by, record.end_reason) == ("ended", "caller", "hangup")
+
+
 async def test_without_an_orchestrator_the_fallback_is_dialled(server: RunningServer, tenant: Tenant) -> None:
     """The Voicebot applet gets no address, and the flow connects the caller with the fallback number."""
     exotel = await called(server, tenant, template=False, fallback_number=PERSON)

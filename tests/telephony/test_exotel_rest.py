@@ -169,20 +169,33 @@ async def test_a_call_that_exotel_does_not_know_is_not_over() -> None:
             await rest.is_live("c-1")
 
 
+def legs(*seconds: int) -> dict[str, object]:
+    """The legs of a call as Call Details shows them: those of the caller and of the second party."""
+    return {
+        "Legs": [{"Leg": {"Id": number, "OnCallDuration": each}} for number, each in enumerate(seconds, 1)]
+    }
+
+
 @pytest.mark.parametrize(
-    ("legs", "outcome"),
+    ("details", "outcome"),
     [
-        ([{"OnCallDuration": "9"}], None),
-        ([{"OnCallDuration": "9"}, {"OnCallDuration": "4"}], "completed"),
-        ([{"OnCallDuration": "9"}, {"OnCallDuration": "0", "Status": "busy"}], "busy"),
+        ({}, None),
+        (legs(9), None),
+        (legs(21, 8) | {"Leg1Status": "completed", "Leg2Status": "completed"}, "completed"),
+        (legs(21, 0) | {"Leg1Status": "completed", "Leg2Status": "busy"}, "busy"),
+        (legs(21, 0) | {"Leg1Status": "completed", "Leg2Status": "canceled"}, "canceled"),
+        (legs(21, 8) | {"Leg1Status": "completed", "Leg2Status": None}, "completed"),
+        (legs(21, 0), "no_answer"),
+        ({"Legs": [{"OnCallDuration": "9"}, {"OnCallDuration": "0", "Status": "busy"}]}, "busy"),
     ],
 )
-async def test_how_a_connection_ended_is_asked(legs: list[dict[str, str]], outcome: str | None) -> None:
-    """By the leg of the number, which is absent if none was dialled."""
+async def test_how_a_connection_ended_is_asked(details: dict[str, object], outcome: str | None) -> None:
+    """By the status of the number's leg, or by its duration; there is no such leg if none was dialled."""
     api = Api()
-    api.answer = lambda: call(Details={"Legs": legs})
+    api.answer = lambda: call(Details=details)
     async with account(api) as rest:
         assert await rest.connected_outcome("c-1") == outcome
+    assert api.asked[0][:3] == ("GET", "/v1/Accounts/exo/Calls/c-1.json", [("details", "true")])
 
 
 async def test_without_an_account_nothing_is_asked() -> None:

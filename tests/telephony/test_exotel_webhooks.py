@@ -158,10 +158,20 @@ def test_only_the_user_is_the_caller(by: str) -> None:
         ({"Legs": json.dumps([{"OnCallDuration": "9"}, {"OnCallDuration": "7"}])}, "completed"),
         ({"Legs": json.dumps([{"OnCallDuration": 9}, {"OnCallDuration": 0}])}, "no_answer"),
         ({"Legs": "["}, None),
+        ({"CallType": "completed", "DialCallDuration": "31"}, "completed"),
+        ({"CallType": "incomplete"}, "no_answer"),
+        ({"CallType": "incomplete", "DialCallStatus": "busy"}, "busy"),
+        ({"CallType": "client-hangup"}, "canceled"),
+        ({"CallType": "client-hangup", "DialCallStatus": "no-answer"}, "canceled"),
+        ({"CallType": "client-hangup", "DialCallStatus": "completed"}, "completed"),
+        ({"CallType": "call-attempt"}, None),
+        ({"DialCallStatus": "canceled"}, "canceled"),
+        ({"Legs[0][Number]": "098", "Legs[0][OnCallDuration]": "22"}, "completed"),
+        ({"Legs[0][OnCallDuration]": "9", "Legs[1][OnCallDuration]": "0", "Legs[1][Status]": "busy"}, "busy"),
     ],
 )
 def test_the_outcome_of_a_connection_is_read(fields: dict[str, str], outcome: str | None) -> None:
-    """By its status, or by the leg of the number; None where nothing is reported."""
+    """By its status, by the leg of the number, or by the type of the call; None where nothing is reported."""
     assert webhooks.dial_outcome(get(CALL | fields)) == outcome
 
 

@@ -19,7 +19,7 @@ from telephony.flow import Connection, FlowCarrier
 from telephony.webhook import EndReason, WebhookReply
 from voicebot.api.app_state import AppState
 from voicebot.api.attempt_webhooks import dialled
-from voicebot.api.call_ends import call_event, finish
+from voicebot.api.call_ends import call_event, end_with_person, finish
 from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, NO_VOICE, CarrierRequest
 from voicebot.api.leg_webhooks import RESOLVED, TRANSFERRED
 
@@ -106,9 +106,12 @@ async def again(request: CarrierRequest, flow: FlowCarrier, call: CallRecord) ->
 
 
 async def _after_connection(request: CarrierRequest, flow: FlowCarrier, call: CallRecord) -> WebhookReply:
-    """The connection with a number is over: the end of the call, or nobody answered there."""
+    """The connection with a number is over: the call ends too, or nobody answered and the caller is back."""
     app = request.app
     outcome = flow.dial_outcome(request.webhook) or await _asked_outcome(flow, call) or "completed"
+    if outcome == "canceled":
+        await end_with_person(app, call, "caller", "hangup")
+        return flow.branch_reply(False)
     with_person = [
         leg for leg in await legs.of_call(app.database, call.account_id, call.id) if not leg.closed_at
     ]
