@@ -1,7 +1,7 @@
 """Exotel's REST API: placing calls, and asking for their details.
 
-Sources: docs.exotel.com, "Make a call to connect number with a call flow" and "Call details". Answers are
-JSON, or XML where the address has no `.json`. More than 200 calls a minute are answered with 429.
+Sources: developer.exotel.com, "Connect Number to Call Flow" and "Call Details". Answers are JSON, or XML
+where the address has no `.json`. More than 200 calls a minute are answered with 429.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ ENDED_STATUSES = frozenset({"completed", "failed", "busy", "no-answer", "cancele
 _INDIA = timezone(timedelta(hours=5, minutes=30))
 """The time zone of times without one."""
 _SID_IN_XML = re.compile(r"<Sid>([^<]+)</Sid>")
+_MESSAGE_IN_XML = re.compile(r"<Message>([^<]+)</Message>")
 
 
 class ExotelRest:
@@ -191,8 +192,10 @@ class ExotelRest:
 
 
 def _refusal(status: int, text: str, retry_after: str | None) -> CarrierError:
-    """The error of an answer with status 400 or higher: `{"RestException": {"Status", "Message"}}`."""
-    message = text_of(object_of(object_of(text).get("RestException")), "Message") or "no message"
+    """The error of a refused request: `{"RestException": {"Status", "Message"}}`, or the same as XML."""
+    in_xml = _MESSAGE_IN_XML.search(text)
+    message = text_of(object_of(object_of(text).get("RestException")), "Message")
+    message = message or (in_xml[1] if in_xml else "no message")
     pause_s = RATE_LIMIT_PAUSE_S if status == 429 else None
     if retry_after is not None and retry_after.strip().isdigit():
         pause_s = float(retry_after)

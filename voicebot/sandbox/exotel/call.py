@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -19,6 +19,14 @@ Ender = Literal["caller", "flow", "carrier"]
 Direction = Literal["incoming", "outbound-api"]
 CallStatus = Literal["queued", "ringing", "in-progress", "completed", "busy", "no-answer", "failed"]
 LIVE: frozenset[CallStatus] = frozenset({"queued", "ringing", "in-progress"})
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """How the call of a Connect applet ended, and for how many seconds both parties talked."""
+
+    status: Literal["completed", "busy", "no-answer", "canceled", "failed"]
+    talked_s: int = 0
 
 
 class ExotelCall:
@@ -43,8 +51,8 @@ class ExotelCall:
         self.answered = asyncio.Event()
         self.hung_up = asyncio.Event()
         """Set when the person has hung up."""
-        self.legs: list[Mapping[str, str]] = []
-        """The parties, for Call Details: the caller, then the one that the Connect applet dialled."""
+        self.legs: list[Leg] = []
+        """The parties that the Connect applet dialled."""
         self._over = asyncio.Event()
         self._log = CallLog()
         self.log = self._log.note

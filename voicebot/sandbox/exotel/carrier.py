@@ -17,7 +17,7 @@ from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.carrier.line import LineDead
 from voicebot.sandbox.carrier.model import Person, Phone
 from voicebot.sandbox.carrier.stream import StreamRefused
-from voicebot.sandbox.exotel.call import CallStatus, Ender, ExotelCall
+from voicebot.sandbox.exotel.call import CallStatus, Ender, ExotelCall, Leg
 from voicebot.sandbox.exotel.model import ExotelMisbehaviour, ExotelSettings, StreamFacts
 from voicebot.sandbox.exotel.stream import ExotelStream
 
@@ -215,20 +215,31 @@ class Exotel:
         if not numbers:
             return {}
         phone = self.phones.get(str(numbers[0]), Phone(outcome="no-answer"))
-        await asyncio.sleep(phone.after_ms / 1000)
+        if await _hangs_up(call, phone.after_ms):
+            call.legs.append(Leg("canceled"))
+            return self._reported(call, "client-hangup")
         if phone.outcome != "answers":
-            call.legs.append({"OnCallDuration": "0", "Status": phone.outcome})
-            return {"DialCallStatus": phone.outcome} if call.unusual.connected_status else {}
+            call.legs.append(Leg(phone.outcome))
+            return self._reported(call, "incomplete")
         call.log("connected", to=str(numbers[0]))
         began = time.monotonic()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if phone.talk_ms is None else phone.talk_ms / 1000):
-                await call.hung_up.wait()
-        talked_s = max(1, round(time.monotonic() - began))
-        call.legs.append({"OnCallDuration": str(talked_s), "Status": "completed"})
-        if call.hung_up.is_set():
+        await _hangs_up(call, phone.talk_ms)
+        call.legs.append(Leg("completed", max(1, round(time.monotonic() - began))))
+        return self._reported(call, "completed")
+
+    @staticmethod
+    def _reported(call: ExotelCall, call_type: str) -> Mapping[str, str]:
+        """What the Passthru applet behind Connect is told; without the caller the flow may stop."""
+        if call.hung_up.is_set() and not call.unusual.asks_after_hang_up:
             raise FlowStopped("caller")
-        return {"DialCallStatus": "completed"} if call.unusual.connected_status else {}
+        leg = call.legs[-1]
+        if not call.unusual.connected_status:
+            return {}
+        return {
+            "CallType": call_type,
+            "DialCallStatus": leg.status,
+            "Legs[0][OnCallDuration]": str(leg.talked_s),
+        }
 
     # dialled over the API
 
@@ -300,6 +311,14 @@ class Exotel:
             "X-Forwarded-Host": urlsplit(public).netloc,
         }
         return urlunsplit(urlsplit(url)._replace(scheme=scheme, netloc=there.netloc)), forwarded
+
+
+async def _hangs_up(call: ExotelCall, within_ms: float | None) -> bool:
+    """Whether the caller hangs up within a time; None: wait for it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None if within_ms is None else within_ms / 1000):
+            await call.hung_up.wait()
+    return call.hung_up.is_set()
 
 
 class _Dialled:

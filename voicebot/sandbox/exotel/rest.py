@@ -1,6 +1,6 @@
 """Exotel's REST API for calls, as far as voicebot uses it, acting on the calls of a simulated Exotel.
 
-Sources: docs.exotel.com, "Make a call to connect number with a call flow" and "Call details".
+Sources: developer.exotel.com, "Connect Number to Call Flow" and "Call Details".
 """
 
 from __future__ import annotations
@@ -97,8 +97,13 @@ class ExotelRest:
         call = self._carrier.calls.get(request.match_info["sid"])
         if call is None:
             return web.json_response(_exception(404, "Not Found"), status=404)
-        legs = [{"OnCallDuration": "1", "Status": "completed"}, *map(dict, call.legs)]
-        return web.json_response({"Call": {**_resource(call), "Details": {"Legs": legs}}})
+        seconds = [1, *(leg.talked_s for leg in call.legs)]
+        details = {
+            "Leg1Status": "completed",
+            "Leg2Status": call.legs[-1].status if call.legs else None,
+            "Legs": [{"Leg": {"Id": number, "OnCallDuration": s}} for number, s in enumerate(seconds, 1)],
+        }
+        return web.json_response({"Call": {**_resource(call), "Details": details}})
 
 
 def _problem(form: Mapping[str, str], flow: str) -> str | None:
@@ -141,7 +146,7 @@ def _resource(call: ExotelCall) -> dict[str, object]:
         "Sid": call.sid,
         "DateCreated": call.created_at.astimezone(_INDIA).strftime("%Y-%m-%d %H:%M:%S"),
         "From": _person(call),
-        "PhoneNumber": _number(call),
+        "PhoneNumberSid": _number(call),
         "Status": call.status,
         "Direction": "inbound" if call.direction == "incoming" else "outbound-api",
     }
