@@ -47,7 +47,7 @@ class Replica:
 
 async def _until(api: httpx.AsyncClient, sid: str, status: str) -> dict[str, Any]:
     """The call with the carrier's id, once it has a status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             items = (await api.get("/calls")).json()["items"]
             found: list[dict[str, Any]] = [item for item in items if item["carrier_call_id"] == sid]
@@ -58,7 +58,7 @@ async def _until(api: httpx.AsyncClient, sid: str, status: str) -> dict[str, Any
 
 async def _renewed(database: Database, sid: str) -> None:
     """Wait until the call's process has renewed its lease, which before that has a call's first length."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await database.fetch(
             "SELECT FROM calls WHERE carrier_call_id = $1 AND held_until <= now() + $2::interval",
             sid,

@@ -60,7 +60,7 @@ async def test_webhook_and_stream_of_a_call_reach_different_replicas(
     async with at(other, twilio).media(token) as socket:
         registry = other.app_state.call_registry
         assert isinstance(registry, StandIn)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await registry.arrived.wait()
         async with twilio.media(token) as replayed:
             assert await close_code(replayed) == 1008
@@ -84,6 +84,6 @@ async def test_the_stream_that_a_draining_replica_refuses_opens_at_the_other(
     async with again.media((await again.post("resume")).token):
         registry = other.app_state.call_registry
         assert isinstance(registry, StandIn)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await registry.arrived.wait()
         await registry.drain(0)

@@ -140,7 +140,7 @@ class Desk:
         """Wait until the transcript of a call has an utterance."""
         record = await self.harness.record(call.sid)
         assert record is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 rows = (await self.harness.api.get(f"/calls/{record['id']}/transcript")).json()["items"]
                 if any((row["speaker"], row["text"]) == (speaker, text) for row in rows):
@@ -149,13 +149,13 @@ class Desk:
 
     async def until(self, state: str) -> None:
         """Wait for a state of the handoff."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await self.state())[0] != state:
                 await asyncio.sleep(0.05)
 
 
 async def close_code(socket: ClientConnection) -> int | None:
     """The code with which the server closes the socket."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await socket.wait_closed()
     return socket.close_code

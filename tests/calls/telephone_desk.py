@@ -93,6 +93,6 @@ class TelephoneDesk:
         if self.harness.carrier_name == "twilio":
             calls += [each for each in self.harness.carrier.calls.values() if each.leg.to == self.phone]
         for each in calls:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await each.ended()
         assert [each.complaints for each in calls] == [()] * len(calls)

@@ -67,7 +67,7 @@ class Desk:
         """The calls to the operator when all of them have ended."""
         found = [other for other in self.harness.carrier.calls.values() if other.leg.to == self.phone]
         for leg in found:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await leg.ended()
         assert [leg.complaints for leg in (call, *found)] == [()] * (len(found) + 1)
         return found
@@ -120,7 +120,7 @@ async def test_a_busy_telephone(desk: Desk) -> None:
     desk.harness.carrier.phones[desk.phone] = Phone(outcome="busy", after_ms=3000)
     call, person = desk.call(Say(text=BILL), hear(), HangUp(), to=number)
     handoff = await desk.claim(call)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await desk.state(handoff))[1] != "busy":
             await asyncio.sleep(0.02)
     await until_said(desk, call, TEXTS["en"].not_reached)
@@ -140,7 +140,7 @@ async def test_voicemail_answers(desk: Desk) -> None:
     desk.operator(WaitForHangUp(timeout_ms=30_000), is_machine=True)
     call, person = desk.call(Say(text=BILL), hear(), HangUp(), to=number)
     handoff = await desk.claim(call)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await desk.state(handoff))[1] != "voicemail":
             await asyncio.sleep(0.05)
     desk.joined.set()

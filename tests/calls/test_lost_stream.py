@@ -198,7 +198,7 @@ async def test_row_14_a_call_at_the_drain_limit_goes_on_at_another_server(harnes
             script = (hear(), Say(text=OPEN), hear(), pause, hear(), Say(text=OPEN), hear(), HangUp())
             person = harness.person(*script, on_step=lambda step: answered.set() if step is pause else None)
             call = carrier.call(from_="+14155550143", to=number, person=person)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await answered.wait()
                 balancer.choose(harness.server.url)
                 second.call_server.handle_exit(signal.SIGTERM, None)

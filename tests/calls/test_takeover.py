@@ -48,7 +48,7 @@ async def test_listening_then_speaking_then_giving_the_caller_back(desk: Desk) -
         await browser.say_until_heard(call)
         del browser.heard[:]
         speaks.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(browser.heard) < 2 * 16_000 * 3:
                 await asyncio.sleep(0.05)
         assert len(desk.harness.asked()) == asked
@@ -190,7 +190,7 @@ async def test_a_socket_that_reaches_another_server(desk: Desk, tmp_path: Path) 
             await browser.send(mute=False)
             await desk.until("bridged")
             await browser.say_until_heard(call)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(browser.heard) < 16_000:
                     await asyncio.sleep(0.05)
             await browser.send(leave="return")

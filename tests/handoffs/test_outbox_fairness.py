@@ -63,7 +63,7 @@ async def slack(database: Database, account_id: UUID, hook: Receiver, path: str)
 
 async def until_posted(hook: Receiver, path: str, number: int = 1) -> None:
     """Wait until a path has been posted to."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sum(one.path.startswith(path) for one in hook.posted) < number:
             await asyncio.sleep(0.01)
 
@@ -111,7 +111,7 @@ async def test_a_destination_that_hung_is_tried_again(
     async with sending(database, hook):
         await until_posted(hook, "/slow", PATIENT.limits.per_destination)
         hook.answer = lambda _: Answer()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 page = await notices.list_notices(database, world.id, state="sent", limit=10)
                 if len(page.items) == 6:
