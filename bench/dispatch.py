@@ -77,8 +77,7 @@ async def serving(database: Database) -> AsyncIterator[tuple[ScriptedCarrier, in
     server = await asyncio.start_server(carrier.serve, "127.0.0.1", 0)
     async with server:
         yield carrier, server.sockets[0].getsockname()[1]
-        for task in list(carrier.tasks):
-            task.cancel()
+        await carrier.background.finish(30)
 
 
 async def left(database: Database) -> list[str]:

@@ -11,19 +11,25 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from db import attempts, calls, carrier_calls
 from db.calls import CallEnd
+from db.errors import DatabaseError
 from db.pool import Database
 from telephony.carrier import Carrier, DialRequest
 from telephony.errors import CarrierError
+from voicebot.background import BackgroundTasks
+from voicebot.batches import Batches
 from voicebot.clock import SystemClock
+
+ResultT = TypeVar("ResultT")
 
 RINGING = timedelta(seconds=60)
 
@@ -61,9 +67,20 @@ class ScriptedCarrier:
     live: dict[str, Dial] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     """What should not have happened."""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    background: BackgroundTasks = field(default_factory=lambda: BackgroundTasks("carrier"))
     chance: random.Random = field(default_factory=lambda: random.Random(15))
     clock: SystemClock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        """Report to the database as the server's webhooks do, of several calls by one statement."""
+        self._placed = Batches(self._all_placed, self.background, "ids of calls")
+        self._statuses = Batches(
+            partial(carrier_calls.carrier_statuses, self.database), self.background, "statuses of calls"
+        )
+
+    async def _all_placed(self, answers: Sequence[tuple[UUID, UUID, str]]) -> Sequence[bool]:
+        stored = await attempts.all_placed(self.database, answers, RINGING)
+        return [call_id in stored for _, call_id, _ in answers]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a dispatcher, which sends one request after the other."""
@@ -84,9 +101,7 @@ class ScriptedCarrier:
         self._check(dial)
         sid = f"CA{len(self.dials):032x}"
         self.live[sid] = dial
-        task = asyncio.create_task(self._call(sid, dial))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.background.start(self._call(sid, dial), name="call", droppable=True)
         await asyncio.sleep(self.script.answer_s)
         return sid
 
@@ -97,8 +112,11 @@ class ScriptedCarrier:
             self.faults.append(f"{dial.from_} has more calls than channels")
 
     async def _hang_up(self, sid: str) -> None:
-        if sid in self.live:
-            await self._end(sid, "canceled")
+        if (dial := self.live.get(sid)) is None:
+            return
+        call = await attempts.attempt_of(self.database, dial.call_id)
+        if call is not None:
+            await self._end(sid, call.account_id, "canceled")
 
     async def _find_live(self, to: str, from_: str, since: str) -> list[str]:
         return [
@@ -110,31 +128,40 @@ class ScriptedCarrier:
     async def _call(self, sid: str, dial: Dial) -> None:
         """Ring, answer, talk and end, with the reports that webhooks make."""
         await asyncio.sleep(self.script.ring_s)
-        call = await attempts.attempt_of(self.database, dial.call_id)
+        call = await reported(lambda: attempts.attempt_of(self.database, dial.call_id))
         if call is None or sid not in self.live:
             return
-        await attempts.placed(self.database, call.account_id, call.id, sid, RINGING)
-        await carrier_calls.carrier_status(self.database, "twilio", sid, "ringing")
+        await reported(lambda: self._placed.put((call.account_id, call.id, sid)))
+        await reported(lambda: self._statuses.put(("twilio", sid, "ringing")))
         if self.chance.random() < self.script.busy:
-            await self._end(sid, "busy")
+            await self._end(sid, call.account_id, "busy")
             return
-        await calls.answered(self.database, call.account_id, call.id, self.clock.now())
+        at = self.clock.now()
+        await reported(lambda: calls.answered(self.database, call.account_id, call.id, at))
         await asyncio.sleep(self.script.talk_s)
-        await self._end(sid, "hangup")
+        await self._end(sid, call.account_id, "hangup")
 
-    async def _end(self, sid: str, reason: Literal["busy", "hangup", "canceled"]) -> None:
-        dial = self.live.get(sid)
+    async def _end(self, sid: str, account_id: UUID, reason: Literal["busy", "hangup", "canceled"]) -> None:
+        dial = self.live.pop(sid, None)
         if dial is None:
             return
-        call = await attempts.attempt_of(self.database, dial.call_id)
-        if call is not None:
-            end = CallEnd(ended_by="carrier", end_reason=reason, outcome=None, ended_at=self.clock.now())
-            self.live.pop(sid, None)
-            await calls.finish(self.database, call.account_id, call.id, end)
+        end = CallEnd(ended_by="carrier", end_reason=reason, outcome=None, ended_at=self.clock.now())
+        await reported(lambda: calls.finish(self.database, account_id, dial.call_id, end))
 
     def repeated(self) -> int:
         """How many attempts were dialled more than once."""
         return sum(number - 1 for number in Counter(dial.call_id for dial in self.dials).values())
+
+
+async def reported(report: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """Report until the database has it: carriers send again what was not answered."""
+    while True:
+        try:
+            return await report()
+        except DatabaseError as error:
+            if not error.retryable:
+                raise
+        await asyncio.sleep(0.1)
 
 
 class CarrierClient:

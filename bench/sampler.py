@@ -27,6 +27,8 @@ class Sampler:
         self._path = path
         self._own: Counter[str] = Counter()
         self._inclusive: Counter[str] = Counter()
+        self._is_sampling = False
+        self._starts_again = False
 
     def start(self) -> None:
         """Sample for as long as the process lives; call it in the main thread."""
@@ -35,17 +37,29 @@ class Sampler:
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
 
     def _start_again(self, *_: object) -> None:
-        self._own.clear()
-        self._inclusive.clear()
+        self._starts_again = True  # a sample may be counted at present
 
     def _sample(self, _: int, frame: FrameType | None) -> None:
-        if frame is None:
+        """Count what runs, unless that is this function: writing the file takes longer than an interval."""
+        if frame is None or self._is_sampling:
             return
+        self._is_sampling = True
+        try:
+            self._count(frame)
+        finally:
+            self._is_sampling = False
+
+    def _count(self, frame: FrameType) -> None:
+        if self._starts_again:
+            self._starts_again = False
+            self._own.clear()
+            self._inclusive.clear()
         self._own[_name(frame)] += 1
         stack: set[str] = set()
-        while frame is not None:
-            stack.add(_name(frame))
-            frame = frame.f_back
+        caller: FrameType | None = frame
+        while caller is not None:
+            stack.add(_name(caller))
+            caller = caller.f_back
         self._inclusive.update(stack)
         if self._own.total() % WRITE_EVERY == 0:
             self._write()
@@ -74,7 +88,10 @@ def main() -> None:
     path, module = Path(sys.argv[1]), sys.argv[2]
     sys.argv = sys.argv[2:]
     Sampler(path).start()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)  # after the end its signal would kill the process
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ placed. A channel of a number is the row of its live call.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Literal
 from uuid import UUID
 
@@ -52,78 +53,114 @@ CANCELLED = "canceled"
 _CALL = columns(CallRecord)
 
 
-# Both locks, always taken in the same order: the person (two leads may be of one), and the number.
+# Both kinds of locks, always taken in the same order: persons (two leads may be of one), then numbers.
 _LOCK = """
-    SELECT e164, carrier, channels, reserved_inbound,
-        pg_advisory_xact_lock(hashtextextended($3, 0)) IS NULL AS is_locked
-    FROM numbers WHERE account_id = $1 AND id = $2 AND active FOR NO KEY UPDATE
+    WITH person AS MATERIALIZED (
+        SELECT pg_advisory_xact_lock(hashtextextended(person, 0)) FROM unnest($1::text[]) AS person
+    )
+    SELECT id FROM numbers
+    WHERE active AND id = ANY($2::uuid[]) AND (SELECT count(*) FROM person) > 0
+    ORDER BY id FOR NO KEY UPDATE
 """
 
-_ATTEMPT = f"""
-    WITH channel AS (
-        SELECT count(*) < $4 AND count(*) FILTER (WHERE direction = 'outbound') < $4 - $5 AS is_free
-        FROM calls WHERE number_id = $3 AND status <> 'ended'
-    ), person AS (
-        SELECT {PERSON_BUSY} AS is_busy, (
-            SELECT started_at FROM calls
-            WHERE account_id = lead.account_id AND to_number = lead.phone AND direction = 'outbound'
-                AND started_at > $10::timestamptz - $12::interval AND end_reason IS DISTINCT FROM 'not_placed'
-                AND $11::integer IS NOT NULL
-            ORDER BY started_at DESC LIMIT 1 OFFSET coalesce($11::integer, 1) - 1
-        ) AS limiting_call
-        FROM leads lead WHERE id = $1
+_ATTEMPTS = f"""
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::timestamptz[],
+            $6::integer[], $7::interval[], $8::interval[]) WITH ORDINALITY
+        AS given (lead_id, claimed_by, call_id, revision, now, calls, period, held_for, place)
+    ), number AS MATERIALIZED (
+        SELECT number.id, number.account_id, number.e164, number.carrier, least(
+                number.channels - live.all_calls,
+                number.channels - number.reserved_inbound - live.outbound
+            ) AS room
+        FROM numbers number CROSS JOIN LATERAL (
+            SELECT count(*) AS all_calls, count(*) FILTER (WHERE direction = 'outbound') AS outbound
+            FROM calls WHERE number_id = number.id AND status <> 'ended'
+        ) live
+        WHERE number.id = ANY($9::uuid[])
+    ), checked AS MATERIALIZED (
+        SELECT wanted.*, number.id AS number_id, number.e164, number.carrier, number.room, lead.account_id,
+            lead.phone, {PERSON_BUSY} AS is_busy, (
+                SELECT started_at FROM calls
+                WHERE account_id = lead.account_id AND to_number = lead.phone AND direction = 'outbound'
+                    AND started_at > wanted.now - wanted.period
+                    AND end_reason IS DISTINCT FROM 'not_placed' AND wanted.calls IS NOT NULL
+                ORDER BY started_at DESC LIMIT 1 OFFSET coalesce(wanted.calls, 1) - 1
+            ) AS limiting_call,
+            lead.claimed_by = wanted.claimed_by AND lead.status = 'queued' AND NOT {STOPPED}
+                AND NOT {OPTED_OUT}
+                AND EXISTS (SELECT FROM templates template WHERE template.account_id = lead.account_id
+                    AND template.id = lead.template_id AND template.status = 'active') AS may_dial
+        FROM wanted JOIN leads lead ON lead.id = wanted.lead_id
+        JOIN number ON number.account_id = lead.account_id AND number.id = lead.number_id
+    ), in_turn AS (
+        -- Of the leads of one person the first one, and of those of a number as many as there is room.
+        SELECT place, room, row_number() OVER (PARTITION BY number_id ORDER BY place) AS turn
+        FROM (
+            SELECT place, number_id, room,
+                row_number() OVER (PARTITION BY account_id, phone ORDER BY place) AS turn_of_person
+            FROM checked WHERE may_dial AND NOT is_busy AND limiting_call IS NULL
+        ) free
+        WHERE turn_of_person = 1
     ), lead AS (
         UPDATE leads lead SET status = 'dialing', attempts = attempts + 1, next_attempt_at = NULL,
             waits_for = NULL, claimed_by = NULL, claimed_until = NULL
-        FROM channel CROSS JOIN person
-        WHERE channel.is_free AND NOT person.is_busy AND person.limiting_call IS NULL
-            AND lead.id = $1 AND lead.claimed_by = $2 AND lead.status = 'queued' AND NOT {STOPPED}
-            AND NOT {OPTED_OUT}
-            AND EXISTS (SELECT FROM templates template WHERE template.account_id = lead.account_id
-                AND template.id = lead.template_id AND template.status = 'active')
-        RETURNING lead.*
+        FROM in_turn JOIN checked USING (place)
+        WHERE in_turn.turn <= in_turn.room AND lead.id = checked.lead_id
+            AND lead.claimed_by = checked.claimed_by AND lead.status = 'queued'
+        RETURNING lead.id, lead.account_id, lead.phone, lead.template_id, checked.place
     ), made AS (
         INSERT INTO calls (id, account_id, lead_id, number_id, carrier, direction, from_number, to_number,
             initial_template_id, template_id, revisions, status, started_at, held_until)
-        SELECT $6, account_id, id, number_id, $7, 'outbound', $8, phone, template_id, template_id,
-            jsonb_build_object(template_id, $9::integer), 'ringing', $10::timestamptz, now() + $13::interval
-        FROM lead
+        SELECT checked.call_id, lead.account_id, lead.id, checked.number_id, checked.carrier, 'outbound',
+            checked.e164, lead.phone, lead.template_id, lead.template_id,
+            jsonb_build_object(lead.template_id, checked.revision), 'ringing', checked.now,
+            now() + checked.held_for
+        FROM lead JOIN checked USING (place)
         RETURNING {_CALL}
     )
-    SELECT channel.is_free, person.is_busy, person.limiting_call, made.*
-    FROM channel CROSS JOIN person LEFT JOIN made ON true
+    SELECT checked.place, checked.room > 0 AND in_turn.turn <= in_turn.room IS NOT FALSE AS is_free,
+        checked.is_busy OR checked.may_dial AND in_turn.turn IS NULL AS is_busy, checked.limiting_call, made.*
+    FROM checked LEFT JOIN in_turn USING (place) LEFT JOIN made ON made.id = checked.call_id
 """  # noqa: S608 - written above
 
 
-async def begin_attempt(db: Database, lead: ClaimedLead, limits: AttemptLimits) -> CallRecord | Blocked:
-    """Take a channel, record the call in the person's rate limit and make the attempt: all or nothing.
+async def begin_attempts(
+    db: Database, wanted: Sequence[tuple[ClaimedLead, AttemptLimits]]
+) -> Sequence[CallRecord | Blocked]:
+    """Take a channel, record the call in the person's rate limit and make the attempt: all of it or nothing.
 
-    One statement reads whether all of them are free, and writes only if they are, under the locks of the
-    person and of the number.
+    One statement reads for each lead whether all of them are free, and writes only if they are, under the
+    locks of the persons and of the numbers. Leads of one number take its channels in the given order.
     """
+    leads, limits = [lead for lead, _ in wanted], [limits for _, limits in wanted]
     async with db.transaction() as transaction:
-        number = await transaction.fetchrow(
-            _LOCK, lead.account_id, lead.number_id, f"{lead.account_id} {lead.phone}"
+        numbers = await transaction.fetch(
+            _LOCK,
+            sorted({f"{lead.account_id} {lead.phone}" for lead in leads}),
+            list({lead.number_id for lead in leads}),
         )
-        if number is None:
-            return Blocked(obstacle="no_number")
-        row = await transaction.fetchrow(
-            _ATTEMPT,
-            lead.id,
-            lead.claimed_by,
-            lead.number_id,
-            number["channels"],
-            number["reserved_inbound"],
-            new_id(),
-            number["carrier"],
-            number["e164"],
-            lead.template_revision,
-            limits.now,
-            limits.calls,
-            limits.period,
-            limits.held_for,
+        rows = await transaction.fetch(
+            _ATTEMPTS,
+            [lead.id for lead in leads],
+            [lead.claimed_by for lead in leads],
+            [new_id() for _ in leads],
+            [lead.template_revision for lead in leads],
+            [each.now for each in limits],
+            [each.calls for each in limits],
+            [each.period for each in limits],
+            [each.held_for for each in limits],
+            [number["id"] for number in numbers],
         )
-    return Blocked(obstacle="stopped") if row is None else _begun(dict(row), limits)
+    active = {number["id"] for number in numbers}
+    begun: list[CallRecord | Blocked] = [
+        Blocked(obstacle="stopped" if lead.number_id in active else "no_number") for lead in leads
+    ]
+    for row in rows:
+        values = dict(row)
+        place = values.pop("place") - 1
+        begun[place] = _begun(values, limits[place])
+    return begun
 
 
 def _begun(row: dict[str, Any], limits: AttemptLimits) -> CallRecord | Blocked:
@@ -137,19 +174,25 @@ def _begun(row: dict[str, Any], limits: AttemptLimits) -> CallRecord | Blocked:
     return Blocked(obstacle="person_busy" if is_busy else "stopped")
 
 
-async def is_wanted(db: Executor, call: CallRecord) -> bool:
-    """Whether an attempt is to be dialled, or to go on ringing.
+async def wanted_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
+    """Which attempts are to be dialled, or to go on ringing.
 
-    It is not if it has ended, its lead was cancelled, or the account's kill switch is on.
+    Not those that have ended, whose lead was cancelled, or whose account's kill switch is on.
     """
-    row = await db.fetchrow(
+    rows = await db.fetch(
         f"""
-        SELECT FROM calls JOIN leads lead ON lead.account_id = calls.account_id AND lead.id = calls.lead_id
-        WHERE calls.id = $1 AND calls.status <> 'ended' AND NOT {CALLED_OFF}
-        """,
-        call.id,
+        SELECT calls.id FROM calls
+        JOIN leads lead ON lead.account_id = calls.account_id AND lead.id = calls.lead_id
+        WHERE calls.id = ANY($1::uuid[]) AND calls.status <> 'ended' AND NOT {CALLED_OFF}
+        """,  # noqa: S608
+        list(call_ids),
     )
-    return row is not None
+    return {row["id"] for row in rows}
+
+
+async def is_wanted(db: Executor, call: CallRecord) -> bool:
+    """Whether an attempt is to be dialled, or to go on ringing; see ``wanted_of``."""
+    return bool(await wanted_of(db, [call.id]))
 
 
 async def placed(
@@ -160,18 +203,44 @@ async def placed(
     The carrier's answer and its first webhook come in any order. Returns None if the attempt has another id,
     or there is no attempt.
     """
-    row = await db.fetchrow(
+    stored = await all_placed(db, [(account_id, call_id, carrier_call_id)], ringing)
+    return stored.get(call_id)
+
+
+async def all_placed(
+    db: Executor, answers: Sequence[tuple[UUID, UUID, str]], ringing: timedelta
+) -> Mapping[UUID, CallRecord]:
+    """Store the carrier's ids of different attempts as ``placed`` does, by one statement.
+
+    Args:
+        db: the connection.
+        answers: account, call, and the carrier's id.
+        ringing: how long the attempts count as live from now on.
+
+    Returns:
+        The calls of which the id is stored, by their ids.
+    """
+    account_ids, call_ids, carrier_call_ids = zip(*sorted(answers, key=itemgetter(1)), strict=True)
+    rows = await db.fetch(
         f"""
-        UPDATE calls SET carrier_call_id = $3, held_until = greatest(held_until, now() + $4::interval)
-        WHERE account_id = $1 AND id = $2 AND (carrier_call_id IS NULL OR carrier_call_id = $3)
-        RETURNING {_CALL}
+        WITH answer AS (
+            SELECT calls.id, answer.carrier_call_id
+            FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS answer (account_id, id, carrier_call_id)
+            JOIN calls ON calls.account_id = answer.account_id AND calls.id = answer.id
+            WHERE calls.carrier_call_id IS NULL OR calls.carrier_call_id = answer.carrier_call_id
+            ORDER BY calls.id FOR NO KEY UPDATE OF calls
+        )
+        UPDATE calls SET carrier_call_id = answer.carrier_call_id,
+            held_until = greatest(held_until, now() + $4::interval)
+        FROM answer WHERE calls.id = answer.id
+        RETURNING {columns(CallRecord, "calls")}
         """,  # noqa: S608
-        account_id,
-        call_id,
-        carrier_call_id,
+        list(account_ids),
+        list(call_ids),
+        list(carrier_call_ids),
         ringing,
     )
-    return None if row is None else read(CallRecord, row)
+    return {row["id"]: read(CallRecord, row) for row in rows}
 
 
 async def known_carrier_ids(db: Executor, carrier: str, carrier_call_ids: Sequence[str]) -> Collection[str]:

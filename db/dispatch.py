@@ -40,8 +40,8 @@ class ClaimedLead:
     claimed_by: UUID
     template_status: str
     template_revision: int
-    content: Mapping[str, Any]
-    """The template's document."""
+    outbound: Mapping[str, Any] | None
+    """How the template dials, as its document says."""
     opted_out: bool
 
 
@@ -64,16 +64,18 @@ OPTED_OUT = """
 
 
 PERSON_BUSY = f"""
-    EXISTS (SELECT FROM calls other
+    (SELECT true FROM calls other
         WHERE other.account_id = lead.account_id AND other.to_number = lead.phone
             AND other.direction = 'outbound' AND (other.status <> 'ended' OR other.finalised_at IS NULL
                 AND (other.carrier_call_id IS NULL
-                    OR other.end_reason IN ('{NEVER_CONNECTED}', '{PROCESS_LOST}'))) OFFSET 0)
-"""
+                    OR other.end_reason IN ('{NEVER_CONNECTED}', '{PROCESS_LOST}')))
+        LIMIT 1) IS TRUE
+"""  # noqa: S608 - written above
 """Condition: a call of the account to the person of ``lead`` goes on, or may go on at the carrier.
 
-What a lost process has left there is hung up before its call is finalised. ``OFFSET 0`` keeps the planner
-from reading all calls for a join, whatever it estimates: the calls of each person are looked up in an index.
+What a lost process has left there is hung up before its call is finalised. A subquery for one value is
+evaluated for each lead, by an index; ``EXISTS`` may become a join that reads all calls, and of ``IS NULL``
+the planner expects that it excludes nearly all leads, so that it reads all of them.
 """
 
 
@@ -142,7 +144,8 @@ _CLAIM = f"""
     SELECT lead.id, lead.account_id, lead.phone, lead.number_id, lead.template_id,
         number.carrier, coalesce(lead.time_zone, number.time_zone) AS time_zone, lead.earliest_at,
         lead.latest_at, lead.attempts, lead.payload, lead.claimed_by, template.status AS template_status,
-        template.revision AS template_revision, template.content, {OPTED_OUT} AS opted_out
+        template.revision AS template_revision, template.content -> 'outbound' AS outbound,
+        {OPTED_OUT} AS opted_out
     FROM claimed lead
     JOIN numbers number ON number.id = lead.number_id
     JOIN templates template ON template.account_id = lead.account_id AND template.id = lead.template_id

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from db.call_leases import NEVER_CONNECTED
 from db.calls import CallRecord
@@ -23,8 +24,8 @@ class EndedCall:
     latest_at: datetime | None
     time_zone: str
     """IANA name of the person's time zone; that of the number if the lead has none."""
-    content: Mapping[str, Any]
-    """The document of the template that the call began with, as it is now."""
+    outbound: Mapping[str, Any] | None
+    """How the template that the call began with dials and reports, as its document says now."""
     prices: Mapping[str, Any]
     """The account's prices (``db.account_settings``)."""
 
@@ -78,7 +79,8 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
             RETURNING *
         )
         SELECT {columns(CallRecord, "call")}, lead.attempts, lead.latest_at,
-            coalesce(lead.time_zone, number.time_zone) AS time_zone, template.content, account.prices
+            coalesce(lead.time_zone, number.time_zone) AS time_zone,
+            template.content -> 'outbound' AS outbound, account.prices
         FROM call
         JOIN leads lead ON lead.account_id = call.account_id AND lead.id = call.lead_id
         JOIN numbers number ON number.id = call.number_id
@@ -94,7 +96,7 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
     found = []
     for row in rows:
         values = dict(row)
-        names = ("attempts", "latest_at", "time_zone", "content", "prices")
+        names = ("attempts", "latest_at", "time_zone", "outbound", "prices")
         own = {name: values.pop(name) for name in names}
         found.append(EndedCall(call=CallRecord(**values), **own))
     return found
@@ -117,43 +119,52 @@ async def next_due(db: Executor, after: datetime) -> datetime | None:
 
 
 _FINALISE = """
-    WITH call AS (
-        UPDATE calls SET finalised_at = $2, outcome = coalesce(outcome, $3), cost = $4, output = $5
-        WHERE id = $1 AND finalised_at IS NULL
-        RETURNING account_id, lead_id, direction
+    WITH result AS MATERIALIZED (
+        SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::jsonb[], $5::jsonb[],
+            $6::timestamptz[], $7::integer[])
+        AS given (call_id, at, outcome, cost, output, retry_at, attempts)
+    ), call AS (
+        UPDATE calls SET finalised_at = result.at, outcome = coalesce(calls.outcome, result.outcome),
+            cost = result.cost, output = result.output
+        FROM result WHERE calls.id = result.call_id AND calls.finalised_at IS NULL
+        RETURNING calls.id, calls.account_id, calls.lead_id, calls.direction
     ), inbound AS (
-        UPDATE leads lead SET outcome = coalesce(outcome, $3) FROM call
+        UPDATE leads lead SET outcome = coalesce(lead.outcome, result.outcome)
+        FROM call JOIN result ON result.call_id = call.id
         WHERE call.direction = 'inbound' AND lead.account_id = call.account_id AND lead.id = call.lead_id
     ), outbound AS (
-        UPDATE leads lead SET next_attempt_at = $6, outcome = $3, attempts = $7,
-            status = CASE WHEN $6::timestamptz IS NULL THEN 'finished' ELSE 'queued' END,
-            waits_for = CASE WHEN $6::timestamptz IS NOT NULL THEN 'retry' END,
-            finished_at = CASE WHEN $6::timestamptz IS NULL THEN $2::timestamptz END
-        FROM call
+        UPDATE leads lead SET next_attempt_at = result.retry_at, outcome = result.outcome,
+            attempts = result.attempts,
+            status = CASE WHEN result.retry_at IS NULL THEN 'finished' ELSE 'queued' END,
+            waits_for = CASE WHEN result.retry_at IS NOT NULL THEN 'retry' END,
+            finished_at = CASE WHEN result.retry_at IS NULL THEN result.at END
+        FROM call JOIN result ON result.call_id = call.id
         WHERE call.direction = 'outbound' AND lead.account_id = call.account_id AND lead.id = call.lead_id
             AND (lead.status = 'dialing' OR lead.status = 'in_call')
-        RETURNING lead.status
+        RETURNING call.id AS call_id, lead.status
     )
-    SELECT coalesce(outbound.status, 'unchanged') AS lead FROM call LEFT JOIN outbound ON true
+    SELECT call.id, coalesce(outbound.status, 'unchanged') AS lead
+    FROM call LEFT JOIN outbound ON outbound.call_id = call.id
 """
 
 
-async def finalise(db: Executor, ended: EndedCall, result: Finalisation) -> LeadChange | None:
-    """Finalise a call, by one statement; None if another process has done it, and then nothing changes.
+async def finalise(
+    db: Executor, results: Sequence[tuple[EndedCall, Finalisation]]
+) -> Mapping[UUID, LeadChange]:
+    """Finalise calls by one statement, each once; returns what became of their leads, by the calls' ids.
 
-    What the call or the lead has recorded as its outcome stays. A lead that was cancelled stays cancelled.
+    A call that another process has finalised is not among them, and nothing of it changes. What a call or a
+    lead has recorded as its outcome stays. A lead that was cancelled stays cancelled.
     """
-    row = await db.fetchrow(
+    given = [result for _, result in results]
+    rows = await db.fetch(
         _FINALISE,
-        ended.call.id,
-        result.at,
-        result.outcome,
-        result.cost,
-        result.output,
-        result.retry_at,
-        result.attempts,
+        [ended.call.id for ended, _ in results],
+        [result.at for result in given],
+        [result.outcome for result in given],
+        [result.cost for result in given],
+        [result.output for result in given],
+        [result.retry_at for result in given],
+        [result.attempts for result in given],
     )
-    if row is None:
-        return None
-    lead: LeadChange = row["lead"]
-    return lead
+    return {row["id"]: row["lead"] for row in rows}

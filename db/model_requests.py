@@ -154,24 +154,6 @@ async def of_call(
     return page(found, limit, lambda each: each.seq)
 
 
-async def use_of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[ModelUse]:
-    """The tokens that the call's requests used, by provider and model; empty without such a call."""
-    rows = await db.fetch(
-        """
-        SELECT coalesce(settings ->> 'provider', '') AS provider, coalesce(settings ->> 'model', '') AS model,
-            sum((tokens ->> 'prompt')::bigint)::bigint AS prompt,
-            sum((tokens ->> 'cached')::bigint)::bigint AS cached,
-            sum((tokens ->> 'completion')::bigint)::bigint AS completion,
-            CASE WHEN bool_and(cost_usd IS NOT NULL) THEN sum(cost_usd) END AS cost_usd
-        FROM model_requests WHERE account_id = $1 AND call_id = $2 AND tokens IS NOT NULL
-        GROUP BY 1, 2 ORDER BY 1, 2
-        """,
-        account_id,
-        call_id,
-    )
-    return [read(ModelUse, row) for row in rows]
-
-
 def _complete(stored: ModelRequestRecord, before: ModelRequestRecord | None) -> ModelRequestRecord:
     shared = before.messages[: stored.shared] if before is not None else ()
     tools = stored.tools if stored.tools is not None or before is None else before.tools

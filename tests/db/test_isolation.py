@@ -24,6 +24,7 @@ from db import (
     call_lists,
     call_snapshot,
     call_start,
+    call_use,
     calls,
     carrier_calls,
     channels,
@@ -118,7 +119,6 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     calls.reconnect: lambda d, me, w: calls.reconnect(d, me, w.call.id),
     calls.set_node: lambda d, me, w: calls.set_node(d, me, w.call.id, "stolen"),
     calls.set_status: lambda d, me, w: calls.set_status(d, me, w.call.id, "transferring"),
-    model_requests.use_of_call: lambda d, me, w: model_requests.use_of_call(d, me, w.call.id),
     processes.address_of_call: lambda d, me, w: processes.address_of_call(
         d, me, w.call.id, within=timedelta(days=1)
     ),
@@ -311,7 +311,10 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     outbox.close_cancelled: "the outbox sends for all accounts",
     outbox.claim: "the outbox sends for all accounts",
     attempts.attempt_of: "the carrier's signature vouches for it",
+    attempts.all_placed: "each answer names its account",
     attempts.begin_machine_action: "the record names the call",
+    attempts.wanted_of: "it takes the calls",
+    call_use.of_calls: "it takes the calls",
     attempts.report_answered_by: "the record names the call",
     attempts.is_wanted: "it takes the call",
     attempts.known_carrier_ids: "ids of a carrier, which belong to one call",

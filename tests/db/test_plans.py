@@ -14,6 +14,7 @@ from db import (
     call_leases,
     call_lists,
     call_snapshot,
+    call_use,
     calls,
     carrier_calls,
     dispatch,
@@ -109,7 +110,7 @@ def claimed(seeded: SeededAccount) -> ClaimedLead:
         id=seeded.call.lead_id, account_id=seeded.id, phone=CALLER, number_id=seeded.number.id,
         template_id=seeded.front.id, carrier="twilio", time_zone="UTC", earliest_at=None, latest_at=None,
         attempts=0, payload={}, claimed_by=seeded.call.id, template_status="active", template_revision=1,
-        content={}, opted_out=False,
+        outbound={}, opted_out=False,
     )  # fmt: skip
 
 
@@ -153,10 +154,11 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "revisions": lambda d, w: revisions.list_revisions(d, w.id, w.front.id, limit=50),
     "claim leads": lambda d, _: dispatch.claim(d, now=NOON, lease=MINUTE, limit=9, per_account=9),
     "when leads are due": lambda d, _: dispatch.next_due(d, NOON),
-    "begin an attempt": lambda d, w: attempts.begin_attempt(d, claimed(w), LIMITS),
+    "begin attempts": lambda d, w: attempts.begin_attempts(d, [(claimed(w), LIMITS)]),
     "whether a dial is wanted": lambda d, w: attempts.is_wanted(d, w.call),
     "an attempt's carrier id": lambda d, w: attempts.placed(d, w.id, w.call.id, "CA-plan", MINUTE),
     "ids that are known": lambda d, _: attempts.known_carrier_ids(d, "twilio", ["CA-plan"]),
+    "what calls have used": lambda d, w: call_use.of_calls(d, [w.call]),
     "claim ended calls": lambda d, _: finalisation.claim(d, now=NOON, until=NOON + MINUTE, limit=9),
     "when calls are finalised": lambda d, _: finalisation.next_due(d, NOON),
     "changes of one": lambda d, w: audit.list_changes(d, w.id, AuditFilter(resource_id=w.front.id), limit=50),

@@ -39,15 +39,19 @@ async def runs_once(dispatcher: Dispatcher) -> None:
     await dispatcher.finish(30)
 
 
-async def test_a_dispatcher_that_dies_at_any_statement_dials_once(dispatch_environment: Env) -> None:
-    """Another process takes the lead over; there is never a second call beside the first one."""
+@pytest.mark.parametrize("at_once", [1, 3])
+async def test_a_dispatcher_that_dies_at_any_statement_dials_once(
+    dispatch_environment: Env, at_once: int
+) -> None:
+    """Another process takes the leads over; there is never a second call beside the first one of a person."""
     env = dispatch_environment
     calls_one_at_a_time(env)
+    await env.database.execute("UPDATE numbers SET channels = 3")
     template_id = await env.template(retry={"no_answer": 1000}, rate_limit={"calls": 5, "per_ms": 60_000})
     died_at = 0
     while True:
         died_at += 1
-        lead = await env.lead(template_id, f"+141555503{died_at:02}")
+        leads = [await env.lead(template_id, f"+14155503{died_at:02}{place}") for place in range(at_once)]
         dying = DyingDatabase(env.database, died_at)
         await runs_once(make_dispatcher(dying.as_database(), env.clock, env.carrier))
         if dying.has_died:
@@ -55,11 +59,13 @@ async def test_a_dispatcher_that_dies_at_any_statement_dials_once(dispatch_envir
         for _ in range(3):
             env.clock.advance(seconds=CLAIM.total_seconds() + 1)
             await env.step()
-        assert [request.to for request in env.carrier.live.values()].count(str(lead.phone)) == 1, died_at
-        attempts = await env.calls_of(lead)
-        assert [call.status for call in attempts[:-1]] == ["ended"] * (len(attempts) - 1), died_at
+        live = sorted(request.to for request in env.carrier.live.values())
+        assert live == [lead.phone for lead in leads], died_at
         env.carrier.live.clear()
-        await env.ends(attempts[-1], "hangup", answered=True)
+        for lead in leads:
+            attempts = await env.calls_of(lead)
+            assert [call.status for call in attempts[:-1]] == ["ended"] * (len(attempts) - 1), died_at
+            await env.ends(attempts[-1], "hangup", answered=True)
         await env.finalise()
         if not dying.has_died:
             break

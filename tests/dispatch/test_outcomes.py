@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from db.call_use import AgentProviders, CallUse
 from db.calls import CallRecord
 from db.events import EventRecord
 from db.ids import new_id
@@ -17,9 +18,8 @@ from db.legs import LegRecord
 from db.model_requests import ModelUse
 from db.routes import RouteRecord
 from db.utterances import UtteranceRecord
-from templates.model import TemplateContent
 from templates.outbound import OutputField, RetryPauses
-from voicebot.dispatch.costs import CallUse, Prices, cost_of, stt_seconds, tts_characters
+from voicebot.dispatch.costs import Prices, cost_of, stt_seconds, tts_characters
 from voicebot.dispatch.outcomes import Failure, outcome_of
 from voicebot.dispatch.output_fields import checked, schema_of
 
@@ -109,12 +109,9 @@ def test_seconds_and_characters_belong_to_the_provider_that_was_used() -> None:
     )  # fmt: skip
     use = CallUse(
         call=call,
-        agents={
-            FRONT: TemplateContent.model_validate({"name": "F", "stt": {"provider": "elevenlabs"}}),
-            BILLING: TemplateContent.model_validate({"name": "B"}),
-        },
+        agents=[AgentProviders(template_id=FRONT, stt="elevenlabs"), AgentProviders(template_id=BILLING)],
         routes=[route, replace(route, status="failed", switched_at=None)],
-        events=[switched("stt", 30, "elevenlabs"), switched("tts", 20, "deepgram")],
+        switches=[switched("stt", 30, "elevenlabs"), switched("tts", 20, "deepgram")],
         utterances=[said(11, "Hello."), said(12, "Welcome", "greeting"), said(25, "Good bye.")],
         legs=[leg],
     )
@@ -128,7 +125,7 @@ def test_the_cost_of_models() -> None:
         ModelUse(provider="openai", model=name, prompt=3000, cached=1000, completion=500, cost_usd=0.5)
         for name in ("a", "b")
     ]
-    use = CallUse(call=make_call(answered_at=None), agents={}, models=models)
+    use = CallUse(call=make_call(answered_at=None), models=models)
     listed = Prices()
     own = Prices.model_validate(
         {

@@ -7,7 +7,7 @@ was asked to speak (a greeting is synthesised once for many calls, and not count
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -16,15 +16,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from db.calls import CallRecord
-from db.events import EventRecord
-from db.legs import LegRecord
+from db.call_use import CallUse
 from db.model_requests import ModelUse
-from db.routes import RouteRecord
-from db.utterances import UtteranceRecord
-from templates.model import TemplateContent
+from templates.services import Stt, Tts
 
-Part = Literal["stt", "tts", "llm"]
+Part = Literal["stt", "tts"]
 Amount = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Provider = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -67,19 +63,7 @@ class Prices(_Priced):
     ] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallUse:
-    """What was recorded of a call that costs depend on."""
-
-    call: CallRecord
-    agents: Mapping[UUID, TemplateContent]
-    """The templates of its agents."""
-    routes: Sequence[RouteRecord] = ()
-    events: Sequence[EventRecord] = ()
-    utterances: Sequence[UtteranceRecord] = ()
-    legs: Sequence[LegRecord] = ()
-    """The telephone calls to operators: while one is connected, no agent listens."""
-    models: Sequence[ModelUse] = ()
+_DEFAULTS: Mapping[Part, str] = {"stt": Stt().provider, "tts": Tts().provider}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +80,19 @@ class _Timeline:
         return template_id
 
     def provider_at(self, part: Part, template_id: UUID, at: datetime) -> str | None:
-        agent = self.use.agents.get(template_id)
-        provider = getattr(agent, part).provider if agent is not None else None
-        for event in self.use.events:
-            is_switch = event.type == "provider.switched" and event.data.get("part") == part
-            if is_switch and event.template_id == template_id and event.at <= at:
-                provider = event.data.get("to", provider)
+        provider = None
+        for agent in self.use.agents:
+            if agent.template_id == template_id:
+                provider = getattr(agent, part) or _DEFAULTS[part]
+        for switch in self.use.switches:
+            is_of_part = switch.data.get("part") == part
+            if is_of_part and switch.template_id == template_id and switch.at <= at:
+                provider = switch.data.get("to", provider)
         return provider
 
     def boundaries(self, start: datetime, end: datetime) -> list[datetime]:
         moments = [route.switched_at for route in self.use.routes]
-        moments += [event.at for event in self.use.events if event.type == "provider.switched"]
+        moments += [switch.at for switch in self.use.switches]
         for leg in self.use.legs:
             moments += [leg.bridged_at, leg.ended_at]
         inside = {each for each in moments if each is not None and start < each < end}

@@ -4,8 +4,11 @@ Any number of processes run one. Each wakes when the database says that somethin
 next due time. What is decided before a call is placed, in this order: stopped leads are not claimed, nor
 those of people to whom a call goes on; opt-outs and the calling window (``rules``); the author's server
 (``precheck``); then, by one statement that reads all before it writes anything, the person's rate limit, the
-number, a free channel, other calls to the person, and the attempt (``db.attempts.begin_attempt``); the
+number, a free channel, other calls to the person, and the attempt (``db.attempts.begin_attempts``); the
 greeting; the carrier. A lead that does not get through has taken nothing.
+
+Each lead takes these steps in a task of its own. Leads that come to the same step at once share its statement
+(``voicebot.batches``).
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from loguru import logger
@@ -30,6 +35,7 @@ from telephony.carrier import Carrier, DialRequest
 from telephony.errors import CarrierError
 from telephony.machines import MachineCarrier
 from templates.outbound import Outbound, Voicemail
+from voicebot.batches import Batches
 from voicebot.clock import Clock
 from voicebot.config import websocket_url
 from voicebot.dispatch import reports, rules
@@ -125,6 +131,9 @@ class Dispatcher(DueWork[ClaimedLead]):
         self._prechecks = prechecks
         self._breakers = breakers
         self._is_draining = is_draining
+        self._attempts = Batches(partial(attempts.begin_attempts, database), self._background, "attempts")
+        self._wanted = Batches(self._are_wanted, self._background, "attempts that are wanted")
+        self._placed = Batches(self._all_placed, self._background, "calls that were placed")
 
     async def claim(self, now: datetime, limit: int) -> Sequence[ClaimedLead]:
         """See ``DueWork.claim``."""
@@ -163,7 +172,7 @@ class Dispatcher(DueWork[ClaimedLead]):
         """How the lead's template dials; None: the lead was ended, because the template cannot be used."""
         outbound = None
         with suppress(ValidationError):
-            outbound = Outbound.model_validate(lead.content.get("outbound") or {})
+            outbound = Outbound.model_validate(lead.outbound or {})
         if outbound is not None and lead.template_status == "active":
             return outbound
         await self._unavailable(
@@ -214,7 +223,7 @@ class Dispatcher(DueWork[ClaimedLead]):
             period=timedelta(milliseconds=1 if limit is None else limit.per_ms),
             held_for=ASKING,
         )
-        begun = await attempts.begin_attempt(self._db, lead, limits)
+        begun = await self._attempts.put((lead, limits))
         if isinstance(begun, Blocked):
             breaker.unused()
             await self._give_back(lead, outbound, begun)
@@ -222,7 +231,7 @@ class Dispatcher(DueWork[ClaimedLead]):
         with suppress(TimeoutError):
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 await self._prepare(begun)
-        if not await attempts.is_wanted(self._db, begun):
+        if not await self._wanted.put(begun.id):
             breaker.unused()
             await self._not_placed(begun, NOT_PLACED)
             return
@@ -261,10 +270,18 @@ class Dispatcher(DueWork[ClaimedLead]):
             await self._on_refusal(call, breaker, error if isinstance(error, CarrierError) else late)
             return
         breaker.succeeded()
-        placed = await attempts.placed(self._db, call.account_id, call.id, sid, RINGING)
+        is_stored = await self._placed.put((call.account_id, call.id, sid))
         # Who stops leads now finds the carrier's id, or is found by this statement.
-        if placed is None or not await attempts.is_wanted(self._db, call):
+        if not is_stored or not await self._wanted.put(call.id):
             await self._hang_up(carrier, sid)
+
+    async def _are_wanted(self, call_ids: Sequence[UUID]) -> Sequence[bool]:
+        found = await attempts.wanted_of(self._db, call_ids)
+        return [call_id in found for call_id in call_ids]
+
+    async def _all_placed(self, answers: Sequence[tuple[UUID, UUID, str]]) -> Sequence[bool]:
+        stored = await attempts.all_placed(self._db, answers, RINGING)
+        return [call_id in stored for _, call_id, _ in answers]
 
     async def _on_refusal(self, call: CallRecord, breaker: Breaker, error: CarrierError) -> None:
         logger.warning("the carrier did not take call {}: {}", call.id, error)

@@ -5,13 +5,16 @@ first: the call of a process that was lost, and one whose id was never learned, 
 Then everything is read and computed (outcome, cost, and the output fields, for which a model is asked), and
 one transaction records it, updates the lead and writes the webhooks, if there are any, into the outbox. So a
 process that dies before that has changed nothing, and another one begins again when the lease has run out.
+Calls that come to the same step at once share its statement (``voicebot.batches``).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -19,20 +22,21 @@ from zoneinfo import ZoneInfo
 from loguru import logger
 from pydantic import ValidationError
 
-from db import attempts, events, finalisation, legs, model_requests, outbox, revisions, routes, utterances
+from db import attempts, call_use, finalisation, outbox
 from db.call_leases import NEVER_CONNECTED, PROCESS_LOST
 from db.calls import CallRecord
-from db.finalisation import EndedCall, Finalisation
+from db.finalisation import EndedCall, Finalisation, LeadChange
+from db.outbox import NoticeDraft
 from db.pool import Database
 from db.utterances import UtteranceRecord
 from telephony.carrier import Carrier
 from telephony.errors import CarrierError
-from templates.model import TemplateContent
 from templates.outbound import Outbound, OutputField
+from voicebot.batches import Batches
 from voicebot.clock import Clock
 from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
-from voicebot.dispatch.costs import CallUse, Prices, cost_of
+from voicebot.dispatch.costs import Prices, cost_of
 from voicebot.dispatch.due_work import DueWork
 from voicebot.dispatch.outcomes import NOT_PLACED, Outcome, outcome_of
 
@@ -81,6 +85,8 @@ class Finaliser(DueWork[EndedCall]):
         self._breakers = breakers
         self._output = output
         self._on_notices = on_notices
+        self._uses = Batches(partial(call_use.of_calls, database), self._background, "what calls have used")
+        self._results = Batches(self._record, self._background, "calls that are finalised")
 
     async def claim(self, now: datetime, limit: int) -> Sequence[EndedCall]:
         """See ``DueWork.claim``."""
@@ -96,24 +102,26 @@ class Finaliser(DueWork[EndedCall]):
             return
         outbound = _outbound_of(ended)
         result = await self._result(ended, outbound)
-        if outbound is None or not outbound.webhook_url:
-            await finalisation.finalise(self._db, ended, result)
-            return
-        template_id = ended.call.initial_template_id
+        await self._results.put((ended, result, outbound))
+
+    async def _record(
+        self, results: Sequence[tuple[EndedCall, Finalisation, Outbound | None]]
+    ) -> Sequence[None]:
+        """Finalise calls and write their webhooks, by one transaction."""
+        notices: defaultdict[UUID, list[NoticeDraft]] = defaultdict(list)
         async with self._db.transaction() as transaction:
-            lead = await finalisation.finalise(transaction, ended, result)
-            if lead is None:
-                return
-            told = [("call.ended", reports.call_ended(ended, result))]
-            if lead == "finished":
-                told.append(("lead.finished", reports.lead_finished(ended, result)))
-            drafts = [
-                draft
-                for type_, data in told
-                for draft in reports.notice(outbound, template_id, type_, data, result.at)
-            ]
-            await outbox.put(transaction, ended.call.account_id, drafts)
-        self._on_notices()
+            leads = await finalisation.finalise(
+                transaction, [(ended, result) for ended, result, _ in results]
+            )
+            for ended, result, outbound in results:
+                lead = leads.get(ended.call.id)
+                if lead is not None and outbound is not None and outbound.webhook_url:
+                    notices[ended.call.account_id] += _notices(ended, result, outbound, lead)
+            for account_id, drafts in notices.items():
+                await outbox.put(transaction, account_id, drafts)
+        if notices:
+            self._on_notices()
+        return [None] * len(results)
 
     # ------------------------------------------------------------------------------------- at the carrier
 
@@ -152,35 +160,16 @@ class Finaliser(DueWork[EndedCall]):
         talks = outbound is not None and outbound.voicemail.action == "continue"
         outcome = outcome_of(call, talks_to_machines=talks)
         if call.answered_at is not None:
-            said = list(await utterances.of_call(self._db, call.account_id, call.id))
-            cost = await self._cost(ended, said)
+            use = await self._uses.put(call)
+            cost = cost_of(use, Prices.model_validate(ended.prices))
             if outbound is not None and outbound.output and self._output is not None:
-                is_talk = any(one.speaker == "caller" for one in said)
-                output = await self._output.fill(outbound.output, said) if is_talk else None
+                is_talk = any(one.speaker == "caller" for one in use.utterances)
+                output = await self._output.fill(outbound.output, list(use.utterances)) if is_talk else None
         retry_at, attempts = self._next_attempt(ended, outbound or Outbound(), outcome)
         return Finalisation(
             at=self._clock.now(), outcome=outcome.name, cost=cost, output=output, retry_at=retry_at,
             attempts=attempts,
         )  # fmt: skip
-
-    async def _cost(self, ended: EndedCall, said: list[UtteranceRecord]) -> dict[str, Any] | None:
-        call = ended.call
-        kept = {UUID(template_id): revision for template_id, revision in call.revisions.items()}
-        found = await revisions.targets(self._db, call.account_id, list(kept), kept)
-        agents = {}
-        for template_id, snapshot in found.items():
-            with suppress(ValidationError):
-                agents[template_id] = TemplateContent.model_validate(snapshot.content)
-        use = CallUse(
-            call=call,
-            agents=agents,
-            routes=await routes.of_call(self._db, call.account_id, call.id),
-            events=await events.of_call(self._db, call.account_id, call.id),
-            utterances=said,
-            legs=await legs.of_call(self._db, call.account_id, call.id),
-            models=await model_requests.use_of_call(self._db, call.account_id, call.id),
-        )
-        return cost_of(use, Prices.model_validate(ended.prices))
 
     def _next_attempt(
         self, ended: EndedCall, outbound: Outbound, outcome: Outcome
@@ -204,5 +193,18 @@ class Finaliser(DueWork[EndedCall]):
 def _outbound_of(ended: EndedCall) -> Outbound | None:
     """How the call's template dials and reports; None if its document cannot be read."""
     with suppress(ValidationError):
-        return Outbound.model_validate(ended.content.get("outbound") or {})
+        return Outbound.model_validate(ended.outbound or {})
     return None
+
+
+def _notices(
+    ended: EndedCall, result: Finalisation, outbound: Outbound, lead: LeadChange
+) -> list[NoticeDraft]:
+    told = [("call.ended", reports.call_ended(ended, result))]
+    if lead == "finished":
+        told.append(("lead.finished", reports.lead_finished(ended, result)))
+    return [
+        draft
+        for type_, data in told
+        for draft in reports.notice(outbound, ended.call.initial_template_id, type_, data, result.at)
+    ]

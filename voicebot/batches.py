@@ -1,0 +1,89 @@
+"""Statements for several items at once: what arrives while a statement runs is given to the next one.
+
+Nothing waits for a number of items or for a time. An item that arrives alone is stored at once, and the more
+arrive, the fewer statements each of them costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from db.errors import DatabaseError
+from voicebot.background import BackgroundTasks
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+MOST_AT_ONCE = 100
+"""How many items one statement gets at most."""
+
+
+class Batches(Generic[ItemT, ResultT]):
+    """Gives items to a function that stores several, by one call at a time."""
+
+    def __init__(
+        self,
+        store: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT]]],
+        background: BackgroundTasks,
+        name: str,
+    ) -> None:
+        """Give items to ``store`` in a task of ``background``, which runs while there are any.
+
+        Args:
+            store: stores items; returns the result of each, in their order.
+            background: runs the task.
+            name: of the task, for the log.
+        """
+        self._store = store
+        self._background = background
+        self._name = name
+        self._queue: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
+        self._storing: asyncio.Task[None] | None = None
+
+    def put(self, item: ItemT) -> asyncio.Future[ResultT]:
+        """Store an item soon; its result. It is stored also if nobody waits for that any more.
+
+        A ``DatabaseError`` that may pass is raised for all items of its statement. After another one each
+        item is stored by itself, so that one that cannot be stored fails alone.
+        """
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if self._storing is None or self._storing.done():
+            self._storing = self._background.start(self._run(), name=self._name)
+        return future
+
+    async def _run(self) -> None:
+        batch: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
+        try:
+            while self._queue:
+                batch = self._queue[:MOST_AT_ONCE]
+                del self._queue[:MOST_AT_ONCE]
+                await self._store_all(batch)
+        finally:
+            for _, future in (*batch, *self._queue):
+                future.cancel()  # there are some without a result only if the process stops
+            self._queue.clear()
+
+    async def _store_all(self, batch: Sequence[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
+        try:
+            results = await self._store([item for item, _ in batch])
+        except DatabaseError as error:
+            if not error.retryable and len(batch) > 1:
+                for each in batch:
+                    await self._store_all([each])
+                return
+            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - the top of a task: those who wait report it
+            _fail(batch, error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(batch: Sequence[tuple[object, asyncio.Future[ResultT]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
