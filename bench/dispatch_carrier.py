@@ -19,8 +19,7 @@ from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from db import attempts, calls, carrier_calls
-from db.calls import CallEnd
+from db import attempts, carrier_calls
 from db.errors import DatabaseError
 from db.pool import Database
 from telephony.carrier import Carrier, DialRequest
@@ -32,6 +31,21 @@ from voicebot.clock import SystemClock
 ResultT = TypeVar("ResultT")
 
 RINGING = timedelta(seconds=60)
+
+_ANSWERED = """
+    WITH call AS (
+        UPDATE calls SET answered_at = now(), status = 'in_progress'
+        WHERE id = ANY($1::uuid[]) AND status = 'ringing' RETURNING account_id, lead_id
+    )
+    UPDATE leads SET status = 'in_call' FROM call
+    WHERE leads.account_id = call.account_id AND leads.id = call.lead_id AND leads.status = 'dialing'
+"""
+
+_ENDED = """
+    UPDATE calls SET status = 'ended', ended_by = 'carrier', end_reason = given.reason, ended_at = now()
+    FROM unnest($1::uuid[], $2::text[]) AS given (id, reason)
+    WHERE calls.id = given.id AND calls.status <> 'ended'
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +86,26 @@ class ScriptedCarrier:
     clock: SystemClock = field(default_factory=SystemClock)
 
     def __post_init__(self) -> None:
-        """Report to the database as the server's webhooks do, of several calls by one statement."""
+        """Report to the database what the server's webhooks do, of several calls by one statement."""
         self._placed = Batches(self._all_placed, self.background, "ids of calls")
         self._statuses = Batches(
             partial(carrier_calls.carrier_statuses, self.database), self.background, "statuses of calls"
         )
+        self._answers = Batches(self._all_answered, self.background, "calls that are answered")
+        self._ends = Batches(self._all_ended, self.background, "calls that end")
 
     async def _all_placed(self, answers: Sequence[tuple[UUID, UUID, str]]) -> Sequence[bool]:
         stored = await attempts.all_placed(self.database, answers, RINGING)
         return [call_id in stored for _, call_id, _ in answers]
+
+    async def _all_answered(self, call_ids: Sequence[UUID]) -> Sequence[None]:
+        await self.database.execute(_ANSWERED, list(call_ids))
+        return [None] * len(call_ids)
+
+    async def _all_ended(self, ends: Sequence[tuple[UUID, str]]) -> Sequence[None]:
+        call_ids, reasons = zip(*ends, strict=True)
+        await self.database.execute(_ENDED, list(call_ids), list(reasons))
+        return [None] * len(ends)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a dispatcher, which sends one request after the other."""
@@ -112,11 +137,7 @@ class ScriptedCarrier:
             self.faults.append(f"{dial.from_} has more calls than channels")
 
     async def _hang_up(self, sid: str) -> None:
-        if (dial := self.live.get(sid)) is None:
-            return
-        call = await attempts.attempt_of(self.database, dial.call_id)
-        if call is not None:
-            await self._end(sid, call.account_id, "canceled")
+        await self._end(sid, "canceled")
 
     async def _find_live(self, to: str, from_: str, since: str) -> list[str]:
         return [
@@ -134,19 +155,16 @@ class ScriptedCarrier:
         await reported(lambda: self._placed.put((call.account_id, call.id, sid)))
         await reported(lambda: self._statuses.put(("twilio", sid, "ringing")))
         if self.chance.random() < self.script.busy:
-            await self._end(sid, call.account_id, "busy")
+            await self._end(sid, "busy")
             return
-        at = self.clock.now()
-        await reported(lambda: calls.answered(self.database, call.account_id, call.id, at))
+        await reported(lambda: self._answers.put(call.id))
         await asyncio.sleep(self.script.talk_s)
-        await self._end(sid, call.account_id, "hangup")
+        await self._end(sid, "hangup")
 
-    async def _end(self, sid: str, account_id: UUID, reason: Literal["busy", "hangup", "canceled"]) -> None:
+    async def _end(self, sid: str, reason: Literal["busy", "hangup", "canceled"]) -> None:
         dial = self.live.pop(sid, None)
-        if dial is None:
-            return
-        end = CallEnd(ended_by="carrier", end_reason=reason, outcome=None, ended_at=self.clock.now())
-        await reported(lambda: calls.finish(self.database, account_id, dial.call_id, end))
+        if dial is not None:
+            await reported(lambda: self._ends.put((dial.call_id, reason)))
 
     def repeated(self) -> int:
         """How many attempts were dialled more than once."""

@@ -36,6 +36,8 @@ _SERVER_SETTINGS = {
     "statement_timeout": "10000",
     "lock_timeout": "5000",
     "idle_in_transaction_session_timeout": "30000",
+    # Every statement takes some ms; compiling one of which the planner expects too much takes longer.
+    "jit": "off",
 }
 _UNSTORABLE = dict.fromkeys([0, *range(0xD800, 0xE000)], "\ufffd")
 
