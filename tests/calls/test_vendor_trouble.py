@@ -165,7 +165,7 @@ async def test_a_voice_that_drops_in_mid_sentence_comes_back(harness: CallHarnes
     harness.sandbox.faults.add(
         Fault(server="elevenlabs", kind="drop", stage="message", match="from eight", count=1)
     )
-    script = (hear(), Say(text=OPEN), Wait(ms=2000), Say(text=OPEN), hear(), HangUp())
+    script = (hear(), Say(text=OPEN), hear(quiet_ms=1500), Say(text=OPEN), hear(), HangUp())
     call = await harness.place(*script, to=number)
 
     assert call.outcome.ok, call.outcome.failure

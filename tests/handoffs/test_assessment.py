@@ -23,7 +23,7 @@ from voicebot.handoffs.assessment import Assessor
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.outbox import Outbox, OutboxSettings
 
-FAST = OutboxSettings(first_pause=timedelta(milliseconds=10), poll_s=0.02, max_attempts=3, timeout_s=1)
+FAST = OutboxSettings(first_pause=timedelta(milliseconds=10), poll_s=0.02, max_attempts=3)
 VALID = {
     "likely_cause": "The invoice was sent twice.",
     "next_steps": ["Check the invoice."],
