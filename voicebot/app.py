@@ -29,7 +29,6 @@ from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, SignedTokens
 from voicebot.api.status_writer import StatusWriter
-from voicebot.api.webhook_path import WebhookPath
 from voicebot.authoring import Authoring, CheckPool
 from voicebot.availability import ProviderState
 from voicebot.background import BackgroundTasks
@@ -99,7 +98,6 @@ def create_app(
         static_url="/docs-assets",
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(WebhookPath)
     app.add_middleware(
         RequestChecks, limits=limits, api_prefix=routers.API_PREFIX, open_paths=routers.OPEN_PATHS
     )

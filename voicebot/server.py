@@ -18,8 +18,8 @@ from loguru import logger
 
 from voicebot import carriers, startup
 from voicebot.api.app_state import AppState
-from voicebot.api.limits import DEFAULT_LIMITS
 from voicebot.api.protocols import CountedWebSocketProtocol, LimitedHttpProtocol
+from voicebot.api.webhook_path import WebhookPath
 from voicebot.app import Application, app_state_of, create_app
 from voicebot.call.leases import Lease
 from voicebot.config import Settings
@@ -32,7 +32,6 @@ WS_MAX_BYTES = 256 * 1024
 UNREAD_MS = 30_000
 """How long sent data may stay unread before the kernel drops the connection (on Linux), in ms."""
 
-_MAX_HEAD_BYTES = DEFAULT_LIMITS.header_bytes + DEFAULT_LIMITS.target_bytes
 _DRAIN_POLL_S = 0.1
 _CLOSE_TIMEOUT_S = 15.0
 """How long writing may take, in seconds; a call that was handed over is watched for 10 s."""
@@ -46,10 +45,9 @@ class CallServer(uvicorn.Server):
         """Serve ``app``, and print the ready line to ``out``."""
         super().__init__(
             uvicorn.Config(
-                app,
+                WebhookPath(app),
                 http=LimitedHttpProtocol,
                 ws=CountedWebSocketProtocol,
-                h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop" if sys.platform != "win32" else "auto",

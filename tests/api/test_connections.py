@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from tests.api.server_fixture import RunningServer, http_client, serving
+from db.pool import Database
+from tests.api.server_fixture import RunningServer, create_tenant, http_client, serving
 from voicebot.api.connections import Connections, client_group
 from voicebot.api.limits import Limits
 from voicebot.config import Settings
@@ -156,6 +157,140 @@ async def test_headers_over_the_limit_are_answered_431(serve: Serve, open_client
     await client.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000)
     assert await client.status() == 431
     assert reached(server, "headers") == 1
+
+
+async def test_headers_that_come_piece_by_piece_are_counted(
+    server: RunningServer, open_client: OpenClient
+) -> None:
+    """The limit is that of the whole, and begins anew with each request of a connection."""
+    client = await open_client(server)
+    size = server.app_state.limits.webhook_body_bytes
+    head = f"POST /webhooks/twilio/voice HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+    await client.send(head.encode() + b"x" * size + b"GET /healthz HTTP/1.1\r\n")
+    assert await client.status() == 403
+    await client.send(b"Host: x\r\nX: " + b"x" * 9_000)
+    await client.send(b"\r\n\r\n")
+    assert await client.status() == 200
+    await client.reader.readexactly(len('{"status":"ok"}'))
+    for part in (b"GET / HTTP/1.1\r\nX: ", *[b"x" * 9_000] * 3):
+        await client.send(part)
+        await asyncio.sleep(0)
+    assert await client.status() == 431
+    assert await client.is_closed()
+
+
+CHUNKED = b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [CHUNKED + b"0\r\nX: " + b"x" * 300_000, CHUNKED + b"2;" + b"x" * 300_000],
+    ids=["trailer", "chunk extension"],
+)
+async def test_what_frames_a_body_is_limited(
+    server: RunningServer, open_client: OpenClient, sent: bytes
+) -> None:
+    """A trailer, or an extension of a chunk, that does not end is not read for as long as a body may take."""
+    before = reached(server, "headers")
+    client = await open_client(server)
+    with contextlib.suppress(ConnectionError):
+        await client.send(sent)
+    assert await client.is_closed()
+    assert reached(server, "headers") == before + 1
+
+
+async def test_trailers_are_no_headers(server: RunningServer, open_client: OpenClient) -> None:
+    """What follows a body in chunks is ignored, and the next request is answered."""
+    client = await open_client(server)
+    await client.send(CHUNKED + b"2\r\nxx\r\n0\r\nHost: y\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n" + REQUEST)
+    assert await client.status() == 405
+    async with asyncio.timeout(10):
+        await client.reader.readuntil(b"}")
+    assert await client.status() == 200
+
+
+async def test_an_endless_header_behind_a_request_that_goes_on_ends_the_connection(
+    server: RunningServer, open_client: OpenClient, database: Database
+) -> None:
+    """While an event stream is sent there is no deadline, but no more is buffered than for one request."""
+    before = reached(server, "headers")
+    async with create_tenant(server.url, database) as tenant:
+        client = await open_client(server)
+        head = (
+            f"GET /api/v1/handoffs/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tenant.keys['owner']}"
+        )
+        await client.send(head.encode() + b"\r\n\r\n")
+        assert await client.status() == 200
+        with contextlib.suppress(ConnectionError):
+            await client.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000)
+        assert await client.is_closed()
+    assert reached(server, "headers") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+        (b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\n") + b"0\r\n\r\n", 400),
+        (b"GET  HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+    ],
+    ids=["no host", "two hosts", "1.0 without host", "two lengths", "length and chunks", "no target"],
+)
+async def test_ambiguous_requests_are_refused(
+    server: RunningServer, open_client: OpenClient, head: bytes, status: int
+) -> None:
+    """A request that a proxy could read in another way is answered 400 (RFC 9112, sections 3.2 and 6)."""
+    client = await open_client(server)
+    await client.send(head)
+    assert await client.status() == status
+    assert await client.is_closed()
+
+
+@pytest.mark.parametrize("method", [b"FOO", b"get", b"CONNECT", b"PROPFIND", b"TRACE", b"X" * 40])
+async def test_any_method_is_answered_with_what_the_path_allows(
+    server: RunningServer, open_client: OpenClient, method: bytes
+) -> None:
+    """Also one that the HTTP parser does not know, with a body; the next request is read as usual."""
+    client = await open_client(server)
+    await client.send(method + b" /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nxx")
+    async with asyncio.timeout(10):
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        await client.reader.readuntil(b"}")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nallow: GET\r\n" in head
+    await client.send(REQUEST)
+    assert await client.status() == 200
+
+
+async def test_a_request_is_answered_although_the_next_one_is_malformed(
+    server: RunningServer, open_client: OpenClient
+) -> None:
+    """The connection ends with the answer to the first."""
+    client = await open_client(server)
+    await client.send(REQUEST + b"\x00\x01 nothing\r\n\r\n")
+    assert await client.status() == 200
+    async with asyncio.timeout(10):
+        assert await client.reader.read() == b'{"status":"ok"}'
+
+
+async def test_an_upgrade_to_another_protocol_is_ignored(
+    server: RunningServer, open_client: OpenClient
+) -> None:
+    """Clients that offer HTTP/2 in this way are answered in HTTP/1.1, also if their request has a body."""
+    client = await open_client(server)
+    offer = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    for request, status in (
+        (b"GET /healthz HTTP/1.1\r\n" + offer + b"\r\n", 200),
+        (b"POST /healthz HTTP/1.1\r\n" + offer + b"Content-Length: 2\r\n\r\nxx", 405),
+        (REQUEST, 200),
+    ):
+        await client.send(request)
+        assert await client.status() == status
+        async with asyncio.timeout(10):
+            await client.reader.readuntil(b"}")
 
 
 # --------------------------------------------------------------------------------------------------- limits

@@ -53,7 +53,7 @@ def install(app: FastAPI) -> None:
     """Install the handlers."""
     for kind in _PROBLEMS:
         app.add_exception_handler(kind, _answer)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, unexpected)
 
 
 def problem_of(error: Exception) -> ApiProblem | None:
@@ -196,8 +196,11 @@ def of_http(error: HTTPException) -> ApiProblem:
     return ApiProblem(code, str(error.detail), headers=error.headers or {})
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
-    # The server logs the traceback; the client gets no details of the implementation.
+def unexpected(request: Request, error: Exception) -> Response:
+    """The response to a request that failed for a reason that nobody expects.
+
+    The server logs the traceback; the client gets no details of the implementation.
+    """
     logger.error("{} {} failed: {}", request.method, request.url.path, type(error).__name__)
     return ApiProblem(
         "internal_error",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Literal
 
-import h11
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from voicebot.api.app_state import AppState
 from voicebot.api.connections import client_group
@@ -18,15 +18,28 @@ from voicebot.api.problems import ApiProblem
 Phase = Literal["header", "body"]
 """What the client owes."""
 
+_METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) ")
+_KNOWN_METHODS = frozenset({b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"})
 
-class LimitedHttpProtocol(H11Protocol):
-    """HTTP/1.1 with a deadline for the headers and the body of each request."""
+
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with a deadline for the headers and the body of each request, and a limit of what is buffered.
+
+    The parser is llhttp (``httptools``), which has neither. Beyond it, the header ``Host`` is required, as by
+    RFC 9112, section 3.2, and trailers are ignored. A method that llhttp does not know is given to the
+    application like any other, so that it is answered with what the path allows.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or refuse it."""
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
         self._owed: tuple[Phase, object] | None = None
+        self._in_head = self._in_body = False
+        self._buffered = 0
+        """Bytes of a head, of the header of a chunk, or of a trailer, that is not complete."""
+        self._other_method = b""
+        """The method of the request, if llhttp reads another one in its place."""
         app_state = app_state_of(self.config.app)
         self._limits: Limits = app_state.limits
         self._open = app_state.connections
@@ -42,8 +55,47 @@ class LimitedHttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read from the client."""
-        super().data_received(data)
+        self._buffered += len(data)
+        begins = not (self._in_head or self._in_body)
+        super().data_received(self._with_known_method(data) if begins else data)
+        limits = self._limits
+        if self._buffered > limits.header_bytes + limits.target_bytes and not self._is_over():
+            self._refuse_size()
         self._follow()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; those behind a body in chunks are ignored."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the application, if the request names the host once."""
+        self._buffered = 0
+        self._in_head = False
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            raise ValueError("a request needs one header Host")
+        self._in_body = True
+        super().on_headers_complete()
+        if self._other_method:
+            self.scope["method"] = self._other_method.decode()
+            self._other_method = b""
+
+    def on_body(self, body: bytes) -> None:
+        """Give a part of the body to the application."""
+        self._buffered = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._buffered = 0
+        self._in_body = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -55,18 +107,17 @@ class LimitedHttpProtocol(H11Protocol):
         self._leave()
         super().connection_lost(exc)
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+    def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the WebSocket protocol, which counts it from now on."""
         self._leave()
-        super().handle_websocket_upgrade(event)
+        super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that is not HTTP, or whose headers are too large."""
-        limits = self._limits
-        if len(self.conn.trailing_data[0]) > limits.header_bytes + limits.target_bytes:
-            detail = f"The headers may have at most {limits.header_bytes} bytes."
-            self._open.reached("headers", detail)
-            self._answer(limit_exceeded("headers", "headers_too_large", detail))
+        """Answer what is not HTTP; if it follows a request, the connection ends with the answer to that."""
+        if self._in_body and (self.pipeline or self.cycle.response_started):
+            self.transport.close()
+        elif self._is_answering() and not self._in_body:
+            self.cycle.keep_alive = False
         else:
             super().send_400_response(msg)
 
@@ -75,9 +126,34 @@ class LimitedHttpProtocol(H11Protocol):
         self._cancel_deadline()
         self.transport.abort()
 
+    def _with_known_method(self, data: bytes) -> bytes:
+        """The beginning of a request, with a method that llhttp knows."""
+        found = _METHOD.match(data)
+        if found is None or found[1] in _KNOWN_METHODS:
+            return data
+        self._other_method = found[1]
+        return b"TRACE" + data[found.end(1) :]
+
+    def _refuse_size(self) -> None:
+        """Refuse a request of which too much would be buffered."""
+        detail = f"The headers may have at most {self._limits.header_bytes} bytes."
+        self._open.reached("headers", detail)
+        if self._in_body or self._is_answering():
+            self.transport.close()
+        else:
+            self._answer(limit_exceeded("headers", "headers_too_large", detail))
+
+    def _is_over(self) -> bool:
+        """Whether the connection is closing, or is a WebSocket now."""
+        return self.transport.is_closing() or self.transport.get_protocol() is not self
+
+    def _is_answering(self) -> bool:
+        """Whether the application has not completed its answer to the last request, or one before it."""
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
     def _follow(self) -> None:
         """Start or stop the deadline if what the client owes has changed."""
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+        if self._is_over():
             return
         phase = self._phase()
         owed = None if phase is None else (phase, self.cycle)
@@ -94,18 +170,19 @@ class LimitedHttpProtocol(H11Protocol):
         self._deadline = self.loop.call_later(seconds, self._expire, phase)
 
     def _phase(self) -> Phase | None:
-        if self.conn.their_state is h11.SEND_BODY:
+        """What the client owes; nothing while a request waits for the answer to the one before it."""
+        if self._in_body and not self.pipeline:
             return "body"
-        return "header" if self.conn.their_state is h11.IDLE else None
+        return None if self._is_answering() else "header"
 
     def _expire(self, phase: Phase) -> None:
         limit: Limit = "header_deadline" if phase == "header" else "body_deadline"
         self._open.reached(limit, f"a client did not send the {phase} of a request in time")
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        if phase == "body" and self.cycle.response_started:
+            self.transport.close()
+        else:
             detail = f"The {phase} of the request was not received in time."
             self._answer(limit_exceeded(limit, "request_timeout", detail))
-        else:
-            self.transport.close()
 
     def _answer(self, problem: ApiProblem) -> None:
         """Answer with a problem in place of the application, and close."""
@@ -113,14 +190,11 @@ class LimitedHttpProtocol(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         response = problem.response()
-        status = response.status_code
         headers = [pair for pair in response.raw_headers if pair != CLOSE_HEADER] + [CLOSE_HEADER]
-        for event in (
-            h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
-            h11.Data(data=bytes(response.body)),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
+        lines = [b"%s: %s\r\n" % pair for pair in headers]
+        self.transport.write(
+            b"".join((STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)))
+        )
         self.transport.close()
 
     def _leave(self) -> None:

@@ -55,7 +55,7 @@ class RequestChecks:
             await self._app(scope, receive, send)
             return
         try:
-            self._check_head(scope)
+            check_head(self._limits, scope)
             if scope["type"] == "http":
                 receive = await self._check_request(scope, receive)
         except ApiProblem as problem:
@@ -64,16 +64,6 @@ class RequestChecks:
             return
         else:
             await self._app(scope, receive, send)
-
-    def _check_head(self, scope: Scope) -> None:
-        limits, headers = self._limits, scope["headers"]
-        if len(scope["raw_path"]) + len(scope["query_string"]) > limits.target_bytes:
-            detail = f"Path and query may have at most {limits.target_bytes} bytes."
-            raise limit_exceeded("target", "uri_too_long", detail)
-        size = sum(len(name) + len(value) for name, value in headers)
-        if len(headers) > limits.headers or size > limits.header_bytes:
-            detail = f"A request may have at most {limits.headers} headers of {limits.header_bytes} bytes."
-            raise limit_exceeded("headers", "headers_too_large", detail)
 
     async def _check_request(self, scope: Scope, receive: Receive) -> Receive:
         """Authenticate if the path needs it, then read the body; returns the channel of what was read."""
@@ -93,7 +83,7 @@ class RequestChecks:
         if route == "leads/upload":
             return receive  # its route bounds what it reads
         limit = body_limit(self._limits, route)
-        body = await _body(request, receive, limit)
+        body = await read_body(request, receive, limit)
         if is_api and not is_yaml(request):
             await self._check_json(body, limit)
             is_template = path.startswith(f"{self._api_prefix}templates")
@@ -116,7 +106,23 @@ class RequestChecks:
             raise limit_exceeded("json_values", "payload_too_large", detail)
 
 
-async def _body(request: HTTPConnection, receive: Receive, limit: BodyLimit) -> bytes:
+def check_head(limits: Limits, scope: Scope) -> None:
+    """Check the size of a request's path, query and headers.
+
+    Raises:
+        ApiProblem: they are too large.
+    """
+    if len(scope["raw_path"]) + len(scope["query_string"]) > limits.target_bytes:
+        detail = f"Path and query may have at most {limits.target_bytes} bytes."
+        raise limit_exceeded("target", "uri_too_long", detail)
+    headers = scope["headers"]
+    size = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > limits.headers or size > limits.header_bytes:
+        detail = f"A request may have at most {limits.headers} headers of {limits.header_bytes} bytes."
+        raise limit_exceeded("headers", "headers_too_large", detail)
+
+
+async def read_body(request: HTTPConnection, receive: Receive, limit: BodyLimit) -> bytes:
     """Read the body.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The short path of carriers' webhooks, which stands ahead of FastAPI's routing and dependencies.
+"""The short path of carriers' webhooks, which stands ahead of FastAPI and its layers.
 
 Carriers send more requests than all other clients, and each needs the same: to be verified, parsed and given
 to the function of its webhook.
@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 
+from fastapi import FastAPI
 from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from telephony.errors import BadSignature, BadWebhook, TooManyFields
 from telephony.webhook import WebhookReply, WebhookRequest
 from voicebot.api.app_state import AppState
-from voicebot.api.carrier_request import CarrierRequest, origin_of
-from voicebot.api.error_handlers import problem_of, response_to
-from voicebot.api.limits import limit_exceeded
+from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest, origin_of
+from voicebot.api.error_handlers import problem_of, response_to, unexpected
+from voicebot.api.limits import body_limit, limit_exceeded
 from voicebot.api.problems import ApiProblem
+from voicebot.api.request_checks import ClientGone, check_head, read_body
 from voicebot.api.webhooks import WEBHOOKS
 
 PREFIX = "/webhooks/"
@@ -29,18 +31,21 @@ PREFIX = "/webhooks/"
 _METHODS = ("POST",)
 _METHODS_WITH_SECRET = ("GET", "POST")
 _SECRET_PARTS = 3
+_NO_CONTENT = Response(NO_CONTENT.body, NO_CONTENT.status, media_type=NO_CONTENT.content_type)
 
 
 class WebhookPath:
     """ASGI middleware that answers ``/webhooks/{carrier}/{webhook}``, and with a secret between the two.
 
-    ``RequestChecks`` has bounded the request and read its body before. An exception that nobody expects is
-    left to the application around it.
+    It stands around the whole application, whose layers cost more than the work on a webhook. So requests are
+    bounded here, as ``RequestChecks`` bounds others, and exceptions become the same problems.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Leave requests for other paths to ``app``."""
+    def __init__(self, app: FastAPI) -> None:
+        """Leave other requests to ``app``."""
         self._app = app
+        self.state = app.state
+        """The state of the application, for the protocols of the server."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -48,12 +53,17 @@ class WebhookPath:
         if parts is None:
             await self._app(scope, receive, send)
             return
+        scope["app"] = self._app
+        request = Request(scope)
         try:
-            response = await _answer(Request(scope, receive), scope["app"].state.app_state, parts)
+            response = await _answer(request, receive, self.state.app_state, parts)
+        except ClientGone:
+            return
         except Exception as error:
             problem = problem_of(error)
             if problem is None:
-                raise
+                await unexpected(request, error)(scope, receive, send)
+                raise  # the server logs it
             response = response_to(problem, scope)
         await response(scope, receive, send)
 
@@ -66,8 +76,10 @@ def _parts(scope: Scope) -> list[str] | None:
     return parts if len(parts) in (_SECRET_PARTS - 1, _SECRET_PARTS) and all(parts) else None
 
 
-async def _answer(request: Request, app: AppState, parts: list[str]) -> Response:
+async def _answer(request: Request, receive: Receive, app: AppState, parts: list[str]) -> Response:
     """Verify a webhook, then handle it; one that is not the carrier's is refused in the carrier's way."""
+    check_head(app.limits, request.scope)
+    body = await read_body(request, receive, body_limit(app.limits, None))
     methods = _METHODS_WITH_SECRET if len(parts) == _SECRET_PARTS else _METHODS
     if request.method not in methods:
         raise HTTPException(405, headers={"Allow": ", ".join(methods)})
@@ -75,7 +87,7 @@ async def _answer(request: Request, app: AppState, parts: list[str]) -> Response
     if name not in app.carriers or webhook not in app.carriers[name].webhook_names:
         raise ApiProblem("not_found", "There is no such webhook.")
     start = perf_counter()
-    response = await _reply(request, app, name, WEBHOOKS[webhook])
+    response = await _reply(request, body, app, name, WEBHOOKS[webhook])
     seconds = perf_counter() - start
     app.metrics.webhook_seconds.labels(name, webhook, response.status_code).observe(seconds)
     return response
@@ -83,6 +95,7 @@ async def _answer(request: Request, app: AppState, parts: list[str]) -> Response
 
 async def _reply(
     request: Request,
+    body: bytes,
     app: AppState,
     name: str,
     handler: Callable[[CarrierRequest], Awaitable[WebhookReply]],
@@ -92,7 +105,7 @@ async def _reply(
             method=request.method,
             url=str(request.url),
             headers=request.headers,
-            body=await request.body(),
+            body=body,
             max_fields=app.limits.webhook_fields,
         )
     except TooManyFields as error:
@@ -106,4 +119,6 @@ async def _reply(
         reply = carrier_request.carrier.forbid()
     except BadWebhook as error:
         raise ApiProblem("invalid_webhook", str(error)) from error
+    if reply is NO_CONTENT:
+        return _NO_CONTENT
     return Response(reply.body, reply.status, media_type=reply.content_type)
