@@ -39,6 +39,9 @@ _SERVER_SETTINGS = {
     # Every statement takes some ms; compiling one of which the planner expects too much takes longer.
     "jit": "off",
 }
+_JSONB_VERSION = b"\x01"
+"""What precedes the text of a value in PostgreSQL's binary format of jsonb."""
+
 _UNSTORABLE = dict.fromkeys([0, *range(0xD800, 0xE000)], "\ufffd")
 
 
@@ -213,8 +216,11 @@ class Database:
 
 
 async def _set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=json.loads)
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=_to_json, decoder=json.loads)
+    # In the binary format, because the values of a row within a row come in it whatever the codec wants.
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
+    )
     await connection.set_type_codec("text", schema="pg_catalog", encoder=_storable, decoder=str)
 
 
@@ -237,6 +243,14 @@ def _to_json(value: object) -> str:
     if "\\u0000" in text:
         text = json.dumps(_storable_json(value), ensure_ascii=False, allow_nan=False)
     return _storable(text)
+
+
+def _to_jsonb(value: object) -> bytes:
+    return _JSONB_VERSION + _to_json(value).encode()
+
+
+def _from_jsonb(data: bytes) -> object:
+    return json.loads(data.removeprefix(_JSONB_VERSION))
 
 
 def _storable_json(value: object) -> object:

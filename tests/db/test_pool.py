@@ -100,6 +100,15 @@ async def test_a_value_that_does_not_fit_is_refused_without_quoting_it(
     assert "4111" not in str(caught.value)
 
 
+async def test_json_within_a_row_of_a_row_comes_back(database: Database) -> None:
+    """Values of arrays of rows are sent in the binary format, in which jsonb has a version."""
+    row = await database.fetchrow(
+        "SELECT ARRAY(SELECT ROW($1::jsonb, $1::jsonb::json, 'x')) AS rows", {"a": [1]}
+    )
+    assert row is not None
+    assert [tuple(each) for each in row["rows"]] == [({"a": [1]}, {"a": [1]}, "x")]
+
+
 async def test_what_is_not_json_is_named_by_its_type(database: Database) -> None:
     """A value that JSON cannot hold is refused before it is sent, and the error says of what type it is."""
     with pytest.raises(InvalidValue, match="UUID is not JSON serializable"):
