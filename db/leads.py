@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -83,6 +83,15 @@ class CreatedLead:
     created: bool
 
 
+@dataclass(frozen=True, slots=True)
+class AddedLead:
+    """One of several leads that were created together."""
+
+    lead_id: UUID | IdempotencyKeyReused
+    """The lead of the key; or its key is that of another request, and nothing was created for it."""
+    created: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadFilter:
     """Which leads to list; None does not filter."""
@@ -113,11 +122,33 @@ async def create(
         IdempotencyKeyReused: the key was used for another request.
         NotFound: the account has no such number or template.
     """
-    lead_id = new_id()
-    if await _insert(db, account_id, lead_id, draft, idempotency_key):
-        return CreatedLead(lead=await get(db, account_id, lead_id), created=True)
-    earlier = await _created_before(db, account_id, draft, idempotency_key)
-    return CreatedLead(lead=await get(db, account_id, earlier), created=False)
+    (created,) = await create_all(db, account_id, [(draft, idempotency_key)])
+    return created
+
+
+async def create_all(
+    db: Executor, account_id: UUID, drafts: Sequence[tuple[LeadDraft, str | None]]
+) -> Sequence[CreatedLead]:
+    """Create leads as ``create`` does, by one statement. Use a transaction, so that it is all or none.
+
+    Raises:
+        IdempotencyKeyReused, NotFound: as for ``create``, of one of them.
+    """
+    added = await add_all(db, account_id, drafts)
+    for each in added:
+        if isinstance(each.lead_id, IdempotencyKeyReused):
+            raise each.lead_id
+    ids = [each.lead_id for each in added if isinstance(each.lead_id, UUID)]
+    rows = await db.fetch(
+        f"SELECT {_LEAD} FROM leads lead WHERE lead.account_id = $1 AND lead.id = ANY($2::uuid[])",  # noqa: S608
+        account_id,
+        ids,
+    )
+    found = {lead.id: lead for lead in await _with_routes(db, account_id, rows)}
+    return [
+        CreatedLead(lead=found[lead_id], created=each.created)
+        for lead_id, each in zip(ids, added, strict=True)
+    ]
 
 
 async def add(
@@ -128,46 +159,78 @@ async def add(
     Raises:
         IdempotencyKeyReused, NotFound: as for ``create``.
     """
-    lead_id = new_id()
-    if await _insert(db, account_id, lead_id, draft, idempotency_key):
-        return lead_id
-    return await _created_before(db, account_id, draft, idempotency_key)
+    (added,) = await add_all(db, account_id, [(draft, idempotency_key)])
+    if isinstance(added.lead_id, IdempotencyKeyReused):
+        raise added.lead_id
+    return added.lead_id
 
 
-async def _insert(db: Executor, account_id: UUID, lead_id: UUID, draft: LeadDraft, key: str | None) -> bool:
-    """Insert a lead; False if the key is known."""
+async def add_all(
+    db: Executor, account_id: UUID, drafts: Sequence[tuple[LeadDraft, str | None]]
+) -> Sequence[AddedLead]:
+    """Create leads as ``add`` does, by one statement.
+
+    Raises:
+        NotFound: the account does not have one of the numbers or templates; nothing is created.
+    """
+    ids = [new_id() for _ in drafts]
+    inserted = await _insert(db, account_id, ids, drafts)
+    added = []
+    for lead_id, (draft, key) in zip(ids, drafts, strict=True):
+        if lead_id in inserted:
+            added.append(AddedLead(lead_id, created=True))
+            continue
+        try:
+            added.append(AddedLead(await _created_before(db, account_id, draft, key), created=False))
+        except IdempotencyKeyReused as reused:
+            added.append(AddedLead(reused, created=False))
+    return added
+
+
+async def _insert(
+    db: Executor, account_id: UUID, ids: Sequence[UUID], drafts: Sequence[tuple[LeadDraft, str | None]]
+) -> Collection[UUID]:
+    """Insert leads; the ids of those whose key is not known."""
+    given = [draft for draft, _ in drafts]
     try:
-        inserted = await db.execute(
+        rows = await db.fetch(
             """
             INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
                 payload, variables, status, idempotency_key, priority, earliest_at, latest_at, time_zone,
                 next_attempt_at)
-            VALUES ($2, $1, $3, $4, $5, $6, $6, $7, $8,
-                CASE $3 WHEN 'inbound' THEN 'new' ELSE 'queued' END, $9, $10, $11, $12, $13,
-                CASE $3 WHEN 'outbound' THEN coalesce($11, now()) END)
+            SELECT id, $1, direction, phone, number_id, template_id, template_id, payload, variables,
+                CASE direction WHEN 'inbound' THEN 'new' ELSE 'queued' END, key, priority, earliest_at,
+                latest_at, time_zone, CASE direction WHEN 'outbound' THEN coalesce(earliest_at, now()) END
+            FROM unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::jsonb[], $8::jsonb[],
+                $9::text[], $10::smallint[], $11::timestamptz[], $12::timestamptz[], $13::text[])
+            AS given (id, direction, phone, number_id, template_id, payload, variables, key, priority,
+                earliest_at, latest_at, time_zone)
             ON CONFLICT (account_id, idempotency_key) DO NOTHING
+            RETURNING id
             """,
             account_id,
-            lead_id,
-            draft.direction,
-            draft.phone,
-            draft.number_id,
-            draft.template_id,
-            draft.payload,
-            draft.variables,
-            key,
-            draft.priority,
-            draft.earliest_at,
-            draft.latest_at,
-            draft.time_zone,
+            list(ids),
+            [draft.direction for draft in given],
+            [draft.phone for draft in given],
+            [draft.number_id for draft in given],
+            [draft.template_id for draft in given],
+            [draft.payload for draft in given],
+            [draft.variables for draft in given],
+            [key for _, key in drafts],
+            [draft.priority for draft in given],
+            [draft.earliest_at for draft in given],
+            [draft.latest_at for draft in given],
+            [draft.time_zone for draft in given],
         )
     except ConstraintViolated as error:
         if error.constraint == "leads_account_id_number_id_fkey":
-            raise NotFound("number", draft.number_id) from None
+            raise NotFound("number", ", ".join(sorted({str(draft.number_id) for draft in given}))) from None
         if error.constraint == "leads_account_id_initial_template_id_fkey":
-            raise NotFound("template", draft.template_id) from None
+            raise NotFound(
+                "template", ", ".join(sorted({str(draft.template_id) for draft in given}))
+            ) from None
         raise
-    return inserted > 0
+    return {row["id"] for row in rows}
 
 
 async def _created_before(db: Executor, account_id: UUID, draft: LeadDraft, key: str | None) -> UUID:

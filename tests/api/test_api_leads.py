@@ -173,3 +173,48 @@ async def test_a_payload_300_deep_of_an_earlier_version_does_not_break_the_list(
     assert {each["id"] for each in listed.json()["items"]} == {usual["id"], str(stored.id)}
     assert one.json()["payload"]["customer"] == "Ada"
     assert one.json()["payload"]["order"]["in"]["in"]
+
+
+async def test_several_leads_are_stored_together(tenant: Tenant, lead: dict[str, Any]) -> None:
+    """A list is answered in its order; sent again with its key it makes no other leads."""
+    people = [{**lead, "phone": new_e164(), "priority": place} for place in range(3)]
+    headers = {"Idempotency-Key": "order 8"}
+    response = await tenant.owner.post("/leads", json=people, headers=headers)
+    assert response.status_code == 201
+    made = response.json()["items"]
+    assert [(each["phone"], each["priority"], each["variables"]["visits"]) for each in made] == [
+        (each["phone"], each["priority"], 3) for each in people
+    ]
+    again = await tenant.owner.post("/leads", json=people, headers=headers)
+    assert (again.json()["items"], again.headers["Idempotency-Replayed"]) == (made, "true")
+    assert "Idempotency-Replayed" not in response.headers
+    other = await tenant.owner.post("/leads", json=people[::-1], headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    stored = (await tenant.owner.get("/leads")).json()["items"]
+    assert sorted(each["id"] for each in stored) == sorted(each["id"] for each in made)
+    [change] = (await tenant.owner.get("/audit", params={"resource": "lead"})).json()["items"]
+    assert (change["action"], change["data"]) == ("create", {"leads": [each["id"] for each in made]})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pointer"),
+    [
+        ({"phone": "12"}, "/1/phone"),
+        ({"payload": {}}, "/1/payload/customer"),
+        ({"number_id": NOBODY}, "/1/number_id"),
+    ],
+)
+async def test_a_list_with_a_fault_is_refused(
+    tenant: Tenant, lead: dict[str, Any], wrong: dict[str, Any], pointer: str
+) -> None:
+    """The fault has a pointer with the place of its lead, and none of the leads is stored."""
+    response = await tenant.owner.post("/leads", json=[lead, {**lead, **wrong}])
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert (await tenant.owner.get("/leads")).json()["items"] == []
+
+
+async def test_a_list_of_leads_is_bounded(tenant: Tenant, lead: dict[str, Any]) -> None:
+    """A list has 1 to 200 leads."""
+    for people in ([], [lead] * 201):
+        response = await tenant.owner.post("/leads", json=people)
+        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "")

@@ -132,6 +132,30 @@ async def test_an_upload_stores_the_good_lines(tenant: Tenant, kind: str) -> Non
     ]  # fmt: skip
 
 
+async def test_a_key_of_an_upload_is_one_lead(tenant: Tenant) -> None:
+    """A line that repeats the key of another person's lead is refused, in the order of the lines."""
+    number, agent = await tenant.number(), await tenant.agent()
+    lines = [
+        {"phone": "+14155550101", "idempotency_key": "a"},
+        {"phone": "+14155550101", "idempotency_key": "a"},
+        {"phone": "+14155550102", "idempotency_key": "a"},
+        {"phone": "no number"},
+        {"phone": "+14155550103"},
+    ]
+    response = await tenant.owner.post(
+        "/leads/upload",
+        params={"number_id": number["id"], "template_id": agent["id"]},
+        content="\n".join(json.dumps(line) for line in lines),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    answer = response.json()
+    assert answer["accepted"] == 3
+    refused = [(each["line"], each["errors"][0]["pointer"]) for each in answer["refused"]]
+    assert refused == [(3, "/idempotency_key"), (4, "/phone")]
+    stored = (await tenant.owner.get("/leads")).json()["items"]
+    assert sorted(lead["phone"] for lead in stored) == ["+14155550101", "+14155550103"]
+
+
 async def test_an_upload_of_something_else_is_refused(tenant: Tenant) -> None:
     """Another media type and CSV without numbers are named; lines that cannot be read are refused each."""
     response = await tenant.owner.post("/leads/upload", json={})

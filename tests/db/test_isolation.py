@@ -141,6 +141,8 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     dispatch_records.ringing: lambda d, me, w: dispatch_records.ringing(d, me, w.call.lead_id),
     dispatch_records.stops: lambda d, me, _: dispatch_records.stops(d, me),
     leads.add: lambda d, me, w: leads.add(d, me, stolen_lead(w)),
+    leads.create_all: lambda d, me, w: leads.create_all(d, me, [(stolen_lead(w), None)]),
+    leads.add_all: lambda d, me, w: leads.add_all(d, me, [(stolen_lead(w), None)]),
     call_snapshot.of_call: lambda d, me, w: call_snapshot.of_call(d, me, w.call.id, max_utterances=9),
     handoff_events.after: lambda d, me, _: handoff_events.after(d, me, 0, limit=9),
     handoff_events.last_seqs: lambda d, me, _: handoff_events.last_seqs(d, [me]),

@@ -273,6 +273,45 @@ async def test_a_claim_among_10000_leads_reads_few_blocks(database: Database, se
     assert due[1] < 600
 
 
+@pytest.mark.parametrize("counted", ["neither", "leads", "both"])
+async def test_a_claim_reads_the_calls_of_its_persons_only(
+    database: Database, seeded: SeededAccount, counted: str
+) -> None:
+    """Whether a person has a call is looked up for each lead that is read, by an index, whatever the
+    planner knows of the tables."""
+    await database.execute(
+        """
+        INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+            payload, variables, status, next_attempt_at)
+        SELECT gen_random_uuid(), $1, 'outbound', '+1415' || 6000000 + n, $2, $3, $3, '{}', '{}', 'queued', $4
+        FROM generate_series(1, 2000) n
+        """,
+        seeded.id,
+        seeded.number.id,
+        seeded.billing.id,
+        NOON,
+    )
+    await database.execute(
+        """
+        INSERT INTO calls (id, account_id, lead_id, number_id, carrier, direction, from_number, to_number,
+            initial_template_id, template_id, revisions, status, ended_by, end_reason, started_at, ended_at,
+            finalised_at)
+        SELECT gen_random_uuid(), account_id, id, number_id, 'twilio', 'outbound', '+14155550100', phone,
+            template_id, template_id, '{}', 'ended', 'carrier', 'busy', $1, $1, $1
+        FROM leads CROSS JOIN generate_series(1, 5) WHERE direction = 'outbound'
+        """,
+        NOON,
+    )
+    for table in {"neither": (), "leads": ("leads",), "both": ("leads", "calls")}[counted]:
+        await database.execute(f"ANALYZE {table}")
+    async with database.transaction() as transaction:
+        explaining: Any = Explaining(transaction, analyze=True)
+        found = await dispatch.claim(explaining, now=NOON, lease=MINUTE, limit=8, per_account=8)
+    assert len(found) == 8
+    assert not {"calls", "leads"} & {table for table, _ in explaining.read_from_end_to_end}
+    assert max(explaining.blocks) < 700
+
+
 async def test_saving_a_template_of_200_nodes_takes_as_many_statements_as_a_small_one(
     database: Database, seeded: SeededAccount
 ) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter
 
 from db import numbers, templates
 from db.errors import NotFound
@@ -53,6 +53,31 @@ class LeadBody(BaseModel):
         TimeZone | None,
         Field(description="IANA name of the person's time zone; null: that of the number."),
     ] = None
+
+
+MOST_LEADS = 200
+"""Leads of one request; more are uploaded."""
+
+_ONE: TypeAdapter[LeadBody] = TypeAdapter(LeadBody)
+_SEVERAL: TypeAdapter[list[LeadBody]] = TypeAdapter(
+    Annotated[list[LeadBody], Field(min_length=1, max_length=MOST_LEADS)]
+)
+
+
+def _one_or_several(body: object) -> LeadBody | list[LeadBody]:
+    """A body as it is meant, so that its faults are not those of the other form."""
+    return _SEVERAL.validate_python(body) if isinstance(body, list) else _ONE.validate_python(body)
+
+
+LeadBodies = Annotated[
+    LeadBody | list[LeadBody],
+    PlainValidator(
+        _one_or_several,
+        json_schema_input_type=LeadBody
+        | Annotated[list[LeadBody], Field(min_length=1, max_length=MOST_LEADS)],
+    ),
+]
+"""A lead, or several that are stored together or not at all."""
 
 
 class LeadRefused(Exception):

@@ -145,6 +145,7 @@ async def _store(
             await _write(app_state, writer, upload_id, batch, answer)
             batch.clear()
     await _write(app_state, writer, upload_id, batch, answer)
+    answer.refused.sort(key=lambda refused: refused.line)
     return answer
 
 
@@ -179,12 +180,13 @@ async def _write(
     if not batch:
         return
     async with app_state.database.transaction() as transaction:
-        for number, draft, key in batch:
-            try:
-                await leads.add(transaction, writer.account_id, draft, idempotency_key=key)
-                answer.accepted += 1
-            except IdempotencyKeyReused:
+        drafts = [(draft, key) for _, draft, key in batch]
+        added = await leads.add_all(transaction, writer.account_id, drafts)
+        for (number, _, _), lead in zip(batch, added, strict=True):
+            if isinstance(lead.lead_id, IdempotencyKeyReused):
                 _refuse(answer, number, [_fault("/idempotency_key", "a key of another lead")])
+            else:
+                answer.accepted += 1
         change = Change(
             key_id=writer.key_id, action="upload", resource="lead", resource_id=upload_id,
             data={"lines": len(batch)},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,14 +15,14 @@ from pydantic_core import PydanticSerializationError
 from db import audit, leads
 from db.audit import Change
 from db.calls import Direction
-from db.leads import LeadFilter, LeadRecord, LeadStatus
+from db.leads import LeadDraft, LeadFilter, LeadRecord, LeadStatus
 from templates.storable import MAX_DEPTH, shallow
-from voicebot.api.access import LeadWriter, Reader
+from voicebot.api.access import LeadWriter, Principal, Reader
 from voicebot.api.answers import AnswerOf
-from voicebot.api.app_state import AppStateDep
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.calls import RouteTaken
 from voicebot.api.documentation import BODY, refuses
-from voicebot.api.lead_checks import LeadBody, LeadChecks, LeadRefused
+from voicebot.api.lead_checks import LeadBodies, LeadBody, LeadChecks, LeadRefused
 from voicebot.api.pagination import PageOf, PageQuery, streamed
 from voicebot.api.problems import ApiProblem
 
@@ -74,16 +76,28 @@ async def list_leads(
 @router.post(
     "",
     status_code=201,
-    response_model=Lead,
+    response_model=Lead | PageOf[Lead],
     responses=refuses(*BODY, "invalid_request", "invalid_payload", "idempotency_key_reused"),
 )
-async def create_lead(
+async def create_leads(
     app_state: AppStateDep,
     caller: LeadWriter,
-    body: LeadBody,
+    body: LeadBodies,
     idempotency_key: Key = None,
 ) -> Response:
-    """Create a lead: a person to call. The payload must fit the template's variables."""
+    """Create a lead: a person to call. The payload must fit the template's variables.
+
+    A list of up to 200 leads is stored as a whole or not at all; it is answered with the leads as `items`, in
+    the same order.
+    """
+    if isinstance(body, LeadBody):
+        return await _create(app_state, caller, body, idempotency_key)
+    return await _create_several(app_state, caller, body, idempotency_key)
+
+
+async def _create(
+    app_state: AppState, caller: Principal, body: LeadBody, idempotency_key: str | None
+) -> Response:
     checks = LeadChecks(app_state.database, caller.account_id, app_state.clock.now())
     try:
         draft = await checks.draft(body)
@@ -102,6 +116,37 @@ async def create_lead(
     if not result.created:
         headers["Idempotency-Replayed"] = "true"
     return Response(answer, 201, headers, media_type="application/json")
+
+
+async def _create_several(
+    app_state: AppState, caller: Principal, bodies: Sequence[LeadBody], idempotency_key: str | None
+) -> Response:
+    """Each lead has a key of its own, made of that of the request and its place."""
+    checks = LeadChecks(app_state.database, caller.account_id, app_state.clock.now())
+    drafts: list[tuple[LeadDraft, str | None]] = []
+    for place, body in enumerate(bodies):
+        try:
+            draft = await checks.draft(body)
+        except LeadRefused as refused:
+            errors = [
+                each.model_copy(update={"pointer": f"/{place}{each.pointer}"}) for each in refused.errors
+            ]
+            raise ApiProblem(refused.code, refused.detail, errors=errors) from None
+        drafts.append((draft, None if idempotency_key is None else f"{idempotency_key}/{place}"))
+        await asyncio.sleep(0)
+    async with app_state.database.transaction() as transaction:
+        made = await leads.create_all(transaction, caller.account_id, drafts)
+        created = [each.lead for each in made if each.created]
+        if created:
+            change = Change(
+                key_id=caller.key_id, action="create", resource="lead", resource_id=created[0].id,
+                data={"leads": [str(lead.id) for lead in created]},
+            )  # fmt: skip
+            await audit.record(transaction, caller.account_id, change)
+        answers = [_answer(each.lead) for each in made]
+    headers = {} if created else {"Idempotency-Replayed": "true"}
+    body_of_answer = b'{"items":[' + b",".join(answers) + b'],"next_cursor":null}'
+    return Response(body_of_answer, 201, headers, media_type="application/json")
 
 
 @router.get("/{lead_id:uuid}", response_model=Lead, responses=refuses("not_found"))
