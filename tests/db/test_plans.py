@@ -309,7 +309,7 @@ async def test_a_claim_reads_the_calls_of_its_persons_only(
         found = await dispatch.claim(explaining, now=NOON, lease=MINUTE, limit=8, per_account=8)
     assert len(found) == 8
     assert not {"calls", "leads"} & {table for table, _ in explaining.read_from_end_to_end}
-    assert max(explaining.blocks) < 700
+    assert max(explaining.blocks) < 2000  # 2,000 leads would be over 6,000
 
 
 async def test_saving_a_template_of_200_nodes_takes_as_many_statements_as_a_small_one(
