@@ -11,7 +11,8 @@ prints JSON:
 - ``claims``: leads claimed per second by one connection from many due leads, beside a queue of jobs that
   takes one row at a time with ``FOR UPDATE SKIP LOCKED``; and the time of a claim while no lead is due.
 
-``--full`` uses 100,000 leads and three processes, and 1,000,000 leads for the claims.
+``--full`` uses 100,000 leads and three processes, a loop that polls every 30 s, and 1,000,000 leads for the
+claims.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ async def run_lateness(dsn: str, leads: int, processes: int, poll_s: str = "") -
     async with serving(database) as (carrier, port), dispatchers(dsn, port, processes, poll_s):
         first = clock.now() + timedelta(seconds=1)
         await add_leads(database, account, leads, at=first, over_s=leads / 5, area=216)
-        async with asyncio.timeout(60 + leads):
+        async with asyncio.timeout(60 + 3 * leads):
             while len(carrier.dials) < leads:  # noqa: ASYNC110 - the bench looks at it from outside
                 await asyncio.sleep(0.1)
         dialled = {each.call_id: each.at for each in carrier.dials}
@@ -271,9 +272,9 @@ async def _jobs(database: Database, count: int, seconds: float) -> float:
 
 
 async def _all(wanted: argparse.Namespace) -> dict[str, Any]:
-    leads, processes, sizes = wanted.leads, wanted.processes, [wanted.claims]
+    leads, processes, sizes, poll_s = wanted.leads, wanted.processes, [wanted.claims], wanted.poll
     if wanted.full:
-        leads, processes, sizes = 100_000, 3, [100_000, 1_000_000]
+        leads, processes, sizes, poll_s = 100_000, 3, [100_000, 1_000_000], 30
     figures: dict[str, Any] = {}
     async with fresh_server() as dsn:
         figures["campaign"] = await run_campaign(dsn, leads, processes, wanted.kill_every)
@@ -281,8 +282,8 @@ async def _all(wanted: argparse.Namespace) -> dict[str, Any]:
     async with fresh_server() as dsn:
         woken = await run_lateness(dsn, wanted.late, processes)
     async with fresh_server() as dsn:
-        polling = await run_lateness(dsn, wanted.late, processes, str(wanted.poll))
-    figures["lateness"] = {"ms": woken, f"polling_every_{wanted.poll}_s": polling}
+        polling = await run_lateness(dsn, wanted.late, processes, str(poll_s))
+    figures["lateness"] = {"ms": woken, f"polling_every_{poll_s}_s": polling}
     print(figures["lateness"], file=sys.stderr)
     figures["claims"] = []
     for size in sizes:
