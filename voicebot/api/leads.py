@@ -79,7 +79,7 @@ async def list_leads(
     response_model=Lead | PageOf[Lead],
     responses=refuses(*BODY, "invalid_request", "invalid_payload", "idempotency_key_reused"),
 )
-async def create_leads(
+async def create_lead(
     app_state: AppStateDep,
     caller: LeadWriter,
     body: LeadBodies,
