@@ -110,9 +110,11 @@ async def limited(server: RunningServer, **limits: Any) -> AsyncIterator[None]:
         app_state.clock,
         Limits(**limits),
     )
-    yield
-    await app_state.chats.close()
-    app_state.chats = usual
+    try:
+        yield
+    finally:
+        await app_state.chats.close()
+        app_state.chats = usual
 
 
 def path(template_id: str) -> str:
@@ -244,7 +246,7 @@ async def test_a_model_that_hangs_is_told_plainly(
     agent = await tenant.agent(greeting={"text": "Billing, hello."})
     began = await chat(tenant.owner, agent["id"])
     async with limited(server, turn_s=1.0):
-        hung = await chat(tenant.owner, agent["id"], turns=["Hello"])
+        hung = await chat(tenant.owner, agent["id"])
         sandbox.faults.add(Fault(server="openai", kind="hang"))
         problem = await chat(tenant.owner, agent["id"], chat_id=hung["chat_id"], turns=["Hm?"], status=504)
         await chat(tenant.owner, agent["id"], chat_id=hung["chat_id"], turns=["Hm?"], status=409)
