@@ -33,7 +33,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import uvloop
 
 from bench.conversations import CONVERSATIONS, FRONT
@@ -41,12 +40,12 @@ from bench.density import GREETING, RAMP_S, Subject, bench_process, vendor_varia
 from bench.environment import NUMBER, PUBLIC_URL, VoicebotServer, voicebot_server
 from bench.light_callers import Carrier, LightCall, converse
 from bench.report import percentiles
+from bench.webhook_client import Sender, request_bytes
 from voicebot.sandbox.carrier import CarrierSettings
 from voicebot.sandbox.carrier.model import new_sid
 from voicebot.sandbox.carrier.webhooks import Webhooks, call_params
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
-CONNECTIONS = 20
 STATUSES = ("initiated", "ringing", "in-progress", "completed")
 _SETUP_RATE = 50.0
 _FIRST_CALLER = 14155560000
@@ -177,34 +176,26 @@ async def _check_ends(server: VoicebotServer) -> None:
 async def _send(settings: CarrierSettings, to_send: Sequence[Webhook], rate: float) -> Mapping[str, Any]:
     """Send webhooks and return their times."""
     webhooks = Webhooks(settings)
-    requests = []
+    requests, address = [], ""
     for each in to_send:
         url = settings.public_url + each.path
         address, forwarded = webhooks.reach(url)
-        signature = {**forwarded, "X-Twilio-Signature": webhooks.signature(url, each.form)}
-        requests.append((address, each, signature))
+        headers = {**forwarded, "X-Twilio-Signature": webhooks.signature(url, each.form)}
+        requests.append(request_bytes(address, headers, each.form))
     await webhooks.aclose()
     loop = asyncio.get_running_loop()
-    took_ms: list[float] = []
+    sender = await Sender.connect(address, answers={each.answer for each in to_send}, count=len(requests))
+    due = loop.time()
     late_ms: list[float] = []
-
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
-
-        async def post(address: str, webhook: Webhook, headers: Mapping[str, str], due: float) -> None:
-            late_ms.append(1000 * (loop.time() - due))
-            async with session.post(address, data=webhook.form, headers=headers) as answer:
-                body = await answer.text()
-            took_ms.append(1000 * (loop.time() - due))
-            if webhook.answer not in body or answer.status >= 300:
-                raise RuntimeError(f"a webhook was answered {answer.status}: {body[:200]}")
-
-        due = loop.time()
-        async with asyncio.TaskGroup() as tasks:
-            for address, webhook, headers in requests:
-                await asyncio.sleep(max(0.0, due - loop.time()))
-                tasks.create_task(post(address, webhook, headers, due))
-                due += 1 / rate
-    return {"webhook_ms": percentiles(took_ms), "sender_late_ms": percentiles(late_ms)}
+    for request in requests:
+        if (pause := due - loop.time()) > 0:
+            await asyncio.sleep(pause)
+        late_ms.append(1000 * (loop.time() - due))
+        sender.send(request, due)
+        due += 1 / rate
+    await sender.done
+    sender.close()
+    return {"webhook_ms": percentiles(sender.took_ms), "sender_late_ms": percentiles(late_ms)}
 
 
 async def _create_template(server: VoicebotServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 from db import (
     attempts,
     audit,
+    call_ends,
     call_leases,
     call_lists,
     call_snapshot,
@@ -125,6 +126,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "node": lambda d, w: calls.set_node(d, w.id, w.call.id, "n"),
     "outcome": lambda d, w: calls.record_outcome(d, w.id, w.call.id, "o"),
     "finish": lambda d, w: calls.finish(d, w.id, w.call.id, END),
+    "finish with an event": lambda d, w: call_ends.finish_with_event(d, w.id, w.call.id, END, {}),
     "targets": lambda d, w: revisions.targets(d, w.id, [w.front.id, w.billing.id]),
     "route": lambda d, w: routes.complete(d, make_route(w)),
     "routes of a call": lambda d, w: routes.of_call(d, w.id, w.call.id),

@@ -24,6 +24,7 @@ from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
+from voicebot.api.settled_requests import SettledRequests
 from voicebot.api.signed_token import SignedTokens
 from voicebot.api.status_writer import StatusWriter
 from voicebot.authoring import Authoring
@@ -166,6 +167,7 @@ class AppState:
     provider_health: ProviderHealths
     handshakes: Handshakes
     open_streams: OpenStreams
+    settled_requests: SettledRequests = field(default_factory=SettledRequests)
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False

@@ -1,4 +1,4 @@
-"""The end of a call that no process runs, with its event, in one transaction."""
+"""The end of a call that no process runs, and the events of calls that webhooks report."""
 
 from __future__ import annotations
 
@@ -7,25 +7,36 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db import calls, events
-from db.calls import CallEnd, CallRecord, EndedBy
+from db.call_ends import finish_with_event
+from db.calls import CallEnd, CallRecord, EndedBy, FinishedCall
+from db.carrier_calls import ReportedCall
 from db.events import EventRecord
 from db.ids import new_id
 from voicebot.api.app_state import AppState
 
 
 async def finish(
-    app: AppState, call: CallRecord, ended_by: EndedBy, reason: str, at: datetime | None = None, **more: Any
+    app: AppState,
+    call: CallRecord | ReportedCall,
+    ended_by: EndedBy,
+    reason: str,
+    at: datetime | None = None,
+    **more: Any,
 ) -> bool:
     """End a call at a time, by default now; False if it had ended. ``more`` is added to the event's data."""
-    at = at or app.clock.now()
-    end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=at)
-    async with app.database.transaction() as transaction:
-        finished = await calls.finish(transaction, call.account_id, call.id, end)
-        if finished.first:
-            data = {"ended_by": ended_by, "reason": reason, **more}
-            await events.append(transaction, call_event(call, "call.ended", data, at))
+    end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=at or app.clock.now())
+    data = {"ended_by": ended_by, "reason": reason, **more}
+    finished = await finish_with_event(app.database, call.account_id, call.id, end, data)
     return finished.first
+
+
+async def finish_unanswered(
+    app: AppState, call: ReportedCall, ended_by: EndedBy, reason: str, at: datetime
+) -> FinishedCall:
+    """End a call at a time, unless it was answered."""
+    end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=at)
+    data = {"ended_by": ended_by, "reason": reason}
+    return await finish_with_event(app.database, call.account_id, call.id, end, data, only_unanswered=True)
 
 
 async def end_with_person(app: AppState, call: CallRecord, ended_by: EndedBy, reason: str) -> None:

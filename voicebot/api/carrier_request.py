@@ -48,6 +48,8 @@ class CarrierRequest:
         self._origin = origin
         self.is_late = False
         """Whether the carrier was answered before the database was: nothing may be changed any more."""
+        self.is_settled = False
+        """Whether the same request, sent again, has no effect and is answered with `NO_CONTENT`."""
 
     def connect(self, call: CallRecord) -> WebhookReply:
         """Connect the call to our media socket with a new token; hang up if it has ended."""

@@ -14,7 +14,7 @@ from db.errors import NotFound
 from telephony.webhook import CallStatus, WebhookReply
 from voicebot.api.app_state import AppState
 from voicebot.api.attempt_webhooks import dialled
-from voicebot.api.call_ends import end_with_person, finish
+from voicebot.api.call_ends import end_with_person, finish, finish_unanswered
 from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest
 from voicebot.dispatch.dispatcher import ATTEMPT
 
@@ -40,6 +40,8 @@ async def status(request: CarrierRequest) -> WebhookReply:
     if call is not None and report.terminal and call.status != "ended":
         closing = _close(request.app, call, request.name, report.carrier_call_id)
         request.app.background.start(closing, name=f"closing call {call.id}")
+    else:
+        request.is_settled = True
     return NO_CONTENT
 
 
@@ -59,7 +61,9 @@ async def _close(app: AppState, call: ReportedCall, carrier: str, carrier_call_i
     try:
         await close(app, call)
     except Exception:
-        app.status_writer.forget(carrier, carrier_call_id)  # so that a repetition closes the call
+        # So that a repetition closes the call.
+        app.status_writer.forget(carrier, carrier_call_id)
+        app.settled_requests.clear()
         raise
 
 
@@ -79,8 +83,10 @@ async def close(app: AppState, call: ReportedCall) -> None:
     await asyncio.sleep(app.grace.own_s)
     if await app.call_registry.end(call.id, ended_by=ended_by, reason=reason):
         return
-    now = await calls.get(app.database, call.account_id, call.id)
-    if now.answered_at is not None and now.status != "ended":
+    finished = await finish_unanswered(app, call, ended_by, reason, ended_at)
+    is_first = finished.first
+    if finished.call.status != "ended":  # it was answered
         await asyncio.sleep(app.grace.others_s)
-    if await finish(app, now, ended_by, reason, ended_at):
+        is_first = await finish(app, call, ended_by, reason, ended_at)
+    if is_first:
         logger.info("call {}: ended by the carrier's status {}", call.id, status)

@@ -24,6 +24,7 @@ from voicebot.api.error_handlers import problem_of, response_to, unexpected
 from voicebot.api.limits import body_limit, limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.api.request_checks import ClientGone, check_head, read_body
+from voicebot.api.settled_requests import fingerprint
 from voicebot.api.webhooks import WEBHOOKS
 
 PREFIX = "/webhooks/"
@@ -100,6 +101,9 @@ async def _reply(
     name: str,
     handler: Callable[[CarrierRequest], Awaitable[WebhookReply]],
 ) -> Response:
+    sent = fingerprint(request.scope, body)
+    if sent in app.settled_requests:
+        return _NO_CONTENT
     try:
         webhook = WebhookRequest.received(
             method=request.method,
@@ -119,6 +123,8 @@ async def _reply(
         reply = carrier_request.carrier.forbid()
     except BadWebhook as error:
         raise ApiProblem("invalid_webhook", str(error)) from error
+    if carrier_request.is_settled:
+        app.settled_requests.add(sent)
     if reply is NO_CONTENT:
         return _NO_CONTENT
     return Response(reply.body, reply.status, media_type=reply.content_type)
