@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Set
 from urllib.parse import urlencode, urlsplit
 
-CONNECTIONS = 20
+CONNECTIONS = 200
 _CONTENT_LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 
 

@@ -47,7 +47,7 @@ from voicebot.sandbox.carrier.webhooks import Webhooks, call_params
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 STATUSES = ("initiated", "ringing", "in-progress", "completed")
-_SETUP_RATE = 50.0
+_SETUP_RATE = 100.0
 _FIRST_CALLER = 14155560000
 
 
