@@ -469,6 +469,26 @@ def test_an_announcement_that_noise_has_cut_off_is_remembered_as_it_was_heard(lo
     assert is_consistent(call)
 
 
+@pytest.mark.parametrize("pause_s", [0.3, 0.4])
+def test_an_announcement_that_noise_cuts_off_after_the_route_is_remembered(
+    loop: VirtualLoop, pause_s: float
+) -> None:
+    """The target speaks the announcement to its end, knows all of it, and answers the caller behind it."""
+    call = asked(
+        loop,
+        Plan(calls=[ROUTE]),
+        targets={"billing": BILLING},
+        announce="I will put you through to billing.",
+        ready=False,
+    )
+    call.run(pause_s)
+    call.noise(0.2)
+    assert longest_silence_ms(call, 6) < 2000
+    assert call.heard()[-1] == "I see."
+    assert call.memory("assistant") == call.recorded("agent")
+    assert "put you through to billing." in " ".join(call.memory("assistant"))
+
+
 def test_row_11_a_filler_that_a_voice_breaks_off_while_the_model_hangs_is_spoken(loop: VirtualLoop) -> None:
     """A voice that stalls in a text of ours is replaced, also while the model may still say something."""
     call = VirtualCall(loop, desk={"fillers": list(FILLERS), **PATIENT}, ready=False)

@@ -33,7 +33,13 @@ class SpeechOutput:
         self._transcript = transcript
 
     async def text(
-        self, text: str, source: Source = "filler", *, interruptible: bool = True, remembered: bool = True
+        self,
+        text: str,
+        source: Source = "filler",
+        *,
+        interruptible: bool = True,
+        remembered: bool = True,
+        is_announcement: bool = False,
     ) -> None:
         """Have ``text`` synthesised and spoken after everything queued so far; return at once.
 
@@ -42,10 +48,13 @@ class SpeechOutput:
             source: what the transcript names as their source.
             interruptible: whether a barge-in stops it.
             remembered: whether it enters the model's context when it has been spoken.
+            is_announcement: whether it announces another agent; then it does not answer the caller.
         """
         if not any(map(str.isalnum, text)):
             return  # a TTS makes nothing of it
-        self._transcript.expect(text, source, remembered=remembered, interruptible=interruptible)
+        self._transcript.expect(
+            text, source, remembered=remembered, interruptible=interruptible, is_announcement=is_announcement
+        )
         frame = TTSSpeakFrame(text, append_to_context=remembered)
         frame.interruptible = interruptible
         await self._pipeline.speak(frame)

@@ -250,7 +250,7 @@ class Router:
         announced = route.announcement is not None
         overlaps = announced and not self._activation.has_first_words(route.target, route.values)
         if route.announcement is not None:
-            await self._speech_output.text(route.announcement, remembered=not overlaps)
+            await self._speech_output.text(route.announcement, remembered=not overlaps, is_announcement=True)
         drain = await self._pipeline.start_drain()
         await (drain.synthesised if overlaps else drain.sent).wait()
         with suppress(TimeoutError):  # a function that takes longer must not delay the caller

@@ -94,6 +94,7 @@ class Remedies:
                 unspoken.source,
                 interruptible=unspoken.interruptible,
                 remembered=unspoken.remembered,
+                is_announcement=unspoken.is_announcement,
             )
 
     async def replace_voice(self) -> None:

@@ -81,7 +81,6 @@ class Conversation:
         self._last_sound_ms = 0
         self._context_position = 0.0
         self._cut: Cut | None = None
-        self._cut_text: Cut | None = None
         self._caller_is_quiet = asyncio.Event()
         self._caller_is_quiet.set()
         self._has_answered = False
@@ -140,11 +139,8 @@ class Conversation:
         self._has_answered = False
 
     def as_heard(self, text: str) -> str:
-        """What the caller has heard, or will hear, of a text that is not remembered as it is spoken."""
-        cut = self._cut_text
-        if cut is not None and cut.meant == text:
-            return cut.heard
-        return "" if self._transcript.is_unspoken(text) else text
+        """What the caller has heard, or will hear, of a text that is in the model's context ahead."""
+        return self._transcript.as_heard(text)
 
     @property
     def owes_speech(self) -> bool:
@@ -194,7 +190,6 @@ class Conversation:
         """The first audio of a TTS context was handed to the carrier."""
         now, position = self._now_ms(), self._media.playout.sent_ms
         self._context_position = position
-        self._cut_text = None
         self._has_answered = self._has_answered or self._transcript.is_answer(context_id)
         self._transcript.audio_started(context_id, self._agents.active, at_ms=now, position=position)
         self._listener.agent_audio_started(max(0, now - self._last_sound_ms))
@@ -223,7 +218,6 @@ class Conversation:
         heard_until = self._heard_until()
         self._cut = self._transcript.agent_interrupted(heard_until=heard_until, at_ms=now)
         if self._cut is not None and not self._cut.remembered:
-            self._cut_text = self._cut
             self._correct(self._cut.meant, self._cut.heard)
         if was_speaking and not lost:
             self._recorder.event("barge_in")
@@ -240,7 +234,7 @@ class Conversation:
     def _correct_swallowed(self) -> None:
         """The model remembers no words that the TTS has swallowed."""
         swallowed = self._transcript.take_swallowed()
-        if swallowed is not None and swallowed.remembered:
+        if swallowed is not None:
             self._correct(swallowed.meant, swallowed.heard)
 
     def _correct(self, sent: str, heard: str) -> None:

@@ -22,16 +22,22 @@ class Unspoken:
     source: Source
     remembered: bool
     interruptible: bool
+    is_announcement: bool = False
 
 
 @dataclass(slots=True)
 class Request:
-    """A text for the TTS; what the TTS has made of it so far, and whether an interruption has dropped it."""
+    """A text for the TTS; what the TTS has made of it so far, and whether an interruption has dropped it.
+
+    ``remembered``: it enters the model's context when it has been spoken. An announcement of a route that is
+    not has been put there ahead; what is not heard of it is taken out, and remembered when it is spoken.
+    """
 
     text: str
     source: Source
     remembered: bool = True
     interruptible: bool = True
+    is_announcement: bool = False
     has_audio: bool = False
     is_synthesised: bool = False
     is_dropped: bool = False
@@ -39,8 +45,9 @@ class Request:
     def unspoken(self, text: str) -> Unspoken:
         """``text``, which is the request's or its end, as something that is still to be spoken."""
         return Unspoken(
-            text=text, source=self.source, remembered=self.remembered, interruptible=self.interruptible
-        )
+            text=text, source=self.source, remembered=self.remembered or self.is_announcement,
+            interruptible=self.interruptible, is_announcement=self.is_announcement,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)

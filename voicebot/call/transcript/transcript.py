@@ -34,6 +34,8 @@ class Transcript:
         self._requests: dict[str, Request] = {}
         self._unspoken: tuple[Unspoken, ...] = ()
         self._swallowed: Cut | None = None
+        self._ahead: tuple[str, str] | None = None
+        """The latest text that the model's context has before it is spoken, and what is heard of it."""
         self._unfinished = 0
         self._model_characters = 0
         self._speaking: Speaking | None = None
@@ -125,13 +127,13 @@ class Transcript:
         return swallowed
 
     def is_answer(self, context_id: str) -> bool:
-        """Whether a TTS context says something to the caller; a filler or an apology does not."""
+        """Whether a TTS context answers the caller; a filler, an apology or an announcement does not."""
         request = self._requests.get(context_id)
-        return request is None or request.remembered
+        return request is None or (request.remembered and not request.is_announcement)
 
-    def is_unspoken(self, text: str) -> bool:
-        """Whether nothing of a text was heard, because it was dropped before."""
-        return any(unspoken.text == text for unspoken in self._unspoken)
+    def as_heard(self, text: str) -> str:
+        """What the caller has heard, or will hear, of a text that is in the model's context ahead."""
+        return self._ahead[1] if self._ahead is not None and self._ahead[0] == text else text
 
     def take_unspoken(self) -> Sequence[Unspoken]:
         """What was cut off or lost, in order, for speaking it again; it is forgotten here."""
@@ -139,10 +141,21 @@ class Transcript:
         return unspoken
 
     def expect(
-        self, text: str, source: Source, *, remembered: bool = True, interruptible: bool = True
+        self,
+        text: str,
+        source: Source,
+        *,
+        remembered: bool = True,
+        interruptible: bool = True,
+        is_announcement: bool = False,
     ) -> None:
-        """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`."""
-        self._expected[_words(text)] = Request(text, source, remembered, interruptible)
+        """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`.
+
+        The model's context has an announcement that is not ``remembered`` ahead; see :meth:`as_heard`.
+        """
+        self._expected[_words(text)] = Request(text, source, remembered, interruptible, is_announcement)
+        if is_announcement and not remembered:
+            self._ahead = text, text
 
     async def on_request(self, context_id: str, text: str) -> None:
         """The TTS service was sent ``text``, which is the model's unless it was expected."""
@@ -286,9 +299,14 @@ class Transcript:
         for waiting in (self._requests, self._expected):
             for key, request in list(waiting.items()):
                 if request.is_dropped:
+                    self._note_ahead(request, "")
                     dropped.append(request.unspoken(request.text))
                     del waiting[key]
         return dropped
+
+    def _note_ahead(self, request: Request | None, heard: str) -> None:
+        if request is not None and request.is_announcement and self._ahead is not None:
+            self._ahead = self._ahead[0], heard
 
     def _cut(self, speaking: Speaking, heard_until: float, at_ms: int) -> tuple[Cut, Sequence[Unspoken]]:
         """End an utterance that was interrupted; return what was heard of it, and what was not."""
@@ -299,6 +317,7 @@ class Transcript:
         rest = what_follows(passed, meant)
         first = self._requests.get(speaking.contexts[0])
         cut = Cut(meant=meant, heard=heard, remembered=self._is_remembered(speaking))
+        self._note_ahead(first, heard)
         speaking.heard = heard
         self._close(at_ms, interrupted=not whole)
         return cut, [first.unspoken(rest)] if first is not None and rest else []
@@ -327,6 +346,7 @@ class Transcript:
         first, spoken = self._requests.get(speaking.contexts[0]), speaking.words_until(float("inf"))
         if first is not None:
             self._unspoken = (*self._unspoken, first.unspoken(speaking.lost_words()))
+        self._note_ahead(first, spoken)
         remembered = self._is_remembered(speaking)
         self._swallowed = Cut(meant=speaking.heard or "", heard=spoken, remembered=remembered)
         return spoken
