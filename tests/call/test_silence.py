@@ -59,6 +59,41 @@ def test_a_sentence_that_noise_has_cut_off_is_spoken_to_its_end(loop: VirtualLoo
     assert is_consistent(call)
 
 
+@pytest.mark.parametrize("before_end_s", [0.03, 0.1])
+@pytest.mark.parametrize("is_noise", [True, False])
+def test_what_was_sent_and_not_played_when_the_caller_interrupts_is_not_heard(
+    loop: VirtualLoop, before_end_s: float, is_noise: bool
+) -> None:
+    """The last word is cut off although its audio was sent: noise has it spoken again, words do not."""
+    call = asked(loop, Plan(text=HOURS))
+    whole_ms = (len(HOURS) + 1) * CHARACTER_MS
+    while (
+        len(call.media.played) < 2 or call.media.played[1].end_ms - call.media.played[1].start_ms < whole_ms
+    ):
+        call.run(0.01)
+    while call.media.ends_s() > before_end_s:
+        call.run(0.01)
+    call.begin_turn("" if is_noise else "Thank you.")
+    call.run(0.3)
+    call.end_turn("" if is_noise else "Thank you.")
+    call.run(3)
+    heard = [WELCOME, HOURS.removesuffix(" week."), "week." if is_noise else "I see."]
+    assert call.heard() == heard
+    assert [each.interrupted for each in call.utterances if each.text == HOURS] == [True]
+    assert call.memory("assistant") == call.recorded("agent")
+
+
+def test_seed_71_a_word_that_is_interrupted_when_it_begins_is_not_heard(loop: VirtualLoop) -> None:
+    """Audio that the carrier is told to drop at the moment it was sent is in no record."""
+    call = asked(loop, Plan(text="We are open."))
+    while len(call.media.played) < 2:
+        call.run(0.01)
+    call.noise(0.2)
+    assert call.heard() == [WELCOME]
+    call.run(3)
+    assert call.memory("assistant") == call.recorded("agent")
+
+
 def test_row_4_first_words_of_a_target_that_noise_has_cut_off_are_spoken(loop: VirtualLoop) -> None:
     """A target whose first words are cut off by a sound without words says them to their end."""
     call = asked(loop, Plan(calls=[ROUTE]), Plan(text=FIRST_WORDS), targets={"billing": BILLING})

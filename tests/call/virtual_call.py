@@ -326,6 +326,10 @@ class VirtualMedia:
             if self._closed is not None:
                 self._closed(MediaClosed(by=by, code=1000, reason="", announced=True))
 
+    def ends_s(self) -> float:
+        """In how many s all that was sent will have been played."""
+        return max(0.0, self._queued_until - self.now_ms()) / 1000
+
     def press(self, digit: str) -> None:
         """The caller presses a key."""
         for observer in self._dtmf_observers:
@@ -371,6 +375,8 @@ class VirtualMedia:
         self._marks = deque(mark for mark in self._marks if mark[0] != name)
         self.playout.mark_echoed(name, self.now_ms())
         self._waiter.changed()
+        for observer in self._mark_observers:
+            observer(MarkEcho(name=name, outcome="played"))
 
 
 async def _listen() -> None:

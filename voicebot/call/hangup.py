@@ -24,6 +24,8 @@ from voicebot.call.transcript.conversation import Conversation
 
 GOODBYE_TIMEOUT_S = 20.0
 HANG_UP_TIMEOUT_S = 5.0
+PLAYED_TIMEOUT_S = 0.5
+"""How long what was sent may take until it has been played; the caller hears nothing behind it."""
 PAUSE_TIMEOUT_S = 10.0
 PAUSE_POLL_S = 0.05
 LAST_WORD_S = 0.2
@@ -99,6 +101,11 @@ class Hangup:
         """The call is over now; a later end changes nothing."""
         if not self._end.done():
             self._end.set_result(end)
+
+    async def finish_played(self, end: End) -> None:
+        """The call is over when what was sent has been played: no voice speaks what is to follow."""
+        await self._media.wait_all_heard(PLAYED_TIMEOUT_S)
+        self.finish(end)
 
     def start(self, end: End, goodbye: str | None = None, *, cancellable: bool = False) -> None:
         """Hang up in the background, after what we are saying and ``goodbye`` have been heard.

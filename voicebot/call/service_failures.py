@@ -76,7 +76,7 @@ class ServiceFailures:
         if kind != "tts" and self._pipeline.tts.can_speak:  # we can speak, although we cannot hear
             self._hangup.start(end, apology(self._agents.current.content.language).goodbye)
         else:
-            self._hangup.finish(end)
+            self._tasks.start(self._hangup.finish_played(end), name="ending the call", droppable=True)
 
     def replaced(self, before: str, after: str) -> None:
         """The agent who has the call uses another service; others that use the failed one connect again."""

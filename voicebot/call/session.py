@@ -82,7 +82,7 @@ class Session:
             deps.media,
             self._services,
             answering.content,
-            on_request=transcript.on_request,
+            on_request=transcript.requests.on_request,
             on_error=lambda key, frame: self._failures.failed(key, frame),
         )
         self._pipeline.llm.on_request(self._recorder.model_requests)

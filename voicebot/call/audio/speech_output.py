@@ -30,7 +30,7 @@ class SpeechOutput:
 
     def __init__(self, pipeline: CallPipeline, transcript: Transcript) -> None:
         self._pipeline = pipeline
-        self._transcript = transcript
+        self._requests = transcript.requests
 
     async def text(
         self,
@@ -52,7 +52,7 @@ class SpeechOutput:
         """
         if not any(map(str.isalnum, text)):
             return  # a TTS makes nothing of it
-        self._transcript.expect(
+        self._requests.expect(
             text, source, remembered=remembered, interruptible=interruptible, is_announcement=is_announcement
         )
         frame = TTSSpeakFrame(text, append_to_context=remembered)
@@ -78,9 +78,7 @@ class SpeechOutput:
             remembered: whether it enters the model's context when it has been spoken.
         """
         context_id = f"{source}-{new_id()}"
-        self._transcript.requested(
-            context_id, text, source, remembered=remembered, interruptible=interruptible
-        )
+        self._requests.requested(context_id, text, source, remembered=remembered, interruptible=interruptible)
         tts = self._pipeline.tts
         now_ns, rate = tts.get_clock().get_time(), self._pipeline.sample_rate
         for frame in _frames(text, audio, rate, context_id, now_ns, remembered):

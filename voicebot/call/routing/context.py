@@ -14,6 +14,9 @@ from typing import Any, cast
 
 from pipecat.processors.aggregators.llm_context import LLMContextMessage
 
+LATEST_UTTERANCES = 3
+"""Among how many messages of an agent an utterance is that was interrupted."""
+
 SUMMARY_TIMEOUT_S = 1.5
 SUMMARY_FALLBACK_UTTERANCES = 10
 SUMMARY_INSTRUCTION = (
@@ -147,16 +150,17 @@ def variables_only(handover: Handover, known: int) -> Transform:
 
 
 def as_heard(sent: str, heard: str) -> Transform:
-    """The last utterance of ours that reads ``sent``, cut to what was ``heard`` of it (or left out)."""
+    """The last utterance of ours that reads ``sent``, cut to what was ``heard`` of it (or left out).
+
+    Of our last ``LATEST_UTTERANCES``: an interruption may cut one that others have followed.
+    """
 
     def transform(messages: Messages) -> Messages:
-        for index in range(len(messages) - 1, -1, -1):
-            message = messages[index]
-            if isinstance(message, dict) and message.get("role") == "assistant":
-                if message.get("content") == sent:
-                    cut: Messages = [{"role": "assistant", "content": heard}] if heard else []
-                    return [*messages[:index], *cut, *messages[index + 1 :]]
-                break
+        ours = [i for i, each in enumerate(messages) if _role(each) == "assistant" and _text(each)]
+        for index in reversed(ours[-LATEST_UTTERANCES:]):
+            if _text(messages[index]).split() == sent.split():
+                cut: Messages = [{"role": "assistant", "content": heard}] if heard else []
+                return [*messages[:index], *cut, *messages[index + 1 :]]
         return messages
 
     return transform
@@ -176,6 +180,11 @@ def summarised(
 
 def _role(message: LLMContextMessage) -> str:
     return str(message.get("role")) if isinstance(message, dict) else ""
+
+
+def _text(message: LLMContextMessage) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, str) else ""
 
 
 def _is_utterance(message: Mapping[str, Any]) -> bool:

@@ -66,7 +66,7 @@ class Remedies:
         self._recorder = recorder
         self._waiting = waiting
         self._pipeline = pipeline
-        self._transcript = transcript
+        self._requests = transcript.requests
         self._speech_output = speech_output
         self._hangup = hangup
         self._activation = activation
@@ -88,7 +88,7 @@ class Remedies:
             await self._activation.run_model()
 
     async def _speak_unspoken(self) -> None:
-        for unspoken in self._transcript.take_unspoken():
+        for unspoken in self._requests.take_unspoken():
             await self._speech_output.text(
                 unspoken.text,
                 unspoken.source,
@@ -99,13 +99,13 @@ class Remedies:
 
     async def replace_voice(self) -> None:
         """Give the voice up; another connection speaks what it has not spoken."""
-        transcript, tts = self._transcript, self._pipeline.tts
-        is_speaking = transcript.is_waiting_for_tts
-        drops_audio = is_speaking and (transcript.has_partial_audio or tts.is_holding)
-        taken = await tts.take_back(drops_audio=drops_audio, requested=transcript.model_characters)
+        requests, tts = self._requests, self._pipeline.tts
+        is_speaking = requests.is_waiting_for_tts
+        drops_audio = is_speaking and (requests.has_partial_audio or tts.is_holding)
+        taken = await tts.take_back(drops_audio=drops_audio, requested=requests.model_characters)
         if is_speaking:
             if not drops_audio:
-                transcript.nothing_made()
+                requests.nothing_made()
             await self._speak_unspoken()
         response: list[Frame] = []
         if taken.text is not None:

@@ -99,7 +99,7 @@ class SilenceWatchdog:
         self._media = media
         self._pipeline = pipeline
         self._conversation = conversation
-        self._transcript = transcript
+        self._requests = transcript.requests
         self._hangup = hangup
         self._router = router
         self._waiting = waiting
@@ -147,7 +147,7 @@ class SilenceWatchdog:
 
     def agent_changed(self) -> None:
         """Another agent has the call: what the last one was to say is not said any more."""
-        self._transcript.forget_unspoken()
+        self._requests.forget_unspoken()
         self._turn = _Turn()
 
     def expect_words(self) -> None:
@@ -170,7 +170,7 @@ class SilenceWatchdog:
             tts.give_up(tts.active)
         now_ms = self._media.now_ms()
         self._broken_since_ms = self._broken_since_ms if self._broken else now_ms
-        self._broken += self._transcript.is_waiting_for_tts
+        self._broken += self._requests.is_waiting_for_tts
         if self._broken > MAX_BROKEN and now_ms - self._broken_since_ms >= BROKEN_MS:
             self._on_voice_lost()
         elif self._replacing is None or self._replacing.done():
@@ -276,10 +276,10 @@ class SilenceWatchdog:
             return Owed.PERSON
         # While the model responds, a voice that has spoken some of its words may only wait for the next ones.
         can_speak = self._pipeline.tts.can_speak
-        waits = self._transcript.is_synthesising or (self._transcript.is_waiting_for_tts and can_speak)
-        if (waits and not llm.is_responding) or self._transcript.owes_audio:
+        waits = self._requests.is_synthesising or (self._requests.is_waiting_for_tts and can_speak)
+        if (waits and not llm.is_responding) or self._requests.owes_audio:
             return Owed.SPEECH
-        if self._transcript.has_unspoken and not is_routing:
+        if self._requests.has_unspoken and not is_routing:
             return Owed.REST
         if self._hangup.is_hanging_up:
             return Owed.GOODBYE
@@ -287,7 +287,7 @@ class SilenceWatchdog:
             return Owed.ANSWER
         works = llm.is_responding or llm.is_shut or self._pipeline.is_calling_functions
         connects = not llm.is_ready(llm.active) or not can_speak
-        listens = self._transcript.is_waiting_for_tts or self._pipeline.stt.owes_words
+        listens = self._requests.is_waiting_for_tts or self._pipeline.stt.owes_words
         if is_routing or works or connects or listens:
             return Owed.WORK
         if not self._conversation.agent_has_answered:
@@ -300,7 +300,7 @@ class SilenceWatchdog:
             return False
         if owed is Owed.SPEECH or not can_speak:  # only audio that is ready can be heard now
             return filler[1] is not None
-        return not self._transcript.is_waiting_for_tts
+        return not self._requests.is_waiting_for_tts
 
     def _can_return(self) -> bool:
         """Whether the agent who answered the call may be able to answer; it is tried once in a turn."""

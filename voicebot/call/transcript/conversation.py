@@ -18,6 +18,9 @@ from voicebot.call.transcript.speech import Cut
 from voicebot.call.transcript.transcript import Transcript
 from voicebot.clock import Clock
 
+MIN_WAIT_MS = 10.0
+"""How long the next look at what was played is at least away."""
+
 
 class ConversationListener(Protocol):
     """Receives the turns of a conversation. Its methods must return at once."""
@@ -81,10 +84,12 @@ class Conversation:
         self._last_sound_ms = 0
         self._context_position = 0.0
         self._cut: Cut | None = None
+        self._recording: asyncio.TimerHandle | None = None
         self._caller_is_quiet = asyncio.Event()
         self._caller_is_quiet.set()
         self._has_answered = False
         self._is_over = False
+        media.on_mark(self._record_played)
         pipeline.marks.listen(self)
         pipeline.playout.listen(self)
         user, assistant = pipeline.aggregators
@@ -120,14 +125,14 @@ class Conversation:
     @property
     def quiet_ms(self) -> int:
         """For how long neither side has spoken, in ms; 0 while one of them does."""
-        if self._caller_since is not None or self._transcript.speaking_since is not None:
+        if self._caller_since is not None or self._transcript.is_speaking:
             return 0
         return max(0, self._now_ms() - self._last_sound_ms)
 
     @property
     def is_open(self) -> bool:
         """Whether an utterance of the caller or of an agent has begun that is not recorded yet."""
-        return self.caller_is_speaking or self._transcript.speaking_since is not None
+        return self.caller_is_speaking or self._transcript.unheard_since is not None
 
     @property
     def elapsed_ms(self) -> int:
@@ -140,16 +145,16 @@ class Conversation:
 
     def as_heard(self, text: str) -> str:
         """What the caller has heard, or will hear, of a text that is in the model's context ahead."""
-        return self._transcript.as_heard(text)
+        return self._transcript.requests.as_heard(text)
 
     @property
     def owes_speech(self) -> bool:
         """Whether something that was cut off is still to be spoken, or the TTS has texts to make audio of."""
-        return self._transcript.has_unspoken or self._transcript.is_waiting_for_tts
+        return self._transcript.requests.has_unspoken or self._transcript.requests.is_waiting_for_tts
 
     def forget_unspoken(self) -> None:
         """Nothing that was cut off is to be spoken any more."""
-        self._transcript.forget_unspoken()
+        self._transcript.requests.forget_unspoken()
 
     def finish(self) -> None:
         """The call is over: record what either side was saying, as far as it was heard."""
@@ -160,39 +165,43 @@ class Conversation:
             self._transcript.caller_said(words, self._agents.active, started_ms=started, ended_ms=now)
         else:
             self._transcript.caller_ended()
-        self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now)
+        self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now, lost=True)
+        if self._recording is not None:
+            self._recording.cancel()
 
     # ------------------------------------------------------------------------- what we say
 
     @property
     def is_protected(self) -> bool:
         """Whether something is spoken that the caller must not interrupt."""
-        return self._transcript.is_protected
+        return self._transcript.requests.is_protected
 
     def on_interruption_passes(self, *, lost: bool) -> None:
         """An interruption has left the TTS, and is on its way to the output."""
-        self._transcript.interruption_passes(lost=lost)
+        self._transcript.requests.interruption_passes(lost=lost)
 
     def on_interruption_stopped(self) -> None:
         """An interruption has left the TTS and goes no further."""
-        self._transcript.interruption_passes()
-        self._transcript.interruption_stopped()
+        self._transcript.requests.interruption_passes()
+        self._transcript.requests.keep_dropped()
 
     def on_audio_made(self, context_id: str) -> None:
         """A TTS made audio in a context."""
-        self._transcript.audio_made(context_id)
+        self._transcript.requests.audio_made(context_id)
 
     def on_synthesised(self, context_id: str) -> None:
         """A TTS has made all it makes of a context."""
-        self._transcript.synthesised(context_id)
+        self._transcript.requests.synthesised(context_id)
 
     def on_audio_started(self, context_id: str) -> None:
         """The first audio of a TTS context was handed to the carrier."""
         now, position = self._now_ms(), self._media.playout.sent_ms
         self._context_position = position
-        self._has_answered = self._has_answered or self._transcript.is_answer(context_id)
+        self._cut = None
+        self._has_answered = self._has_answered or self._transcript.requests.is_answer(context_id)
         self._transcript.audio_started(context_id, self._agents.active, at_ms=now, position=position)
         self._listener.agent_audio_started(max(0, now - self._last_sound_ms))
+        self._record_played()
 
     def on_word(self, text: str, *, spaced: bool, offset_ms: float | None) -> None:
         """The audio handed over has reached a word."""
@@ -210,26 +219,42 @@ class Conversation:
         self._last_sound_ms = self._now_ms()
         self._transcript.audio_ended(position=self._media.playout.sent_ms, at_ms=self._last_sound_ms)
         self._correct_swallowed()
+        self._record_played()
 
     def on_interrupted(self, *, lost: bool) -> None:
         """An interruption stopped the output: keep what was heard according to the marks."""
-        was_speaking = self._transcript.speaking_since is not None
         self._last_sound_ms = now = self._now_ms()
-        heard_until = self._heard_until()
-        self._cut = self._transcript.agent_interrupted(heard_until=heard_until, at_ms=now)
-        if self._cut is not None and not self._cut.remembered:
-            self._correct(self._cut.meant, self._cut.heard)
-        if was_speaking and not lost:
+        cuts = self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now, lost=lost)
+        self._cut = None
+        for cut in reversed(cuts):  # the last message of an agent is the first that is corrected
+            if cut.is_remembered:
+                self._correct(cut.meant, cut.heard)
+            else:
+                self._cut = cut
+        if cuts and not lost:
             self._recorder.event("barge_in")
 
     async def _agent_stopped(self, _aggregator: Any, message: Any) -> None:
-        if message.interrupted:
-            cut, self._cut = self._cut, None
-            if cut is not None and cut.heard != message.content:
-                self._correct(message.content, cut.heard)
-            return
+        cut, self._cut = self._cut, None
+        if cut is not None and cut.heard != message.content:
+            self._correct(message.content, cut.heard)
+        if message.interrupted or cut is not None:
+            return  # the end of an interrupted utterance may overtake the interruption
         self._transcript.agent_finished(message.content, at_ms=self._now_ms())
         self._correct_swallowed()
+        self._record_played()
+
+    def _record_played(self, *_: Any) -> None:
+        """Record what has been played; look again when what was sent should have been, if no mark says so."""
+        playout, now_ms = self._media.playout, self._media.now_ms()
+        while (until := self._transcript.unplayed_until) is not None and playout.heard_to(until, now_ms):
+            self._transcript.played(until)
+        if self._recording is not None:
+            self._recording.cancel()
+            self._recording = None
+        if until is not None:
+            wait_s = max(playout.heard_by(until) - now_ms, MIN_WAIT_MS) / 1000
+            self._recording = asyncio.get_running_loop().call_later(wait_s, self._record_played)
 
     def _correct_swallowed(self) -> None:
         """The model remembers no words that the TTS has swallowed."""
@@ -244,7 +269,7 @@ class Conversation:
         self._tasks.start(work, name="correcting the context", droppable=True)
 
     def _heard_until(self) -> float:
-        playout, begin = self._media.playout, self._transcript.speaking_since
+        playout, begin = self._media.playout, self._transcript.unheard_since
         if begin is None:
             return 0.0
         return begin + playout.heard_between(begin, playout.sent_ms, self._media.now_ms())
@@ -268,7 +293,7 @@ class Conversation:
         )
         if message.content:
             self._has_answered = False
-            self._transcript.forget_unspoken()
+            self._transcript.requests.forget_unspoken()
             agent = self._agents.active
             self._transcript.caller_said(message.content, agent, started_ms=started, ended_ms=now)
         else:
@@ -290,7 +315,7 @@ class Conversation:
         self._caller_until_ms = self._media.now_ms()
         if keys:
             self._has_answered = False
-            self._transcript.forget_unspoken()
+            self._transcript.requests.forget_unspoken()
         self._listener.caller_finished(keys)
         self._caller_is_quiet.set()
 

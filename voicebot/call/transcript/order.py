@@ -46,18 +46,17 @@ class OrderedUtterances:
         self._call = call
         self._record = record
         self._next_seq = first_seq
-        self._open: dict[Speaker, int] = {}
+        self._open: dict[tuple[Speaker, float], tuple[int, int]] = {}
         self._waiting: list[Said] = []
 
-    def began(self, speaker: Speaker, at_ms: int) -> None:
-        """An utterance of this speaker has begun."""
-        self._open[speaker] = at_ms
+    def began(self, speaker: Speaker, at_ms: int, number: float = 0.0) -> None:
+        """An utterance of this speaker has begun; several that are open at once have different numbers."""
+        self._open[speaker, number] = at_ms, _RANK[speaker]
 
-    def ended(self, speaker: Speaker) -> None:
+    def ended(self, speaker: Speaker, number: float = 0.0) -> None:
         """It has ended, and was added if it had words."""
-        self._open.pop(speaker, None)
-        open_places = [(at_ms, _RANK[each]) for each, at_ms in self._open.items()]
-        while self._waiting and all(self._waiting[0].place < place for place in open_places):
+        self._open.pop((speaker, number), None)
+        while self._waiting and all(self._waiting[0].place < place for place in self._open.values()):
             self.record(self._waiting.pop(0))
 
     def add(self, said: Said) -> None:

@@ -10,6 +10,8 @@ from pipecat.utils.string import TextPartForConcatenation, concatenate_aggregate
 from db.utterances import Source
 from voicebot.call.agents import ActiveAgent
 
+_EPSILON_MS = 0.5
+
 FASTEST_MS = 20
 """Nobody speaks a character in less: several words that take less time were not spoken."""
 
@@ -52,9 +54,10 @@ class Request:
 
 @dataclass(slots=True)
 class Speaking:
-    """An agent's utterance while it is spoken; it ends when its text is complete and its audio was sent.
+    """An agent's utterance while it is spoken, and until its audio was played.
 
-    ``heard`` is set when the text is complete, ``ended_ms`` and ``end_position`` when the audio was sent.
+    ``heard`` is set when the text is complete, ``ended_ms`` and ``end_position`` when the audio was sent,
+    ``request`` (the first) and ``meant`` (the text of all) when both are.
     ``words`` are parts of the text, with the positions where they begin if the TTS says so.
     """
 
@@ -69,13 +72,15 @@ class Speaking:
     is_complete: bool = False
     ended_ms: int | None = None
     end_position: float | None = None
+    request: Request | None = None
+    meant: str = ""
 
     def is_played(self, until: float) -> bool:
         """Whether all of its audio was sent and played, if audio was played up to position ``until``.
 
         TTS vendors report the last word late: when all audio was heard, all words were heard.
         """
-        return self.end_position is not None and until >= self.end_position
+        return self.end_position is not None and until >= self.end_position - _EPSILON_MS
 
     def words_until(self, until: float, *, lost: bool = False) -> str:
         """The words of which all was played; a word has been heard when the next one begins.
@@ -111,12 +116,13 @@ class Speaking:
 class Cut:
     """An interrupted utterance: the words that were to be said, and those that were heard.
 
-    ``remembered``: pipecat adds the spoken words to the context at its end; otherwise the context has them.
+    ``is_remembered``: the model's context has the words already; otherwise pipecat adds those that it takes
+    for spoken, because of the interruption.
     """
 
     meant: str
     heard: str
-    remembered: bool
+    is_remembered: bool
 
 
 def _takes_longer(text: str, ms: float) -> bool:

@@ -1,0 +1,206 @@
+"""The texts for the TTS of a call: which of them are owed, what became of them, and what is unspoken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from db.utterances import Source
+from voicebot.call.transcript.speech import Request, Unspoken
+
+
+class TtsRequests:
+    """What an agent is to say, until it has been spoken.
+
+    A text of ours is expected from when it is on its way to the TTS service; a request begins when the
+    service is sent it, in a TTS context. What an interruption drops is unspoken until something replaces it.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is to be said."""
+        self._expected: dict[str, Request] = {}
+        self._requests: dict[str, Request] = {}
+        self._unspoken: tuple[Unspoken, ...] = ()
+        self._model_characters = 0
+        self._ahead: tuple[str, str] | None = None
+        """The latest text that the model's context has before it is spoken, and what is heard of it."""
+
+    @property
+    def is_synthesising(self) -> bool:
+        """Whether the TTS has not yet made all the audio of what it was sent."""
+        return any(not request.is_synthesised for request in self._requests.values())
+
+    @property
+    def owes_audio(self) -> bool:
+        """Whether the TTS has made no audio of a text that it was sent, or not all of one that is ours."""
+        return any(
+            not request.is_synthesised and (request.source != "llm" or not request.has_audio)
+            for request in self._requests.values()
+        )
+
+    @property
+    def is_waiting_for_tts(self) -> bool:
+        """Whether a text has not been synthesised, or has not even reached the TTS."""
+        return self.is_synthesising or bool(self._expected)
+
+    @property
+    def has_partial_audio(self) -> bool:
+        """Whether audio of a text may be on its way that has to be dropped when the TTS fails.
+
+        A filler that is complete is not a part of what the TTS owes.
+        """
+        return any(
+            request.has_audio and (request.remembered or not request.is_synthesised)
+            for request in self._requests.values()
+        )
+
+    @property
+    def model_characters(self) -> int:
+        """How many characters, without spaces, of the model's words the TTS has spoken or is to speak."""
+        return self._model_characters
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether something that must not be interrupted is spoken, or is about to be."""
+        return any(not request.interruptible for request in self._requests.values())
+
+    @property
+    def has_unspoken(self) -> bool:
+        """Whether speech was cut off or lost that nothing has replaced yet."""
+        return bool(self._unspoken)
+
+    def forget_unspoken(self) -> None:
+        """What was cut off is not to be spoken any more."""
+        self._unspoken = ()
+
+    def take_unspoken(self) -> Sequence[Unspoken]:
+        """What was cut off or lost, in order, for speaking it again; it is forgotten here."""
+        unspoken, self._unspoken = self._unspoken, ()
+        return unspoken
+
+    def get(self, context_id: str) -> Request | None:
+        """The text of a TTS context, unless it is over."""
+        return self._requests.get(context_id)
+
+    def of(self, contexts: Iterable[str]) -> Sequence[Request]:
+        """The texts of some contexts that are not over, in order."""
+        return [self._requests[context] for context in contexts if context in self._requests]
+
+    def is_answer(self, context_id: str) -> bool:
+        """Whether a TTS context answers the caller; a filler, an apology or an announcement does not."""
+        request = self._requests.get(context_id)
+        return request is None or (request.remembered and not request.is_announcement)
+
+    def as_heard(self, text: str) -> str:
+        """What the caller has heard, or will hear, of a text that is in the model's context ahead."""
+        return self._ahead[1] if self._ahead is not None and self._ahead[0] == text else text
+
+    # --------------------------------------------------------------------- what is to be spoken
+
+    def expect(
+        self,
+        text: str,
+        source: Source,
+        *,
+        remembered: bool = True,
+        interruptible: bool = True,
+        is_announcement: bool = False,
+    ) -> None:
+        """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`.
+
+        The model's context has an announcement that is not ``remembered`` ahead; see :meth:`as_heard`.
+        """
+        self._expected[_words(text)] = Request(text, source, remembered, interruptible, is_announcement)
+        if is_announcement and not remembered:
+            self._ahead = text, text
+
+    async def on_request(self, context_id: str, text: str) -> None:
+        """The TTS service was sent ``text``, which is the model's unless it was expected."""
+        expected = self._expected.pop(_words(text), None)
+        if expected is None:
+            self._model_characters += sum(not character.isspace() for character in text)
+        self._request(context_id, expected or Request(text, "llm"))
+
+    def requested(
+        self,
+        context_id: str,
+        text: str,
+        source: Source = "llm",
+        *,
+        remembered: bool = True,
+        interruptible: bool = True,
+    ) -> None:
+        """``text`` is to be spoken in a TTS context.
+
+        What is not ``remembered`` by the model is complete with its audio: no turn of the model ends with it.
+        """
+        self._request(context_id, Request(text, source, remembered, interruptible))
+
+    def _request(self, context_id: str, request: Request) -> None:
+        before = self._requests.get(context_id)
+        if before is not None:
+            request.text = f"{before.text} {request.text}"
+            request.has_audio = before.has_audio
+        self._requests[context_id] = request
+
+    def audio_made(self, context_id: str) -> None:
+        """The TTS has made audio in a context."""
+        if context_id in self._requests:
+            self._requests[context_id].has_audio = True
+
+    def synthesised(self, context_id: str) -> None:
+        """The TTS says that a context is complete; one without audio is not, if it has words."""
+        request = self._requests.get(context_id)
+        if request is None:
+            return
+        if not any(map(str.isalnum, request.text)):
+            del self._requests[context_id]
+        request.is_synthesised = request.has_audio
+
+    # -------------------------------------------------------------------- what becomes of it
+
+    def spoken(self, contexts: Iterable[str]) -> None:
+        """The audio of some contexts was sent, or an interruption has ended them."""
+        for context_id in contexts:
+            self._requests.pop(context_id, None)
+
+    def unheard(self, request: Request | None, *, heard: str, rest: str) -> None:
+        """Of a text, ``heard`` was heard and ``rest`` is still to be spoken."""
+        if request is None:
+            return
+        self._note_ahead(request, heard)
+        if rest:
+            self._unspoken = (*self._unspoken, request.unspoken(rest))
+
+    def interruption_passes(self, *, lost: bool = False) -> None:
+        """An interruption has left the TTS, which has dropped what it was asked to speak.
+
+        The transcript hears of the interruption later; what the TTS is asked to speak in between is not
+        dropped. ``lost``: what the caller cannot interrupt is dropped too.
+        """
+        for request in (*self._requests.values(), *self._expected.values()):
+            request.is_dropped = lost or request.interruptible
+        if not lost:
+            self._model_characters = 0
+
+    def nothing_made(self) -> None:
+        """The TTS has failed before it made audio of what it owes; what is complete is spoken to its end."""
+        for request in (*self._requests.values(), *self._expected.values()):
+            request.is_dropped = not request.is_synthesised
+        self.keep_dropped()
+
+    def keep_dropped(self) -> None:
+        """What an interruption has dropped is unspoken, behind what already is."""
+        for waiting in (self._requests, self._expected):
+            for key, request in list(waiting.items()):
+                if request.is_dropped:
+                    self.unheard(request, heard="", rest=request.text)
+                    del waiting[key]
+
+    def _note_ahead(self, request: Request, heard: str) -> None:
+        if request.is_announcement and self._ahead is not None:
+            self._ahead = self._ahead[0], heard
+
+
+def _words(text: str) -> str:
+    """A text as it is compared: services strip what they are given."""
+    return " ".join(text.split())
