@@ -227,6 +227,22 @@ def test_row_9_a_voice_that_hangs_before_its_audio_ends_speaks_the_rest(
     assert is_consistent(call)
 
 
+@pytest.mark.parametrize("fault", ["stall", "swallow"])
+def test_a_voice_that_hangs_behind_much_audio_speaks_the_rest_of_the_answer(
+    loop: VirtualLoop, fault: VoiceFault
+) -> None:
+    """The audio that is ahead when a voice hangs is no reason to take the rest of the text for spoken."""
+    answer = f"{HOURS} It is closed on holidays. We are glad to see you. {HOURS} Is there anything else?"
+    call = VirtualCall(loop, desk=PATIENT)
+    call.run(1)
+    call.plan(Plan(text=answer))
+    call.fail_voice("none", "none", "none", fault)
+    call.say("When are you open?")
+    assert longest_silence_ms(call, 14) < 2000
+    assert " ".join(call.heard()) == f"{WELCOME} {answer}"
+    assert is_consistent(call)
+
+
 def test_a_late_event_loop_is_not_taken_for_a_voice_that_loses_a_text(loop: VirtualLoop) -> None:
     """The time in which the process did nothing is not counted as time without audio."""
     call = asked(loop, Plan(text="We are open.", delay_s=1.0), ready=False, first_audio_s=0.25)

@@ -65,6 +65,7 @@ from voicebot.call.session import Session
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.clock import SystemClock
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
+from voicebot.providers.websocket import TTS_QUIET_S
 
 CHARACTER_MS = 40
 FILLERS = ("One moment.", "Still looking.")
@@ -173,6 +174,7 @@ class ScriptedVoice(TTSService):
         super().__init__(
             push_start_frame=True,
             push_stop_frames=True,
+            stop_frame_timeout_s=TTS_QUIET_S,
             push_text_frames=False,
             sample_rate=SAMPLE_RATE,
             settings=TTSSettings(model=None, voice=voice, language=language),

@@ -25,7 +25,7 @@ from voicebot.providers.provider import (
 )
 from voicebot.providers.settings import DeepgramTtsSettings
 from voicebot.providers.stt_deepgram import DEEPGRAM_URL, DeepgramVariables
-from voicebot.providers.websocket import EconomicalConnection
+from voicebot.providers.websocket import TTS_QUIET_S, EconomicalConnection
 
 
 class DeepgramTts(TtsProvider):
@@ -66,6 +66,7 @@ class DeepgramTts(TtsProvider):
             api_key=secret_of(self._variables.api_key),
             base_url=websocket_url(self._url),
             reconnect_on_error=False,
+            stop_frame_timeout_s=TTS_QUIET_S,
             settings=DeepgramTTSService.Settings.from_mapping(options),
         )
 

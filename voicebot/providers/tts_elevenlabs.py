@@ -23,7 +23,7 @@ from voicebot.providers.provider import (
     secret_of,
 )
 from voicebot.providers.settings import ElevenLabsTtsSettings
-from voicebot.providers.websocket import EconomicalConnection
+from voicebot.providers.websocket import TTS_QUIET_S, EconomicalConnection
 
 ELEVENLABS_URL = "https://api.elevenlabs.io"
 DEFAULT_MODEL = "eleven_flash_v2_5"
@@ -85,6 +85,7 @@ class ElevenLabsTts(TtsProvider):
             api_key=secret_of(self._variables.api_key),
             url=websocket_url(self._variables.url or ELEVENLABS_URL),
             reconnect_on_error=False,
+            stop_frame_timeout_s=TTS_QUIET_S,
             settings=ElevenLabsTTSService.Settings.from_mapping(options),
         )
 

@@ -10,6 +10,13 @@ from urllib.parse import urlsplit
 from pipecat.services.websocket_service import WebsocketService
 from websockets.asyncio.client import ClientConnection
 
+TTS_QUIET_S = 3600.0
+"""After how much time without audio pipecat takes a text for spoken (``stop_frame_timeout_s``): never.
+
+By default it does so after 3 s, in which a voice that hangs is not heard to do so while its earlier audio
+plays: the rest of an answer would be lost. The silence watchdog judges voices.
+"""
+
 
 @cache
 def tls_context() -> ssl.SSLContext:
