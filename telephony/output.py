@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable
@@ -28,7 +27,8 @@ from pipecat.frames.frames import (
     TTSTextFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.utils.frame_queue import FramePriorityQueue
+
+from telephony.timed_frames import WHEN_ALL_ARE_GONE, TimedFrames
 
 WRITE_TIMEOUT_S = 3.0
 """How long the carrier may not read; then the call counts as lost."""
@@ -118,11 +118,9 @@ class CallOutput(FrameProcessor):
         self._is_speaking = False
         self._announced: set[str | None] = set()
         """Contexts of speech that have begun without audio: others may be spoken before it."""
-        self._timed = FramePriorityQueue(frame_getter=lambda item: item[2])
-        self._number = itertools.count()
-        self._waiting_frame: Frame | None = None
-        self._is_early = False
-        """Whether its time has not come; else it is being passed on."""
+        self._timed = TimedFrames()
+        self._passing: Frame | None = None
+        """The timed frame that is being passed on."""
         self._playing: asyncio.Task[None] | None = None
         self._timing: asyncio.Task[None] | None = None
         self._all_sent, self._all_timed = asyncio.Event(), asyncio.Event()
@@ -164,7 +162,7 @@ class CallOutput(FrameProcessor):
         if isinstance(frame, OutputAudioRawFrame):
             self._cut(frame)
         elif frame.pts and not isinstance(frame, TTSStoppedFrame):
-            self._timed.put_nowait((frame.pts, next(self._number), frame))
+            self._timed.add(frame, frame.pts)
         else:
             if isinstance(frame, TTSStartedFrame | TTSStoppedFrame):
                 self._pad_rest()
@@ -197,16 +195,10 @@ class CallOutput(FrameProcessor):
 
     def _unprotect_speech(self) -> None:
         """Have an interruption drop all speech that was not sent, and the carrier's buffer."""
-        for item in self._queue:
+        passing = [self._passing] if self._passing is not None else []
+        for item in (*self._queue, *self._timed, *passing):
             if isinstance(item.source if isinstance(item, _Chunk) else item, _SPEECH):
                 item.interruptible = True
-        timed = [self._timed.get_nowait() for _ in range(self._timed.qsize())]
-        for _, _, frame in timed:
-            frame.interruptible = frame.interruptible or isinstance(frame, _SPEECH)
-        for item in timed:
-            self._timed.put_nowait(item)
-        if self._waiting_frame is not None and isinstance(self._waiting_frame, _SPEECH):
-            self._waiting_frame.interruptible = True
         self._rest_is_interruptible = self._rest_is_interruptible or isinstance(self._rest_source, _SPEECH)
         self._protected_until_s = 0.0
 
@@ -214,9 +206,11 @@ class CallOutput(FrameProcessor):
         self._queue = deque(item for item in self._queue if not item.interruptible)
         if self._rest_is_interruptible:
             self._rest.clear()
-        self._timed.reset()
-        if self._waiting_frame is not None and self._waiting_frame.interruptible:
-            await self._restart_timing()
+        self._timed.take(lambda frame: frame.interruptible)
+        if self._passing is not None and self._passing.interruptible and self._timing is not None:
+            await self.cancel_task(self._timing)
+            self._passing = None
+            self._timing = self.create_task(self._push_timed())
 
     async def _clear(self) -> None:
         if not self._rest and not any(isinstance(item, _Chunk) for item in self._queue):
@@ -229,7 +223,7 @@ class CallOutput(FrameProcessor):
     async def _finish(self, frame: EndFrame) -> None:
         if self._playing is not None:
             self._add(frame)
-            self._timed.put_nowait((float("inf"), next(self._number), frame))
+            self._timed.add(frame, WHEN_ALL_ARE_GONE)
             await self._all_sent.wait()
             await self._all_timed.wait()
         await self._close()
@@ -314,17 +308,7 @@ class CallOutput(FrameProcessor):
         def is_of_context(frame: Frame) -> bool:
             return isinstance(frame, TTSTextFrame) and frame.context_id == context_id
 
-        words = []
-        if self._waiting_frame is not None and self._is_early and is_of_context(self._waiting_frame):
-            words.append(self._waiting_frame)
-            await self._restart_timing()
-        waiting = [self._timed.get_nowait() for _ in range(self._timed.qsize())]
-        for item in waiting:
-            if is_of_context(item[2]):
-                words.append(item[2])
-            else:
-                self._timed.put_nowait(item)
-        for word in words:
+        for word in self._timed.take(is_of_context):
             await self.push_frame(word)
 
     async def _speech_stopped(self) -> None:
@@ -343,21 +327,10 @@ class CallOutput(FrameProcessor):
 
     async def _push_timed(self) -> None:
         while True:
-            at_ns, _, frame = await self._timed.get()
+            frame = await self._timed.next(self.get_clock().get_time)
             if isinstance(frame, EndFrame):
                 self._all_timed.set()
                 return
-            self._waiting_frame = frame
-            delay_ns = at_ns - self.get_clock().get_time()
-            if delay_ns > 0:
-                self._is_early = True
-                await asyncio.sleep(delay_ns / 1e9)
-                self._is_early = False
+            self._passing = frame
             await self.push_frame(frame)
-            self._waiting_frame = None
-
-    async def _restart_timing(self) -> None:
-        if self._timing is not None:
-            await self.cancel_task(self._timing)
-            self._waiting_frame, self._is_early = None, False
-            self._timing = self.create_task(self._push_timed())
+            self._passing = None

@@ -69,6 +69,26 @@ async def test_row_11_an_utterance_that_the_voice_loses_is_spoken_again(
     assert spans[1][1] - spans[1][0] > harness.spoken_ms(HOURS, LOW) * 0.8
 
 
+@pytest.mark.long
+async def test_a_voice_that_hangs_behind_much_audio_speaks_the_rest_of_the_answer(
+    harness: CallHarness,
+) -> None:
+    """A text that the vendor never makes audio of is spoken by another connection, behind what was ahead."""
+    first = "Acme is open from eight to five on all days of the week, and on Saturdays we close at noon."
+    answer = f"{first} Is there anything else?"
+    harness.sandbox.script.answer(Answer(text=answer), user=OPEN)
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
+    harness.sandbox.faults.add(
+        Fault(server="elevenlabs", kind="hang", stage="message", match="anything else", count=1)
+    )
+    call = await harness.place(hear(), Say(text=OPEN), hear(quiet_ms=2200), HangUp(), to=number)
+
+    assert call.outcome.ok, call.outcome.failure
+    assert joined(call) == f"{WELCOME} {answer}"
+    (_, before), (after, _) = call.agent_spans[-2:]
+    assert after - before < 2000
+
+
 async def test_row_11_a_voice_that_drops_twice_speaks_in_the_end(harness: CallHarness) -> None:
     """A second connection that fails on the same text is replaced as well."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)

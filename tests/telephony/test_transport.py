@@ -199,6 +199,17 @@ async def test_words_go_on_at_their_time_and_not_after_an_interruption() -> None
         assert [frame.text for frame in line.after.of(TTSTextFrame)] == ["0", "1", "later"]
 
 
+async def test_a_word_is_not_held_back_by_a_later_one_that_came_first() -> None:
+    """Frames with timestamps go on in the order of their times, whatever came first."""
+    async with call_on(ScriptedWire()) as line:
+        await line.send([TTSStartedFrame()])
+        await line.after.until(TTSStartedFrame)
+        now_ns = line.after.get_clock().get_time()
+        await line.send([_word("late", now_ns + 60_000_000_000), MarkFrame(mark="taken")])
+        await line.send([_word("early", now_ns + 20_000_000)])
+        await until(lambda: [frame.text for frame in line.after.of(TTSTextFrame)] == ["early"])
+
+
 async def test_the_words_of_speech_that_was_sent_do_not_come_behind_its_end() -> None:
     """Speech is sent ahead of playout, so its last words are not due yet; words of other speech wait."""
     async with call_on(ScriptedWire()) as line:
