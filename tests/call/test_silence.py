@@ -196,6 +196,17 @@ def test_row_11_a_text_that_is_lost_twice_is_heard_within_two_seconds(
     assert call.is_over == ("Goodbye" in text)
 
 
+def test_row_11_the_first_text_of_a_voice_may_be_lost_twice(loop: VirtualLoop) -> None:
+    """A voice that has not spoken yet is given the time that others of its provider have needed."""
+    call = VirtualCall(loop, desk=PATIENT, usual_pace_ms=120.0)
+    call.run(1)
+    call.plan(Plan(text=HOURS))
+    call.say("When are you open?")
+    call.fail_voice("swallow", "swallow")
+    assert longest_silence_ms(call, 8) < 2000
+    assert call.heard() == [WELCOME, HOURS]
+
+
 @pytest.mark.parametrize("interruptible", [True, False])
 @pytest.mark.parametrize("after_s", [0.05, 0.62, 1.33])
 def test_row_11_speech_whose_voice_fails_while_it_plays_is_heard_once(

@@ -87,21 +87,29 @@ def test_each_silence_has_its_step(it: Situation, step: Step) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace_ms", "replaces_silent", "patience"),
+    ("pace_ms", "usual_pace_ms", "replaces_silent", "patience"),
     [
-        (None, False, LOST_MS),
-        (None, True, SLOW_MS),
-        (50.0, True, QUICK_MS),
-        (200.0, False, 600.0),
-        (SLOW_PACE_MS - 1.0, True, LOST_MS),
-        (float(SLOW_PACE_MS), False, SLOW_MS),
+        (None, None, False, LOST_MS),
+        (None, None, True, SLOW_MS),
+        (50.0, None, True, QUICK_MS),
+        (200.0, None, False, 600.0),
+        (SLOW_PACE_MS - 1.0, None, True, LOST_MS),
+        (float(SLOW_PACE_MS), None, False, SLOW_MS),
+        (None, 200.0, True, 600.0),
+        (None, 300.0, False, LOST_MS),
+        (None, 300.0, True, SLOW_MS),
+        (float(SLOW_PACE_MS), 50.0, False, SLOW_MS),
     ],
 )
 def test_a_voice_is_given_time_by_how_quick_it_was(
-    pace_ms: float | None, replaces_silent: bool, patience: float
+    pace_ms: float | None, usual_pace_ms: float | None, replaces_silent: bool, patience: float
 ) -> None:
-    """A voice whose pace is known is given three times as long, a slow one 1.5 s, an unknown one 0.8 s."""
-    assert patience_ms(pace_ms, replaces_silent=replaces_silent) == patience
+    """A voice whose pace is known is given three times as long, a slow one 1.5 s, an unknown one 0.8 s.
+
+    A voice is known too if all voices of its provider have been quick.
+    """
+    given = patience_ms(pace_ms, usual_pace_ms=usual_pace_ms, replaces_silent=replaces_silent)
+    assert given == patience
 
 
 @given(

@@ -64,6 +64,7 @@ from voicebot.call.resume import ResumeState
 from voicebot.call.session import Session
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.clock import SystemClock
+from voicebot.providers.pace import Pace
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 from voicebot.providers.websocket import TTS_QUIET_S
 
@@ -223,6 +224,7 @@ class ScriptedServices:
         """The time of the loop from which an STT can be connected; an attempt before waits for it."""
         self.listeners: list[IdentityFilter] = []
         """The STT services that were connected."""
+        self.pace = Pace()
         self.voices: list[ScriptedVoice] = []
         """The voices that were connected."""
 
@@ -258,7 +260,7 @@ class ScriptedServices:
             self.voices.append(service)
             return [service]
 
-        return ServiceSpec(key=f"tts {voice}", make=make, connected=connected_at_once)
+        return ServiceSpec(key=f"tts {voice}", make=make, connected=connected_at_once, pace=self.pace)
 
 
 class VirtualMedia:
@@ -459,6 +461,7 @@ class VirtualCall:
         connects_s: float = 0.0,
         stt_connects_s: float = 0.0,
         first_audio_s: float = FIRST_AUDIO_S,
+        usual_pace_ms: float | None = None,
         dial: Callable[[str, str], Awaitable[UUID | None]] | None = None,
         transfer: Callable[[str], Awaitable[str | None]] | None = None,
         past: ResumeState | None = None,
@@ -476,6 +479,7 @@ class VirtualCall:
             connects_s: how long a voice takes to connect, in s.
             stt_connects_s: after how much of the call an STT can be connected, in s.
             first_audio_s: how long a voice takes to make the first audio of a text, in s.
+            usual_pace_ms: how long the slowest of the latest texts took in other calls, in ms.
             dial: calls a destination that is to accept the caller.
             transfer: has the carrier dial a number for the caller.
             past: what happened before the call's stream was lost.
@@ -524,6 +528,8 @@ class VirtualCall:
             return {each: _snapshot(each, document) for each, document in documents.items()}
 
         async def begin() -> asyncio.Task[End]:
+            if usual_pace_ms is not None:
+                self.services.pace.note(usual_pace_ms)
             self.session = Session(deps, answering, past)
             return asyncio.create_task(self.session.run(load))
 

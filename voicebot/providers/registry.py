@@ -23,6 +23,7 @@ from voicebot.providers import llm_openai
 from voicebot.providers.backups import candidates
 from voicebot.providers.llm_failover import LlmEndpoint, LlmWatch
 from voicebot.providers.llm_openai import EndpointVariables, OpenAILlm
+from voicebot.providers.pace import Pace
 from voicebot.providers.provider import (
     Credential,
     LlmProvider,
@@ -82,6 +83,7 @@ class Providers:
         self._tts = {name: provider(settings) for name, provider in TTS.items()}
         self._llm: dict[str, LlmProvider] = {name: provider(settings) for name, provider in LLM.items()}
         self._llm |= llm_openai.endpoints(settings)
+        self._paces = {name: Pace() for name in TTS}
         self._one_at_a_time = asyncio.Lock()
 
     def rules(self, *, configured: bool = True) -> ProviderTable:
@@ -178,7 +180,10 @@ class Providers:
             service.add_event_handler("on_tts_request", on_tts_request)
             return [service]
 
-        return ServiceSpec(key=key, make=make, connected=connection.wait, provider=content.tts.provider)
+        name = content.tts.provider
+        return ServiceSpec(
+            key=key, make=make, connected=connection.wait, provider=name, pace=self._paces[name]
+        )
 
     def tts_key(self, content: TemplateContent) -> str:
         """Equal for templates that sound the same: equal provider, voice, model, language and settings."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipecat.frames.frames import ErrorFrame
 from pipecat.processors.frame_processor import FrameProcessor
+
+from voicebot.providers.pace import Pace
 
 SAMPLE_RATE = 8000
 """Hz of the 16-bit mono PCM of a call, unless the carrier's stream has another rate. Services take and
@@ -44,12 +46,14 @@ class ServiceSpec:
         make: makes the processors; not called when a service with the same key exists already.
         connected: returns when the vendor's socket is open, and raises ``ServiceFailed`` when it is not.
         provider: the provider's name; empty for a service that has none (a text call).
+        pace: of all voices of the provider in this process.
     """
 
     key: str
     make: Callable[[], Awaitable[Sequence[FrameProcessor]]]
     connected: Callable[[], Awaitable[None]]
     provider: str = ""
+    pace: Pace = field(default_factory=Pace)
 
 
 def made(*processors: FrameProcessor) -> Callable[[], Awaitable[Sequence[FrameProcessor]]]:

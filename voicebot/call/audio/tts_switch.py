@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from pipecat.processors.frame_processor import FrameDirection
 from voicebot.call.audio.branch import Branch
 from voicebot.call.audio.frames import DrainFrame, SpeechLostFrame
 from voicebot.call.audio.service_switch import OnError, ServiceSwitch
+from voicebot.providers.pace import Pace
 from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 NOTED_TIMEOUT_S = 1.0
@@ -60,7 +61,7 @@ class TtsSwitch(ServiceSwitch):
         self._on_request = on_request
         self._requested_at_ns: dict[str, int] = {}
         """When the first text of each context was sent that has no audio yet, by pipecat's clock."""
-        self._paces_ms: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=LATEST_TEXTS))
+        self._paces: dict[str, Pace] = defaultdict(partial(Pace, LATEST_TEXTS))
         self._drains: list[DrainFrame] = []
         self._response = ""
         self._is_open = False
@@ -91,7 +92,12 @@ class TtsSwitch(ServiceSwitch):
     @property
     def pace_ms(self) -> float | None:
         """How long the active voice has taken at most to begin one of its latest texts; None: it has not."""
-        return max(self._paces_ms[self.active], default=None)
+        return self._paces[self.active].slowest_ms
+
+    @property
+    def usual_pace_ms(self) -> float | None:
+        """The same of all voices of its provider, on all calls of the process."""
+        return self.active_branch.spec.pace.slowest_ms
 
     async def requested(self, context_id: str, text: str) -> None:
         """A service was sent ``text``, to be spoken in a context."""
@@ -191,7 +197,9 @@ class TtsSwitch(ServiceSwitch):
     def _note_pace(self, branch: Branch, frame: TTSAudioRawFrame) -> None:
         requested_at_ns = self._requested_at_ns.pop(frame.context_id or "", None)
         if requested_at_ns is not None:
-            self._paces_ms[branch.spec.key].append((self.get_clock().get_time() - requested_at_ns) / 1e6)
+            took_ms = (self.get_clock().get_time() - requested_at_ns) / 1e6
+            self._paces[branch.spec.key].note(took_ms)
+            branch.spec.pace.note(took_ms)
 
 
 def characters(text: str) -> int:

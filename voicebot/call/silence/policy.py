@@ -144,16 +144,18 @@ class Situation:
 _Rule = tuple[Callable[[Situation], bool], Step]
 
 
-def patience_ms(pace_ms: float | None, *, replaces_silent: bool) -> float:
+def patience_ms(pace_ms: float | None, *, usual_pace_ms: float | None = None, replaces_silent: bool) -> float:
     """How long a voice is given to begin a text before the text counts as lost.
 
     Args:
         pace_ms: how long it has taken at most in this call; None: that is not known.
+        usual_pace_ms: the same of all voices of its provider; it decides if the voice itself is not known.
         replaces_silent: whether it replaces a voice that was silent, which may have been slow.
     """
-    if pace_ms is None:
+    if pace_ms is None and (usual_pace_ms is None or PACES * usual_pace_ms > LOST_MS):
         return SLOW_MS if replaces_silent else LOST_MS
-    return SLOW_MS if pace_ms >= SLOW_PACE_MS else min(LOST_MS, max(QUICK_MS, PACES * pace_ms))
+    known_ms = pace_ms if pace_ms is not None else usual_pace_ms or 0.0
+    return SLOW_MS if known_ms >= SLOW_PACE_MS else min(LOST_MS, max(QUICK_MS, PACES * known_ms))
 
 
 def _speech_is_lost(s: Situation) -> bool:

@@ -236,7 +236,8 @@ class SilenceWatchdog:
 
     def _situation(self, response_is_over: bool) -> Situation:
         content, turn, now_ms = self._agents.current.content, self._turn, self._media.now_ms()
-        owed, can_speak = self._owed(), self._pipeline.tts.can_speak
+        tts, owed = self._pipeline.tts, self._owed()
+        can_speak = tts.can_speak
         if (owed, can_speak) != self._state:
             self._state, self._state_since_ms = (owed, can_speak), now_ms
         if can_speak and owed in (Owed.NOTHING, Owed.PERSON):
@@ -255,7 +256,9 @@ class SilenceWatchdog:
             wordless=turn.wordless,
             asked=turn.asked,
             lost=turn.lost,
-            patience_ms=patience_ms(self._pipeline.tts.pace_ms, replaces_silent=turn.was_silent),
+            patience_ms=patience_ms(
+                tts.pace_ms, usual_pace_ms=tts.usual_pace_ms, replaces_silent=turn.was_silent
+            ),
             can_return=self._can_return(),
             can_fill=self._can_fill(owed, can_speak),
             can_speak=can_speak,
