@@ -90,7 +90,7 @@ class Session:
             deps.media, deps.clock, self._agents, self._recorder, transcript, self._pipeline, self._tasks,
             listener=self, since_answer_ms=past.since_answer_ms if past else 0.0,
         )  # fmt: skip
-        self._speech_output = SpeechOutput(self._pipeline, transcript)
+        self._speech_output = SpeechOutput(self._pipeline, transcript.requests)
         self._hangup = Hangup(
             self._agents, deps.carrier, deps.media, self._pipeline, self._speech_output, self._conversation,
             self._tasks,
@@ -121,13 +121,14 @@ class Session:
         )  # fmt: skip
         self._route_tool = RouteTool(self._pipeline.context, self._agents)
         remedies = Remedies(
-            self._agents, self._recorder, self.waiting, self._pipeline, transcript, self._speech_output,
-            self._hangup, self._activation, self._router, self._ready_audio,
+            self._agents, self._recorder, self.waiting, self._pipeline, transcript.requests,
+            self._speech_output, self._hangup, self._activation, self._router, self._ready_audio,
             lambda: self._failures.reconnect(self._pipeline.tts),
         )  # fmt: skip
         self._silence = SilenceWatchdog(
-            self._agents, deps.media, self._pipeline, self._conversation, transcript, self._hangup,
-            self._router, self.waiting, remedies, self._tasks, lambda: self._failures.lost("tts"),
+            self._agents, deps.media, self._pipeline, self._conversation, transcript.requests,
+            self._hangup, self._router, self.waiting, remedies, self._tasks,
+            lambda: self._failures.lost("tts"),
             is_timed=deps.has_silence,
         )  # fmt: skip
         self._connections = ServiceConnections(self._pipeline, self._services)

@@ -18,7 +18,7 @@ from pipecat.utils.text.base_text_aggregator import TextType
 from db.ids import new_id
 from db.utterances import Source
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.transcript.transcript import Transcript
+from voicebot.call.transcript.tts_requests import TtsRequests
 from voicebot.providers.pcm import bytes_per_ms
 
 CHUNK_MS = 200
@@ -28,9 +28,9 @@ _NS_PER_S = 1_000_000_000
 class SpeechOutput:
     """Speaks on one call in the active voice."""
 
-    def __init__(self, pipeline: CallPipeline, transcript: Transcript) -> None:
+    def __init__(self, pipeline: CallPipeline, requests: TtsRequests) -> None:
         self._pipeline = pipeline
-        self._requests = transcript.requests
+        self._requests = requests
 
     async def text(
         self,

@@ -26,7 +26,7 @@ from voicebot.call.hangup import End, Hangup
 from voicebot.call.routing.activation import AgentActivation, ReadyAudio
 from voicebot.call.routing.router import Router
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.transcript.transcript import Transcript
+from voicebot.call.transcript.tts_requests import TtsRequests
 from voicebot.call.waiting import WaitingForPerson
 
 RESPONSE_END_TIMEOUT_S = 1.0
@@ -53,7 +53,7 @@ class Remedies:
         recorder: CallRecorder,
         waiting: WaitingForPerson,
         pipeline: CallPipeline,
-        transcript: Transcript,
+        requests: TtsRequests,
         speech_output: SpeechOutput,
         hangup: Hangup,
         activation: AgentActivation,
@@ -66,7 +66,7 @@ class Remedies:
         self._recorder = recorder
         self._waiting = waiting
         self._pipeline = pipeline
-        self._requests = transcript.requests
+        self._requests = requests
         self._speech_output = speech_output
         self._hangup = hangup
         self._activation = activation

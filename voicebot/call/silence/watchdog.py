@@ -30,7 +30,7 @@ from voicebot.call.silence.policy import (
 )
 from voicebot.call.silence.remedies import Remedies
 from voicebot.call.transcript.conversation import Conversation
-from voicebot.call.transcript.transcript import Transcript
+from voicebot.call.transcript.tts_requests import TtsRequests
 from voicebot.call.waiting import WaitingForPerson
 
 CHECK_S = 0.1
@@ -68,7 +68,7 @@ class SilenceWatchdog:
         media: MediaStream,
         pipeline: CallPipeline,
         conversation: Conversation,
-        transcript: Transcript,
+        requests: TtsRequests,
         hangup: Hangup,
         router: Router,
         waiting: WaitingForPerson,
@@ -85,7 +85,7 @@ class SilenceWatchdog:
             media: the stream whose clock times silence.
             pipeline: its services and what they are doing.
             conversation: when either side was heard.
-            transcript: what was to be spoken and was not.
+            requests: what is to be spoken, and what was to be and was not.
             hangup: whether the call ends.
             router: whether a route is under way.
             waiting: whether the caller waits for a person, who has texts of their own.
@@ -99,7 +99,7 @@ class SilenceWatchdog:
         self._media = media
         self._pipeline = pipeline
         self._conversation = conversation
-        self._requests = transcript.requests
+        self._requests = requests
         self._hangup = hangup
         self._router = router
         self._waiting = waiting

@@ -18,6 +18,9 @@ from voicebot.call.transcript.speech import Cut
 from voicebot.call.transcript.transcript import Transcript
 from voicebot.clock import Clock
 
+PAUSE_MS = 500.0
+"""The last word has ended if the voice has been silent for so long."""
+
 MIN_WAIT_MS = 10.0
 """How long the next look at what was played is at least away."""
 
@@ -224,6 +227,9 @@ class Conversation:
     def on_interrupted(self, *, lost: bool) -> None:
         """An interruption stopped the output: keep what was heard according to the marks."""
         self._last_sound_ms = now = self._now_ms()
+        playout = self._media.playout
+        if self._media.now_ms() - playout.ends_at() >= PAUSE_MS:
+            self._transcript.voice_paused(playout.sent_ms)
         cuts = self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now, lost=lost)
         self._cut = None
         for cut in reversed(cuts):  # the last message of an agent is the first that is corrected

@@ -57,7 +57,8 @@ class Speaking:
     """An agent's utterance while it is spoken, and until its audio was played.
 
     ``heard`` is set when the text is complete, ``ended_ms`` and ``end_position`` when the audio was sent,
-    ``request`` (the first) and ``meant`` (the text of all) when both are.
+    ``request`` (the first) and ``meant`` (the text of all) when both are; ``paused_at`` when the voice has
+    fallen silent.
     ``words`` are parts of the text, with the positions where they begin if the TTS says so.
     """
 
@@ -72,6 +73,7 @@ class Speaking:
     is_complete: bool = False
     ended_ms: int | None = None
     end_position: float | None = None
+    paused_at: float | None = None
     request: Request | None = None
     meant: str = ""
 
@@ -87,6 +89,7 @@ class Speaking:
 
         ``lost``: with those for which there is no audio, too.
         """
+        until += _EPSILON_MS
         return _joined(part for part, end, is_lost in self._parts() if end <= until and (lost or not is_lost))
 
     @property
@@ -104,7 +107,8 @@ class Speaking:
 
     def _parts(self) -> list[tuple[TextPartForConcatenation, float, bool]]:
         """Each part, where it ends, and whether it was lost."""
-        end = self.end_position if self.end_position is not None else float("inf")
+        known = (self.end_position, self.paused_at, float("inf"))
+        end = next(position for position in known if position is not None)
         ends = [*(at for _, at in self.words[1:]), end]
         return [
             (part, ends_at, self.is_timed and _takes_longer(part.text.strip(), ends_at - at))
@@ -136,9 +140,19 @@ def _joined(parts: Iterable[TextPartForConcatenation]) -> str:
 
 def what_follows(heard: str, meant: str) -> str:
     """What follows ``heard`` in ``meant``; spaces are ignored, because vendors split words differently."""
+    return meant[_length(heard, meant) :].strip()
+
+
+def ends_a_word(heard: str, meant: str) -> bool:
+    """Whether a word of ``meant`` ends where ``heard`` does."""
+    return not meant[_length(heard, meant) :][:1].strip()
+
+
+def _length(heard: str, meant: str) -> int:
+    """How much of ``meant`` are the words ``heard``."""
     left = sum(not character.isspace() for character in heard)
     for index, character in enumerate(meant):
         if left == 0:
-            return meant[index:].strip()
+            return index
         left -= not character.isspace()
-    return ""
+    return len(meant)

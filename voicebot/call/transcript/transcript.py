@@ -10,8 +10,10 @@ from db.utterances import Speaker, UtteranceRecord
 from voicebot.call.agents import ActiveAgent
 from voicebot.call.dependencies import CallFacts
 from voicebot.call.transcript.order import OrderedUtterances, Said
-from voicebot.call.transcript.speech import Cut, Speaking, what_follows
+from voicebot.call.transcript.speech import Cut, Speaking, ends_a_word, what_follows
 from voicebot.call.transcript.tts_requests import TtsRequests
+
+_ALL = float("inf")
 
 
 class Transcript:
@@ -120,6 +122,12 @@ class Transcript:
             if speaking.heard is not None:
                 self._complete(speaking, at_ms)
 
+    def voice_paused(self, position: float) -> None:
+        """The voice is silent since ``position``: its last word has ended if it is a whole one."""
+        speaking = self._speaking
+        if speaking is not None and ends_a_word(speaking.words_until(_ALL, lost=True), self._meant(speaking)):
+            speaking.paused_at = position
+
     def text_ended(self) -> None:
         """No more audio belongs to the current utterance; :meth:`agent_finished` follows, perhaps late."""
         if self._speaking is not None and self._speaking.ended_ms is not None:
@@ -183,7 +191,7 @@ class Transcript:
         meant = self._meant(speaking)
         whole = speaking.is_played(heard_until)
         passed = meant if whole and meant else speaking.words_until(heard_until, lost=True)
-        heard = speaking.words_until(float("inf") if whole else heard_until) if speaking.has_lost else passed
+        heard = speaking.words_until(_ALL if whole else heard_until) if speaking.has_lost else passed
         first = self.requests.get(speaking.contexts[0])
         cut = Cut(meant=meant, heard=heard, is_remembered=not self._is_remembered(speaking))
         self.requests.unheard(first, heard=heard, rest=what_follows(passed, meant))
@@ -221,7 +229,7 @@ class Transcript:
 
     def _note_lost(self, speaking: Speaking) -> None:
         """The TTS has swallowed a part of an utterance, which is still to be spoken."""
-        spoken, meant = speaking.words_until(float("inf")), speaking.heard or ""
+        spoken, meant = speaking.words_until(_ALL), speaking.heard or ""
         first = self.requests.get(speaking.contexts[0])
         self.requests.unheard(first, heard=spoken, rest=speaking.lost_words())
         self._swallowed = Cut(meant=meant, heard=spoken, is_remembered=True)
