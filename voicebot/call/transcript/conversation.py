@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pipecat.frames.frames import LLMMessagesTransformFrame
@@ -168,7 +169,7 @@ class Conversation:
             self._transcript.caller_said(words, self._agents.active, started_ms=started, ended_ms=now)
         else:
             self._transcript.caller_ended()
-        self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now, lost=True)
+        self._cut_off(now, lost=True)
         if self._recording is not None:
             self._recording.cancel()
 
@@ -227,10 +228,7 @@ class Conversation:
     def on_interrupted(self, *, lost: bool) -> None:
         """An interruption stopped the output: keep what was heard according to the marks."""
         self._last_sound_ms = now = self._now_ms()
-        playout = self._media.playout
-        if self._media.now_ms() - playout.ends_at() >= PAUSE_MS:
-            self._transcript.voice_paused(playout.sent_ms)
-        cuts = self._transcript.agent_interrupted(heard_until=self._heard_until(), at_ms=now, lost=lost)
+        cuts = self._cut_off(now, lost=lost)
         self._cut = None
         for cut in reversed(cuts):  # the last message of an agent is the first that is corrected
             if cut.is_remembered:
@@ -274,11 +272,14 @@ class Conversation:
         work = self._pipeline.worker.queue_frame(uninterruptible(frame))
         self._tasks.start(work, name="correcting the context", droppable=True)
 
-    def _heard_until(self) -> float:
-        playout, begin = self._media.playout, self._transcript.unheard_since
-        if begin is None:
-            return 0.0
-        return begin + playout.heard_between(begin, playout.sent_ms, self._media.now_ms())
+    def _cut_off(self, at_ms: int, *, lost: bool) -> Sequence[Cut]:
+        """End what is spoken where the caller has heard it."""
+        playout, now_ms = self._media.playout, self._media.now_ms()
+        if now_ms - playout.ends_at() >= PAUSE_MS:
+            self._transcript.voice_paused(playout.sent_ms)
+        begin = self._transcript.unheard_since or 0.0
+        heard_until = begin + playout.heard_between(begin, playout.sent_ms, now_ms)
+        return self._transcript.agent_interrupted(heard_until=heard_until, at_ms=at_ms, lost=lost)
 
     # --------------------------------------------------------------------- what the caller says
 
