@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from voicebot.call.routing import context
 
 CONVERSATION: list[Any] = [
@@ -85,3 +87,20 @@ def test_variables_without_a_value_are_left_out() -> None:
         assert '"paid": false' in text
         assert '"name"' not in text
         assert '"note"' not in text
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_cut"),
+    [
+        ([], True),
+        ([{"role": "assistant", "tool_calls": [{"id": "1"}]}, {"role": "user", "content": "Yes."}], True),
+        ([{"role": "assistant", "content": "Two."}, {"role": "assistant", "content": "Three."}], True),
+        ([{"role": "assistant", "content": str(number)} for number in range(3)], False),
+    ],
+)
+def test_an_interrupted_utterance_is_one_of_the_latest(behind: list[Any], is_cut: bool) -> None:
+    """What was cut off is taken out of the message, whatever spaces it has, and of no earlier one."""
+    messages: list[Any] = [{"role": "assistant", "content": "We are  open."}, *behind]
+    kept = {"role": "assistant", "content": "We are" if is_cut else "We are  open."}
+    assert context.as_heard("We are open.", "We are")(messages) == [kept, *behind]
+    assert context.as_heard("We are open.", "")(messages) == (behind if is_cut else messages)
