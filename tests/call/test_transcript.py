@@ -327,9 +327,9 @@ def test_an_interruption_cuts_what_was_sent_and_not_played(
         transcript.audio_ended(at_ms=round(position) + 600, position=position + 600.0)
         transcript.agent_finished(" ".join(words), at_ms=round(position) + 600)
     cuts = transcript.agent_interrupted(heard_until=400.0, at_ms=1200)
-    assert [(cut.meant, cut.heard, cut.is_remembered) for cut in cuts] == [
-        ("One two.", "One", True),
-        ("Three four.", "", True),
+    assert [(cut.meant, cut.heard, cut.memory) for cut in cuts] == [
+        ("One two.", "One", "already"),
+        ("Three four.", "", "already"),
     ]
     assert [(one.seq, one.heard_text, one.interrupted) for one in said] == [(1, "One", True), (2, "", True)]
     assert [it.text for it in transcript.requests.take_unspoken()] == ["two.", "Three four."]

@@ -231,10 +231,10 @@ class Conversation:
         cuts = self._cut_off(now, lost=lost)
         self._cut = None
         for cut in reversed(cuts):  # the last message of an agent is the first that is corrected
-            if cut.is_remembered:
-                self._correct(cut.meant, cut.heard)
-            else:
+            if cut.memory == "later":
                 self._cut = cut
+            elif cut.memory == "already":
+                self._correct(cut.meant, cut.heard)
         if cuts and not lost:
             self._recorder.event("barge_in")
 
@@ -263,7 +263,7 @@ class Conversation:
     def _correct_swallowed(self) -> None:
         """The model remembers no words that the TTS has swallowed."""
         swallowed = self._transcript.take_swallowed()
-        if swallowed is not None:
+        if swallowed is not None and swallowed.memory == "already":
             self._correct(swallowed.meant, swallowed.heard)
 
     def _correct(self, sent: str, heard: str) -> None:

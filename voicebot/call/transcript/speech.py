@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pipecat.utils.string import TextPartForConcatenation, concatenate_aggregated_text
 
 from db.utterances import Source
 from voicebot.call.agents import ActiveAgent
+
+Memory = Literal["already", "later", "never"]
 
 _EPSILON_MS = 0.5
 
@@ -44,10 +47,15 @@ class Request:
     is_synthesised: bool = False
     is_dropped: bool = False
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the model knows of it, sooner or later."""
+        return self.remembered or self.is_announcement
+
     def unspoken(self, text: str) -> Unspoken:
         """``text``, which is the request's or its end, as something that is still to be spoken."""
         return Unspoken(
-            text=text, source=self.source, remembered=self.remembered or self.is_announcement,
+            text=text, source=self.source, remembered=self.is_known,
             interruptible=self.interruptible, is_announcement=self.is_announcement,
         )  # fmt: skip
 
@@ -120,13 +128,13 @@ class Speaking:
 class Cut:
     """An interrupted utterance: the words that were to be said, and those that were heard.
 
-    ``is_remembered``: the model's context has the words already; otherwise pipecat adds those that it takes
-    for spoken, because of the interruption.
+    ``memory``: whether the model's context has the words ``already``, ``later`` (because of the interruption,
+    pipecat adds those that it takes for spoken) or ``never``.
     """
 
     meant: str
     heard: str
-    is_remembered: bool
+    memory: Memory
 
 
 def _takes_longer(text: str, ms: float) -> bool:

@@ -10,7 +10,7 @@ from db.utterances import Speaker, UtteranceRecord
 from voicebot.call.agents import ActiveAgent
 from voicebot.call.dependencies import CallFacts
 from voicebot.call.transcript.order import OrderedUtterances, Said
-from voicebot.call.transcript.speech import Cut, Speaking, ends_a_word, what_follows
+from voicebot.call.transcript.speech import Cut, Memory, Request, Speaking, ends_a_word, what_follows
 from voicebot.call.transcript.tts_requests import TtsRequests
 
 _ALL = float("inf")
@@ -175,7 +175,7 @@ class Transcript:
         return cuts
 
     def _cut_sent(self, speaking: Speaking, heard_until: float, lost: bool) -> Cut | None:
-        """End an utterance that was sent; the model remembers all of it. None: all of it is heard."""
+        """End an utterance that was sent; the model's context has all of it. None: all of it is heard."""
         sent, request = speaking.heard or "", speaking.request
         is_protected = request is not None and not request.interruptible and not lost
         if is_protected or speaking.is_played(heard_until):
@@ -184,7 +184,7 @@ class Transcript:
         speaking.heard = speaking.words_until(heard_until)
         self.requests.unheard(request, heard=speaking.heard, rest=what_follows(speaking.heard, sent))
         self._record(speaking, interrupted=True)
-        return Cut(meant=sent, heard=speaking.heard, is_remembered=True)
+        return Cut(meant=sent, heard=speaking.heard, memory=_memory(request))
 
     def _cut(self, speaking: Speaking, heard_until: float, at_ms: int) -> Cut:
         """End the utterance that is being sent."""
@@ -193,12 +193,12 @@ class Transcript:
         passed = meant if whole and meant else speaking.words_until(heard_until, lost=True)
         heard = speaking.words_until(_ALL if whole else heard_until) if speaking.has_lost else passed
         first = self.requests.get(speaking.contexts[0])
-        cut = Cut(meant=meant, heard=heard, is_remembered=not self._is_remembered(speaking))
+        memory: Memory = "later" if self._is_remembered(speaking) else _memory(first)
         self.requests.unheard(first, heard=heard, rest=what_follows(passed, meant))
         speaking.heard = heard
         self._end(speaking, at_ms)
         self._record(speaking, interrupted=not whole)
-        return cut
+        return Cut(meant=meant, heard=heard, memory=memory)
 
     def _complete(self, speaking: Speaking, at_ms: int) -> None:
         """Text and audio are complete; it is recorded when that was played."""
@@ -232,7 +232,7 @@ class Transcript:
         spoken, meant = speaking.words_until(_ALL), speaking.heard or ""
         first = self.requests.get(speaking.contexts[0])
         self.requests.unheard(first, heard=spoken, rest=speaking.lost_words())
-        self._swallowed = Cut(meant=meant, heard=spoken, is_remembered=True)
+        self._swallowed = Cut(meant=meant, heard=spoken, memory=_memory(first))
         speaking.heard = spoken
 
     def take_swallowed(self) -> Cut | None:
@@ -246,3 +246,8 @@ class Transcript:
     def _is_remembered(self, speaking: Speaking) -> bool:
         requests = self.requests.of(speaking.contexts)
         return not requests or any(request.remembered for request in requests)
+
+
+def _memory(request: Request | None) -> Memory:
+    """Whether the model's context has a text that has been sent."""
+    return "already" if request is None or request.is_known else "never"
