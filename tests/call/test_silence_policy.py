@@ -75,6 +75,8 @@ def situation(owed: Owed, **more: Any) -> Situation:
         (situation(Owed.ANSWER, empty=1, response_is_over=True), Step.ASK_AGAIN),
         (situation(Owed.ANSWER, empty=MAX_EMPTY + 1, response_is_over=True), Step.GIVE_UP),
         (situation(Owed.ANSWER, wordless=MAX_WORDLESS + 1, response_is_over=True), Step.GIVE_UP),
+        (situation(Owed.REPETITION, silent_ms=1.0), Step.ASK_CALLER),
+        (situation(Owed.REPETITION, silent_ms=0.0), Step.WAIT),
         (situation(Owed.NOTHING, silent_ms=7999.0, prompts_left=1), Step.WAIT),
         (situation(Owed.NOTHING, silent_ms=8000.0, prompts_left=1), Step.PROMPT),
         (situation(Owed.NOTHING, silent_ms=8000.0), Step.LEAVE),

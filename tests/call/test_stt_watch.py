@@ -105,3 +105,37 @@ def test_speech_is_owed_words_until_a_service_says_them_or_that_there_are_none()
     assert (watch.has_speech, watch.judged) == (True, 2)
     watch.transcribed(2, final=True)
     assert (watch.has_speech, watch.judged) == (False, 0)
+
+
+def test_no_service_is_judged_before_it_is_connected() -> None:
+    """What the caller says meanwhile stays owed, and the service has its time from when it is connected."""
+    watch = SttWatch()
+    for piece in (speech(6000), line(9000)):
+        assert not watch.hear(piece, None)
+    assert (watch.has_speech, watch.judged, watch.quiet_ms) == (True, 0, 9000.0)
+    watch.replaced()
+    assert overdue_at(watch, line(3000)) == [1000 + SILENCE_MS + 200]
+
+
+def test_speech_that_two_services_have_not_transcribed_is_unheard() -> None:
+    """It is so until a service says something, or the caller is asked to repeat it."""
+    watch = SttWatch()
+    overdue_at(watch, speech(1000) + line(2000))
+    watch.replaced()
+    overdue_at(watch, line(2900))
+    assert (watch.has_speech, watch.is_unheard) == (True, False)
+    overdue_at(watch, line(200))
+    assert (watch.has_speech, watch.is_unheard) == (False, True)
+    watch.transcribed(0, final=True)
+    assert not watch.is_unheard
+
+
+def test_it_is_known_when_words_that_are_transcribed_late_have_ended() -> None:
+    """Where the words were audible; otherwise nothing is said about it."""
+    watch = SttWatch()
+    overdue_at(watch, speech(500) + line(1000))
+    watch.transcribed(2, final=True)
+    assert watch.transcribed_quiet_ms == 1000.0
+    overdue_at(watch, line(500))
+    watch.transcribed(2, final=True)
+    assert watch.transcribed_quiet_ms == 0.0

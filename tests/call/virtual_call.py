@@ -66,6 +66,7 @@ from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.clock import SystemClock
 from voicebot.providers.pace import Pace
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
+from voicebot.providers.speech_input import SpeechInput
 from voicebot.providers.websocket import TTS_QUIET_S
 
 CHARACTER_MS = 40
@@ -73,6 +74,8 @@ FILLERS = ("One moment.", "Still looking.")
 UNKNOWN = (*FILLERS, apology("en").moment)
 TOKEN_S = 0.05
 FIRST_AUDIO_S = 0.1
+LISTENER_SILENCE_MS = 200
+FRAME_S = 0.02
 ACCOUNT = new_id()
 
 ModelFault = Literal["none", "error", "empty", "hang"]
@@ -213,6 +216,16 @@ def _tone(voice: str, ms: float) -> bytes:
     return bytes([sum(voice.encode()) % 200 + 1, 1]) * int(ms * BYTES_PER_MS / 2)
 
 
+class ScriptedListener(SpeechInput):
+    """An STT that is given the caller's audio and finds no words in it: the stream brings the turns."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Any, None), endpointing_ms=LISTENER_SILENCE_MS)
+
+    def write(self, audio: bytes) -> None:
+        """Take audio of the caller."""
+
+
 class ScriptedServices:
     """Implements ``ServiceFactory``."""
 
@@ -222,7 +235,7 @@ class ScriptedServices:
         self._first_audio_s = first_audio_s
         self.stt_from_s = stt_from_s
         """The time of the loop from which an STT can be connected; an attempt before waits for it."""
-        self.listeners: list[IdentityFilter] = []
+        self.listeners: list[ScriptedListener] = []
         """The STT services that were connected."""
         self.pace = Pace()
         self.voices: list[ScriptedVoice] = []
@@ -233,10 +246,10 @@ class ScriptedServices:
 
         async def make() -> Sequence[FrameProcessor]:
             await asyncio.sleep(self.stt_from_s - asyncio.get_running_loop().time())
-            self.listeners.append(IdentityFilter())
-            return self.listeners[-1:]
+            self.listeners.append(ScriptedListener())
+            return [self.listeners[-1], IdentityFilter()]
 
-        return ServiceSpec(key="stt", make=make, connected=connected_at_once)
+        return ServiceSpec(key=f"stt {content.stt.provider}", make=make, connected=connected_at_once)
 
     def llm(self, content: TemplateContent, *_: Any) -> tuple[ServiceSpec, LLMService[Any]]:
         """The agent's model."""
@@ -272,6 +285,7 @@ class VirtualMedia:
         self._mark_observers: list[Callable[[MarkEcho], None]] = []
         self._marks: deque[tuple[str, asyncio.TimerHandle]] = deque()
         self._dtmf_observers: list[Callable[[str], None]] = []
+        self._audio_observers: list[Callable[[bytes], None]] = []
         self.is_open = True
         self._queued_until = 0.0
         self.played: list[Played] = []
@@ -299,7 +313,8 @@ class VirtualMedia:
         self._mark_observers.append(observer)
 
     def on_audio(self, observer: Callable[[bytes], None]) -> None:
-        """No audio of the caller is heard; turns are scripted."""
+        """Call ``observer`` with the caller's audio; turns are scripted apart from it."""
+        self._audio_observers.append(observer)
 
     def on_dtmf(self, observer: Callable[[str], None]) -> None:
         """Call ``observer`` with every key."""
@@ -338,6 +353,11 @@ class VirtualMedia:
         """The caller presses a key."""
         for observer in self._dtmf_observers:
             observer(digit)
+
+    def hear(self, audio: bytes) -> None:
+        """The carrier sends audio of the caller."""
+        for observer in self._audio_observers:
+            observer(audio)
 
     # ------------------------------------------------------------------------------------- inside
 
@@ -491,6 +511,7 @@ class VirtualCall:
         self.facts: list[CallFact] = []
         self._turn_ended_ms = self.media.now_ms()
         self._is_speaking = False
+        self._sounding: asyncio.Task[None] | None = None
         targets = targets or {}
         self.ids = {name: new_id() for name in ("desk", *targets)}
         documents: dict[UUID, dict[str, Any]] = {
@@ -583,6 +604,21 @@ class VirtualCall:
         self.begin_turn(words)
         self.run(seconds)
         self.end_turn(words)
+
+    def sound(self, seconds: float = 1.0) -> None:
+        """The caller is audible, whatever a service makes of it; from now on the stream carries audio."""
+        if self._sounding is None:
+            self._sounding = self._loop.create_task(self._sound())
+        self._is_speaking = True
+        self.run(seconds)
+        self._is_speaking = False
+        self._turn_ended_ms = self.media.now_ms()
+
+    async def _sound(self) -> None:
+        while self.media.is_open:
+            level = b"\x00\x20\x00\xe0" if self._is_speaking else b"\x00\x00\x00\x00"
+            self.media.hear(level * int(FRAME_S * SAMPLE_RATE / 2))
+            await asyncio.sleep(FRAME_S)
 
     def noise(self, seconds: float = 1.0) -> None:
         """A sound without words."""

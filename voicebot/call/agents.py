@@ -173,6 +173,12 @@ class AgentPool:
         """A settled target lost a service and is being prepared again."""
         self._unsettled += 1
 
+    def service_replaced(self, before: str, after: str) -> None:
+        """Every agent that used the service ``before`` uses ``after`` from now on; both are its keys."""
+        for agent in (self.answering, *self.targets.values()):
+            if agent.keys is not None:
+                agent.keys = agent.keys.replaced(before, after)
+
     def add_targets(self, snapshots: Mapping[UUID, TemplateSnapshot]) -> None:
         """Add the agents that routes lead to: those of the answering agent, then those of its targets.
 

@@ -1,7 +1,8 @@
 """Makes the agents of a call ready: values, flow, functions, connected services and a greeting.
 
 The agent who answers is prepared first, its targets in the background. A target is offered as soon as it is
-ready. One that cannot be made ready is not offered, and an event says why.
+ready. One that cannot be made ready is not offered, and an event says why; if a service of it could not be
+connected, that is tried again while the call lasts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +28,8 @@ from voicebot.providers.provider import SynthesisFailed
 from voicebot.providers.service_spec import ServiceFailed
 
 RECONNECT_PAUSE_S = 1.0
+RETRY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Pauses before a target whose services could not be connected is tried again; the last one repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +117,23 @@ class AgentPreparation:
             agent.problem = f"unknown function: {error}"
         except ServiceFailed as error:
             agent.problem = error.reason
+            self._start(self._retry(agent), agent)
         except Exception as error:  # noqa: BLE001 - the top of a task: one target must not end the call
             agent.problem = type(error).__name__
         self._agents.note_settled()
         self._on_change(agent)
+
+    async def _retry(self, agent: Agent) -> None:
+        """Connect the services of a target that has been found unusable, until it works or the call ends."""
+        for pause_s in chain(RETRY_PAUSES_S, repeat(RETRY_PAUSES_S[-1])):
+            await asyncio.sleep(pause_s)
+            try:
+                await self._prepare(agent)
+            except ServiceFailed:
+                continue
+            agent.problem = None
+            self._on_change(agent)
+            return
 
     async def _prepare(self, agent: Agent) -> None:
         if agent.flow is None:  # otherwise only a service was lost

@@ -79,7 +79,14 @@ class ServiceFailures:
             self._tasks.start(self._hangup.finish_played(end), name="ending the call", droppable=True)
 
     def replaced(self, before: str, after: str) -> None:
-        """The agent who has the call uses another service; others that use the failed one connect again."""
+        """The agent who has the call uses another service.
+
+        Agents that share its STT use the other one too, so that they stay ready; a voice of their own is
+        connected again.
+        """
+        if self._pipeline.stt.is_ready(after):
+            self._agents.service_replaced(before, after)
+            return
         current = self._agents.current
         if current.keys is not None:
             current.keys = current.keys.replaced(before, after)

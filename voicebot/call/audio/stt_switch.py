@@ -71,8 +71,22 @@ class SttSwitch(ServiceSwitch):
 
     @property
     def quiet_ms(self) -> float:
-        """How long neither the caller nor the service has said anything, in ms of the caller's audio."""
+        """How long the caller has not been audible, in ms of their audio."""
         return self._watch.quiet_ms
+
+    @property
+    def transcribed_quiet_ms(self) -> float:
+        """How long ago the caller's last words ended, in ms of their audio; 0 if that is not known."""
+        return self._watch.transcribed_quiet_ms
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the caller seems to have spoken, and no service has said what within its time."""
+        return self._watch.is_unheard
+
+    def forget_unheard(self) -> None:
+        """The caller is asked to say it again."""
+        self._watch.is_unheard = False
 
     @property
     def is_given_up(self) -> bool:
@@ -89,9 +103,10 @@ class SttSwitch(ServiceSwitch):
         self._untranscribed.add(audio)
         branch = self.active_branch
         speech = _speech_input(branch)
-        is_overdue = self._watch.hear(audio, speech.silence_ms if speech is not None else 0.0)
-        if branch.ready and speech is not None:
-            speech.write(audio)
+        listener = speech if branch.ready else None
+        is_overdue = self._watch.hear(audio, listener.silence_ms if listener is not None else None)
+        if listener is not None:
+            listener.write(audio)
             if is_overdue:
                 self._background.start(self._report_silence(branch), name="reporting a silent STT")
 

@@ -66,6 +66,8 @@ class Owed(Enum):
     """A model, a function or a route is at work."""
     ANSWER = auto()
     """Words are owed and nobody is producing them."""
+    REPETITION = auto()
+    """The caller has spoken, and no service has said what: they do not know that nobody has heard it."""
     PERSON = auto()
     """A person: the caller waits for one, or talks to one."""
     NOTHING = auto()
@@ -94,6 +96,8 @@ class Step(Enum):
     """Ask for a person where the author offers one; otherwise say goodbye."""
     FILL = auto()
     """Say that it takes a moment."""
+    ASK_CALLER = auto()
+    """Ask the caller to say it again."""
     PROMPT = auto()
     """Ask the caller whether they are there."""
     LEAVE = auto()
@@ -202,6 +206,7 @@ RULES: dict[Owed, Sequence[_Rule]] = {
         (lambda s: s.empty > 0 and s.response_is_over, Step.ASK_AGAIN),
         (_is_unattended, Step.ASK),
     ),
+    Owed.REPETITION: ((lambda s: s.silent_ms > 0, Step.ASK_CALLER),),
     Owed.NOTHING: (
         (lambda s: s.silent_ms >= s.idle_after_ms and s.prompts_left > 0, Step.PROMPT),
         (lambda s: s.silent_ms >= s.idle_after_ms, Step.LEAVE),

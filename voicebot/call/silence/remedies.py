@@ -176,6 +176,11 @@ class Remedies:
         else:
             await self._speech_output.text(text, remembered=False)
 
+    async def ask_caller(self) -> None:
+        """Ask the caller to say again what no service has transcribed."""
+        self._pipeline.stt.forget_unheard()
+        await self._speech_output.text(self._apology().repeat)
+
     async def prompt(self, number: int) -> None:
         """Ask the caller whether they are there; ``number`` counts from 0."""
         agent = self._agents.current

@@ -295,7 +295,9 @@ class SilenceWatchdog:
             return Owed.WORK
         if not self._conversation.agent_has_answered:
             return Owed.ANSWER
-        return Owed.PERSON if self._waiting.suspends_idle else Owed.NOTHING
+        if self._waiting.suspends_idle:
+            return Owed.PERSON
+        return Owed.REPETITION if self._pipeline.stt.is_unheard else Owed.NOTHING
 
     def _can_fill(self, owed: Owed, can_speak: bool) -> bool:
         filler = self._remedies.filler(self._turn.fillers) if owed in _FILLED else None
@@ -340,6 +342,7 @@ class SilenceWatchdog:
             Step.ASK_AGAIN: remedies.ask_again,
             Step.APOLOGISE: remedies.apologise,
             Step.RETURN: remedies.return_call,
+            Step.ASK_CALLER: remedies.ask_caller,
             Step.GIVE_UP: remedies.give_up,
             Step.LEAVE: remedies.leave,
         }.get(step)

@@ -295,8 +295,10 @@ class Conversation:
         now = self._now_ms()
         started, self._caller_since = self._caller_since or now, None
         self._last_sound_ms = now
-        self._caller_until_ms = self._media.now_ms() - min(
-            now - started, self._agents.current.content.turns.end_silence_ms
+        # A transcript that comes late ends a turn whose words have ended long before.
+        silence_ms = min(now - started, self._agents.current.content.turns.end_silence_ms)
+        self._caller_until_ms = self._media.now_ms() - max(
+            silence_ms, self._pipeline.stt.transcribed_quiet_ms
         )
         if message.content:
             self._has_answered = False
