@@ -22,6 +22,19 @@ class NumberFallback:
     """BCP 47; that of the orchestrator that answers the number."""
 
 
+async def version(db: Executor) -> str:
+    """A text that changes whenever what ``fallbacks`` returns does."""
+    [row] = await db.fetch(
+        """
+        SELECT concat_ws(' ', (SELECT concat_ws(' ', count(*), sum(revision)) FROM numbers), (
+            SELECT concat_ws(' ', count(*), sum(revision)) FROM templates
+            WHERE kind = 'orchestrator' AND status = 'active' AND number_id IS NOT NULL
+        )) AS version
+        """
+    )
+    return str(row["version"])
+
+
 async def fallbacks(db: Executor) -> Sequence[NumberFallback]:
     """What happens to calls of the active numbers of all accounts while the database is down."""
     rows = await db.fetch(

@@ -73,6 +73,19 @@ async def test_row_13_a_call_waits_while_the_database_is_down(
     assert reply.verbs == ["Connect", "Redirect"]
 
 
+async def test_row_13_a_number_is_in_the_copy_soon_after_it_was_changed(
+    server: RunningServer, tenant: Tenant
+) -> None:
+    """A fallback applies to a database that stops soon afterwards."""
+    orchestrator = await tenant.orchestrator()
+    path, fallback = f"/numbers/{orchestrator['number_id']}", "+14155559999"
+    answer = await tenant.owner.patch(path, json={"fallback_number": fallback}, headers={"If-Match": "*"})
+    known = server.app_state.number_directory
+    async with asyncio.timeout(20):
+        while known.get("twilio", answer.json()["e164"]).fallback_number != fallback:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_call_that_waited_too_long_goes_to_the_fallback(
     server: RunningServer, tenant: Tenant, proxy: DatabaseProxy
 ) -> None:

@@ -593,3 +593,22 @@ def test_a_model_is_not_asked_while_its_voice_still_connects(loop: VirtualLoop) 
     call.run(9)
     assert call.heard() == [WELCOME]
     assert call.script.asked == []
+
+
+def test_row_9_a_voice_that_hangs_before_the_first_word_leaves_no_silence(loop: VirtualLoop) -> None:
+    """Nothing is synthesised ahead and no voice connects: within 2 s the call ends, and the carrier speaks."""
+    call = VirtualCall(loop, desk=PATIENT, ready=False, connects_s=60)
+    call.run(1.6)  # after the 0.5 s of the constructor
+    assert call.end is not None
+    assert call.end.reason == "tts_unavailable"
+
+
+def test_row_9_a_voice_that_hangs_once_before_the_first_word_is_heard(loop: VirtualLoop) -> None:
+    """The second attempt connects before the carrier has to speak."""
+    answered_s = loop.time()
+    call = VirtualCall(loop, desk=PATIENT, ready=False, connects_s=60)
+    call.services.connects_s = 0.0
+    call.run(3)
+    assert not call.is_over
+    assert call.heard() == [WELCOME]
+    assert call.media.played[0].start_ms / 1000 - answered_s <= 2

@@ -21,6 +21,7 @@ from voicebot.call.silence.policy import (
     SLOW_MS,
     SLOW_PACE_MS,
     UNATTENDED_MS,
+    VOICELESS_LEAD_MS,
     Owed,
     Situation,
     Step,
@@ -29,6 +30,7 @@ from voicebot.call.silence.policy import (
 )
 
 LONG = 60_000.0
+NO_VOICE = {"can_speak": False, "can_fill": False, "was_heard": False}
 
 
 def situation(owed: Owed, **more: Any) -> Situation:
@@ -63,6 +65,10 @@ def situation(owed: Owed, **more: Any) -> Situation:
         (situation(Owed.GOODBYE, can_fill=True), Step.WAIT),
         (situation(Owed.WORK, silent_ms=2000 - LEAD_MS, can_fill=True), Step.FILL),
         (situation(Owed.WORK, silent_ms=2000 - LEAD_MS - 1, can_fill=True), Step.WAIT),
+        (situation(Owed.WORK, silent_ms=2000 - VOICELESS_LEAD_MS, **NO_VOICE), Step.NO_VOICE),
+        (situation(Owed.WORK, silent_ms=1999 - VOICELESS_LEAD_MS, **NO_VOICE), Step.WAIT),
+        (situation(Owed.WORK, silent_ms=1900, **{**NO_VOICE, "can_fill": True}), Step.FILL),
+        (situation(Owed.WORK, silent_ms=1900, **{**NO_VOICE, "was_heard": True}), Step.WAIT),
         (situation(Owed.WORK), Step.WAIT),
         (situation(Owed.ANSWER, owed_ms=UNATTENDED_MS), Step.ASK),
         (situation(Owed.ANSWER, owed_ms=UNATTENDED_MS - 1), Step.WAIT),

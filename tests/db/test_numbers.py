@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from db import accounts, numbers, templates
+from db import accounts, number_fallbacks, numbers, templates
 from db.errors import InvalidValue, NotFound, NumberInUse, NumberNotAssigned, NumberTaken, RevisionConflict
 from db.numbers import NumberDraft, NumberFilter
 from db.pool import Database
@@ -159,3 +159,21 @@ async def test_numbers_are_listed_newest_first_and_narrowed(
     assert await listed(NumberFilter()) == [asleep.id, seeded.number.id]
     assert await listed(NumberFilter(active=True)) == [seeded.number.id]
     assert await listed(NumberFilter(carrier="exotel", e164=SPARE.e164)) == [asleep.id]
+
+
+async def test_the_version_of_the_fallbacks_changes_with_numbers_and_orchestrators(
+    database: Database, seeded: SeededAccount
+) -> None:
+    """Each change that a process has to copy has another version; other changes may have the same."""
+    versions = [await number_fallbacks.version(database)]
+    spare = await numbers.create(database, seeded.id, SPARE)
+    versions.append(await number_fallbacks.version(database))
+    await numbers.update(
+        database, seeded.id, spare.id, replace(SPARE, fallback_number="+14155559999"), expected_revision=1
+    )
+    versions.append(await number_fallbacks.version(database))
+    await numbers.delete(database, seeded.id, spare.id, expected_revision=2)
+    versions.append(await number_fallbacks.version(database))
+    await database.execute("UPDATE templates SET revision = revision + 1 WHERE number_id IS NOT NULL")
+    versions.append(await number_fallbacks.version(database))
+    assert len(set(versions)) == len(versions)

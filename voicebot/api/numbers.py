@@ -129,6 +129,7 @@ async def create_number(app_state: AppStateDep, admin: Admin, body: NumberBody, 
             assigned_only=app_state.settings.numbers == "assigned",
         )
         await audit.record(transaction, admin.account_id, _change(admin, "create", saved, None))
+    app_state.number_directory.changed()
     response.headers["Location"] = f"/api/v1/numbers/{saved.id}"
     return _answer(saved, response)
 
@@ -161,6 +162,7 @@ async def patch_number(
             assigned_only=app_state.settings.numbers == "assigned",
         )
         await audit.record(transaction, admin.account_id, _change(admin, "update", saved, before))
+    app_state.number_directory.changed()
     return _answer(saved, response)
 
 
@@ -172,6 +174,7 @@ async def delete_number(app_state: AppStateDep, admin: Admin, number_id: UUID, i
     async with app_state.database.transaction() as transaction:
         await numbers.delete(transaction, admin.account_id, number_id, expected_revision=before.revision)
         await audit.record(transaction, admin.account_id, _change(admin, "delete", None, before))
+    app_state.number_directory.changed()
     return Response(status_code=204)
 
 

@@ -28,6 +28,9 @@ SLOW_MS = 1500
 SLOW_PACE_MS = 500
 """A voice that took so long to begin a text may be slow."""
 
+VOICELESS_LEAD_MS = 100
+"""How long before the limit the carrier speaks in place of a voice that has never been connected."""
+
 UNATTENDED_MS = 800
 """How long nobody may work on an answer that is owed: a request may be on its way."""
 
@@ -125,6 +128,7 @@ class Situation:
         can_return: whether the agent who answered the call may be able to answer.
         can_fill: whether there is a filler and a voice for it; its audio, while the voice owes other speech.
         can_speak: whether the voice is connected.
+        was_heard: whether any of our words have been played on this stream.
     """
 
     owed: Owed
@@ -143,6 +147,7 @@ class Situation:
     can_return: bool = False
     can_fill: bool = False
     can_speak: bool = True
+    was_heard: bool = True
 
 
 _Rule = tuple[Callable[[Situation], bool], Step]
@@ -189,6 +194,12 @@ def _needs_filler_meanwhile(s: Situation) -> bool:
     return not s.can_speak and _needs_filler(s)
 
 
+def _has_no_voice(s: Situation) -> bool:
+    """Whether a caller who has heard nothing yet would wait in silence for a voice."""
+    is_mute = not s.can_speak and not s.can_fill and not s.was_heard
+    return is_mute and s.silent_ms >= s.limit_ms - VOICELESS_LEAD_MS
+
+
 RULES: dict[Owed, Sequence[_Rule]] = {
     Owed.GOODBYE: ((_needs_filler_meanwhile, Step.FILL),),
     Owed.PERSON: (),
@@ -198,7 +209,7 @@ RULES: dict[Owed, Sequence[_Rule]] = {
         (lambda s: s.can_fill and s.silent_ms >= s.limit_ms - READY_LEAD_MS, Step.FILL),
     ),
     Owed.REST: ((lambda s: s.can_speak, Step.CONTINUE), (_needs_filler_meanwhile, Step.FILL)),
-    Owed.WORK: ((_needs_filler, Step.FILL),),
+    Owed.WORK: ((_has_no_voice, Step.NO_VOICE), (_needs_filler, Step.FILL)),
     Owed.ANSWER: (
         (lambda s: s.can_return and _has_failed(s), Step.RETURN),
         (_has_failed, Step.GIVE_UP),

@@ -262,6 +262,7 @@ class SilenceWatchdog:
             can_return=self._can_return(),
             can_fill=self._can_fill(owed, can_speak),
             can_speak=can_speak,
+            was_heard=self._media.playout.sent_ms > 0,
         )
 
     def _silent_ms(self) -> float:
