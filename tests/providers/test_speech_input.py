@@ -10,7 +10,10 @@ import pytest
 from pipecat.frames.frames import (
     ErrorFrame,
     Frame,
+    InterimTranscriptionFrame,
     StartFrame,
+    TranscriptionFrame,
+    UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -18,9 +21,11 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.services.settings import STTSettings
 from pipecat.services.stt_service import STTService
 
+from templates.model import Turns
 from tests.sandbox.test_vendors_pipecat import ServicePipeline
 from voicebot.providers import speech_input
-from voicebot.providers.speech_input import MAX_UNSENT, PIECE_MS, SpeechInput
+from voicebot.providers.speech_input import MAX_UNSENT, PIECE_MS, LastingTranscripts, SpeechInput
+from voicebot.providers.turns import with_turns
 from voicebot.providers.voice_activity import VoiceActivity
 from voicebot.sandbox.speech.scripted import tone_pcm
 from voicebot.sandbox.speech.synthesis import synthesize
@@ -155,3 +160,27 @@ async def test_audio_for_a_vendor_that_does_not_read_is_bounded() -> None:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
     assert len(stt.pieces) == MAX_UNSENT
+
+
+class Replayed(LastingTranscripts):
+    """Transcribes the audio that it is given within one moment."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            sample_rate=8000, ttfs_p99_latency=0.1, settings=STTSettings(model="", language=None)
+        )
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        yield InterimTranscriptionFrame("when are", "", "now")
+        yield TranscriptionFrame("When are you open?", "", "now")
+
+
+async def test_a_transcript_outlasts_the_interruption_of_its_interim_transcript() -> None:
+    """Words that are final in the moment in which their first ones interrupt the agent are not lost."""
+    branch = with_turns(Replayed(), Turns(strategy="stt", end_silence_ms=300), 100)
+    async with ServicePipeline(Pipeline(branch)) as line:
+        await line.after.until(StartFrame)
+        [speech] = [each for each in branch if isinstance(each, SpeechInput)]
+        await write(speech, SPEECH[: 3 * FRAME])
+        await line.after.until(UserStoppedSpeakingFrame)
+    assert [each.text for each in line.after.of(TranscriptionFrame)] == ["When are you open?"]

@@ -13,6 +13,7 @@ from loguru import logger
 from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
+    TranscriptionFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -36,7 +37,21 @@ _DECAY_PER_MS = 0.9995
 _MARGIN_MS = 200
 
 
-class DirectStt(STTService):
+class LastingTranscripts(STTService):
+    """A service whose final transcripts outlast an interruption.
+
+    An interim transcript interrupts the agent. A final one that follows at once, as when audio of the last seconds
+    is transcribed again, would wait in a queue that the interruption empties, and the caller's words were lost.
+    """
+
+    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
+        """Push a frame; a transcript so that no interruption drops it."""
+        if isinstance(frame, TranscriptionFrame):
+            frame.interruptible = False
+        await super().push_frame(frame, direction)
+
+
+class DirectStt(LastingTranscripts):
     """A service that takes audio without a frame around it."""
 
     @abstractmethod

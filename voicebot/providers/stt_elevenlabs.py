@@ -13,6 +13,7 @@ from templates.model import TemplateContent, Turns
 from voicebot.config import Settings
 from voicebot.providers.provider import Credential, SttProvider, secret_of
 from voicebot.providers.settings import ElevenLabsSttSettings
+from voicebot.providers.speech_input import LastingTranscripts
 from voicebot.providers.tts_elevenlabs import ELEVENLABS_URL, ElevenLabsVariables
 from voicebot.providers.websocket import EconomicalConnection
 
@@ -78,8 +79,8 @@ class ElevenLabsStt(SttProvider):
         )
 
 
-class _RealtimeService(EconomicalConnection, ElevenLabsRealtimeSTTService):
-    """pipecat's service with our connection options."""
+class _RealtimeService(LastingTranscripts, EconomicalConnection, ElevenLabsRealtimeSTTService):
+    """pipecat's service with our connection options, and with transcripts that no interruption drops."""
 
 
 class _WithoutTls(_RealtimeService):
