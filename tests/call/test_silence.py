@@ -596,7 +596,7 @@ def test_a_model_is_not_asked_while_its_voice_still_connects(loop: VirtualLoop) 
 
 
 def test_row_9_a_voice_that_hangs_before_the_first_word_leaves_no_silence(loop: VirtualLoop) -> None:
-    """Nothing is synthesised ahead and no voice connects: within 2 s the call ends, and the carrier speaks."""
+    """Nothing is synthesised ahead and no voice connects: the call ends within 2 s; the carrier speaks."""
     call = VirtualCall(loop, desk=PATIENT, ready=False, connects_s=60)
     call.run(1.6)  # after the 0.5 s of the constructor
     assert call.end is not None

@@ -139,3 +139,24 @@ def test_it_is_known_when_words_that_are_transcribed_late_have_ended() -> None:
     overdue_at(watch, line(500))
     watch.transcribed(2, final=True)
     assert watch.transcribed_quiet_ms == 0.0
+
+
+def test_words_that_the_final_transcript_does_not_have_are_unheard() -> None:
+    """An interim transcript had several of them, and the final one is empty; a single one may be noise."""
+    watch = SttWatch()
+    for words, is_unheard in ((1, False), (3, True)):
+        overdue_at(watch, speech(900))
+        watch.transcribed(words, final=False)
+        watch.transcribed(0, final=True)
+        assert watch.is_unheard is is_unheard
+
+
+def test_what_was_taken_for_noise_is_not_unheard() -> None:
+    """It was, because the agent went on with what it had cut off; later speech is another matter."""
+    watch = SttWatch()
+    overdue_at(watch, speech(1000) + line(2000))
+    watch.forget()
+    overdue_at(watch, line(3000))
+    assert not watch.is_unheard
+    overdue_at(watch, speech(1000) + line(8000))
+    assert watch.is_unheard

@@ -40,8 +40,8 @@ _MARGIN_MS = 200
 class LastingTranscripts(STTService):
     """A service whose final transcripts outlast an interruption.
 
-    An interim transcript interrupts the agent. A final one that follows at once, as when audio of the last seconds
-    is transcribed again, would wait in a queue that the interruption empties, and the caller's words were lost.
+    An interim transcript interrupts the agent. A final one may follow at once, as when audio of the last
+    seconds is transcribed again; it then waits in a queue that the interruption empties.
     """
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:

@@ -85,8 +85,8 @@ class SttSwitch(ServiceSwitch):
         return self._watch.is_unheard
 
     def forget_unheard(self) -> None:
-        """The caller is asked to say it again."""
-        self._watch.is_unheard = False
+        """What was not transcribed until now is taken for noise, or the caller is asked to say it again."""
+        self._watch.forget()
 
     @property
     def is_given_up(self) -> bool:
@@ -138,7 +138,7 @@ class SttSwitch(ServiceSwitch):
         if isinstance(frame, InterimTranscriptionFrame):
             self._watch.transcribed(len(frame.text.split()), final=False)
         elif isinstance(frame, TranscriptionFrame | NoWordsFrame):
-            self._watch.transcribed(1, final=True)
+            self._watch.transcribed(0 if isinstance(frame, NoWordsFrame) else 1, final=True)
             self._untranscribed.shorten(OVERLAP_MS)
 
 

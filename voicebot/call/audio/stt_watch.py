@@ -52,6 +52,7 @@ class SttWatch:
         """How often a service was judged since one made a transcript final."""
         self._audible_ms = 0.0
         self._was_audible = False
+        self._was_forgotten = False
         self.is_unheard = False
         """Whether no service has said what the caller seems to have spoken, and none is given it any more."""
 
@@ -84,6 +85,7 @@ class SttWatch:
         if self._is_audible(audio, ms):
             self.spoken_ms, self.quiet_ms, self._waited_ms = self.spoken_ms + ms, 0.0, 0.0
             self._audible_ms += ms
+            self._was_forgotten = False
         else:
             self.quiet_ms += ms
             self._waited_ms += 0.0 if silence_ms is None else ms
@@ -102,15 +104,20 @@ class SttWatch:
         """The service said something; without words, that there were none.
 
         An interim transcript of a single word may be noise, of which the final one is empty or missing.
+        Several words that the final transcript does not have were spoken, and are unheard.
         """
         self.spoken_ms = self._waited_ms = 0.0
         self._since_judged_ms = FORGOTTEN_AFTER_MS
-        self.is_unheard = False
+        self.is_unheard = final and not words and self._owes_final and not self._was_forgotten
         if final:
             self._patience, self.judged = 1, 0
             self._was_audible, self._audible_ms = self._audible_ms >= LEAST_AUDIBLE_MS, 0.0
         self._has_interims = self._has_interims or not final
         self._owes_final = not final and (self._owes_final or words >= LEAST_INTERIM_WORDS)
+
+    def forget(self) -> None:
+        """What was not transcribed until now is taken for noise, or the caller is asked to say it again."""
+        self.is_unheard, self._was_forgotten = False, True
 
     def replaced(self) -> None:
         """Another service gets the audio from now on; it may work differently and is given time anew."""
@@ -125,7 +132,7 @@ class SttWatch:
         was_owed = self._since_judged_ms < FORGOTTEN_AFTER_MS
         self._since_judged_ms += ms
         if was_owed and self._since_judged_ms >= FORGOTTEN_AFTER_MS and not self._is_unanswered:
-            self.is_unheard = True
+            self.is_unheard = not self._was_forgotten
 
     def _is_overdue(self, silence_ms: float) -> bool:
         if not self._is_unanswered:

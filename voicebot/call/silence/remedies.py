@@ -78,7 +78,8 @@ class Remedies:
     # ------------------------------------------------------------------------------------ speech
 
     async def speak_unspoken(self) -> None:
-        """Speak what was cut off or lost, from the word where it was cut."""
+        """Speak what was cut off or lost, from the word where it was cut: what has cut it had no words."""
+        self._pipeline.stt.forget_unheard()
         await self._speak_unspoken()
         llm = self._pipeline.llm
         if llm.was_cut:
