@@ -560,6 +560,23 @@ def test_an_announcement_that_noise_cuts_off_after_the_route_is_remembered(
     assert "put you through to billing." in " ".join(call.memory("assistant"))
 
 
+def test_seed_1315_a_cut_announcement_is_corrected_behind_the_targets_first_audio(loop: VirtualLoop) -> None:
+    """The target's greeting begins at the moment in which noise cuts the announcement off."""
+    call = asked(
+        loop,
+        Plan(calls=[ROUTE]),
+        desk={**PATIENT, "greeting": {"text": WELCOME}},
+        targets={"billing": {**BILLING, "greeting": {"text": "Billing here."}}},
+        announce="I will put you through to billing.",
+        voice_faults=["stall"],
+    )
+    call.run(1.0)
+    call.noise(0.2)
+    call.run(3)
+    assert call.heard() == [WELCOME, "I will put you", "Billing here."]
+    assert call.memory("assistant") == call.recorded("agent")
+
+
 def test_row_11_a_filler_that_a_voice_breaks_off_while_the_model_hangs_is_spoken(loop: VirtualLoop) -> None:
     """A voice that stalls in a text of ours is replaced, also while the model may still say something."""
     call = VirtualCall(loop, desk={"fillers": list(FILLERS), **PATIENT}, ready=False)

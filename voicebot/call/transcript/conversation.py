@@ -201,7 +201,6 @@ class Conversation:
         """The first audio of a TTS context was handed to the carrier."""
         now, position = self._now_ms(), self._media.playout.sent_ms
         self._context_position = position
-        self._cut = None
         self._has_answered = self._has_answered or self._transcript.requests.is_answer(context_id)
         self._transcript.audio_started(context_id, self._agents.active, at_ms=now, position=position)
         self._listener.agent_audio_started(max(0, now - self._last_sound_ms))
@@ -229,7 +228,6 @@ class Conversation:
         """An interruption stopped the output: keep what was heard according to the marks."""
         self._last_sound_ms = now = self._now_ms()
         cuts = self._cut_off(now, lost=lost)
-        self._cut = None
         for cut in reversed(cuts):  # the last message of an agent is the first that is corrected
             if cut.memory == "later":
                 self._cut = cut

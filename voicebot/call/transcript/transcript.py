@@ -193,7 +193,9 @@ class Transcript:
         passed = meant if whole and meant else speaking.words_until(heard_until, lost=True)
         heard = speaking.words_until(_ALL if whole else heard_until) if speaking.has_lost else passed
         first = self.requests.get(speaking.contexts[0])
-        memory: Memory = "later" if self._is_remembered(speaking) else _memory(first)
+        memory: Memory = _memory(first)
+        if self._is_remembered(speaking):  # without words, pipecat has nothing to add
+            memory = "later" if speaking.words else "never"
         self.requests.unheard(first, heard=heard, rest=what_follows(passed, meant))
         speaking.heard = heard
         self._end(speaking, at_ms)
