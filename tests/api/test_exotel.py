@@ -325,6 +325,24 @@ async def test_a_busy_tone_is_refused_when_it_is_saved(tenant: Tenant) -> None:
     assert patch.status_code == 422, patch.text
 
 
+async def test_a_number_whose_template_needs_a_busy_tone_does_not_move(tenant: Tenant) -> None:
+    """The error names the template; with another refusal the number moves to Exotel."""
+    number = await tenant.number()
+    busy = {"accepting": False, "refusal": {"action": "busy"}}
+    agent = await tenant.agent("Night", number_id=number["id"], inbound=busy)
+    path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
+    refused = await tenant.owner.patch(path, json={"carrier": "exotel"}, headers=headers)
+    assert refused.status_code == 422, refused.text
+    [fault] = refused.json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/carrier", "not_possible_at_carrier")
+    assert "'Night'" in fault["message"]
+    reject = {"inbound": {"refusal": {"action": "reject"}}}
+    saved = await tenant.owner.patch(f"/templates/{agent['id']}", json=reject, headers=headers)
+    assert saved.status_code == 200, saved.text
+    moved = await tenant.owner.patch(path, json={"carrier": "exotel"}, headers=headers)
+    assert (moved.status_code, moved.json()["carrier"]) == (200, "exotel")
+
+
 async def test_a_transfer_that_no_call_can_make_is_warned_of(server: RunningServer, tenant: Tenant) -> None:
     """When it is saved, and for the agent behind the orchestrator whenever it is read."""
     exotel = await called(server, tenant)

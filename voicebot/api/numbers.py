@@ -9,9 +9,11 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from db import audit, numbers
+from db import audit, numbers, templates
 from db.audit import Change
 from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
+from db.pool import Transaction
+from db.rows import MAX_LIMIT
 from templates.inbound import InboundPolicy
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
@@ -21,7 +23,7 @@ from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import TimeZone, invalid_body
-from voicebot.authoring import merged
+from voicebot.authoring import content_of, merged
 from voicebot.carriers import CARRIERS, DEFAULT_CARRIER, CarrierName
 
 router = APIRouter(prefix="/numbers", tags=["numbers"])
@@ -161,6 +163,8 @@ async def patch_number(
             expected_revision=before.revision,
             assigned_only=app_state.settings.numbers == "assigned",
         )
+        if saved.carrier != before.carrier:
+            await _check_templates(transaction, saved)
         await audit.record(transaction, admin.account_id, _change(admin, "update", saved, before))
     app_state.number_directory.changed()
     return _answer(saved, response)
@@ -200,6 +204,34 @@ def _possible(body: NumberBody) -> NumberBody:
         remedy="Use reject, say, forward or callback.",
     )
     raise ApiProblem("invalid_request", "The carrier cannot do this.", errors=[fault])
+
+
+async def _check_templates(transaction: Transaction, number: NumberRecord) -> None:
+    """Check that the number's new carrier can do what the templates that answer it ask for.
+
+    Raises:
+        ApiProblem: it cannot.
+    """
+    if CARRIERS[number.carrier].has_busy_tone:
+        return
+    answering = await templates.list_templates(
+        transaction,
+        number.account_id,
+        templates.TemplateFilter(status="active", number_id=number.id),
+        limit=MAX_LIMIT,
+    )
+    faults = [
+        FieldError(
+            pointer="/carrier",
+            code="not_possible_at_carrier",
+            message=f"{number.carrier} has no busy tone, with which '{each.name}' refuses calls.",
+            remedy="Change `inbound.refusal.action` of that template first.",
+        )
+        for each in answering.items
+        if (policy := content_of(each.content).inbound) is not None and policy.refusal.action == "busy"
+    ]
+    if faults:
+        raise ApiProblem("invalid_request", "The carrier cannot do this.", errors=faults)
 
 
 def _writable_part(patch: Any) -> Any:
