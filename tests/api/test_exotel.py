@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
-import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
-from db import attempts, bridged_calls, calls, carrier_calls
-from db.calls import CallEnd, CallRecord
+from db import attempts, bridged_calls, calls
 from db.ids import new_id
-from tests.api.server_fixture import PUBLIC_URL, RunningServer, Tenant, create, http_client, serving
+from tests.api.exotel import PATH, SECRET, Exotel, called
+from tests.api.server_fixture import RunningServer, Tenant, create, http_client, serving
 from tests.api.test_attempt_statuses import begun
 from tests.api.twilio import StandIn, close_code
 from voicebot.api.app_state import EndGrace
 from voicebot.api.carrier_request import MAX_RESUMES
 from voicebot.config import Settings
 
-SECRET = "the secret of the flow"
-PATH = "the%20secret%20of%20the%20flow"
 PERSON = "+919811111111"
 
 
@@ -42,89 +37,6 @@ async def call_registry(server: RunningServer) -> AsyncIterator[StandIn]:
     server.app_state.call_registry = stand_in = StandIn()
     yield stand_in
     await stand_in.close(0)
-
-
-class Exotel:
-    """One call to a number, from Exotel's side."""
-
-    def __init__(self, server: RunningServer, to: str) -> None:
-        self.server = server
-        self.call_sid = new_id().hex
-        self.to = to
-        self.fields = {"CallSid": self.call_sid, "CallFrom": "09876543210", "CallTo": to}
-
-    async def ask(
-        self, webhook: str, *, secret: str = PATH, method: str = "GET", **more: str
-    ) -> httpx.Response:
-        """Have an applet ask."""
-        url = f"{self.server.url}/webhooks/exotel/{secret}/{webhook}"
-        fields = {**self.fields, **more}
-        async with http_client() as client:
-            if method == "GET":
-                return await client.get(url, params=fields)
-            return await client.post(url, json=fields)
-
-    async def branches(self, **more: str) -> tuple[int, int]:
-        """What the two Passthru applets are answered."""
-        return (await self.ask("to-person", **more)).status_code, (
-            await self.ask("again", **more)
-        ).status_code
-
-    async def url(self) -> str:
-        """The address of the media socket, as this test reaches it."""
-        answer = await self.ask("voice")
-        assert answer.status_code == 200, answer.text
-        public = str(answer.json()["url"])
-        assert public.startswith(PUBLIC_URL.replace("https", "wss") + "/media/exotel/")
-        assert public.endswith("?sample-rate=8000")
-        return self.server.url.replace("http", "ws", 1) + public.removeprefix(
-            PUBLIC_URL.replace("https", "wss")
-        )
-
-    @contextlib.asynccontextmanager
-    async def media(self, url: str, call_sid: str | None = None) -> AsyncIterator[ClientConnection]:
-        """The media socket, introduced."""
-        async with connect(url, close_timeout=1) as socket:
-            await socket.send(json.dumps({"event": "connected"}))
-            start = {
-                "stream_sid": "s-1",
-                "call_sid": call_sid or self.call_sid,
-                "account_sid": "exo",
-                "media_format": {"encoding": "raw/slin", "sample_rate": "8000"},
-            }
-            await socket.send(json.dumps({"event": "start", "stream_sid": "s-1", "start": start}))
-            yield socket
-
-    async def record(self) -> CallRecord:
-        """The row of the call."""
-        return await carrier_calls.by_carrier_id(self.server.app_state.database, "exotel", self.call_sid)
-
-    async def answered(self) -> CallRecord:
-        """A call whose media stream has begun, and the row of it."""
-        await self.ask("voice")
-        call = await self.record()
-        app = self.server.app_state
-        return await calls.answered(app.database, call.account_id, call.id, app.clock.now())
-
-    async def ended(self, reason: str = "goodbye") -> None:
-        """End the call as an agent does."""
-        call, app = await self.record(), self.server.app_state
-        end = CallEnd(ended_by="agent", end_reason=reason, outcome=None, ended_at=app.clock.now())
-        await calls.finish(app.database, call.account_id, call.id, end)
-
-
-async def called(server: RunningServer, tenant: Tenant, *, template: bool = True, **number: Any) -> Exotel:
-    """A call to a number of the tenant; `template`: whether an orchestrator answers it."""
-    e164 = f"+91{new_id().int % 9_000_000_000 + 1_000_000_000}"
-    made = await create(tenant.owner, "/numbers", {"e164": e164, "carrier": "exotel", **number})
-    if template:
-        agent = await tenant.agent(f"Billing {e164}")
-        desk = {"name": f"Desk {e164}", "kind": "orchestrator", "status": "active", "number_id": made["id"]}
-        route = {"name": "billing", "template_id": agent["id"], "when": "The caller asks about money."}
-        await create(tenant.owner, "/templates", {**desk, "prompt": "You answer.", "routes": [route]})
-    if number.get("fallback_number"):
-        await server.app_state.number_directory.refresh()
-    return Exotel(server, "0" + e164.removeprefix("+91"))
 
 
 @pytest.fixture
@@ -175,17 +87,6 @@ async def test_the_token_is_good_for_one_retry(exotel: Exotel, call_registry: St
         assert call_registry.live == 1
         await call_registry.drain(0)
         assert await close_code(socket) == 1000
-
-
-async def test_a_token_opens_its_own_call_only(exotel: Exotel, call_registry: StandIn) -> None:
-    """Another call's socket, and a guessed token, are closed with 1008."""
-    url = await exotel.url()
-    async with exotel.media(url, call_sid="another") as socket:
-        assert await close_code(socket) == 1008
-    guessed = url.rpartition("/")[0] + "/guessed?sample-rate=8000"
-    async with exotel.media(guessed) as socket:
-        assert await close_code(socket) == 1008
-    assert call_registry.answered == {}
 
 
 async def test_a_call_whose_stream_was_lost_comes_back_three_times(exotel: Exotel) -> None:
@@ -432,25 +333,6 @@ async def test_a_menu_that_nobody_hears_leads_to_the_first_agent(
     assert await exotel.branches() == (302, 200)
     record = await exotel.record()
     assert (str(record.template_id), record.resumes) == (first["id"], 0)
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 1), (2, 2, 0)])
-async def test_status_callbacks_in_any_order(exotel: Exotel, order: tuple[int, ...]) -> None:
-    """A terminal status ends the call once, however the callbacks arrive; later ones change nothing."""
-    await exotel.answered()
-    callbacks = [{"Status": "ringing"}, {"EventType": "answered", "Status": "in-progress"},
-                 {"EventType": "terminal", "Status": "completed", "ConversationDuration": "7"}]  # fmt: skip
-    for each in order:
-        assert (await exotel.ask("status", method="POST", **callbacks[each])).status_code == 204
-    async with asyncio.timeout(30):
-        while (record := await exotel.record()).status != "ended":
-            await asyncio.sleep(0.02)
-    assert (await exotel.ask("status", **callbacks[0])).status_code == 204
-    later = await exotel.record()
-    assert (later.ended_by, later.end_reason, later.ended_at, later.carrier_status) == (
-        record.ended_by, record.end_reason, record.ended_at, record.carrier_status,
-    )  # fmt: skip
-    assert later.carrier_status == "completed"
 
 
 async def test_twilio_has_none_of_these_webhooks(server: RunningServer) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from db import attempts, bridged_calls, calls
 from db.calls import CallRecord
+from tests.api.exotel import SECRET, Exotel
 from tests.api.server_fixture import RunningServer, Tenant, new_e164, serving
 from tests.api.test_attempt_statuses import begun
-from tests.api.test_exotel import SECRET, Exotel
 from tests.api.twilio import StandIn, close_code
 from voicebot.api.app_state import EndGrace
 from voicebot.config import Settings

@@ -81,14 +81,6 @@ async def test_a_call_is_led_to_the_media_socket(twilio: Twilio, tenant: Tenant)
     assert (lead["id"], lead["call_ids"], lead["phone"]) == (call["lead_id"], [call["id"]], call["from"])
 
 
-async def test_the_same_webhook_again_is_the_same_call(twilio: Twilio, tenant: Tenant) -> None:
-    """Repeated, even at once, the webhook makes one call, and every answer has a fresh token."""
-    replies = await asyncio.gather(*(twilio.post("voice") for _ in range(8)))
-    assert len({reply.token for reply in replies}) == 8
-    assert len((await tenant.owner.get("/calls")).json()["items"]) == 1
-    assert len((await tenant.owner.get("/leads")).json()["items"]) == 1
-
-
 @pytest.mark.parametrize("webhook", ["voice", "status", "stream", "resume"])
 async def test_a_forged_webhook_is_refused_without_a_word(
     twilio: Twilio, tenant: Tenant, webhook: str
@@ -201,26 +193,6 @@ async def test_a_call_that_is_over_is_hung_up(twilio: Twilio, database: Database
     await ended(twilio, database)
     assert (await twilio.post("resume")).verbs == ["Hangup"]
     assert (await twilio.post("voice")).verbs == ["Hangup"]
-
-
-@pytest.mark.parametrize(
-    ("word", "ended_by", "reason"),
-    [
-        ("completed", "caller", "hangup"),
-        ("canceled", "caller", "canceled"),
-        ("no-answer", "caller", "no_answer"),
-        ("busy", "carrier", "busy"),
-        ("failed", "carrier", "failed"),
-    ],
-)
-async def test_a_terminal_status_ends_the_call(
-    twilio: Twilio, database: Database, word: str, ended_by: str, reason: str
-) -> None:
-    """A call that no process holds is ended by the carrier's word, and its lead with it."""
-    await twilio.post("voice")
-    await twilio.post("status", CallStatus=word)
-    call = await ended(twilio, database)
-    assert (call.ended_by, call.end_reason) == (ended_by, reason)
 
 
 async def test_a_terminal_status_wins(twilio: Twilio, database: Database) -> None:
