@@ -43,6 +43,11 @@ class MarkEcho:
     outcome: MarkOutcome
 
 
+# Close codes of RFC 6455 section 7.4.1, with which a socket is closed for what the carrier has sent.
+UNREADABLE = 1007
+TOO_BIG = 1009
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaClosed:
     """The end of the media socket. `announced` is True if the carrier sent a stop message before."""
@@ -51,6 +56,11 @@ class MediaClosed:
     code: int
     reason: str
     announced: bool
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody has ended the call: the socket broke, or what the carrier sent could not be read."""
+        return self.code in (UNREADABLE, TOO_BIG) if self.by == "us" else not self.announced
 
 
 class MediaStream(Protocol):

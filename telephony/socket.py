@@ -13,15 +13,13 @@ from typing import Any, Literal
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from telephony.media import DIRECT_MESSAGES, MediaClosed
+from telephony.media import DIRECT_MESSAGES, TOO_BIG, UNREADABLE, MediaClosed
 from telephony.messages import Event, Malformed, Start, Stop
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_MALFORMED = 10
 
-UNREADABLE = 1007  # RFC 6455 section 7.4.1: data not consistent with the type of message
 POLICY = 1008
-TOO_BIG = 1009
 
 
 class LimitExceeded(Exception):

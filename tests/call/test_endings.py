@@ -9,6 +9,8 @@ import pytest
 from loguru import logger
 
 from tests.call.text_calls import ModelAnswer, Request, TextModel, begin
+from tests.call.virtual_call import VirtualCall
+from tests.call.virtual_time import VirtualLoop
 
 ROUTE = ("route_to_agent", {"agent": "billing"})
 END: tuple[str, Mapping[str, Any]] = ("end_call", {"reason": "done"})
@@ -63,3 +65,14 @@ async def test_a_farewell_of_the_model_is_the_only_goodbye() -> None:
     exchange = await chat.say("That was all.")
     assert [reply.text for reply in exchange.replies] == ["Goodbye."]
     assert chat.is_over
+
+
+@pytest.mark.parametrize("code", [1007, 1009])
+def test_a_stream_that_is_closed_for_a_limit_is_lost(loop: VirtualLoop, code: int) -> None:
+    """What the carrier sent could not be read, but nobody has hung up: another stream may go on."""
+    call = VirtualCall(loop, desk={})
+    call.run(5)
+    call.media.close_by("us", code)
+    call.run(1)
+    assert call.end is not None
+    assert (call.end.ended_by, call.end.reason, call.end.resumable) == ("carrier", "stream_lost", True)

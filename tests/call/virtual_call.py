@@ -335,7 +335,7 @@ class VirtualMedia:
         """Close the stream."""
         self.close_by("us")
 
-    def close_by(self, by: Literal["us", "carrier"]) -> None:
+    def close_by(self, by: Literal["us", "carrier"], code: int = 1000) -> None:
         """One side closes the stream."""
         if self.is_open:
             self.is_open = False
@@ -343,7 +343,7 @@ class VirtualMedia:
             self.playout.ended(self.now_ms())
             self._waiter.changed()
             if self._closed is not None:
-                self._closed(MediaClosed(by=by, code=1000, reason="", announced=True))
+                self._closed(MediaClosed(by=by, code=code, reason="", announced=by == "carrier"))
 
     def ends_s(self) -> float:
         """In how many s all that was sent will have been played."""

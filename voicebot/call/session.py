@@ -321,7 +321,7 @@ class Session:
         self._router.audio_started(gap_ms)
 
     def _media_closed(self, closed: MediaClosed) -> None:
-        lost = closed.by == "carrier" and not closed.announced
+        lost = closed.is_lost
         reason = "stream_lost" if lost else "hangup"
         self._hangup.finish(End(ended_by="carrier" if lost else "caller", reason=reason, resumable=lost))
 
