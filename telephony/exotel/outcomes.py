@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from telephony.exotel.fields import object_of, objects_of, text_of
+from telephony.exotel.fields import field_text, json_object, json_objects
 from telephony.webhook import CallProgress, EndReason
 
 STATUSES: Mapping[str, tuple[CallProgress, EndReason | None]] = {
@@ -45,18 +45,18 @@ def of_passthru(fields: Mapping[str, Any]) -> EndReason | None:
     `DialCallStatus` is the status of the second party's leg, and `canceled` that the caller has left before
     somebody answered. `CallType` says less, but is sent where that is missing.
     """
-    call_type = _CALL_TYPES.get(text_of(fields, "CallType").lower())
-    legs = objects_of(fields.get("Legs")) or _numbered_legs(fields)
-    outcome = _of_status(text_of(fields, "DialCallStatus")) or (_of_legs(legs) if legs else call_type)
+    call_type = _CALL_TYPES.get(field_text(fields, "CallType").lower())
+    legs = json_objects(fields.get("Legs")) or _numbered_legs(fields)
+    outcome = _of_status(field_text(fields, "DialCallStatus")) or (_of_legs(legs) if legs else call_type)
     return "canceled" if call_type == "canceled" and outcome != "completed" else outcome
 
 
 def of_details(details: Mapping[str, Any]) -> EndReason | None:
     """The same, by `Details` of Call Details; None: there was no second party, or it is not over."""
-    legs = [object_of(leg.get("Leg")) or leg for leg in objects_of(details.get("Legs"))]
+    legs = [json_object(leg.get("Leg")) or leg for leg in json_objects(details.get("Legs"))]
     if len(legs) < 2:
         return None
-    return _of_status(text_of(details, "Leg2Status")) or _of_legs(legs)
+    return _of_status(field_text(details, "Leg2Status")) or _of_legs(legs)
 
 
 def _of_status(text: str) -> EndReason | None:
@@ -67,9 +67,9 @@ def _of_status(text: str) -> EndReason | None:
 
 def _of_legs(legs: Sequence[Mapping[str, Any]]) -> EndReason:
     """By the last leg, which is the second party's."""
-    if text_of(legs[-1], "OnCallDuration").strip("0."):
+    if field_text(legs[-1], "OnCallDuration").strip("0."):
         return "completed"
-    return _of_status(text_of(legs[-1], "Status")) or "no_answer"
+    return _of_status(field_text(legs[-1], "Status")) or "no_answer"
 
 
 def _numbered_legs(fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

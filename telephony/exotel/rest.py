@@ -18,7 +18,7 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTime
 from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
 from telephony.exotel import outcomes
-from telephony.exotel.fields import object_of, text_of
+from telephony.exotel.fields import field_text, json_object
 from telephony.exotel.messages import DEFAULT_RATE
 from telephony.exotel.numbers import e164
 from telephony.exotel.webhooks import stream_url
@@ -125,7 +125,7 @@ class ExotelRest:
         Raises:
             CarrierError: Exotel could not be reached.
         """
-        return outcomes.of_details(object_of((await self._details(carrier_call_id)).get("Details")))
+        return outcomes.of_details(json_object((await self._details(carrier_call_id)).get("Details")))
 
     async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
         """CallSids of live calls to a number that were placed from one of ours since a moment.
@@ -135,7 +135,7 @@ class ExotelRest:
         """
         moment = since.astimezone(_INDIA).strftime("%Y-%m-%d %H:%M:%S")
         query = {"DateCreated": f"gte:{moment}", "From": to, "PhoneNumber": from_}
-        found = object_of(await self._send("GET", "/Calls.json", query=query)).get("Calls")
+        found = json_object(await self._send("GET", "/Calls.json", query=query)).get("Calls")
         return [
             str(call.get("Sid"))
             for call in (found if isinstance(found, list) else [])
@@ -194,7 +194,7 @@ class ExotelRest:
 def _refusal(status: int, text: str, retry_after: str | None) -> CarrierError:
     """The error of a refused request: `{"RestException": {"Status", "Message"}}`, or the same as XML."""
     in_xml = _MESSAGE_IN_XML.search(text)
-    message = text_of(object_of(object_of(text).get("RestException")), "Message")
+    message = field_text(json_object(json_object(text).get("RestException")), "Message")
     message = message or (in_xml[1] if in_xml else "no message")
     pause_s = RATE_LIMIT_PAUSE_S if status == 429 else None
     if retry_after is not None and retry_after.strip().isdigit():
@@ -209,4 +209,4 @@ def _refusal(status: int, text: str, retry_after: str | None) -> CarrierError:
 
 
 def _call_of(text: str) -> Mapping[str, Any]:
-    return object_of(object_of(text).get("Call"))
+    return json_object(json_object(text).get("Call"))

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from telephony.carrier import TransferRequest
 from telephony.errors import BadSignature, BadWebhook
 from telephony.exotel import outcomes
-from telephony.exotel.fields import object_of, text_of
+from telephony.exotel.fields import field_text, json_object
 from telephony.exotel.media import RATE
 from telephony.exotel.numbers import e164
 from telephony.flow import Connection, StreamEnd
@@ -82,17 +82,17 @@ def incoming_call(request: WebhookRequest) -> IncomingCall:
         BadWebhook: CallSid is missing, or the number that was called.
     """
     fields = _fields(request)
-    caller = e164(text_of(fields, "CallFrom") or text_of(fields, "From"))
-    called = e164(text_of(fields, "CallTo") or text_of(fields, "To"))
+    caller = e164(field_text(fields, "CallFrom") or field_text(fields, "From"))
+    called = e164(field_text(fields, "CallTo") or field_text(fields, "To"))
     if not called:
         raise BadWebhook("To", "missing; Exotel always sends it, so check which client requests this URL")
     return IncomingCall(
         carrier_call_id=_call_id(fields),
         from_=caller,
         to=called,
-        direction="outbound" if text_of(fields, "Direction").lower().startswith("outbound") else "inbound",
+        direction="outbound" if field_text(fields, "Direction").lower().startswith("outbound") else "inbound",
         caller_known=caller.startswith("+"),
-        reference=text_of(fields, "CustomField") or None,
+        reference=field_text(fields, "CustomField") or None,
     )
 
 
@@ -103,11 +103,11 @@ def call_status(request: WebhookRequest) -> CallStatus:
         BadWebhook: CallSid or Status is missing, or Status is unknown.
     """
     fields = _fields(request)
-    word = outcomes.status_word(text_of(fields, "Status") or text_of(fields, "EventType"))
+    word = outcomes.status_word(field_text(fields, "Status") or field_text(fields, "EventType"))
     if word not in outcomes.STATUSES:
         raise BadWebhook("Status", f"unknown status {word[:40]!r}; known are {', '.join(outcomes.STATUSES)}")
     status, end_reason = outcomes.STATUSES[word]
-    seconds = whole_number(text_of(fields, "ConversationDuration"))
+    seconds = whole_number(field_text(fields, "ConversationDuration"))
     return CallStatus(
         carrier_call_id=_call_id(fields),
         status=status,
@@ -123,18 +123,18 @@ def call_status(request: WebhookRequest) -> CallStatus:
 def stream_end(request: WebhookRequest) -> StreamEnd | None:
     """Parse what a Passthru applet reports of the stream: `Stream[Status]=…`, or `Stream` as JSON."""
     fields = _fields(request)
-    stream = object_of(fields.get("Stream")) or {
+    stream = json_object(fields.get("Stream")) or {
         name[len("Stream[") : -1]: value
         for name, value in fields.items()
         if name.startswith("Stream[") and name.endswith("]")
     }
     if not stream:
         return None
-    by = _PARTIES.get(text_of(stream, "DisconnectedBy").lower())
+    by = _PARTIES.get(field_text(stream, "DisconnectedBy").lower())
     return StreamEnd(
         by=cast("Any", by),
-        failed=text_of(stream, "Status").lower() in ("failed", "cancelled", "canceled"),
-        error=text_of(stream, "Error") or text_of(stream, "DetailedStatus") or None,
+        failed=field_text(stream, "Status").lower() in ("failed", "cancelled", "canceled"),
+        error=field_text(stream, "Error") or field_text(stream, "DetailedStatus") or None,
     )
 
 
@@ -144,7 +144,7 @@ def dial_outcome(request: WebhookRequest) -> EndReason | None:
 
 
 def _call_id(fields: Mapping[str, Any]) -> str:
-    call_id = text_of(fields, "CallSid")
+    call_id = field_text(fields, "CallSid")
     if not call_id:
         raise BadWebhook(
             "CallSid", "missing; Exotel always sends it, so check which client requests this URL"
@@ -169,7 +169,7 @@ def _body(request: WebhookRequest) -> dict[str, Any]:
             for part in parts
             if part.get_content_maintype() == "text"
         }
-    return object_of(request.body) if request.body.lstrip()[:1] == b"{" else {}
+    return json_object(request.body) if request.body.lstrip()[:1] == b"{" else {}
 
 
 # --------------------------------------------------------------------------------------------- responses
