@@ -140,7 +140,7 @@ async def record(line: Line, database: Database) -> CallRecord:
 
 async def ended(line: Line, database: Database) -> CallRecord:
     """The call's record as soon as it has ended and was finalised, which derives its outcome."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (call := await record(line, database)).status != "ended" or call.outcome is None:
             await asyncio.sleep(0.01)
     return call
@@ -148,7 +148,7 @@ async def ended(line: Line, database: Database) -> CallRecord:
 
 async def started(registry: StandIn) -> CallRecord:
     """The call whose stream has begun."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await registry.arrived.wait()
     (call,) = registry.answered.values()
     return call
@@ -180,7 +180,7 @@ async def test_a_token_opens_one_stream(line: Line, call_registry: StandIn) -> N
     token = await line.voice()
     async with line.media(token) as first, line.media(token) as second:
         codes = [asyncio.create_task(close_code(each)) for each in (first, second)]
-        done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=60)
         assert [each.result() for each in done] == [1008]
         await started(call_registry)
         assert call_registry.live == 1
