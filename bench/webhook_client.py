@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Mapping, Set
 from urllib.parse import urlencode, urlsplit
 
-CONNECTIONS = 200
+CONNECTIONS = 50
+_Due = tuple[bytes, float]
+"""A request, and when it was due."""
 _CONTENT_LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 
 
@@ -29,68 +31,69 @@ def request_bytes(url: str, headers: Mapping[str, str], form: Mapping[str, str])
 
 
 class Sender:
-    """Sends requests on the first connection that is free, and measures from the time when each was due."""
+    """Sends requests, each on a free or a new connection, and measures from the time when it was due."""
 
-    def __init__(self, *, answers: Set[str], left: int) -> None:
-        """Each of ``left`` answers must contain one of ``answers``."""
+    def __init__(self, url: str, *, answers: Set[str], count: int) -> None:
+        """Send ``count`` requests to the server of ``url``; each answer must contain one of ``answers``."""
         self.took_ms: list[float] = []
         self.done = asyncio.get_running_loop().create_future()
         """Done when all are answered; its exception: an answer that is not as expected."""
+        self._server = urlsplit(url)
         self._answers = [answer.encode() for answer in answers]
-        self._left = left
-        self._waiting = deque[tuple[bytes, float]]()
+        self._left = count
+        self._waiting = deque[_Due]()
         self._free: list[_Connection] = []
-        self._connections: list[_Connection] = []
-
-    @classmethod
-    async def connect(cls, url: str, *, answers: Set[str], count: int) -> Sender:
-        """Open the connections to the server of ``url``, for so many requests."""
-        sender, server, loop = cls(answers=answers, left=count), urlsplit(url), asyncio.get_running_loop()
-        for _ in range(CONNECTIONS):
-            await loop.create_connection(lambda: _Connection(sender), str(server.hostname), server.port or 80)
-        return sender
-
-    def connected(self, connection: _Connection) -> None:
-        """Use a connection."""
-        self._connections.append(connection)
-        self._free.append(connection)
+        self._open = 0
+        self._connecting = set[asyncio.Task[object]]()
 
     def send(self, request: bytes, due: float) -> None:
         """Send a request, as soon as a connection is free."""
         self._waiting.append((request, due))
         self._send_waiting()
 
-    def answered(self, connection: _Connection, head: bytes, body: bytes, due: float) -> None:
-        """Take an answer."""
-        self.took_ms.append(1000 * (asyncio.get_running_loop().time() - due))
-        if not head.startswith(b"HTTP/1.1 20") or not any(answer in body for answer in self._answers):
-            self._fail(f"a webhook was answered {head[:200]!r} {body[:200]!r}")
-        self._left -= 1
-        if not self._left and not self.done.done():
-            self.done.set_result(None)
+    def is_free(self, connection: _Connection) -> None:
+        """Use a connection, from now on or again."""
         self._free.append(connection)
         self._send_waiting()
 
-    def lost(self, connection: _Connection) -> None:
-        """The server closed a connection; it does so when it was idle for long."""
+    def answered(self, head: bytes, body: bytes, due: float) -> None:
+        """Take an answer."""
+        self.took_ms.append(1000 * (asyncio.get_running_loop().time() - due))
+        if self.done.done():
+            return
+        if not head.startswith(b"HTTP/1.1 20") or not any(answer in body for answer in self._answers):
+            self.done.set_exception(RuntimeError(f"answered {head[:200]!r} {body[:200]!r}"))
+            return
+        self._left -= 1
+        if not self._left:
+            self.done.set_result(None)
+
+    def lost(self, connection: _Connection, unanswered: _Due | None) -> None:
+        """The server has closed a connection, as it does with idle ones."""
+        self._open -= 1
         if connection in self._free:
             self._free.remove(connection)
-        else:
-            self._fail("a connection was lost before the answer")
+        if unanswered is not None:
+            self._waiting.appendleft(unanswered)
+            self._send_waiting()
 
     def close(self) -> None:
         """Close all connections."""
-        self._waiting.clear()
-        for connection in self._connections:
+        for connection in self._free:
             connection.close()
-
-    def _fail(self, reason: str) -> None:
-        if not self.done.done():
-            self.done.set_exception(RuntimeError(reason))
 
     def _send_waiting(self) -> None:
         while self._waiting and self._free:
-            self._free.pop().send(*self._waiting.popleft())
+            self._free.pop().send(self._waiting.popleft())
+        if self._waiting and self._open < CONNECTIONS:
+            self._open += 1
+            connecting = asyncio.create_task(self._connect())
+            self._connecting.add(connecting)
+            connecting.add_done_callback(self._connecting.discard)
+
+    async def _connect(self) -> None:
+        loop, server = asyncio.get_running_loop(), self._server
+        await loop.create_connection(lambda: _Connection(self), str(server.hostname), server.port or 80)
 
 
 class _Connection(asyncio.Protocol):
@@ -99,31 +102,35 @@ class _Connection(asyncio.Protocol):
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
         self._received = b""
-        self._due = 0.0
+        self._sent: _Due | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Offer the connection."""
         self._transport = transport
-        self._sender.connected(self)
+        self._sender.is_free(self)
 
-    def send(self, request: bytes, due: float) -> None:
+    def send(self, due: _Due) -> None:
         """Send a request."""
-        self._due = due
-        self._transport.write(request)
+        self._sent = due
+        self._transport.write(due[0])
 
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Offer it no longer."""
-        self._sender.lost(self)
+        """Send again what is not answered."""
+        self._sender.lost(self, self._sent)
 
     def data_received(self, data: bytes) -> None:
-        """Read until an answer is complete."""
+        """Read until an answer is complete; what was not asked for announces that the server closes."""
+        if self._sent is None:
+            return
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
         length = _CONTENT_LENGTH.search(head)
         if end and len(body) >= (int(length[1]) if length else 0):
-            self._received = b""
-            self._sender.answered(self, head, body, self._due)
+            _, due = self._sent
+            self._received, self._sent = b"", None
+            self._sender.answered(head, body, due)
+            self._sender.is_free(self)

@@ -184,7 +184,7 @@ async def _send(settings: CarrierSettings, to_send: Sequence[Webhook], rate: flo
         requests.append(request_bytes(address, headers, each.form))
     await webhooks.aclose()
     loop = asyncio.get_running_loop()
-    sender = await Sender.connect(address, answers={each.answer for each in to_send}, count=len(requests))
+    sender = Sender(address, answers={each.answer for each in to_send}, count=len(requests))
     due = loop.time()
     late_ms: list[float] = []
     for request in requests:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Literal
 from uuid import UUID
 
 import pytest
@@ -226,6 +227,30 @@ async def test_a_call_that_could_not_be_ended_is_ended_by_a_repetition(
     await twilio.post("status", CallStatus="busy")
     call = await ended(twilio, database)
     assert (call.ended_by, call.end_reason) == ("carrier", "busy")
+
+
+async def test_an_end_waits_for_those_that_are_written(
+    twilio: Twilio, server: RunningServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The carrier is answered meanwhile, and a repetition of its status too."""
+
+    class Watched(asyncio.Semaphore):
+        asked = asyncio.Event()
+
+        async def acquire(self) -> Literal[True]:
+            self.asked.set()
+            return await super().acquire()
+
+    await twilio.post("voice")
+    ends = Watched(0)
+    monkeypatch.setattr(server.app_state, "ends", ends)
+    for _ in range(2):
+        assert (await twilio.post("status", CallStatus="busy")).response.status_code == 204
+    async with asyncio.timeout(30):
+        await ends.asked.wait()
+    assert (await call_of(twilio, database)).status == "ringing"
+    ends.release()
+    assert (await ended(twilio, database)).end_reason == "busy"
 
 
 async def test_news_of_unknown_calls_is_ignored(server: RunningServer) -> None:

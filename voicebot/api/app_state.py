@@ -39,6 +39,9 @@ from voicebot.providers.health import ProviderHealths
 from voicebot.siblings import Siblings
 from voicebot.vault import Vault
 
+ENDS_AT_ONCE = 2
+"""How many calls that no process runs are ended at once, each on a connection to the database."""
+
 
 @dataclass(frozen=True, slots=True)
 class EndGrace:
@@ -168,6 +171,8 @@ class AppState:
     handshakes: Handshakes
     open_streams: OpenStreams
     settled_requests: SettledRequests = field(default_factory=SettledRequests)
+    ends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ENDS_AT_ONCE))
+    """Held while a call is ended because of its carrier's status, so that many ends delay no webhook."""
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False
