@@ -79,6 +79,8 @@ async def test_responses_conform_to_the_openapi_document(
             *paths,
         ),
         *("--checks", CHECKS, "--max-examples", str(EXAMPLES), "--no-shrink", "--continue-on-failure"),
+        # A text call of 20 turns whose model cannot be reached takes half a second for each.
+        *("--request-timeout", "60"),
         *(("--generation-deterministic",) if "CI" in os.environ else ()),
         # This response does not end; tests/handoffs/test_stream.py covers it.
         *("--suppress-health-check", "all", "--no-color", "--exclude-path", "/api/v1/handoffs/stream"),
