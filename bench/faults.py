@@ -1,6 +1,6 @@
 """Calls whose vendors fail: 15 faults at 5 stages of a call for each of 3 services, with or without a backup.
 
-    python -m bench.faults [--cells 12] [--only "tts answer"] [--alone] [--seed 1]
+    python -m bench.faults [--cells 12] [--only "tts answer"] [--alone] [--carrier exotel]
 
 Each cell is one call: greeting, a question, a route, a goodbye. The fault is switched on at its stage; where
 it concerns a connection, the open ones are cut, so that it is met. A cell that never met its fault is
@@ -31,7 +31,8 @@ from voicebot.providers.health import REFRESH_S
 from voicebot.sandbox.audio.measurement import spans
 from voicebot.sandbox.caller import Caller, Listen, Say, Step, WaitForHangUp
 from voicebot.sandbox.carrier import Call, Carrier, CarrierSettings
-from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, Sandbox
+from voicebot.sandbox.environment import Sandbox
+from voicebot.sandbox.exotel import Exotel, ExotelCall, ExotelSettings
 from voicebot.sandbox.speech.scripted import tone_pcm
 from voicebot.sandbox.vendors.faults import Fault, Kind, Server
 from voicebot.sandbox.vendors.faults import Stage as Moment
@@ -145,7 +146,7 @@ class FaultBench:
     """A server whose vendors fail on request, and its carrier."""
 
     def __init__(
-        self, sandbox: Sandbox, server: VoicebotServer, carrier: Carrier, database: Database
+        self, sandbox: Sandbox, server: VoicebotServer, carrier: Carrier | Exotel, database: Database
     ) -> None:
         self._database = database
         self._sandbox = sandbox
@@ -155,6 +156,7 @@ class FaultBench:
     async def prepare(self) -> dict[bool, str]:
         """Two numbers: whether its agents have backups → the number."""
         numbers: dict[bool, str] = {}
+        name = "exotel" if isinstance(self._carrier, Exotel) else "twilio"
         for backed_up, e164 in ((True, NUMBER), (False, f"{NUMBER[:-1]}9")):
             services = {
                 "stt": {"provider": "deepgram", "backup": BACKUPS["stt"] if backed_up else []},
@@ -171,7 +173,7 @@ class FaultBench:
                     "prompt": f'You are billing. Say "{BILLING}" first.',
                 },
             )  # fmt: skip
-            number = await self._server.create("/numbers", {"e164": e164, "carrier": "twilio"})
+            number = await self._server.create("/numbers", {"e164": e164, "carrier": name})
             route = {"name": "billing", "template_id": agent["id"], "when": "The caller asks about a bill."}
             await self._server.create(
                 "/templates",
@@ -232,7 +234,7 @@ class FaultBench:
         if fault.stage == "connect" and cell.stage != "before":
             self._sandbox.usage.sever(server)
 
-    async def _result(self, cell: Cell, call: Call, *, is_hit: bool) -> Result:
+    async def _result(self, cell: Cell, call: Call | ExotelCall, *, is_hit: bool) -> Result:
         recording = call.recording()
         silence_ms, at_ms, agent_is_last = longest_silence(recording.sent, recording.received)
         items = (await self._server.api.get("/calls", params={"limit": 50})).json()["items"]
@@ -275,8 +277,8 @@ def _lost_and_doubled(expected: str, heard: str) -> tuple[int, int]:
 
 
 @contextlib.asynccontextmanager
-async def fault_bench() -> AsyncIterator[FaultBench]:
-    """The processes of the bench."""
+async def fault_bench(carrier_name: str = "twilio") -> AsyncIterator[FaultBench]:
+    """The processes of the bench; ``carrier_name`` is ``twilio`` or ``exotel``."""
     quick = Latency(first_token_ms=20, token_ms=1, first_audio_ms=20, audio_ms=1)
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-faults-"))
@@ -286,19 +288,26 @@ async def fault_bench() -> AsyncIterator[FaultBench]:
         stack.push_async_callback(database.close)
         environment = {**sandbox.env, "DATABASE_URL": dsn}
         server = await stack.enter_async_context(voicebot_server(environment, directory))
-        settings = CarrierSettings(
-            public_url=PUBLIC_URL, server_url=server.url,
-            account_sid=TWILIO_ACCOUNT_SID, auth_token=TWILIO_AUTH_TOKEN,
-        )  # fmt: skip
-        carrier = await stack.enter_async_context(Carrier(settings))
+        carrier = _carrier(carrier_name, server.url, sandbox.env)
+        await stack.enter_async_context(carrier)
         await sandbox.attach(carrier)
         yield FaultBench(sandbox, server, carrier, database)
 
 
-async def run_cells(chosen: Iterable[Cell]) -> list[Result]:
+def _carrier(name: str, server_url: str, env: Mapping[str, str]) -> Carrier | Exotel:
+    if name == "exotel":
+        secret = env["EXOTEL_WEBHOOK_SECRET"]
+        return Exotel(ExotelSettings(public_url=PUBLIC_URL, server_url=server_url, secret=secret))
+    sid, token = env["TWILIO_ACCOUNT_SID"], env["TWILIO_AUTH_TOKEN"]
+    return Carrier(
+        CarrierSettings(public_url=PUBLIC_URL, server_url=server_url, account_sid=sid, auth_token=token)
+    )
+
+
+async def run_cells(chosen: Iterable[Cell], carrier_name: str = "twilio") -> list[Result]:
     """Run cells one after another on one server."""
     results: list[Result] = []
-    async with fault_bench() as bench:
+    async with fault_bench(carrier_name) as bench:
         numbers = await bench.prepare()
         for cell in chosen:
             results.append(await bench.run(cell, numbers[cell.backed_up]))
@@ -306,9 +315,9 @@ async def run_cells(chosen: Iterable[Cell]) -> list[Result]:
     return results
 
 
-async def measure(chosen: Sequence[Cell]) -> dict[str, Any]:
+async def measure(chosen: Sequence[Cell], carrier_name: str) -> dict[str, Any]:
     """Run cells and sum them up."""
-    results = await run_cells(chosen)
+    results = await run_cells(chosen, carrier_name)
     return {
         "cells": len(results),
         "not_hit": [each.cell for each in results if each.not_hit],
@@ -327,13 +336,14 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=12, help="how many cells, chosen at random; 0: all")
     parser.add_argument("--only", default="", help="only cells whose name begins like this")
     parser.add_argument("--alone", action="store_true", help="no cell has a backup")
+    parser.add_argument("--carrier", choices=("twilio", "exotel"), default="twilio")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     chosen = [c for c in cells(alone=arguments.alone) if c.name.startswith(arguments.only)]
     if arguments.cells:
         random.Random(arguments.seed).shuffle(chosen)
         chosen = chosen[: arguments.cells]
-    asyncio.run(run_and_report(measure(chosen)))
+    asyncio.run(run_and_report(measure(chosen, arguments.carrier)))
 
 
 if __name__ == "__main__":

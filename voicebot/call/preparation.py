@@ -108,32 +108,36 @@ class AgentPreparation:
         await self._settle(agent)
 
     async def _settle(self, agent: Agent) -> None:
+        may_work_later = agent.problem is None and await self._try(agent)
+        self._agents.note_settled()
+        self._on_change(agent)
+        if may_work_later:
+            self._start(self._retry(agent), agent)
+
+    async def _retry(self, agent: Agent) -> None:
+        """Connect the services of a target that has been found unusable, until it works or the call ends."""
+        for pause_s in chain(RETRY_PAUSES_S, repeat(RETRY_PAUSES_S[-1])):
+            await asyncio.sleep(pause_s)
+            if not await self._try(agent):
+                self._on_change(agent)
+                return
+
+    async def _try(self, agent: Agent) -> bool:
+        """Prepare an agent; ``problem`` says whether it is unusable, and the result whether only for now."""
         try:
-            if agent.problem is None:
-                await self._prepare(agent)
+            await self._prepare(agent)
         except InvalidValues as error:
             agent.problem = f"values: {error}"
         except UnknownFunction as error:
             agent.problem = f"unknown function: {error}"
         except ServiceFailed as error:
             agent.problem = error.reason
-            self._start(self._retry(agent), agent)
+            return True
         except Exception as error:  # noqa: BLE001 - the top of a task: one target must not end the call
             agent.problem = type(error).__name__
-        self._agents.note_settled()
-        self._on_change(agent)
-
-    async def _retry(self, agent: Agent) -> None:
-        """Connect the services of a target that has been found unusable, until it works or the call ends."""
-        for pause_s in chain(RETRY_PAUSES_S, repeat(RETRY_PAUSES_S[-1])):
-            await asyncio.sleep(pause_s)
-            try:
-                await self._prepare(agent)
-            except ServiceFailed:
-                continue
+        else:
             agent.problem = None
-            self._on_change(agent)
-            return
+        return False
 
     async def _prepare(self, agent: Agent) -> None:
         if agent.flow is None:  # otherwise only a service was lost

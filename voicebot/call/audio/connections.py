@@ -14,7 +14,7 @@ from voicebot.call.services import CallServices
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
 
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
-TTS_PAUSES_S = (0.2, 0.5, 0.0)
+TTS_PAUSES_S = (0.1, 0.5, 0.0)
 """Shorter, because the caller hears nothing meanwhile; after the third attempt the carrier speaks."""
 
 ATTEMPT_TIMEOUT_S = 1.5

@@ -28,7 +28,7 @@ SLOW_MS = 1500
 SLOW_PACE_MS = 500
 """A voice that took so long to begin a text may be slow."""
 
-VOICELESS_LEAD_MS = 100
+VOICELESS_LEAD_MS = 200
 """How long before the limit the carrier speaks in place of a voice that has never been connected."""
 
 UNATTENDED_MS = 800
