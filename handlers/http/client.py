@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 
 import httpcore
 import httpx
@@ -33,6 +34,15 @@ _RETRY_STATUSES = frozenset({429, 502, 503, 504})
 _CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 
 
+@cache
+def public_tls() -> ssl.SSLContext:
+    """The TLS settings with the public certificate authorities, which all HTTP clients of a process share.
+
+    Reading the certificates takes tens of ms of CPU time, once.
+    """
+    return httpcore.default_ssl_context()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     """A response, and the headers for redirects and retries."""
@@ -53,7 +63,7 @@ class HttpClient:
             tls: TLS settings with the trusted certificates; None: the public certificate authorities.
         """
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls or httpcore.default_ssl_context(),
+            ssl_context=tls or public_tls(),
             max_connections=MAX_CONNECTIONS,
             keepalive_expiry=KEEP_ALIVE_S,
             network_backend=network,

@@ -22,7 +22,7 @@ from db.channels import ChannelKind, ChannelRecord
 from db.errors import NotFound
 from db.outbox import NoticeRecord
 from db.pool import Database, Transaction
-from handlers.http.client import retry_after
+from handlers.http.client import public_tls, retry_after
 from handlers.http.errors import AddressRefused
 from handlers.http.network import CheckedNetwork
 from voicebot.clock import Clock
@@ -71,7 +71,7 @@ class WebhookSender:
         self._vault = vault
         self._clock = clock
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls or httpcore.default_ssl_context(),
+            ssl_context=tls or public_tls(),
             # The outbox limits how many are used at once.
             max_connections=None,
             max_keepalive_connections=32,
