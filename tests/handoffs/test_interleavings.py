@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from db import calls, handoffs, inbound, operators
+from db import calls, handoffs, inbound
 from db.calls import CallEnd
 from db.errors import DatabaseBusy
 from db.handoffs import HandoffRecord
@@ -144,13 +144,17 @@ class Interleaving:
         if now.state == "abandoned":
             assert self.hung_up_at is not None, (self.done, now.cause)
         assert now.state != "expired", self.done
-        for who in self.staff:
-            row = await self.env.database.fetchrow(
-                "SELECT count(*) AS held FROM handoffs WHERE claimed_by = $1 AND ended_at IS NULL", who
-            )
-            holding = (await operators.ensure(self.env.database, self.env.account_id, who)).holding
-            assert row is not None
-            assert holding == row["held"], self.done
+        counted = await self.env.database.fetch(
+            """
+            SELECT holding, (
+                SELECT count(*) FROM handoffs WHERE claimed_by = operators.user_id AND ended_at IS NULL
+            ) AS held
+            FROM operators WHERE user_id = ANY($1::uuid[])
+            """,
+            self.staff,
+        )
+        assert len(counted) == len(self.staff)
+        assert [row["holding"] for row in counted] == [row["held"] for row in counted], self.done
 
     async def finish(self) -> None:
         """After the hang-up everything settles: one end, or a claim of an operator who is there."""
