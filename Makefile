@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+# Images of containers often set this; without compiled files each process compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
 LONG = $(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog
