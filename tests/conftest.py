@@ -74,16 +74,24 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have each worker begin with its share of the tests with a timeout of their own: they are the longest.
 
-    The scheduler gives each worker an equal part of the list before the workers steal from one another.
+    The scheduler gives each worker an equal part of the list before the workers steal from one another. Tests
+    marked with the same `xdist_group` share what is expensive to start, and so a worker.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    longest = [item for item in items if item.get_closest_marker("timeout") is not None]
-    others = [item for item in items if item.get_closest_marker("timeout") is None]
+    groups: dict[str, list[pytest.Item]] = {}
+    others: list[pytest.Item] = []
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            others.append(item)
+            continue
+        group = item.get_closest_marker("xdist_group")
+        groups.setdefault(item.nodeid if group is None else str(group.kwargs["name"]), []).append(item)
     ordered: list[pytest.Item] = []
     for number in range(workers):
         share = (len(items) - len(ordered)) // (workers - number)
-        ordered += longest[number::workers]
-        while others and share > len(longest[number::workers]):
+        longest = [item for group in list(groups.values())[number::workers] for item in group]
+        ordered += longest
+        while others and share > len(longest):
             ordered.append(others.pop())
             share -= 1
     items[:] = ordered + others

@@ -38,7 +38,7 @@ from voicebot.supervisor import CANNOT_LISTEN
 SPEECH = b"\x10" * 800
 """Sound of 100 ms in mu-law at 8,000 Hz."""
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400), pytest.mark.xdist_group(name="worker_processes")]
 
 
 @pytest.fixture(scope="module")
