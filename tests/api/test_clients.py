@@ -56,10 +56,10 @@ async def saved(tenant: Tenant, printed: str, name: str) -> None:
 
 async def test_a_python_client(server: RunningServer, tenant: Tenant, tmp_path: Path) -> None:
     """openapi-python-client drops no operation on templates; its client passes mypy, and saves one."""
-    programs = tmp_path / "venv" / "bin"
-    await run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
-    requirements = CLIENTS / "python-requirements.txt"
-    await run(programs / "pip", "install", "-q", "--require-hashes", "-r", requirements, cwd=tmp_path)
+    programs, uv = tmp_path / "venv" / "bin", Path(sys.executable).with_name("uv")
+    await run(uv, "venv", "-q", "--python", sys.executable, tmp_path / "venv", cwd=tmp_path)
+    install = ("pip", "install", "-q", "--python", programs / "python", "--require-hashes")
+    await run(uv, *install, "-r", CLIENTS / "python-requirements.txt", cwd=tmp_path)
     document = await document_of(server, tmp_path)
     generate = (
         "generate",
