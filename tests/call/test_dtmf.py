@@ -51,6 +51,18 @@ def test_keys_reach_the_model_as_words_of_the_caller(loop: VirtualLoop) -> None:
     assert received(call) == [{"digits": "1234", "ended_by": "count", "variable": None}]
 
 
+def test_the_tones_of_keys_are_not_speech_that_nobody_has_heard(loop: VirtualLoop) -> None:
+    """No service transcribes them, and the caller is not asked to say them again."""
+    call = VirtualCall(loop, desk=desk())
+    call.run(5)
+    call.plan(Plan(text="Thank you."))
+    call.press("123")
+    call.sound(0.8)
+    call.press("4")
+    call.run(8)
+    assert call.heard()[-1] == "Thank you."
+
+
 @pytest.mark.parametrize(
     ("pressed", "digits", "ended_by"),
     [("12#", "12", "terminator"), ("12", "12", "timeout"), ("12345", "1234", "count")],

@@ -318,6 +318,7 @@ class Conversation:
     def keys_ended(self, keys: str) -> None:
         """The caller has entered ``keys``; empty: nothing was entered."""
         self._caller_since = None
+        self._pipeline.stt.forget_unheard()  # the tones of the keys are audible
         self._last_sound_ms = self._now_ms()
         self._caller_until_ms = self._media.now_ms()
         if keys:
