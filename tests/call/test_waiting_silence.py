@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +16,7 @@ from pipecat.frames.frames import OutputAudioRawFrame
 
 from handlers.context import HandoffRequest, HandoffStatus
 from templates.model import TemplateContent, Waiting
+from tests.call.virtual_time import VirtualLoop, virtual_time
 from voicebot.background import BackgroundTasks
 from voicebot.call.waiting import WaitingForPerson
 
@@ -28,30 +28,6 @@ LOUD = 110.0
 """Root mean square of 16-bit samples from which 20 ms count as sound; about -49 dB of full scale."""
 CHARACTER_MS = 65.0
 HANDOFF = UUID(int=1)
-
-
-class VirtualSelector(selectors.SelectSelector):
-    """Does not wait: it advances the clock by the time that it would have waited."""
-
-    now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "nothing will ever happen"
-            self.now_s += max(timeout, 0.0)
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes at once."""
-
-    def __init__(self) -> None:
-        self._virtual = VirtualSelector()
-        super().__init__(self._virtual)
-
-    def time(self) -> float:
-        return self._virtual.now_s
 
 
 class Line:
@@ -188,13 +164,9 @@ def longest_silence_ms(sounds: list[tuple[float, float]], since_ms: float, until
 def test_a_waiting_caller_is_never_in_silence(seeds: range) -> None:
     """At no time neither side is heard for more than 2 s, and the line is said at most every `every_ms`."""
     for seed in seeds:
-        loop = VirtualLoop()
-        try:
+        with virtual_time() as loop:
             wait = Wait(loop, random.Random(seed))
-            began, ended = loop.run_until_complete(wait.run())
-            loop.run_until_complete(asyncio.sleep(0))
-        finally:
-            loop.close()
+            began, ended = loop.play(wait.run())
         assert longest_silence_ms(wait.line.sounds, began, ended) <= LONGEST_SILENCE_MS, seed
         lines = [at for at, words in wait.said if words == "One moment."]
         assert all(later - earlier >= 8000 for earlier, later in itertools.pairwise(lines)), seed
