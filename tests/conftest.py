@@ -15,6 +15,7 @@ import contextlib
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ from db.ids import new_id
 from db.migrate import migrate
 from db.pool import Database
 from tests.watchdog import LoopWatchdog
+
+if sys.platform != "win32":
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # the server's loop, and a fifth less CPU time
 
 _DIRECTORY = "VOICEBOT_TEST_SERVER_DIR"
 _MIGRATED = "migrated"
