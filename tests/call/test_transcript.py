@@ -335,15 +335,18 @@ def test_an_interruption_cuts_what_was_sent_and_not_played(
     assert [it.text for it in transcript.requests.take_unspoken()] == ["two.", "Three four."]
 
 
-@pytest.mark.parametrize(("last", "heard"), [("three", "One two three"), ("thr", "One two")])
+@pytest.mark.parametrize(
+    ("last", "lasts_ms", "heard"),
+    [("three", 400.0, "One two three"), ("thr", 300.0, "One two"), ("three", 150.0, "One two")],
+)
 def test_the_last_word_before_a_pause_was_heard_if_it_is_a_whole_one(
-    transcript: Transcript, said: list[UtteranceRecord], last: str, heard: str
+    transcript: Transcript, said: list[UtteranceRecord], last: str, lasts_ms: float, heard: str
 ) -> None:
-    """A voice that has fallen silent may have stopped within a word."""
+    """A voice that has fallen silent may have stopped within a word, even if it has reported a whole one."""
     transcript.requests.requested("a", "One two three four.")
     transcript.audio_started("a", AGENT, at_ms=0, position=0.0)
     for index, word in enumerate(("One", "two", last)):
         transcript.word(word, spaced=False, position=300.0 * index)
-    transcript.voice_paused(900.0)
-    transcript.agent_interrupted(heard_until=900.0, at_ms=2000, lost=True)
+    transcript.voice_paused(600.0 + lasts_ms)
+    transcript.agent_interrupted(heard_until=600.0 + lasts_ms, at_ms=2000, lost=True)
     assert [one.heard_text for one in said] == [heard]

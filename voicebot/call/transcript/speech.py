@@ -18,6 +18,9 @@ _EPSILON_MS = 0.5
 FASTEST_MS = 20
 """Nobody speaks a character in less: several words that take less time were not spoken."""
 
+SHORTEST_WORD = 0.6
+"""How long a word lasts at least, as a share of what the words before it make one expect."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unspoken:
@@ -112,6 +115,18 @@ class Speaking:
     def lost_words(self) -> str:
         """The words of which there is no audio."""
         return _joined(part for part, _, is_lost in self._parts() if is_lost)
+
+    def ends_within_word(self, position: float) -> bool:
+        """Whether the audio that ends at ``position`` is too short for the last word.
+
+        The pace of the words before it tells: a TTS may report a word whole of which it made half the audio.
+        """
+        if len(self.words) < 2 or not self.is_timed:
+            return False
+        (_, first), *_, (last, at) = self.words
+        before = sum(len(part.text.strip()) for part, _ in self.words[:-1])
+        expected = (at - first) * len(last.text.strip()) / max(before, 1)
+        return position - at < SHORTEST_WORD * expected
 
     def _parts(self) -> list[tuple[TextPartForConcatenation, float, bool]]:
         """Each part, where it ends, and whether it was lost."""

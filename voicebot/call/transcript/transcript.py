@@ -125,7 +125,9 @@ class Transcript:
     def voice_paused(self, position: float) -> None:
         """The voice is silent since ``position``: its last word has ended if it is a whole one."""
         speaking = self._speaking
-        if speaking is not None and ends_a_word(speaking.words_until(_ALL, lost=True), self._meant(speaking)):
+        if speaking is None or speaking.ends_within_word(position):
+            return
+        if ends_a_word(speaking.words_until(_ALL, lost=True), self._meant(speaking)):
             speaking.paused_at = position
 
     def text_ended(self) -> None:
