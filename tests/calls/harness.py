@@ -60,7 +60,9 @@ PHRASES = (BILL, REPAIR, BACK, OPEN, STOP, BYE)
 
 WELCOME = "Acme, good morning."
 
-QUIET_MS = 450.0
+QUIET_MS = 600.0
+"""A pause after which an agent has finished; shorter ones are made by a busy machine."""
+
 ENDED_S = 30.0
 RATE = 8000
 _TRAIL = 1600  # samples; the end of an utterance is recorded a little before its last word has sounded

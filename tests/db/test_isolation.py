@@ -272,6 +272,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     provider_health.change: "the providers of the server, whose keys belong to no account",
     processes.has_other: "the processes of the server, which belong to no account",
     number_fallbacks.fallbacks: "the numbers of all accounts, for calls that arrive without the database",
+    number_fallbacks.version: "says only whether something has changed",
     inbound.consume_token: "the token names the account; test_inbound_tokens",
     channels.create: "makes a channel of the account it is given",
     handoff_metrics.of_account: "metrics of the account it is asked for; test_handoff_metrics",
