@@ -133,7 +133,7 @@ _CLAIM = f"""
         ) next CROSS JOIN LATERAL (
             SELECT id FROM leads WHERE leads.id = next.id AND status = 'queued'
                 AND next_attempt_at <= $1 AND (claimed_until IS NULL OR claimed_until < $1)
-            FOR UPDATE SKIP LOCKED
+            FOR NO KEY UPDATE SKIP LOCKED
         ) lead
         LIMIT $3
     ), claimed AS (

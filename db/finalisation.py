@@ -56,6 +56,7 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
     """Claim ended calls that are not finalised, until a moment, after which another process may have them.
 
     Attempts whose process was lost before the carrier had taken them are ended; the next claim has them.
+    Calls that another transaction is changing are left to a later claim, see ``next_due``.
 
     Args:
         db: the connection.
@@ -75,7 +76,7 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
                 SELECT id FROM calls
                 WHERE status = 'ended' AND finalised_at IS NULL
                     AND (finalise_after IS NULL OR finalise_after <= $1)
-                ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED)
+                ORDER BY id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED)
             RETURNING *
         )
         SELECT {columns(CallRecord, "call")}, lead.attempts, lead.latest_at,
@@ -103,10 +104,16 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
 
 
 async def next_due(db: Executor, after: datetime) -> datetime | None:
-    """When the next claim or the lease of an attempt runs out that is not over yet; None: there is none."""
+    """When the next claim or the lease of an attempt runs out that is not over yet; None: there is none.
+
+    If there are calls that could have been claimed, it is in a second: other transactions were changing them.
+    """
     row = await db.fetchrow(
         f"""
         SELECT least(
+            (SELECT $1::timestamptz + interval '1 second' WHERE EXISTS (
+                SELECT FROM calls WHERE status = 'ended' AND finalised_at IS NULL
+                    AND (finalise_after IS NULL OR finalise_after <= $1))),
             (SELECT min(finalise_after) FROM calls
                 WHERE status = 'ended' AND finalised_at IS NULL AND finalise_after > $1),
             (SELECT min(held_until) FROM calls WHERE {_LOST} AND held_until > $1)

@@ -230,6 +230,29 @@ async def test_a_killed_process_loses_nothing(dispatch_environment: Env, dsn: st
     assert [type_ for type_, _ in await told(env)] == ["call.ended", "lead.finished"]
 
 
+async def test_a_call_with_new_rows_is_finalised_at_once(dispatch_environment: Env) -> None:
+    """Also while another transaction writes rows that refer to the call, such as events."""
+    env = dispatch_environment
+    call = await answered(env, await env.lead(await env.template(webhook_url=HOOK)))
+    async with env.database.transaction() as other:
+        await other.fetch("SELECT FROM calls WHERE id = $1 FOR KEY SHARE", call.id)
+        await finalised(finaliser(env))
+    assert [type_ for type_, _ in await told(env)] == ["call.ended", "lead.finished"]
+
+
+async def test_a_call_that_is_being_changed_is_looked_for_again_soon(dispatch_environment: Env) -> None:
+    """A call whose row another transaction has locked is finalised a second later, not at the next wake."""
+    env = dispatch_environment
+    call = await answered(env, await env.lead(await env.template(webhook_url=HOOK)))
+    one = finaliser(env)
+    async with env.database.transaction() as other:
+        await other.fetch("SELECT FROM calls WHERE id = $1 FOR NO KEY UPDATE", call.id)
+        assert await one.run_once() <= 1.0
+    assert await told(env) == []
+    await finalised(one)
+    assert [type_ for type_, _ in await told(env)] == ["call.ended", "lead.finished"]
+
+
 async def test_a_lead_without_a_number_is_reported_with_one_alert(dispatch_environment: Env) -> None:
     """Each lead ends with `lead.finished`; `alert` comes once, however many leads there are."""
     env = dispatch_environment
