@@ -23,11 +23,11 @@ class NumberFallback:
 
 
 async def version(db: Executor) -> str:
-    """A text that changes whenever what ``fallbacks`` returns does."""
+    """A text that changes whenever what ``fallbacks`` returns does: sums of digests of rows and revisions."""
     [row] = await db.fetch(
         """
-        SELECT concat_ws(' ', (SELECT concat_ws(' ', count(*), sum(revision)) FROM numbers), (
-            SELECT concat_ws(' ', count(*), sum(revision)) FROM templates
+        SELECT concat_ws(' ', (SELECT sum(hashtextextended(id::text, revision)) FROM numbers), (
+            SELECT sum(hashtextextended(concat(id, number_id), revision)) FROM templates
             WHERE kind = 'orchestrator' AND status = 'active' AND number_id IS NOT NULL
         )) AS version
         """

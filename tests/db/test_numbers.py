@@ -8,7 +8,7 @@ from db import accounts, number_fallbacks, numbers, templates
 from db.errors import InvalidValue, NotFound, NumberInUse, NumberNotAssigned, NumberTaken, RevisionConflict
 from db.numbers import NumberDraft, NumberFilter
 from db.pool import Database
-from tests.db.seed import SeededAccount
+from tests.db.seed import SeededAccount, draft
 
 SPARE = NumberDraft(e164="+14155550199", carrier="twilio", label="spare")
 
@@ -173,6 +173,10 @@ async def test_the_version_of_the_fallbacks_changes_with_numbers_and_orchestrato
     )
     versions.append(await number_fallbacks.version(database))
     await numbers.delete(database, seeded.id, spare.id, expected_revision=2)
+    versions.append(await number_fallbacks.version(database))
+    await templates.delete(database, seeded.id, seeded.front.id, expected_revision=1)
+    other = draft("other", kind="orchestrator", number_id=seeded.number.id)
+    await templates.create(database, seeded.id, other)
     versions.append(await number_fallbacks.version(database))
     await database.execute("UPDATE templates SET revision = revision + 1 WHERE number_id IS NOT NULL")
     versions.append(await number_fallbacks.version(database))
