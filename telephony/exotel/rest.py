@@ -35,7 +35,7 @@ RATE_LIMIT_PAUSE_S = 60.0
 """How long to wait after 429 if Exotel does not say: its limit is one of calls in a minute."""
 
 LIVE_STATUSES = frozenset({"queued", "ringing", "in-progress"})
-ENDED_STATUSES = frozenset({"completed", "failed", "busy", "no-answer", "canceled", "cancelled"})
+ENDED_STATUSES = frozenset(word for word, (progress, _) in outcomes.STATUSES.items() if progress == "ended")
 _INDIA = timezone(timedelta(hours=5, minutes=30))
 """The time zone of times without one."""
 _SID_IN_XML = re.compile(r"<Sid>([^<]+)</Sid>")

@@ -10,6 +10,7 @@ import pytest
 
 from db.pool import Database
 from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, RunningServer, Tenant, create_tenant, serving
+from tests.api.twilio import StandIn
 from voicebot.config import Settings
 
 NewTenant = Callable[[], Awaitable[Tenant]]
@@ -84,3 +85,11 @@ async def new_tenant(server: RunningServer, database: Database) -> AsyncIterator
 async def tenant(new_tenant: NewTenant) -> Tenant:
     """One account with a key of every role."""
     return await new_tenant()
+
+
+@pytest.fixture
+async def call_registry(server: RunningServer) -> AsyncIterator[StandIn]:
+    """A stand-in for the call registry; the server waits at its end for calls that it holds."""
+    server.app_state.call_registry = stand_in = StandIn()
+    yield stand_in
+    await stand_in.close(0)

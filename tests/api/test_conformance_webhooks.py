@@ -112,14 +112,6 @@ async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
         yield running
 
 
-@pytest.fixture
-async def call_registry(server: RunningServer) -> AsyncIterator[StandIn]:
-    """A stand-in for the call registry; the server waits at its end for calls that it holds."""
-    server.app_state.call_registry = stand_in = StandIn()
-    yield stand_in
-    await stand_in.close(0)
-
-
 @pytest.fixture(params=["twilio", "exotel"])
 async def line(
     request: pytest.FixtureRequest,

@@ -32,14 +32,6 @@ async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
 
 
 @pytest.fixture
-async def call_registry(server: RunningServer) -> AsyncIterator[StandIn]:
-    """A stand-in for the call registry; the server waits at its end for calls that it holds."""
-    server.app_state.call_registry = stand_in = StandIn()
-    yield stand_in
-    await stand_in.close(0)
-
-
-@pytest.fixture
 async def exotel(server: RunningServer, tenant: Tenant, call_registry: StandIn) -> Exotel:
     """A call to a number that an orchestrator answers."""
     del call_registry  # in place before the call

@@ -20,6 +20,8 @@ from voicebot.config import Settings
 
 MINUTE = timedelta(minutes=1)
 
+pytestmark = pytest.mark.usefixtures("call_registry")
+
 
 @pytest.fixture(scope="module")
 async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
@@ -27,14 +29,6 @@ async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
     more = {"EXOTEL_WEBHOOK_SECRET": SECRET, "EXOTEL_FLOW_ID": "77", "VOICEBOT_DISPATCH": "off"}
     async with serving(shared_settings.replace(more), grace=EndGrace(own_s=0.01, others_s=0.05)) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-async def call_registry(server: RunningServer) -> AsyncIterator[StandIn]:
-    """A stand-in for the call registry; the server waits at its end for calls that it holds."""
-    server.app_state.call_registry = stand_in = StandIn()
-    yield stand_in
-    await stand_in.close(0)
 
 
 async def dialled(

@@ -25,7 +25,7 @@ async def dialling(dsn: str, tmp_path: Path) -> AsyncIterator[CallHarness]:
 async def test_the_kill_switch_ends_what_rings(dialling: CallHarness) -> None:
     """A call that rings is hung up, and no other is placed until the switch is off."""
     phone = new_e164()
-    dialling.carrier.phones[phone] = Phone(after_ms=20_000)
+    dialling.carrier.phones[phone] = Phone(after_ms=100_000)
     agent = await dialling.agent(
         outbound={"window": {"from": "00:00", "to": "24:00"}, "retry": {"no_answer": 1000}}
     )
