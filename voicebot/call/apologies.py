@@ -87,14 +87,14 @@ APOLOGIES: Mapping[str, Apology] = {
         "Przepraszam, mamy problem techniczny. Proszę zadzwonić trochę później. Do widzenia.",
         "Przepraszam, mamy problem techniczny. Poprosiłem kolegę o pomoc.",
         ("Chwileczkę, proszę.", "Nadal tu jestem, jeszcze chwilę."),
-        "Przepraszam, nie usłyszałem. Proszę powtórzyć.",
+        "Przepraszam, nie było słychać. Proszę powtórzyć.",
     ),
     "cs": Apology(
         "Omlouvám se, okamžik prosím.",
         "Omlouvám se, máme technický problém. Zavolejte prosím o něco později. Na shledanou.",
         "Omlouvám se, máme technický problém. Kolega byl požádán, aby vám pomohl.",
         ("Okamžik, prosím.", "Jsem stále tady, ještě okamžik."),
-        "Omlouvám se, to jsem neslyšel. Můžete to prosím zopakovat?",
+        "Omlouvám se, nebylo vás slyšet. Můžete to prosím zopakovat?",
     ),
     "sv": Apology(
         "Ursäkta, ett ögonblick.",
@@ -157,6 +157,6 @@ APOLOGIES: Mapping[str, Apology] = {
         "माफ़ कीजिए, हमारी तरफ़ कुछ तकनीकी समस्या है। कृपया थोड़ी देर बाद फिर फ़ोन कीजिए। नमस्ते।",
         "माफ़ कीजिए, हमारी तरफ़ कुछ तकनीकी समस्या है। आपकी मदद के लिए एक सहकर्मी से कहा गया है।",
         ("एक क्षण रुकिए।", "मैं यहीं हूँ, बस एक क्षण और।"),
-        "माफ़ कीजिए, मैं सुन नहीं पाया। कृपया फिर से कहिए।",
+        "माफ़ कीजिए, आवाज़ नहीं आई। कृपया फिर से कहिए।",
     ),
 }
