@@ -87,9 +87,9 @@ class CreatedLead:
 class AddedLead:
     """One of several leads that were created together."""
 
-    lead_id: UUID | IdempotencyKeyReused
-    """The lead of the key; or its key is that of another request, and nothing was created for it."""
+    lead_id: UUID
     created: bool
+    """Whether it was created now; otherwise an earlier request with the same key has created it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,21 +134,18 @@ async def create_all(
     Raises:
         IdempotencyKeyReused, NotFound: as for ``create``, of one of them.
     """
-    added = await add_all(db, account_id, drafts)
-    for each in added:
-        if isinstance(each.lead_id, IdempotencyKeyReused):
-            raise each.lead_id
-    ids = [each.lead_id for each in added if isinstance(each.lead_id, UUID)]
+    added: list[AddedLead] = []
+    for each in await add_all(db, account_id, drafts):
+        if isinstance(each, IdempotencyKeyReused):
+            raise each
+        added.append(each)
     rows = await db.fetch(
         f"SELECT {_LEAD} FROM leads lead WHERE lead.account_id = $1 AND lead.id = ANY($2::uuid[])",  # noqa: S608
         account_id,
-        ids,
+        [each.lead_id for each in added],
     )
     found = {lead.id: lead for lead in await _with_routes(db, account_id, rows)}
-    return [
-        CreatedLead(lead=found[lead_id], created=each.created)
-        for lead_id, each in zip(ids, added, strict=True)
-    ]
+    return [CreatedLead(lead=found[each.lead_id], created=each.created) for each in added]
 
 
 async def add(
@@ -160,22 +157,22 @@ async def add(
         IdempotencyKeyReused, NotFound: as for ``create``.
     """
     (added,) = await add_all(db, account_id, [(draft, idempotency_key)])
-    if isinstance(added.lead_id, IdempotencyKeyReused):
-        raise added.lead_id
+    if isinstance(added, IdempotencyKeyReused):
+        raise added
     return added.lead_id
 
 
 async def add_all(
     db: Executor, account_id: UUID, drafts: Sequence[tuple[LeadDraft, str | None]]
-) -> Sequence[AddedLead]:
-    """Create leads as ``add`` does, by one statement.
+) -> Sequence[AddedLead | IdempotencyKeyReused]:
+    """Create leads as ``add`` does, by one statement; a reused key is returned in the place of its lead.
 
     Raises:
         NotFound: the account does not have one of the numbers or templates; nothing is created.
     """
     ids = [new_id() for _ in drafts]
     inserted = await _insert(db, account_id, ids, drafts)
-    added = []
+    added: list[AddedLead | IdempotencyKeyReused] = []
     for lead_id, (draft, key) in zip(ids, drafts, strict=True):
         if lead_id in inserted:
             added.append(AddedLead(lead_id, created=True))
@@ -183,7 +180,7 @@ async def add_all(
         try:
             added.append(AddedLead(await _created_before(db, account_id, draft, key), created=False))
         except IdempotencyKeyReused as reused:
-            added.append(AddedLead(reused, created=False))
+            added.append(reused)
     return added
 
 

@@ -183,7 +183,7 @@ async def _write(
         drafts = [(draft, key) for _, draft, key in batch]
         added = await leads.add_all(transaction, writer.account_id, drafts)
         for (number, _, _), lead in zip(batch, added, strict=True):
-            if isinstance(lead.lead_id, IdempotencyKeyReused):
+            if isinstance(lead, IdempotencyKeyReused):
                 _refuse(answer, number, [_fault("/idempotency_key", "a key of another lead")])
             else:
                 answer.accepted += 1
