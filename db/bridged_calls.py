@@ -1,7 +1,8 @@
-"""Calls that leave their agent to be connected with a person, and come back.
+"""Calls that leave their agent to be connected with a person, and may return to the agent.
 
-Meanwhile a call is `transferring`: it has no media stream and no lease, because the carrier has it. Each
-change is one conditional statement, so that a repeated or late report of the carrier changes nothing.
+Meanwhile the status of such a call is `transferring`: it has no media stream and no lease, because the
+carrier holds it. Each change is one conditional statement, so a repeated or late report of the carrier
+changes nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ _CALL = columns(CallRecord)
 _LEASE = "held_until = greatest(held_until, now() + interval '90 seconds')"
 
 
-async def leave(
+async def begin_transfer(
     db: Executor, account_id: UUID, call_id: UUID, connect_to: str | None = None
 ) -> CallRecord | None:
-    """The call is about to leave its agent, to be connected with a number; None: it is not in progress."""
+    """Record that the call leaves its agent, to be connected with a number; None: it is not in progress."""
     row = await db.fetchrow(
         f"""
         UPDATE calls SET status = 'transferring', connect_to = $3
@@ -35,7 +36,7 @@ async def leave(
 
 
 async def forward(db: Executor, account_id: UUID, call_id: UUID, connect_to: str) -> CallRecord | None:
-    """A call that was not taken is to be connected with a number; None: the account has no such call."""
+    """Have a refused call connected with a number; None: the account has no such call."""
     row = await db.fetchrow(
         f"UPDATE calls SET connect_to = $3 WHERE account_id = $1 AND id = $2 RETURNING {_CALL}",  # noqa: S608
         account_id,
@@ -45,8 +46,8 @@ async def forward(db: Executor, account_id: UUID, call_id: UUID, connect_to: str
     return _maybe(row)
 
 
-async def stay(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
-    """The carrier refused to connect the call, which has not left its agent; None: it has ended."""
+async def cancel_transfer(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
+    """Record that the call has not left its agent, because the carrier refused; None: it has ended."""
     row = await db.fetchrow(
         f"""
         UPDATE calls SET status = 'in_progress', connect_to = NULL, {_LEASE}
@@ -58,8 +59,8 @@ async def stay(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | No
     return _maybe(row)
 
 
-async def come_back(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
-    """The call goes back to its agent, by a new media stream; None: it did so before, or has ended."""
+async def return_to_agent(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
+    """Record that the call returns to its agent over a new stream; None: it has already, or has ended."""
     row = await db.fetchrow(
         f"""
         UPDATE calls SET status = 'in_progress', resumes = resumes + 1, reconnecting = true,
@@ -72,8 +73,8 @@ async def come_back(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord
     return _maybe(row)
 
 
-async def away(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
-    """The call, if it has left its agent and has neither come back nor ended."""
+async def transferring(db: Executor, account_id: UUID, call_id: UUID) -> CallRecord | None:
+    """The call, if it has left its agent and has neither returned nor ended."""
     row = await db.fetchrow(
         f"SELECT {_CALL} FROM calls WHERE account_id = $1 AND id = $2 AND status = 'transferring'",  # noqa: S608
         account_id,
@@ -86,8 +87,8 @@ def _maybe(row: Row | None) -> CallRecord | None:
     return None if row is None else read(CallRecord, row)
 
 
-async def led_out(db: Executor, carriers: Sequence[str], limit: int) -> Sequence[CallRecord]:
-    """Calls of all accounts that a carrier with a flow connects, or is to connect, with a person."""
+async def transferring_by_flow(db: Executor, carriers: Sequence[str], limit: int) -> Sequence[CallRecord]:
+    """Calls of all accounts that the flow of a carrier connects, or will connect, with a person."""
     rows = await db.fetch(
         f"""
         SELECT {_CALL} FROM calls

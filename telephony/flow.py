@@ -1,8 +1,8 @@
-"""`FlowCarrier`: a carrier whose calls follow a flow, drawn by the customer, that asks us at each branch.
+"""`FlowCarrier`: a carrier whose calls follow a flow of the customer, which asks us at each branch.
 
-When the media socket closes, the flow goes on: it asks whether the caller is to be connected with a number,
-then whether the call comes back to us, and otherwise ends it. Nothing is ordered by request: a call is
-transferred, and ended, by closing its socket.
+When the media socket closes, the flow continues: it asks whether to connect the caller with a number, then
+whether to open another media socket; otherwise it ends the call. There are no requests for a call in
+progress: a call is transferred or ended by closing its socket.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class FlowCarrier(Carrier, Protocol):
 
     @property
     def dials_into_flow(self) -> bool:
-        """Whether calls that it places follow the flow; without it they cannot be led on."""
+        """Whether calls that it places follow the flow; otherwise they cannot be transferred or resumed."""
         ...
 
     def branch_reply(self, taken: bool) -> WebhookReply:
@@ -82,8 +82,8 @@ class FlowCarrier(Carrier, Protocol):
         ...
 
 
-def can_lead_on(carrier: Carrier, *, was_dialled: bool) -> bool:
-    """Whether a call can leave us to be connected with somebody: one that we placed without a flow cannot."""
+def can_transfer(carrier: Carrier, *, was_dialled: bool) -> bool:
+    """Whether a call can be connected with another party: a call that was placed without a flow cannot."""
     return not was_dialled or not isinstance(carrier, FlowCarrier) or carrier.dials_into_flow
 
 

@@ -1,4 +1,4 @@
-"""`CarrierKind`: what is known of a carrier without an account of it. Each package has one."""
+"""`CarrierKind`: the properties of a carrier that do not depend on an account; one in each package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CarrierKind:
             reached (None: that of each request); None if the variables do not suffice to take calls.
         to_take_calls: the variables without which no calls are taken.
         to_place_calls: those that are needed in addition to place calls.
-        to_lead_on: those without which calls that it has placed cannot leave us: be transferred, or connected
+        to_transfer_dialled: those without which calls that it has placed cannot be transferred or connected
             with a person.
         credentials: those that the REST API checks.
         has_busy_tone: whether a call can be rejected with a busy tone.
@@ -41,6 +41,6 @@ class CarrierKind:
     carrier: Callable[[Any, str | None], Carrier | None]
     to_take_calls: Sequence[str]
     to_place_calls: Sequence[str] = ()
-    to_lead_on: Sequence[str] = ()
+    to_transfer_dialled: Sequence[str] = ()
     credentials: Sequence[str]
     has_busy_tone: bool

@@ -18,12 +18,12 @@ from telephony.bridge import BridgeCarrier
 from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.admission import Admission
 from voicebot.api import error_handlers, flow_sweep, routers
-from voicebot.api.admission import MediaAdmission
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.connections import Connections
 from voicebot.api.documentation import describe, serve_document
 from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
+from voicebot.api.media_tokens import MediaTokens
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.request_checks import RequestChecks
@@ -48,9 +48,9 @@ from voicebot.handoffs.handoff_runtime import HandoffDependencies, HandoffRuntim
 from voicebot.handoffs.journal_chain import JournalKeys
 from voicebot.handoffs.mail_sender import MailServer
 from voicebot.metrics import Metrics
+from voicebot.other_workers import OtherWorkers
 from voicebot.providers.health import ProviderHealths
 from voicebot.providers.registry import Providers
-from voicebot.siblings import Siblings
 from voicebot.vault import Vault
 from voicebot.workers import Worker
 
@@ -161,7 +161,7 @@ async def running(
             replicas,
             health,
             handoff_runtime.hand_off,
-            handoff_runtime.requests.withdrawal,
+            handoff_runtime.withdrawals.entry,
             handoff_runtime.bridge.dial_destination,
             lambda fact: note(fact, metrics, machines),
         )
@@ -198,8 +198,8 @@ async def running(
             max_lag_ms=settings.max_lag_ms,
             worker=worker,
         )
-        siblings = Siblings(worker)
-        stack.push_async_callback(siblings.close)
+        other_workers = OtherWorkers(worker)
+        stack.push_async_callback(other_workers.close)
         metrics.watch_lag(lambda: admission.lag_ms / 1000)
         background.supervise(admission.run, name="measuring the event loop's lag")
         number_directory = NumberDirectory(database)
@@ -213,7 +213,7 @@ async def running(
             lambda limit: metrics.limit_reached.labels(limit).inc(),
             lambda: clock.monotonic_ms() / 1000,
         )
-        media_admission = MediaAdmission(database, secret_keys, background)
+        media_tokens = MediaTokens(database, secret_keys, background)
         app_state = AppState(
             settings=settings,
             database=database,
@@ -222,7 +222,7 @@ async def running(
             flow_carriers=flow_carriers,
             call_registry=call_registry,
             admission=admission,
-            siblings=siblings,
+            other_workers=other_workers,
             authoring=authoring,
             chats=chats,
             clock=clock,
@@ -241,7 +241,7 @@ async def running(
             stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
             number_directory=number_directory,
             provider_health=health,
-            media_admission=media_admission,
+            media_tokens=media_tokens,
             status_writer=StatusWriter(database, background),
             grace=grace,
         )
@@ -259,7 +259,7 @@ async def running(
         dispatch_dependencies = DispatchDependencies(
             carriers=carriers, prepare=call_registry.prepare, on_notices=handoff_runtime.outbox.wake,
             origin=settings.public_url if settings.dispatch == "on" else None,
-            token=lambda call: media_admission.issue_dialled(call, clock.now()),
+            token=lambda call: media_tokens.issue_dialled(call, clock.now()),
             is_draining=lambda: app_state.draining,
             model=providers.openai_client(), vault=vault, http_allow=settings.http_allow,
         )  # fmt: skip

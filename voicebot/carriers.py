@@ -74,7 +74,7 @@ def rules_of(settings: Settings, carriers: Mapping[str, Carrier]) -> Mapping[str
             has_attended_transfers=name not in carriers or isinstance(carriers[name], BridgeCarrier),
             missing_to_transfer=()
             if unset(settings, kind.to_place_calls)
-            else tuple(unset(settings, kind.to_lead_on)),
+            else tuple(unset(settings, kind.to_transfer_dialled)),
         )
         for name, kind in CARRIERS.items()
     }

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from voicebot.loading import load
+from voicebot.imports import load
 
 
 @dataclass(frozen=True, slots=True)

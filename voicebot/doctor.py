@@ -93,7 +93,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
                     continue
                 is_known = await _credentials(carriers[name])
                 yield is_known
-                if kind.to_lead_on:
+                if kind.to_transfer_dialled:
                     yield _leading_on(settings, kind)
                 of_carrier = [number for number in found if number.carrier == name]
                 if not of_carrier:
@@ -166,8 +166,8 @@ async def _credentials(carrier: Carrier) -> Finding:
 
 def _leading_on(settings: Settings, kind: CarrierKind) -> Finding:
     """Whether calls that the carrier places can leave us; to dial none, or only such as stay, is no fault."""
-    names = " and ".join(kind.to_lead_on)
-    if not unset(settings, kind.to_lead_on):
+    names = " and ".join(kind.to_transfer_dialled)
+    if not unset(settings, kind.to_transfer_dialled):
         message = f"{names} is set: leads are dialled into the flow, so that their calls are like others."
     elif unset(settings, kind.to_place_calls):
         message = "It places no calls."

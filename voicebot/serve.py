@@ -16,7 +16,7 @@ import typer
 from db.embedded import EmbeddedServer
 from voicebot import startup
 from voicebot.config import Settings
-from voicebot.loading import load
+from voicebot.imports import load
 from voicebot.supervisor import cores, supervise
 
 SERVER = "voicebot.server"

@@ -14,7 +14,7 @@ import sys
 from loguru import logger
 
 from voicebot import startup
-from voicebot.loading import load
+from voicebot.imports import load
 from voicebot.supervisor import Assignment
 from voicebot.workers import Worker
 

@@ -33,7 +33,7 @@ class Worker:
     """The private directory that the workers share; None: the server has one process."""
 
     @property
-    def siblings(self) -> Sequence[int]:
+    def others(self) -> Sequence[int]:
         """The numbers of the others."""
         return [number for number in range(self.count) if number != self.number]
 
@@ -89,7 +89,7 @@ class SharedLoad:
 
     def others(self) -> Load:
         """The load of the other workers together."""
-        found = [self._figures(number) for number in self._worker.siblings]
+        found = [self._figures(number) for number in self._worker.others]
         return Load(
             live=sum(int(live) for live, _, _, _ in found),
             expected=sum(int(expected) for _, expected, _, _ in found),
@@ -98,7 +98,7 @@ class SharedLoad:
 
     def opened_elsewhere(self) -> Collection[UUID]:
         """The calls whose streams the other workers have opened last."""
-        return {call_id for number in self._worker.siblings for call_id in self._opened_by(number)}
+        return {call_id for number in self._worker.others for call_id in self._opened_by(number)}
 
     def clear(self, number: int) -> None:
         """A worker has ended: its calls are not there any more."""

@@ -142,7 +142,7 @@ EXOTEL = CarrierKind(
     carrier=_carrier,
     to_take_calls=("EXOTEL_WEBHOOK_SECRET",),
     to_place_calls=("EXOTEL_ACCOUNT_SID", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN"),
-    to_lead_on=("EXOTEL_FLOW_ID",),
+    to_transfer_dialled=("EXOTEL_FLOW_ID",),
     credentials=("EXOTEL_ACCOUNT_SID", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN"),
     has_busy_tone=False,
 )

@@ -43,7 +43,7 @@ CALL_GONE_CODES = frozenset({"20404", "21220"})
 LIVE_STATUSES = frozenset({"queued", "initiated", "ringing", "in-progress"})
 
 MAX_FOUND = 50
-"""How many of the latest calls between two numbers are looked through."""
+"""How many of the latest calls between two numbers are searched."""
 
 PROGRESS_EVENTS = ["initiated", "ringing", "answered", "completed"]
 
@@ -145,7 +145,7 @@ class TwilioRest:
             CallIsOver: the call has ended.
             CarrierError: Twilio refused the request, or could not be reached.
         """
-        await self._lead(carrier_call_id, "join", twiml=join_twiml(join))
+        await self._redirect(carrier_call_id, "join", twiml=join_twiml(join))
 
     async def leave_message(self, carrier_call_id: str, text: str, language: str, pause_s: int) -> None:
         """Give a live call TwiML that says a text and hangs up. Not retried if it may have been done.
@@ -154,7 +154,7 @@ class TwilioRest:
             CallIsOver: the call has ended.
             CarrierError: Twilio refused the request, or could not be reached.
         """
-        await self._lead(carrier_call_id, "leave a message", twiml=message_twiml(text, language, pause_s))
+        await self._redirect(carrier_call_id, "leave a message", twiml=message_twiml(text, language, pause_s))
 
     async def redirect(self, carrier_call_id: str, url: str) -> None:
         """Have Twilio request new TwiML for a live call at `url`.
@@ -163,7 +163,7 @@ class TwilioRest:
             CallIsOver: the call has ended.
             CarrierError: Twilio refused the request, or could not be reached.
         """
-        await self._lead(carrier_call_id, "redirect", url=url, method="POST")
+        await self._redirect(carrier_call_id, "redirect", url=url, method="POST")
 
     async def is_live(self, carrier_call_id: str) -> bool:
         """Whether a call has not ended; one that Twilio does not know has.
@@ -244,7 +244,7 @@ class TwilioRest:
         )
         return created
 
-    async def _lead(self, carrier_call_id: str, what: str, **instructions: str) -> None:
+    async def _redirect(self, carrier_call_id: str, what: str, **instructions: str) -> None:
         try:
             await self._try(
                 what, lambda: self._call(carrier_call_id).update_async(**instructions), repeatable=False

@@ -297,7 +297,7 @@ async def test_an_upgrade_to_another_protocol_is_ignored(
 
 
 async def test_idle_sockets_make_room_for_a_webhook(serve: Serve, open_client: OpenClient) -> None:
-    """At the limit, the connection whose client owes data for the longest time is closed for a new one."""
+    """At the limit, the connection whose request has been pending for the longest time is closed."""
     server = await serve(connections=10, header_deadline_s=PATIENT_S, body_deadline_s=PATIENT_S)
     idle = [await open_client(server, STRANGER) for _ in range(5)]
     for client in idle:
@@ -364,18 +364,18 @@ async def test_carriers_keep_a_reserve(serve: Serve) -> None:
 
 
 def test_busy_connections_are_not_closed_for_new_ones() -> None:
-    """A connection whose client owes nothing is kept; the new one is refused if there is no other."""
+    """A connection without a pending request is kept; the new one is refused if there is no other."""
     reached: list[str] = []
     held = connections(reached, most=2)
     first, second, third = Held(), Held(), Held()
     assert held.opened(first, None) is None
     assert held.opened(second, None) is None
-    held.owes(first)
-    held.owes_nothing(first)
+    held.request_pending(first)
+    held.request_received(first)
     problem = held.opened(third, None)
     assert problem is not None
     assert (problem.code, problem.headers["Retry-After"]) == ("overloaded", "1")
-    held.owes(second)
+    held.request_pending(second)
     assert held.opened(third, None) is None
     assert (first.dropped, second.dropped, len(held)) == (False, True, 2)
     assert reached == ["connections"] * 2

@@ -11,7 +11,7 @@ import pytest
 from tests.api.database_proxy import DatabaseProxy
 from tests.api.server_fixture import PUBLIC_URL, RunningServer, Tenant, serving
 from tests.api.twilio import Reply, Twilio
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 from voicebot.config import Settings
 
 WEBHOOKS_URL = f"{PUBLIC_URL}/webhooks/twilio/"
@@ -107,7 +107,7 @@ async def test_without_a_fallback_the_carrier_says_that_something_is_wrong(
     proxy.cut()
     reply = await twilio.post("voice")
     assert reply.verbs == ["Say", "Hangup"]
-    assert reply.twiml.findtext("./Say") == apology("de").goodbye
+    assert reply.twiml.findtext("./Say") == failure_texts("de").goodbye
     assert reply.twiml[0].get("language") == "de-DE"
 
 

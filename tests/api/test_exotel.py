@@ -147,7 +147,7 @@ async def test_a_transferred_call_is_connected_with_its_number(exotel: Exotel) -
     """To a person: 200, the number as often as it is asked for, and 302 when they have talked."""
     call = await exotel.answered()
     app = exotel.server.app_state
-    await bridged_calls.leave(app.database, call.account_id, call.id, PERSON)
+    await bridged_calls.begin_transfer(app.database, call.account_id, call.id, PERSON)
     for _ in range(2):
         assert (await exotel.ask("to-person")).status_code == 200
         answer = (await exotel.ask("connect")).json()
@@ -162,7 +162,7 @@ async def test_a_transfer_that_nobody_answers_comes_back(exotel: Exotel) -> None
     """The agent has the caller again, and the event says what went wrong."""
     call = await exotel.answered()
     app = exotel.server.app_state
-    await bridged_calls.leave(app.database, call.account_id, call.id, PERSON)
+    await bridged_calls.begin_transfer(app.database, call.account_id, call.id, PERSON)
     assert await exotel.branches(DialCallStatus="no-answer") == (200, 200)
     record = await exotel.record()
     assert (record.status, record.connect_to, record.resumes) == ("in_progress", None, 1)
@@ -178,7 +178,7 @@ async def test_a_caller_who_hangs_up_while_a_number_rings_has_left(
 ) -> None:
     """The flow goes on to the second Passthru applet, but nobody comes back: the call has ended."""
     call = await exotel.answered()
-    await bridged_calls.leave(exotel.server.app_state.database, call.account_id, call.id, PERSON)
+    await bridged_calls.begin_transfer(exotel.server.app_state.database, call.account_id, call.id, PERSON)
     for _ in range(2):
         assert (await exotel.ask("again", **reported)).status_code == 302
     record = await exotel.record()

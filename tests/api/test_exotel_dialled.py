@@ -91,7 +91,7 @@ async def test_a_dialled_call_is_led_to_a_person_and_back(server: RunningServer,
     await exotel.url()
     app, person = server.app_state, new_e164()
     await calls.answered(app.database, call.account_id, call.id, app.clock.now())
-    assert await bridged_calls.leave(app.database, call.account_id, call.id, person)
+    assert await bridged_calls.begin_transfer(app.database, call.account_id, call.id, person)
     assert (await exotel.ask("to-person")).status_code == 200
     reply = (await exotel.ask("connect")).json()
     assert reply["destination"] == {"numbers": [person]}

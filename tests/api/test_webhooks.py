@@ -159,7 +159,7 @@ async def test_a_call_whose_process_was_lost_as_it_transferred_is_with_the_agent
     await twilio.post("voice")
     call = await call_of(twilio, database)
     await calls.answered(database, call.account_id, call.id, datetime.now(UTC))
-    assert await bridged_calls.leave(database, call.account_id, call.id, "+14155550100")
+    assert await bridged_calls.begin_transfer(database, call.account_id, call.id, "+14155550100")
     assert (await twilio.post("resume?resumes=0")).token
     call = await call_of(twilio, database)
     assert (call.status, call.resumes) == ("in_progress", 1)

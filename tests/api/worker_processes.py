@@ -26,7 +26,7 @@ DEADLINE_S = 200
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """One worker, at the Unix socket on which its siblings ask it."""
+    """One worker, at the Unix socket on which the other workers reach it."""
 
     path: Path
 

@@ -212,4 +212,4 @@ class CallMachine(RuleBasedStateMachine):
             self.call.run(seconds / steps)
             silent_ms = self.call.silent_ms()
             if silent_ms > LIMIT_MS + SLACK_MS and not self.call.is_over:
-                assert not self.call.owes_words(), f"silent for {silent_ms} ms: {self._trace}"
+                assert not self.call.awaits_agent(), f"silent for {silent_ms} ms: {self._trace}"

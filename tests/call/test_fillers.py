@@ -6,8 +6,8 @@ import pytest
 
 from tests.call.virtual_call import FILLERS, Plan, VirtualCall
 from tests.call.virtual_time import VirtualLoop
-from voicebot.call.apologies import apology
-from voicebot.call.silence.policy import MAX_BROKEN
+from voicebot.call.failure_texts import failure_texts
+from voicebot.call.silence.policy import MAX_TTS_FAILURES
 
 WELCOME = "Acme, hello."
 HOURS = "We are open from eight to five."
@@ -58,7 +58,7 @@ def test_a_filler_is_said_while_the_voice_loses_an_apology(loop: VirtualLoop) ->
     for _ in range(80):
         call.run(0.1)
         assert call.silent_ms() <= 2000
-    assert call.heard() == [WELCOME, FILLERS[0], apology("en").moment, HOURS]
+    assert call.heard() == [WELCOME, FILLERS[0], failure_texts("en").moment, HOURS]
 
 
 def test_a_filler_is_said_while_no_voice_connects_for_a_goodbye(loop: VirtualLoop) -> None:
@@ -77,7 +77,7 @@ def test_a_filler_is_said_while_no_voice_connects_for_a_goodbye(loop: VirtualLoo
     assert call.heard()[1] == FILLERS[0]
 
 
-@pytest.mark.parametrize("times", [2, MAX_BROKEN])
+@pytest.mark.parametrize("times", [2, MAX_TTS_FAILURES])
 def test_a_voice_that_breaks_off_again_and_again_speaks_in_the_end(loop: VirtualLoop, times: int) -> None:
     """An outage of a moment ends no call: nothing is lost, and the caller hears it within 2 s."""
     call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
@@ -88,7 +88,7 @@ def test_a_voice_that_breaks_off_again_and_again_speaks_in_the_end(loop: Virtual
     call.say("When are you open?")
     for _ in range(50):
         call.run(0.1)
-        assert call.silent_ms() <= 2000 or not call.owes_words()
+        assert call.silent_ms() <= 2000 or not call.awaits_agent()
     assert call.heard() == [WELCOME, HOURS]
 
 
@@ -109,10 +109,10 @@ def test_a_voice_that_breaks_off_between_texts_is_not_given_up(loop: VirtualLoop
     """What fails once in a text, however often in a call, is no voice that never speaks."""
     call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
     call.run(1)
-    for _ in range(MAX_BROKEN + 2):
+    for _ in range(MAX_TTS_FAILURES + 2):
         call.fail_voice("break")
         call.plan(Plan(text=HOURS))
         call.say("When are you open?")
         call.run(4)
     assert call.end is None
-    assert call.heard() == [WELCOME, *[HOURS] * (MAX_BROKEN + 2)]
+    assert call.heard() == [WELCOME, *[HOURS] * (MAX_TTS_FAILURES + 2)]

@@ -9,11 +9,11 @@ import pytest
 from loguru import logger
 
 from tests.call.text_calls import ModelAnswer, Request, TextModel, begin
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 
 DESK: Mapping[str, Any] = {"prompt": "You are the desk."}
 BILLING: Mapping[str, Any] = {"prompt": "You are billing."}
-SORRY = apology("en-US")
+SORRY = failure_texts("en-US")
 
 
 @pytest.fixture(autouse=True)

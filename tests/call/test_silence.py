@@ -8,7 +8,7 @@ import pytest
 
 from tests.call.virtual_call import CHARACTER_MS, FILLERS, Plan, VirtualCall, VoiceFault
 from tests.call.virtual_time import VirtualLoop
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 from voicebot.call.text.answers import Answer
 
 HOURS = "Acme is open from eight to five on all days of the week."
@@ -31,11 +31,11 @@ def asked(loop: VirtualLoop, *plans: Plan, **more: Any) -> VirtualCall:
 
 
 def longest_silence_ms(call: VirtualCall, seconds: int) -> float:
-    """Let time pass; return the longest silence of both sides meanwhile in which we owe the caller words."""
+    """Let time pass; return the longest silence in it during which the caller waits for the agent."""
     silences = [0.0]
     for _ in range(seconds * 10):
         call.run(0.1)
-        silences.append(call.silent_ms() if call.owes_words() else 0.0)
+        silences.append(call.silent_ms() if call.awaits_agent() else 0.0)
     return max(silences)
 
 
@@ -457,7 +457,7 @@ def test_a_model_that_fails_is_apologised_for_once(loop: VirtualLoop) -> None:
     """After an error the caller hears an apology and the answer to a second request."""
     call = asked(loop, Plan(fault="error"), Plan(text=HOURS))
     call.run(8)
-    assert call.heard() == [WELCOME, apology("en").moment, HOURS]
+    assert call.heard() == [WELCOME, failure_texts("en").moment, HOURS]
 
 
 @pytest.mark.parametrize("fault", ["error", "empty"])
@@ -483,7 +483,7 @@ def test_a_call_in_which_no_model_answers_ends_with_a_goodbye(loop: VirtualLoop)
     call.script.default = lambda _: Plan(fault="error")
     call.say("What do I owe?")
     call.run(20)
-    assert call.heard()[-2:] == [apology("en").moment, apology("en").goodbye]
+    assert call.heard()[-2:] == [failure_texts("en").moment, failure_texts("en").goodbye]
     assert [it.name for it in call.routes] == ["billing", "back"]
     assert call.end is not None
     assert call.end.reason == "llm_unavailable"
@@ -495,7 +495,7 @@ def test_an_apology_that_the_voice_loses_is_spoken(loop: VirtualLoop, fault: Voi
     call = asked(loop, Plan(fault="error"), Plan(text=HOURS))
     call.fail_voice(fault)
     assert longest_silence_ms(call, 12) < 2000
-    assert " ".join(call.heard()) == f"{WELCOME} {apology('en').moment} {HOURS}"
+    assert " ".join(call.heard()) == f"{WELCOME} {failure_texts('en').moment} {HOURS}"
 
 
 def test_a_silent_caller_is_asked_and_left(loop: VirtualLoop) -> None:

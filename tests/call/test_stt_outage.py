@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.call.virtual_call import FILLERS, Plan, VirtualCall
 from tests.call.virtual_time import VirtualLoop
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 
 OUTAGE_S = 12.0
 LIMIT_MS = 2000.0
@@ -76,7 +76,7 @@ def test_row_10_a_caller_who_is_not_heard_waits_for_no_more_than_two_seconds(loo
     call.run(10)
     assert call.end is not None
     assert call.end.reason == "stt_unavailable"
-    assert call.heard()[-1] == apology("en").goodbye
+    assert call.heard()[-1] == failure_texts("en").goodbye
 
 
 def test_row_10_a_caller_whom_no_service_transcribes_is_asked_to_say_it_again(loop: VirtualLoop) -> None:
@@ -86,7 +86,7 @@ def test_row_10_a_caller_whom_no_service_transcribes_is_asked_to_say_it_again(lo
     call.sound(1.4)
     assert longest_silence_ms(call, 6) <= LIMIT_MS
     call.run(3)
-    assert call.heard()[-1] == apology("en").repeat
+    assert call.heard()[-1] == failure_texts("en").repeat
     for _ in range(2):
         call.sound(1.4)
         assert longest_silence_ms(call, 6) <= LIMIT_MS

@@ -74,7 +74,7 @@ def test_a_second_judgement_of_silence_waits_longer() -> None:
     assert second > first + 1000
 
 
-def test_an_interim_transcript_owes_a_final_one() -> None:
+def test_a_final_transcript_is_expected_after_an_interim_one() -> None:
     """A service that has heard words and never says which is judged; one that finds none is not."""
     watch = SttWatch()
     assert overdue_at(watch, speech(900)) == []
@@ -108,7 +108,7 @@ def test_speech_is_owed_words_until_a_service_says_them_or_that_there_are_none()
 
 
 def test_no_service_is_judged_before_it_is_connected() -> None:
-    """What the caller says meanwhile stays owed, and the service has its time from when it is connected."""
+    """A transcript of what the caller says meanwhile stays expected; its time counts from the connection."""
     watch = SttWatch()
     for piece in (speech(6000), line(9000)):
         assert not watch.hear(piece, None)

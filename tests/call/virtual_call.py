@@ -57,8 +57,8 @@ from telephony.transport import CallTransport
 from templates.model import TemplateContent
 from tests.call.virtual_time import VirtualLoop
 from voicebot.call.agents import answering_agent
-from voicebot.call.apologies import apology
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry
+from voicebot.call.failure_texts import failure_texts
 from voicebot.call.hangup import End
 from voicebot.call.resume import ResumeState
 from voicebot.call.session import Session
@@ -71,7 +71,7 @@ from voicebot.providers.websocket import TTS_QUIET_S
 
 CHARACTER_MS = 40
 FILLERS = ("One moment.", "Still looking.")
-UNKNOWN = (*FILLERS, apology("en").moment)
+UNKNOWN = (*FILLERS, failure_texts("en").moment)
 TOKEN_S = 0.05
 FIRST_AUDIO_S = 0.1
 LISTENER_SILENCE_MS = 200
@@ -715,9 +715,9 @@ class VirtualCall:
     @property
     def is_quiet(self) -> bool:
         """Whether nobody speaks and nothing is under way, and has not been for half a second."""
-        return self.silent_ms() > 500 and not self.owes_words() and self.session.is_at_rest
+        return self.silent_ms() > 500 and not self.awaits_agent() and self.session.is_at_rest
 
-    def owes_words(self) -> bool:
+    def awaits_agent(self) -> bool:
         """Whether the caller waits for an agent: what was said last was theirs, or was cut off."""
         said = [it for it in self.utterances if not _is_unknown(it)]
         if not said or said[-1].speaker == "caller" or said[-1].interrupted:

@@ -13,13 +13,13 @@ from voicebot.sandbox.carrier import Phone
 
 
 class TelephoneDesk:
-    """An operator whose telephone rings when they claim; the caller goes on when they were led out."""
+    """An operator whose telephone rings when they claim; the caller continues once they are connected."""
 
     def __init__(self, harness: CallHarness, phone: str) -> None:
         """Use `with_phone`."""
         self.harness = harness
         self.phone = phone
-        self.led_out = asyncio.Event()
+        self.connected = asyncio.Event()
         self.greeted = asyncio.Event()
 
     @classmethod
@@ -49,7 +49,7 @@ class TelephoneDesk:
         """Call, ask for a person, and let the operator claim: return the carrier's call, and the handoff."""
         harness = self.harness
         number = await harness.orchestrator(harness.route("billing", await harness.agent()))
-        waits = WaitFor(event=self.led_out, timeout_ms=40_000)
+        waits = WaitFor(event=self.connected, timeout_ms=40_000)
 
         def on_step(step: Step) -> None:
             if step is waits:
@@ -70,7 +70,7 @@ class TelephoneDesk:
         async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.02)
-        self.led_out.set()
+        self.connected.set()
 
     async def until_connected(self, call: Any) -> None:
         """Wait until the caller and the operator are connected; then let the caller go on."""

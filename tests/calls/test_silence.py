@@ -1,4 +1,4 @@
-"""Silence that we owe the caller is broken: by the rest of a sentence, a filler, or another attempt."""
+"""Silence while the caller waits for the agent is broken: by speech, a filler, or another attempt."""
 
 from __future__ import annotations
 

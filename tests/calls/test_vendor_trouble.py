@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.server_fixture import metric
 from tests.calls.harness import BILL, HIGH, LOW, OPEN, WELCOME, CallHarness, hear
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 from voicebot.call.waiting_texts import waiting_texts
 from voicebot.providers.llm_openai import SILENCE_TIMEOUT_S
 from voicebot.sandbox.caller import HangUp, Interrupt, Say, Wait, WaitForHangUp
@@ -16,7 +16,7 @@ from voicebot.sandbox.vendors.faults import Fault
 
 HOURS = "Acme is open from eight to five."
 FAILURES = 'voicebot_provider_failures_total{part="llm"}'
-SORRY = apology("en-US")
+SORRY = failure_texts("en-US")
 # No test waits so long: a prompt would mean that the timer does not respect what the call does.
 PATIENT: dict[str, Any] = {"idle": {"after_ms": 60_000, "prompts": ["Are you there?"]}}
 
@@ -86,7 +86,7 @@ async def test_a_model_that_hangs_leaves_no_endless_silence(harness: CallHarness
     assert facts.outcome.ok, facts.outcome.failure
     asked = next(n for n, row in enumerate(facts.transcript) if row["speaker"] == "caller")
     answers = facts.transcript[asked + 1 :]
-    assert [row["heard_text"] for row in answers] == [apology("de").moment, apology("de").goodbye]
+    assert [row["heard_text"] for row in answers] == [failure_texts("de").moment, failure_texts("de").goodbye]
     assert SILENCE_TIMEOUT_S == 5.0
     assert answers[0]["started_ms"] - facts.transcript[asked]["ended_ms"] >= SILENCE_TIMEOUT_S * 1000 - 500
     assert facts.record["end_reason"] == "llm_unavailable"

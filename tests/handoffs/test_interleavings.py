@@ -20,10 +20,10 @@ from handlers.context import HandoffRequest
 from tests.db.seed import SeededAccount, webhook
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from voicebot.handoffs import transitions
-from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.scheduler import Scheduler
 from voicebot.handoffs.transitions import IllegalTransition, StaleClaim
+from voicebot.handoffs.withdrawals import Withdrawals
 
 INTERLEAVINGS = 1000
 BLOCK = 250
@@ -44,7 +44,7 @@ class Interleaving:
         self, env: HandoffEnvironment, world: SeededAccount, staff: list[UUID], chance: random.Random
     ) -> None:
         self.env, self.world, self.staff, self.chance = env, world, staff, chance
-        self.requests = CallRequests(env.database, env.clock, env.service)
+        self.requests = Withdrawals(env.database, env.clock, env.service)
         self.schedulers = [Scheduler(env.database, env.clock, env.service, env.presence) for _ in range(2)]
         self.hung_up_at: datetime | None = None
         self.may_have_ended = False

@@ -13,10 +13,10 @@ from db.pool import Database
 from handlers.context import HandoffRequest
 from tests.db.seed import SeededAccount
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
-from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.supervision import Supervision
 from voicebot.handoffs.transitions import CapacityReached, IllegalTransition, StaleClaim
+from voicebot.handoffs.withdrawals import Withdrawals
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def supervision(env: HandoffEnvironment) -> Supervision:
 
 
 @pytest.fixture
-def requests(env: HandoffEnvironment) -> CallRequests:
-    return CallRequests(env.database, env.clock, env.service)
+def requests(env: HandoffEnvironment) -> Withdrawals:
+    return Withdrawals(env.database, env.clock, env.service)
 
 
 async def stored(env: HandoffEnvironment, handoff: HandoffRecord) -> HandoffRecord:
@@ -129,7 +129,7 @@ async def test_a_park_of_a_live_call_converts_its_escalation(
 
 
 async def test_a_caller_who_returns_to_the_agent_withdraws_the_request(
-    env: HandoffEnvironment, world: SeededAccount, requests: CallRequests
+    env: HandoffEnvironment, world: SeededAccount, requests: Withdrawals
 ) -> None:
     """The request is cancelled; withdrawing again changes nothing."""
     asked = await env.escalate(world.call.id)
@@ -140,7 +140,7 @@ async def test_a_caller_who_returns_to_the_agent_withdraws_the_request(
 
 
 async def test_a_claimed_request_does_not_end_because_the_wait_was_long(
-    env: HandoffEnvironment, world: SeededAccount, requests: CallRequests
+    env: HandoffEnvironment, world: SeededAccount, requests: Withdrawals
 ) -> None:
     """An unclaimed request expires when the wait is over; a claimed one stays its operator's."""
     asked, operator = await env.escalate(world.call.id), await env.operator()

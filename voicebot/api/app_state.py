@@ -18,10 +18,10 @@ from telephony.carrier import Carrier
 from telephony.flow import FlowCarrier
 from telephony.media import MediaStream
 from voicebot.admission import Admission
-from voicebot.api.admission import MediaAdmission
 from voicebot.api.connections import Connections
 from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
+from voicebot.api.media_tokens import MediaTokens
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.settled_requests import SettledRequests
@@ -35,8 +35,8 @@ from voicebot.config import Settings
 from voicebot.dispatch.machines import AnsweringMachines
 from voicebot.handoffs.handoff_runtime import HandoffRuntime
 from voicebot.metrics import Metrics
+from voicebot.other_workers import OtherWorkers
 from voicebot.providers.health import ProviderHealths
-from voicebot.siblings import Siblings
 from voicebot.vault import Vault
 
 ENDS_AT_ONCE = 2
@@ -151,7 +151,7 @@ class AppState:
     """Those whose calls follow a flow."""
     call_registry: LiveCalls
     admission: Admission
-    siblings: Siblings
+    other_workers: OtherWorkers
     authoring: Authoring
     chats: Chats
     clock: Clock
@@ -162,7 +162,7 @@ class AppState:
     vault: Vault
     stream_tokens: SignedTokens
     """Those of the event stream."""
-    media_admission: MediaAdmission
+    media_tokens: MediaTokens
     status_writer: StatusWriter
     limits: Limits
     connections: Connections

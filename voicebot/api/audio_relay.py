@@ -20,11 +20,11 @@ from db import processes
 from db.errors import DatabaseError
 from db.handoffs import HandoffRecord
 from voicebot.api.app_state import AppState
-from voicebot.api.other_workers import is_of_worker
+from voicebot.api.worker_forwarding import is_of_worker
 from voicebot.call.replicas import READY_WITHIN
 from voicebot.config import websocket_url
+from voicebot.other_workers import WORKER_HEADER
 from voicebot.providers.websocket import connection_options
-from voicebot.siblings import WORKER_HEADER
 
 SERVER_HEADER = "x-voicebot-server"
 """The header of a handshake that another server has sent; such a socket is not relayed to a third one."""
@@ -49,8 +49,8 @@ async def connect_to_holder(
     if is_of_worker(websocket):
         return None
     target = f"{websocket.url.path}?{websocket.url.query}"
-    worker = app.siblings.worker
-    for number in worker.siblings:
+    worker = app.other_workers.worker
+    for number in worker.others:
         own = {WORKER_HEADER: str(worker.number)}
         path = str(worker.socket_of(number))
         found = await _open(unix_connect(path, f"ws://worker{target}", **_options("ws://"), **_headers(own)))

@@ -24,9 +24,9 @@ from voicebot.api.access import Operator, Reader
 from voicebot.api.answers import AnswerOf, extended
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
-from voicebot.api.other_workers import answer_of_other, is_of_worker
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
+from voicebot.api.worker_forwarding import answer_of_other, is_of_worker
 
 router = APIRouter(prefix="/calls", tags=["calls"])
 

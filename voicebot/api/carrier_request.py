@@ -21,7 +21,7 @@ WAITING_SINCE = "waiting_since"
 MAX_RESUMES = 3
 """How many times a call whose stream was lost is connected again."""
 
-NO_VOICE = "tts_unavailable"
+TTS_UNAVAILABLE = "tts_unavailable"
 """The end reason of a call in which we could not say a word."""
 
 NO_CAPACITY = "no_capacity"
@@ -60,11 +60,11 @@ class CarrierRequest:
         app.background.start(
             app.call_registry.prepare(call), name=f"preparing call {call.id}", droppable=True
         )
-        return self.carrier.answer(app.media_admission.issue(call, app.clock.now()), self._urls(call.resumes))
+        return self.carrier.answer(app.media_tokens.issue(call, app.clock.now()), self._urls(call.resumes))
 
     def announce(self, account_id: UUID, number_id: UUID) -> WebhookReply:
         """Connect the call to our media socket for what the number's callers hear before an agent answers."""
-        token = self.app.media_admission.issue_announcement(account_id, number_id, self.app.clock.now())
+        token = self.app.media_tokens.issue_announcement(account_id, number_id, self.app.clock.now())
         return self.carrier.answer(token, self._urls(resumes=0))
 
     def number(self) -> NumberFallback:

@@ -16,8 +16,8 @@ from voicebot.api.access import Author
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.limits import limit_exceeded
-from voicebot.api.other_workers import answer_of_other
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.worker_forwarding import answer_of_other
 from voicebot.call.text import exchange as happened
 from voicebot.call.text.answers import Answer
 from voicebot.call.text.chat import TURN_TIMEOUT_S, CannotBegin

@@ -1,8 +1,8 @@
 """The open connections of this process: how many there may be, and how long a client may take to send.
 
-A connection whose client owes data (a request's headers or its body) has a deadline, and is the first to be
-closed when the limit of all connections is reached. So a client that sends its request at once, as carriers
-do, is served however many connections are idle.
+A connection on which a request is pending (its headers or body are incomplete) has a deadline, and is the
+first to be closed when the limit of all connections is reached. A client that sends its request at once, as
+carriers do, is therefore served however many connections are idle.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Connection(Protocol):
 
 
 class Connections:
-    """The open connections, in the order in which their clients began to owe data."""
+    """The open connections; those with a pending request are kept in the order in which it began."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Connections:
         self._now_s = now_s
         self._addresses: dict[Connection, str] = {}
         self._per_address: Counter[str] = Counter()
-        self._owing: dict[Connection, None] = {}
+        self._pending: dict[Connection, None] = {}
         self._logged_at: dict[Limit, float] = {}
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Connections:
     @property
     def only_carriers(self) -> bool:
         """Whether the rest of the connections is reserved for carriers."""
-        busy = len(self._addresses) - len(self._owing)
+        busy = len(self._addresses) - len(self._pending)
         return busy > self._most * (1 - _RESERVE)
 
     def opened(self, connection: Connection, address: str | None) -> ApiProblem | None:
@@ -99,11 +99,11 @@ class Connections:
             )
         if len(self._addresses) >= self._most:
             self.reached("connections", f"there are {len(self._addresses)} connections")
-            if not self._owing:
+            if not self._pending:
                 return limit_exceeded(
                     "connections", "overloaded", "The server has too many connections.", retry_after_s=1
                 )
-            oldest = next(iter(self._owing))
+            oldest = next(iter(self._pending))
             self.closed(oldest)
             oldest.drop()
         self._addresses[connection] = address or ""
@@ -115,19 +115,19 @@ class Connections:
         """Count a connection that was admitted as HTTP and has become a WebSocket."""
         self._addresses[connection] = ""
 
-    def owes(self, connection: Connection) -> None:
-        """The client of a connection is to send a request or the rest of it."""
+    def request_pending(self, connection: Connection) -> None:
+        """Record that a request, or the rest of one, is to come from the client."""
         if connection in self._addresses:
-            self._owing.pop(connection, None)
-            self._owing[connection] = None
+            self._pending.pop(connection, None)
+            self._pending[connection] = None
 
-    def owes_nothing(self, connection: Connection) -> None:
-        """The client of a connection has sent its request."""
-        self._owing.pop(connection, None)
+    def request_received(self, connection: Connection) -> None:
+        """Record that the client has sent its whole request."""
+        self._pending.pop(connection, None)
 
     def closed(self, connection: Connection) -> None:
         """A connection ended; no effect if it was not counted."""
-        self._owing.pop(connection, None)
+        self._pending.pop(connection, None)
         address = self._addresses.pop(connection, "")
         if address:
             self._per_address[address] -= 1

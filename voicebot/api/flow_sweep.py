@@ -1,7 +1,7 @@
-"""Ends calls that a flow has connected with a person and that ended there.
+"""Ends calls that a flow connected with a person and that have ended at the carrier.
 
-A caller who hangs up then ends the flow, which asks us nothing more, and the carrier reports nothing of
-inbound calls. So the carrier is asked.
+A caller who hangs up during such a connection ends the flow: it sends no further request, and the carrier
+sends no status of inbound calls. Therefore the carrier is asked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from voicebot.api.call_ends import end_with_person
 
 EVERY_S = 10.0
 LONGEST = timedelta(hours=5)
-"""When a call counts as ended of which the carrier can say nothing; none lasts as long."""
+"""The age at which a call counts as ended if the carrier does not know it; no call lasts this long."""
 
 _BATCH = 100
 
@@ -33,12 +33,12 @@ async def run(app: AppState) -> None:
         try:
             await sweep(app)
         except DatabaseError as error:
-            logger.warning("callers led out wait for the database: {}", type(error).__name__)
+            logger.warning("transferred calls could not be read: {}", type(error).__name__)
 
 
 async def sweep(app: AppState) -> None:
     """Ask about each call once."""
-    for call in await bridged_calls.led_out(app.database, list(app.flow_carriers), _BATCH):
+    for call in await bridged_calls.transferring_by_flow(app.database, list(app.flow_carriers), _BATCH):
         await _check(app, app.flow_carriers[call.carrier], call)
 
 

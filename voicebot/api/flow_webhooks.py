@@ -20,7 +20,7 @@ from telephony.webhook import EndReason, WebhookReply
 from voicebot.api.app_state import AppState
 from voicebot.api.attempt_webhooks import dialled
 from voicebot.api.call_ends import call_event, end_with_person, finish
-from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, NO_VOICE, CarrierRequest
+from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, TTS_UNAVAILABLE, CarrierRequest
 from voicebot.api.leg_webhooks import RESOLVED, TRANSFERRED
 
 DATABASE_WAIT_S = 1.0
@@ -29,7 +29,7 @@ DATABASE_WAIT_S = 1.0
 STREAM_LOST = "stream_lost"
 """The end reason of a call whose stream was lost, and which did not come back."""
 
-_UNANSWERED = frozenset({NO_CAPACITY, NO_VOICE})
+_UNANSWERED = frozenset({NO_CAPACITY, TTS_UNAVAILABLE})
 """The end reasons of calls that their number's fallback takes."""
 
 
@@ -77,7 +77,7 @@ async def rejoin(request: CarrierRequest, call: CallRecord) -> WebhookReply:
         return request.carrier.hang_up_reply()
     database = request.app.database
     if call.status == "transferring":
-        back = await bridged_calls.come_back(database, call.account_id, call.id)
+        back = await bridged_calls.return_to_agent(database, call.account_id, call.id)
     elif request.app.call_registry.takeover(call.id) is not None:
         back = call
     else:
@@ -123,7 +123,7 @@ async def _after_connection(request: CarrierRequest, flow: FlowCarrier, call: Ca
     if outcome == "completed":
         await finish(app, call, "agent", TRANSFERRED)
         return flow.branch_reply(False)
-    back = await bridged_calls.come_back(app.database, call.account_id, call.id)
+    back = await bridged_calls.return_to_agent(app.database, call.account_id, call.id)
     if back is not None:
         event = call_event(call, "transfer.failed", {"outcome": outcome}, app.clock.now())
         await events.append(app.database, event)

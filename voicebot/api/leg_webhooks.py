@@ -141,7 +141,7 @@ async def after_transfer(
         return request.carrier.hang_up_reply()
     data = {"outcome": outcome or "failed"} if was_dialled else {"outcome": "process_lost"}
     await events.append(app.database, call_event(call, "transfer.failed", data, app.clock.now()))
-    back = await bridged_calls.come_back(app.database, call.account_id, call.id)
+    back = await bridged_calls.return_to_agent(app.database, call.account_id, call.id)
     return request.carrier.hang_up_reply() if back is None else request.connect(back)
 
 

@@ -49,7 +49,7 @@ async def media_socket(websocket: WebSocket, app: AppStateDep, name: str) -> Non
     if media is None:
         return
     try:
-        announced = app.media_admission.announcement(media.start.token, app.clock.now())
+        announced = app.media_tokens.announcement(media.start.token, app.clock.now())
     except TokenRefused as error:
         _refused(app, carrier, str(error))
         await media.refuse(POLICY, "the token was used before")
@@ -91,7 +91,7 @@ async def _admit(app: AppState, carrier: Carrier, media: MediaStream) -> CallRec
         app.background.start(closing, name="closing a replayed stream")
 
     try:
-        return await app.media_admission.admit(
+        return await app.media_tokens.admit(
             media.start.token,
             media.start.carrier_call_id,
             app.clock.now(),

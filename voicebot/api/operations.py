@@ -17,7 +17,7 @@ from db.errors import DatabaseError
 from voicebot.admission import Refusal
 from voicebot.api.access import unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
-from voicebot.api.other_workers import is_of_worker
+from voicebot.api.worker_forwarding import is_of_worker
 from voicebot.config import Settings
 from voicebot.metrics import CONTENT_TYPE, merged
 
@@ -98,11 +98,12 @@ async def metrics(
     own = app_state.metrics.text()
     if is_of_worker(request):
         return Response(own, media_type=CONTENT_TYPE)
-    siblings = app_state.siblings
+    other_workers = app_state.other_workers
     token = {name: request.headers[name] for name in ("authorization",) if name in request.headers}
-    others = await siblings.ask("GET", request.url.path, headers=token, timeout_s=_OTHER_METRICS_S)
+    others = await other_workers.ask("GET", request.url.path, headers=token, timeout_s=_OTHER_METRICS_S)
     texts = {number: answer.text for number, answer in others.items() if answer.status_code == HTTPStatus.OK}
-    text = merged({siblings.worker.number: own.decode(), **texts}) if siblings.worker.siblings else own
+    worker = other_workers.worker
+    text = merged({worker.number: own.decode(), **texts}) if worker.others else own
     return Response(text, media_type=CONTENT_TYPE)
 
 

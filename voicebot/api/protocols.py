@@ -16,7 +16,7 @@ from voicebot.api.limits import Limit, Limits, limit_exceeded
 from voicebot.api.problems import ApiProblem
 
 Phase = Literal["header", "body"]
-"""What the client owes."""
+"""The part of a request that is to come from the client."""
 
 _METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) ")
 _KNOWN_METHODS = frozenset({b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"})
@@ -34,7 +34,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Take the connection, or refuse it."""
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
-        self._owed: tuple[Phase, object] | None = None
+        self._pending: tuple[Phase, object] | None = None
         self._in_head = self._in_body = False
         self._buffered = 0
         """Bytes of a head, of the header of a chunk, or of a trailer, that is not complete."""
@@ -152,25 +152,25 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     def _follow(self) -> None:
-        """Start or stop the deadline if what the client owes has changed."""
+        """Start or stop the deadline if the pending part of the request has changed."""
         if self._is_over():
             return
         phase = self._phase()
-        owed = None if phase is None else (phase, self.cycle)
-        if owed == self._owed:
+        pending = None if phase is None else (phase, self.cycle)
+        if pending == self._pending:
             return
-        self._owed = owed
+        self._pending = pending
         self._cancel_deadline()
         if phase is None:
-            self._open.owes_nothing(self)
+            self._open.request_received(self)
             return
-        self._open.owes(self)
+        self._open.request_pending(self)
         limits = self._limits
         seconds = limits.header_deadline_s if phase == "header" else limits.body_deadline_s
         self._deadline = self.loop.call_later(seconds, self._expire, phase)
 
     def _phase(self) -> Phase | None:
-        """What the client owes; nothing while a request waits for the answer to the one before it."""
+        """The pending part; None while a request waits for the answer to the previous one."""
         if self._in_body and not self.pipeline:
             return "body"
         return None if self._is_answering() else "header"

@@ -35,15 +35,15 @@ from voicebot.api.carrier_request import (
     MAX_RESUMES,
     NO_CAPACITY,
     NO_CONTENT,
-    NO_VOICE,
     RESUMES,
+    TTS_UNAVAILABLE,
     WAITING_SINCE,
     CarrierRequest,
 )
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
 from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, reply
-from voicebot.api.no_voice import speak_for
-from voicebot.call.apologies import apology
+from voicebot.api.tts_unavailable import speak_for
+from voicebot.call.failure_texts import failure_texts
 from voicebot.call.registry import TRANSFER
 
 DATABASE_WAIT_S = 1.2
@@ -172,7 +172,7 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
         return request.carrier.hang_up_reply()
     if request.flow is not None:
         return await flow_webhooks.again(request, request.flow, call)
-    if call.end_reason == NO_VOICE:
+    if call.end_reason == TTS_UNAVAILABLE:
         return await speak_for(request, call)
     if TRANSFER in request.webhook.query:
         return await leg_webhooks.after_transfer(request, call)
@@ -213,7 +213,7 @@ def fallback(request: CarrierRequest) -> WebhookReply:
     number = request.number()
     if number.fallback_number is not None:
         return request.carrier.transfer_reply(TransferRequest(to=number.fallback_number))
-    return request.carrier.say_reply(apology(number.language).goodbye, number.language)
+    return request.carrier.say_reply(failure_texts(number.language).goodbye, number.language)
 
 
 def _whole_number(text: str | None) -> int | None:

@@ -18,7 +18,7 @@ from handlers.escalate_to_person import EscalateToPerson
 from templates.model import Route, TemplateContent
 from templates.provision import variables_masked, variables_taken
 from templates.values import render
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 
 BACK = "back"
 """The name by which an agent routes back to the one who routed to it."""
@@ -105,7 +105,7 @@ class Agent:
         """What it says while the caller waits: its author's words, or those of its language."""
         written = self.content.fillers
         if written is None:
-            return apology(self.content.language).fillers
+            return failure_texts(self.content.language).fillers
         return tuple(render(text, self.values) for text in written)
 
     @property

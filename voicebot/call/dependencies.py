@@ -208,7 +208,7 @@ class CallDependencies:
     """Has the carrier dial a number (E.164) for the caller; else why not. None: not possible."""
     dial: Callable[[str, str], Awaitable[UUID | None]] | None = None
     """Calls a destination (its name and number, E.164) that is to accept the caller; the id of the leg."""
-    has_left: Callable[[], Awaitable[bool]] = _never
+    is_with_person: Callable[[], Awaitable[bool]] = _never
     """Whether the stream ended because the carrier connects the caller with a person."""
     process_id: UUID | None = None
     """The process that has the call; None: it is not one that others look for (a text call)."""

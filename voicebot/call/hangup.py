@@ -46,7 +46,7 @@ class End:
         return CallEnd(ended_by=self.ended_by, end_reason=self.reason, outcome=self.outcome, ended_at=at)
 
 
-LEFT = End(ended_by="operator", reason="with_person", resumable=True)
+WITH_PERSON = End(ended_by="operator", reason="with_person", resumable=True)
 """The caller left the agent, because the carrier connects them with a person; they may come back."""
 
 
@@ -211,7 +211,7 @@ class Hangup:
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 while not is_over:
                     await conversation.caller_is_quiet()
-                    while conversation.owes_speech:  # noqa: ASYNC110 - the silence watchdog has it spoken
+                    while conversation.has_pending_speech:  # noqa: ASYNC110 - the silence watchdog has it spoken
                         await asyncio.sleep(PAUSE_POLL_S)
                     await self.all_heard()
-                    is_over = not (conversation.caller_is_speaking or conversation.owes_speech)
+                    is_over = not (conversation.caller_is_speaking or conversation.has_pending_speech)

@@ -19,7 +19,7 @@ from handlers.context import HandoffStatus
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
 from telephony.carrier import Carrier, TransferRequest
 from telephony.errors import CarrierError
-from telephony.flow import FlowCarrier, can_lead_on
+from telephony.flow import FlowCarrier, can_transfer
 from telephony.media import MediaStream
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
@@ -34,7 +34,7 @@ from voicebot.call.dependencies import (
     Health,
     WithdrawHandoffEntry,
 )
-from voicebot.call.hangup import LEFT, End
+from voicebot.call.hangup import WITH_PERSON, End
 from voicebot.call.loading import CallLoader
 from voicebot.call.replicas import Replicas
 from voicebot.call.session import Session
@@ -50,7 +50,7 @@ from voicebot.vault import Vault
 
 RESUME_GRACE_S = 10.0
 HAND_OVER_CHECK_S = 1.0
-LEFT_TIMEOUT_S = 1.0
+WITH_PERSON_TIMEOUT_S = 1.0
 
 VOICEMAIL = "voicemail"
 """The end reason of a call that a machine has answered."""
@@ -137,7 +137,7 @@ class CallRegistry:
             return
         session.waiting.handoff_changed(status)
         if status.leaves:
-            session.lead_out()
+            session.release_to_flow()
 
     def calling_destinations(self) -> Collection[UUID]:
         """The live calls for which a destination is being called."""
@@ -180,7 +180,7 @@ class CallRegistry:
             self._sessions.pop(call.id, None)
             if not self._sessions:
                 self._idle.set()
-        if end.resumable and end is not LEFT:
+        if end.resumable and end is not WITH_PERSON:
             self._background.start(self._end_unless_resumed(call, end), name=f"ending call {call.id}")
         self._background.start(writer.close(), name=f"writing call {call.id}")
 
@@ -276,7 +276,7 @@ class CallRegistry:
             withdraw_handoff=self._withdraw_handoff,
             transfer=lambda number: self._transfer(media, call, number),
             dial=lambda name, number: self._dial(call, name, number),
-            has_left=lambda: self._has_left(call),
+            is_with_person=lambda: self._is_with_person(call),
             process_id=self._replicas.process_id,
             recording=lambda url: self._recordings.get(url, media.sample_rate),
         )
@@ -293,13 +293,13 @@ class CallRegistry:
     async def _transfer(self, media: MediaStream, call: CallRecord, number: str) -> str | None:
         """Have the carrier dial a number for a call; else why the call stays."""
         carrier = self._carriers[call.carrier]
-        if not can_lead_on(carrier, was_dialled=call.direction == "outbound"):
+        if not can_transfer(carrier, was_dialled=call.direction == "outbound"):
             return NOT_POSSIBLE  # it was dialled without a flow
         ours = call.to_number if call.direction == "inbound" else call.from_number
         then = f"{self._public_url}{carrier.webhooks_path}/resume?{TRANSFER}=1" if self._public_url else None
         request = TransferRequest(to=number, caller_id=ours, then_url=then)
         try:
-            left = await bridged_calls.leave(self._database, call.account_id, call.id, number)
+            left = await bridged_calls.begin_transfer(self._database, call.account_id, call.id, number)
             if left is None or left.carrier_call_id is None:
                 return CARRIER_ERROR
             await carrier.transfer(left.carrier_call_id, request)
@@ -307,7 +307,7 @@ class CallRegistry:
             return CARRIER_ERROR
         except CarrierError as error:
             logger.warning("call {}: not transferred: {}", call.id, error)
-            await bridged_calls.stay(self._database, call.account_id, call.id)
+            await bridged_calls.cancel_transfer(self._database, call.account_id, call.id)
             return CARRIER_ERROR
         if isinstance(carrier, FlowCarrier):
             await media.close()  # the flow goes on, and asks for the number
@@ -318,11 +318,11 @@ class CallRegistry:
             return None
         return await self._dial_destination(call, name, number, self._public_url)
 
-    async def _has_left(self, call: CallRecord) -> bool:
+    async def _is_with_person(self, call: CallRecord) -> bool:
         """Whether a call whose stream was stopped is with a person; False if the database does not answer."""
         reading = calls.get(self._database, call.account_id, call.id)
         try:
-            now = await self._background.in_time(reading, LEFT_TIMEOUT_S, name="reading a call")
+            now = await self._background.in_time(reading, WITH_PERSON_TIMEOUT_S, name="reading a call")
         except (TimeoutError, DatabaseError):
             return False
         return now.status == "transferring"

@@ -7,10 +7,10 @@ from pipecat.utils.errors import ErrorCategory
 
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import AgentPool
-from voicebot.call.apologies import apology
 from voicebot.call.audio.connections import ServiceConnections
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.service_switch import ServiceSwitch
+from voicebot.call.failure_texts import failure_texts
 from voicebot.call.hangup import End, Hangup
 from voicebot.call.preparation import AgentPreparation
 from voicebot.call.services import CallServices
@@ -57,13 +57,13 @@ class ServiceFailures:
             switch.give_up(key)
             broken = True
         if switch is self._pipeline.tts and (broken or vendor_failed):
-            self._silence.voice_failed()
+            self._silence.tts_failed()
         elif broken and switch is not None:
             self.reconnect(switch)
         elif broken:
             self._preparation.service_lost(key)
         if switch is self._pipeline.llm and vendor_failed:
-            self._silence.model_failed()
+            self._silence.llm_failed()
 
     def reconnect(self, switch: ServiceSwitch) -> None:
         """Connect the active service of a switch again, or a backup, in the background."""
@@ -74,7 +74,7 @@ class ServiceFailures:
         """No service of a kind is left: end the call, with a word while a voice is connected."""
         end = End(ended_by="system", reason=f"{kind}_unavailable")
         if kind != "tts" and self._pipeline.tts.can_speak:  # we can speak, although we cannot hear
-            self._hangup.start(end, apology(self._agents.current.content.language).goodbye)
+            self._hangup.start(end, failure_texts(self._agents.current.content.language).goodbye)
         else:
             self._tasks.start(self._hangup.finish_played(end), name="ending the call", droppable=True)
 

@@ -29,7 +29,7 @@ from voicebot.call.dtmf import DtmfCollector
 from voicebot.call.farewells import is_goodbye
 from voicebot.call.functions import RouteTool, compile_agent, offer_routes
 from voicebot.call.handler_context import HandlerContext
-from voicebot.call.hangup import LEFT, End, Hangup
+from voicebot.call.hangup import WITH_PERSON, End, Hangup
 from voicebot.call.preparation import AgentPreparation, AgentSupplies
 from voicebot.call.resume import ResumeState
 from voicebot.call.routing.activation import AgentActivation
@@ -37,7 +37,7 @@ from voicebot.call.routing.policy import RoutingPolicy
 from voicebot.call.routing.router import Router
 from voicebot.call.service_failures import ServiceFailures
 from voicebot.call.services import CallServices
-from voicebot.call.silence.remedies import Remedies
+from voicebot.call.silence.steps import SilenceSteps
 from voicebot.call.silence.watchdog import SilenceWatchdog
 from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.conversation import Conversation
@@ -120,14 +120,14 @@ class Session:
             self._hangup, self.waiting, self._tasks,
         )  # fmt: skip
         self._route_tool = RouteTool(self._pipeline.context, self._agents)
-        remedies = Remedies(
+        steps = SilenceSteps(
             self._agents, self._recorder, self.waiting, self._pipeline, transcript.requests,
             self._speech_output, self._hangup, self._activation, self._router, self._ready_audio,
             lambda: self._failures.reconnect(self._pipeline.tts),
         )  # fmt: skip
         self._silence = SilenceWatchdog(
             self._agents, deps.media, self._pipeline, self._conversation, transcript.requests,
-            self._hangup, self._router, self.waiting, remedies, self._tasks,
+            self._hangup, self._router, self.waiting, steps, self._tasks,
             lambda: self._failures.lost("tts"),
             is_timed=deps.has_silence,
         )  # fmt: skip
@@ -194,10 +194,10 @@ class Session:
         """End the call when what we say was heard, `goodbye` at last; return when the carrier was told."""
         await self._hangup.hang_up(End(ended_by=ended_by, reason=reason), goodbye, pause_s=pause_s)
 
-    def lead_out(self) -> None:
+    def release_to_flow(self) -> None:
         """The caller is to be connected with an operator; only a carrier with a flow waits for our stream."""
         if isinstance(self._deps.carrier, FlowCarrier):
-            self.transfer.lead_out(self._deps.has_left, self._deps.media.close)
+            self.transfer.release_to_flow(self._deps.is_with_person, self._deps.media.close)
 
     async def hand_over(self) -> None:
         """Have another process resume the call, at a pause in the conversation if there is one soon."""
@@ -258,8 +258,8 @@ class Session:
         await self._tasks.cancel()
         self._conversation.finish()
         self.takeover.end()
-        if end.ended_by == "caller" and await self._deps.has_left():
-            end = LEFT
+        if end.ended_by == "caller" and await self._deps.is_with_person():
+            end = WITH_PERSON
         if not end.resumable:
             self._recorder.ended(end.record(self._deps.clock.now()))
         elif end.ended_by == "system":

@@ -1,8 +1,8 @@
 """The transfer of a call to a destination that its agent's template declares.
 
-The model names a destination, never a number: neither it nor the caller decides what is dialled. A cold
-transfer leads the caller away, and the carrier dials. In an attended one the destination is called first: the
-caller stays with the agent until somebody has accepted them, which leads both into a conference.
+The model names a destination, never a number: neither the model nor the caller can choose a number. In a cold
+transfer the carrier dials for the caller, who leaves the agent. In an attended transfer the destination is
+called first; the caller stays with the agent until somebody accepts, and both join a conference.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ NOT_ACCEPTED = (
 )
 
 TransferCall = Callable[[str], Awaitable[str | None]]
-"""Has the carrier dial a number (E.164) for the call; else why the call stays."""
+"""Has the carrier dial a number (E.164) for the call; returns why the call stays, or None."""
 
 CARRIER_ERROR = "carrier_error"
 NOT_POSSIBLE = "not_possible_at_carrier"
-"""Why a call was not transferred: the carrier refused, or cannot transfer such a call at all."""
+"""Why a call was not transferred: the carrier refused, or cannot transfer such a call."""
 
 DialDestination = Callable[[str, str], Awaitable[UUID | None]]
-"""Calls a destination (name, number in E.164) for the call; the id of the leg, or None: refused."""
+"""Calls a destination (name, number in E.164) for the call; returns the id of the leg, or None if refused."""
 
-HasLeft = Callable[[], Awaitable[bool]]
+IsWithPerson = Callable[[], Awaitable[bool]]
 """Whether a call is with a person, or about to be connected with one."""
 
 
@@ -84,7 +84,7 @@ class CallTransfer:
         return self._called is not None
 
     def request(self, agent: Agent, destination: str) -> Refused | None:
-        """Transfer the call when everything said was heard; None: it is under way."""
+        """Transfer the call when everything said was heard. None: the transfer has begun."""
         declared = {each.name: each for each in agent.content.destinations}
         wanted = declared.get(destination)
         if wanted is None:
@@ -106,7 +106,7 @@ class CallTransfer:
         return None
 
     def resume(self, past: ResumeState) -> None:
-        """Go on with what the process that had the call began; the agent is told when it resumes the call."""
+        """Continue a transfer that another process began; the agent is told when it resumes the call."""
         if past.was_not_connected:
             self._waiting.resume()
         if past.lost_transfer is not None:
@@ -121,7 +121,7 @@ class CallTransfer:
         self._waiting.begin_transfer()
 
     def not_accepted(self, leg_id: UUID, cause: str) -> None:
-        """Nobody accepted the caller at the destination that was called; returns at once."""
+        """Report that nobody accepted the caller at the destination; return at once."""
         if self._called is None or self._called.leg_id != leg_id:
             return
         name, self._called = self._called.name, None
@@ -129,20 +129,24 @@ class CallTransfer:
         work = self._stay(NOT_ACCEPTED.format(name=name, cause=cause))
         self._tasks.start(work, name="ending a transfer", droppable=True)
 
-    def lead_out(self, has_left: HasLeft, close: Callable[[], Awaitable[None]]) -> None:
-        """The carrier's flow is to connect the caller with an operator: ``close`` the stream.
+    def release_to_flow(self, is_with_person: IsWithPerson, close: Callable[[], Awaitable[None]]) -> None:
+        """Close the stream, so that the carrier's flow connects the caller with an operator.
 
-        That happens when everything said was heard, if ``has_left`` says that the call is still to leave.
+        ``close`` is called when everything said was heard, if ``is_with_person`` says that the call still
+        leaves.
         """
         if self._is_transferring or self._hangup.is_hanging_up:
             return
         self._is_transferring = True
         self._pipeline.llm.pause()
-        self._tasks.start(self._lead_out(has_left, close), name="leading the caller out", droppable=True)
+        work = self._close_when_heard(is_with_person, close)
+        self._tasks.start(work, name="releasing the call", droppable=True)
 
-    async def _lead_out(self, has_left: HasLeft, close: Callable[[], Awaitable[None]]) -> None:
+    async def _close_when_heard(
+        self, is_with_person: IsWithPerson, close: Callable[[], Awaitable[None]]
+    ) -> None:
         await self._hangup.all_heard()
-        if await has_left():
+        if await is_with_person():
             await close()
             return
         self._is_transferring = False
@@ -170,7 +174,7 @@ class CallTransfer:
         await self._stay(FAILED)
 
     async def _stay(self, text: str) -> None:
-        """The caller has not left the agent, who is told why and goes on."""
+        """Tell the agent why the caller stays, and let it continue."""
         self._is_transferring = False
         await self._tell(text)
         await self._activation.run_model()

@@ -152,7 +152,7 @@ class AnsweringMachines:
             await self._detectors[call.carrier].leave_message(left.carrier_call_id, text, language, pause_s)
         except CarrierError as error:
             logger.warning("call {}: no message was left: {}", call.id, error)
-            await bridged_calls.stay(self._db, call.account_id, call.id)
+            await bridged_calls.cancel_transfer(self._db, call.account_id, call.id)
             await self._hang_up(call)
 
     async def _hang_up(self, call: CallRecord) -> None:

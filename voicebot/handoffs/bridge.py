@@ -24,7 +24,7 @@ from db.pool import Database
 from telephony.bridge import ConferenceJoin, Party
 from telephony.carrier import DialRequest
 from telephony.errors import CallIsOver, CarrierError
-from telephony.flow import FlowCarrier, PersonCarrier, can_lead_on
+from telephony.flow import FlowCarrier, PersonCarrier, can_transfer
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs import leg_effects
@@ -154,7 +154,7 @@ class Bridge:
             raise NotDialable("The caller's call is not in progress.")
         if line.carrier not in self._carriers:
             raise NotDialable(f"The carrier {line.carrier} cannot connect a caller with a person.")
-        if not can_lead_on(self._carriers[line.carrier], was_dialled=line.was_dialled):
+        if not can_transfer(self._carriers[line.carrier], was_dialled=line.was_dialled):
             raise NotDialable(
                 "The call was dialled without a flow: nobody can join it by telephone. Use the browser."
             )
@@ -253,7 +253,7 @@ class Bridge:
                 accepted = await leg_changes.accepted(transaction, leg, now, deadline=now + within)
                 if accepted is None:
                     return False
-                call = await bridged_calls.leave(
+                call = await bridged_calls.begin_transfer(
                     transaction, leg.account_id, leg.call_id, connect_to=leg.to_number
                 )
                 if call is None:
@@ -267,7 +267,7 @@ class Bridge:
 
     async def connect(self, leg: LegRecord) -> bool:
         """Lead the caller to the operator who has accepted; False: they were not connected."""
-        call = await bridged_calls.away(self._db, leg.account_id, leg.call_id)
+        call = await bridged_calls.transferring(self._db, leg.account_id, leg.call_id)
         if call is None or call.carrier_call_id is None:
             await self._ends.end(leg, "caller_left")
             return False

@@ -21,7 +21,6 @@ from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
 from voicebot.handoffs.bridge import Bridge
 from voicebot.handoffs.browser_bridge import BrowserBridge
-from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.call_watch import CallWatch, LiveCalls
 from voicebot.handoffs.create import call_hand_off
 from voicebot.handoffs.event_broker import EventBroker
@@ -36,6 +35,7 @@ from voicebot.handoffs.queue_metrics import QueueMetrics
 from voicebot.handoffs.scheduler import Scheduler
 from voicebot.handoffs.supervision import Supervision
 from voicebot.handoffs.webhook_sender import WebhookSender
+from voicebot.handoffs.withdrawals import Withdrawals
 from voicebot.outbox import Outbox, OutboxSettings, Sender
 from voicebot.vault import Vault
 
@@ -89,7 +89,7 @@ class HandoffRuntime:
         self.scheduler = Scheduler(database, clock, self.service, self.presence, wakeup)
         self.hand_off = call_hand_off(clock, assess=assess, wake=wakeup.set)
         """For live calls: makes the write that hands over the caller."""
-        self.requests = CallRequests(database, clock, self.service)
+        self.withdrawals = Withdrawals(database, clock, self.service)
         self.supervision = Supervision(database, clock, self.service, wake=wakeup.set)
         self.call_watch = CallWatch(database, clock)
 

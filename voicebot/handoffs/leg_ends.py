@@ -180,7 +180,7 @@ class LegEnds:
     async def stay(self, leg: LegRecord) -> None:
         """The caller did not leave the agent: the carrier refused to connect them."""
         with suppress(DatabaseError):
-            await bridged_calls.stay(self._db, leg.account_id, leg.call_id)
+            await bridged_calls.cancel_transfer(self._db, leg.account_id, leg.call_id)
 
 
 def resume_url(leg: LegRecord) -> str:

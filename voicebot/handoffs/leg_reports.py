@@ -196,7 +196,7 @@ class LegReports:
         leg = await self._decided(leg)
         if leg.result == "resolved":
             return None
-        return await bridged_calls.come_back(self._db, leg.account_id, leg.call_id)
+        return await bridged_calls.return_to_agent(self._db, leg.account_id, leg.call_id)
 
     async def connection_over(self, leg: LegRecord, outcome: EndReason) -> CallRecord | None:
         """A flow has connected the caller with an operator, and asks for the call again.
@@ -211,7 +211,7 @@ class LegReports:
         if leg.result == "resolved":
             return None
         # Before the leg ends: whoever ends it leaves a caller alone who has come back.
-        back = await bridged_calls.come_back(self._db, leg.account_id, leg.call_id)
+        back = await bridged_calls.return_to_agent(self._db, leg.account_id, leg.call_id)
         if leg.ended_at is None:
             await self._ends.end(leg, _WHY[outcome])
         return back

@@ -25,10 +25,10 @@ from db.pool import Database
 from voicebot import availability
 from voicebot.clock import Clock
 from voicebot.handoffs import notifications, transitions
-from voicebot.handoffs.call_requests import CallRequests
 from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.matching import matches
 from voicebot.handoffs.presence import PresenceService
+from voicebot.handoffs.withdrawals import Withdrawals
 
 INTERVAL_S = 1.0
 DEBOUNCE_S = 0.05
@@ -60,7 +60,7 @@ class Scheduler:
         self._clock = clock
         self._service = service
         self._presence = presence
-        self._requests = CallRequests(database, clock, service)
+        self._withdrawals = Withdrawals(database, clock, service)
         self._wakeup = wakeup or asyncio.Event()
 
     async def run(self) -> None:
@@ -106,8 +106,8 @@ class Scheduler:
             return
         if not hung_up and await self._stays_offered(found):
             return
-        if hung_up and found.state in ("queued", "offered") and await self._requests.is_called_back(found):
-            await self._requests.call_back(found)
+        if hung_up and found.state in ("queued", "offered") and await self._withdrawals.is_called_back(found):
+            await self._withdrawals.call_back(found)
             return
 
         def decide(handoff: HandoffRecord) -> Transition | None:

@@ -47,7 +47,7 @@ TTFS_P99_S = 0.35
 
 @dataclass
 class NoWordsFrame(SystemFrame):
-    """The vendor transcribed audio and found no words in it: it is alive, and owes no transcript of it."""
+    """The vendor found no words in the audio: it works, and no transcript is to be expected."""
 
 
 class DeepgramStream(DirectStt):

@@ -128,8 +128,8 @@ class Providers:
             return stt, with_turns(stt, content.turns, provider.silence_ms(content.turns))
 
         async def make() -> Sequence[FrameProcessor]:
-            # A client may read all root certificates, and a VAD its model: tens of ms that the event loop
-            # owes to every other call's audio.
+            # A client may read all root certificates, and a VAD its model. On the event loop, these tens of
+            # ms would delay the audio of all other calls.
             async with self._one_at_a_time:
                 stt, processors = await asyncio.to_thread(build)
             connection.watch(stt, reports_connected=provider.reports_connected)

@@ -22,12 +22,12 @@ from voicebot.providers.service_spec import SAMPLE_RATE, ServiceSpec
 from voicebot.providers.speech_input import SpeechInput
 
 BACKLOG_MS = 10_000
-"""How much of the carrier's audio is kept until it is transcribed."""
+"""How much of the caller's audio is kept until it is transcribed."""
 OVERLAP_MS = 300
-"""Audio that is kept when a transcript arrives: what was spoken while it was made is in none yet."""
+"""How much audio is kept when a transcript arrives: it was spoken while the transcript was made."""
 
 MAX_JUDGED = 3
-"""So often in a row speech may be transcribed by no service; then the call is told that nobody hears."""
+"""After so many reports in a row, the caller's speech counts as not transcribable by any service."""
 
 
 class _Backlog:
@@ -44,7 +44,7 @@ class _Backlog:
         self.shorten(BACKLOG_MS)
 
     def shorten(self, kept_ms: int) -> None:
-        """Drop the oldest messages, as long as so much is left without them."""
+        """Drop the oldest messages, but keep at least this much audio."""
         while self.messages and self._size - len(self.messages[0]) >= kept_ms * self._bytes_per_ms:
             self._size -= len(self.messages.popleft())
 
@@ -52,8 +52,8 @@ class _Backlog:
 class SttSwitch(ServiceSwitch):
     """The STT services of one call.
 
-    A service that takes the place of a failed one is given the audio that was not transcribed, so that no
-    word of the caller is lost. A service that says nothing although the caller speaks is reported as failed.
+    A service that replaces a failed one gets the audio that was not transcribed, so that no words are lost. A
+    service that sends no transcript although the caller speaks is reported as failed.
     """
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError, sample_rate: int = SAMPLE_RATE) -> None:
@@ -65,8 +65,8 @@ class SttSwitch(ServiceSwitch):
         self._watch = SttWatch(sample_rate)
 
     @property
-    def owes_words(self) -> bool:
-        """Whether the caller seems to have spoken, and no transcript says what."""
+    def awaits_transcript(self) -> bool:
+        """Whether the caller seems to have spoken and a transcript is expected."""
         return self._watch.has_speech
 
     @property
@@ -81,16 +81,16 @@ class SttSwitch(ServiceSwitch):
 
     @property
     def is_unheard(self) -> bool:
-        """Whether the caller seems to have spoken, and no service has said what within its time."""
+        """Whether the caller seems to have spoken and no transcript is expected any more."""
         return self._watch.is_unheard
 
     def forget_unheard(self) -> None:
-        """What was not transcribed until now is taken for noise, or the caller is asked to say it again."""
+        """Expect no transcript of earlier audio: it was noise, or the caller is asked to repeat it."""
         self._watch.forget()
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the caller spoke again and again and no service said what."""
+        """Whether the caller spoke several times in a row and no service transcribed it."""
         return self._watch.judged >= MAX_JUDGED
 
     def hear(self, audio: bytes) -> None:
@@ -115,7 +115,7 @@ class SttSwitch(ServiceSwitch):
         await side.connect(self.processor_setup, await self._start)
 
     def became_active(self, branch: Branch) -> None:
-        """Give a service that was waited for the audio that was not transcribed."""
+        """Give a service that has just connected the audio that was not transcribed."""
         self._watch.replaced()
         speech = _speech_input(branch)
         if speech is not None:

@@ -20,10 +20,10 @@ from voicebot.call.transcript.transcript import Transcript
 from voicebot.clock import Clock
 
 PAUSE_MS = 500.0
-"""The last word has ended if the voice has been silent for so long."""
+"""The last word has ended when the TTS has made no audio for this time."""
 
 MIN_WAIT_MS = 10.0
-"""How long the next look at what was played is at least away."""
+"""The shortest pause before playout is checked again."""
 
 
 class ConversationListener(Protocol):
@@ -71,7 +71,7 @@ class Conversation:
             transcript: for utterances.
             pipeline: where turns and audio are observed.
             tasks: the background tasks of the call.
-            listener: who is told of turns.
+            listener: receives the turns.
             since_answer_ms: how long ago a resumed call was answered.
         """
         self._media = media
@@ -108,9 +108,9 @@ class Conversation:
 
     @property
     def silent_ms(self) -> float:
-        """How long neither side has been heard, in ms; 0 while one of them speaks.
+        """How long both sides have been silent at the carrier, in ms; 0 while one of them speaks.
 
-        The caller's speech ended before the turn did, by the silence that ends a turn.
+        The caller's speech ended before their turn, by the silence that ends a turn.
         """
         if self.caller_is_speaking:
             return 0.0
@@ -128,14 +128,14 @@ class Conversation:
 
     @property
     def quiet_ms(self) -> int:
-        """For how long neither side has spoken, in ms; 0 while one of them does."""
+        """How long ago the last turn or the last sent audio ended, in ms; 0 while one of them lasts."""
         if self._caller_since is not None or self._transcript.is_speaking:
             return 0
         return max(0, self._now_ms() - self._last_sound_ms)
 
     @property
     def is_open(self) -> bool:
-        """Whether an utterance of the caller or of an agent has begun that is not recorded yet."""
+        """Whether an utterance has begun and is not recorded yet."""
         return self.caller_is_speaking or self._transcript.unheard_since is not None
 
     @property
@@ -144,24 +144,24 @@ class Conversation:
         return self._now_ms()
 
     def expect_answer(self) -> None:
-        """An agent takes the call over and has to speak first."""
+        """Expect the first words of an agent that takes the call over."""
         self._has_answered = False
 
     def as_heard(self, text: str) -> str:
-        """What the caller has heard, or will hear, of a text that is in the model's context ahead."""
+        """What the caller hears of a text that was put into the context ahead of its audio."""
         return self._transcript.requests.as_heard(text)
 
     @property
-    def owes_speech(self) -> bool:
-        """Whether something that was cut off is still to be spoken, or the TTS has texts to make audio of."""
+    def has_pending_speech(self) -> bool:
+        """Whether interrupted speech is still to be spoken, or the TTS has texts to synthesise."""
         return self._transcript.requests.has_unspoken or self._transcript.requests.is_waiting_for_tts
 
     def forget_unspoken(self) -> None:
-        """Nothing that was cut off is to be spoken any more."""
+        """Discard what is unspoken."""
         self._transcript.requests.forget_unspoken()
 
     def finish(self) -> None:
-        """The call is over: record what either side was saying, as far as it was heard."""
+        """Record what both sides were saying when the call ended, as far as it was heard."""
         self._is_over = True
         now = self._now_ms()
         if words := self._pipeline.aggregators.user().aggregation_string():

@@ -1,4 +1,4 @@
-"""The texts for the TTS of a call: which of them are owed, what became of them, and what is unspoken."""
+"""The texts for the TTS of a call, from the request to the end of their audio, and those left unspoken."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from voicebot.call.transcript.speech import Request, Unspoken
 class TtsRequests:
     """What an agent is to say, until it has been spoken.
 
-    A text of ours is expected from when it is on its way to the TTS service; a request begins when the
-    service is sent it, in a TTS context. What an interruption drops is unspoken until something replaces it.
+    A text that does not come from the model is *expected* from the moment at which it enters the pipeline. A
+    request begins when the text is sent to the TTS service, in a TTS context. What an interruption drops is
+    *unspoken* until it is spoken again or discarded.
     """
 
     def __init__(self) -> None:
@@ -22,16 +23,16 @@ class TtsRequests:
         self._unspoken: tuple[Unspoken, ...] = ()
         self._model_characters = 0
         self._ahead: tuple[str, str] | None = None
-        """The latest text that the model's context has before it is spoken, and what is heard of it."""
+        """The latest text that was put into the context ahead of its audio, and what is heard of it."""
 
     @property
     def is_synthesising(self) -> bool:
-        """Whether the TTS has not yet made all the audio of what it was sent."""
+        """Whether the TTS has not made all audio of the texts that it was sent."""
         return any(not request.is_synthesised for request in self._requests.values())
 
     @property
-    def owes_audio(self) -> bool:
-        """Whether the TTS has made no audio of a text that it was sent, or not all of one that is ours."""
+    def awaits_audio(self) -> bool:
+        """Whether a text has no audio yet, or, if it is not the model's, not all of its audio."""
         return any(
             not request.is_synthesised and (request.source != "llm" or not request.has_audio)
             for request in self._requests.values()
@@ -39,14 +40,14 @@ class TtsRequests:
 
     @property
     def is_waiting_for_tts(self) -> bool:
-        """Whether a text has not been synthesised, or has not even reached the TTS."""
+        """Whether a text is not completely synthesised, or has not reached the TTS."""
         return self.is_synthesising or bool(self._expected)
 
     @property
     def has_partial_audio(self) -> bool:
-        """Whether audio of a text may be on its way that has to be dropped when the TTS fails.
+        """Whether audio of an incomplete text may be in the pipeline, to be dropped when the TTS fails.
 
-        A filler that is complete is not a part of what the TTS owes.
+        A filler whose audio is complete is kept.
         """
         return any(
             request.has_audio and (request.remembered or not request.is_synthesised)
@@ -55,25 +56,25 @@ class TtsRequests:
 
     @property
     def model_characters(self) -> int:
-        """How many characters, without spaces, of the model's words the TTS has spoken or is to speak."""
+        """How many characters of the model's text, without spaces, were sent to the TTS."""
         return self._model_characters
 
     @property
     def is_protected(self) -> bool:
-        """Whether something that must not be interrupted is spoken, or is about to be."""
+        """Whether uninterruptible speech is playing or about to be."""
         return any(not request.interruptible for request in self._requests.values())
 
     @property
     def has_unspoken(self) -> bool:
-        """Whether speech was cut off or lost that nothing has replaced yet."""
+        """Whether interrupted or lost speech is still to be spoken."""
         return bool(self._unspoken)
 
     def forget_unspoken(self) -> None:
-        """What was cut off is not to be spoken any more."""
+        """Discard what is unspoken."""
         self._unspoken = ()
 
     def take_unspoken(self) -> Sequence[Unspoken]:
-        """What was cut off or lost, in order, for speaking it again; it is forgotten here."""
+        """Return what is unspoken, in order, and forget it here."""
         unspoken, self._unspoken = self._unspoken, ()
         return unspoken
 
@@ -91,7 +92,7 @@ class TtsRequests:
         return request is None or (request.remembered and not request.is_announcement)
 
     def as_heard(self, text: str) -> str:
-        """What the caller has heard, or will hear, of a text that is in the model's context ahead."""
+        """What the caller hears of a text that was put into the context ahead of its audio."""
         return self._ahead[1] if self._ahead is not None and self._ahead[0] == text else text
 
     # --------------------------------------------------------------------- what is to be spoken
@@ -105,9 +106,10 @@ class TtsRequests:
         interruptible: bool = True,
         is_announcement: bool = False,
     ) -> None:
-        """``text`` is about to be sent to the TTS by us, not by the model; see :meth:`requested`.
+        """``text``, which is not the model's, is about to be sent to the TTS; see :meth:`requested`.
 
-        The model's context has an announcement that is not ``remembered`` ahead; see :meth:`as_heard`.
+        An announcement that is not ``remembered`` was put into the model's context before; see
+        :meth:`as_heard`.
         """
         self._expected[_words(text)] = Request(text, source, remembered, interruptible, is_announcement)
         if is_announcement and not remembered:

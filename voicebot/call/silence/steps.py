@@ -1,4 +1,4 @@
-"""What can be done about a silence: each method is one step of the policy."""
+"""The steps that break a silence. ``policy`` chooses one, ``watchdog`` runs it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pipecat.frames.frames import (
 from handlers.context import HandoffRequest
 from templates.values import render
 from voicebot.call.agents import AgentPool
-from voicebot.call.apologies import Apology, apology
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
+from voicebot.call.failure_texts import FailureTexts, failure_texts
 from voicebot.call.hangup import End, Hangup
 from voicebot.call.routing.activation import AgentActivation, ReadyAudio
 from voicebot.call.routing.router import Router
@@ -44,8 +44,8 @@ CUT_OFF = (
 )
 
 
-class Remedies:
-    """The steps that break a silence on one call."""
+class SilenceSteps:
+    """Runs the steps on one call; each method is one step."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Remedies:
         activation: AgentActivation,
         router: Router,
         ready_audio: ReadyAudio,
-        reconnect_voice: Callable[[], None],
+        reconnect_tts: Callable[[], None],
     ) -> None:
-        """``reconnect_voice`` starts to connect the active agent's voice again, or a backup of it."""
+        """``reconnect_tts`` starts to reconnect the TTS service of the current agent, or a backup."""
         self._agents = agents
         self._recorder = recorder
         self._waiting = waiting
@@ -72,13 +72,13 @@ class Remedies:
         self._activation = activation
         self._router = router
         self._ready_audio = ready_audio
-        self._reconnect_voice = reconnect_voice
+        self._reconnect_tts = reconnect_tts
         self._has_handed_off = False
 
     # ------------------------------------------------------------------------------------ speech
 
     async def speak_unspoken(self) -> None:
-        """Speak what was cut off or lost, from the word where it was cut: what has cut it had no words."""
+        """Speak the rest of what was interrupted or lost, from the word at which it stopped."""
         self._pipeline.stt.forget_unheard()
         await self._speak_unspoken()
         llm = self._pipeline.llm
@@ -98,8 +98,8 @@ class Remedies:
                 is_announcement=unspoken.is_announcement,
             )
 
-    async def replace_voice(self) -> None:
-        """Give the voice up; another connection speaks what it has not spoken."""
+    async def replace_tts(self) -> None:
+        """Stop using the TTS service; another connection speaks what is left."""
         requests, tts = self._requests, self._pipeline.tts
         is_speaking = requests.is_waiting_for_tts
         drops_audio = is_speaking and (requests.has_partial_audio or tts.is_holding)
@@ -114,7 +114,7 @@ class Remedies:
             response += [LLMFullResponseEndFrame()] if taken.is_complete else []
         for frame in [*response, *taken.drains, *taken.kept]:
             await tts.queue_frame(frame)
-        self._reconnect_voice()
+        self._reconnect_tts()
 
     # ------------------------------------------------------------------------------------- model
 
@@ -128,10 +128,10 @@ class Remedies:
         await self._activation.run_model()
 
     async def apologise(self) -> None:
-        """Apologise, then ask once more when that has been heard: the failure may be over by then."""
+        """Apologise, then ask the model again: when the apology has been heard, the failure may be over."""
         await self._wait_for_response_end()
         was_interrupted = self._pipeline.llm.has_text
-        await self._speech_output.text(self._apology().moment, remembered=False)
+        await self._speech_output.text(self._failure_texts().moment, remembered=False)
         await self._pipeline.drain()
         if was_interrupted:
             await self._tell(INTERRUPTED)
@@ -143,9 +143,9 @@ class Remedies:
         await self._router.return_to_answering(NO_ANSWER)
 
     async def give_up(self) -> None:
-        """Hand the caller over to people where the author offers them; otherwise end the call."""
+        """Create a handoff if the template offers people; otherwise end the call."""
         await self._wait_for_response_end()
-        words = self._apology()
+        words = self._failure_texts()
         if not self._agents.current.offers_people or self._has_handed_off:
             self._hangup.start(End(ended_by="system", reason=UNAVAILABLE), words.goodbye, cancellable=True)
             return
@@ -159,7 +159,7 @@ class Remedies:
     # ------------------------------------------------------------------------------------ silence
 
     def filler(self, number: int) -> tuple[str, bytes | None] | None:
-        """The filler to speak next: its text, and its audio if that is ready; None if there is none."""
+        """The next filler: its text, and its audio if that is ready; None: there is no filler."""
         texts = self._agents.current.fillers
         if not texts:
             return None
@@ -167,7 +167,7 @@ class Remedies:
         return text, self._ready_audio(self._agents.current, text)
 
     async def fill(self, number: int) -> None:
-        """Say that it takes a moment, in the voice of the agent who has the call."""
+        """Speak the next filler in the current agent's voice."""
         filler = self.filler(number)
         if filler is None:
             return
@@ -178,12 +178,12 @@ class Remedies:
             await self._speech_output.text(text, remembered=False)
 
     async def ask_caller(self) -> None:
-        """Ask the caller to say again what no service has transcribed."""
+        """Ask the caller to repeat what was not transcribed."""
         self._pipeline.stt.forget_unheard()
-        await self._speech_output.text(self._apology().repeat)
+        await self._speech_output.text(self._failure_texts().repeat)
 
     async def prompt(self, number: int) -> None:
-        """Ask the caller whether they are there; ``number`` counts from 0."""
+        """Speak an idle prompt; ``number`` counts from 0."""
         agent = self._agents.current
         self._recorder.event("idle.prompted", number=number + 1)
         await self._speech_output.text(render(agent.content.idle.prompts[number], agent.values))
@@ -194,15 +194,15 @@ class Remedies:
         goodbye = render(agent.content.idle.goodbye, agent.values)
         self._hangup.start(End(ended_by="system", reason="idle"), goodbye, cancellable=True)
 
-    def _apology(self) -> Apology:
-        return apology(self._agents.current.content.language)
+    def _failure_texts(self) -> FailureTexts:
+        return failure_texts(self._agents.current.content.language)
 
     async def _tell(self, text: str) -> None:
         message = cast(Any, {"role": "developer", "content": text})
         await self._pipeline.worker.queue_frame(uninterruptible(LLMMessagesAppendFrame(messages=[message])))
 
     async def _wait_for_response_end(self) -> None:
-        """Wait for the end of the response, so that what is spoken next follows it."""
-        with suppress(TimeoutError):  # the response of a service that was replaced does not end
+        """Wait for the end of the model's response, so that the next text is spoken after it."""
+        with suppress(TimeoutError):  # the response of a replaced service does not end
             async with asyncio.timeout(RESPONSE_END_TIMEOUT_S):
                 await self._pipeline.llm.response_ended()

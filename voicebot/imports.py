@@ -1,4 +1,4 @@
-"""Imports modules that themselves import many others."""
+"""Imports large modules quickly."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def load(module: str) -> Any:
-    """Import a module without collecting garbage meanwhile.
+    """Import a module with the garbage collector disabled.
 
-    The objects of modules live as long as the process, and to visit them again and again takes a quarter of
-    the time of the import.
+    The objects of modules live as long as the process; collections that visit them take a quarter of the
+    import time.
     """
     if module in sys.modules:
         return sys.modules[module]

@@ -1,4 +1,4 @@
-"""A call that ended because no voice could be connected: the carrier speaks, then somebody follows."""
+"""A call that ended because no TTS service could be connected: the carrier speaks and dials the fallback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.park_call import ParkCall
 from telephony.webhook import WebhookReply
 from templates.model import TemplateContent
 from voicebot.api.carrier_request import CarrierRequest
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 from voicebot.dispatch.inbound_texts import inbound_texts
 
 CALL_BACK_REASON = "No voice could be connected for the caller, who was told that they will be called back."
@@ -23,13 +23,13 @@ OFFERS_PEOPLE = frozenset({EscalateToPerson.name, ParkCall.name})
 
 
 async def speak_for(request: CarrierRequest, call: CallRecord) -> WebhookReply:
-    """The carrier says that something does not work.
+    """The reply with which the carrier apologises and dials the number's fallback.
 
-    The number's fallback follows. Without one, a person is to call back where the agent offers persons.
+    Without a fallback, a call-back by a person is requested if the template offers people.
     """
     ours = call.to_number if call.direction == "inbound" else call.from_number or ""
     number = request.app.number_directory.get(request.name, ours)
-    words = apology(number.language)
+    words = failure_texts(number.language)
     if number.fallback_number is not None:
         return request.carrier.say_reply(words.moment, number.language, number.fallback_number)
     if await _call_back(request, call):
@@ -38,7 +38,7 @@ async def speak_for(request: CarrierRequest, call: CallRecord) -> WebhookReply:
 
 
 async def _call_back(request: CarrierRequest, call: CallRecord) -> bool:
-    """Have a person call back; repeating it changes nothing. False: nobody will."""
+    """Request a call-back by a person; repeating it changes nothing. False: none was requested."""
     if call.direction != "inbound" or call.from_number is None:
         return False
     app, template_id = request.app, call.template_id

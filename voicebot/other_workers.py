@@ -16,11 +16,11 @@ WORKER_HEADER = "x-voicebot-worker"
 _CONNECT_S = 1.0
 
 
-class Siblings:
-    """The other workers of this server, to be asked over their Unix sockets."""
+class OtherWorkers:
+    """The other workers of this server; requests reach them over their Unix sockets."""
 
     def __init__(self, worker: Worker) -> None:
-        """Connect when something is asked."""
+        """Connections are opened by the first request."""
         self.worker = worker
         self._clients: dict[int, httpx.AsyncClient] = {}
 
@@ -45,7 +45,7 @@ class Siblings:
         Returns:
             The answers by worker. One that does not answer is left out.
         """
-        numbers = self.worker.siblings
+        numbers = self.worker.others
         named = {**(headers or {}), WORKER_HEADER: str(self.worker.number)}
         asked = (self._ask(number, method, target, named, body, timeout_s) for number in numbers)
         answers = await asyncio.gather(*asked)
@@ -74,7 +74,7 @@ class Siblings:
                 # Nothing is encrypted here; without a context httpx would read all root certificates.
                 verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 uds=str(self.worker.socket_of(number)),
-                # A worker closes idle connections, perhaps in the moment in which one is used again.
+                # A worker closes idle connections, possibly at the moment at which one is used again.
                 limits=httpx.Limits(max_keepalive_connections=0),
             )
             client = httpx.AsyncClient(transport=transport, base_url=f"http://worker-{number}")

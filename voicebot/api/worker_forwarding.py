@@ -1,4 +1,4 @@
-"""Requests for what another worker of this server has in memory: they are passed on to it."""
+"""Forwards requests for a call or chat that another worker of this server has in memory."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from starlette.requests import HTTPConnection
 
 from voicebot.api.app_state import AppState
 from voicebot.api.problems import MEDIA_TYPE
-from voicebot.siblings import WORKER_HEADER
+from voicebot.other_workers import WORKER_HEADER
 
 _PASSED_ON = ("authorization", "content-type")
 _ANSWERED = ("content-type", "retry-after")
 
 
 def is_of_worker(request: HTTPConnection) -> bool:
-    """Whether another worker has sent or passed on the request: only they use the Unix socket."""
+    """Whether the request comes from another worker: only workers use the Unix socket."""
     return request.client is None and WORKER_HEADER in request.headers
 
 
 async def answer_of_other(
     app_state: AppState, request: Request, *, refusal: str, timeout_s: float
 ) -> Response | None:
-    """Pass a request on to the other workers; the answer of the one that has what it is for.
+    """Forward a request to the other workers and return the answer of the one that has the resource.
 
     Args:
         app_state: the parts of this worker.
-        request: the request; one that was passed on is not passed on again.
-        refusal: the code of the problem with which a worker answers that does not have it.
+        request: the request; a forwarded request is not forwarded again.
+        refusal: the problem code of a worker that does not have the resource.
         timeout_s: how long the answer may take, in seconds.
 
     Returns:
@@ -35,7 +35,7 @@ async def answer_of_other(
     """
     if is_of_worker(request):
         return None
-    answers = await app_state.siblings.ask(
+    answers = await app_state.other_workers.ask(
         request.method,
         request.url.path,
         headers={name: request.headers[name] for name in _PASSED_ON if name in request.headers},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.calls.harness import CallHarness, Facts
-from voicebot.call.apologies import apology
+from voicebot.call.failure_texts import failure_texts
 from voicebot.dispatch.inbound_texts import inbound_texts
 from voicebot.sandbox.caller import WaitForHangUp
 from voicebot.sandbox.carrier import Phone
@@ -33,7 +33,7 @@ async def test_without_any_voice_the_carrier_says_it(harness: CallHarness, kind:
     assert call.outcome.ok, call.outcome.failure
     assert (call.record["ended_by"], call.record["end_reason"]) == ("system", "tts_unavailable")
     assert {data["part"] for data in call.data("provider.failed")} == {"tts"}
-    assert f'<Say language="en-US">{apology("en").goodbye}</Say><Hangup' in last_answer(call)
+    assert f'<Say language="en-US">{failure_texts("en").goodbye}</Say><Hangup' in last_answer(call)
     assert call.carrier.line.heard.sounded().any()
 
 
@@ -63,6 +63,6 @@ async def test_without_any_voice_the_fallback_number_is_dialled(harness: CallHar
     harness.carrier.phones[FALLBACK] = Phone(outcome="answers", talk_ms=100)
     call = await harness.place(WaitForHangUp(timeout_ms=40_000), to=number)
 
-    assert f">{apology('en').moment}</Say><Dial><Number>{FALLBACK}</Number></Dial>" in last_answer(call)
+    assert f">{failure_texts('en').moment}</Say><Dial><Number>{FALLBACK}</Number></Dial>" in last_answer(call)
     assert any(event.name == "dial.bridged" for event in call.carrier.events)
     assert (await harness.api.get("/handoffs")).json()["items"] == []

@@ -1,7 +1,7 @@
-"""Which call a media socket opens: its signed token is verified here and used up in the database.
+"""Tokens of media sockets: each names the call that the socket opens, and can be used once.
 
-A call that this process has prepared does not wait for a slow database: the signature is proof enough for its
-first word, and the token is used up as soon as the database answers.
+The signature is verified here; the database marks the token as used. A call that this process has prepared
+does not wait for a slow database: it begins once the signature is verified.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from voicebot.background import BackgroundTasks
 from voicebot.dispatch.dispatcher import RINGING
 
 KNOWN_CALL_WAIT_S = 0.25
-"""How long the first word of a call that was prepared here waits for the use of its token."""
+"""How long a call that was prepared here waits for the database before its first words."""
 
 OTHER_CALL_WAIT_S = 1.5
 RETRY_PAUSE_S = 0.5
 
 
-class MediaAdmission:
-    """Issues the tokens of media streams, and admits each of them once."""
+class MediaTokens:
+    """Issues the tokens of media streams, and accepts each of them once."""
 
     def __init__(self, database: Database, keys: Sequence[bytes], tasks: BackgroundTasks) -> None:
-        """``keys`` sign the tokens; ``tasks`` use up tokens that did not wait for the database."""
+        """``keys`` sign the tokens; ``tasks`` mark tokens as used if the call does not wait for that."""
         self._database = database
         self._tokens = SignedTokens(MEDIA_STREAM, *keys)
         self._dialled = SignedTokens(DIALLED_STREAM, *keys)
@@ -48,15 +48,15 @@ class MediaAdmission:
         return self._tokens.issue(call.account_id, call.id, now)
 
     def issue_dialled(self, call: CallRecord, now: datetime) -> str:
-        """The same for a call that is about to be dialled, and has no id of the carrier yet."""
+        """The same for a call that will be dialled and has no carrier id yet."""
         return self._dialled.issue(call.account_id, call.id, now)
 
     def issue_announcement(self, account_id: UUID, number_id: UUID, now: datetime) -> str:
-        """Issue a token that opens a stream for what a number's callers hear before an agent answers."""
+        """Issue a token for a stream that plays an announcement to a caller of the number."""
         return self._announcements.issue(account_id, number_id, now)
 
     def announcement(self, token: str, now: datetime) -> tuple[UUID, UUID] | None:
-        """The account and the number of such a token; None: the token is another one.
+        """The account and the number of an announcement's token; None: it is a token of another kind.
 
         Raises:
             TokenRefused: it has opened a stream in this process before.
@@ -83,13 +83,13 @@ class MediaAdmission:
             token: the token that the socket presented.
             carrier_call_id: the call that the socket is for, according to the carrier.
             now: the current moment.
-            known: the record of a call that this process has prepared.
-            on_replay: called if a call was admitted and its token turns out to be used elsewhere.
+            known: the record of the call, if this process has prepared it.
+            on_replay: called if the call was admitted and its token turns out to have been used elsewhere.
 
         Raises:
             TokenRefused: the token does not open this call, or has opened it before.
-            CallCancelled: the call that we placed was cancelled before it was answered.
-            DatabaseUnavailable: the database does not answer, and the call is not known here.
+            CallCancelled: a dialled call was cancelled before it was answered.
+            DatabaseUnavailable: the database does not answer, and this process has not prepared the call.
         """
         account_id, call_id, is_dialled = self._read(token, now)
         call = await self._named(account_id, call_id, carrier_call_id) if is_dialled else known(call_id)
@@ -105,7 +105,7 @@ class MediaAdmission:
         return await self._use(use, now, call, on_replay)
 
     async def _named(self, account_id: UUID, call_id: UUID, carrier_call_id: str) -> CallRecord | None:
-        """A dialled call, which its stream may name before the carrier has answered our request."""
+        """A dialled call; its stream may begin before the carrier has answered the dial request."""
         naming = attempts.placed(self._database, account_id, call_id, carrier_call_id, RINGING)
         try:
             return await self._tasks.in_time(naming, OTHER_CALL_WAIT_S, name="naming a dialled call")
@@ -140,7 +140,7 @@ class MediaAdmission:
         return call
 
     def _use_here(self, token: str, now: datetime) -> None:
-        """Refuse a token that was used in this process; remember those that are not yet expired."""
+        """Refuse a token that was used in this process; remember the others until they expire."""
         for each, until in list(self._used.items()):
             if until > now:
                 break  # in the order of insertion

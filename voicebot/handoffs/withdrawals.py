@@ -1,5 +1,4 @@
-"""How the request of a live call for a person ends without a person: the caller returns, waits too long, or
-hangs up."""
+"""Escalations of live calls that end without a person: the caller returns, waits too long, or hangs up."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ from voicebot.handoffs.create import CallIdentity, Reschedule, continuation, cre
 from voicebot.handoffs.handoff_service import HandoffService
 
 WithdrawalReason = Literal["caller_returned", "wait_over"]
-"""Why a live call does not wait any more: the caller goes on with the agent, or the author's limit passed."""
+"""Why the caller no longer waits: they continue with the agent, or `waiting.max_ms` has passed."""
 
 
-class CallRequests:
-    """Ends the escalations of calls."""
+class Withdrawals:
+    """Ends escalations whose callers no longer wait."""
 
     def __init__(self, database: Database, clock: Clock, service: HandoffService) -> None:
         """Work on ``database`` with the transitions of ``service``."""
@@ -29,8 +28,8 @@ class CallRequests:
         self._clock = clock
         self._service = service
 
-    def withdrawal(self, call: CallIdentity, reason: WithdrawalReason) -> Callable[[object], Awaitable[None]]:
-        """For live calls: make the write that ends the request for a person; the write may be repeated."""
+    def entry(self, call: CallIdentity, reason: WithdrawalReason) -> Callable[[object], Awaitable[None]]:
+        """For live calls: make the write that ends the escalation; the write may be repeated."""
 
         async def write(_: object) -> None:
             await self.withdraw(call.account_id, call.id, reason)
@@ -38,9 +37,9 @@ class CallRequests:
         return write
 
     async def withdraw(self, account_id: UUID, call_id: UUID, reason: WithdrawalReason) -> None:
-        """End the escalation of a live call whose caller does not wait any more, if one is open.
+        """End the open escalation of a live call, if there is one.
 
-        A claimed one is not ended because the wait was too long: its operator is about to help.
+        A claimed escalation is not ended for a long wait: its operator is about to help.
 
         Raises:
             DatabaseBusy: it kept changing; try again.
