@@ -1,9 +1,8 @@
 """Compiles a template and the functions of a call to a pipecat flow.
 
 The template names functions; the call provides them (``Resolver``). The template's functions are added to
-each node, because pipecat's global functions cannot be changed during a call. pipecat derives a function's
-parameters from a Python signature, but ours are data: therefore this module makes the schemas, and only
-transitions are executed by pipecat's ``Flow``.
+each node, because pipecat's global functions cannot be changed during a call. This module makes the schemas,
+because pipecat derives parameters from a Python signature; pipecat's ``Flow`` executes only the transitions.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ FLOW_FINISHED = "flow_finished"
 """The ``reason`` with which ``end_conversation`` calls ``end_call``."""
 
 _END_ACTION = "end_call (action)"  # not a valid function name
-
 
 SUMMARY_PROMPT = (
     "Summarise the telephone conversation so far in at most five short sentences: who calls, what they want, "
@@ -81,9 +79,8 @@ class Function:
         run: called with the model's arguments, which are not validated; an exception is reported to the model
             as an error.
         cancel_on_interruption: whether an interruption by the caller cancels ``run``. With False, pipecat
-        adds
-            694 characters about asynchronous tools to the system prompt, and the model may respond before the
-            result is there. Work that must not be cancelled should therefore run in its own task.
+            adds 694 characters about asynchronous tools to the system prompt, and the model may respond
+            before the result is there. Work that must not be cancelled should therefore run in its own task.
         timeout_secs: pipecat's time limit for ``run`` in s; None: pipecat's default.
     """
 
@@ -127,7 +124,9 @@ def compile_template(
     )
     shared_names = dict.fromkeys([*(function.name for function in content.functions), *extra])
     shared = {name: resolve(name) for name in shared_names}
-    functions = shared | {name: resolve(name) for name in _functions_named_in(config) if name not in shared}
+    references = (each for node in config.nodes.values() for each in node.functions)
+    named = dict.fromkeys(each.name for each in references if not each.transition_only)
+    functions = shared | {name: resolve(name) for name in named if name not in shared}
     handlers: dict[str, Callable[..., Any]] = dict.fromkeys(functions, _return_given_result)
     if any(action.handler == _END_ACTION for node in config.nodes.values() for action in node.post_actions):
         handlers[_END_ACTION] = _end_call_action(functions.get(END_CALL) or resolve(END_CALL))
@@ -223,12 +222,6 @@ def _replace_end_conversation(document: dict[str, Any]) -> dict[str, Any]:
             for action in node.get("post_actions", [])
         ]
     return document
-
-
-def _functions_named_in(config: FlowConfig) -> list[str]:
-    """Names of the functions in nodes that are not transition-only, without duplicates."""
-    references = (function for node in config.nodes.values() for function in node.functions)
-    return list(dict.fromkeys(function.name for function in references if not function.transition_only))
 
 
 def _schema_without_transition(function: Function) -> FlowsFunctionSchema:
