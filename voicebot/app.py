@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
-from importlib.metadata import version
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
-from prometheus_client import CollectorRegistry
 
 from db.events import EventRecord
+from db.pool import Database
 from db.utterances import UtteranceRecord
 from handlers.registry import HANDLERS
 from telephony.bridge import BridgeCarrier
-from telephony.flow import FlowCarrier, PersonCarrier
+from telephony.carrier import Carrier
+from telephony.flow import FlowCarrier
 from voicebot.admission import Admission
-from voicebot.api import error_handlers, flow_sweep, routers
+from voicebot.api import flow_sweep
 from voicebot.api.app_state import AppState, EndGrace
+from voicebot.api.application import application
 from voicebot.api.connections import Connections
-from voicebot.api.documentation import describe, serve_document
 from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
 from voicebot.api.media_tokens import MediaTokens
 from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
-from voicebot.api.request_checks import RequestChecks
 from voicebot.api.signed_token import EVENT_STREAM, SignedTokens
 from voicebot.api.status_writer import StatusWriter
 from voicebot.authoring import Authoring, CheckPool
@@ -39,7 +38,7 @@ from voicebot.call.replicas import Replicas
 from voicebot.call.text.chats import Chats
 from voicebot.call.text.chats import Limits as ChatLimits
 from voicebot.carriers import carriers_of, rules_of
-from voicebot.clock import SystemClock
+from voicebot.clock import Clock, SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
 from voicebot.dispatch.dispatch_runtime import DispatchDependencies, DispatchRuntime
@@ -88,24 +87,7 @@ def create_app(
             app.state.app_state = app_state
             yield
 
-    app = FastAPIOffline(
-        title="voicebot",
-        version=version("voicebot"),
-        summary="Voice agents for phone calls that are routed mid-call between authored agents.",
-        lifespan=lifespan,
-        redirect_slashes=False,
-        redoc_url=None,
-        static_url="/docs-assets",
-        generate_unique_id_function=lambda route: route.name,
-    )
-    app.add_middleware(
-        RequestChecks, limits=limits, api_prefix=routers.API_PREFIX, open_paths=routers.OPEN_PATHS
-    )
-    error_handlers.install(app)
-    routers.install(app)
-    describe(app, settings.public_url)
-    serve_document(app)
-    return app
+    return application(limits, settings.public_url, lifespan)
 
 
 def app_state_of(app: Application) -> AppState:
@@ -114,160 +96,211 @@ def app_state_of(app: Application) -> AppState:
     return app_state
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the other parts of a server use."""
+
+    settings: Settings
+    secret_keys: Sequence[bytes]
+    database: Database
+    clock: Clock
+    carriers: Mapping[str, Carrier]
+    bridge_carriers: Mapping[str, BridgeCarrier]
+    flow_carriers: Mapping[str, FlowCarrier]
+    providers: Providers
+    health: ProviderHealths
+    vault: Vault
+    metrics: Metrics
+    background: BackgroundTasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """The parts that run calls."""
+
+    registry: CallRegistry
+    chats: Chats
+    machines: AnsweringMachines
+    replicas: Replicas
+
+
 @contextlib.asynccontextmanager
 async def running(
     settings: Settings, grace: EndGrace, lease: Lease, limits: Limits, worker: Worker
 ) -> AsyncIterator[AppState]:
     """The parts of a server, opened in the order of construction and closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            open_database(settings, create=True, processes=worker.count)
+        shared = await open_shared(settings, worker, stack)
+        handoffs = HandoffRuntime(shared.database, shared.clock, handoff_dependencies(shared))
+        calls = open_calls(shared, handoffs, limits, stack)
+        app_state = await open_app_state(shared, handoffs, calls, limits, worker, grace, stack)
+        start_jobs(shared, calls, app_state, lease)
+        dispatch_runtime = DispatchRuntime(
+            shared.database, shared.clock, dispatch_dependencies(shared, handoffs, app_state)
         )
-        carriers = carriers_of(settings)
-        bridge_carriers = {
-            name: carrier for name, carrier in carriers.items() if isinstance(carrier, BridgeCarrier)
-        }
-        flow_carriers = {
-            name: carrier for name, carrier in carriers.items() if isinstance(carrier, FlowCarrier)
-        }
-        for carrier in carriers.values():
-            stack.push_async_callback(carrier.aclose)
-        clock = SystemClock()
-        providers = Providers(settings)
-        metrics = Metrics()
-        secret_keys = settings.fernet_keys()
-        vault = Vault(*secret_keys)
-        handoff_runtime = HandoffRuntime(
-            database,
-            clock,
-            handoff_dependencies(
-                settings, providers, vault, metrics.registry, {**bridge_carriers, **flow_carriers}
-            ),
-        )
-        health = ProviderHealths(database, clock, providers.credentials())
-        stack.push_async_callback(health.close)
-        replicas = Replicas(database, settings.server_url)
-        stack.push_async_callback(replicas.stopped)
-        machines = AnsweringMachines(
-            database, clock, carriers, lambda *how: call_registry.end_at_machine(*how)
-        )
-        stack.push_async_callback(machines.finish, _CLOSE_TIMEOUT_S)
-        call_registry = CallRegistry(
-            database,
-            settings,
-            providers,
-            carriers,
-            clock,
-            replicas,
-            health,
-            handoff_runtime.hand_off,
-            handoff_runtime.withdrawals.entry,
-            handoff_runtime.bridge.dial_destination,
-            lambda fact: note(fact, metrics, machines),
-        )
-        chats = Chats(
-            database,
-            settings,
-            providers,
-            clock,
-            ChatLimits(per_account=limits.chats_per_account, total=limits.chats),
-            health,
-        )
-        background = BackgroundTasks()
-        # After the calls have ended and the lease reaper has stopped: their events belong in the journal.
-        stack.push_async_callback(handoff_runtime.stop)
-        stack.push_async_callback(background.finish, _CLOSE_TIMEOUT_S)
-        stack.push_async_callback(call_registry.close, _CLOSE_TIMEOUT_S)
-        stack.push_async_callback(chats.close)
-        checks = CheckPool()
-        stack.push_async_callback(checks.close)
-        authoring = Authoring(
-            database,
-            vault,
-            settings.http_allow,
-            providers.rules(),
-            frozenset(HANDLERS),
-            checks,
-            rules_of(settings, carriers),
-        )
-        metrics.watch_live(lambda: call_registry.live)
-        admission = Admission(
-            clock,
-            call_registry.held,
-            max_calls=settings.max_calls,
-            max_lag_ms=settings.max_lag_ms,
-            worker=worker,
-        )
-        other_workers = OtherWorkers(worker)
-        stack.push_async_callback(other_workers.close)
-        metrics.watch_lag(lambda: admission.lag_ms / 1000)
-        background.supervise(admission.run, name="measuring the event loop's lag")
-        number_directory = NumberDirectory(database)
-        await number_directory.refresh()
-        background.supervise(replicas.run, name="reporting this process")
-        background.supervise(number_directory.run, name="copying the numbers")
-        background.supervise(health.run, name="reading the health of the providers")
-        metrics.watch_providers(providers.credentials(), get_args(ProviderState), health.state)
-        connections = Connections(
-            limits,
-            lambda limit: metrics.limit_reached.labels(limit).inc(),
-            lambda: clock.monotonic_ms() / 1000,
-        )
-        media_tokens = MediaTokens(database, secret_keys, background)
-        app_state = AppState(
-            settings=settings,
-            database=database,
-            carriers=carriers,
-            bridge_carriers=bridge_carriers,
-            flow_carriers=flow_carriers,
-            call_registry=call_registry,
-            admission=admission,
-            other_workers=other_workers,
-            authoring=authoring,
-            chats=chats,
-            clock=clock,
-            metrics=metrics,
-            background=background,
-            handoffs=handoff_runtime,
-            machines=machines,
-            vault=vault,
-            limits=limits,
-            open_streams=OpenStreams(database, clock, limits),
-            connections=connections,
-            handshakes=Handshakes(
-                limits.media_handshakes,
-                lambda: connections.reached("media_handshakes", "sockets wait for their first message"),
-            ),
-            stream_tokens=SignedTokens(EVENT_STREAM, *secret_keys),
-            number_directory=number_directory,
-            provider_health=health,
-            media_tokens=media_tokens,
-            status_writer=StatusWriter(database, background),
-            grace=grace,
-        )
-        reaper = LeaseReaper(
-            database,
-            clock,
-            call_registry.held,
-            lambda call: metrics.count_end(call.ended_by, call.end_reason),
-            lease,
-        )
-        background.supervise(reaper.run, name="lease reaper")
-        if flow_carriers:
-            background.supervise(lambda: flow_sweep.run(app_state), name="callers led out")
-        background.supervise(app_state.open_streams.run, name="keys of open streams")
-        dispatch_dependencies = DispatchDependencies(
-            carriers=carriers, prepare=call_registry.prepare, on_notices=handoff_runtime.outbox.wake,
-            origin=settings.public_url if settings.dispatch == "on" else None,
-            token=lambda call: media_tokens.issue_dialled(call, clock.now()),
-            is_draining=lambda: app_state.draining,
-            model=providers.openai_client(), vault=vault, http_allow=settings.http_allow,
-        )  # fmt: skip
-        dispatch_runtime = DispatchRuntime(database, clock, dispatch_dependencies)
         stack.push_async_callback(dispatch_runtime.stop, _CLOSE_TIMEOUT_S)
         dispatch_runtime.start()
-        handoff_runtime.start(lambda: app_state.draining, call_registry)
+        handoffs.start(lambda: app_state.draining, calls.registry)
         yield app_state
+
+
+async def open_shared(settings: Settings, worker: Worker, stack: contextlib.AsyncExitStack) -> Shared:
+    """Open the database and construct what the other parts use."""
+    database = await stack.enter_async_context(open_database(settings, create=True, processes=worker.count))
+    carriers = carriers_of(settings)
+    for carrier in carriers.values():
+        stack.push_async_callback(carrier.aclose)
+    clock = SystemClock()
+    providers = Providers(settings)
+    health = ProviderHealths(database, clock, providers.credentials())
+    stack.push_async_callback(health.close)
+    secret_keys = settings.fernet_keys()
+    metrics = Metrics()
+    metrics.watch_providers(providers.credentials(), get_args(ProviderState), health.state)
+    return Shared(
+        settings=settings,
+        secret_keys=secret_keys,
+        database=database,
+        clock=clock,
+        carriers=carriers,
+        bridge_carriers={name: it for name, it in carriers.items() if isinstance(it, BridgeCarrier)},
+        flow_carriers={name: it for name, it in carriers.items() if isinstance(it, FlowCarrier)},
+        providers=providers,
+        health=health,
+        vault=Vault(*secret_keys),
+        metrics=metrics,
+        background=BackgroundTasks(),
+    )
+
+
+def open_calls(
+    shared: Shared, handoffs: HandoffRuntime, limits: Limits, stack: contextlib.AsyncExitStack
+) -> Calls:
+    """Construct what runs calls. On shutdown calls end first, then the background jobs, then the handoffs."""
+    database, settings, clock = shared.database, shared.settings, shared.clock
+    replicas = Replicas(database, settings.server_url)
+    stack.push_async_callback(replicas.stopped)
+    machines = AnsweringMachines(database, clock, shared.carriers, lambda *how: registry.end_at_machine(*how))
+    stack.push_async_callback(machines.finish, _CLOSE_TIMEOUT_S)
+    registry = CallRegistry(
+        database,
+        settings,
+        shared.providers,
+        shared.carriers,
+        clock,
+        replicas,
+        shared.health,
+        handoffs.hand_off,
+        handoffs.withdrawals.entry,
+        handoffs.bridge.dial_destination,
+        lambda fact: note(fact, shared.metrics, machines),
+    )
+    chats = Chats(
+        database,
+        settings,
+        shared.providers,
+        clock,
+        ChatLimits(per_account=limits.chats_per_account, total=limits.chats),
+        shared.health,
+    )
+    # The events of calls that end on shutdown, and of the lease reaper, belong in the journal.
+    stack.push_async_callback(handoffs.stop)
+    stack.push_async_callback(shared.background.finish, _CLOSE_TIMEOUT_S)
+    stack.push_async_callback(registry.close, _CLOSE_TIMEOUT_S)
+    stack.push_async_callback(chats.close)
+    shared.metrics.watch_live(lambda: registry.live)
+    return Calls(registry=registry, chats=chats, machines=machines, replicas=replicas)
+
+
+async def open_app_state(
+    shared: Shared,
+    handoffs: HandoffRuntime,
+    calls: Calls,
+    limits: Limits,
+    worker: Worker,
+    grace: EndGrace,
+    stack: contextlib.AsyncExitStack,
+) -> AppState:
+    """Construct what only the API uses, and read the numbers for calls that arrive without the database."""
+    settings, database, clock, metrics = shared.settings, shared.database, shared.clock, shared.metrics
+    checks = CheckPool()
+    stack.push_async_callback(checks.close)
+    other_workers = OtherWorkers(worker)
+    stack.push_async_callback(other_workers.close)
+    admission = Admission(
+        clock,
+        calls.registry.held,
+        max_calls=settings.max_calls,
+        max_lag_ms=settings.max_lag_ms,
+        worker=worker,
+    )
+    metrics.watch_lag(lambda: admission.lag_ms / 1000)
+    number_directory = NumberDirectory(database)
+    await number_directory.refresh()
+    connections = Connections(
+        limits,
+        lambda limit: metrics.limit_reached.labels(limit).inc(),
+        lambda: clock.monotonic_ms() / 1000,
+    )
+    return AppState(
+        settings=settings,
+        database=database,
+        carriers=shared.carriers,
+        bridge_carriers=shared.bridge_carriers,
+        flow_carriers=shared.flow_carriers,
+        call_registry=calls.registry,
+        admission=admission,
+        other_workers=other_workers,
+        authoring=Authoring(
+            database,
+            shared.vault,
+            settings.http_allow,
+            shared.providers.rules(),
+            frozenset(HANDLERS),
+            checks,
+            rules_of(settings, shared.carriers),
+        ),
+        chats=calls.chats,
+        clock=clock,
+        metrics=metrics,
+        background=shared.background,
+        handoffs=handoffs,
+        machines=calls.machines,
+        vault=shared.vault,
+        limits=limits,
+        open_streams=OpenStreams(database, clock, limits),
+        connections=connections,
+        handshakes=Handshakes(
+            limits.media_handshakes,
+            lambda: connections.reached("media_handshakes", "sockets wait for their first message"),
+        ),
+        stream_tokens=SignedTokens(EVENT_STREAM, *shared.secret_keys),
+        number_directory=number_directory,
+        provider_health=shared.health,
+        media_tokens=MediaTokens(database, shared.secret_keys, shared.background),
+        status_writer=StatusWriter(database, shared.background),
+        grace=grace,
+    )
+
+
+def start_jobs(shared: Shared, calls: Calls, app_state: AppState, lease: Lease) -> None:
+    """Start the background jobs of the process; the runtimes of handoffs and dispatch start their own."""
+    run = shared.background.supervise
+    reaper = LeaseReaper(
+        shared.database,
+        shared.clock,
+        calls.registry.held,
+        lambda call: shared.metrics.count_end(call.ended_by, call.end_reason),
+        lease,
+    )
+    run(reaper.run, name="lease reaper")
+    run(app_state.admission.run, name="measuring the event loop's lag")
+    run(calls.replicas.run, name="reporting this process")
+    run(app_state.number_directory.run, name="copying the numbers")
+    run(shared.health.run, name="reading the health of the providers")
+    run(app_state.open_streams.run, name="keys of open streams")
+    if app_state.flow_carriers:
+        run(lambda: flow_sweep.run(app_state), name="transferred calls")
 
 
 def note(fact: CallFact, metrics: Metrics, machines: AnsweringMachines) -> None:
@@ -278,23 +311,36 @@ def note(fact: CallFact, metrics: Metrics, machines: AnsweringMachines) -> None:
         machines.heard(fact)
 
 
-def handoff_dependencies(
-    settings: Settings,
-    providers: Providers,
-    vault: Vault,
-    registry: CollectorRegistry,
-    carriers: Mapping[str, PersonCarrier],
-) -> HandoffDependencies:
-    """What handoffs need from the settings; the mail server and the model are optional."""
-    model, model_name = providers.openai_client() or (None, "")
+def dispatch_dependencies(
+    shared: Shared, handoffs: HandoffRuntime, app_state: AppState
+) -> DispatchDependencies:
+    """What dialling and finalisation use; the model is optional."""
+    settings, clock = shared.settings, shared.clock
+    return DispatchDependencies(
+        carriers=shared.carriers,
+        prepare=app_state.call_registry.prepare,
+        on_notices=handoffs.outbox.wake,
+        origin=settings.public_url if settings.dispatch == "on" else None,
+        token=lambda call: app_state.media_tokens.issue_dialled(call, clock.now()),
+        is_draining=lambda: app_state.draining,
+        model=shared.providers.openai_client(),
+        vault=shared.vault,
+        http_allow=settings.http_allow,
+    )
+
+
+def handoff_dependencies(shared: Shared) -> HandoffDependencies:
+    """What handoffs use; the mail server and the model are optional."""
+    settings = shared.settings
+    model, model_name = shared.providers.openai_client() or (None, "")
     return HandoffDependencies(
-        vault=vault,
+        vault=shared.vault,
         journal=settings.data_dir / "journal",
-        journal_keys=JournalKeys(settings.fernet_keys()),
-        registry=registry,
+        journal_keys=JournalKeys(shared.secret_keys),
+        registry=shared.metrics.registry,
         mail=MailServer.from_url(settings.smtp_url, settings.mail_from) if settings.smtp_url else None,
         model=model,
         model_name=model_name,
         http_allow=settings.http_allow,
-        carriers=carriers,
+        carriers={**shared.bridge_carriers, **shared.flow_carriers},
     )
