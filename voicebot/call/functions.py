@@ -16,7 +16,7 @@ from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.flows import Flow, FlowsFunctionSchema
 from pipecat.frames.frames import LLMSetToolsFrame
-from pipecat.processors.aggregators.llm_context import LLMContext, NotGiven
+from pipecat.processors.aggregators.llm_context import NotGiven
 
 from handlers.cancel_escalation import CancelEscalation
 from handlers.context import CallContext
@@ -26,7 +26,9 @@ from handlers.route_to_agent import RouteToAgent
 from templates.compile import Function, FunctionResult, UnknownFunction, compile_template
 from templates.model import HttpFunction, TemplateContent
 from templates.values import render
+from voicebot.background import BackgroundTasks
 from voicebot.call.agents import Agent, AgentPool
+from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.dependencies import HttpBinder
 from voicebot.call.transcript.recorder import CallRecorder
 
@@ -103,17 +105,20 @@ def offer_routes(agent: Agent) -> None:
 
 
 class RouteTool:
-    """``route_to_agent`` among the tools that the model has: its description changes, and it is withdrawn."""
+    """``route_to_agent`` among the model's tools: updates its description, withdraws it, and restores it."""
 
-    def __init__(self, context: LLMContext, agents: AgentPool) -> None:
-        """Change the tools in ``context`` by the agents that the current one may route to."""
-        self._context = context
+    def __init__(self, pipeline: CallPipeline, agents: AgentPool, tasks: BackgroundTasks) -> None:
+        """Change the tools in the pipeline's context, by the agents that can be routed to."""
+        self._pipeline = pipeline
+        self._context = pipeline.context
         self._agents = agents
+        self._tasks = tasks
         self._withdrawn: FunctionSchema | None = None
 
-    def update(self) -> LLMSetToolsFrame:
-        """The frame that updates the tools."""
-        return _UpdateToolsFrame(self._tools, self._context.tools)
+    def update(self) -> None:
+        """Update the tools in the background."""
+        work = self._pipeline.worker.queue_frame(_UpdateToolsFrame(self._tools, self._context.tools))
+        self._tasks.start(work, name="updating the tools", droppable=True)
 
     def _tools(self) -> ToolsSchema | NotGiven:
         agent, tools = self._agents.current, self._context.tools

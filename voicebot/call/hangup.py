@@ -1,4 +1,4 @@
-"""The end of a call: it happens once, and what we are saying is spoken to its end first."""
+"""The end of a call: it happens once, after the current speech has been heard."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from voicebot.call.agents import AgentPool
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallEnder
+from voicebot.call.failure_texts import failure_texts
 from voicebot.call.transcript.conversation import Conversation
 
 GOODBYE_TIMEOUT_S = 20.0
 HANG_UP_TIMEOUT_S = 5.0
 PLAYED_TIMEOUT_S = 0.5
-"""How long what was sent may take until it has been played; the caller hears nothing behind it."""
+"""How long the wait for playout may take when no further speech follows."""
 PAUSE_TIMEOUT_S = 10.0
 PAUSE_POLL_S = 0.05
 LAST_WORD_S = 0.2
-"""How long the line stays open behind our last word: a caller who speaks then has been noticed."""
+"""How long the line stays open after the last word, so that a caller who speaks then is heard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a call ended. ``resumable``: only the stream was lost, and the carrier may open another one."""
+    """How a call ended. ``resumable``: only the stream ended, and the carrier may open another one."""
 
     ended_by: EndedBy
     reason: str
@@ -42,19 +43,16 @@ class End:
     resumable: bool = False
 
     def record(self, at: datetime) -> CallEnd:
-        """The end as the call's record has it."""
+        """The end as it is stored."""
         return CallEnd(ended_by=self.ended_by, end_reason=self.reason, outcome=self.outcome, ended_at=at)
 
 
 WITH_PERSON = End(ended_by="operator", reason="with_person", resumable=True)
-"""The caller left the agent, because the carrier connects them with a person; they may come back."""
+"""The caller left the agent because the carrier connects them with a person; they may return."""
 
 
 class Hangup:
-    """Ends one call.
-
-    Nobody is hung up on in the middle of their words, nor without a word of ours.
-    """
+    """Ends one call, never while the caller is speaking, and never without a goodbye."""
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ class Hangup:
         conversation: Conversation,
         tasks: BackgroundTasks,
     ) -> None:
-        """The call lasts until ``finish``."""
+        """The call has not ended; ``finish`` ends it."""
         self._agents = agents
         self._carrier = carrier
         self._media = media
@@ -80,12 +78,12 @@ class Hangup:
 
     @property
     def is_hanging_up(self) -> bool:
-        """Whether a goodbye is being said, or the call is over."""
+        """Whether a goodbye is being spoken, or the call is over."""
         return self._is_hanging_up
 
     @property
     def is_cancellable(self) -> bool:
-        """Whether a goodbye is being said that ``cancel`` would stop."""
+        """Whether a goodbye is being spoken that ``cancel`` would stop."""
         return self._cancellable is not None and not self._cancellable.done()
 
     @property
@@ -98,17 +96,25 @@ class Hangup:
         return await self._end
 
     def finish(self, end: End) -> None:
-        """The call is over now; a later end changes nothing."""
+        """End the call now; later ends change nothing."""
         if not self._end.done():
             self._end.set_result(end)
 
     async def finish_played(self, end: End) -> None:
-        """The call is over when what was sent has been played: no voice speaks what is to follow."""
+        """End the call when the audio that was sent has been played: no TTS service can speak more."""
         await self._media.wait_all_heard(PLAYED_TIMEOUT_S)
         self.finish(end)
 
+    def service_lost(self, kind: str) -> None:
+        """End the call because no service of a kind works, with a goodbye if the TTS does."""
+        end = End(ended_by="system", reason=f"{kind}_unavailable")
+        if kind != "tts" and self._pipeline.tts.can_speak:
+            self.start(end, failure_texts(self._agents.current.content.language).goodbye)
+        else:
+            self._tasks.start(self.finish_played(end), name="ending the call", droppable=True)
+
     def start(self, end: End, goodbye: str | None = None, *, cancellable: bool = False) -> None:
-        """Hang up in the background, after what we are saying and ``goodbye`` have been heard.
+        """Hang up in the background, after the current speech and ``goodbye`` have been heard.
 
         Args:
             end: how the call ends.
@@ -122,7 +128,7 @@ class Hangup:
             self._cancellable = task
 
     def cancel(self) -> bool:
-        """The caller speaks: do not hang up after all. False if no cancellable goodbye is being said."""
+        """Do not hang up, because the caller speaks. False: no cancellable goodbye is being spoken."""
         if self._cancellable is None or self._cancellable.done() or self._end.done():
             return False
         self._cancellable.cancel()
@@ -133,10 +139,11 @@ class Hangup:
     async def hang_up(
         self, end: End, goodbye: str | None = None, *, cancellable: bool = False, pause_s: float = 0.0
     ) -> None:
-        """Hang up after what we are saying and ``goodbye`` have been heard; return when it is done.
+        """Hang up after the current speech and ``goodbye`` have been heard; return when it is done.
 
-        A goodbye that cannot be cancelled is not interrupted by the caller either. If the call ends otherwise
-        meanwhile, nothing is waited for, and the carrier is not asked. ``pause_s`` is before the goodbye.
+        A goodbye that cannot be cancelled cannot be interrupted either. If the call ends in another way
+        meanwhile, this returns at once and the carrier is not asked. ``pause_s`` is the pause before the
+        goodbye.
         """
         if self._end.done():
             return
@@ -180,8 +187,8 @@ class Hangup:
     async def hand_over(self, is_at_pause: Callable[[], bool]) -> None:
         """Close the stream without ending the call, so that another process resumes it.
 
-        That happens when ``is_at_pause`` says that neither side speaks, or after 10 s. A call whose goodbye
-        is being said ends here.
+        The stream is closed when ``is_at_pause`` is true, or after 10 s. A call whose goodbye is being spoken
+        ends here.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_TIMEOUT_S):
@@ -203,7 +210,7 @@ class Hangup:
     async def _caller_is_quiet(self) -> None:
         """Wait for the end of the caller's words, which may cancel the hang-up.
 
-        A goodbye that a sound without words has cut off is spoken to its end, as often as that happens.
+        A goodbye that was interrupted by a sound without words is spoken to its end.
         """
         conversation, is_over = self._conversation, False
         await asyncio.sleep(LAST_WORD_S)
@@ -211,7 +218,7 @@ class Hangup:
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 while not is_over:
                     await conversation.caller_is_quiet()
-                    while conversation.has_pending_speech:  # noqa: ASYNC110 - the silence watchdog has it spoken
+                    while conversation.has_pending_speech:  # noqa: ASYNC110 - the watchdog has it spoken
                         await asyncio.sleep(PAUSE_POLL_S)
                     await self.all_heard()
                     is_over = not (conversation.caller_is_speaking or conversation.has_pending_speech)

@@ -1,29 +1,29 @@
-"""Makes the agents of a call ready: values, flow, functions, connected services and a greeting.
+"""Makes the agents of a call ready: variables, flow, functions, connected services and a greeting.
 
-The agent who answers is prepared first, its targets in the background. A target is offered as soon as it is
-ready. One that cannot be made ready is not offered, and an event says why; if a service of it could not be
-connected, that is tried again while the call lasts.
+The answering agent is prepared first, its targets in the background. A target is offered as soon as it is
+ready. A target that cannot be made ready is not offered, and an event says why; if a service could not be
+connected, it is tried again while the call lasts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
 from itertools import chain, repeat
 from typing import Any
-from uuid import UUID
 
 from loguru import logger
 from pipecat.flows import Flow
 
 from templates.compile import UnknownFunction
-from templates.model import TemplateContent
 from templates.values import InvalidValues, render, resolve
 from voicebot.background import BackgroundTasks
-from voicebot.call.agents import Agent, AgentPool, ServiceKeys
+from voicebot.call.agents import ActiveAgent, Agent, AgentPool, ServiceKeys
+from voicebot.call.audio.connections import ServiceConnections
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.dependencies import ReadyGreetings
+from voicebot.call.dependencies import CallDependencies
+from voicebot.call.functions import RouteTool, offer_routes
+from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.providers.provider import SynthesisFailed
 from voicebot.providers.service_spec import ServiceFailed
 
@@ -32,49 +32,47 @@ RETRY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Pauses before a target whose services could not be connected is tried again; the last one repeats."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSupplies:
-    """What an agent is made of."""
-
-    account_id: UUID
-    greetings: ReadyGreetings
-    payload: Mapping[str, Any]
-    compile: Callable[[Agent], Flow]
-    """Compiles an agent's flow for this call.
-
-    Raises:
-        UnknownFunction: the template names a function that this server does not have.
-    """
-    connect: Callable[[TemplateContent], Awaitable[ServiceKeys]]
-    """Connects the services of an agent.
-
-    Raises:
-        ServiceFailed: one of them could not be connected.
-    """
-    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The agents' variables of a resumed call, by ``Agent.key``."""
-
-
 class AgentPreparation:
     """Prepares the agents of one call."""
 
     def __init__(
         self,
+        deps: CallDependencies,
         agents: AgentPool,
+        connections: ServiceConnections,
         pipeline: CallPipeline,
-        supplies: AgentSupplies,
+        recorder: CallRecorder,
+        route_tool: RouteTool,
         tasks: BackgroundTasks,
-        on_change: Callable[[Agent], None],
+        *,
+        compile_flow: Callable[[Agent], Flow],
+        kept: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """``on_change`` is called with every target that became ready or unusable."""
+        """Nothing is prepared yet.
+
+        Args:
+            deps: the call, its payload, and the greetings.
+            agents: the agents to prepare.
+            connections: connects their services.
+            pipeline: has the answering agent's services.
+            recorder: for events of targets.
+            route_tool: updated when a target becomes ready or unusable.
+            tasks: the background tasks of the call.
+            compile_flow: compiles an agent's flow for this call; raises ``UnknownFunction``.
+            kept: the agents' variables of a resumed call, by ``Agent.key``.
+        """
+        self._deps = deps
         self._agents = agents
+        self._connections = connections
         self._pipeline = pipeline
-        self._supplies = supplies
+        self._recorder = recorder
+        self._route_tool = route_tool
         self._tasks = tasks
-        self._on_change = on_change
+        self._compile_flow = compile_flow
+        self._kept = kept
 
     def prepare_answering(self) -> None:
-        """Make the answering agent's values and flow; its services connect separately.
+        """Compute the answering agent's variables and flow; its services are connected separately.
 
         Raises:
             InvalidValues: the lead's payload does not fit its variables.
@@ -82,7 +80,7 @@ class AgentPreparation:
         """
         agent, services = self._agents.answering, self._pipeline.initial
         agent.values = self._values(agent)
-        agent.flow = self._supplies.compile(agent)
+        agent.flow = self._compile_flow(agent)
         agent.keys = ServiceKeys(stt=services.stt.key, llm=services.llm.key, tts=services.tts.key)
 
     def prepare_targets(self) -> None:
@@ -91,13 +89,24 @@ class AgentPreparation:
             self._start(self._settle(agent), agent)
 
     def service_lost(self, key: str) -> None:
-        """A service broke down: no agent that uses it is offered until it is connected again."""
+        """A service failed: agents that use it are not offered until it is connected again."""
         for agent in (self._agents.answering, *self._agents.targets.values()):
             if agent is not self._agents.current and agent.keys is not None and key in agent.keys:
                 agent.keys, agent.problem = None, "its service was lost"
                 self._agents.note_unsettled()
-                self._on_change(agent)
+                self._changed(agent)
                 self._start(self._settle_again(agent), agent)
+
+    def _changed(self, agent: Agent) -> None:
+        """Record that a target became ready or unusable, and update the model's tools."""
+        active = ActiveAgent(template_id=agent.template_id, node=None)
+        if agent.problem is None:
+            self._recorder.event("agent.ready", active, agent=agent.name)
+        else:
+            self._recorder.event("agent.unavailable", active, agent=agent.name, reason=agent.problem)
+        if self._agents.current.content.routes:
+            offer_routes(self._agents.current)
+            self._route_tool.update()
 
     def _start(self, work: Coroutine[Any, Any, None], agent: Agent) -> None:
         self._tasks.start(work, name=f"preparing the agent {agent.name}", droppable=True)
@@ -110,20 +119,20 @@ class AgentPreparation:
     async def _settle(self, agent: Agent) -> None:
         may_work_later = agent.problem is None and await self._try(agent)
         self._agents.note_settled()
-        self._on_change(agent)
+        self._changed(agent)
         if may_work_later:
             self._start(self._retry(agent), agent)
 
     async def _retry(self, agent: Agent) -> None:
-        """Connect the services of a target that has been found unusable, until it works or the call ends."""
+        """Connect the services of an unusable target until that succeeds or the call ends."""
         for pause_s in chain(RETRY_PAUSES_S, repeat(RETRY_PAUSES_S[-1])):
             await asyncio.sleep(pause_s)
             if not await self._try(agent):
-                self._on_change(agent)
+                self._changed(agent)
                 return
 
     async def _try(self, agent: Agent) -> bool:
-        """Prepare an agent; ``problem`` says whether it is unusable, and the result whether only for now."""
+        """Prepare an agent and set its ``problem``; return whether another attempt may succeed."""
         try:
             await self._prepare(agent)
         except InvalidValues as error:
@@ -142,9 +151,9 @@ class AgentPreparation:
     async def _prepare(self, agent: Agent) -> None:
         if agent.flow is None:  # otherwise only a service was lost
             agent.values = self._values(agent)
-            agent.flow = self._supplies.compile(agent)
+            agent.flow = self._compile_flow(agent)
             self._start(self.prepare_speech(agent), agent)
-        agent.keys = await self._supplies.connect(agent.content)
+        agent.keys = await self._connections.prepare(agent.content)
 
     async def prepare_speech(self, agent: Agent) -> None:
         """Synthesise greeting and fillers ahead of time; otherwise the TTS speaks them when needed."""
@@ -152,8 +161,8 @@ class AgentPreparation:
         texts = [] if greeting is None else [render(greeting.text, agent.values)]
         try:
             for text in [*texts, *agent.fillers]:
-                await self._supplies.greetings.prepare(
-                    self._supplies.account_id, agent.content, text, self._pipeline.sample_rate
+                await self._deps.greetings.prepare(
+                    self._deps.call.account_id, agent.content, text, self._pipeline.sample_rate
                 )
         except SynthesisFailed:
             return
@@ -161,6 +170,6 @@ class AgentPreparation:
             logger.opt(exception=error).error("the greeting of {} was not prepared", agent.name)
 
     def _values(self, agent: Agent) -> dict[str, Any]:
-        """The variables an agent begins with: the payload, then what it kept from before the call resumed."""
-        initial = resolve(agent.content.variables, self._supplies.payload, source="payload")
-        return {**initial, **self._supplies.kept.get(agent.key, {})}
+        """An agent's variables at the start: the payload, then those of the call before it was resumed."""
+        initial = resolve(agent.content.variables, self._deps.payload, source="payload")
+        return {**initial, **self._kept.get(agent.key, {})}

@@ -1,25 +1,25 @@
-"""The live calls of this process: each is answered here and runs until it ends."""
+"""The live calls of this process: answers them, and finds them by id until they end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID
 
 from loguru import logger
 
-from db import bridged_calls, calls, revisions
+from db import calls, revisions
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
 from db.revisions import TemplateSnapshot
 from handlers.context import HandoffStatus
 from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
-from telephony.carrier import Carrier, TransferRequest
+from telephony.carrier import Carrier
 from telephony.errors import CarrierError
-from telephony.flow import FlowCarrier, can_transfer
+from telephony.flow import FlowCarrier
 from telephony.media import MediaStream
 from templates.compile import UnknownFunction
 from templates.model import TemplateContent
@@ -27,6 +27,7 @@ from templates.values import InvalidValues, placeholders
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import answering_agent, load_reachable
 from voicebot.call.audio.recordings import Recordings
+from voicebot.call.carrier_transfers import CarrierTransfers, DialDestination
 from voicebot.call.dependencies import (
     CallDependencies,
     CallFact,
@@ -40,7 +41,6 @@ from voicebot.call.replicas import Replicas
 from voicebot.call.session import Session
 from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.recorder import CallWriter
-from voicebot.call.transfer import CARRIER_ERROR, NOT_POSSIBLE
 from voicebot.clock import Clock
 from voicebot.config import Settings
 from voicebot.providers.greetings import Greetings
@@ -50,21 +50,13 @@ from voicebot.vault import Vault
 
 RESUME_GRACE_S = 10.0
 HAND_OVER_CHECK_S = 1.0
-WITH_PERSON_TIMEOUT_S = 1.0
 
 VOICEMAIL = "voicemail"
-"""The end reason of a call that a machine has answered."""
-
-TRANSFER = "transfer"
-"""The parameter of the URL that the carrier requests when the number that it dialled is over."""
-
-
-DialDestination = Callable[[CallRecord, str, str, str], Awaitable[UUID | None]]
-"""Calls a destination for a call: its name, its number (E.164), and the URL of this server for carriers."""
+"""The end reason of a call that an answering machine answered."""
 
 
 class CallRegistry:
-    """Answers calls and knows those that are live."""
+    """Answers calls and holds those that are live."""
 
     def __init__(
         self,
@@ -89,11 +81,11 @@ class CallRegistry:
             carriers: the carriers, by name.
             clock: the source of all times.
             replicas: the other processes, which take calls over when this one stops.
-            health: what is known of the providers.
-            create_handoff: makes the entry that creates a handoff; None: no call can create one.
-            withdraw_handoff: makes the entry that ends it, because the caller does not wait any more.
-            dial: calls a destination that is to accept a caller; None: no call can be transferred so.
-            on_fact: called with everything that happens on any call; must return at once.
+            health: the state of the providers.
+            create_handoff: makes the entry that creates a handoff; None: calls cannot create handoffs.
+            withdraw_handoff: makes the entry that withdraws it because the caller no longer waits.
+            dial: calls the destination of an attended transfer; None: there are no attended transfers.
+            on_fact: called with every record of every call; must return at once.
         """
         self._database = database
         self._carriers = carriers
@@ -101,9 +93,7 @@ class CallRegistry:
         self._replicas = replicas
         self._create_handoff = create_handoff
         self._withdraw_handoff = withdraw_handoff
-        self._dial_destination = dial
         self._on_fact = on_fact
-        self._public_url = settings.public_url
         self._services = providers
         self._health = health
         self._greetings = Greetings(database, providers)
@@ -115,6 +105,7 @@ class CallRegistry:
         self._idle.set()
         self._background = BackgroundTasks()
         self._loader = CallLoader(database, clock, self._background)
+        self._transfers = CarrierTransfers(database, carriers, settings.public_url, dial, self._background)
 
     @property
     def live(self) -> int:
@@ -131,7 +122,7 @@ class CallRegistry:
         return None if session is None else session.takeover
 
     def handoff_changed(self, call_id: UUID, status: HandoffStatus) -> None:
-        """Report to a live call what has become of its request for a person."""
+        """Report the status of a live call's handoff to the call."""
         session = self._sessions.get(call_id)
         if session is None:
             return
@@ -144,17 +135,17 @@ class CallRegistry:
         return [call_id for call_id, session in self._sessions.items() if session.transfer.is_calling]
 
     def not_accepted(self, call_id: UUID, leg_id: UUID, cause: str) -> None:
-        """Report to a live call that nobody accepted its caller at a destination."""
+        """Report to a live call that nobody accepted the caller at its destination."""
         session = self._sessions.get(call_id)
         if session is not None:
             session.transfer.not_accepted(leg_id, cause)
 
     def known(self, call_id: UUID) -> CallRecord | None:
-        """The record of a call that ``prepare`` was given within the last minute."""
+        """The record of a call that was passed to ``prepare`` within the last minute."""
         return self._loader.known(call_id)
 
     async def prepare(self, call: CallRecord) -> None:
-        """Load what a call begins with, before its media stream does."""
+        """Load the data of a call before its media stream begins."""
         template = await self._loader.prepare(call)
         if template is not None:
             await self._prepare_greeting(template, self._carriers[call.carrier].sample_rate)
@@ -163,7 +154,7 @@ class CallRegistry:
         """Run one call to its end.
 
         Raises:
-            DatabaseUnavailable: what the call begins with cannot be loaded now; it has not begun.
+            DatabaseUnavailable: the call's data cannot be loaded now; the call has not begun.
         """
         writer = CallWriter(self._database, call.id)
         try:
@@ -195,7 +186,7 @@ class CallRegistry:
         return True
 
     async def end_at_machine(self, call_id: UUID, message: str | None, pause_s: float) -> bool:
-        """End a call that a machine has answered, after a pause and a message; False: it is not live here."""
+        """End a call that a machine answered, after a pause and a message; False: it is not live here."""
         session = self._sessions.get(call_id)
         if session is None:
             return False
@@ -205,7 +196,7 @@ class CallRegistry:
     async def drain(self, timeout_s: float) -> None:
         """Wait for the calls to end; after ``timeout_s`` seconds another process takes the others over.
 
-        Without another process they go on here until they end.
+        If there is no other process, they continue here until they end.
         """
         await self._replicas.leave()
         await self._idle_within(timeout_s)
@@ -216,7 +207,7 @@ class CallRegistry:
             await self._idle_within(HAND_OVER_CHECK_S)
 
     async def close(self, timeout_s: float) -> None:
-        """End the calls that are left, write all in ``timeout_s`` seconds, and close the connections."""
+        """End the calls, wait up to ``timeout_s`` seconds for their writes, and close the connections."""
         await asyncio.gather(*(each.end("system", "shutdown") for each in list(self._sessions.values())))
         await self._idle.wait()
         await self._background.finish(timeout_s)
@@ -235,7 +226,7 @@ class CallRegistry:
             await self._prepare_greeting(template, rate)
 
     async def announcement(self, account_id: UUID, template_id: UUID, text: str, sample_rate: int) -> bytes:
-        """What callers hear before an agent answers, in an agent's voice: 16-bit mono PCM.
+        """A text that callers hear before an agent answers, in a template's voice: 16-bit mono PCM.
 
         Empty, with a warning, if it cannot be synthesised.
         """
@@ -274,9 +265,9 @@ class CallRegistry:
             on_fact=self._on_fact,
             create_handoff=self._create_handoff,
             withdraw_handoff=self._withdraw_handoff,
-            transfer=lambda number: self._transfer(media, call, number),
-            dial=lambda name, number: self._dial(call, name, number),
-            is_with_person=lambda: self._is_with_person(call),
+            transfer=lambda number: self._transfers.transfer(media, call, number),
+            dial=lambda name, number: self._transfers.dial(call, name, number),
+            is_with_person=lambda: self._transfers.is_with_person(call),
             process_id=self._replicas.process_id,
             recording=lambda url: self._recordings.get(url, media.sample_rate),
         )
@@ -289,43 +280,6 @@ class CallRegistry:
                 answering.content, lambda ids: self._loader.targets(call, ids, data.defaults)
             )
         )
-
-    async def _transfer(self, media: MediaStream, call: CallRecord, number: str) -> str | None:
-        """Have the carrier dial a number for a call; else why the call stays."""
-        carrier = self._carriers[call.carrier]
-        if not can_transfer(carrier, was_dialled=call.direction == "outbound"):
-            return NOT_POSSIBLE  # it was dialled without a flow
-        ours = call.to_number if call.direction == "inbound" else call.from_number
-        then = f"{self._public_url}{carrier.webhooks_path}/resume?{TRANSFER}=1" if self._public_url else None
-        request = TransferRequest(to=number, caller_id=ours, then_url=then)
-        try:
-            left = await bridged_calls.begin_transfer(self._database, call.account_id, call.id, number)
-            if left is None or left.carrier_call_id is None:
-                return CARRIER_ERROR
-            await carrier.transfer(left.carrier_call_id, request)
-        except DatabaseError:
-            return CARRIER_ERROR
-        except CarrierError as error:
-            logger.warning("call {}: not transferred: {}", call.id, error)
-            await bridged_calls.cancel_transfer(self._database, call.account_id, call.id)
-            return CARRIER_ERROR
-        if isinstance(carrier, FlowCarrier):
-            await media.close()  # the flow goes on, and asks for the number
-        return None
-
-    async def _dial(self, call: CallRecord, name: str, number: str) -> UUID | None:
-        if self._dial_destination is None or self._public_url is None:
-            return None
-        return await self._dial_destination(call, name, number, self._public_url)
-
-    async def _is_with_person(self, call: CallRecord) -> bool:
-        """Whether a call whose stream was stopped is with a person; False if the database does not answer."""
-        reading = calls.get(self._database, call.account_id, call.id)
-        try:
-            now = await self._background.in_time(reading, WITH_PERSON_TIMEOUT_S, name="reading a call")
-        except (TimeoutError, DatabaseError):
-            return False
-        return now.status == "transferring"
 
     async def _hang_up(self, media: MediaStream, call: CallRecord) -> None:
         try:
@@ -353,7 +307,7 @@ class CallRegistry:
         try:
             return not await carrier.is_live(call.carrier_call_id)
         except CarrierError as error:
-            logger.warning("call {}: it is not known how it ended: {}", call.id, error)
+            logger.warning("call {}: the carrier did not say whether it has ended: {}", call.id, error)
             return False
 
     def _write_end(self, writer: CallWriter, call: CallRecord, end: End) -> None:

@@ -33,20 +33,19 @@ class CallServices:
         services: ServiceFactory,
         health: Health | None,
         recorder: CallRecorder,
-        on_replaced: Callable[[str, str], None],
     ) -> None:
         """Nothing has failed on this call yet.
 
         Args:
             services: makes the services.
-            health: what is known of the providers; None: nothing is.
+            health: the state of the providers; None: unknown.
             recorder: for failures and changes of providers.
-            on_replaced: called with the keys of a service that failed and of the one that took its place.
         """
         self._services = services
         self._health = health
         self._recorder = recorder
-        self._on_replaced = on_replaced
+        self.on_replaced: Callable[[str, str], None] = lambda *_: None
+        """Called with the keys of a service that failed and of the one that replaced it."""
         self._failures: Counter[str] = Counter()
         self._blamed: set[str] = set()
         """Services that have failed since they were connected."""
@@ -107,7 +106,7 @@ class CallServices:
         """The service with the key ``after`` has taken the place of another one."""
         (kind, failed), (_, spec) = self._made[before], self._made[after]
         self._note_switch(kind, failed.provider, spec.provider)
-        self._on_replaced(before, after)
+        self.on_replaced(before, after)
 
     def others(self, kind: ProviderKind, content: TemplateContent) -> int:
         """How many services of a kind the template names besides the one it prefers."""

@@ -1,4 +1,4 @@
-"""One live call: it makes the parts of the call, runs them, and passes on what one part reports to others."""
+"""One live call: constructs its parts, runs them, and connects what one part reports with the others."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from telephony.flow import FlowCarrier
 from telephony.media import MediaClosed
 from templates.values import render
 from voicebot.background import BackgroundTasks
-from voicebot.call.agents import ActiveAgent, Agent, AgentPool
+from voicebot.call.agents import Agent, AgentPool
 from voicebot.call.audio.connections import ServiceConnections, ServiceLost
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.dependencies import CallDependencies
 from voicebot.call.dtmf import DtmfCollector
 from voicebot.call.farewells import is_goodbye
-from voicebot.call.functions import RouteTool, compile_agent, offer_routes
+from voicebot.call.functions import RouteTool, compile_agent
 from voicebot.call.handler_context import HandlerContext
 from voicebot.call.hangup import WITH_PERSON, End, Hangup
-from voicebot.call.preparation import AgentPreparation, AgentSupplies
+from voicebot.call.preparation import AgentPreparation
 from voicebot.call.resume import ResumeState
 from voicebot.call.routing.activation import AgentActivation
 from voicebot.call.routing.policy import RoutingPolicy
@@ -56,17 +56,17 @@ LoadTargets = Callable[[], Awaitable[Mapping[UUID, TemplateSnapshot]]]
 class Session:
     """One live call; implements ``ConversationListener`` and ``RoutingListener``.
 
-    Every part is given the parts it uses when it is made, so it can only use parts that exist. What a part
-    reports comes to a method of the session, which runs only after ``run`` has started the pipeline.
+    The constructor of each part takes the parts that it uses, so they exist. Parts report to methods of the
+    session; these are called only after ``run`` has started the pipeline.
     """
 
     def __init__(self, deps: CallDependencies, answering: Agent, past: ResumeState | None = None) -> None:
-        """Make the parts of the call.
+        """Construct the parts of the call.
 
         Args:
             deps: the call, its media stream, and what the process shares between calls.
             answering: the agent who answers the call.
-            past: what happened before, if the call continues after its stream was lost.
+            past: the state before the stream was lost; None: the call is new.
         """
         self._deps = deps
         self._past = past
@@ -75,16 +75,11 @@ class Session:
         self._agents = AgentPool(answering)
         self._recorder = CallRecorder(deps, self._agents, seqs)
         transcript = Transcript(deps.call, self._recorder.utterance, first_seq=seqs.utterances + 1)
-        self._services = CallServices(
-            deps.services, deps.health, self._recorder, lambda *keys: self._failures.replaced(*keys)
-        )
+        services = CallServices(deps.services, deps.health, self._recorder)
         self._pipeline = CallPipeline(
-            deps.media,
-            self._services,
-            answering.content,
-            on_request=transcript.requests.on_request,
-            on_error=lambda key, frame: self._failures.failed(key, frame),
+            deps.media, services, answering.content, on_request=transcript.requests.on_request
         )
+        self._connections = ServiceConnections(self._agents, self._pipeline, services, self._tasks)
         self._pipeline.llm.on_request(self._recorder.model_requests)
         self._conversation = Conversation(
             deps.media, deps.clock, self._agents, self._recorder, transcript, self._pipeline, self._tasks,
@@ -107,7 +102,7 @@ class Session:
             self._recorder, self._tasks,
         )  # fmt: skip
         speech = PersonSpeech(
-            self._pipeline.stt, self._services, self._agents, self._conversation, transcript, self._tasks,
+            self._pipeline.stt, services, self._agents, self._conversation, transcript, self._tasks,
         )  # fmt: skip
         self.takeover = Takeover(deps.media, deps.clock, self._pipeline, speech, self._activation.run_model)
         policy = RoutingPolicy(self._agents, hops=past.hops if past else 0)
@@ -119,34 +114,25 @@ class Session:
             deps.media, self._agents, self._recorder, self._pipeline, self._conversation, self._router,
             self._hangup, self.waiting, self._tasks,
         )  # fmt: skip
-        self._route_tool = RouteTool(self._pipeline.context, self._agents)
+        self._route_tool = RouteTool(self._pipeline, self._agents, self._tasks)
         steps = SilenceSteps(
             self._agents, self._recorder, self.waiting, self._pipeline, transcript.requests,
             self._speech_output, self._hangup, self._activation, self._router, self._ready_audio,
-            lambda: self._failures.reconnect(self._pipeline.tts),
+            self._connections,
         )  # fmt: skip
         self._silence = SilenceWatchdog(
             self._agents, deps.media, self._pipeline, self._conversation, transcript.requests,
-            self._hangup, self._router, self.waiting, steps, self._tasks,
-            lambda: self._failures.lost("tts"),
-            is_timed=deps.has_silence,
+            self._hangup, self._router, self.waiting, steps, self._tasks, is_timed=deps.has_silence,
         )  # fmt: skip
-        self._connections = ServiceConnections(self._pipeline, self._services)
-        supplies = AgentSupplies(
-            account_id=deps.call.account_id,
-            greetings=deps.greetings,
-            payload=deps.payload,
-            compile=self._compile,
-            connect=self._connections.prepare,
-            kept=past.variables if past else {},
-        )
         self._preparation = AgentPreparation(
-            self._agents, self._pipeline, supplies, self._tasks, self._target_changed
-        )
-        self._failures = ServiceFailures(
-            self._agents, self._pipeline, self._services, self._connections, self._preparation,
-            self._silence, self._hangup, self._tasks,
+            deps, self._agents, self._connections, self._pipeline, self._recorder, self._route_tool,
+            self._tasks, compile_flow=self._compile, kept=past.variables if past else {},
         )  # fmt: skip
+        failures = ServiceFailures(
+            self._agents, self._pipeline, services, self._connections, self._preparation, self._silence,
+            self._hangup,
+        )  # fmt: skip
+        self._pipeline.on_error, services.on_replaced = failures.failed, failures.replaced
 
     # -------------------------------------------------------------------------------- life cycle
 
@@ -180,27 +166,27 @@ class Session:
 
     @property
     def worker(self) -> PipelineWorker:
-        """What runs the pipeline."""
+        """The worker of the pipeline."""
         return self._pipeline.worker
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no function, route, preparation or goodbye is under way."""
+        """Whether no function, route, preparation or goodbye is in progress."""
         return self._agents.is_settled and not self._hangup.is_hanging_up and not self._is_busy()
 
     async def end(
         self, ended_by: EndedBy, reason: str, goodbye: str | None = None, pause_s: float = 0.0
     ) -> None:
-        """End the call when what we say was heard, `goodbye` at last; return when the carrier was told."""
+        """End the call after the current speech and ``goodbye``; return when the carrier has ended it."""
         await self._hangup.hang_up(End(ended_by=ended_by, reason=reason), goodbye, pause_s=pause_s)
 
     def release_to_flow(self) -> None:
-        """The caller is to be connected with an operator; only a carrier with a flow waits for our stream."""
+        """Close the stream if the carrier's flow is to connect the caller with an operator."""
         if isinstance(self._deps.carrier, FlowCarrier):
             self.transfer.release_to_flow(self._deps.is_with_person, self._deps.media.close)
 
     async def hand_over(self) -> None:
-        """Have another process resume the call, at a pause in the conversation if there is one soon."""
+        """Close the stream, at a pause in the conversation if possible, so that another process resumes."""
         await self._hangup.hand_over(self._is_at_pause)
 
     def _is_at_pause(self) -> bool:
@@ -228,7 +214,7 @@ class Session:
             await self._resume(past)
         if past is None or not past.was_greeted or not past.path:
             self._silence.start()
-        # Only now: the first word must not wait for the targets, nor for the database to load them.
+        # After the greeting: the first words must not wait until the database has loaded the targets.
         snapshots = await load_targets()
         self._agents.add_targets(snapshots)
         self._recorder.revisions({snapshot.id: snapshot.revision for snapshot in snapshots.values()})
@@ -264,9 +250,9 @@ class Session:
             self._recorder.ended(end.record(self._deps.clock.now()))
         elif end.ended_by == "system":
             self._recorder.handed_over()
-        # Before the socket closes: the carrier then calls /resume, which must find all that happened.
+        # Before the socket closes: the carrier then requests /resume, which reads these rows.
         await self._deps.writer.flushed(FLUSH_TIMEOUT_S)
-        # What is left is a hang-up that is still asking the carrier.
+        # A hang-up may still be waiting for the carrier.
         await self._tasks.finish()
         return end
 
@@ -302,7 +288,7 @@ class Session:
         self._silence.caller_started()
         if not self._agents.offers_routes:
             self._agents.offers_routes = True
-            self._update_tools()
+            self._route_tool.update()
 
     def caller_finished(self, words: str) -> None:
         """The caller's turn ended."""
@@ -329,24 +315,9 @@ class Session:
         self._agents.node = node
         self._recorder.node_entered(node)
 
-    def _target_changed(self, agent: Agent) -> None:
-        """A target became ready or unusable: the model's tools change at once."""
-        active = ActiveAgent(template_id=agent.template_id, node=None)
-        if agent.problem is None:
-            self._recorder.event("agent.ready", active, agent=agent.name)
-        else:
-            self._recorder.event("agent.unavailable", active, agent=agent.name, reason=agent.problem)
-        if self._agents.current.content.routes:
-            offer_routes(self._agents.current)
-            self._update_tools()
-
-    def _update_tools(self) -> None:
-        work = self._pipeline.worker.queue_frame(self._route_tool.update())
-        self._tasks.start(work, name="updating the tools", droppable=True)
-
     def routes_withdrawn(self) -> None:
-        """No route is offered in this turn: the model's tools change, and it has to find words."""
-        self._update_tools()
+        """No route is offered in this turn: update the model's tools, and expect a spoken answer."""
+        self._route_tool.update()
         self._silence.expect_words()
 
     def agent_changed(self) -> None:
@@ -354,14 +325,14 @@ class Session:
         self._silence.agent_changed()
 
     def route_failed(self, name: str) -> None:
-        """An accepted route failed: create a handoff where the author offers people."""
+        """An accepted route failed: create a handoff if the template offers people."""
         if self._agents.current.offers_people:
             reason = f"The change to the agent {name!r} failed."
             self.waiting.hand_off(HandoffRequest(intent="escalate", reason=reason, origin="failed_route"))
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ServiceLost):
-            self._failures.lost(error.kind)
+            self._hangup.service_lost(error.kind)
         else:
             logger.opt(exception=error).error("call {}: {} failed", self._deps.call.id, name)
             self._hangup.finish(End(ended_by="system", reason="internal_error"))

@@ -7,7 +7,8 @@ from typing import cast
 
 from db.provider_health import ProviderKind
 from templates.model import TemplateContent
-from voicebot.call.agents import ServiceKeys
+from voicebot.background import BackgroundTasks
+from voicebot.call.agents import AgentPool, ServiceKeys
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.service_switch import PREPARE_TIMEOUT_S, ServiceSwitch
 from voicebot.call.services import CallServices
@@ -38,10 +39,14 @@ class ServiceConnections:
     the preferred service.
     """
 
-    def __init__(self, pipeline: CallPipeline, services: CallServices) -> None:
+    def __init__(
+        self, agents: AgentPool, pipeline: CallPipeline, services: CallServices, tasks: BackgroundTasks
+    ) -> None:
         """Nothing is connected yet."""
+        self._agents = agents
         self._pipeline = pipeline
         self._services = services
+        self._tasks = tasks
         self._reconnecting: set[str] = set()
         pipeline.stt.on_worked = lambda provider: services.worked("stt", provider)
         pipeline.tts.on_worked = lambda provider: services.worked("tts", provider)
@@ -108,12 +113,15 @@ class ServiceConnections:
         switches = (self._pipeline.stt, self._pipeline.llm, self._pipeline.tts)
         return next((switch for switch in switches if switch.active == key), None)
 
-    async def reconnect(self, switch: ServiceSwitch, content: TemplateContent) -> None:
-        """Replace the active service, which failed; frames that arrive meanwhile go to the new one.
+    def reconnect(self, switch: ServiceSwitch) -> None:
+        """Replace the active service, which failed, in the background; the new one gets the next frames.
 
-        Raises:
-            ServiceLost: neither it nor a backup could be connected.
+        The task fails with ``ServiceLost`` if neither the service nor a backup can be connected.
         """
+        work = self._reconnect(switch, self._agents.current.content)
+        self._tasks.start(work, name=f"reconnecting the {switch.name} service", droppable=True)
+
+    async def _reconnect(self, switch: ServiceSwitch, content: TemplateContent) -> None:
         if switch.name in self._reconnecting:
             return
         self._reconnecting.add(switch.name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipecat.flows import FlowManager
-from pipecat.frames.frames import Frame, LLMRunFrame, LLMUpdateSettingsFrame
+from pipecat.frames.frames import ErrorFrame, Frame, LLMRunFrame, LLMUpdateSettingsFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -60,7 +60,6 @@ class CallPipeline:
         content: TemplateContent,
         *,
         on_request: OnRequest,
-        on_error: OnError,
     ) -> None:
         """Assemble the pipeline.
 
@@ -69,8 +68,9 @@ class CallPipeline:
             services: makes the services.
             content: the template of the agent who answers.
             on_request: called with every text sent to a TTS, and its TTS context id.
-            on_error: called with every error of a service, and the key of the service.
         """
+        self.on_error: OnError = _ignore
+        """Called with the key of a service and every error of it."""
         llm_spec, llm_service = services.llm(content)
         self.initial = InitialServices(
             stt=services.stt(content),
@@ -79,9 +79,9 @@ class CallPipeline:
         )
         self.sample_rate = media.sample_rate
         """Of all audio on the call, in Hz."""
-        self.stt = SttSwitch(self.initial.stt, on_error=on_error, sample_rate=media.sample_rate)
-        self.llm = LlmSwitch(self.initial.llm, on_error=on_error)
-        self.tts = TtsSwitch(self.initial.tts, on_error=on_error, on_request=on_request)
+        self.stt = SttSwitch(self.initial.stt, on_error=self._failed, sample_rate=media.sample_rate)
+        self.llm = LlmSwitch(self.initial.llm, on_error=self._failed)
+        self.tts = TtsSwitch(self.initial.tts, on_error=self._failed, on_request=on_request)
         media.on_audio(self.stt.hear)
         self.marks = MarkInserter(media.mark_frame)
         self.playout = PlayoutObserver(self.marks)
@@ -114,6 +114,9 @@ class CallPipeline:
         self.flow_manager = FlowManager(
             llm=llm_service, context_aggregator=self.aggregators, worker=self.worker
         )
+
+    async def _failed(self, key: str, frame: ErrorFrame) -> None:
+        await self.on_error(key, frame)
 
     @property
     def is_calling_functions(self) -> bool:
@@ -178,6 +181,10 @@ def _aggregators(context: LLMContext) -> LLMContextAggregatorPair:
             user_turn_stop_timeout=WORDS_TIMEOUT_S,
         ),
     )
+
+
+async def _ignore(_key: str, _frame: ErrorFrame) -> None:
+    """Ignore an error until `on_error` is set."""
 
 
 async def _drain_sent(_worker: PipelineWorker, frame: Frame) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from pipecat.frames.frames import (
 from handlers.context import HandoffRequest
 from templates.values import render
 from voicebot.call.agents import AgentPool
+from voicebot.call.audio.connections import ServiceConnections
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
@@ -59,9 +59,9 @@ class SilenceSteps:
         activation: AgentActivation,
         router: Router,
         ready_audio: ReadyAudio,
-        reconnect_tts: Callable[[], None],
+        connections: ServiceConnections,
     ) -> None:
-        """``reconnect_tts`` starts to reconnect the TTS service of the current agent, or a backup."""
+        """No step has been taken."""
         self._agents = agents
         self._recorder = recorder
         self._waiting = waiting
@@ -72,7 +72,7 @@ class SilenceSteps:
         self._activation = activation
         self._router = router
         self._ready_audio = ready_audio
-        self._reconnect_tts = reconnect_tts
+        self._connections = connections
         self._has_handed_off = False
 
     # ------------------------------------------------------------------------------------ speech
@@ -114,7 +114,7 @@ class SilenceSteps:
             response += [LLMFullResponseEndFrame()] if taken.is_complete else []
         for frame in [*response, *taken.drains, *taken.kept]:
             await tts.queue_frame(frame)
-        self._reconnect_tts()
+        self._connections.reconnect(tts)
 
     # ------------------------------------------------------------------------------------- model
 

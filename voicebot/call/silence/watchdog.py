@@ -8,7 +8,7 @@ no part has to report a silence. ``policy`` chooses the step; one step runs at a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,6 @@ class SilenceWatchdog:
         waiting: WaitingForPerson,
         steps: SilenceSteps,
         tasks: BackgroundTasks,
-        on_tts_lost: Callable[[], None],
         *,
         is_timed: bool,
     ) -> None:
@@ -86,12 +85,12 @@ class SilenceWatchdog:
             pipeline: the source of the services' state.
             conversation: says when either side was heard.
             requests: the texts for the TTS, and those that were not spoken.
-            hangup: says whether the call is ending.
+            hangup: says whether the call is ending, and ends it when no TTS service works.
             router: says whether a route is in progress.
             waiting: says whether the caller waits for a person; then other texts are spoken.
             steps: runs the steps.
             tasks: the background tasks of the call.
-            on_tts_lost: called when no TTS service works.
+
             is_timed: False for a text call, which has no silence: only empty and repeated answers are
                 handled.
         """
@@ -105,7 +104,7 @@ class SilenceWatchdog:
         self._waiting = waiting
         self._steps = steps
         self._tasks = tasks
-        self._on_tts_lost = on_tts_lost
+
         self._is_timed = is_timed
         self._turn = _Turn()
         self._prompted = 0
@@ -172,7 +171,7 @@ class SilenceWatchdog:
         self._tts_failing_since_ms = self._tts_failing_since_ms if self._tts_failures else now_ms
         self._tts_failures += self._requests.is_waiting_for_tts
         if self._tts_failures > MAX_TTS_FAILURES and now_ms - self._tts_failing_since_ms >= TTS_OUTAGE_MS:
-            self._on_tts_lost()
+            self._hangup.service_lost("tts")
         elif self._replacing is None or self._replacing.done():
             self._turn.lost += 1
             self._state_since_ms = now_ms  # the new connection gets the whole timeout
@@ -219,9 +218,7 @@ class SilenceWatchdog:
             return
         situation = self._situation(response_is_over)
         step = next_step(situation)
-        overtakes = (
-            step is Step.FILL and situation.pending is Pending.SPEECH
-        )  # the speech of the running step
+        overtakes = step is Step.FILL and situation.pending is Pending.SPEECH  # that of the running step
         if self.is_acting and step not in _TTS_STEPS and not overtakes:
             return
         work = self._work(step)
@@ -322,7 +319,7 @@ class SilenceWatchdog:
         """Count a step and return its coroutine; None: the step has no work."""
         steps, turn = self._steps, self._turn
         if step is Step.NO_TTS:
-            self._on_tts_lost()
+            self._hangup.service_lost("tts")
         elif step is Step.REPLACE_TTS:
             turn.was_silent = True
             self.tts_failed()
