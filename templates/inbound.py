@@ -40,18 +40,26 @@ class Hours(_Part):
     """When calls are taken, by the wall clock of the number's time zone."""
 
     from_: Annotated[TimeOfDay, Field(alias="from", description="First time of day.")] = "00:00"
-    to: Annotated[TimeOfDay, Field(description="Time of day from which on no call is taken.")] = "24:00"
+    to: Annotated[
+        TimeOfDay,
+        Field(
+            description="Time of day from which on no call is taken; on the next day if it is before `from`."
+        ),
+    ] = "24:00"
     days: Annotated[
-        tuple[Day, ...], Field(min_length=1, max_length=7, description="Days of the week with calls.")
+        tuple[Day, ...],
+        Field(min_length=1, max_length=7, description="Days of the week on which the hours begin."),
     ] = DAYS
     holidays: Annotated[
-        tuple[Holiday, ...], Field(max_length=500, description="Days on which no call is taken: YYYY-MM-DD.")
+        tuple[Holiday, ...], Field(max_length=500, description="Days on which they do not: YYYY-MM-DD.")
     ] = ()
 
     @model_validator(mode="after")
     def _open_at_some_time(self) -> Hours:
-        if self.to <= self.from_:
-            raise ValueError("`to` must be later than `from`")
+        if self.from_ == "24:00":
+            raise ValueError("`from` must be before 24:00; the next day begins with 00:00")
+        if self.to == self.from_:
+            raise ValueError("`to` must differ from `from`; the whole day is 00:00 to 24:00")
         return self
 
 

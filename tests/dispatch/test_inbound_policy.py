@@ -67,6 +67,20 @@ def test_hours_are_those_of_the_wall_clock(month: int) -> None:
         at += timedelta(minutes=5)
 
 
+@pytest.mark.parametrize("month", [3, 7, 10])
+def test_hours_may_end_on_the_next_day(month: int) -> None:
+    """They belong to the day on which they begin, also on holidays and when the clocks change."""
+    days = {"days": ["fri", "sat"], "holidays": [f"2026-{month:02}-28"]}
+    hours = Hours.model_validate({"from": "22:00", "to": "02:30", **days})
+    at = datetime(2026, month, 20, tzinfo=UTC)
+    for _ in range(12 * 24 * 12):
+        local = at.astimezone(BERLIN)
+        begun = local.date() - timedelta(days=(local.hour, local.minute) < (2, 30))
+        begins = begun.strftime("%a") in ("Fri", "Sat") and (begun.month, begun.day) != (month, 28)
+        assert is_open(hours, at, BERLIN) == (begins and not (2, 30) <= (local.hour, local.minute) < (22, 0))
+        at += timedelta(minutes=5)
+
+
 def template(number: int, kind: Any = "agent") -> AnsweringTemplate:
     """An active template of a number."""
     return AnsweringTemplate(id=UUID(int=number), name=f"T{number}", kind=kind, revision=1, language="en-US")
@@ -86,7 +100,8 @@ def test_who_answers() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"hours": {"from": "17:00", "to": "09:00"}},
+        {"hours": {"from": "09:00", "to": "09:00"}},
+        {"hours": {"from": "24:00", "to": "09:00"}},
         {"hours": {"from": "9 am"}},
         {"hours": {"days": []}},
         {"hours": {"holidays": ["Christmas"]}},

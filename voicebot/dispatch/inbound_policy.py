@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from db.inbound import AnsweringTemplate
 from templates.inbound import Hours, InboundPolicy
-from voicebot.dispatch.windows import Window
+from templates.outbound import DAYS
 
 MAX_CHOICES = 9
 """How many agents a menu offers: one for each key."""
@@ -68,10 +68,16 @@ def refusal_of(
 
 
 def is_open(hours: Hours, at: datetime, zone: ZoneInfo) -> bool:
-    """Whether a moment is within the hours and on no holiday."""
-    closes = None if hours.to == "24:00" else time.fromisoformat(hours.to)
-    window = Window(opens=time.fromisoformat(hours.from_), closes=closes, days=hours.days)
-    return window.contains(at, zone) and at.astimezone(zone).date().isoformat() not in hours.holidays
+    """Whether a moment is within the hours, which belong to the day and holiday on which they begin."""
+    local = at.astimezone(zone)
+    clock, day = f"{local:%H:%M}", local.date()
+    is_overnight = hours.to < hours.from_
+    if is_overnight and clock < hours.to:
+        day -= timedelta(days=1)  # these hours have begun on the day before
+        is_inside = True
+    else:
+        is_inside = hours.from_ <= clock and (is_overnight or clock < hours.to)
+    return is_inside and DAYS[day.weekday()] in hours.days and day.isoformat() not in hours.holidays
 
 
 def answering(templates: Sequence[AnsweringTemplate]) -> AnsweringTemplate | Menu | None:
