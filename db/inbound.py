@@ -13,11 +13,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db import carrier_calls
+from db import carrier_calls, leads
 from db.calls import CallRecord
 from db.dispatch import CALLED_OFF
 from db.errors import NoOrchestrator, NotFound, PolicyApplies, TokenRefused, UnknownNumber
 from db.ids import new_id
+from db.leads import LeadDraft
 from db.pool import Executor, Row, Transaction
 from db.rows import columns, read
 from db.templates import Kind
@@ -32,7 +33,10 @@ class InboundCall:
     to_number: str
     """The number that was dialled, E.164."""
     from_number: str | None
+    """As the carrier gave it."""
     started_at: datetime
+    caller_known: bool = True
+    """False if the caller's number is withheld; ``from_number`` may look like a number all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,9 @@ REFUSED = "refused"
 """The end reason of a call that was not taken."""
 
 _CALL = columns(CallRecord)
+_CALL_BACK = "callback "
+"""What the idempotency keys of leads begin with that call back."""
+
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
 
@@ -120,7 +127,8 @@ async def _begin(db: Executor, statement: str, inbound: InboundCall, *answering:
 
 def caller_of(inbound: InboundCall) -> str | None:
     """The caller's number, E.164; None if it is withheld or something else."""
-    return inbound.from_number if _E164.fullmatch(inbound.from_number or "") else None
+    is_number = inbound.caller_known and _E164.fullmatch(inbound.from_number or "")
+    return inbound.from_number if is_number else None
 
 
 async def _refusal(db: Executor, inbound: InboundCall) -> UnknownNumber | NoOrchestrator | PolicyApplies:
@@ -237,6 +245,34 @@ async def begin_with(
         return StartedCall(call=read(CallRecord, row), created=True)
     found = await carrier_calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id)
     return StartedCall(call=found, created=False)
+
+
+async def call_back(db: Transaction, call: CallRecord, template_id: UUID, caller: str) -> UUID:
+    """The lead with which a caller is called back; one that waits already is not made a second time.
+
+    The number of the call must be locked (``called_number``).
+    """
+    row = await db.fetchrow(
+        """
+        SELECT id FROM leads
+        WHERE account_id = $1 AND phone = $2 AND number_id = $3 AND initial_template_id = $4
+            AND direction = 'outbound' AND status IN ('queued', 'held', 'dialing')
+            AND starts_with(idempotency_key, $5)
+        """,
+        call.account_id,
+        caller,
+        call.number_id,
+        template_id,
+        _CALL_BACK,
+    )
+    if row is not None:
+        waiting: UUID = row["id"]
+        return waiting
+    lead = LeadDraft(
+        direction="outbound", phone=caller, number_id=call.number_id, template_id=template_id, payload={},
+        variables={},
+    )  # fmt: skip
+    return await leads.add(db, call.account_id, lead, idempotency_key=f"{_CALL_BACK}{call.id}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,14 +76,37 @@ async def test_a_call_outside_the_hours_is_refused(
 
 
 async def test_a_call_back_is_offered(server: RunningServer, tenant: Tenant) -> None:
-    """A lead is made, once, for the agent of the number; a caller without a number gets none."""
+    """A lead for the number's agent is made, and named by the event; a second call makes no second one."""
     to = await with_policy(tenant, {"accepting": False, "refusal": {"action": "callback"}})
-    twilio, withheld = Twilio(server, to), Twilio(server, to)
-    withheld.form["From"] = "anonymous"
-    for call in (twilio, twilio, withheld):
+    twilio, second = Twilio(server, to), Twilio(server, to)
+    second.form["From"] = twilio.form["From"]
+    for call in (twilio, twilio, second):
         assert "call you back" in said(await call.post("voice"))
+    [lead] = (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"]
+    assert (lead["phone"], lead["status"]) == (twilio.form["From"], "queued")
+    refused = {"reason": "not_accepting", "action": "callback", "lead_id": lead["id"]}
+    assert [call["events"][0]["data"] for call in await records(tenant)] == [refused] * 2
+    cancelled = await tenant.owner.post(f"/leads/{lead['id']}/cancel")
+    assert cancelled.status_code == 200, cancelled.text
+    third = Twilio(server, to)
+    third.form["From"] = twilio.form["From"]
+    await third.post("voice")
     leads = (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"]
-    assert [(lead["phone"], lead["status"]) for lead in leads] == [(twilio.form["From"], "queued")]
+    assert [each["status"] for each in leads] == ["queued", "cancelled"]
+
+
+@pytest.mark.parametrize("caller", ["anonymous", "+266696687", "client:alice"])
+@pytest.mark.parametrize("text", ["", "We will call you back tomorrow."])
+async def test_a_caller_without_a_number_is_promised_no_call_back(
+    server: RunningServer, tenant: Tenant, caller: str, text: str
+) -> None:
+    """Nobody could call them, so they hear only that the call is not taken, also when they ask again."""
+    refusal = {"action": "callback", "text": text}
+    twilio = Twilio(server, await with_policy(tenant, {"accepting": False, "refusal": refusal}))
+    twilio.form["From"] = caller
+    for _ in range(2):
+        assert said(await twilio.post("voice")) == "We cannot take your call now."
+    assert (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"] == []
 
 
 async def test_a_caller_may_call_so_often(server: RunningServer, tenant: Tenant) -> None:
@@ -98,6 +121,20 @@ async def test_a_caller_may_call_so_often(server: RunningServer, tenant: Tenant)
         replies.append((await twilio.post("voice")).verbs)
     assert replies == [["Connect", "Redirect"], ["Reject"], ["Reject"]]
     assert (await Twilio(server, to).post("voice")).token
+
+
+@pytest.mark.parametrize("withheld", ["anonymous", "+266696687"])
+async def test_withheld_callers_are_not_one_caller(
+    server: RunningServer, tenant: Tenant, withheld: str
+) -> None:
+    """They are neither limited nor blocked, also where the carrier writes "anonymous" as a number."""
+    policy = {"per_caller": {"calls": 1, "per_ms": 3_600_000}, "blocked": ["+266696687"]}
+    to = await with_policy(tenant, policy)
+    for _ in range(2):
+        twilio = Twilio(server, to)
+        twilio.form["From"] = withheld
+        assert (await twilio.post("voice")).token
+    assert [lead["phone"] for lead in (await tenant.owner.get("/leads")).json()["items"]] == [None, None]
 
 
 async def test_two_calls_do_not_both_find_the_last_place(server: RunningServer, tenant: Tenant) -> None:

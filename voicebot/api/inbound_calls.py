@@ -14,11 +14,10 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import bridged_calls, calls, carrier_calls, events, inbound, leads
+from db import bridged_calls, calls, carrier_calls, events, inbound
 from db.calls import CallEnd, CallRecord
 from db.errors import NotFound
 from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, StartedCall
-from db.leads import LeadDraft
 from db.pool import Database, Transaction
 from telephony.bridge import Whisper
 from telephony.carrier import TransferRequest
@@ -125,7 +124,7 @@ async def decide(database: Database, call_in: InboundCall, choice: Choice | None
         if known is not None and known.call.end_reason != REFUSED:
             return known  # the webhook was sent again
         if known is not None:
-            return await _refused_before(transaction, known.call, number, first)
+            return await _refused_before(transaction, call_in, known.call, number, first)
         if (refused := await _refusal(transaction, call_in, number, None)) is not None:
             call = (await inbound.begin_with(transaction, call_in, number, first)).call
             return await _refuse(transaction, call_in, call, number, first, refused)
@@ -220,40 +219,43 @@ async def _refuse(
     told: dict[str, str] = {"reason": refused.reason, "action": refusal.action}
     if refused.template is not None:
         told[TEMPLATE] = str(refused.template.id)
+    caller = inbound.caller_of(call_in)
+    if refusal.action == "callback" and caller is not None:
+        told["lead_id"] = str(await inbound.call_back(transaction, call, template.id, caller))
     await events.append(transaction, call_event(call, INBOUND_REFUSED, told, at))
     ended = {"ended_by": "system", "reason": REFUSED}
     await events.append(transaction, call_event(call, "call.ended", ended, at))
-    caller = inbound.caller_of(call_in)
     if refusal.action == "forward" and refusal.number is not None:
         await bridged_calls.forward(transaction, call.account_id, call.id, refusal.number)
-    if refusal.action == "callback" and caller is not None:
-        lead = LeadDraft(
-            direction="outbound", phone=caller, number_id=number.id, template_id=template.id, payload={},
-            variables={},
-        )  # fmt: skip
-        await leads.add(transaction, number.account_id, lead, idempotency_key=f"callback {call.id}")
-    return _refused(refusal, number, template)
+    return _refused(refusal, number, template, is_known=caller is not None)
 
 
 async def _refused_before(
-    transaction: Transaction, call: CallRecord, number: CalledNumber, first: AnsweringTemplate
+    transaction: Transaction,
+    call_in: InboundCall,
+    call: CallRecord,
+    number: CalledNumber,
+    first: AnsweringTemplate,
 ) -> Decision:
     """The answer about a call that was refused before, by the policy that refused it."""
     told = await events.of_call(transaction, call.account_id, call.id)
     by_template = any(TEMPLATE in event.data for event in told if event.type == INBOUND_REFUSED)
     template = next((each for each in number.templates if each.id == call.initial_template_id), first)
     written = template.inbound if by_template else number.inbound
-    return _refused(InboundPolicy.model_validate(written or {}).refusal, number, template)
+    refusal = InboundPolicy.model_validate(written or {}).refusal
+    return _refused(refusal, number, template, is_known=inbound.caller_of(call_in) is not None)
 
 
 def _refused(
-    refusal: Refusal, number: CalledNumber, template: AnsweringTemplate
+    refusal: Refusal, number: CalledNumber, template: AnsweringTemplate, *, is_known: bool
 ) -> Announcement | Forwarded | Rejected:
+    """The answer; a caller whose number is not known (``is_known``) is promised no call back."""
     match refusal.action:
         case "say":
             return Announcement(number=number, template=template, text=refusal.text)
         case "callback":
-            text = refusal.text.strip() or inbound_texts(template.language).callback
+            texts = inbound_texts(template.language)
+            text = (refusal.text.strip() or texts.callback) if is_known else texts.refused
             return Announcement(number=number, template=template, text=text)
         case "forward" if refusal.number is not None:
             return Forwarded(refusal.number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from db import revisions
+from db import leads, revisions
 from db.call_start import kept_revisions
 from db.calls import CallRecord
 from db.errors import DatabaseError
@@ -39,10 +39,12 @@ async def speak_for(request: CarrierRequest, call: CallRecord) -> WebhookReply:
 
 async def _call_back(request: CarrierRequest, call: CallRecord) -> bool:
     """Request a call-back by a person; repeating it changes nothing. False: none was requested."""
-    if call.direction != "inbound" or call.from_number is None:
+    if call.direction != "inbound":
         return False
     app, template_id = request.app, call.template_id
     try:
+        if (await leads.get(app.database, call.account_id, call.lead_id)).phone is None:
+            return False
         template = await revisions.for_call(
             app.database, call.account_id, template_id, kept_revisions(call).get(template_id)
         )

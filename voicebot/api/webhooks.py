@@ -123,6 +123,7 @@ async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice 
         to_number=incoming.to,
         from_number=incoming.from_ or None,
         started_at=request.app.clock.now(),
+        caller_known=incoming.caller_known,
     )
     decision: Decision
     try:

@@ -11,8 +11,15 @@ class InboundTexts:
     """The words of one language; ``choice`` has the places ``{name}`` and ``{key}``."""
 
     choice: str
-    callback: str
-    """We do not take the call, and call back."""
+    refused: str
+    """We do not take the call."""
+    promise: str
+    """We call back."""
+
+    @property
+    def callback(self) -> str:
+        """We do not take the call, and call back."""
+        return f"{self.refused} {self.promise}"
 
 
 def inbound_texts(language: str) -> InboundTexts:
@@ -27,18 +34,20 @@ def menu_text(names: Sequence[str], language: str) -> str:
 
 
 _TEXTS: Mapping[str, InboundTexts] = {
-    "en": InboundTexts("For {name}, press {key}.", "We cannot take your call now. We will call you back."),
+    "en": InboundTexts("For {name}, press {key}.", "We cannot take your call now.", "We will call you back."),
     "de": InboundTexts(
         "Für {name} drücken Sie die {key}.",
-        "Wir können Ihren Anruf gerade nicht annehmen. Wir rufen Sie zurück.",
+        "Wir können Ihren Anruf gerade nicht annehmen.",
+        "Wir rufen Sie zurück.",
     ),
     "fr": InboundTexts(
         "Pour {name}, appuyez sur {key}.",
-        "Nous ne pouvons pas prendre votre appel. Nous vous rappellerons.",
+        "Nous ne pouvons pas prendre votre appel.",
+        "Nous vous rappellerons.",
     ),
     "es": InboundTexts(
-        "Para {name}, pulse {key}.", "No podemos atender su llamada ahora. Le devolveremos la llamada."
+        "Para {name}, pulse {key}.", "No podemos atender su llamada ahora.", "Le devolveremos la llamada."
     ),
-    "it": InboundTexts("Per {name}, prema {key}.", "Non possiamo rispondere ora. La richiameremo."),
-    "pt": InboundTexts("Para {name}, prima {key}.", "Não podemos atender agora. Ligaremos de volta."),
+    "it": InboundTexts("Per {name}, prema {key}.", "Non possiamo rispondere ora.", "La richiameremo."),
+    "pt": InboundTexts("Para {name}, prima {key}.", "Não podemos atender agora.", "Ligaremos de volta."),
 }
