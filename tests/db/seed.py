@@ -9,10 +9,11 @@ from uuid import UUID
 
 from db import accounts, inbound, keys, numbers, templates
 from db.accounts import AccountRecord
+from db.call_tokens import TokenUse
 from db.calls import CallRecord
 from db.events import EventRecord
 from db.ids import new_id
-from db.inbound import InboundCall, TokenUse
+from db.inbound import InboundCall
 from db.keys import CreatedKey
 from db.model_requests import ModelRequestRecord
 from db.numbers import NumberDraft, NumberRecord

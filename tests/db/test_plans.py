@@ -15,6 +15,7 @@ from db import (
     call_leases,
     call_lists,
     call_snapshot,
+    call_tokens,
     call_use,
     calls,
     carrier_calls,
@@ -121,7 +122,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "carrier status": lambda d, w: carrier_calls.carrier_status(
         d, "twilio", str(w.call.carrier_call_id), "ringing"
     ),
-    "use a token": lambda d, w: inbound.consume_token(d, make_token_use(w)),
+    "use a token": lambda d, w: call_tokens.consume_token(d, make_token_use(w)),
     "answer": lambda d, w: calls.answered(d, w.id, w.call.id, NOON),
     "node": lambda d, w: calls.set_node(d, w.id, w.call.id, "n"),
     "outcome": lambda d, w: calls.record_outcome(d, w.id, w.call.id, "o"),

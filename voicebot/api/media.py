@@ -9,9 +9,9 @@ from loguru import logger
 from starlette.websockets import WebSocketState
 
 from db import attempts, calls
+from db.call_tokens import CallCancelled
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
-from db.inbound import CallCancelled
 from telephony.carrier import Carrier
 from telephony.errors import BadSignature, MediaGone, MediaRefused, TooManyFields
 from telephony.media import MediaStream

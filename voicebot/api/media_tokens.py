@@ -13,11 +13,11 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import attempts, inbound
+from db import attempts, call_tokens
+from db.call_tokens import TokenUse, token_hash
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable, TokenRefused
 from db.ids import new_id
-from db.inbound import TokenUse, token_hash
 from db.pool import Database
 from voicebot.api import signed_token
 from voicebot.api.signed_token import ANNOUNCEMENT, DIALLED_STREAM, MEDIA_STREAM, SignedTokens
@@ -130,7 +130,7 @@ class MediaTokens:
         wait_s = KNOWN_CALL_WAIT_S if is_known else OTHER_CALL_WAIT_S
         try:
             return await self._tasks.in_time(
-                inbound.consume_token(self._database, use), wait_s, name="using a media token"
+                call_tokens.consume_token(self._database, use), wait_s, name="using a media token"
             )
         except (TimeoutError, DatabaseUnavailable) as error:
             if call is None:
@@ -155,7 +155,7 @@ class MediaTokens:
         expires_s = loop.time() + MEDIA_STREAM.lifetime.total_seconds()
         while loop.time() < expires_s:
             try:
-                await inbound.consume_token(self._database, use)
+                await call_tokens.consume_token(self._database, use)
             except TokenRefused:
                 logger.warning("call {}: its media token was used elsewhere, or it has ended", use.call_id)
                 on_replay()
