@@ -6,7 +6,7 @@ whether a statement was executed. Nothing changes a call that has ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -73,6 +73,9 @@ class CallRecord:
     """Who answered an outbound call, as far as the carrier or the words on the call told."""
     output: Mapping[str, Any] | None = None
     """The template's ``outbound.output`` fields, soon after the end; null if they could not be filled."""
+    offered_template_ids: Sequence[UUID] | None = None
+    """The agents of the menu that the caller hears, by their keys from 1; None: there was none, or one of
+    them has been chosen."""
 
     @property
     def duration_ms(self) -> int | None:

@@ -198,14 +198,18 @@ async def called_number(db: Transaction, inbound: InboundCall) -> CalledNumber:
     return CalledNumber(**dict(row), templates=[read(AnsweringTemplate, template) for template in templates])
 
 
+_TAKEN_BY = "initial_template_id = ${place} AND offered_template_ids IS NULL"
+"""Condition: a template took the call; while its caller hears a menu, nobody has."""
+
+
 async def live_calls(db: Executor, number_id: UUID, template_id: UUID | None = None) -> int:
     """How many inbound calls of a number have not ended; only those that a template took, if it is given."""
     row = await db.fetchrow(
-        """
+        f"""
         SELECT count(*) AS calls FROM calls
         WHERE number_id = $1 AND direction = 'inbound' AND status <> 'ended'
-            AND ($2::uuid IS NULL OR initial_template_id = $2)
-        """,
+            AND ($2::uuid IS NULL OR {_TAKEN_BY.format(place=2)})
+        """,  # noqa: S608
         number_id,
         template_id,
     )
@@ -217,11 +221,11 @@ async def taken_calls(
 ) -> int:
     """How many calls of a caller to a number were taken since a moment; by a template, if it is given."""
     row = await db.fetchrow(
-        """
+        f"""
         SELECT count(*) AS calls FROM calls
         WHERE number_id = $1 AND from_number = $2 AND direction = 'inbound' AND started_at > $3
-            AND end_reason IS DISTINCT FROM $4 AND ($5::uuid IS NULL OR initial_template_id = $5)
-        """,
+            AND end_reason IS DISTINCT FROM $4 AND ($5::uuid IS NULL OR {_TAKEN_BY.format(place=5)})
+        """,  # noqa: S608
         number_id,
         caller,
         since,
@@ -240,6 +244,42 @@ async def begin_with(
         return StartedCall(call=read(CallRecord, row), created=True)
     found = await carrier_calls.by_carrier_id(db, inbound.carrier, inbound.carrier_call_id)
     return StartedCall(call=found, created=False)
+
+
+async def offer(db: Transaction, call: CallRecord, template_ids: Sequence[UUID]) -> None:
+    """The caller hears a menu of agents; the call's lease is extended by the time that this may take."""
+    await db.execute(
+        """
+        UPDATE calls SET offered_template_ids = $3, held_until = now() + interval '3 minutes'
+        WHERE account_id = $1 AND id = $2 AND status = 'ringing'
+        """,
+        call.account_id,
+        call.id,
+        template_ids,
+    )
+
+
+async def choose(db: Transaction, call: CallRecord, template: AnsweringTemplate) -> StartedCall:
+    """The call begins with the agent that its caller has chosen from a menu, and so does its lead."""
+    row = await db.fetchrow(
+        f"""
+        WITH call AS (
+            UPDATE calls SET initial_template_id = $3, template_id = $3, offered_template_ids = NULL,
+                revisions = jsonb_build_object($3::uuid, $4::integer)
+            WHERE account_id = $1 AND id = $2 AND status = 'ringing'
+            RETURNING {_CALL}
+        ), lead AS (
+            UPDATE leads SET initial_template_id = $3, template_id = $3
+            FROM call WHERE leads.account_id = $1 AND leads.id = call.lead_id
+        )
+        SELECT {_CALL} FROM call
+        """,  # noqa: S608
+        call.account_id,
+        call.id,
+        template.id,
+        template.revision,
+    )
+    return StartedCall(call=call if row is None else read(CallRecord, row), created=row is not None)
 
 
 async def call_back(db: Transaction, call: CallRecord, template_id: UUID, caller: str) -> UUID:

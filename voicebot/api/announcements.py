@@ -10,11 +10,12 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import numbers
+from db import carrier_calls, numbers
 from db.errors import DatabaseError, NotFound, UnknownNumber
 from db.inbound import InboundCall
 from telephony.media import MediaStream
 from voicebot.api.app_state import AppState
+from voicebot.api.call_ends import finish
 from voicebot.api.inbound_calls import ATTEMPTS, KEY_TIMEOUT_S, Announcement, Choice, decide
 from voicebot.call.audio.announcer import Announcer
 
@@ -36,6 +37,8 @@ async def announce(
         )
         async with Announcer(media) as announcer:
             await _say(app, announcer, media, call_in)
+        if announcer.is_hung_up:
+            await _caller_left(app, call_in)
     except (NotFound, UnknownNumber):
         logger.warning("an announcement was not made: the number is gone")
     except DatabaseError as error:
@@ -59,3 +62,10 @@ async def _say(app: AppState, announcer: Announcer, media: MediaStream, call_in:
         attempt = decision.attempt if speech else ATTEMPTS
         if announcer.is_open:
             decision = await decide(app.database, call_in, Choice(attempt, key))
+
+
+async def _caller_left(app: AppState, call_in: InboundCall) -> None:
+    """End a call whose caller has hung up in the menu."""
+    call = await carrier_calls.by_carrier_id(app.database, call_in.carrier, call_in.carrier_call_id)
+    if call.offered_template_ids is not None:
+        await finish(app, call, "caller", "hangup")

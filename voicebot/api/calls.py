@@ -50,7 +50,15 @@ Call = Annotated[
     CallWithHandoff,
     AnswerOf(
         "Call",
-        omit=("account_id", "carrier_status", "handovers", "initial_template_id", "revisions", "variables"),
+        omit=(
+            "account_id",
+            "carrier_status",
+            "handovers",
+            "initial_template_id",
+            "offered_template_ids",
+            "revisions",
+            "variables",
+        ),
         properties=("duration_ms",),
         aliases={"from_number": "from", "to_number": "to"},
     ),

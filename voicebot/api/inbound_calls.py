@@ -2,7 +2,8 @@
 
 It is decided in one transaction that locks the number, before a media stream opens: by the policy of the
 number, then by that of the template that would answer. The events of the call tell it: ``inbound.refused``
-with the reason, the action, and the template if the policy is a template's; ``inbound.chosen`` after a menu.
+with the reason, the action, and the template if the policy is a template's; ``inbound.menu`` with the agents
+of a menu, and ``inbound.chosen`` after it. A call that hears a menu is recorded with its first agent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from loguru import logger
 from db import bridged_calls, calls, carrier_calls, events, inbound
 from db.calls import CallEnd, CallRecord
 from db.errors import NotFound
+from db.ids import id_of
 from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, StartedCall
 from db.pool import Database, Transaction
 from telephony.bridge import Whisper
@@ -46,10 +48,11 @@ class Choice:
     attempt: int
     key: str | None
 
-    def of(self, menu: Menu) -> AnsweringTemplate | None:
-        """The chosen template; None: there is none for this key."""
-        keys = {str(key): template for key, template in enumerate(menu.templates, 1)}
-        return keys.get(self.key or "")
+    def of(self, call: CallRecord, number: CalledNumber) -> AnsweringTemplate | None:
+        """The template that the call's menu named with this key; None: none, or it answers no more."""
+        keys = {str(key): offered for key, offered in enumerate(call.offered_template_ids or (), 1)}
+        chosen = keys.get(self.key or "")
+        return next((template for template in number.templates if template.id == chosen), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +95,6 @@ class Refused:
     template: AnsweringTemplate | None
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A menu was answered with a key, or with none until it had been said three times."""
-
-    key: str | None
-
-
 Decision = StartedCall | Announcement | Forwarded | Rejected
 
 
@@ -116,21 +112,32 @@ async def decide(database: Database, call_in: InboundCall, choice: Choice | None
     async with database.transaction() as transaction:
         number = await inbound.called_number(transaction, call_in)
         answers = answering(number.templates)
+        known = await _known(transaction, call_in)
+        if known is not None and is_decided(known):
+            return StartedCall(call=known, created=False)  # the webhook was sent again
         if answers is None:
             logger.warning("number {} has no active template", number.id)
             return Rejected() if number.fallback_number is None else Forwarded(number.fallback_number)
         first = answers.templates[0] if isinstance(answers, Menu) else answers
-        known = await _known(transaction, call_in)
-        if known is not None and known.call.end_reason != REFUSED:
-            return known  # the webhook was sent again
+        if known is not None and known.end_reason == REFUSED:
+            return await _refused_before(transaction, call_in, known, number, first)
         if known is not None:
-            return await _refused_before(transaction, call_in, known.call, number, first)
-        if (refused := await _refusal(transaction, call_in, number, None)) is not None:
-            call = (await inbound.begin_with(transaction, call_in, number, first)).call
-            return await _refuse(transaction, call_in, call, number, first, refused)
+            return await _chosen(transaction, call_in, known, number, answers, choice)
+        refused = await _refusal(transaction, call_in, number, None)
+        if refused is None and not isinstance(answers, Menu):
+            refused = await _refusal(transaction, call_in, number, answers)
+        started = await inbound.begin_with(transaction, call_in, number, first)
+        if refused is not None:
+            return await _refuse(transaction, call_in, started.call, number, first, refused)
         if isinstance(answers, Menu):
-            return await _chosen(transaction, call_in, number, answers, choice)
-        return await _connect(transaction, call_in, number, answers)
+            return await _offer(transaction, call_in, started.call, number, answers, 1)
+        return started
+
+
+def is_decided(call: CallRecord) -> bool:
+    """Whether a call was taken, or has ended; not one that was refused, or that hears a menu."""
+    is_in_menu = call.offered_template_ids is not None and call.status != "ended"
+    return not is_in_menu and call.end_reason != REFUSED
 
 
 def reply(request: CarrierRequest, decision: Announcement | Forwarded | Rejected) -> WebhookReply:
@@ -164,12 +171,11 @@ def _by_stream(request: CarrierRequest, said: Announcement) -> WebhookReply:
     return request.announce(number.account_id, number.id)
 
 
-async def _known(transaction: Transaction, call_in: InboundCall) -> StartedCall | None:
+async def _known(transaction: Transaction, call_in: InboundCall) -> CallRecord | None:
     try:
-        call = await carrier_calls.by_carrier_id(transaction, call_in.carrier, call_in.carrier_call_id)
+        return await carrier_calls.by_carrier_id(transaction, call_in.carrier, call_in.carrier_call_id)
     except NotFound:
         return None
-    return StartedCall(call=call, created=False)
 
 
 async def _refusal(
@@ -262,38 +268,47 @@ def _refused(
     return Rejected(busy=refusal.action == "busy")
 
 
+async def _offer(
+    transaction: Transaction,
+    call_in: InboundCall,
+    call: CallRecord,
+    number: CalledNumber,
+    menu: Menu,
+    attempt: int,
+) -> Announcement:
+    """A menu, which is told once for each list of agents."""
+    offered = [template.id for template in menu.templates]
+    await inbound.offer(transaction, call, offered)
+    data = {"template_ids": [str(each) for each in offered]}
+    event_id = id_of(call.id, "inbound.menu", *data["template_ids"])
+    await events.append(transaction, call_event(call, "inbound.menu", data, call_in.started_at, event_id))
+    first = menu.templates[0]
+    text = menu_text([template.name for template in menu.templates], first.language)
+    return Announcement(number=number, template=first, text=text, attempt=attempt)
+
+
 async def _chosen(
     transaction: Transaction,
     call_in: InboundCall,
+    call: CallRecord,
     number: CalledNumber,
-    menu: Menu,
+    answers: AnsweringTemplate | Menu,
     choice: Choice | None,
 ) -> Decision:
-    """The call with the agent that was chosen, or the menu, which is said three times at most."""
+    """The call with the agent that was chosen, or the menu again, which is said three times at most.
+
+    If the agents have changed meanwhile so that there is no menu any more, who is left answers.
+    """
     said = 0 if choice is None else choice.attempt
-    chosen = None if choice is None else choice.of(menu)
-    first = menu.templates[0]
-    if chosen is None and said < ATTEMPTS:
-        text = menu_text([template.name for template in menu.templates], first.language)
-        return Announcement(number=number, template=first, text=text, attempt=said + 1)
+    chosen = None if choice is None else choice.of(call, number)
+    if chosen is None and isinstance(answers, Menu) and said < ATTEMPTS:
+        return await _offer(transaction, call_in, call, number, answers, said + 1)
     key = None if chosen is None or choice is None else choice.key
-    return await _connect(transaction, call_in, number, chosen or first, Chosen(key))
-
-
-async def _connect(
-    transaction: Transaction,
-    call_in: InboundCall,
-    number: CalledNumber,
-    template: AnsweringTemplate,
-    chosen: Chosen | None = None,
-) -> Decision:
-    """The call with a template, unless the template's policy does not take it."""
+    template = chosen or (answers.templates[0] if isinstance(answers, Menu) else answers)
     refused = await _refusal(transaction, call_in, number, template)
-    started = await inbound.begin_with(transaction, call_in, number, template)
-    if chosen is not None:
-        data = {TEMPLATE: str(template.id), "key": chosen.key}
-        event = call_event(started.call, "inbound.chosen", data, call_in.started_at)
-        await events.append(transaction, event)
+    started = await inbound.choose(transaction, call, template)
+    data = {TEMPLATE: str(template.id), "key": key}
+    await events.append(transaction, call_event(started.call, "inbound.chosen", data, call_in.started_at))
     if refused is not None:
         return await _refuse(transaction, call_in, started.call, number, template, refused)
     return started

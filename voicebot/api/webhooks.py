@@ -41,7 +41,7 @@ from voicebot.api.carrier_request import (
     CarrierRequest,
 )
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
-from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, reply
+from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, is_decided, reply
 from voicebot.api.tts_unavailable import speak_for
 from voicebot.call.carrier_transfers import TRANSFER
 from voicebot.call.failure_texts import failure_texts
@@ -134,8 +134,7 @@ async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice 
     except (NoOrchestrator, PolicyApplies):
         decision = await decide(request.app.database, call_in, choice)
     else:
-        is_copy = begun.call.end_reason == inbound.REFUSED
-        decision = await decide(request.app.database, call_in, choice) if is_copy else begun
+        decision = begun if is_decided(begun.call) else await decide(request.app.database, call_in, choice)
     if isinstance(decision, Rejected) and choice is not None:
         return request.carrier.hang_up_reply()  # the menu has answered the call
     if not isinstance(decision, StartedCall):

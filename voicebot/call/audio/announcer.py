@@ -33,6 +33,8 @@ class Announcer:
         self._media = media
         self._key: asyncio.Future[str] | None = None
         self._closed = asyncio.Event()
+        self.is_hung_up = False
+        """Whether the caller has hung up."""
         self._worker = PipelineWorker(
             Pipeline([media.transport.input(), media.transport.output()]),
             params=PipelineParams(
@@ -101,7 +103,8 @@ class Announcer:
         if self._key is not None and not self._key.done():
             self._key.set_result(digit)
 
-    def _media_closed(self, _: MediaClosed) -> None:
+    def _media_closed(self, closed: MediaClosed) -> None:
+        self.is_hung_up = closed.by == "carrier" and not closed.is_lost
         self._closed.set()
 
 
