@@ -50,7 +50,7 @@ VariablesT = TypeVar("VariablesT", bound=Variables)
 
 
 class Settings(Variables):
-    """Everything the environment decides, except for what providers and carriers read (``read``).
+    """All settings of the environment, except for those of providers and carriers (``read``).
 
     ``PUBLIC_URL`` is the origin under which the carrier reaches this server.
     """
@@ -71,7 +71,7 @@ class Settings(Variables):
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(1, alias="VOICEBOT_WORKERS")
     """How many processes take calls on the port; ``auto``: one for each core."""
     secret_key: SecretStr | None = Field(None, alias="VOICEBOT_SECRET_KEY")
-    """One key, or several separated by commas: the newest first, then those that old secrets need."""
+    """One key, or several separated by commas: the newest first, then those that encrypted old secrets."""
     api_key: SecretStr | None = Field(None, alias="VOICEBOT_API_KEY")
     """A key of an account on another server, for the commands that take a URL."""
     dispatch: Literal["on", "off"] = Field("on", alias="VOICEBOT_DISPATCH")
@@ -82,8 +82,8 @@ class Settings(Variables):
     http_allow: Annotated[frozenset[str], NoDecode] = Field(frozenset(), alias="VOICEBOT_HTTP_ALLOW")
     public_url: Url | None = Field(None, alias="PUBLIC_URL")
     server_url: Url | None = Field(None, alias="VOICEBOT_SERVER_URL")
-    """Where the other servers with the same database reach this one, so that an operator's audio gets to the
-    server that has the call."""
+    """The address at which other servers with the same database reach this one, so that an operator's audio
+    can be relayed to the server that has the call."""
     metrics_token: SecretStr | None = Field(None, alias="VOICEBOT_METRICS_TOKEN")
     """The bearer token of ``/metrics``. Without one, only clients on this machine may read it."""
     max_connections: int = Field(1000, alias="VOICEBOT_MAX_CONNECTIONS", ge=10)
@@ -94,7 +94,6 @@ class Settings(Variables):
     """The smoothed lag of the event loop above which new calls get their number's fallback; 0: no limit."""
     drain_timeout_ms: int = Field(25_000, alias="VOICEBOT_DRAIN_TIMEOUT_MS", ge=0)
     log_level: str = Field("INFO", alias="LOG_LEVEL")
-    otlp_endpoint: Url | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
 
     smtp_url: Annotated[str | None, Field(pattern=r"^smtps?://[^/\s]+")] = Field(
         None, alias="VOICEBOT_SMTP_URL", repr=False
