@@ -111,16 +111,7 @@ async def create(
                 """,  # noqa: S608 - only column names
                 account_id,
                 new_id(),
-                draft.e164,
-                draft.carrier,
-                draft.label,
-                draft.time_zone,
-                draft.fallback_number,
-                draft.active,
-                draft.patience_ms,
-                draft.channels,
-                draft.reserved_inbound,
-                draft.inbound,
+                *_values(draft),
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None
@@ -248,20 +239,27 @@ async def update(
                 """,  # noqa: S608
                 account_id,
                 number_id,
-                draft.e164,
-                draft.carrier,
-                draft.label,
-                draft.time_zone,
-                draft.fallback_number,
-                draft.active,
-                draft.patience_ms,
-                draft.channels,
-                draft.reserved_inbound,
-                draft.inbound,
+                *_values(draft),
             )
     except ConstraintViolated as error:
         raise _specific_error(error, draft) from None
     return _found(row, number_id)
+
+
+def _values(draft: NumberDraft) -> tuple[object, ...]:
+    """The columns that a client sets, as the arguments from ``$3`` on."""
+    return (
+        draft.e164,
+        draft.carrier,
+        draft.label,
+        draft.time_zone,
+        draft.fallback_number,
+        draft.active,
+        draft.patience_ms,
+        draft.channels,
+        draft.reserved_inbound,
+        draft.inbound,
+    )
 
 
 async def delete(db: Executor, account_id: UUID, number_id: UUID, *, expected_revision: int) -> None:
