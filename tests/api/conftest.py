@@ -10,7 +10,7 @@ import pytest
 
 from db.pool import Database
 from tests.api.server_fixture import AUTH_TOKEN, PUBLIC_URL, RunningServer, Tenant, create_tenant, serving
-from tests.api.twilio import StandIn
+from tests.api.twilio import StandIn, Twilio, called
 from voicebot.config import Settings
 
 NewTenant = Callable[[], Awaitable[Tenant]]
@@ -93,3 +93,13 @@ async def call_registry(server: RunningServer) -> AsyncIterator[StandIn]:
     server.app_state.call_registry = stand_in = StandIn()
     yield stand_in
     await stand_in.close(0)
+
+
+@pytest.fixture
+async def twilio(
+    server: RunningServer,
+    tenant: Tenant,
+    call_registry: StandIn,  # noqa: ARG001 -- in place before the call
+) -> Twilio:
+    """A call to a number that an orchestrator answers, with a stand-in for the call registry."""
+    return await called(server, tenant)

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.api.server_fixture import RunningServer, Tenant, http_client, serving
-from tests.api.twilio import StandIn, Twilio, called, close_code
+from tests.api.server_fixture import RunningServer, http_client, serving
+from tests.api.twilio import StandIn, Twilio, close_code
 from voicebot.config import Settings
 
 
@@ -20,23 +20,6 @@ async def server(settings: Settings) -> AsyncIterator[RunningServer]:
     """A server of the test's own."""
     async with serving(settings) as running:
         yield running
-
-
-@pytest.fixture
-def call_registry(server: RunningServer) -> StandIn:
-    """A stand-in for the call registry."""
-    server.app_state.call_registry = stand_in = StandIn()
-    return stand_in
-
-
-@pytest.fixture
-async def twilio(
-    server: RunningServer,
-    tenant: Tenant,
-    call_registry: StandIn,  # noqa: ARG001 -- in place before the call
-) -> Twilio:
-    """A call to a number that an orchestrator answers."""
-    return await called(server, tenant)
 
 
 async def test_a_draining_server_accepts_no_stream(twilio: Twilio, server: RunningServer) -> None:

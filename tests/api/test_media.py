@@ -14,7 +14,7 @@ from db import calls
 from db.calls import CallEnd
 from db.pool import Database
 from tests.api.server_fixture import AUTH_TOKEN, RunningServer, Tenant, metric, serving, signed
-from tests.api.twilio import StandIn, Twilio, called, close_code, start_message
+from tests.api.twilio import StandIn, Twilio, close_code, start_message
 from voicebot.api.app_state import EndGrace
 from voicebot.api.limits import Limits
 from voicebot.config import Settings
@@ -26,23 +26,6 @@ async def server(shared_settings: Settings) -> AsyncIterator[RunningServer]:
     async with serving(shared_settings, grace=EndGrace(own_s=0.01, others_s=0.05)) as running:
         running.app_state.metrics.watch_live(lambda: running.app_state.call_registry.live)
         yield running
-
-
-@pytest.fixture
-def call_registry(server: RunningServer) -> StandIn:
-    """A stand-in for the call registry."""
-    server.app_state.call_registry = stand_in = StandIn()
-    return stand_in
-
-
-@pytest.fixture
-async def twilio(
-    server: RunningServer,
-    tenant: Tenant,
-    call_registry: StandIn,  # noqa: ARG001 -- in place before the call
-) -> Twilio:
-    """A call to a number that an orchestrator answers."""
-    return await called(server, tenant)
 
 
 async def test_a_token_leads_to_the_call_registry(twilio: Twilio, call_registry: StandIn) -> None:

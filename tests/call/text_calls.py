@@ -9,23 +9,14 @@ from typing import Any, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pipecat.frames.frames import (
-    Frame,
-    FunctionCallFromLLM,
-    LLMContextFrame,
-    LLMFullResponseEndFrame,
-    LLMFullResponseStartFrame,
-    LLMTextFrame,
-    LLMUpdateSettingsFrame,
-)
+from pipecat.frames.frames import LLMFullResponseEndFrame, LLMFullResponseStartFrame, LLMTextFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import LLMSettings
 
 from db.ids import new_id
 from db.revisions import TemplateSnapshot
 from templates.model import TemplateContent
+from tests.context_model import ContextModel
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.call.text.chat import Chat, Setup
 from voicebot.call.text.exchange import Exchange
@@ -79,29 +70,18 @@ class TextModel:
         )
 
 
-class _Service(LLMService):
+class _Service(ContextModel):
     def __init__(self, model: TextModel) -> None:
-        super().__init__(settings=LLMSettings(model="text"))
+        super().__init__()
         self._text_model = model
-        self._role = ""
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if isinstance(frame, LLMUpdateSettingsFrame) and isinstance(frame.delta, LLMSettings):
-            if isinstance(frame.delta.system_instruction, str):
-                self._role = frame.delta.system_instruction
-        elif isinstance(frame, LLMContextFrame):
-            await self._respond(frame.context)
-        else:
-            await self.push_frame(frame, direction)
 
     async def run_inference(self, *_: Any, **__: Any) -> str | None:
         return self._text_model.summary
 
-    async def _respond(self, context: LLMContext) -> None:
+    async def respond(self, context: LLMContext) -> None:
         tools = {tool.name: tool.to_default_dict() for tool in getattr(context.tools, "standard_tools", [])}
         request = Request(
-            role=self._role,
+            role=self.role,
             messages=[cast("dict[str, Any]", message).copy() for message in context.messages],
             tools=tools,
         )
@@ -111,12 +91,7 @@ class _Service(LLMService):
         await self.push_frame(LLMFullResponseStartFrame())
         if answer.text:
             await self.push_frame(LLMTextFrame(answer.text))
-        calls = [
-            FunctionCallFromLLM(name, f"call_{new_id()}", dict(arguments), context)
-            for name, arguments in answer.calls
-        ]
-        if calls:
-            await self.run_function_calls(calls)
+        await self.call_functions(answer.calls, context)
         await self.push_frame(LLMFullResponseEndFrame())
 
 

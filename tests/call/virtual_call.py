@@ -24,14 +24,11 @@ from zoneinfo import ZoneInfo
 
 from pipecat.frames.frames import (
     Frame,
-    FunctionCallFromLLM,
     InterimTranscriptionFrame,
     InterruptionFrame,
-    LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
-    LLMUpdateSettingsFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
     UserStartedSpeakingFrame,
@@ -39,9 +36,9 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.filters.identity_filter import IdentityFilter
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import LLMSettings, TTSSettings
+from pipecat.services.settings import TTSSettings
 from pipecat.services.tts_service import TTSService
 
 from db.events import EventRecord
@@ -56,6 +53,7 @@ from telephony.playout import Playout, PlayoutWaiter
 from telephony.transport import CallTransport
 from templates.model import TemplateContent
 from tests.call.virtual_time import VirtualLoop
+from tests.context_model import ContextModel
 from voicebot.call.agents import answering_agent
 from voicebot.call.dependencies import CallDependencies, CallFact, Entry
 from voicebot.call.failure_texts import failure_texts
@@ -122,29 +120,18 @@ class Script:
     default: Callable[[Asked], Plan] = lambda _: Plan(text="I see.")
 
 
-class ScriptedModel(LLMService):
+class ScriptedModel(ContextModel):
     """The model of one agent."""
 
     def __init__(self, agent: str, script: Script) -> None:
-        super().__init__(settings=LLMSettings(model="scripted"))
+        super().__init__()
         self._agent = agent
         self._script = script
-        self._role = ""
 
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if isinstance(frame, LLMUpdateSettingsFrame) and isinstance(frame.delta, LLMSettings):
-            if isinstance(frame.delta.system_instruction, str):
-                self._role = frame.delta.system_instruction
-        elif isinstance(frame, LLMContextFrame):
-            await self._respond(frame.context)
-        else:
-            await self.push_frame(frame, direction)
-
-    async def _respond(self, context: LLMContext) -> None:
+    async def respond(self, context: LLMContext) -> None:
         messages = [cast("dict[str, Any]", message).copy() for message in context.messages]
         functions = [tool.name for tool in context.tools.standard_tools] if context.tools else []
-        asked = Asked(agent=self._agent, role=self._role, functions=functions, messages=messages)
+        asked = Asked(agent=self._agent, role=self.role, functions=functions, messages=messages)
         self._script.asked.append(asked)
         self._script.context = context
         plan = self._script.plans.popleft() if self._script.plans else self._script.default(asked)
@@ -163,12 +150,7 @@ class ScriptedModel(LLMService):
             if word:
                 await self.push_frame(LLMTextFrame(f"{word} "))
                 await asyncio.sleep(TOKEN_S)
-        calls = [
-            FunctionCallFromLLM(name, f"call_{new_id()}", dict(arguments), context)
-            for name, arguments in plan.calls
-        ]
-        if calls:
-            await self.run_function_calls(calls)
+        await self.call_functions(plan.calls, context)
 
 
 class ScriptedVoice(TTSService):

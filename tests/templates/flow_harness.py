@@ -9,15 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pipecat.flows import FlowManager
-from pipecat.frames.frames import (
-    Frame,
-    FunctionCallFromLLM,
-    LLMContextFrame,
-    LLMFullResponseEndFrame,
-    LLMFullResponseStartFrame,
-    LLMTextFrame,
-    LLMUpdateSettingsFrame,
-)
+from pipecat.frames.frames import Frame, LLMFullResponseEndFrame, LLMFullResponseStartFrame, LLMTextFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -25,14 +17,12 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
     LLMUserAggregatorParams,
 )
-from pipecat.processors.frame_processor import FrameDirection
-from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from templates.compile import Function, FunctionResult
+from tests.context_model import ContextModel
 
 Say = str
 Call = tuple[str, dict[str, Any]]
@@ -44,36 +34,25 @@ class LlmRequest:
 
     messages: list[dict[str, Any]]
     tools: dict[str, dict[str, Any]]
-    role: str | None
+    role: str
 
 
-class ScriptedModel(LLMService):
+class ScriptedModel(ContextModel):
     """A model that answers from a list: a text, or a function to call."""
 
     def __init__(self, script: list[Say | Call]) -> None:
-        super().__init__(settings=LLMSettings(model="scripted"))
+        super().__init__()
         self.script = list(script)
         self.heard: list[LlmRequest] = []
         self.latency_s = 0.0
-        self._role: str | None = None
         self.spoken = asyncio.Event()
 
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Answer a context; remember the role that a node sets."""
-        await super().process_frame(frame, direction)
-        if isinstance(frame, LLMUpdateSettingsFrame) and isinstance(frame.delta, LLMSettings):
-            if isinstance(frame.delta.system_instruction, str):
-                self._role = frame.delta.system_instruction
-        elif isinstance(frame, LLMContextFrame):
-            await self._answer(frame.context)
-        else:
-            await self.push_frame(frame, direction)
-
-    async def _answer(self, context: LLMContext) -> None:
+    async def respond(self, context: LLMContext) -> None:
+        """Answer from the script."""
         tools = {tool.name: tool.to_default_dict() for tool in getattr(context.tools, "standard_tools", [])}
         self.heard.append(
             LlmRequest(
-                [dict(cast("dict[str, Any]", message)) for message in context.messages], tools, self._role
+                [dict(cast("dict[str, Any]", message)) for message in context.messages], tools, self.role
             )
         )
         await self.push_frame(LLMFullResponseStartFrame())
@@ -82,9 +61,7 @@ class ScriptedModel(LLMService):
         if isinstance(turn, str):
             await self.push_frame(LLMTextFrame(turn))
         else:
-            name, arguments = turn
-            call = FunctionCallFromLLM(name, f"call_{len(self.heard)}", arguments, context)
-            await self.run_function_calls([call])
+            await self.call_functions([turn], context)
         await self.push_frame(LLMFullResponseEndFrame())
         self.spoken.set()
 
