@@ -1,8 +1,8 @@
-"""Whether this server takes new calls: not when it has as many as it may have, or an event loop is late.
+"""Admission of new calls: none at the maximum number of calls, or while an event loop is late.
 
 The event loop carries the audio of all calls. Its lag is the delay of a timer, smoothed over about a second,
-so that one slow task does not refuse calls. The workers of a server decide alike, because the stream of a
-call may open at another worker than the one that admitted it.
+so that one slow task does not refuse calls. The workers of a server decide by their common load, because the
+stream of a call may open at another worker than the one that admitted it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXPECTED_MS = 10_000.0
 
 
 class Admission:
-    """Decides for each new call that this process is told of."""
+    """Decides on each new call that reaches this process."""
 
     def __init__(
         self,
@@ -44,8 +44,7 @@ class Admission:
         Args:
             clock: the source of monotonic time.
             live: the ids of the calls of this process.
-            max_calls: how many calls a process may have; None: any number. The workers of a server may
-                together have their number times as many.
+            max_calls: the most calls of a process; None: no limit. The workers of a server share the sum.
             max_lag_ms: the lag of the event loop above which no call is admitted while others are live. Calls
                 are admitted again when it is below half of that. 0: the lag does not matter.
             worker: which of the server's processes this is; None: the only one.
@@ -77,7 +76,7 @@ class Admission:
         return "late" if count and (own.late or others.late) else None
 
     def expect(self, call_id: UUID) -> None:
-        """A call was admitted, and its media stream will open soon."""
+        """Count a call that was admitted and whose media stream will open soon."""
         self._expected.pop(call_id, None)  # so that the entries stay in the order of their times
         self._expected[call_id] = self._clock.monotonic_ms() + EXPECTED_MS
         self.share()
@@ -90,7 +89,7 @@ class Admission:
             self._late = self.lag_ms > limit
 
     def share(self) -> None:
-        """Tell the other workers the load of this one, and which calls are live here now."""
+        """Publish the load and the live calls of this worker to the others."""
         live = set(self._live())
         for call_id in live - self._opened:
             self._shared.opened(call_id)
@@ -108,7 +107,7 @@ class Admission:
     def _load(self) -> Load:
         """The live calls here, and the calls admitted here whose stream is open nowhere yet."""
         now_ms, live = self._clock.monotonic_ms(), self._live()
-        # Not by a pass over all that are expected, which a burst of calls would make long.
+        # Not by a pass over all expected calls, which would take long in a burst.
         while self._expected and next(iter(self._expected.values())) <= now_ms:
             del self._expected[next(iter(self._expected))]
         for call_id in (*live, *self._shared.opened_elsewhere()) if self._expected else ():

@@ -1,9 +1,9 @@
-"""Rules of availability, of operators and of providers: pure functions of facts and a moment.
+"""Rules of availability of operators and providers: pure functions of facts and a moment.
 
-Of an operator, three kinds of facts are separate, so that a report of one never overwrites another: liveness
-(when it was last heard from), activity (what it is set to do, what it holds) and quota (whether and until
-when it is exhausted). The state is computed from the facts and never stored. Every function returns changed
-facts; the caller stores them by compare-and-set, or under a lock.
+An operator has three separate kinds of facts, so that a report of one never overwrites another: liveness (the
+last sign of life), activity (the status that was set, and the claims) and quota (whether and until when it is
+exhausted). The state is computed from the facts and never stored. Every function returns changed facts; the
+caller stores them by compare-and-set, or under a lock.
 """
 
 from __future__ import annotations
@@ -159,20 +159,20 @@ ProviderState = Literal["ok", "failing", "unauthorized", "billing", "rate_limite
 """``failing``: it failed since it last worked, but too few times for an outage."""
 
 OUTAGE_AFTER = 2
-"""So many failures in a row are an outage."""
+"""This many failures in a row are an outage."""
 
 FIRST_OUTAGE = timedelta(seconds=5)
 LONGEST_OUTAGE = timedelta(seconds=60)
 """Bounds of the time before a provider in an outage is probed; it doubles with each failure."""
 
 REFUSAL = timedelta(seconds=60)
-"""Time before a provider that refused the key, or is not paid, is probed."""
+"""Time before a provider that refused the key or reported no credit is probed."""
 
 DEFAULT_RETRY_AFTER = timedelta(seconds=10)
 """Duration of a rate limit that was reported without an end."""
 
 PROBE_TIMEOUT = timedelta(seconds=15)
-"""A probe that has reported nothing for so long does not keep others from probing."""
+"""A probe without a result after this time does not prevent others."""
 
 
 def provider_state(health: ProviderHealth, now: datetime) -> ProviderState:
@@ -183,7 +183,7 @@ def provider_state(health: ProviderHealth, now: datetime) -> ProviderState:
 
 
 def is_provider_usable(health: ProviderHealth, now: datetime) -> bool:
-    """Whether a call may use the provider; otherwise a backup is used where there is one."""
+    """Whether a call may use the provider; otherwise a backup is used if there is one."""
     return provider_state(health, now) in ("ok", "failing")
 
 
@@ -204,7 +204,7 @@ def provider_failed(
         health: the facts so far.
         fault: what was reported; an ``outage`` counts as one after ``OUTAGE_AFTER`` failures in a row.
         now: the time of the failure.
-        reason: what to show of it, without secrets.
+        reason: the text to show, without secrets.
         until: when a rate limit ends, as the provider said.
     """
     failures = health.failures + 1
@@ -228,19 +228,19 @@ def provider_failed(
 
 
 def provider_connected(health: ProviderHealth) -> ProviderHealth:
-    """The provider accepted a connection: it is used again, and one more failure is an outage again."""
+    """The provider accepted a connection: it is used again; the next failure is an outage again."""
     return replace(
         health, fault=None, until=None, probe_until=None, failures=min(health.failures, OUTAGE_AFTER - 1)
     )
 
 
 def provider_worked(health: ProviderHealth) -> ProviderHealth:
-    """The provider did what it was asked for: nothing is wrong with it."""
+    """The provider fulfilled a request: it has no fault."""
     return replace(health, fault=None, until=None, probe_until=None, failures=0)
 
 
 def begin_probe(health: ProviderHealth, now: datetime) -> ProviderHealth | None:
-    """The facts while one connection tries whether a fault is over; None: it is not due, or one tries."""
+    """The facts for a probe of a provider; None: no probe is due, or one is in progress."""
     if is_provider_usable(health, now) or not _is_over(health, now):
         return None
     if health.probe_until is not None and now < health.probe_until:

@@ -1,7 +1,7 @@
-"""Background tasks: the one way to start work that nobody awaits.
+"""Background tasks: the only way to start work that is not awaited.
 
-An owner (the server, one call) has one :class:`BackgroundTasks`. Every task it starts has a name, is kept
-until it is done, has its failure reported, and is cancelled or awaited when the owner closes.
+An owner (the server, one call) has one :class:`BackgroundTasks`. Each task has a name and is referenced until
+it is done; its failure is reported, and it is cancelled or awaited when the owner closes.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class BackgroundTasks:
     async def in_time(self, work: Coroutine[Any, Any, T], timeout_s: float, *, name: str) -> T:
         """Run ``work`` and wait for its result, for ``timeout_s`` seconds at most.
 
-        Work that is late goes on in the background; how it ends is then ignored. It is not cancelled, because
-        cancelling may wait for the server that is late: asyncpg asks a server to cancel a statement.
+        Work that takes longer continues in the background, and its result is ignored. It is not cancelled,
+        because cancelling may wait too: asyncpg asks the server to cancel a statement.
 
         Raises:
             TimeoutError: it took longer.

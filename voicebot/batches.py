@@ -1,7 +1,7 @@
-"""Statements for several items at once: what arrives while a statement runs is given to the next one.
+"""One statement for several items: items that arrive while a statement runs are stored by the next one.
 
-Nothing waits for a number of items or for a time. An item that arrives alone is stored at once, and the more
-arrive, the fewer statements each of them costs.
+There is no minimum number and no delay: an item that arrives alone is stored at once. The more items arrive,
+the fewer statements each one costs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 MOST_AT_ONCE = 100
-"""How many items one statement gets at most."""
+"""The most items of one statement."""
 
 
 class Batches(Generic[ItemT, ResultT]):
-    """Gives items to a function that stores several, by one call at a time."""
+    """Collects items for a function that stores several; it is called once at a time."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Batches(Generic[ItemT, ResultT]):
         background: BackgroundTasks,
         name: str,
     ) -> None:
-        """Give items to ``store`` in a task of ``background``, which runs while there are any.
+        """Call ``store`` in a task of ``background`` that runs while there are items.
 
         Args:
             store: stores items; returns the result of each, in their order.
@@ -43,10 +43,10 @@ class Batches(Generic[ItemT, ResultT]):
         self._storing: asyncio.Task[None] | None = None
 
     def put(self, item: ItemT) -> asyncio.Future[ResultT]:
-        """Store an item soon; its result. It is stored also if nobody waits for that any more.
+        """Store an item and return its result. It is stored even if this call is cancelled.
 
-        A ``DatabaseError`` that may pass is raised for all items of its statement. After another one each
-        item is stored by itself, so that one that cannot be stored fails alone.
+        A retryable ``DatabaseError`` is raised for all items of the statement. After another one each item is
+        stored by its own statement, so that only the item at fault fails.
         """
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))

@@ -1,4 +1,4 @@
-"""The carriers that this server knows, and those that it uses. A new one is one line here."""
+"""The carriers that this server supports, and those that are configured. A new one is one line here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARRIERS: Mapping[str, CarrierKind] = {kind.name: kind for kind in (TWILIO, EXOT
 """All carriers, by the name that numbers have."""
 
 DEFAULT_CARRIER = TWILIO.name
-"""The carrier of a number for which none is named; clients rely on it."""
+"""The carrier of a number that names none; clients rely on it."""
 
 
 def _known(name: str) -> str:
@@ -61,13 +61,13 @@ def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
 
 
 def unset(settings: Settings, names: Sequence[str]) -> list[str]:
-    """Those of these environment variables that have no value."""
+    """The given environment variables that have no value."""
     values = {name: settings.secret(name) for name in names}
     return [name for name, value in values.items() if not (value and value.get_secret_value())]
 
 
 def rules_of(settings: Settings, carriers: Mapping[str, Carrier]) -> Mapping[str, CarrierRules]:
-    """What templates may expect of the calls of each carrier; `carriers` are those with credentials."""
+    """What the calls of each carrier can do, for the check; `carriers` are those with credentials."""
     return {
         name: CarrierRules(
             has_busy_tone=kind.has_busy_tone,

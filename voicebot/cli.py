@@ -1,7 +1,7 @@
 """The command line.
 
-A command's module is imported when the command is run, so that ``--help`` imports no command, and a command
-nothing that it does not need.
+A command's module is imported when the command is run, so that ``--help`` imports no command and a command
+imports only what it needs.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from db.pool import Database
 from voicebot.config import PRIVATE_DIRECTORY, PRIVATE_FILE, Settings
 
 MAX_CONNECTIONS = 20
-"""Of a server; with three replicas this is below PostgreSQL's default of 100."""
+"""Connections of a server; with three replicas this is below PostgreSQL's default of 100."""
 
 MIN_CONNECTIONS = 4
-"""Of one of its worker processes, however many there are."""
+"""The least connections of one of its worker processes."""
 
 
 _FOR_OTHERS = stat.S_IRWXO | stat.S_IRGRP | stat.S_IWGRP
@@ -55,10 +55,10 @@ def has_database(settings: Settings) -> bool:
 
 
 def make_private(data_dir: Path) -> None:
-    """Take the data directory of an earlier version, and its key, away from other users.
+    """Make the data directory of an earlier version, and its key, unreadable for other users.
 
-    Another directory, in which nothing of ours is, stays as it is. The group may keep the permission to pass
-    through, which the embedded server needs if this process runs as root.
+    A directory without voicebot's files is not changed. The group keeps the permission to pass through, which
+    the embedded server needs if this process runs as root.
     """
     ours = [data_dir / name for name in ("secret.key", "journal", "postgres")]
     if not any(path.exists() for path in ours):

@@ -1,7 +1,8 @@
-"""The command `voicebot doctor`: checks what calls need outside this process, and says how to remedy it.
+"""The command `voicebot doctor`: checks the carriers and says how to correct what is wrong.
 
-For each carrier: its variables are set, this server is reached at `PUBLIC_URL`, the carrier takes the
-credentials, each number is known and its webhook is configured. Nothing is changed, and no secret is printed.
+For each carrier: whether its variables are set, this server can be reached at `PUBLIC_URL`, the carrier
+accepts the credentials, and each number exists and has its webhook configured. It changes nothing and prints
+no secrets.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ async def _credentials(carrier: Carrier) -> Finding:
 
 
 def _leading_on(settings: Settings, kind: CarrierKind) -> Finding:
-    """Whether calls that the carrier places can leave us; to dial none, or only such as stay, is no fault."""
+    """Whether calls that the carrier places can be transferred; it is not a fault if they cannot."""
     names = " and ".join(kind.to_transfer_dialled)
     if not unset(settings, kind.to_transfer_dialled):
         message = f"{names} is set: leads are dialled into the flow, so that their calls are like others."
@@ -207,7 +208,7 @@ async def _webhook(
     server: Finding,
     credentials: Finding,
 ) -> Finding:
-    """Whether calls of a number come to this server: by the carrier's word, or by a request of our own."""
+    """Whether calls of a number reach this server: by the carrier's configuration, or by a test request."""
     voice_url = f"{settings.public_url}{carrier.webhooks_path}/voice"
     if isinstance(carrier, NumberCarrier) and credentials.ok:
         return await _configured(carrier, number.e164, voice_url)
@@ -238,7 +239,7 @@ async def _configured(carrier: NumberCarrier, e164: str, voice_url: str) -> Find
 
 
 async def _flow(client: httpx.AsyncClient, carrier: FlowCarrier, e164: str, origin: str) -> Finding:
-    """Ask as the flow does about a call that does not exist; what the flow contains cannot be read."""
+    """Send the flow's request for a call that does not exist; the flow itself cannot be read."""
     shown = f"{origin}/webhooks/{carrier.name}/…"
     try:
         answer = await client.get(

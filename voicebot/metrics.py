@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. Each server has its own registry, so that servers in one process do not add up."""
+"""Metrics for Prometheus. Each server has its own registry, so that servers in one process are separate."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ REASON_OF_AGENT = "agent"
 _LIVE = "voicebot_calls_live"
 _LAG = "voicebot_event_loop_lag_seconds"
 _ADDED_GAUGES = frozenset({_LIVE})
-"""Gauges of which the workers of a server have a part each."""
+"""Gauges that are summed over the workers of a server."""
 
 _WORKER_GAUGES = frozenset({_LAG})
-"""Gauges that say something of one process: labelled with the worker. All other gauges say something of what
-the workers share, such as the database; of them, the highest value counts."""
+"""Gauges of one process, which get the label of the worker. All other gauges describe what the workers share,
+such as the database; their highest value is used."""
 
 _WEBHOOK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 

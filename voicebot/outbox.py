@@ -1,9 +1,9 @@
 """Delivery of the outbox: notices are claimed from committed rows, sent and recorded, at least once each.
 
-Each medium has a loop of its own, so a mail server that is down delays no webhook. Within a medium, accounts
-and destinations have limits of their own, and destinations that do not answer quickly share a part that is
-separate from the others', so none of them delays another one's notices. When a process dies while it sends,
-its lease runs out and another process sends again; recipients recognise repetitions by the id.
+Each medium has its own loop, so a mail server that is down does not delay webhooks. Within a medium, accounts
+and destinations have their own limits, and slow destinations have a separate limit, so that no destination
+delays the notices of another one. When a process dies while it sends, its lease expires and another process
+sends again; recipients recognise repetitions by the id.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class OutboxSettings:
     """Retries, pauses and limits."""
 
     max_attempts: int = 12
-    """After this many a notice is dead; with the pauses below, after about an hour and a half."""
+    """A notice is dead after this many; with the pauses below, that is about an hour and a half."""
     first_pause: timedelta = timedelta(seconds=1)
     """Pause before the first retry; it is doubled after every attempt."""
     max_pause: timedelta = timedelta(minutes=15)
@@ -89,11 +89,11 @@ class OutboxSettings:
     lease: timedelta = timedelta(seconds=60)
     """Longer than the timeout, so that a process that is still sending keeps its claim."""
     limits: ClaimLimits = _LIMITS
-    """Of notices being sent at once, per medium and process, to destinations that answer quickly."""
+    """The most notices that are sent at once to fast destinations, per medium and process."""
     slow_limits: ClaimLimits = _SLOW_LIMITS
-    """The same for the other destinations; what was already being sent to them may exceed it."""
+    """The same for slow destinations; notices that were already being sent may exceed it."""
     slow_after_s: float = 2.0
-    """A destination that takes longer is slow, until it answers sooner."""
+    """A destination that takes longer is slow until it answers faster."""
     poll_s: float = 1.0
     down_pause_s: float = 2.0
     """While no recipient of a medium can be reached, one notice is tried at this interval."""
@@ -120,7 +120,7 @@ class Outbox:
         senders: Mapping[Medium, Sender],
         settings: OutboxSettings | None = None,
     ) -> None:
-        """Send by ``senders``; notices of other media wait for a process that has a sender."""
+        """Use ``senders`` by medium; notices of other media wait for a process that has a sender."""
         self._db = database
         self._clock = clock
         self._senders = senders
@@ -211,7 +211,7 @@ class Outbox:
                 sent = await self._senders[notice.medium].send(notice)
         except NotSent as failure:
             self._set_reached(notice.medium, reached=not failure.medium_down)
-            # Without a status there was no answer; what is not retried did not come so far.
+            # A retryable failure without a status means that there was no answer.
             answered = failure.status_code is not None or not failure.retryable
             result = self._failed(notice, failure)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""The server process: uvicorn with the settings, start and shutdown that phone calls need."""
+"""The server process: uvicorn, with settings, start and shutdown for phone calls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNREAD_MS = 30_000
 
 _DRAIN_POLL_S = 0.1
 _CLOSE_TIMEOUT_S = 15.0
-"""How long writing may take, in seconds; a call that was handed over is watched for 10 s."""
+"""How long the last writes may take, in seconds; a call that was handed over is observed for 10 s."""
 _TICKS_PER_S = 10
 
 
@@ -100,7 +100,7 @@ class CallServer(uvicorn.Server):
         gc.freeze()
 
     def _limit_unread_data(self) -> None:
-        # An abandoned response is closed when its buffers are empty, so never if the client does not read.
+        # An abandoned response is closed when its buffers are empty: never if the client does not read.
         # Connections inherit the option from the listening sockets.
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         for listening in (one for server in self.servers for one in server.sockets):
@@ -126,7 +126,7 @@ class CallServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at the first signal; at the second one, end the calls that go on; at the third, just stop."""
+        """At the first signal, stop; at the second, end the remaining calls; at the third, stop at once."""
         if self.should_exit and not self._ends_calls:
             self._ends_calls = True
         else:
@@ -192,7 +192,7 @@ class WorkerServer(CallServer):
 
 
 async def _warm_up(app: Application) -> None:
-    """Ask for a path without a route: FastAPI then compiles all routes, for which no call waits later."""
+    """Request a path without a route: FastAPI then compiles all routes, so that no call has to wait."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         await client.get("/healthz/none")
 

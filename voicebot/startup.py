@@ -1,4 +1,4 @@
-"""How every command begins: it reads the settings, or says what is wrong with them, and sets up logs."""
+"""The start of every command: read the settings or report their faults, and set up logging."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The parent of the worker processes of ``voicebot serve --workers``: starts, watches and stops them.
 
-Each worker is a program of its own (``voicebot.worker``), because a process with threads, as the libraries of
-the server start them when they are imported, cannot be forked safely. The workers listen on one port
-(``SO_REUSEPORT``): the kernel gives each connection to one of them, and to the others when one has died.
+Each worker is a separate program (``voicebot.worker``): the server's libraries start threads when they are
+imported, and a process with threads cannot be forked safely. The workers listen on one port
+(``SO_REUSEPORT``): the kernel gives each connection to one of them, and none to a worker that has died.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Address(BaseModel):
 
 
 class Assignment(BaseModel):
-    """What a worker is told at first."""
+    """The first message to a worker."""
 
     number: int
     count: int
@@ -56,7 +56,7 @@ class Assignment(BaseModel):
     """The private directory of the workers."""
     addresses: Sequence[Address]
     database_url: str | None
-    """That of the embedded server; None: the worker's settings have it."""
+    """The address of the embedded server; None: the worker's settings name the database."""
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class _Running:
 
 @dataclass(slots=True)
 class _Place:
-    """The place of one worker: a process, or the time at which the next one is started."""
+    """One of the workers: its process, or the time at which the next process is started."""
 
     running: _Running | None = None
     start_s: float | None = None
@@ -173,7 +173,7 @@ class Supervisor:
                 running.control.sendall(line.encode() + b"\n")
 
     def _read(self) -> None:
-        """Wait for a signal, a worker or the time of a start; read what workers say."""
+        """Wait for a signal, a message of a worker, or the time of a start."""
         due = [place.start_s for place in self._places if place.start_s is not None]
         timeout_s = max(0.0, min(due) - time.monotonic()) if due else None
         for key, _ in self._selector.select(timeout_s):
@@ -201,7 +201,7 @@ class Supervisor:
         return True
 
     def _ended(self, number: int, place: _Place, running: _Running) -> None:
-        """A worker has ended; start it again, unless it was to end or never worked."""
+        """Start a worker that has ended again, unless it was stopped or was never ready."""
         self._hear(running)
         place.running, place.status = None, running.process.returncode
         with contextlib.suppress(KeyError):
@@ -250,7 +250,7 @@ class Supervisor:
                 self._send(number, str(sig))
 
     def _kill(self) -> None:
-        """End the workers that are left: there are some only if this process fails."""
+        """End the remaining workers; there are some only if this process fails."""
         for place in self._places:
             if place.running is not None:
                 place.running.process.kill()

@@ -25,7 +25,7 @@ class SecretUnreadable(Exception):
 
 
 class Vault:
-    """Encrypts short texts with the newest key, and decrypts those of all keys."""
+    """Encrypts short texts with the newest key, and decrypts texts of all keys."""
 
     def __init__(self, *keys: bytes) -> None:
         """Use ``keys``, the newest first: each is URL-safe base64 of 32 bytes (``Settings.fernet_keys``)."""

@@ -1,4 +1,4 @@
-"""Signatures of what this server posts, as https://www.standardwebhooks.com says."""
+"""Signatures of this server's webhooks, as specified by https://www.standardwebhooks.com."""
 
 from __future__ import annotations
 

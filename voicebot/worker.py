@@ -1,7 +1,7 @@
 """One worker process of ``voicebot serve --workers``: ``python -m voicebot.worker`` with a file descriptor.
 
 The descriptor is a connection to the supervisor (``voicebot.supervisor``), which first sends an
-``Assignment``. This module imports little, and the server without collecting garbage meanwhile.
+``Assignment``. This module imports little; the server is imported with the garbage collector disabled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BACKLOG = 2048
 
 def main() -> None:
     """Take calls until the supervisor stops this process or is gone."""
-    # A terminal sends SIGINT to all processes; the supervisor says what to do.
+    # A terminal sends SIGINT to all processes; the supervisor decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)

@@ -1,7 +1,7 @@
-"""The worker processes of one server (``voicebot serve --workers``), and the load that they tell each other.
+"""The worker processes of one server (``voicebot serve --workers``), and the load that they share.
 
-Workers share a private directory. Each listens there on a Unix socket for requests of the others, and each
-writes its load into its own part of a file that all have mapped into memory.
+Workers share a private directory. Each listens there on a Unix socket for requests of the others, and writes
+its load into its own part of a file that all have mapped into memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _LOAD_FILE = "load"
 _FIGURES = struct.Struct("=4d")
 _ID_BYTES = 16
 _REMEMBERED = 64
-"""How many of its newest calls a worker names. A call is expected for 10 s at most, and no worker opens more
-streams in that time."""
+"""How many of its newest calls a worker publishes. A call is expected for 10 s at most, and no worker opens
+more streams in that time."""
 _PART_BYTES = _FIGURES.size + _REMEMBERED * _ID_BYTES
 
 
@@ -61,7 +61,7 @@ class Load:
 
 
 class SharedLoad:
-    """The load of all workers of a server. A worker that has died has none once it is cleared."""
+    """The load of all workers of a server. The load of a dead worker is cleared."""
 
     def __init__(self, worker: Worker) -> None:
         """Map the file of the workers; a server with one process has none and needs none."""
@@ -76,12 +76,12 @@ class SharedLoad:
             self._memory = mmap.mmap(file.fileno(), size)
 
     def publish(self, load: Load) -> None:
-        """Tell the others the load of this worker."""
+        """Publish the load of this worker."""
         _, _, _, opened = self._figures(self._worker.number)
         self._write(load, opened)
 
     def opened(self, call_id: UUID) -> None:
-        """Tell the others that the stream of a call is open at this worker."""
+        """Publish that the stream of a call is open at this worker."""
         live, expected, late, opened = self._figures(self._worker.number)
         start = self._start(self._worker.number) + _FIGURES.size + int(opened) % _REMEMBERED * _ID_BYTES
         self._memory[start : start + _ID_BYTES] = call_id.bytes
@@ -101,7 +101,7 @@ class SharedLoad:
         return {call_id for number in self._worker.others for call_id in self._opened_by(number)}
 
     def clear(self, number: int) -> None:
-        """A worker has ended: its calls are not there any more."""
+        """Clear the load of a worker that has ended."""
         start = self._start(number)
         self._memory[start : start + _PART_BYTES] = bytes(_PART_BYTES)
 

@@ -24,10 +24,10 @@ BACK = "back"
 """The name by which an agent routes back to the one who routed to it."""
 
 MAX_NESTED = 100
-"""How many templates are loaded at most that only agents route to, beside the answering agent's targets."""
+"""The most templates that are loaded because agents route to them, beside the answering agent's targets."""
 
 MAX_WORK = 20
-"""How many calls of functions are remembered of an agent, for the agent who has the call next."""
+"""How many function calls of an agent are kept for the next agent."""
 
 _NO_TEMPLATE = UUID(int=0)
 
@@ -64,11 +64,11 @@ class ServiceKeys:
 class Agent:
     """One agent of a call.
 
-    ``route`` is the first route that leads to it (None: it answered the call), and ``can_return`` whether
-    one of those that do lets it give the caller back. ``context`` and ``flow`` are set
-    when it is compiled, ``keys`` when its services are connected; ``problem`` says why it cannot be used.
-    ``values`` are its variables, kept while another agent has the call. ``role`` is the text of its role in
-    force, with placeholders. ``work`` are the functions that it called since it took the call over.
+    ``route`` is the first route that leads to it (None: it answered the call). ``can_return`` says whether
+    one of the routes to it allows ``back``. ``context`` and ``flow`` are set when the agent is compiled,
+    ``keys`` when its services are connected; ``problem`` says why it cannot be used. ``values`` are its
+    variables, kept while another agent has the call. ``role`` is the current text of its role, with
+    placeholders. ``work`` lists the functions that it called since it took the call over.
     """
 
     name: str
@@ -87,11 +87,11 @@ class Agent:
 
     @property
     def key(self) -> str:
-        """Its name in the records of the call; ``back`` for the agent who answered."""
+        """Its name in the records of the call; ``back`` for the answering agent."""
         return self.name if self.route is not None else BACK
 
     def recorded(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values without those that the author masks, which leave the memory of the call nowhere."""
+        """Values without masked ones, which must not leave the memory of the call."""
         masked = variables_masked(self.content)
         return {name: value for name, value in values.items() if name not in masked}
 
@@ -102,7 +102,7 @@ class Agent:
 
     @property
     def fillers(self) -> tuple[str, ...]:
-        """What it says while the caller waits: its author's words, or those of its language."""
+        """The texts that it speaks while the caller waits: the author's, or those of its language."""
         written = self.content.fillers
         if written is None:
             return failure_texts(self.content.language).fillers
@@ -110,33 +110,33 @@ class Agent:
 
     @property
     def offers_people(self) -> bool:
-        """Whether its author offers the caller a person."""
+        """Whether its template offers the caller a person."""
         functions = self.content.functions
         return any(each.type == "builtin" and each.name == EscalateToPerson.name for each in functions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """An agent on the way that a call has taken, and the route by which it was given the caller."""
+    """One agent on the path of a call, and the route by which it got the call."""
 
     agent: Agent
     route: Route | None = None
 
 
 Path = tuple[Visit, ...]
-"""Who has the call (the last one), who routed to that agent, and so on to the one who answered."""
+"""The agents from the one that answered to the current one (the last); each routed to the next."""
 
 
 class AgentPool:
-    """All agents of one call, the one who has it, and the node that one is at."""
+    """All agents of one call, the current one, and the node of its flow."""
 
     def __init__(self, answering: Agent) -> None:
-        """``answering`` has the call; the targets of its routes are added when they are loaded."""
+        """``answering`` is the current agent; the targets of its routes are added when they are loaded."""
         self.answering = answering
         self.path: Path = (Visit(agent=answering),)
         self.node: str | None = None
         self.offers_routes = True
-        """False for the rest of a turn in which the model has asked for refused routes too often."""
+        """False for the rest of a turn in which too many routes were refused."""
         self.targets: dict[str, Agent] = {}
         """All other agents, by ``Agent.name``."""
         self._unsettled = len(answering.content.routes)
@@ -164,17 +164,17 @@ class AgentPool:
                 await asyncio.wait_for(self._all_settled.wait(), timeout_s)
 
     def note_settled(self) -> None:
-        """One more target is ready or known to be unusable."""
+        """Count a target that became ready or unusable."""
         self._unsettled -= 1
         if self.is_settled:
             self._all_settled.set()
 
     def note_unsettled(self) -> None:
-        """A settled target lost a service and is being prepared again."""
+        """Count a target that lost a service and is being prepared again."""
         self._unsettled += 1
 
     def service_replaced(self, before: str, after: str) -> None:
-        """Every agent that used the service ``before`` uses ``after`` from now on; both are its keys."""
+        """Replace the service key ``before`` by ``after`` in every agent that has it."""
         for agent in (self.answering, *self.targets.values()):
             if agent.keys is not None:
                 agent.keys = agent.keys.replaced(before, after)
@@ -182,8 +182,8 @@ class AgentPool:
     def add_targets(self, snapshots: Mapping[UUID, TemplateSnapshot]) -> None:
         """Add the agents that routes lead to: those of the answering agent, then those of its targets.
 
-        A template that several agents route to is one agent, whose name tells the way to it that was found
-        first: `billing`, or `billing/refunds` where only the agent `billing` routes to it.
+        A template that several agents route to is one agent. Its name is the first path to it that was found:
+        `billing`, or `billing/refunds` if only the agent `billing` routes to it.
         """
         before = len(self.answering.content.routes)
         for route in self.answering.content.routes:
@@ -205,7 +205,7 @@ class AgentPool:
             self._all_settled.set()
 
     def path_to(self, name: str) -> Path | None:
-        """The way of the call when it is with the agent that the current one calls ``name``, ready or not."""
+        """The path of the call after a route to ``name``, whether that agent is ready or not."""
         if name == BACK:
             return self.path[:-1] or None
         found = (each for each in self._targets_of(self.current) if each[0].name == name)
@@ -218,7 +218,7 @@ class AgentPool:
         return path[-1].agent if path is not None else None
 
     def follow(self, names: Iterable[str]) -> None:
-        """The call continues where routes of these names have led, or as near to it as agents are ready."""
+        """Continue the call at the end of these routes, or at the last agent on the path that is ready."""
         for name in names:
             path = self.path_to(name)
             if path is None or not path[-1].agent.is_ready:
@@ -238,7 +238,7 @@ class AgentPool:
         return tuple(found)
 
     def hand_over(self, path: Path) -> None:
-        """The last agent of ``path`` has the call from now on and has entered no node yet."""
+        """Make the last agent of ``path`` the current one; it has entered no node yet."""
         self.path = path
         self.node = None
 
@@ -257,7 +257,7 @@ class AgentPool:
 
 
 def answering_agent(snapshot: TemplateSnapshot, content: TemplateContent | None = None) -> Agent:
-    """The agent who answers the call; ``content`` replaces the content of the snapshot."""
+    """The answering agent; ``content`` replaces the content of the snapshot."""
     return Agent(
         name="orchestrator",
         route=None,
@@ -268,9 +268,9 @@ def answering_agent(snapshot: TemplateSnapshot, content: TemplateContent | None 
 
 
 def _destination(route: Route, agent: Agent) -> Destination:
-    """A target as the model of the agent with the route chooses it.
+    """A target as it is offered to the model of the agent with the route.
 
-    With the context mode ``none`` it is given nothing, so its variables are not asked for.
+    With the context mode ``none`` the target gets no variables, so none are requested.
     """
     return Destination(
         name=route.name,

@@ -1,7 +1,7 @@
-"""What a session is given: one answered call, its media stream, and what the process shares between calls.
+"""The dependencies of a session: an answered call, its media stream, and what the process shares.
 
-These are protocols, because a telephone call and a text call (``voicebot.call.text``) give the same session
-different implementations.
+Most are protocols, because telephone calls and text calls (``voicebot.call.text``) implement them
+differently.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CallFacts(Protocol):
 
     @property
     def handovers(self) -> int:
-        """How often the call was handed over to another process before."""
+        """How many times the call was handed over to another process."""
         ...
 
     @property
@@ -107,29 +107,29 @@ class ServiceFactory(Protocol):
 
 
 class Health(Protocol):
-    """What is known of the providers, shared by all calls; ``voicebot.providers.health.ProviderHealths``.
+    """The state of the providers, shared by all calls; ``voicebot.providers.health.ProviderHealths``.
 
     Except for ``may_probe``, its methods return at once.
     """
 
     def is_usable(self, kind: ProviderKind, provider: str) -> bool:
-        """Whether a provider is to be used; where there is a backup, that is used otherwise."""
+        """Whether a provider is to be used; otherwise a backup is used if there is one."""
         ...
 
     def failed(self, kind: ProviderKind, provider: str, error: BaseException | None, reason: str) -> None:
-        """A provider failed; ``reason`` says why where there is no error."""
+        """Report that a provider failed; ``reason`` says why if there is no error."""
         ...
 
     def connected(self, kind: ProviderKind, provider: str) -> None:
-        """A provider accepted a connection."""
+        """Report that a provider accepted a connection."""
         ...
 
     def worked(self, kind: ProviderKind, provider: str) -> None:
-        """A provider did what it was asked for."""
+        """Report that a provider fulfilled a request."""
         ...
 
     async def may_probe(self, kind: ProviderKind, provider: str) -> bool:
-        """Whether the caller is to try a provider whose fault may be over."""
+        """Whether this call is to probe a provider whose fault may be over."""
         ...
 
 
@@ -161,11 +161,11 @@ class HttpBinder(Protocol):
 
 
 CreateHandoffEntry = Callable[[CallFacts, HandoffRequest], Entry]
-"""Makes the entry that creates a handoff; it is written in its place among the call's own."""
+"""Makes the entry that creates a handoff; it is written in order with the call's other entries."""
 
 
 WithdrawHandoffEntry = Callable[[CallFacts, Literal["caller_returned", "wait_over"]], Entry]
-"""Makes the entry that ends the call's open request for a person, because the caller does not wait."""
+"""Makes the entry that ends the call's open handoff, because the caller no longer waits."""
 
 
 async def _no_recording(_: str) -> None:
@@ -182,7 +182,7 @@ async def _never() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDependencies:
-    """What a session is given."""
+    """The dependencies of a session."""
 
     call: CallFacts
     media: MediaStream
@@ -195,9 +195,9 @@ class CallDependencies:
     http: HttpBinder
     clock: Clock
     on_fact: Callable[[CallFact], None] = _ignore
-    """Called with everything that happens on the call before it is written; must return at once."""
+    """Called with every record of the call before it is written; must return at once."""
     has_silence: bool = True
-    """Whether the caller hears silence; in a text call the author sees failures and asks again."""
+    """Whether there is silence; False for a text call, where the author sees failures and asks again."""
     health: Health | None = None
     """What is known of the providers of ``services``; None: nothing is (a text call)."""
     create_handoff: CreateHandoffEntry | None = None
@@ -205,12 +205,12 @@ class CallDependencies:
     withdraw_handoff: WithdrawHandoffEntry | None = None
     """None where ``create_handoff`` is."""
     transfer: Callable[[str], Awaitable[str | None]] | None = None
-    """Has the carrier dial a number (E.164) for the caller; else why not. None: not possible."""
+    """Has the carrier dial a number (E.164) for the caller; returns why not, or None. None: not possible."""
     dial: Callable[[str, str], Awaitable[UUID | None]] | None = None
-    """Calls a destination (its name and number, E.164) that is to accept the caller; the id of the leg."""
+    """Calls the destination of an attended transfer (name, E.164 number); returns the id of the leg."""
     is_with_person: Callable[[], Awaitable[bool]] = _never
     """Whether the stream ended because the carrier connects the caller with a person."""
     process_id: UUID | None = None
-    """The process that has the call; None: it is not one that others look for (a text call)."""
+    """The process that has the call; None for a text call, which other processes do not look for."""
     recording: Callable[[str], Awaitable[bytes | None]] = _no_recording
     """Gets the recording at a URL: 16-bit mono PCM at the rate of ``media``; None if it cannot be played."""

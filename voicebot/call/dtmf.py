@@ -1,6 +1,7 @@
-"""Input by the keys of the telephone (DTMF), at the nodes of a flow that ask for it.
+"""Input by telephone keys (DTMF), at nodes of a flow that request it.
 
-While a caller presses keys, their turn is open, as it is while they speak: nobody prompts or interrupts them.
+While a caller presses keys, their turn is open as it is while they speak: there are no prompts or
+interruptions.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ EndedBy = Literal["count", "terminator", "timeout"]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Input:
-    """An input that has begun, at the node where it is given."""
+    """An input that has begun, and its node."""
 
     agent: Agent
     node: str
@@ -90,16 +91,16 @@ class DtmfCollector:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an input has begun, and the conversation has not gone on with it yet."""
+        """Whether an input has begun that the conversation has not used yet."""
         return self._input is not None or (self._giving is not None and not self._giving.done())
 
     def finish(self) -> None:
-        """End an input that has begun, as if no other key followed."""
+        """End an input that has begun, as its timeout does."""
         if self._input is not None:
             self._end(self._input, "timeout")
 
     def _asked(self) -> DtmfInput | None:
-        """What the present node asks for; None: keys have no effect now."""
+        """The input that the current node requests; None: keys have no effect now."""
         if self._waiting.takes_keys or self._router.is_routing or self._hangup.is_final:
             return None
         return None if self._pipeline.llm.is_paused else _asked_at(self._agents.current, self._agents.node)
@@ -160,7 +161,7 @@ class DtmfCollector:
         self._conversation.keys_ended(PRESSED.format(keys=shown))
         is_there = agent is self._agents.current and begun.node == self._agents.node
         if not is_there or agent.flow is None:
-            return  # a function that had not returned left the node; what was entered is kept
+            return  # a function call that was in progress left the node; the input is kept
         node = chosen_node(asked.transition_to, agent.values) if fault is None else None
         told = MASKED.format(count=len(digits), variable=asked.variable) if asked.masked else digits
         await self._tell(
@@ -179,7 +180,7 @@ class DtmfCollector:
             return
 
     async def _keep(self, asked: DtmfInput, agent: Agent, digits: str) -> str | None:
-        """Set the variable; return what the model is told if the keys do not fit it."""
+        """Set the variable; return the message for the model if the keys do not fit it."""
         variable = next((each for each in agent.content.variables if each.name == asked.variable), None)
         if variable is None or agent.context is None:
             return None
@@ -200,7 +201,7 @@ class DtmfCollector:
 
 
 def typed_keys(text: str) -> str | None:
-    """The keys that a written turn presses: 12 for `#12`; None: these are words."""
+    """The keys that a written turn presses: 12 for `#12`; None: the turn is text."""
     typed = _TYPED.fullmatch(text.strip())
     return typed[1] if typed is not None else None
 

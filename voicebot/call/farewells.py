@@ -1,4 +1,4 @@
-"""Whether a caller says goodbye: then a call that is ending ends, although they spoke."""
+"""Recognises a caller's farewell: a call that is ending then ends although they spoke."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 MAX_OTHER_WORDS = 4
-"""More words than these around a farewell are something to answer."""
+"""A farewell with more other words than this needs an answer."""
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*", re.UNICODE)
 
@@ -36,7 +36,7 @@ _MAX_OTHER_CHARACTERS = 10
 
 
 def is_goodbye(text: str, language: str) -> bool:
-    """Whether ``text`` is a farewell in a language (BCP 47) or in English, and hardly anything else."""
+    """Whether ``text`` is only a farewell, in a language (BCP 47) or in English."""
     code = language.partition("-")[0].lower()
     if code in _UNSPACED:
         return any(

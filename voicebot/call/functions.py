@@ -1,7 +1,7 @@
 """The functions of an agent on one call: bound to the call, recorded, and compiled into the agent's flow.
 
-The function ``route_to_agent`` describes the agents that can be routed to, which change while targets become
-ready; so its description in the flow and in the model's tools is replaced when they do.
+The description of ``route_to_agent`` lists the agents that can be routed to. It is replaced in the flow and
+in the model's tools whenever a target becomes ready or unusable.
 """
 
 from __future__ import annotations

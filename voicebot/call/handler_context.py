@@ -1,4 +1,4 @@
-"""What the functions of an agent may do with the call."""
+"""``HandlerContext``: what the functions of an agent may do with the call."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _LEAVING = Refused(code="already_routing", message="The call is being handed ove
 class HandlerContext:
     """Implements ``handlers.context.CallContext`` for the functions of one agent.
 
-    A function may return when another agent has the call: the variables it sets stay with its own agent.
+    A function may return after another agent took the call over: the variables that it sets belong to its own
+    agent.
     """
 
     agent: Agent
@@ -73,7 +74,7 @@ class HandlerContext:
     async def end(self, *, reason: str, outcome: str | None = None) -> Refused | None:
         """End the call when everything said was heard; a caller who speaks before that continues it.
 
-        An agent who hands the call over, or has done so, does not end it.
+        An agent that is handing the call over, or has done so, cannot end it.
         """
         if self.router.is_routing or not self._has_call:
             return _LEAVING
@@ -81,13 +82,13 @@ class HandlerContext:
         return None
 
     def transfer(self, destination: str) -> Refused | None:
-        """Connect the caller with a destination of the agent; an agent who has left the call does not."""
+        """Connect the caller with a destination of the agent, unless another agent has the call by now."""
         if self.router.is_routing or not self._has_call:
             return _LEAVING
         return self.call_transfer.request(self.agent, destination)
 
     async def press_keys(self, keys: str) -> Refused | None:
-        """Send keys as tones, which the caller cannot interrupt; an agent who has left the call does not."""
+        """Send keys as uninterruptible tones, unless another agent has the call by now."""
         if self.router.is_routing or not self._has_call:
             return _LEAVING
         await self.pipeline.drain()
@@ -106,7 +107,7 @@ class HandlerContext:
         self.waiting.hand_off(request)
 
     def cancel_hand_off(self) -> bool:
-        """The caller goes on with the agent; False: nobody was asked for."""
+        """Withdraw the request for a person; False: there was none."""
         return self.waiting.leave()
 
     async def say(self, text: str) -> None:

@@ -34,7 +34,7 @@ class Lease:
 
 
 class LeaseReaper:
-    """Renews the leases of one process's calls and ends calls whose lease has expired."""
+    """Renews the leases of this process's calls, and ends calls whose lease has expired."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Loads what a call begins with, from the voice webhook on, so that the first word needs no database."""
+"""Loads the data of a call at the voice webhook, so that the first words do not wait for the database."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CallData:
 
     template: TemplateSnapshot
     defaults: CallDefaults
-    """What the account sets where a template says nothing; ``template`` has it."""
+    """The account's defaults; they are already applied to ``template``."""
     time_zone: ZoneInfo
     payload: Mapping[str, Any]
     """The lead's payload and variables."""
@@ -56,7 +56,7 @@ class CallLoader:
     """Loads the data of calls, and keeps what was loaded before the media stream begins."""
 
     def __init__(self, database: Database, clock: Clock, tasks: BackgroundTasks) -> None:
-        """``tasks`` run statements that take too long to wait for."""
+        """``tasks`` run statements that are not awaited to their end."""
         self._database = database
         self._clock = clock
         self._tasks = tasks
@@ -90,7 +90,7 @@ class CallLoader:
             DatabaseError: the data cannot be read.
         """
         prepared = self._prepared.pop(call.id, None)
-        # What was said before a stream was lost may have been written after it was read here.
+        # What was said before a stream was lost may be written after the data was read here.
         if prepared is not None and prepared.data is not None and not call.resumes:
             return prepared.data
         try:

@@ -1,4 +1,4 @@
-"""Which other processes can take a call over, and where the process is that has a call."""
+"""Reports this process to the others, so that they can hand over calls and forward requests to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from db.pool import Database
 
 BEAT_S = 2.0
 READY_WITHIN = timedelta(seconds=6)
-"""A process that was not seen for longer does not count."""
+"""A process that has not reported for longer does not count."""
 
 
 class Replicas:

@@ -58,9 +58,9 @@ class CalledDestination(NamedTuple):
 class ResumeState:
     """What happened on a call before its stream was lost.
 
-    ``path`` are the names of the routes that led to the agent who had the call, without those that were gone
-    back on; that agent had entered the nodes ``visited``. ``variables`` are those of all agents, by
-    ``Agent.key``; ``said`` are the messages of the conversation.
+    ``path`` lists the routes that led to the current agent, without those that ``back`` undid; that agent had
+    entered the nodes ``visited``. ``variables`` are those of all agents, by ``Agent.key``; ``said`` are the
+    messages of the conversation.
     """
 
     path: Sequence[str] = ()
@@ -68,16 +68,16 @@ class ResumeState:
     variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: Sequence[Any] = ()
     was_greeted: bool = True
-    """Whether the caller has heard an agent; otherwise the call begins as a new one does."""
+    """Whether the caller has heard an agent; otherwise the call begins like a new one."""
     hops: int = 0
     since_answer_ms: float = 0.0
     seqs: Seqs = field(default_factory=Seqs)
     was_not_connected: bool = False
-    """Whether the agent has just been told that the caller was not connected with a person."""
+    """Whether the last thing the agent was told is that the caller was not connected with a person."""
     called: CalledDestination | None = None
     """The destination that is being called for the caller."""
     lost_transfer: str | None = None
-    """The destination that the caller was to be connected with, but which was not called."""
+    """The destination of a transfer that was requested and not begun."""
 
 
 async def load_resume_state(database: Database, call: CallRecord, now: datetime) -> ResumeState:
@@ -122,7 +122,7 @@ async def load_resume_state(database: Database, call: CallRecord, now: datetime)
 
 
 def _told_of(event: EventRecord) -> dict[str, str] | None:
-    """What the agent is told of an event; None: it was told in another way, or need not know."""
+    """The message to the agent about an event; None: there is none."""
     if event.type == TRANSFER_FAILED:
         return _not_transferred(event.data["outcome"])
     if event.type == "dtmf.received":
@@ -135,7 +135,7 @@ def _not_transferred(outcome: str) -> dict[str, str]:
 
 
 def _lost_transfer(recorded: Sequence[EventRecord], with_people: Sequence[LegRecord]) -> str | None:
-    """The destination of a transfer of which nothing became: the process was lost before it was called."""
+    """The destination of a transfer that was not begun, because the process was lost before."""
     wanted: EventRecord | None = None
     for event in recorded:
         is_transfer = event.data.get("name") == TransferToNumber.name
@@ -153,7 +153,7 @@ def _lost_transfer(recorded: Sequence[EventRecord], with_people: Sequence[LegRec
 
 
 def _has_failed(leg: LegRecord) -> bool:
-    """Whether a person was about to be connected with the caller, and was not."""
+    """Whether a person was about to be connected with the caller and was not."""
     was_left = leg.accepted_at is not None and leg.result == "failed"
     return was_left and leg.destination is None
 
@@ -167,7 +167,7 @@ def _called(leg: LegRecord) -> CalledDestination:
 
 
 def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[float, dict[str, str]]]:
-    """What the agent is told of persons who accepted the caller, or are called, each with its time in ms."""
+    """The messages to the agent about persons who accepted or are being called, with times in ms."""
     notes = []
     for leg in with_people:
         if _is_called(leg):
@@ -186,7 +186,7 @@ def _notes(call: CallRecord, with_people: Sequence[LegRecord]) -> list[tuple[flo
 
 
 def path_of(done: Iterable[RouteRecord]) -> Sequence[str]:
-    """The names of the routes that a call has not gone back on, in order."""
+    """The names of the routes that ``back`` has not undone, in order."""
     path: list[str] = []
     for route in done:
         if route.name != BACK:

@@ -1,4 +1,4 @@
-"""Which of a template's services a call uses: the preferred one, or a backup while that fails."""
+"""Chooses the services of a call: the preferred one of the template, or a backup while that fails."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from voicebot.providers.llm_failover import LlmEndpoint, LlmWatch
 from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 UNUSABLE = 2
-"""A provider that other calls found failing counts like one that failed so often in this call."""
+"""A provider that fails on other calls counts as if it had failed this many times on this call."""
 
 
 class CallServices:
     """The services of one call; implements ``ServiceFactory`` and ``LlmWatch``.
 
-    Each time that a service is asked for, the one with the fewest failures in this call is made, in the
-    author's order. What fails and works here is reported to the health of the providers, which other calls
-    read.
+    Each request makes the service with the fewest failures on this call, in the author's order. Failures and
+    successes are reported to the health of the providers, which other calls read.
     """
 
     def __init__(
@@ -70,20 +69,20 @@ class CallServices:
         return spec, service
 
     def error(self, key: str, error: BaseException | None, *, is_vendors: bool) -> None:
-        """A service that was in use reported an error; ``is_vendors``: it is none of our functions."""
+        """Count an error of a service in use; ``is_vendors``: False for an error in a function."""
         kind, spec = self._made[key]
         if kind == "llm" and is_vendors and self._asked is not None and error is not self._reported:
             self._llm_failed(self._asked, error)  # in the middle of its answer
         self.failed(kind, spec, error, type(error).__name__ if error else "error")
 
     def blame(self, key: str) -> None:
-        """A service is to be replaced; if it has reported nothing, it was silent."""
+        """Count a service that is to be replaced; one that has reported no error was silent."""
         if key not in self._blamed and key in self._made:
             kind, spec = self._made[key]
             self.failed(kind, spec, None, "silent")
 
     def failed(self, kind: ProviderKind, spec: ServiceSpec, error: BaseException | None, reason: str) -> None:
-        """A service failed, or could not be connected; the next one is another one where there is one."""
+        """Count a service that failed or could not be connected, so that another one is made next."""
         self._failures[spec.key] += 1
         self._blamed.add(spec.key)
         self._note_failure(kind, spec.provider, reason)
@@ -98,12 +97,12 @@ class CallServices:
             self._health.connected(kind, spec.provider)
 
     def worked(self, kind: ProviderKind, provider: str) -> None:
-        """A service did what it is for."""
+        """Report that a service has produced output."""
         if self._health is not None and provider:
             self._health.worked(kind, provider)
 
     def switched(self, before: str, after: str) -> None:
-        """The service with the key ``after`` has taken the place of another one."""
+        """Record that the service ``after`` has replaced the service ``before``; both are keys."""
         (kind, failed), (_, spec) = self._made[before], self._made[after]
         self._note_switch(kind, failed.provider, spec.provider)
         self.on_replaced(before, after)
@@ -113,10 +112,7 @@ class CallServices:
         return len(getattr(content, kind).backup)
 
     async def to_probe(self, content: TemplateContent, on_request: OnRequest) -> Sequence[ServiceSpec]:
-        """The preferred services that are not used because they failed, and that this call is to try again.
-
-        One call of all processes tries at a time.
-        """
+        """The preferred services that failed and that this call is to probe; one call at a time does."""
         preferred = {
             "stt": lambda: self._services.stt(candidates(content, "stt")[0]),
             "tts": lambda: self._services.tts(candidates(content, "tts")[0], on_request),

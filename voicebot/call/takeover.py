@@ -1,8 +1,7 @@
-"""An operator who takes a call over through our own media stream, from a browser.
+"""Takeover of a call by an operator in a browser, over the call's own media stream.
 
-First they only listen, and the caller hears nothing of them. When they speak, the agent is silent and deaf:
-speech to text gets silence, the model no request, and what it was saying stops. When they give the caller
-back, the agent goes on and is told of it.
+At first the operator only listens. When they speak, the agent stops: its STT gets silence, its model gets no
+requests, and its speech ends. When they return the caller, the agent continues and is told about it.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ OPERATOR_RATE = 16_000
 """The sample rate in Hz of the audio to and from the operator: 16-bit mono PCM."""
 
 PIECE_MS = 40
-"""What is given to the carrier's output at once, so that no part of it is held back."""
+"""The unit in which audio is given to the output, so that the output keeps no rest."""
 
 MAX_AHEAD_MS = 400.0
-"""How much of the operator's audio may wait to be played; more is dropped, so that the delay stays short."""
+"""The most operator audio that waits to be played; more is dropped, so that the delay stays short."""
 
 TAKEN_OVER = "A person has taken the call over and speaks with the caller. You are silent until they leave."
 GIVEN_BACK = (
@@ -37,7 +36,7 @@ GIVEN_BACK = (
 
 
 class Takeover:
-    """The operator's place on one call."""
+    """The takeover of one call."""
 
     def __init__(
         self,
@@ -47,14 +46,14 @@ class Takeover:
         speech: PersonSpeech,
         run_model: Callable[[], Any],
     ) -> None:
-        """Nobody listens.
+        """No operator is connected.
 
         Args:
             media: the call's stream, which has the caller's audio.
             clock: the time.
             pipeline: the call's pipeline, to whose output the operator's audio goes.
             speech: transcribes what is said, for the record.
-            run_model: returns a coroutine that has the agent speak.
+            run_model: runs the model, so that the agent speaks.
         """
         self._media = media
         self._clock = clock
@@ -77,14 +76,14 @@ class Takeover:
         return self._speaks
 
     def listen(self, listener: Callable[[bytes], None]) -> bool:
-        """Give the caller's audio (16-bit mono PCM at 16,000 Hz) to ``listener``; False: somebody listens."""
+        """Give the caller's audio (16-bit mono PCM at 16,000 Hz) to ``listener``; False: there is one."""
         if self._listener is not None or self.ended.is_set():
             return False
         self._listener = listener
         return True
 
     async def begin(self) -> None:
-        """The operator speaks from now on; the agent is silent. Repeating it changes nothing."""
+        """Give the call to the operator; the agent is silent. Repeating it changes nothing."""
         if self._speaks:
             return
         self._speaks = True
@@ -114,7 +113,7 @@ class Takeover:
             await self._pipeline.tts.push_frame(OutputAudioRawFrame(piece, rate, 1))
 
     async def leave(self) -> bool:
-        """The operator leaves; if they have the call, the agent goes on. Returns whether they had it."""
+        """End the takeover; the agent continues if the operator had the call. Return whether they had it."""
         self._listener = None
         had_call, self._speaks = self._speaks, False
         if had_call and not self.ended.is_set():

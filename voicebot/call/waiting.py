@@ -1,9 +1,9 @@
 """A caller who waits for a person: what they hear meanwhile, and how the waiting ends.
 
-While a request for a person is open nobody is hung up on for being silent. The caller hears comfort audio, a
-short text now and then, and that a person has taken the request. They can talk to the agent, go on with it,
-or be called back, by asking for it or by a key. When nobody is there, or the author's limit has passed, they
-are told so.
+While a request for a person is open, the caller may be silent. They hear comfort audio, a short text at
+intervals, and a text when a person has claimed the request. They can talk to the agent, continue with it, or
+be called back, by asking for it or by pressing a key. They are told when nobody is available and when the
+author's limit has passed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ TICK_S = 0.06
 COMFORT_AFTER_MS = 400
 """Silence before comfort audio begins, so that it does not sound between two sentences."""
 LINE_AFTER_MS = 800
-"""Silence before a text is spoken, so that it interrupts nobody who pauses for breath."""
+"""Silence before a text is spoken, so that it does not interrupt a caller who pauses."""
 FIRST_LINE_MS = 3000.0
-"""When the first text is due, if an agent asked for the person: its own words come before."""
+"""When the first text is due if an agent requested the person, because the agent speaks first."""
 REPEATED_AFTER_MS = 15_000.0
-"""Nobody is told twice within this time that nobody is available."""
+"""The caller is told at most once within this time that nobody is available."""
 
 Phase = Literal["none", "waiting", "claimed", "connected", "offered", "transferring"]
-"""``transferring``: a destination is called for the caller. ``offered``: nobody came, and the keys still have
+"""``transferring``: a destination is being called for the caller. ``offered``: nobody came; the keys keep
 their meaning until the caller says something."""
 
 CLAIMED = (
@@ -88,7 +88,7 @@ class WaitingForPerson:
         tasks: BackgroundTasks,
         recording: Callable[[str], Awaitable[bytes | None]],
     ) -> None:
-        """Nobody was asked for yet. ``recording`` gets the author's recording at a URL."""
+        """No person was requested yet. ``recording`` gets the author's recording at a URL."""
         self._clock = clock
         self._agents = agents
         self._recorder = recorder
@@ -113,7 +113,7 @@ class WaitingForPerson:
 
     @property
     def suspends_idle(self) -> bool:
-        """Whether a silent caller is waiting for us, or talks to a person: no prompts, no hang-up."""
+        """Whether the caller waits for or talks to a person: no idle prompts, no hang-up."""
         return self.hears_comfort or self._phase == "connected"
 
     @property
@@ -123,16 +123,16 @@ class WaitingForPerson:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the caller waits for a person whom the queue is to find."""
+        """Whether the caller waits for a person from the queue."""
         return self._phase in ("waiting", "claimed")
 
     @property
     def takes_keys(self) -> bool:
-        """Whether the keys that the caller presses choose between a call-back and the agent."""
+        """Whether the keys choose between a call-back and the agent."""
         return self.is_waiting or self._phase == "offered"
 
     def hand_off(self, request: HandoffRequest) -> None:
-        """Ask for a person, or for a call-back, which ends the waiting."""
+        """Request a person, or a call-back, which ends the waiting."""
         self._recorder.hand_off(request)
         if request.intent == "escalate" and not self.suspends_idle:
             self._begin(first_line_ms=FIRST_LINE_MS)
@@ -140,11 +140,11 @@ class WaitingForPerson:
             self._end()
 
     def resume(self) -> None:
-        """The agent who resumes the call says that the operator was not reached."""
+        """The agent that resumes the call says that the operator was not reached."""
         self._is_told = True
 
     def begin_transfer(self) -> None:
-        """A destination is being called for the caller, who stays with the agent meanwhile."""
+        """A destination is being called; the caller stays with the agent meanwhile."""
         if not self.suspends_idle:
             self._begin(first_line_ms=0.0)
             self._phase = "transferring"
@@ -156,7 +156,7 @@ class WaitingForPerson:
             self._phase = "none"
 
     def leave(self) -> bool:
-        """The caller goes on with the agent; False: they were not waiting."""
+        """Continue with the agent; False: the caller was not waiting."""
         if not self.is_waiting:
             return False
         self._recorder.withdraw_handoff("caller_returned")
@@ -164,12 +164,12 @@ class WaitingForPerson:
         return True
 
     def caller_spoke(self) -> None:
-        """The caller said something: an offer that was made for nobody's coming is answered in words."""
+        """The caller spoke: after the offer that follows a vain wait, keys lose their meaning."""
         if self._phase == "offered":
             self._phase = "none"
 
     def handoff_changed(self, status: HandoffStatus) -> None:
-        """The queue reports the present status of the request, again and again."""
+        """Take the current status of the request, which the queue reports periodically."""
         if status.handoff_id in self._left:
             return
         before, self._status = self._status, status
@@ -192,7 +192,7 @@ class WaitingForPerson:
     # ------------------------------------------------------------------------------- the phases
 
     def _has_claim(self, status: HandoffStatus, before: HandoffStatus | None) -> None:
-        """A person has the request, or could not be reached by telephone."""
+        """A person has claimed the request, or could not be reached by telephone."""
         if self._phase != "claimed":
             self._begin(first_line_ms=self._content.every_ms)
             self._phase = "claimed"
@@ -215,7 +215,7 @@ class WaitingForPerson:
             self._waiter = self._tasks.start(self._wait(), name="waiting for a person", droppable=True)
 
     def _not_reached(self, told: str) -> None:
-        """Whoever had the request does not come: the caller is told at once, and waits on."""
+        """The person who had claimed the request does not come: tell the caller at once, and keep waiting."""
         self._tell_agent(told)
         now = self._clock.monotonic_ms()
         if self._phase == "waiting" and self._status is not None and not self._status.someone_is_there:
@@ -226,7 +226,7 @@ class WaitingForPerson:
         self._line_at_ms = now + self._content.every_ms
 
     def _tell_absence(self, now_ms: float) -> None:
-        """The caller is about to hear that nobody is there; the agent learns it once."""
+        """Tell the agent once that nobody is available; the caller is about to hear it."""
         if not self._told_absence:
             self._told_absence = True
             self._tell_agent(NOBODY_THERE)
@@ -256,7 +256,7 @@ class WaitingForPerson:
             waiter.cancel()
 
     async def _wait(self) -> None:
-        """Until the waiting ends: comfort audio, texts, and the limit."""
+        """Play comfort audio, speak texts and apply the limit until the waiting ends."""
         while self.hears_comfort and not self._hangup.is_hanging_up:
             quiet_ms = self._conversation.quiet_ms
             if quiet_ms >= LINE_AFTER_MS and self.is_waiting:
@@ -269,7 +269,7 @@ class WaitingForPerson:
         self._waiter = None
 
     async def _load_sound(self) -> None:
-        """Play the author's recording once it is there, and until then the tone."""
+        """Play the tone until the author's recording is loaded, then the recording."""
         url = self._content.audio
         recording = await self._recording(url) if url else None
         self._sound = recording or tone(self._pipeline.sample_rate)
@@ -292,7 +292,7 @@ class WaitingForPerson:
         await self._speech_output.text(line, remembered=False)
 
     def _give_up(self) -> None:
-        """The author's limit has passed: the agent has the caller again, who is offered a call-back."""
+        """The author's limit has passed: the caller goes back to the agent and is offered a call-back."""
         self._recorder.withdraw_handoff("wait_over")
         self._end()
         self._phase = "offered"

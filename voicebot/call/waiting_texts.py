@@ -1,4 +1,4 @@
-"""What a caller who waits for a person hears where the author wrote nothing, by language."""
+"""The default texts for a caller who waits for a person, by language."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _MS_PER_MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class WaitingTexts:
-    """The words of one language."""
+    """The texts in one language."""
 
     line: str
-    """Somebody is coming; ``expected_wait`` may be unknown, then its sentence is left out."""
+    """A person is coming. The sentence with ``expected_wait`` is left out if that is unknown."""
     nobody: str
-    """Nobody is available; what can be done instead."""
+    """Nobody is available, and the alternatives."""
     claimed: str
-    """A person has taken the request."""
+    """A person has claimed the request."""
     not_reached: str
-    """Whoever had taken the request could not be reached; the caller waits on."""
+    """The person who had claimed the request could not be reached; the caller keeps waiting."""
     called_back: str
     goes_on: str
     """The caller goes on with the agent."""
@@ -38,7 +38,7 @@ class WaitingTexts:
 
 
 def waiting_texts(language: str) -> WaitingTexts:
-    """The words in a language (BCP 47); English where there are none."""
+    """The texts in a language (BCP 47), or in English if there are none."""
     return TEXTS.get(language.partition("-")[0].lower(), TEXTS["en"])
 
 

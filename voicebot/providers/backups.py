@@ -1,4 +1,4 @@
-"""The services that a template names for one purpose: the one it prefers, then its backups."""
+"""The services that a template names for one kind: the preferred one, then its backups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from templates.model import TemplateContent
 
 
 def candidates(content: TemplateContent, kind: ProviderKind) -> Sequence[TemplateContent]:
-    """The template once for each service of a kind, in the author's order; each names one without backups."""
+    """One copy of the template for each service of a kind, in the author's order, each without backups."""
     preferred: Any = getattr(content, kind)
     alone = preferred.model_copy(update={"backup": ()})
     services = [

@@ -1,4 +1,4 @@
-"""When words are spoken, for vendors that do not say: estimated from the audio that arrived."""
+"""Estimates when words are spoken, for vendors that do not report it, from the audio that arrived."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _BOUNDS = (0.005, 0.04)
 
 
 class EstimatedWords:
-    """The words of one TTS context after another, spread over its audio by their length.
+    """Spreads the words of a TTS context over its audio, by their length.
 
-    The rate is measured on each context that is spoken to its end, so that it becomes the voice's own.
+    The rate of speech is measured on each complete context.
     """
 
     def __init__(self) -> None:

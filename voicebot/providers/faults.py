@@ -1,4 +1,4 @@
-"""What a vendor's refusal says: whether the key, the bill, the rate or the vendor itself is the cause."""
+"""Classifies a vendor's error: a refused key, an unpaid account, a rate limit, or an outage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Refusal:
 
     Attributes:
         fault: its kind; everything that is not a refusal with a known cause is an outage.
-        reason: what to show of it: the class of the error or its HTTP status, never its text.
+        reason: the text to show: the class of the error or its HTTP status, never its message.
         until: when a rate limit ends, if the vendor said so.
     """
 
@@ -36,9 +36,9 @@ def refusal(error: BaseException | None, now: datetime, reason: str = "") -> Ref
     """Classify the error of a vendor's client.
 
     Args:
-        error: what the client raised; None where there is only a reason.
+        error: what the client raised; None if there is only a reason.
         now: the time from which a Retry-After in seconds counts.
-        reason: what to show of it, by default the HTTP status or the class of the error.
+        reason: the text to show, by default the HTTP status or the class of the error.
     """
     status = None if error is None else extract_http_status_code(error)
     shown = reason or (f"HTTP {status}" if status else type(error).__name__ if error else "failed")

@@ -1,7 +1,7 @@
 """Greetings synthesised ahead of time, so that an agent's first words need no model and no synthesis.
 
 Audio is raw PCM (16 bit, little endian, mono) at the rate of the call. It is cached in memory and, across
-restarts and replicas, in the database; both are bounded. A call takes what is ready and never waits.
+restarts and replicas, in the database; both are bounded. A call uses what is ready and never waits.
 """
 
 from __future__ import annotations

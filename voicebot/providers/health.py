@@ -1,8 +1,7 @@
-"""The health of every provider with its credential: known at once in this process, and shared by PostgreSQL.
+"""The health of each provider and credential, shared by all processes through PostgreSQL.
 
 Calls read and report without waiting. A report changes the copy of this process at once and the row in the
-background; the copy is read again every two seconds, so that the other processes know too. The rules are in
-``voicebot.availability``.
+background. Each process reads the rows every two seconds. The rules are in ``voicebot.availability``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Key = tuple[ProviderKind, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderStatus:
-    """What can be said of one provider now."""
+    """The state of one provider now."""
 
     kind: ProviderKind
     provider: str
@@ -58,24 +57,24 @@ class ProviderHealths:
     def __init__(
         self, database: Database, clock: Clock, credentials: Mapping[Key, tuple[Credential, bool]]
     ) -> None:
-        """Everything is healthy until it is read or reported otherwise.
+        """Every provider is healthy until a fault is read or reported.
 
         Args:
             database: where the other processes read it.
             clock: the source of all times.
-            credentials: of each provider of a kind its credential, and whether it is configured.
+            credentials: the credential of each provider of a kind, and whether it is configured.
         """
         self._database = database
         self._clock = clock
         self._credentials = credentials
         self._known: dict[Key, ProviderHealth] = {}
         self._writing: set[Key] = set()
-        """Providers with reports that are not written: their stored facts are older than the known ones."""
+        """Providers with unwritten reports, whose stored facts are out of date."""
         self._reports: dict[Key, list[Rule]] = {}
         self._tasks = BackgroundTasks("provider health")
 
     def is_usable(self, kind: ProviderKind, provider: str) -> bool:
-        """Whether a call may use the provider; where it names another one, that is used otherwise."""
+        """Whether a call may use the provider; otherwise it uses a backup if there is one."""
         return is_provider_usable(self._of((kind, provider)), self._clock.now())
 
     def state(self, kind: str, provider: str) -> str:
@@ -84,7 +83,7 @@ class ProviderHealths:
         return provider_state(found, self._clock.now())
 
     def failed(self, kind: ProviderKind, provider: str, error: BaseException | None, reason: str) -> None:
-        """A provider failed or refused; ``reason`` is what to show of it where ``error`` says no status."""
+        """A provider failed or refused; ``reason`` is shown if ``error`` has no status."""
         now = self._clock.now()
         found = refusal(error, now, "" if error is not None else reason)
         logger.warning("{} provider {}: {} ({})", kind, provider, found.fault, found.reason)
@@ -99,13 +98,13 @@ class ProviderHealths:
             self._change((kind, provider), provider_connected)
 
     def worked(self, kind: ProviderKind, provider: str) -> None:
-        """A provider did what it was asked for."""
+        """A provider fulfilled a request."""
         health = self._known.get((kind, provider))
         if health is not None and (health.fault is not None or health.failures):
             self._change((kind, provider), provider_worked)
 
     async def may_probe(self, kind: ProviderKind, provider: str) -> bool:
-        """Whether the caller is to try a provider whose fault may be over: one of all processes does."""
+        """Whether this call is to probe a provider whose fault may be over; one of all processes does."""
         key, now = (kind, provider), self._clock.now()
         begun = begin_probe(self._of(key), now)
         if begun is None:
@@ -115,7 +114,7 @@ class ProviderHealths:
         try:
             return await self._tasks.in_time(work, PROBE_CLAIM_TIMEOUT_S, name="claiming a probe")
         except (DatabaseError, TimeoutError):
-            return True  # the others cannot know of it, and one probe of each process does no harm
+            return True  # the other processes cannot know, and one probe of each does no harm
 
     def statuses(self) -> Sequence[ProviderStatus]:
         """The status of every provider of this server, by kind and name."""
@@ -152,7 +151,7 @@ class ProviderHealths:
                 self._known[key] = row
 
     async def close(self) -> None:
-        """Write what was reported."""
+        """Write the reports."""
         await self._tasks.finish(PROBE_CLAIM_TIMEOUT_S)
 
     def _of(self, key: Key) -> ProviderHealth:

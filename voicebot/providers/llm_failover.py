@@ -1,8 +1,8 @@
-"""A request to a language model, asked of the next provider when one fails or is silent.
+"""Sends a request to the next language model when one fails or does not answer.
 
-Stands where pipecat's service has its client: the service, its context and its functions stay, and nothing of
-the conversation is lost. A provider that fails after its first words is not replaced in the middle of the
-answer; the call asks again then (``voicebot.call``), and that request begins with the next provider.
+It takes the place of the client in pipecat's service: the service, its context and its functions stay the
+same. A provider that fails after its first words is not replaced within the answer; the call then asks again
+(``voicebot.call``), and that request starts with the next provider.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openai import NOT_GIVEN, AsyncOpenAI
 from voicebot.providers.llm_stream import JsonStream, streaming_client
 
 STALLED_S = 2.0
-"""An answer that has begun and then pauses for so long has failed, if another endpoint can be asked."""
+"""An answer that pauses for this long has failed, if another endpoint can be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,10 @@ class LlmEndpoint:
 
 
 class LlmWatch(Protocol):
-    """Decides which endpoint is asked first, and hears what became of requests. Must return at once."""
+    """Decides which endpoint is asked first, and observes requests. Its methods must return at once."""
 
     def order(self, endpoints: Sequence[LlmEndpoint]) -> Sequence[LlmEndpoint]:
-        """The endpoints in the order in which they are to be asked."""
+        """The endpoints in the order in which they are asked."""
         ...
 
     def llm_failed(self, endpoint: LlmEndpoint, error: BaseException, instead: LlmEndpoint | None) -> None:
@@ -68,7 +68,7 @@ class LlmRequests:
 
         Args:
             endpoints: the template's model and its backups, in order.
-            watch: is told of failures.
+            watch: observes the requests.
             backed_up_timeout_s: how long an endpoint may be silent while there is another one, in seconds.
             last_timeout_s: how long the last one may be silent.
         """
@@ -121,7 +121,7 @@ class LlmRequests:
 
 
 class _Begun:
-    """A stream of which the first chunks were read already; it fails when nothing more arrives in time."""
+    """A stream whose first chunks were already read; it fails when nothing more arrives in time."""
 
     def __init__(self, read: list[Any], rest: AsyncIterator[Any], stream: JsonStream) -> None:
         self._read, self._rest, self._stream = read, rest, stream

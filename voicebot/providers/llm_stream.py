@@ -1,8 +1,8 @@
 """Streamed answers of OpenAI's protocol as plain JSON.
 
-The vendor's client makes a validated model of each token, which takes longer than everything else that
-happens to the token, and copies the parameters of a request by their type hints. Its request for any path
-(``AsyncOpenAI.post``) does neither; connections, second attempts and errors are the same.
+The vendor's client makes a validated model of each token, which takes longer than all other work on the
+token, and copies the parameters of a request by their type hints. Its generic request (``AsyncOpenAI.post``)
+does neither; connections, retries and errors are the same.
 """
 
 from __future__ import annotations

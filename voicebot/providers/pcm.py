@@ -19,12 +19,12 @@ def bytes_per_ms(sample_rate: int) -> int:
 
 
 def duration_ms(frame: AudioRawFrame) -> float:
-    """How long a frame sounds, in ms."""
+    """The duration of a frame, in ms."""
     return len(frame.audio) / bytes_per_ms(frame.sample_rate)
 
 
 def peak_to_peak(audio: bytes) -> int:
-    """How far the highest sample is above the lowest one; a byte that is left over counts as none."""
+    """The difference of the highest and the lowest sample; an odd last byte is ignored."""
     low, high = minmax(audio[: len(audio) // 2 * 2], 2) if len(audio) > 1 else (0, 0)
     return high - low
 

@@ -1,4 +1,4 @@
-"""What a provider of each kind has to do. A provider has one instance a process and no state of calls."""
+"""Base classes of the providers. A provider has one instance per process and no state of calls."""
 
 from __future__ import annotations
 
@@ -182,5 +182,5 @@ class LlmProvider(Provider):
 
 
 def secret_of(value: SecretStr | None) -> str:
-    """The key, or a word that the vendor will refuse, so that the vendor's refusal is reported."""
+    """The key, or a placeholder that the vendor refuses, so that its refusal is reported."""
     return value.get_secret_value() if value else "missing"

@@ -1,4 +1,4 @@
-"""What a call needs to use a provider's service: how to make it and how to know that it is connected."""
+"""``ServiceSpec``: how a call makes a provider's service and waits until it is connected."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipecat.processors.frame_processor import FrameProcessor
 from voicebot.providers.pace import Pace
 
 SAMPLE_RATE = 8000
-"""Hz of the 16-bit mono PCM of a call, unless the carrier's stream has another rate. Services take and
-give the rate of their pipeline: nothing is resampled."""
+"""The default sample rate of a call in Hz (16-bit mono PCM); the carrier's stream may have another one.
+Services use the rate of their pipeline, so nothing is resampled."""
 
 CONNECTED_TIMEOUT_S = 1.0
 
@@ -45,8 +45,8 @@ class ServiceSpec:
         key: equal for services with equal settings; a call makes one service for each key.
         make: makes the processors; not called when a service with the same key exists already.
         connected: returns when the vendor's socket is open, and raises ``ServiceFailed`` when it is not.
-        provider: the provider's name; empty for a service that has none (a text call).
-        pace: of all voices of the provider in this process.
+        provider: the provider's name; empty for a service without one (a text call).
+        pace: the pace of all voices of the provider in this process.
     """
 
     key: str

@@ -1,7 +1,7 @@
-"""The way of the caller's audio to its consumers: the STT service, the VAD and the turn model.
+"""Passes the caller's audio to its consumers: the STT service, the VAD and the turn model.
 
-As a frame, 20 ms of audio would pass a queue, a task and several event handlers at every stage of the
-pipeline. Here it is a function call, and one task for each service sends it to the vendor in pieces.
+As a frame, each 20 ms of audio would pass a queue, a task and several event handlers at every stage of the
+pipeline. Here it is a function call, and one task per service sends the audio to the vendor in pieces.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from voicebot.providers.voice_activity import VoiceActivity
 
 PIECE_MS = 60
 MAX_UNSENT = 250
-"""Pieces that wait for a slow vendor; audio that comes later is lost, as the service has failed by then."""
+"""The most pieces that wait for a slow vendor. Later audio is dropped: the service has failed by then."""
 
 AUDIO_IDLE_S = 1.0
-"""When no audio arrives for so long, speech has ended."""
+"""Speech has ended when no audio arrives for this time."""
 
 _QUIET_RANGE = 400
 _QUIET_RATIO = 0.25
@@ -38,10 +38,10 @@ _MARGIN_MS = 200
 
 
 class LastingTranscripts(STTService):
-    """A service whose final transcripts outlast an interruption.
+    """A service whose final transcripts are not dropped by an interruption.
 
-    An interim transcript interrupts the agent. A final one may follow at once, as when audio of the last
-    seconds is transcribed again; it then waits in a queue that the interruption empties.
+    An interim transcript interrupts the agent. If a final one follows at once (when audio of the last seconds
+    is transcribed again), it waits in a queue that the interruption clears.
     """
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
@@ -62,7 +62,7 @@ class DirectStt(LastingTranscripts):
 class EndOfSpeech:
     """Recognises the silence in which a vendor decides that a turn has ended.
 
-    Audio is quiet when it is much quieter than the recent speech. Noise that stays becomes the new measure
+    Audio is silent when it is much quieter than the recent speech. Constant noise becomes the new reference
     within seconds.
     """
 

@@ -49,7 +49,7 @@ def load_model() -> Any:
 
 
 class VoiceActivity:
-    """Detects when the caller of one call begins and stops to speak."""
+    """Detects when the caller of one call starts and stops speaking."""
 
     def __init__(self, stop_s: float) -> None:
         """Loads the model, if no call has yet.

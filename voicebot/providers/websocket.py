@@ -11,10 +11,10 @@ from pipecat.services.websocket_service import WebsocketService
 from websockets.asyncio.client import ClientConnection
 
 TTS_QUIET_S = 3600.0
-"""After how much time without audio pipecat takes a text for spoken (``stop_frame_timeout_s``): never.
+"""The time after which pipecat completes a TTS context without audio (``stop_frame_timeout_s``): never.
 
-By default it does so after 3 s, in which a voice that hangs is not heard to do so while its earlier audio
-plays: the rest of an answer would be lost. The silence watchdog judges voices.
+With the default of 3 s, the rest of an answer would be lost if a voice hangs while its earlier audio is still
+playing. The silence watchdog detects a voice that hangs.
 """
 
 
@@ -27,8 +27,8 @@ def tls_context() -> ssl.SSLContext:
 def connection_options(url: str) -> dict[str, Any]:
     """The options of ``websockets.connect`` for a vendor's URL.
 
-    Messages are not compressed: audio gets hardly smaller, and compressing it took a quarter of the CPU time
-    of a call.
+    Messages are not compressed: audio hardly gets smaller, and compression took a quarter of the CPU time of
+    a call.
     """
     return {"compression": None, "ssl": tls_context() if urlsplit(url).scheme == "wss" else None}
 

@@ -1,4 +1,4 @@
-"""Plays audio on a media stream that has no agent, and waits for a key of the caller."""
+"""Plays audio on a media stream without an agent, and waits for a key of the caller."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Announcer:
         await self._media.wait_all_heard(HEARD_TIMEOUT_S)
 
     async def ask(self, audio: bytes, timeout_s: float) -> str | None:
-        """Play audio, which a key ends; the key, or None if none was pressed in so many s behind it."""
+        """Play audio until a key is pressed; return the key, or None if none follows in time (seconds)."""
         self._key = asyncio.get_running_loop().create_future()
         saying = asyncio.create_task(self.say(audio), name="announcement")
         await _first(saying, self._key)

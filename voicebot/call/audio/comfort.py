@@ -1,7 +1,7 @@
 """Audio for a caller who waits: a soft tone, or a recording, between what the agent says.
 
-It is sent in real time in short pieces, so that it stops at once when somebody speaks. It is no speech: it is
-in no transcript, and nothing interrupts an agent because of it.
+It is sent in real time in short pieces, so that it stops at once when somebody speaks. It is not speech: it
+is not in the transcript, and it does not interrupt the agent.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from voicebot.clock import Clock
 from voicebot.providers.pcm import bytes_per_ms
 
 PIECE_MS = 80
-"""A multiple of the 40 ms that the carrier's output sends at once, so that no part of it is held back."""
+"""A multiple of the 40 ms that the output sends at once, so that the output keeps no rest."""
 AHEAD_MS = 160.0
-"""How much is sent ahead of what is heard: the length of a delay of the event loop that is not heard."""
+"""How much is sent ahead of playout: the event loop may be late by this much without a gap."""
 
 TONE_MS = 600
 PERIOD_MS = 1600
-"""One tone in each period; the pause is shorter than a second that would sound like a dead line."""
+"""One tone in each period; the pause is too short to sound like a dead line."""
 _CHORD_HZ = (440.0, 554.4)
 _PEAK = 1100.0
 _FADE_MS = 120

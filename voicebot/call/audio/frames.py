@@ -15,11 +15,11 @@ FrameT = TypeVar("FrameT", bound=Frame)
 
 @dataclass
 class DrainFrame(ControlFrame):
-    """Follows all speech through the pipeline.
+    """Passes through the pipeline after all speech that was queued before it.
 
-    ``synthesised`` is set when the TTS has made the last audio before it, ``sent`` when that audio was handed
-    to the carrier and its text is in the context. One pass through the half of the pipeline behind the model;
-    pipecat's ``flush_pipeline`` takes three passes through the whole.
+    ``synthesised`` is set when the TTS has made the last audio before it, ``sent`` when that audio was sent
+    to the carrier and its text is in the context. It takes one pass through the stages after the model;
+    pipecat's ``flush_pipeline`` takes three passes through the whole pipeline.
     """
 
     interruptible: bool = field(default=False, init=False)
@@ -29,9 +29,9 @@ class DrainFrame(ControlFrame):
 
 @dataclass
 class SpeechLostFrame(DropSpeechFrame):
-    """An interruption by us, because the TTS failed: what it has made is dropped and will be spoken again.
+    """An interruption because the TTS failed: the audio that it made is dropped and will be spoken again.
 
-    ``noted`` is set when the transcript knows how much the caller has heard.
+    ``noted`` is set when the transcript has recorded how much the caller heard.
     """
 
     noted: asyncio.Event = field(default_factory=asyncio.Event)

@@ -32,7 +32,7 @@ FrameCallback = Callable[..., Awaitable[None]]
 
 
 class RequestObserver(Protocol):
-    """Is told of the requests to the models. Its methods must return at once."""
+    """Observes the requests to the models. Its methods must return at once."""
 
     def sent(self, context: LLMContext, role: str | None) -> None:
         """A request is made; ``role`` are the instructions in force."""
@@ -54,8 +54,8 @@ class LlmSwitch(ServiceSwitch):
     messages are in the context), and ``missed_turn`` says whether one of them was the caller's turn. Requests
     come from two sides: downstream by the caller's turn, upstream by the result of a function.
 
-    The result of a function that was called by an agent who is leaving or has left only enters the context:
-    it neither runs the model nor moves the flow, which belong to the next agent.
+    The result of a function of an agent that is leaving or has left only enters the context: it neither runs
+    the model nor moves the flow, because both belong to the next agent.
     """
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError) -> None:
@@ -134,11 +134,11 @@ class LlmSwitch(ServiceSwitch):
         self._is_paused = False
 
     def cancel_end(self) -> None:
-        """The call goes on after all."""
+        """The call does not end: open the gate."""
         self._is_ending = False
 
     def change_agent(self) -> None:
-        """Another agent has the call: results of functions that were called before belong to the last one."""
+        """Another agent has the call: results of earlier function calls belong to the previous agent."""
         self._calls.clear()
         self._may_answer_result = False
 
@@ -161,13 +161,13 @@ class LlmSwitch(ServiceSwitch):
     def _drops(self, frame: LLMContextFrame, direction: FrameDirection) -> bool:
         if direction is FrameDirection.UPSTREAM and not self._may_answer_result:
             return True
-        # A node of the flow that is entered runs the model too; only a turn of the caller is to be answered.
+        # Entering a node of the flow runs the model too; only a turn of the caller needs an answer.
         if self.is_shut and _ends_with_caller(frame):
             self._missed_turn = True
         return self.is_shut
 
     def _check_result(self, frame: FunctionCallResultFrame | FunctionCallCancelFrame) -> None:
-        """Note a result of the current agent; keep the result of another one from running anything."""
+        """Record a result of the current agent; keep the result of another one from running the model."""
         if frame.tool_call_id in self._calls and not self._is_routing:
             self._may_answer_result = True
         elif isinstance(frame, FunctionCallCancelFrame):

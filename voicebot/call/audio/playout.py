@@ -1,4 +1,4 @@
-"""Observes what goes out to the carrier, and marks it, so that we know what the caller has heard.
+"""Observes the audio sent to the carrier and inserts marks, to find out what the caller has heard.
 
 ``MarkInserter`` is the stage before the output, ``PlayoutObserver`` the stage behind it.
 """
@@ -49,7 +49,7 @@ class PlayoutListener(Protocol):
         ...
 
     def on_synthesised(self, context_id: str) -> None:
-        """A TTS has made all it makes of a context."""
+        """A TTS has made all audio of a context."""
         ...
 
     @property
@@ -80,20 +80,20 @@ class PlayoutListener(Protocol):
         ...
 
     def on_interrupted(self, *, lost: bool) -> None:
-        """An interruption stopped the output; ``lost``: because the TTS failed, not because of the caller."""
+        """An interruption stopped the output; ``lost``: because the TTS failed."""
         ...
 
 
 class MarkInserter(FrameProcessor):
-    """Puts a mark behind each half second of speech and behind its end, and reports what a TTS made.
+    """Inserts a mark after each half second of speech and at its end, and reports the audio that a TTS made.
 
-    It stops interruptions by the caller while something is spoken that must be heard whole: the output would
-    discard a part of it, and the carrier what it has not played yet. What ends a text is put behind its
-    audio: pipecat gives it the time of the last word, by a clock that does not know when that is spoken.
+    It stops interruptions while uninterruptible speech is playing: the output would discard part of it, and
+    the carrier would discard what it has not played. The frame that ends a text is moved after its audio:
+    pipecat gives it the time of the last word, by a clock that does not know when the word is played.
     """
 
     def __init__(self, mark: Callable[[str], Frame]) -> None:
-        """``mark`` makes the carrier's mark frame with a name."""
+        """``mark`` makes the carrier's mark frame for a name."""
         super().__init__(name="mark-inserter", enable_direct_mode=True)
         self._mark = mark
         self._count = 0
@@ -182,13 +182,13 @@ class MarkInserter(FrameProcessor):
 class PlayoutObserver(FrameProcessor):
     """Reports frames as their audio is handed to the carrier, which happens in real time.
 
-    The words of a TTS have a clock of their own: it runs from when the audio was made, and the audio may be
-    spoken later, behind other speech. So they are held back here until the audio of their context begins, and
-    for as long after it as they come after the beginning of the audio.
+    The word timestamps of a TTS count from the moment at which the audio was made, but the audio may be
+    played later, after other speech. Each word is therefore held until the audio of its context begins, plus
+    its offset.
     """
 
     def __init__(self, marks: MarkInserter) -> None:
-        """Nobody listens yet. ``marks`` knows when the audio of a context was made."""
+        """No listener is set yet. ``marks`` says when the audio of a context was made."""
         super().__init__(name="playout-observer", enable_direct_mode=True)
         self._marks = marks
         self._listener: PlayoutListener | None = None
@@ -217,8 +217,8 @@ class PlayoutObserver(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
             self._interrupted(frame)
-            # The context takes an interruption before words that are on their way, and would add them to the
-            # next utterance.
+            # The context handles an interruption before words that are still in the pipeline, and would add
+            # them to the next utterance.
             for _ in range(LOOP_PASSES):
                 await asyncio.sleep(0)
         elif isinstance(frame, TTSTextFrame):

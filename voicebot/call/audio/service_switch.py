@@ -55,10 +55,10 @@ OnError = Callable[[str, ErrorFrame], Awaitable[None]]
 class ServiceSwitch(FrameProcessor):
     """Passes frames to the active service; the others wait with their sockets open.
 
-    Frames that arrive while the active service still connects are kept and given to it in order, so that a
-    call starts (and its first greeting is spoken) before any vendor has answered. What the service does not
-    work on does not wait for it, and no frame is dropped: frames that control the call are not lost however
-    long a vendor takes.
+    Frames that arrive while the active service is still connecting are kept and delivered in order, so that a
+    call starts (and its greeting is played) before any vendor has answered. Frames that the service does not
+    process pass at once. No frame is dropped, so frames that control the call are not lost however long a
+    vendor takes.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ServiceSwitch(FrameProcessor):
         self._active = self._add(initial)
         self._background = BackgroundTasks(f"{name} switch")
         self.on_worked: Callable[[str], None] = _ignore
-        """Called with the provider of a service whose speech or words pass on."""
+        """Called with the provider of a service that has produced speech or words."""
 
     @property
     def active(self) -> str:
@@ -96,11 +96,6 @@ class ServiceSwitch(FrameProcessor):
     def active_branch(self) -> Branch:
         """The active service."""
         return self._active
-
-    @property
-    def active_provider(self) -> str:
-        """The name of the provider of the active service."""
-        return self._active.spec.provider
 
     @property
     def active_processors(self) -> Sequence[FrameProcessor]:
@@ -125,7 +120,7 @@ class ServiceSwitch(FrameProcessor):
             return
         task = branch.preparing
         if task is None or task.done():
-            # Shared by all who wait for it. Not a task of pipecat's, which swallow their exceptions.
+            # Shared by all waiting callers. Not a pipecat task, because those swallow exceptions.
             task = asyncio.create_task(self._prepare(branch, timeout_s), name=f"prepare {self.name}")
             task.add_done_callback(_retrieve)
             branch.preparing = task
@@ -189,7 +184,7 @@ class ServiceSwitch(FrameProcessor):
         self._active = self._branches[key]
 
     def give_up(self, key: str) -> None:
-        """Stop using a service that failed; frames for it are kept until another one is prepared."""
+        """Stop using a failed service; frames for it are kept until another one is prepared."""
         branch = self._branches[key]
         branch.failed, branch.ready = True, False
 
@@ -239,7 +234,7 @@ class ServiceSwitch(FrameProcessor):
         return branch.pipeline
 
     async def _service_failed(self, branch: Branch, frame: ErrorFrame) -> None:
-        """Report an error of a service that was in use; whoever prepares one hears of it otherwise."""
+        """Report an error of a service in use; ``prepare`` raises errors of others."""
         was_ready = branch.ready
         if not all(processor.is_usable for processor in branch.processors):
             branch.failed, branch.ready = True, False
@@ -248,7 +243,7 @@ class ServiceSwitch(FrameProcessor):
 
     def _replace(self, failed: Branch | None, branch: Branch) -> Branch:
         if failed is not None:
-            # Its processors would go on trying to connect for the rest of the call.
+            # Its processors would try to connect for the rest of the call.
             self._background.start(self._release(failed), name="releasing a failed service")
         if failed is self._active:
             branch.backlog = failed.backlog
@@ -321,7 +316,7 @@ class ServiceSwitch(FrameProcessor):
             await self._pass_on(frame, direction)
 
     async def _pass_on(self, frame: Frame, direction: FrameDirection) -> None:
-        """Pass on what a service has made."""
+        """Pass on the output of a service."""
         await self.push_frame(frame, direction)
 
     async def _end(self, frame: EndFrame | CancelFrame, direction: FrameDirection) -> None:
@@ -337,6 +332,6 @@ def _ignore(_provider: str) -> None:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Mark a preparation's exception as retrieved: whoever waited for it has got it."""
+    """Mark a preparation's exception as retrieved: the waiting tasks have received it."""
     if not task.cancelled():
         task.exception()

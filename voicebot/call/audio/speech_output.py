@@ -51,7 +51,7 @@ class SpeechOutput:
             is_announcement: whether it announces another agent; then it does not answer the caller.
         """
         if not any(map(str.isalnum, text)):
-            return  # a TTS makes nothing of it
+            return  # a TTS makes no audio of it
         self._requests.expect(
             text, source, remembered=remembered, interruptible=interruptible, is_announcement=is_announcement
         )

@@ -1,4 +1,4 @@
-"""The switch of the voices: what a voice that failed has not spoken can be taken back from it."""
+"""The switch of the TTS services; text that a failed service has not spoken can be taken back from it."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from voicebot.providers.service_spec import OnRequest, ServiceSpec
 NOTED_TIMEOUT_S = 1.0
 
 LATEST_TEXTS = 5
-"""The pace of a voice is that of so many of its latest texts."""
+"""How many of the latest texts determine the pace of a voice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBack:
-    """What a voice was given and has not passed on.
+    """What a TTS service got and has not passed on.
 
     Attributes:
-        text: the model's words that the voice had got and was not asked to speak; None if there are none, and
-            none of the response can follow.
-        is_complete: whether the response ends with them.
-        drains: what something waits for.
-        kept: frames that arrived when the voice had failed.
+        text: the model's text that the service got and was not asked to speak; None if there is none and the
+            response has ended.
+        is_complete: whether the response ends with this text.
+        drains: the drain frames that the service had not passed on.
+        kept: frames that arrived after the service had failed.
     """
 
     text: str | None
@@ -56,11 +56,11 @@ class TtsSwitch(ServiceSwitch):
     """The TTS services of one call."""
 
     def __init__(self, initial: ServiceSpec, *, on_error: OnError, on_request: OnRequest) -> None:
-        """Nothing was spoken yet. ``on_request`` is called with every text that is sent to a service."""
+        """Nothing was spoken yet. ``on_request`` is called with each text that is sent to a service."""
         super().__init__(initial, on_error=on_error, name="tts")
         self._on_request = on_request
         self._requested_at_ns: dict[str, int] = {}
-        """When the first text of each context was sent that has no audio yet, by pipecat's clock."""
+        """When the first text of each context without audio was sent, by pipecat's clock."""
         self._paces: dict[str, Pace] = defaultdict(partial(Pace, LATEST_TEXTS))
         self._drains: list[DrainFrame] = []
         self._response = ""
@@ -77,7 +77,7 @@ class TtsSwitch(ServiceSwitch):
         self._held, self._made_at_ns, self._delays_ns = [], {}, {}
 
     async def release(self) -> None:
-        """Push the held frames in order; words come later by the time for which their audio was held."""
+        """Push the held frames in order; words are delayed by the time for which their audio was held."""
         now_ns = self.get_clock().get_time()
         self._delays_ns = {context: now_ns - made for context, made in self._made_at_ns.items()}
         while self._held:
@@ -91,12 +91,12 @@ class TtsSwitch(ServiceSwitch):
 
     @property
     def pace_ms(self) -> float | None:
-        """How long the active voice has taken at most to begin one of its latest texts; None: it has not."""
+        """The longest time that the active voice took to start one of its latest texts; None: unknown."""
         return self._paces[self.active].slowest_ms
 
     @property
     def usual_pace_ms(self) -> float | None:
-        """The same of all voices of its provider, on all calls of the process."""
+        """The same for all voices of its provider, on all calls of the process."""
         return self.active_branch.spec.pace.slowest_ms
 
     async def requested(self, context_id: str, text: str) -> None:
@@ -110,13 +110,13 @@ class TtsSwitch(ServiceSwitch):
         return self.is_ready(self.active)
 
     async def take_back(self, *, drops_audio: bool, requested: int) -> TakenBack:
-        """Give the active service up, and take back what it has not passed on.
+        """Stop using the active service, and take back what it has not passed on.
 
         Frames that arrive from now on are kept for the service that is prepared in its place.
 
         Args:
-            drops_audio: whether what it has made and was not played is dropped.
-            requested: how many characters of the model's words, without spaces, it was asked to speak.
+            drops_audio: whether audio that it made and that was not played is dropped.
+            requested: how many characters of the model's text, without spaces, it was asked to speak.
         """
         if self.can_speak:
             self.give_up(self.active)
@@ -134,7 +134,7 @@ class TtsSwitch(ServiceSwitch):
         return TakenBack(text=text, is_complete=is_complete, drains=drains, kept=kept)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Note what has entered and not passed yet."""
+        """Record frames that have entered and not passed yet."""
         if isinstance(frame, DrainFrame):
             self._drains.append(frame)
         elif isinstance(frame, LLMFullResponseStartFrame):

@@ -1,4 +1,4 @@
-"""A route that was accepted and is to be done, and what the target is told of it."""
+"""An accepted route, and what the target is told about it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from voicebot.call.routing.context import Handover
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedRoute:
-    """A route that is to be done.
+    """A route to be performed.
 
     Attributes:
         name: what the source calls the target.
-        path: the way of the call when the target has it.
+        path: the path of the call when the target has it.
         values: the variables of the target.
         announcement: what the caller is told first.
         record: the route's record.
-        has_result: whether a function of the source asked for it, whose result enters the context.
+        has_result: whether a function call of the source requested it; its result enters the context.
     """
 
     name: str
@@ -33,11 +33,11 @@ class AcceptedRoute:
 
     @property
     def target(self) -> Agent:
-        """Who takes the call over."""
+        """The agent that takes the call over."""
         return self.path[-1].agent
 
     def handover(self, source: Agent) -> Handover:
-        """What the target is told; an agent who is returned to is told what was done in the meantime."""
+        """What the target is told; after ``back`` it includes what was done in the meantime."""
         if self.name != BACK:
             return self._handover(source, variables=self.values)
         set_on_call = {each.name for each in source.content.variables if each.source == "call"}

@@ -25,9 +25,10 @@ ReadyAudio = Callable[[Agent, str], bytes | None]
 
 
 class ContextTransfer:
-    """What the next agent will know of the conversation, by the context mode of the route.
+    """The context of the next agent, by the context mode of the route.
 
-    Made when the route is accepted, since a summary takes time; applied when the agent is activated.
+    It is created when the route is accepted, because a summary takes time, and applied when the agent is
+    activated.
     """
 
     def __init__(self, pipeline: CallPipeline, mode: str, handover: modes.Handover) -> None:
@@ -66,7 +67,7 @@ class AgentActivation:
         ready_audio: ReadyAudio,
         conversation: Conversation,
     ) -> None:
-        """An agent does not begin to speak while the caller does."""
+        """``conversation`` says whether the caller is speaking: an agent does not begin then."""
         self._pipeline = pipeline
         self._speech_output = speech_output
         self._ready_audio = ready_audio
@@ -91,11 +92,11 @@ class AgentActivation:
         Args:
             agent: who takes over.
             values: its variables.
-            transform: what of the conversation it is to know; None leaves the context as it is.
-            greet: whether it speaks its greeting; otherwise the model finds the first words.
-            visited: the nodes it had entered before, if it continues where it was.
+            transform: the change of the context; None leaves the context as it is.
+            greet: whether it speaks its greeting; otherwise the model produces the first words.
+            visited: the nodes that it had entered before, if it continues there.
 
-        When the call ends meanwhile, the agent says nothing: the goodbye is spoken already.
+        If the call ends meanwhile, the agent says nothing, because the goodbye is already being spoken.
         """
         manager, worker = self._pipeline.flow_manager, self._pipeline.worker
         manager.state.clear()
@@ -111,7 +112,7 @@ class AgentActivation:
             await self._greet(agent, values)
             run = self._pipeline.llm.missed_turn
         else:
-            # The end of an open turn runs the model, and once is enough.
+            # The end of an open turn runs the model, which must not run twice.
             run = not self._conversation.caller_is_speaking
         await worker.queue_frames([OpenGateFrame(), *([uninterruptible(LLMRunFrame())] if run else [])])
 

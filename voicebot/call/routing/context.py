@@ -1,8 +1,8 @@
-"""What a new agent knows of the conversation so far: the four context modes of a route.
+"""The four context modes of a route: what the next agent knows of the conversation.
 
-Each mode is a function from the model's messages at the moment of the change to the messages the new agent
-begins with. Only what was said is carried over; the old agent's instructions, tool calls and results are not.
-A note at each change says who spoke until then, who speaks from then on, and why.
+Each mode is a function from the model's messages at the change of agent to the messages of the next agent.
+Only what was said is kept, without the old agent's instructions, tool calls and results. A note at each
+change says who spoke before, who speaks now, and why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, cast
 from pipecat.processors.aggregators.llm_context import LLMContextMessage
 
 LATEST_UTTERANCES = 3
-"""Among how many messages of an agent an utterance is that was interrupted."""
+"""An interrupted utterance is one of this many latest messages of an agent."""
 
 SUMMARY_TIMEOUT_S = 1.5
 SUMMARY_FALLBACK_UTTERANCES = 10
@@ -41,10 +41,10 @@ class Handover:
     Attributes:
         from_agent: name of the agent who had the call.
         to_agent: name of the agent who takes it over.
-        reason: why, as the model of the former gave it.
-        variables: those that the next agent is given.
-        results: variables that were set while the former had the call.
-        work: the functions that the former called.
+        reason: why, according to the model of ``from_agent``.
+        variables: those that the next agent gets.
+        results: variables that were set while ``from_agent`` had the call.
+        work: the functions that ``from_agent`` called.
     """
 
     from_agent: str
@@ -90,7 +90,7 @@ def spoken(messages: Sequence[LLMContextMessage]) -> Messages:
 
 
 def quoted(messages: Sequence[LLMContextMessage], agent: str) -> str:
-    """Utterances as one quotation (JSON lines), so that nothing said can pass for an instruction.
+    """Utterances as one quotation (JSON lines), so that nothing said looks like an instruction.
 
     Args:
         messages: utterances and notes of routes.
@@ -108,15 +108,15 @@ def quoted(messages: Sequence[LLMContextMessage], agent: str) -> str:
 
 
 def summary_request(messages: Sequence[LLMContextMessage], agent: str) -> Messages:
-    """The messages by which a model is asked for a summary; the instruction goes in as the system's."""
+    """The messages that ask a model for a summary; the instruction is the system message."""
     return [{"role": "user", "content": f"Conversation:\n<<<\n{quoted(messages, agent)}\n>>>"}]
 
 
 def full(handover: Handover | None = None) -> Transform:
     """Everything heard so far, in order.
 
-    The note of the route stands behind the last words of an agent, so that what the caller said after them,
-    which is for the new agent, is the newest message.
+    The note of the route follows the last words of an agent, so that what the caller said after them, which
+    the new agent has to answer, is the newest message.
     """
     if handover is None:
         return spoken
@@ -131,12 +131,12 @@ def full(handover: Handover | None = None) -> Transform:
 
 
 def followed_by(transform: Transform, announcement: str) -> Transform:
-    """``transform``, with what the old voice is saying meanwhile as the newest message."""
+    """``transform``, with the announcement that is being spoken as the newest message."""
     return lambda messages: transform([*messages, {"role": "assistant", "content": announcement}])
 
 
 def only_later(known: int, first: Sequence[LLMContextMessage] = ()) -> Transform:
-    """Nothing of the first ``known`` messages, but what the caller has said since (it is for the new agent).
+    """Only what the caller has said after the first ``known`` messages, which the new agent has to answer.
 
     ``first`` is put before it: the note of the route, with a summary or the variables as quoted material.
     """
@@ -150,9 +150,9 @@ def variables_only(handover: Handover, known: int) -> Transform:
 
 
 def as_heard(sent: str, heard: str) -> Transform:
-    """The last utterance of ours that reads ``sent``, cut to what was ``heard`` of it (or left out).
+    """Shorten the latest agent message that reads ``sent`` to what was ``heard`` of it, or remove it.
 
-    Of our last ``LATEST_UTTERANCES``: an interruption may cut one that others have followed.
+    The last ``LATEST_UTTERANCES`` agent messages are searched: others may follow an interrupted one.
     """
 
     def transform(messages: Messages) -> Messages:
@@ -169,7 +169,7 @@ def as_heard(sent: str, heard: str) -> Transform:
 def summarised(
     summary: str | None, said: Sequence[LLMContextMessage], known: int, handover: Handover
 ) -> Transform:
-    """The summary, or (when there is none in time) the last ten utterances, as quoted material."""
+    """The summary, or the last ten utterances if it is not ready in time, as quoted material."""
     if summary:
         material = _material({"summary_of_the_call_so_far": summary})
     else:

@@ -1,4 +1,4 @@
-"""The rules of routing: whether the agent who has the call may route to another one now."""
+"""The rules of routing: whether the current agent may route to another one now."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class RoutingPolicy:
     """Decides on the routes of one call."""
 
     def __init__(self, agents: AgentPool, *, hops: int = 0) -> None:
-        """``hops`` routes were done before the call was resumed."""
+        """``hops``: the number of routes before the call was resumed."""
         self.hops = hops
         self._agents = agents
         self._went_back = False
         """Whether the last route led back, and the caller has said nothing since."""
         self._silent_visits: set[int] = set()
-        """The agents who had the call and gave it away since the caller's last words, by identity."""
+        """The agents that routed the call away since the caller's last words, by identity."""
         self._refusals: Counter[str] = Counter()
 
     def caller_spoke(self) -> None:
-        """The caller finished a turn: going to where they came from is allowed again."""
+        """The caller finished a turn: routing back is allowed again."""
         self._silent_visits.clear()
         self._went_back = False
         self._refusals.clear()
         self._agents.offers_routes = True
 
     def count(self, refused: Refused) -> Refused:
-        """Count a refusal, and offer no routes if the model repeats itself; return what the model is told."""
+        """Count a refusal and return its message; after several of a kind, offer no routes in this turn."""
         self._refusals[refused.code] += 1
         if self._refusals[refused.code] < MAX_REFUSALS:
             return refused
@@ -46,7 +46,7 @@ class RoutingPolicy:
         return replace(refused, message=refused.message + LAST_REFUSAL)
 
     def routed(self, source: Agent, name: str) -> None:
-        """A route from ``source`` was done, by the name that its model chose."""
+        """Count a route from ``source``, by the name that its model chose."""
         self.hops += 1
         self._went_back = name == BACK
         self._silent_visits.add(id(source))
@@ -60,12 +60,12 @@ class RoutingPolicy:
 
         Args:
             name: a route's name, or ``back``.
-            variables: what the model gives to the target.
-            is_routing: whether another route is under way.
-            is_ending: whether the call ends, whatever happens.
+            variables: the values that the model passes to the target.
+            is_routing: whether another route is in progress.
+            is_ending: whether the end of the call can no longer be cancelled.
 
         Returns:
-            The variables of the target, or the refusal, whose message tells the model how to go on.
+            The variables of the target, or the refusal, whose message tells the model what to do.
         """
         if is_ending:
             return Refused(code="call_ending", message="The call is ending. Say nothing.")
@@ -106,7 +106,7 @@ def _values(target: Agent, name: str, variables: Mapping[str, Any]) -> Mapping[s
 
 
 def _what_to_ask(target: Agent, name: str, error: InvalidValues) -> str:
-    """What the model has to find out, in words that it can act on."""
+    """The refusal that tells the model what to ask the caller for."""
     declared = {variable.name: variable for variable in target.content.variables}
     missing, wrong = [], []
     for problem in error.problems:

@@ -1,4 +1,4 @@
-"""Routes: how a live call changes from one agent to another."""
+"""Performs routes: a live call changes from one agent to another."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FAILED_MESSAGE = (
 
 
 class RoutingListener(Protocol):
-    """Receives what becomes of routes. Its methods must return at once."""
+    """Receives the results of routes. Its methods must return at once."""
 
     def route_failed(self, name: str) -> None:
         """A route that was accepted failed."""
@@ -58,7 +58,7 @@ class RoutingListener(Protocol):
 
 
 class Router:
-    """Does the routes of one call, one at a time."""
+    """Performs the routes of one call, one at a time."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Router:
         clock: Clock,
         listener: RoutingListener,
     ) -> None:
-        """``listener`` is told of changes of the agent, and of routes that do not lead anywhere."""
+        """``listener`` is told of changes of the agent, and of failed and withdrawn routes."""
         self._agents = agents
         self._policy = policy
         self._recorder = recorder
@@ -91,14 +91,14 @@ class Router:
 
     @property
     def is_routing(self) -> bool:
-        """Whether a route is under way."""
+        """Whether a route is in progress."""
         return self._task is not None and not self._task.done()
 
     async def request(self, name: str, reason: str, variables: Mapping[str, Any]) -> Routed | Refused:
-        """The model asks for a route: refuse it with a message for the model, or start it.
+        """Start a route that the model requests, or refuse it with a message for the model.
 
-        A route prevails over an end of the call by the same agent, which it cancels: a caller who is routed
-        by mistake can still say goodbye.
+        A route cancels an end of the call by the same agent: a caller who is routed by mistake can still say
+        goodbye.
         """
         self._recorder.event("route.requested", agent=name, reason=reason)
         target = self._agents.find(name)
@@ -117,9 +117,9 @@ class Router:
         return Routed(agent=name)
 
     async def return_to_answering(self, reason: str) -> None:
-        """Route the call back to the agent who answered it, because the one who has it cannot answer.
+        """Route the call back to the answering agent, because the current one cannot answer.
 
-        Returns when that agent has taken over; a route that is under way comes first.
+        Returns when that agent has taken over; a route that is in progress is finished first.
         """
         path = self._agents.path[:1]
         if not self.is_routing and not self._hangup.is_final and path != self._agents.path:
@@ -146,16 +146,16 @@ class Router:
         self._policy.caller_spoke()
 
     def audio_started(self, gap_ms: int) -> None:
-        """Audio was sent, ``gap_ms`` milliseconds after the last sound; the first after a route ends it."""
+        """Audio was sent, ``gap_ms`` milliseconds after the last sound; the first audio completes a route."""
         if self._unheard is not None:
             (route_id, name), self._unheard = self._unheard, None
             self._recorder.route_heard(route_id, self._clock.now(), gap_ms)
             self._recorder.event("route.done", agent=name, gap_ms=gap_ms)
 
     async def resume(self, transform: context.Transform, visited: Sequence[str]) -> None:
-        """Continue a call whose stream was lost: same node and conversation, without a greeting.
+        """Continue a call whose stream was lost: at the same node, with the conversation, without a greeting.
 
-        The pool has the agent who had the call.
+        The current agent of the pool continues.
         """
         agent = self._agents.current
         if agent is not self._agents.answering:
@@ -237,11 +237,11 @@ class Router:
     async def _let_source_finish(self, route: AcceptedRoute) -> DrainFrame | None:
         """Wait until the source has spoken and the results of its functions are in the context.
 
-        An announcement is synthesised at once but takes seconds to play. When the target's first words have
-        yet to be produced, that time is used: then this returns as soon as the announcement is synthesised.
+        An announcement takes seconds to play. If the target's first words are not ready, this returns as soon
+        as the announcement is synthesised, so that they are produced while it plays.
 
         Returns:
-            The drain behind an announcement that is still playing.
+            The drain that follows an announcement which is still playing.
         """
         if route.has_result:
             with suppress(TimeoutError):
@@ -263,7 +263,7 @@ class Router:
         if target.keys is None:
             raise RuntimeError(f"{target.name} is not ready")
         if target.keys.stt != self._pipeline.stt.active:
-            # Neither STT service would understand its half of a sentence.
+            # Neither STT service would transcribe its half of a sentence.
             waited_s = 0.0
             while self._conversation.caller_is_speaking and waited_s < TURN_END_TIMEOUT_S:
                 await asyncio.sleep(POLL_S)
@@ -291,7 +291,7 @@ class Router:
         self._recorder.event("voice.switched", agent=route.name)
 
     async def _stay(self, source: Agent, route: AcceptedRoute) -> None:
-        """The route failed before anything changed: the source tells the caller and continues."""
+        """Report a route that failed before anything changed: the source tells the caller and continues."""
         self._recorder.route(replace(route.record, status="failed", error_code="switch_failed"))
         await self._give_back(source, route)
         await self._pipeline.worker.queue_frames([OpenGateFrame(), uninterruptible(LLMRunFrame())])

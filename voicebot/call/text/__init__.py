@@ -1,1 +1,1 @@
-"""Text calls: the same session as a telephone call, over a media stream of words instead of audio."""
+"""Text calls: the session of a telephone call, with a media stream that carries text instead of audio."""

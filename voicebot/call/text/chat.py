@@ -1,4 +1,4 @@
-"""One text call: the caller writes turns, and everything else happens as on a telephone call."""
+"""One text call: the caller writes turns; everything else is as on a telephone call."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class ChatOver(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a text call is given.
+    """The dependencies of a text call.
 
-    ``http`` makes the binder of HTTP functions from the call's log. ``health`` is what is known of the
-    providers of language models; None: nothing is.
+    ``http`` makes the binder of HTTP functions from the call's log. ``health`` is the state of the language
+    model providers; None: unknown.
     """
 
     library: Library
@@ -93,7 +93,7 @@ class _NoWriter:
 
 
 class _NoCarrier:
-    """A text call has no carrier that must be told of its end."""
+    """Ends nothing: a text call has no carrier."""
 
     async def hang_up(self, carrier_call_id: str) -> None:
         return None

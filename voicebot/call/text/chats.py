@@ -1,8 +1,8 @@
 """The text calls that this process holds for clients of the API, limited per account and in time.
 
-A text call lives in one process: its flow, its context and the effects of its functions cannot be replayed
-without doing things twice. Another process, or this one after a restart, answers that it does not have the
-call (docs/decisions/0010-text-calls.md).
+A text call belongs to one process: its flow, its context and the effects of its functions cannot be replayed
+without calling functions twice. Another process, or this one after a restart, answers that it does not have
+the call (docs/decisions/0010-text-calls.md).
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class TextServices:
         return self._llm(content, watch)
 
     def stt(self, content: TemplateContent) -> ServiceSpec:
-        """Nothing to transcribe: the media stream brings whole turns."""
+        """Transcribes nothing: the media stream carries whole turns."""
         return ServiceSpec(key="text-stt", make=made(IdentityFilter()), connected=connected_at_once)
 
     def tts(self, content: TemplateContent, on_request: OnRequest) -> ServiceSpec:

@@ -247,7 +247,7 @@ class Conversation:
         self._record_played()
 
     def _record_played(self, *_: Any) -> None:
-        """Record what has been played; look again when what was sent should have been, if no mark says so."""
+        """Record what has been played; check again when the rest should have been played without a mark."""
         playout, now_ms = self._media.playout, self._media.now_ms()
         while (until := self._transcript.unplayed_until) is not None and playout.heard_to(until, now_ms):
             self._transcript.played(until)
@@ -259,7 +259,7 @@ class Conversation:
             self._recording = asyncio.get_running_loop().call_later(wait_s, self._record_played)
 
     def _correct_swallowed(self) -> None:
-        """The model remembers no words that the TTS has swallowed."""
+        """Remove words that the TTS has skipped from the model's context."""
         swallowed = self._transcript.take_swallowed()
         if swallowed is not None and swallowed.memory == "already":
             self._correct(swallowed.meant, swallowed.heard)
@@ -271,7 +271,7 @@ class Conversation:
         self._tasks.start(work, name="correcting the context", droppable=True)
 
     def _cut_off(self, at_ms: int, *, lost: bool) -> Sequence[Cut]:
-        """End what is spoken where the caller has heard it."""
+        """End the current speech at the position that the caller has heard."""
         playout, now_ms = self._media.playout, self._media.now_ms()
         if now_ms - playout.ends_at() >= PAUSE_MS:
             self._transcript.voice_paused(playout.sent_ms)
@@ -293,7 +293,7 @@ class Conversation:
         now = self._now_ms()
         started, self._caller_since = self._caller_since or now, None
         self._last_sound_ms = now
-        # A transcript that comes late ends a turn whose words have ended long before.
+        # A late transcript ends a turn whose words ended long before.
         silence_ms = min(now - started, self._agents.current.content.turns.end_silence_ms)
         self._caller_until_ms = self._media.now_ms() - max(
             silence_ms, self._pipeline.stt.transcribed_quiet_ms

@@ -54,7 +54,7 @@ class OrderedUtterances:
         self._open[speaker, number] = at_ms, _RANK[speaker]
 
     def ended(self, speaker: Speaker, number: float = 0.0) -> None:
-        """It has ended, and was added if it had words."""
+        """An utterance has ended; it was added if it had words."""
         self._open.pop((speaker, number), None)
         while self._waiting and all(self._waiting[0].place < place for place in self._open.values()):
             self.record(self._waiting.pop(0))

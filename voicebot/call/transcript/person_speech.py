@@ -1,4 +1,4 @@
-"""What a caller and the operator who took the call over say to each other, for the record alone."""
+"""Transcribes the caller and the operator during a takeover, only for the transcript."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from voicebot.call.transcript.transcript import Transcript
 from voicebot.providers.service_spec import ServiceSpec
 
 LAST_WORDS_S = 1.0
-"""How long the services may take to transcribe what was said last."""
+"""How long the last words may take to be transcribed."""
 
 Person = Literal["caller", "operator"]
 
 
 @dataclass(slots=True)
 class _Turn:
-    """What one person is saying, by the last transcript of it."""
+    """The current utterance of one person, by its latest transcript."""
 
     started_ms: int
     words: str = ""
 
 
 class PersonSpeech:
-    """Transcribes both persons, if the template of the agent who has the call, or the account, says so.
+    """Transcribes both persons if the current agent's template, or the account, requests it.
 
     Utterances are recorded in the order in which they began, as the transcript has them.
     """
@@ -46,7 +46,7 @@ class PersonSpeech:
         transcript: Transcript,
         tasks: BackgroundTasks,
     ) -> None:
-        """Nobody is transcribed yet."""
+        """Nothing is transcribed yet."""
         self._stt = stt
         self._services = services
         self._agents = agents
@@ -62,7 +62,7 @@ class PersonSpeech:
         self._follows_agent = True
 
     def begin(self) -> None:
-        """The operator speaks from now on."""
+        """Start: the operator has taken the call over."""
         content = self._agents.current.content
         if self._sides or not content.takeover.transcribe:
             return
@@ -79,9 +79,9 @@ class PersonSpeech:
             self._sides[person].hear(audio)
 
     def end(self, *, at_once: bool = False) -> None:
-        """The operator has left: record what was said last once it is transcribed.
+        """Stop: the operator has left. Record the last words once they are transcribed.
 
-        ``at_once``, as the call is over: as far as it is transcribed now.
+        ``at_once``: the call is over; record what is transcribed now.
         """
         sides, self._sides = self._sides, {}
         if at_once:
@@ -124,7 +124,7 @@ class PersonSpeech:
             self._ended.append((turn.started_ms, self._conversation.elapsed_ms, person, turn.words))
 
     def _record(self) -> None:
-        """Record the utterances before which no other one has begun that may still end."""
+        """Record the utterances that no unfinished earlier utterance precedes."""
         if self._follows_agent and self._conversation.is_open:
             return  # what was said before the takeover is not complete
         self._follows_agent = False

@@ -1,4 +1,4 @@
-"""What a call writes to the database: events, utterances, routes and its end, in one ordered queue.
+"""Writes events, utterances, routes and the end of a call to the database, in one ordered queue.
 
 A call never waits for the database. Entries are written in the order they were made; while the database is
 not reachable they wait in memory, and the call goes on. Every entry is a statement that may be repeated.
@@ -105,13 +105,13 @@ class Seqs:
 
 
 class CallRecorder:
-    """Writes down what happens on one call; no method waits."""
+    """Records what happens on one call; no method waits."""
 
     def __init__(self, deps: CallDependencies, agents: AgentPool, seqs: Seqs) -> None:
         """Record a call.
 
         Args:
-            deps: the call, its writer and who else is told of what happens.
+            deps: the call, its writer, and the observer of its records.
             agents: the source of the active agent, to which events belong.
             seqs: the numbers used before, in a resumed call.
         """
@@ -140,7 +140,7 @@ class CallRecorder:
         return self._call.id
 
     def event(self, type_: EventType, active: ActiveAgent | None = None, /, **data: Any) -> None:
-        """Record an event of ``active``; None is the agent who has the call now."""
+        """Record an event of ``active``; None: the current agent."""
         active = active or self._agents.active
         self._events += 1
         event = EventRecord(
@@ -172,13 +172,13 @@ class CallRecorder:
         return self._routes
 
     def route(self, route: RouteRecord) -> None:
-        """Record a route that was refused, has failed, or is done: then lead and call change with it."""
+        """Record a refused, failed or done route; a done route also changes the lead and the call."""
         self._emit(route)
         write = routes.complete if route.status == "done" else routes.record
         self._writer.write(lambda db: write(db, route))
 
     def route_heard(self, route_id: UUID, first_audio_at: datetime, gap_ms: int) -> None:
-        """The new agent was heard, ``gap_ms`` milliseconds after the last sound before it."""
+        """Record the first audio of the new agent, ``gap_ms`` milliseconds after the last sound before it."""
         account_id = self._call.account_id
         self._writer.write(
             lambda db: routes.measured(db, account_id, route_id, first_audio_at=first_audio_at, gap_ms=gap_ms)
@@ -201,7 +201,7 @@ class CallRecorder:
         self._writer.write(lambda db: calls.keep_revisions(db, call.account_id, call.id, kept))
 
     def variables(self, agent: str, values: Mapping[str, Any]) -> None:
-        """Record the variables of an agent (``Agent.key``), for the case that the call is resumed."""
+        """Record the variables of an agent (``Agent.key``), in case the call is resumed."""
         call, kept = self._call, dict(values)
         self._writer.write(lambda db: calls.keep_variables(db, call.account_id, call.id, agent, kept))
 
@@ -223,7 +223,7 @@ class CallRecorder:
             self._writer.write(self._create_handoff(self._call, request))
 
     def withdraw_handoff(self, reason: Literal["caller_returned", "wait_over"]) -> None:
-        """End the open request for a person, which was written before."""
+        """Withdraw the open handoff, which was written before."""
         if self._withdraw_handoff is not None:
             self._writer.write(self._withdraw_handoff(self._call, reason))
 

@@ -1,4 +1,4 @@
-"""What an agent is to say and what it is saying: the texts for the TTS, and the utterance that is spoken."""
+"""The texts for the TTS, and the utterance that an agent is speaking."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Memory = Literal["already", "later", "never"]
 _EPSILON_MS = 0.5
 
 FASTEST_MS = 20
-"""Nobody speaks a character in less: several words that take less time were not spoken."""
+"""The shortest time for a character: several words that take less time were not spoken."""
 
 SHORTEST_WORD = 0.6
-"""How long a word lasts at least, as a share of what the words before it make one expect."""
+"""The shortest duration of a word, as a share of the duration that the words before it predict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unspoken:
-    """A text, or the end of one, that the caller has not heard although it was to be spoken."""
+    """A text, or the rest of one, that was to be spoken and was not heard."""
 
     text: str
     source: Source
@@ -35,10 +35,10 @@ class Unspoken:
 
 @dataclass(slots=True)
 class Request:
-    """A text for the TTS; what the TTS has made of it so far, and whether an interruption has dropped it.
+    """A text for the TTS, the state of its audio, and whether an interruption has dropped it.
 
-    ``remembered``: it enters the model's context when it has been spoken. An announcement of a route that is
-    not has been put there ahead; what is not heard of it is taken out, and remembered when it is spoken.
+    ``remembered``: it enters the model's context when it has been spoken. An announcement of a route is put
+    into the context before; what is not heard of it is removed, and added when it is spoken.
     """
 
     text: str
@@ -52,11 +52,11 @@ class Request:
 
     @property
     def is_known(self) -> bool:
-        """Whether the model knows of it, sooner or later."""
+        """Whether it is in the model's context, now or after it was spoken."""
         return self.remembered or self.is_announcement
 
     def unspoken(self, text: str) -> Unspoken:
-        """``text``, which is the request's or its end, as something that is still to be spoken."""
+        """``text``, which is the whole request or its rest, as unspoken text."""
         return Unspoken(
             text=text, source=self.source, remembered=self.is_known,
             interruptible=self.interruptible, is_announcement=self.is_announcement,
@@ -65,12 +65,12 @@ class Request:
 
 @dataclass(slots=True)
 class Speaking:
-    """An agent's utterance while it is spoken, and until its audio was played.
+    """An agent's utterance until its audio was played.
 
     ``heard`` is set when the text is complete, ``ended_ms`` and ``end_position`` when the audio was sent,
-    ``request`` (the first) and ``meant`` (the text of all) when both are; ``paused_at`` when the voice has
-    fallen silent.
-    ``words`` are parts of the text, with the positions where they begin if the TTS says so.
+    ``request`` (the first) and ``meant`` (the text of all requests) when both have happened, ``paused_at``
+    when the TTS has paused. ``words`` are parts of the text, with the positions at which they begin if the
+    TTS reports them.
     """
 
     agent: ActiveAgent
@@ -91,35 +91,35 @@ class Speaking:
     def is_played(self, until: float) -> bool:
         """Whether all of its audio was sent and played, if audio was played up to position ``until``.
 
-        TTS vendors report the last word late: when all audio was heard, all words were heard.
+        TTS vendors report the last word late, so all words count as heard when all audio was heard.
         """
         return self.end_position is not None and until >= self.end_position - _EPSILON_MS
 
     def words_until(self, until: float, *, lost: bool = False) -> str:
-        """The words of which all was played; a word has been heard when the next one begins.
+        """The words that were completely played: a word has been heard when the next one begins.
 
-        ``lost``: with those for which there is no audio, too.
+        ``lost``: words without audio are included.
         """
         until += _EPSILON_MS
         return _joined(part for part, end, is_lost in self._parts() if end <= until and (lost or not is_lost))
 
     @property
     def has_lost(self) -> bool:
-        """Whether there is no audio of some of the words.
+        """Whether some of the words have no audio.
 
-        A TTS that swallows a sentence and speaks the next one reports none of its words. pipecat then pushes
-        the sentence as one part, at the position of the next word or of the last one.
+        A TTS that skips a sentence reports none of its words. pipecat then pushes the sentence as one part,
+        at the position of the next word or of the last one.
         """
         return any(is_lost for _, _, is_lost in self._parts())
 
     def lost_words(self) -> str:
-        """The words of which there is no audio."""
+        """The words without audio."""
         return _joined(part for part, _, is_lost in self._parts() if is_lost)
 
     def ends_within_word(self, position: float) -> bool:
         """Whether the audio that ends at ``position`` is too short for the last word.
 
-        The pace of the words before it tells: a TTS may report a word whole of which it made half the audio.
+        The pace of the earlier words decides: a TTS may report a whole word and make half of its audio.
         """
         if len(self.words) < 2 or not self.is_timed:
             return False
@@ -141,10 +141,10 @@ class Speaking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """An interrupted utterance: the words that were to be said, and those that were heard.
+    """An interrupted utterance: its whole text, and what was heard of it.
 
-    ``memory``: whether the model's context has the words ``already``, ``later`` (because of the interruption,
-    pipecat adds those that it takes for spoken) or ``never``.
+    ``memory``: whether the model's context has the words ``already``, ``later`` (the interruption makes
+    pipecat add the words that it considers spoken) or ``never``.
     """
 
     meant: str
@@ -153,7 +153,7 @@ class Cut:
 
 
 def _takes_longer(text: str, ms: float) -> bool:
-    """Whether nobody could have spoken several words in ``ms``."""
+    """Whether ``ms`` is too short for several words."""
     return " " in text and ms < len(text) * FASTEST_MS and any(map(str.isalnum, text))
 
 

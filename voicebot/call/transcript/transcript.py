@@ -39,7 +39,7 @@ class Transcript:
         self._unfinished = 0
         self._speaking: Speaking | None = None
         self._unplayed: list[Speaking] = []
-        """The utterances that were sent, and are not known to have been played."""
+        """The utterances that were sent, but are not known to have been played."""
 
     @property
     def is_speaking(self) -> bool:
@@ -112,7 +112,7 @@ class Transcript:
             self._speaking.words.append((part, position))
 
     def audio_ended(self, *, at_ms: int, position: float | None = None) -> None:
-        """The audio of a TTS context was sent, up to ``position``; without one it has been played, too."""
+        """The audio of a TTS context was sent, up to ``position``; None: it has also been played."""
         speaking = self._speaking
         if speaking is not None:
             speaking.ended_ms = at_ms
@@ -123,7 +123,7 @@ class Transcript:
                 self._complete(speaking, at_ms)
 
     def voice_paused(self, position: float) -> None:
-        """The voice is silent since ``position``: its last word has ended if it is a whole one."""
+        """The TTS has paused since ``position``: the last word has ended if it is a whole one."""
         speaking = self._speaking
         if speaking is None or speaking.ends_within_word(position):
             return
@@ -155,23 +155,23 @@ class Transcript:
             self._record(self._unplayed.pop(0))
 
     def agent_interrupted(self, *, heard_until: float, at_ms: int, lost: bool = False) -> Sequence[Cut]:
-        """What was to be spoken was interrupted; audio was played up to position ``heard_until``.
+        """Speech was interrupted after audio was played up to position ``heard_until``.
 
-        A word counts as heard when all of it was played. What was not heard is kept as unspoken.
+        A word counts as heard when all of it was played. The rest is kept as unspoken.
 
         Args:
             heard_until: up to where audio was played.
             at_ms: when that was.
-            lost: whether what the caller cannot interrupt was stopped too.
+            lost: whether uninterruptible speech was stopped too.
 
         Returns:
-            What was cut off, in order.
+            The interrupted utterances, in order.
         """
         unplayed, self._unplayed = self._unplayed, []
         cuts = [cut for each in unplayed if (cut := self._cut_sent(each, heard_until, lost)) is not None]
         if self._speaking is not None:
             cuts.append(self._cut(self._speaking, heard_until, at_ms))
-        # What an earlier interruption left is still to be spoken, and comes first.
+        # What an earlier interruption left unspoken comes first.
         self.requests.keep_dropped()
         self._unfinished = 0
         return cuts
@@ -205,7 +205,7 @@ class Transcript:
         return Cut(meant=meant, heard=heard, memory=memory)
 
     def _complete(self, speaking: Speaking, at_ms: int) -> None:
-        """Text and audio are complete; it is recorded when that was played."""
+        """Text and audio are complete; the utterance is recorded when its audio was played."""
         if speaking.has_lost:
             self._note_lost(speaking)
         self._end(speaking, at_ms)
@@ -232,7 +232,7 @@ class Transcript:
         self._utterances.ended("agent", speaking.start_position)
 
     def _note_lost(self, speaking: Speaking) -> None:
-        """The TTS has swallowed a part of an utterance, which is still to be spoken."""
+        """The TTS has skipped a part of an utterance; keep it as unspoken."""
         spoken, meant = speaking.words_until(_ALL), speaking.heard or ""
         first = self.requests.get(speaking.contexts[0])
         self.requests.unheard(first, heard=spoken, rest=speaking.lost_words())
@@ -240,7 +240,7 @@ class Transcript:
         speaking.heard = spoken
 
     def take_swallowed(self) -> Cut | None:
-        """The utterance that has just ended, if the TTS has swallowed a part of it."""
+        """The utterance that has just ended, if the TTS has skipped a part of it."""
         swallowed, self._swallowed = self._swallowed, None
         return swallowed
 

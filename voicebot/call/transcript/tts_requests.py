@@ -87,7 +87,7 @@ class TtsRequests:
         return [self._requests[context] for context in contexts if context in self._requests]
 
     def is_answer(self, context_id: str) -> bool:
-        """Whether a TTS context answers the caller; a filler, an apology or an announcement does not."""
+        """Whether a TTS context answers the caller; fillers, apologies and announcements do not."""
         request = self._requests.get(context_id)
         return request is None or (request.remembered and not request.is_announcement)
 
@@ -116,7 +116,7 @@ class TtsRequests:
             self._ahead = text, text
 
     async def on_request(self, context_id: str, text: str) -> None:
-        """The TTS service was sent ``text``, which is the model's unless it was expected."""
+        """``text`` was sent to the TTS service; it is the model's unless it was expected."""
         expected = self._expected.pop(_words(text), None)
         if expected is None:
             self._model_characters += sum(not character.isspace() for character in text)
@@ -133,7 +133,7 @@ class TtsRequests:
     ) -> None:
         """``text`` is to be spoken in a TTS context.
 
-        What is not ``remembered`` by the model is complete with its audio: no turn of the model ends with it.
+        A text that is not ``remembered`` is complete when its audio is: no turn of the model ends with it.
         """
         self._request(context_id, Request(text, source, remembered, interruptible))
 
@@ -150,7 +150,7 @@ class TtsRequests:
             self._requests[context_id].has_audio = True
 
     def synthesised(self, context_id: str) -> None:
-        """The TTS says that a context is complete; one without audio is not, if it has words."""
+        """The TTS reports a context as complete; a context with words and without audio is not."""
         request = self._requests.get(context_id)
         if request is None:
             return
@@ -161,7 +161,7 @@ class TtsRequests:
     # -------------------------------------------------------------------- what becomes of it
 
     def spoken(self, contexts: Iterable[str]) -> None:
-        """The audio of some contexts was sent, or an interruption has ended them."""
+        """The audio of these contexts was sent, or an interruption has ended them."""
         for context_id in contexts:
             self._requests.pop(context_id, None)
 
@@ -174,10 +174,10 @@ class TtsRequests:
             self._unspoken = (*self._unspoken, request.unspoken(rest))
 
     def interruption_passes(self, *, lost: bool = False) -> None:
-        """An interruption has left the TTS, which has dropped what it was asked to speak.
+        """An interruption has left the TTS, which has dropped its requests.
 
-        The transcript hears of the interruption later; what the TTS is asked to speak in between is not
-        dropped. ``lost``: what the caller cannot interrupt is dropped too.
+        The transcript learns of the interruption later; requests in between are not dropped. ``lost``:
+        uninterruptible requests are dropped too.
         """
         for request in (*self._requests.values(), *self._expected.values()):
             request.is_dropped = lost or request.interruptible
@@ -185,13 +185,13 @@ class TtsRequests:
             self._model_characters = 0
 
     def nothing_made(self) -> None:
-        """The TTS has failed before it made audio of what it owes; what is complete is spoken to its end."""
+        """The TTS has failed before it made audio of its pending requests; complete ones are still played."""
         for request in (*self._requests.values(), *self._expected.values()):
             request.is_dropped = not request.is_synthesised
         self.keep_dropped()
 
     def keep_dropped(self) -> None:
-        """What an interruption has dropped is unspoken, behind what already is."""
+        """Add what an interruption has dropped to what is unspoken."""
         for waiting in (self._requests, self._expected):
             for key, request in list(waiting.items()):
                 if request.is_dropped:
@@ -204,5 +204,5 @@ class TtsRequests:
 
 
 def _words(text: str) -> str:
-    """A text as it is compared: services strip what they are given."""
+    """A text in the form in which texts are compared: services strip them."""
     return " ".join(text.split())
