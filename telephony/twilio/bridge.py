@@ -12,6 +12,7 @@ from twilio.twiml.voice_response import VoiceResponse
 
 from telephony.bridge import AnsweredBy, ConferenceJoin, Whisper
 from telephony.machines import Detection
+from telephony.twilio.twiml import reply_with, text_of
 from telephony.webhook import EndReason, WebhookReply, WebhookRequest
 
 CONFERENCE_EVENTS = "start end join leave"
@@ -24,7 +25,6 @@ _DIAL_OUTCOMES: Mapping[str, EndReason] = {
     "canceled": "canceled",
 }
 _KEYS = frozenset("0123456789*#ABCD")
-_XML = "text/xml"
 
 
 def answered_by(request: WebhookRequest) -> AnsweredBy:
@@ -53,7 +53,7 @@ def message_twiml(text: str, language: str, pause_s: int) -> str:
         response.pause(length=pause_s)
     response.say(text, language=language)
     response.hangup()
-    return str(response)
+    return text_of(response)
 
 
 def pressed_key(request: WebhookRequest) -> str | None:
@@ -75,12 +75,12 @@ def whisper_reply(whisper: Whisper) -> WebhookReply:
     )
     gather.say(whisper.text, language=whisper.language)
     response.redirect(whisper.silence_url, method="POST")
-    return _twiml(response)
+    return reply_with(response)
 
 
 def join_reply(join: ConferenceJoin) -> WebhookReply:
     """TwiML that leads the call into a conference."""
-    return WebhookReply(status=200, content_type=_XML, body=join_twiml(join))
+    return reply_with(join_twiml(join))
 
 
 def join_twiml(join: ConferenceJoin) -> str:
@@ -105,12 +105,8 @@ def join_twiml(join: ConferenceJoin) -> str:
         status_callback_event=CONFERENCE_EVENTS,
     )
     response.redirect(join.then_url, method="POST")
-    return str(response)
+    return text_of(response)
 
 
 def _field(request: WebhookRequest, name: str) -> str:
     return request.form.get(name, request.query.get(name, "")).strip()
-
-
-def _twiml(response: VoiceResponse) -> WebhookReply:
-    return WebhookReply(status=200, content_type=_XML, body=str(response))

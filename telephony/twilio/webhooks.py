@@ -18,6 +18,7 @@ from twilio.twiml.voice_response import VoiceResponse
 
 from telephony.carrier import TransferRequest
 from telephony.errors import BadSignature, BadWebhook
+from telephony.twilio.twiml import XML, reply_with, text_of
 from telephony.webhook import (
     FORM_TYPE,
     AnswerUrls,
@@ -221,26 +222,26 @@ def answer(token: str, urls: AnswerUrls) -> WebhookReply:
     stream = response.connect().stream(url=urls.media_url, status_callback=urls.stream_status_url)
     stream.parameter(name="token", value=token)
     response.redirect(urls.resume_url, method="POST")
-    return _twiml(response)
+    return reply_with(response)
 
 
 def forbid() -> WebhookReply:
     """Status 403 with an empty body."""
-    return WebhookReply(status=403, content_type=_XML, body="")
+    return WebhookReply(status=403, content_type=XML, body="")
 
 
 def reject(*, busy: bool = False) -> WebhookReply:
     """TwiML that rejects the call, without charge: the number is not in service, or is busy."""
     response = VoiceResponse()
     response.reject(reason="busy" if busy else None)
-    return _twiml(response)
+    return reply_with(response)
 
 
 def hang_up_reply() -> WebhookReply:
     """TwiML that ends the call."""
     response = VoiceResponse()
     response.hangup()
-    return _twiml(response)
+    return reply_with(response)
 
 
 def wait_reply(pause_s: int, then_url: str) -> WebhookReply:
@@ -248,7 +249,7 @@ def wait_reply(pause_s: int, then_url: str) -> WebhookReply:
     response = VoiceResponse()
     response.pause(length=pause_s)
     response.redirect(then_url, method="POST")
-    return _twiml(response)
+    return reply_with(response)
 
 
 def say_reply(text: str, language: str, then_dial: str | None = None) -> WebhookReply:
@@ -262,12 +263,12 @@ def say_reply(text: str, language: str, then_dial: str | None = None) -> Webhook
         response.hangup()
     else:
         response.dial().number(then_dial)
-    return _twiml(response)
+    return reply_with(response)
 
 
 def transfer_reply(transfer: TransferRequest) -> WebhookReply:
     """TwiML that transfers the call to another number."""
-    return WebhookReply(status=200, content_type=_XML, body=transfer_twiml(transfer))
+    return reply_with(transfer_twiml(transfer))
 
 
 def transfer_twiml(transfer: TransferRequest) -> str:
@@ -281,11 +282,4 @@ def transfer_twiml(transfer: TransferRequest) -> str:
         method=method,
     )
     dial.number(transfer.to)
-    return str(response)
-
-
-_XML = "text/xml"
-
-
-def _twiml(response: VoiceResponse) -> WebhookReply:
-    return WebhookReply(status=200, content_type=_XML, body=str(response))
+    return text_of(response)

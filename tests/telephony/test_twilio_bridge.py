@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from telephony.bridge import ConferenceJoin, Whisper
-from telephony.twilio.bridge import answered_by, join_reply, pressed_key, whisper_reply
+from telephony.twilio.bridge import answered_by, join_reply, message_twiml, pressed_key, whisper_reply
+from telephony.twilio.webhooks import say_reply
 from telephony.webhook import FORM_TYPE, WebhookRequest
 
 JOIN = ConferenceJoin(
@@ -77,3 +78,19 @@ def test_who_answered(word: str, who: str) -> None:
 def test_the_key(digits: str, key: str | None) -> None:
     """One key is a key; nothing, more, or something else is none."""
     assert pressed_key(request(Digits=digits)) == key
+
+
+def test_what_is_said_may_contain_any_character() -> None:
+    """Markup is escaped, and characters that XML does not have become spaces: the document stays readable."""
+    text = "Ring\x07 & <b>call</b>\x00\x1b 営業\ufffe"
+    whisper = Whisper(
+        text=text, language="en-US", key_url="https://x/key", silence_url="https://x/key", key_timeout_s=5
+    )
+    for document in (
+        whisper_reply(whisper).body,
+        say_reply(text, "en-US").body,
+        message_twiml(text, "en-US", 1),
+    ):
+        said = ElementTree.fromstring(document).find(".//Say")  # noqa: S314 - our own
+        assert said is not None
+        assert said.text == "Ring  & <b>call</b>   営業 "
