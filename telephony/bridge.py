@@ -1,6 +1,6 @@
-"""`BridgeCarrier`: how a caller is connected with a person, in terms that are common to carriers.
+"""`BridgeCarrier`: connects a caller with a person, independent of the carrier.
 
-The person is called first (`Carrier.dial`), hears a text and presses a key; then both calls are led into a
+The person is called first (`Carrier.dial`), hears a text and presses a key; then both calls join a
 conference. `Carrier` contains what every carrier needs; this protocol adds what a bridge needs.
 """
 
@@ -68,7 +68,7 @@ class BridgeCarrier(Carrier, Protocol):
         ...
 
     def dial_outcome(self, request: WebhookRequest) -> EndReason | None:
-        """How the number ended that a transferred call was connected with, from a verified webhook."""
+        """How the connection of a transferred call with a number ended, from a verified webhook."""
         ...
 
     def whisper_reply(self, whisper: Whisper) -> WebhookReply:
@@ -76,11 +76,11 @@ class BridgeCarrier(Carrier, Protocol):
         ...
 
     def join_reply(self, join: ConferenceJoin) -> WebhookReply:
-        """Response that leads the call into a conference. An operator leaves it with the key `*`."""
+        """Response that moves the call into a conference. An operator leaves it with the key `*`."""
         ...
 
     async def join(self, carrier_call_id: str, join: ConferenceJoin) -> None:
-        """Lead a live call into a conference; its media stream ends. Not retried if it may have been done.
+        """Move a live call into a conference; its media stream ends. Not retried if it may have been done.
 
         Raises:
             CallIsOver: the call has ended.

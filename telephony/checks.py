@@ -1,4 +1,4 @@
-"""`NumberCarrier`: a carrier that can be asked where it sends the calls of a number."""
+"""`NumberCarrier`: a carrier whose API tells where it sends the calls of a number."""
 
 from __future__ import annotations
 

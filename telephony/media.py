@@ -14,10 +14,10 @@ if TYPE_CHECKING:  # slow to import, and used in annotations only
 
 
 DIRECT_MESSAGES = "voicebot.direct_messages"
-"""An extension of ASGI: `scope["extensions"][DIRECT_MESSAGES]["deliver"](consumer)` has the server call
-`consumer` with each `websocket.receive` message, those that wait included, as soon as it is read. `receive`
-then returns only the disconnect. Without it, each 20 ms of audio wakes a task, and stops and starts the
-reading."""
+"""An extension of ASGI: after `scope["extensions"][DIRECT_MESSAGES]["deliver"](consumer)` the server calls
+`consumer` with each `websocket.receive` message as soon as it is read, starting with those that wait.
+`receive` then returns only the disconnect. Without the extension, each 20 ms of audio wakes a task and stops
+and restarts the reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class MediaClosed:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nobody has ended the call: the socket broke, or what the carrier sent could not be read."""
+        """Whether the stream was lost: the socket broke, or the carrier's messages could not be read."""
         return self.code in (UNREADABLE, TOO_BIG) if self.by == "us" else not self.announced
 
 

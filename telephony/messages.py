@@ -1,4 +1,4 @@
-"""What the messages of media sockets say, whatever the carrier; each carrier's package reads its own."""
+"""The messages of media sockets, independent of the carrier; each carrier's package parses its own."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Dtmf:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The stream stopped. `call_left`: the call has ended, or was led away; otherwise it goes on."""
+    """The stream stopped. `call_left`: the call has ended or was transferred; otherwise it continues."""
 
     call_left: bool = True
 
@@ -90,7 +90,7 @@ class Outgoing(Protocol):
 
 
 def parse_with(readers: Mapping[str, Callable[[dict[str, Any]], Event]], text: str) -> Event:
-    """Read one text message by the carrier's readers, which are named by events.
+    """Parse one text message with the carrier's parsers, which are named by events.
 
     Raises:
         Malformed: not a JSON object with an `event`, or a known event without a required field.

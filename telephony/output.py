@@ -1,4 +1,4 @@
-"""The last stage of a call's pipeline, which sends speech at the pace of playing (`telephony.transport`)."""
+"""The last stage of a call's pipeline: sends speech at the pace of playout (`telephony.transport`)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from telephony.timed_frames import WHEN_ALL_ARE_GONE, TimedFrames
 
 WRITE_TIMEOUT_S = 3.0
-"""How long the carrier may not read; then the call counts as lost."""
+"""If the carrier does not read for this time, the call counts as lost."""
 
 CLOSE_TIMEOUT_S = 1.0
 
 AHEAD_S = 0.16
-"""How much audio is sent ahead of playout, or two chunks if that is more. One chunk less is how long the
-event loop may be late before the caller hears a gap. Barge-in is not slowed down: the carrier clears its
+"""How much audio is sent ahead of playout, or two chunks if that is more. If the event loop is late by more
+than this less one chunk, the caller hears a gap. Barge-in is not slowed down, because the carrier clears its
 buffer."""
 
 _SPEECH = (TTSStartedFrame, TTSAudioRawFrame, TTSTextFrame, TTSStoppedFrame)
 
 SPEECH_TIMEOUT_S = 3.0
-"""When nothing follows speech for so long, it has ended, although its service did not say so."""
+"""Speech has ended when nothing follows for this time, even if its service did not report the end."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class DropSpeechFrame(InterruptionFrame):
 
 
 class Wire(Protocol):
-    """The carrier's side of a call. After the socket is closed, sending has no effect."""
+    """The connection to the carrier. After it is closed, sending has no effect."""
 
     @property
     def is_open(self) -> bool:
@@ -92,10 +92,11 @@ class _Chunk:
 
 
 class CallOutput(FrameProcessor):
-    """Sends speech and marks in order, and other frames on when the audio before them was sent.
+    """Sends speech and marks in order, and passes other frames on when the audio before them was sent.
 
-    Frames with a timestamp go on at that time. Audio is 16-bit mono PCM. An interruption drops what is
-    interruptible and has not been sent; the carrier's buffer is cleared unless it has uninterruptible audio.
+    Frames with a timestamp are passed on at that time. Audio is 16-bit mono PCM. An interruption drops
+    interruptible audio that was not sent; the carrier's buffer is cleared unless it contains uninterruptible
+    audio.
     """
 
     def __init__(self, wire: Wire, *, chunk_bytes: int, sample_rate: int) -> None:
@@ -114,7 +115,7 @@ class CallOutput(FrameProcessor):
         self._played_s = 0.0
         """When all audio that was sent will have been played, by the monotonic clock in s."""
         self._protected_until_s = 0.0
-        """The same of uninterruptible audio."""
+        """The same for uninterruptible audio."""
         self._is_speaking = False
         self._announced: set[str | None] = set()
         """Contexts of speech that have begun without audio: others may be spoken before it."""
@@ -126,7 +127,7 @@ class CallOutput(FrameProcessor):
         self._all_sent, self._all_timed = asyncio.Event(), asyncio.Event()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Take a frame; only the EndFrame waits until everything before it was sent."""
+        """Accept a frame; only the EndFrame waits until everything before it was sent."""
         await super().process_frame(frame, direction)
         if isinstance(frame, StartFrame):
             await self.push_frame(frame, direction)
@@ -135,7 +136,7 @@ class CallOutput(FrameProcessor):
         elif isinstance(frame, InterruptionFrame):
             if isinstance(frame, DropSpeechFrame):
                 self._unprotect_speech()
-            # A word that is passed on behind the interruption would count as one of the next utterance.
+            # A word that is passed on after the interruption would count as one of the next utterance.
             await self._drop_interruptible()
             await self.push_frame(frame, direction)
             await self._clear()
@@ -194,7 +195,7 @@ class CallOutput(FrameProcessor):
             self._rest.clear()
 
     def _unprotect_speech(self) -> None:
-        """Have an interruption drop all speech that was not sent, and the carrier's buffer."""
+        """Drop all speech that was not sent, and clear the carrier's buffer."""
         passing = [self._passing] if self._passing is not None else []
         for item in (*self._queue, *self._timed, *passing):
             if isinstance(item.source if isinstance(item, _Chunk) else item, _SPEECH):
@@ -303,7 +304,7 @@ class CallOutput(FrameProcessor):
         await self.push_frame(frame)
 
     async def _push_words(self, context_id: str | None) -> None:
-        """Pass on the words of a context whose audio was sent, so that none comes behind its end."""
+        """Pass on the words of a context whose audio was sent, so that none follows its end."""
 
         def is_of_context(frame: Frame) -> bool:
             return isinstance(frame, TTSTextFrame) and frame.context_id == context_id

@@ -1,4 +1,4 @@
-"""Frames that go on at a time each (`CallOutput`)."""
+"""Frames that are passed on at a given time each (`CallOutput`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHEN_ALL_ARE_GONE = float("inf")
 
 
 class TimedFrames:
-    """Waits for the time of the earliest frame; one that comes later and is due earlier is not held back.
+    """Waits for the earliest frame; a frame that arrives later and is due earlier is not delayed.
 
     Times are those of pipecat's clock in ns. Frames of the same time keep their order.
     """

@@ -1,9 +1,9 @@
-"""The transport of a call: receives while the pipeline runs, and sends speech at the pace of playing.
+"""The transport of a call: receives while the pipeline runs, and sends speech at the pace of playout.
 
-pipecat's own output passes every 20 to 40 ms of audio through a queue, two waits with deadlines and all
-stages behind it, and tells all stages five times a second that the bot speaks. No stage uses that, and with
-ten calls it was a third of the CPU time of the process (docs/decisions/0026-audio-path.md). Audio ends here;
-only the first audio of an utterance goes on, which says that the utterance has begun.
+pipecat's own output passes every 20 to 40 ms of audio through a queue, two waits with deadlines and all later
+stages, and broadcasts five times a second that the bot speaks. No stage uses this, and with ten calls it took
+a third of the CPU time of the process (docs/decisions/0026-audio-path.md). Here audio is not passed on,
+except for the first audio of an utterance, which marks its beginning.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a carrier's webhooks contain, and what they are answered, whatever the carrier."""
+"""The contents of webhooks and their responses, independent of the carrier."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ExotelAccount:
         webhook_secret: part of the path of every webhook.
         api_url: replaces the address of Exotel's REST API, which depends on the account's region.
         sample_rate: of the audio that Exotel is asked for, in Hz: 8000, 16000 or 24000.
-        flow_id: id of the flow that calls follow which are placed; None: their audio is streamed directly.
+        flow_id: id of the flow that placed calls follow; None: their audio is streamed directly.
     """
 
     account_sid: str

@@ -68,5 +68,5 @@ def media_format(start: Start) -> MediaFormat:
 
 
 def _whole_samples(pcm: bytes) -> bytes:
-    """The samples of 2 bytes; a byte that is left over belongs to none."""
+    """The audio without an odd last byte: samples have 2 bytes."""
     return pcm[: len(pcm) // 2 * 2]

@@ -60,7 +60,7 @@ def of_details(details: Mapping[str, Any]) -> EndReason | None:
 
 
 def _of_status(text: str) -> EndReason | None:
-    """A party that has been on the line counts as one that has left: the flow has gone on."""
+    """A party that is still `in-progress` counts as gone, because the flow has continued."""
     progress, reason = STATUSES.get(status_word(text), ("ringing", None))
     return "completed" if progress == "in_progress" else reason
 

@@ -79,7 +79,7 @@ def whisper_reply(whisper: Whisper) -> WebhookReply:
 
 
 def join_reply(join: ConferenceJoin) -> WebhookReply:
-    """TwiML that leads the call into a conference."""
+    """TwiML that moves the call into a conference."""
     return reply_with(join_twiml(join))
 
 

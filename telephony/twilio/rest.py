@@ -139,7 +139,7 @@ class TwilioRest:
         return str(call.sid)
 
     async def join(self, carrier_call_id: str, join: ConferenceJoin) -> None:
-        """Give a live call TwiML that leads it into a conference. Not retried if it may have been done.
+        """Give a live call TwiML that moves it into a conference. Not retried if it may have been done.
 
         Raises:
             CallIsOver: the call has ended.

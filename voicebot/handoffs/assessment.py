@@ -1,7 +1,7 @@
 """The language model's assessment of a handoff: likely cause, next steps and confidence.
 
 It is requested through the outbox, so nothing waits for it. The transcript is sent as JSON data. An answer
-that does not match the schema is discarded, and the handoff has no assessment.
+that does not match the schema is discarded; the handoff then has no assessment.
 """
 
 from __future__ import annotations

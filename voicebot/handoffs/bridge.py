@@ -1,9 +1,9 @@
 """Connects callers by telephone with operators, and with destinations of templates.
 
-The row of a leg is made, then the person is dialled; they hear a whisper and accept with the key 1 or over
-the API; then both calls are led into a conference with the handoff's id as its name. From then on the carrier
-holds the connection, and no process of ours is needed for it. The carrier's reports (``leg_reports``) may
-arrive at any process, in any order and more than once.
+The row of a leg is created, then the person is dialled. They hear a whisper and accept with the key 1 or over
+the API. Then both calls join a conference that is named after the handoff's id. From then on the carrier
+holds the connection, and no process of ours is needed. The carrier's reports (``leg_reports``) may arrive at
+any process, in any order and more than once.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from voicebot.handoffs.transitions import CLAIM_LEASE, LostRace, StaleClaim
 
 RING_TIMEOUT_S = 30
 DIAL_DEADLINE = timedelta(seconds=10)
-"""By when the carrier has reported that it dials; otherwise the process that asked it to is lost."""
+"""The carrier reports dialling within this time; otherwise the process that sent the request is lost."""
 RING_DEADLINE = timedelta(seconds=RING_TIMEOUT_S + 20)
-"""By when the carrier has reported the end of the ringing, with the detection of answering machines."""
+"""The carrier reports the end of ringing within this time, including the detection of answering machines."""
 ACCEPTED_DEADLINE = timedelta(seconds=10)
 LED_OUT_DEADLINE = timedelta(hours=5)
-"""By when a flow has asked for the caller again; no carrier keeps a call for longer."""
+"""A flow asks for the next step of the call within this time; no carrier keeps a call for longer."""
 BRIDGED_CHECK = timedelta(seconds=30)
 """How often the carrier is asked whether both sides of a bridge are still there."""
 
 
 class NotDialable(Exception):
-    """The operator of a handoff cannot be called, or not now."""
+    """The operator of a handoff cannot be called, or cannot be called now."""
 
 
 class Bridge:
@@ -243,7 +243,7 @@ class Bridge:
         return await handoffs.get(self._db, account_id, handoff_id)
 
     async def begin(self, leg: LegRecord, *, within: timedelta = ACCEPTED_DEADLINE) -> bool:
-        """The operator accepted: the call is about to leave its agent. False: too late, or done before.
+        """Record that the operator accepted and that the call leaves its agent. False: too late, or done.
 
         ``within`` is how long connecting them may take.
         """
@@ -266,7 +266,7 @@ class Bridge:
         return True
 
     async def connect(self, leg: LegRecord) -> bool:
-        """Lead the caller to the operator who has accepted; False: they were not connected."""
+        """Connect the caller with the operator who has accepted; False: that failed."""
         call = await bridged_calls.transferring(self._db, leg.account_id, leg.call_id)
         if call is None or call.carrier_call_id is None:
             await self._ends.end(leg, "caller_left")
@@ -274,7 +274,7 @@ class Bridge:
         return await self._join(leg, call.carrier_call_id, "caller") and await self.connected(leg)
 
     async def connected(self, leg: LegRecord) -> bool:
-        """The caller and the operator who has accepted are connected; False: the leg has ended."""
+        """Record that the caller and the operator are connected; False: the leg has ended."""
         now = self._clock.now()
         for _ in range(3):
             try:
@@ -289,7 +289,7 @@ class Bridge:
         return False
 
     async def _join(self, leg: LegRecord, carrier_call_id: str, party: Party) -> bool:
-        """Lead one of the two calls into the conference; the end of the leg says why that failed."""
+        """Move one of the two calls into the conference; if that fails, the end of the leg says why."""
         carrier = self._carriers[leg.carrier]
         if isinstance(carrier, FlowCarrier):
             return False
@@ -323,7 +323,7 @@ class Bridge:
 
 
 def conference(leg: LegRecord, party: Party) -> ConferenceJoin:
-    """How a party joins the conference of a leg."""
+    """The request with which a party joins the conference of a leg."""
     then = resume_url(leg) if party == "caller" else f"{leg.webhooks_url}/left?leg={leg.id}"
     return ConferenceJoin(
         name=str(leg.handoff_id or leg.id),

@@ -19,7 +19,7 @@ class Briefing:
     problem: Mapping[str, Any]
     tried: Mapping[str, Any]
     assessment: Mapping[str, Any] | None
-    """The language model's; null until there is one."""
+    """The language model's assessment; null until there is one."""
     start_here: Sequence[str]
 
 

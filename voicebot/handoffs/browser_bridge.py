@@ -15,7 +15,7 @@ from voicebot.handoffs.handoff_service import HandoffService
 from voicebot.handoffs.transitions import StaleClaim
 
 LEASE = timedelta(seconds=20)
-"""How long a connection from a browser counts without a sign of life of the process that holds it."""
+"""How long a connection from a browser counts as open without a sign of life of its process."""
 
 Leave = Literal["resolve", "return"]
 

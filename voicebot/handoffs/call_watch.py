@@ -1,7 +1,7 @@
-"""Tells the live calls of this process what has become of their requests for a person, and of destinations.
+"""Reports the status of handoffs and of called destinations to the live calls of this process.
 
-One query serves all live calls: every second, and after each notification of an event. So a call learns of a
-handoff that the API created, of a claim, and of a return to the queue, whichever process did it.
+One query serves all live calls, every second and after each notification of an event. A call thus learns of a
+handoff that the API created, of a claim, and of a return to the queue, whichever process caused it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from voicebot.handoffs.matching import PRESENT, matches
 
 INTERVAL_S = 1.0
 CALLING_INTERVAL_S = 0.2
-"""The interval while a destination is being called, whose refusal notifies nobody."""
+"""The interval while a destination is being called; its refusal sends no notification."""
 DEBOUNCE_S = 0.05
 """Pause after a notification, so that one query serves several events."""
 
@@ -68,7 +68,7 @@ class CallWatch:
         self._wakeup = asyncio.Event()
 
     def wake(self) -> None:
-        """An event was committed: look at once."""
+        """An event was committed: query at once."""
         self._wakeup.set()
 
     async def run(self, calls: LiveCalls) -> None:

@@ -42,7 +42,7 @@ async def create(
     Args:
         db: the connection; if it is a transaction, the handoff commits with it.
         account_id: the account.
-        draft: what is asked for.
+        draft: the request.
         idempotency_key: the client's Idempotency-Key.
         assess: whether to ask the language model for an assessment afterwards.
 
@@ -98,7 +98,7 @@ class Reschedule:
 def continuation(
     escalation: HandoffRecord, later: Reschedule, now: datetime, user_id: UUID | None
 ) -> HandoffDraft:
-    """The park that an escalation becomes; ``user_id`` is who decides that, None: the program."""
+    """The park that an escalation becomes; ``user_id``: who decides it; None: the program."""
     return HandoffDraft(
         intent="park",
         origin="person",
@@ -119,7 +119,7 @@ def continuation(
 
 
 async def park(db: Executor, account_id: UUID, draft: HandoffDraft, *, assess: bool = True) -> CreatedHandoff:
-    """Create a park for a caller on a live call; an escalation of the call that is open is converted to it.
+    """Create a park for a caller on a live call; an open escalation of the call is converted to it.
 
     Raises:
         LostRace: the escalation has changed meanwhile; nothing was written.
@@ -157,7 +157,7 @@ class CallIdentity(Protocol):
 
 
 HandOff = Callable[[CallIdentity, HandoffRequest], Callable[[Executor], Awaitable[None]]]
-"""Makes the write with which a live call hands over its caller; the write may be repeated."""
+"""Makes the write with which a live call creates a handoff; the write may be repeated."""
 
 
 def call_hand_off(clock: Clock, *, assess: bool, wake: Callable[[], None]) -> HandOff:

@@ -1,9 +1,9 @@
-"""The event stream: an account's events in order, to every subscriber, from any position.
+"""The event stream: delivers an account's events in order to every subscriber, from any position.
 
 Events are always read from the rows by sequence number, so none is missed, repeated or reordered, whichever
-process wrote it. Notifications only shorten the delay; polling finds what they missed. A waiting subscriber
-holds no database connection. The subscribers of an account share the rows that were read: one query serves
-all that wait for the same event.
+process wrote it. Notifications only shorten the delay; polling finds events whose notification was lost. A
+waiting subscriber holds no database connection. The subscribers of an account share the rows that were read:
+one query serves all that wait for the same event.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEARTBEAT_S = 15.0
 BATCH = 200
 
 RECENT = 50
-"""How many of the last events of an account are kept for subscribers that are a little behind."""
+"""How many of an account's latest events are kept for subscribers that are slightly behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """There was no event for a while."""
+    """There was no event for ``heartbeat_s``."""
 
 
 Item = Sequence[HandoffEventRecord] | Reset | Heartbeat
@@ -48,7 +48,7 @@ Item = Sequence[HandoffEventRecord] | Reset | Heartbeat
 
 @dataclass(slots=True, eq=False)
 class _Feed:
-    """What the subscribers of one account share."""
+    """The state that the subscribers of one account share."""
 
     wakeups: set[asyncio.Event] = field(default_factory=set)
     last: int = 0
@@ -66,7 +66,7 @@ class _Feed:
                 wakeup.set()
 
     def after(self, cursor: int) -> Sequence[HandoffEventRecord]:
-        """The events after a position, if they were read lately."""
+        """The events after a position, if they are kept."""
         if not self.recent or not self.recent[0].seq <= cursor + 1 <= self.recent[-1].seq:
             return ()
         return self.recent[cursor + 1 - self.recent[0].seq :]
@@ -173,7 +173,7 @@ class EventBroker:
             waited, behind = False, True
             while not self._closed:
                 wakeup.clear()
-                # Without a wake-up there is nothing new: it is not looked for again.
+                # Without a wake-up there is nothing new, so no query is needed.
                 batch = await self._next(account_id, feed, cursor) if behind or cursor < feed.last else ()
                 behind = len(batch) == BATCH
                 if batch and batch[0].seq != cursor + 1:

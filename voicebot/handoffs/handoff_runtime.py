@@ -49,7 +49,7 @@ _LEGS_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoffDependencies:
-    """What the components need from the rest of the server."""
+    """The dependencies of the components."""
 
     vault: Vault
     journal: Path
@@ -65,7 +65,7 @@ class HandoffDependencies:
     """``host:port`` of private addresses that webhooks may reach."""
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
     carriers: Mapping[str, PersonCarrier] = field(default_factory=dict)
-    """Those that can connect a caller with an operator, by name."""
+    """The carriers that can connect a caller with an operator, by name."""
 
 
 class HandoffRuntime:
@@ -88,7 +88,7 @@ class HandoffRuntime:
         self.legs = LegReports(database, clock, dependencies.carriers, self.bridge, ends)
         self.scheduler = Scheduler(database, clock, self.service, self.presence, wakeup)
         self.hand_off = call_hand_off(clock, assess=assess, wake=wakeup.set)
-        """For live calls: makes the write that hands over the caller."""
+        """For live calls: makes the write that creates a handoff."""
         self.withdrawals = Withdrawals(database, clock, self.service)
         self.supervision = Supervision(database, clock, self.service, wake=wakeup.set)
         self.call_watch = CallWatch(database, clock)
@@ -119,7 +119,7 @@ class HandoffRuntime:
 
         Args:
             is_draining: tells whether the process is shutting down.
-            calls: the live calls, which are told what becomes of their requests.
+            calls: the live calls, which get the status of their handoffs.
         """
         run = self._background.supervise
         run(lambda: self.call_watch.run(calls), name="status of handoffs")

@@ -1,4 +1,4 @@
-"""Operations on handoffs. Each transition is decided on what was read, and again if it lost a race."""
+"""Operations on handoffs. A transition is decided on the row that was read; again if it has changed."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class HandoffService:
                 if handoff.claimed_by != user_id:
                     continue
                 return await self._with_briefing(handoff)
-            # The statement decides by the same rules; the check names the reason, and spares the losers of a
-            # race the wait for a lock.
+            # The statement decides by the same rules. The check gives the reason, and losers of a race do not
+            # wait for a lock.
             _check_claim(handoff, operator, now)
             try:
                 async with self._db.transaction() as transaction:
@@ -165,7 +165,7 @@ class HandoffService:
             )
 
         async def ask_again(transaction: Transaction, after: HandoffRecord) -> HandoffRecord:
-            """An offer that no one else can get needs somebody who is not present."""
+            """If nobody else can be offered the handoff, notify people who are not present."""
             if not await someone_is_left(transaction, after, now):
                 await notifications.ask_again(transaction, after, "queued", now, exclude=user_id)
             return after
@@ -316,7 +316,7 @@ def check_can_claim(operator: OperatorRecord, now: datetime) -> None:
 
 
 def required_holder(handoff: HandoffRecord, user_id: UUID, supervises: bool) -> UUID | None:
-    """Who must hold the handoff for the user to act on it: anybody or nobody, if the user supervises."""
+    """The holder that the handoff must have for the user to act on it; None: any, if the user supervises."""
     return handoff.claimed_by if supervises else user_id
 
 

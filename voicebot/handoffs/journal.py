@@ -1,8 +1,8 @@
-"""The journal's writer: committed events as lines of JSON, written by one process at a time.
+"""The journal's writer: writes committed events as lines of JSON; one process at a time writes.
 
-The order of the lines is committed before they are written (``db.journal``), and the file tells how far it
-got. So the next writer continues exactly where one that died has stopped, and an unusable file loses nothing.
-The database records the last line that was written, so that a shortened journal is found.
+The order of the lines is committed before they are written (``db.journal``), and the file shows its last
+line. The next writer therefore continues exactly where a dead one stopped, and an unusable file loses
+nothing. The database records the last line that was written, so that a shortened journal is detected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from voicebot.handoffs.journal_chain import End, JournalBroken, JournalKeys
 from voicebot.handoffs.journal_files import FULL_BYTES, PART_ID, JournalFiles
 
 LATE = timedelta(seconds=60)
-"""When events have waited for longer, a line of the journal reports it."""
+"""If events have waited for longer, a line of the journal reports it."""
 
 BATCH = 500
 POLL_S = 1.0
@@ -59,9 +59,9 @@ class Journal:
         self._wakeup = asyncio.Event()
         self._stopping = False
         self.alarms = 0
-        """How often the files were not usable."""
+        """How many times the files were not usable."""
         self.alarm: str | None = None
-        """Why this process cannot write at present; None: it can, or it is not the writer."""
+        """Why this process cannot write now; None: it can, or it is not the writer."""
 
     def wake(self) -> None:
         """Write soon, because an event was committed."""

@@ -24,7 +24,7 @@ class Report:
 
 
 def verify(directories: Sequence[Path], keys: JournalKeys, known: Mapping[UUID, PartRecord] | None) -> Report:
-    """Verify directories; without ``known`` (the parts in the database) each one only by itself.
+    """Verify directories; without ``known`` (the parts in the database), each one separately.
 
     Raises:
         JournalBroken: a line was altered, is missing or was moved.

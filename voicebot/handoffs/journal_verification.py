@@ -1,7 +1,7 @@
-"""Verification of the journal: each directory by its chain, and all of them by what the database knows.
+"""Verification of the journal: each directory by its chain, and all directories by the database.
 
-The chain of a directory finds altered, missing and moved lines. It cannot find that lines at its end, or the
-whole directory, are missing: the database has the last line of each directory (``db.journal.PartRecord``).
+The chain of a directory detects altered, missing and moved lines, but not that lines at its end or the whole
+directory are missing. For this the database has the last line of each directory (``db.journal.PartRecord``).
 """
 
 from __future__ import annotations

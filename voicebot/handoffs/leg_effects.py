@@ -1,7 +1,6 @@
-"""What the stages of a leg mean for what it is for, in the transaction of the stage.
+"""The effects of the stages of a leg, in the transaction of the stage.
 
-A leg to an operator changes their handoff. A leg to a destination of a template changes nothing but the call,
-which has events of it.
+A leg to an operator changes their handoff. A leg to a destination of a template only adds events to the call.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FAILED = "transfer.failed"
 
 
 async def whisper(database: Database, leg: LegRecord) -> WhisperText:
-    """What the person hears before they accept."""
+    """The text that the person hears before they accept."""
     if leg.handoff_id is None:
         return destination_whisper(await take_snapshot(database, leg.account_id, leg.call_id, None))
     handoff = await handoffs.get(database, leg.account_id, leg.handoff_id)
@@ -117,7 +116,7 @@ async def _report(transaction: Transaction, leg: LegRecord, handoff: HandoffReco
 
 
 def _transition(leg: LegRecord, handoff: HandoffRecord, now: datetime) -> Transition | None:
-    """What the end of a leg means for its handoff; None: the operator keeps the claim."""
+    """The transition of the handoff at the end of a leg; None: the operator keeps the claim."""
     if leg.result == "failed":
         if leg.cause == "declined":
             waiting = transitions.WAITING[handoff.intent]

@@ -1,7 +1,7 @@
-"""How a leg ends: the decision, its effect on the handoff, and what then remains to be done at the carrier.
+"""The end of a leg: the decision, its effect on the handoff, and the requests to the carrier that follow.
 
-The decision is one transaction. What follows, ending the call to the operator and leading the caller back, is
-tried at once and repeated by any process until the leg is closed.
+The decision is one transaction. The requests (end the operator's call, return the caller to the agent) are
+sent at once, and repeated by any process until the leg is closed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Why = LegCause | Literal["hung_up", "returned"]
 
 _TRIES = 20
 OWN_END = timedelta(milliseconds=800)
-"""How long a conference has to end on its own, and the caller to come back, before we see to it."""
+"""How long a conference may take to end on its own, and the caller to return, before the carrier is asked."""
 RETRY = timedelta(seconds=2)
 ALONE_RETRY = timedelta(milliseconds=600)
-"""After which a caller who is to come back is led back again. With ``OWN_END`` and the time between two
-sweeps, one whose way back was refused, or lost with a process, twice is alone for no more than 2 s."""
+"""The time after which the return of a caller is requested again. With ``OWN_END`` and the time between two
+sweeps, a caller whose return was refused or lost twice is alone for at most 2 s."""
 LOST_FOR = timedelta(seconds=60)
-"""How long a leg whose dialling was not answered is looked for at the carrier."""
+"""How long the carrier is asked for a leg whose dial request was not answered."""
 
 
 class LegEnds:
@@ -50,7 +50,7 @@ class LegEnds:
         carriers: Mapping[str, PersonCarrier],
         tasks: BackgroundTasks,
     ) -> None:
-        """``tasks`` run what remains to be done at the carrier."""
+        """``tasks`` run the requests to the carrier."""
         self._db = database
         self._clock = clock
         self._carriers = carriers
@@ -96,7 +96,7 @@ class LegEnds:
             result: LegResult = "returned" if why == "returned" else "resolved"
             cause = _cause(why)
         else:
-            # Connecting an operator who has accepted takes no time that they could hang up in.
+            # Connecting an operator who has accepted is too fast for them to hang up meanwhile.
             unnamed: LegCause = "declined" if leg.accepted_at is None else "process_lost"
             result, cause = "failed", _cause(why) or unnamed
         ended = await leg_changes.end(
@@ -115,7 +115,7 @@ class LegEnds:
     # ------------------------------------------------------------------ what remains at the carrier
 
     async def sweep(self, *, limit: int) -> None:
-        """Do what remains for legs that have ended; what fails is repeated."""
+        """Send the remaining requests for legs that have ended; failed ones are repeated later."""
         now = self._clock.now()
         for unclosed in await legs.take_unclosed(
             self._db, now, now + RETRY, alone_retry_at=now + ALONE_RETRY, limit=limit
@@ -137,7 +137,7 @@ class LegEnds:
             await leg_changes.close(self._db, leg.id, self._clock.now())
 
     async def _end_operators_call(self, leg: LegRecord) -> bool:
-        """End the call to the operator; False if that is to be tried again."""
+        """End the call to the operator; False: try again later."""
         carrier = self._carriers[leg.carrier]
         try:
             if isinstance(carrier, FlowCarrier):
@@ -153,7 +153,7 @@ class LegEnds:
         return True
 
     async def _end_lost_call(self, carrier: BridgeCarrier, leg: LegRecord) -> bool:
-        """End a call whose id we never got; False: it may still appear."""
+        """End a call whose carrier id is unknown; False: it may still appear."""
         found = await carrier.find_live(from_=leg.from_number, to=leg.to_number, since=leg.created_at)
         unknown = await legs.unknown_of(self._db, leg.carrier, found)
         for carrier_leg_id in unknown:
@@ -161,7 +161,7 @@ class LegEnds:
         return bool(unknown) or self._clock.now() - leg.created_at > LOST_FOR
 
     async def _fetch_caller(self, leg: LegRecord) -> None:
-        """Have the carrier lead the caller back to us; one who has left ends the call."""
+        """Have the carrier return the caller to the agent; a caller who has hung up ends the call."""
         call = await calls.get(self._db, leg.account_id, leg.call_id)
         if call.status != "transferring" or call.carrier_call_id is None:
             return
@@ -178,13 +178,13 @@ class LegEnds:
             logger.warning("call {}: not led back to the agent: {}", call.id, type(error).__name__)
 
     async def stay(self, leg: LegRecord) -> None:
-        """The caller did not leave the agent: the carrier refused to connect them."""
+        """Record that the caller did not leave the agent, because the carrier refused to connect them."""
         with suppress(DatabaseError):
             await bridged_calls.cancel_transfer(self._db, leg.account_id, leg.call_id)
 
 
 def resume_url(leg: LegRecord) -> str:
-    """Where the carrier asks what to do with a caller after the connection with a person."""
+    """The URL at which the carrier asks for instructions after the connection with a person."""
     return f"{leg.webhooks_url}/resume?leg={leg.id}"
 
 

@@ -1,4 +1,4 @@
-"""What a carrier reports of legs, and what it is answered. Reports may be repeated and come in any order."""
+"""Handles a carrier's reports of legs. Reports may be repeated and arrive in any order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY_TIMEOUT_S = 8
 """How long an operator may take to press a key after the whisper."""
 WHISPER_DEADLINE = timedelta(seconds=15 + KEY_TIMEOUT_S + 7)
 SWEEP_S = 0.4
-"""How often legs are checked; one whose call is over is ended within a second."""
+"""The interval at which legs are checked; a leg whose call has ended is ended within a second."""
 
 _BATCH = 100
 DECIDED_WITHIN_S = 0.5
@@ -46,11 +46,11 @@ _LATE: Mapping[LegState, Why] = {
     "whispering": "timeout",
     "accepted": "process_lost",
 }
-"""Why a leg ends that stayed in a state beyond its deadline."""
+"""The end of a leg that stayed in a state beyond its deadline, by state."""
 
 
 class LegReports:
-    """Takes the carrier's reports of legs, and looks after legs of which nothing is reported."""
+    """Handles the carrier's reports of legs, and checks legs that are not reported."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LegReports:
         *,
         decided_within_s: float = DECIDED_WITHIN_S,
     ) -> None:
-        """``bridge`` connects, and ``ends`` ends legs.
+        """``bridge`` connects legs, and ``ends`` ends them.
 
         ``decided_within_s`` is how long a caller who left a conference waits for a report of the operator's
         call, in seconds, before the carrier is asked.
@@ -105,7 +105,7 @@ class LegReports:
         return moved
 
     async def _end_late(self, leg: LegRecord) -> None:
-        """A call to an operator goes on although its leg has ended."""
+        """End a call to an operator that continues although its leg has ended."""
         if leg.carrier_leg_id is None:
             return
         try:
@@ -210,14 +210,14 @@ class LegReports:
         leg = await legs.get(self._db, leg.id)
         if leg.result == "resolved":
             return None
-        # Before the leg ends: whoever ends it leaves a caller alone who has come back.
+        # Before the leg ends: its end does not touch a caller who has already returned.
         back = await bridged_calls.return_to_agent(self._db, leg.account_id, leg.call_id)
         if leg.ended_at is None:
             await self._ends.end(leg, _WHY[outcome])
         return back
 
     async def _decided(self, leg: LegRecord) -> LegRecord:
-        """The leg when it has ended. If nothing is reported of the operator's call, the carrier is asked."""
+        """The leg once it has ended. If the operator's call is not reported, the carrier is asked."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._decided_within_s
         while leg.ended_at is None and loop.time() < until_s:
@@ -270,7 +270,7 @@ class LegReports:
         await self._ends.sweep(limit=_BATCH)
 
     async def _check_bridged(self, leg: LegRecord) -> None:
-        """Nothing was reported of a bridge for a while: ask the carrier whether both sides are there."""
+        """A bridge was not reported for some time: ask the carrier whether both sides are connected."""
         await leg_changes.extend(self._db, leg, self._clock.now() + BRIDGED_CHECK)
         try:
             if leg.carrier_leg_id is not None and not await self._carriers[leg.carrier].is_live(

@@ -84,7 +84,7 @@ class MailSender:
 
 
 def _start_tls(server: MailServer) -> bool | None:
-    """True requires STARTTLS: whoever can remove the offer from the connection would read the credentials."""
+    """True requires STARTTLS: an attacker who removes the offer from the connection reads the credentials."""
     if server.tls:
         return False
     return None if server.username is None else True

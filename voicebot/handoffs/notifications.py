@@ -28,7 +28,7 @@ CHAIN: Sequence[Sequence[Role]] = (("admin",), ("owner",))
 """Who is notified when nobody claims a handoff in the author's time, and in twice that time."""
 
 Need = Literal["created", "queued", "due", "unclaimed"]
-"""Why somebody is needed: a new handoff, one that came back, a call-back that is due, nobody has claimed."""
+"""Why somebody is needed: a new handoff, a returned one, a due call-back, or an unclaimed handoff."""
 
 HEADLINES: Mapping[Need, str] = {
     "created": "A caller needs a person",

@@ -1,8 +1,8 @@
-"""Periodic work on handoffs, in every replica; conditional statements keep the replicas apart.
+"""Periodic work on handoffs, in every replica; conditional statements prevent repetitions.
 
-It acts on leases and expiry times that have passed, callers who hung up, parked calls that are due,
-operators who became silent, and queued handoffs that can be offered. All of them are found in the database,
-so nothing is lost when a process dies.
+It handles expired leases and handoffs, callers who hung up, parked calls that are due, silent operators, and
+queued handoffs that can be offered. All of them are found in the database, so nothing is lost when a process
+dies.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Scheduler:
                 )
 
     async def _escalate(self, waiting: HandoffRecord, level: int) -> None:
-        """Notify the next people of the chain of a handoff that nobody has claimed in time."""
+        """Notify the next people in the chain of a handoff that was not claimed in time."""
         now = self._clock.now()
         async with self._db.transaction() as transaction:
             reported = await handoff_transitions.escalate(transaction, waiting, level)
@@ -141,7 +141,7 @@ class Scheduler:
             return False
         declined_by = await open_handoffs.declined_by(self._db, found.account_id, found.id)
         queued = QueuedHandoff(handoff=found, declined_by=frozenset(declined_by))
-        # The offer itself counts against the room of the operator who has it.
+        # The offer itself counts against the capacity of its operator.
         takers = {
             operator.user_id
             for operator, room in await self._candidates(found.account_id)
@@ -163,7 +163,7 @@ class Scheduler:
         return sorted(candidates, key=lambda one: _OFFER_ORDER.index(availability.state(one[0], now)))
 
     async def _offer_queue(self, account_id: UUID) -> None:
-        """Offer the queue while operators have room; none waits behind those that nobody can take."""
+        """Offer queued handoffs while operators have capacity, skipping those that no operator can take."""
         candidates = [one for one in await self._candidates(account_id) if one[1] > 0]
         page: Sequence[QueuedHandoff] = []
         while candidates and (
@@ -205,7 +205,7 @@ class Scheduler:
 
 
 def _due_transition(handoff: HandoffRecord, hung_up: bool, now: datetime) -> Transition | None:
-    """The transition that time or the end of the call requires of an open handoff; None: none."""
+    """The transition of an open handoff that is due by time or by the end of the call; None: none."""
     if handoff.expires_at <= now and (expiry := _expiry(handoff, now)) is not None:
         return expiry
     if handoff.state == "scheduled":

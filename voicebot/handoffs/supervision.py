@@ -1,4 +1,4 @@
-"""What a supervisor does with a handoff that another operator holds, or nobody: end it, or reassign it."""
+"""Supervision: cancelling and reassigning handoffs, including those that other operators hold."""
 
 from __future__ import annotations
 

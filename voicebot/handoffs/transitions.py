@@ -19,7 +19,7 @@ from voicebot import availability
 from voicebot.handoffs import notifications
 
 CLAIM_LEASE = timedelta(minutes=3)
-"""A claim that is neither renewed (by a heartbeat or by claiming again) nor moved on returns to the queue."""
+"""A claim without a renewal (heartbeat, another claim) or a change for this time returns to the queue."""
 
 ESCALATE: Mapping[State, frozenset[State]] = {
     "queued": frozenset({"offered", "claimed", "abandoned", "expired", "cancelled", "converted_to_park"}),
@@ -105,7 +105,7 @@ class StaleClaim(Exception):
 
 
 class CapacityReached(Exception):
-    """The operator holds as many handoffs as their capacity; release or resolve one first."""
+    """The operator's capacity is reached; release or resolve a handoff first."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -142,7 +142,7 @@ def check(handoff: HandoffRecord, wanted: State) -> None:
 
 
 def queue_at(since: datetime, priority: Priority) -> datetime:
-    """The sort key in the queue of a handoff that waits since ``since``; lower comes first."""
+    """The queue's sort key of a handoff that waits since ``since``; lower values come first."""
     return since - PRIORITY_OFFSET[priority]
 
 

@@ -1,4 +1,4 @@
-"""What a person hears before they accept a caller: who, what, and what was tried, in 15 s at most."""
+"""The text that a person hears before they accept a caller: who calls, why, and what was tried, in 15 s."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class WhisperText:
 
 
 def operator_whisper(handoff: HandoffRecord, snapshot: Mapping[str, Any]) -> WhisperText:
-    """What the operator hears who holds a handoff, in the handoff's language or in English."""
+    """The text for the operator of a handoff, in the handoff's language or in English."""
     return _whisper(handoff.language, handoff.reason, snapshot)
 
 
 def destination_whisper(snapshot: CallSnapshot) -> WhisperText:
-    """What is heard at a destination of a template: who calls, what they said last, what was tried."""
+    """The text at a destination of a template: who calls, what they said last, and what was tried."""
     said = [each["text"] for each in snapshot.document["transcript"] if each["speaker"] == "caller"]
     return _whisper(snapshot.language, said[-1] if said else "", snapshot.document)
 
 
 def _whisper(language: str | None, problem: str, snapshot: Mapping[str, Any]) -> WhisperText:
-    """The caller's words and numbers are shortened, never the instruction about the key."""
+    """Shorten the caller's words and the functions, but never the instruction about the key."""
     language = language or "en-US"
     if language.partition("-")[0].lower() not in _WORDS:
         language = "en-US"
