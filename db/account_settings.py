@@ -14,21 +14,21 @@ from db.rows import columns, read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSettings:
-    """What an account has set."""
+    """The settings of an account."""
 
     id: UUID
     name: str
     revision: int
     prices: Mapping[str, Any]
-    """What its providers charge (``voicebot.dispatch.costs.Prices``)."""
+    """The prices of its providers (``voicebot.dispatch.costs.Prices``)."""
     transcripts_days: int | None
-    """How long transcripts of calls are kept after their end; None: for ever."""
+    """How many days transcripts are kept after the end of a call; None: without limit."""
     payloads_days: int | None
     """The same for the payloads of leads."""
     backup: Mapping[str, Any]
-    """The backups of calls whose template names none (``templates.defaults.AccountBackups``)."""
+    """The backups for templates that name none (``templates.defaults.AccountBackups``)."""
     transcribes_takeovers: bool
-    """Whether takeovers are transcribed whose template does not say."""
+    """Whether takeovers are transcribed if the template does not specify it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What was recorded of calls that their costs depend on, read by one statement for several calls."""
+"""The records that the costs of calls depend on, read by one statement for several calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AgentProviders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallUse:
-    """What was recorded of a call that costs depend on."""
+    """The records of one call that its costs depend on."""
 
     call: CallRecord
     agents: Sequence[AgentProviders] = ()

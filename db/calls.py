@@ -22,7 +22,7 @@ LiveStatus = Literal["ringing", "in_progress", "transferring"]
 EndedBy = Literal["caller", "agent", "operator", "carrier", "system"]
 AnsweredBy = Literal["human", "machine", "unknown"]
 VOICEMAIL = "voicemail"
-"""The end reason of a call on which a machine was hung up on, or left a message."""
+"""The end reason of a call that an answering machine answered, with or without a message."""
 
 CarrierStatus = Literal[
     "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "canceled"
@@ -52,16 +52,16 @@ class CallRecord:
     """Template id → the revision this call began with and keeps."""
     node: str | None
     variables: Mapping[str, Mapping[str, Any]]
-    """The agents' variables by the agents' names on the call, for a stream that comes after a lost one."""
+    """The agents' variables by the agents' names on the call, in case the call is resumed."""
     status: CallStatus
     ended_by: EndedBy | None
     end_reason: str | None
     outcome: str | None
     resumes: int
     handovers: int
-    """How many of the resumes were asked for by a process that stopped."""
+    """How many of the resumes were requested by a stopping process."""
     connect_to: str | None = None
-    """The number with which the carrier shall connect the caller when the media stream has ended, E.164."""
+    """The number (E.164) with which the carrier's flow connects the caller after the stream has ended."""
     reconnecting: bool = False
     """Whether another media stream was announced to the carrier and has not begun yet."""
     started_at: datetime
@@ -70,7 +70,7 @@ class CallRecord:
     cost: Mapping[str, Any] | None = None
     """What the providers charged, by provider (``currency``, ``total``, ``items``), soon after the end."""
     answered_by: AnsweredBy | None = None
-    """Who answered an outbound call, as far as the carrier or the words on the call told."""
+    """Who answered an outbound call, according to the carrier or the words on the call."""
     output: Mapping[str, Any] | None = None
     """The template's ``outbound.output`` fields, soon after the end; null if they could not be filled."""
     offered_template_ids: Sequence[UUID] | None = None
@@ -158,7 +158,7 @@ async def answered(
 
 
 async def resumed(db: Executor, account_id: UUID, call_id: UUID, resumes: int) -> CallRecord:
-    """The call's media stream is to be opened again; ``resumes`` counts how many times, and only grows.
+    """Record that the call's media stream will be opened again; ``resumes`` counts this and only grows.
 
     The lease is extended by the time that a carrier takes to connect.
 
@@ -205,7 +205,7 @@ async def reconnect(
 
 
 async def handed_over(db: Executor, account_id: UUID, call_id: UUID, handovers: int) -> CallRecord:
-    """The process that has the call stops; ``handovers`` counts how many did, and only grows.
+    """Record that the process of the call stops; ``handovers`` counts this and only grows.
 
     Raises:
         NotFound: the account has no such call.

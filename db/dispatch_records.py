@@ -1,4 +1,4 @@
-"""What people are told of dialling, and what they set: stops, alerts, opt-outs, and calls that ring."""
+"""Stops, alerts and opt-outs of dialling, and the calls that ring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from db.rows import Page, after_id, columns, page, read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRecord:
-    """Something that the account's people should know; repetitions within an hour are counted."""
+    """An alert of an account; repetitions within an hour are counted."""
 
     id: UUID
     code: str
@@ -40,7 +40,7 @@ class OptOutRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something that an account's people should know."""
+    """An alert to raise."""
 
     code: str
     template_id: UUID | None
@@ -144,7 +144,7 @@ async def list_opt_outs(
 
 
 async def opt_out(db: Executor, account_id: UUID, phone: str, reason: str) -> OptOutRecord:
-    """Call a person no more; the opt-out that exists stays."""
+    """Record an opt-out; an existing one stays."""
     row = await db.fetchrow(
         f"""
         INSERT INTO opt_outs (account_id, id, phone, reason) VALUES ($1, $2, $3, $4)

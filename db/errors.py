@@ -164,7 +164,7 @@ class NoOrchestrator(DatabaseError):
 
 
 class PolicyApplies(DatabaseError):
-    """Whether the number's calls are taken now must be decided first."""
+    """A policy for inbound calls applies, which must be evaluated first."""
 
     def __init__(self, number_id: UUID) -> None:
         super().__init__(f"The number {number_id} has a policy for inbound calls.")

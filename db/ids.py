@@ -21,7 +21,7 @@ def new_id() -> UUID:
 
 
 def id_of(owner: UUID, *names: str) -> UUID:
-    """The id of something of ``owner`` that is known by its names: the same names give the same id.
+    """An id that is derived from ``owner`` and names: the same arguments give the same id.
 
     It has the layout of version 7 and the time of ``owner``, which must be of version 7 too. A row with such
     an id can be written twice without becoming two rows.

@@ -99,7 +99,7 @@ async def create(
 
 
 def least(one: Role, other: Role) -> Role:
-    """The role with what both roles allow. An author and an operator share only what a viewer may do."""
+    """The role with the permissions that both roles have; of an author and an operator: a viewer's."""
     if one != other and _RANK[one] == _RANK[other]:
         return "viewer"
     return min(one, other, key=lambda role: _RANK[role])

@@ -1,4 +1,4 @@
-"""What people do with leads: cancel, hold, resume, dial now, and stop dialling as a whole."""
+"""Control of leads: cancel, hold, resume, dial now, and stop dialling for a template or an account."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class LeadRecord:
     next_attempt_at: datetime | None
     """When the next call is placed at the earliest; None unless the lead is queued."""
     waits_for: str | None
-    """``window``, ``rate_limit``, ``channel``, ``person`` (another call to it), ``carrier`` or ``retry``."""
+    """``window``, ``rate_limit``, ``channel``, ``person`` (a call to them), ``carrier`` or ``retry``."""
     created_at: datetime
     finished_at: datetime | None
     call_ids: Sequence[UUID]

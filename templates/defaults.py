@@ -1,4 +1,4 @@
-"""What an account sets for its calls: it applies where a template says nothing."""
+"""The defaults of an account, which apply to templates that do not set the same fields."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CallDefaults(Part):
         return cls.model_validate({"backup": backup, "takeover": {"transcribe": transcribes}})
 
     def applied_to(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The content of a template, with what the account sets where it says nothing."""
+        """The content of a template with the account's defaults applied."""
         takeover = content.get("takeover") or {}
         if takeover.get("transcribe") is None:
             takeover = {**takeover, "transcribe": self.takeover.transcribe}
@@ -58,7 +58,7 @@ class CallDefaults(Part):
         return {**content, **services, "takeover": takeover}
 
     def _with_backup(self, kind: str, service: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A service with the account's backups, without one that is the service itself."""
+        """A service with the account's backups, except one that equals the service."""
         named = [each.model_dump() for each in getattr(self.backup, kind)]
         if service.get("backup") or not named:
             return service

@@ -1,4 +1,4 @@
-"""Where the values of variables come from during a call."""
+"""The sources of variables during a call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def variables_kept(content: TemplateContent) -> set[str]:
 
 
 def variables_masked(content: TemplateContent) -> frozenset[str]:
-    """Names of the variables that no record and no model may be given: keys that the author masks."""
+    """Names of the masked variables (keys), which must not reach a record or a model."""
     nodes = content.flow.nodes.values() if content.flow is not None else ()
     inputs = (node.dtmf for node in nodes if node.dtmf is not None)
     return frozenset(each.variable for each in inputs if each.masked and each.variable)
@@ -41,5 +41,5 @@ def variables_taken(content: TemplateContent) -> tuple[Variable, ...]:
 
 
 def is_needed(variable: Variable) -> bool:
-    """Whether there is no value unless somebody gives one."""
+    """Whether a variable has no value unless one is given."""
     return variable.required and variable.default is None

@@ -1,4 +1,4 @@
-"""Models of the services of an agent: who synthesises, transcribes and answers, and who takes over."""
+"""Models of the services of an agent: TTS, STT and LLM, with their backups."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def check_functions(content: TemplateContent, context: CheckContext) -> Iterator
 
 
 def check_named_functions(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
-    """Check that the built-in functions that instructions name are offered."""
+    """Check that built-in functions that are named in instructions are offered."""
     offered = {function.name for function in content.functions} | {"route_to_agent"}
     for flow in [content.flow] if content.flow is not None else []:
         lists = [flow.global_functions, *(node.functions for node in flow.nodes.values())]

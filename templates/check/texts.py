@@ -20,7 +20,7 @@ _SINGLE = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}(?!\})")
 
 
 EXPECTED_WAIT = "expected_wait"
-"""A name that `waiting.line` may insert."""
+"""The additional name that `waiting.line` may insert."""
 
 
 @dataclass(frozen=True, slots=True)

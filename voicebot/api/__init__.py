@@ -1,1 +1,1 @@
-"""The HTTP face: thin routers, one file a resource. Each parses, calls what does the work, and answers."""
+"""The HTTP API: one file per resource. A router parses the request, calls another package, and answers."""

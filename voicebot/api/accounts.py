@@ -1,4 +1,4 @@
-"""/account: the settings of one's own account."""
+"""/account: the settings of the key's account."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Days = Annotated[int, Field(strict=True, ge=1, le=36500)]
 
 
 class Retention(BaseModel):
-    """How long something is kept, in days; null: for ever. People who opted out stay opted out."""
+    """How long data is kept, in days; null: without limit. Opt-outs are kept."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -135,7 +135,7 @@ async def patch_account(
 
 @router.post("/webhook-secret", responses=refuses())
 async def replace_webhook_secret(app_state: AppStateDep, admin: Admin) -> WebhookSecret:
-    """Make a new key for the webhooks of templates and show it; the one before signs nothing more."""
+    """Create a new signing key for the webhooks of templates and show it; the old key is no longer used."""
     secret = new_signing_secret()
     async with app_state.database.transaction() as transaction:
         await account_settings.replace_webhook_secret(

@@ -1,7 +1,7 @@
-"""What callers hear before an agent answers, on our media socket: a refusal, or a menu of agents.
+"""Announcements on the media socket before an agent answers: a refusal, or a menu of agents.
 
-It is for carriers whose webhooks cannot have a text said, nor wait for a key. When it was said the stream is
-closed, and the carrier's flow asks again: for an agent who was chosen it comes back, otherwise the call ends.
+They are for carriers whose webhooks can neither speak a text nor wait for a key. Afterwards the stream is
+closed and the carrier's flow asks again: it opens a stream for the chosen agent, or ends the call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRY_AGAIN_LATER = 1013
 async def announce(
     app: AppState, carrier: str, media: MediaStream, account_id: UUID, number_id: UUID
 ) -> None:
-    """Say what a caller of the number is to hear, and close the stream."""
+    """Play the announcement for a caller of the number, and close the stream."""
     try:
         number = await numbers.get(app.database, account_id, number_id)
         call_in = InboundCall(
@@ -48,7 +48,7 @@ async def announce(
 
 
 async def _say(app: AppState, announcer: Announcer, media: MediaStream, call_in: InboundCall) -> None:
-    """Say everything. A call that begins so is in the database before the stream ends, and the flow asks."""
+    """Play everything. The call is in the database before the stream ends and the flow asks."""
     decision = await decide(app.database, call_in)
     while isinstance(decision, Announcement) and announcer.is_open:
         template, text = decision.template, decision.text

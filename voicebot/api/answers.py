@@ -1,4 +1,4 @@
-"""Answers of the API made from the records of ``db``, so that each field is declared in one place.
+"""Makes response models of the records of ``db``, so that each field is declared in one place.
 
 ``Route = Annotated[RouteRecord, AnswerOf("Route")]`` is the record to the type checker, and a model
 with the fields of the record to FastAPI. Where the API answers more than the record holds, a dataclass
@@ -31,7 +31,7 @@ RecordT = TypeVar("RecordT")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerOf:
-    """An annotation of a record: how the API answers it.
+    """An annotation of a record: how the API presents it.
 
     The docstrings of the record, its fields and its properties become the descriptions in OpenAPI.
     """

@@ -48,9 +48,9 @@ class EndGrace:
     """How long a carrier's status waits for a better source of how a call ended, in seconds."""
 
     own_s: float = 2.0
-    """For the media socket of a call in this process, which reports a hang-up first, and who hung up."""
+    """For the media socket of a call in this process, which reports a hang-up first and knows who hung up."""
     others_s: float = 15.0
-    """For another process that may run the call and be about to write how it ended."""
+    """For another process that may run the call and write how it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class StreamLimits:
 
 
 class CallTakeover(Protocol):
-    """An operator's place on a live call; implemented by ``voicebot.call.takeover.Takeover``."""
+    """The takeover of a live call; implemented by ``voicebot.call.takeover.Takeover``."""
 
     @property
     def ended(self) -> asyncio.Event:
@@ -75,11 +75,11 @@ class CallTakeover(Protocol):
         ...
 
     def listen(self, listener: Callable[[bytes], None]) -> bool:
-        """Give the caller's audio (16-bit PCM, 16,000 Hz) to ``listener``; False: somebody listens."""
+        """Give the caller's audio (16-bit PCM, 16,000 Hz) to ``listener``; False: there is one already."""
         ...
 
     async def begin(self) -> None:
-        """The operator speaks from now on."""
+        """Give the call to the operator."""
         ...
 
     async def speak(self, audio: bytes) -> None:
@@ -87,7 +87,7 @@ class CallTakeover(Protocol):
         ...
 
     async def leave(self) -> bool:
-        """The operator leaves; whether they had the call, which goes back to the agent."""
+        """End the takeover; return whether the operator had the call, which goes back to the agent."""
         ...
 
 
@@ -105,7 +105,7 @@ class LiveCalls(Protocol):
         ...
 
     def takeover(self, call_id: UUID) -> CallTakeover | None:
-        """The operator's place on a call; None: it is not a live call of this process."""
+        """The takeover of a call; None: it is not a live call of this process."""
         ...
 
     @property
@@ -118,15 +118,15 @@ class LiveCalls(Protocol):
         ...
 
     async def prepare(self, call: CallRecord) -> None:
-        """Load what a call begins with, before its media stream does."""
+        """Load the data of a call before its media stream begins."""
         ...
 
     def known(self, call_id: UUID) -> CallRecord | None:
-        """The record of a call that ``prepare`` was given within the last minute."""
+        """The record of a call that was passed to ``prepare`` within the last minute."""
         ...
 
     async def close(self, timeout_s: float) -> None:
-        """End the calls that are left, and write all in ``timeout_s`` seconds."""
+        """End the remaining calls, and wait up to ``timeout_s`` seconds for their writes."""
         ...
 
     async def prepare_greetings(self, account_id: UUID, template_id: UUID) -> None:
@@ -134,7 +134,7 @@ class LiveCalls(Protocol):
         ...
 
     async def announcement(self, account_id: UUID, template_id: UUID, text: str, sample_rate: int) -> bytes:
-        """What callers hear before an agent answers, in an agent's voice: 16-bit mono PCM; empty: failed."""
+        """A text before an agent answers, in a template's voice: 16-bit mono PCM; empty: synthesis failed."""
         ...
 
 
@@ -146,9 +146,9 @@ class AppState:
     database: Database
     carriers: Mapping[str, Carrier]
     bridge_carriers: Mapping[str, BridgeCarrier]
-    """Those that can connect a caller with an operator in a conference."""
+    """The carriers that can connect a caller with an operator in a conference."""
     flow_carriers: Mapping[str, FlowCarrier]
-    """Those whose calls follow a flow."""
+    """The carriers whose calls follow a flow."""
     call_registry: LiveCalls
     admission: Admission
     other_workers: OtherWorkers
@@ -161,7 +161,7 @@ class AppState:
     machines: AnsweringMachines
     vault: Vault
     stream_tokens: SignedTokens
-    """Those of the event stream."""
+    """The tokens of the event stream."""
     media_tokens: MediaTokens
     status_writer: StatusWriter
     limits: Limits

@@ -1,4 +1,4 @@
-"""Webhooks about calls that we placed: whose they are, and who answered."""
+"""Webhooks about calls that we placed: finding the call, and who answered it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
 
 
 async def dialled(request: CarrierRequest, carrier_call_id: str, reference: str | None = None) -> CallRecord:
-    """The call of a webhook; that of an attempt may not know the carrier's id yet.
+    """The call of a webhook; the row of an attempt may not have the carrier's id yet.
 
-    The URL names it, or the `reference` that the carrier was given; one that is not ours names nothing.
+    The URL, or the `reference` that was given to the carrier, names the call; an unknown one is ignored.
 
     Raises:
         NotFound: there is no such call, or the attempt has another id.
@@ -40,7 +40,7 @@ async def dialled(request: CarrierRequest, carrier_call_id: str, reference: str 
 
 
 async def machine(request: CarrierRequest) -> WebhookReply:
-    """The carrier has found out who answered a call that we placed."""
+    """The carrier reports who answered a call that we placed."""
     app, carrier = request.app, request.app.carriers[request.name]
     if not isinstance(carrier, MachineCarrier):
         return NO_CONTENT

@@ -1,8 +1,9 @@
-"""An operator's audio socket that reached a process without the call: it is relayed to the one that has it.
+"""Relays an operator's audio socket to the process that has the call.
 
-The other workers of the server are tried first, over their Unix sockets. Then the database says which process
-has the call, and the socket is relayed to the address of its server (`VOICEBOT_SERVER_URL`). A process that
-was asked in this way and does not have the call refuses the handshake, so that the next one can be tried.
+The other workers of the server are tried first, over their Unix sockets. Then the database tells which
+process has the call, and the socket is relayed to the address of its server (`VOICEBOT_SERVER_URL`). A
+process that gets a relayed handshake and does not have the call refuses it, so that the next one can be
+tried.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from voicebot.other_workers import WORKER_HEADER
 from voicebot.providers.websocket import connection_options
 
 SERVER_HEADER = "x-voicebot-server"
-"""The header of a handshake that another server has sent; such a socket is not relayed to a third one."""
+"""The header of a relayed handshake; such a socket is not relayed again."""
 
 OPEN_TIMEOUT_S = 2.0
 """How long the handshake with another process may take."""
@@ -64,7 +65,7 @@ async def connect_to_holder(
 
 
 async def relay(websocket: WebSocket, holder: ClientConnection) -> tuple[int | None, str]:
-    """Pass everything on in both directions until one side is closed.
+    """Forward everything in both directions until one side is closed.
 
     Returns:
         The close code and the reason of the process that has the call; None: the operator is gone.

@@ -186,7 +186,7 @@ async def _answer(app_state: AppState, call: CallRecord) -> Call:
 
 
 def _with_handoff(call: CallRecord, intent: Intent | None) -> Call:
-    """A call as it is answered; ``intent`` is that of its open handoff."""
+    """A call as the API presents it; ``intent`` is that of its open handoff."""
     state = _HANDOFF_STATES[intent] if intent else None
     return extended(CallWithHandoff, call, handoff_state=state)
 

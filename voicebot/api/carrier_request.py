@@ -1,4 +1,4 @@
-"""One request of a carrier, which every webhook is given."""
+"""``CarrierRequest``: one request of a carrier, the argument of every webhook function."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from voicebot.api.app_state import AppState
 from voicebot.config import websocket_url
 
 RESUMES = "resumes"
-"""The parameter of the resume URL: how many times the call had been resumed when the URL was issued."""
+"""The parameter of the resume URL: how many times the call had been resumed when the URL was made."""
 
 WAITING_SINCE = "waiting_since"
-"""The parameter of a webhook that is repeated because the database did not answer: since when, in ms."""
+"""The parameter of a webhook that is repeated because the database does not answer: since when, in ms."""
 
 MAX_RESUMES = 3
-"""How many times a call whose stream was lost is connected again."""
+"""How many times a call is connected again after its stream was lost."""
 
 TTS_UNAVAILABLE = "tts_unavailable"
-"""The end reason of a call in which we could not say a word."""
+"""The end reason of a call for which no TTS service worked."""
 
 NO_CAPACITY = "no_capacity"
-"""The end reason of a call that a full process did not answer."""
+"""The end reason of a call that was not answered because the process was full."""
 
 NO_CONTENT = WebhookReply(status=204, content_type="text/plain", body="")
 

@@ -106,7 +106,7 @@ async def delete_channel(state: AppStateDep, admin: Admin, channel_id: UUID) -> 
 
 @router.post("/channels/{channel_id:uuid}/test", status_code=202, responses=refuses("not_found"))
 async def test_channel(state: AppStateDep, admin: Admin, channel_id: UUID) -> Notice:
-    """Send a test notice to a channel; `GET /notices/{id}/attempts` tells how that went."""
+    """Send a test notice to a channel; `GET /notices/{id}/attempts` shows the result."""
     channel = await channels.get(state.database, admin.account_id, channel_id)
     if channel.deleted_at is not None:
         raise ApiProblem("not_found", f"The channel {channel_id} was deleted.")

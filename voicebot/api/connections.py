@@ -78,7 +78,7 @@ class Connections:
 
     @property
     def only_carriers(self) -> bool:
-        """Whether the rest of the connections is reserved for carriers."""
+        """Whether only the connections reserved for carriers are left."""
         busy = len(self._addresses) - len(self._pending)
         return busy > self._most * (1 - _RESERVE)
 

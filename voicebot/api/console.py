@@ -15,7 +15,7 @@ router = APIRouter(prefix="/console", include_in_schema=False)
 _TYPES: Mapping[str, str] = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",
-    # Only what this server sends is run, and it connects to this server alone.
+    # Only scripts of this server run, and they connect only to this server.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Permissions-Policy": "microphone=(self)",

@@ -60,7 +60,7 @@ class OptOutBody(BaseModel):
 
 @router.post("/leads/{lead_id:uuid}/cancel", responses=refuses("not_found", "lead_over"))
 async def cancel_lead(app_state: AppStateDep, writer: LeadWriter, lead_id: UUID) -> Lead:
-    """Dial the lead no more. A call that rings is hung up; a conversation goes on to its end."""
+    """Stop dialling the lead. A ringing call is hung up; a conversation continues."""
     before = await _move(app_state, writer, lead_id, "cancel", lead_control.cancel)
     if before == "dialing":
         ringing = await dispatch_records.ringing(app_state.database, writer.account_id, lead_id)
@@ -156,7 +156,7 @@ async def resume_dispatch(app_state: AppStateDep, admin: Admin) -> DispatchState
 
 @router.post("/dispatch/kill-switch", responses=refuses())
 async def set_kill_switch(app_state: AppStateDep, admin: Admin) -> DispatchState:
-    """Place no more calls for the account, and hang up the calls that ring. Conversations go on."""
+    """Place no more calls for the account, and hang up ringing calls. Conversations continue."""
     state = await _stop(app_state, admin, None, "kill_switch")
     _hang_up(app_state, await dispatch_records.ringing(app_state.database, admin.account_id))
     return state
@@ -211,7 +211,7 @@ async def _state(app_state: AppState, account_id: UUID) -> DispatchState:
 async def list_alerts(
     app_state: AppStateDep, reader: Reader, query: Annotated[PageQuery, Query()]
 ) -> PageOf[Alert]:
-    """What the account's people should know of, newest first: leads that cannot be dialled."""
+    """The account's alerts, newest first: leads that cannot be dialled."""
     found = await dispatch_records.list_alerts(
         app_state.database, reader.account_id, limit=query.limit, cursor=query.cursor
     )
@@ -231,7 +231,7 @@ async def list_opt_outs(
 
 @router.post("/opt-outs", status_code=201, responses=refuses(*BODY, "invalid_request"))
 async def create_opt_out(app_state: AppStateDep, writer: LeadWriter, body: OptOutBody) -> OptOut:
-    """Call a person no more, whatever lead names them. Repeating it changes nothing."""
+    """Never call a person again, whichever lead names them. Repeating it changes nothing."""
     async with app_state.database.transaction() as transaction:
         made = await dispatch_records.opt_out(transaction, writer.account_id, body.phone, body.reason)
         change = Change(key_id=writer.key_id, action="create", resource="opt_out", resource_id=made.id)

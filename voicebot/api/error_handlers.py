@@ -57,7 +57,7 @@ def install(app: FastAPI) -> None:
 
 
 def problem_of(error: Exception) -> ApiProblem | None:
-    """The problem with which an exception of a request is answered; None: nobody expects it."""
+    """The problem document for an exception of a request; None: the exception is unexpected."""
     translate = next((_PROBLEMS[kind] for kind in type(error).__mro__ if kind in _PROBLEMS), None)
     return None if translate is None else translate(error)
 
@@ -92,12 +92,12 @@ def of_json(error: InvalidJson) -> ApiProblem:
 
 
 def of_checks(error: TooManyChecks) -> ApiProblem:
-    """The refusal of a check for which there is no time."""
+    """The problem of a check for which there is no time."""
     return limit_exceeded("checks", "rate_limited", str(error), retry_after_s=RETRY_AFTER_S)
 
 
 def of_handoff(error: Exception) -> ApiProblem:
-    """The refusal of a claim, a transition of a handoff or a change of presence."""
+    """The problem of a refused claim, handoff transition or change of presence."""
     match error:
         case AlreadyClaimed():
             return ApiProblem("already_claimed", str(error), more={"claimed_by": str(error.claimed_by)})
@@ -197,7 +197,7 @@ def of_http(error: HTTPException) -> ApiProblem:
 
 
 def unexpected(request: Request, error: Exception) -> Response:
-    """The response to a request that failed for a reason that nobody expects.
+    """The response to a request that failed with an unexpected exception.
 
     The server logs the traceback; the client gets no details of the implementation.
     """
@@ -224,4 +224,4 @@ _PROBLEMS: Mapping[type[Exception], Callable[[Any], ApiProblem]] = {
     RequestValidationError: invalid_request,
     HTTPException: of_http,
 }
-"""What each kind of exception is answered with, the exceptions derived from it included."""
+"""The function that makes the problem of each exception class; it applies to subclasses too."""

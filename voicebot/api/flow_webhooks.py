@@ -1,7 +1,7 @@
-"""The webhooks of carriers with a flow, which asks us at each branch when a media stream has ended.
+"""The webhooks of carriers with a flow, which asks at each branch after a media stream has ended.
 
-First it asks whether the caller is to be connected with a number, then with which one, and at last whether
-the call comes back to us. Each answer follows from the state of the call, so that a request may be repeated.
+It asks whether to connect the caller with a number, with which number, and finally whether to open another
+media socket. Each answer follows from the state of the call, so a request may be repeated.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ DATABASE_WAIT_S = 1.0
 """How long a branch waits for the database; a carrier waits for 5 s, and the caller hears nothing."""
 
 STREAM_LOST = "stream_lost"
-"""The end reason of a call whose stream was lost, and which did not come back."""
+"""The end reason of a call whose stream was lost and not resumed."""
 
 _UNANSWERED = frozenset({NO_CAPACITY, TTS_UNAVAILABLE})
-"""The end reasons of calls that their number's fallback takes."""
+"""The end reasons of calls that are connected with the number's fallback."""
 
 
 async def to_person(request: CarrierRequest) -> WebhookReply:
@@ -45,9 +45,9 @@ async def connect(request: CarrierRequest) -> WebhookReply:
 
 
 async def _destination(request: CarrierRequest) -> Connection | None:
-    """Whom a caller is connected with: the number that the call waits for, or the fallback without an agent.
+    """The number to connect the caller with: the call's, or the number's fallback if no agent can answer.
 
-    The number that is shown there is ours.
+    The called party sees our number.
     """
     app = request.app
     incoming = request.carrier.incoming_call(request.webhook)
@@ -70,8 +70,8 @@ async def _destination(request: CarrierRequest) -> Connection | None:
 async def rejoin(request: CarrierRequest, call: CallRecord) -> WebhookReply:
     """The voice webhook of a call that was answered before.
 
-    A flow has led it back to us, unless its stream goes on here: then the request is a copy, as it is of any
-    other carrier.
+    The flow opens another media socket, unless the call's stream is still open here: then the request is a
+    copy.
     """
     if request.flow is None:
         return request.carrier.hang_up_reply()
@@ -86,7 +86,7 @@ async def rejoin(request: CarrierRequest, call: CallRecord) -> WebhookReply:
 
 
 async def again(request: CarrierRequest, flow: FlowCarrier, call: CallRecord) -> WebhookReply:
-    """Whether a call comes back to us whose stream, or connection with a number, has ended."""
+    """Whether a call whose stream, or connection with a number, has ended gets another media socket."""
     app = request.app
     if call.status == "transferring":
         return await _after_connection(request, flow, call)
@@ -106,7 +106,7 @@ async def again(request: CarrierRequest, flow: FlowCarrier, call: CallRecord) ->
 
 
 async def _after_connection(request: CarrierRequest, flow: FlowCarrier, call: CallRecord) -> WebhookReply:
-    """The connection with a number is over: the call ends too, or nobody answered and the caller is back."""
+    """The connection with a number has ended: end the call, or resume it if nobody answered."""
     app = request.app
     outcome = flow.dial_outcome(request.webhook) or await _asked_outcome(flow, call) or "completed"
     if outcome == "canceled":
@@ -139,14 +139,14 @@ async def _asked_outcome(flow: FlowCarrier, call: CallRecord) -> EndReason | Non
 
 
 async def _caller_left(app: AppState, call: CallRecord) -> None:
-    """The caller has hung up: the media socket reports it, or has been lost."""
+    """End a call whose caller has hung up, unless its media socket reports it."""
     await asyncio.sleep(app.grace.own_s)
     if not await app.call_registry.end(call.id, ended_by="caller", reason="hangup"):
         await finish(app, call, "caller", "hangup")
 
 
 def _flow(request: CarrierRequest) -> FlowCarrier:
-    """The carrier as one with a flow; its webhooks are those of such carriers only."""
+    """The carrier as a ``FlowCarrier``; only such carriers have these webhooks."""
     if request.flow is None:
         raise ValueError(f"{request.name} has no flow")
     return request.flow

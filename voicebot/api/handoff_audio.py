@@ -45,7 +45,7 @@ MAX_FRAME_BYTES = 32_000
 MAX_TEXT = 1_000
 BYTES_PER_S = 32_000.0
 MAX_AHEAD_S = 3.0
-"""How far ahead of real time a client may send; one that sends more is disconnected."""
+"""How far ahead of real time a client may send before it is disconnected."""
 QUEUE_FRAMES = 100
 """How many pieces of the caller's audio (20 ms each) wait for a slow client; older ones are dropped."""
 RENEW_S = 5.0
@@ -117,7 +117,7 @@ async def _authorize(app: AppState, handoff_id: UUID, token: str) -> tuple[Hando
 
 
 async def _relay(app: AppState, websocket: WebSocket, handoff: HandoffRecord) -> None:
-    """Another process has the call: serve the operator through it.
+    """Relay the socket to the process that has the call.
 
     Raises:
         Closing: no process that can be reached has it.
@@ -179,7 +179,7 @@ class _Operator:
                 await self._websocket.close(closing.code, closing.reason)
 
     async def _left(self) -> None:
-        """The operator is gone without saying how they leave: the caller goes back to the agent."""
+        """The operator disconnected without a `leave` frame: the caller goes back to the agent."""
         if await self._takeover.leave():
             how: Leave = "resolve" if self._takeover.ended.is_set() else "return"
             with contextlib.suppress(StaleClaim, IllegalTransition, DatabaseError):
@@ -225,7 +225,7 @@ class _Operator:
             await self._leave(control.leave)
 
     async def _mute(self, muted: bool) -> None:
-        """The first time that the operator is not muted, they take the call over."""
+        """Handle `mute`; the operator takes the call over when they first unmute."""
         if not muted and not self._takeover.speaks:
             try:
                 await self._app.handoffs.browser.begin(self._handoff)
@@ -244,7 +244,7 @@ class _Operator:
         raise Closing(NORMAL, how)
 
     async def _renew(self) -> None:
-        """Say that the operator is there, and notice when the claim has ended."""
+        """Renew the handoff's lease, and close the socket when the claim has ended."""
         while True:
             await asyncio.sleep(RENEW_S)
             try:

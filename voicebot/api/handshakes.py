@@ -1,4 +1,4 @@
-"""A limit for media sockets that were opened and have not said yet which call they belong to."""
+"""A limit for open media sockets that have not yet presented a token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 
 class Handshakes:
-    """The sockets whose first messages are awaited. At the limit the oldest one makes room for a new one.
+    """The sockets whose first messages are awaited. At the limit the oldest one is closed for a new one.
 
     A carrier sends its first messages at once, so it is never the oldest one for long.
     """

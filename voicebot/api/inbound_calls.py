@@ -31,7 +31,7 @@ from voicebot.dispatch.inbound_policy import CallFacts, Menu, Reason, answering,
 from voicebot.dispatch.inbound_texts import inbound_texts, menu_text
 
 ATTEMPT = "attempt"
-"""The parameter of a menu's URL: how often the menu was said."""
+"""The parameter of a menu's URL: how many times the menu was spoken."""
 
 INBOUND_REFUSED = "inbound.refused"
 TEMPLATE = "template_id"
@@ -61,9 +61,9 @@ class Announcement:
 
     Attributes:
         number: the number that was called.
-        template: the agent in whose voice and language it is said where we say it.
+        template: the template in whose voice and language it is spoken.
         text: the words.
-        attempt: the words are a menu that is said for this time, from 1; None: the call ends with them.
+        attempt: the words are a menu, spoken this many times, from 1; None: the call ends with them.
     """
 
     number: CalledNumber
@@ -99,7 +99,7 @@ Decision = StartedCall | Announcement | Forwarded | Rejected
 
 
 async def decide(database: Database, call_in: InboundCall, choice: Choice | None = None) -> Decision:
-    """The call, if it is taken, or what happens to it instead.
+    """The call if it is accepted, or what happens to it instead.
 
     Args:
         database: where it is decided.
@@ -141,7 +141,7 @@ def is_decided(call: CallRecord) -> bool:
 
 
 def reply(request: CarrierRequest, decision: Announcement | Forwarded | Rejected) -> WebhookReply:
-    """What the carrier is answered about a call that no agent has.
+    """The reply to the carrier for a call without an agent.
 
     Where the carrier cannot say a text, or cannot wait for a key, our media socket does
     (``voicebot.api.announcements``).
@@ -181,7 +181,7 @@ async def _known(transaction: Transaction, call_in: InboundCall) -> CallRecord |
 async def _refusal(
     transaction: Transaction, call_in: InboundCall, number: CalledNumber, template: AnsweringTemplate | None
 ) -> Refused | None:
-    """Why the policy of a template, or that of the number, does not take a call; None: it takes it."""
+    """Why the policy of a template, or of the number, refuses a call; None: it accepts it."""
     written = number.inbound if template is None else template.inbound
     if not written:
         return None
@@ -218,7 +218,7 @@ async def _refuse(
     template: AnsweringTemplate,
     refused: Refused,
 ) -> Decision:
-    """End a call that is not taken, and make the lead of a call-back."""
+    """End a refused call, and create the lead of a call-back."""
     refusal, at = refused.refusal, call_in.started_at
     end = CallEnd(ended_by="system", end_reason=REFUSED, outcome=None, ended_at=at)
     await calls.finish(transaction, call.account_id, call.id, end)
@@ -243,7 +243,7 @@ async def _refused_before(
     number: CalledNumber,
     first: AnsweringTemplate,
 ) -> Decision:
-    """The answer about a call that was refused before, by the policy that refused it."""
+    """The reply for a call that was refused before, by the policy that refused it."""
     told = await events.of_call(transaction, call.account_id, call.id)
     by_template = any(TEMPLATE in event.data for event in told if event.type == INBOUND_REFUSED)
     template = next((each for each in number.templates if each.id == call.initial_template_id), first)

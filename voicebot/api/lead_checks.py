@@ -1,4 +1,4 @@
-"""What makes a body a lead: number, template, payload and times must fit."""
+"""Makes leads of request bodies: number, template, payload and times must be valid."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _SEVERAL: TypeAdapter[list[LeadBody]] = TypeAdapter(
 
 
 def _one_or_several(body: object) -> LeadBody | list[LeadBody]:
-    """A body as it is meant, so that its faults are not those of the other form."""
+    """The kind of a body, so that it is validated as one lead or as a list."""
     return _SEVERAL.validate_python(body) if isinstance(body, list) else _ONE.validate_python(body)
 
 
@@ -91,7 +91,7 @@ class LeadRefused(Exception):
 
 @dataclass(slots=True)
 class LeadChecks:
-    """Makes drafts from bodies of one account; what it has read of the account it does not read again."""
+    """Makes drafts from bodies of one account; numbers and templates are read once."""
 
     db: Executor
     account_id: UUID

@@ -1,4 +1,4 @@
-"""POST /leads/upload: many leads as CSV or JSON lines, read as a stream and refused line by line."""
+"""POST /leads/upload: many leads as CSV or JSON lines, read as a stream; each line is stored or refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RefusedLine(BaseModel):
 
 
 class Uploaded(BaseModel):
-    """What became of the lines."""
+    """The result of an upload."""
 
     accepted: int
     refused_total: int
@@ -93,7 +93,7 @@ class Uploaded(BaseModel):
 async def upload_leads(
     app_state: AppStateDep, writer: LeadWriter, request: Request, query: Annotated[UploadQuery, Query()]
 ) -> Uploaded:
-    """Create many leads. Good lines are stored, the others are answered with their faults.
+    """Create many leads. Valid lines are stored; the answer lists the faults of the others.
 
     JSON lines have the members of `POST /leads` and `idempotency_key`. CSV has a header; columns that are no
     member of a lead belong to the payload. Lines without `number_id` or `template_id` have those of the

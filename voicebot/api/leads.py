@@ -110,7 +110,7 @@ async def _create(
                 key_id=caller.key_id, action="create", resource="lead", resource_id=result.lead.id
             )
             await audit.record(transaction, caller.account_id, change)
-        # Before the commit: a lead that cannot be answered is not stored.
+        # Before the commit: a lead that cannot be represented in the answer is not stored.
         answer = _answer(result.lead)
     headers = {"Location": f"/api/v1/leads/{result.lead.id}"}
     if not result.created:
@@ -121,7 +121,7 @@ async def _create(
 async def _create_several(
     app_state: AppState, caller: Principal, bodies: Sequence[LeadBody], idempotency_key: str | None
 ) -> Response:
-    """Each lead has a key of its own, made of that of the request and its place."""
+    """The key of each lead, made of the request's key and the lead's place in the list."""
     checks = LeadChecks(app_state.database, caller.account_id, app_state.clock.now())
     drafts: list[tuple[LeadDraft, str | None]] = []
     for place, body in enumerate(bodies):
@@ -161,7 +161,7 @@ def _answer(lead: LeadRecord) -> bytes:
 
 
 def _stored_answer(lead: LeadRecord) -> bytes:
-    """A lead as JSON, without what is too deep: version 0.1.0 stored payloads that cannot be answered."""
+    """A lead as JSON, without levels that are too deep: version 0.1.0 stored such payloads."""
     try:
         return _answer(lead)
     except PydanticSerializationError:

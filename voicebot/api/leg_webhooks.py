@@ -1,6 +1,6 @@
 """The webhooks about legs, which connect callers with operators by telephone. Their URLs name the leg.
 
-The signature of a webhook covers its URL, so that the leg is the one that we gave to the carrier.
+The signature of a webhook covers its URL, so the id of the leg is the one that we gave to the carrier.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OnLeg = Callable[[CarrierRequest, BridgeCarrier, LegRecord], Awaitable[WebhookRe
 
 
 def about_leg(handler: OnLeg) -> Callable[[CarrierRequest], Awaitable[WebhookReply]]:
-    """A webhook about a leg; of one that does not exist the call is ended."""
+    """Handle a webhook about a leg; if the leg does not exist, the call is ended."""
 
     async def webhook(request: CarrierRequest) -> WebhookReply:
         carrier = request.app.bridge_carriers.get(request.name)
@@ -52,9 +52,9 @@ async def leg_of(request: CarrierRequest) -> LegRecord | None:
 
 
 async def leg_of_caller(request: CarrierRequest, call: CallRecord) -> LegRecord | None:
-    """The leg after which a caller's call asks for instructions; None: the call was not away with a person.
+    """The leg after which the carrier asks for instructions; None: the call was not with a person.
 
-    A call may have been about to leave when its process was lost; then its URL names no leg.
+    If the process was lost while the call was leaving, the URL names no leg.
     """
     leg = await leg_of(request)
     if leg is None and call.status == "transferring":
@@ -96,13 +96,13 @@ async def operator_left(request: CarrierRequest, carrier: BridgeCarrier, leg: Le
 
 @about_leg
 async def conference(request: CarrierRequest, carrier: BridgeCarrier, leg: LegRecord) -> WebhookReply:
-    """An event of the conference. Nothing depends on it: each party is followed by its call's reports."""
+    """An event of the conference. It has no effect: the reports of the calls are sufficient."""
     del request, carrier, leg
     return NO_CONTENT
 
 
 async def caller_back(request: CarrierRequest, leg: LegRecord, call: CallRecord) -> WebhookReply:
-    """The caller is no longer connected with the operator: back to the agent, or hang up."""
+    """The caller is no longer connected with the operator: return to the agent, or hang up."""
     app = request.app
     if has_hung_up(request):
         await end_with_person(app, call, "caller", "hangup")
@@ -123,7 +123,7 @@ async def caller_back(request: CarrierRequest, leg: LegRecord, call: CallRecord)
 async def after_transfer(
     request: CarrierRequest, call: CallRecord, *, was_dialled: bool = True
 ) -> WebhookReply:
-    """The number of a transferred call is over, or nobody answered there: then the agent again.
+    """The connection of a transferred call has ended; if nobody answered, return to the agent.
 
     ``was_dialled`` is false for a call whose process was lost before the carrier was told to dial.
     """

@@ -1,4 +1,4 @@
-"""The limits of what clients may send, and of what they may hold open at the same time.
+"""The limits of what clients may send and of what they may keep open.
 
 docs/guides/deploy.md describes them. A request that exceeds one is refused with a problem that names it
 (``limit_exceeded``), and counted in ``voicebot_limit_reached_total``.

@@ -1,4 +1,4 @@
-"""The media sockets of carriers: a token opens the stream of one call once; then the call is answered."""
+"""The media sockets of carriers: a token opens the stream of one call, once; then the call is answered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _END_CHECK_PAUSES_S = (0.5, 2.0, 12.0)
 @router.websocket("/{name}")
 @router.websocket("/{name}/{token}")
 async def media_socket(websocket: WebSocket, app: AppStateDep, name: str) -> None:
-    """Carry the audio of one call until it ends."""
+    """Serve the media socket of one call until it ends."""
     carrier = app.carriers.get(name)
     if carrier is None:
         await websocket.close(POLICY)
@@ -127,7 +127,7 @@ async def _run(app: AppState, media: MediaStream, call: CallRecord) -> None:
 
 
 async def _count_end(app: AppState, call: CallRecord) -> None:
-    """Count the end of the call, which is written shortly after, or not if the call is resumed elsewhere."""
+    """Count the end of the call once it is written; it is not if the call is resumed elsewhere."""
     for pause_s in _END_CHECK_PAUSES_S:
         await asyncio.sleep(pause_s)
         now = await calls.get(app.database, call.account_id, call.id)

@@ -1,4 +1,4 @@
-"""Changes of users and keys: one after another, by what the key of the request allows at that moment."""
+"""Changes of users and keys: serialised, and checked against the current role of the request's key."""
 
 from __future__ import annotations
 

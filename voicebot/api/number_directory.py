@@ -15,7 +15,7 @@ CHECK_S = 2.0
 
 
 class NumberDirectory:
-    """What is known of each active number without the database."""
+    """The fallback, patience and language of each active number, in memory."""
 
     def __init__(self, database: Database) -> None:
         """The copy is empty until ``refresh``."""
@@ -25,7 +25,7 @@ class NumberDirectory:
         self._changed = asyncio.Event()
 
     def get(self, carrier: str, e164: str) -> NumberFallback:
-        """What applies to calls of a number; a number that is not in the copy has no fallback."""
+        """The entry of a number; a number that is not in the copy has no fallback."""
         return self._known.get((carrier, e164)) or NumberFallback(carrier=carrier, e164=e164)
 
     def changed(self) -> None:

@@ -1,4 +1,4 @@
-"""The open event streams of this process: how many a key and an account may have, and whose key is valid.
+"""The open event streams of this process: limits per key and account, and checks of the keys.
 
 One query checks the keys of all streams: every second, and before events are sent, so that no event is sent
 after its key was revoked.

@@ -23,7 +23,7 @@ class Revisions:
     any: bool
     listed: frozenset[str]
     malformed: str = ""
-    """What the header has in place of an ETag."""
+    """The header's text if it contains no ETag."""
 
     def has(self, revision: int) -> bool:
         """Whether the header matches a resource at this revision."""

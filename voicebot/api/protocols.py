@@ -25,9 +25,9 @@ _KNOWN_METHODS = frozenset({b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD
 class LimitedHttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 with a deadline for the headers and the body of each request, and a limit of what is buffered.
 
-    The parser is llhttp (``httptools``), which has neither. Beyond it, the header ``Host`` is required, as by
-    RFC 9112, section 3.2, and trailers are ignored. A method that llhttp does not know is given to the
-    application like any other, so that it is answered with what the path allows.
+    The parser is llhttp (``httptools``), which has neither. In addition, the header ``Host`` is required (RFC
+    9112, section 3.2), and trailers are ignored. A method that llhttp does not know is passed to the
+    application like any other, which answers with the allowed methods.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,7 +69,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those behind a body in chunks are ignored."""
+        """Take a header; trailers are ignored."""
         if self._in_head:
             super().on_header(name, value)
 
@@ -113,7 +113,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP; if it follows a request, the connection ends with the answer to that."""
+        """Answer malformed HTTP; if it follows a request, close after the answer to that request."""
         if self._in_body and (self.pipeline or self.cycle.response_started):
             self.transport.close()
         elif self._is_answering() and not self._in_body:
@@ -135,7 +135,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         return b"TRACE" + data[found.end(1) :]
 
     def _refuse_size(self) -> None:
-        """Refuse a request of which too much would be buffered."""
+        """Refuse a request that would need too large a buffer."""
         detail = f"The headers may have at most {self._limits.header_bytes} bytes."
         self._open.reached("headers", detail)
         if self._in_body or self._is_answering():

@@ -1,4 +1,4 @@
-"""The first checks of a request: its size, its API key, and only then its body, which is bounded."""
+"""The first checks of a request: its size, then its API key, then its body."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.validation import not_json
 
 _MEASURED_AT_ONCE = 32 * 1024
-"""A body of so many bytes is measured on the event loop, within a ms; a larger one in a thread."""
+"""A body up to this size is measured on the event loop, within 1 ms; a larger one in a thread."""
 
 _ALWAYS_SERVED = ("/webhooks/", "/media/", "/healthz", "/readyz")
-"""Paths of carriers, and of load balancers."""
+"""The paths of carriers and load balancers."""
 
 
 class ClientGone(Exception):
@@ -34,10 +34,10 @@ class ClientGone(Exception):
 
 
 class RequestChecks:
-    """ASGI middleware that reads a body only of a request that may be answered, and no more than its limit.
+    """ASGI middleware that reads the body only of permitted requests, and no more than its limit.
 
     A request for a path under ``api_prefix`` is authenticated first; ``open_paths`` are left to their
-    routes, which take a token of their own, or need none.
+    routes, which take their own token or need none.
     """
 
     def __init__(self, app: ASGIApp, *, limits: Limits, api_prefix: str, open_paths: Collection[str]) -> None:

@@ -34,7 +34,7 @@ from voicebot.api.media_types import json_only
 API_PREFIX = "/api/v1"
 
 OPEN_PATHS = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
-"""What the API serves without a key, or with a token in place of one."""
+"""The paths that need no API key, or take a token instead."""
 
 _RESOURCES = (
     templates,

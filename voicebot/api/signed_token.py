@@ -29,15 +29,15 @@ EVENT_STREAM = TokenKind(b"stream", prefix="vs_")
 """Contains an account and an API key. An open stream lasts as long as the API key is valid."""
 
 MEDIA_STREAM = TokenKind(b"media")
-"""Contains an account and a call; a carrier opens the media stream within a second or two."""
+"""Contains an account and a call; the carrier opens the media stream within a second or two."""
 
 
 DIALLED_STREAM = TokenKind(b"dialled", lifetime=timedelta(minutes=3))
-"""The same for a call that is dialled, whose stream begins when it was answered."""
+"""The same for a dialled call, whose stream begins when it is answered."""
 
 
 ANNOUNCEMENT = TokenKind(b"announcement")
-"""Contains an account and a number: the stream is for what its callers hear before an agent answers."""
+"""Contains an account and a number: the stream plays an announcement to a caller of the number."""
 
 
 class TokenRefused(Exception):

@@ -47,7 +47,7 @@ from voicebot.call.carrier_transfers import TRANSFER
 from voicebot.call.failure_texts import failure_texts
 
 DATABASE_WAIT_S = 1.2
-"""How long a webhook that connects a call waits for the database; the answer must come within 2 s."""
+"""How long a webhook that connects a call waits for the database; it must be answered within 2 s."""
 
 DATABASE_PAUSE_S = 1
 """How long the carrier waits before it asks again, in whole seconds."""
@@ -64,7 +64,7 @@ async def voice(request: CarrierRequest) -> WebhookReply:
 
 
 async def resume(request: CarrierRequest) -> WebhookReply:
-    """Connect a call again whose stream has ended; while the database is down it waits."""
+    """Reconnect a call whose stream has ended; while the database is down it waits."""
     return await _once_the_database_answers(request, "resume", _resume(request))
 
 
@@ -80,9 +80,9 @@ async def _once_the_database_answers(
 
 
 async def _voice(request: CarrierRequest) -> WebhookReply:
-    """Create the call with its lead, or find it if the webhook was sent before, and connect it.
+    """Create the call with its lead, or find it if the webhook is repeated, and connect it.
 
-    A call that was answered gets no further token: the webhook is a copy.
+    A call that was answered gets no further token, because the webhook is a copy.
     """
     incoming = request.carrier.incoming_call(request.webhook)
     if incoming.direction == "outbound":
@@ -107,7 +107,7 @@ async def _connect_dialled(request: CarrierRequest, call: CallRecord) -> Webhook
 
 
 async def menu(request: CarrierRequest) -> WebhookReply:
-    """The caller has chosen an agent from a menu, or none; while the database is down they wait."""
+    """Handle the caller's choice from a menu of agents; while the database is down it waits."""
     incoming = request.carrier.incoming_call(request.webhook)
     bridge = request.app.bridge_carriers.get(request.name)
     key = None if bridge is None else bridge.pressed_key(request.webhook)
@@ -116,7 +116,7 @@ async def menu(request: CarrierRequest) -> WebhookReply:
 
 
 async def _take(request: CarrierRequest, incoming: IncomingCall, choice: Choice | None) -> WebhookReply:
-    """Connect an inbound call, if it is taken."""
+    """Connect an inbound call if it is accepted."""
     call_in = InboundCall(
         carrier=request.name,
         carrier_call_id=incoming.carrier_call_id,
@@ -160,10 +160,10 @@ async def _refuse(request: CarrierRequest, call: CallRecord, refusal: Refusal) -
 
 
 async def _resume(request: CarrierRequest) -> WebhookReply:
-    """The stream has ended: hang up if the call has ended too, else connect it again, three times at most.
+    """Handle the end of a stream: hang up if the call has ended, otherwise reconnect it, at most three times.
 
-    A process that stopped and handed the call over does not count.
-    The signed URL names the stream that has ended, so that a copy of the request changes nothing.
+    Hand-overs by a stopping process do not count. The signed URL identifies the stream that has ended, so a
+    copy of the request changes nothing.
     """
     incoming = request.carrier.incoming_call(request.webhook)
     try:
@@ -194,9 +194,9 @@ async def _resume(request: CarrierRequest) -> WebhookReply:
 
 
 def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
-    """The database does not answer: have the carrier ask again, for as long as the number's patience allows.
+    """The database does not answer: have the carrier ask again until the number's ``patience_ms`` is over.
 
-    Then the call goes to the number's fallback, or the carrier says that something does not work.
+    Then the call goes to the number's fallback, or the carrier apologises.
     """
     number = request.number()
     now_ms = round(request.app.clock.now().timestamp() * 1000)
@@ -209,7 +209,7 @@ def wait_for_database(request: CarrierRequest, webhook: str) -> WebhookReply:
 
 
 def fallback(request: CarrierRequest) -> WebhookReply:
-    """Connect the call to its number's fallback, or have the carrier say that something does not work."""
+    """Connect the call to its number's fallback, or have the carrier apologise."""
     number = request.number()
     if number.fallback_number is not None:
         return request.carrier.transfer_reply(TransferRequest(to=number.fallback_number))
@@ -221,7 +221,7 @@ def _whole_number(text: str | None) -> int | None:
 
 
 async def stream(request: CarrierRequest) -> WebhookReply:
-    """Record the failure of a media stream; its other events are known from its socket."""
+    """Record the failure of a media stream; the socket reports its other events."""
     report = request.carrier.stream_status(request.webhook)
     if report.event != "failed":
         return NO_CONTENT
@@ -260,4 +260,4 @@ WEBHOOKS: Mapping[str, Callable[[CarrierRequest], Awaitable[WebhookReply]]] = {
     "connect": flow_webhooks.connect,
     "again": resume,
 }
-"""What answers each webhook of all carriers; `webhook_path` verifies the requests."""
+"""The function of each webhook, for all carriers; `webhook_path` verifies the requests."""

@@ -22,7 +22,7 @@ LENGTH_BYTES = 8
 READY = b"\n"
 
 NICENESS = 10
-"""Added to the niceness of the process: a check has time, a call has none."""
+"""Added to the niceness of the process, because calls have priority over checks."""
 
 
 class CheckFailed(Exception):
@@ -66,7 +66,7 @@ def _serve(requests: BinaryIO, results: BinaryIO) -> None:
 
 def main() -> None:
     """Serve until the input ends."""
-    # Both reach the whole process group; the server still checks while it drains, then closes the input.
+    # Signals reach the whole process group; the server still checks while it drains, then closes the input.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)

@@ -60,7 +60,7 @@ async def duplicate(
             document = {**source.content, "name": chosen, "status": "draft"}
             return await authoring.create(editor, document, audit_action=audit_action)
         except NameTaken:
-            # Another request copies the same template at this moment.
+            # Another request is copying the same template.
             if name is not None or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")

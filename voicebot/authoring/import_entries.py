@@ -1,4 +1,4 @@
-"""The templates of an imported set: what each was, what it becomes, and in which order they are written."""
+"""The templates of an imported set: the stored and the new version of each, and the order of writing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def releases_number(self) -> bool:
-        """Whether it gives up the number that it answers, which another template of the set may then take."""
+        """Whether it releases the number that it answers, so that another template of the set may take it."""
         return self.before is not None and self.before.number_id not in (None, self.draft.number_id)
 
     @property

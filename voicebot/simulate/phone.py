@@ -39,7 +39,7 @@ FAILED, UNUSABLE = 1, 2
 """Exit statuses: the call was not heard to its end; the command could not be carried out."""
 
 PREVIEW = "Preview of {}"
-"""Name of the orchestrator that stands for an agent, which no number leads to."""
+"""Name of the orchestrator that is created for an agent, because agents do not answer the number."""
 
 _QUIET_MS = 700.0
 _HIDDEN = "***"

@@ -1,4 +1,4 @@
-"""The state file of a directory: each template as it was when directory and account were last equal."""
+"""The state file of a directory: each template as of the last time when directory and account were equal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = ".voicebot.json"
 
 
 class SyncedTemplate(BaseModel):
-    """One template, as it was when directory and account were last equal."""
+    """One template as of the last time when directory and account were equal."""
 
     model_config = ConfigDict(frozen=True)
 
