@@ -76,13 +76,13 @@ async def measure(calls: int, rate: float, seconds: float, *, statuses: bool) ->
         subject = Subject(pid=server.pid, carrier=Carrier(settings, NUMBER, CONVERSATIONS["density"]))
         stack.push_async_callback(subject.carrier.close)
         count = round(rate * seconds)
-        await _send(settings, await make(settings, round(rate)), rate)  # what only the first ones pay
-        webhooks = await make(settings, count)
+        await _send(await make(settings, round(rate)), rate)  # what only the first ones pay
+        requests = await make(settings, count)
         cpu_s = subject.cpu_s()
-        alone = await _send(settings, webhooks, rate)
+        alone = await _send(requests, rate)
         cpu_ms = 1000 * (subject.cpu_s() - cpu_s) / count
-        webhooks = await make(settings, count)
-        beside, late_percent = await _beside_calls(subject.carrier, settings, calls, webhooks, rate)
+        requests = await make(settings, count)
+        beside, late_percent = await _beside_calls(subject.carrier, calls, requests, rate)
         if statuses:
             await _check_ends(server)
     return {
@@ -97,12 +97,12 @@ async def measure(calls: int, rate: float, seconds: float, *, statuses: bool) ->
 
 
 async def _beside_calls(
-    carrier: Carrier, settings: CarrierSettings, count: int, webhooks: Sequence[Webhook], rate: float
+    carrier: Carrier, count: int, requests: Requests, rate: float
 ) -> tuple[Mapping[str, Any], float]:
     running: set[asyncio.Task[None]] = set()
     calls = await converse(carrier, count, RAMP_S, running) if count else []
     before = _late_and_all_s(calls)
-    sent = await _send(settings, webhooks, rate)
+    sent = await _send(requests, rate)
     after = _late_and_all_s(calls)
     for call in calls:
         call.hangs_up.set()
@@ -116,11 +116,11 @@ def _late_and_all_s(calls: Sequence[LightCall]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
-    """A webhook to send: its path, its form, and what its answer contains."""
+class Requests:
+    """Webhooks as they are sent, to the server of an address, and what each answer contains."""
 
-    path: str
-    form: Mapping[str, str]
+    address: str
+    encoded: Sequence[bytes]
     answer: str
 
 
@@ -135,25 +135,22 @@ def _form(settings: CarrierSettings, index: int, sid: str, status: str) -> dict[
     )
 
 
-async def _voices(settings: CarrierSettings, count: int) -> Sequence[Webhook]:
+async def _voices(settings: CarrierSettings, count: int) -> Requests:
     """The voice webhooks of so many calls."""
-    forms = [_form(settings, index, new_sid("CA"), "ringing") for index in range(count)]
-    return [Webhook(settings.voice_path, form, "<Stream") for form in forms]
+    return await _signed(settings, settings.voice_path, _forms(settings, count), "<Stream")
 
 
-async def _statuses(settings: CarrierSettings, count: int) -> Sequence[Webhook]:
+def _forms(settings: CarrierSettings, count: int) -> Sequence[Mapping[str, str]]:
+    return [_form(settings, index, new_sid("CA"), "ringing") for index in range(count)]
+
+
+async def _statuses(settings: CarrierSettings, count: int) -> Requests:
     """Status callbacks of calls that have come in: each status twice, in any order."""
-    voices = await _voices(settings, max(1, count // (2 * len(STATUSES))))
-    await _send(settings, voices, _SETUP_RATE)
-    path = settings.voice_path.rpartition("/")[0] + "/status"
-    webhooks = [
-        Webhook(path, {**voice.form, "CallStatus": status}, "")
-        for voice in voices
-        for status in STATUSES
-        for _ in range(2)
-    ]
-    random.Random(count).shuffle(webhooks)
-    return webhooks
+    voices = _forms(settings, max(1, count // (2 * len(STATUSES))))
+    await _send(await _signed(settings, settings.voice_path, voices, "<Stream"), _SETUP_RATE)
+    forms = [{**form, "CallStatus": status} for form in voices for status in STATUSES for _ in range(2)]
+    random.Random(count).shuffle(forms)
+    return await _signed(settings, settings.voice_path.rpartition("/")[0] + "/status", forms, "")
 
 
 async def _check_ends(server: VoicebotServer) -> None:
@@ -173,21 +170,28 @@ async def _check_ends(server: VoicebotServer) -> None:
     assert set(reasons) <= {"hangup"}, reasons
 
 
-async def _send(settings: CarrierSettings, to_send: Sequence[Webhook], rate: float) -> Mapping[str, Any]:
-    """Send webhooks and return their times."""
+async def _signed(
+    settings: CarrierSettings, path: str, forms: Sequence[Mapping[str, str]], answer: str
+) -> Requests:
+    """Webhooks of a path. To sign thousands takes a second, in which no call can send its audio."""
     webhooks = Webhooks(settings)
-    requests, address = [], ""
-    for each in to_send:
-        url = settings.public_url + each.path
-        address, forwarded = webhooks.reach(url)
-        headers = {**forwarded, "X-Twilio-Signature": webhooks.signature(url, each.form)}
-        requests.append(request_bytes(address, headers, each.form))
+    url = settings.public_url + path
+    address, forwarded = webhooks.reach(url)
+    encoded = [
+        request_bytes(address, {**forwarded, "X-Twilio-Signature": webhooks.signature(url, form)}, form)
+        for form in forms
+    ]
     await webhooks.aclose()
+    return Requests(address, encoded, answer)
+
+
+async def _send(requests: Requests, rate: float) -> Mapping[str, Any]:
+    """Send webhooks and return their times."""
     loop = asyncio.get_running_loop()
-    sender = Sender(address, answers={each.answer for each in to_send}, count=len(requests))
+    sender = Sender(requests.address, answer=requests.answer, count=len(requests.encoded))
     due = loop.time()
     late_ms: list[float] = []
-    for request in requests:
+    for request in requests.encoded:
         if (pause := due - loop.time()) > 0:
             await asyncio.sleep(pause)
         late_ms.append(1000 * (loop.time() - due))
