@@ -278,43 +278,44 @@ async def record_outcome(db: Executor, account_id: UUID, call_id: UUID, outcome:
     return await _changed_or_ended(db, row, account_id, call_id)
 
 
-def finish_statement(*, where: str = "", also: str = "") -> str:
-    """The statement of ``finish``, with a further condition, or with further parts of its ``WITH``."""
+def ending(ended_by: str, end_reason: str, outcome: str, ended_at: str) -> str:
+    """The assignments of SQL that end a call; the arguments are expressions of SQL that say how."""
     return f"""
-        WITH call AS (
-            UPDATE calls SET status = 'ended',
-                ended_by = CASE WHEN {_MACHINE_LEFT} THEN 'system' ELSE $3 END,
-                end_reason = CASE WHEN {_MACHINE_LEFT} THEN '{VOICEMAIL}' ELSE $4 END,
-                outcome = coalesce($5, outcome), ended_at = $6
-            WHERE account_id = $1 AND id = $2 AND status <> 'ended' {where}
-            RETURNING {_CALL}
-        ), lead AS (
-            UPDATE leads SET status = 'finished', outcome = coalesce(call.outcome, leads.outcome),
-                finished_at = $6
-            FROM call
-            WHERE leads.account_id = $1 AND leads.id = call.lead_id AND leads.status <> 'finished'
-                AND leads.direction = 'inbound'
-        ){also}
-        SELECT {_CALL} FROM call
-        """  # noqa: S608
+        status = 'ended', ended_by = CASE WHEN {_MACHINE_LEFT} THEN 'system' ELSE {ended_by} END,
+        end_reason = CASE WHEN {_MACHINE_LEFT} THEN '{VOICEMAIL}' ELSE {end_reason} END,
+        outcome = coalesce({outcome}, calls.outcome), ended_at = {ended_at}
+    """
 
 
-_FINISH = finish_statement()
+FINISH_LEADS = """
+    UPDATE leads SET status = 'finished', outcome = coalesce(call.outcome, leads.outcome),
+        finished_at = call.ended_at
+    FROM call
+    WHERE leads.account_id = call.account_id AND leads.id = call.lead_id AND leads.status <> 'finished'
+        AND leads.direction = 'inbound'
+"""
+"""The statement that ends the inbound leads of the calls ``call``, which have ended."""
+
+_FINISH = f"""
+    WITH call AS (
+        UPDATE calls SET {ending("$3", "$4", "$5", "$6")}
+        WHERE account_id = $1 AND id = $2 AND status <> 'ended'
+        RETURNING {_CALL}
+    ), lead AS ({FINISH_LEADS})
+    SELECT {_CALL} FROM call
+"""  # noqa: S608
 
 
-async def finish(
-    db: Executor, account_id: UUID, call_id: UUID, end: CallEnd, statement: str = _FINISH, *more: object
-) -> FinishedCall:
+async def finish(db: Executor, account_id: UUID, call_id: UUID, end: CallEnd) -> FinishedCall:
     """End the call and its inbound lead by one conditional statement, so that the first end stays.
 
-    What follows is decided when the call is finalised (``db.finalisation``). ``more`` are the arguments, from
-    ``$7``, of the further parts of a ``statement`` that ``finish_statement`` has made.
+    What follows is decided when the call is finalised (``db.finalisation``).
 
     Raises:
         NotFound: the account has no such call.
     """
     row = await db.fetchrow(
-        statement, account_id, call_id, end.ended_by, end.end_reason, end.outcome, end.ended_at, *more
+        _FINISH, account_id, call_id, end.ended_by, end.end_reason, end.outcome, end.ended_at
     )
     call = await _changed_or_ended(db, row, account_id, call_id)
     # The repetition of a statement that was executed, although its answer was lost, is the first end too.

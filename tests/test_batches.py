@@ -49,6 +49,18 @@ async def test_what_arrives_meanwhile_shares_a_statement() -> None:
     assert await numbers.put(5) == 10
 
 
+async def test_what_is_not_urgent_waits_for_others() -> None:
+    """What arrives within the time for which a statement waits is stored by it."""
+    store = Store()
+    store.may_go_on.set()
+    numbers = Batches(store.store, BackgroundTasks("test"), "numbers", gather_s=0.01)
+    first = numbers.put(1)
+    await asyncio.sleep(0)
+    others = [numbers.put(number) for number in (2, 3)]
+    assert await asyncio.gather(first, *others) == [2, 4, 6]
+    assert store.statements == [[1, 2, 3]]
+
+
 async def test_a_statement_gets_a_limited_number_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too much for one statement is given to the next one."""
     monkeypatch.setattr(batches, "MOST_AT_ONCE", 2)

@@ -20,6 +20,7 @@ from voicebot.admission import Admission
 from voicebot.api import flow_sweep
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.application import application
+from voicebot.api.call_ends import unanswered_ends
 from voicebot.api.connections import Connections
 from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
@@ -279,6 +280,7 @@ async def open_app_state(
         provider_health=shared.health,
         media_tokens=MediaTokens(database, shared.secret_keys, shared.background),
         status_writer=StatusWriter(database, shared.background),
+        unanswered_ends=unanswered_ends(database, shared.background),
         grace=grace,
     )
 

@@ -1,7 +1,7 @@
 """One statement for several items: items that arrive while a statement runs are stored by the next one.
 
-There is no minimum number and no delay: an item that arrives alone is stored at once. The more items arrive,
-the fewer statements each one costs.
+There is no minimum number: an item that arrives alone is stored at once, or after the delay of items that are
+not urgent. The more items arrive, the fewer statements each one costs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Batches(Generic[ItemT, ResultT]):
         store: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT]]],
         background: BackgroundTasks,
         name: str,
+        *,
+        gather_s: float = 0.0,
     ) -> None:
         """Call ``store`` in a task of ``background`` that runs while there are items.
 
@@ -35,10 +37,12 @@ class Batches(Generic[ItemT, ResultT]):
             store: stores items; returns the result of each, in their order.
             background: runs the task.
             name: of the task, for the log.
+            gather_s: how long each statement waits for more items, in seconds; for those that are not urgent.
         """
         self._store = store
         self._background = background
         self._name = name
+        self._gather_s = gather_s
         self._queue: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
         self._storing: asyncio.Task[None] | None = None
 
@@ -58,6 +62,8 @@ class Batches(Generic[ItemT, ResultT]):
         batch: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
         try:
             while self._queue:
+                if self._gather_s:
+                    await asyncio.sleep(self._gather_s)
                 batch = self._queue[:MOST_AT_ONCE]
                 del self._queue[:MOST_AT_ONCE]
                 await self._store_all(batch)

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Literal
 from uuid import UUID
 
 import pytest
 
 from db import bridged_calls, calls, carrier_calls, events
+from db.call_ends import EndWithEvent, Finished, finish_unanswered
 from db.calls import CallRecord
 from db.pool import Database
 from tests.api.server_fixture import (
@@ -27,6 +27,7 @@ from tests.api.server_fixture import (
 from tests.api.twilio import Reply, Twilio, called
 from voicebot.api.app_state import EndGrace
 from voicebot.api.carrier_request import MAX_RESUMES
+from voicebot.batches import Batches
 from voicebot.config import Settings
 
 IMPATIENT = EndGrace(own_s=0.01, others_s=0.05)
@@ -229,27 +230,28 @@ async def test_a_call_that_could_not_be_ended_is_ended_by_a_repetition(
     assert (call.ended_by, call.end_reason) == ("carrier", "busy")
 
 
-async def test_an_end_waits_for_those_that_are_written(
+async def test_an_end_holds_up_no_answer(
     twilio: Twilio, server: RunningServer, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The carrier is answered meanwhile, and a repetition of its status too."""
+    """The carrier is answered before the call ends; an end that was undecided is given again."""
+    is_given, may_end = asyncio.Event(), asyncio.Event()
 
-    class Watched(asyncio.Semaphore):
-        asked = asyncio.Event()
-
-        async def acquire(self) -> Literal[True]:
-            self.asked.set()
-            return await super().acquire()
+    async def finish(ends: Sequence[EndWithEvent]) -> Sequence[Finished]:
+        if not may_end.is_set():
+            is_given.set()
+            await may_end.wait()
+            return ["undecided"] * len(ends)
+        return await finish_unanswered(database, ends)
 
     await twilio.post("voice")
-    ends = Watched(0)
-    monkeypatch.setattr(server.app_state, "ends", ends)
+    ends = Batches(finish, server.app_state.background, "ends")
+    monkeypatch.setattr(server.app_state, "unanswered_ends", ends)
     for _ in range(2):
         assert (await twilio.post("status", CallStatus="busy")).response.status_code == 204
     async with asyncio.timeout(30):
-        await ends.asked.wait()
+        await is_given.wait()
     assert (await call_of(twilio, database)).status == "ringing"
-    ends.release()
+    may_end.set()
     assert (await ended(twilio, database)).end_reason == "busy"
 
 

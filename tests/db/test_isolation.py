@@ -66,6 +66,7 @@ from db import (
     utterances,
 )
 from db.audit import AuditFilter, Change
+from db.call_ends import EndWithEvent
 from db.call_lists import CallFilter
 from db.calls import CallEnd
 from db.errors import ConstraintViolated, KeyRefused, NotFound, TargetsUnavailable
@@ -108,7 +109,12 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     legs.open_of: lambda d, me, w: legs.open_of(d, me, row_id(w, 1)),
     legs.operator_line: lambda d, me, w: legs.operator_line(d, me, w.call.id, row_id(w, 2)),
     calls.answered: lambda d, me, w: calls.answered(d, me, w.call.id, NOON),
-    call_ends.finish_with_event: lambda d, me, w: call_ends.finish_with_event(d, me, w.call.id, END, {}),
+    call_ends.finish_with_event: lambda d, me, w: call_ends.finish_with_event(
+        d, EndWithEvent(account_id=me, call_id=w.call.id, end=END, data={})
+    ),
+    call_ends.finish_unanswered: lambda d, me, w: call_ends.finish_unanswered(
+        d, [EndWithEvent(account_id=me, call_id=w.call.id, end=END, data={})]
+    ),
     calls.finish: lambda d, me, w: calls.finish(d, me, w.call.id, END),
     calls.get: lambda d, me, w: calls.get(d, me, w.call.id),
     calls.keep_variables: lambda d, me, w: calls.keep_variables(d, me, w.call.id, "desk", {"stolen": 1}),

@@ -37,6 +37,7 @@ from db import (
 )
 from db.attempts import AttemptLimits
 from db.audit import AuditFilter
+from db.call_ends import EndWithEvent
 from db.call_lists import CallFilter
 from db.calls import CallEnd
 from db.dispatch import ClaimedLead
@@ -116,6 +117,11 @@ def claimed(seeded: SeededAccount) -> ClaimedLead:
     )  # fmt: skip
 
 
+def end_of(seeded: SeededAccount) -> EndWithEvent:
+    """How the seeded call ends."""
+    return EndWithEvent(account_id=seeded.id, call_id=seeded.call.id, end=END, data={})
+
+
 HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "begin a call": lambda d, w: inbound.begin(d, webhook(w.number.e164, "CA-plan")),
     "begin it again": lambda d, w: inbound.begin(d, webhook(w.number.e164, str(w.call.carrier_call_id))),
@@ -127,7 +133,8 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "node": lambda d, w: calls.set_node(d, w.id, w.call.id, "n"),
     "outcome": lambda d, w: calls.record_outcome(d, w.id, w.call.id, "o"),
     "finish": lambda d, w: calls.finish(d, w.id, w.call.id, END),
-    "finish with an event": lambda d, w: call_ends.finish_with_event(d, w.id, w.call.id, END, {}),
+    "finish with an event": lambda d, w: call_ends.finish_with_event(d, end_of(w)),
+    "finish calls that were not answered": lambda d, w: call_ends.finish_unanswered(d, [end_of(w)]),
     "targets": lambda d, w: revisions.targets(d, w.id, [w.front.id, w.billing.id]),
     "route": lambda d, w: routes.complete(d, make_route(w)),
     "routes of a call": lambda d, w: routes.of_call(d, w.id, w.call.id),

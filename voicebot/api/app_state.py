@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from db.call_ends import EndWithEvent, Finished
 from db.calls import CallRecord
 from db.pool import Database
 from telephony.bridge import BridgeCarrier
@@ -29,6 +30,7 @@ from voicebot.api.signed_token import SignedTokens
 from voicebot.api.status_writer import StatusWriter
 from voicebot.authoring import Authoring
 from voicebot.background import BackgroundTasks
+from voicebot.batches import Batches
 from voicebot.call.text.chats import Chats
 from voicebot.clock import Clock
 from voicebot.config import Settings
@@ -38,9 +40,6 @@ from voicebot.metrics import Metrics
 from voicebot.other_workers import OtherWorkers
 from voicebot.providers.health import ProviderHealths
 from voicebot.vault import Vault
-
-ENDS_AT_ONCE = 2
-"""How many calls that no process runs are ended at once, each on a connection to the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +163,8 @@ class AppState:
     """The tokens of the event stream."""
     media_tokens: MediaTokens
     status_writer: StatusWriter
+    unanswered_ends: Batches[EndWithEvent, Finished]
+    """Ends calls of which the carrier reports the end, unless they were answered."""
     limits: Limits
     connections: Connections
     number_directory: NumberDirectory
@@ -171,8 +172,6 @@ class AppState:
     handshakes: Handshakes
     open_streams: OpenStreams
     settled_requests: SettledRequests = field(default_factory=SettledRequests)
-    ends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ENDS_AT_ONCE))
-    """Held while a call is ended because of its carrier's status, so that many ends delay no webhook."""
     grace: EndGrace = field(default_factory=EndGrace)
     stream_limits: StreamLimits = field(default_factory=StreamLimits)
     draining: bool = False

@@ -1,18 +1,32 @@
-"""The end of a call that no process runs, and the events of calls that webhooks report."""
+"""The ends of calls that no process runs, and the events of calls that webhooks report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 from uuid import UUID
 
-from db.call_ends import finish_with_event
-from db.calls import CallEnd, CallRecord, EndedBy, FinishedCall
+from db import call_ends
+from db.call_ends import EndWithEvent, Finished
+from db.calls import CallEnd, CallRecord, EndedBy
 from db.carrier_calls import ReportedCall
 from db.events import EventRecord
 from db.ids import new_id
+from db.pool import Executor
 from voicebot.api.app_state import AppState
+from voicebot.background import BackgroundTasks
+from voicebot.batches import Batches
+
+GATHER_S = 0.1
+"""How long the end of a call, for which nobody waits, is delayed so that others share its statement."""
+
+
+def unanswered_ends(database: Executor, background: BackgroundTasks) -> Batches[EndWithEvent, Finished]:
+    """What ends calls together."""
+    store = partial(call_ends.finish_unanswered, database)
+    return Batches(store, background, "ends of calls", gather_s=GATHER_S)
 
 
 async def finish(
@@ -24,19 +38,29 @@ async def finish(
     **more: Any,
 ) -> bool:
     """End a call at a time, by default now; False if it had ended. ``more`` is added to the event's data."""
-    end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=at or app.clock.now())
-    data = {"ended_by": ended_by, "reason": reason, **more}
-    finished = await finish_with_event(app.database, call.account_id, call.id, end, data)
-    return finished.first
+    end = _end_of(call, ended_by, reason, at or app.clock.now(), **more)
+    return await call_ends.finish_with_event(app.database, end) == "first"
 
 
 async def finish_unanswered(
     app: AppState, call: ReportedCall, ended_by: EndedBy, reason: str, at: datetime
-) -> FinishedCall:
-    """End a call at a time, unless it was answered."""
-    end = CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=at)
-    data = {"ended_by": ended_by, "reason": reason}
-    return await finish_with_event(app.database, call.account_id, call.id, end, data, only_unanswered=True)
+) -> Literal["first", "later", "answered"]:
+    """End a call at a time, together with others, unless it was answered."""
+    end = _end_of(call, ended_by, reason, at)
+    while (finished := await app.unanswered_ends.put(end)) == "undecided":
+        pass
+    return finished
+
+
+def _end_of(
+    call: CallRecord | ReportedCall, ended_by: EndedBy, reason: str, at: datetime, **more: Any
+) -> EndWithEvent:
+    return EndWithEvent(
+        account_id=call.account_id,
+        call_id=call.id,
+        end=CallEnd(ended_by=ended_by, end_reason=reason, outcome=None, ended_at=at),
+        data={"ended_by": ended_by, "reason": reason, **more},
+    )
 
 
 async def end_with_person(app: AppState, call: CallRecord, ended_by: EndedBy, reason: str) -> None:

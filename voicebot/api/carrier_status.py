@@ -83,10 +83,9 @@ async def close(app: AppState, call: ReportedCall) -> None:
     await asyncio.sleep(app.grace.own_s)
     if await app.call_registry.end(call.id, ended_by=ended_by, reason=reason):
         return
-    async with app.ends:
-        finished = await finish_unanswered(app, call, ended_by, reason, ended_at)
-    is_first = finished.first
-    if finished.call.status != "ended":  # it was answered
+    finished = await finish_unanswered(app, call, ended_by, reason, ended_at)
+    is_first = finished == "first"
+    if finished == "answered":
         await asyncio.sleep(app.grace.others_s)
         is_first = await finish(app, call, ended_by, reason, ended_at)
     if is_first:
