@@ -90,7 +90,7 @@ async def measure(subjects: Sequence[str], levels: Sequence[int], window_s: floa
 
 
 def machine() -> str:
-    """On what the figures were taken."""
+    """The machine and versions of the figures."""
     return f"{os.cpu_count()} cores, Python {platform.python_version()}"
 
 

@@ -172,7 +172,7 @@ class ScriptedCarrier:
 
 
 async def reported(report: Callable[[], Awaitable[ResultT]]) -> ResultT:
-    """Report until the database has it: carriers send again what was not answered."""
+    """Report until the database has it: carriers repeat requests that were not answered."""
     while True:
         try:
             return await report()

@@ -1,4 +1,4 @@
-"""What asking for a person costs whoever asks: with the model healthy and hanging, with mail up and down.
+"""The duration of a request for a person: with the model healthy and hanging, with mail up and down.
 
 ``python -m bench.handoff_creation`` runs a server with a model and a mail server and makes handoffs of calls
 that have words, in turn by ``POST /handoffs`` and as a live call does. It prints JSON: how long that took by

@@ -1,4 +1,4 @@
-"""Whether the journal survives its writer's being killed again and again, and finds one flipped byte.
+"""Whether the journal survives repeated kills of its writer, and detects one changed byte.
 
 ``python -m bench.handoff_journal --kills 20`` commits events while each writer lives for a fraction of a
 second, and prints JSON; ``--full``: 100 kills. It fails unless the journal verifies with every event once, in

@@ -156,7 +156,7 @@ class KillBench:
             steps += [Say(text=OPEN), Listen(quiet_ms=450.0, timeout_ms=20_000)]
         person = Caller(
             script=[*steps, HangUp()], voice_id="caller-1", attentive=False, synthesise=tone_pcm,
-            # Twice: what was not transcribed when a process was killed is said again by its caller.
+            # Twice: a caller repeats words that were not transcribed when a process was killed.
             announce=lambda text: self._sandbox.transcripts.announce(text, text),
         )  # fmt: skip
         return self._carrier.call(from_=f"+{next(_callers)}", to=NUMBER, person=person), person

@@ -112,7 +112,7 @@ def honest_requests() -> Mapping[str, Request]:
 
 
 def slow_requests() -> Mapping[str, Request]:
-    """Return clients that owe the rest of their request."""
+    """Return clients that have sent only a part of their request."""
     head = f"POST {CHECK} HTTP/1.1\r\nHost: x\r\n".encode()
     media = b"GET /media/twilio HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     media += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

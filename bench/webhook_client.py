@@ -119,7 +119,7 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Send again what is not answered."""
+        """Repeat requests that are not answered."""
         self._sender.lost(self, self._sent)
 
     def data_received(self, data: bytes) -> None:

@@ -29,7 +29,7 @@ def test_silence_of_exactly_120_seconds_is_not_offline() -> None:
 
 
 def test_who_was_never_heard_from_is_offline() -> None:
-    """Nobody is there before their first sign of life."""
+    """An operator is offline before their first sign of life."""
     assert availability.state(Presence(), START) == "offline"
 
 
@@ -67,7 +67,7 @@ def test_an_exhaustion_for_billing_ends_by_a_person_only() -> None:
 
 
 def test_an_illegal_move_names_the_state_and_the_allowed_ones() -> None:
-    """Who holds a claim cannot wrap up, and is told what they can do."""
+    """An operator with a claim cannot wrap up; the error lists the allowed states."""
     busy = Presence(last_seen_at=START, holding=1)
 
     with pytest.raises(IllegalMove) as caught:

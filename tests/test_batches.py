@@ -16,7 +16,7 @@ from voicebot.batches import Batches
 
 @dataclass
 class Store:
-    """Doubles numbers, once it may; refuses what is negative."""
+    """Doubles numbers once it is released; refuses negative ones."""
 
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
     statements: list[list[int]] = field(default_factory=list)
@@ -37,7 +37,7 @@ def made(store: Store) -> Batches[int, int]:
 
 
 async def test_what_arrives_meanwhile_shares_a_statement() -> None:
-    """The first item does not wait for others; those behind it are stored together, in their order."""
+    """The first item does not wait for others; the following ones are stored together, in order."""
     store = Store()
     numbers = made(store)
     first = numbers.put(1)
@@ -62,7 +62,7 @@ async def test_what_is_not_urgent_waits_for_others() -> None:
 
 
 async def test_a_statement_gets_a_limited_number_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is too much for one statement is given to the next one."""
+    """Items beyond the limit of a statement are stored by the next one."""
     monkeypatch.setattr(batches, "MOST_AT_ONCE", 2)
     store = Store()
     store.may_go_on.set()

@@ -48,7 +48,7 @@ def modes(*paths: Path) -> list[int]:
 async def test_a_world_readable_data_directory_of_an_earlier_version_is_tightened_at_start(
     shared_dsn: str, tmp_path: Path
 ) -> None:
-    """Opening the database takes the directory and the key from other users; nobody else's directory."""
+    """Opening the database makes the data directory and the key private, and no other directory."""
     ours, others = tmp_path / "ours", tmp_path / "others"
     settings = [
         Settings(_env_file=None, DATABASE_URL=shared_dsn, VOICEBOT_DATA_DIR=each) for each in (ours, others)

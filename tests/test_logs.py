@@ -1,4 +1,4 @@
-"""What is written of the messages of libraries."""
+"""Which parts of libraries' messages are logged."""
 
 from __future__ import annotations
 

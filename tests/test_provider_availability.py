@@ -79,7 +79,7 @@ def test_a_rate_limit_keeps_the_latest_end_of_several_reports(seconds: list[int]
 
 
 def test_one_probe_at_a_time() -> None:
-    """While one tries nobody else does, unless the one reported nothing for too long."""
+    """There is one probe at a time, until its time limit has passed."""
     health = failed("outage", "outage")
     probing = begin_probe(health, after(10))
     assert probing is not None

@@ -119,7 +119,7 @@ async def test_a_worker_that_is_not_ready_is_stopped_at_once() -> None:
 
 
 async def test_workers_learn_that_the_supervisor_is_dead() -> None:
-    """Workers are told by the end of the connection when the supervisor is killed."""
+    """Workers learn from the end of the connection that the supervisor was killed."""
     async with supervised("works") as running:
         await running.ready()
         running.process.kill()

@@ -47,7 +47,7 @@ class DatabaseProxy:
             writer.close()
 
     def restore(self) -> None:
-        """Forward again; what was sent meanwhile arrives."""
+        """Forward again; data that was sent meanwhile arrives."""
         self._refuses = False
         self._flows.set()
 

@@ -50,13 +50,13 @@ async def test_whatever_repeats_makes_one_call_and_one_lead(exotel: Exotel, tena
 
 @pytest.mark.parametrize("webhook", ["voice", "to-person", "again", "connect", "status"])
 async def test_a_bad_secret_is_answered_with_404(exotel: Exotel, webhook: str) -> None:
-    """Nobody learns from the answer which URL exists."""
+    """The answer does not reveal whether the URL exists."""
     answer = await exotel.ask(webhook, secret="guessed")
     assert (answer.status_code, answer.text) == (404, "")
 
 
 async def test_an_unknown_number_is_answered_with_404(server: RunningServer, call_registry: StandIn) -> None:
-    """The flow goes on without us, and ends."""
+    """The flow continues without us, and ends."""
     del call_registry
     stranger = Exotel(server, "08012300000")
     assert (await stranger.ask("voice")).status_code == 404
@@ -113,7 +113,7 @@ async def test_a_call_whose_first_stream_never_began_is_tried_again(
 async def test_a_copy_of_the_first_request_is_no_resume(
     exotel: Exotel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the stream goes on here, the Voicebot applet gets a fresh token, and nothing is counted."""
+    """While the stream is open here, the Voicebot applet gets a new token, and nothing is counted."""
     await exotel.answered()
     monkeypatch.setattr(StandIn, "takeover", lambda registry, _: registry)
     assert (await exotel.ask("voice")).status_code == 200
@@ -176,7 +176,7 @@ async def test_a_transfer_that_nobody_answers_comes_back(exotel: Exotel) -> None
 async def test_a_caller_who_hangs_up_while_a_number_rings_has_left(
     exotel: Exotel, reported: dict[str, str]
 ) -> None:
-    """The flow goes on to the second Passthru applet, but nobody comes back: the call has ended."""
+    """The flow continues to the second Passthru applet, which answers that the call has ended."""
     call = await exotel.answered()
     await bridged_calls.begin_transfer(exotel.server.app_state.database, call.account_id, call.id, PERSON)
     for _ in range(2):

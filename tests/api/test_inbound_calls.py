@@ -100,7 +100,7 @@ async def test_a_call_back_is_offered(server: RunningServer, tenant: Tenant) -> 
 async def test_a_caller_without_a_number_is_promised_no_call_back(
     server: RunningServer, tenant: Tenant, caller: str, text: str
 ) -> None:
-    """Nobody could call them, so they hear only that the call is not taken, also when they ask again."""
+    """They cannot be called back, so they hear only that the call is not accepted, also on a repetition."""
     refusal = {"action": "callback", "text": text}
     twilio = Twilio(server, await with_policy(tenant, {"accepting": False, "refusal": refusal}))
     twilio.form["From"] = caller

@@ -65,7 +65,7 @@ async def test_what_others_do_not_find_is_there(
 async def test_the_stream_tells_of_ones_own_desk_alone(
     server: RunningServer, new_tenant: NewTenant, database: Database
 ) -> None:
-    """From the first event on, each account hears of its own handoffs and of none of the other's."""
+    """From the first event on, each account gets events of its own handoffs and none of the other's."""
     theirs, mine = await new_tenant(), await new_tenant()
     ids = await api_fixtures.build(theirs, database)
     handoff = await create(mine.owner, "/handoffs", {"reason": "mine"})

@@ -117,7 +117,7 @@ async def test_agents_that_route_in_a_circle_are_saved_together(tenant: Tenant) 
 
 
 async def test_what_is_exported_can_be_imported(tenant: Tenant) -> None:
-    """An export is a set of which an import leaves everything unchanged."""
+    """Importing an export changes nothing."""
     number = await tenant.number()
     sent = [desk("Desk", "Billing", number=number["e164"]), agent(functions=[lookup("Bearer x")])]
     await imported(tenant.owner, *sent)

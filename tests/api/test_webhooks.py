@@ -277,7 +277,7 @@ async def test_a_failed_stream_is_counted(twilio: Twilio) -> None:
 
 
 async def test_a_failed_stream_is_an_event_of_its_call(twilio: Twilio, database: Database) -> None:
-    """A stream error of a call that is not here is written behind its events, in the carrier's words."""
+    """A stream error of a call in another process is written after its events, with the carrier's text."""
     await twilio.post("voice")
     for error in ("Socket gone", "x" * 9000):
         reply = await twilio.post("stream", StreamSid="MZ1", StreamEvent="stream-error", StreamError=error)

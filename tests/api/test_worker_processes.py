@@ -302,7 +302,7 @@ async def test_workers_stop_when_their_calls_have_ended(own_workers: Workers, ow
 
 
 async def test_workers_stop_when_the_supervisor_is_killed(own_workers: Workers) -> None:
-    """No worker goes on without the supervisor: the port is free again."""
+    """Workers stop without the supervisor: the port is free again."""
     own_workers.process.kill()
     await own_workers.process.wait()
     async with asyncio.timeout(DEADLINE_S):

@@ -168,7 +168,7 @@ class StandIn:
         return True
 
     def takeover(self, call_id: UUID) -> None:
-        """Nobody can take these calls over."""
+        """No other process can take these calls over."""
 
     @property
     def live(self) -> int:

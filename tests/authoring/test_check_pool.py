@@ -31,7 +31,7 @@ async def pool() -> AsyncIterator[CheckPool]:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A file for which checks wait."""
+    """A file that checks wait for."""
     return tmp_path / "release"
 
 

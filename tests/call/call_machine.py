@@ -136,7 +136,7 @@ class CallMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.call.is_over)
     @rule(seconds=st.sampled_from([0.15, 0.5, 1.3, 4.0]))
     def time_passes(self, seconds: float) -> None:
-        """Nobody does anything."""
+        """Neither side does anything."""
         self._note(f"wait {seconds}")
         self._run(seconds)
 

@@ -72,7 +72,7 @@ async def test_an_agent_routes_to_an_agent_and_back_means_who_routed() -> None:
 
 
 async def test_an_agent_is_shown_its_own_targets() -> None:
-    """The model of an agent with routes may choose its targets, and `back`; nobody else's."""
+    """The model of an agent with routes may choose its targets and `back`, but not targets of others."""
     model, chat = await called()
     await chat.say("to billing")
     await chat.say("Hm.")
@@ -165,7 +165,7 @@ def test_a_resumed_call_knows_the_way_it_has_taken(done: list[str], path: list[s
 
 
 async def test_one_request_to_go_back_leads_back_once() -> None:
-    """An agent to whom the caller was given back does not take the same words for a request to go on back."""
+    """After `back`, an agent does not interpret the same words as a request to route back again."""
 
     def answer(request: Request) -> ModelAnswer | str:
         said = [each["content"] for each in request.messages if each["role"] == "user"]

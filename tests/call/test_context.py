@@ -77,7 +77,7 @@ def test_the_callers_last_words_stay_the_newest_message() -> None:
 
 
 def test_variables_without_a_value_are_left_out() -> None:
-    """A new agent is told only those of its variables that have a value."""
+    """A new agent gets only those of its variables that have a value."""
     handover = context.Handover(
         from_agent="A", to_agent="B", variables={"order": 0, "paid": False, "name": None, "note": ""}
     )

@@ -79,7 +79,7 @@ def test_an_input_ends_by_count_terminator_or_timeout(
 
 
 def test_keys_interrupt_the_agent_and_silence_the_prompts(loop: VirtualLoop) -> None:
-    """What the agent says is cut off by the first key, and nobody prompts while keys are pressed."""
+    """The first key interrupts the agent, and there are no prompts while keys are pressed."""
     call = VirtualCall(
         loop, desk={**desk(timeout_ms=9000), "idle": {"after_ms": 2000}, "greeting": {"text": "A" * 200}}
     )
@@ -133,7 +133,7 @@ def test_keys_that_do_not_fit_are_asked_for_again(loop: VirtualLoop) -> None:
 
 
 def test_masked_keys_are_in_no_record_and_in_no_request(loop: VirtualLoop) -> None:
-    """Only the variable has a masked input; events and model are told how many keys there were."""
+    """Only the variable has a masked input; events and the model get the number of keys."""
     call = VirtualCall(loop, desk=desk(variable="number", masked=True))
     call.run(5)
     call.press("9173")

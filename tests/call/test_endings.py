@@ -42,7 +42,7 @@ def answering(text: str, *calls: tuple[str, Mapping[str, Any]]) -> TextModel:
 @pytest.mark.parametrize("text", ["", "Goodbye."])
 @pytest.mark.parametrize("calls", [(ROUTE, END), (END, ROUTE)])
 async def test_row_17_a_route_prevails_over_an_end_in_the_same_answer(calls: Any, text: str) -> None:
-    """An answer that routes and ends the call routes it: the target speaks, and nobody hangs up."""
+    """An answer that routes and ends the call routes it: the target speaks, and the call does not end."""
     chat, _ = await begin(answering(text, *calls), DESK, {"billing": {"prompt": "You are billing."}})
     exchange = await chat.say("My bill, please.")
     assert [step.status for step in exchange.routes] == ["done"]
@@ -69,7 +69,7 @@ async def test_a_farewell_of_the_model_is_the_only_goodbye() -> None:
 
 @pytest.mark.parametrize("code", [1007, 1009])
 def test_a_stream_that_is_closed_for_a_limit_is_lost(loop: VirtualLoop, code: int) -> None:
-    """What the carrier sent could not be read, but nobody has hung up: another stream may go on."""
+    """If the carrier's messages cannot be read, the stream is lost and the call may be resumed."""
     call = VirtualCall(loop, desk={})
     call.run(5)
     call.media.close_by("us", code)

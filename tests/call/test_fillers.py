@@ -1,4 +1,4 @@
-"""Fillers whose audio is ready, beside speech that a voice is still making; in virtual time."""
+"""Fillers whose audio is ready, while a voice is still synthesising speech; in virtual time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELLO, GOODBYE = "Hello?", "Goodbye then."
 
 @pytest.mark.parametrize("first_audio_s", [1.2, 1.45])
 def test_words_that_a_filler_has_overtaken_are_recorded(loop: VirtualLoop, first_audio_s: float) -> None:
-    """An answer that a slow voice has begun before the filler, and speaks behind it, was heard."""
+    """An answer that a slow voice begins before the filler and speaks after it counts as heard."""
     desk = {"fillers": list(FILLERS), "idle": {"after_ms": 60_000}}
     call = VirtualCall(loop, desk=desk, first_audio_s=first_audio_s)
     call.run(1)
@@ -106,7 +106,7 @@ def test_a_voice_that_never_speaks_is_given_up(loop: VirtualLoop) -> None:
 
 
 def test_a_voice_that_breaks_off_between_texts_is_not_given_up(loop: VirtualLoop) -> None:
-    """What fails once in a text, however often in a call, is no voice that never speaks."""
+    """A voice that fails once in each text, however often in a call, is not given up."""
     call = VirtualCall(loop, desk={"fillers": list(FILLERS), "idle": {"after_ms": 60_000}})
     call.run(1)
     for _ in range(MAX_TTS_FAILURES + 2):

@@ -1,4 +1,4 @@
-"""Keys that an agent presses: the tones, and their place behind what was said."""
+"""Keys that an agent presses: the tones, and their place after the speech."""
 
 from __future__ import annotations
 

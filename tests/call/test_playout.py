@@ -1,4 +1,4 @@
-"""What is passed on behind the output: voicebot.call.audio.playout."""
+"""Frames that are passed on after the output: voicebot.call.audio.playout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Silences of a call in virtual time: what the caller hears, what is recorded, what the model remembers."""
+"""Silences of a call in virtual time: what the caller hears, the record, and the model's context."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def is_consistent(call: VirtualCall) -> bool:
 
 
 def test_a_sentence_that_noise_has_cut_off_is_spoken_to_its_end(loop: VirtualLoop) -> None:
-    """An interruption without words is undone: the agent goes on from the word where it was cut."""
+    """An interruption without words is undone: the agent continues from the word where it was cut."""
     call = asked(loop, Plan(text=HOURS))
     call.run(1.2)
     call.noise(0.5)
@@ -84,7 +84,7 @@ def test_what_was_sent_and_not_played_when_the_caller_interrupts_is_not_heard(
 
 
 def test_seed_71_a_word_that_is_interrupted_when_it_begins_is_not_heard(loop: VirtualLoop) -> None:
-    """Audio that the carrier is told to drop at the moment it was sent is in no record."""
+    """Audio that the carrier is told to drop when it was just sent is not in the record."""
     call = asked(loop, Plan(text="We are open."))
     while len(call.media.played) < 2:
         call.run(0.01)
@@ -212,7 +212,7 @@ def test_row_11_the_first_text_of_a_voice_may_be_lost_twice(loop: VirtualLoop) -
 def test_row_11_speech_whose_voice_fails_while_it_plays_is_heard_once(
     loop: VirtualLoop, after_s: float, interruptible: bool
 ) -> None:
-    """What was made and not played is dropped, uninterruptible or not, and spoken by another connection."""
+    """Audio that was not played is dropped, uninterruptible or not, and spoken by another connection."""
     text = "This call may be recorded for training purposes and to check the quality of our service."
     greeting = {"text": text, "interruptible": interruptible}
     call = VirtualCall(loop, desk={**PATIENT, "greeting": greeting}, ready=False, voice_faults=["stall"])
@@ -347,7 +347,7 @@ def test_a_goodbye_for_which_no_voice_is_left_ends_the_call_at_once(loop: Virtua
 def test_a_goodbye_that_noise_cuts_off_again_and_again_is_spoken(
     loop: VirtualLoop, noises: int, pause_s: float
 ) -> None:
-    """Nobody is hung up on without a word, however often a sound without words comes before the goodbye."""
+    """The call never ends without a goodbye, however often a sound without words precedes it."""
     goodbye = "Thank you for calling."
     call = asked(loop, Plan(calls=[END]), desk={"idle": {"after_ms": 60_000, "goodbye": goodbye}})
     for _ in range(noises):
@@ -605,7 +605,7 @@ def test_the_first_words_behind_an_announcement_are_recorded_when_they_are_spoke
 
 
 def test_a_model_is_not_asked_while_its_voice_still_connects(loop: VirtualLoop) -> None:
-    """A greeting that waits for its voice is spoken when the voice is there, and nobody gives the call up."""
+    """A greeting that waits for its voice is spoken when the voice is connected, and the call continues."""
     call = VirtualCall(loop, desk=PATIENT, ready=False, connects_s=1.3)
     call.run(9)
     assert call.heard() == [WELCOME]

@@ -67,7 +67,7 @@ def test_noise_that_stays_becomes_the_measure() -> None:
 
 
 def test_a_second_judgement_of_silence_waits_longer() -> None:
-    """What is no speech to any service must not make the call change services all the time."""
+    """Sounds that no service transcribes do not make the call replace its services repeatedly."""
     watch = SttWatch()
     [first] = overdue_at(watch, speech(1000) + line(6000))
     [second] = overdue_at(watch, speech(1000) + line(6000))

@@ -224,7 +224,7 @@ def test_what_an_interruption_cuts_off_is_kept_for_speaking_it(
 def test_a_text_that_is_requested_while_an_interruption_is_under_way_is_not_cut(
     transcript: Transcript,
 ) -> None:
-    """What the TTS is given behind an interruption is spoken, although the transcript hears of it later."""
+    """Text that the TTS gets after an interruption is spoken, although the transcript learns of it later."""
     transcript.requests.requested("a", "Old.")
     transcript.requests.interruption_passes()
     transcript.requests.requested("b", "New.")
@@ -248,7 +248,7 @@ def test_the_caller_does_not_interrupt_what_must_be_heard(transcript: Transcript
 
 
 def test_a_context_without_audio_is_not_synthesised(transcript: Transcript) -> None:
-    """A TTS that ends a context in silence still owes its words; one without words owes nothing."""
+    """The words of a context that the TTS ends without audio stay pending."""
 
     def owed_after(context_id: str, text: str, *, has_audio: bool) -> bool:
         transcript.requests.requested(context_id, text)

@@ -1,4 +1,4 @@
-"""Transfers that come to nothing: what the agent is told, in virtual time."""
+"""Transfers that fail: what the agent is told, in virtual time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def last_message(call: VirtualCall) -> str:
 
 @pytest.mark.parametrize("mode", ["cold", "attended"])
 def test_a_carrier_that_refuses_a_transfer(loop: VirtualLoop, mode: str) -> None:
-    """The agent is told and goes on, and the call has an event that says so."""
+    """The agent is told and continues, and the call has an event for it."""
     call = VirtualCall(loop, desk=desk(mode), transfer=does_not_transfer, dial=refuses)
     call.run(1)
     call.plan(TRANSFER, Plan(text=SORRY))
@@ -89,7 +89,7 @@ def test_a_destination_that_does_not_accept(loop: VirtualLoop, delay_s: float) -
 
 
 def test_a_process_that_is_lost_while_a_destination_is_called(loop: VirtualLoop) -> None:
-    """The process that resumes the call tells the agent that it is being called, and why nobody came."""
+    """The process that resumes the call tells the agent about the dialled destination, and why it failed."""
     calling = {"role": "developer", "content": CALLING.format(name="front_desk")}
     past = ResumeState(said=[calling], called=CalledDestination(LEG, "front_desk"))
     call = VirtualCall(loop, desk=desk("attended"), dial=dials, transfer=does_not_transfer, past=past)

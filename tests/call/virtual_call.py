@@ -696,11 +696,11 @@ class VirtualCall:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nobody speaks and nothing is under way, and has not been for half a second."""
+        """Whether neither side has spoken and nothing was in progress for half a second."""
         return self.silent_ms() > 500 and not self.awaits_agent() and self.session.is_at_rest
 
     def awaits_agent(self) -> bool:
-        """Whether the caller waits for an agent: what was said last was theirs, or was cut off."""
+        """Whether the caller waits for an agent: the last utterance was theirs, or was interrupted."""
         said = [it for it in self.utterances if not _is_unknown(it)]
         if not said or said[-1].speaker == "caller" or said[-1].interrupted:
             return True

@@ -87,7 +87,7 @@ async def test_row_9_the_next_call_begins_with_the_backup(harness: CallHarness) 
 async def test_row_10_an_stt_that_refuses_is_replaced_before_the_call(
     harness: CallHarness, kind: Any
 ) -> None:
-    """An STT that answers 500 or 401, or accepts and hangs: the backup hears what was said meanwhile."""
+    """An STT that answers 500 or 401, or accepts and hangs: the backup gets what was said meanwhile."""
     harness.sandbox.faults.add(Fault(server="deepgram", kind=kind, match=LISTEN))
     number = await desk(harness, stt=STT, **PATIENT)
     call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)

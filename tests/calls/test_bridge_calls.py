@@ -255,7 +255,7 @@ async def test_an_attended_transfer_from_which_the_caller_is_given_back(desk: De
     ],
 )
 async def test_an_attended_transfer_that_nobody_accepts(desk: Desk, phone: Phone, cause: str) -> None:
-    """The caller never leaves the agent and is never in silence; the agent says why nobody came."""
+    """The caller stays with the agent and is never in silence; the agent says why nobody came."""
     number = await transferring(desk, "attended")
     desk.harness.carrier.phones[desk.phone] = phone
     script = desk.harness.sandbox.script

@@ -121,7 +121,7 @@ async def ended(harness: CallHarness, call: Call) -> dict[str, Any]:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_thirty_callers_with_operators(harness: CallHarness) -> None:
-    """Each ends as their operator decided, nobody is left in a conference, and no operator's call goes on."""
+    """Each call ends as its operator decided; no conference and no operator's call is left."""
     number = await harness.orchestrator(
         harness.route("billing", await harness.agent()), idle={"after_ms": PATIENCE_MS}
     )

@@ -35,7 +35,7 @@ DESTINATION = "front_desk"
 
 
 def ways(line: CallHarness, **exotel: Any) -> Misbehaviour | ExotelMisbehaviour:
-    """What is out of the ordinary in a call of Exotel; the repeated webhook on both carriers."""
+    """Unusual events in a call of Exotel; the repeated webhook on both carriers."""
     if line.carrier_name == "exotel":
         return ExotelMisbehaviour(requests=2, **exotel)
     return Misbehaviour(voice_webhooks=2)
@@ -52,7 +52,7 @@ def ended(call: Facts) -> tuple[str, str]:
 
 
 async def test_a_routed_call_is_ended_by_its_caller(line: CallHarness) -> None:
-    """Asked twice, it is one call; both voices are heard; what was sent is as the carrier takes it."""
+    """A repeated webhook is one call; both voices are heard; the messages are valid for the carrier."""
     call = await line.place(
         hear(), Say(text=BILL), hear(), HangUp(), to=await desk(line), wrong=ways(line, method="POST")
     )

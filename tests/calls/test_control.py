@@ -1,4 +1,4 @@
-"""The control of a call where several things happen at once: nobody is cut off, nobody waits in silence."""
+"""The control of a call when several things happen at once: no lost speech, no silence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_row_1_a_caller_who_speaks_during_a_goodbye_is_heard_and_answered(
 async def test_row_1_a_caller_who_speaks_during_the_goodbye_of_a_silent_line_is_answered(
     harness: CallHarness,
 ) -> None:
-    """The goodbye after unanswered prompts is given up when the caller speaks during it."""
+    """The goodbye after unanswered prompts is cancelled when the caller speaks during it."""
     idle = {"after_ms": 2000, "prompts": [], "goodbye": FAREWELL}
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), idle=idle)
     script = (hear(), Interrupt(text=OPEN, after_ms=900), hear(), HangUp())

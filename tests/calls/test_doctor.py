@@ -74,7 +74,7 @@ async def test_bad_credentials_and_missing_variables_are_found(harness: CallHarn
 
 
 async def test_a_server_that_is_not_reached_is_found(harness: CallHarness) -> None:
-    """Without PUBLIC_URL, or with one at which nobody answers, carriers cannot call us."""
+    """Without PUBLIC_URL, or with one that does not answer, carriers cannot reach the server."""
     unreachable = reached(harness, PUBLIC_URL="http://127.0.0.1:9")
     assert "127.0.0.1:9" in (await findings(unreachable))[None, "url"].message
     settings = Settings(_env_file=None, DATABASE_URL=unreachable.database_url)

@@ -18,7 +18,7 @@ CELLS = (
 @pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_no_word_is_lost_when_a_vendor_fails() -> None:
-    """Each cell meets its fault, the agent says everything once, and nobody is hung up on without a word."""
+    """Each cell meets its fault, the agent says everything once, and no call ends without a goodbye."""
     for result in await run_cells([cell for cell in cells() if cell.name in CELLS]):
         assert not result.not_hit, result
         assert (result.words_lost, result.words_doubled) == (0, 0), result

@@ -1,4 +1,4 @@
-"""Whatever looks like a placeholder in somebody's words or in an answer reaches every model as it is.
+"""Text that looks like a placeholder, in spoken words or in an answer, reaches every model unchanged.
 
 In text, because no recogniser of the sandbox writes braces: what a transcriber brings goes the same way from
 there on.
@@ -19,7 +19,7 @@ LINE = "One moment {{ customer }}."
 
 
 def _looking_up(body: Body) -> Answer:
-    """Finds what the caller asks about, goes on a node, and routes with what it was given."""
+    """Finds what the caller asks about, continues to the next node, and routes with the values it got."""
     if "You are billing" in system_text(body) or body["messages"][-1]["role"] == "assistant":
         return Answer(text="Billing here.")
     if "Tell what" in system_text(body):

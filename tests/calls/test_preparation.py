@@ -1,4 +1,4 @@
-"""What is ready before anybody asks for it, and what the caller is spared when it is not."""
+"""What is prepared before it is needed, and what the caller hears when it is not ready."""
 
 from __future__ import annotations
 

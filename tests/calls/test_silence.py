@@ -73,7 +73,7 @@ async def test_row_11_an_utterance_that_the_voice_loses_is_spoken_again(
 async def test_a_voice_that_hangs_behind_much_audio_speaks_the_rest_of_the_answer(
     harness: CallHarness,
 ) -> None:
-    """A text that the vendor never makes audio of is spoken by another connection, behind what was ahead."""
+    """A text without audio from the vendor is spoken by another connection, after the earlier speech."""
     first = "Acme is open from eight to five on all days of the week, and on Saturdays we close at noon."
     answer = f"{first} Is there anything else?"
     harness.sandbox.script.answer(Answer(text=answer), user=OPEN)

@@ -34,7 +34,7 @@ async def is_live(harness: CallHarness) -> None:
 async def test_a_call_at_the_drain_limit_goes_on_until_it_ends(
     harness: CallHarness, database: Database
 ) -> None:
-    """Without another server the call goes on here; the server is gone when the caller has hung up."""
+    """Without another server the call continues here; the server stops when the caller has hung up."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()))
     limit_reached = asyncio.Event()
     pause = WaitFor(event=limit_reached, timeout_ms=30_000)
@@ -56,7 +56,7 @@ async def test_a_call_at_the_drain_limit_goes_on_until_it_ends(
 
 
 async def test_a_second_signal_ends_the_calls(harness: CallHarness) -> None:
-    """The operator's second signal hangs up what goes on, and the record says why."""
+    """The operator's second signal ends the remaining calls, and the record says why."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()))
     call, person = harness.dial(WaitForHangUp(timeout_ms=30_000), to=number)
     await is_live(harness)

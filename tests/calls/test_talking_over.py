@@ -78,7 +78,7 @@ async def test_what_was_heard_is_known_by_the_carriers_marks(
 
 
 async def test_words_in_the_middle_of_a_route_are_answered_once(any_harness: CallHarness) -> None:
-    """A caller who goes on talking while the call changes agent is answered once, by the new agent."""
+    """A caller who continues talking while the call changes agent is answered once, by the new agent."""
     billing = await any_harness.agent(says="Billing here, what is it?")
     number = await any_harness.orchestrator(
         any_harness.route("billing", billing), turns={"end_silence_ms": 200}

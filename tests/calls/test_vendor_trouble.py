@@ -1,4 +1,4 @@
-"""Vendors that fail in the middle of a call: it goes on, or ends with words, and the events say why."""
+"""Vendors that fail during a call: it continues, or ends with a goodbye, and the events say why."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_a_model_that_hangs_leaves_no_endless_silence(harness: CallHarness
 
 @pytest.mark.long
 async def test_an_answer_that_breaks_off_is_gone_on_with(harness: CallHarness) -> None:
-    """What was said of it stays said and known; the model is told where it broke off, once."""
+    """The spoken part stays in the record and the context; the model is told once where it broke off."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
     harness.sandbox.faults.add(
         Fault(server="openai", kind="drop", stage="message", match="eight to", count=1)
@@ -112,7 +112,7 @@ async def test_an_answer_that_breaks_off_is_gone_on_with(harness: CallHarness) -
 
 @pytest.mark.long
 async def test_a_caller_who_goes_on_during_the_apology_is_answered_once(harness: CallHarness) -> None:
-    """Whoever asks again while the apology is spoken gets one answer, not two."""
+    """A caller who asks again during the apology gets one answer, not two."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()), **PATIENT)
     harness.sandbox.faults.add(Fault(server="openai", kind="broken", match=OPEN, count=2))
     script = (hear(), Say(text=OPEN), Interrupt(text=OPEN, after_ms=300))
@@ -190,7 +190,7 @@ async def test_a_listener_that_drops_hears_again(harness: CallHarness) -> None:
 
 @pytest.mark.long
 async def test_a_listener_that_stays_away_ends_the_call_with_words(harness: CallHarness) -> None:
-    """A call in which nobody can listen ends with a word of it, and the caller does not talk to nobody."""
+    """A call without a working STT ends with an explanation."""
     number = await harness.orchestrator(
         harness.route("billing", await harness.agent()), idle={"after_ms": 60_000}
     )

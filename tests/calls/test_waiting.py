@@ -1,4 +1,4 @@
-"""Callers who wait for a person: what they hear, how they stop waiting, and that nobody hangs up on them."""
+"""Callers who wait for a person: what they hear, how they stop waiting, and that they are not hung up on."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ CALLER = "+14155550100"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeededAccount:
-    """One account and what is in it."""
+    """One account and its rows."""
 
     account: AccountRecord
     key: CreatedKey

@@ -20,7 +20,7 @@ async def age(database: Database, key: str, by: timedelta) -> None:
 
 
 async def test_audio_comes_back_byte_for_byte(database: Database, seeded: SeededAccount) -> None:
-    """What was put is what is got, NULs included; what was not put is not found."""
+    """Stored audio is returned unchanged, NULs included; other keys are not found."""
     audio = bytes(range(256)) * 40
     await greetings.put(database, seeded.id, "k", audio)
     await greetings.put(database, seeded.id, "k", audio)

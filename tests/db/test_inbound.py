@@ -26,7 +26,7 @@ async def test_a_webhook_makes_a_ringing_call_and_its_lead(database: Database, s
 
 
 async def test_the_same_webhook_again_is_the_same_call(database: Database, seeded: SeededAccount) -> None:
-    """A repetition finds the call, even when the number has been given up in between."""
+    """A repetition finds the call, even when the number has been deleted meanwhile."""
     first = await inbound.begin(database, webhook(seeded.number.e164, "CA1"))
     await numbers.update(
         database,
@@ -98,7 +98,7 @@ async def test_a_number_without_an_active_orchestrator_says_where_to_go(
 async def test_a_caller_without_a_number_is_answered_too(
     database: Database, seeded: SeededAccount, caller: str | None
 ) -> None:
-    """What is not E.164 stays on the call as the carrier gave it, and the lead has no phone."""
+    """A caller number that is not E.164 is stored unchanged on the call, and the lead has no phone."""
     began = await inbound.begin(database, webhook(seeded.number.e164, "CA1", from_number=caller))
 
     assert began.call.from_number == caller

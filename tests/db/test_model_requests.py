@@ -15,7 +15,7 @@ from tests.db.seed import SeededAccount, make_model_request
 
 
 def conversation(seeded: SeededAccount, count: int) -> Sequence[ModelRequestRecord]:
-    """Requests each of which has all messages of the one before, and two more."""
+    """Requests that each have all messages of the previous one, and two more."""
     first = make_model_request(seeded)
     messages: list[Any] = list(first.messages)
     requests = []
@@ -61,7 +61,7 @@ async def test_requests_are_read_page_by_page(database: Database, seeded: Seeded
 
 
 async def test_requests_of_another_process_are_numbered_on(database: Database, seeded: SeededAccount) -> None:
-    """A process that resumes a call and begins to count anew writes behind what is there."""
+    """A process that resumes a call and restarts its numbers writes after the existing events."""
     for said in ("Hello?", "Are you there?"):
         await model_requests.append(database, make_model_request(seeded, said=said), same_tools=False)
 

@@ -1,4 +1,4 @@
-"""Utterances and events: what a call's ordered writer writes, again and again if need be."""
+"""Utterances and events: the writes of a call's ordered writer, which may be repeated."""
 
 import asyncio
 import random

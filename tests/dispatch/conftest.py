@@ -100,7 +100,7 @@ class DispatchEnvironment:
         return [await calls.get(self.database, self.account_id, call_id) for call_id in ids]
 
     async def loses_process(self) -> None:
-        """The leases of all calls run out: nobody has them any more."""
+        """The leases of all calls expire: no process has them any more."""
         await self.database.execute("UPDATE calls SET held_until = now() - interval '1 second'")
         await call_leases.end_expired(self.database, limit=100)
 

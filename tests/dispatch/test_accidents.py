@@ -1,4 +1,4 @@
-"""Accidents between the claim of a lead and the end of its call: nobody is dialled twice, nothing is lost."""
+"""Failures between the claim of a lead and the end of its call: none is dialled twice or lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def runs_once(dispatcher: Dispatcher) -> None:
 async def test_a_dispatcher_that_dies_at_any_statement_dials_once(
     dispatch_environment: Env, at_once: int
 ) -> None:
-    """Another process takes the leads over; there is never a second call beside the first one of a person."""
+    """Another process takes the leads over; a person never has two calls at once."""
     env = dispatch_environment
     calls_one_at_a_time(env)
     await env.database.execute("UPDATE numbers SET channels = 3")

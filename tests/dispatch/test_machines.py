@@ -36,7 +36,7 @@ async def nowhere(_call_id: UUID, _message: str | None, _pause_s: float) -> bool
 
 
 async def answered(env: Env, **voicemail: Any) -> CallRecord:
-    """A lead's call that somebody or something has answered."""
+    """A lead's call that a person or a machine has answered."""
     lead = await env.lead(await env.template(voicemail=voicemail, retry={"voicemail": 60_000}))
     await env.step()
     call = (await env.calls_of(lead))[-1]

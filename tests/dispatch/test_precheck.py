@@ -30,7 +30,7 @@ async def asked(env: Env, hook: Receiver, **precheck: Any) -> tuple[str, str | N
 
 
 async def test_a_server_lets_a_lead_be_dialled(dispatch_environment: Env) -> None:
-    """It is told of the lead, in a request that is signed with the account's key."""
+    """It receives the lead, in a request that is signed with the account's key."""
     env = dispatch_environment
     async with receiver() as hook:
         assert await asked(env, hook) == ("dialing", None, 1)

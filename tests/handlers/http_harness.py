@@ -170,7 +170,7 @@ class RecordingCall:
         self.said.append(f"keys: {keys}")
 
     def transfer(self, destination: str) -> Refused | None:
-        """Nobody is transferred."""
+        """No call is transferred."""
         return None
 
     def hand_off(self, request: HandoffRequest) -> None:
@@ -231,7 +231,7 @@ async def functions(*allowed: LocalServer, **decrypted: str) -> AsyncIterator[Ht
 
 
 def http_function(**fields: Any) -> HttpFunction:
-    """A declaration; left out: a GET of an address nobody has."""
+    """A declaration; by default a GET of an address that does not exist."""
     return HttpFunction.model_validate(
         {"type": "http", "name": "ask", "description": "Asks.", "method": "GET", "url": "https://x.test/"}
         | fields

@@ -58,7 +58,7 @@ def test_handoff_handlers_are_registered() -> None:
 
 
 async def test_an_escalation_is_withdrawn_once() -> None:
-    """`cancel_escalation` ends the waiting; without an open request it says that nobody was asked for."""
+    """`cancel_escalation` ends the waiting; without an open request it says that there was none."""
     call = RecordingCall()
     refused = await CancelEscalation().bind(call).run({})
     await EscalateToPerson().bind(call).run({"reason": "a refund"})

@@ -1,4 +1,4 @@
-"""The authors' guide to HTTP functions says what is."""
+"""The authors' guide to HTTP functions describes the actual behaviour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assessments by the language model, for which nothing waits."""
+"""Assessments by the language model; nothing waits for them."""
 
 from __future__ import annotations
 

@@ -413,7 +413,7 @@ async def test_a_handoff_is_reassigned_while_a_telephone_rings(bridge: World, st
 
 
 async def test_a_handoff_is_reassigned_while_its_caller_is_connected(bridge: World) -> None:
-    """Whoever had accepted is not connected: the caller is with the agent, and the claim is the other's."""
+    """The operator who had accepted is not connected: the caller stays, and the other holds the claim."""
     line = await bridge.whispering()
     leg = await bridge.leg(line)
     assert await bridge.bridge.begin(leg)

@@ -173,7 +173,7 @@ async def play(env: HandoffEnvironment, seeded: SeededAccount, clock: ManualCloc
 
 
 async def test_some_interleavings(env: HandoffEnvironment, world: SeededAccount, clock: ManualClock) -> None:
-    """Nobody is left in an empty conference, no leg outlives its call, and a handoff ends once."""
+    """No caller stays alone in a conference, no leg outlives its call, and a handoff ends once."""
     for seed in range(3):
         await play(env, world, clock, seed)
 

@@ -74,7 +74,7 @@ async def test_a_call_is_told_each_phase(
 async def test_only_the_calls_of_the_process_are_told(
     env: HandoffEnvironment, world: SeededAccount, watch: CallWatch
 ) -> None:
-    """A process is told nothing of calls that it does not have."""
+    """A process gets no reports of calls that it does not have."""
     await env.escalate(world.call.id)
     calls = HeldCalls(UUID(int=1))
     await watch.run_once(calls)
@@ -110,7 +110,7 @@ async def test_somebody_is_there_who_has_the_language_and_the_team(
 async def test_an_operator_who_declined_is_not_there_for_it(
     env: HandoffEnvironment, world: SeededAccount, watch: CallWatch
 ) -> None:
-    """When the only operator has declined the handoff, nobody is there."""
+    """When the only operator has declined the handoff, no operator is available."""
     operator = await env.operator()
     handoff = await env.escalate(world.call.id)
     await env.service.decline(env.account_id, handoff.id, operator)

@@ -289,7 +289,7 @@ async def test_offers_go_only_to_operators_of_the_language(env: HandoffEnvironme
 async def test_handoffs_that_nobody_matches_block_no_others(
     env: HandoffEnvironment, database: Database
 ) -> None:
-    """201 handoffs in a language that nobody speaks do not block others, of any account."""
+    """201 handoffs in a language that no operator speaks do not block others, of any account."""
     elsewhere = HandoffEnvironment(database, (await accounts.create(database, "Other")).id, env.clock)
     await elsewhere.operator()
     user_id = await env.operator()

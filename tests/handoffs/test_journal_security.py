@@ -1,4 +1,4 @@
-"""The journal against whoever can write its files, and against its own accidents."""
+"""The journal against attackers who can write its files, and against its own failures."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ async def test_a_transfer_that_was_refused_is_not_lost(bridge: World) -> None:
 
 
 async def test_a_destination_that_is_called_while_the_process_is_lost(bridge: World) -> None:
-    """The next process knows whom the carrier calls; a refusal that came before it is told as such."""
+    """The next process knows which destination the carrier calls; an earlier refusal is reported as one."""
     await request(bridge)
     leg_id = await call_destination(bridge)
     past, told = await resumed(bridge)

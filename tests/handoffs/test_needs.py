@@ -1,4 +1,4 @@
-"""Notices are per need: a handoff that comes back, a call-back that is due, and one that nobody claims."""
+"""Notices are per need: a returned handoff, a due call-back, and a handoff that is not claimed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_released_handoff_is_notified_again(env: HandoffEnvironment) -> 
 
 
 async def test_a_handoff_that_the_only_operator_declined_is_notified_again(env: HandoffEnvironment) -> None:
-    """As long as another operator is present who can be offered it, declining an offer notifies nobody."""
+    """While another operator can be offered it, declining an offer sends no notices."""
     ada, bob = await env.operator(), await env.operator()
     away = await env.user(email="away@example.com")
     handoff = await env.escalate()
@@ -115,7 +115,7 @@ async def test_what_nobody_claims_goes_to_admins_and_then_to_owners(
 async def test_a_claim_ends_the_chain_and_its_return_begins_it_again(
     env: HandoffEnvironment, clock: ManualClock
 ) -> None:
-    """While it is claimed nobody is notified; the author's time counts from the return."""
+    """While it is claimed no notices are sent; the author's time counts from the return."""
     ada, admin = await env.operator(capacity=1), await env.user("admin", email="admin@example.com")
     handoff = await env.escalate(escalate_after_ms=60_000)
     await env.service.claim(env.account_id, handoff.id, ada)

@@ -70,7 +70,7 @@ async def test_away_while_holding_a_claim_means_no_new_offers(
 async def test_an_unanswered_offer_ends_when_the_operator_has_left(
     env: HandoffEnvironment, clock: ManualClock
 ) -> None:
-    """It returns to the queue after its 30 s if nobody is there, or the operator's capacity is used."""
+    """It returns to the queue after its 30 s if no operator is available, or their capacity is reached."""
     user_id = await env.operator(capacity=1)
     first, second = await env.escalate(), await env.escalate()
     await env.scheduler.run_once()

@@ -291,7 +291,7 @@ async def test_one_query_serves_all_followers_of_an_account(
 async def test_without_notifications_events_arrive_by_polling(
     server: RunningServer, tenant: Tenant, database: Database
 ) -> None:
-    """With the listening connection killed again and again, an event arrives."""
+    """An event arrives although the listening connection is killed repeatedly."""
     follower = Follower([server.url], tenant.keys["viewer"], last=0)
     listening = asyncio.create_task(first(follower))
     await until(lambda: server.app_state.handoffs.broker.followers == 1)

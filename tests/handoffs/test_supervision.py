@@ -41,7 +41,7 @@ async def hang_up(env: HandoffEnvironment, world: SeededAccount) -> None:
 async def test_a_supervisor_releases_the_claim_of_another(
     env: HandoffEnvironment,
 ) -> None:
-    """An operator cannot, whoever supervises can; the operator's claim is not counted any more."""
+    """An operator cannot, a supervisor can; the operator's claim is no longer counted."""
     holder, other = await env.operator(), await env.operator()
     handoff = await env.escalate()
     await env.service.claim(env.account_id, handoff.id, holder)

@@ -70,6 +70,6 @@ def test_the_end_of_a_rate_limit_as_a_date() -> None:
 
 
 def test_a_reason_has_no_text_of_the_vendor() -> None:
-    """What is shown is the status or the class of the error."""
+    """The status or the class of the error is shown."""
     assert refusal(handshake(401, b"key sk-123 is wrong"), NOW).reason == "HTTP 401"
     assert refusal(TimeoutError("sk-123"), NOW).reason == "TimeoutError"

@@ -1,4 +1,4 @@
-"""What is said to a vendor follows from the template; the author's settings take precedence."""
+"""The options for a vendor follow from the template; the author's settings take precedence."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def spec(kind: str, **members: Any) -> ServiceSpec:
 
 
 async def test_the_transcriber_expects_the_language_of_the_template() -> None:
-    """Without a setting of its own, STT is told the template's language."""
+    """Without its own setting, STT gets the template's language."""
     assert '"language":"de-DE"' in stt_key(language="de-DE")
 
 

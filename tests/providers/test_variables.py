@@ -1,4 +1,4 @@
-"""The variables of providers: what is configured, and what a malformed one is answered with."""
+"""The variables of providers: which providers are configured, and the error of a malformed variable."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_speech_ends_when_the_audio_does() -> None:
 
 @pytest.mark.parametrize(("rate", "model_rate"), [(16_000, 16_000), (24_000, 16_000)])
 async def test_audio_at_higher_rates_is_judged_as_pipecat_does(rate: int, model_rate: int) -> None:
-    """The model takes 16 kHz as it is; what is faster is converted to that."""
+    """The model takes 16 kHz unchanged; higher rates are converted to it."""
     audio = Resampler(8000, rate).process(call_audio())
     activity = VoiceActivity(0.6)
     activity.set_sample_rate(rate)

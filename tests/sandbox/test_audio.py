@@ -49,7 +49,7 @@ def ms(samples: Samples) -> float:
 
 
 def test_recording_survives_the_file(tmp_path: Path) -> None:
-    """What is written is read back, both sides on their channels, to the sample."""
+    """A written recording is read back to the sample, both sides on their channels."""
     recording = call(laid((100, speech(GREETING, LOW))), laid((5000, speech("Hello.", CALLER))))
     again = read(write(tmp_path / "calls" / "a.wav", recording))
     assert np.array_equal(again.sent, recording.sent)

@@ -86,7 +86,7 @@ async def test_caller_hears_that_another_agent_answers(server: StandIn) -> None:
 
 
 async def test_same_agent_answering_is_not_taken_for_another(server: StandIn) -> None:
-    """A caller who expects another voice gives up, within the bound, when the same one goes on."""
+    """A caller who expects another voice gives up, within the bound, when the same one continues."""
 
     async def talk(peer: Peer) -> None:
         await peer.play(speech("Thanks for calling Harbor Clinic.", LOW))
@@ -109,7 +109,7 @@ async def test_same_agent_answering_is_not_taken_for_another(server: StandIn) ->
 
 @pytest.mark.parametrize("attentive", [True, False])
 async def test_caller_recognises_the_voice_from_before(server: StandIn, attentive: bool) -> None:
-    """The agent that goes on after the caller's question is the same voice."""
+    """The agent that continues after the caller's question has the same voice."""
 
     async def talk(peer: Peer) -> None:
         await peer.play(speech("Thanks for calling Harbor Clinic.", HIGH))

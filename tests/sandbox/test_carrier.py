@@ -52,7 +52,7 @@ def names(call: Call) -> list[str]:
 
 
 def after(server: StandIn, frames: int) -> Person:
-    """Somebody who hangs up when the server has heard so many frames of 20 ms."""
+    """A caller who hangs up after the server has received a number of 20 ms frames."""
 
     async def person(call: PhoneCall) -> None:
         while not server.peers or len(server.peers[-1].heard) < frames:

@@ -59,14 +59,14 @@ def test_what_is_to_be_handed_over_is_asked_for() -> None:
 
 
 def test_another_route_needs_nothing_of_it() -> None:
-    """What is to be handed over on one way does not hold up another."""
+    """A route does not require variables that only another route hands over."""
     _, arguments = only_call(reply([HANDING_OVER, user("Wine")], [desk(kitchen="Soup.", cellar="Wine.")]))
     assert arguments["agent"] == "cellar"
     assert "variables" not in arguments
 
 
 def test_words_and_the_end_on_one_condition_are_one_answer() -> None:
-    """Words that stand beside the order to end the call end it, in any language."""
+    """Words next to the order to end the call end it, in any language."""
     instructions = system('When the caller says goodbye (zbogom), say "Do viđenja." and call end_call.')
     answer = reply([instructions, user("Zbogom")], [END])
     assert answer.text == "Do viđenja."

@@ -28,7 +28,7 @@ async def scripted() -> AsyncIterator[Sandbox]:
 
 
 async def _transcribe(sandbox: Sandbox, pcm: bytes) -> list[dict[str, Any]]:
-    """Send audio in messages of 20 ms, and return what is answered."""
+    """Send audio in messages of 20 ms, and return the answers."""
     url = sandbox.urls.deepgram.replace("http", "ws")
     query = "model=nova-3&encoding=mulaw&sample_rate=8000&interim_results=true&endpointing=300&punctuate=true"
     headers = {"Authorization": f"Token {sandbox.env['DEEPGRAM_API_KEY']}"}
@@ -96,7 +96,7 @@ async def test_speech_without_an_announcement_has_no_words(scripted: Sandbox) ->
 
 
 def test_announcements_can_be_cleared() -> None:
-    """What was announced and has not begun can be forgotten."""
+    """Announced speech that has not begun can be forgotten."""
     transcripts = ScriptedTranscripts()
     transcripts.announce("Hello.")
     transcripts.clear()
@@ -124,7 +124,7 @@ async def test_phrases_are_refused_with_scripted_speech(scripted: Sandbox) -> No
 
 @pytest.mark.parametrize("voice_id", ["voice-3", "voice-8", "voice-17", "voice-19"])
 def test_the_pitch_of_a_tone_tells_the_voice(voice_id: str) -> None:
-    """The pitch measured behind a telephone line is that of the voice within 1 %."""
+    """The pitch measured after a telephone line is that of the voice within 1 %."""
     heard = fingerprint(through_the_line(samples_of(tone_pcm("Billing here.", voice_id))))
     assert heard.pitch_hz == pytest.approx(pitch_hz(voice_id), rel=0.01)
 

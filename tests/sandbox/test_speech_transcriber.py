@@ -114,7 +114,7 @@ def test_recognisers_are_used_again() -> None:
 
 
 def test_a_recogniser_for_old_phrases_is_not_lent_again() -> None:
-    """What was borrowed before other phrases were taught does not come back into the stock."""
+    """A recogniser that was borrowed before other phrases were taught is not reused."""
     recognisers = RecogniserPool(PhraseGrammar.of(["One phrase."]), warm=1)
     old = recognisers.take()
     assert old is not None

@@ -268,7 +268,7 @@ async def test_a_limit_reached_while_speaking_is_told_over_the_socket(sandbox: S
 
 
 async def test_sockets_are_counted_by_voice(sandbox: Sandbox) -> None:
-    """For each voice it is known which sockets were opened, when, how many are open and what was said."""
+    """For each voice the usage lists the sockets, when they were opened, how many are open, and the texts."""
     async with _socket(sandbox, "anna"), _socket(sandbox, "bert") as socket:
         await _send(socket, text=TEXT, context_id="a", close_context=True)
         await _until_final(socket)

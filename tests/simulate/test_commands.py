@@ -88,7 +88,7 @@ async def test_conversation_of_the_guide(tmp_path: Path) -> None:
 
 
 async def test_failed_conversation_ends_with_1(tmp_path: Path) -> None:
-    """The status is 1, and the JSON report has what was not as expected."""
+    """The status is 1, and the JSON report lists the unmet expectations."""
     file = templates(tmp_path) / "script"
     file.write_text(
         "templates: [desk.yaml, billing.yaml]\nbegin: Front desk\n"

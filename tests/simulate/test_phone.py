@@ -25,7 +25,7 @@ def written(folder: Path) -> Path:
 
 
 def test_an_agent_is_answered_by_an_orchestrator_of_its_own(tmp_path: Path) -> None:
-    """What is prepared passes the check, and exactly the template that was named answers the number."""
+    """The prepared set passes the check, and exactly the named template answers the number."""
     documents = [read_yaml(written(tmp_path) / name) for name in ("desk.yaml", "billing.yaml")]
     for name, answering in (("Front desk", "Front desk"), (" Billing ", "Preview of Billing")):
         prepared = prepare(documents, name)

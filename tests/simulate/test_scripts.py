@@ -1,4 +1,4 @@
-"""Scripted conversations: what is expected is held against what happened, and told to the author."""
+"""Scripted conversations: expectations are compared with what happened and reported to the author."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pulling, pushing and comparing: nobody's work is lost, on neither side."""
+"""Pulling, pushing and comparing: no work is lost on either side."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ async def test_push_refuses_a_new_file_for_an_existing_template(directory: Path,
 
 
 async def test_push_refuses_an_unchanged_stale_file(directory: Path, account: Account) -> None:
-    """A file that is unchanged since the pull does not revert what was saved on the server since."""
+    """A file that is unchanged since the pull does not revert a later save on the server."""
     await saved(account, agent(), agent("Sales"))
     await pulled(directory, account)
     await saved(account, agent("Sales", description="Theirs."))

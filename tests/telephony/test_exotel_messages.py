@@ -93,7 +93,7 @@ def test_the_encoding_is_read(encoding: str | None, is_refused: bool) -> None:
 
 
 def test_other_rates_than_those_of_the_pipeline_are_refused() -> None:
-    """A rate that nobody asked for would be heard at the wrong speed."""
+    """A stream at another rate than requested is refused, because it would play at the wrong speed."""
     assert refusal(started(media_format={"encoding": "raw/slin", "sample_rate": "44100"})) is not None
 
 

@@ -1,4 +1,4 @@
-"""Exotel's REST API: what is asked, and what each answer means."""
+"""Exotel's REST API: the requests, and the meaning of each answer."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_a_call_is_placed_with_our_stream_and_status_callbacks(body: str) 
 
 
 async def test_a_call_is_placed_into_the_flow() -> None:
-    """The flow takes the place of our stream, and its applets are told our id of the call."""
+    """The flow replaces our stream, and its applets get our id of the call."""
     api = Api()
     api.answer = call
     app = Starlette(routes=[Route("/{path:path}", api.take, methods=["POST"])])

@@ -1,4 +1,4 @@
-"""The model of what was heard, against a carrier whose truth is known."""
+"""The playout estimate, against a simulated carrier whose playout is known."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_carrier_that_never_returns_marks_is_no_longer_waited_for() -> None:
 
 
 def test_a_clear_after_the_end_does_not_move_it() -> None:
-    """What was heard before a clear ended when it ended, so that a silence is measured from there."""
+    """A clear after the end of all audio does not move that end, from which a silence is measured."""
     playout = Playout()
     playout.cleared(at=50.0)
     assert playout.ends_at() == float("-inf")
@@ -293,7 +293,7 @@ def apply_event(playout: Playout, what: str, at: float, duration: float, name: s
 def test_with_steady_delays_the_model_knows_what_was_heard(
     plan: list[tuple[int, int, int | None]], there: int, back: int
 ) -> None:
-    """Once a mark is back, what counts as heard is what was played, known late by the news' way at most."""
+    """Once a mark has returned, the estimate is what was played, late by at most the return path's delay."""
     carrier, playout = Carrier(there, back), Playout()
     sent = script([(5, 3000, None), *plan])
     played_by(carrier, sent)
@@ -378,7 +378,7 @@ async def test_wait_times_out() -> None:
     ("cleared_at", "heard"), [(0.0, 200.0), (150.0, 200.0), (199.0, 200.0), (350.0, 400.0)]
 )
 def test_a_clear_of_whole_pieces_lets_the_piece_that_sounds_end(cleared_at: float, heard: float) -> None:
-    """Only pieces that have not begun are dropped, and later audio begins behind the one that has."""
+    """Only pieces that have not begun are dropped, and later audio begins after the current one."""
     playout = Playout(clears_whole_pieces=True)
     playout.audio_sent(200.0, at=-1.0)
     for at in (0.0, 200.0):

@@ -105,7 +105,7 @@ async def test_the_first_audio_of_each_context_goes_on() -> None:
 
 
 async def test_other_frames_keep_their_place_behind_the_audio_before_them() -> None:
-    """A mark is sent, and another frame goes on, when all audio before it was sent."""
+    """A mark is sent, and another frame is passed on, when all audio before it was sent."""
     wire = ScriptedWire()
     async with call_on(wire) as line:
         await line.send([TTSStartedFrame(), speech(1, 90), TTSStoppedFrame(), MarkFrame(mark="one")])
@@ -184,7 +184,7 @@ async def test_speech_is_sent_ahead_of_playout(chunk_ms: int, ahead: int) -> Non
 
 
 async def test_words_go_on_at_their_time_and_not_after_an_interruption() -> None:
-    """A frame with a timestamp goes on at that time; a barge-in drops those that were still to come."""
+    """A frame with a timestamp is passed on at that time; a barge-in drops later ones."""
     wire = ScriptedWire()
     async with call_on(wire) as line:
         await line.send([TTSStartedFrame()])
@@ -238,7 +238,7 @@ class SlowlyInterrupted(FrameProcessor):
 
 
 async def test_no_word_follows_the_interruption_that_has_dropped_it() -> None:
-    """A word that becomes due while the stages behind the output handle an interruption is dropped."""
+    """A word that becomes due while later stages handle an interruption is dropped."""
     wire = ScriptedWire()
     media = CallTransport(wire, listen_for_nothing)
     busy = SlowlyInterrupted(enable_direct_mode=True)

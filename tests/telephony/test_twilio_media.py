@@ -1,4 +1,4 @@
-"""Audio and marks over real sockets: what is sent, in which order, and what is known to be heard."""
+"""Audio and marks over real sockets: the messages, their order, and the playout estimate."""
 
 from __future__ import annotations
 

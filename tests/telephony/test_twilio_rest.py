@@ -42,7 +42,7 @@ def refusal(status: int, code: int, **headers: str) -> Response:
 
 @dataclass
 class Twilio:
-    """Answers each request with the next of `answers`, the last again and again; a number is a delay in s."""
+    """Answers each request with the next of `answers`, the last one repeatedly; a number is a delay in s."""
 
     answers: list[Response | float] = field(default_factory=lambda: [OK])
     seen: list[tuple[str, dict[str, list[str]], str]] = field(default_factory=list)

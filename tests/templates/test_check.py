@@ -1,4 +1,4 @@
-"""The check: every rule is found where it is broken; what is whole is accepted and compiles."""
+"""The check: every violated rule is reported at its place; a valid template is accepted and compiles."""
 
 from __future__ import annotations
 

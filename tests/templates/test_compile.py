@@ -279,7 +279,7 @@ async def test_braces_of_a_payload_stay_what_they_are(text: str) -> None:
 
 @pytest.mark.parametrize("text", PAYLOADS)
 async def test_conversation_so_far_is_given_back_unchanged(text: str) -> None:
-    """What was said before, escaped by `literal`, reaches the model as it was said."""
+    """Earlier utterances, escaped by `literal`, reach the model unchanged."""
     flow = compile_template(ordering(transition_to="tell"), RecordingResolver())
     async with running_flow("Hello.") as harness:
         harness.manager.state.update(values.state({"name": "Ada"}))

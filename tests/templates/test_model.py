@@ -69,14 +69,14 @@ def test_flow_is_read_by_pipecat(account: SampleAccount) -> None:
 
 @given(account=sample_accounts())
 def test_document_survives_reading_and_writing(account: SampleAccount) -> None:
-    """What is read and written as JSON is read as the same template."""
+    """A template that is written as JSON is read as the same template."""
     for document in account.documents.values():
         content = TemplateContent.model_validate(document)
         assert TemplateContent.model_validate(content.model_dump(mode="json")) == content
 
 
 def test_template_is_immutable() -> None:
-    """Nobody changes a template that was read."""
+    """A template that was read is immutable."""
     content = TemplateContent(name="Billing")
     with pytest.raises(ValidationError):
         content.name = "Sales"  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The sandbox in a process of its own, for the demo and the benches."""
+"""The sandbox in a separate process, for the demo and the benches."""
 
 from __future__ import annotations
 

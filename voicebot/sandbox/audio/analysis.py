@@ -39,7 +39,7 @@ class Gap:
     voice: str
     """Whose sound it is."""
     previous_voice: str | None
-    """Who had spoken last before that; None when nobody had."""
+    """Who had spoken last before that; None: nobody."""
 
     @property
     def ms(self) -> float:

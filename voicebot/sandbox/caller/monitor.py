@@ -14,7 +14,7 @@ _BREATH = 12 * TICK
 
 
 class LineMonitor:
-    """Monitors what the caller of a line hears; call `catch_up` after each frame."""
+    """Monitors the audio that a caller hears; call `catch_up` after each frame."""
 
     def __init__(self, line: Line) -> None:
         self._line = line

@@ -50,7 +50,7 @@ class WaitFor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectAnotherVoice:
-    """Wait until somebody else has spoken than before the caller's last words, and has then been quiet."""
+    """Wait until another voice than before the caller's last words has spoken and is silent again."""
 
     quiet_ms: float = DEFAULT_QUIET_MS
     timeout_ms: float = DEFAULT_TIMEOUT_MS

@@ -38,7 +38,7 @@ _STATUS_EVENTS: Mapping[CallStatus, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Go on with the document at an address; `more` is told there besides the usual parameters."""
+    """Continue with the document at an address; `more` are parameters in addition to the usual ones."""
 
     url: str
     method: str = "POST"
@@ -79,7 +79,7 @@ class Leg:
     detects_machine: bool = False
     """Whether the carrier finds out who answers before it asks what to do."""
     machine_url: str | None = None
-    """Where it reports who answered, while the call goes on."""
+    """Where it reports who answered, during the call."""
     until_beep: bool = False
     """Whether it reports a machine only after its beep."""
 

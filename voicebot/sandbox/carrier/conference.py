@@ -1,4 +1,4 @@
-"""Conferences: whoever is in one hears the others; it ends when one who ends it leaves.
+"""Conferences: participants hear each other; one ends when a participant that ends it leaves.
 
 Source: twilio.com/docs/voice/twiml/conference. A callback is sent to the URL of the first participant only.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a call and its conference know each other
 
 
 class Room:
-    """One conference that goes on."""
+    """One conference in progress."""
 
     def __init__(self, name: str, first: Call, noun: ConferenceNoun, base: str) -> None:
         self.name = name

@@ -30,7 +30,7 @@ class Lateness:
 
 
 class Line:
-    """The person's end of a call: what they said, what they heard, and the moment it is."""
+    """The person's end of a call: what they said, what they heard, and the current time."""
 
     def __init__(self) -> None:
         self.said = Timeline()

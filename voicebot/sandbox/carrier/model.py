@@ -146,7 +146,7 @@ class PhoneCall(Protocol):
 
 
 Person = Callable[[PhoneCall], Awaitable[None]]
-"""Somebody at a telephone; runs from the answer on and is cancelled when the call ends."""
+"""A person at a telephone; runs from the answer on and is cancelled when the call ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ class Phone:
     is_machine: bool = False
     """Whether an answering machine picks up."""
     detected_after_ms: float = 500.0
-    """When it is found out who picked up, where that is reported while the call goes on."""
+    """When the result of the detection is reported, if it is reported during the call."""
     talk_ms: float | None = None
     """When it was reached by `<Dial>`: how long the two talk; None: until the caller hangs up."""
 
@@ -172,5 +172,5 @@ def new_sid(kind: Literal["CA", "MZ"]) -> str:
 
 
 def silence(ms: float) -> Samples:
-    """Return so many ms of nothing."""
+    """Return silence of this many ms."""
     return np.zeros(round(ms * 8), dtype=np.int16)

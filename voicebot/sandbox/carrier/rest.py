@@ -141,7 +141,7 @@ class TwilioRest:
 
 @web.middleware
 async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Word what is refused as Twilio does."""
+    """The text of a refusal as Twilio writes it."""
     try:
         return await handler(request)
     except RestError as error:

@@ -35,7 +35,7 @@ class Timeline:
         """How often a piece came too late to join the one before it, by less than 100 ms."""
 
     def append(self, samples: Samples, at: int) -> int:
-        """Put a piece behind all put so far, not before `at`; return where it begins, in samples."""
+        """Add a piece after the earlier ones, not before `at`; return where it begins, in samples."""
         if 0 < at - self.end < HICCUP and self.end > 0:
             self.hiccups += 1
         start = max(self.end, at, self.cursor)

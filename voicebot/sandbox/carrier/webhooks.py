@@ -125,11 +125,11 @@ class Callbacks:
         self._queue.put_nowait(callback)
 
     def finish(self) -> None:
-        """Let `deliver` end after what is queued."""
+        """End `deliver` when the queue is empty."""
         self._queue.put_nowait(None)
 
     async def deliver(self) -> None:
-        """Send what is queued until `finish`; one that fails is noted and not repeated, as with Twilio."""
+        """Send queued requests until `finish`; a failed one is recorded and not repeated, as with Twilio."""
         while (callback := await self._queue.get()) is not None:
             try:
                 answer = await self._webhooks.send(

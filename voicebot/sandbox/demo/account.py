@@ -1,4 +1,4 @@
-"""What the author of the three agents does through the API: creates a number and the templates."""
+"""The author's requests to the API: creates a number and the templates of the three agents."""
 
 from __future__ import annotations
 

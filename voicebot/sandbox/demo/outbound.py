@@ -46,7 +46,7 @@ class OutboundResult:
     calls: tuple[Mapping[str, Any], ...]
     """The attempts, oldest first."""
     webhooks: tuple[Mapping[str, Any], ...]
-    """What was posted, in the order of arrival."""
+    """The posted webhooks, in the order of arrival."""
     faults: tuple[str, ...]
 
     def as_json(self) -> dict[str, object]:
@@ -55,7 +55,7 @@ class OutboundResult:
 
 
 class WebhookReceiver:
-    """The author's server, which is told of calls."""
+    """The author's server, which receives webhooks."""
 
     def __init__(self) -> None:
         self.received: list[dict[str, Any]] = []
@@ -64,7 +64,7 @@ class WebhookReceiver:
         """Set when the end of a lead was posted."""
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Keep what is posted."""
+        """Keep a posted webhook."""
         body = await request.json()
         self.received.append({**body, "signed": "webhook-signature" in request.headers})
         if body["type"] == "lead.finished":
@@ -73,7 +73,7 @@ class WebhookReceiver:
 
 
 async def run_outbound(console: Console) -> OutboundResult:
-    """Have the server dial a lead, first in vain, and print what happens.
+    """Have the server dial a lead, which is busy at first, and print what happens.
 
     Raises:
         ServerFailed, SandboxFailed, Refused, CallTooLong: what did not work.
@@ -141,7 +141,7 @@ async def _lead(api: Api, hook: WebhookReceiver) -> tuple[dict[str, Any], dict[s
 async def _until(
     api: Api, lead: Mapping[str, Any], is_there: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    """The lead, as soon as it is as expected."""
+    """The lead, once it is as expected."""
     for _ in range(round(_WAIT_S / _EVERY_S)):
         now = await api.get(f"/leads/{lead['id']}")
         if is_there(now):

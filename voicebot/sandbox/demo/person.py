@@ -1,4 +1,4 @@
-"""`voicebot demo --person`: the caller asks for a person, whose telephone rings; then the agent goes on."""
+"""`voicebot demo --person`: the caller talks to a person by telephone and returns to the agent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PersonResult:
     events: Sequence[Mapping[str, Any]]
     lines: Sequence[Line]
     heard_by_caller: Sequence[str]
-    """What the operator said that is found in what the caller received."""
+    """The operator's words that are found in the audio that the caller received."""
     heard_by_operator: Sequence[str]
     longest_silence_ms: float
     """The longest time in which the caller heard nothing and said nothing."""

@@ -29,7 +29,7 @@ ASKS = "Can I talk to a person, please?"
 PROBLEM = "My boiler was billed twice."
 BYE = "No, thank you. Goodbye."
 PHRASES = (ASKS, BYE)
-"""What the agent hears; what is said to the operator, nobody transcribes."""
+"""The caller's words to the agent; what is said to the operator is not transcribed."""
 
 HELLO = "Hello, this is Grace. What happened?"
 SOLUTION = "I have refunded the second bill. I will give you back now."

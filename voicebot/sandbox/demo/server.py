@@ -29,7 +29,7 @@ _TAIL_LINES = 12
 
 
 class ServerFailed(RuntimeError):
-    """The server or one of its commands did not do what was asked; the message ends with its last lines."""
+    """The server or one of its commands failed; the message ends with its last lines."""
 
 
 class Installation:

@@ -41,7 +41,7 @@ class ExotelCall:
         self.person = person
         self.unusual = unusual
         self.custom_field = ""
-        """What the applets are told of a call that was placed over the API."""
+        """The parameters of the applets for a call that was placed over the API."""
         self.line = Line()
         self.stream: ExotelStream | None = None
         self.streams: list[ExotelStream] = []
@@ -69,7 +69,7 @@ class ExotelCall:
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """What the server did that Exotel would not take, in words."""
+        """What the server did that Exotel would refuse, as text."""
         return self._log.complaints
 
     @property

@@ -229,7 +229,7 @@ class Exotel:
 
     @staticmethod
     def _reported(call: ExotelCall, call_type: str) -> Mapping[str, str]:
-        """What the Passthru applet behind Connect is told; without the caller the flow may stop."""
+        """The parameters of the Passthru applet behind Connect; without the caller the flow may stop."""
         if call.hung_up.is_set() and not call.unusual.asks_after_hang_up:
             raise FlowStopped("caller")
         leg = call.legs[-1]

@@ -52,19 +52,19 @@ class ExotelMisbehaviour:
     stop: bool = True
     """Whether `stop` is sent when the caller hangs up."""
     asks_after_hang_up: bool = False
-    """Whether the flow goes on to its Passthru applets although the caller has hung up."""
+    """Whether the flow continues to its Passthru applets although the caller has hung up."""
     marks: bool = True
     """Whether marks are returned."""
     encoding: Literal["pcm", "mulaw"] = "pcm"
     sample_rate: int | None = None
     """Of the stream, in Hz; None: what its address asks for."""
     connected_status: bool = True
-    """Whether the Passthru applet behind Connect is told how the call ended."""
+    """Whether the Passthru applet behind Connect gets the result of the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFacts:
-    """What the Passthru applets report of the stream that has ended."""
+    """The parameters of the Passthru applets about the stream that has ended."""
 
     sid: str
     url: str

@@ -141,7 +141,7 @@ def _number(call: ExotelCall) -> str:
 
 
 def _resource(call: ExotelCall) -> dict[str, object]:
-    """Show a call as Exotel does: `From` is the person, whoever has called."""
+    """Show a call as Exotel does: `From` is the person, in both directions."""
     return {
         "Sid": call.sid,
         "DateCreated": call.created_at.astimezone(_INDIA).strftime("%Y-%m-%d %H:%M:%S"),

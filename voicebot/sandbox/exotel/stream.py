@@ -173,7 +173,7 @@ class ExotelStream:
         self._marks.append((max(now, self._line.heard.end), name))
 
     def _clear(self, _: Any, now: int) -> None:
-        """Discard what has not begun; marks behind it are lost."""
+        """Discard pieces that have not begun; marks after them are lost."""
         while self._pieces and self._pieces[0][1] <= now:
             self._pieces.popleft()
         begun = [end for start, end in self._pieces if start < now]

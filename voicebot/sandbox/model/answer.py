@@ -54,7 +54,7 @@ def reply(
     tool_choice: str | Mapping[str, Any] | None = None,
     response_format: Mapping[str, Any] | None = None,
 ) -> Reply:
-    """Answer a chat request, given as its members stand in the protocol.
+    """Answer a chat request, given by its members in the protocol.
 
     Raises:
         KeyError, TypeError: the request is not as the protocol says.
@@ -167,7 +167,7 @@ class _Answer:
         return Reply(text=text, calls=self._call(self.ending, arguments).calls)
 
     def _next(self) -> str:
-        """Return what is always to be said and was not, up to the first question."""
+        """Return unconditional words that were not said yet, up to the first question."""
         parts: list[str] = []
         for rule in self.unsaid:
             if not rule.condition:

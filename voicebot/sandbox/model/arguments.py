@@ -52,7 +52,7 @@ class Utterance:
     asked: str = ""
 
     def take(self, match: re.Match[str] | None) -> str | None:
-        """Return what was matched, and blank it out."""
+        """Return the match, and replace it by spaces."""
         if match is None:
             return None
         self.text = self.text[: match.start()] + "\x00" * len(match[0]) + self.text[match.end() :]
@@ -70,7 +70,7 @@ class Utterance:
 
 @dataclass(slots=True, kw_only=True)
 class Filled:
-    """What was found. `told` has a recognisable form and was said; `missing` is to be asked for."""
+    """The arguments. `told` were said in a recognisable form; `missing` have to be asked for."""
 
     arguments: dict[str, Any] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)

@@ -119,7 +119,7 @@ def arguments_of(
     thread = _thread(conversation, function, rules)
     filled = fill(function.parameters, thread)
     past = [call for call in (*conversation.earlier, *conversation.done()) if call.name == function.name]
-    if filled.told and past and not function.table:  # whoever says one argument anew means the others to stay
+    if filled.told and past and not function.table:  # a new value for one argument keeps the others
         filled.arguments = {**past[-1].arguments, **filled.arguments}
     filled.arguments.update(_dictated(conversation, function, rules))
     for name, schema in _inner_schemas(function, rules, target).items():

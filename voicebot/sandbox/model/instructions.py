@@ -115,7 +115,7 @@ def _rule(part: str, condition: str, names: Sequence[str]) -> Rule:
 
 
 def _masked(text: str) -> str:
-    """Blank out what is quoted; every other character stays where it is."""
+    """Replace quotations by spaces; the other characters keep their positions."""
     return _QUOTE.sub(lambda match: "\x00" * len(match[0]), text)
 
 

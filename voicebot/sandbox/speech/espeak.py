@@ -1,6 +1,6 @@
 """espeak-ng through ctypes, from the wheel espeakng-loader; constants are those of its ``speak_lib.h``.
 
-The library keeps global state: whoever calls must be the only one. ctypes releases the interpreter meanwhile.
+The library keeps global state: only one thread may call it at a time. ctypes releases the interpreter lock.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Espeak:
 
 
 def _encode(text: str) -> bytes:
-    """Blank out what is not printed: control characters command espeak-ng and outlast the text."""
+    """Replace control characters by spaces: they are commands for espeak-ng and outlast the text."""
     plain = "".join(character if character.isprintable() else " " for character in text)
     return plain.encode() + b"\0"
 

@@ -53,7 +53,7 @@ class ScriptedTranscripts:
         return len(self._texts)
 
     def clear(self) -> None:
-        """Forget what was announced and has not begun."""
+        """Forget announced speech that has not begun."""
         self._texts.clear()
 
     def take(self) -> ScriptedRecogniser:

@@ -1,4 +1,4 @@
-"""Speech synthesis with espeak-ng: each voice id has a voice of its own."""
+"""Speech synthesis with espeak-ng: each voice id has its own voice."""
 
 from __future__ import annotations
 

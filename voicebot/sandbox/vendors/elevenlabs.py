@@ -214,7 +214,7 @@ class _Conversation:
 
 
 class _Context:
-    """Text gathers here until it is worth saying; what is said is said in order."""
+    """Collects text until it is long enough to speak; texts are spoken in order."""
 
     def __init__(self, conversation: _Conversation, name: str) -> None:
         self._conversation = conversation
@@ -234,7 +234,7 @@ class _Context:
             self._gathered = ""
 
     def close(self) -> None:
-        """Say what is left, then nothing more."""
+        """Speak the rest, then stop."""
         self.add("", at_once=True)
         self._queue.put_nowait(None)
 

@@ -27,7 +27,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request: an HTTP request, a text to speak, or a recognised utterance; `body` is what was sent."""
+    """One request: an HTTP request, a text to speak, or a recognised utterance; `body` is its content."""
 
     server: Server
     key: str

@@ -1,4 +1,4 @@
-"""What the vendors' servers have in common: they check keys, apply faults and record requests."""
+"""The common part of the vendors' servers: they check keys, apply faults and record requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Cut(Exception):
 
 
 class Silent(Exception):
-    """The server answers nothing to a message, and goes on."""
+    """The server does not answer a message, and continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
