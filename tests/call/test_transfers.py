@@ -10,8 +10,8 @@ import pytest
 from db.ids import new_id
 from tests.call.virtual_call import FILLERS, Plan, VirtualCall
 from tests.call.virtual_time import START_S, VirtualLoop
+from voicebot.call.person.transfer import CARRIER_ERROR, FAILED
 from voicebot.call.resume import CALLING, CalledDestination, ResumeState
-from voicebot.call.transfer import CARRIER_ERROR, FAILED
 
 SAID = "I connect you with the front desk."
 SORRY = "Nobody answers there."

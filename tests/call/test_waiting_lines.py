@@ -11,9 +11,9 @@ import pytest
 from handlers.context import HandoffStatus
 from tests.call.virtual_call import Plan, VirtualCall
 from tests.call.virtual_time import START_S, VirtualLoop
+from voicebot.call.person.waiting import FIRST_LINE_MS, TICK_S
+from voicebot.call.person.waiting_texts import TEXTS
 from voicebot.call.resume import NOT_CONNECTED, ResumeState
-from voicebot.call.waiting import FIRST_LINE_MS, TICK_S
-from voicebot.call.waiting_texts import TEXTS
 
 LINE = "You are in the queue."
 ASKED = "I have asked a colleague."

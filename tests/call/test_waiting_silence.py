@@ -18,7 +18,7 @@ from handlers.context import HandoffRequest, HandoffStatus
 from templates.model import TemplateContent, Waiting
 from tests.call.virtual_time import VirtualLoop, virtual_time
 from voicebot.background import BackgroundTasks
-from voicebot.call.waiting import WaitingForPerson
+from voicebot.call.person.waiting import WaitingForPerson
 
 WAITS = 300
 DURATION_S = 40.0

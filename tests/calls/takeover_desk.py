@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.api.server_fixture import create
 from tests.calls.harness import CallHarness, hear
-from voicebot.call.takeover import OPERATOR_RATE
+from voicebot.call.person.takeover import OPERATOR_RATE
 from voicebot.sandbox.audio.mulaw import Samples
 from voicebot.sandbox.caller import Caller, Step, WaitFor
 from voicebot.sandbox.carrier import Call

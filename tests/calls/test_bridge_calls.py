@@ -11,8 +11,8 @@ import pytest
 
 from tests.api.server_fixture import create, new_e164
 from tests.calls.harness import BILL, HIGHEST, CallHarness, Facts, hear
+from voicebot.call.person.waiting_texts import TEXTS
 from voicebot.call.resume import SPOKE_WITH_PERSON
-from voicebot.call.waiting_texts import TEXTS
 from voicebot.sandbox.caller import Caller, Dtmf, HangUp, Say, Step, WaitFor, WaitForHangUp
 from voicebot.sandbox.carrier import Call, Phone
 from voicebot.sandbox.vendors.script import Answer

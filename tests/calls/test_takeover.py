@@ -17,7 +17,7 @@ from db.ids import new_id
 from tests.api.server_fixture import serving
 from tests.calls.harness import BILL, HIGHEST, CallHarness, hear
 from tests.calls.takeover_desk import TONE_HZ, Desk, close_code, sine, strength
-from voicebot.call.takeover import GIVEN_BACK, TAKEN_OVER
+from voicebot.call.person.takeover import GIVEN_BACK, TAKEN_OVER
 from voicebot.providers.pcm import Resampler
 from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
 from voicebot.sandbox.speech.scripted import pitch_hz, tone_pcm

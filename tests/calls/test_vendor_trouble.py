@@ -9,7 +9,7 @@ import pytest
 from tests.api.server_fixture import metric
 from tests.calls.harness import BILL, HIGH, LOW, OPEN, WELCOME, CallHarness, hear
 from voicebot.call.failure_texts import failure_texts
-from voicebot.call.waiting_texts import waiting_texts
+from voicebot.call.person.waiting_texts import waiting_texts
 from voicebot.providers.llm_openai import SILENCE_TIMEOUT_S
 from voicebot.sandbox.caller import HangUp, Interrupt, Say, Wait, WaitForHangUp
 from voicebot.sandbox.vendors.faults import Fault

@@ -10,8 +10,8 @@ import pytest
 
 from tests.api.server_fixture import create
 from tests.calls.harness import OPEN, CallHarness, Facts, hear
-from voicebot.call.waiting import CLAIMED
-from voicebot.call.waiting_texts import waiting_texts
+from voicebot.call.person.waiting import CLAIMED
+from voicebot.call.person.waiting_texts import waiting_texts
 from voicebot.sandbox.audio.measurement import spans
 from voicebot.sandbox.caller import Dtmf, HangUp, Say, Step, Wait, WaitFor, WaitForHangUp
 

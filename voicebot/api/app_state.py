@@ -61,7 +61,7 @@ class StreamLimits:
 
 
 class CallTakeover(Protocol):
-    """The takeover of a live call; implemented by ``voicebot.call.takeover.Takeover``."""
+    """The takeover of a live call; implemented by ``voicebot.call.person.takeover.Takeover``."""
 
     @property
     def ended(self) -> asyncio.Event:

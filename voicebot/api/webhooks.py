@@ -43,8 +43,8 @@ from voicebot.api.carrier_request import (
 from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
 from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, is_decided, reply
 from voicebot.api.tts_unavailable import speak_for
-from voicebot.call.carrier_transfers import TRANSFER
 from voicebot.call.failure_texts import failure_texts
+from voicebot.call.person.carrier_transfers import TRANSFER
 
 DATABASE_WAIT_S = 1.2
 """How long a webhook that connects a call waits for the database; it must be answered within 2 s."""

@@ -23,10 +23,10 @@ from voicebot.call.agents import Agent, AgentPool
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.hangup import Hangup
+from voicebot.call.person.waiting import WaitingForPerson
 from voicebot.call.routing.router import Router
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.waiting import WaitingForPerson
 
 RESULTS_TIMEOUT_S = 1.0
 

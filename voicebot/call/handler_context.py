@@ -16,10 +16,10 @@ from voicebot.call.audio.key_tones import key_tones
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.hangup import End, Hangup
+from voicebot.call.person.transfer import CallTransfer
+from voicebot.call.person.waiting import WaitingForPerson
 from voicebot.call.routing.router import Router
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.transfer import CallTransfer
-from voicebot.call.waiting import WaitingForPerson
 from voicebot.clock import Clock
 
 KEYS_SENT = "[keys sent: {keys}]"

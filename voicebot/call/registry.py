@@ -27,7 +27,6 @@ from templates.values import InvalidValues, placeholders
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import answering_agent, load_reachable
 from voicebot.call.audio.recordings import Recordings
-from voicebot.call.carrier_transfers import CarrierTransfers, DialDestination
 from voicebot.call.dependencies import (
     CallDependencies,
     CallFact,
@@ -37,9 +36,10 @@ from voicebot.call.dependencies import (
 )
 from voicebot.call.hangup import WITH_PERSON, End
 from voicebot.call.loading import CallLoader
+from voicebot.call.person.carrier_transfers import CarrierTransfers, DialDestination
+from voicebot.call.person.takeover import Takeover
 from voicebot.call.replicas import Replicas
 from voicebot.call.session import Session
-from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.recorder import CallWriter
 from voicebot.clock import Clock
 from voicebot.config import Settings

@@ -30,6 +30,10 @@ from voicebot.call.farewells import is_goodbye
 from voicebot.call.functions import RouteTool, compile_agent
 from voicebot.call.handler_context import HandlerContext
 from voicebot.call.hangup import WITH_PERSON, End, Hangup
+from voicebot.call.person.person_speech import PersonSpeech
+from voicebot.call.person.takeover import Takeover
+from voicebot.call.person.transfer import CallTransfer
+from voicebot.call.person.waiting import WaitingForPerson
 from voicebot.call.preparation import AgentPreparation
 from voicebot.call.resume import ResumeState
 from voicebot.call.routing.activation import AgentActivation
@@ -39,13 +43,9 @@ from voicebot.call.service_failures import ServiceFailures
 from voicebot.call.services import CallServices
 from voicebot.call.silence.steps import SilenceSteps
 from voicebot.call.silence.watchdog import SilenceWatchdog
-from voicebot.call.takeover import Takeover
 from voicebot.call.transcript.conversation import Conversation
-from voicebot.call.transcript.person_speech import PersonSpeech
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
-from voicebot.call.transfer import CallTransfer
-from voicebot.call.waiting import WaitingForPerson
 
 FLUSH_TIMEOUT_S = 1.0
 TARGETS_TIMEOUT_S = 5.0

@@ -23,11 +23,11 @@ from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.failure_texts import FailureTexts, failure_texts
 from voicebot.call.hangup import End, Hangup
+from voicebot.call.person.waiting import WaitingForPerson
 from voicebot.call.routing.activation import AgentActivation, ReadyAudio
 from voicebot.call.routing.router import Router
 from voicebot.call.transcript.recorder import CallRecorder
 from voicebot.call.transcript.tts_requests import TtsRequests
-from voicebot.call.waiting import WaitingForPerson
 
 RESPONSE_END_TIMEOUT_S = 1.0
 UNAVAILABLE = "llm_unavailable"

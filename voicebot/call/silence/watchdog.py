@@ -17,6 +17,7 @@ from voicebot.background import BackgroundTasks
 from voicebot.call.agents import AgentPool
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.hangup import Hangup
+from voicebot.call.person.waiting import WaitingForPerson
 from voicebot.call.routing.router import Router
 from voicebot.call.silence.policy import (
     MAX_TTS_FAILURES,
@@ -31,7 +32,6 @@ from voicebot.call.silence.policy import (
 from voicebot.call.silence.steps import SilenceSteps
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.tts_requests import TtsRequests
-from voicebot.call.waiting import WaitingForPerson
 
 CHECK_S = 0.1
 

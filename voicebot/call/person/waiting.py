@@ -25,9 +25,9 @@ from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.audio.speech_output import SpeechOutput
 from voicebot.call.hangup import Hangup
+from voicebot.call.person.waiting_texts import WaitingTexts, waiting_line, waiting_texts
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.waiting_texts import WaitingTexts, waiting_line, waiting_texts
 from voicebot.clock import Clock
 
 CALL_BACK_KEY = "1"

@@ -16,7 +16,7 @@ from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier, can_transfer
 from telephony.media import MediaStream
 from voicebot.background import BackgroundTasks
-from voicebot.call.transfer import CARRIER_ERROR, NOT_POSSIBLE
+from voicebot.call.person.transfer import CARRIER_ERROR, NOT_POSSIBLE
 
 WITH_PERSON_TIMEOUT_S = 1.0
 

@@ -15,7 +15,7 @@ from pipecat.frames.frames import InterruptionFrame, LLMMessagesAppendFrame, Out
 from telephony.media import MediaStream
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
-from voicebot.call.transcript.person_speech import PersonSpeech
+from voicebot.call.person.person_speech import PersonSpeech
 from voicebot.clock import Clock
 from voicebot.providers.pcm import Resampler, bytes_per_ms
 

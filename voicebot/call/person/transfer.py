@@ -20,6 +20,7 @@ from voicebot.call.agents import Agent
 from voicebot.call.audio.frames import uninterruptible
 from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.hangup import Hangup
+from voicebot.call.person.waiting import WaitingForPerson
 from voicebot.call.resume import (
     CALLING,
     PROCESS_LOST,
@@ -29,7 +30,6 @@ from voicebot.call.resume import (
 )
 from voicebot.call.routing.activation import AgentActivation
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.call.waiting import WaitingForPerson
 
 FAILED = "The call could not be transferred. Say so, and help the caller yourself or offer something else."
 
