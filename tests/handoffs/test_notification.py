@@ -258,6 +258,22 @@ async def test_a_dead_notice_can_be_retried(env: HandoffEnvironment, recipients:
     assert (sent.state, len(await recipients.attempts(sent))) == ("sent", 5)
 
 
+@pytest.mark.parametrize("status", [302, 400, 401, 404])
+async def test_a_receiver_that_is_changed_is_tried_again(
+    env: HandoffEnvironment, recipients: Recipients, status: int
+) -> None:
+    """While it is deployed it may redirect, or refuse what it accepts afterwards."""
+    await recipients.channel("webhook")
+    statuses = iter([status, 200])
+    recipients.hook.answer = lambda _: Answer(next(statuses))
+    handoff = await env.escalate()
+    async with recipients.running():
+        [notice] = await recipients.settled(handoff.id)
+
+    assert notice.state == "sent"
+    assert await recipients.attempts(notice) == [("failed", status), ("sent", 200)]
+
+
 async def test_a_permanent_refusal_is_not_retried(env: HandoffEnvironment, recipients: Recipients) -> None:
     """410 of a webhook, an unknown recipient and a private address: dead at once."""
     await recipients.channel("webhook")

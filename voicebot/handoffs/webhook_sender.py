@@ -34,7 +34,8 @@ TIMEOUT_S = 10.0
 READ_LIMIT = 64 * 1024
 """How much of a response is read, in bytes."""
 
-_RETRYABLE = frozenset({408, 409, 425, 429})
+_GONE = 410
+"""The status with which a receiver says that it wants no more; every other failure may pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +93,9 @@ class WebhookSender:
             note_id = _ticket_id(answer) if receiver.kind == "ticket" else None
             effect = self._store_note_id(note_id) if note_id else None
             return Sent(status_code=status, remote_id=note_id, effect=effect)
-        retryable = status >= 500 or status in _RETRYABLE
         raise NotSent(
             f"answered {status}",
-            retryable=retryable,
+            retryable=status != _GONE,
             status_code=status,
             retry_after=retry_after(headers.get("retry-after"), self._clock.now()),
         )
