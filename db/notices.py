@@ -34,7 +34,7 @@ _ATTEMPT = columns(AttemptRecord)
 
 
 async def retry(db: Executor, account_id: UUID, notice_id: UUID, at: datetime) -> NoticeRecord:
-    """Make a dead notice due again; a notice in another state is not changed.
+    """Make a dead notice due again; one in another state, or whose message was deleted, is not changed.
 
     One that asks for help with a handoff that has ended is cancelled: nobody is needed any more.
 
@@ -49,6 +49,7 @@ async def retry(db: Executor, account_id: UUID, notice_id: UUID, at: datetime) -
             LEFT JOIN handoffs handoff
                 ON handoff.account_id = notice.account_id AND handoff.id = notice.handoff_id
             WHERE notice.account_id = $1 AND notice.id = $2 AND notice.state = 'dead'
+                AND (notice.message <> '{}' OR notice.medium = 'assessment')
         )
         UPDATE outbox SET next_at = $3, state = CASE WHEN dead.unneeded THEN 'cancelled' ELSE 'waiting' END,
             cancelled_at = CASE WHEN dead.unneeded THEN $3::timestamptz END

@@ -339,6 +339,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     dispatch.next_due: "the dispatcher dials for all accounts",
     dispatch_records.alert: "writes into the account it is given",
     dispatch_records.opt_out: "writes into the account it is given",
+    retention.delete_handoff_texts: "by the time of each account; test_retention",
     retention.delete_notices: "by the time of each account; test_retention",
     retention.delete_payloads: "by the time of each account; test_retention",
     retention.delete_transcripts: "by the time of each account; test_retention",

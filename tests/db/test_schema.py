@@ -127,7 +127,14 @@ RECORDS = {
     "operators": (OperatorRecord, set()),
     "handoffs": (
         HandoffRecord,
-        {"snapshot", "idempotency_key", "unclaimed_since", "escalate_after_ms", "escalated"},
+        {
+            "snapshot",
+            "idempotency_key",
+            "unclaimed_since",
+            "escalate_after_ms",
+            "escalated",
+            "text_deleted_at",
+        },
     ),
     "handoff_events": (HandoffEventRecord, set()),
     "handoff_legs": (LegRecord, {"retry_at"}),

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from db import account_settings, accounts, calls, dispatch_records, events, notices, utterances
+from db import (
+    account_settings,
+    accounts,
+    calls,
+    dispatch_records,
+    events,
+    handoff_events,
+    handoffs,
+    notices,
+    outbox,
+    utterances,
+)
 from db.account_settings import SettingsDraft
 from db.calls import CallRecord
 from db.events import EventRecord
+from db.handoffs import HandoffDraft
 from db.ids import new_id
 from db.leads import LeadRecord
+from db.outbox import NoticeDraft
 from db.utterances import UtteranceRecord
 from tests.dispatch.conftest import PERSON, DispatchEnvironment
 from voicebot.dispatch.retention import Retention
+from voicebot.handoffs import create
 
 Env = DispatchEnvironment
 HOOK = "https://example.com/hook"
@@ -74,6 +88,41 @@ async def test_transcripts_and_payloads_are_deleted_in_their_time(dispatch_envir
     kept = await calls.get(env.database, env.account_id, call.id)
     assert (kept.outcome, (await env.again(lead)).outcome) == ("answered", "answered")
     assert len((await dispatch_records.list_opt_outs(env.database, env.account_id, limit=9)).items) == 1
+
+
+async def test_what_handoffs_say_of_callers_is_deleted(dispatch_environment: Env) -> None:
+    """With the transcripts, once they have ended; their notices too, which cannot be sent again then."""
+    env = dispatch_environment
+    _, call = await talked(env)
+    await keeps(env, transcripts_days=10)
+    said = {"reason": "My name is Ada.", "notes": "Ada", "resolution": "Ada was helped."}
+    draft = HandoffDraft(
+        intent="escalate", origin="model", reason=said["reason"], created_at=env.clock.now(), call_id=call.id
+    )
+    handoff = (await create.create(env.database, env.account_id, draft)).handoff
+    await env.database.execute("UPDATE handoff_events SET line = seq")  # they are in the journal
+    await env.database.execute(
+        "UPDATE handoffs SET notes = $1, resolution = $2, assessment = $3, state = 'resolved'",
+        said["notes"], said["resolution"], {"likely_cause": "Ada"},
+    )  # fmt: skip
+    message = {"text": "Ada"}
+    sent = NoticeDraft(medium="email", message=message, at=env.clock.now(), handoff_id=handoff.id)
+    [notice_id] = await outbox.put(env.database, env.account_id, [sent])
+    await env.database.execute("UPDATE outbox SET state = 'dead'")
+    retention = Retention(env.database, env.clock)
+    env.clock.advance(days=11)
+    await retention.delete_all()
+    kept = await handoffs.get(env.database, env.account_id, handoff.id)
+    assert (kept.reason, kept.notes) == (said["reason"], said["notes"])  # it has not ended
+    await env.database.execute("UPDATE handoffs SET ended_at = $1", env.clock.now())
+    env.clock.advance(days=11)
+    await retention.delete_all()
+    kept = await handoffs.get(env.database, env.account_id, handoff.id)
+    assert (kept.reason, kept.notes, kept.resolution, kept.assessment) == ("", "", None, None)
+    [created] = await handoff_events.after(env.database, env.account_id, 0, limit=9)
+    assert (created.type, created.data["summary"]) == ("handoff.created", "")
+    again = await notices.retry(env.database, env.account_id, notice_id, env.clock.now())
+    assert (again.state, again.message) == ("dead", {})
 
 
 async def test_an_account_without_retention_keeps_everything(dispatch_environment: Env) -> None:

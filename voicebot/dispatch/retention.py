@@ -15,7 +15,12 @@ EVERY_S = 600.0
 BATCH = 200
 """Rows of one statement, so that none of them locks many."""
 
-_STATEMENTS = (retention.delete_transcripts, retention.delete_payloads, retention.delete_notices)
+_STATEMENTS = (
+    retention.delete_transcripts,
+    retention.delete_handoff_texts,
+    retention.delete_payloads,
+    retention.delete_notices,
+)
 
 
 class Retention:
