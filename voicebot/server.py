@@ -12,7 +12,6 @@ import sys
 from types import FrameType
 from typing import TextIO
 
-import httpx
 import uvicorn
 from loguru import logger
 
@@ -83,7 +82,6 @@ class CallServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then print the ready line: one line of JSON."""
-        await _warm_up(self._app)
         await super().startup(sockets)
         self.freeze_heap()
         if self.started:
@@ -194,12 +192,6 @@ class WorkerServer(CallServer):
             self.handle_exit(sig, None)
         else:
             super().handle_exit(sig, None)
-
-
-async def _warm_up(app: Application) -> None:
-    """Request a path without a route: FastAPI then compiles all routes, so that no call has to wait."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-        await client.get("/healthz/none")
 
 
 def run(settings: Settings, lease: Lease | None = None) -> None:

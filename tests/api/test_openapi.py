@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 from jsonschema import Draft202012Validator
 
 from db.pool import Database
@@ -94,6 +95,14 @@ async def test_responses_conform_to_the_openapi_document(
     )
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
+
+
+def test_applications_of_a_process_share_their_routes(server: RunningServer) -> None:
+    """A route is analysed where it is declared, and not again by each application that is made."""
+    other = create_app(server.app_state.settings)
+    routes = [route for route in other.routes if isinstance(route, APIRoute) and route.include_in_schema]
+    assert len(routes) > 80
+    assert {id(route) for route in routes} <= {id(route) for route in server.app.routes}
 
 
 async def test_every_operation_is_described(server: RunningServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from db import account_settings, audit
@@ -21,12 +21,13 @@ from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, SCHEMA_REF, p
 from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.validation import invalid_body
 from voicebot.authoring import merged
 from voicebot.dispatch.costs import Prices
 from voicebot.webhook_signature import new_signing_secret
 
-router = APIRouter(prefix="/account", tags=["account"])
+router = resource_router("/account", "account")
 
 
 Days = Annotated[int, Field(strict=True, ge=1, le=36500)]

@@ -12,6 +12,7 @@ from voicebot.api import error_handlers, routers
 from voicebot.api.documentation import describe, serve_document
 from voicebot.api.limits import Limits
 from voicebot.api.request_checks import RequestChecks
+from voicebot.api.resource_router import API_PREFIX
 
 
 def application(limits: Limits, public_url: str | None, lifespan: Any) -> FastAPI:
@@ -30,11 +31,8 @@ def application(limits: Limits, public_url: str | None, lifespan: Any) -> FastAP
         redirect_slashes=False,
         redoc_url=None,
         static_url="/docs-assets",
-        generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(
-        RequestChecks, limits=limits, api_prefix=routers.API_PREFIX, open_paths=routers.OPEN_PATHS
-    )
+    app.add_middleware(RequestChecks, limits=limits, api_prefix=API_PREFIX, open_paths=routers.OPEN_PATHS)
     error_handlers.install(app)
     routers.install(app)
     describe(app, public_url)

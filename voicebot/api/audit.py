@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from db import audit
@@ -15,8 +15,9 @@ from voicebot.api.answers import AnswerOf
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.pagination import PageOf, PageQuery
+from voicebot.api.resource_router import resource_router
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = resource_router("/audit", "audit")
 
 
 AuditEntry = Annotated[AuditRecord, AnswerOf("AuditEntry", examples={"action": "update"})]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from db import audit, call_lists, calls, events, model_requests, open_handoffs, routes, utterances
 from db.audit import Change
@@ -26,9 +26,10 @@ from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
+from voicebot.api.resource_router import resource_router
 from voicebot.api.worker_forwarding import answer_of_other, is_of_worker
 
-router = APIRouter(prefix="/calls", tags=["calls"])
+router = resource_router("/calls", "calls")
 
 ENDED_BY_OPERATOR = "ended_by_operator"
 _END_TIMEOUT_S = 10.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import audit, channels, notices, outbox
@@ -21,10 +21,11 @@ from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
+from voicebot.api.resource_router import resource_router
 from voicebot.handoffs import notifications
 from voicebot.webhook_signature import new_signing_secret
 
-router = APIRouter(tags=["notices"])
+router = resource_router("", "notices")
 
 
 class ChannelBody(BaseModel):

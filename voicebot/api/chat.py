@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -17,6 +17,7 @@ from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.worker_forwarding import answer_of_other
 from voicebot.call.text import exchange as happened
 from voicebot.call.text.answers import Answer
@@ -28,7 +29,7 @@ MAX_TURN_LENGTH = 2000
 RETRY_AFTER_S = 60
 _LIMITS = JsonLimits(values=5000, characters=256 * 1024)
 
-router = APIRouter(prefix="/templates", tags=["templates"])
+router = resource_router("/templates", "templates")
 
 Turn = Annotated[str, Field(min_length=1, max_length=MAX_TURN_LENGTH, pattern=r"\S")]
 

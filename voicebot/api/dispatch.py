@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,8 +27,9 @@ from voicebot.api.leads import Lead
 from voicebot.api.numbers import E164
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
+from voicebot.api.resource_router import resource_router
 
-router = APIRouter(tags=["dispatch"])
+router = resource_router("", "dispatch")
 
 Alert = Annotated[AlertRecord, AnswerOf("Alert")]
 OptOut = Annotated[OptOutRecord, AnswerOf("OptOut")]

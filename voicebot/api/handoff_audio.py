@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, WebSocket
+from fastapi import WebSocket
 from loguru import logger
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -25,11 +25,12 @@ from db.handoffs import HandoffRecord
 from voicebot.api.app_state import AppState, AppStateDep, CallTakeover
 from voicebot.api.audio_relay import connect_to_holder, is_relayed, relay
 from voicebot.api.problems import ApiProblem
+from voicebot.api.resource_router import resource_router
 from voicebot.api.signed_token import TokenRefused
 from voicebot.handoffs.browser_bridge import Leave
 from voicebot.handoffs.transitions import IllegalTransition, StaleClaim
 
-router = APIRouter(prefix="/handoffs", include_in_schema=False)
+router = resource_router("/handoffs", "handoffs", media_types=None)
 
 # RFC 6455 section 7.4.1 and the IANA registry of close codes.
 NORMAL = 1000

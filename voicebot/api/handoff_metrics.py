@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import handoff_metrics
@@ -14,9 +14,10 @@ from voicebot.api.access import Reader
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.validation import Moment
 
-router = APIRouter(prefix="/metrics", tags=["metrics"])
+router = resource_router("/metrics", "metrics")
 
 DEFAULT_WINDOW = timedelta(days=7)
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response, Security
+from fastapi import Header, Query, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials
 from loguru import logger
 from pydantic import BaseModel
@@ -27,10 +27,11 @@ from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.open_streams import OpenStream
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.signed_token import EVENT_STREAM, TokenRefused
 from voicebot.handoffs.event_broker import Heartbeat, Item, Reset
 
-router = APIRouter(prefix="/handoffs", tags=["handoffs"])
+router = resource_router("/handoffs", "handoffs")
 
 _CHUNK_CHARACTERS = 32 * 1024
 _HEADERS = {

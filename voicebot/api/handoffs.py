@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from db import audit, handoffs, users
 from db.audit import Change
@@ -35,11 +35,12 @@ from voicebot.api.handoff_models import (
     ResolveBody,
 )
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.handoffs.bridge import NotDialable
 from voicebot.handoffs.create import Reschedule
 from voicebot.handoffs.transitions import StaleClaim
 
-router = APIRouter(prefix="/handoffs", tags=["handoffs"])
+router = resource_router("/handoffs", "handoffs")
 
 MAX_DISTANCE = timedelta(days=366)
 """How far from now a call may be scheduled."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import audit, keys, users
@@ -22,8 +22,9 @@ from voicebot.api.documentation import BODY, refuses
 from voicebot.api.membership import changing_members, require_owner
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = resource_router("/keys", "keys")
 
 _REMEDIES = {
     "role": "Choose a role that the user's role includes, or change the user's role first.",

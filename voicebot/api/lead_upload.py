@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import IO, Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from db import audit, leads
@@ -25,9 +25,10 @@ from voicebot.api.documentation import refuses
 from voicebot.api.lead_checks import LeadBody, LeadChecks, LeadRefused
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.validation import invalid_body
 
-router = APIRouter(prefix="/leads", tags=["leads"])
+router = resource_router("/leads", "leads", media_types=None)
 
 CSV = "text/csv"
 JSON_LINES = "application/x-ndjson"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from pydantic import Field, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
@@ -25,8 +25,9 @@ from voicebot.api.documentation import BODY, refuses
 from voicebot.api.lead_checks import LeadBodies, LeadBody, LeadChecks, LeadRefused
 from voicebot.api.pagination import PageOf, PageQuery, streamed
 from voicebot.api.problems import ApiProblem
+from voicebot.api.resource_router import resource_router
 
-router = APIRouter(prefix="/leads", tags=["leads"])
+router = resource_router("/leads", "leads")
 
 
 Lead = Annotated[LeadRecord, AnswerOf("Lead", types={"routes": list[RouteTaken]})]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from db import audit, numbers, templates
@@ -22,11 +22,12 @@ from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.validation import TimeZone, invalid_body
 from voicebot.authoring import content_of, merged
 from voicebot.carriers import CARRIERS, DEFAULT_CARRIER, CarrierName
 
-router = APIRouter(prefix="/numbers", tags=["numbers"])
+router = resource_router("/numbers", "numbers")
 
 _TAKEN = ("number_taken", "number_not_assigned")
 

@@ -17,11 +17,12 @@ from db.errors import DatabaseError
 from voicebot.admission import Refusal
 from voicebot.api.access import unauthorized
 from voicebot.api.app_state import AppState, AppStateDep
+from voicebot.api.resource_router import name_of
 from voicebot.api.worker_forwarding import is_of_worker
 from voicebot.config import Settings
 from voicebot.metrics import CONTENT_TYPE, merged
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], generate_unique_id_function=name_of)
 
 _OTHER_METRICS_S = 2.0
 """How long another worker may take; one that takes longer is left out."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query
+from fastapi import Body, Query
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from db import audit, operators, users
@@ -23,11 +23,12 @@ from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.numbers import E164
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.validation import Moment
 from voicebot.availability import State
 from voicebot.handoffs.presence import OperatorPresence, PresenceChange
 
-router = APIRouter(prefix="/operators", tags=["operators"])
+router = resource_router("/operators", "operators")
 
 MAX_DISTANCE = timedelta(days=366)
 

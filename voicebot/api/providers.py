@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter
-
 from db.provider_health import ProviderKind
 from voicebot.api.access import Reader
 from voicebot.api.answers import AnswerOf
 from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import refuses
 from voicebot.api.pagination import PageOf
+from voicebot.api.resource_router import resource_router
 from voicebot.availability import ProviderState
 from voicebot.providers.health import ProviderStatus
 
-router = APIRouter(prefix="/providers", tags=["providers"])
+router = resource_router("/providers", "providers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import revisions, templates
@@ -18,11 +18,12 @@ from voicebot.api.app_state import AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, refuses
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.preconditions import IfMatch
+from voicebot.api.resource_router import resource_router
 from voicebot.api.templates import SAVE, answer_saved, answered
 from voicebot.authoring import Difference as DocumentDifference
 from voicebot.authoring import differences, duplicate, public_content, restore
 
-router = APIRouter(prefix="/templates", tags=["templates"])
+router = resource_router("/templates", "templates")
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="A revision.")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from voicebot.api import (
     accounts,
@@ -29,14 +29,18 @@ from voicebot.api import (
     templates,
     users,
 )
-from voicebot.api.media_types import json_only
-
-API_PREFIX = "/api/v1"
+from voicebot.api.resource_router import API_PREFIX
 
 OPEN_PATHS = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")
 """The paths that need no API key, or take a token instead."""
 
-_RESOURCES = (
+_MODULES = (
+    media,
+    operations,
+    console,
+    template_sets,
+    lead_upload,
+    handoff_audio,
     templates,
     revisions,
     chat,
@@ -56,15 +60,8 @@ _RESOURCES = (
     providers,
 )
 
-_NOT_ONLY_JSON = (template_sets, lead_upload, handoff_audio)
-"""They accept YAML, CSV, and a WebSocket."""
-
 
 def install(app: FastAPI) -> None:
-    """Add all routers, each to the application: FastAPI compiles routes again at each level of routers."""
-    for router in (media, operations, console):
-        app.include_router(router.router)
-    for resource in _NOT_ONLY_JSON:
-        app.include_router(resource.router, prefix=API_PREFIX)
-    for resource in _RESOURCES:
-        app.include_router(resource.router, prefix=API_PREFIX, dependencies=[Depends(json_only)])
+    """Add the routes of all routers."""
+    for module in _MODULES:
+        app.router.routes.extend(module.router.routes)

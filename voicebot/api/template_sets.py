@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,7 @@ from voicebot.api.documentation import BODY, SET_EXAMPLES, refuses
 from voicebot.api.error_handlers import of_database
 from voicebot.api.media_types import YAML, is_yaml, json_or_yaml, prefers_yaml
 from voicebot.api.problems import ApiProblem, FieldError
+from voicebot.api.resource_router import resource_router
 from voicebot.api.templates import prepare_greetings
 from voicebot.api.validation import invalid_body
 from voicebot.authoring import (
@@ -36,7 +37,7 @@ from voicebot.authoring import (
     to_yaml_item,
 )
 
-router = APIRouter(prefix="/templates", tags=["templates"], dependencies=[Depends(json_or_yaml)])
+router = resource_router("/templates", "templates", media_types=json_or_yaml)
 
 
 class TemplateSet(BaseModel):

@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,7 @@ from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, TEMPLATE_EXAM
 from voicebot.api.media_types import MERGE_PATCH, json_text
 from voicebot.api.pagination import PageOf, PageQuery, streamed
 from voicebot.api.preconditions import IfMatch, IfNoneMatch, MaybeIfMatch, etag, unchanged
+from voicebot.api.resource_router import resource_router
 from voicebot.authoring import JsonText, MergePatch, SavedTemplate, answer_of, to_json
 
 SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_request", "rate_limited")
@@ -27,7 +28,7 @@ SAVE = ("invalid_template", "name_taken", "orchestrator_exists", "invalid_reques
 STATUS = ("not_found", "precondition_failed", "template_in_use")
 """Further codes with which a change of status may be refused."""
 
-router = APIRouter(prefix="/templates", tags=["templates"])
+router = resource_router("/templates", "templates")
 
 # The check reads and validates documents: it finds all faults, a model would find those of shape only.
 Document = Annotated[JsonText, Depends(json_text)]

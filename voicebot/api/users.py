@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from db import audit, keys, users
@@ -21,9 +21,10 @@ from voicebot.api.membership import changing_members, require_owner
 from voicebot.api.numbers import E164
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
+from voicebot.api.resource_router import resource_router
 from voicebot.handoffs.presence import PresenceChange
 
-router = APIRouter(prefix="/users", tags=["users"])
+router = resource_router("/users", "users")
 
 
 class UserBody(BaseModel):
