@@ -7,6 +7,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Images of containers often set this; without compiled files each process compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
+# tests/conftest.py knows the expression of markers.
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
 LONG = $(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog
 COMPUTING := tests/templates tests/call/test_call_machine.py tests/dispatch/test_lead_machine.py \

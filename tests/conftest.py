@@ -17,7 +17,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -88,6 +89,35 @@ def pytest_runtest_logfinish() -> None:
         gc.collect()
 
 
+LONG_RUN = "long or hypothesis"
+"""The expression of markers in `make test-long`."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out of the long run, in every worker, the modules that have no test of it: more than half."""
+    if collection_path.suffix == ".py" and config.getoption("markexpr") == LONG_RUN:
+        return True if not _may_be_long(collection_path) else None
+    return None
+
+
+@cache
+def _may_be_long(module: Path) -> bool:
+    """Whether a module of tests or the `conftest.py` beside it names what the long run selects."""
+    texts = [path.read_text() for path in (module, module.with_name("conftest.py")) if path.exists()]
+    return any(word in text for word in ("mark.long", "hypothesis") for text in texts)
+
+
+def _require_found(items: Sequence[pytest.Item], marker: str) -> None:
+    for item in items:
+        if item.get_closest_marker(marker) and not _may_be_long(item.path):
+            raise pytest.UsageError(f"{item.nodeid}: `make test-long` would not find this test")
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Make sure that the long run finds what this one leaves to it."""
+    _require_found(items, "long")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have each worker begin with its share of the tests with a timeout of their own: they are the longest.
@@ -95,6 +125,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The scheduler gives each worker an equal part of the list before the workers steal from one another. Tests
     marked with the same `xdist_group` share what is expensive to start, and so a worker.
     """
+    _require_found(items, "hypothesis")
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     groups: dict[str, list[pytest.Item]] = {}
     others: list[pytest.Item] = []
