@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 import httpcore
 
 from handlers.context import Destination, HandoffRequest, Refused, Routed
-from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
+from handlers.http import CheckedNetwork, HttpClient
+from handlers.http.function import HttpFunctions
 from templates.functions import HttpFunction
 from templates.model import Variable
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from handlers.http import HttpFunctions, HttpRequest, HttpResponse
-from handlers.http.function import REPEAT_NOTE
+from handlers.http import HttpRequest, HttpResponse
+from handlers.http.function import REPEAT_NOTE, HttpFunctions
 from tests.handlers.http_harness import (
     RecordingCall,
     ServerAnswer,

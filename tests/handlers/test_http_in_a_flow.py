@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pipecat.frames.frames import InterruptionFrame, LLMRunFrame
 
-from handlers.http import HttpFunctions
+from handlers.http.function import HttpFunctions
 from templates.compile import Resolver, compile_template, entry_node
 from templates.functions import HttpFunction
 from templates.model import TemplateContent

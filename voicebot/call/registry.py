@@ -16,7 +16,8 @@ from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
 from db.revisions import TemplateSnapshot
 from handlers.context import HandoffStatus
-from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
+from handlers.http import CheckedNetwork, HttpClient
+from handlers.http.function import HttpFunctions
 from telephony.carrier import Carrier
 from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier

@@ -11,7 +11,8 @@ from uuid import UUID
 from db import templates
 from db.errors import NotFound
 from db.pool import Database
-from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
+from handlers.http import CheckedNetwork, HttpClient
+from handlers.http.function import HttpFunctions
 from voicebot import logs, startup
 from voicebot.call.text.judge import Judge
 from voicebot.call.text.library import AccountLibrary

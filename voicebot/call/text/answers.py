@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.context import CallContext
-from handlers.http import HttpFunctions, HttpRequest, HttpResponse
+from handlers.http import HttpRequest, HttpResponse
 from handlers.http.errors import InvalidDeclaration, NoAnswer, Unreachable
+from handlers.http.function import HttpFunctions
 from templates.compile import Function, FunctionResult
 from templates.model import HttpFunction, Variable
 

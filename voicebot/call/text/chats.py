@@ -16,7 +16,8 @@ from uuid import UUID
 
 from db.ids import new_id
 from db.pool import Database
-from handlers.http import CheckedNetwork, HttpClient, HttpFunctions
+from handlers.http import CheckedNetwork, HttpClient
+from handlers.http.function import HttpFunctions
 from voicebot.background import BackgroundTasks
 from voicebot.call.dependencies import Health, HttpBinder
 from voicebot.call.text.answers import Answers, PreparedHttp
