@@ -33,7 +33,9 @@ START_S = 60.0
 """How long the process may take to start, in seconds."""
 
 _ATTEMPTS = 2
-_WORKER = (sys.executable, "-c", "from voicebot.authoring.check_worker import main; main()")
+_WORKER = (
+    sys.executable, "-c", "from voicebot.imports import load; load('voicebot.authoring.check_worker').main()"
+)  # fmt: skip
 
 ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
