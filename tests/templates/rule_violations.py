@@ -338,7 +338,7 @@ for broken, values in {
     put(broken[0], "outbound", value=values, at=("outbound", *broken[1:]))
 put_http("out_of_range", "timeout_ms", value=600_000)
 for place, policy in {
-    ("hours",): {"hours": {"from": "17:00", "to": "09:00"}},
+    ("hours",): {"hours": {"from": "17:00", "to": "17:00"}},
     ("hours", "from"): {"hours": {"from": "9 am"}},
     ("hours", "days"): {"hours": {"days": []}},
     ("hours", "holidays", 0): {"hours": {"holidays": ["Christmas"]}},
