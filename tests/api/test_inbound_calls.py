@@ -109,6 +109,23 @@ async def test_a_caller_without_a_number_is_promised_no_call_back(
     assert (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"] == []
 
 
+@pytest.mark.parametrize("refusal", [{"action": "callback"}, {"action": "forward", "number": "+14155550111"}])
+async def test_a_blocked_caller_is_connected_with_nobody(
+    server: RunningServer, tenant: Tenant, refusal: dict[str, Any]
+) -> None:
+    """They are rejected, also when they ask again, where others would be forwarded or called back."""
+    twilio = Twilio(server, await with_policy(tenant, {}))
+    [number] = (await tenant.owner.get("/numbers")).json()["items"]
+    policy = {"blocked": [twilio.form["From"]], "refusal": refusal}
+    path = f"/numbers/{number['id']}"
+    await tenant.owner.patch(path, json={"inbound": policy}, headers={"If-Match": "*"})
+    for _ in range(2):
+        assert (await twilio.post("voice")).verbs == ["Reject"]
+    [call] = await records(tenant)
+    assert call["events"][0]["data"] == {"reason": "blocked", "action": "reject"}
+    assert (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"] == []
+
+
 async def test_a_caller_may_call_so_often(server: RunningServer, tenant: Tenant) -> None:
     """Calls that were refused do not count; other callers are taken."""
     policy = {"per_caller": {"calls": 1, "per_ms": 3_600_000}}

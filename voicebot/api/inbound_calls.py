@@ -27,7 +27,7 @@ from telephony.webhook import WebhookReply
 from templates.inbound import InboundPolicy, Refusal
 from voicebot.api.call_ends import call_event
 from voicebot.api.carrier_request import CarrierRequest
-from voicebot.dispatch.inbound_policy import CallFacts, Menu, Reason, answering, refusal_of
+from voicebot.dispatch.inbound_policy import CallFacts, Menu, Reason, answering, refusal_for, refusal_of
 from voicebot.dispatch.inbound_texts import inbound_texts, menu_text
 
 ATTEMPT = "attempt"
@@ -188,7 +188,7 @@ async def _refusal(
     policy = InboundPolicy.model_validate(written)
     facts = await _facts(transaction, call_in, number, policy, None if template is None else template.id)
     reason = refusal_of(policy, facts, "number_busy" if template is None else "template_busy")
-    return None if reason is None else Refused(policy.refusal, reason, template)
+    return None if reason is None else Refused(refusal_for(policy, reason), reason, template)
 
 
 async def _facts(
@@ -244,11 +244,11 @@ async def _refused_before(
     first: AnsweringTemplate,
 ) -> Decision:
     """The reply for a call that was refused before, by the policy that refused it."""
-    told = await events.of_call(transaction, call.account_id, call.id)
-    by_template = any(TEMPLATE in event.data for event in told if event.type == INBOUND_REFUSED)
+    happened = await events.of_call(transaction, call.account_id, call.id)
+    told = next((event.data for event in happened if event.type == INBOUND_REFUSED), {})
     template = next((each for each in number.templates if each.id == call.initial_template_id), first)
-    written = template.inbound if by_template else number.inbound
-    refusal = InboundPolicy.model_validate(written or {}).refusal
+    written = template.inbound if TEMPLATE in told else number.inbound
+    refusal = refusal_for(InboundPolicy.model_validate(written or {}), told.get("reason", ""))
     return _refused(refusal, number, template, is_known=inbound.caller_of(call_in) is not None)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from db.inbound import AnsweringTemplate
-from templates.inbound import Hours, InboundPolicy
+from templates.inbound import Hours, InboundPolicy, Refusal
 from templates.outbound import DAYS
 
 MAX_CHOICES = 9
@@ -65,6 +65,12 @@ def refusal_of(
     if policy.max_concurrent is not None and facts.live_calls >= policy.max_concurrent:
         return busy
     return None
+
+
+def refusal_for(policy: InboundPolicy, reason: str) -> Refusal:
+    """What happens to a call that is refused for a reason; a blocked caller is connected with nobody."""
+    leads_to_a_call = policy.refusal.action in ("forward", "callback")
+    return Refusal() if reason == "blocked" and leads_to_a_call else policy.refusal
 
 
 def is_open(hours: Hours, at: datetime, zone: ZoneInfo) -> bool:
