@@ -77,6 +77,9 @@ def check_inbound(content: TemplateContent, context: CheckContext) -> Iterator[P
     if content.inbound.refusal.action == "busy" and number and not number.rules.has_busy_tone:
         message = "The carrier of the number cannot reject a call with a busy tone."
         yield problem_for("busy_tone_impossible", ("inbound", "refusal", "action"), message)
+    if content.inbound.refusal.number and number and content.inbound.refusal.number == number.e164:
+        message = "This is the number of the template: its calls would be led back to it without end."
+        yield problem_for("forwards_to_itself", ("inbound", "refusal", "number"), message)
 
 
 def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:

@@ -72,6 +72,7 @@ class KnownNumber:
     carrier: str
     """The name of its carrier."""
     rules: CarrierRules = field(default_factory=CarrierRules)
+    e164: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,7 @@ _TABLE = (
         "Set `number_id`, or remove `inbound`: calls that are routed here are not asked for it.",
     ),
     Rule("busy_tone_impossible", ERROR, "Use reject, say, forward or callback."),
+    Rule("forwards_to_itself", ERROR, "Use another number."),
     Rule(
         "output_field_invalid",
         ERROR,

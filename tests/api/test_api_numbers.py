@@ -82,6 +82,19 @@ async def test_a_patch_that_leaves_no_valid_number_is_refused(
     assert (await tenant.owner.get(f"/numbers/{number['id']}")).json() == number
 
 
+async def test_a_number_does_not_lead_to_itself(tenant: Tenant) -> None:
+    """Neither as its fallback nor when it refuses calls: the carrier would place calls without end."""
+    number = await tenant.number()
+    patch = {
+        "fallback_number": number["e164"],
+        "inbound": {"refusal": {"action": "forward", "number": number["e164"]}},
+    }
+    response = await tenant.owner.patch(f"/numbers/{number['id']}", json=patch, headers={"If-Match": "*"})
+    assert response.status_code == 422
+    places = [error["pointer"] for error in response.json()["errors"]]
+    assert places == ["/fallback_number", "/inbound/refusal/number"]
+
+
 async def test_a_number_of_another_account_is_taken(new_tenant: NewTenant) -> None:
     """Two accounts cannot have one number; the error does not name the owner."""
     mine, theirs = await new_tenant(), await new_tenant()

@@ -10,6 +10,7 @@ from templates.check import CarrierRules, KnownNumber
 from templates.problem import pointer
 from tests.templates.sample_accounts import (
     INACTIVE_NUMBER_ID,
+    NUMBER,
     NUMBER_ID,
     ORCHESTRATOR_ID,
     Document,
@@ -356,6 +357,12 @@ def _(account: SampleAccount) -> str:
     account.document["inbound"] = {"refusal": {"action": "busy"}}
     limit_carrier(account, has_busy_tone=False)
     return "/inbound/refusal/action"
+
+
+@violates("forwards_to_itself")
+def _(account: SampleAccount) -> str:
+    account.document["inbound"] = {"refusal": {"action": "forward", "number": NUMBER}}
+    return "/inbound/refusal/number"
 
 
 @violates("inbound_unused")

@@ -18,6 +18,7 @@ Document = dict[str, Any]
 
 ORCHESTRATOR_ID = "0190a000-0000-7000-8000-0000000000f0"
 NUMBER_ID = "0190a000-0000-7000-8000-0000000000a1"
+NUMBER = "+14155550101"
 INACTIVE_NUMBER_ID = "0190a000-0000-7000-8000-0000000000a2"
 
 TOPICS = (
@@ -132,7 +133,7 @@ def make_account(chooser: ShapeChooser | None = None) -> SampleAccount:
     return SampleAccount(
         documents,
         {
-            NUMBER_ID: KnownNumber(active=True, carrier="twilio"),
+            NUMBER_ID: KnownNumber(active=True, carrier="twilio", e164=NUMBER),
             INACTIVE_NUMBER_ID: KnownNumber(active=False, carrier="twilio"),
         },
         chooser=chooser,

@@ -194,8 +194,21 @@ def _possible(body: NumberBody) -> NumberBody:
     """The number, if its carrier can do what it asks for.
 
     Raises:
-        ApiProblem: it cannot.
+        ApiProblem: it cannot, or calls would be led back to the number without end.
     """
+    to = {"/fallback_number": body.fallback_number, "/inbound/refusal/number": body.inbound.refusal.number}
+    loops = [
+        FieldError(
+            pointer=place,
+            code="invalid_value",
+            message="This is the number itself: its calls would be led back to it without end.",
+            remedy="Use another number.",
+        )
+        for place, number in to.items()
+        if number == body.e164
+    ]
+    if loops:
+        raise ApiProblem("invalid_request", "The number leads to itself.", errors=loops)
     if body.inbound.refusal.action != "busy" or CARRIERS[body.carrier].has_busy_tone:
         return body
     fault = FieldError(

@@ -192,6 +192,7 @@ class AccountLookup:
                 active=number.active,
                 carrier=number.carrier,
                 rules=self.carriers.get(number.carrier, CarrierRules()),
+                e164=number.e164,
             )
             for number in found
         }
