@@ -128,6 +128,8 @@ class Outbox:
         self._wakeups = {medium: asyncio.Event() for medium in senders}
         self._down = set[Medium]()
         self._slow = set[UUID]()
+        # All media look for notices at the same moment, and their statements would take all connections.
+        self._claiming = asyncio.Lock()
 
     def wake(self) -> None:
         """Claim due notices soon, because one may have been committed."""
@@ -147,7 +149,9 @@ class Outbox:
                 wakeup.clear()
                 if medium in self._down:
                     await asyncio.sleep(self._settings.down_pause_s)
-                for notice in await self._claim(medium, list(sending.values())):
+                async with self._claiming:
+                    claimed = await self._claim(medium, list(sending.values()))
+                for notice in claimed:
                     attempt = _Attempt(notice, self._clock.monotonic_ms())
                     task = asyncio.create_task(self._deliver(attempt))
                     sending[task] = attempt

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,8 +13,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from db import channels, notices, outbox
-from db.outbox import ClaimLimits
-from db.pool import Database
+from db.outbox import ClaimLimits, Medium
+from db.pool import Database, Row
 from tests.db.seed import NOON, SeededAccount, seed_account
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
 from tests.handoffs.receivers import Answer, Posted, Receiver, receiver
@@ -41,12 +42,15 @@ async def hook() -> AsyncIterator[Receiver]:
 
 
 @contextlib.asynccontextmanager
-async def sending(database: Database, hook: Receiver, clock: Clock | None = None) -> AsyncIterator[None]:
+async def sending(
+    database: Database, hook: Receiver, clock: Clock | None = None, media: Sequence[Medium] = ("slack",)
+) -> AsyncIterator[None]:
     """An outbox that sends webhooks."""
     webhooks = WebhookSender(
         database, Vault(Fernet.generate_key()), SystemClock(), allow=frozenset({f"127.0.0.1:{hook.port}"})
     )
-    task = asyncio.create_task(Outbox(database, clock or SystemClock(), {"slack": webhooks}, PATIENT).run())
+    senders = dict.fromkeys(media, webhooks)
+    task = asyncio.create_task(Outbox(database, clock or SystemClock(), senders, PATIENT).run())
     try:
         yield
     finally:
@@ -151,3 +155,32 @@ async def test_due_notices_are_claimed_in_turn(
     assert await claim(total=99, per_account=4) == {first: 3, second: 1, third: 1}
     assert await claim(total=99, per_account=99, per_destination=3) == {first: 2, second: 0, third: 0}
     assert await claim(total=len(held)) == {first: 0, second: 0, third: 0}
+
+
+class Watched(Database):
+    """The worker's database, which counts the claims of each medium, and those that run at the same time."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.pool, database.dsn)
+        self.claims = Counter[object]()
+        self.running = self.most = 0
+
+    async def fetch(self, query: str, *arguments: object) -> Sequence[Row]:
+        """Count a claim."""
+        self.claims[arguments[0]] += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            return await super().fetch(query, *arguments)
+        finally:
+            self.running -= 1
+
+
+async def test_media_look_for_notices_one_after_another(database: Database, hook: Receiver) -> None:
+    """They do so at the same moment, and take one connection of the database, by one claim each."""
+    watched = Watched(database)
+    media: tuple[Medium, ...] = ("slack", "email", "webhook")
+    async with sending(watched, hook, media=media), asyncio.timeout(60):
+        while min(watched.claims[medium] for medium in media) < 2:
+            await asyncio.sleep(0.01)
+    assert watched.most == 1
