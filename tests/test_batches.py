@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from db.errors import DatabaseError, DatabaseUnavailable, InvalidValue
+from tests.call.virtual_time import virtual_time
 from voicebot import batches
 from voicebot.background import BackgroundTasks
 from voicebot.batches import Batches
@@ -49,16 +50,23 @@ async def test_what_arrives_meanwhile_shares_a_statement() -> None:
     assert await numbers.put(5) == 10
 
 
-async def test_what_is_not_urgent_waits_for_others() -> None:
-    """What arrives within the time for which a statement waits is stored by it."""
+def test_statements_have_a_shortest_interval() -> None:
+    """The first item is stored at once; what arrives until the interval is over shares a statement."""
     store = Store()
-    store.may_go_on.set()
-    numbers = Batches(store.store, BackgroundTasks("test"), "numbers", gather_s=0.01)
-    first = numbers.put(1)
-    await asyncio.sleep(0)
-    others = [numbers.put(number) for number in (2, 3)]
-    assert await asyncio.gather(first, *others) == [2, 4, 6]
-    assert store.statements == [[1, 2, 3]]
+
+    async def put() -> None:
+        store.may_go_on.set()
+        numbers = Batches(store.store, BackgroundTasks("test"), "numbers", interval_s=0.1)
+        for number in range(5):
+            numbers.put(number)
+            await asyncio.sleep(0.03)
+        await numbers.put(5)
+        await asyncio.sleep(1)
+        await numbers.put(6)
+
+    with virtual_time() as loop:
+        loop.play(put())
+    assert store.statements == [[0], [1, 2, 3], [4, 5], [6]]
 
 
 async def test_a_statement_gets_a_limited_number_of_items(monkeypatch: pytest.MonkeyPatch) -> None:

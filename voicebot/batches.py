@@ -1,7 +1,7 @@
 """One statement for several items: items that arrive while a statement runs are stored by the next one.
 
-There is no minimum number: an item that arrives alone is stored at once, or after the delay of items that are
-not urgent. The more items arrive, the fewer statements each one costs.
+There is no minimum number and no delay: an item that arrives alone is stored at once. The more items arrive,
+the fewer statements each one costs. For items that are not urgent there is a shortest interval of statements.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Batches(Generic[ItemT, ResultT]):
         background: BackgroundTasks,
         name: str,
         *,
-        gather_s: float = 0.0,
+        interval_s: float = 0.0,
     ) -> None:
         """Call ``store`` in a task of ``background`` that runs while there are items.
 
@@ -37,12 +37,14 @@ class Batches(Generic[ItemT, ResultT]):
             store: stores items; returns the result of each, in their order.
             background: runs the task.
             name: of the task, for the log.
-            gather_s: how long each statement waits for more items, in seconds; for those that are not urgent.
+            interval_s: the shortest time between the beginnings of two statements, in seconds.
         """
         self._store = store
         self._background = background
         self._name = name
-        self._gather_s = gather_s
+        self._interval_s = interval_s
+        self._not_before = 0.0
+        """When the next statement may begin, on the loop's clock."""
         self._queue: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
         self._storing: asyncio.Task[None] | None = None
 
@@ -62,8 +64,10 @@ class Batches(Generic[ItemT, ResultT]):
         batch: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
         try:
             while self._queue:
-                if self._gather_s:
-                    await asyncio.sleep(self._gather_s)
+                now = asyncio.get_running_loop().time()
+                if now < self._not_before:
+                    await asyncio.sleep(self._not_before - now)
+                self._not_before = max(now, self._not_before) + self._interval_s
                 batch = self._queue[:MOST_AT_ONCE]
                 del self._queue[:MOST_AT_ONCE]
                 await self._store_all(batch)

@@ -19,14 +19,14 @@ from voicebot.api.app_state import AppState
 from voicebot.background import BackgroundTasks
 from voicebot.batches import Batches
 
-GATHER_S = 0.1
-"""How long the end of a call, for which nobody waits, is delayed so that others share its statement."""
+INTERVAL_S = 0.1
+"""The shortest time between two statements that end calls; nobody waits for these ends."""
 
 
 def unanswered_ends(database: Executor, background: BackgroundTasks) -> Batches[EndWithEvent, Finished]:
     """What ends calls together."""
     store = partial(call_ends.finish_unanswered, database)
-    return Batches(store, background, "ends of calls", gather_s=GATHER_S)
+    return Batches(store, background, "ends of calls", interval_s=INTERVAL_S)
 
 
 async def finish(
