@@ -13,6 +13,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.long)
 
 
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Leave them out of `make test`, in which each worker would import them for nothing."""
+    return config.getoption("markexpr") == "not long" or None
+
+
 PHRASES = (
     "I have a question about my bill.",
     "Take me back, please.",
