@@ -6,6 +6,8 @@ incomplete one: a number has the same model, and is in use as soon as it is save
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Literal
 
@@ -13,15 +15,27 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from templates.outbound import DAYS, Day
 
+_TIME = "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
+
+
+def _is_time(text: str) -> str:
+    if re.fullmatch(_TIME, text) is None:
+        raise ValueError("must be a time of day, such as 09:00, or 24:00 for the end of the day")
+    return text
+
+
 E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$", description="E.164.", examples=["+14155550100"])]
-TimeOfDay = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
+TimeOfDay = Annotated[
+    str, AfterValidator(_is_time), Field(json_schema_extra={"pattern": _TIME}, examples=["09:00"])
+]
 Milliseconds = Annotated[int, Field(strict=True, ge=1000, le=30 * 86_400_000)]
 
 
 def _is_date(text: str) -> str:
-    if date.fromisoformat(text).isoformat() != text:
-        raise ValueError("must be a date, such as 2026-12-25")
-    return text
+    with suppress(ValueError):
+        if date.fromisoformat(text).isoformat() == text:
+            return text
+    raise ValueError("must be a date, such as 2026-12-25")
 
 
 Holiday = Annotated[

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 
 def fields_at(model: type[BaseModel], path: Sequence[str | int]) -> frozenset[str]:
-    """Names of the fields that an object at ``path`` may have; empty if it is no object of a model.
+    """Names of the fields that an object at ``path`` may have in a document; empty if it is none of a model.
 
     Args:
         model: describes the whole document.
@@ -29,7 +29,7 @@ def fields_at(model: type[BaseModel], path: Sequence[str | int]) -> frozenset[st
             inside = False
         else:
             return frozenset()
-    return frozenset(name for each in found for name in each.model_fields)
+    return frozenset(field.alias or name for each in found for name, field in each.model_fields.items())
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

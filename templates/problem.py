@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -37,6 +38,22 @@ class Problem:
         record = asdict(self)
         del record["severity"]
         return record
+
+
+_WORDS_OF_JSON = (
+    (re.compile(r"^Value error, "), ""),
+    (re.compile(r"a valid (?:tuple|list)\b"), "a list"),
+    (re.compile(r"a valid dictionary(?: or (?:instance|object) .*)?"), "an object"),
+    (re.compile(r"^(?:Tuple|List) should have"), "A list should have"),
+    (re.compile(r" after validation\b"), ""),
+)
+
+
+def in_words_of_json(message: str) -> str:
+    """A message of pydantic without the words of Python for what a client has written in JSON."""
+    for words, plain in _WORDS_OF_JSON:
+        message = words.sub(plain, message)
+    return message
 
 
 def pointer(*parts: str | int) -> str:

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from templates import model
 from templates.check.rules import problem_for
 from templates.model_fields import fields_at, suggestion
-from templates.problem import Problem, pointer
+from templates.problem import Problem, in_words_of_json, pointer
 from templates.size import oversized
 from templates.storable import unstorable
 
@@ -202,11 +202,13 @@ def _add_problem(reading: Reading, path: Path, details: ErrorDetails) -> None:
             message = "A function's 'type' must be 'builtin' or 'http'."
             problem = problem_for("invalid_value", (*where, "type"), message, detail=_LISTED)
         case kind if kind in _INVALID_VALUES:
-            fault = details["msg"].removeprefix("Value error, ")
+            fault = in_words_of_json(details["msg"])
             problem = problem_for("invalid_value", where, f"{name}: {fault}.", detail=_CORRECT)
         case kind:
             expected = _EXPECTED.get(kind)
-            message = f"{name} must be {expected}." if expected else f"{name}: {details['msg']}."
+            message = (
+                f"{name} must be {expected}." if expected else f"{name}: {in_words_of_json(details['msg'])}."
+            )
             problem = problem_for("wrong_type", where, message)
     reading.add_problem(problem)
 

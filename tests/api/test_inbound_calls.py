@@ -267,6 +267,33 @@ async def test_a_policy_is_checked_and_answered(tenant: Tenant) -> None:
     assert refused.json()["errors"][0]["pointer"] == "/inbound/refusal"
 
 
+@pytest.mark.parametrize(
+    ("policy", "place", "message"),
+    [
+        ({"hours": {"from": "9 am"}}, "/hours/from", "must be a time of day, such as 09:00"),
+        ({"hours": {"holidays": ["25.12.2026"]}}, "/hours/holidays/0", "must be a date, such as 2026-12-25"),
+        ({"hours": {"holidays": ["2026-02-30"]}}, "/hours/holidays/0", "must be a date, such as 2026-12-25"),
+        ({"hours": "9-5"}, "/hours", "an object"),
+        ({"hours": {"days": []}}, "/hours/days", "ist should have at least 1 item, not 0"),
+        ({"blocked": "+14155550666"}, "/blocked", "a list"),
+        ({"hours": {"until": "17:00"}}, "/hours/until", ""),
+    ],
+)
+async def test_a_fault_of_a_policy_is_explained(
+    tenant: Tenant, policy: dict[str, Any], place: str, message: str
+) -> None:
+    """At its place, in the words of the document, in a number and in a template."""
+    number, agent = await tenant.number(), await tenant.agent()
+    for path in (f"/numbers/{number['id']}", f"/templates/{agent['id']}"):
+        refused = await tenant.owner.patch(path, json={"inbound": policy}, headers={"If-Match": "*"})
+        assert refused.status_code == 422
+        [fault] = refused.json()["errors"]
+        assert fault["pointer"] == f"/inbound{place}"
+        assert message in fault["message"]
+        assert not any(word in fault["message"] for word in ("tuple", "dictionary", "instance", "from_"))
+        assert fault["remedy"]
+
+
 SAY = {"accepting": False, "refusal": {"action": "say", "text": "Sales is closed."}}
 
 

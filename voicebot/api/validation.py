@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from templates.model_fields import suggestion
-from templates.problem import pointer
+from templates.problem import in_words_of_json, pointer
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.authoring import json_fault
 
@@ -123,7 +123,7 @@ def _json_fault(error: RequestValidationError) -> str:
 
 def _fault(place: tuple[str | int, ...], details: Mapping[str, Any]) -> FieldError:
     kind = str(details["type"])
-    message = str(details["msg"]).removeprefix("Value error, ")
+    message = in_words_of_json(str(details["msg"]))
     remedy = _REMEDIES.get(kind) or _KIND_REMEDIES.get(kind.rpartition("_")[2], _REMEDY)
     if kind == "string_pattern_mismatch" and str(details["ctx"]["pattern"]).startswith(_E164_BEGINS):
         message = "This is no telephone number in E.164."
