@@ -31,9 +31,15 @@ WS_MAX_BYTES = 256 * 1024
 UNREAD_MS = 30_000
 """How long sent data may stay unread before the kernel drops the connection (on Linux), in ms."""
 
-FULL_COLLECTIONS = 50
+FULL_COLLECTIONS = 200
 """How many collections of the middle generation come before one of all objects. With ten calls it visits
 100,000 objects, which stops their audio for 100 ms; Python's default of 10 does so after every few calls."""
+
+ENDED_CALLS = 100
+"""After so many ended calls all objects are visited, because of the memory that the calls have left."""
+
+ENDED_CALLS_WHEN_IDLE = 10
+"""The same while no call is live, so that no audio is stopped."""
 
 _DRAIN_POLL_S = 0.1
 _CLOSE_TIMEOUT_S = 15.0
@@ -71,6 +77,8 @@ class CallServer(uvicorn.Server):
         self._settings = settings
         self._out = out
         self._ends_calls = False
+        self._collected = 0
+        """How many calls had ended when all objects were visited."""
 
     @property
     def url(self) -> str:
@@ -102,6 +110,13 @@ class CallServer(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTIONS)
 
+    def collect_ended_calls(self) -> None:
+        """Collect what ended calls have left, if there are many or if no call is live."""
+        calls = app_state_of(self._app).call_registry
+        if calls.ended_calls - self._collected >= (ENDED_CALLS if calls.live else ENDED_CALLS_WHEN_IDLE):
+            self._collected = calls.ended_calls
+            gc.collect()
+
     def _limit_unread_data(self) -> None:
         # An abandoned response is closed when its buffers are empty: never if the client does not read.
         # Connections inherit the option from the listening sockets.
@@ -111,9 +126,10 @@ class CallServer(uvicorn.Server):
                 listening.setsockopt(socket.IPPROTO_TCP, option, UNREAD_MS)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: uvicorn's work; once a second, the alarm of exhausted descriptors."""
+        """Ten times a second: uvicorn's work; once a second, exhausted descriptors and garbage."""
         if counter % _TICKS_PER_S == 0:
             app_state_of(self._app).connections.check_descriptors()
+            self.collect_ended_calls()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

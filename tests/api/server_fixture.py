@@ -118,6 +118,9 @@ class _InProcessServer(CallServer):
     def freeze_heap(self) -> None:
         """Leave the heap alone: a frozen application would never be collected."""
 
+    def collect_ended_calls(self) -> None:
+        """Leave them to the end of the test: a collection here visits the objects of all tests."""
+
 
 @contextlib.asynccontextmanager
 async def serving(

@@ -140,6 +140,7 @@ class StandIn:
 
     answered: dict[UUID, CallRecord] = field(default_factory=dict)
     ended: list[tuple[UUID, str, str]] = field(default_factory=list)
+    ended_calls: int = 0
     prepared: list[UUID] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     hurries: bool = True

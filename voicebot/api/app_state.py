@@ -112,6 +112,11 @@ class LiveCalls(Protocol):
         """Number of calls that this process runs."""
         ...
 
+    @property
+    def ended_calls(self) -> int:
+        """Number of calls that this process has run to their end."""
+        ...
+
     async def drain(self, timeout_s: float) -> None:
         """Wait for the calls to end; after ``timeout_s`` seconds another process takes the others over."""
         ...

@@ -102,6 +102,8 @@ class CallRegistry:
         self._recordings = Recordings(self._http_client.download, clock)
         self._http = HttpFunctions(self._http_client.send, Vault(*settings.fernet_keys()).open)
         self._sessions: dict[UUID, Session] = {}
+        self.ended_calls = 0
+        """The number of calls that were live and have ended."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._background = BackgroundTasks()
@@ -170,6 +172,7 @@ class CallRegistry:
             await self._hang_up(media, call)
         finally:
             self._sessions.pop(call.id, None)
+            self.ended_calls += 1
             if not self._sessions:
                 self._idle.set()
         if end.resumable and end is not WITH_PERSON:
