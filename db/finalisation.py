@@ -10,6 +10,7 @@ from uuid import UUID
 
 from db.call_leases import NEVER_CONNECTED
 from db.calls import CallRecord
+from db.ids import new_id
 from db.pool import Executor
 from db.rows import columns
 
@@ -71,6 +72,13 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
                 ended_at = now()
             WHERE id = ANY(ARRAY(
                 SELECT id FROM calls WHERE {_LOST} AND held_until < now() LIMIT $3 FOR UPDATE SKIP LOCKED))
+            RETURNING *
+        ), told AS (
+            INSERT INTO events (id, account_id, call_id, seq, type, at, template_id, node, data)
+            SELECT ($4::uuid[])[row_number() OVER ()], account_id, id,
+                coalesce((SELECT max(seq) FROM events WHERE call_id = lost.id), 0) + 1, 'call.ended',
+                ended_at, template_id, node, jsonb_build_object('ended_by', ended_by, 'reason', end_reason)
+            FROM lost
         ), call AS (
             UPDATE calls SET finalise_after = $2 WHERE id IN (
                 SELECT id FROM calls
@@ -93,6 +101,7 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
         now,
         until,
         limit,
+        [new_id() for _ in range(limit)],
     )
     found = []
     for row in rows:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from db import call_leases, dispatch_records, finalisation, lead_control
+from db import call_leases, dispatch_records, events, finalisation, lead_control
 from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import DialRequest
@@ -206,6 +206,11 @@ async def test_an_attempt_without_a_process_is_ended_by_any_other_one(dispatch_e
     await env.finalise()
     [call] = await env.calls_of(lead)
     assert (call.status, call.ended_by, call.end_reason) == ("ended", "system", call_leases.NEVER_CONNECTED)
+    [told] = await events.of_call(env.database, env.account_id, call.id)
+    assert (told.type, told.data) == (
+        "call.ended",
+        {"ended_by": "system", "reason": call_leases.NEVER_CONNECTED},
+    )
     await env.finalise()
     env.clock.advance(seconds=1)
     await env.step()
