@@ -157,7 +157,7 @@ async def claim(
 ) -> Sequence[ClaimedLead]:
     """Claim due leads for whose number a channel is free, in turns of the accounts and their templates.
 
-    Of the leads of one person only one is claimed, and none while a call to the person goes on.
+    Of the leads of one person only one is claimed, and none while a call to the person is live.
 
     Args:
         db: the connection.

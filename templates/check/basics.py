@@ -70,7 +70,7 @@ def check_inbound(content: TemplateContent, context: CheckContext) -> Iterator[P
     if content.inbound is None:
         return
     if content.number_id is None:
-        message = "The template has no number, so its policy for inbound calls is never asked."
+        message = "The template has no number, so its policy for inbound calls never applies."
         yield problem_for("inbound_unused", ("inbound",), message)
         return
     number = (context.numbers or {}).get(content.number_id)

@@ -113,7 +113,7 @@ def check_transfers(content: TemplateContent, context: CheckContext) -> Iterator
             continue
         for index, destination in enumerate(content.destinations):
             if destination.mode == "attended":
-                message = f"'{destination.name}' is not called: {name} calls nobody while the caller stays."
+                message = f"'{destination.name}' cannot be called: {name} has no attended transfers."
                 detail = "Use the mode `cold`, or a number of another carrier."
                 yield problem_for(
                     "not_possible_at_carrier", ("destinations", index, "mode"), message, detail=detail

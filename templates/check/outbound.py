@@ -28,7 +28,7 @@ def check_outbound(content: TemplateContent, _context: CheckContext) -> Iterator
     for name, value in (("from", window.from_), ("to", window.to)):
         if not TIME_OF_DAY.matches(value) or (name, value) == ("from", "24:00"):
             invalid = True
-            yield problem_for("time_of_day_invalid", (*where, name), f"'{value[:20]}' is no time of day.")
+            yield problem_for("time_of_day_invalid", (*where, name), f"'{value[:20]}' is not a time of day.")
     if not invalid and window.to <= window.from_:
         message = f"The window ends at {window.to}, which is not later than {window.from_}."
         yield problem_for("window_empty", (*where, "to"), message)
@@ -45,7 +45,7 @@ def _output(content: TemplateContent) -> Iterator[Problem]:
         return
     for name, field in fields.items():
         if not VARIABLE_NAME.matches(name) or len(name) > MAX_OUTPUT_NAME:
-            yield problem_for("output_field_invalid", (*where, name), f"'{name[:20]}' is no name of a field.")
+            yield problem_for("output_field_invalid", (*where, name), f"'{name[:20]}' is not a field name.")
         elif field.enum and field.type != "string":
             message = f"`enum` does not fit the type '{field.type}'."
             yield problem_for("output_field_invalid", (*where, name, "enum"), message)

@@ -131,7 +131,7 @@ _TABLE = (
     Rule("idle_prompt_empty", ERROR, "Write the text of the prompt, or remove the prompt."),
     Rule("idle_prompts_many", WARNING, "Keep five prompts or fewer."),
     Rule("idle_goodbye_empty", WARNING, "Write a goodbye: without one the call ends without a word."),
-    Rule("spoken_markup", WARNING, "Write the words that should be heard: a voice reads the signs aloud."),
+    Rule("spoken_markup", WARNING, "Write the words that should be heard: TTS reads the signs aloud."),
     Rule("limit_unused", WARNING, "Remove it here, and set it in the orchestrator."),
     Rule("time_of_day_invalid", ERROR, "Write hours and minutes, such as 09:00 or 18:30, or 24:00 in `to`."),
     Rule("window_empty", ERROR, "Choose a `to` that is later than `from`, and at least one day."),
@@ -139,7 +139,7 @@ _TABLE = (
     Rule(
         "inbound_unused",
         WARNING,
-        "Set `number_id`, or remove `inbound`: calls that are routed here are not asked for it.",
+        "Set `number_id`, or remove `inbound`: it does not apply to calls that a route sends here.",
     ),
     Rule("busy_tone_impossible", ERROR, "Use reject, say, forward or callback."),
     Rule("forwards_to_itself", ERROR, "Use another number."),
@@ -159,7 +159,9 @@ _TABLE = (
     Rule("provider_unknown", ERROR, "Use one of the providers that the message lists."),
     Rule("provider_unconfigured", WARNING, "{detail}"),
     Rule("backup_duplicate", ERROR, "Remove the backup, or name another provider, voice or model."),
-    Rule("backup_same_provider", WARNING, "Name another provider, which goes on when this one fails."),
+    Rule(
+        "backup_same_provider", WARNING, "Name another provider, so that calls continue when this one fails."
+    ),
     Rule("setting_unknown", ERROR, "{detail}"),
     Rule("setting_invalid", ERROR, "Write a value of the type and range that the message names, or null."),
     # Functions

@@ -86,7 +86,7 @@ async def test_the_reference_of_another_call_opens_none(server: RunningServer, t
 
 
 async def test_a_dialled_call_is_led_to_a_person_and_back(server: RunningServer, tenant: Tenant) -> None:
-    """The person sees our number; when nobody answers, the call goes on with its agent."""
+    """The person sees our number; when nobody answers, the call continues with its agent."""
     call, exotel = await dialled(server, tenant)
     await exotel.url()
     app, person = server.app_state, new_e164()

@@ -205,7 +205,7 @@ async def test_every_refusal_is_a_problem_document(
         (broken_json, "", "Line 1, column 10", "Correct the JSON"),
         (broken_number, "", "Line 2, column 15", "Correct the JSON"),
         (no_number, "/e164", "E.164", "+14155550100"),
-        (no_number, "/time_zone", "'Mars/Olympus' is no time zone", "as the message says"),
+        (no_number, "/time_zone", "'Mars/Olympus' is not a time zone", "as the message says"),
         (nul_in_a_label, "/label", "NUL character", "Remove the character"),
         (unquoted_if_match, "/If-Match", "quotation marks", 'If-Match: "1"'),
         (name_with_spaces_around_it, "/name", "name", "another name"),

@@ -113,7 +113,7 @@ def known(document: Document) -> list[Document]:
 
 
 def edges(document: Document) -> list[Edge]:
-    """All ways through a template's flow; none leads on from a node that ends the call."""
+    """All ways through a template's flow; none leaves a node that ends the call."""
     found: list[Edge] = []
     for node, content in (document["flow"] or {"nodes": {}})["nodes"].items():
         if content.get("post_actions"):

@@ -154,7 +154,7 @@ def test_row_11_what_a_voice_loses_is_spoken_again(loop: VirtualLoop, fault: Voi
 def test_row_11_what_a_voice_loses_is_spoken_again_within_two_seconds(
     loop: VirtualLoop, fault: VoiceFault, model_s: float
 ) -> None:
-    """Without fillers too: no silence is longer than 2 s, also while the model goes on answering."""
+    """Without fillers too: no silence is longer than 2 s, also while the model continues answering."""
     text = "We are open from eight to five. " + " ".join(["It is closed on public holidays."] * 4)
     call = asked(loop, Plan(text=text, delay_s=model_s))
     call.fail_voice(fault)
@@ -462,7 +462,7 @@ def test_a_model_that_fails_is_apologised_for_once(loop: VirtualLoop) -> None:
 
 @pytest.mark.parametrize("fault", ["error", "empty"])
 def test_a_target_that_cannot_answer_gives_the_call_back(loop: VirtualLoop, fault: Any) -> None:
-    """When a target's model has failed for the last time, the agent who answered the call goes on."""
+    """When a target's model has failed for the last time, the agent who answered the call continues."""
     call = asked(loop, Plan(calls=[ROUTE]), Plan(text=FIRST_WORDS), targets={"billing": BILLING})
     call.run(8)
     failing = [Plan(fault=fault)] * (2 if fault == "error" else 3)

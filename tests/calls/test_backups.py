@@ -1,4 +1,4 @@
-"""Templates with backups: a call goes on with another provider when one fails."""
+"""Templates with backups: a call continues with another provider when one fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def switches(call: Facts) -> list[tuple[str, str, str]]:
 async def test_row_9_a_voice_that_refuses_is_replaced_before_the_call(
     harness: CallHarness, kind: Any
 ) -> None:
-    """A TTS that answers 500 or 401, or accepts and hangs: the backup speaks, and the call goes on."""
+    """A TTS that answers 500 or 401, or accepts and hangs: the backup speaks, and the call continues."""
     harness.sandbox.faults.add(Fault(server="elevenlabs", kind=kind, match=SPEAK))
     number = await desk(harness, tts=VOICE, **PATIENT)
     call = await harness.place(hear(), Say(text=OPEN), hear(), HangUp(), to=number)

@@ -94,7 +94,7 @@ async def facts(desk: Desk, call: Call, person: Caller) -> Facts:
 
 
 async def test_the_operator_gives_the_caller_back(desk: Desk) -> None:
-    """Whisper, key 1, both hear each other, star: the agent goes on and knows that a person spoke."""
+    """Whisper, key 1, both hear each other, star: the agent continues and knows that a person spoke."""
     number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
     desk.operator(hear(), Dtmf(digits="1"), hear(), Say(text=HELLO), Dtmf(digits="*"), WaitForHangUp())
     call, person = desk.call(Say(text=BILL), hear(), hear(), HangUp(), to=number)
@@ -230,7 +230,7 @@ async def test_an_attended_transfer_that_is_accepted(desk: Desk) -> None:
 
 @pytest.mark.long
 async def test_an_attended_transfer_from_which_the_caller_is_given_back(desk: Desk) -> None:
-    """The destination presses the star: the agent goes on and knows that a person spoke with the caller."""
+    """The destination presses the star: the agent continues and knows that a person spoke with the caller."""
     number = await transferring(desk, "attended")
     desk.operator(hear(), Dtmf(digits="1"), hear(), Say(text=HELLO), Dtmf(digits="*"), WaitForHangUp())
     call, person = desk.harness.dial(

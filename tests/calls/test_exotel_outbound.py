@@ -31,7 +31,7 @@ async def line(dsn: str, tmp_path: Path) -> AsyncIterator[CallHarness]:
 
 @pytest.mark.long
 async def test_a_call_that_was_dialled_without_a_flow_stays_with_its_agent(line: CallHarness) -> None:
-    """The transfer is refused, and the agent goes on with the person."""
+    """The transfer is refused, and the agent continues with the person."""
     phone, branch = new_e164(), new_e164()
     person = line.person(hear(), Say(text=BILL), hear(), hear(), HangUp())
     line.carrier.phones[phone] = Phone(after_ms=50, person=person)

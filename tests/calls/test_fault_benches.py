@@ -29,6 +29,6 @@ async def test_no_word_is_lost_when_a_vendor_fails() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("rolling", [False, True], ids=["killed", "restarted"])
 async def test_no_call_is_lost_with_its_process(rolling: bool) -> None:
-    """A process is killed, or both are restarted, while callers talk: every call goes on at the other one."""
+    """A process is killed, or both restart, while callers talk: every call continues at the other one."""
     figures = await measure(calls=2, rounds=1, seed=1, rolling=rolling)
     assert figures["lost"] == []

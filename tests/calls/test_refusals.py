@@ -106,7 +106,7 @@ async def test_what_a_model_hands_over_is_never_a_template(harness: CallHarness)
 
 @pytest.mark.long
 async def test_the_hop_limit_keeps_the_caller_where_they_are(harness: CallHarness) -> None:
-    """After as many changes as the orchestrator allows, the next is refused and the agent goes on."""
+    """After as many changes as the orchestrator allows, the next is refused and the agent continues."""
     number = await harness.orchestrator(
         harness.route("billing", await harness.agent()), limits={"max_hops": 1}
     )

@@ -32,7 +32,7 @@ def desk(harness: CallHarness) -> Desk:
 
 
 async def test_listening_then_speaking_then_giving_the_caller_back(desk: Desk) -> None:
-    """Muted, the caller hears nothing; then both hear each other and the agent is silent; then it goes on."""
+    """Muted, the caller hears nothing; then both hear each other, the agent is silent; then it continues."""
     speaks, given_back = asyncio.Event(), asyncio.Event()
     number = await desk.harness.orchestrator(desk.harness.route("billing", await desk.harness.agent()))
     first, then = WaitFor(event=speaks, timeout_ms=40_000), WaitFor(event=given_back, timeout_ms=40_000)

@@ -16,7 +16,7 @@ FAREWELL = "One moment please, I will put you through to the colleagues who know
 async def test_an_interrupted_greeting_is_recorded_as_far_as_it_was_heard(
     any_harness: CallHarness,
 ) -> None:
-    """An interrupted greeting falls silent, its heard_text is what was heard, and the model goes on."""
+    """An interrupted greeting falls silent, its heard_text is what was heard, and the model continues."""
     billing = await any_harness.agent(says="Go on.", greeting={"text": LONG})
     number = await any_harness.orchestrator(any_harness.route("billing", billing))
     await any_harness.greetings_are_prepared(2)
@@ -63,7 +63,7 @@ async def test_a_farewell_that_is_talked_over_does_not_stop_the_route(any_harnes
 async def test_what_was_heard_is_known_by_the_carriers_marks(
     any_harness: CallHarness, wrong: Misbehaviour
 ) -> None:
-    """Marks that come late, or never, still leave a shortened heard_text and a call that goes on."""
+    """Marks that come late, or never, still leave a shortened heard_text and a call that continues."""
     billing = any_harness.route("billing", await any_harness.agent())
     number = await any_harness.orchestrator(billing, greeting={"text": LONG})
     script = (Interrupt(text=STOP, after_ms=1200), hear(), Say(text=BILL), hear(), HangUp())

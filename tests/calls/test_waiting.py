@@ -115,7 +115,7 @@ async def test_a_silent_caller_who_waits_is_not_hung_up_on(harness: CallHarness)
 
 @pytest.mark.long
 async def test_keys_end_the_waiting(harness: CallHarness) -> None:
-    """Key 1: the request becomes a call-back. Key 2: the caller goes on with the agent. Idle rules apply."""
+    """Key 1: it becomes a call-back. Key 2: the caller continues with the agent. Idle rules apply."""
     await sign_on(harness, capacity=5)
     number, both_wait = await desk(harness), asyncio.Event()
 

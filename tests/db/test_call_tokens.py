@@ -70,7 +70,7 @@ async def test_an_ended_call_is_not_opened(database: Database, seeded: SeededAcc
 async def test_a_dialled_call_that_was_called_off_is_not_opened(
     database: Database, seeded: SeededAccount
 ) -> None:
-    """Until it is answered, the kill switch holds it back; afterwards it goes on."""
+    """Until it is answered, the kill switch holds it back; afterwards it continues."""
     await database.execute("UPDATE calls SET direction = 'outbound' WHERE id = $1", seeded.call.id)
     await lead_control.stop(database, seeded.id, None, "kill_switch")
     use = make_token_use(seeded)

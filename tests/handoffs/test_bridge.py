@@ -161,7 +161,7 @@ async def test_a_lost_answer_of_the_carrier(bridge: World) -> None:
 
 
 async def test_a_process_that_dies_as_it_dials(bridge: World) -> None:
-    """A call whose id was never stored is known by its first report, and goes on."""
+    """A call whose id was never stored is known by its first report, and continues."""
     bridge.exchange.faults.append(("dial", Killed(), True))
     await bridge.claim()
     await bridge.dial()

@@ -286,7 +286,7 @@ async def test_the_journal_of_another_database_is_not_continued(
 async def test_a_journal_without_an_id_is_taken_over(
     database: Database, world: SeededAccount, tmp_path: Path
 ) -> None:
-    """The directory of an earlier version gets an id and goes on; `part.id` of this host names it."""
+    """The directory of an earlier version gets an id and continues; `part.id` of this host names it."""
     chain(tmp_path, 3)
     await append_events(database, world, 4)
     await written(writer(database, tmp_path))

@@ -312,7 +312,7 @@ async def test_endless_redirects_are_cut(server: StandIn) -> None:
 
 
 async def test_refused_media_socket_is_reported_and_the_call_goes_on(server: StandIn) -> None:
-    """A stream whose handshake is refused posts stream-error and goes on with the next verb."""
+    """A stream whose handshake is refused posts stream-error and continues with the next verb."""
     server.voice = server.twiml().replace("/media/twilio", "/media/nowhere")
     call = await whole_call(server)
     assert call.complaints[0].startswith("31920: the handshake was answered 403")
@@ -399,7 +399,7 @@ async def test_message_too_large_makes_the_server_close(server: StandIn) -> None
 
 
 async def test_broken_connection_leads_to_the_next_verb(server: StandIn) -> None:
-    """A connection that breaks without a close frame ends the stream; the call goes on with the redirect."""
+    """A connection that breaks without a close ends the stream; the call continues with the redirect."""
     call = await whole_call(server, wrong=Misbehaviour(drop_after_ms=100))
     assert "stream.dropped" in names(call)
     (closed,) = [event for event in call.events if event.name == "stream.closed"]
@@ -427,7 +427,7 @@ async def test_marks_can_be_late_or_never_come(server: StandIn) -> None:
 
 
 async def test_what_twilio_would_not_understand_is_a_complaint(server: StandIn) -> None:
-    """Unknown events, another stream's sid, bad base64 and file headers are noted, and the call goes on."""
+    """Unknown events, another stream's sid, bad base64 and file headers are noted, and the call continues."""
 
     async def talk(peer: Peer) -> None:
         await peer.websocket.send_text("not json")

@@ -243,7 +243,7 @@ async def test_ordered_refusals_come_in_twilios_shape(
 
 
 async def test_hanging_and_dropped_requests_change_nothing(world: World) -> None:
-    """A request that hangs or is cut is never answered, and the call goes on."""
+    """A request that hangs or is cut is never answered, and the call continues."""
     call = await world.live_call()
     address = f"{world.rest_url}/2010-04-01/Accounts/{ACCOUNT_SID}/Calls/{call.sid}.json"
     faults: list[tuple[Any, Any]] = [

@@ -362,7 +362,7 @@ def test_the_step_that_is_on_counts_and_earlier_ones_are_over() -> None:
 
 
 def test_a_step_may_order_a_call() -> None:
-    """A tool that a step orders is called unasked, with what the step dictates, and then the step goes on."""
+    """A tool that a step orders is called with what the step dictates; then the step continues."""
     record = tool("note_result", "Note it.", ["result"], result=TEXT)
     step = developer('Call note_result with the result "paid". Then say "All is paid."')
     messages = [user("There you are"), *called("pay", {}, {"status": "done"}), step]

@@ -195,7 +195,7 @@ async def test_model_sees_declared_description_and_parameters() -> None:
     ],
 )
 async def test_transition_follows_the_result(transition: Any, result: Any, arrives: str | None) -> None:
-    """A transition is taken, a branch by its field; a failed plain one is not; the model goes on."""
+    """A transition is taken, a branch by its field; a failed plain one is not; the model continues."""
     outcome = result if isinstance(result, FunctionResult) else FunctionResult(result=result)
     tools = RecordingResolver({"find_order": outcome})
     flow = compile_template(ordering(transition_to=transition), tools)

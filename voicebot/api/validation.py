@@ -47,7 +47,7 @@ _ZONES = available_timezones()
 def _known_zone(name: str) -> str:
     if name not in _ZONES:
         hint = suggestion(name, _ZONES)
-        raise ValueError(f"{name!r} is no time zone of the IANA database, such as Europe/Berlin.{hint}")
+        raise ValueError(f"{name!r} is not a time zone of the IANA database, such as Europe/Berlin.{hint}")
     return name
 
 
@@ -126,7 +126,7 @@ def _fault(place: tuple[str | int, ...], details: Mapping[str, Any]) -> FieldErr
     message = in_words_of_json(str(details["msg"]))
     remedy = _REMEDIES.get(kind) or _KIND_REMEDIES.get(kind.rpartition("_")[2], _REMEDY)
     if kind == "string_pattern_mismatch" and str(details["ctx"]["pattern"]).startswith(_E164_BEGINS):
-        message = "This is no telephone number in E.164."
+        message = "This is not a telephone number in E.164."
         remedy = "Write `+`, country code and number without spaces or a leading zero: +14155550100."
     return FieldError(
         pointer=pointer(*place), code=_CODES.get(kind, "invalid_value"), message=message, remedy=remedy

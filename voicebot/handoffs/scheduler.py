@@ -212,7 +212,7 @@ def _due_transition(handoff: HandoffRecord, hung_up: bool, now: datetime) -> Tra
         due = handoff.consent and handoff.due_at is not None and handoff.due_at <= now
         return Transition(to="due", at=now) if due else None
     if handoff.state == "bridged" and handoff.lease_until is not None and handoff.lease_until <= now:
-        # The process is lost that connected the operator's browser; the call goes on with the agent.
+        # The process is lost that connected the operator's browser; the call continues with the agent.
         return Transition(
             to="resolved", at=now, event="handoff.returned", only_if_lapsed=True, cause="process_lost"
         )

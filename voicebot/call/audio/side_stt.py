@@ -30,7 +30,7 @@ MAX_WAITING_BYTES = 480_000
 class SideStt:
     """Transcribes one voice with a service of its own.
 
-    A service that fails is not replaced: what is spoken then is in no transcript, and the call goes on.
+    A service that fails is not replaced: what is spoken then is in no transcript, and the call continues.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Writes events, utterances, routes and the end of a call to the database, in one ordered queue.
 
 A call never waits for the database. Entries are written in the order they were made; while the database is
-not reachable they wait in memory, and the call goes on. Every entry is a statement that may be repeated.
+not reachable they wait in memory, and the call continues. Every entry is a statement that may be repeated.
 """
 
 from __future__ import annotations
