@@ -17,18 +17,18 @@ from telephony.bridge import BridgeCarrier
 from telephony.carrier import Carrier
 from telephony.flow import FlowCarrier
 from voicebot.admission import Admission
-from voicebot.api import flow_sweep
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.application import application
-from voicebot.api.call_ends import unanswered_ends
+from voicebot.api.carriers import flow_sweep
+from voicebot.api.carriers.call_ends import unanswered_ends
+from voicebot.api.carriers.handshakes import Handshakes
+from voicebot.api.carriers.media_tokens import MediaTokens
+from voicebot.api.carriers.number_directory import NumberDirectory
+from voicebot.api.carriers.status_writer import StatusWriter
 from voicebot.api.connections import Connections
-from voicebot.api.handshakes import Handshakes
 from voicebot.api.limits import Limits
-from voicebot.api.media_tokens import MediaTokens
-from voicebot.api.number_directory import NumberDirectory
 from voicebot.api.open_streams import OpenStreams
 from voicebot.api.signed_token import EVENT_STREAM, SignedTokens
-from voicebot.api.status_writer import StatusWriter
 from voicebot.authoring import Authoring, CheckPool
 from voicebot.availability import ProviderState
 from voicebot.background import BackgroundTasks

@@ -17,7 +17,7 @@ from tests.api.server_fixture import RunningServer, Tenant, create, http_client,
 from tests.api.test_attempt_statuses import begun
 from tests.api.twilio import StandIn, close_code
 from voicebot.api.app_state import EndGrace
-from voicebot.api.carrier_request import MAX_RESUMES
+from voicebot.api.carriers.carrier_request import MAX_RESUMES
 from voicebot.config import Settings
 
 PERSON = "+919811111111"

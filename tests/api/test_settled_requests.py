@@ -10,8 +10,8 @@ from db import carrier_calls
 from telephony.webhook import WebhookRequest
 from tests.api.server_fixture import RunningServer, Tenant
 from tests.api.twilio import called
-from voicebot.api import settled_requests, webhook_path
-from voicebot.api.settled_requests import SettledRequests, fingerprint
+from voicebot.api.carriers import settled_requests, webhook_path
+from voicebot.api.carriers.settled_requests import SettledRequests, fingerprint
 
 SCOPE: dict[str, Any] = {
     "method": "POST",

@@ -14,8 +14,8 @@ from db.errors import ConstraintViolated, NotFound
 from db.pool import Database, Row
 from tests.api.server_fixture import RunningServer, Tenant
 from tests.api.twilio import Twilio, called
-from voicebot.api import status_writer
-from voicebot.api.status_writer import StatusWriter
+from voicebot.api.carriers import status_writer
+from voicebot.api.carriers.status_writer import StatusWriter
 from voicebot.background import BackgroundTasks
 
 

@@ -26,7 +26,7 @@ from tests.api.server_fixture import (
 )
 from tests.api.twilio import Reply, Twilio, called
 from voicebot.api.app_state import EndGrace
-from voicebot.api.carrier_request import MAX_RESUMES
+from voicebot.api.carriers.carrier_request import MAX_RESUMES
 from voicebot.batches import Batches
 from voicebot.config import Settings
 

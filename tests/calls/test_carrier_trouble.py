@@ -11,7 +11,7 @@ import pytest
 from db import carrier_calls, events
 from tests.api.server_fixture import http_client, signed
 from tests.calls.harness import BILL, PUBLIC_URL, WELCOME, CallHarness, hear
-from voicebot.api.call_ends import call_event
+from voicebot.api.carriers.call_ends import call_event
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.carrier import Misbehaviour
 from voicebot.sandbox.environment import TWILIO_AUTH_TOKEN

@@ -10,7 +10,7 @@ import pytest
 
 from tests.calls.harness import CallHarness
 from tests.calls.telephone_desk import TelephoneDesk
-from voicebot.api import flow_sweep
+from voicebot.api.carriers import flow_sweep
 from voicebot.sandbox.caller import HangUp, Wait, WaitForHangUp
 
 

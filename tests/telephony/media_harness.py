@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import ClientConnection, connect
 
-from voicebot.api.direct_messages import DirectWebSocketProtocol
+from voicebot.api.carriers.direct_messages import DirectWebSocketProtocol
 
 protocol: type[WebSocketsSansIOProtocol] | None = None
 """The server's protocol; None: the one with the extension ``DIRECT_MESSAGES``."""

@@ -16,7 +16,7 @@ from db.handoffs import HandoffDraft, HandoffRecord, QueueFilter
 from voicebot.api.access import LeadWriter, Operator, Principal, Reader
 from voicebot.api.answers import extended
 from voicebot.api.app_state import AppState, AppStateDep
-from voicebot.api.carrier_request import origin_of
+from voicebot.api.carriers.carrier_request import origin_of
 from voicebot.api.documentation import BODY, refuses
 from voicebot.api.handoff_models import (
     CancelBody,

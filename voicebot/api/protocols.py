@@ -10,8 +10,8 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from voicebot.api.app_state import AppState
+from voicebot.api.carriers.direct_messages import DirectWebSocketProtocol
 from voicebot.api.connections import client_group
-from voicebot.api.direct_messages import DirectWebSocketProtocol
 from voicebot.api.limits import Limit, Limits, limit_exceeded
 from voicebot.api.problems import ApiProblem
 

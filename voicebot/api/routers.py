@@ -19,7 +19,6 @@ from voicebot.api import (
     keys,
     lead_upload,
     leads,
-    media,
     numbers,
     operations,
     operators,
@@ -29,6 +28,7 @@ from voicebot.api import (
     templates,
     users,
 )
+from voicebot.api.carriers import media
 from voicebot.api.resource_router import API_PREFIX
 
 OPEN_PATHS = (f"{API_PREFIX}/handoffs/stream", f"{API_PREFIX}/templates/schema")

@@ -10,7 +10,7 @@ from db.calls import CallRecord
 from db.errors import NotFound
 from telephony.machines import MachineCarrier
 from telephony.webhook import WebhookReply
-from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest
+from voicebot.api.carriers.carrier_request import NO_CONTENT, CarrierRequest
 from voicebot.dispatch.dispatcher import ATTEMPT, RINGING
 
 

@@ -17,7 +17,7 @@ from db.errors import DatabaseError
 from telephony.errors import CarrierError
 from telephony.flow import FlowCarrier
 from voicebot.api.app_state import AppState
-from voicebot.api.call_ends import end_with_person
+from voicebot.api.carriers.call_ends import end_with_person
 
 EVERY_S = 10.0
 LONGEST = timedelta(hours=5)

@@ -15,8 +15,8 @@ from db.errors import DatabaseError, NotFound, UnknownNumber
 from db.inbound import InboundCall
 from telephony.media import MediaStream
 from voicebot.api.app_state import AppState
-from voicebot.api.call_ends import finish
-from voicebot.api.inbound_calls import ATTEMPTS, KEY_TIMEOUT_S, Announcement, Choice, decide
+from voicebot.api.carriers.call_ends import finish
+from voicebot.api.carriers.inbound_calls import ATTEMPTS, KEY_TIMEOUT_S, Announcement, Choice, decide
 from voicebot.call.audio.announcer import Announcer
 
 TRY_AGAIN_LATER = 1013

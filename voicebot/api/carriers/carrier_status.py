@@ -13,9 +13,9 @@ from db.carrier_calls import ReportedCall
 from db.errors import NotFound
 from telephony.webhook import CallStatus, WebhookReply
 from voicebot.api.app_state import AppState
-from voicebot.api.attempt_webhooks import dialled
-from voicebot.api.call_ends import end_with_person, finish, finish_unanswered
-from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest
+from voicebot.api.carriers.attempt_webhooks import dialled
+from voicebot.api.carriers.call_ends import end_with_person, finish, finish_unanswered
+from voicebot.api.carriers.carrier_request import NO_CONTENT, CarrierRequest
 from voicebot.dispatch.dispatcher import ATTEMPT
 
 _BY_CARRIER = frozenset({"busy", "failed"})

@@ -15,8 +15,8 @@ from db.legs import LegRecord
 from telephony.bridge import BridgeCarrier
 from telephony.errors import BadWebhook
 from telephony.webhook import WebhookReply
-from voicebot.api.call_ends import call_event, end_with_person, finish
-from voicebot.api.carrier_request import NO_CONTENT, WAITING_SINCE, CarrierRequest
+from voicebot.api.carriers.call_ends import call_event, end_with_person, finish
+from voicebot.api.carriers.carrier_request import NO_CONTENT, WAITING_SINCE, CarrierRequest
 
 RESOLVED = "handoff_resolved"
 """The end reason of a call whose caller was connected with an operator, who has hung up."""

@@ -18,10 +18,10 @@ from telephony.errors import CarrierError
 from telephony.flow import Connection, FlowCarrier
 from telephony.webhook import EndReason, WebhookReply
 from voicebot.api.app_state import AppState
-from voicebot.api.attempt_webhooks import dialled
-from voicebot.api.call_ends import call_event, end_with_person, finish
-from voicebot.api.carrier_request import MAX_RESUMES, NO_CAPACITY, TTS_UNAVAILABLE, CarrierRequest
-from voicebot.api.leg_webhooks import RESOLVED, TRANSFERRED
+from voicebot.api.carriers.attempt_webhooks import dialled
+from voicebot.api.carriers.call_ends import call_event, end_with_person, finish
+from voicebot.api.carriers.carrier_request import MAX_RESUMES, NO_CAPACITY, TTS_UNAVAILABLE, CarrierRequest
+from voicebot.api.carriers.leg_webhooks import RESOLVED, TRANSFERRED
 
 DATABASE_WAIT_S = 1.0
 """How long a branch waits for the database; a carrier waits for 5 s, and the caller hears nothing."""

@@ -19,13 +19,13 @@ from starlette.types import Receive, Scope, Send
 from telephony.errors import BadSignature, BadWebhook, TooManyFields
 from telephony.webhook import WebhookReply, WebhookRequest
 from voicebot.api.app_state import AppState
-from voicebot.api.carrier_request import NO_CONTENT, CarrierRequest, origin_of
+from voicebot.api.carriers.carrier_request import NO_CONTENT, CarrierRequest, origin_of
+from voicebot.api.carriers.settled_requests import fingerprint
+from voicebot.api.carriers.webhooks import WEBHOOKS
 from voicebot.api.error_handlers import problem_of, response_to, unexpected
 from voicebot.api.limits import body_limit, limit_exceeded
 from voicebot.api.problems import ApiProblem
 from voicebot.api.request_checks import ClientGone, check_head, read_body
-from voicebot.api.settled_requests import fingerprint
-from voicebot.api.webhooks import WEBHOOKS
 
 PREFIX = "/webhooks/"
 

@@ -28,10 +28,10 @@ from db.inbound import InboundCall, StartedCall
 from telephony.carrier import TransferRequest
 from telephony.webhook import IncomingCall, WebhookReply
 from voicebot.admission import Refusal
-from voicebot.api import attempt_webhooks, carrier_status, flow_webhooks, leg_webhooks
-from voicebot.api.attempt_webhooks import dialled
-from voicebot.api.call_ends import call_event, finish
-from voicebot.api.carrier_request import (
+from voicebot.api.carriers import attempt_webhooks, carrier_status, flow_webhooks, leg_webhooks
+from voicebot.api.carriers.attempt_webhooks import dialled
+from voicebot.api.carriers.call_ends import call_event, finish
+from voicebot.api.carriers.carrier_request import (
     MAX_RESUMES,
     NO_CAPACITY,
     NO_CONTENT,
@@ -40,9 +40,9 @@ from voicebot.api.carrier_request import (
     WAITING_SINCE,
     CarrierRequest,
 )
-from voicebot.api.inbound_calls import ATTEMPT as MENU_ATTEMPT
-from voicebot.api.inbound_calls import Choice, Decision, Rejected, decide, is_decided, reply
-from voicebot.api.tts_unavailable import speak_for
+from voicebot.api.carriers.inbound_calls import ATTEMPT as MENU_ATTEMPT
+from voicebot.api.carriers.inbound_calls import Choice, Decision, Rejected, decide, is_decided, reply
+from voicebot.api.carriers.tts_unavailable import speak_for
 from voicebot.call.failure_texts import failure_texts
 from voicebot.call.person.carrier_transfers import TRANSFER
 

@@ -16,9 +16,9 @@ from telephony.carrier import Carrier
 from telephony.errors import BadSignature, MediaGone, MediaRefused, TooManyFields
 from telephony.media import MediaStream
 from telephony.webhook import WebhookRequest
-from voicebot.api import announcements
 from voicebot.api.app_state import AppState, AppStateDep
-from voicebot.api.call_ends import finish
+from voicebot.api.carriers import announcements
+from voicebot.api.carriers.call_ends import finish
 
 router = APIRouter(prefix="/media")
 

@@ -13,7 +13,7 @@ from handlers.escalate_to_person import EscalateToPerson
 from handlers.park_call import ParkCall
 from telephony.webhook import WebhookReply
 from templates.model import TemplateContent
-from voicebot.api.carrier_request import CarrierRequest
+from voicebot.api.carriers.carrier_request import CarrierRequest
 from voicebot.call.failure_texts import failure_texts
 from voicebot.dispatch.inbound_texts import inbound_texts
 

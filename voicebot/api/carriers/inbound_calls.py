@@ -25,8 +25,8 @@ from telephony.bridge import Whisper
 from telephony.carrier import TransferRequest
 from telephony.webhook import WebhookReply
 from templates.inbound import InboundPolicy, Refusal
-from voicebot.api.call_ends import call_event
-from voicebot.api.carrier_request import CarrierRequest
+from voicebot.api.carriers.call_ends import call_event
+from voicebot.api.carriers.carrier_request import CarrierRequest
 from voicebot.dispatch.inbound_policy import CallFacts, Menu, Reason, answering, refusal_for, refusal_of
 from voicebot.dispatch.inbound_texts import inbound_texts, menu_text
 
@@ -144,7 +144,7 @@ def reply(request: CarrierRequest, decision: Announcement | Forwarded | Rejected
     """The reply to the carrier for a call without an agent.
 
     Where the carrier cannot say a text, or cannot wait for a key, our media socket does
-    (``voicebot.api.announcements``).
+    (``voicebot.api.carriers.announcements``).
     """
     carrier = request.carrier
     match decision:

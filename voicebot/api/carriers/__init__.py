@@ -1,0 +1,1 @@
+"""What carriers request: webhooks of calls and the media streams of their audio."""
