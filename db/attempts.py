@@ -1,8 +1,8 @@
 """Attempts to reach the person of a lead: each is a row in ``calls``, written before the carrier is asked.
 
-The row is written by the statement that finds a free channel, no other call to the person, and room in the
-person's rate limit. So a crash cannot dial twice: whoever finds the row knows that a call may have been
-placed. A channel of a number is the row of its live call.
+The row is written by the statement that finds a free channel, no other call to the person, and that the rate
+limit allows a call. A crash therefore cannot dial twice: the row shows that a call may have been placed. A
+channel of a number is the row of its live call.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ more: it was paused, the person has opted out, or the template is not active."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLimits:
-    """What an attempt must respect."""
+    """The limits of an attempt."""
 
     now: datetime
     calls: int | None
     """Calls to one person in ``period``; None: no limit."""
     period: timedelta
     held_for: timedelta
-    """How long the attempt's call counts as live without a sign of life."""
+    """How long the attempt's call counts as live without a lease renewal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Blocked:
 
     obstacle: Obstacle
     until: datetime | None = None
-    """When the rate limit has room again."""
+    """When the rate limit allows the next call."""
 
 
 CANCELLED = "canceled"
@@ -276,7 +276,7 @@ async def report_answered_by(db: Executor, call_id: UUID, who: AnsweredBy) -> Ca
 
 
 async def begin_machine_action(db: Executor, call_id: UUID) -> bool:
-    """Whether the caller of this function is to act on the machine that answered; once for each call."""
+    """Whether this process is to act on the machine that answered; True once for each call."""
     begun = await db.execute(
         """
         UPDATE calls SET machine_action_at = now()

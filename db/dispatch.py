@@ -55,7 +55,7 @@ CALLED_OFF = """
     (lead.status = 'cancelled' OR EXISTS (SELECT FROM dispatch_stops stop
         WHERE stop.account_id = lead.account_id AND stop.kind = 'kill_switch'))
 """
-"""Condition: nobody is to be reached any more for the lead ``lead``, whose telephone may ring already."""
+"""Condition: the lead ``lead`` must not be reached any more, although its telephone may already ring."""
 
 OPTED_OUT = """
     EXISTS (SELECT FROM opt_outs WHERE opt_outs.account_id = lead.account_id AND opt_outs.phone = lead.phone)
@@ -71,7 +71,7 @@ PERSON_BUSY = f"""
                     OR other.end_reason IN ('{NEVER_CONNECTED}', '{PROCESS_LOST}')))
         LIMIT 1) IS TRUE
 """  # noqa: S608 - written above
-"""Condition: a call of the account to the person of ``lead`` goes on, or may go on at the carrier.
+"""Condition: there is a call of the account to the person of ``lead``, or there may be one at the carrier.
 
 What a lost process has left there is hung up before its call is finalised. A subquery for one value is
 evaluated for each lead, by an index; ``EXISTS`` may become a join that reads all calls, and of ``IS NULL``

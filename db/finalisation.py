@@ -1,4 +1,4 @@
-"""Ended calls are finalised once: outcome, cost and output of the call, and what becomes of its lead."""
+"""Finalisation of ended calls, each once: outcome, cost and output of the call, and its lead's change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EndedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finalisation:
-    """What is recorded of an ended call, and what becomes of its lead."""
+    """The result of finalising a call, and the change of its lead."""
 
     at: datetime
     outcome: str

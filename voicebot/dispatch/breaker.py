@@ -1,4 +1,4 @@
-"""Whether a carrier takes calls at present: after failures in a row, it is asked by one attempt at a time."""
+"""A circuit breaker per carrier: after failures in a row, only one attempt at a time is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FIRST_PAUSE_MS = 5_000.0
 MAX_PAUSE_MS = 300_000.0
 
 PROBE_MS = 60_000.0
-"""How long the breaker waits for the result of an attempt that was to find out; its task may have died."""
+"""How long the breaker waits for the result of a test attempt, whose task may have died."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
-"""What the providers of a call charged: from the call's records and the account's prices. Pure functions.
+"""The cost of a call by provider, computed from the call's records and the account's prices. Pure functions.
 
-Speech to text is counted in seconds for which an agent had the call, text to speech in characters that it
-was asked to speak (a greeting is synthesised once for many calls, and not counted), models in tokens.
+Speech to text is counted in seconds for which an agent had the call, text to speech in characters (a greeting
+is synthesised once for many calls and is not counted), models in tokens.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _DEFAULTS: Mapping[Part, str] = {"stt": Stt().provider, "tts": Tts().provider}
 
 @dataclass(frozen=True, slots=True)
 class _Timeline:
-    """Which agent had the call, and by which provider, at each moment."""
+    """The agent and its providers at each moment of the call."""
 
     use: CallUse
 

@@ -26,24 +26,24 @@ from voicebot.vault import Vault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchDependencies:
-    """What the parts need from the rest of the server."""
+    """The dependencies of the parts."""
 
     carriers: Mapping[str, Carrier]
     prepare: Callable[[CallRecord], Awaitable[None]]
-    """Synthesises what a call begins with."""
+    """Prepares the first words of a call."""
     on_notices: Callable[[], None]
-    """Called when webhooks were written into the outbox."""
+    """Called when webhooks were written to the outbox."""
     origin: str | None
     """The URL under which carriers reach this server; None: this process does not dial."""
     token: Callable[[CallRecord], str]
-    """Issues a token that opens the media stream of a call that is dialled."""
+    """Issues a token that opens the media stream of a dialled call."""
     vault: Vault
     http_allow: frozenset[str]
     """``host:port`` of private addresses that pre-checks may reach."""
     is_draining: Callable[[], bool]
-    """Whether the process is about to stop; then it dials no more leads."""
+    """Whether the process is stopping; then it dials no more leads."""
     model: tuple[AsyncOpenAI, str] | None
-    """Who fills the output fields, a client and the model's name; None: they are absent."""
+    """The client and the name of the model that fills output fields; None: there are none."""
 
 
 class DispatchRuntime:
@@ -78,7 +78,7 @@ class DispatchRuntime:
         run(lambda: notify.listen(self._dsn, CHANNEL, self._wake), name="listener")
 
     async def stop(self, timeout_s: float) -> None:
-        """End the jobs, and wait for what was begun, for ``timeout_s`` seconds at most."""
+        """End the jobs, and wait up to ``timeout_s`` seconds for work that has begun."""
         await self._background.finish(timeout_s)
         if self._dispatcher is not None:
             await self._dispatcher.finish(timeout_s)

@@ -1,6 +1,6 @@
-"""Work on rows that are due: each is claimed with a lease, and worked on in a task of its own.
+"""A loop for due rows: each row is claimed with a lease and processed in its own task.
 
-The dispatcher and the finaliser are such workers. Any number of processes run one each.
+The dispatcher and the finaliser are such loops. Any number of processes run them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ CHECK_AGAIN_S = 30.0
 DATABASE_PAUSE_S = 1.0
 
 CLAIM_INTERVAL_S = 0.05
-"""The shortest time between two claims, so that a claim takes what became due meanwhile, and not one row."""
+"""The shortest time between two claims, so that a claim takes several rows that became due meanwhile."""
 
 
 class DueWork(ABC, Generic[RowT]):
-    """Claims what is due when it is woken and at the next due time, never every so many seconds."""
+    """Claims due rows when it is woken and at the next due time, without polling."""
 
     def __init__(self, name: str, at_once: int, clock: Clock) -> None:
         """Work on ``at_once`` rows at once; ``name`` is for the log."""
@@ -54,11 +54,11 @@ class DueWork(ABC, Generic[RowT]):
         """Work on a claimed row. After a ``DatabaseError`` it is claimed again when its lease is over."""
 
     def wake(self) -> None:
-        """Look for due rows soon."""
+        """Claim due rows soon."""
         self._wakeup.set()
 
     async def run(self) -> None:
-        """Work until cancelled: a wake after a quiet time is followed at once, others after an interval."""
+        """Work until cancelled: a wake-up after a pause is handled at once, others after an interval."""
         while True:
             again_ms = self._clock.monotonic_ms() + CLAIM_INTERVAL_S * 1000
             self._wakeup.clear()
@@ -92,7 +92,7 @@ class DueWork(ABC, Generic[RowT]):
         return min(max(seconds, 0.0), CHECK_AGAIN_S)
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait until what was begun is done."""
+        """Wait until work that has begun is done."""
         await self._background.finish(timeout_s)
 
     async def _work(self, row: RowT) -> None:

@@ -1,11 +1,11 @@
 """Finalises calls that have ended, inbound and outbound, each once.
 
-An ended call is claimed from its row with a lease. What an attempt may have left at the carrier is hung up
-first: the call of a process that was lost, and one whose id was never learned, which is looked for there.
-Then everything is read and computed (outcome, cost, and the output fields, for which a model is asked), and
-one transaction records it, updates the lead and writes the webhooks, if there are any, into the outbox. So a
-process that dies before that has changed nothing, and another one begins again when the lease has run out.
-Calls that come to the same step at once share its statement (``voicebot.batches``).
+An ended call is claimed from its row with a lease. First, a call that may still exist at the carrier is hung
+up: that of a lost process, or one whose id is unknown, which is searched for. Then everything is read and
+computed (outcome, cost, and the output fields, which a model fills), and one transaction records it, updates
+the lead and writes the webhooks to the outbox. A process that dies before that has changed nothing; another
+one starts again when the lease has expired. Calls that come to the same step at once share its statement
+(``voicebot.batches``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens to an inbound call before it is connected. Pure: nothing here knows a carrier or the database.
+"""Decides on an inbound call before it is connected. Pure functions without carrier and database.
 
 The policy is a number's or a template's (``inbound``). ``refusal_of`` says whether it takes a call now,
 ``answering`` who answers the calls of a number.
@@ -24,7 +24,7 @@ Reason = Literal["not_accepting", "blocked", "outside_hours", "caller_limit", "n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFacts:
-    """What the decision depends on.
+    """The facts that the decision depends on.
 
     Attributes:
         at: the present moment.

@@ -1,4 +1,4 @@
-"""What callers hear before an agent answers, in the language of the number's first agent."""
+"""Texts that callers hear before an agent answers, in the language of the number's first agent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InboundTexts:
-    """The words of one language; ``choice`` has the places ``{name}`` and ``{key}``."""
+    """The texts in one language; ``choice`` has the placeholders ``{name}`` and ``{key}``."""
 
     choice: str
     refused: str
@@ -18,17 +18,17 @@ class InboundTexts:
 
     @property
     def callback(self) -> str:
-        """We do not take the call, and call back."""
+        """The call is refused; the caller will be called back."""
         return f"{self.refused} {self.promise}"
 
 
 def inbound_texts(language: str) -> InboundTexts:
-    """The words in a language (BCP 47); English where there are none."""
+    """The texts in a language (BCP 47), or in English if there are none."""
     return _TEXTS.get(language.partition("-")[0].lower(), _TEXTS["en"])
 
 
 def menu_text(names: Sequence[str], language: str) -> str:
-    """What a menu says: each name with its key, from 1."""
+    """The text of a menu: each name with its key, from 1."""
     choice = inbound_texts(language).choice
     return " ".join(choice.format(name=name, key=key) for key, name in enumerate(names, 1))
 

@@ -1,6 +1,6 @@
-"""What the words of whoever answered tell: an answering machine, or the call screening of a smartphone.
+"""Recognises an answering machine, or the call screening of a smartphone, by the words on a call.
 
-A screening service asks who calls while its owner reads along: that is a person who may take the call.
+A screening service asks who is calling while its owner reads along: that counts as a person.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MACHINE = re.compile(
 
 
 def evidence(texts: Iterable[str]) -> Evidence | None:
-    """What utterances tell of whoever answered; screening outweighs everything else. None: nothing."""
+    """What utterances reveal about who answered; screening takes precedence. None: nothing."""
     read = [text[:MAX_CHARACTERS].casefold() for text in texts]
     if any(_SCREENING.search(text) for text in read):
         return "screening"

@@ -1,9 +1,9 @@
-"""What happens when an answering machine answers an outbound call.
+"""Handles answering machines that answer outbound calls.
 
-Two sources tell that one did: the carrier's detection, and what is said on the call. Each report is
-written to the call's row, and one conditional statement lets one of them act, so that copies and late
-reports change nothing. A message is left after the beep, which only the carrier hears: words alone lead to a
-message only where the carrier took the machine for a person, or does not detect machines.
+There are two sources: the carrier's detection, and the words on the call. Each report is written to the
+call's row, and one conditional statement lets one of them act, so that copies and late reports change
+nothing. A message is left after the beep, which only the carrier detects: words alone lead to a message only
+if the carrier reported a person, or does not detect machines.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class AnsweringMachines:
         self._background = BackgroundTasks("answering machines")
 
     async def reported(self, call: CallRecord, detection: Detection) -> None:
-        """The carrier has found out who answered a call.
+        """Handle the carrier's report of who answered a call.
 
         Raises:
             DatabaseError: that cannot be written now.
@@ -90,13 +90,13 @@ class AnsweringMachines:
             await self._act(call, "carrier", has_beeped=detection.is_over or is_missed, detection=detection)
 
     def heard(self, said: UtteranceRecord) -> None:
-        """Something was said on a call; returns at once."""
+        """Take an utterance of a call; return at once."""
         is_early = said.speaker == "caller" and said.started_ms <= LISTEN_MS
         if is_early and evidence([said.text]) == "machine":
             self._background.start(self._told(said), name=f"the machine of call {said.call_id}")
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait until what was begun is done."""
+        """Wait until work that has begun is done."""
         await self._background.finish(timeout_s)
 
     async def _told(self, said: UtteranceRecord) -> None:

@@ -1,6 +1,6 @@
-"""How a call turned out, from the facts of its record. Pure functions.
+"""Derives the outcome of a call from its record. Pure functions.
 
-This table is the only place that derives an outcome. What the agent has recorded comes first.
+This table is the only place that derives an outcome. An outcome that the agent recorded takes precedence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 from db.calls import CallRecord, Direction
 
 Failure = Literal["busy", "no_answer", "voicemail", "failed", "dropped"]
-"""Why an attempt did not reach the person; each has a pause of its own before the next attempt."""
+"""Why an attempt did not reach the person; each has its own pause before the next attempt."""
 
 Derived = Literal[Failure, "answered", "abandoned", "refused"]
 """``abandoned``: an inbound call that ended before it was answered; ``refused``: one that we did not take."""
@@ -69,10 +69,10 @@ _FAILURES: Mapping[str, Failure] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call turned out.
+    """The outcome of a call.
 
     Attributes:
-        name: what is recorded of it.
+        name: the recorded outcome.
         failure: why the person of an outbound call was not reached; None: they were, or the call is inbound.
     """
 

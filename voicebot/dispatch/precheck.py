@@ -62,7 +62,7 @@ class Prechecks:
 
 
 def verdict_of(answer: HttpResponse) -> bool | None:
-    """What a response says; None: the server failed.
+    """The decision in a response; None: the server failed.
 
     2xx lets the lead be dialled, unless it is a JSON object with `proceed` false. 4xx does not, except 408
     and 429, which are failures like every other status.

@@ -1,6 +1,6 @@
-"""What is posted to the webhook of a template (``outbound.webhook_url``): notices of the outbox.
+"""Webhooks of a template (``outbound.webhook_url``), written as notices of the outbox.
 
-They are written in the transaction of what they report, so each is written once.
+They are written in the transaction of the change that they report, so each is written once.
 """
 
 from __future__ import annotations

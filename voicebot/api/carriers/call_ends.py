@@ -73,7 +73,7 @@ async def end_with_person(app: AppState, call: CallRecord, ended_by: EndedBy, re
 def call_event(
     call: CallRecord, type_: str, data: Mapping[str, Any], at: datetime, event_id: UUID | None = None
 ) -> EventRecord:
-    """An event of a call, which this process need not have; by default with a new id."""
+    """An event of a call, which may belong to another process; by default with a new id."""
     return EventRecord(
         id=event_id or new_id(),
         account_id=call.account_id,

@@ -1,4 +1,4 @@
-"""Status callbacks: the status is stored, and a call whose end the carrier reports does not stay live."""
+"""Status callbacks: store the status, and end a call whose end the carrier reports."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ async def _close(app: AppState, call: ReportedCall, carrier: str, carrier_call_i
 
 
 async def close(app: AppState, call: ReportedCall) -> None:
-    """End the call here too, as its terminal status says, after waiting for a better source of how it ended.
+    """End the call according to its terminal status, after waiting for a better source of how it ended.
 
-    The media socket of the call knows best, then another process that runs the call, then the carrier.
+    The best source is the call's media socket, then another process that runs the call, then the carrier.
     """
     status = call.carrier_status
     ended_by: Literal["caller", "carrier"] = "carrier" if status in _BY_CARRIER else "caller"

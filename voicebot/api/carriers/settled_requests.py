@@ -1,7 +1,7 @@
 """Recognises webhooks that a carrier repeats byte for byte, when repeating them has no effect.
 
-Half of the status callbacks of a carrier can be repetitions. One costs as much as the first until its
-signature is verified and its form is parsed, of which a repetition needs nothing.
+Up to half of a carrier's status callbacks are repetitions. Without this, each would be verified and parsed
+like the first one.
 """
 
 from __future__ import annotations

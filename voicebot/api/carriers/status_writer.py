@@ -24,7 +24,7 @@ _Key = tuple[str, str]
 
 
 class StatusWriter:
-    """The one writer of a process for statuses that carriers report."""
+    """The only writer of a process for statuses that carriers report."""
 
     def __init__(self, database: Executor, background: BackgroundTasks) -> None:
         """Store in ``database``, in a task of ``background`` that runs while there is something to store."""
@@ -62,7 +62,7 @@ class StatusWriter:
         return stored
 
     def forget(self, carrier: str, carrier_call_id: str) -> None:
-        """Ask the database about the next report of this call, whatever it is."""
+        """Forget the stored status: the next report of this call needs a statement."""
         self._known.pop((carrier, carrier_call_id), None)
 
     def _enqueue(self, key: _Key, report: StatusReport) -> asyncio.Future[Stored]:

@@ -1,7 +1,7 @@
-"""The short path of carriers' webhooks, which stands ahead of FastAPI and its layers.
+"""Handles carriers' webhooks before FastAPI and its layers.
 
-Carriers send more requests than all other clients, and each needs the same: to be verified, parsed and given
-to the function of its webhook.
+Carriers send more requests than all other clients, and each needs only three steps: verify, parse, and call
+the function of the webhook.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _NO_CONTENT = Response(NO_CONTENT.body, NO_CONTENT.status, media_type=NO_CONTENT
 class WebhookPath:
     """ASGI middleware that answers ``/webhooks/{carrier}/{webhook}``, and with a secret between the two.
 
-    It stands around the whole application, whose layers cost more than the work on a webhook. So requests are
-    bounded here, as ``RequestChecks`` bounds others, and exceptions become the same problems.
+    It wraps the whole application, whose layers cost more than the work on a webhook. Therefore requests are
+    limited here, as ``RequestChecks`` does for others, and exceptions become the same problems.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -78,7 +78,7 @@ def _parts(scope: Scope) -> list[str] | None:
 
 
 async def _answer(request: Request, receive: Receive, app: AppState, parts: list[str]) -> Response:
-    """Verify a webhook, then handle it; one that is not the carrier's is refused in the carrier's way."""
+    """Verify a webhook, then handle it; a forged one gets the carrier's refusal."""
     check_head(app.limits, request.scope)
     body = await read_body(request, receive, body_limit(app.limits, None))
     methods = _METHODS_WITH_SECRET if len(parts) == _SECRET_PARTS else _METHODS
