@@ -340,7 +340,7 @@ async def test_a_call_that_is_not_taken_is_forwarded_by_the_flow(
     """A caller whom the number's policy refuses is connected with the policy's number, as on Twilio."""
     del call_registry
     refusal = {"action": "forward", "number": PERSON}
-    exotel = await called(server, tenant, inbound={"blocked": ["+919876543210"], "refusal": refusal})
+    exotel = await called(server, tenant, inbound={"accepting": False, "refusal": refusal})
     for _ in range(2):
         assert (await exotel.ask("voice")).status_code != 200
     assert await exotel.branches() == (200, 302)
