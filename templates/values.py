@@ -8,11 +8,11 @@ a node itself (the conversation so far) passes through ``literal``, so that pipe
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from templates.model import Source, Variable, VariableType
 from templates.problem import Problem, pointer
@@ -233,15 +233,13 @@ def _text(value: Any) -> str:
 def _string(value: Any) -> str:
     if isinstance(value, str) and "\0" not in value:
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         return _text(value)
     raise ValueError("a string")
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and value.is_integer():
+    if _is_number(value) and (isinstance(value, int) or value.is_integer()):
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
         return int(value)
@@ -251,9 +249,15 @@ def _integer(value: Any) -> int:
 def _number(value: Any) -> int | float:
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", value.strip()):
         return float(value) if "." in value else int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if _is_number(value):
         return value
     raise ValueError("a number such as 12.5")
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a number that other programs read too: not NaN, no integer above all floats."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def _boolean(value: Any) -> bool:
@@ -282,7 +286,7 @@ def _object(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("a JSON object") from None
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value) and _is_storable(value):
         return dict(value)

@@ -156,6 +156,44 @@ async def test_a_key_of_an_upload_is_one_lead(tenant: Tenant) -> None:
     assert sorted(lead["phone"] for lead in stored) == ["+14155550101", "+14155550103"]
 
 
+@pytest.mark.parametrize(
+    ("content", "pointers"),
+    [
+        ("phone,priority\n{0},5\n{0},--5\n{0},²\n".encode(), ["/priority", "/priority"]),
+        (b'phone,note\n{0},"one\ntwo"\n{0},x\ry\n', [""]),
+        ("phone,note\n{0},Jörg\n{0},Ada\n".encode("latin-1"), [""]),
+    ],
+)
+async def test_cells_that_cannot_be_read_are_refused(
+    tenant: Tenant, content: bytes, pointers: list[str]
+) -> None:
+    """The lines before and after them are stored, as they were written."""
+    number, agent = await tenant.number(), await tenant.agent(variables=[{"name": "note"}])
+    response = await tenant.owner.post(
+        "/leads/upload",
+        params={"number_id": number["id"], "template_id": agent["id"]},
+        content=content.replace(b"{0}", PERSON.encode()),
+        headers={"Content-Type": "text/csv"},
+    )
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert (answer["accepted"], answer["refused_total"]) == (1, len(pointers))
+    assert [each["errors"][0]["pointer"] for each in answer["refused"]] == pointers
+    [stored] = (await tenant.owner.get("/leads")).json()["items"]
+    assert "\ufffd" not in str(stored["payload"])
+
+
+@pytest.mark.parametrize(
+    ("header", "pointer"), [("phone,name,name", "/name"), ('phone,"name', ""), ("phone;name", "/phone")]
+)
+async def test_a_header_that_cannot_be_used_is_refused(tenant: Tenant, header: str, pointer: str) -> None:
+    """A column twice, an open quote, and other separators are named; nothing is stored."""
+    response = await tenant.owner.post(
+        "/leads/upload", content=f"{header}\n{PERSON},Ada,Bo\n", headers={"Content-Type": "text/csv"}
+    )
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
 async def test_an_upload_of_something_else_is_refused(tenant: Tenant) -> None:
     """Another media type and CSV without numbers are named; lines that cannot be read are refused each."""
     response = await tenant.owner.post("/leads/upload", json={})
@@ -165,7 +203,10 @@ async def test_an_upload_of_something_else_is_refused(tenant: Tenant) -> None:
     )
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/phone")
     lines = ["{", "[]", '{"phone":"' + "1" * 20_000 + '"}', "[" * 10_000]
+    lines += ['{"idempotency_key":"a\\u0000"}', '{"payload":{"a":"\\ud800"}}', '{"payload":{"a":NaN}}']
     response = await tenant.owner.post(
         "/leads/upload", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
     )
-    assert [each["line"] for each in response.json()["refused"]] == [1, 2, 3, 4]
+    assert [each["line"] for each in response.json()["refused"]] == [1, 2, 3, 4, 5, 6, 7]
+    places = [each["errors"][0]["pointer"] for each in response.json()["refused"][4:]]
+    assert places == ["/idempotency_key", "/payload/a", "/payload/a"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from typing import IO, Annotated, Any
@@ -19,6 +19,8 @@ from db.errors import IdempotencyKeyReused
 from db.ids import new_id
 from db.leads import LeadDraft
 from templates.model import Variable
+from templates.problem import pointer
+from templates.storable import unstorable
 from voicebot.api.access import LeadWriter, Principal
 from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import refuses
@@ -26,6 +28,7 @@ from voicebot.api.lead_checks import LeadBody, LeadChecks, LeadRefused
 from voicebot.api.limits import limit_exceeded
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.resource_router import resource_router
+from voicebot.api.upload_lines import TOO_LONG, csv_rows, lines
 from voicebot.api.validation import invalid_body
 
 router = resource_router("/leads", "leads", media_types=None)
@@ -33,15 +36,13 @@ router = resource_router("/leads", "leads", media_types=None)
 CSV = "text/csv"
 JSON_LINES = "application/x-ndjson"
 
-MAX_LINE = 16 * 1024
-"""Characters of a line."""
-
 MAX_REFUSED = 1000
 """Refused lines that are answered; the others are counted."""
 
 _BATCH = 200
 _LINES_AT_ONCE = 20
 _IN_MEMORY = 1024 * 1024
+_INTEGER = re.compile("-?[0-9]{1,9}")
 _COLUMNS = frozenset(LeadBody.model_fields) - {"payload"} | {"idempotency_key"}
 
 Line = tuple[int, dict[str, Any] | FieldError]
@@ -153,6 +154,10 @@ async def _store(
 async def _draft(
     checks: LeadChecks, query: UploadQuery, members: dict[str, Any], *, is_text: bool
 ) -> tuple[LeadDraft, str | None]:
+    for path, fault in unstorable(members):
+        raise LeadRefused(
+            "invalid_request", "", [_fault(pointer(*path), f"a value that can be stored; it {fault}")]
+        )
     key = members.pop("idempotency_key", None)
     if key is not None and (not isinstance(key, str) or not 1 <= len(key) <= 200):
         raise LeadRefused("invalid_request", "", [_fault("/idempotency_key", "1 to 200 characters")])
@@ -202,9 +207,11 @@ def _refuse(answer: Uploaded, number: int, errors: list[FieldError]) -> None:
 
 
 def _json_lines(stored: IO[bytes]) -> Iterator[Line]:
-    for number, line in _lines(stored):
+    for number, line in lines(stored):
         if line is None:
-            yield number, _fault("", f"a line has at most {MAX_LINE} bytes")
+            yield number, _fault("", TOO_LONG)
+            continue
+        if not line.strip():
             continue
         try:
             members = json.loads(line)
@@ -216,44 +223,40 @@ def _json_lines(stored: IO[bytes]) -> Iterator[Line]:
 
 def _csv_lines(stored: IO[bytes]) -> Iterator[Line]:
     header: list[str] = []
-    for number, line in _lines(stored):
-        if line is None:
-            yield number, _fault("", f"a line has at most {MAX_LINE} bytes")
-            continue
-        cells = next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
+    for number, cells in csv_rows(stored):
         if not header:
-            header = [cell.strip() for cell in cells]
-            if "phone" not in header:
-                missing = _fault("/phone", "a column with this name in the header, which is the first line")
-                raise ApiProblem("invalid_request", "The file has no column 'phone'.", errors=[missing])
-            continue
-        if len(cells) != len(header):
+            header = _header(cells)
+        elif isinstance(cells, str):
+            yield number, _fault("", cells)
+        elif len(cells) != len(header):
             yield number, _fault("", f"the line has {len(cells)} values, the header {len(header)}")
-            continue
-        yield number, _members(header, cells)
+        else:
+            yield number, _members(header, cells)
+
+
+def _header(cells: list[str] | str) -> list[str]:
+    if isinstance(cells, str):
+        raise ApiProblem("invalid_request", "The header cannot be read.", errors=[_fault("", cells)])
+    names = [cell.strip() for cell in cells]
+    if "phone" not in names:
+        missing = _fault(
+            "/phone", "a column with this name in the header, the first line; commas separate columns"
+        )
+        raise ApiProblem("invalid_request", "The file has no column 'phone'.", errors=[missing])
+    for name in names:
+        if name and names.count(name) > 1:
+            twice = _fault(pointer(name), "one column with this name")
+            raise ApiProblem("invalid_request", "The file has two columns with one name.", errors=[twice])
+    return names
 
 
 def _members(header: list[str], cells: list[str]) -> dict[str, Any]:
     given = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
     members: dict[str, Any] = {name: given[name] for name in given if name in _COLUMNS}
-    if members.get("priority", "").lstrip("-").isdigit():
+    if _INTEGER.fullmatch(members.get("priority", "")):
         members["priority"] = int(members["priority"])
     members["payload"] = {name: cell for name, cell in given.items() if name not in _COLUMNS}
     return members
-
-
-def _lines(stored: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """The lines that are not empty, with their numbers; None for one that is too long."""
-    number = 0
-    while line := stored.readline(MAX_LINE + 1):
-        number += 1
-        is_long = len(line) > MAX_LINE
-        while is_long and not line.endswith(b"\n") and line:
-            line = stored.readline(MAX_LINE + 1)
-        if is_long:
-            yield number, None
-        elif line.strip():
-            yield number, line
 
 
 def _typed(payload: dict[str, Any], variables: tuple[Variable, ...]) -> dict[str, Any]:
