@@ -66,6 +66,7 @@ async def test_a_server_that_fails(
     [
         (204, b"", True),
         (200, b"[]", True),
+        (200, b"[" * 100_000, True),
         (200, b'{"proceed": true}', True),
         (200, b'{"proceed": false}', False),
         (404, b"", False),
@@ -78,3 +79,9 @@ async def test_a_server_that_fails(
 def test_what_an_answer_says(status: int, body: bytes, verdict: bool | None) -> None:
     """2xx lets it be dialled, 4xx does not; everything else is a failure."""
     assert verdict_of(HttpResponse(status=status, body=body)) is verdict
+
+
+def test_an_answer_that_is_too_long_is_a_failure() -> None:
+    """It may say no in the part that was not read."""
+    answer = HttpResponse(status=200, body=b'{"proceed": false, "pad": "x', complete=False)
+    assert verdict_of(answer) is None

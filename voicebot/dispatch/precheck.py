@@ -65,10 +65,10 @@ def verdict_of(answer: HttpResponse) -> bool | None:
     """The decision in a response; None: the server failed.
 
     2xx lets the lead be dialled, unless it is a JSON object with `proceed` false. 4xx does not, except 408
-    and 429, which are failures like every other status.
+    and 429, which are failures like every other status, and like an answer that is too long to be read.
     """
     if 200 <= answer.status < 300:
-        return _proceeds(answer.body)
+        return _proceeds(answer.body) if answer.complete else None
     if 400 <= answer.status < 500 and answer.status not in (408, 429):
         return False
     return None
@@ -77,6 +77,6 @@ def verdict_of(answer: HttpResponse) -> bool | None:
 def _proceeds(body: bytes) -> bool:
     try:
         document: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return not (isinstance(document, dict) and document.get("proceed") is False)
