@@ -24,7 +24,7 @@ async def hold(db: Executor, account_id: UUID, lead_id: UUID, at: datetime) -> L
 
 
 async def resume(db: Executor, account_id: UUID, lead_id: UUID, at: datetime) -> LeadStatus | None:
-    """Queue a held lead again; None if it is not held."""
+    """Queue a held lead again, due when it was due before; None if it is not held."""
     return await _move(db, account_id, lead_id, ("held",), "queued", at)
 
 
@@ -52,8 +52,10 @@ async def _move(
             SELECT id, status FROM leads WHERE account_id = $1 AND id = $2 AND direction = 'outbound'
                 AND status = ANY($3::text[]) FOR UPDATE
         )
-        UPDATE leads SET status = $4, claimed_by = NULL, claimed_until = NULL, waits_for = NULL,
-            next_attempt_at = CASE WHEN $4 = 'queued' THEN greatest($5::timestamptz, leads.earliest_at) END,
+        UPDATE leads SET status = $4, claimed_by = NULL, claimed_until = NULL,
+            waits_for = CASE WHEN $4 <> 'cancelled' THEN waits_for END,
+            next_attempt_at = CASE $4 WHEN 'held' THEN next_attempt_at
+                WHEN 'queued' THEN greatest($5::timestamptz, earliest_at, next_attempt_at) END,
             finished_at = CASE WHEN $4 = 'cancelled' THEN $5::timestamptz END
         FROM was WHERE leads.id = was.id RETURNING was.status AS before
         """,

@@ -48,7 +48,7 @@ class LeadRecord:
     attempts: int
     """How many calls were placed."""
     next_attempt_at: datetime | None
-    """When the next call is placed at the earliest; None unless the lead is queued."""
+    """When the next call is placed at the earliest; None unless the lead is queued or held."""
     waits_for: str | None
     """``window``, ``rate_limit``, ``channel``, ``person`` (a call to them), ``carrier`` or ``retry``."""
     created_at: datetime

@@ -72,6 +72,25 @@ async def test_an_answered_call_finishes_the_lead(dispatch_environment: Env) -> 
     assert {(await env.again(lead)).status for lead in (plain, booked)} == {"finished"}
 
 
+async def test_a_pause_does_not_shorten_the_time_before_a_retry(dispatch_environment: Env) -> None:
+    """A lead that is held and resumed is due when it was due before."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(retry={"busy": 3_600_000}))
+    await env.step()
+    [call] = await env.calls_of(lead)
+    await env.ends(call, "busy")
+    await env.finalise()
+    due = env.clock.now() + timedelta(hours=1)
+    await lead_control.hold(env.database, env.account_id, lead.id, env.clock.now())
+    assert (await env.again(lead)).next_attempt_at == due
+    env.clock.advance(minutes=1)
+    await lead_control.resume(env.database, env.account_id, lead.id, env.clock.now())
+    await env.step()
+    found = await env.again(lead)
+    assert (found.status, found.next_attempt_at, found.waits_for) == ("queued", due, "retry")
+    assert len(env.carrier.dialled) == 1
+
+
 async def test_a_call_that_we_dropped_is_dialled_again(dispatch_environment: Env) -> None:
     """An answered call that ended by a failure of ours is tried again after its own pause."""
     env = dispatch_environment
