@@ -63,6 +63,13 @@ _LOCK = """
     ORDER BY id FOR NO KEY UPDATE
 """
 
+_MAY_DIAL = f"""
+    NOT {STOPPED} AND NOT {OPTED_OUT} AND EXISTS (SELECT FROM templates template
+        WHERE template.account_id = lead.account_id AND template.id = lead.template_id
+            AND template.status = 'active')
+"""
+"""Condition: nothing that people have set keeps the person of the lead ``lead`` from being called."""
+
 _ATTEMPTS = f"""
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::timestamptz[],
@@ -87,10 +94,7 @@ _ATTEMPTS = f"""
                     AND end_reason IS DISTINCT FROM 'not_placed' AND wanted.calls IS NOT NULL
                 ORDER BY started_at DESC LIMIT 1 OFFSET coalesce(wanted.calls, 1) - 1
             ) AS limiting_call,
-            lead.claimed_by = wanted.claimed_by AND lead.status = 'queued' AND NOT {STOPPED}
-                AND NOT {OPTED_OUT}
-                AND EXISTS (SELECT FROM templates template WHERE template.account_id = lead.account_id
-                    AND template.id = lead.template_id AND template.status = 'active') AS may_dial
+            lead.claimed_by = wanted.claimed_by AND lead.status = 'queued' AND {_MAY_DIAL} AS may_dial
         FROM wanted JOIN leads lead ON lead.id = wanted.lead_id
         JOIN number ON number.account_id = lead.account_id AND number.id = lead.number_id
     ), in_turn AS (
@@ -174,8 +178,26 @@ def _begun(row: dict[str, Any], limits: AttemptLimits) -> CallRecord | Blocked:
     return Blocked(obstacle="person_busy" if is_busy else "stopped")
 
 
+async def dialable_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
+    """For which attempts the carrier may be asked; time has passed since they were begun.
+
+    Not those that have ended, or could not be begun any more.
+    """
+    rows = await db.fetch(
+        f"""
+        SELECT calls.id FROM calls
+        JOIN leads lead ON lead.account_id = calls.account_id AND lead.id = calls.lead_id
+        JOIN numbers number ON number.id = calls.number_id
+        WHERE calls.id = ANY($1::uuid[]) AND calls.status <> 'ended' AND lead.status = 'dialing'
+            AND number.active AND {_MAY_DIAL}
+        """,  # noqa: S608
+        list(call_ids),
+    )
+    return {row["id"] for row in rows}
+
+
 async def wanted_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
-    """Which attempts are to be dialled, or to go on ringing.
+    """Which attempts are to go on ringing.
 
     Not those that have ended, whose lead was cancelled, or whose account's kill switch is on.
     """
@@ -191,7 +213,7 @@ async def wanted_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
 
 
 async def is_wanted(db: Executor, call: CallRecord) -> bool:
-    """Whether an attempt is to be dialled, or to go on ringing; see ``wanted_of``."""
+    """Whether an attempt is to go on ringing; see ``wanted_of``."""
     return bool(await wanted_of(db, [call.id]))
 
 

@@ -212,7 +212,7 @@ async def finish(db: Executor, lead: ClaimedLead, outcome: str, at: datetime) ->
     changed = await db.execute(
         """
         UPDATE leads SET status = 'finished', outcome = $3, finished_at = $4, next_attempt_at = NULL,
-            claimed_by = NULL, claimed_until = NULL
+            waits_for = NULL, claimed_by = NULL, claimed_until = NULL
         WHERE id = $1 AND claimed_by = $2 AND status = 'queued'
         """,
         lead.id,

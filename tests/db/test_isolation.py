@@ -329,6 +329,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     call_use.of_calls: "it takes the calls",
     attempts.report_answered_by: "the record names the call",
     attempts.is_wanted: "it takes the call",
+    attempts.dialable_of: "it takes the calls",
     attempts.known_carrier_ids: "ids of a carrier, which belong to one call",
     dispatch.claim: "the dispatcher dials for all accounts",
     finalisation.claim: "the calls of all accounts are finalised",

@@ -167,6 +167,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "begin attempts": lambda d, w: attempts.begin_attempts(d, [(claimed(w), LIMITS)]),
     "whether a dial is wanted": lambda d, w: attempts.is_wanted(d, w.call),
     "an attempt's carrier id": lambda d, w: attempts.placed(d, w.id, w.call.id, "CA-plan", MINUTE),
+    "whether a dial may be made": lambda d, w: attempts.dialable_of(d, [w.call.id]),
     "ids that are known": lambda d, _: attempts.known_carrier_ids(d, "twilio", ["CA-plan"]),
     "what calls have used": lambda d, w: call_use.of_calls(d, [w.call]),
     "claim ended calls": lambda d, _: finalisation.claim(d, now=NOON, until=NOON + MINUTE, limit=9),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any, cast
 
 import pytest
@@ -14,7 +14,7 @@ from db.calls import CallRecord
 from db.pool import Database
 from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
-from tests.dispatch.conftest import PERSON, DispatchEnvironment, make_dispatcher
+from tests.dispatch.conftest import ALWAYS, PERSON, DispatchEnvironment, make_dispatcher
 from tests.dispatch.dying_database import DyingDatabase
 from tests.handoffs.fixtures import DatabaseWithInterruption
 from voicebot.dispatch.breaker import FAILURES, MAX_PAUSE_MS, PROBE_MS, Breaker
@@ -151,6 +151,47 @@ async def test_what_changes_while_a_lead_is_claimed_counts(
     found = await env.again(lead)
     assert (found.status, found.outcome, found.attempts, found.call_ids) == (status, outcome, 0, [])
     assert env.carrier.dialled == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "outcome", "waits_for"),
+    [
+        ("UPDATE templates SET status = 'draft'", "finished", "template_unavailable", None),
+        ("UPDATE numbers SET active = false", "finished", "number_unavailable", None),
+        ("opted out", "finished", "opted_out", None),
+        ("paused", "queued", None, "retry"),
+        ("late", "finished", "expired", None),
+        ("closed", "queued", None, "window"),
+    ],
+)
+async def test_what_changes_while_the_greeting_is_made_counts(
+    dispatch_environment: Env, change: str, status: str, outcome: str | None, waits_for: str | None
+) -> None:
+    """Whatever keeps a person from being called counts until the carrier is asked, the time of day too."""
+    env = dispatch_environment
+    closes = env.clock.now().replace(second=0, microsecond=0) + timedelta(minutes=1)
+    window = {"from": "00:00", "to": closes.strftime("%H:%M")} if closes.time() > time() else ALWAYS["window"]
+    template_id = await env.template(**({"window": window} if change == "closed" else {}))
+    late = env.clock.now() + timedelta(seconds=1)
+    lead = await env.lead(template_id, latest_at=late if change == "late" else None)
+
+    async def changes(call: CallRecord) -> None:
+        if change == "opted out":
+            await dispatch_records.opt_out(env.database, env.account_id, call.to_number, "")
+        elif change == "paused":
+            await lead_control.stop(env.database, env.account_id, lead.template_id, "pause")
+        elif change in ("late", "closed"):
+            env.clock.advance(minutes=1)
+        else:
+            await env.database.execute(change)
+
+    await env.step(make_dispatcher(env.database, env.clock, env.carrier, prepare=changes))
+    await env.finalise()
+    env.clock.advance(seconds=2)
+    await env.step()
+    found = await env.again(lead)
+    assert (found.status, found.outcome if status == "finished" else None) == (status, outcome)
+    assert (found.waits_for, found.attempts, env.carrier.dialled) == (waits_for, 0, [])
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

@@ -14,7 +14,7 @@ Each lead takes these steps in a task of its own. Leads that come to the same st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ from db.attempts import AttemptLimits, Blocked, Obstacle
 from db.calls import CallEnd, CallRecord
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
-from db.pool import Database
+from db.pool import Database, Executor
 from telephony.carrier import Carrier, DialRequest
 from telephony.errors import CarrierError
 from telephony.machines import MachineCarrier
@@ -132,7 +132,12 @@ class Dispatcher(DueWork[ClaimedLead]):
         self._breakers = breakers
         self._is_draining = is_draining
         self._attempts = Batches(partial(attempts.begin_attempts, database), self._background, "attempts")
-        self._wanted = Batches(self._are_wanted, self._background, "attempts that are wanted")
+        self._dialable = Batches(
+            partial(self._are_in, attempts.dialable_of), self._background, "attempts that may be dialled"
+        )
+        self._wanted = Batches(
+            partial(self._are_in, attempts.wanted_of), self._background, "attempts that are wanted"
+        )
         self._placed = Batches(self._all_placed, self._background, "calls that were placed")
 
     async def claim(self, now: datetime, limit: int) -> Sequence[ClaimedLead]:
@@ -149,13 +154,10 @@ class Dispatcher(DueWork[ClaimedLead]):
 
     async def work(self, lead: ClaimedLead) -> None:
         """Dial a claimed lead, end it, or give it back."""
-        now = self._clock.now()
         outbound = await self._settings_of(lead)
         if outbound is None:
             return
-        decision = rules.before_call(
-            outbound, now, ZoneInfo(lead.time_zone), opted_out=lead.opted_out, latest_at=lead.latest_at
-        )
+        decision = self._decide(lead, outbound)
         if isinstance(decision, Over):
             await self._end(lead, outbound, decision.outcome)
             return
@@ -167,6 +169,12 @@ class Dispatcher(DueWork[ClaimedLead]):
             await self._end(lead, outbound, SKIPPED)
             return
         await self._attempt(lead, outbound)
+
+    def _decide(self, lead: ClaimedLead, outbound: Outbound) -> Over | Later | None:
+        return rules.before_call(
+            outbound, self._clock.now(), ZoneInfo(lead.time_zone), opted_out=lead.opted_out,
+            latest_at=lead.latest_at,
+        )  # fmt: skip
 
     async def _settings_of(self, lead: ClaimedLead) -> Outbound | None:
         """How the lead's template dials; None: the lead was ended, because the template cannot be used."""
@@ -231,7 +239,8 @@ class Dispatcher(DueWork[ClaimedLead]):
         with suppress(TimeoutError):
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 await self._prepare(begun)
-        if not await self._wanted.put(begun.id):
+        # Pre-check and greeting have taken time: what keeps the person from being called is looked at again.
+        if not await self._dialable.put(begun.id) or self._decide(lead, outbound) is not None:
             breaker.unused()
             await self._not_placed(begun, NOT_PLACED)
             return
@@ -275,8 +284,12 @@ class Dispatcher(DueWork[ClaimedLead]):
         if not is_stored or not await self._wanted.put(call.id):
             await self._hang_up(carrier, sid)
 
-    async def _are_wanted(self, call_ids: Sequence[UUID]) -> Sequence[bool]:
-        found = await attempts.wanted_of(self._db, call_ids)
+    async def _are_in(
+        self,
+        read: Callable[[Executor, Sequence[UUID]], Awaitable[Collection[UUID]]],
+        call_ids: Sequence[UUID],
+    ) -> Sequence[bool]:
+        found = await read(self._db, call_ids)
         return [call_id in found for call_id in call_ids]
 
     async def _all_placed(self, answers: Sequence[tuple[UUID, UUID, str]]) -> Sequence[bool]:
