@@ -70,6 +70,10 @@ class Dial:
     at: datetime
 
 
+def _sid(place: int) -> str:
+    return f"CA{place:032x}"
+
+
 @dataclass
 class ScriptedCarrier:
     """The carrier's side of all calls."""
@@ -124,7 +128,7 @@ class ScriptedCarrier:
         dial = Dial(UUID(call_id), to, from_, self.clock.now())
         self.dials.append(dial)
         self._check(dial)
-        sid = f"CA{len(self.dials):032x}"
+        sid = _sid(len(self.dials))
         self.live[sid] = dial
         self.background.start(self._call(sid, dial), name="call", droppable=True)
         await asyncio.sleep(self.script.answer_s)
@@ -139,12 +143,15 @@ class ScriptedCarrier:
     async def _hang_up(self, sid: str) -> None:
         await self._end(sid, "canceled")
 
-    async def _find_live(self, to: str, from_: str, since: str) -> list[str]:
+    async def _find_calls(self, to: str, from_: str, since: str) -> list[str]:
         return [
-            sid
-            for sid, dial in self.live.items()
+            _sid(place)
+            for place, dial in enumerate(self.dials, 1)
             if (dial.to, dial.from_) == (to, from_) and dial.at >= datetime.fromisoformat(since)
         ]
+
+    async def _is_live(self, sid: str) -> bool:
+        return sid in self.live
 
     async def _call(self, sid: str, dial: Dial) -> None:
         """Ring, answer, talk and end, with the reports that webhooks make."""
@@ -206,9 +213,13 @@ class CarrierClient:
         """End a call."""
         await self._ask("hang_up", sid=carrier_call_id)
 
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
-        """The live calls between two numbers."""
-        found: list[str] = await self._ask("find_live", from_=from_, to=to, since=since.isoformat())
+    async def is_live(self, carrier_call_id: str) -> bool:
+        """Whether a call has not ended."""
+        return bool(await self._ask("is_live", sid=carrier_call_id))
+
+    async def find_calls(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """The calls between two numbers."""
+        found: list[str] = await self._ask("find_calls", from_=from_, to=to, since=since.isoformat())
         return found
 
     async def _ask(self, what: str, **values: str) -> Any:

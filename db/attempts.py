@@ -50,6 +50,9 @@ class Blocked:
 CANCELLED = "canceled"
 """The end reason of a call that was cancelled while it rang."""
 
+NOT_PLACED = "not_placed"
+"""The end reason of an attempt that the carrier certainly did not dial."""
+
 _CALL = columns(CallRecord)
 
 
@@ -91,7 +94,7 @@ _ATTEMPTS = f"""
                 SELECT started_at FROM calls
                 WHERE account_id = lead.account_id AND to_number = lead.phone AND direction = 'outbound'
                     AND started_at > wanted.now - wanted.period
-                    AND end_reason IS DISTINCT FROM 'not_placed' AND wanted.calls IS NOT NULL
+                    AND end_reason IS DISTINCT FROM '{NOT_PLACED}' AND wanted.calls IS NOT NULL
                 ORDER BY started_at DESC LIMIT 1 OFFSET coalesce(wanted.calls, 1) - 1
             ) AS limiting_call,
             lead.claimed_by = wanted.claimed_by AND lead.status = 'queued' AND {_MAY_DIAL} AS may_dial
@@ -265,12 +268,28 @@ async def all_placed(
     return {row["id"]: read(CallRecord, row) for row in rows}
 
 
-async def known_carrier_ids(db: Executor, carrier: str, carrier_call_ids: Sequence[str]) -> Collection[str]:
-    """Which of a carrier's ids are those of calls that were recorded."""
+async def was_not_placed(db: Executor, call: CallRecord) -> CallRecord:
+    """Record of an ended attempt, which is not finalised yet, that the carrier has no call of it."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE calls SET end_reason = '{NOT_PLACED}' WHERE id = $1 AND finalised_at IS NULL
+        RETURNING {_CALL}
+        """,  # noqa: S608
+        call.id,
+    )
+    return call if row is None else read(CallRecord, row)
+
+
+async def ids_of_others(db: Executor, call: CallRecord, carrier_call_ids: Sequence[str]) -> Collection[str]:
+    """Which of its carrier's ids are recorded as those of other calls."""
     rows = await db.fetch(
-        "SELECT carrier_call_id FROM calls WHERE carrier = $1 AND carrier_call_id = ANY($2::text[])",
-        carrier,
+        """
+        SELECT carrier_call_id FROM calls
+        WHERE carrier = $1 AND carrier_call_id = ANY($2::text[]) AND id <> $3
+        """,
+        call.carrier,
         list(carrier_call_ids),
+        call.id,
     )
     return {row["carrier_call_id"] for row in rows}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from telephony.media import MediaStream
@@ -23,6 +23,10 @@ from telephony.webhook import (
 
 if TYPE_CHECKING:  # only named here
     from starlette.websockets import WebSocket
+
+
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By how much a carrier's clock may differ from ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +201,8 @@ class Carrier(Protocol):
         """
         ...
 
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
-        """The carrier's ids of live calls that were placed between two numbers since a moment.
+    async def find_calls(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """The carrier's ids of calls, live or over, that were placed between two numbers since a moment.
 
         Raises:
             CarrierError: the carrier could not be reached.

@@ -48,6 +48,7 @@ class CarrierError(TelephonyError):
         retryable: whether the same request may succeed later.
         retry_after_s: seconds to wait, if the carrier gave them.
         uncertain: whether the request may have been carried out; a retry could place a second call.
+        account_refused: whether the carrier refuses the account or its credentials, whatever the request.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class CarrierError(TelephonyError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         uncertain: bool = False,
+        account_refused: bool = False,
     ) -> None:
         """Store the attributes."""
         super().__init__(message)
@@ -67,6 +69,7 @@ class CarrierError(TelephonyError):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.uncertain = uncertain
+        self.account_refused = account_refused
 
 
 class CallIsOver(CarrierError):

@@ -34,7 +34,6 @@ MAX_STREAM_URL = 600
 RATE_LIMIT_PAUSE_S = 60.0
 """How long to wait after 429 if Exotel does not say: its limit is one of calls in a minute."""
 
-LIVE_STATUSES = frozenset({"queued", "ringing", "in-progress"})
 ENDED_STATUSES = frozenset(word for word, (progress, _) in outcomes.STATUSES.items() if progress == "ended")
 _INDIA = timezone(timedelta(hours=5, minutes=30))
 """The time zone of times without one."""
@@ -127,8 +126,8 @@ class ExotelRest:
         """
         return outcomes.of_details(json_object((await self._details(carrier_call_id)).get("Details")))
 
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
-        """CallSids of live calls to a number that were placed from one of ours since a moment.
+    async def find_calls(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """CallSids of calls to a number that were placed from one of ours since a moment.
 
         Raises:
             CarrierError: Exotel could not be reached.
@@ -140,7 +139,6 @@ class ExotelRest:
             str(call.get("Sid"))
             for call in (found if isinstance(found, list) else [])
             if isinstance(call, dict)
-            and str(call.get("Status") or "").lower() in LIVE_STATUSES
             and e164(str(call.get("From") or "")) == to
             and e164(str(call.get("PhoneNumber") or call.get("PhoneNumberSid") or from_)) == from_
         ]
@@ -205,6 +203,7 @@ def _refusal(status: int, text: str, retry_after: str | None) -> CarrierError:
         retryable=status in (408, 429) or status >= 500,
         retry_after_s=pause_s,
         uncertain=status == 408 or status >= 500,
+        account_refused=status in (401, 402, 403),
     )
 
 

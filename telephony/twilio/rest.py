@@ -40,6 +40,9 @@ LONGEST_WAIT_S = 4.0
 CALL_GONE_CODES = frozenset({"20404", "21220"})
 """Error codes for a call that does not exist or is not in progress."""
 
+ACCOUNT_CODES = frozenset({"20003", "20005", "20006"})
+"""Error codes for an account that is not active, and for credentials or permissions that are refused."""
+
 LIVE_STATUSES = frozenset({"queued", "initiated", "ringing", "in-progress"})
 
 MAX_FOUND = 50
@@ -179,8 +182,8 @@ class TwilioRest:
             raise
         return str(call.status) in LIVE_STATUSES
 
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
-        """CallSids of live calls between two numbers that were made since a moment.
+    async def find_calls(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """CallSids of calls between two numbers that were made since a moment.
 
         Raises:
             CarrierError: Twilio could not be reached.
@@ -189,8 +192,7 @@ class TwilioRest:
         return [
             str(call.sid)
             for call in found
-            if str(call.status) in LIVE_STATUSES
-            and (call.date_created is None or call.date_created >= since.replace(microsecond=0))
+            if call.date_created is None or call.date_created >= since.replace(microsecond=0)
         ]
 
     async def check_account(self) -> None:
@@ -306,15 +308,16 @@ def _refusal(response: Response) -> CarrierError:
     except ValueError:
         body = None
     body = body if isinstance(body, dict) else {}
-    code = body.get("code")
+    code = None if body.get("code") is None else str(body["code"])
     detail = str(body.get("message") or "no message")[:200]
     return CarrierError(
         f"Twilio refused with HTTP {status}, code {code}: {detail}",
         status=status,
-        code=None if code is None else str(code),
+        code=code,
         retryable=status in (408, 429) or status >= 500,
         retry_after_s=_seconds(response.headers.get("Retry-After")) if response.headers else None,
         uncertain=status == 408 or status >= 500,
+        account_refused=status == 401 or code in ACCOUNT_CODES,
     )
 
 

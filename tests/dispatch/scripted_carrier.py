@@ -23,6 +23,7 @@ class ScriptedCarrier:
     webhooks_path: str = "/webhooks/twilio"
     dialled: list[DialRequest] = field(default_factory=list)
     live: dict[str, DialRequest] = field(default_factory=dict)
+    placed: dict[str, DialRequest] = field(default_factory=dict)
     hung_up: list[str] = field(default_factory=list)
     messages: list[tuple[str, str, str, int]] = field(default_factory=list)
     """The texts that were left: call, text, language, pause."""
@@ -47,7 +48,7 @@ class ScriptedCarrier:
         if self.errors and not self.loses_answers:
             raise self.errors.pop(0)
         sid = f"CA{next(self.numbers):032x}"
-        self.live[sid] = request
+        self.live[sid] = self.placed[sid] = request
         if self.dies:
             self.dies = False
             raise asyncio.CancelledError
@@ -71,7 +72,20 @@ class ScriptedCarrier:
             raise self.errors.pop(0)
         self.messages.append((carrier_call_id, text, language, pause_s))
 
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
-        """The live calls between two numbers."""
+    async def find_calls(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+        """The calls between two numbers."""
         assert since.tzinfo is not None
-        return [sid for sid, request in self.live.items() if (request.from_, request.to) == (from_, to)]
+        return [sid for sid, request in self.placed.items() if (request.from_, request.to) == (from_, to)]
+
+    async def is_live(self, carrier_call_id: str) -> bool:
+        """Whether a call has not ended."""
+        return carrier_call_id in self.live
+
+
+def calls_one_at_a_time(carrier: ScriptedCarrier) -> None:
+    """Have the carrier fail the test when a person is dialled whose call is live."""
+
+    async def check(request: DialRequest) -> None:
+        assert request.to not in [live.to for live in carrier.live.values()]
+
+    carrier.on_dial = check

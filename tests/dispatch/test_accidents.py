@@ -5,31 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import time, timedelta
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from db import call_leases, dispatch_records, events, finalisation, lead_control
+from db import call_leases, dispatch_records, lead_control
 from db.calls import CallRecord
 from db.pool import Database
-from telephony.carrier import DialRequest
-from telephony.errors import CarrierError
-from tests.dispatch.conftest import ALWAYS, PERSON, DispatchEnvironment, make_dispatcher
+from tests.dispatch.conftest import ALWAYS, DispatchEnvironment, make_dispatcher
 from tests.dispatch.dying_database import DyingDatabase
+from tests.dispatch.scripted_carrier import calls_one_at_a_time
 from tests.handoffs.fixtures import DatabaseWithInterruption
 from voicebot.dispatch.breaker import FAILURES, MAX_PAUSE_MS, PROBE_MS, Breaker
-from voicebot.dispatch.dispatcher import ASKING, CLAIM, Dispatcher
+from voicebot.dispatch.dispatcher import CLAIM, Dispatcher
 
 Env = DispatchEnvironment
-
-
-def calls_one_at_a_time(env: Env) -> None:
-    """Have the carrier fail the test when a person is dialled whose call is live."""
-
-    async def check(request: DialRequest) -> None:
-        assert request.to not in [live.to for live in env.carrier.live.values()]
-
-    env.carrier.on_dial = check
 
 
 async def runs_once(dispatcher: Dispatcher) -> None:
@@ -45,7 +35,7 @@ async def test_a_dispatcher_that_dies_at_any_statement_dials_once(
 ) -> None:
     """Another process takes the leads over; a person never has two calls at once."""
     env = dispatch_environment
-    calls_one_at_a_time(env)
+    calls_one_at_a_time(env.carrier)
     await env.database.execute("UPDATE numbers SET channels = 3")
     template_id = await env.template(retry={"no_answer": 1000}, rate_limit={"calls": 5, "per_ms": 60_000})
     died_at = 0
@@ -75,7 +65,7 @@ async def test_a_dispatcher_that_dies_at_any_statement_dials_once(
 async def test_a_person_is_not_dialled_after_every_restart(dispatch_environment: Env) -> None:
     """Ten restarts in the middle of a dial make as many calls as there are attempts, one after the other."""
     env = dispatch_environment
-    calls_one_at_a_time(env)
+    calls_one_at_a_time(env.carrier)
     lead = await env.lead(await env.template(max_attempts=3, retry={"no_answer": 1000}))
     for _ in range(10):
         env.carrier.dies = True
@@ -208,92 +198,6 @@ async def test_clocks_of_processes_need_not_agree(dispatch_environment: Env, hou
     assert len(await env.calls_of(lead)) == 1
 
 
-async def test_the_call_of_a_lost_process_is_hung_up_first(dispatch_environment: Env) -> None:
-    """Its id is known, so it is ended at the carrier before the person is dialled again; if the carrier
-    cannot be asked, the lead waits."""
-    env = dispatch_environment
-    calls_one_at_a_time(env)
-    lead = await env.lead(await env.template(retry={"no_answer": 1000}))
-    await env.step()
-    [first] = env.carrier.live
-    await env.loses_process()
-    hang_up = env.carrier.hang_up
-
-    async def fails(_: str) -> None:
-        raise CarrierError("no answer", status=0, retryable=True, uncertain=True)
-
-    cast(Any, env.carrier).hang_up = fails
-    await env.finalise()
-    assert ((await env.again(lead)).status, len(env.carrier.live)) == ("dialing", 1)
-    cast(Any, env.carrier).hang_up = hang_up
-    for _ in range(2):
-        env.clock.advance(minutes=1)
-        await env.step()
-    assert len(env.carrier.dialled) == 2
-    assert env.carrier.hung_up == [first]
-
-
-async def test_an_attempt_without_a_process_is_ended_by_any_other_one(dispatch_environment: Env) -> None:
-    """Within its lease of 20 s its channel is free again; the lead is dialled again after its pause."""
-    env = dispatch_environment
-    await env.database.execute("UPDATE numbers SET channels = 1")
-    lead = await env.lead(await env.template(retry={"no_answer": 1000}))
-    env.carrier.dies = True
-    await env.step()
-    [row] = await env.database.fetch("SELECT held_until, now() + $1::interval AS latest FROM calls", ASKING)
-    assert row["held_until"] <= row["latest"]
-    assert await finalisation.next_due(env.database, env.clock.now()) == row["held_until"]
-    await env.database.execute("UPDATE calls SET held_until = now() - interval '1 ms'")
-    await env.finalise()
-    [call] = await env.calls_of(lead)
-    assert (call.status, call.ended_by, call.end_reason) == ("ended", "system", call_leases.NEVER_CONNECTED)
-    [told] = await events.of_call(env.database, env.account_id, call.id)
-    assert (told.type, told.data) == (
-        "call.ended",
-        {"ended_by": "system", "reason": call_leases.NEVER_CONNECTED},
-    )
-    await env.finalise()
-    env.clock.advance(seconds=1)
-    await env.step()
-    assert [each.status for each in await env.calls_of(lead)] == ["ended", "ringing"]
-
-
-async def test_a_carrier_that_takes_too_long_is_asked_about_the_call(dispatch_environment: Env) -> None:
-    """The attempt stays until it is known whether its call was placed; the call is found and hung up."""
-    env = dispatch_environment
-    lead = await env.lead(await env.template())
-    env.carrier.loses_answers = True
-    env.carrier.errors = [TimeoutError()]
-    await env.step()
-    [call] = await env.calls_of(lead)
-    assert (call.status, call.carrier_call_id, len(env.carrier.live)) == ("ringing", None, 1)
-    await env.loses_process()
-    await env.finalise()
-    assert env.carrier.live == {}
-
-
-async def test_the_search_for_a_lost_call_spares_other_calls(dispatch_environment: Env) -> None:
-    """A live call of another lead to the same person, between the same numbers, is not hung up."""
-    env = dispatch_environment
-    template_id = await env.template(retry={"no_answer": 3_600_000})
-    await env.lead(template_id, priority=1)
-    env.carrier.dies = True
-    await env.step()
-    # A person has one call at a time: the other call is one that the account did not know to be theirs.
-    move = "UPDATE calls SET to_number = $2 WHERE to_number = $1"
-    await env.database.execute(move, PERSON, "+14155550111")
-    talking = await env.lead(template_id)
-    await env.step()
-    await env.database.execute(move, "+14155550111", PERSON)
-    [call] = await env.calls_of(talking)
-    await env.database.execute(
-        "UPDATE calls SET held_until = now() - interval '1 second' WHERE id <> $1", call.id
-    )
-    await call_leases.end_expired(env.database, limit=9)
-    await env.finalise()
-    assert list(env.carrier.live) == [call.carrier_call_id]
-
-
 async def test_a_probe_that_dies_does_not_close_the_breaker_for_ever() -> None:
     """The attempt that finds out whether a carrier is back may die; after a minute the next one may try."""
     breaker = Breaker()
@@ -303,6 +207,13 @@ async def test_a_probe_that_dies_does_not_close_the_breaker_for_ever() -> None:
     assert breaker.admits(at)
     assert not breaker.admits(at + PROBE_MS - 1)
     assert breaker.admits(at + PROBE_MS)
+
+
+def test_a_pause_that_a_carrier_asks_for_ends() -> None:
+    """However long it is, the carrier is asked again after an hour."""
+    breaker = Breaker()
+    breaker.pause(0, float("inf"))
+    assert (breaker.admits(3_599_999), breaker.admits(3_600_000)) == (False, True)
 
 
 async def test_a_lead_without_a_channel_raises_no_alert(dispatch_environment: Env) -> None:

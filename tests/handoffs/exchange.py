@@ -136,7 +136,7 @@ class Exchange:
         self._fault("is_live", done=False)
         return sid in self.lines and self.lines[sid].is_live  # like a carrier, which forgets old calls
 
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+    async def find_calls(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
         """Live calls to the operator."""
         return [line.sid for line in self.lines.values() if line.party == "operator" and line.is_live]
 

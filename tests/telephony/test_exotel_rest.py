@@ -107,8 +107,11 @@ async def test_a_call_is_placed_into_the_flow() -> None:
 
 @pytest.mark.parametrize(
     ("status", "header", "pause_s", "is_uncertain"),
-    [(429, None, 60.0, False), (429, "7", 7.0, False), (400, None, None, False), (500, None, None, True)],
-)
+    [
+        (429, None, 60.0, False), (429, "7", 7.0, False), (400, None, None, False), (403, None, None, False),
+        (500, None, None, True),
+    ],
+)  # fmt: skip
 async def test_a_refusal_says_whether_and_when_to_try_again(
     status: int, header: str | None, pause_s: float | None, is_uncertain: bool
 ) -> None:
@@ -122,7 +125,8 @@ async def test_a_refusal_says_whether_and_when_to_try_again(
             await rest.dial(REQUEST)
     error = refused.value
     assert (error.retry_after_s, error.uncertain) == (pause_s, is_uncertain)
-    assert error.retryable is (status != 400)
+    assert error.retryable is (status not in (400, 403))
+    assert error.account_refused is (status == 403)
     assert len(api.asked) == 1
 
 
@@ -135,7 +139,7 @@ async def test_an_answer_without_an_id_is_uncertain() -> None:
 
 
 async def test_a_call_whose_id_was_lost_is_found_by_its_numbers() -> None:
-    """Live calls to the person from our number, since a moment in Exotel's time zone; others are ignored."""
+    """Calls to the person from our number, since a moment in Exotel's time zone; others are ignored."""
     api = Api()
     calls = [
         {"Sid": "c-1", "From": "09876543210", "PhoneNumber": "08045678901", "Status": "ringing"},
@@ -144,7 +148,7 @@ async def test_a_call_whose_id_was_lost_is_found_by_its_numbers() -> None:
     ]
     api.answer = lambda: Response(json.dumps({"Calls": calls}), 200)
     async with account(api) as rest:
-        assert await rest.find_live(from_=REQUEST.from_, to=REQUEST.to, since=SINCE) == ["c-1"]
+        assert await rest.find_calls(from_=REQUEST.from_, to=REQUEST.to, since=SINCE) == ["c-1", "c-2"]
     assert ("DateCreated", "gte:2026-11-29 00:00:00") in api.asked[0][2]
 
 

@@ -131,6 +131,20 @@ async def test_429_is_retried_after_retry_after(twilio: Twilio) -> None:
     assert 0.4 < twilio.waits[1] < 0.6
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "is_refused"),
+    [(401, 20003, True), (403, 20005, True), (400, 21211, False), (404, 20404, False)],
+)
+async def test_a_refused_account_is_told_from_a_refused_request(
+    twilio: Twilio, status: int, code: int, is_refused: bool
+) -> None:
+    """Credentials and the state of the account concern every request, a number only its own."""
+    twilio.answers = [refusal(status, code)]
+    with pytest.raises(CarrierError) as caught:
+        await twilio.rest.dial(DIAL)
+    assert (caught.value.account_refused, caught.value.retryable) == (is_refused, False)
+
+
 async def test_long_retry_after_is_raised(twilio: Twilio) -> None:
     """A Retry-After above the limit is raised at once, with its duration."""
     twilio.answers = [refusal(429, 20429, **{"Retry-After": "60"})]
@@ -235,8 +249,8 @@ async def test_a_call_that_is_over_cannot_be_led(twilio: Twilio) -> None:
     assert len(twilio.seen) == 1
 
 
-async def test_live_calls_between_two_numbers(twilio: Twilio) -> None:
-    """Calls that have ended, or were made before, are left out."""
+async def test_calls_between_two_numbers(twilio: Twilio) -> None:
+    """Calls that were made before are left out; a call may be over already."""
     calls = [
         {"sid": "CA1", "status": "ringing", "date_created": "Sat, 28 Nov 2026 12:00:01 +0000"},
         {"sid": "CA2", "status": "completed", "date_created": "Sat, 28 Nov 2026 12:00:02 +0000"},
@@ -245,8 +259,8 @@ async def test_live_calls_between_two_numbers(twilio: Twilio) -> None:
     ]
     twilio.answers = [JSONResponse({"calls": calls, "next_page_uri": None})]
     since = datetime(2026, 11, 28, 12, 0, 0, 500_000, tzinfo=UTC)
-    found = await twilio.rest.find_live(from_="+14155550199", to="+14155550100", since=since)
-    assert found == ["CA1", "CA4"]
+    found = await twilio.rest.find_calls(from_="+14155550199", to="+14155550100", since=since)
+    assert found == ["CA1", "CA2", "CA4"]
     assert "From=%2B14155550199" in twilio.seen[0][0] or twilio.seen[0][0].startswith("GET")
 
 

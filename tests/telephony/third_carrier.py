@@ -117,7 +117,7 @@ class AcmeCarrier:
         """A call is live while its socket is open."""
         return bool(carrier_call_id)
 
-    async def find_live(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
+    async def find_calls(self, *, from_: str, to: str, since: datetime) -> Sequence[str]:
         """No call was placed."""
         del from_, to, since
         return []

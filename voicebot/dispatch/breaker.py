@@ -10,6 +10,9 @@ FAILURES = 5
 FIRST_PAUSE_MS = 5_000.0
 MAX_PAUSE_MS = 300_000.0
 
+MAX_ASKED_MS = 3_600_000.0
+"""The longest pause that a carrier gets because it asked for it."""
+
 PROBE_MS = 60_000.0
 """How long the breaker waits for the result of a test attempt, whose task may have died."""
 
@@ -58,4 +61,4 @@ class Breaker:
     def pause(self, now_ms: float, pause_ms: float) -> None:
         """The carrier asked for a pause (HTTP 429)."""
         self.probing_until_ms = 0.0
-        self.open_until_ms = max(self.open_until_ms, now_ms + pause_ms)
+        self.open_until_ms = max(self.open_until_ms, now_ms + min(pause_ms, MAX_ASKED_MS))

@@ -26,7 +26,7 @@ from loguru import logger
 from pydantic import ValidationError
 
 from db import attempts, calls, dispatch, dispatch_records, outbox
-from db.attempts import AttemptLimits, Blocked, Obstacle
+from db.attempts import NOT_PLACED, AttemptLimits, Blocked, Obstacle
 from db.calls import CallEnd, CallRecord
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
@@ -41,7 +41,6 @@ from voicebot.config import websocket_url
 from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.due_work import DueWork
-from voicebot.dispatch.outcomes import NOT_PLACED
 from voicebot.dispatch.precheck import Prechecks
 from voicebot.dispatch.rules import Later, Over
 
@@ -301,13 +300,14 @@ class Dispatcher(DueWork[ClaimedLead]):
         now_ms = self._clock.monotonic_ms()
         if error.retry_after_s is not None:
             breaker.pause(now_ms, error.retry_after_s * 1000)
-        elif error.retryable or error.uncertain:
+        elif error.retryable or error.uncertain or error.account_refused:
             breaker.failed(now_ms)
         else:
             breaker.succeeded()  # it answered: the fault is the request's
         if error.uncertain:
             return  # the call may ring; it is looked for before anything is dialled again
-        await self._not_placed(call, NOT_PLACED if error.retryable else "failed")
+        is_ours = not error.retryable and not error.account_refused
+        await self._not_placed(call, "failed" if is_ours else NOT_PLACED)
 
     async def _not_placed(self, call: CallRecord, reason: str) -> None:
         end = CallEnd(ended_by="system", end_reason=reason, outcome=None, ended_at=self._clock.now())

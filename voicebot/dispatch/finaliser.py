@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -23,13 +24,14 @@ from loguru import logger
 from pydantic import ValidationError
 
 from db import attempts, call_use, finalisation, outbox
+from db.attempts import NOT_PLACED
 from db.call_leases import NEVER_CONNECTED, PROCESS_LOST
 from db.calls import CallRecord
 from db.finalisation import EndedCall, Finalisation, LeadChange
 from db.outbox import NoticeDraft
 from db.pool import Database
 from db.utterances import UtteranceRecord
-from telephony.carrier import Carrier
+from telephony.carrier import CLOCKS_DIFFER, Carrier
 from telephony.errors import CarrierError
 from templates.outbound import Outbound, OutputField
 from voicebot.batches import Batches
@@ -38,7 +40,7 @@ from voicebot.dispatch import reports, rules
 from voicebot.dispatch.breaker import Breaker
 from voicebot.dispatch.costs import Prices, cost_of
 from voicebot.dispatch.due_work import DueWork
-from voicebot.dispatch.outcomes import NOT_PLACED, Outcome, outcome_of
+from voicebot.dispatch.outcomes import Outcome, outcome_of
 
 AT_ONCE = 16
 """How many calls a process finalises at once."""
@@ -98,8 +100,10 @@ class Finaliser(DueWork[EndedCall]):
 
     async def work(self, ended: EndedCall) -> None:
         """Finalise a call, if no call of its attempt rings any more."""
-        if not await self._is_over(ended.call):
+        call = await self._settled(ended.call)
+        if call is None:
             return
+        ended = replace(ended, call=call)
         outbound = _outbound_of(ended)
         result = await self._result(ended, outbound)
         await self._results.put((ended, result, outbound))
@@ -125,33 +129,39 @@ class Finaliser(DueWork[EndedCall]):
 
     # ------------------------------------------------------------------------------------- at the carrier
 
-    async def _is_over(self, call: CallRecord) -> bool:
-        """Whether nothing of an attempt goes on at the carrier; what may go on there is hung up.
+    async def _settled(self, call: CallRecord) -> CallRecord | None:
+        """The call when nothing of its attempt goes on at the carrier; None: it may, and is looked at again.
 
-        That is the call of a process that was lost, and a call whose id was not learned, which is looked for.
+        The call of a process that was lost is hung up, and one whose id was not learned is looked for. If the
+        carrier has no such call, it was not placed.
         """
         carrier = self._carriers.get(call.carrier)
         is_lost = call.carrier_call_id is None or call.end_reason in (PROCESS_LOST, NEVER_CONNECTED)
         is_known_to_be_over = call.direction == "inbound" or call.end_reason in (NOT_PLACED, "failed")
         if carrier is None or is_known_to_be_over or not is_lost:
-            return True
+            return call
         try:
-            for sid in await self._carrier_ids(carrier, call):
+            found = await self._carrier_ids(carrier, call)
+            for sid in found:
                 await carrier.hang_up(sid)
+            # Not every carrier can hang up a call that rings.
+            is_live = [await carrier.is_live(sid) for sid in found]
         except CarrierError as error:
             logger.warning("it is not known whether call {} goes on at the carrier: {}", call.id, error)
-            return not (error.retryable or error.uncertain)
-        return True
+            return None if error.retryable or error.uncertain or error.account_refused else call
+        if any(is_live):
+            return None
+        return call if found else await attempts.was_not_placed(self._db, call)
 
     async def _carrier_ids(self, carrier: Carrier, call: CallRecord) -> Sequence[str]:
-        """The carrier's ids of an attempt; live calls between its numbers that are calls of ours are not."""
+        """The carrier's ids of an attempt, without those of other calls between its numbers."""
         if call.carrier_call_id is not None:
             return [call.carrier_call_id]
-        found = await carrier.find_live(
-            from_=call.from_number or "", to=call.to_number, since=call.started_at
+        found = await carrier.find_calls(
+            from_=call.from_number or "", to=call.to_number, since=call.started_at - CLOCKS_DIFFER
         )
-        known = await attempts.known_carrier_ids(self._db, call.carrier, found)
-        return [sid for sid in found if sid not in known]
+        others = await attempts.ids_of_others(self._db, call, found)
+        return [sid for sid in found if sid not in others]
 
     # --------------------------------------------------------------------------------- what is recorded
 

@@ -17,9 +17,6 @@ Failure = Literal["busy", "no_answer", "voicemail", "failed", "dropped"]
 Derived = Literal[Failure, "answered", "abandoned", "refused"]
 """``abandoned``: an inbound call that ended before it was answered; ``refused``: one that we did not take."""
 
-NOT_PLACED = "not_placed"
-"""The end reason of an attempt that the carrier certainly did not dial."""
-
 _OF_UNANSWERED: Mapping[Direction, Mapping[str, Derived]] = {
     "outbound": {
         "busy": "busy",

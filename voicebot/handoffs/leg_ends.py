@@ -19,6 +19,7 @@ from db.errors import DatabaseError
 from db.legs import LegCause, LegRecord, LegResult, UnclosedLeg
 from db.pool import Database, Transaction
 from telephony.bridge import BridgeCarrier
+from telephony.carrier import CLOCKS_DIFFER
 from telephony.errors import CallIsOver, CarrierError
 from telephony.flow import FlowCarrier, PersonCarrier
 from voicebot.background import BackgroundTasks
@@ -154,11 +155,13 @@ class LegEnds:
 
     async def _end_lost_call(self, carrier: BridgeCarrier, leg: LegRecord) -> bool:
         """End a call whose carrier id is unknown; False: it may still appear."""
-        found = await carrier.find_live(from_=leg.from_number, to=leg.to_number, since=leg.created_at)
+        since = leg.created_at - CLOCKS_DIFFER
+        found = await carrier.find_calls(from_=leg.from_number, to=leg.to_number, since=since)
         unknown = await legs.unknown_of(self._db, leg.carrier, found)
-        for carrier_leg_id in unknown:
+        live = [carrier_leg_id for carrier_leg_id in unknown if await carrier.is_live(carrier_leg_id)]
+        for carrier_leg_id in live:
             await carrier.hang_up(carrier_leg_id)
-        return bool(unknown) or self._clock.now() - leg.created_at > LOST_FOR
+        return bool(live) or self._clock.now() - leg.created_at > LOST_FOR
 
     async def _fetch_caller(self, leg: LegRecord) -> None:
         """Have the carrier return the caller to the agent; a caller who has hung up ends the call."""
