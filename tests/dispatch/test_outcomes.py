@@ -50,6 +50,7 @@ def make_call(**more: Any) -> CallRecord:
         ({"answered_at": None, "end_reason": "busy"}, "busy", "busy"),
         ({"answered_at": None, "end_reason": "no_answer"}, "no_answer", "no_answer"),
         ({"answered_at": None, "end_reason": "canceled"}, "no_answer", "no_answer"),
+        ({"answered_at": None, "end_reason": "hangup"}, "no_answer", "no_answer"),
         ({"answered_at": None, "end_reason": "not_placed"}, "failed", "failed"),
         ({"answered_at": None, "end_reason": "anything else"}, "failed", "failed"),
         ({"answered_by": "machine"}, "voicemail", "voicemail"),

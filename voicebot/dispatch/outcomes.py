@@ -20,6 +20,7 @@ Derived = Literal[Failure, "answered", "abandoned", "refused"]
 _OF_UNANSWERED: Mapping[Direction, Mapping[str, Derived]] = {
     "outbound": {
         "busy": "busy",
+        "hangup": "no_answer",  # answered at the carrier, and hung up before the agent was connected
         "no_answer": "no_answer",
         "canceled": "no_answer",
         "never_connected": "no_answer",
