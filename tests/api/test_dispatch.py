@@ -54,6 +54,7 @@ async def test_times_and_priority_of_a_lead(tenant: Tenant) -> None:
         {"latest_at": "2020-01-01T00:00:00Z"},
         {"earliest_at": times["latest_at"], "latest_at": times["earliest_at"]},
         {"time_zone": "Mars/Base"},
+        {"time_zone": "localtime"},
         {"priority": 101},
     ):
         body = {"phone": PERSON, "number_id": lead["number_id"], "template_id": lead["template_id"]}

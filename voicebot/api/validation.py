@@ -41,7 +41,7 @@ def _require_near(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, BeforeValidator(_require_date), AfterValidator(_require_near)]
 """An RFC 3339 date and time with an offset. A number is refused: it could mean seconds or milliseconds."""
 
-_ZONES = available_timezones()
+_ZONES = available_timezones() - {"Factory", "localtime", "posixrules"}  # of the machine, or of nobody
 
 
 def _known_zone(name: str) -> str:
