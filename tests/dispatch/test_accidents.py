@@ -46,7 +46,7 @@ async def test_a_dispatcher_that_dies_at_any_statement_dials_once(
         await runs_once(make_dispatcher(dying.as_database(), env.clock, env.carrier))
         if dying.has_died:
             await env.loses_process()
-        for _ in range(3):
+        for _ in range(4):
             env.clock.advance(seconds=CLAIM.total_seconds() + 1)
             await env.step()
         live = sorted(request.to for request in env.carrier.live.values())

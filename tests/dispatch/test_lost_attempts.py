@@ -90,6 +90,9 @@ async def test_a_carrier_that_is_down_uses_up_no_attempt(dispatch_environment: E
         await env.step()
         await env.loses_process()
         await env.finalise()
+        assert (await env.again(lead)).status == "dialing"  # the call may still appear
+        env.clock.advance(minutes=1)
+        await env.finalise()
         found = await env.again(lead)
         assert (found.status, found.attempts) == ("queued", 0)
         env.clock.advance(seconds=2)

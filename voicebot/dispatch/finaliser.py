@@ -45,6 +45,9 @@ from voicebot.dispatch.outcomes import Outcome, outcome_of
 AT_ONCE = 16
 """How many calls a process finalises at once."""
 
+LOST_FOR = timedelta(seconds=60)
+"""How long after an attempt the carrier may still place a call of it; then it was not placed."""
+
 LEASE = timedelta(seconds=60)
 """How long a claimed call belongs to a process; longer than a model takes to fill the output fields."""
 
@@ -149,7 +152,8 @@ class Finaliser(DueWork[EndedCall]):
         except CarrierError as error:
             logger.warning("it is not known whether call {} goes on at the carrier: {}", call.id, error)
             return None if error.retryable or error.uncertain or error.account_refused else call
-        if any(is_live):
+        may_appear = not found and self._clock.now() - call.started_at < LOST_FOR
+        if may_appear or any(is_live):
             return None
         return call if found else await attempts.was_not_placed(self._db, call)
 
