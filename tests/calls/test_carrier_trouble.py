@@ -49,6 +49,20 @@ async def test_a_stream_lost_after_a_route_goes_on_with_the_same_agent(
     assert "Billing here." in str(asked["messages"])
 
 
+@pytest.mark.long
+async def test_a_hang_up_that_breaks_the_stream_is_a_hang_up(harness: CallHarness) -> None:
+    """The socket broke without a `stop`, but the carrier says that the call is completed."""
+    number = await harness.orchestrator(harness.route("billing", await harness.agent()))
+    call, person = harness.dial(hear(), Wait(ms=60_000), to=number)
+    while call.stream is None or (await harness.record(call.sid) or {}).get("status") != "in_progress":
+        await asyncio.sleep(0.05)
+    call.stream.drop()
+    call.hang_up()
+    await call.ended()
+    record = (await harness.facts(call, person)).record
+    assert (record["ended_by"], record["end_reason"]) == ("caller", "hangup")
+
+
 async def test_a_reported_stream_error_is_in_the_calls_events(harness: CallHarness) -> None:
     """What the carrier reports, here or to another process, is in order among the call's own events."""
     number = await harness.orchestrator(harness.route("billing", await harness.agent()))

@@ -297,15 +297,17 @@ class CallRegistry:
         await asyncio.sleep(RESUME_GRACE_S)
         now = await calls.get(self._database, call.account_id, call.id)
         if now.status != "ended" and now.resumes == call.resumes:
-            if await self._is_over(call):
+            if await self._is_over(now):
                 end = End(ended_by="caller", reason="hangup")
             writer = CallWriter(self._database, call.id)
             self._write_end(writer, call, end)
             await writer.close()
 
     async def _is_over(self, call: CallRecord) -> bool:
-        """Whether a call whose stream was lost has ended, which a carrier with a flow need not report."""
-        carrier = self._carriers[call.carrier]
+        """Whether a call whose stream was lost has ended: it broke when the caller hung up."""
+        if call.carrier_status == "completed":
+            return True
+        carrier = self._carriers[call.carrier]  # one with a flow need not report it
         if not isinstance(carrier, FlowCarrier) or call.carrier_call_id is None:
             return False
         try:
