@@ -130,7 +130,10 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
         "ALTER TABLE calls ADD COLUMN handovers integer, ADD COLUMN cost jsonb, ADD COLUMN output jsonb, "
         "ADD COLUMN answered_by text, ADD COLUMN machine_action_at timestamptz"
     )
-    await database.execute("ALTER TABLE calls ADD COLUMN connect_to text, ADD COLUMN reconnecting boolean")
+    await database.execute(
+        "ALTER TABLE calls ADD COLUMN connect_to text, ADD COLUMN reconnecting boolean, "
+        "ADD COLUMN offered_template_ids uuid[]"
+    )
     seeded = await seed_account(database)
     await database.execute("DROP TABLE number_assignments")
     for column in columns:
@@ -139,7 +142,9 @@ async def test_stored_names_of_parts_are_migrated(empty: str) -> None:
         "ALTER TABLE calls DROP COLUMN handovers, DROP COLUMN cost, DROP COLUMN output, "
         "DROP COLUMN answered_by, DROP COLUMN machine_action_at"
     )
-    await database.execute("ALTER TABLE calls DROP COLUMN connect_to, DROP COLUMN reconnecting")
+    await database.execute(
+        "ALTER TABLE calls DROP COLUMN connect_to, DROP COLUMN reconnecting, DROP COLUMN offered_template_ids"
+    )
     await database.execute(
         """
         UPDATE calls SET status = 'ended', ended_by = 'system', ended_at = now(),
