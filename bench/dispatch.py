@@ -27,9 +27,10 @@ from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from bench.dispatch_carrier import Dial, ScriptedCarrier
+from bench.dispatch_carrier import Dial, Script, ScriptedCarrier
 from bench.dispatch_setup import BATCH, Campaign, add_leads, campaign, template
 from bench.handoff_setup import ROOT, fresh_server
 from bench.report import percentiles, run_and_report
@@ -50,9 +51,11 @@ FEW = 10
 
 
 @contextlib.asynccontextmanager
-async def dispatchers(dsn: str, port: int, count: int, poll_s: str = "") -> AsyncIterator[list[Process]]:
+async def dispatchers(
+    dsn: str, port: int, count: int, poll_s: str = "", root: Path = ROOT
+) -> AsyncIterator[list[Process]]:
     """Processes that dial; the list may be changed, and what is in it is killed at the end."""
-    running = [await started(dsn, port, poll_s) for _ in range(count)]
+    running = [await started(dsn, port, poll_s, root) for _ in range(count)]
     try:
         yield running
     finally:
@@ -62,19 +65,21 @@ async def dispatchers(dsn: str, port: int, count: int, poll_s: str = "") -> Asyn
             await process.wait()
 
 
-async def started(dsn: str, port: int, poll_s: str = "") -> Process:
-    """One process that dials."""
+async def started(dsn: str, port: int, poll_s: str = "", root: Path = ROOT) -> Process:
+    """One process that dials, of the checkout ``root``."""
     command = ("-m", "bench.dispatch_process", dsn, str(port), *([poll_s] if poll_s else []))
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, cwd=ROOT)
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, cwd=root)
     assert process.stdout is not None
     assert await process.stdout.readline() == b"ready\n"
     return process
 
 
 @contextlib.asynccontextmanager
-async def serving(database: Database) -> AsyncIterator[tuple[ScriptedCarrier, int]]:
+async def serving(
+    database: Database, channels: int = CHANNELS, script: Script | None = None
+) -> AsyncIterator[tuple[ScriptedCarrier, int]]:
     """A scripted carrier and its port."""
-    carrier = ScriptedCarrier(database, CHANNELS)
+    carrier = ScriptedCarrier(database, channels, script or Script())
     server = await asyncio.start_server(carrier.serve, "127.0.0.1", 0)
     async with server:
         yield carrier, server.sockets[0].getsockname()[1]

@@ -19,7 +19,7 @@ from db import accounts, inbound, numbers, templates
 from db.embedded import EmbeddedServer
 from db.ids import new_id
 from db.inbound import InboundCall
-from db.migrate import migrate
+from db.migrate import migrate, migrations
 from db.numbers import NumberDraft
 from db.pool import Database
 from db.templates import TemplateDraft
@@ -29,11 +29,11 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextlib.asynccontextmanager
-async def fresh_server() -> AsyncIterator[str]:
-    """A database server of the bench's own, migrated; its DSN."""
+async def fresh_server(root: Path = ROOT) -> AsyncIterator[str]:
+    """A database server of the bench's own, with the tables of a checkout; its DSN."""
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory)) as dsn:
-            await migrate(dsn)
+            await migrate(dsn, migrations(root / "db" / "migrations"))
             yield dsn
 
 
