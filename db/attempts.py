@@ -7,7 +7,7 @@ channel of a number is the row of its live call.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -17,7 +17,7 @@ from uuid import UUID
 from db.calls import AnsweredBy, CallRecord
 from db.dispatch import CALLED_OFF, OPTED_OUT, PERSON_BUSY, STOPPED, ClaimedLead
 from db.ids import new_id
-from db.pool import Database, Executor
+from db.pool import Database, Executor, Row
 from db.rows import columns, read
 
 Obstacle = Literal["no_number", "rate_limit", "no_channel", "person_busy", "stopped"]
@@ -228,13 +228,13 @@ async def placed(
     The carrier's answer and its first webhook come in any order. Returns None if the attempt has another id,
     or there is no attempt.
     """
-    stored = await all_placed(db, [(account_id, call_id, carrier_call_id)], ringing)
-    return stored.get(call_id)
+    rows = await _placed(db, [(account_id, call_id, carrier_call_id)], ringing, columns(CallRecord, "calls"))
+    return read(CallRecord, rows[0]) if rows else None
 
 
 async def all_placed(
     db: Executor, answers: Sequence[tuple[UUID, UUID, str]], ringing: timedelta
-) -> Mapping[UUID, CallRecord]:
+) -> Collection[UUID]:
     """Store the carrier's ids of different attempts as ``placed`` does, by one statement.
 
     Args:
@@ -243,10 +243,16 @@ async def all_placed(
         ringing: how long the attempts count as live from now on.
 
     Returns:
-        The calls of which the id is stored, by their ids.
+        Of which calls the id is stored.
     """
+    return {row["id"] for row in await _placed(db, answers, ringing, "calls.id")}
+
+
+async def _placed(
+    db: Executor, answers: Sequence[tuple[UUID, UUID, str]], ringing: timedelta, returned: str
+) -> Sequence[Row]:
     account_ids, call_ids, carrier_call_ids = zip(*sorted(answers, key=itemgetter(1)), strict=True)
-    rows = await db.fetch(
+    return await db.fetch(
         f"""
         WITH answer AS (
             SELECT calls.id, answer.carrier_call_id
@@ -258,14 +264,13 @@ async def all_placed(
         UPDATE calls SET carrier_call_id = answer.carrier_call_id,
             held_until = greatest(held_until, now() + $4::interval)
         FROM answer WHERE calls.id = answer.id
-        RETURNING {columns(CallRecord, "calls")}
-        """,  # noqa: S608
+        RETURNING {returned}
+        """,  # noqa: S608 - only column names
         list(account_ids),
         list(call_ids),
         list(carrier_call_ids),
         ringing,
     )
-    return {row["id"]: read(CallRecord, row) for row in rows}
 
 
 async def was_not_placed(db: Executor, call: CallRecord) -> CallRecord:

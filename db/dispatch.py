@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -40,8 +41,8 @@ class ClaimedLead:
     claimed_by: UUID
     template_status: str
     template_revision: int
-    outbound: Mapping[str, Any] | None
-    """How the template dials, as its document says."""
+    outbound: str | None
+    """How the template dials, as its document says: JSON."""
     opted_out: bool
 
 
@@ -79,7 +80,8 @@ the planner expects that it excludes nearly all leads, so that it reads all of t
 """
 
 
-# One step for each number, template and priority, however many leads wait, and then only rows that are due.
+# One step for each number, template and priority, however many leads wait, and then only rows that are due:
+# of each number and template twice its part of the limit. What that leaves is claimed by the next statement.
 _CLAIM = f"""
     WITH RECURSIVE queues AS (
         (SELECT number_id, template_id, priority FROM leads WHERE status = 'queued'
@@ -106,25 +108,29 @@ _CLAIM = f"""
             SELECT queues.*, free.account_id, free.room FROM queues JOIN free ON free.id = queues.number_id
         ) lead
         WHERE lead.room > 0 AND NOT {STOPPED}
+    ), share AS (
+        SELECT ceil(2.0 * $3 / count(DISTINCT (number_id, template_id))) AS leads FROM open
+        HAVING count(*) > 0
     ), due AS (
         SELECT lead.id, lead.phone, open.account_id, open.number_id, open.room, row_number() OVER (
                 PARTITION BY open.number_id, open.template_id
                 ORDER BY open.priority DESC, lead.next_attempt_at, lead.id
             ) AS position
-        FROM open CROSS JOIN LATERAL (
+        FROM open CROSS JOIN share CROSS JOIN LATERAL (
             SELECT lead.id, lead.phone, lead.next_attempt_at FROM leads lead
             WHERE lead.status = 'queued' AND lead.phone IS NOT NULL AND lead.number_id = open.number_id
                 AND lead.template_id = open.template_id AND lead.priority = open.priority
                 AND lead.next_attempt_at <= $1 AND (lead.claimed_until IS NULL OR lead.claimed_until < $1)
                 AND NOT {PERSON_BUSY}
             ORDER BY lead.next_attempt_at, lead.id
-            LIMIT $4
+            LIMIT least($3, $4, open.room, share.leads)
         ) lead
     ), ordered AS (
-        SELECT id, room, row_number() OVER (PARTITION BY account_id ORDER BY position, id) AS turn,
+        SELECT id, room, row_number() OVER (PARTITION BY account_id ORDER BY position, id)
+                + coalesce(($7::bigint[])[array_position($6::uuid[], account_id)], 0) AS turn,
             row_number() OVER (PARTITION BY number_id ORDER BY position, id) AS turn_of_number,
             row_number() OVER (PARTITION BY account_id, phone ORDER BY position, id) AS turn_of_person
-        FROM due
+        FROM due JOIN share ON due.position <= share.leads
     ), taken AS (
         -- A row that another process has changed meanwhile is looked at again.
         SELECT lead.id FROM (
@@ -144,7 +150,7 @@ _CLAIM = f"""
     SELECT lead.id, lead.account_id, lead.phone, lead.number_id, lead.template_id,
         number.carrier, coalesce(lead.time_zone, number.time_zone) AS time_zone, lead.earliest_at,
         lead.latest_at, lead.attempts, lead.payload, lead.claimed_by, template.status AS template_status,
-        template.revision AS template_revision, template.content -> 'outbound' AS outbound,
+        template.revision AS template_revision, template.content ->> 'outbound' AS outbound,
         {OPTED_OUT} AS opted_out
     FROM claimed lead
     JOIN numbers number ON number.id = lead.number_id
@@ -153,7 +159,13 @@ _CLAIM = f"""
 
 
 async def claim(
-    db: Executor, *, now: datetime, lease: timedelta, limit: int, per_account: int
+    db: Executor,
+    *,
+    now: datetime,
+    lease: timedelta,
+    limit: int,
+    per_account: int,
+    claimed: Mapping[UUID, int] = MappingProxyType({}),
 ) -> Sequence[ClaimedLead]:
     """Claim due leads for whose number a channel is free, in turns of the accounts and their templates.
 
@@ -164,22 +176,22 @@ async def claim(
         now: the present moment.
         lease: how long the claims last.
         limit: how many leads at most.
-        per_account: how many leads of one account at most.
+        per_account: how many leads of one account at most, with those that it has in ``claimed``.
+        claimed: how many claimed leads the caller has already, by account.
     """
-    rows = await db.fetch(_CLAIM, now, lease, limit, per_account, new_id())
+    rows = await db.fetch(
+        _CLAIM, now, lease, limit, per_account, new_id(), list(claimed), list(claimed.values())
+    )
     return [read(ClaimedLead, row) for row in rows]
 
 
 async def next_due(db: Executor, after: datetime) -> datetime | None:
-    """When the next lead is due that is not due yet, or the next claim runs out; None: there is none."""
+    """When the next lead is due that is not due yet; None: there is none.
+
+    When claims run out is not indexed, so that a claim changes no index: only those of lost processes do.
+    """
     row = await db.fetchrow(
-        """
-        SELECT least(
-            (SELECT min(next_attempt_at) FROM leads WHERE status = 'queued' AND next_attempt_at > $1),
-            (SELECT min(claimed_until) FROM leads WHERE status = 'queued' AND claimed_until > $1)
-        ) AS at
-        """,
-        after,
+        "SELECT min(next_attempt_at) AS at FROM leads WHERE status = 'queued' AND next_attempt_at > $1", after
     )
     at: datetime | None = None if row is None else row["at"]
     return at

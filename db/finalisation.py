@@ -25,8 +25,8 @@ class EndedCall:
     latest_at: datetime | None
     time_zone: str
     """IANA name of the person's time zone; that of the number if the lead has none."""
-    outbound: Mapping[str, Any] | None
-    """How the template that the call began with dials and reports, as its document says now."""
+    outbound: str | None
+    """How the template that the call began with dials and reports, as its document says now: JSON."""
     prices: Mapping[str, Any]
     """The account's prices (``db.account_settings``)."""
 
@@ -89,7 +89,7 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
         )
         SELECT {columns(CallRecord, "call")}, lead.attempts, lead.latest_at,
             coalesce(lead.time_zone, number.time_zone) AS time_zone,
-            template.content -> 'outbound' AS outbound, account.prices
+            template.content ->> 'outbound' AS outbound, account.prices
         FROM call
         JOIN leads lead ON lead.account_id = call.account_id AND lead.id = call.lead_id
         JOIN numbers number ON number.id = call.number_id

@@ -38,6 +38,9 @@ _SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "30000",
     # Every statement takes some ms; compiling one of which the planner expects too much takes longer.
     "jit": "off",
+    # A plan is kept while its tables grow: one that was made for an empty table would read the grown one for
+    # each row. All that is asked often has an index (tests/db/test_plans.py).
+    "enable_seqscan": "off",
 }
 _JSONB_VERSION = b"\x01"
 """What precedes the text of a value in PostgreSQL's binary format of jsonb."""

@@ -35,8 +35,8 @@ async def begun(server: RunningServer, tenant: Tenant, carrier: str) -> CallReco
     claimed = ClaimedLead(
         id=UUID(lead["id"]), account_id=tenant.account_id, phone=lead["phone"], number_id=UUID(number["id"]),
         template_id=UUID(agent["id"]), carrier=carrier, time_zone="UTC", earliest_at=None, latest_at=None,
-        attempts=0, payload={}, claimed_by=claim, template_status="active", template_revision=1, outbound={},
-        opted_out=False,
+        attempts=0, payload={}, claimed_by=claim, template_status="active", template_revision=1,
+        outbound=None, opted_out=False,
     )  # fmt: skip
     limits = AttemptLimits(now=server.app_state.clock.now(), calls=None, period=MINUTE, held_for=MINUTE)
     [call] = await attempts.begin_attempts(database, [(claimed, limits)])

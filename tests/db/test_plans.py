@@ -113,7 +113,7 @@ def claimed(seeded: SeededAccount) -> ClaimedLead:
         id=seeded.call.lead_id, account_id=seeded.id, phone=CALLER, number_id=seeded.number.id,
         template_id=seeded.front.id, carrier="twilio", time_zone="UTC", earliest_at=None, latest_at=None,
         attempts=0, payload={}, claimed_by=seeded.call.id, template_status="active", template_revision=1,
-        outbound={}, opted_out=False,
+        outbound=None, opted_out=False,
     )  # fmt: skip
 
 
@@ -283,6 +283,54 @@ async def test_a_claim_among_10000_leads_reads_few_blocks(database: Database, se
     assert [count for count, _ in (later, paused, without_channel, due)] == [0, 0, 0, 8]
     assert max(blocks for _, blocks in (later, paused, without_channel)) < 150
     assert due[1] < 600
+
+
+async def test_a_claim_from_many_queues_reads_few_leads(database: Database, seeded: SeededAccount) -> None:
+    """What a claim reads grows with the leads that it takes, not with numbers times leads."""
+    await database.execute(
+        """
+        WITH number AS (
+            INSERT INTO numbers (id, account_id, e164, carrier, label, time_zone, channels)
+            SELECT gen_random_uuid(), $1, '+1415' || 7000000 + n, 'twilio', '', 'UTC', 50
+            FROM generate_series(1, 100) n RETURNING id, e164
+        )
+        INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+            payload, variables, status, next_attempt_at)
+        SELECT gen_random_uuid(), $1, 'outbound', '+1' || 2120000000 + right(e164, 3)::int * 100 + n,
+            number.id, $2, $2, '{}', '{}', 'queued', $3
+        FROM number CROSS JOIN generate_series(1, 50) n
+        """,
+        seeded.id,
+        seeded.billing.id,
+        NOON,
+    )
+    await database.execute("ANALYZE leads")
+    async with database.transaction() as transaction:
+        explaining: Any = Explaining(transaction, analyze=True)
+        found = await dispatch.claim(explaining, now=NOON, lease=MINUTE, limit=50, per_account=50)
+    assert len(found) == 50
+    assert len({lead.number_id for lead in found}) == 50
+    assert max(explaining.blocks) < 5000  # 50 leads of each number would be over 15,000
+
+
+async def test_an_update_of_a_lease_writes_no_index(database: Database) -> None:
+    """Claims of leads and of ended calls, and leases of live calls, change no indexed column."""
+    rows = await database.fetch(
+        """
+        SELECT indexdef FROM pg_indexes WHERE tablename IN ('leads', 'calls')
+            AND indexdef ~ 'claimed_by|claimed_until|held_until|finalise_after|carrier_status|waits_for'
+        """
+    )
+    assert list(rows) == []
+
+
+async def test_a_plan_for_an_empty_table_uses_its_indexes(database: Database) -> None:
+    """The plan of a claim is kept while calls are added."""
+    await database.execute("VACUUM calls")
+    async with database.transaction() as transaction:
+        explaining: Any = Explaining(transaction)
+        await dispatch.claim(explaining, now=NOON, lease=MINUTE, limit=8, per_account=8)
+    assert explaining.read_from_end_to_end == []
 
 
 @pytest.mark.parametrize("counted", ["neither", "leads", "both"])

@@ -13,6 +13,7 @@ from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
 from tests.dispatch.conftest import PERSON, DispatchEnvironment, make_environment
 from voicebot.dispatch.breaker import FAILURES
+from voicebot.dispatch.dispatcher import MAX_ATTEMPTS_AT_ONCE, MAX_PER_ACCOUNT
 from voicebot.dispatch.due_work import CHECK_AGAIN_S
 
 Env = DispatchEnvironment
@@ -408,6 +409,34 @@ async def test_accounts_are_dialled_in_turns(dispatch_environment: Env) -> None:
     last = await env.lead(few, "+14155552000")
     await env.step()
     assert last.phone in [request.to for request in env.carrier.dialled]
+
+
+async def test_a_slow_account_leaves_places_to_others(dispatch_environment: Env) -> None:
+    """However often leads are claimed: an account whose attempts take long never has all places."""
+    env = dispatch_environment
+    other = await make_environment(env.database, "+14155550101")
+    other.clock.at = env.clock.at
+    await env.database.execute("UPDATE numbers SET channels = 1000")
+    goes_on = asyncio.Event()
+
+    async def waits(_: DialRequest) -> None:
+        await goes_on.wait()
+
+    env.carrier.on_dial = waits
+    template_id = await env.template()
+    for index in range(MAX_ATTEMPTS_AT_ONCE):
+        await env.lead(template_id, f"+14155551{index:03}")
+    for _ in range(4):
+        await env.dispatcher.run_once()
+        await asyncio.sleep(0)
+    quick = await other.lead(await other.template(), "+14155552000")
+    await env.dispatcher.run_once()
+    async with asyncio.timeout(60):
+        while quick.phone not in [request.to for request in env.carrier.dialled]:
+            await asyncio.sleep(0.01)
+    assert len(env.carrier.dialled) <= MAX_PER_ACCOUNT + 1
+    goes_on.set()
+    await env.dispatcher.finish(60)
 
 
 @pytest.mark.parametrize("scope", ["account", "template"])

@@ -183,7 +183,7 @@ async def test_a_process_that_dies_at_any_statement_loses_and_repeats_nothing(
         assert (found.status, found.outcome, found.attempts) == ("finished", "answered", 1), died_at
         if not dying.has_died:
             break
-    assert died_at == 7  # after six statements, the commit is one of them
+    assert died_at == 6  # after five statements, the commit is one of them
 
 
 async def test_two_processes_finalise_a_call_once(dispatch_environment: Env) -> None:

@@ -21,7 +21,7 @@ from voicebot.clock import Clock
 RowT = TypeVar("RowT")
 
 CHECK_AGAIN_S = 30.0
-"""The longest pause; notifications may be lost while a connection is down."""
+"""The longest pause; notifications may be lost while a connection is down, and claims with their process."""
 
 DATABASE_PAUSE_S = 1.0
 
@@ -47,7 +47,7 @@ class DueWork(ABC, Generic[RowT]):
 
     @abstractmethod
     async def next_due(self, after: datetime) -> datetime | None:
-        """When something is due that is not due yet, or a claim runs out; None: there is nothing."""
+        """When something is due that is not due yet; None: there is nothing."""
 
     @abstractmethod
     async def work(self, row: RowT, /) -> None:
@@ -75,7 +75,8 @@ class DueWork(ABC, Generic[RowT]):
     async def run_once(self) -> float:
         """Begin to work on what is due; returns how long to wait for what is due next, in s.
 
-        Nothing is looked for while there is no place for a row: the end of a row's work wakes the loop.
+        Nothing is looked for while there is no place for a row: the end of a row's work wakes the loop. When
+        something is due next is asked only when nothing is due.
 
         Raises:
             DatabaseError: nothing was claimed, or it is not known when something is due.
@@ -84,9 +85,12 @@ class DueWork(ABC, Generic[RowT]):
         if free <= 0:
             return CHECK_AGAIN_S
         now = self._clock.now()
-        for row in await self.claim(now, free):
+        claimed = await self.claim(now, free)
+        for row in claimed:
             self._working += 1
             self._background.start(self._work(row), name="claimed row")
+        if claimed:
+            return 0.0 if len(claimed) < free else CHECK_AGAIN_S
         due = await self.next_due(now)
         seconds = CHECK_AGAIN_S if due is None else (due - self._clock.now()).total_seconds()
         return min(max(seconds, 0.0), CHECK_AGAIN_S)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +20,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from loguru import logger
-from pydantic import ValidationError
 
 from db import attempts, call_use, finalisation, outbox
 from db.attempts import NOT_PLACED
@@ -42,7 +40,7 @@ from voicebot.dispatch.costs import Prices, cost_of
 from voicebot.dispatch.due_work import DueWork
 from voicebot.dispatch.outcomes import Outcome, outcome_of
 
-AT_ONCE = 16
+AT_ONCE = 64
 """How many calls a process finalises at once."""
 
 LOST_FOR = timedelta(seconds=60)
@@ -107,7 +105,7 @@ class Finaliser(DueWork[EndedCall]):
         if call is None:
             return
         ended = replace(ended, call=call)
-        outbound = _outbound_of(ended)
+        outbound = rules.outbound_of(ended.outbound)
         result = await self._result(ended, outbound)
         await self._results.put((ended, result, outbound))
 
@@ -202,13 +200,6 @@ class Finaliser(DueWork[EndedCall]):
             latest_at=ended.latest_at,
         )  # fmt: skip
         return again, ended.attempts
-
-
-def _outbound_of(ended: EndedCall) -> Outbound | None:
-    """How the call's template dials and reports; None if its document cannot be read."""
-    with suppress(ValidationError):
-        return Outbound.model_validate(ended.outbound or {})
-    return None
 
 
 def _notices(

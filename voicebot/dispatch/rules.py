@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
 
 from templates.outbound import CallingWindow, Outbound
 from voicebot.dispatch.outcomes import Failure
@@ -25,6 +29,14 @@ class Later:
 
     until: datetime
     waits_for: Literal["window", "rate_limit"]
+
+
+@lru_cache(maxsize=100)
+def outbound_of(document: str | None) -> Outbound | None:
+    """How a template dials and reports, from the JSON of its document; None if that cannot be read."""
+    with suppress(ValidationError):
+        return Outbound.model_validate_json(document or "{}")
+    return None
 
 
 def window_of(window: CallingWindow) -> Window:
