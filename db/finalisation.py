@@ -112,6 +112,13 @@ async def claim(db: Executor, *, now: datetime, until: datetime, limit: int) -> 
     return found
 
 
+async def renew(db: Executor, call_id: UUID, until: datetime) -> None:
+    """Keep a claimed call until a moment; nothing happens if it was finalised."""
+    await db.execute(
+        "UPDATE calls SET finalise_after = $2 WHERE id = $1 AND finalised_at IS NULL", call_id, until
+    )
+
+
 async def next_due(db: Executor, after: datetime) -> datetime | None:
     """When the next claim or the lease of an attempt runs out that is not over yet; None: there is none.
 

@@ -336,6 +336,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     finalisation.claim: "the calls of all accounts are finalised",
     finalisation.finalise: "the record names the call",
     finalisation.next_due: "the calls of all accounts are finalised",
+    finalisation.renew: "the record names the call",
     dispatch.defer: "the claim names the lead",
     dispatch.finish: "the claim names the lead",
     dispatch.next_due: "the dispatcher dials for all accounts",

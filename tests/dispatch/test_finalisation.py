@@ -209,6 +209,36 @@ async def test_two_processes_finalise_a_call_once(dispatch_environment: Env) -> 
     ]  # fmt: skip
 
 
+async def test_a_call_that_takes_long_stays_with_its_process(
+    dispatch_environment: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is renewed while the model is asked, so that no other process claims it meanwhile."""
+    env = dispatch_environment
+    monkeypatch.setattr("voicebot.dispatch.finaliser.RENEWAL_S", 0.01)
+    await answered(env, await env.lead(await env.template(output={"visit": {"type": "boolean"}})))
+    goes_on = asyncio.Event()
+
+    class Slow(ScriptedModel):
+        async def fill(self, *_: Any) -> dict[str, Any] | None:
+            await goes_on.wait()
+            return {"visit": True}
+
+    slow = finaliser(env, Slow(None))
+    await slow.run_once()
+    env.clock.advance(seconds=LEASE.total_seconds() - 1)
+    async with asyncio.timeout(60):
+        while await env.database.fetch(
+            "SELECT FROM calls WHERE finalise_after < $1", env.clock.now() + LEASE
+        ):
+            await asyncio.sleep(0.01)
+    env.clock.advance(seconds=LEASE.total_seconds() - 1)
+    assert await finaliser(env).claim(env.clock.now(), 9) == []
+    goes_on.set()
+    await slow.finish(60)
+    [call] = await env.database.fetch("SELECT output FROM calls WHERE finalised_at IS NOT NULL")
+    assert call["output"] == {"visit": True}
+
+
 @pytest.mark.long
 @pytest.mark.timeout(90)
 async def test_a_killed_process_loses_nothing(dispatch_environment: Env, dsn: str) -> None:

@@ -10,12 +10,14 @@ one starts again when the lease has expired. Calls that come to the same step at
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -25,6 +27,7 @@ from db import attempts, call_use, finalisation, outbox
 from db.attempts import NOT_PLACED
 from db.call_leases import NEVER_CONNECTED, PROCESS_LOST
 from db.calls import CallRecord
+from db.errors import DatabaseError
 from db.finalisation import EndedCall, Finalisation, LeadChange
 from db.outbox import NoticeDraft
 from db.pool import Database
@@ -46,8 +49,13 @@ AT_ONCE = 64
 LOST_FOR = timedelta(seconds=60)
 """How long after an attempt the carrier may still place a call of it; then it was not placed."""
 
-LEASE = timedelta(seconds=60)
-"""How long a claimed call belongs to a process; longer than a model takes to fill the output fields."""
+LEASE = timedelta(seconds=20)
+"""How long a claimed call belongs to a process, which renews it while a carrier or a model takes long."""
+
+RENEWAL_S = 5.0
+"""Seconds between two renewals."""
+
+ResultT = TypeVar("ResultT")
 
 
 class FillsOutput(Protocol):
@@ -128,6 +136,20 @@ class Finaliser(DueWork[EndedCall]):
             self._on_notices()
         return [None] * len(results)
 
+    async def _keeping(self, call: CallRecord, waiting: Awaitable[ResultT]) -> ResultT:
+        """The result of what may take long; no other process claims the call meanwhile."""
+        renewing = self._background.start(self._renew(call.id), name="lease of an ended call")
+        try:
+            return await waiting
+        finally:
+            renewing.cancel()
+
+    async def _renew(self, call_id: UUID) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL_S)
+            with suppress(DatabaseError):
+                await finalisation.renew(self._db, call_id, self._clock.now() + LEASE)
+
     # ------------------------------------------------------------------------------------- at the carrier
 
     async def _settled(self, call: CallRecord) -> CallRecord | None:
@@ -142,18 +164,22 @@ class Finaliser(DueWork[EndedCall]):
         if carrier is None or is_known_to_be_over or not is_lost:
             return call
         try:
-            found = await self._carrier_ids(carrier, call)
-            for sid in found:
-                await carrier.hang_up(sid)
-            # Not every carrier can hang up a call that rings.
-            is_live = [await carrier.is_live(sid) for sid in found]
+            found, is_live = await self._keeping(call, self._hang_up(carrier, call))
         except CarrierError as error:
             logger.warning("it is not known whether call {} goes on at the carrier: {}", call.id, error)
             return None if error.retryable or error.uncertain or error.account_refused else call
         may_appear = not found and self._clock.now() - call.started_at < LOST_FOR
-        if may_appear or any(is_live):
+        if may_appear or is_live:
             return None
         return call if found else await attempts.was_not_placed(self._db, call)
+
+    async def _hang_up(self, carrier: Carrier, call: CallRecord) -> tuple[Sequence[str], bool]:
+        """The carrier's ids of an attempt, and whether it has calls with them although they were hung up."""
+        found = await self._carrier_ids(carrier, call)
+        for sid in found:
+            await carrier.hang_up(sid)
+        # Not every carrier can hang up a call that rings.
+        return found, any([await carrier.is_live(sid) for sid in found])
 
     async def _carrier_ids(self, carrier: Carrier, call: CallRecord) -> Sequence[str]:
         """The carrier's ids of an attempt, without those of other calls between its numbers."""
@@ -174,9 +200,10 @@ class Finaliser(DueWork[EndedCall]):
         if call.answered_at is not None:
             use = await self._uses.put(call)
             cost = cost_of(use, Prices.model_validate(ended.prices))
-            if outbound is not None and outbound.output and self._output is not None:
-                is_talk = any(one.speaker == "caller" for one in use.utterances)
-                output = await self._output.fill(outbound.output, list(use.utterances)) if is_talk else None
+            is_talk = any(one.speaker == "caller" for one in use.utterances)
+            if is_talk and outbound is not None and outbound.output and self._output is not None:
+                filling = self._output.fill(outbound.output, list(use.utterances))
+                output = await self._keeping(call, filling)
         retry_at, attempts = self._next_attempt(ended, outbound or Outbound(), outcome)
         return Finalisation(
             at=self._clock.now(), outcome=outcome.name, cost=cost, output=output, retry_at=retry_at,
