@@ -285,6 +285,33 @@ async def test_a_claim_among_10000_leads_reads_few_blocks(database: Database, se
     assert due[1] < 600
 
 
+@pytest.mark.parametrize("where", ["template", "direction"])
+async def test_a_page_of_few_among_10000_leads_reads_few_blocks(
+    database: Database, seeded: SeededAccount, where: str
+) -> None:
+    """Leads of a template that has few, and inbound leads beside many that are dialled, have an index."""
+    await database.execute(
+        """
+        INSERT INTO leads (id, account_id, direction, phone, number_id, initial_template_id, template_id,
+            payload, variables, status, next_attempt_at)
+        SELECT gen_random_uuid(), $1, 'outbound', '+1415' || 6000000 + n, $2, $3, $3, '{}', '{}', 'queued',
+            $4
+        FROM generate_series(1, 10000) n
+        """,
+        seeded.id,
+        seeded.number.id,
+        seeded.billing.id,
+        NOON,
+    )
+    await database.execute("ANALYZE leads")
+    few = LeadFilter(template_id=seeded.front.id) if where == "template" else LeadFilter(direction="inbound")
+    async with database.transaction() as transaction:
+        explaining: Any = Explaining(transaction, analyze=True)
+        page = await leads.list_leads(explaining, seeded.id, few, limit=50)
+    assert [lead.id for lead in page.items] == [seeded.call.lead_id]
+    assert max(explaining.blocks) < 50
+
+
 async def test_a_claim_from_many_queues_reads_few_leads(database: Database, seeded: SeededAccount) -> None:
     """What a claim reads grows with the leads that it takes, not with numbers times leads."""
     await database.execute(
