@@ -413,7 +413,7 @@ async def test_the_schema_of_files(tenant: Tenant) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @settings(
     max_examples=12,
     deadline=None,

@@ -76,7 +76,7 @@ async def heard_in_the_browser(page: Page, call: Call, voice_id: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH: apt-get install chromium")
 async def test_a_browser_takes_a_call_over(harness: CallHarness, tmp_path: Path) -> None:
     """Listen, speak, give back: each side's tone is recognised at the other one, and none while muted."""

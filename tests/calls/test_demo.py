@@ -96,7 +96,7 @@ def leftovers(directory: Path) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(directory: Path, temporary: Path) -> None:
     """Three voices say the transcript's words one after the other; a lead and a recording are left."""
     demo = await started(directory, temporary, "--json")
@@ -159,7 +159,7 @@ async def assert_served(directory: Path, result: dict[str, Any]) -> None:
         await server.wait()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_the_demo_with_a_person(tmp_path: Path, temporary: Path) -> None:
     """Two voices take turns, and both sides' words are found on the other side's line, in order."""
     demo = await started(tmp_path, temporary, "--person", "--json")
@@ -192,7 +192,7 @@ def where(track: Any, text: str, voice: str) -> int:
     return found
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_the_demo_of_outbound_calls(tmp_path: Path, temporary: Path) -> None:
     """A busy line is dialled again, the person is reached, and the webhooks are signed and shown."""
     demo = await started(tmp_path, temporary, "--outbound", "--json")
@@ -207,7 +207,7 @@ async def test_the_demo_of_outbound_calls(tmp_path: Path, temporary: Path) -> No
     assert any(output is not None and "Tuesday" in output["day"] for output in outputs)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_the_demo_by_exotel(tmp_path: Path, temporary: Path) -> None:
     """The same call through Exotel's flow and its 200 ms of audio a message is as the scenario says."""
     demo = await started(tmp_path, temporary, "--json", "--carrier", "exotel")

@@ -240,7 +240,7 @@ async def test_a_call_that_takes_long_stays_with_its_process(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 async def test_a_killed_process_loses_nothing(dispatch_environment: Env, dsn: str) -> None:
     """It is killed while the model is asked; the next process finalises the call."""
     env = dispatch_environment

@@ -45,7 +45,7 @@ def runner(dsn: str) -> Iterator[tuple[asyncio.Runner, Database]]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_invariants_of_leads(  # noqa: C901 - the machine is its body
     runner: tuple[asyncio.Runner, Database],
 ) -> None:

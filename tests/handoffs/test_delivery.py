@@ -41,7 +41,7 @@ async def until_posted(hook: Receiver) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("step", "arrivals"), [("claimed", 1), ("received", 2), ("answered", 2), ("recording", 2)]
 )

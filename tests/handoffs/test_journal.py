@@ -130,7 +130,7 @@ async def test_two_writers_write_one_journal(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_writer_killed_at_any_time_is_continued_exactly(dsn: str, tmp_path: Path) -> None:
     """After ten kills the journal has every event once and verifies; a flipped byte is found."""
     found = await journal(dsn, tmp_path, kills=10)

@@ -9,13 +9,13 @@ from bench import handoff_delivery, handoff_stream
 from bench.handoff_claims import hang_ups, races
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_one_of_many_claims_from_two_processes_wins(dsn: str) -> None:
     """Ten rounds of 100 claims at once have one winner each, whose id every loser gets."""
     assert (await races(dsn, rounds=10, claims=100))["rounds"] == 10
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_claim_against_a_hang_up_has_one_end(dsn: str) -> None:
     """In any order, the handoff is abandoned once, or stays its holder's who resolves it."""
     assert (await hang_ups(dsn, interleavings=40))["interleavings"] == 40

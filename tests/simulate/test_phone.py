@@ -37,7 +37,7 @@ def test_an_agent_is_answered_by_an_orchestrator_of_its_own(tmp_path: Path) -> N
 
 
 @pytest.mark.long
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_the_airline_is_heard(tmp_path: Path) -> None:
     """The example of the docs: several voices, and a variable that is asked for."""
     say = tmp_path / "say.txt"
@@ -70,7 +70,7 @@ async def test_the_airline_is_heard(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_templates_are_heard_without_a_key(tmp_path: Path) -> None:
     """The caller says the lines of the file; the recording and the records of the call are there."""
     say = tmp_path / "say.txt"

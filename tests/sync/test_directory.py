@@ -371,7 +371,7 @@ def test_state_with_a_path_outside_the_directory_is_refused(directory: Path) -> 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @settings(
     max_examples=10,
     deadline=None,
