@@ -31,15 +31,16 @@ class TelephoneDesk:
         return cls(harness, phone)
 
     def answers(self, *, talk_ms: float | None) -> None:
-        """Have the operator answer and talk for a time (None: until the caller hangs up), then hang up.
+        """Have the operator answer, talk for a time (None: until the caller hangs up), and then hang up.
 
         At Twilio they hear a whisper first, and accept by a key.
         """
         person = None
         if self.harness.carrier_name == "twilio":
-            leaving = (
-                (Wait(ms=talk_ms), HangUp()) if talk_ms is not None else (WaitForHangUp(timeout_ms=40_000),)
-            )
+            leaving: tuple[Step, ...] = (WaitForHangUp(timeout_ms=40_000),)
+            if talk_ms is not None:
+                connected = WaitFor(event=self.connected, timeout_ms=40_000)
+                leaving = (connected, Wait(ms=talk_ms), HangUp())
             script = (hear(), Dtmf(digits="1"), *leaving)
             synthesise = self.harness.synthesise
             person = Caller(script=script, voice_id=HIGHEST, attentive=False, synthesise=synthesise)
