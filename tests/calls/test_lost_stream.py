@@ -45,6 +45,7 @@ def flow_that_finds(url: str) -> dict[str, Any]:
     }
     return {
         "prompt": None,
+        "idle": {"after_ms": 60_000},
         "flow": {"initial_node": "look", "nodes": nodes},
         "variables": [{"name": "caller", "source": "call"}],
         "functions": [find],

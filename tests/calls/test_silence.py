@@ -81,7 +81,7 @@ async def test_a_voice_that_hangs_behind_much_audio_speaks_the_rest_of_the_answe
     harness.sandbox.faults.add(
         Fault(server="elevenlabs", kind="hang", stage="message", match="anything else", count=1)
     )
-    call = await harness.place(hear(), Say(text=OPEN), hear(quiet_ms=2200), HangUp(), to=number)
+    call = await harness.place(hear(), Say(text=OPEN), hear(quiet_ms=6000), HangUp(), to=number)
 
     assert call.outcome.ok, call.outcome.failure
     assert joined(call) == f"{WELCOME} {answer}"
