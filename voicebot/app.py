@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from anyio import lowlevel
 from fastapi import FastAPI
 
 from db.events import EventRecord
@@ -83,6 +84,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await lowlevel.checkpoint()  # anyio imports its backend at its first use: no request waits for that
         parts = running(settings, grace or EndGrace(), lease or Lease(), limits, worker or Worker())
         async with parts as app_state:
             app.state.app_state = app_state
