@@ -23,9 +23,7 @@ from types import CodeType, TracebackType
 from typing import Any
 
 MAX_STEP_S = 0.05
-"""CPU time that one step may take, on a machine that takes `REFERENCE_S` for `_reference`."""
-
-REFERENCE_S = 0.02
+"""CPU time that one step may take."""
 
 _NOT_COUNTED = ("/tests/", "/voicebot/sandbox/", "/pytest_asyncio/", "/_pytest/", "/bench/")
 _START = frozenset({"Server.serve", "LifespanOn.main"})
@@ -37,8 +35,6 @@ class LoopWatchdog:
 
     slow: list[str] = field(default_factory=list)
     """A description of each step that took too long."""
-    limit_s: float = field(default_factory=lambda: MAX_STEP_S * max(1.0, _reference() / REFERENCE_S))
-    """CPU time that one step may take on this machine: more if it is slow."""
     _collecting_since: float = 0.0
     _collecting_s: float = 0.0
 
@@ -68,7 +64,7 @@ class LoopWatchdog:
             return step()
         finally:
             taken = time.thread_time() - began - (self._collecting_s - collecting)
-            if taken > self.limit_s:
+            if taken > MAX_STEP_S:
                 self.slow.append(
                     f"{taken * 1000:.0f} ms of CPU time in one step of {coroutine.__qualname__}:\n"
                     f"it began at\n{place}\nand ended at\n{_place(coroutine)}"
@@ -107,17 +103,6 @@ class _Watched(Coroutine[Any, Any, Any]):
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._coroutine.__await__()
-
-
-def _reference() -> float:
-    """CPU time of a fixed computation, in seconds: the shortest of three."""
-    times: list[float] = []
-    for _ in range(3):
-        began, total = time.thread_time(), 0
-        for number in range(200_000):
-            total += number * number % 7
-        times.append(time.thread_time() - began)
-    return min(times)
 
 
 def _is_counted(coroutine: Any) -> bool:
