@@ -29,7 +29,7 @@ test: $(VENV)/.installed-dev ## run the tests, in random order and in parallel
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 test-long: $(VENV)/.installed-dev ## run the long tests, and the property tests with more examples, under the watchdog
-	@nice -n 19 $(LONG) -n 2 -o timeout=900 $(COMPUTING) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
+	@nice -n 10 $(LONG) -n 2 -o timeout=900 $(COMPUTING) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
 	computing=$$!; failed=; $(LONG) $(COMPUTING:%=--ignore=%) $(PYTEST_ARGS) || failed=1; \
 	wait $$computing || failed=1; cat $(VENV)/computing.log; test -z "$$failed"
 

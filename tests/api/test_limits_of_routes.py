@@ -148,14 +148,17 @@ async def test_a_hundred_viewers_with_the_largest_templates_do_not_hold_up_the_e
         async with http_client(base_url=threaded.running.url, timeout=200) as client:
 
             async def check() -> httpx.Response:
-                return await client.post(largest.path, content=largest.body, headers=headers)
+                while True:
+                    answer = await client.post(largest.path, content=largest.body, headers=headers)
+                    if answer.status_code != 503:  # the database had no time for the key, on a busy machine
+                        return answer
+                    await asyncio.sleep(float(answer.headers["Retry-After"]))
 
             gc.collect()
             with LoopTicks(threaded.loop) as ticks:
                 answers = await asyncio.gather(*(check() for _ in range(largest.count)))
-    statuses = {answer.status_code for answer in answers}
-    assert 200 in statuses
-    assert statuses <= {200, 429, 503}  # too many checks of the account, or a database without time for them
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert [answer.json()["ok"] for answer in answers if answer.status_code == 200]
     assert ticks.longest_s < MAX_BUSY_S
 
 
