@@ -14,16 +14,16 @@ from operator import itemgetter
 from typing import Any, Literal
 from uuid import UUID
 
-from db.calls import AnsweredBy, CallRecord
+from db.calls import CallRecord
 from db.dispatch import CALLED_OFF, OPTED_OUT, PERSON_BUSY, STOPPED, ClaimedLead
 from db.ids import new_id
 from db.pool import Database, Executor, Row
 from db.rows import columns, read
 
 Obstacle = Literal["no_number", "rate_limit", "no_channel", "person_busy", "stopped"]
-"""Why an attempt was not begun; the first counts. ``person_busy``: another call of the account to this person
-goes on. ``stopped``: the lead is not this claim's any more, or may not be dialled any
-more: it was paused, the person has opted out, or the template is not active."""
+"""Why an attempt was not begun; if several apply, the first. ``person_busy``: the account has another live
+call to this person. ``stopped``: the claim was lost, the lead was paused, the person has opted out, or the
+template is not active."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +182,9 @@ def _begun(row: dict[str, Any], limits: AttemptLimits) -> CallRecord | Blocked:
 
 
 async def dialable_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
-    """For which attempts the carrier may be asked; time has passed since they were begun.
+    """Return the attempts that may be placed now; what allowed them to begin may have changed since then.
 
-    Not those that have ended, or could not be begun any more.
+    Left out are those that have ended, and those that could not begin now.
     """
     rows = await db.fetch(
         f"""
@@ -200,9 +200,9 @@ async def dialable_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID
 
 
 async def wanted_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
-    """Which attempts are to go on ringing.
+    """Return the attempts that may continue to ring.
 
-    Not those that have ended, whose lead was cancelled, or whose account's kill switch is on.
+    Left out are those that have ended, whose lead was cancelled, or whose account's kill switch is on.
     """
     rows = await db.fetch(
         f"""
@@ -216,7 +216,7 @@ async def wanted_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
 
 
 async def is_wanted(db: Executor, call: CallRecord) -> bool:
-    """Whether an attempt is to go on ringing; see ``wanted_of``."""
+    """Whether an attempt may continue to ring; see ``wanted_of``."""
     return bool(await wanted_of(db, [call.id]))
 
 
@@ -243,7 +243,7 @@ async def all_placed(
         ringing: how long the attempts count as live from now on.
 
     Returns:
-        Of which calls the id is stored.
+        The ids of the calls whose carrier id is stored.
     """
     return {row["id"] for row in await _placed(db, answers, ringing, "calls.id")}
 
@@ -274,7 +274,7 @@ async def _placed(
 
 
 async def was_not_placed(db: Executor, call: CallRecord) -> CallRecord:
-    """Record of an ended attempt, which is not finalised yet, that the carrier has no call of it."""
+    """Record that the carrier never had the call of an ended attempt, unless the attempt is finalised."""
     row = await db.fetchrow(
         f"""
         UPDATE calls SET end_reason = '{NOT_PLACED}' WHERE id = $1 AND finalised_at IS NULL
@@ -286,7 +286,7 @@ async def was_not_placed(db: Executor, call: CallRecord) -> CallRecord:
 
 
 async def ids_of_others(db: Executor, call: CallRecord, carrier_call_ids: Sequence[str]) -> Collection[str]:
-    """Which of its carrier's ids are recorded as those of other calls."""
+    """Return those of its carrier's ids that belong to other calls."""
     rows = await db.fetch(
         """
         SELECT carrier_call_id FROM calls
@@ -297,61 +297,6 @@ async def ids_of_others(db: Executor, call: CallRecord, carrier_call_ids: Sequen
         call.id,
     )
     return {row["carrier_call_id"] for row in rows}
-
-
-async def report_answered_by(db: Executor, call_id: UUID, who: AnsweredBy) -> CallRecord | None:
-    """Store who answered a live outbound call; a machine stays. Returns the call as it was before.
-
-    Returns None if the call is not outbound or not live.
-    """
-    row = await db.fetchrow(
-        f"""
-        WITH before AS (
-            SELECT {_CALL} FROM calls
-            WHERE id = $1 AND direction = 'outbound' AND status <> 'ended' FOR UPDATE
-        ), reported AS (
-            UPDATE calls SET answered_by = CASE calls.answered_by WHEN 'machine' THEN 'machine' ELSE $2 END
-            FROM before WHERE calls.id = before.id
-        )
-        SELECT {_CALL} FROM before
-        """,  # noqa: S608
-        call_id,
-        who,
-    )
-    return None if row is None else read(CallRecord, row)
-
-
-async def begin_machine_action(db: Executor, call_id: UUID) -> bool:
-    """Whether this process is to act on the machine that answered; True once for each call."""
-    begun = await db.execute(
-        """
-        UPDATE calls SET machine_action_at = now()
-        WHERE id = $1 AND machine_action_at IS NULL AND answered_by = 'machine' AND status <> 'ended'
-        """,
-        call_id,
-    )
-    return begun > 0
-
-
-async def leave_to_message(
-    db: Executor, account_id: UUID, call_id: UUID, lasts: timedelta
-) -> CallRecord | None:
-    """The call is about to leave its agent, to leave a message; it ends after ``lasts`` at the latest.
-
-    It may not have reached its agent yet. Returns None if it has ended, or the carrier has it already.
-    """
-    row = await db.fetchrow(
-        f"""
-        UPDATE calls SET status = 'transferring', held_until = now() + $3::interval,
-            answered_at = coalesce(answered_at, now())
-        WHERE account_id = $1 AND id = $2 AND (status = 'in_progress' OR status = 'ringing')
-        RETURNING {_CALL}
-        """,  # noqa: S608
-        account_id,
-        call_id,
-        lasts,
-    )
-    return None if row is None else read(CallRecord, row)
 
 
 async def attempt_of(db: Executor, call_id: UUID) -> CallRecord | None:

@@ -26,8 +26,8 @@ class EndWithEvent:
 
 
 Finished = Literal["first", "later", "answered", "undecided"]
-"""What came of an end: it is that of the call; the call had ended; it was answered and goes on; another
-transaction is changing the call, so that the end has to be given again."""
+"""The result of ending a call. ``first``: this is its end. ``later``: it had ended before. ``answered``: it
+was answered and continues. ``undecided``: another transaction is changing the call; try again."""
 
 
 async def finish_with_event(db: Executor, end: EndWithEvent) -> Literal["first", "later"]:
@@ -49,7 +49,7 @@ async def finish_with_event(db: Executor, end: EndWithEvent) -> Literal["first",
 async def finish_unanswered(db: Executor, ends: Sequence[EndWithEvent]) -> Sequence[Finished]:
     """End different calls as ``finish_with_event`` does, by one statement, except those that were answered.
 
-    It waits for no other transaction.
+    Calls that another transaction has locked are left as they are.
 
     Raises:
         NotFound: the account has no such call.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
+from db.calls import CallRecord
 from db.errors import ConstraintViolated, SequenceTaken
+from db.ids import new_id
 from db.pool import Executor
 from db.rows import columns, read
 
@@ -29,6 +31,23 @@ class EventRecord:
     node: str | None
     data: Mapping[str, Any]
     """JSON values."""
+
+    @classmethod
+    def unnumbered(
+        cls, call: CallRecord, type_: str, data: Mapping[str, Any], at: datetime, event_id: UUID | None = None
+    ) -> Self:
+        """An event of a call as it is now, for ``append``; by default with a new id."""
+        return cls(
+            id=event_id or new_id(),
+            account_id=call.account_id,
+            call_id=call.id,
+            seq=0,  # append() numbers it
+            type=type_,
+            at=at,
+            template_id=call.template_id,
+            node=call.node,
+            data=data,
+        )
 
 
 _EVENT = columns(EventRecord)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,9 +22,9 @@ class ContextModel(LLMService):
         super().__init__(settings=LLMSettings(model="scripted"))
         self.role = ""
 
+    @abstractmethod
     async def respond(self, context: LLMContext) -> None:
         """Push the answer to a context."""
-        raise NotImplementedError
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Answer a context; remember the role that a node sets."""

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from db import carrier_calls, events
+from db.events import EventRecord
 from tests.api.server_fixture import http_client, signed
 from tests.calls.harness import BILL, PUBLIC_URL, WELCOME, CallHarness, hear
-from voicebot.api.carriers.call_ends import call_event
 from voicebot.sandbox.caller import HangUp, Say, Wait
 from voicebot.sandbox.carrier import Misbehaviour
 from voicebot.sandbox.environment import TWILIO_AUTH_TOKEN
@@ -77,7 +77,7 @@ async def test_a_reported_stream_error_is_in_the_calls_events(harness: CallHarne
     database = harness.server.app_state.database
     known = await carrier_calls.by_carrier_id(database, "twilio", call.sid)
     await events.append(
-        database, call_event(known, "stream.failed", {"error": "elsewhere"}, datetime.now(UTC))
+        database, EventRecord.unnumbered(known, "stream.failed", {"error": "elsewhere"}, datetime.now(UTC))
     )
     await call.ended()
     facts = await harness.facts(call, person)

@@ -17,6 +17,7 @@ import db
 from db import (
     account_settings,
     accounts,
+    answering_machines,
     attempts,
     audit,
     bridged_calls,
@@ -139,7 +140,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     lead_control.hold: lambda d, me, w: lead_control.hold(d, me, w.call.lead_id, NOON),
     lead_control.resume: lambda d, me, w: lead_control.resume(d, me, w.call.lead_id, NOON),
     lead_control.lift_stop: lambda d, me, w: lead_control.lift_stop(d, me, w.front.id, "pause"),
-    attempts.leave_to_message: lambda d, me, w: attempts.leave_to_message(
+    answering_machines.leave_to_message: lambda d, me, w: answering_machines.leave_to_message(
         d, me, w.call.id, timedelta(hours=1)
     ),
     attempts.placed: lambda d, me, w: attempts.placed(d, me, w.call.id, "stolen", timedelta(hours=1)),
@@ -324,10 +325,10 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     outbox.claim: "the outbox sends for all accounts",
     attempts.attempt_of: "the carrier's signature vouches for it",
     attempts.all_placed: "each answer names its account",
-    attempts.begin_machine_action: "the record names the call",
+    answering_machines.begin_machine_action: "the record names the call",
     attempts.wanted_of: "it takes the calls",
     call_use.of_calls: "it takes the calls",
-    attempts.report_answered_by: "the record names the call",
+    answering_machines.report_answered_by: "the record names the call",
     attempts.is_wanted: "it takes the call",
     attempts.dialable_of: "it takes the calls",
     attempts.ids_of_others: "ids of a carrier, which belong to one call",

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from db import attempts, calls, carrier_calls, dispatch, lead_control
+from db import answering_machines, calls, carrier_calls, dispatch, lead_control
 from db.calls import CallEnd, CallRecord
 from db.lead_states import MOVES
 from db.leads import LeadRecord
@@ -127,7 +127,7 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
         @rule(which=WHICH, who=st.sampled_from(["human", "machine"]))
         def detect(self, which: int, who: Any) -> None:
             if (call := self.call(which)) is not None:
-                self.run(attempts.report_answered_by(database, call.id, who))
+                self.run(answering_machines.report_answered_by(database, call.id, who))
 
         @rule(which=WHICH, reason=REASONS)
         def end(self, which: int, reason: str) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from db import events, legs
 from db.events import EventRecord
-from db.ids import new_id
 from tests.db.seed import SeededAccount
 from tests.handoffs.exchange import ORIGIN, PHONE, World, make_world
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
@@ -28,11 +27,7 @@ async def record(bridge: World, type_: str, **data: object) -> None:
     """Record an event of the call."""
     bridge.clock.advance(seconds=1)
     call = await bridge.call()
-    event = EventRecord(
-        id=new_id(), account_id=call.account_id, call_id=call.id, seq=0, type=type_, at=bridge.clock.now(),
-        template_id=call.template_id, node=None, data=data,
-    )  # fmt: skip
-    await events.append(bridge.database, event)
+    await events.append(bridge.database, EventRecord.unnumbered(call, type_, data, bridge.clock.now()))
 
 
 async def request(bridge: World, *, status: str = "ok") -> None:

@@ -18,7 +18,6 @@ from db import call_leases, events
 from db.calls import CallRecord
 from db.errors import DatabaseError
 from db.events import EventRecord
-from db.ids import new_id
 from db.pool import Database
 from voicebot.clock import Clock
 
@@ -85,19 +84,7 @@ class LeaseReaper:
         async with self._db.transaction() as transaction:
             ended = list(await call_leases.end_expired(transaction, limit=_BATCH))
             for call in ended:
-                await events.append(transaction, _end_event(call))
+                data = {"ended_by": call.ended_by, "reason": call.end_reason}
+                at = call.ended_at or call.started_at
+                await events.append(transaction, EventRecord.unnumbered(call, "call.ended", data, at))
         return ended
-
-
-def _end_event(call: CallRecord) -> EventRecord:
-    return EventRecord(
-        id=new_id(),
-        account_id=call.account_id,
-        call_id=call.id,
-        seq=0,  # replaced: append() numbers it
-        type="call.ended",
-        at=call.ended_at or call.started_at,
-        template_id=call.template_id,
-        node=call.node,
-        data={"ended_by": call.ended_by, "reason": call.end_reason},
-    )

@@ -47,7 +47,7 @@ class DueWork(ABC, Generic[RowT]):
 
     @abstractmethod
     async def next_due(self, after: datetime) -> datetime | None:
-        """When something is due that is not due yet; None: there is nothing."""
+        """Return the time at which the next row becomes due; None: there is none."""
 
     @abstractmethod
     async def work(self, row: RowT, /) -> None:
@@ -73,10 +73,10 @@ class DueWork(ABC, Generic[RowT]):
             await asyncio.sleep(max(again_ms - self._clock.monotonic_ms(), 0) / 1000)
 
     async def run_once(self) -> float:
-        """Begin to work on what is due; returns how long to wait for what is due next, in s.
+        """Start the work on rows that are due; return how long to wait for the next one, in seconds.
 
-        Nothing is looked for while there is no place for a row: the end of a row's work wakes the loop. When
-        something is due next is asked only when nothing is due.
+        If all places are taken, nothing is claimed: the end of a row's work wakes the loop. The next due time
+        is asked for only if no row was claimed.
 
         Raises:
             DatabaseError: nothing was claimed, or it is not known when something is due.

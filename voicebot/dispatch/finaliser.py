@@ -47,10 +47,10 @@ AT_ONCE = 64
 """How many calls a process finalises at once."""
 
 LOST_FOR = timedelta(seconds=60)
-"""How long after an attempt the carrier may still place a call of it; then it was not placed."""
+"""How long after an attempt the carrier may still place its call; afterwards it counts as not placed."""
 
 LEASE = timedelta(seconds=20)
-"""How long a claimed call belongs to a process, which renews it while a carrier or a model takes long."""
+"""How long a process holds a claimed call; it renews the lease while it waits for a carrier or a model."""
 
 RENEWAL_S = 5.0
 """Seconds between two renewals."""
@@ -137,7 +137,7 @@ class Finaliser(DueWork[EndedCall]):
         return [None] * len(results)
 
     async def _keeping(self, call: CallRecord, waiting: Awaitable[ResultT]) -> ResultT:
-        """The result of what may take long; no other process claims the call meanwhile."""
+        """Return the result of a slow operation; until then the lease of the call is renewed."""
         renewing = self._background.start(self._renew(call.id), name="lease of an ended call")
         try:
             return await waiting
@@ -153,7 +153,7 @@ class Finaliser(DueWork[EndedCall]):
     # ------------------------------------------------------------------------------------- at the carrier
 
     async def _settled(self, call: CallRecord) -> CallRecord | None:
-        """The call when nothing of its attempt goes on at the carrier; None: it may, and is looked at again.
+        """Return the call when its attempt is over at the carrier; None: it is checked again later.
 
         The call of a process that was lost is hung up, and one whose id was not learned is looked for. If the
         carrier has no such call, it was not placed.
@@ -174,7 +174,7 @@ class Finaliser(DueWork[EndedCall]):
         return call if found else await attempts.was_not_placed(self._db, call)
 
     async def _hang_up(self, carrier: Carrier, call: CallRecord) -> tuple[Sequence[str], bool]:
-        """The carrier's ids of an attempt, and whether it has calls with them although they were hung up."""
+        """Hang up the calls of an attempt; return their ids at the carrier, and whether any is still live."""
         found = await self._carrier_ids(carrier, call)
         for sid in found:
             await carrier.hang_up(sid)
@@ -213,7 +213,7 @@ class Finaliser(DueWork[EndedCall]):
     def _next_attempt(
         self, ended: EndedCall, outbound: Outbound, outcome: Outcome
     ) -> tuple[datetime | None, int]:
-        """When the lead is dialled again, if it is, and how many of its attempts count."""
+        """Return when the lead is dialled again (None: it is not), and how many of its attempts count."""
         call, now = ended.call, self._clock.now()
         if outcome.failure is None:
             return None, ended.attempts

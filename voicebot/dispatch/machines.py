@@ -15,7 +15,7 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import attempts, bridged_calls, events, utterances
+from db import answering_machines, attempts, bridged_calls, events, utterances
 from db.call_start import CallStart, read_start
 from db.calls import CallRecord
 from db.errors import DatabaseError, NotFound
@@ -81,7 +81,7 @@ class AnsweringMachines:
         who = detection.who
         if who == "machine" and await self._is_screening(call):
             who = "human"
-        before = await attempts.report_answered_by(self._db, call.id, who)
+        before = await answering_machines.report_answered_by(self._db, call.id, who)
         if before is None:
             return
         # Words may have told of the machine before, and waited for a beep that is not reported.
@@ -104,7 +104,7 @@ class AnsweringMachines:
             call = await attempts.attempt_of(self._db, said.call_id)
             if call is None or await self._is_screening(call):
                 return
-            before = await attempts.report_answered_by(self._db, call.id, "machine")
+            before = await answering_machines.report_answered_by(self._db, call.id, "machine")
             if before is None:
                 return
             beep_follows = call.carrier in self._detectors and before.answered_by in (None, "machine")
@@ -132,7 +132,7 @@ class AnsweringMachines:
             action = "hang_up"
         if action == "message" and not has_beeped:
             return
-        if action != "continue" and not await attempts.begin_machine_action(self._db, call.id):
+        if action != "continue" and not await answering_machines.begin_machine_action(self._db, call.id):
             return
         await events.append(self._db, self._event(call, source, action))
         if action == "message":
@@ -144,7 +144,7 @@ class AnsweringMachines:
         if call.carrier in self._by_stream:
             await self._end_here(call.id, text, PAUSE_S)
             return
-        left = await attempts.leave_to_message(self._db, call.account_id, call.id, MESSAGE)
+        left = await answering_machines.leave_to_message(self._db, call.account_id, call.id, MESSAGE)
         if left is None or left.carrier_call_id is None:
             return
         pause_s = 0 if source == "carrier" else PAUSE_S
@@ -168,11 +168,8 @@ class AnsweringMachines:
             logger.warning("call {}: the machine was not hung up on: {}", call.id, error)
 
     def _event(self, call: CallRecord, source: Source, action: str) -> EventRecord:
-        return EventRecord(
-            id=id_of(call.id, MACHINE_DETECTED), account_id=call.account_id, call_id=call.id, seq=0,
-            type=MACHINE_DETECTED, at=self._clock.now(), template_id=call.template_id, node=None,
-            data={"source": source, "action": action},
-        )  # fmt: skip
+        data, event_id = {"source": source, "action": action}, id_of(call.id, MACHINE_DETECTED)
+        return EventRecord.unnumbered(call, MACHINE_DETECTED, data, self._clock.now(), event_id)
 
 
 def _text(content: TemplateContent, start: CallStart) -> str:

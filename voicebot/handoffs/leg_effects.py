@@ -12,7 +12,6 @@ from db import calls, events, handoff_events, handoff_transitions, handoffs
 from db.events import EventRecord
 from db.handoff_transitions import Transition
 from db.handoffs import HandoffRecord
-from db.ids import new_id
 from db.legs import LegRecord
 from db.pool import Database, Transaction
 from voicebot.handoffs import transitions
@@ -150,15 +149,5 @@ async def _append(
     transaction: Transaction, leg: LegRecord, type_: str, now: datetime, **more: str | None
 ) -> None:
     call = await calls.get(transaction, leg.account_id, leg.call_id)
-    event = EventRecord(
-        id=new_id(),
-        account_id=leg.account_id,
-        call_id=leg.call_id,
-        seq=0,  # replaced: append() numbers it
-        type=type_,
-        at=now,
-        template_id=call.template_id,
-        node=call.node,
-        data={"destination": leg.destination, **more},
-    )
-    await events.append(transaction, event)
+    data = {"destination": leg.destination, **more}
+    await events.append(transaction, EventRecord.unnumbered(call, type_, data, now))

@@ -1,19 +1,15 @@
-"""The ends of calls that no process runs, and the events of calls that webhooks report."""
+"""The ends of calls that no process runs, as webhooks report them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
-from uuid import UUID
 
 from db import call_ends
 from db.call_ends import EndWithEvent, Finished
 from db.calls import CallEnd, CallRecord, EndedBy
 from db.carrier_calls import ReportedCall
-from db.events import EventRecord
-from db.ids import new_id
 from db.pool import Executor
 from voicebot.api.app_state import AppState
 from voicebot.background import BackgroundTasks
@@ -68,20 +64,3 @@ async def end_with_person(app: AppState, call: CallRecord, ended_by: EndedBy, re
     if await finish(app, call, ended_by, reason):
         app.metrics.count_end(ended_by, reason)
     await app.handoffs.legs.caller_left(call)
-
-
-def call_event(
-    call: CallRecord, type_: str, data: Mapping[str, Any], at: datetime, event_id: UUID | None = None
-) -> EventRecord:
-    """An event of a call, which may belong to another process; by default with a new id."""
-    return EventRecord(
-        id=event_id or new_id(),
-        account_id=call.account_id,
-        call_id=call.id,
-        seq=0,  # replaced: append() numbers it
-        type=type_,
-        at=at,
-        template_id=call.template_id,
-        node=call.node,
-        data=data,
-    )

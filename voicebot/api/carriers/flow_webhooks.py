@@ -13,13 +13,14 @@ from loguru import logger
 from db import bridged_calls, calls, events, legs
 from db.calls import CallRecord
 from db.errors import DatabaseBusy, DatabaseUnavailable, NotFound
+from db.events import EventRecord
 from db.inbound import REFUSED
 from telephony.errors import CarrierError
 from telephony.flow import Connection, FlowCarrier
 from telephony.webhook import EndReason, WebhookReply
 from voicebot.api.app_state import AppState
 from voicebot.api.carriers.attempt_webhooks import dialled
-from voicebot.api.carriers.call_ends import call_event, end_with_person, finish
+from voicebot.api.carriers.call_ends import end_with_person, finish
 from voicebot.api.carriers.carrier_request import MAX_RESUMES, NO_CAPACITY, TTS_UNAVAILABLE, CarrierRequest
 from voicebot.api.carriers.leg_webhooks import RESOLVED, TRANSFERRED
 
@@ -125,7 +126,7 @@ async def _after_connection(request: CarrierRequest, flow: FlowCarrier, call: Ca
         return flow.branch_reply(False)
     back = await bridged_calls.return_to_agent(app.database, call.account_id, call.id)
     if back is not None:
-        event = call_event(call, "transfer.failed", {"outcome": outcome}, app.clock.now())
+        event = EventRecord.unnumbered(call, "transfer.failed", {"outcome": outcome}, app.clock.now())
         await events.append(app.database, event)
     return flow.branch_reply(back is not None)
 

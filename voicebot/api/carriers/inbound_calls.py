@@ -18,6 +18,7 @@ from loguru import logger
 from db import bridged_calls, calls, carrier_calls, events, inbound
 from db.calls import CallEnd, CallRecord
 from db.errors import NotFound
+from db.events import EventRecord
 from db.ids import id_of
 from db.inbound import REFUSED, AnsweringTemplate, CalledNumber, InboundCall, StartedCall
 from db.pool import Database, Transaction
@@ -25,7 +26,6 @@ from telephony.bridge import Whisper
 from telephony.carrier import TransferRequest
 from telephony.webhook import WebhookReply
 from templates.inbound import InboundPolicy, Refusal
-from voicebot.api.carriers.call_ends import call_event
 from voicebot.api.carriers.carrier_request import CarrierRequest
 from voicebot.dispatch.inbound_policy import CallFacts, Menu, Reason, answering, refusal_for, refusal_of
 from voicebot.dispatch.inbound_texts import inbound_texts, menu_text
@@ -228,9 +228,9 @@ async def _refuse(
     caller = inbound.caller_of(call_in)
     if refusal.action == "callback" and caller is not None:
         told["lead_id"] = str(await inbound.call_back(transaction, call, template.id, caller))
-    await events.append(transaction, call_event(call, INBOUND_REFUSED, told, at))
+    await events.append(transaction, EventRecord.unnumbered(call, INBOUND_REFUSED, told, at))
     ended = {"ended_by": "system", "reason": REFUSED}
-    await events.append(transaction, call_event(call, "call.ended", ended, at))
+    await events.append(transaction, EventRecord.unnumbered(call, "call.ended", ended, at))
     if refusal.action == "forward" and refusal.number is not None:
         await bridged_calls.forward(transaction, call.account_id, call.id, refusal.number)
     return _refused(refusal, number, template, is_known=caller is not None)
@@ -281,7 +281,9 @@ async def _offer(
     await inbound.offer(transaction, call, offered)
     data = {"template_ids": [str(each) for each in offered]}
     event_id = id_of(call.id, "inbound.menu", *data["template_ids"])
-    await events.append(transaction, call_event(call, "inbound.menu", data, call_in.started_at, event_id))
+    await events.append(
+        transaction, EventRecord.unnumbered(call, "inbound.menu", data, call_in.started_at, event_id)
+    )
     first = menu.templates[0]
     text = menu_text([template.name for template in menu.templates], first.language)
     return Announcement(number=number, template=first, text=text, attempt=attempt)
@@ -308,7 +310,9 @@ async def _chosen(
     refused = await _refusal(transaction, call_in, number, template)
     started = await inbound.choose(transaction, call, template)
     data = {TEMPLATE: str(template.id), "key": key}
-    await events.append(transaction, call_event(started.call, "inbound.chosen", data, call_in.started_at))
+    await events.append(
+        transaction, EventRecord.unnumbered(started.call, "inbound.chosen", data, call_in.started_at)
+    )
     if refused is not None:
         return await _refuse(transaction, call_in, started.call, number, template, refused)
     return started

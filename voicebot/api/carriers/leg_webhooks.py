@@ -11,11 +11,12 @@ from uuid import UUID
 from db import bridged_calls, calls, events, legs
 from db.calls import CallRecord
 from db.errors import NotFound
+from db.events import EventRecord
 from db.legs import LegRecord
 from telephony.bridge import BridgeCarrier
 from telephony.errors import BadWebhook
 from telephony.webhook import WebhookReply
-from voicebot.api.carriers.call_ends import call_event, end_with_person, finish
+from voicebot.api.carriers.call_ends import end_with_person, finish
 from voicebot.api.carriers.carrier_request import NO_CONTENT, WAITING_SINCE, CarrierRequest
 
 RESOLVED = "handoff_resolved"
@@ -140,7 +141,7 @@ async def after_transfer(
         await finish(app, call, "agent", TRANSFERRED)
         return request.carrier.hang_up_reply()
     data = {"outcome": outcome or "failed"} if was_dialled else {"outcome": "process_lost"}
-    await events.append(app.database, call_event(call, "transfer.failed", data, app.clock.now()))
+    await events.append(app.database, EventRecord.unnumbered(call, "transfer.failed", data, app.clock.now()))
     back = await bridged_calls.return_to_agent(app.database, call.account_id, call.id)
     return request.carrier.hang_up_reply() if back is None else request.connect(back)
 

@@ -23,6 +23,7 @@ from db.errors import (
     PolicyApplies,
     UnknownNumber,
 )
+from db.events import EventRecord
 from db.ids import id_of
 from db.inbound import InboundCall, StartedCall
 from telephony.carrier import TransferRequest
@@ -30,7 +31,7 @@ from telephony.webhook import IncomingCall, WebhookReply
 from voicebot.admission import Refusal
 from voicebot.api.carriers import attempt_webhooks, carrier_status, flow_webhooks, leg_webhooks
 from voicebot.api.carriers.attempt_webhooks import dialled
-from voicebot.api.carriers.call_ends import call_event, finish
+from voicebot.api.carriers.call_ends import finish
 from voicebot.api.carriers.carrier_request import (
     MAX_RESUMES,
     NO_CAPACITY,
@@ -232,7 +233,7 @@ async def stream(request: CarrierRequest) -> WebhookReply:
         return NO_CONTENT
     # A copy of the request has the same id, and changes nothing.
     event_id = id_of(call.id, "stream.failed", report.stream_id, error)
-    event = call_event(call, "stream.failed", {"error": error}, app.clock.now(), event_id)
+    event = EventRecord.unnumbered(call, "stream.failed", {"error": error}, app.clock.now(), event_id)
     # The process that has the call may be writing its events: append() numbers this one after them.
     if await events.append(app.database, event):
         app.metrics.stream_errors.labels(request.name).inc()
