@@ -64,7 +64,7 @@ async def test_listening_then_speaking_then_giving_the_caller_back(desk: Desk) -
     assert strength(from_caller, pitch_hz(person.voice_id), 16_000) > 0.3
     assert await desk.state() == ("resolved", "returned")
     assert got.record["resumes"] == 0
-    context = str(desk.harness.asked()[-1]["messages"])
+    context = str(desk.harness.asked()[asked]["messages"])  # the next one may be of the agent it routes to
     assert TAKEN_OVER in context
     assert GIVEN_BACK in context
 
