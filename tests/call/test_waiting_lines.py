@@ -89,6 +89,30 @@ def test_a_person_who_does_not_come_is_said_at_once(
         assert f"({then.cause})" in str(call.script.asked[-1].messages)
 
 
+def test_a_caller_whose_person_comes_is_not_told_of_the_queue(loop: VirtualLoop) -> None:
+    """The text of the claim is repeated, also for a key; the limit stays, and the line comes back."""
+    waiting = {"line": LINE, "every_ms": EVERY_MS, "max_ms": 30_000}
+    call = VirtualCall(loop, desk={"functions": FUNCTIONS, "waiting": waiting}, ready=False)
+    texts = TEXTS["en"]
+
+    def heard_in(seconds: float) -> list[str]:
+        before = len(call.heard())
+        call.run(seconds)
+        return call.heard()[before:]
+
+    call.handoff_changed(status("waiting"))
+    assert LINE in heard_in(6)
+    call.handoff_changed(status("claimed"))
+    assert heard_in(12) == [texts.claimed] * 3
+    call.press("5")
+    assert heard_in(3) == [texts.claimed]
+    call.handoff_changed(status("claimed", cause="busy"))  # the caller waits as before
+    assert heard_in(10)[:2] == [texts.not_reached, LINE]
+    call.handoff_changed(status("claimed"))  # the telephone rings again
+    assert heard_in(15) == [texts.claimed, texts.nobody]
+    assert not call.session.waiting.is_waiting
+
+
 def test_a_caller_who_comes_back_unconnected_is_told_so_once(loop: VirtualLoop) -> None:
     """The agent who resumes the call says that nobody was reached; later failures are said as usual."""
     told = {"role": "developer", "content": NOT_CONNECTED.format(cause="carrier_error")}

@@ -281,15 +281,17 @@ class WaitingForPerson:
             return
         if now < max(self._line_at_ms, self._spoken_ms + waiting.every_ms):
             return
-        self._spoken_ms = now
-        if self._phase == "waiting" and self._status is not None and not self._status.someone_is_there:
+        self._spoken_ms, status = now, self._status
+        if self._phase == "claimed" and status is not None and status.cause is None:
+            text = self._texts.claimed
+        elif self._phase == "waiting" and status is not None and not status.someone_is_there:
             self._tell_absence(now)
-            await self._speech_output.text(self._texts.nobody, remembered=False)
-            return
-        agent = self._agents.current
-        wait_ms = self._status.expected_wait_ms if self._status is not None else None
-        line = waiting_line(waiting.line, agent.values, agent.content.language, wait_ms)
-        await self._speech_output.text(line, remembered=False)
+            text = self._texts.nobody
+        else:
+            agent = self._agents.current
+            wait_ms = None if status is None else status.expected_wait_ms
+            text = waiting_line(waiting.line, agent.values, agent.content.language, wait_ms)
+        await self._speech_output.text(text, remembered=False)
 
     def _give_up(self) -> None:
         """The author's limit has passed: the caller goes back to the agent and is offered a call-back."""
