@@ -7,11 +7,12 @@ incomplete one: a number has the same model, and is in use as soon as it is save
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from templates.outbound import DAYS, Day
 
@@ -44,6 +45,9 @@ Holiday = Annotated[
 """A date as text: a number would be read as seconds."""
 
 Action = Literal["reject", "busy", "say", "forward", "callback"]
+Busy = Literal["number_busy", "template_busy"]
+Reason = Literal["not_accepting", "blocked", "outside_hours", "caller_limit"] | Busy
+"""Why a call is not taken."""
 
 
 class _Part(BaseModel):
@@ -114,6 +118,41 @@ class Refusal(_Part):
             raise ValueError("`forward` needs a `number`")
         return self
 
+    @property
+    def leads_to_a_call(self) -> bool:
+        """Whether the caller is connected with somebody, now or later."""
+        return self.action in ("forward", "callback")
+
+
+def _for(reason: str, action: Action) -> Any:
+    return Field(description=reason, examples=[{"action": action}])
+
+
+class Refusals(_Part):
+    """What happens to calls that are not taken for one reason. Null: what `refusal` says."""
+
+    not_accepting: Annotated[Refusal | None, _for("`accepting` is false.", "callback")] = None
+    blocked: Annotated[
+        Refusal | None, _for("The caller is in `blocked`. Not `forward` or `callback`.", "reject")
+    ] = None
+    outside_hours: Annotated[Refusal | None, _for("It is outside `hours`.", "callback")] = None
+    caller_limit: Annotated[
+        Refusal | None, _for("The caller has called as often as `per_caller` says.", "reject")
+    ] = None
+    number_busy: Annotated[
+        Refusal | None, _for("The number has `max_concurrent` calls. Only in a number.", "busy")
+    ] = None
+    template_busy: Annotated[
+        Refusal | None, _for("The template has `max_concurrent` calls. Only in a template.", "busy")
+    ] = None
+
+    @field_validator("blocked")
+    @classmethod
+    def _blocked_reaches_nobody(cls, refusal: Refusal | None) -> Refusal | None:
+        if refusal is not None and refusal.leads_to_a_call:
+            raise ValueError("a blocked caller is connected with nobody; use `reject`, `busy` or `say`")
+        return refusal
+
 
 class InboundPolicy(_Part):
     """Which inbound calls are taken, and what happens to the others."""
@@ -129,3 +168,25 @@ class InboundPolicy(_Part):
         ),
     ] = None
     refusal: Annotated[Refusal, Field(description="Action, with its text or number.")] = Refusal()
+    refusals: Annotated[
+        Refusals,
+        Field(
+            description="Other actions for single reasons, each with its text or number.",
+            examples=[{"outside_hours": {"action": "callback"}, "template_busy": {"action": "busy"}}],
+        ),
+    ] = Refusals()
+
+    def refusal_for(self, reason: Reason) -> Refusal:
+        """What happens to a call that is refused for a reason; a blocked caller is connected with nobody."""
+        written: Refusal | None = getattr(self.refusals, reason)
+        if written is not None:
+            return written
+        return Refusal() if reason == "blocked" and self.refusal.leads_to_a_call else self.refusal
+
+    def all_refusals(self) -> Iterator[tuple[tuple[str, ...], Refusal]]:
+        """What is written for all reasons and for single ones, each with its path in the policy."""
+        yield ("refusal",), self.refusal
+        for reason in Refusals.model_fields:
+            written: Refusal | None = getattr(self.refusals, reason)
+            if written is not None:
+                yield ("refusals", reason), written

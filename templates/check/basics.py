@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from templates.bounds import LANGUAGE, NAME_LENGTH, Bounds
-from templates.check.context import CheckContext
+from templates.check.context import CheckContext, KnownNumber
 from templates.check.rules import problem_for
 from templates.functions import HttpFunction
+from templates.inbound import Busy, InboundPolicy
 from templates.languages import primary_language, unknown_subtag
 from templates.model import Idle, Limits, TemplateContent
 from templates.problem import Problem
@@ -74,12 +76,30 @@ def check_inbound(content: TemplateContent, context: CheckContext) -> Iterator[P
         yield problem_for("inbound_unused", ("inbound",), message)
         return
     number = (context.numbers or {}).get(content.number_id)
-    if content.inbound.refusal.action == "busy" and number and not number.rules.has_busy_tone:
-        message = "The carrier of the number cannot reject a call with a busy tone."
-        yield problem_for("busy_tone_impossible", ("inbound", "refusal", "action"), message)
-    if content.inbound.refusal.number and number and content.inbound.refusal.number == number.e164:
-        message = "This is the number of the template: its calls would be led back to it without end."
-        yield problem_for("forwards_to_itself", ("inbound", "refusal", "number"), message)
+    yield from policy_problems(content.inbound, number, busy="template_busy")
+
+
+def policy_problems(policy: InboundPolicy, number: KnownNumber | None, *, busy: Busy) -> Iterator[Problem]:
+    """What the policy of a template, or of a number, asks for in vain. Pointers begin with `/inbound`.
+
+    Args:
+        policy: the policy.
+        number: the number whose calls it refuses; None: unknown.
+        busy: the reason where too many calls are live; the other one never applies.
+    """
+    for place, refusal in policy.all_refusals():
+        where = ("inbound", *place)
+        if place[-1] in get_args(Busy) and place[-1] != busy:
+            message = f"'{place[-1]}' is never the reason here."
+            yield problem_for("reason_never_applies", where, message, detail=busy)
+        if number is None:
+            continue
+        if refusal.action == "busy" and not number.rules.has_busy_tone:
+            message = f"The number's carrier, {number.carrier}, cannot reject a call with a busy tone."
+            yield problem_for("busy_tone_impossible", (*where, "action"), message)
+        if refusal.number is not None and refusal.number == number.e164:
+            message = "This is the number that was called: its calls would be led back to it without end."
+            yield problem_for("forwards_to_itself", (*where, "number"), message)
 
 
 def check_bounds(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:

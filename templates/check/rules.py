@@ -143,6 +143,7 @@ _TABLE = (
     ),
     Rule("busy_tone_impossible", ERROR, "Use reject, say, forward or callback."),
     Rule("forwards_to_itself", ERROR, "Use another number."),
+    Rule("reason_never_applies", ERROR, "Write `{detail}`."),
     Rule(
         "output_field_invalid",
         ERROR,

@@ -39,8 +39,8 @@ def _spoken(content: TemplateContent) -> Iterator[tuple[tuple[str | int, ...], s
         yield ("idle", "prompts", index), prompt
     yield ("idle", "goodbye"), content.idle.goodbye
     yield ("outbound", "voicemail", "message"), content.outbound.voicemail.message
-    if content.inbound is not None:
-        yield ("inbound", "refusal", "text"), content.inbound.refusal.text
+    for place, refusal in content.inbound.all_refusals() if content.inbound is not None else ():
+        yield ("inbound", *place, "text"), refusal.text
     for name, node in content.flow.nodes.items() if content.flow is not None else ():
         if node.say is not None:
             yield ("flow", "nodes", name, "say"), node.say

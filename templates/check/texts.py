@@ -104,8 +104,8 @@ def _texts_without_placeholders(content: TemplateContent) -> Iterator[Text]:
     for index, route in enumerate(content.routes):
         yield Text(("routes", index, "when"), route.when)
     yield Text(("waiting", "audio"), content.waiting.audio or "")
-    if content.inbound is not None:
-        yield Text(("inbound", "refusal", "text"), content.inbound.refusal.text)
+    for place, refusal in content.inbound.all_refusals() if content.inbound is not None else ():
+        yield Text(("inbound", *place, "text"), refusal.text)
     for index, function in enumerate(content.functions):
         if isinstance(function, HttpFunction):
             yield Text(("functions", index, "description"), function.description)

@@ -9,6 +9,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, get_args
 from uuid import UUID
@@ -20,6 +21,7 @@ from twilio.request_validator import RequestValidator
 from db import accounts, keys
 from db.keys import Role
 from db.pool import Database
+from templates.outbound import DAYS
 from voicebot.api.app_state import AppState, EndGrace
 from voicebot.api.limits import Limits
 from voicebot.app import create_app
@@ -98,6 +100,11 @@ def orchestrator_document(name: str, target_id: str, number_id: str) -> dict[str
 def new_e164() -> str:
     """Return a phone number that no other test of this worker uses."""
     return f"+1415{next(_numbers)}"
+
+
+def closed_hours() -> dict[str, Any]:
+    """Hours of an inbound policy that are over now, in every time zone."""
+    return {"days": [DAYS[(datetime.now(UTC).weekday() + 3) % 7]]}
 
 
 async def create(client: httpx.AsyncClient, path: str, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,14 +85,48 @@ async def test_a_patch_that_leaves_no_valid_number_is_refused(
 async def test_a_number_does_not_lead_to_itself(tenant: Tenant) -> None:
     """Neither as its fallback nor when it refuses calls: the carrier would place calls without end."""
     number = await tenant.number()
+    forward = {"action": "forward", "number": number["e164"]}
     patch = {
         "fallback_number": number["e164"],
-        "inbound": {"refusal": {"action": "forward", "number": number["e164"]}},
+        "inbound": {"refusal": forward, "refusals": {"outside_hours": forward}},
     }
     response = await tenant.owner.patch(f"/numbers/{number['id']}", json=patch, headers={"If-Match": "*"})
     assert response.status_code == 422
     places = [error["pointer"] for error in response.json()["errors"]]
-    assert places == ["/fallback_number", "/inbound/refusal/number"]
+    assert places == [
+        "/fallback_number",
+        "/inbound/refusal/number",
+        "/inbound/refusals/outside_hours/number",
+    ]
+
+
+async def test_a_number_is_busy_by_itself(tenant: Tenant) -> None:
+    """The reason with which only templates refuse calls is refused; the error names the number's own."""
+    number = await tenant.number()
+    patch = {"inbound": {"refusals": {"template_busy": {"action": "busy"}}}}
+    response = await tenant.owner.patch(f"/numbers/{number['id']}", json=patch, headers={"If-Match": "*"})
+    assert response.status_code == 422
+    [fault] = response.json()["errors"]
+    assert fault["pointer"] == "/inbound/refusals/template_busy"
+    assert "number_busy" in fault["remedy"]
+
+
+async def test_an_action_of_one_reason_is_removed(tenant: Tenant) -> None:
+    """A merge patch adds an action and removes it with null; the others stay."""
+    number = await tenant.number()
+    path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
+    for reason, written in (
+        ("number_busy", {"action": "busy"}),
+        ("blocked", {"action": "busy"}),
+        ("blocked", None),
+    ):
+        patch = {"inbound": {"refusals": {reason: written}}}
+        saved = await tenant.owner.patch(path, json=patch, headers=headers)
+        assert saved.status_code == 200, saved.text
+    refusals = saved.json()["inbound"]["refusals"]
+    assert {reason: written["action"] for reason, written in refusals.items() if written} == {
+        "number_busy": "busy"
+    }
 
 
 async def test_a_number_of_another_account_is_taken(new_tenant: NewTenant) -> None:

@@ -54,7 +54,7 @@ async def test_the_guide_to_outbound_calls(server: RunningServer, tenant: Tenant
 async def test_the_guide_to_inbound_calls(server: RunningServer, tenant: Tenant, tmp_path: Path) -> None:
     """The policy of a number, and that of a template."""
     number, template = await answers("inbound.md", tmp_path, **await variables_of(server, tenant))
-    assert number["inbound"]["refusal"]["action"] == "callback"
+    assert number["inbound"]["refusals"]["outside_hours"]["action"] == "callback"
     assert number["inbound"]["per_caller"] == {"calls": 5, "per_ms": 3_600_000}
     assert number["inbound"]["accepting"] is True
     assert template["inbound"]["hours"]["to"] == "15:00"

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from db import attempts, bridged_calls, calls
 from db.ids import new_id
 from tests.api.exotel import PATH, SECRET, Exotel, called
-from tests.api.server_fixture import RunningServer, Tenant, create, http_client, serving
+from tests.api.server_fixture import RunningServer, Tenant, closed_hours, create, http_client, serving
 from tests.api.test_attempt_statuses import begun
 from tests.api.twilio import StandIn, close_code
 from voicebot.api.app_state import EndGrace
@@ -216,12 +216,15 @@ async def test_a_busy_tone_is_refused_when_it_is_saved(tenant: Tenant) -> None:
         f"/numbers/{number['id']}", json={"inbound": busy["inbound"]}, headers={"If-Match": "*"}
     )
     assert patch.status_code == 422, patch.text
+    refusals = {"inbound": {"refusals": {"number_busy": {"action": "busy"}}}}
+    patch = await tenant.owner.patch(f"/numbers/{number['id']}", json=refusals, headers={"If-Match": "*"})
+    assert [each["pointer"] for each in patch.json()["errors"]] == ["/inbound/refusals/number_busy/action"]
 
 
 async def test_a_number_whose_template_needs_a_busy_tone_does_not_move(tenant: Tenant) -> None:
     """The error names the template; with another refusal the number moves to Exotel."""
     number = await tenant.number()
-    busy = {"accepting": False, "refusal": {"action": "busy"}}
+    busy = {"accepting": False, "refusals": {"not_accepting": {"action": "busy"}}}
     agent = await tenant.agent("Night", number_id=number["id"], inbound=busy)
     path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
     refused = await tenant.owner.patch(path, json={"carrier": "exotel"}, headers=headers)
@@ -229,7 +232,8 @@ async def test_a_number_whose_template_needs_a_busy_tone_does_not_move(tenant: T
     [fault] = refused.json()["errors"]
     assert (fault["pointer"], fault["code"]) == ("/carrier", "not_possible_at_carrier")
     assert "'Night'" in fault["message"]
-    reject = {"inbound": {"refusal": {"action": "reject"}}}
+    assert "inbound.refusals.not_accepting.action" in fault["remedy"]
+    reject = {"inbound": {"refusals": {"not_accepting": None}}}
     saved = await tenant.owner.patch(f"/templates/{agent['id']}", json=reject, headers=headers)
     assert saved.status_code == 200, saved.text
     moved = await tenant.owner.patch(path, json={"carrier": "exotel"}, headers=headers)
@@ -292,6 +296,29 @@ async def test_a_refusal_with_words_gets_a_media_socket(
     assert (record.status, record.end_reason) == ("ended", "refused")
     leads = (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"]
     assert [lead["phone"] for lead in leads] == ["+919876543210"] * (action == "callback")
+
+
+async def test_each_reason_has_its_action(
+    server: RunningServer, tenant: Tenant, call_registry: StandIn
+) -> None:
+    """A caller outside the hours is forwarded by the flow, a blocked one hears a text on the media socket."""
+    del call_registry
+    policy = {
+        "hours": closed_hours(),
+        "refusals": {
+            "outside_hours": {"action": "forward", "number": PERSON},
+            "blocked": {"action": "say", "text": "We are closed."},
+        },
+    }
+    exotel = await called(server, tenant, inbound=policy)
+    assert (await exotel.ask("voice")).status_code != 200
+    assert await exotel.branches() == (200, 302)
+    assert (await exotel.ask("connect")).json()["destination"] == {"numbers": [PERSON]}
+    assert (await exotel.record()).end_reason == "refused"
+    blocked = await called(server, tenant, inbound={**policy, "blocked": ["+919876543210"]})
+    async with blocked.media(await blocked.url()) as socket:
+        assert await close_code(socket) == 1000
+    assert await blocked.branches() == (302, 302)
 
 
 async def test_a_template_refuses_on_the_media_socket_too(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.server_fixture import RunningServer, Tenant, new_e164
+from tests.api.server_fixture import RunningServer, Tenant, closed_hours, new_e164
 from tests.api.twilio import Reply, Twilio
 
 
@@ -93,6 +93,64 @@ async def test_a_call_back_is_offered(server: RunningServer, tenant: Tenant) -> 
     await third.post("voice")
     leads = (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"]
     assert [each["status"] for each in leads] == ["queued", "cancelled"]
+
+
+async def test_each_reason_has_its_action(server: RunningServer, tenant: Tenant) -> None:
+    """Callers outside the hours are called back, blocked ones hear a text, others get what is for all."""
+    to = await with_policy(tenant, {})
+    blocked, late, limited = Twilio(server, to), Twilio(server, to), Twilio(server, to)
+    policy: dict[str, Any] = {
+        "blocked": [blocked.form["From"]],
+        "per_caller": {"calls": 1, "per_ms": 3_600_000},
+        "refusal": {"action": "say", "text": "You have called already."},
+        "refusals": {
+            "blocked": {"action": "busy"},
+            "outside_hours": {"action": "callback"},
+            "number_busy": {"action": "forward", "number": "+14155550111"},
+        },
+    }
+    [number] = (await tenant.owner.get("/numbers")).json()["items"]
+    path = f"/numbers/{number['id']}"
+
+    async def change(**more: Any) -> None:
+        saved = await tenant.owner.patch(path, json={"inbound": policy | more}, headers={"If-Match": "*"})
+        assert saved.status_code == 200, saved.text
+
+    await change(hours=closed_hours())
+    for _ in range(2):  # a copy of the webhook gets the same answer
+        assert '<Reject reason="busy" />' in (await blocked.post("voice")).response.text
+        assert "call you back" in said(await late.post("voice"))
+    await change(hours=None)
+    assert (await limited.post("voice")).token
+    again, other = Twilio(server, to), Twilio(server, to)
+    again.form["From"] = limited.form["From"]
+    assert said(await again.post("voice")) == "You have called already."
+    await change(hours=None, max_concurrent=1)
+    for _ in range(2):
+        assert "<Number>+14155550111</Number>" in (await other.post("voice")).response.text
+    refused = [data for call in await records(tenant) for type_, data in told(call) if "refused" in type_]
+    assert [(data["reason"], data["action"]) for data in refused] == [
+        ("number_busy", "forward"),
+        ("caller_limit", "say"),
+        ("outside_hours", "callback"),
+        ("blocked", "busy"),
+    ]
+
+
+async def test_each_reason_has_its_action_in_a_template(server: RunningServer, tenant: Tenant) -> None:
+    """An agent with a call already sends the next caller elsewhere, and is closed with other words."""
+    number = await tenant.number()
+    policy = {
+        "max_concurrent": 1,
+        "refusal": {"action": "say", "text": "Sales is closed."},
+        "refusals": {"template_busy": {"action": "busy"}},
+    }
+    await tenant.agent(number_id=number["id"], inbound=policy)
+    assert (await Twilio(server, number["e164"]).post("voice")).token
+    assert '<Reject reason="busy" />' in (await Twilio(server, number["e164"]).post("voice")).response.text
+    call, _ = await records(tenant)
+    [data] = [data for type_, data in told(call) if type_ == "inbound.refused"]
+    assert (data["reason"], data["action"]) == ("template_busy", "busy")
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "+266696687", "client:alice"])
@@ -277,6 +335,14 @@ async def test_a_policy_is_checked_and_answered(tenant: Tenant) -> None:
         ({"hours": {"days": []}}, "/hours/days", "ist should have at least 1 item, not 0"),
         ({"blocked": "+14155550666"}, "/blocked", "a list"),
         ({"hours": {"until": "17:00"}}, "/hours/until", ""),
+        ({"refusals": {"too_late": {"action": "busy"}}}, "/refusals/too_late", ""),
+        ({"refusals": {"outside_hours": {"action": "ring"}}}, "/refusals/outside_hours/action", "'reject'"),
+        ({"refusals": {"outside_hours": {"action": "say"}}}, "/refusals/outside_hours", "needs a `text`"),
+        (
+            {"refusals": {"blocked": {"action": "callback"}}},
+            "/refusals/blocked",
+            "use `reject`, `busy` or `say`",
+        ),
     ],
 )
 async def test_a_fault_of_a_policy_is_explained(
@@ -386,6 +452,8 @@ async def test_a_template_s_policy_is_checked_and_answered(tenant: Tenant) -> No
     for wrong, place in (
         ({"refusal": {"action": "forward"}}, "/inbound/refusal"),
         ({"refusal": {"action": "busy"}}, "/inbound/refusal/action"),  # Exotel has no busy tone
+        ({"refusals": {"blocked": {"action": "busy"}}}, "/inbound/refusals/blocked/action"),
+        ({"refusals": {"number_busy": {"action": "reject"}}}, "/inbound/refusals/number_busy"),
     ):
         patch = {"number_id": number.json()["id"], "inbound": wrong}
         refused = await tenant.owner.patch(f"/templates/{agent['id']}", json=patch, headers={"If-Match": "*"})

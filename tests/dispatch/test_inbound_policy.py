@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from db.inbound import AnsweringTemplate
-from templates.inbound import Hours, InboundPolicy
+from templates.inbound import Hours, InboundPolicy, Reason, Refusals
 from voicebot.dispatch.inbound_policy import CallFacts, Menu, answering, is_open, refusal_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -53,6 +53,23 @@ def facts(**more: Any) -> CallFacts:
 def test_which_calls_are_taken(settings: dict[str, Any], call: dict[str, Any], reason: str | None) -> None:
     """Each part of the policy refuses for a reason of its own; the first one counts."""
     assert refusal_of(policy(**settings), facts(**call)) == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "action"),
+    [("blocked", "reject"), ("outside_hours", "callback"), ("number_busy", "busy"), ("caller_limit", "say")],
+)
+def test_each_reason_has_its_action(reason: Reason, action: str) -> None:
+    """One that is not listed has the action for all reasons."""
+    refusals = {"outside_hours": {"action": "callback"}, "number_busy": {"action": "busy"}}
+    some = policy(refusal={"action": "say", "text": "Later."}, refusals={**refusals, "blocked": {}})
+    assert some.refusal_for(reason).action == action
+    assert policy(refusal={"action": action, "text": "Later."}).refusal_for("outside_hours").action == action
+
+
+def test_every_reason_may_have_an_action() -> None:
+    """Those that events tell, and no other."""
+    assert set(Refusals.model_fields) == {reason for part in get_args(Reason) for reason in get_args(part)}
 
 
 @pytest.mark.parametrize("month", [3, 7, 10, 12])
@@ -111,6 +128,10 @@ def test_who_answers() -> None:
         {"refusal": {"action": "say"}},
         {"refusal": {"action": "forward"}},
         {"refusal": {"action": "shout"}},
+        {"refusals": {"too_late": {"action": "busy"}}},
+        {"refusals": {"outside_hours": {"action": "say"}}},
+        {"refusals": {"blocked": {"action": "callback"}}},
+        {"refusals": {"blocked": {"action": "forward", "number": "+14155550111"}}},
         {"colour": "red"},
     ],
 )

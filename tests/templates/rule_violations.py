@@ -348,6 +348,8 @@ for place, policy in {
     ("max_concurrent",): {"max_concurrent": 1001},
     ("refusal",): {"refusal": {"action": "say"}},
     ("refusal", "text"): {"refusal": {"action": "say", "text": "w" * 1001}},
+    ("refusals", "caller_limit"): {"refusals": {"caller_limit": {"action": "forward"}}},
+    ("refusals", "blocked"): {"refusals": {"blocked": {"action": "callback"}}},
 }.items():
     put("invalid_value", "inbound", value=policy, at=("inbound", *place))
 
@@ -363,6 +365,12 @@ def _(account: SampleAccount) -> str:
 def _(account: SampleAccount) -> str:
     account.document["inbound"] = {"refusal": {"action": "forward", "number": NUMBER}}
     return "/inbound/refusal/number"
+
+
+@violates("reason_never_applies")
+def _(account: SampleAccount) -> str:
+    account.document["inbound"] = {"refusals": {"number_busy": {"action": "reject"}}}
+    return "/inbound/refusals/number_busy"
 
 
 @violates("inbound_unused")

@@ -14,6 +14,9 @@ from db.audit import Change
 from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
 from db.pool import Transaction
 from db.rows import MAX_LIMIT
+from templates.check import CarrierRules, KnownNumber
+from templates.check.basics import policy_problems
+from templates.check.rules import problem_for
 from templates.inbound import InboundPolicy
 from voicebot.api.access import Admin, Principal, Reader
 from voicebot.api.app_state import AppStateDep
@@ -30,6 +33,9 @@ from voicebot.carriers import CARRIERS, DEFAULT_CARRIER, CarrierName
 router = resource_router("/numbers", "numbers")
 
 _TAKEN = ("number_taken", "number_not_assigned")
+
+_CODES = {"busy_tone_impossible": "not_possible_at_carrier"}
+"""Codes of the API for problems of the template check that it names otherwise."""
 
 E164_PATTERN = r"^\+[1-9][0-9]{1,14}$"
 E164 = Annotated[str, Field(pattern=E164_PATTERN, description="E.164.", examples=["+14155550100"])]
@@ -67,7 +73,17 @@ class NumberBody(BaseModel):
         int, Field(strict=True, ge=0, le=1000, description="Channels that dialling leaves free for callers.")
     ] = 0
     inbound: Annotated[
-        InboundPolicy, Field(description="Which inbound calls are taken, and what happens to the others.")
+        InboundPolicy,
+        Field(
+            description="Which inbound calls are taken, and what happens to the others.",
+            examples=[
+                {
+                    "hours": {"from": "09:00", "to": "17:00"},
+                    "max_concurrent": 20,
+                    "refusals": {"outside_hours": {"action": "callback"}, "number_busy": {"action": "busy"}},
+                }
+            ],
+        ),
     ] = InboundPolicy()
     active: Annotated[bool, Field(strict=True, description="Whether its calls are answered.")] = True
 
@@ -191,33 +207,32 @@ def _read(document: Any) -> NumberDraft:
 
 
 def _possible(body: NumberBody) -> NumberBody:
-    """The number, if its carrier can do what it asks for.
+    """The number, if it and its carrier can do what it asks for.
 
     Raises:
-        ApiProblem: it cannot, or calls would be led back to the number without end.
+        ApiProblem: they cannot, or calls would be led back to the number without end.
     """
-    to = {"/fallback_number": body.fallback_number, "/inbound/refusal/number": body.inbound.refusal.number}
-    loops = [
-        FieldError(
-            pointer=place,
-            code="invalid_value",
-            message="This is the number itself: its calls would be led back to it without end.",
-            remedy="Use another number.",
-        )
-        for place, number in to.items()
-        if number == body.e164
-    ]
-    if loops:
-        raise ApiProblem("invalid_request", "The number leads to itself.", errors=loops)
-    if body.inbound.refusal.action != "busy" or CARRIERS[body.carrier].has_busy_tone:
-        return body
-    fault = FieldError(
-        pointer="/inbound/refusal/action",
-        code="not_possible_at_carrier",
-        message=f"{body.carrier} cannot reject a call with a busy tone: its flow has answered it already.",
-        remedy="Use reject, say, forward or callback.",
-    )
-    raise ApiProblem("invalid_request", "The carrier cannot do this.", errors=[fault])
+    problems = list(policy_problems(body.inbound, _known(body), busy="number_busy"))
+    if body.fallback_number == body.e164:
+        message = "This is the number itself: its calls would be led back to it without end."
+        problems.insert(0, problem_for("forwards_to_itself", ("fallback_number",), message))
+    if problems:
+        faults = [
+            FieldError(
+                pointer=each.pointer,
+                code=_CODES.get(each.code, "invalid_value"),
+                message=each.message,
+                remedy=each.remedy,
+            )
+            for each in problems
+        ]
+        raise ApiProblem("invalid_request", "The number cannot do what is asked of it.", errors=faults)
+    return body
+
+
+def _known(number: NumberBody | NumberRecord) -> KnownNumber:
+    rules = CarrierRules(has_busy_tone=CARRIERS[number.carrier].has_busy_tone)
+    return KnownNumber(active=number.active, carrier=number.carrier, rules=rules, e164=number.e164)
 
 
 async def _check_templates(transaction: Transaction, number: NumberRecord) -> None:
@@ -226,8 +241,6 @@ async def _check_templates(transaction: Transaction, number: NumberRecord) -> No
     Raises:
         ApiProblem: it cannot.
     """
-    if CARRIERS[number.carrier].has_busy_tone:
-        return
     answering = await templates.list_templates(
         transaction,
         number.account_id,
@@ -239,10 +252,12 @@ async def _check_templates(transaction: Transaction, number: NumberRecord) -> No
             pointer="/carrier",
             code="not_possible_at_carrier",
             message=f"{number.carrier} has no busy tone, with which '{each.name}' refuses calls.",
-            remedy="Change `inbound.refusal.action` of that template first.",
+            remedy=f"Change `{problem.pointer[1:].replace('/', '.')}` of that template first.",
         )
         for each in answering.items
-        if (policy := content_of(each.content).inbound) is not None and policy.refusal.action == "busy"
+        if (policy := content_of(each.content).inbound) is not None
+        for problem in policy_problems(policy, _known(number), busy="template_busy")
+        if problem.code == "busy_tone_impossible"
     ]
     if faults:
         raise ApiProblem("invalid_request", "The carrier cannot do this.", errors=faults)

@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from db.inbound import AnsweringTemplate
-from templates.inbound import Hours, InboundPolicy, Refusal
+from templates.inbound import Busy, Hours, InboundPolicy, Reason
 from templates.outbound import DAYS
 
 MAX_CHOICES = 9
 """How many agents a menu offers: one for each key."""
-
-Reason = Literal["not_accepting", "blocked", "outside_hours", "caller_limit", "number_busy", "template_busy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +46,7 @@ class Menu:
     templates: Sequence[AnsweringTemplate]
 
 
-def refusal_of(
-    policy: InboundPolicy, facts: CallFacts, busy: Literal["number_busy", "template_busy"] = "number_busy"
-) -> Reason | None:
+def refusal_of(policy: InboundPolicy, facts: CallFacts, busy: Busy = "number_busy") -> Reason | None:
     """Why a call is not taken; None: it is. ``busy`` is the reason where too many calls are live."""
     if not policy.accepting:
         return "not_accepting"
@@ -65,12 +60,6 @@ def refusal_of(
     if policy.max_concurrent is not None and facts.live_calls >= policy.max_concurrent:
         return busy
     return None
-
-
-def refusal_for(policy: InboundPolicy, reason: str) -> Refusal:
-    """What happens to a call that is refused for a reason; a blocked caller is connected with nobody."""
-    leads_to_a_call = policy.refusal.action in ("forward", "callback")
-    return Refusal() if reason == "blocked" and leads_to_a_call else policy.refusal
 
 
 def is_open(hours: Hours, at: datetime, zone: ZoneInfo) -> bool:

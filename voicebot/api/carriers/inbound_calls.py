@@ -25,9 +25,9 @@ from db.pool import Database, Transaction
 from telephony.bridge import Whisper
 from telephony.carrier import TransferRequest
 from telephony.webhook import WebhookReply
-from templates.inbound import InboundPolicy, Refusal
+from templates.inbound import InboundPolicy, Reason, Refusal
 from voicebot.api.carriers.carrier_request import CarrierRequest
-from voicebot.dispatch.inbound_policy import CallFacts, Menu, Reason, answering, refusal_for, refusal_of
+from voicebot.dispatch.inbound_policy import CallFacts, Menu, answering, refusal_of
 from voicebot.dispatch.inbound_texts import inbound_texts, menu_text
 
 ATTEMPT = "attempt"
@@ -188,7 +188,7 @@ async def _refusal(
     policy = InboundPolicy.model_validate(written)
     facts = await _facts(transaction, call_in, number, policy, None if template is None else template.id)
     reason = refusal_of(policy, facts, "number_busy" if template is None else "template_busy")
-    return None if reason is None else Refused(refusal_for(policy, reason), reason, template)
+    return None if reason is None else Refused(policy.refusal_for(reason), reason, template)
 
 
 async def _facts(
@@ -248,7 +248,7 @@ async def _refused_before(
     told = next((event.data for event in happened if event.type == INBOUND_REFUSED), {})
     template = next((each for each in number.templates if each.id == call.initial_template_id), first)
     written = template.inbound if TEMPLATE in told else number.inbound
-    refusal = refusal_for(InboundPolicy.model_validate(written or {}), told.get("reason", ""))
+    refusal = InboundPolicy.model_validate(written or {}).refusal_for(told.get("reason", "not_accepting"))
     return _refused(refusal, number, template, is_known=inbound.caller_of(call_in) is not None)
 
 
