@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -60,16 +61,16 @@ async def stops(db: Executor, account_id: UUID) -> list[tuple[UUID | None, str]]
     return [(row["template_id"], row["kind"]) for row in rows]
 
 
-async def ringing(db: Executor, account_id: UUID, lead_id: UUID | None = None) -> list[CallRecord]:
-    """The outbound calls of an account, or of one lead, that nobody has answered yet."""
+async def ringing(db: Executor, account_id: UUID, lead_ids: Sequence[UUID] | None = None) -> list[CallRecord]:
+    """The outbound calls of an account, or of some of its leads, that nobody has answered yet."""
     rows = await db.fetch(
         f"""
         SELECT {columns(CallRecord)} FROM calls
         WHERE account_id = $1 AND status = 'ringing' AND direction = 'outbound'
-            AND ($2::uuid IS NULL OR lead_id = $2)
+            AND ($2::uuid[] IS NULL OR lead_id = ANY($2))
         """,  # noqa: S608 - only column names
         account_id,
-        lead_id,
+        None if lead_ids is None else list(lead_ids),
     )
     return [read(CallRecord, row) for row in rows]
 

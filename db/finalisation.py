@@ -45,8 +45,9 @@ class Finalisation:
     """How many attempts of the lead count."""
 
 
-LeadChange = Literal["finished", "queued", "unchanged"]
-"""What became of the lead; ``unchanged``: it was cancelled, or it is inbound and ended with its call."""
+LeadChange = Literal["finished", "queued", "cancelled", "unchanged"]
+"""What became of the lead; ``cancelled``: it was cancelled during the call; ``unchanged``: it is inbound, and
+ended with its call."""
 
 
 _LOST = "status = 'ringing' AND direction = 'outbound' AND carrier_call_id IS NULL"
@@ -166,7 +167,9 @@ _FINALISE = """
             AND (lead.status = 'dialing' OR lead.status = 'in_call')
         RETURNING call.id AS call_id, lead.status
     )
-    SELECT call.id, coalesce(outbound.status, 'unchanged') AS lead
+    -- An outbound lead leaves the two statuses during its call only if it is cancelled.
+    SELECT call.id, CASE call.direction WHEN 'inbound' THEN 'unchanged'
+        ELSE coalesce(outbound.status, 'cancelled') END AS lead
     FROM call LEFT JOIN outbound ON outbound.call_id = call.id
 """
 

@@ -66,6 +66,8 @@ WALK = [
     Step("POST", "/leads/{lead_id}/cancel", ("cancel", "lead")),
     Step("POST", "/templates/{template_id}/pause", ("pause", "template")),
     Step("POST", "/templates/{template_id}/resume", ("resume", "template")),
+    Step("POST", "/templates/{template_id}/cancel", ("cancel", "template")),
+    Step("POST", "/dispatch/cancel", ("cancel", "dispatch")),
     Step("POST", "/dispatch/pause", ("pause", "dispatch")),
     Step("POST", "/dispatch/resume", ("resume", "dispatch")),
     Step("POST", "/dispatch/kill-switch", ("pause", "dispatch")),

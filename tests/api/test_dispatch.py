@@ -80,6 +80,24 @@ async def test_pauses_and_the_kill_switch(tenant: Tenant) -> None:
     assert (await tenant.clients["operator"].post("/dispatch/kill-switch")).status_code == 403
 
 
+async def test_all_leads_of_a_template_or_an_account_are_cancelled(tenant: Tenant) -> None:
+    """The answer says how many there were, and each is reported to the webhook of its template."""
+    hook = {"outbound": {"webhook_url": "https://example.com/hook"}}
+    number = await tenant.number()
+    for name, path in (("One", "/templates/{}/cancel"), ("Two", "/dispatch/cancel")):
+        agent = await tenant.agent(name, **hook)
+        body = {"number_id": number["id"], "template_id": agent["id"]}
+        people = [{**body, "phone": f"+1415555010{n}"} for n in range(3)]
+        assert (await tenant.owner.post("/leads", json=people)).is_success
+        for cancelled in (3, 0):
+            response = await tenant.owner.post(path.format(agent["id"]))
+            assert (response.status_code, response.json()) == (200, {"cancelled": cancelled})
+    stored = (await tenant.owner.get("/leads")).json()["items"]
+    assert {lead["status"] for lead in stored} == {"cancelled"}
+    sent = (await tenant.owner.get("/notices")).json()["items"]
+    assert len(sent) == 6
+
+
 async def test_people_opt_out(tenant: Tenant) -> None:
     """An opt-out exists once a person, and an admin can lift it."""
     first = await tenant.owner.post("/opt-outs", json={"phone": PERSON, "reason": "asked"})

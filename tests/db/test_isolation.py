@@ -136,6 +136,11 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     channels.get: lambda d, me, w: channels.get(d, me, row_id(w, 4)),
     channels.of_account: lambda d, me, _: channels.of_account(d, me),
     lead_control.cancel: lambda d, me, w: lead_control.cancel(d, me, w.call.lead_id, NOON),
+    lead_control.cancel_some: lambda d, me, w: lead_control.cancel_some(
+        d, me, None, "in_call", NOON, ids=(UUID(int=0), w.call.lead_id), limit=9
+    ),
+    lead_control.is_any_open: lambda d, me, w: lead_control.is_any_open(d, me, None, w.call.lead_id),
+    lead_control.newest: lambda d, me, _: lead_control.newest(d, me),
     lead_control.dial_now: lambda d, me, w: lead_control.dial_now(d, me, w.call.lead_id, NOON),
     lead_control.hold: lambda d, me, w: lead_control.hold(d, me, w.call.lead_id, NOON),
     lead_control.resume: lambda d, me, w: lead_control.resume(d, me, w.call.lead_id, NOON),
@@ -148,7 +153,7 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     dispatch_records.list_alerts: lambda d, me, _: dispatch_records.list_alerts(d, me, limit=9),
     dispatch_records.list_opt_outs: lambda d, me, _: dispatch_records.list_opt_outs(d, me, limit=9),
     dispatch_records.opt_in: lambda d, me, w: dispatch_records.opt_in(d, me, row_id(w, 1)),
-    dispatch_records.ringing: lambda d, me, w: dispatch_records.ringing(d, me, w.call.lead_id),
+    dispatch_records.ringing: lambda d, me, w: dispatch_records.ringing(d, me, [w.call.lead_id]),
     dispatch_records.stops: lambda d, me, _: dispatch_records.stops(d, me),
     leads.add: lambda d, me, w: leads.add(d, me, stolen_lead(w)),
     leads.create_all: lambda d, me, w: leads.create_all(d, me, [(stolen_lead(w), None)]),

@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from db import answering_machines, calls, carrier_calls, dispatch, lead_control
+from db import answering_machines, calls, carrier_calls, dispatch, lead_control, notices
 from db.calls import CallEnd, CallRecord
 from db.lead_states import MOVES
 from db.leads import LeadRecord
 from db.pool import Database
 from telephony.errors import CarrierError
 from tests.dispatch.conftest import make_environment
+from voicebot.dispatch import cancellation
 
 ResultT = TypeVar("ResultT")
 WHICH = st.integers(0, 5)
@@ -30,7 +31,7 @@ TERMINAL = ("completed", "busy", "no_answer", "failed", "canceled")
 STATUSES = st.sampled_from(["queued", "ringing", "in_progress", *TERMINAL])
 REASONS = st.sampled_from(["busy", "no_answer", "failed", "hangup", "process_lost", "canceled"])
 MOVE = st.sampled_from(
-    [lead_control.hold, lead_control.resume, lead_control.dial_now, lead_control.cancel, None]
+    [lead_control.hold, lead_control.resume, lead_control.dial_now, cancellation.cancel, None]
 )
 NUMBERS = count(1000)
 
@@ -49,7 +50,7 @@ def runner(dsn: str) -> Iterator[tuple[asyncio.Runner, Database]]:
 def test_invariants_of_leads(  # noqa: C901 - the machine is its body
     runner: tuple[asyncio.Runner, Database],
 ) -> None:
-    """One live call a lead, channels and rate limit kept, final states final, and moves as in the table."""
+    """One live call a lead, limits kept, final states final and reported once, and moves as in the table."""
     loop, database = runner
 
     class Leads(RuleBasedStateMachine):
@@ -62,7 +63,7 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
             self.template = self.run(
                 self.env.template(
                     max_attempts=MAX_ATTEMPTS, retry=dict.fromkeys(("busy", "no_answer", "failed"), 60_000),
-                    rate_limit={"calls": CALLS, "per_ms": PER_MS},
+                    rate_limit={"calls": CALLS, "per_ms": PER_MS}, webhook_url="https://example.com/hook",
                 )
             )  # fmt: skip
             # Two of one person.
@@ -160,10 +161,21 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
             """Leave nothing that the dispatcher of the next example would find."""
             at = self.env.clock.now()
             for lead in self.leads:
-                await lead_control.cancel(database, self.env.account_id, lead.id, at)
+                await cancellation.cancel(database, self.env.account_id, lead.id, at)
                 for call in await self.env.calls_of(lead):
                     await self.env.ends(call, "failed")
-            await self.env.finalise()
+            self.env.carrier.live.clear()
+            for _ in range(2):  # calls whose id is unknown are looked for again after a minute
+                await self.env.finalise()
+                self.env.clock.advance(seconds=61)
+            reported = await self.finished_leads()
+            assert sorted(reported) == sorted(str(lead.id) for lead in self.leads)
+
+        async def finished_leads(self) -> list[str]:
+            """The leads of which a webhook reports the end."""
+            page = await notices.list_notices(database, self.env.account_id, limit=200)
+            told = [notice.message for notice in page.items]
+            return [each["data"]["lead_id"] for each in told if each["type"] == "lead.finished"]
 
         @invariant()
         def it_all_holds(self) -> None:
@@ -187,6 +199,8 @@ def test_invariants_of_leads(  # noqa: C901 - the machine is its body
                 if before is not None and not MOVES[before.status]:  # type: ignore[index]
                     assert (lead.status, lead.outcome) == (before.status, before.outcome)
                 self.before[lead.id] = lead
+            reported = await self.finished_leads()
+            assert len(reported) == len(set(reported))
             assert live <= 2
             ringing = [request.to for request in self.env.carrier.live.values()]
             assert len(ringing) == len(set(ringing))  # no person is called twice at once

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import Query
@@ -15,8 +15,7 @@ from db import audit, dispatch_records, lead_control, leads, templates
 from db.audit import Change
 from db.calls import CallRecord
 from db.dispatch_records import AlertRecord, OptOutRecord
-from db.lead_control import StopKind
-from db.leads import LeadStatus
+from db.lead_control import CancelledLead, StopKind
 from db.pool import Executor
 from telephony.errors import CarrierError
 from voicebot.api.access import Admin, Author, LeadWriter, Principal, Reader
@@ -28,13 +27,15 @@ from voicebot.api.numbers import E164
 from voicebot.api.pagination import PageOf, PageQuery
 from voicebot.api.problems import ApiProblem
 from voicebot.api.resource_router import resource_router
+from voicebot.dispatch import cancellation
 
 router = resource_router("", "dispatch")
 
 Alert = Annotated[AlertRecord, AnswerOf("Alert")]
 OptOut = Annotated[OptOutRecord, AnswerOf("OptOut")]
 
-LeadMove = Callable[[Executor, UUID, UUID, datetime], Awaitable[LeadStatus | None]]
+MovedT = TypeVar("MovedT")
+LeadMove = Callable[[Executor, UUID, UUID, datetime], Awaitable[MovedT | None]]
 
 
 class DispatchState(BaseModel):
@@ -45,6 +46,12 @@ class DispatchState(BaseModel):
     paused: Annotated[bool, Field(description="Whether the account's leads are held back.")]
     kill_switch: Annotated[bool, Field(description="Whether the kill switch is on.")]
     paused_template_ids: Annotated[list[UUID], Field(description="Templates whose leads are held back.")]
+
+
+class CancelledLeads(BaseModel):
+    """The result of cancelling many leads."""
+
+    cancelled: Annotated[int, Field(description="How many leads were cancelled.")]
 
 
 class OptOutBody(BaseModel):
@@ -62,10 +69,8 @@ class OptOutBody(BaseModel):
 @router.post("/leads/{lead_id:uuid}/cancel", responses=refuses("not_found", "lead_over"))
 async def cancel_lead(app_state: AppStateDep, writer: LeadWriter, lead_id: UUID) -> Lead:
     """Stop dialling the lead. A ringing call is hung up; a conversation continues."""
-    before = await _move(app_state, writer, lead_id, "cancel", lead_control.cancel)
-    if before == "dialing":
-        ringing = await dispatch_records.ringing(app_state.database, writer.account_id, lead_id)
-        _hang_up(app_state, ringing)
+    cancelled = await _move(app_state, writer, lead_id, "cancel", cancellation.cancel)
+    await _on_cancelled(app_state, writer, [cancelled])
     return await leads.get(app_state.database, writer.account_id, lead_id)
 
 
@@ -91,18 +96,27 @@ async def dial_lead_now(app_state: AppStateDep, writer: LeadWriter, lead_id: UUI
 
 
 async def _move(
-    app_state: AppState, writer: Principal, lead_id: UUID, action: str, move: LeadMove
-) -> LeadStatus:
+    app_state: AppState, writer: Principal, lead_id: UUID, action: str, move: LeadMove[MovedT]
+) -> MovedT:
     """Move a lead and write it into the audit log; 409 if its status does not allow it."""
     async with app_state.database.transaction() as transaction:
-        before = await move(transaction, writer.account_id, lead_id, app_state.clock.now())
-        if before is not None:
+        moved = await move(transaction, writer.account_id, lead_id, app_state.clock.now())
+        if moved is not None:
             change = Change(key_id=writer.key_id, action=action, resource="lead", resource_id=lead_id)
             await audit.record(transaction, writer.account_id, change)
-            return before
+            return moved
     lead = await leads.get(app_state.database, writer.account_id, lead_id)
     detail = f"The lead is '{lead.status}', which does not allow this."
     raise ApiProblem("lead_over", detail, more={"lead_status": lead.status})
+
+
+async def _on_cancelled(app_state: AppState, principal: Principal, leads_: Sequence[CancelledLead]) -> None:
+    """Hang up calls of the leads that ring, and send their webhooks."""
+    app_state.handoffs.outbox.wake()
+    dialing = [lead.id for lead in leads_ if lead.before == "dialing"]
+    if dialing:
+        found = await dispatch_records.ringing(app_state.database, principal.account_id, dialing)
+        _hang_up(app_state, found)
 
 
 def _hang_up(app_state: AppState, ringing: list[CallRecord]) -> None:
@@ -137,6 +151,16 @@ async def resume_template(app_state: AppStateDep, author: Author, template_id: U
     return await _lift(app_state, author, template_id, "pause")
 
 
+@router.post("/templates/{template_id:uuid}/cancel", responses=refuses("not_found"))
+async def cancel_template(app_state: AppStateDep, author: Author, template_id: UUID) -> CancelledLeads:
+    """Cancel all leads of a template that are not over, as `POST /leads/{id}/cancel` does.
+
+    If the request fails, some are cancelled; send it again.
+    """
+    await templates.get(app_state.database, author.account_id, template_id)
+    return await _cancel_all(app_state, author, template_id)
+
+
 @router.get("/dispatch", responses=refuses())
 async def get_dispatch(app_state: AppStateDep, reader: Reader) -> DispatchState:
     """Whether the account's leads are dialled."""
@@ -153,6 +177,15 @@ async def pause_dispatch(app_state: AppStateDep, admin: Admin) -> DispatchState:
 async def resume_dispatch(app_state: AppStateDep, admin: Admin) -> DispatchState:
     """Dial the account's leads again, unless the kill switch is on."""
     return await _lift(app_state, admin, None, "pause")
+
+
+@router.post("/dispatch/cancel", responses=refuses())
+async def cancel_dispatch(app_state: AppStateDep, admin: Admin) -> CancelledLeads:
+    """Cancel all leads of the account that are not over, as `POST /leads/{id}/cancel` does.
+
+    If the request fails, some are cancelled; send it again.
+    """
+    return await _cancel_all(app_state, admin, None)
 
 
 @router.post("/dispatch/kill-switch", responses=refuses())
@@ -187,8 +220,22 @@ async def _lift(
     return await _state(app_state, principal.account_id)
 
 
+async def _cancel_all(app_state: AppState, principal: Principal, template_id: UUID | None) -> CancelledLeads:
+    await _record(app_state.database, principal, "cancel", template_id)
+    total = 0
+    async for batch in cancellation.cancel_all(
+        app_state.database, principal.account_id, template_id, app_state.clock.now()
+    ):
+        total += len(batch)
+        await _on_cancelled(app_state, principal, batch)
+    return CancelledLeads(cancelled=total)
+
+
 async def _record(
-    db: Executor, principal: Principal, action: Literal["pause", "resume"], template_id: UUID | None
+    db: Executor,
+    principal: Principal,
+    action: Literal["pause", "resume", "cancel"],
+    template_id: UUID | None,
 ) -> None:
     resource: audit.Resource = "dispatch" if template_id is None else "template"
     resource_id = template_id or principal.account_id

@@ -233,8 +233,8 @@ def _notices(
     ended: EndedCall, result: Finalisation, outbound: Outbound, lead: LeadChange
 ) -> list[NoticeDraft]:
     told = [("call.ended", reports.call_ended(ended, result))]
-    if lead == "finished":
-        told.append(("lead.finished", reports.lead_finished(ended, result)))
+    if lead in ("finished", "cancelled"):
+        told.append(("lead.finished", reports.lead_finished(ended, result, lead)))
     return [
         draft
         for type_, data in told

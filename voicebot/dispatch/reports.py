@@ -11,7 +11,8 @@ from uuid import UUID
 
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
-from db.finalisation import EndedCall, Finalisation
+from db.finalisation import EndedCall, Finalisation, LeadChange
+from db.lead_control import CancelledLead
 from db.outbox import NoticeDraft
 from templates.outbound import Outbound
 
@@ -40,22 +41,26 @@ def call_ended(ended: EndedCall, result: Finalisation) -> dict[str, Any]:
     }
 
 
-def lead_finished(ended: EndedCall, result: Finalisation) -> dict[str, Any]:
-    """The data of ``lead.finished`` for a lead that ends with a call."""
-    call = ended.call
+CANCELLED = "cancelled"
+"""What ``lead.finished`` says as the outcome of a lead that was cancelled."""
+
+
+def lead_finished(ended: EndedCall, result: Finalisation, change: LeadChange) -> dict[str, Any]:
+    """The data of ``lead.finished`` for a lead that ends with a call, or was cancelled during it."""
+    call, is_cancelled = ended.call, change == "cancelled"
     return {
         "lead_id": str(call.lead_id),
         "phone": call.to_number,
         "number_id": str(call.number_id),
         "template_id": str(call.initial_template_id),
-        "outcome": result.outcome,
-        "attempts": result.attempts,
+        "outcome": CANCELLED if is_cancelled else result.outcome,
+        "attempts": ended.attempts if is_cancelled else result.attempts,
         "call_id": str(call.id),
         "output": result.output,
     }
 
 
-def lead_finished_uncalled(lead: ClaimedLead, outcome: str) -> dict[str, Any]:
+def lead_finished_uncalled(lead: ClaimedLead | CancelledLead, outcome: str) -> dict[str, Any]:
     """The data of ``lead.finished`` for a lead that ends without a further call."""
     return {
         "lead_id": str(lead.id),
