@@ -15,15 +15,16 @@ from typing import Any, Literal
 from uuid import UUID
 
 from db.calls import CallRecord
-from db.dispatch import CALLED_OFF, OPTED_OUT, PERSON_BUSY, STOPPED, ClaimedLead
+from db.dispatch import CALLED_OFF, CAN_DIAL, OPTED_OUT, PERSON_BUSY, STOPPED, ClaimedLead
 from db.ids import new_id
 from db.pool import Database, Executor, Row
 from db.rows import columns, read
 
 Obstacle = Literal["no_number", "rate_limit", "no_channel", "person_busy", "stopped"]
-"""Why an attempt was not begun; if several apply, the first. ``person_busy``: the account has another live
-call to this person. ``stopped``: the claim was lost, the lead was paused, the person has opted out, or the
-template is not active."""
+"""Why an attempt was not begun; if several apply, the first. ``no_number``: the number is not active, or all
+its channels are reserved for inbound calls. ``person_busy``: the account has another live call to this
+person. ``stopped``: the claim was lost, the lead was paused, the person has opted out, or the template is not
+active."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +58,14 @@ _CALL = columns(CallRecord)
 
 
 # Both kinds of locks, always taken in the same order: persons (two leads may be of one), then numbers.
-_LOCK = """
+_LOCK = f"""
     WITH person AS MATERIALIZED (
         SELECT pg_advisory_xact_lock(hashtextextended(person, 0)) FROM unnest($1::text[]) AS person
     )
-    SELECT id FROM numbers
-    WHERE active AND id = ANY($2::uuid[]) AND (SELECT count(*) FROM person) > 0
+    SELECT id FROM numbers number
+    WHERE {CAN_DIAL} AND id = ANY($2::uuid[]) AND (SELECT count(*) FROM person) > 0
     ORDER BY id FOR NO KEY UPDATE
-"""
+"""  # noqa: S608 - written in db.dispatch
 
 _MAY_DIAL = f"""
     NOT {STOPPED} AND NOT {OPTED_OUT} AND EXISTS (SELECT FROM templates template
@@ -159,9 +160,9 @@ async def begin_attempts(
             [each.held_for for each in limits],
             [number["id"] for number in numbers],
         )
-    active = {number["id"] for number in numbers}
+    usable = {number["id"] for number in numbers}
     begun: list[CallRecord | Blocked] = [
-        Blocked(obstacle="stopped" if lead.number_id in active else "no_number") for lead in leads
+        Blocked(obstacle="stopped" if lead.number_id in usable else "no_number") for lead in leads
     ]
     for row in rows:
         values = dict(row)
@@ -192,7 +193,7 @@ async def dialable_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID
         JOIN leads lead ON lead.account_id = calls.account_id AND lead.id = calls.lead_id
         JOIN numbers number ON number.id = calls.number_id
         WHERE calls.id = ANY($1::uuid[]) AND calls.status <> 'ended' AND lead.status = 'dialing'
-            AND number.active AND {_MAY_DIAL}
+            AND {CAN_DIAL} AND {_MAY_DIAL}
         """,  # noqa: S608
         list(call_ids),
     )

@@ -64,6 +64,9 @@ OPTED_OUT = """
 """Condition: the person of the lead ``lead`` does not want to be called."""
 
 
+CAN_DIAL = "number.active AND number.channels > number.reserved_inbound"
+"""Condition: the number ``number`` is active, and not all its channels are reserved for inbound calls."""
+
 PERSON_BUSY = f"""
     (SELECT true FROM calls other
         WHERE other.account_id = lead.account_id AND other.to_number = lead.phone
@@ -94,10 +97,11 @@ _CLAIM = f"""
             ORDER BY number_id, template_id, priority LIMIT 1
         ) next
     ), free AS (
-        SELECT number.id, number.account_id, least(
+        -- The leads of a number that cannot dial are claimed, to be ended.
+        SELECT number.id, number.account_id, CASE WHEN {CAN_DIAL} THEN least(
                 number.channels - live.all_calls,
                 number.channels - number.reserved_inbound - live.outbound
-            ) AS room
+            ) ELSE $4 END AS room
         FROM (SELECT DISTINCT number_id FROM queues) used JOIN numbers number ON number.id = used.number_id
         CROSS JOIN LATERAL (
             SELECT count(*) AS all_calls, count(*) FILTER (WHERE direction = 'outbound') AS outbound
@@ -169,7 +173,8 @@ async def claim(
 ) -> Sequence[ClaimedLead]:
     """Claim due leads for whose number a channel is free, in turns of the accounts and their templates.
 
-    Of the leads of one person only one is claimed, and none while a call to the person is live.
+    Those of a number that cannot dial are claimed, too: the attempt reports it. Of the leads of one person
+    only one is claimed, and none while a call to the person is live.
 
     Args:
         db: the connection.

@@ -63,6 +63,42 @@ async def test_times_and_priority_of_a_lead(tenant: Tenant) -> None:
         assert response.json()["errors"][0]["pointer"].strip("/") in wrong
 
 
+@pytest.mark.parametrize(
+    ("change", "code", "named"),
+    [
+        ({"active": False}, "number_inactive", "`active`"),
+        ({"channels": 2, "reserved_inbound": 2}, "channels_reserved", "`reserved_inbound`"),
+    ],
+)
+async def test_leads_of_a_number_that_cannot_dial_are_refused(
+    tenant: Tenant, change: dict[str, Any], code: str, named: str
+) -> None:
+    """A single one, a list and a line of an upload: the fault names the field and what to change."""
+    number, agent = await tenant.number(), await tenant.agent()
+    patched = await tenant.owner.patch(
+        f"/numbers/{number['id']}", json=change,
+        headers={"If-Match": "*", "Content-Type": "application/merge-patch+json"},
+    )  # fmt: skip
+    assert patched.is_success, patched.text
+    body = {"phone": PERSON, "number_id": number["id"], "template_id": agent["id"]}
+    one = await tenant.owner.post("/leads", json=body)
+    several = await tenant.owner.post("/leads", json=[body])
+    lines = await tenant.owner.post(
+        "/leads/upload", content=json.dumps(body), headers={"Content-Type": "application/x-ndjson"}
+    )
+    assert (one.status_code, several.status_code, lines.status_code) == (422, 422, 200)
+    faults = {
+        "/number_id": one.json()["errors"],
+        "/0/number_id": several.json()["errors"],
+        "line": lines.json()["refused"][0]["errors"],
+    }
+    for place, [fault] in faults.items():
+        pointer = "/number_id" if place == "line" else place
+        assert (fault["pointer"], fault["code"]) == (pointer, code)
+        assert named in fault["remedy"]
+    assert lines.json()["accepted"] == 0
+
+
 async def test_pauses_and_the_kill_switch(tenant: Tenant) -> None:
     """Pausing a template or the account and the kill switch are separate, and may be repeated."""
     agent = await tenant.agent()

@@ -113,6 +113,7 @@ async def test_what_is_stopped_while_it_is_dialled_does_not_ring(
     [
         ("UPDATE templates SET status = 'draft'", "finished", "template_unavailable"),
         ("UPDATE numbers SET active = false", "finished", "number_unavailable"),
+        ("UPDATE numbers SET reserved_inbound = 2", "finished", "number_unavailable"),
         ("opted out", "finished", "opted_out"),
         ("paused", "queued", None),
         ("cancelled", "cancelled", None),
@@ -148,6 +149,7 @@ async def test_what_changes_while_a_lead_is_claimed_counts(
     [
         ("UPDATE templates SET status = 'draft'", "finished", "template_unavailable", None),
         ("UPDATE numbers SET active = false", "finished", "number_unavailable", None),
+        ("UPDATE numbers SET reserved_inbound = 2", "finished", "number_unavailable", None),
         ("opted out", "finished", "opted_out", None),
         ("paused", "queued", None, "retry"),
         ("late", "finished", "expired", None),

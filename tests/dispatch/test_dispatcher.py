@@ -279,15 +279,16 @@ async def test_a_lead_whose_time_is_over_is_not_called(dispatch_environment: Env
     assert ((found := await env.again(late)).status, found.outcome) == ("finished", "busy")
 
 
-@pytest.mark.parametrize("number", ["inactive", "no_carrier"])
+@pytest.mark.parametrize(
+    "change", ["active = false", "carrier = 'exotel'", "reserved_inbound = channels", "reserved_inbound = 99"]
+)
 async def test_without_a_usable_number_leads_end_with_one_alert(
-    dispatch_environment: Env, number: str
+    dispatch_environment: Env, change: str
 ) -> None:
     """A number that returns nothing is not asked again without end."""
     env = dispatch_environment
     template_id = await env.template()
     leads = [await env.lead(template_id, f"+1415555020{index}") for index in range(3)]
-    change = "active = false" if number == "inactive" else "carrier = 'exotel'"
     await env.database.execute(f"UPDATE numbers SET {change}")  # noqa: S608
     for _ in range(3):
         await env.step()

@@ -96,7 +96,7 @@ class LeadChecks:
     db: Executor
     account_id: UUID
     now: datetime
-    _numbers: dict[UUID, bool] = field(default_factory=dict)
+    _numbers: dict[UUID, LeadRefused | None] = field(default_factory=dict)
     _variables: dict[UUID, tuple[Variable, ...] | LeadRefused] = field(default_factory=dict)
 
     async def draft(self, body: LeadBody) -> LeadDraft:
@@ -107,8 +107,8 @@ class LeadChecks:
         """
         if fault := PAYLOAD_LIMITS.fault(body.payload):
             raise _too_large(*fault)
-        if not await self._has_number(body.number_id):
-            raise _unusable("number_id", "number_missing", "The account has no such number.")
+        if fault_of_number := await self._fault_of_number(body.number_id):
+            raise fault_of_number
         self._check_times(body)
         return LeadDraft(
             direction="outbound",
@@ -136,15 +136,24 @@ class LeadChecks:
             raise found
         return found
 
-    async def _has_number(self, number_id: UUID) -> bool:
+    async def _fault_of_number(self, number_id: UUID) -> LeadRefused | None:
         if number_id not in self._numbers:
-            try:
-                await numbers.get(self.db, self.account_id, number_id)
-            except NotFound:
-                self._numbers[number_id] = False
-            else:
-                self._numbers[number_id] = True
+            self._numbers[number_id] = await self._read_fault_of_number(number_id)
         return self._numbers[number_id]
+
+    async def _read_fault_of_number(self, number_id: UUID) -> LeadRefused | None:
+        try:
+            number = await numbers.get(self.db, self.account_id, number_id)
+        except NotFound:
+            return _unusable("number_id", "number_missing", "The account has no such number.")
+        if not number.active:
+            remedy = "Activate the number (`active`), or use another one."
+            return _unusable("number_id", "number_inactive", "The number is not active.", remedy)
+        if number.channels <= number.reserved_inbound:
+            message = f"The number reserves all its channels ({number.channels}) for inbound calls."
+            remedy = "Set `reserved_inbound` of the number below its `channels`, or use another number."
+            return _unusable("number_id", "channels_reserved", message, remedy)
+        return None
 
     async def _read_variables(self, template_id: UUID) -> tuple[Variable, ...] | LeadRefused:
         try:
@@ -180,8 +189,12 @@ def _bad_time(message: str, remedy: str) -> LeadRefused:
     return LeadRefused("invalid_request", message, [fault])
 
 
-def _unusable(name: str, code: str, message: str) -> LeadRefused:
-    remedy = "Use the id of a number or an active template of this account."
+def _unusable(
+    name: str,
+    code: str,
+    message: str,
+    remedy: str = "Use the id of a number or an active template of this account.",
+) -> LeadRefused:
     fault = FieldError(pointer=f"/{name}", code=code, message=message, remedy=remedy)
     return LeadRefused("invalid_request", message, [fault])
 

@@ -70,7 +70,14 @@ class NumberBody(BaseModel):
         Field(strict=True, ge=1, le=1000, description="How many calls it carries at once; limits dialling."),
     ] = DEFAULT_CHANNELS
     reserved_inbound: Annotated[
-        int, Field(strict=True, ge=0, le=1000, description="Channels that dialling leaves free for callers.")
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=1000,
+            description="Channels that dialling leaves free for callers. If it leaves none, the number does "
+            "not dial: new leads are refused, and those that are due end as `number_unavailable`.",
+        ),
     ] = 0
     inbound: Annotated[
         InboundPolicy,
@@ -85,7 +92,14 @@ class NumberBody(BaseModel):
             ],
         ),
     ] = InboundPolicy()
-    active: Annotated[bool, Field(strict=True, description="Whether its calls are answered.")] = True
+    active: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="Whether its calls are answered. If not, it does not dial either: new leads are "
+            "refused, and those that are due end as `number_unavailable`.",
+        ),
+    ] = True
 
     def draft(self) -> NumberDraft:
         """The row to write; an empty policy takes every call."""
@@ -166,7 +180,12 @@ async def get_number(
 async def patch_number(
     app_state: AppStateDep, admin: Admin, number_id: UUID, if_match: IfMatch, patch: Patch, response: Response
 ) -> Number:
-    """Change parts of a number (RFC 7396). Calls to a number that is not `active` are rejected."""
+    """Change parts of a number (RFC 7396). Calls to a number that is not `active` are rejected.
+
+    To hold dialling for a while, pause it (`POST /dispatch/pause` or `/templates/{id}/pause`): leads of a
+    number that is not `active`, or reserves all its channels for callers, end as `number_unavailable` when
+    they are due.
+    """
     before = await numbers.get(app_state.database, admin.account_id, number_id)
     if_match.expect(before.revision)
     stored = Number.model_validate(before).model_dump(mode="json", include=set(NumberBody.model_fields))

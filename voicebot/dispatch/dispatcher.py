@@ -265,8 +265,9 @@ class Dispatcher(DueWork[ClaimedLead]):
     async def _give_back(self, lead: ClaimedLead, outbound: Outbound, blocked: Blocked) -> None:
         if blocked.obstacle == "no_number":
             await self._unavailable(
-                lead, outbound, NUMBER_UNAVAILABLE, "the number of the lead is not active"
-            )
+                lead, outbound, NUMBER_UNAVAILABLE,
+                "the number of the lead is not active, or all its channels are reserved (reserved_inbound)",
+            )  # fmt: skip
         elif blocked.obstacle == "rate_limit" and blocked.until is not None:
             await dispatch.defer(self._db, lead, blocked.until, "rate_limit")
         else:
