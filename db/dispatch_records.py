@@ -20,8 +20,10 @@ class AlertRecord:
 
     id: UUID
     code: str
-    """``number_unavailable`` or ``template_unavailable``."""
+    """``number_unavailable``, ``template_unavailable`` or ``carrier_refused``."""
     template_id: UUID | None
+    carrier: str | None
+    """The carrier that refuses the account or its credentials; None: it is not about one."""
     detail: str
     count: int
     created_at: datetime
@@ -44,10 +46,11 @@ class Alert:
     """An alert to raise."""
 
     code: str
-    template_id: UUID | None
     detail: str
     at: datetime
-    throttle: timedelta
+    template_id: UUID | None = None
+    carrier: str | None = None
+    throttle: timedelta = timedelta(hours=1)
     """The age up to which an earlier alert is counted up."""
 
 
@@ -76,16 +79,16 @@ async def ringing(db: Executor, account_id: UUID, lead_ids: Sequence[UUID] | Non
 
 
 async def alert(db: Executor, account_id: UUID, alert: Alert) -> bool:
-    """Raise an alert; an earlier one of the same code and template is counted up instead: then False."""
+    """Raise an alert; an earlier one of the same code and subject is counted up instead: then False."""
     async with db.transaction() as transaction:
-        subject = f"alert {account_id} {alert.code} {alert.template_id}"
+        subject = f"alert {account_id} {alert.code} {alert.template_id} {alert.carrier}"
         await transaction.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", subject)
         counted = await transaction.execute(
             """
             UPDATE alerts SET count = count + 1, last_at = $4 WHERE id = (
                 SELECT id FROM alerts
                 WHERE account_id = $1 AND code = $2 AND template_id IS NOT DISTINCT FROM $3::uuid
-                    AND created_at > $5
+                    AND carrier IS NOT DISTINCT FROM $6::text AND created_at > $5
                 ORDER BY id DESC LIMIT 1)
             """,
             account_id,
@@ -93,12 +96,13 @@ async def alert(db: Executor, account_id: UUID, alert: Alert) -> bool:
             alert.template_id,
             alert.at,
             alert.at - alert.throttle,
+            alert.carrier,
         )
         if not counted:
             await transaction.execute(
                 """
-                INSERT INTO alerts (id, account_id, code, template_id, detail, created_at, last_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $6)
+                INSERT INTO alerts (id, account_id, code, template_id, carrier, detail, created_at, last_at)
+                VALUES ($1, $2, $3, $4, $7, $5, $6, $6)
                 """,
                 new_id(),
                 account_id,
@@ -106,6 +110,7 @@ async def alert(db: Executor, account_id: UUID, alert: Alert) -> bool:
                 alert.template_id,
                 alert.detail,
                 alert.at,
+                alert.carrier,
             )
     return not counted
 

@@ -145,7 +145,7 @@ async def build(tenant: Tenant, database: Database) -> dict[str, str]:
     key = await create(owner, "/keys", {"role": "operator", "user_id": user["id"], "label": WORD})
     opt_out = await create(owner, "/opt-outs", {"phone": new_e164(), "reason": WORD})
     alert = Alert(
-        code="number_unavailable", template_id=None, detail=WORD, at=SystemClock().now(),
+        code="number_unavailable", carrier="twilio", detail=WORD, at=SystemClock().now(),
         throttle=timedelta(0),
     )  # fmt: skip
     await dispatch_records.alert(database, tenant.account_id, alert)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from db import call_leases, dispatch_records, lead_control, notify
+from db import call_leases, dispatch_records, lead_control, notices, notify
 from db.dispatch import CHANNEL, ClaimedLead
 from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
@@ -363,6 +363,34 @@ async def test_a_refused_call_does_not_count(dispatch_environment: Env) -> None:
     env.clock.advance(seconds=20)
     await env.step()
     assert len(env.carrier.dialled) == 2
+
+
+async def test_refused_credentials_raise_one_alert(dispatch_environment: Env) -> None:
+    """One an hour for an account and a carrier, however many leads and templates meet it; none is lost."""
+    env = dispatch_environment
+    await env.database.execute("UPDATE numbers SET channels = 100")
+    first, second = [await env.template(webhook_url="https://example.com/hook") for _ in range(2)]
+    leads = [await env.lead(first if n < 2 else second, f"+1415555020{n}") for n in range(4)]
+    refusal = CarrierError("HTTP 401, code 20003: Authenticate", status=401, account_refused=True)
+    env.carrier.errors = [refusal] * 3
+    for _ in range(4):
+        await env.step()
+        env.clock.advance(seconds=1)
+    page = await dispatch_records.list_alerts(env.database, env.account_id, limit=9)
+    [alert] = page.items
+    assert (alert.code, alert.carrier, alert.template_id) == ("carrier_refused", "twilio", None)
+    assert (alert.count, alert.detail) == (3, "HTTP 401, code 20003: Authenticate")
+    told = (await notices.list_notices(env.database, env.account_id, limit=9)).items
+    assert [notice.message["data"] for notice in told if notice.message["type"] == "alert"] == [
+        {"code": "carrier_refused", "template_id": None, "carrier": "twilio", "detail": alert.detail}
+    ]
+    assert {(await env.again(lead)).status for lead in leads} == {"dialing"}
+
+    env.carrier.errors = [refusal]
+    env.clock.advance(seconds=3600)
+    await env.lead(first, "+14155550209")
+    await env.step()
+    assert len((await dispatch_records.list_alerts(env.database, env.account_id, limit=9)).items) == 2
 
 
 async def test_a_carrier_that_is_down_is_asked_by_one_attempt(dispatch_environment: Env) -> None:

@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from db import attempts, calls, dispatch, dispatch_records, outbox
+from db import attempts, calls, dispatch, outbox
 from db.attempts import NOT_PLACED, AttemptLimits, Blocked, Obstacle
 from db.calls import CallEnd, CallRecord
 from db.dispatch import ClaimedLead
@@ -74,13 +74,14 @@ RINGING = timedelta(seconds=RING_TIMEOUT_S + 30)
 """The same after that: as long as it rings, and until the process that answers it renews its lease."""
 
 GREETING_TIMEOUT_S = 5.0
-ALERT_THROTTLE = timedelta(hours=1)
 
 _WAITS_FOR: Mapping[Obstacle, str] = {"no_channel": "channel", "person_busy": "person"}
 """What a lead waits for that keeps its due time: it is claimed again when that is free."""
 
 NUMBER_UNAVAILABLE = "number_unavailable"
 TEMPLATE_UNAVAILABLE = "template_unavailable"
+CARRIER_REFUSED = "carrier_refused"
+"""The alert about a carrier that refuses the account or its credentials; leads wait for it."""
 SKIPPED = "skipped"
 """The outcome of a lead that the author's server does not want to be called."""
 
@@ -208,10 +209,7 @@ class Dispatcher(DueWork[ClaimedLead]):
         self, lead: ClaimedLead, outbound: Outbound | None, outcome: str, detail: str
     ) -> None:
         """End a lead that no attempt can help, and raise one alert for many of them."""
-        alert = Alert(
-            code=outcome, template_id=lead.template_id, detail=detail, at=self._clock.now(),
-            throttle=ALERT_THROTTLE,
-        )  # fmt: skip
+        alert = Alert(code=outcome, template_id=lead.template_id, detail=detail, at=self._clock.now())
         await self._end(lead, outbound, outcome, alert)
 
     async def _end(
@@ -222,12 +220,11 @@ class Dispatcher(DueWork[ClaimedLead]):
         async with self._db.transaction() as transaction:
             if not await dispatch.finish(transaction, lead, outcome, now):
                 return
-            told = [("lead.finished", reports.lead_finished_uncalled(lead, outcome))]
-            if alert is not None and await dispatch_records.alert(transaction, lead.account_id, alert):
-                told.append(("alert", reports.alert_raised(alert)))
-            for type_, data in told:
-                drafts = reports.notice(outbound, lead.template_id, type_, data, now)
-                await outbox.put(transaction, lead.account_id, drafts)
+            data = reports.lead_finished_uncalled(lead, outcome)
+            drafts = reports.notice(outbound, lead.template_id, "lead.finished", data, now)
+            await outbox.put(transaction, lead.account_id, drafts)
+            if alert is not None:
+                await reports.raise_alert(transaction, lead, outbound, alert)
 
     async def _attempt(self, lead: ClaimedLead, outbound: Outbound) -> None:
         breaker = self._breakers.get(lead.carrier)
@@ -260,7 +257,13 @@ class Dispatcher(DueWork[ClaimedLead]):
             breaker.unused()
             await self._not_placed(begun, NOT_PLACED)
             return
-        await self._place(begun, outbound.voicemail, breaker)
+        refused = await self._place(begun, outbound.voicemail, breaker)
+        if refused is not None and refused.account_refused:
+            alert = Alert(
+                code=CARRIER_REFUSED, carrier=lead.carrier, detail=str(refused), at=self._clock.now()
+            )
+            async with self._db.transaction() as transaction:
+                await reports.raise_alert(transaction, lead, outbound, alert)
 
     async def _give_back(self, lead: ClaimedLead, outbound: Outbound, blocked: Blocked) -> None:
         if blocked.obstacle == "no_number":
@@ -273,7 +276,8 @@ class Dispatcher(DueWork[ClaimedLead]):
         else:
             await dispatch.defer(self._db, lead, None, _WAITS_FOR.get(blocked.obstacle))
 
-    async def _place(self, call: CallRecord, voicemail: Voicemail, breaker: Breaker) -> None:
+    async def _place(self, call: CallRecord, voicemail: Voicemail, breaker: Breaker) -> CarrierError | None:
+        """Ask the carrier for the call of an attempt; return why it did not take it."""
         carrier = self._carriers[call.carrier]
         detects = voicemail.action != "continue" and call.carrier in self._detecting
         request = DialRequest(
@@ -293,13 +297,15 @@ class Dispatcher(DueWork[ClaimedLead]):
                 sid = await carrier.dial(request)
         except (CarrierError, TimeoutError) as error:
             late = CarrierError("the carrier took too long", status=0, retryable=True, uncertain=True)
-            await self._on_refusal(call, breaker, error if isinstance(error, CarrierError) else late)
-            return
+            refused = error if isinstance(error, CarrierError) else late
+            await self._on_refusal(call, breaker, refused)
+            return refused
         breaker.succeeded()
         is_stored = await self._placed.put((call.account_id, call.id, sid))
         # Who stops leads now finds the carrier's id, or is found by this statement.
         if not is_stored or not await self._wanted.put(call.id):
             await self._hang_up(carrier, sid)
+        return None
 
     async def _are_in(
         self,

@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from db import dispatch_records, outbox
 from db.dispatch import ClaimedLead
 from db.dispatch_records import Alert
 from db.finalisation import EndedCall, Finalisation, LeadChange
 from db.lead_control import CancelledLead
 from db.outbox import NoticeDraft
+from db.pool import Transaction
 from templates.outbound import Outbound
 
 
@@ -74,10 +76,20 @@ def lead_finished_uncalled(lead: ClaimedLead | CancelledLead, outcome: str) -> d
     }
 
 
-def alert_raised(alert: Alert) -> dict[str, Any]:
-    """The data of ``alert``."""
-    template_id = None if alert.template_id is None else str(alert.template_id)
-    return {"code": alert.code, "template_id": template_id, "detail": alert.detail}
+async def raise_alert(db: Transaction, lead: ClaimedLead, outbound: Outbound | None, alert: Alert) -> None:
+    """Raise an alert, and report it to the webhook of the template of the lead that met its cause.
+
+    A repetition is counted, and not reported again.
+    """
+    if not await dispatch_records.alert(db, lead.account_id, alert):
+        return
+    data = {
+        "code": alert.code,
+        "template_id": None if alert.template_id is None else str(alert.template_id),
+        "carrier": alert.carrier,
+        "detail": alert.detail,
+    }
+    await outbox.put(db, lead.account_id, notice(outbound, lead.template_id, "alert", data, alert.at))
 
 
 def notice(
