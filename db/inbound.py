@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db import carrier_calls, leads
+from db import carrier_calls, dispatch_records, leads
 from db.calls import CallRecord
 from db.errors import NoOrchestrator, NotFound, PolicyApplies, UnknownNumber
 from db.ids import new_id
@@ -282,11 +282,14 @@ async def choose(db: Transaction, call: CallRecord, template: AnsweringTemplate)
     return StartedCall(call=call if row is None else read(CallRecord, row), created=row is not None)
 
 
-async def call_back(db: Transaction, call: CallRecord, template_id: UUID, caller: str) -> UUID:
-    """The lead with which a caller is called back; one that waits already is not made a second time.
+async def call_back(db: Transaction, call: CallRecord, template_id: UUID, caller: str) -> UUID | None:
+    """The lead with which a caller is called back; None: the caller does not want to be called.
 
-    The number of the call must be locked (``called_number``).
+    One that waits already is not made a second time. The number of the call must be locked
+    (``called_number``).
     """
+    if await dispatch_records.has_opted_out(db, call.account_id, caller):
+        return None
     row = await db.fetchrow(
         """
         SELECT id FROM leads

@@ -298,6 +298,20 @@ async def test_a_refusal_with_words_gets_a_media_socket(
     assert [lead["phone"] for lead in leads] == ["+919876543210"] * (action == "callback")
 
 
+async def test_a_caller_who_does_not_want_calls_is_promised_none(
+    server: RunningServer, tenant: Tenant, call_registry: StandIn
+) -> None:
+    """On the media socket they hear only that the call is not taken, and no lead is made."""
+    refusal = {"action": "callback", "text": "We will call you back."}
+    exotel = await called(server, tenant, inbound={"accepting": False, "refusal": refusal})
+    await create(tenant.owner, "/opt-outs", {"phone": "+919876543210"})
+    async with exotel.media(await exotel.url()) as socket:
+        assert await close_code(socket) == 1000
+    assert await exotel.branches() == (302, 302)
+    assert set(call_registry.announced) == {"We cannot take your call now."}
+    assert (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"] == []
+
+
 async def test_each_reason_has_its_action(
     server: RunningServer, tenant: Tenant, call_registry: StandIn
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.server_fixture import RunningServer, Tenant, closed_hours, new_e164
+from tests.api.server_fixture import RunningServer, Tenant, closed_hours, create, new_e164
 from tests.api.twilio import Reply, Twilio
 
 
@@ -165,6 +165,27 @@ async def test_a_caller_without_a_number_is_promised_no_call_back(
     for _ in range(2):
         assert said(await twilio.post("voice")) == "We cannot take your call now."
     assert (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"] == []
+
+
+@pytest.mark.parametrize("text", ["", "We will call you back tomorrow."])
+async def test_a_caller_who_does_not_want_calls_is_promised_none(
+    server: RunningServer, tenant: Tenant, text: str
+) -> None:
+    """Nobody would call them: they hear only that the call is not accepted, until they want calls again."""
+    refusal = {"action": "callback", "text": text}
+    to = await with_policy(tenant, {"accepting": False, "refusal": refusal})
+    twilio, later = Twilio(server, to), Twilio(server, to)
+    later.form["From"] = phone = twilio.form["From"]
+    opt_out = await create(tenant.owner, "/opt-outs", {"phone": phone})
+    for _ in range(2):
+        assert said(await twilio.post("voice")) == "We cannot take your call now."
+    assert (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"] == []
+    removed = await tenant.owner.delete(f"/opt-outs/{opt_out['id']}")
+    assert removed.status_code == 204
+    assert said(await twilio.post("voice")) == "We cannot take your call now."  # the same call
+    assert "call you back" in said(await later.post("voice"))
+    refused = [call["events"][0]["data"] for call in await records(tenant)]
+    assert ["lead_id" in data for data in refused] == [True, False]
 
 
 @pytest.mark.parametrize("refusal", [{"action": "callback"}, {"action": "forward", "number": "+14155550111"}])

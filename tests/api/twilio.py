@@ -142,6 +142,8 @@ class StandIn:
     ended: list[tuple[UUID, str, str]] = field(default_factory=list)
     ended_calls: int = 0
     prepared: list[UUID] = field(default_factory=list)
+    announced: list[str] = field(default_factory=list)
+    """The texts that were to be said by media sockets."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     hurries: bool = True
     """Whether it ends its calls when the server wants to leave, or waits for them."""
@@ -187,7 +189,8 @@ class StandIn:
         """Load nothing."""
 
     async def announcement(self, account_id: UUID, template_id: UUID, text: str, sample_rate: int) -> bytes:
-        """Synthesise nothing."""
+        """Note the text; synthesise nothing."""
+        self.announced.append(text)
         return b""
 
     def known(self, call_id: UUID) -> CallRecord | None:

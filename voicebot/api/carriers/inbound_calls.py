@@ -36,6 +36,8 @@ ATTEMPT = "attempt"
 INBOUND_REFUSED = "inbound.refused"
 TEMPLATE = "template_id"
 """The member of ``inbound.*`` events that names a template."""
+LEAD = "lead_id"
+"""The member of ``inbound.refused`` that names the lead of a call-back."""
 
 ATTEMPTS = 3
 KEY_TIMEOUT_S = 5
@@ -120,7 +122,7 @@ async def decide(database: Database, call_in: InboundCall, choice: Choice | None
             return Rejected() if number.fallback_number is None else Forwarded(number.fallback_number)
         first = answers.templates[0] if isinstance(answers, Menu) else answers
         if known is not None and known.end_reason == REFUSED:
-            return await _refused_before(transaction, call_in, known, number, first)
+            return await _refused_before(transaction, known, number, first)
         if known is not None:
             return await _chosen(transaction, call_in, known, number, answers, choice)
         refused = await _refusal(transaction, call_in, number, None)
@@ -227,21 +229,19 @@ async def _refuse(
         told[TEMPLATE] = str(refused.template.id)
     caller = inbound.caller_of(call_in)
     if refusal.action == "callback" and caller is not None:
-        told["lead_id"] = str(await inbound.call_back(transaction, call, template.id, caller))
+        lead_id = await inbound.call_back(transaction, call, template.id, caller)
+        if lead_id is not None:
+            told[LEAD] = str(lead_id)
     await events.append(transaction, EventRecord.unnumbered(call, INBOUND_REFUSED, told, at))
     ended = {"ended_by": "system", "reason": REFUSED}
     await events.append(transaction, EventRecord.unnumbered(call, "call.ended", ended, at))
     if refusal.action == "forward" and refusal.number is not None:
         await bridged_calls.forward(transaction, call.account_id, call.id, refusal.number)
-    return _refused(refusal, number, template, is_known=caller is not None)
+    return _refused(refusal, number, template, is_called_back=LEAD in told)
 
 
 async def _refused_before(
-    transaction: Transaction,
-    call_in: InboundCall,
-    call: CallRecord,
-    number: CalledNumber,
-    first: AnsweringTemplate,
+    transaction: Transaction, call: CallRecord, number: CalledNumber, first: AnsweringTemplate
 ) -> Decision:
     """The reply for a call that was refused before, by the policy that refused it."""
     happened = await events.of_call(transaction, call.account_id, call.id)
@@ -249,19 +249,19 @@ async def _refused_before(
     template = next((each for each in number.templates if each.id == call.initial_template_id), first)
     written = template.inbound if TEMPLATE in told else number.inbound
     refusal = InboundPolicy.model_validate(written or {}).refusal_for(told.get("reason", "not_accepting"))
-    return _refused(refusal, number, template, is_known=inbound.caller_of(call_in) is not None)
+    return _refused(refusal, number, template, is_called_back=LEAD in told)
 
 
 def _refused(
-    refusal: Refusal, number: CalledNumber, template: AnsweringTemplate, *, is_known: bool
+    refusal: Refusal, number: CalledNumber, template: AnsweringTemplate, *, is_called_back: bool
 ) -> Announcement | Forwarded | Rejected:
-    """The answer; a caller whose number is not known (``is_known``) is promised no call back."""
+    """The answer; a caller for whom there is no lead is promised no call back, whatever the author's text."""
     match refusal.action:
         case "say":
             return Announcement(number=number, template=template, text=refusal.text)
         case "callback":
             texts = inbound_texts(template.language)
-            text = (refusal.text.strip() or texts.callback) if is_known else texts.refused
+            text = (refusal.text.strip() or texts.callback) if is_called_back else texts.refused
             return Announcement(number=number, template=template, text=text)
         case "forward" if refusal.number is not None:
             return Forwarded(refusal.number)
