@@ -124,12 +124,15 @@ def make_dispatcher(
     breakers: Mapping[str, Breaker] | None = None,
     client: HttpClient | None = None,
     prepare: Callable[[CallRecord], Awaitable[None]] = _nothing,
+    is_draining: Callable[[], bool] = lambda: False,
 ) -> Dispatcher:
     """A dispatcher of a process."""
     urls = DialUrls(origin="https://bot.example.com", token=lambda call: f"token-{call.id}")
     carriers = {"twilio": carrier.as_carrier()}
     prechecks = Prechecks(database, clock, Vault(VAULT_KEY), client or no_client())
-    return Dispatcher(database, clock, carriers, breakers or {"twilio": Breaker()}, urls, prepare, prechecks)
+    return Dispatcher(
+        database, clock, carriers, breakers or {"twilio": Breaker()}, urls, prepare, prechecks, is_draining
+    )
 
 
 async def make_environment(database: Database, e164: str = "+14155550100") -> DispatchEnvironment:

@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from db import call_leases, dispatch_records, lead_control, notices, notify
+from db.calls import CallRecord
 from db.dispatch import CHANNEL, ClaimedLead
 from telephony.carrier import DialRequest
 from telephony.errors import CarrierError
-from tests.dispatch.conftest import PERSON, DispatchEnvironment, make_environment
+from tests.dispatch.conftest import PERSON, DispatchEnvironment, make_dispatcher, make_environment
 from voicebot.dispatch.breaker import FAILURES
 from voicebot.dispatch.dispatcher import MAX_ATTEMPTS_AT_ONCE, MAX_PER_ACCOUNT
 from voicebot.dispatch.due_work import CHECK_AGAIN_S
@@ -426,6 +427,32 @@ async def test_a_cancelled_lead_is_not_dialled(dispatch_environment: Env) -> Non
     await env.ends((await env.calls_of(meanwhile))[0], "canceled")
     await env.step()
     assert {(await env.again(lead)).status for lead in (before, meanwhile)} == {"cancelled"}
+
+
+@pytest.mark.parametrize("stops", ["before the attempt", "while the greeting is made"])
+async def test_a_process_that_stops_dials_nobody_any_more(dispatch_environment: Env, stops: str) -> None:
+    """What it has claimed is given back without an attempt, and another process dials it, once."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template())
+    is_stopping = asyncio.Event()
+
+    async def prepare(_: CallRecord) -> None:
+        is_stopping.set()
+
+    leaving = make_dispatcher(
+        env.database, env.clock, env.carrier, prepare=prepare, is_draining=is_stopping.is_set
+    )
+    await leaving.run_once()
+    if stops == "before the attempt":
+        is_stopping.set()
+    await leaving.finish(30)
+    assert not env.carrier.dialled
+    assert len(await env.calls_of(lead)) == (stops == "while the greeting is made")
+    await env.step()
+    env.clock.advance(minutes=1)
+    await env.step()
+    assert [request.to for request in env.carrier.dialled] == [lead.phone]
+    assert (await env.again(lead)).attempts == 1
 
 
 async def test_accounts_are_dialled_in_turns(dispatch_environment: Env) -> None:

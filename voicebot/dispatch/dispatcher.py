@@ -127,7 +127,8 @@ class Dispatcher(DueWork[ClaimedLead]):
             urls: where carriers reach this server.
             prepare: makes a call's first words.
             prechecks: asks the authors' servers.
-            is_draining: whether the process is about to stop; then it claims no more leads.
+            is_draining: whether the process is about to stop; then it dials nobody any more, and gives
+                back what it has claimed.
         """
         super().__init__("dispatch", MAX_ATTEMPTS_AT_ONCE, clock)
         self._db = database
@@ -186,6 +187,9 @@ class Dispatcher(DueWork[ClaimedLead]):
         precheck = outbound.precheck
         if precheck is not None and not await self._prechecks.allows(precheck, lead):
             await self._end(lead, outbound, SKIPPED)
+            return
+        if self._is_draining():
+            await dispatch.defer(self._db, lead, None, None)
             return
         await self._attempt(lead, outbound)
 
@@ -253,7 +257,8 @@ class Dispatcher(DueWork[ClaimedLead]):
             async with asyncio.timeout(GREETING_TIMEOUT_S), self._preparing:
                 await self._prepare(begun)
         # Pre-check and greeting have taken time: what keeps the person from being called is looked at again.
-        if not await self._dialable.put(begun.id) or self._decide(lead, outbound) is not None:
+        is_dialable = await self._dialable.put(begun.id) and self._decide(lead, outbound) is None
+        if not is_dialable or self._is_draining():
             breaker.unused()
             await self._not_placed(begun, NOT_PLACED)
             return
