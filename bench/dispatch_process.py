@@ -15,7 +15,7 @@ from db.dispatch import CHANNEL
 from db.pool import Database
 from handlers.http import CheckedNetwork, HttpClient
 from voicebot.clock import SystemClock
-from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
 from voicebot.dispatch.finaliser import Finaliser
 from voicebot.dispatch.precheck import Prechecks
@@ -32,7 +32,7 @@ async def main(dsn: str, port: str, poll_s: str = "") -> None:
     logger.add(sys.stderr, level="ERROR")
     database, clock = await Database.connect(dsn, max_size=12), SystemClock()
     carrier = CarrierClient(int(port)).as_carrier()
-    carriers, breakers = {"twilio": carrier}, {"twilio": Breaker()}
+    carriers, breakers = {"twilio": carrier}, Breakers(database, clock, {"twilio": "bench"})
     urls = DialUrls(origin="https://bench.example.com", token=lambda call: str(call.id))
     prechecks = Prechecks(database, clock, Vault(Fernet.generate_key()), HttpClient(CheckedNetwork()))
     dispatcher = Dispatcher(database, clock, carriers, breakers, urls, _prepare, prechecks)

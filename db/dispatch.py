@@ -6,7 +6,7 @@ it after the call is in ``db.finalisation``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -98,10 +98,13 @@ _CLAIM = f"""
         ) next
     ), free AS (
         -- The leads of a number that cannot dial are claimed, to be ended.
-        SELECT number.id, number.account_id, CASE WHEN {CAN_DIAL} THEN least(
+        SELECT number.id, number.account_id, CASE WHEN NOT ({CAN_DIAL}) THEN $4
+            WHEN number.carrier = ANY($8::text[]) THEN 0
+            ELSE least(
                 number.channels - live.all_calls,
-                number.channels - number.reserved_inbound - live.outbound
-            ) ELSE $4 END AS room
+                number.channels - number.reserved_inbound - live.outbound,
+                CASE WHEN number.carrier = ANY($9::text[]) THEN 1 END
+            ) END AS room
         FROM (SELECT DISTINCT number_id FROM queues) used JOIN numbers number ON number.id = used.number_id
         CROSS JOIN LATERAL (
             SELECT count(*) AS all_calls, count(*) FILTER (WHERE direction = 'outbound') AS outbound
@@ -170,6 +173,8 @@ async def claim(
     limit: int,
     per_account: int,
     claimed: Mapping[UUID, int] = MappingProxyType({}),
+    resting: Collection[str] = (),
+    tested: Collection[str] = (),
 ) -> Sequence[ClaimedLead]:
     """Claim due leads for whose number a channel is free, in turns of the accounts and their templates.
 
@@ -183,10 +188,13 @@ async def claim(
         limit: how many leads at most.
         per_account: how many leads of one account at most, with those that it has in ``claimed``.
         claimed: how many claimed leads the caller has already, by account.
+        resting: the carriers with which nobody dials now.
+        tested: those with which one attempt at a time is made: at most one lead of each number is claimed.
     """
     rows = await db.fetch(
-        _CLAIM, now, lease, limit, per_account, new_id(), list(claimed), list(claimed.values())
-    )
+        _CLAIM, now, lease, limit, per_account, new_id(), list(claimed), list(claimed.values()),
+        list(resting), list(tested),
+    )  # fmt: skip
     return [read(ClaimedLead, row) for row in rows]
 
 

@@ -1,6 +1,6 @@
-"""Health of the providers of speech and language, shared by the server processes.
+"""Health of the providers of speech and language, and of the carriers, shared by the server processes.
 
-Providers belong to the server and not to an account, so no row has an account.
+They belong to the server and not to an account, so no row has an account.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from db.pool import Executor
 from db.rows import columns, read
 
 ProviderKind = Literal["stt", "llm", "tts"]
+HealthKind = Literal[ProviderKind, "carrier"]
 ProviderFault = Literal["unauthorized", "billing", "rate_limited", "outage"]
 """Why a provider is not used: the key is refused, the account is not paid, too many requests, or failures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderHealth:
-    """The facts from which ``voicebot.availability`` decides whether a provider is used."""
+    """The facts from which ``voicebot.availability`` decides whether a provider is used.
+
+    For carriers ``voicebot.dispatch.breaker`` decides.
+    """
 
     fault: ProviderFault | None = None
     until: datetime | None = None
@@ -38,7 +42,7 @@ class ProviderHealth:
 class ProviderHealthRecord(ProviderHealth):
     """The stored health of one provider with one credential."""
 
-    kind: ProviderKind
+    kind: HealthKind
     provider: str
     credential: str
     """The variable that holds the key, and a fingerprint of the key."""
@@ -48,14 +52,14 @@ _HEALTH = columns(ProviderHealthRecord)
 
 
 async def all_of(db: Executor) -> Sequence[ProviderHealthRecord]:
-    """The health of all providers that have failed at some time."""
+    """The health of all providers and carriers that have failed at some time."""
     rows = await db.fetch(f"SELECT {_HEALTH} FROM provider_health ORDER BY kind, provider")  # noqa: S608
     return [read(ProviderHealthRecord, row) for row in rows]
 
 
 async def change(
     db: Executor,
-    kind: ProviderKind,
+    kind: HealthKind,
     provider: str,
     credential: str,
     rule: Callable[[ProviderHealth], ProviderHealth | None],

@@ -39,7 +39,7 @@ from voicebot.call.registry import CallRegistry
 from voicebot.call.replicas import Replicas
 from voicebot.call.text.chats import Chats
 from voicebot.call.text.chats import Limits as ChatLimits
-from voicebot.carriers import carriers_of, rules_of
+from voicebot.carriers import carriers_of, credentials_of, rules_of
 from voicebot.clock import Clock, SystemClock
 from voicebot.config import Settings
 from voicebot.database import open_database
@@ -322,6 +322,7 @@ def dispatch_dependencies(
     settings, clock = shared.settings, shared.clock
     return DispatchDependencies(
         carriers=shared.carriers,
+        credentials=credentials_of(settings),
         prepare=app_state.call_registry.prepare,
         on_notices=handoffs.outbox.wake,
         origin=settings.public_url if settings.dispatch == "on" else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, cast
@@ -58,6 +59,16 @@ def carriers_of(settings: Settings) -> Mapping[str, Carrier]:
         for name, kind in CARRIERS.items()
     }
     return {name: carrier for name, carrier in made.items() if carrier is not None}
+
+
+def credentials_of(settings: Settings) -> Mapping[str, str]:
+    """What tells the credentials of each carrier apart from others, without showing them."""
+    found = {}
+    for name, kind in CARRIERS.items():
+        values = [settings.secret(variable) for variable in kind.credentials]
+        joined = "\0".join(value.get_secret_value() if value else "" for value in values)
+        found[name] = f"{kind.credentials[0]}:{hashlib.sha256(joined.encode()).hexdigest()[:12]}"
+    return found
 
 
 def unset(settings: Settings, names: Sequence[str]) -> list[str]:

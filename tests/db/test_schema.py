@@ -50,7 +50,7 @@ from db.users import UserRecord
 from db.utterances import UtteranceRecord
 
 SETS = {
-    "provider_health_kind_known": provider_health.ProviderKind,
+    "provider_health_kind_known": provider_health.HealthKind,
     "provider_health_fault_known": provider_health.ProviderFault,
     "api_keys_role_known": keys.Role,
     "templates_kind_known": templates.Kind,

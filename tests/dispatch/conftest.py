@@ -22,7 +22,7 @@ from db.templates import TemplateDraft
 from handlers.http import CheckedNetwork, HttpClient
 from tests.dispatch.scripted_carrier import ScriptedCarrier
 from tests.handoffs.fixtures import ManualClock
-from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
 from voicebot.dispatch.finaliser import Finaliser
 from voicebot.dispatch.precheck import Prechecks
@@ -30,6 +30,7 @@ from voicebot.vault import Vault
 
 ALWAYS = {"window": {"from": "00:00", "to": "24:00"}, "rate_limit": None}
 PERSON = "+14155550199"
+CREDENTIALS = {"twilio": "TWILIO_AUTH_TOKEN:test"}
 VAULT_KEY = Fernet.generate_key()
 
 
@@ -121,7 +122,7 @@ def make_dispatcher(
     database: Database,
     clock: ManualClock,
     carrier: ScriptedCarrier,
-    breakers: Mapping[str, Breaker] | None = None,
+    breakers: Breakers | None = None,
     client: HttpClient | None = None,
     prepare: Callable[[CallRecord], Awaitable[None]] = _nothing,
     is_draining: Callable[[], bool] = lambda: False,
@@ -130,9 +131,8 @@ def make_dispatcher(
     urls = DialUrls(origin="https://bot.example.com", token=lambda call: f"token-{call.id}")
     carriers = {"twilio": carrier.as_carrier()}
     prechecks = Prechecks(database, clock, Vault(VAULT_KEY), client or no_client())
-    return Dispatcher(
-        database, clock, carriers, breakers or {"twilio": Breaker()}, urls, prepare, prechecks, is_draining
-    )
+    breakers = breakers or Breakers(database, clock, CREDENTIALS)
+    return Dispatcher(database, clock, carriers, breakers, urls, prepare, prechecks, is_draining)
 
 
 async def make_environment(database: Database, e164: str = "+14155550100") -> DispatchEnvironment:
@@ -144,7 +144,7 @@ async def make_environment(database: Database, e164: str = "+14155550100") -> Di
     assert row is not None
     at: datetime = row["now"]
     clock, carrier = ManualClock(at), ScriptedCarrier()
-    breakers = {"twilio": Breaker()}
+    breakers = Breakers(database, clock, CREDENTIALS)
     return DispatchEnvironment(
         database=database, clock=clock, carrier=carrier, account_id=account.id, number_id=number.id,
         dispatcher=make_dispatcher(database, clock, carrier, breakers),

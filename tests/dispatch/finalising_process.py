@@ -11,6 +11,7 @@ from db.pool import Database
 from db.utterances import UtteranceRecord
 from templates.outbound import OutputField
 from voicebot.clock import SystemClock
+from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.finaliser import Finaliser
 
 
@@ -28,8 +29,8 @@ class Waiting:
 
 async def main(dsn: str) -> None:
     """Finalise until killed."""
-    database = await Database.connect(dsn, max_size=3)
-    await Finaliser(database, SystemClock(), {}, {}, Waiting()).run()
+    database, clock = await Database.connect(dsn, max_size=3), SystemClock()
+    await Finaliser(database, clock, {}, Breakers(database, clock, {}), Waiting()).run()
 
 
 if __name__ == "__main__":

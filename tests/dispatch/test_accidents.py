@@ -16,7 +16,6 @@ from tests.dispatch.conftest import ALWAYS, DispatchEnvironment, make_dispatcher
 from tests.dispatch.dying_database import DyingDatabase
 from tests.dispatch.scripted_carrier import calls_one_at_a_time
 from tests.handoffs.fixtures import DatabaseWithInterruption
-from voicebot.dispatch.breaker import FAILURES, MAX_PAUSE_MS, PROBE_MS, Breaker
 from voicebot.dispatch.dispatcher import CLAIM, Dispatcher
 
 Env = DispatchEnvironment
@@ -198,24 +197,6 @@ async def test_clocks_of_processes_need_not_agree(dispatch_environment: Env, hou
     await env.step()
     assert len(env.carrier.dialled) == 1
     assert len(await env.calls_of(lead)) == 1
-
-
-async def test_a_probe_that_dies_does_not_close_the_breaker_for_ever() -> None:
-    """The attempt that finds out whether a carrier is back may die; after a minute the next one may try."""
-    breaker = Breaker()
-    for _ in range(FAILURES):
-        breaker.failed(0)
-    at = MAX_PAUSE_MS
-    assert breaker.admits(at)
-    assert not breaker.admits(at + PROBE_MS - 1)
-    assert breaker.admits(at + PROBE_MS)
-
-
-def test_a_pause_that_a_carrier_asks_for_ends() -> None:
-    """However long it is, the carrier is asked again after an hour."""
-    breaker = Breaker()
-    breaker.pause(0, float("inf"))
-    assert (breaker.admits(3_599_999), breaker.admits(3_600_000)) == (False, True)
 
 
 async def test_a_lead_without_a_channel_raises_no_alert(dispatch_environment: Env) -> None:

@@ -23,9 +23,9 @@ from db.outbox import NoticeRecord
 from db.pool import Database
 from db.utterances import UtteranceRecord
 from templates.outbound import OutputField
-from tests.dispatch.conftest import DispatchEnvironment
+from tests.dispatch.conftest import CREDENTIALS, DispatchEnvironment
 from tests.dispatch.dying_database import DyingDatabase
-from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.finaliser import LEASE, Finaliser
 
 Env = DispatchEnvironment
@@ -52,7 +52,8 @@ class ScriptedModel:
 def finaliser(env: Env, model: ScriptedModel | None = None, database: Database | None = None) -> Finaliser:
     """The finaliser of a process."""
     carriers = {"twilio": env.carrier.as_carrier()}
-    return Finaliser(database or env.database, env.clock, carriers, {"twilio": Breaker()}, model)
+    breakers = Breakers(env.database, env.clock, CREDENTIALS)
+    return Finaliser(database or env.database, env.clock, carriers, breakers, model)
 
 
 async def finalised(by: Finaliser) -> None:

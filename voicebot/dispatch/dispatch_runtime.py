@@ -15,7 +15,7 @@ from handlers.http import CheckedNetwork, HttpClient
 from telephony.carrier import Carrier
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
-from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.dispatcher import DialUrls, Dispatcher
 from voicebot.dispatch.finaliser import Finaliser
 from voicebot.dispatch.output_fields import OutputModel
@@ -29,6 +29,8 @@ class DispatchDependencies:
     """The dependencies of the parts."""
 
     carriers: Mapping[str, Carrier]
+    credentials: Mapping[str, str]
+    """What tells the credentials of each carrier apart from others (``voicebot.carriers.credentials_of``)."""
     prepare: Callable[[CallRecord], Awaitable[None]]
     """Prepares the first words of a call."""
     on_notices: Callable[[], None]
@@ -54,7 +56,7 @@ class DispatchRuntime:
         self._dsn = database.dsn
         self._background = BackgroundTasks("dispatch")
         carriers = dependencies.carriers
-        breakers = {name: Breaker() for name in carriers}
+        breakers = Breakers(database, clock, dependencies.credentials)
         output = None if dependencies.model is None else OutputModel(*dependencies.model)
         self._finaliser = Finaliser(database, clock, carriers, breakers, output, dependencies.on_notices)
         self._client = HttpClient(CheckedNetwork(dependencies.http_allow))

@@ -39,7 +39,7 @@ from voicebot.batches import Batches
 from voicebot.clock import Clock
 from voicebot.config import websocket_url
 from voicebot.dispatch import reports, rules
-from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.due_work import DueWork
 from voicebot.dispatch.precheck import Prechecks
 from voicebot.dispatch.rules import Later, Over
@@ -111,7 +111,7 @@ class Dispatcher(DueWork[ClaimedLead]):
         database: Database,
         clock: Clock,
         carriers: Mapping[str, Carrier],
-        breakers: Mapping[str, Breaker],
+        breakers: Breakers,
         urls: DialUrls,
         prepare: Callable[[CallRecord], Awaitable[None]],
         prechecks: Prechecks,
@@ -123,7 +123,7 @@ class Dispatcher(DueWork[ClaimedLead]):
             database: the database.
             clock: the time.
             carriers: those of this process.
-            breakers: the state of each carrier.
+            breakers: the state of each carrier; all processes share it.
             urls: where carriers reach this server.
             prepare: makes a call's first words.
             prechecks: asks the authors' servers.
@@ -154,14 +154,18 @@ class Dispatcher(DueWork[ClaimedLead]):
         """See ``DueWork.claim``."""
         if self._is_draining():
             return []
+        await self._breakers.refresh()
         return await dispatch.claim(
             self._db, now=now, lease=CLAIM, limit=limit, per_account=MAX_PER_ACCOUNT,
-            claimed=+self._claimed,
+            claimed=+self._claimed, resting=self._breakers.open(), tested=self._breakers.tested(),
         )  # fmt: skip
 
     async def next_due(self, after: datetime) -> datetime | None:
         """See ``DueWork.next_due``."""
-        return None if self._is_draining() else await dispatch.next_due(self._db, after)
+        if self._is_draining():
+            return None
+        both = await dispatch.next_due(self._db, after), self._breakers.next_end(after)
+        return min((at for at in both if at is not None), default=None)
 
     # ------------------------------------------------------------------------------------------ one lead
 
@@ -231,14 +235,13 @@ class Dispatcher(DueWork[ClaimedLead]):
                 await reports.raise_alert(transaction, lead, outbound, alert)
 
     async def _attempt(self, lead: ClaimedLead, outbound: Outbound) -> None:
-        breaker = self._breakers.get(lead.carrier)
-        if breaker is None:
+        if lead.carrier not in self._carriers:
             await self._unavailable(
                 lead, outbound, NUMBER_UNAVAILABLE, "the carrier of the number is not configured"
             )
             return
-        if not breaker.admits(now_ms := self._clock.monotonic_ms()):
-            until = self._clock.now() + timedelta(milliseconds=breaker.remaining_ms(now_ms))
+        if not await self._breakers.admits(lead.carrier):
+            until = self._clock.now() + self._breakers.wait(lead.carrier)
             await dispatch.defer(self._db, lead, until, "carrier")
             return
         limit = outbound.rate_limit
@@ -250,7 +253,7 @@ class Dispatcher(DueWork[ClaimedLead]):
         )
         begun = await self._attempts.put((lead, limits))
         if isinstance(begun, Blocked):
-            breaker.unused()
+            await self._breakers.unused(lead.carrier)
             await self._give_back(lead, outbound, begun)
             return
         with suppress(TimeoutError):
@@ -259,10 +262,10 @@ class Dispatcher(DueWork[ClaimedLead]):
         # Pre-check and greeting have taken time: what keeps the person from being called is looked at again.
         is_dialable = await self._dialable.put(begun.id) and self._decide(lead, outbound) is None
         if not is_dialable or self._is_draining():
-            breaker.unused()
+            await self._breakers.unused(lead.carrier)
             await self._not_placed(begun, NOT_PLACED)
             return
-        refused = await self._place(begun, outbound.voicemail, breaker)
+        refused = await self._place(begun, outbound.voicemail)
         if refused is not None and refused.account_refused:
             alert = Alert(
                 code=CARRIER_REFUSED, carrier=lead.carrier, detail=str(refused), at=self._clock.now()
@@ -281,7 +284,7 @@ class Dispatcher(DueWork[ClaimedLead]):
         else:
             await dispatch.defer(self._db, lead, None, _WAITS_FOR.get(blocked.obstacle))
 
-    async def _place(self, call: CallRecord, voicemail: Voicemail, breaker: Breaker) -> CarrierError | None:
+    async def _place(self, call: CallRecord, voicemail: Voicemail) -> CarrierError | None:
         """Ask the carrier for the call of an attempt; return why it did not take it."""
         carrier = self._carriers[call.carrier]
         detects = voicemail.action != "continue" and call.carrier in self._detecting
@@ -303,10 +306,10 @@ class Dispatcher(DueWork[ClaimedLead]):
         except (CarrierError, TimeoutError) as error:
             late = CarrierError("the carrier took too long", status=0, retryable=True, uncertain=True)
             refused = error if isinstance(error, CarrierError) else late
-            await self._on_refusal(call, breaker, refused)
+            await self._on_refusal(call, refused)
             return refused
-        breaker.succeeded()
         is_stored = await self._placed.put((call.account_id, call.id, sid))
+        await self._breakers.worked(call.carrier)
         # Who stops leads now finds the carrier's id, or is found by this statement.
         if not is_stored or not await self._wanted.put(call.id):
             await self._hang_up(carrier, sid)
@@ -324,15 +327,9 @@ class Dispatcher(DueWork[ClaimedLead]):
         stored = await attempts.all_placed(self._db, answers, RINGING)
         return [call_id in stored for _, call_id, _ in answers]
 
-    async def _on_refusal(self, call: CallRecord, breaker: Breaker, error: CarrierError) -> None:
+    async def _on_refusal(self, call: CallRecord, error: CarrierError) -> None:
         logger.warning("the carrier did not take call {}: {}", call.id, error)
-        now_ms = self._clock.monotonic_ms()
-        if error.retry_after_s is not None:
-            breaker.pause(now_ms, error.retry_after_s * 1000)
-        elif error.retryable or error.uncertain or error.account_refused:
-            breaker.failed(now_ms)
-        else:
-            breaker.succeeded()  # it answered: the fault is the request's
+        await self._breakers.refused(call.carrier, error)
         if error.uncertain:
             return  # the call may ring; it is looked for before anything is dialled again
         is_ours = not error.retryable and not error.account_refused

@@ -38,7 +38,7 @@ from templates.outbound import Outbound, OutputField
 from voicebot.batches import Batches
 from voicebot.clock import Clock
 from voicebot.dispatch import reports, rules
-from voicebot.dispatch.breaker import Breaker
+from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.costs import Prices, cost_of
 from voicebot.dispatch.due_work import DueWork
 from voicebot.dispatch.outcomes import Outcome, outcome_of
@@ -76,7 +76,7 @@ class Finaliser(DueWork[EndedCall]):
         database: Database,
         clock: Clock,
         carriers: Mapping[str, Carrier],
-        breakers: Mapping[str, Breaker],
+        breakers: Breakers,
         output: FillsOutput | None = None,
         on_notices: Callable[[], None] = lambda: None,
     ) -> None:
@@ -219,9 +219,7 @@ class Finaliser(DueWork[EndedCall]):
             return None, ended.attempts
         if call.end_reason == NOT_PLACED:
             # The person was not called: this attempt does not count.
-            breaker = self._breakers.get(call.carrier) or Breaker()
-            pause = timedelta(milliseconds=breaker.remaining_ms(self._clock.monotonic_ms()))
-            return now + pause, ended.attempts - 1
+            return now + self._breakers.wait(call.carrier), ended.attempts - 1
         again = rules.retry_at(
             outbound, outcome.failure, attempts=ended.attempts, now=now, zone=ZoneInfo(ended.time_zone),
             latest_at=ended.latest_at,
