@@ -167,12 +167,6 @@ async def opt_out(db: Executor, account_id: UUID, phone: str, reason: str) -> Op
     return read(OptOutRecord, row)
 
 
-async def has_opted_out(db: Executor, account_id: UUID, phone: str) -> bool:
-    """Whether a person does not want to be called by an account."""
-    row = await db.fetchrow("SELECT FROM opt_outs WHERE account_id = $1 AND phone = $2", account_id, phone)
-    return row is not None
-
-
 async def opt_in(db: Executor, account_id: UUID, opt_out_id: UUID) -> None:
     """Allow calls to a person again.
 

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db import carrier_calls, dispatch_records, leads
+from db import carrier_calls, leads
 from db.calls import CallRecord
+from db.dispatch import CAN_DIAL
 from db.errors import NoOrchestrator, NotFound, PolicyApplies, UnknownNumber
 from db.ids import new_id
 from db.leads import LeadDraft
@@ -49,6 +50,11 @@ REFUSED = "refused"
 _CALL = columns(CallRecord)
 _CALL_BACK = "callback "
 """What the idempotency keys of leads begin with that call back."""
+
+_IS_CALLED_BACK = f"""
+    SELECT FROM numbers number WHERE number.account_id = $1 AND number.id = $3 AND {CAN_DIAL}
+        AND NOT EXISTS (SELECT FROM opt_outs WHERE account_id = $1 AND phone = $2)
+"""  # noqa: S608
 
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
@@ -283,12 +289,12 @@ async def choose(db: Transaction, call: CallRecord, template: AnsweringTemplate)
 
 
 async def call_back(db: Transaction, call: CallRecord, template_id: UUID, caller: str) -> UUID | None:
-    """The lead with which a caller is called back; None: the caller does not want to be called.
+    """The lead with which a caller is called back; None: nobody may call them, or the number cannot dial.
 
     One that waits already is not made a second time. The number of the call must be locked
     (``called_number``).
     """
-    if await dispatch_records.has_opted_out(db, call.account_id, caller):
+    if await db.fetchrow(_IS_CALLED_BACK, call.account_id, caller, call.number_id) is None:
         return None
     row = await db.fetchrow(
         """

@@ -183,6 +183,11 @@ class InboundPolicy(_Part):
             return written
         return Refusal() if reason == "blocked" and self.refusal.leads_to_a_call else self.refusal
 
+    @property
+    def calls_back(self) -> bool:
+        """Whether there is a reason for which callers are called back."""
+        return any(refusal.action == "callback" for _, refusal in self.all_refusals())
+
     def all_refusals(self) -> Iterator[tuple[tuple[str, ...], Refusal]]:
         """What is written for all reasons and for single ones, each with its path in the policy."""
         yield ("refusal",), self.refusal

@@ -97,6 +97,9 @@ def policy_problems(policy: InboundPolicy, number: KnownNumber | None, *, busy: 
         if refusal.action == "busy" and not number.rules.has_busy_tone:
             message = f"The number's carrier, {number.carrier}, cannot reject a call with a busy tone."
             yield problem_for("busy_tone_impossible", (*where, "action"), message)
+        if refusal.action == "callback" and not number.can_dial:
+            message = "The number cannot call back: all its channels are reserved for inbound calls."
+            yield problem_for("call_back_impossible", (*where, "action"), message)
         if refusal.number is not None and refusal.number == number.e164:
             message = "This is the number that was called: its calls would be led back to it without end."
             yield problem_for("forwards_to_itself", (*where, "number"), message)

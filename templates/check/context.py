@@ -73,6 +73,10 @@ class KnownNumber:
     """The name of its carrier."""
     rules: CarrierRules = field(default_factory=CarrierRules)
     e164: str = ""
+    can_dial: bool = True
+    """Whether it has channels that are not reserved for inbound calls."""
+    calls_back: bool = False
+    """Whether its policy for inbound calls has callers called back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

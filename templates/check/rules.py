@@ -97,6 +97,11 @@ _TABLE = (
         WARNING,
         "Give it a default, or make it optional: an inbound call has no payload.",
     ),
+    Rule(
+        "payload_on_call_back",
+        ERROR,
+        "Give it a default, or make it optional: a call-back (`callback` of `inbound`) has no payload.",
+    ),
     Rule("variable_never_set", WARNING, "Fill it with an HTTP function's `keep`, or give it a default."),
     Rule(
         "kept_value_too_early",
@@ -143,6 +148,11 @@ _TABLE = (
     ),
     Rule("busy_tone_impossible", ERROR, "Use reject, say, forward or callback."),
     Rule("forwards_to_itself", ERROR, "Use another number."),
+    Rule(
+        "call_back_impossible",
+        ERROR,
+        "Set `reserved_inbound` of the number to less than its `channels`, or use another action.",
+    ),
     Rule("reason_never_applies", ERROR, "Write `{detail}`."),
     Rule(
         "output_field_invalid",

@@ -77,8 +77,12 @@ def check_arrival(content: TemplateContent, _context: CheckContext) -> Iterator[
             yield problem_for("kept_value_too_early", ("greeting", "text"), message)
 
 
-def check_provision(content: TemplateContent, _context: CheckContext) -> Iterator[Problem]:
+def check_provision(content: TemplateContent, context: CheckContext) -> Iterator[Problem]:
     """Check that a call that begins with this template has a value for each required variable."""
+    number = (context.numbers or {}).get(content.number_id or "")
+    calls_back = (content.inbound is not None and content.inbound.calls_back) or (
+        number and number.calls_back
+    )
     for index, variable in enumerate(content.variables):
         if not is_needed(variable):
             continue
@@ -91,5 +95,10 @@ def check_provision(content: TemplateContent, _context: CheckContext) -> Iterato
             message = f"'{variable.name}' is required, but no function sets it."
             yield problem_for("variable_unprovided", where, message)
         if content.number_id is not None and variable.source == "payload":
-            message = f"'{variable.name}' is required from the payload, but an inbound call has no payload."
-            yield problem_for("payload_on_inbound", where, message)
+            kind, code = (
+                ("a call-back", "payload_on_call_back")
+                if calls_back
+                else ("an inbound call", "payload_on_inbound")
+            )
+            message = f"'{variable.name}' is required from the payload, but {kind} has no payload."
+            yield problem_for(code, where, message)

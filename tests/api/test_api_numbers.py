@@ -111,6 +111,47 @@ async def test_a_number_is_busy_by_itself(tenant: Tenant) -> None:
     assert "number_busy" in fault["remedy"]
 
 
+async def test_a_number_that_cannot_dial_calls_nobody_back(tenant: Tenant) -> None:
+    """Neither by its own policy nor by that of a template that answers it; the errors name the places."""
+    number = await tenant.number()
+    path, headers = f"/numbers/{number['id']}", {"If-Match": "*"}
+    callback = {"refusals": {"outside_hours": {"action": "callback"}}}
+    reserved = {"channels": 2, "reserved_inbound": 2}
+    refused = await tenant.owner.patch(path, json=reserved | {"inbound": callback}, headers=headers)
+    [fault] = refused.json()["errors"]
+    assert (refused.status_code, fault["pointer"]) == (422, "/inbound/refusals/outside_hours/action")
+    assert "reserved_inbound" in fault["remedy"]
+    await tenant.agent("Night", number_id=number["id"], inbound=callback)
+    refused = await tenant.owner.patch(path, json=reserved, headers=headers)
+    [fault] = refused.json()["errors"]
+    assert (refused.status_code, fault["pointer"]) == (422, "/reserved_inbound")
+    assert "'Night'" in fault["message"]
+    assert "/inbound/refusals/outside_hours/action" in fault["remedy"]
+    assert (await tenant.owner.patch(path, json={"channels": 3}, headers=headers)).status_code == 200
+
+
+async def test_a_call_back_needs_no_payload(tenant: Tenant) -> None:
+    """Its lead has none: a template that needs one answers no number that has callers called back."""
+    number, other = await tenant.number(), await tenant.number()
+    headers = {"If-Match": "*"}
+    needs = {"variables": [{"name": "customer", "required": True}]}
+    agent = await tenant.agent("Reminder", number_id=number["id"], **needs)
+    callback = {"inbound": {"refusal": {"action": "callback"}}}
+    refused = await tenant.owner.patch(f"/numbers/{number['id']}", json=callback, headers=headers)
+    [fault] = refused.json()["errors"]
+    assert (refused.status_code, fault["pointer"]) == (422, "/inbound")
+    assert "'Reminder'" in fault["message"]
+    refused = await tenant.owner.patch(f"/templates/{agent['id']}", json=callback, headers=headers)
+    [fault] = refused.json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/variables/0/required", "payload_on_call_back")
+    saved = await tenant.owner.patch(f"/numbers/{other['id']}", json=callback, headers=headers)
+    assert saved.status_code == 200, saved.text
+    moved = await tenant.owner.patch(
+        f"/templates/{agent['id']}", json={"number_id": other["id"]}, headers=headers
+    )
+    assert [each["code"] for each in moved.json()["errors"]] == ["payload_on_call_back"]
+
+
 async def test_an_action_of_one_reason_is_removed(tenant: Tenant) -> None:
     """A merge patch adds an action and removes it with null; the others stay."""
     number = await tenant.number()

@@ -232,7 +232,7 @@ async def test_a_number_whose_template_needs_a_busy_tone_does_not_move(tenant: T
     [fault] = refused.json()["errors"]
     assert (fault["pointer"], fault["code"]) == ("/carrier", "not_possible_at_carrier")
     assert "'Night'" in fault["message"]
-    assert "inbound.refusals.not_accepting.action" in fault["remedy"]
+    assert "/inbound/refusals/not_accepting/action" in fault["remedy"]
     reject = {"inbound": {"refusals": {"not_accepting": None}}}
     saved = await tenant.owner.patch(f"/templates/{agent['id']}", json=reject, headers=headers)
     assert saved.status_code == 200, saved.text

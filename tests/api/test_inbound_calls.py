@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from db.pool import Database
 from tests.api.server_fixture import RunningServer, Tenant, closed_hours, create, new_e164
 from tests.api.twilio import Reply, Twilio
 
@@ -186,6 +187,16 @@ async def test_a_caller_who_does_not_want_calls_is_promised_none(
     assert "call you back" in said(await later.post("voice"))
     refused = [call["events"][0]["data"] for call in await records(tenant)]
     assert ["lead_id" in data for data in refused] == [True, False]
+
+
+async def test_a_number_that_cannot_dial_promises_no_call_back(
+    server: RunningServer, tenant: Tenant, database: Database
+) -> None:
+    """If all its channels are reserved all the same, its lead would end, and nobody would be called."""
+    to = await with_policy(tenant, {"accepting": False, "refusal": {"action": "callback"}})
+    await database.execute("UPDATE numbers SET reserved_inbound = channels WHERE e164 = $1", to)
+    assert said(await Twilio(server, to).post("voice")) == "We cannot take your call now."
+    assert (await tenant.owner.get("/leads", params={"direction": "outbound"})).json()["items"] == []
 
 
 @pytest.mark.parametrize("refusal", [{"action": "callback"}, {"action": "forward", "number": "+14155550111"}])

@@ -153,7 +153,6 @@ READS_AND_CHANGES: Mapping[Callable[..., Any], Attempt] = {
     dispatch_records.list_alerts: lambda d, me, _: dispatch_records.list_alerts(d, me, limit=9),
     dispatch_records.list_opt_outs: lambda d, me, _: dispatch_records.list_opt_outs(d, me, limit=9),
     dispatch_records.opt_in: lambda d, me, w: dispatch_records.opt_in(d, me, row_id(w, 1)),
-    dispatch_records.has_opted_out: lambda d, me, _: dispatch_records.has_opted_out(d, me, "+14155550122"),
     dispatch_records.ringing: lambda d, me, w: dispatch_records.ringing(d, me, [w.call.lead_id]),
     dispatch_records.stops: lambda d, me, _: dispatch_records.stops(d, me),
     leads.add: lambda d, me, w: leads.add(d, me, stolen_lead(w)),

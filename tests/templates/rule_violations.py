@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from templates.check import CarrierRules, KnownNumber
@@ -365,6 +365,27 @@ def _(account: SampleAccount) -> str:
 def _(account: SampleAccount) -> str:
     account.document["inbound"] = {"refusal": {"action": "forward", "number": NUMBER}}
     return "/inbound/refusal/number"
+
+
+@violates("call_back_impossible")
+def _(account: SampleAccount) -> str:
+    account.document["inbound"] = {"refusals": {"outside_hours": {"action": "callback"}}}
+    account.numbers[NUMBER_ID] = replace(account.numbers[NUMBER_ID], can_dial=False)
+    return "/inbound/refusals/outside_hours/action"
+
+
+@violates("payload_on_call_back")
+def _(account: SampleAccount) -> str:
+    account.document["inbound"] = {"refusals": {"outside_hours": {"action": "callback"}}}
+    account.document["variables"].append({"name": "mood", "source": "payload", "required": True})
+    return pointer("variables", len(account.document["variables"]) - 1, "required")
+
+
+@violates("payload_on_call_back")
+def _(account: SampleAccount) -> str:
+    account.numbers[NUMBER_ID] = replace(account.numbers[NUMBER_ID], calls_back=True)
+    account.document["variables"].append({"name": "mood", "source": "payload", "required": True})
+    return pointer("variables", len(account.document["variables"]) - 1, "required")
 
 
 @violates("reason_never_applies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,12 +15,13 @@ from db.audit import Change
 from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
 from db.pool import Transaction
 from db.rows import MAX_LIMIT
-from templates.check import CarrierRules, KnownNumber
+from templates.check import CarrierRules
 from templates.check.basics import policy_problems
 from templates.check.rules import problem_for
 from templates.inbound import InboundPolicy
+from templates.problem import Problem
 from voicebot.api.access import Admin, Principal, Reader
-from voicebot.api.app_state import AppStateDep
+from voicebot.api.app_state import AppState, AppStateDep
 from voicebot.api.documentation import BODY, CHANGE, NOT_MODIFIED, SCHEMA_REF, patch_schema, refuses
 from voicebot.api.media_types import MERGE_PATCH
 from voicebot.api.pagination import PageOf, PageQuery
@@ -27,7 +29,8 @@ from voicebot.api.preconditions import IfMatch, IfNoneMatch, etag, unchanged
 from voicebot.api.problems import ApiProblem, FieldError
 from voicebot.api.resource_router import resource_router
 from voicebot.api.validation import TimeZone, invalid_body
-from voicebot.authoring import content_of, merged
+from voicebot.authoring import merged
+from voicebot.authoring.number_check import broken_templates, known_number
 from voicebot.carriers import CARRIERS, DEFAULT_CARRIER, CarrierName
 
 router = resource_router("/numbers", "numbers")
@@ -158,7 +161,7 @@ async def create_number(app_state: AppStateDep, admin: Admin, body: NumberBody, 
         saved = await numbers.create(
             transaction,
             admin.account_id,
-            _possible(body).draft(),
+            _possible(body),
             assigned_only=app_state.settings.numbers == "assigned",
         )
         await audit.record(transaction, admin.account_id, _change(admin, "create", saved, None))
@@ -199,8 +202,8 @@ async def patch_number(
             expected_revision=before.revision,
             assigned_only=app_state.settings.numbers == "assigned",
         )
-        if saved.carrier != before.carrier:
-            await _check_templates(transaction, saved)
+        if not {"carrier", "channels", "reserved_inbound", "inbound"}.isdisjoint(_changed(before, saved)):
+            await _check_templates(app_state, transaction, saved)
         await audit.record(transaction, admin.account_id, _change(admin, "update", saved, before))
     app_state.number_directory.changed()
     return _answer(saved, response)
@@ -220,42 +223,46 @@ async def delete_number(app_state: AppStateDep, admin: Admin, number_id: UUID, i
 
 def _read(document: Any) -> NumberDraft:
     try:
-        return _possible(NumberBody.model_validate(document)).draft()
+        return _possible(NumberBody.model_validate(document))
     except ValidationError as error:
         raise invalid_body(error.errors(include_url=False)) from None
 
 
-def _possible(body: NumberBody) -> NumberBody:
-    """The number, if it and its carrier can do what it asks for.
+def _possible(body: NumberBody) -> NumberDraft:
+    """The row of a number, if it and its carrier can do what it asks for.
 
     Raises:
         ApiProblem: they cannot, or calls would be led back to the number without end.
     """
-    problems = list(policy_problems(body.inbound, _known(body), busy="number_busy"))
+    draft = body.draft()
+    problems = list(policy_problems(body.inbound, known_number(draft, _rules(draft)), busy="number_busy"))
     if body.fallback_number == body.e164:
         message = "This is the number itself: its calls would be led back to it without end."
         problems.insert(0, problem_for("forwards_to_itself", ("fallback_number",), message))
     if problems:
-        faults = [
-            FieldError(
-                pointer=each.pointer,
-                code=_CODES.get(each.code, "invalid_value"),
-                message=each.message,
-                remedy=each.remedy,
-            )
-            for each in problems
-        ]
-        raise ApiProblem("invalid_request", "The number cannot do what is asked of it.", errors=faults)
-    return body
+        raise _impossible("The number cannot do what is asked of it.", problems)
+    return draft
 
 
-def _known(number: NumberBody | NumberRecord) -> KnownNumber:
-    rules = CarrierRules(has_busy_tone=CARRIERS[number.carrier].has_busy_tone)
-    return KnownNumber(active=number.active, carrier=number.carrier, rules=rules, e164=number.e164)
+def _rules(number: NumberDraft | NumberRecord) -> CarrierRules:
+    return CarrierRules(has_busy_tone=CARRIERS[number.carrier].has_busy_tone)
 
 
-async def _check_templates(transaction: Transaction, number: NumberRecord) -> None:
-    """Check that the number's new carrier can do what the templates that answer it ask for.
+def _impossible(detail: str, problems: Sequence[Problem]) -> ApiProblem:
+    faults = [
+        FieldError(
+            pointer=each.pointer,
+            code=_CODES.get(each.code, "invalid_value"),
+            message=each.message,
+            remedy=each.remedy,
+        )
+        for each in problems
+    ]
+    return ApiProblem("invalid_request", detail, errors=faults)
+
+
+async def _check_templates(app_state: AppState, transaction: Transaction, number: NumberRecord) -> None:
+    """Check that the number can still do what the templates that answer it ask for.
 
     Raises:
         ApiProblem: it cannot.
@@ -266,20 +273,15 @@ async def _check_templates(transaction: Transaction, number: NumberRecord) -> No
         templates.TemplateFilter(status="active", number_id=number.id),
         limit=MAX_LIMIT,
     )
-    faults = [
-        FieldError(
-            pointer="/carrier",
-            code="not_possible_at_carrier",
-            message=f"{number.carrier} has no busy tone, with which '{each.name}' refuses calls.",
-            remedy=f"Change `{problem.pointer[1:].replace('/', '.')}` of that template first.",
-        )
-        for each in answering.items
-        if (policy := content_of(each.content).inbound) is not None
-        for problem in policy_problems(policy, _known(number), busy="template_busy")
-        if problem.code == "busy_tone_impossible"
-    ]
-    if faults:
-        raise ApiProblem("invalid_request", "The carrier cannot do this.", errors=faults)
+    broken = await app_state.authoring.checks.run(
+        number.account_id,
+        broken_templates,
+        number.id,
+        known_number(number, _rules(number)),
+        [each.content for each in answering.items],
+    )
+    if broken:
+        raise _impossible("Templates that answer the number would break.", broken)
 
 
 def _writable_part(patch: Any) -> Any:

@@ -29,6 +29,7 @@ from templates.sets import CheckedTemplate, SetContext, SetReferences, check_set
 from templates.size import oversized
 from voicebot.authoring.check_pool import Checks, DirectChecks
 from voicebot.authoring.documents import InvalidTemplate, content_of, uuid_of
+from voicebot.authoring.number_check import known_number
 from voicebot.authoring.sources import read_source
 
 ParamsT = ParamSpec("ParamsT")
@@ -188,12 +189,7 @@ class AccountLookup:
 
     def _known(self, found: Sequence[NumberRecord]) -> Mapping[str, KnownNumber]:
         return {
-            str(number.id): KnownNumber(
-                active=number.active,
-                carrier=number.carrier,
-                rules=self.carriers.get(number.carrier, CarrierRules()),
-                e164=number.e164,
-            )
+            str(number.id): known_number(number, self.carriers.get(number.carrier, CarrierRules()))
             for number in found
         }
 
