@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 
 from bench.handoff_journal import journal
 from db import handoff_events, routes
+from db import journal as journal_rows
+from db.journal import JournalLock
 from db.pool import Database
 from db.routes import RouteStatus
 from tests.db.seed import NOON, SeededAccount, make_route
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
-from voicebot.handoffs.journal import Journal
+from voicebot.handoffs.journal import DEBOUNCE_S, Journal
 from voicebot.handoffs.journal_chain import JournalBroken, JournalKeys
 from voicebot.handoffs.journal_files import JournalFiles, journal_files
 from voicebot.handoffs.journal_verification import verify
@@ -127,6 +130,33 @@ async def test_two_writers_write_one_journal(
     await asyncio.gather(*(written(writer) for writer in writers))
 
     assert verify(tmp_path, KEYS).lines == 100
+
+
+async def test_events_do_not_make_a_process_that_waits_for_the_lock_connect(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is not the writer opens one connection each `LOCK_POLL_S`, whatever is committed."""
+    attempts, real = 0, journal_rows.only_writer
+
+    def counting(of: Database) -> AbstractAsyncContextManager[JournalLock | None]:
+        nonlocal attempts
+        attempts += 1
+        return real(of)
+
+    monkeypatch.setattr("voicebot.handoffs.journal.LOCK_POLL_S", 3600.0)
+    async with real(database) as held:
+        assert held is not None
+        monkeypatch.setattr("db.journal.only_writer", counting)
+        waiting = Journal(database, ManualClock(datetime.now(UTC)), tmp_path, KEYS)
+        running = asyncio.create_task(waiting.run())
+        for _ in range(20):
+            waiting.wake()
+            await asyncio.sleep(DEBOUNCE_S)
+        while not attempts:
+            await asyncio.sleep(DEBOUNCE_S)
+        waiting.stop()
+        await running
+    assert attempts == 1
 
 
 @pytest.mark.long

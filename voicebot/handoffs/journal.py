@@ -57,7 +57,7 @@ class Journal:
         self._keys = keys
         self._full_bytes = full_bytes
         self._wakeup = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.alarms = 0
         """How many times the files were not usable."""
         self.alarm: str | None = None
@@ -69,7 +69,7 @@ class Journal:
 
     def stop(self) -> None:
         """Write the committed events, then let ``run`` return."""
-        self._stopping = True
+        self._stopping.set()
         self._wakeup.set()
 
     async def run(self) -> None:
@@ -83,9 +83,11 @@ class Journal:
                 logger.warning("the journal waits for the database: {}", type(error).__name__)
             except (JournalBroken, OSError) as error:
                 self._raise_alarm(str(error))
-            if self._stopping:
+            # Events do not shorten this pause: each attempt opens a connection.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), LOCK_POLL_S)
+            if self._stopping.is_set():
                 return
-            await self._pause(LOCK_POLL_S)
 
     def _raise_alarm(self, problem: str) -> None:
         self.alarms += 1
@@ -107,11 +109,11 @@ class Journal:
             while await lock.is_held():
                 self._wakeup.clear()
                 # Read first: what was committed before `stop` must be in the last batch.
-                stopping = self._stopping
+                stopping = self._stopping.is_set()
                 if not await self._write_batch(files, part_id):
                     if stopping:
                         return
-                    await self._pause(POLL_S)
+                    await self._pause()
         finally:
             await asyncio.to_thread(files.close)
 
@@ -166,11 +168,11 @@ class Journal:
             summary = f"{backlog.count} events were written late, the oldest by {late_s} s"
             await journal.remark(self._db, "lag", summary, now)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(POLL_S):
                 await self._wakeup.wait()
-                if not self._stopping:
+                if not self._stopping.is_set():
                     await asyncio.sleep(DEBOUNCE_S)
 
 
