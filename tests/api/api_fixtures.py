@@ -121,6 +121,7 @@ NAMES_NOTHING = {
     ("POST", "/leads/upload"): "its lines are checked as the body of a lead is",
     ("POST", "/dispatch/pause"): "one's own account",
     ("POST", "/dispatch/resume"): "one's own account",
+    ("POST", "/dispatch/cancel"): "one's own account",
     ("POST", "/dispatch/kill-switch"): "one's own account",
     ("DELETE", "/dispatch/kill-switch"): "one's own account",
     ("POST", "/opt-outs"): "a person whom one's own account calls",
