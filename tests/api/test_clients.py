@@ -12,10 +12,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.api.server_fixture import RunningServer, Tenant
+from tests.api.server_fixture import RunningServer, Tenant, http_client
 
 CLIENTS = Path(__file__).with_name("clients")
 
@@ -40,7 +39,7 @@ async def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
 
 async def document_of(server: RunningServer, directory: Path) -> Path:
     """The OpenAPI document of the server, as a file."""
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with http_client() as client:
         document = (await client.get(f"{server.url}/openapi.json")).json()
     path = directory / "openapi.json"
     path.write_text(json.dumps(document))

@@ -61,7 +61,7 @@ PHRASES = (BILL, REPAIR, BACK, OPEN, STOP, BYE)
 WELCOME = "Acme, good morning."
 
 QUIET_MS = 600.0
-"""A pause after which an agent has finished; shorter ones are made by a busy machine."""
+"""A pause after which an agent has finished."""
 
 ENDED_S = 30.0
 RATE = 8000
@@ -405,6 +405,7 @@ def _document(name: str, voice: str, prompt: str) -> dict[str, Any]:
         "turns": {"end_silence_ms": 300},
         # What a test expects to be said must not depend on how fast its machine is.
         "fillers": [],
+        "idle": {"after_ms": 60_000},
     }
 
 

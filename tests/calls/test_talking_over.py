@@ -8,8 +8,15 @@ from tests.calls.harness import BILL, HIGH, LOW, STOP, WELCOME, CallHarness, hea
 from voicebot.sandbox.caller import HangUp, Interrupt, Say
 from voicebot.sandbox.carrier import Misbehaviour
 
-LONG = "Billing here. We answer every question about bills, invoices, payments, refunds and receipts."
-FAREWELL = "One moment please, I will put you through to the colleagues who know everything about this."
+# The caller's words arrive while they are spoken, however late a busy machine transcribes them.
+LONG = (
+    "Billing here. We answer every question about bills, invoices, reminders, payments, discounts, vouchers, "
+    "contracts, subscriptions, instalments, deposits, credit notes, refunds and receipts."
+)
+FAREWELL = (
+    "One moment please, I will put you through to the colleagues who know everything about this, about your "
+    "bills, about your contracts, about your payments, and about all the other things that you may ask."
+)
 
 
 @pytest.mark.long
@@ -79,7 +86,7 @@ async def test_what_was_heard_is_known_by_the_carriers_marks(
 
 async def test_words_in_the_middle_of_a_route_are_answered_once(any_harness: CallHarness) -> None:
     """A caller who continues talking while the call changes agent is answered once, by the new agent."""
-    billing = await any_harness.agent(says="Billing here, what is it?")
+    billing = await any_harness.agent(says=LONG)
     number = await any_harness.orchestrator(
         any_harness.route("billing", billing), turns={"end_silence_ms": 200}
     )

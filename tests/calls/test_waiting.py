@@ -147,17 +147,23 @@ async def test_keys_end_the_waiting(harness: CallHarness) -> None:
 async def test_the_caller_and_the_agent_learn_of_a_claim(harness: CallHarness) -> None:
     """After a claim the caller is told, the model knows it, and the call's state is active again."""
     await sign_on(harness)
-    operator, answers = harness.tenant.clients["operator"], []
+    operator, answers, told = harness.tenant.clients["operator"], [], asyncio.Event()
 
     async def claim(handoff: Mapping[str, Any]) -> None:
         answers.append((await operator.post(f"/handoffs/{handoff['id']}/claim")).json()["handoff"])
         answers.append((await harness.api.get(f"/calls/{handoff['call_id']}")).json())
+        path, heard = f"/calls/{handoff['call_id']}/transcript", False
+        while not heard:
+            await asyncio.sleep(0.1)
+            said = (await harness.api.get(path)).json()["items"]
+            heard = any(each["heard_text"] == TEXTS.claimed for each in said)
+        told.set()
 
     call, _ = await asyncio.gather(
         waits(
             harness,
-            await desk(harness),
-            Wait(ms=7000),
+            await desk(harness, every_ms=60_000),
+            WaitFor(event=told, timeout_ms=60_000),
             Say(text=OPEN),
             hear(),
             HangUp(),

@@ -22,6 +22,8 @@ class LineMonitor:
         self._first_sound = 0
         self.last_sound = -1
         """Where the last loud tick ended, in samples; -1 before any."""
+        self._quiet_since = 0
+        """`Line.waited` when that tick was processed."""
         self._voices = Voices()
         self.recognised = 0
         """How far voices have been recognised, in samples."""
@@ -37,6 +39,7 @@ class LineMonitor:
                 if self.last_sound < 0 or at - self.last_sound > _BREATH:
                     self._first_sound = at
                 self.last_sound = at + TICK
+                self._quiet_since = self._line.waited
         self._heard = start + len(fresh) // TICK * TICK
 
     def spoke_since(self, sample: int) -> bool:
@@ -45,8 +48,11 @@ class LineMonitor:
 
     @property
     def quiet_ms(self) -> float:
-        """The duration of the current silence, in ms."""
-        return (self._heard - max(0, self.last_sound)) / 8
+        """The duration of the current silence, in ms, without the time in which this process did not run.
+
+        An agent that runs in the same process, or on the same busy machine, could not speak then.
+        """
+        return (self._line.waited - self._quiet_since) / 8
 
     @property
     def speaking_ms(self) -> float:

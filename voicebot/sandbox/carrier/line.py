@@ -37,6 +37,8 @@ class Line:
         self.heard = Timeline()
         self.alive = False
         self._origin = 0.0
+        self.waited = 0
+        """How many samples sounded, without the frames that were late: due when the one before was handled."""
         self._late_s: list[float] = []
         self._tick = asyncio.Event()
 
@@ -61,7 +63,9 @@ class Line:
         """
         while True:
             due = self._origin + (self.said.cursor + TICK) / SAMPLE_RATE
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if (wait_s := due - time.monotonic()) > 0:
+                self.waited += TICK
+            await asyncio.sleep(max(0.0, wait_s))
             self._late_s.append(max(0.0, time.monotonic() - due))
             self.heard.advance(TICK)
             await on_frame(self.said.advance(TICK))
