@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from types import CodeType, TracebackType
@@ -57,17 +57,17 @@ class LoopWatchdog:
 
         return uninstall
 
-    def measure(self, step: Callable[[], Any], coroutine: Any) -> Any:
-        """Run one step of a coroutine."""
+    def measure(self, step: Callable[[Any], Any], argument: object, coroutine: Any) -> Any:
+        """Run one step of a coroutine: its ``send`` or ``throw``."""
         place, collecting, began = _place(coroutine), self._collecting_s, time.thread_time()
         try:
-            return step()
+            return step(argument)
         finally:
             taken = time.thread_time() - began - (self._collecting_s - collecting)
             if taken > MAX_STEP_S:
                 self.slow.append(
                     f"{taken * 1000:.0f} ms of CPU time in one step of {coroutine.__qualname__}:\n"
-                    f"it began at\n{place}\nand ended at\n{_place(coroutine)}"
+                    f"it began at\n{_lines(place)}\nand ended at\n{_lines(_place(coroutine))}"
                 )
 
     def _on_collection(self, phase: str, _: dict[str, int]) -> None:
@@ -88,14 +88,14 @@ class _Watched(Coroutine[Any, Any, Any]):
 
     def send(self, value: Any) -> Any:
         """Run the next step."""
-        return self._watchdog.measure(lambda: self._coroutine.send(value), self._coroutine)
+        return self._watchdog.measure(self._coroutine.send, value, self._coroutine)
 
     def throw(
         self, kind: Any, value: BaseException | object = None, traceback: TracebackType | None = None
     ) -> Any:
         """Run the next step, which begins with an exception."""
         error: Any = kind if value is None else value
-        return self._watchdog.measure(lambda: self._coroutine.throw(error), self._coroutine)
+        return self._watchdog.measure(self._coroutine.throw, error, self._coroutine)
 
     def close(self) -> None:
         """End the coroutine."""
@@ -112,10 +112,16 @@ def _is_counted(coroutine: Any) -> bool:
     return not any(part in code.co_filename for part in _NOT_COUNTED)
 
 
-def _place(coroutine: Any) -> str:
-    """Where a coroutine is suspended, as the lines of a traceback."""
-    lines: list[str] = []
+def _place(coroutine: Any) -> Sequence[tuple[CodeType, int]]:
+    """Where a coroutine is suspended: code and line number of it and of what it awaits."""
+    frames: list[tuple[CodeType, int]] = []
     while (frame := getattr(coroutine, "cr_frame", None)) is not None:
-        lines.append(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}")
+        frames.append((frame.f_code, frame.f_lineno))
         coroutine = coroutine.cr_await
+    return frames
+
+
+def _lines(place: Sequence[tuple[CodeType, int]]) -> str:
+    """A place as the lines of a traceback."""
+    lines = (f"  {code.co_filename}:{number} in {code.co_qualname}" for code, number in place)
     return "\n".join(lines) or "  its end"
