@@ -7,14 +7,14 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Images of containers often set this; without compiled files each process compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# tests/conftest.py knows the expression of markers.
+# tests/conftest.py knows the expression of markers of `make test-long`.
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
-LONG = $(BIN)/pytest -m "long or hypothesis" --hypothesis-profile long --loop-watchdog
-COMPUTING := tests/templates tests/call/test_call_machine.py tests/dispatch/test_lead_machine.py \
+LONG = $(BIN)/pytest -m "$(MARKERS)" --hypothesis-profile long --loop-watchdog
+COMPUTING := tests/architecture tests/simulate tests/templates tests/call/test_call_machine.py tests/dispatch/test_lead_machine.py \
 	$(addprefix tests/api/test_,clients.py limits_of_routes.py openapi.py race.py) \
 	$(addprefix tests/handoffs/test_,bridge_interleavings.py handoff_machine.py interleavings.py)
 
-.PHONY: help demo serve test test-long lint lock bench clean
+.PHONY: help demo serve test test-long test-all long-run lint lock bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -28,8 +28,14 @@ serve: $(VENV)/.installed ## run the server with the settings of .env
 test: $(VENV)/.installed-dev ## run the tests, in random order and in parallel
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-test-long: $(VENV)/.installed-dev ## run the long tests, and the property tests with more examples, under the watchdog
-	@nice -n 10 $(LONG) -n 2 -o timeout=900 $(COMPUTING) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
+test-long: MARKERS = long or hypothesis
+test-long: long-run ## run the long tests, and the property tests with more examples, under the watchdog
+
+test-all: MARKERS =
+test-all: long-run ## run what `make test` and `make test-long` run, each test once, as in test-long
+
+long-run: $(VENV)/.installed-dev
+	@nice -n 10 $(LONG) -n 2 -o timeout=1500 $(COMPUTING) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
 	computing=$$!; failed=; $(LONG) $(COMPUTING:%=--ignore=%) $(PYTEST_ARGS) || failed=1; \
 	wait $$computing || failed=1; cat $(VENV)/computing.log; test -z "$$failed"
 
