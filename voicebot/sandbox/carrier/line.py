@@ -38,7 +38,7 @@ class Line:
         self.alive = False
         self._origin = 0.0
         self.waited = 0
-        """How many samples sounded, without the frames that were late: due when the one before was handled."""
+        """Samples that have sounded, without late frames: due when the frame before was handled."""
         self._late_s: list[float] = []
         self._tick = asyncio.Event()
 
