@@ -72,7 +72,10 @@ async def test_a_repetition_is_not_verified_again(
     first, again = [await call.post("status", CallStatus="ringing") for _ in range(2)]
     assert len(parsed) == 1
     assert again.response.status_code == first.response.status_code == 204
-    assert (again.response.headers, again.response.content) == (first.response.headers, b"")
+    assert again.response.content == b""
+    for response in (first.response, again.response):
+        del response.headers["date"]  # a second may have passed
+    assert again.response.headers == first.response.headers
     forged = await call.post("status", CallStatus="ringing", headers={"X-Twilio-Signature": "abc"})
     assert forged.response.status_code == 403
     await call.post("status", CallStatus="in-progress")
