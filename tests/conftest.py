@@ -194,7 +194,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         # The directory is made by the first test that needs it.
         os.environ[_DIRECTORY] = str(Path(in_memory() or tempfile.gettempdir(), f"voicebot-tests-{new_id()}"))
-        # In a new checkout this takes 3 s of CPU time, which each worker would need otherwise.
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have hypothesis store what it knows of Unicode: 3 s of CPU time in a new checkout, or in each worker."""
+    if not hasattr(session.config, "workerinput"):
         st.text().validate()
 
 
