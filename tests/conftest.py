@@ -63,8 +63,8 @@ settings.load_profile("short")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return three workers for each core: a call runs in real time and mostly waits."""
-    return (os.cpu_count() or 1) * 3
+    """Return two workers for each core: a call runs in real time and mostly waits."""
+    return (os.cpu_count() or 1) * 2
 
 
 # Importing all tests makes 400,000 objects that live as long as the process. Collections that visit them
