@@ -198,7 +198,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Have hypothesis store what it knows of Unicode: 3 s of CPU time in a new checkout, or in each worker."""
+    """Have hypothesis store what it knows of Unicode, which costs each worker 3 s of CPU time otherwise."""
     if not hasattr(session.config, "workerinput"):
         st.text().validate()
 
