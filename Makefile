@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
 LONG = $(BIN)/pytest -m "$(MARKERS)" --hypothesis-profile long --loop-watchdog
 COMPUTING := tests/architecture tests/templates tests/call/test_call_machine.py \
-	tests/dispatch/test_lead_machine.py tests/simulate/test_examples.py \
+	tests/dispatch/test_lead_machine.py \
 	$(addprefix tests/api/test_,clients.py limits_of_routes.py openapi.py race.py) \
 	$(addprefix tests/handoffs/test_,bridge_interleavings.py handoff_machine.py interleavings.py)
 

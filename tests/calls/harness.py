@@ -388,6 +388,21 @@ class CallHarness:
         bodies = [request.body for request in self.sandbox.usage.requests("openai")]
         return [body for body in bodies if containing in str(body)]
 
+    @contextlib.asynccontextmanager
+    async def when_asked(self, containing: str) -> AsyncIterator[WaitFor]:
+        """A step of a script: wait until the language model was asked with a text."""
+        asked = asyncio.Event()
+
+        async def follow() -> None:
+            while not self.asked(containing=containing):
+                await asyncio.sleep(0.05)
+            asked.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(follow())
+            yield WaitFor(event=asked, timeout_ms=60_000)
+            following.cancel()
+
 
 _WHEN = {
     "billing": "The caller asks about a bill or an invoice.",
@@ -405,7 +420,7 @@ def _document(name: str, voice: str, prompt: str) -> dict[str, Any]:
         "turns": {"end_silence_ms": 300},
         # What a test expects to be said must not depend on how fast its machine is.
         "fillers": [],
-        "idle": {"after_ms": 60_000},
+        "idle": {"after_ms": 15_000},
     }
 
 

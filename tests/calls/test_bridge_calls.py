@@ -199,8 +199,9 @@ async def test_a_number_that_does_not_answer(desk: Desk) -> None:
     """The caller is with the agent again, who knows that the number was busy."""
     number = await transferring(desk)
     desk.harness.carrier.phones[desk.phone] = Phone(outcome="busy", after_ms=50)
-    call, person = desk.harness.dial(hear(), Say(text=BILL), hear(), hear(), HangUp(), to=number)
-    got = await facts(desk, call, person)
+    async with desk.harness.when_asked("(busy)") as knows:
+        call, person = desk.harness.dial(hear(), Say(text=BILL), knows, HangUp(), to=number)
+        got = await facts(desk, call, person)
 
     assert got.outcome.ok, got.outcome.failure
     assert len(call.streams) == 2

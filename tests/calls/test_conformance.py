@@ -137,7 +137,8 @@ async def test_a_number_that_does_not_answer_gives_the_caller_back(line: CallHar
     number = await transferring(line, phone)
     line.carrier.phones[phone] = Phone(outcome="busy", after_ms=50)
     wrong = ExotelMisbehaviour(connected_status=False) if line.carrier_name == "exotel" else None
-    call = await line.place(hear(), Say(text=BILL), hear(), hear(), HangUp(), to=number, wrong=wrong)
+    async with line.when_asked("(busy)") as knows:
+        call = await line.place(hear(), Say(text=BILL), knows, HangUp(), to=number, wrong=wrong)
     assert call.outcome.ok, call.outcome.failure
     assert len(call.carrier.streams) == 2
     assert "(busy)" in str(line.asked()[-1]["messages"])

@@ -11,6 +11,8 @@ from voicebot.sandbox.carrier.timeline import TICK
 
 _BREATH = 12 * TICK
 """The longest pause within an utterance, in samples (240 ms)."""
+_STALL = 50 * TICK
+"""How much of a silence may be the machine's, in samples (1 s)."""
 
 
 class LineMonitor:
@@ -48,11 +50,12 @@ class LineMonitor:
 
     @property
     def quiet_ms(self) -> float:
-        """The duration of the current silence, in ms, without the time in which this process did not run.
+        """The duration of the current silence in ms, less up to `_STALL` in which this process did not run.
 
         An agent that runs in the same process, or on the same busy machine, could not speak then.
         """
-        return (self._line.waited - self._quiet_since) / 8
+        silence = self._heard - max(0, self.last_sound)
+        return max(self._line.waited - self._quiet_since, silence - _STALL) / 8
 
     @property
     def speaking_ms(self) -> float:
