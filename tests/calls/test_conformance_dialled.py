@@ -118,3 +118,42 @@ async def test_a_call_that_was_cancelled_while_it_rang_ends_unheard(line: CallHa
         line.carrier.unusual_dialled = ExotelMisbehaviour(picked_up=picked_up)
     call, lead = await dialled(line, phone, greeting={"text": GREETING})
     await cancelled_unheard(line, call, lead, picked_up)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", ["exotel"], indirect=True)
+@pytest.mark.parametrize("action", ["message", "continue"])
+async def test_a_machine_that_the_flow_has_reached_is_known_by_its_words(
+    line: CallHarness, action: str
+) -> None:
+    """The stream's end is the call's: the flow asks again, and is not led back to the agent."""
+    phone, beep = new_e164(), "Please leave a message after the beep."
+    rest = hear() if action == "continue" else WaitForHangUp(timeout_ms=40_000)
+    machine = line.person(hear(), Say(text=beep), rest, HangUp())
+    line.carrier.phones[phone] = Phone(after_ms=50, person=machine)
+    agent = await line.agent(
+        greeting={"text": GREETING},
+        outbound={
+            "window": ALL_DAY, "retry": {"voicemail": 3_600_000},
+            "voicemail": {"action": action, "message": "Please call Acme."},
+        },
+    )  # fmt: skip
+    number = await create(line.api, "/numbers", {"e164": new_e164(), "carrier": line.carrier_name})
+    body = {"phone": phone, "number_id": number["id"], "template_id": agent["id"]}
+    lead = await create(line.api, "/leads", body)
+    is_left = action != "continue"
+    done = await until(
+        line, lead, **({"status": "queued", "outcome": "voicemail"} if is_left else {"status": "finished"})
+    )
+    record = (await line.api.get(f"/calls/{done['call_ids'][0]}")).json()
+    assert (record["end_reason"], record["answered_by"]) == ("voicemail" if is_left else "hangup", "machine")
+    events = (await line.api.get(f"/calls/{record['id']}/events")).json()["items"]
+    detected = [event["data"] for event in events if event["type"] == "machine.detected"]
+    assert detected == [{"source": "conversation", "action": action}]
+    rows = (await line.api.get(f"/calls/{record['id']}/transcript")).json()["items"]
+    assert (rows[-1]["text"] == "Please call Acme.") is (action == "message")
+    [call] = line.carrier.calls.values()
+    assert call.complaints == ()
+    assert call.asked == (("voice 200", "to-person 302", "again 302") if is_left else ("voice 200",)), (
+        call.asked
+    )
