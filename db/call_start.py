@@ -23,6 +23,8 @@ class CallStart:
     """The number's, from the IANA database."""
     payload: Mapping[str, Any]
     """The lead's payload and variables."""
+    has_phone: bool
+    """Whether the person's number is known."""
     backup: Mapping[str, Any]
     transcribes_takeovers: bool
     """What the account sets where a template says nothing (``db.account_settings``)."""
@@ -39,6 +41,7 @@ async def read_start(db: Executor, call: CallRecord) -> CallStart:
         """
         SELECT template.id, template.account_id, kept.name, kept.kind, template.status, kept.revision,
             kept.content, number.time_zone, lead.payload || lead.variables AS payload,
+            lead.phone IS NOT NULL AS has_phone,
             account.backup, account.transcribes_takeovers
         FROM numbers number
         JOIN accounts account ON account.id = number.account_id
@@ -59,7 +62,8 @@ async def read_start(db: Executor, call: CallRecord) -> CallStart:
     if row is None:
         raise NotFound("template", template_id)
     columns = dict(row)
-    others = {name: columns.pop(name) for name in ("time_zone", "payload", "backup", "transcribes_takeovers")}
+    names = ("time_zone", "payload", "has_phone", "backup", "transcribes_takeovers")
+    others = {name: columns.pop(name) for name in names}
     return CallStart(template=read(TemplateSnapshot, columns), **others)
 
 

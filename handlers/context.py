@@ -97,6 +97,11 @@ class CallContext(Protocol):
         ...
 
     @property
+    def has_phone(self) -> bool:
+        """Whether the person's number is known, so that they can be called back."""
+        ...
+
+    @property
     def time_zone(self) -> ZoneInfo:
         """The time zone of the number that was called."""
         ...

@@ -13,6 +13,9 @@ from templates.compile import FunctionResult
 
 LATEST = timedelta(days=90)
 
+NUMBER_DIGITS = 6
+"""How many digits a text has in which a telephone number can be."""
+
 
 class ParkArguments(Arguments):
     """Arguments of ``park_call``."""
@@ -44,8 +47,16 @@ class ParkCall(Handler[ParkArguments]):
     arguments = ParkArguments
 
     async def run(self, call: CallContext, arguments: ParkArguments) -> FunctionResult:
-        """Request the call back, or refuse a time in the past or too far in the future."""
+        """Request the call back, unless its time cannot be meant or there is no number to call."""
         due_at = arguments.due_at
+        if not call.has_phone and sum(map(str.isdigit, arguments.reason)) < NUMBER_DIGITS:
+            return FunctionResult(
+                result={
+                    "status": "refused",
+                    "code": "number_withheld",
+                    "message": "The caller's number is withheld. Ask for one, and write it into `reason`.",
+                }
+            )
         if due_at is not None:
             if due_at.tzinfo is None:
                 due_at = due_at.replace(tzinfo=call.time_zone)

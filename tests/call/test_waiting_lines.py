@@ -11,7 +11,7 @@ import pytest
 from handlers.context import HandoffStatus
 from tests.call.virtual_call import Plan, VirtualCall
 from tests.call.virtual_time import START_S, VirtualLoop
-from voicebot.call.person.waiting import FIRST_LINE_MS, TICK_S
+from voicebot.call.person.waiting import FIRST_LINE_MS, NUMBER_WITHHELD, TICK_S
 from voicebot.call.person.waiting_texts import TEXTS
 from voicebot.call.resume import NOT_CONNECTED, ResumeState
 
@@ -110,6 +110,25 @@ def test_a_caller_whose_person_comes_is_not_told_of_the_queue(loop: VirtualLoop)
     assert heard_in(10)[:2] == [texts.not_reached, LINE]
     call.handoff_changed(status("claimed"))  # the telephone rings again
     assert heard_in(15) == [texts.claimed, texts.nobody]
+    assert not call.session.waiting.is_waiting
+
+
+def test_a_caller_who_withholds_their_number_is_asked_for_one(loop: VirtualLoop) -> None:
+    """Key 1 promises nothing then: they wait on, and the model gets a number from them."""
+    call = VirtualCall(loop, desk={"functions": FUNCTIONS}, ready=False, has_phone=False)
+    call.run(1)
+    call.handoff_changed(status("waiting"))
+    call.run(8)
+    call.press("1")
+    call.run(6)
+    assert call.heard()[-1] == TEXTS["en"].number_withheld
+    assert call.session.waiting.is_waiting
+    park = ("park_call", {"reason": "A refund; call +44 20 7946 0123."})
+    call.plan(Plan(calls=[park]), Plan(text="We will call you back."))
+    call.say("020 7946 0123.")
+    call.run(5)
+    assert NUMBER_WITHHELD in str(call.script.asked[-1].messages)
+    assert call.heard()[-1] == "We will call you back."
     assert not call.session.waiting.is_waiting
 
 

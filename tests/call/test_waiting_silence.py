@@ -110,6 +110,7 @@ class Wait:
             "hangup": SimpleNamespace(is_hanging_up=False),
             "tasks": self.tasks,
             "recording": ignored,
+            "has_phone": True,
         }
         self.waiting = WaitingForPerson(**parts)
 

@@ -468,6 +468,7 @@ class VirtualCall:
         transfer: Callable[[str], Awaitable[str | None]] | None = None,
         past: ResumeState | None = None,
         voice_faults: Sequence[VoiceFault] = (),
+        has_phone: bool = True,
     ) -> None:
         """Begin a call with an orchestrator that routes to the targets.
 
@@ -486,6 +487,7 @@ class VirtualCall:
             transfer: has the carrier dial a number for the caller.
             past: what happened before the call's stream was lost.
             voice_faults: what goes wrong with the first texts that are spoken.
+            has_phone: whether the caller's number is known.
         """
         self._loop = loop
         self.script = Script(voice_faults=deque(voice_faults))
@@ -525,6 +527,7 @@ class VirtualCall:
             on_fact=self.facts.append,
             dial=dial,
             transfer=transfer,
+            has_phone=has_phone,
         )
 
         async def load() -> Mapping[UUID, TemplateSnapshot]:

@@ -146,6 +146,10 @@ class RecordingCall:
         return self._id
 
     @property
+    def has_phone(self) -> bool:
+        return True
+
+    @property
     def time_zone(self) -> ZoneInfo:
         return ZoneInfo("UTC")
 

@@ -42,6 +42,24 @@ async def test_time_without_zone_is_in_the_zone_of_the_number() -> None:
     }
 
 
+class Withheld(RecordingCall):
+    """A call of somebody who withholds their number."""
+
+    @property
+    def has_phone(self) -> bool:
+        return False
+
+
+async def test_a_withheld_number_must_be_asked_for() -> None:
+    """Without a number nobody can call back: the model asks for one, and gives it with the reason."""
+    call = Withheld()
+    refused = await ParkCall().bind(call).run({"reason": "the offer of 2 March"})
+    assert (refused.result["status"], refused.result["code"]) == ("refused", "number_withheld")
+    assert "park" not in call.kept
+    answer = await ParkCall().bind(call).run({"reason": "the offer; call +44 20 7946 0123"})
+    assert answer.result["status"] == "parked"
+
+
 @pytest.mark.parametrize("due_at", ["2020-01-01T10:00", "2031-01-01T10:00", "soon"])
 async def test_invalid_time_is_refused(due_at: str) -> None:
     """A time in the past, too far in the future or not readable is refused, and nothing is requested."""

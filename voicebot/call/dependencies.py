@@ -196,6 +196,8 @@ class CallDependencies:
     clock: Clock
     on_fact: Callable[[CallFact], None] = _ignore
     """Called with every record of the call before it is written; must return at once."""
+    has_phone: bool = True
+    """Whether the person's number is known, so that they can be called back."""
     has_silence: bool = True
     """Whether there is silence; False for a text call, where the author sees failures and asks again."""
     health: Health | None = None

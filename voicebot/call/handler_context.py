@@ -53,6 +53,11 @@ class HandlerContext:
         """The call's id."""
         return self.recorder.call_id
 
+    @property
+    def has_phone(self) -> bool:
+        """See ``CallContext``."""
+        return self.waiting.has_phone
+
     def now(self) -> datetime:
         """The current moment, in UTC."""
         return self.clock.now()

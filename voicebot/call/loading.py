@@ -41,6 +41,8 @@ class CallData:
     time_zone: ZoneInfo
     payload: Mapping[str, Any]
     """The lead's payload and variables."""
+    has_phone: bool
+    """Whether the person's number is known."""
     past: ResumeState | None
     """What happened before the call's stream was lost; None: the call is new."""
 
@@ -122,6 +124,7 @@ class CallLoader:
             defaults=defaults,
             time_zone=ZoneInfo(start.time_zone),
             payload=start.payload,
+            has_phone=start.has_phone,
             past=await load_resume_state(self._database, call, self._clock.now()) if call.resumes else None,
         )
 

@@ -260,6 +260,7 @@ class CallRegistry:
             carrier=self._carriers[call.carrier],
             time_zone=data.time_zone,
             payload=data.payload,
+            has_phone=data.has_phone,
             writer=writer,
             services=self._services,
             health=self._health,

@@ -93,6 +93,7 @@ class Session:
         self.waiting = WaitingForPerson(
             deps.media, deps.clock, self._agents, self._recorder, self._pipeline, self._speech_output,
             self._conversation, self._hangup, self._tasks, deps.recording,
+            has_phone=deps.has_phone,
         )  # fmt: skip
         self._activation = AgentActivation(
             self._pipeline, self._speech_output, self._ready_audio, self._conversation

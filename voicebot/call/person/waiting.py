@@ -68,6 +68,10 @@ WAIT_OVER = (
 CALLED_BACK = (
     "The caller chose to be called back; a person will call them. The caller does not wait any more."
 )
+NUMBER_WITHHELD = (
+    "The caller wants to be called back, but their number is withheld; they have been asked for one. "
+    "Repeat it, and call park_call with the number in `reason`."
+)
 GOES_ON = "The caller does not wait for a person any more and goes on with you."
 ENDED = "The request for a person has been closed without a conversation; help the caller yourself."
 
@@ -87,8 +91,11 @@ class WaitingForPerson:
         hangup: Hangup,
         tasks: BackgroundTasks,
         recording: Callable[[str], Awaitable[bytes | None]],
+        *,
+        has_phone: bool,
     ) -> None:
         """No person was requested yet. ``recording`` gets the author's recording at a URL."""
+        self.has_phone = has_phone
         self._clock = clock
         self._agents = agents
         self._recorder = recorder
@@ -307,7 +314,10 @@ class WaitingForPerson:
     def _key_pressed(self, digit: str) -> None:
         if not self.takes_keys:
             return
-        if digit == CALL_BACK_KEY:
+        if digit == CALL_BACK_KEY and not self.has_phone:
+            self._tell_agent(NUMBER_WITHHELD)
+            self._say(self._texts.number_withheld, remembered=True)
+        elif digit == CALL_BACK_KEY:
             self._recorder.hand_off(HandoffRequest(intent="park", reason=PARK_REASON))
             self._end()
             self._tell_agent(CALLED_BACK)

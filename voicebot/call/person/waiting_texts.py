@@ -27,6 +27,8 @@ class WaitingTexts:
     not_reached: str
     """The person who had claimed the request could not be reached; the caller keeps waiting."""
     called_back: str
+    number_withheld: str
+    """The caller wants to be called back, but their number is not known."""
     goes_on: str
     """The caller goes on with the agent."""
     ended: str
@@ -78,6 +80,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         not_reached="I could not reach my colleague just now. "
         "Please stay on the line, or press 1 to be called back.",
         called_back="All right, we will call you back. Is there anything else?",
+        number_withheld="I cannot see your number. On which number can we call you back?",
         goes_on="All right, I am here. How can I help?",
         ended="I have you back. How can I help?",
         minute="about a minute",
@@ -92,6 +95,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         not_reached="Ich habe gerade niemanden erreicht. "
         "Bitte bleiben Sie in der Leitung, oder drücken Sie die 1 für einen Rückruf.",
         called_back="Gut, wir rufen Sie zurück. Kann ich noch etwas für Sie tun?",
+        number_withheld="Ich sehe Ihre Nummer nicht. Unter welcher Nummer können wir Sie zurückrufen?",
         goes_on="Gut, ich bin da. Wie kann ich helfen?",
         ended="Ich bin wieder für Sie da. Wie kann ich helfen?",
         minute="etwa eine Minute",
@@ -105,6 +109,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         claimed="Un collègue a pris votre demande et sera avec vous dans un instant.",
         not_reached="Je n'ai pas pu joindre mon collègue. Restez en ligne, ou tapez 1 pour être rappelé.",
         called_back="Très bien, nous vous rappellerons. Puis-je faire autre chose ?",
+        number_withheld="Je ne vois pas votre numéro. À quel numéro pouvons-nous vous rappeler ?",
         goes_on="Très bien, je suis là. Comment puis-je vous aider ?",
         ended="Je suis de nouveau avec vous. Comment puis-je vous aider ?",
         minute="environ une minute",
@@ -118,6 +123,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         claimed="Un compañero ha tomado su solicitud y estará con usted en un momento.",
         not_reached="No he podido localizar a mi compañero. Siga en línea, o pulse 1 para que le llamemos.",
         called_back="De acuerdo, le llamaremos. ¿Puedo hacer algo más?",
+        number_withheld="No veo su número. ¿A qué número podemos llamarle?",
         goes_on="De acuerdo, aquí estoy. ¿En qué puedo ayudarle?",
         ended="Estoy de nuevo con usted. ¿En qué puedo ayudarle?",
         minute="un minuto, aproximadamente",
@@ -132,6 +138,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         not_reached="Non sono riuscito a raggiungere il mio collega. "
         "Resti in linea, o prema 1 per essere richiamato.",
         called_back="Va bene, la richiameremo. Posso fare altro?",
+        number_withheld="Non vedo il suo numero. A quale numero possiamo richiamarla?",
         goes_on="Va bene, sono qui. Come posso aiutarla?",
         ended="Sono di nuovo da lei. Come posso aiutarla?",
         minute="circa un minuto",
@@ -146,6 +153,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         not_reached="Não consegui contactar o colega. "
         "Aguarde em linha, ou prima 1 para que liguemos de volta.",
         called_back="Muito bem, ligaremos de volta. Posso ajudar em mais alguma coisa?",
+        number_withheld="Não vejo o seu número. Para que número podemos ligar de volta?",
         goes_on="Muito bem, estou aqui. Como posso ajudar?",
         ended="Estou de volta. Como posso ajudar?",
         minute="cerca de um minuto",
@@ -160,6 +168,7 @@ TEXTS: Mapping[str, WaitingTexts] = {
         not_reached="Ik kon mijn collega niet bereiken. "
         "Blijf aan de lijn, of druk op 1 om te worden teruggebeld.",
         called_back="Goed, we bellen u terug. Kan ik nog iets voor u doen?",
+        number_withheld="Ik zie uw nummer niet. Op welk nummer kunnen we u terugbellen?",
         goes_on="Goed, ik ben er. Waarmee kan ik u helpen?",
         ended="Ik ben er weer. Waarmee kan ik u helpen?",
         minute="ongeveer een minuut",
