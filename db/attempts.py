@@ -200,6 +200,14 @@ async def dialable_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID
     return {row["id"] for row in rows}
 
 
+async def someone_rings(db: Executor) -> bool:
+    """Whether a person is being called, or is about to be, whichever account and process calls them."""
+    row = await db.fetchrow(
+        "SELECT FROM calls WHERE status = 'ringing' AND direction = 'outbound' AND held_until > now() LIMIT 1"
+    )
+    return row is not None
+
+
 async def wanted_of(db: Executor, call_ids: Sequence[UUID]) -> Collection[UUID]:
     """Return the attempts that may continue to ring.
 

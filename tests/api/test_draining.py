@@ -35,6 +35,17 @@ async def test_a_draining_server_accepts_no_stream(twilio: Twilio, server: Runni
     assert (await twilio.post("resume")).token
 
 
+async def test_a_server_that_takes_the_answers_of_people_takes_no_callers(
+    twilio: Twilio, server: RunningServer, call_registry: StandIn
+) -> None:
+    """Alone, it waits for people whom it has called; the stream of somebody who calls is refused."""
+    reply = await twilio.post("voice")
+    server.app_state.draining = call_registry.takes_answers = True
+    async with twilio.media(reply.token) as socket:
+        assert await close_code(socket) == 1012
+    assert not call_registry.answered
+
+
 async def test_calls_end_before_the_server_stops(
     server: RunningServer, twilio: Twilio, call_registry: StandIn
 ) -> None:

@@ -145,6 +145,7 @@ class StandIn:
     announced: list[str] = field(default_factory=list)
     """The texts that were to be said by media sockets."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    takes_answers: bool = False
     hurries: bool = True
     """Whether it ends its calls when the server wants to leave, or waits for them."""
     _over: dict[UUID, asyncio.Event] = field(default_factory=dict)

@@ -11,8 +11,11 @@ import pytest
 
 from db import carrier_calls, utterances
 from db.pool import Database
+from tests.api.server_fixture import new_e164
+from tests.calls.dialling import dialled
 from tests.calls.harness import OPEN, WELCOME, CallHarness, hear, started
 from voicebot.sandbox.caller import HangUp, Say, WaitFor, WaitForHangUp
+from voicebot.sandbox.carrier import Phone
 
 DRAIN_S = 0.2
 
@@ -53,6 +56,24 @@ async def test_a_call_at_the_drain_limit_goes_on_until_it_ends(
     assert (record.resumes, record.end_reason) == (0, "hangup")
     words = [row.heard_text for row in said if row.speaker == "agent"]
     assert words == [WELCOME, "Acme is open from eight to five."]
+
+
+async def test_people_who_are_being_called_may_still_answer(
+    dsn: str, tmp_path: Path, database: Database
+) -> None:
+    """Nobody else would take their call: the server stops when they have answered and hung up."""
+    phone = new_e164()
+    async with started(dsn, tmp_path, VOICEBOT_DISPATCH="on", VOICEBOT_DRAIN_TIMEOUT_MS=60_000) as line:
+        person = line.person(hear(), HangUp())
+        line.carrier.phones[phone] = Phone(after_ms=1500, person=person)
+        call, _ = await dialled(line, phone, greeting={"text": "Hello, this is Acme."})
+        line.server.call_server.handle_exit(signal.SIGTERM, None)
+        async with asyncio.timeout(60):
+            await call.ended()
+    record = await carrier_calls.by_carrier_id(database, "twilio", call.sid)
+    assert person.outcome.ok, person.outcome.failure
+    assert record.answered_at is not None
+    assert (record.status, record.resumes, record.end_reason) == ("ended", 0, "hangup")
 
 
 async def test_a_second_signal_ends_the_calls(harness: CallHarness) -> None:

@@ -337,6 +337,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     attempts.is_wanted: "it takes the call",
     attempts.dialable_of: "it takes the calls",
     attempts.ids_of_others: "ids of a carrier, which belong to one call",
+    attempts.someone_rings: "a process that stops waits for the people of all accounts",
     attempts.was_not_placed: "the record names the call",
     dispatch.claim: "the dispatcher dials for all accounts",
     finalisation.claim: "the calls of all accounts are finalised",

@@ -117,6 +117,11 @@ class LiveCalls(Protocol):
         """Number of calls that this process has run to their end."""
         ...
 
+    @property
+    def takes_answers(self) -> bool:
+        """Whether people whom this process has called are still connected, although it is stopping."""
+        ...
+
     async def drain(self, timeout_s: float) -> None:
         """Wait for the calls to end; after ``timeout_s`` seconds another process takes the others over."""
         ...

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import calls, revisions
+from db import attempts, calls, revisions
 from db.calls import CallRecord
 from db.errors import DatabaseError, DatabaseUnavailable
 from db.pool import Database
@@ -51,6 +51,7 @@ from voicebot.vault import Vault
 
 RESUME_GRACE_S = 10.0
 HAND_OVER_CHECK_S = 1.0
+ANSWERS_CHECK_S = 0.3
 
 VOICEMAIL = "voicemail"
 """The end reason of a call that an answering machine answered."""
@@ -102,6 +103,8 @@ class CallRegistry:
         self._recordings = Recordings(self._http_client.download, clock)
         self._http = HttpFunctions(self._http_client.send, Vault(*settings.fernet_keys()).open)
         self._sessions: dict[UUID, Session] = {}
+        self.takes_answers = False
+        """Whether people whom this process has called are still connected, although it is stopping."""
         self.ended_calls = 0
         """The number of calls that were live and have ended."""
         self._idle = asyncio.Event()
@@ -200,15 +203,31 @@ class CallRegistry:
     async def drain(self, timeout_s: float) -> None:
         """Wait for the calls to end; after ``timeout_s`` seconds another process takes the others over.
 
-        If there is no other process, they continue here until they end.
+        If there is no other process, they continue here until they end, and people who are being called may
+        answer within ``timeout_s``: nobody else would take their calls.
         """
         await self._replicas.leave()
-        await self._idle_within(timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._answered()
+                await self._idle.wait()
         while self._sessions:
             if await self._replicas.has_other():
                 logger.info("handing over {} calls", len(self._sessions))
                 await asyncio.gather(*(each.hand_over() for each in list(self._sessions.values())))
             await self._idle_within(HAND_OVER_CHECK_S)
+
+    async def _answered(self) -> None:
+        """Wait until nobody is being called any more, or another process can take the answers."""
+        try:
+            self.takes_answers = not await self._replicas.has_other()
+            while self.takes_answers and await attempts.someone_rings(self._database):
+                await asyncio.sleep(ANSWERS_CHECK_S)
+                self.takes_answers = not await self._replicas.has_other()
+        except DatabaseError as error:
+            logger.warning("it is not known whether anybody is being called: {}", type(error).__name__)
+        finally:
+            self.takes_answers = False
 
     async def close(self, timeout_s: float) -> None:
         """End the calls, wait up to ``timeout_s`` seconds for their writes, and close the connections."""

@@ -39,7 +39,7 @@ async def media_socket(websocket: WebSocket, app: AppStateDep, name: str) -> Non
     if carrier is None:
         await websocket.close(POLICY)
         return
-    if app.draining:
+    if app.draining and not app.call_registry.takes_answers:
         # Accepted first: when the server closes a stream, Twilio goes on to the next verb, the redirect to
         # /resume, and the process that answers it continues the call.
         await websocket.accept()
@@ -58,7 +58,9 @@ async def media_socket(websocket: WebSocket, app: AppStateDep, name: str) -> Non
         await announcements.announce(app, name, media, *announced)
         return
     call = await _admit(app, carrier, media)
-    if call is not None:
+    if call is not None and app.draining and call.direction == "inbound":
+        await media.refuse(SERVICE_RESTART, "the server is stopping")
+    elif call is not None:
         await _run(app, media, call)
 
 
