@@ -1,7 +1,8 @@
 """A cache of synthesised greetings, with a size limit per account.
 
 The key is a digest of everything that the audio depends on (text, voice, model, settings, rate, encoding), so
-entries never become stale. The least recently used entries are dropped.
+entries never become stale. The least recently used entries are dropped, and those with the values of a lead
+when its payload is deleted (``db.retention``).
 """
 
 from __future__ import annotations
@@ -38,8 +39,24 @@ async def get(db: Executor, account_id: UUID, key: str) -> bytes:
     return audio
 
 
-async def put(db: Executor, account_id: UUID, key: str, audio: bytes, *, bound: int = DEFAULT_BOUND) -> None:
+async def put(
+    db: Executor,
+    account_id: UUID,
+    key: str,
+    audio: bytes,
+    *,
+    lead_id: UUID | None = None,
+    bound: int = DEFAULT_BOUND,
+) -> None:
     """Store audio, and drop the least recently used until the account's total is within ``bound`` bytes.
+
+    Args:
+        db: the connection.
+        account_id: whose audio.
+        key: its digest.
+        audio: the audio.
+        lead_id: the lead whose values it says; None: it is the same for everybody.
+        bound: bytes of audio of the account.
 
     Raises:
         GreetingTooLarge: it alone exceeds the bound.
@@ -49,13 +66,14 @@ async def put(db: Executor, account_id: UUID, key: str, audio: bytes, *, bound: 
     async with db.transaction() as transaction:
         await transaction.execute(
             """
-            INSERT INTO greetings (account_id, key, audio, last_used_at)
-            VALUES ($1, $2, $3, clock_timestamp())
+            INSERT INTO greetings (account_id, key, audio, lead_id, last_used_at)
+            VALUES ($1, $2, $3, $4, clock_timestamp())
             ON CONFLICT (account_id, key) DO UPDATE SET last_used_at = EXCLUDED.last_used_at
             """,
             account_id,
             key,
             audio,
+            lead_id,
         )
         # Rows that another process has locked are skipped.
         await transaction.execute(

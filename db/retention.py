@@ -80,17 +80,23 @@ async def delete_handoff_texts(db: Executor, now: datetime, limit: int) -> int:
 
 
 async def delete_payloads(db: Executor, now: datetime, limit: int) -> int:
-    """Delete payload and variables of leads that ended long enough ago; returns how many leads."""
+    """Delete payload and variables of leads that ended long enough ago; returns how many leads.
+
+    Greetings that say them are deleted, too.
+    """
     return await db.execute(
         """
         WITH due AS (
-            SELECT lead.id FROM accounts account CROSS JOIN LATERAL (
+            SELECT lead.id, account.id AS account_id FROM accounts account CROSS JOIN LATERAL (
                 SELECT id FROM leads
                 WHERE account_id = account.id AND payload_deleted_at IS NULL
                     AND finished_at < $1::timestamptz - make_interval(days => account.payloads_days)
                 ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
             ) lead
             WHERE account.payloads_days IS NOT NULL LIMIT $2
+        ), said AS (
+            DELETE FROM greetings USING due
+            WHERE greetings.account_id = due.account_id AND greetings.lead_id = due.id
         )
         UPDATE leads SET payload = '{}', variables = '{}', payload_deleted_at = $1
         FROM due WHERE leads.id = due.id

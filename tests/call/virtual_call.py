@@ -435,7 +435,14 @@ class _NoGreetings:
     def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
         return _tone(content.tts.voice_id, (len(text) + 1) * CHARACTER_MS) if self._ready else None
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
+    async def prepare(
+        self,
+        account_id: UUID,
+        content: TemplateContent,
+        text: str,
+        sample_rate: int,
+        lead_id: UUID | None = None,
+    ) -> bytes:
         return b""
 
 

@@ -22,6 +22,7 @@ from functools import cached_property, partial
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import numpy as np
@@ -315,6 +316,14 @@ class CallHarness:
         async with asyncio.timeout(30):
             while len(await database.fetch(query, account_id)) < count:
                 await asyncio.sleep(0.02)
+
+    async def leads_of_greetings(self) -> set[UUID]:
+        """The leads whose values stored greetings of the account say."""
+        rows = await self.server.app_state.database.fetch(
+            "SELECT lead_id FROM greetings WHERE account_id = $1 AND lead_id IS NOT NULL",
+            self.tenant.account_id,
+        )
+        return {row["lead_id"] for row in rows}
 
     async def vendors_are_disconnected(self, within_s: float = 15) -> None:
         """Require that every websocket to a vendor closes; a call's record can end some ms before they do."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -54,6 +55,7 @@ async def test_a_lead_is_dialled_until_the_person_answers(line: CallHarness) -> 
     assert (second["direction"], second["ended_by"]) == ("outbound", "caller")
     rows = (await line.api.get(f"/calls/{second['id']}/transcript")).json()["items"]
     assert [row["text"] for row in rows][:2] == ["Hello Ada, this is Acme.", OPEN]
+    assert await line.leads_of_greetings() == {UUID(done["id"])}  # its audio goes with the payload
     assert [call.complaints for call in line.carrier.calls.values()] == [(), ()]
 
 

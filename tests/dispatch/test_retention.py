@@ -10,6 +10,7 @@ from db import (
     calls,
     dispatch_records,
     events,
+    greetings,
     handoff_events,
     handoffs,
     notices,
@@ -88,6 +89,21 @@ async def test_transcripts_and_payloads_are_deleted_in_their_time(dispatch_envir
     kept = await calls.get(env.database, env.account_id, call.id)
     assert (kept.outcome, (await env.again(lead)).outcome) == ("answered", "answered")
     assert len((await dispatch_records.list_opt_outs(env.database, env.account_id, limit=9)).items) == 1
+
+
+async def test_greetings_with_values_of_a_payload_are_deleted_with_it(dispatch_environment: Env) -> None:
+    """The audio that is the same for everybody stays, and that of a lead whose payload is kept."""
+    env = dispatch_environment
+    (lead, _), later = await talked(env), await env.lead(await env.template(), "+14155550198")
+    for key, lead_id in (("fixed", None), ("Ada", lead.id), ("Bo", later.id)):
+        await greetings.put(env.database, env.account_id, key, b"audio", lead_id=lead_id)
+    await keeps(env, payloads_days=20)
+    retention = Retention(env.database, env.clock)
+    for days, left in ((19, {"fixed", "Ada", "Bo"}), (2, {"fixed", "Bo"})):
+        env.clock.advance(days=days)
+        await retention.delete_all()
+        stored = await env.database.fetch("SELECT key FROM greetings")
+        assert {row["key"] for row in stored} == left
 
 
 async def test_what_handoffs_say_of_callers_is_deleted(dispatch_environment: Env) -> None:

@@ -143,8 +143,17 @@ class ReadyGreetings(Protocol):
         """
         ...
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
+    async def prepare(
+        self,
+        account_id: UUID,
+        content: TemplateContent,
+        text: str,
+        sample_rate: int,
+        lead_id: UUID | None = None,
+    ) -> bytes:
         """Get the audio of ``text`` into memory.
+
+        ``lead_id`` is the lead whose values the text says; None: it is the same for everybody.
 
         Raises:
             SynthesisFailed: it could not be synthesised.

@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from itertools import chain, repeat
 from typing import Any
+from uuid import UUID
 
 from loguru import logger
 from pipecat.flows import Flow
 
 from templates.compile import UnknownFunction
-from templates.values import InvalidValues, render, resolve
+from templates.values import InvalidValues, placeholders, render, resolve
 from voicebot.background import BackgroundTasks
 from voicebot.call.agents import ActiveAgent, Agent, AgentPool, ServiceKeys
 from voicebot.call.audio.connections import ServiceConnections
@@ -157,12 +158,15 @@ class AgentPreparation:
 
     async def prepare_speech(self, agent: Agent) -> None:
         """Synthesise greeting and fillers ahead of time; otherwise the TTS speaks them when needed."""
-        greeting = agent.content.greeting
-        texts = [] if greeting is None else [render(greeting.text, agent.values)]
+        greeting, call = agent.content.greeting, self._deps.call
+        texts: list[tuple[str, UUID | None]] = [(text, None) for text in agent.fillers]
+        if greeting is not None:
+            lead_id = call.lead_id if placeholders(greeting.text) else None
+            texts.insert(0, (render(greeting.text, agent.values), lead_id))
         try:
-            for text in [*texts, *agent.fillers]:
+            for text, lead_id in texts:
                 await self._deps.greetings.prepare(
-                    self._deps.call.account_id, agent.content, text, self._pipeline.sample_rate
+                    call.account_id, agent.content, text, self._pipeline.sample_rate, lead_id
                 )
         except SynthesisFailed:
             return

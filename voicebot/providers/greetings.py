@@ -1,7 +1,8 @@
 """Greetings synthesised ahead of time, so that an agent's first words need no model and no synthesis.
 
 Audio is raw PCM (16 bit, little endian, mono) at the rate of the call. It is cached in memory and, across
-restarts and replicas, in the database; both are bounded. A call uses what is ready and never waits.
+restarts and replicas, in the database; both are bounded. A call uses what is ready and never waits. Audio
+that says values of a lead is kept in memory for an hour, and in the database as long as the lead's payload.
 """
 
 from __future__ import annotations
@@ -24,13 +25,19 @@ from voicebot.providers.service_spec import SAMPLE_RATE
 MEMORY_BYTES = 64 * 1024 * 1024
 MAX_AUDIO_S = 60
 
+LEAD_MEMORY_S = 3600.0
+"""How long audio with the values of a lead is kept in memory, in seconds: as long as most calls."""
+
 
 class Greetings:
     """The greetings of all calls of this process."""
 
-    def __init__(self, database: Database, providers: Providers) -> None:
+    def __init__(
+        self, database: Database, providers: Providers, *, lead_memory_s: float = LEAD_MEMORY_S
+    ) -> None:
         self._database = database
         self._providers = providers
+        self._lead_memory_s = lead_memory_s
         self._memory: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._making: dict[str, asyncio.Task[bytes]] = {}
@@ -42,8 +49,17 @@ class Greetings:
             self._memory.move_to_end(key)
         return audio
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
+    async def prepare(
+        self,
+        account_id: UUID,
+        content: TemplateContent,
+        text: str,
+        sample_rate: int,
+        lead_id: UUID | None = None,
+    ) -> bytes:
         """The audio of ``text``: from memory, the database, or the provider. Equal requests share one.
+
+        ``lead_id`` is the lead whose values the text says; None: it is the same for everybody.
 
         Raises:
             SynthesisFailed: the provider refused or did not answer in time.
@@ -54,19 +70,27 @@ class Greetings:
             return audio
         task = self._making.get(key)
         if task is None:
-            task = asyncio.create_task(self._make(key, account_id, content, text, sample_rate))
+            task = asyncio.create_task(self._make(key, account_id, content, text, sample_rate, lead_id))
             self._making[key] = task
             task.add_done_callback(lambda _: self._making.pop(key, None))
         return await asyncio.shield(task)
 
     async def _make(
-        self, key: str, account_id: UUID, content: TemplateContent, text: str, sample_rate: int
+        self,
+        key: str,
+        account_id: UUID,
+        content: TemplateContent,
+        text: str,
+        sample_rate: int,
+        lead_id: UUID | None,
     ) -> bytes:
         audio = await self._from_database(account_id, key)
         if audio is None:
             audio = await self._synthesise(content, text, sample_rate)
-            await self._into_database(account_id, key, audio)
+            await self._into_database(account_id, key, audio, lead_id)
         self._remember(key, audio)
+        if lead_id is not None:
+            asyncio.get_running_loop().call_later(self._lead_memory_s, self._forget, key)
         return audio
 
     async def _from_database(self, account_id: UUID, key: str) -> bytes | None:
@@ -78,9 +102,9 @@ class Greetings:
             logger.warning("greetings: the database cannot be read: {}", type(error).__name__)
             return None
 
-    async def _into_database(self, account_id: UUID, key: str, audio: bytes) -> None:
+    async def _into_database(self, account_id: UUID, key: str, audio: bytes, lead_id: UUID | None) -> None:
         try:
-            await stored.put(self._database, account_id, key, audio)
+            await stored.put(self._database, account_id, key, audio, lead_id=lead_id)
         except DatabaseError as error:
             logger.warning("greetings: not kept in the database: {}", type(error).__name__)
 
@@ -101,6 +125,9 @@ class Greetings:
         while self._bytes > MEMORY_BYTES:
             _, oldest = self._memory.popitem(last=False)
             self._bytes -= len(oldest)
+
+    def _forget(self, key: str) -> None:
+        self._bytes -= len(self._memory.pop(key, b""))
 
     def _key(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> str:
         voice = self._providers.tts_key(content)

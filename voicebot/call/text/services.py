@@ -78,6 +78,13 @@ class SilentGreetings:
         """20 ms of silence."""
         return SILENCE
 
-    async def prepare(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes:
+    async def prepare(
+        self,
+        account_id: UUID,
+        content: TemplateContent,
+        text: str,
+        sample_rate: int,
+        lead_id: UUID | None = None,
+    ) -> bytes:
         """20 ms of silence."""
         return SILENCE
